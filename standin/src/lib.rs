@@ -1,0 +1,1 @@
+//! An upstream that can misbehave on request.
