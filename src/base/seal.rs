@@ -1,0 +1,118 @@
+//! Sealing: AES-256-GCM under a key that is used once.
+//!
+//! key = HKDF-Expand(PRK of the key id, label ‖ first 16 fresh bytes), nonce = the last 12. Since every message has a
+//! key of its own, random nonces cannot collide however many messages there are.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hmac;
+use zeroize::Zeroizing;
+
+use crate::base::keyring::{Key, KeyId, KeyRing};
+use crate::base::random::Fresh;
+use crate::base::time::UnixTime;
+
+/// What a sealed thing is for; a thing sealed for one purpose opens for no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label(pub &'static str);
+
+/// Bytes that the AEAD adds.
+pub const TAG: usize = 16;
+/// Bytes that stand before the ciphertext in a [`boxed`] message: key id and fresh bytes.
+pub const PREFIX: usize = 4 + 28;
+
+/// It did not open: another key, another purpose, or changed bytes. There is nothing more to say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DoesNotOpen;
+
+/// Seals `plain` in place of itself plus a tag. `associated` is bound to it and stays readable.
+///
+/// # Panics
+/// Never for messages below 64 GiB.
+pub fn seal(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plain.len() + TAG);
+    out.extend_from_slice(plain);
+    let (aead, nonce) = cipher(key, label, fresh);
+    aead.seal_in_place_append_tag(nonce, Aad::from(associated), &mut out)
+        .expect("the message is short");
+    out
+}
+
+/// Opens what [`seal`] made, within `sealed` itself.
+pub fn open<'a>(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], sealed: &'a mut [u8]) -> Result<&'a [u8], DoesNotOpen> {
+    let (aead, nonce) = cipher(key, label, fresh);
+    let plain = aead.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| DoesNotOpen)?;
+    Ok(plain)
+}
+
+/// Consumes fresh bytes, so that they cannot be used for a second message.
+pub fn spend(fresh: Fresh) -> [u8; 28] {
+    fresh.0
+}
+
+/// A message that says which key opens it: key id ‖ fresh bytes ‖ ciphertext ‖ tag.
+pub fn boxed(ring: &KeyRing, now: UnixTime, label: Label, fresh: Fresh, associated: &[u8], plain: &[u8]) -> Vec<u8> {
+    let key = ring.sealing(now);
+    let fresh = spend(fresh);
+    let sealed = seal(key, label, &fresh, associated, plain);
+    [key.id().as_slice(), &fresh, &sealed].concat()
+}
+
+/// Opens what [`boxed`] made.
+pub fn unboxed(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
+    let (id, rest) = message.split_first_chunk::<4>().ok_or(DoesNotOpen)?;
+    let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(DoesNotOpen)?;
+    let id: KeyId = *id;
+    let key = ring.opening(id).ok_or(DoesNotOpen)?;
+    let mut sealed = Zeroizing::new(sealed.to_vec());
+    let length = open(key, label, fresh, associated, &mut sealed)?.len();
+    sealed.truncate(length);
+    Ok(sealed)
+}
+
+/// An HMAC-SHA-256 key for `label`, for things that are readable but must not be changed.
+pub fn signing(key: &Key, label: Label) -> hmac::Key {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    expand(key, &[label.0.as_bytes()], &mut bytes);
+    hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
+}
+
+fn cipher(key: &Key, label: Label, fresh: &[u8; 28]) -> (LessSafeKey, Nonce) {
+    let (salt, nonce) = fresh.split_at(16);
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    expand(key, &[label.0.as_bytes(), salt], &mut bytes);
+    let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*bytes).expect("32 bytes are an AES-256 key"));
+    (aead, Nonce::try_assume_unique_for_key(nonce).expect("12 bytes are a nonce"))
+}
+
+fn expand(key: &Key, info: &[&[u8]], out: &mut [u8; 32]) {
+    let okm = key
+        .prk()
+        .expand(info, ring::hkdf::HKDF_SHA256)
+        .expect("32 bytes are within HKDF's reach");
+    okm.fill(out).expect("32 bytes were asked for");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{keyring, random};
+
+    fn ring() -> KeyRing {
+        KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()
+    }
+
+    #[test]
+    fn what_was_boxed_opens_only_whole_for_its_purpose_and_with_its_companion() {
+        let ring = ring();
+        let message = boxed(&ring, UnixTime(0), Label("a"), random::fresh(), b"with", b"plain");
+        assert_eq!(*unboxed(&ring, Label("a"), b"with", &message).unwrap(), b"plain");
+        assert_eq!(unboxed(&ring, Label("b"), b"with", &message), Err(DoesNotOpen));
+        assert_eq!(unboxed(&ring, Label("a"), b"without", &message), Err(DoesNotOpen));
+        assert_eq!(unboxed(&self::ring(), Label("a"), b"with", &message), Err(DoesNotOpen));
+        for bit in 0..message.len() * 8 {
+            let mut changed = message.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(unboxed(&ring, Label("a"), b"with", &changed), Err(DoesNotOpen));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! URLs that are compared exactly: the text is what counts, the parse only decides.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
+
+/// An absolute URL as it was written, beside its parse. Equality and output use the text, decisions the parse.
+#[derive(Clone, Debug)]
+pub struct Address {
+    text: String,
+    parsed: Url,
+}
+
+/// Why a text is refused as an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadAddress {
+    /// Longer than [`LONGEST`] bytes.
+    TooLong,
+    /// White space, a control character, a backslash, or a character outside ASCII.
+    SurprisingCharacter,
+    /// No scheme, or not a URL at all.
+    NotAbsolute,
+    /// A part after `#`.
+    Fragment,
+    /// `user@` or `user:password@`.
+    UserInfo,
+    /// `.` or `..` as a path segment, plain or percent-encoded.
+    DotSegment,
+}
+
+/// The longest address that is read, in bytes.
+pub const LONGEST: usize = 2048;
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "is longer than 2048 bytes",
+            Self::SurprisingCharacter => "has white space, a control character, a backslash or a non-ASCII character",
+            Self::NotAbsolute => "is not an absolute URL",
+            Self::Fragment => "has a fragment",
+            Self::UserInfo => "has a user name in it",
+            Self::DotSegment => "has a `.` or `..` path segment",
+        })
+    }
+}
+
+impl std::error::Error for BadAddress {}
+
+impl Address {
+    /// Reads an absolute URL; surprising texts are refused rather than repaired.
+    pub fn parse(text: &str) -> Result<Self, BadAddress> {
+        if text.len() > LONGEST {
+            return Err(BadAddress::TooLong);
+        }
+        if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'\\') {
+            return Err(BadAddress::SurprisingCharacter);
+        }
+        if text.contains('#') {
+            return Err(BadAddress::Fragment);
+        }
+        let parsed = Url::parse(text).map_err(|_| BadAddress::NotAbsolute)?;
+        if !parsed.username().is_empty() || parsed.password().is_some() || authority(text).contains('@') {
+            return Err(BadAddress::UserInfo);
+        }
+        if has_dot_segment(text) {
+            return Err(BadAddress::DotSegment);
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            parsed,
+        })
+    }
+
+    /// The text, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The parse, for decisions.
+    pub fn url(&self) -> &Url {
+        &self.parsed
+    }
+
+    /// `https`, or `http` to a loopback name: what OAuth endpoints may be.
+    pub fn is_secure_or_loopback(&self) -> bool {
+        match self.parsed.scheme() {
+            "https" => self.parsed.host().is_some(),
+            "http" => self.is_loopback(),
+            _ => false,
+        }
+    }
+
+    /// The host is `localhost`, in `127.0.0.0/8`, or `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        match self.parsed.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
+    }
+
+    /// `scheme://host[:port]` in its normal form.
+    pub fn origin(&self) -> String {
+        self.parsed.origin().ascii_serialization()
+    }
+}
+
+fn authority(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or("")
+}
+
+fn has_dot_segment(text: &str) -> bool {
+    let path = text.split('?').next().unwrap_or("");
+    let lower = path
+        .to_ascii_lowercase()
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/");
+    lower.split('/').any(|segment| segment == "." || segment == "..")
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Address {}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surprising_texts_are_refused_not_repaired() {
+        for (text, why) in [
+            ("https://a\\b/", BadAddress::SurprisingCharacter),
+            ("https://a/\tb", BadAddress::SurprisingCharacter),
+            ("https://a/#x", BadAddress::Fragment),
+            ("https://u@a/", BadAddress::UserInfo),
+            ("https://@a/", BadAddress::UserInfo),
+            ("https://a/b/../c", BadAddress::DotSegment),
+            ("https://a/b/%2E%2e/c", BadAddress::DotSegment),
+            ("/relative", BadAddress::NotAbsolute),
+        ] {
+            assert_eq!(Address::parse(text).unwrap_err(), why, "{text}");
+        }
+    }
+
+    #[test]
+    fn equality_is_of_the_text() {
+        assert_ne!(Address::parse("https://h").unwrap(), Address::parse("https://h/").unwrap());
+    }
+}
