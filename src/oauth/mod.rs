@@ -1,1 +1,12 @@
-//! (room under construction)
+//! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
+
+pub mod authorize;
+pub mod bearer;
+pub mod error;
+pub mod form;
+pub mod pkce;
+pub mod redirect;
+pub mod register;
+pub mod resource;
+pub mod scope;
+pub mod token;
