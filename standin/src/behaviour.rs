@@ -99,6 +99,9 @@ pub struct Behaviour {
     pub prm_missing: bool,
     /// No authorization server metadata.
     pub as_metadata_missing: bool,
+
+    /// Keep the log of requests; a bench would rather not.
+    pub keep_log: bool,
 }
 
 impl Default for Behaviour {
@@ -140,6 +143,7 @@ impl Default for Behaviour {
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,
             as_metadata_missing: false,
+            keep_log: true,
         }
     }
 }

@@ -23,7 +23,7 @@ pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
 }
 
 async fn answer(mut exchange: Exchange) -> io::Result<Reply> {
-    tokio::time::sleep(exchange.behaviour.mcp_delay).await;
+    streams::pause(exchange.behaviour.mcp_delay).await;
     if let Some(reply) = out_of_order(&exchange) {
         exchange.count().await?;
         return Ok(reply);

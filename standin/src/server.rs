@@ -106,8 +106,13 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
 /// One request. An error makes hyper close the connection without an answer.
 async fn exchange(state: Arc<State>, request: http::Request<Incoming>) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
-    let number = state.note(seen(&parts));
     let behaviour = state.behaviour();
+    // Nothing is ever noted under the last number, so nothing is amended.
+    let number = if behaviour.keep_log {
+        state.note(seen(&parts))
+    } else {
+        u64::MAX
+    };
     let log = Arc::clone(&state);
     let exchange = Exchange {
         state,

@@ -9,6 +9,13 @@ use serde_json::{Value, json};
 use crate::body::{Feed, Out, Reply};
 use crate::tools;
 
+/// Waits, or does not: a sleep of no length still costs a timer tick.
+pub async fn pause(length: Duration) {
+    if !length.is_zero() {
+        tokio::time::sleep(length).await;
+    }
+}
+
 const CHUNK: usize = 64 * 1024;
 
 fn streamed(content_type: &'static str) -> (Feed, Reply) {

@@ -13,6 +13,7 @@ use crate::clients::authenticate;
 use crate::grant::{grant, note_presented};
 use crate::server::Exchange;
 use crate::state::State;
+use crate::streams::pause;
 
 /// An OAuth error.
 #[derive(Clone, Debug)]
@@ -136,12 +137,12 @@ pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
 
 async fn process(call: Call) -> io::Result<Reply> {
     let behaviour = &call.behaviour;
-    tokio::time::sleep(behaviour.token_delay).await;
+    pause(behaviour.token_delay).await;
     if let Some(reply) = turned_away(&call) {
         return Ok(reply);
     }
     let outcome = grant(&call);
-    tokio::time::sleep(behaviour.token_delay_after).await;
+    pause(behaviour.token_delay_after).await;
     if behaviour.token_cut {
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
