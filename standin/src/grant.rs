@@ -82,7 +82,8 @@ fn exchange_code(call: &Call, client: &str) -> Outcome {
         life: Life::Alive,
         expires: None,
     };
-    Ok(issue(call, &refresh, true).0)
+    let scope = refresh.scope.clone();
+    Ok(issue(call, &refresh, &scope, true).0)
 }
 
 fn rotate(call: &Call, client: &str) -> Outcome {
@@ -90,7 +91,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
     let token = token.ok_or(Refusal::new("invalid_request", "no refresh_token"))?;
     let mut tokens = call.state.tokens();
     let known = tokens.refresh.get(token).cloned();
-    let mut known = known.ok_or(invalid_grant("unknown refresh token"))?;
+    let known = known.ok_or(invalid_grant("unknown refresh token"))?;
     if known.life == Life::Rotated {
         if !call.noted {
             tokens.reused.push(token.to_owned());
@@ -109,21 +110,20 @@ fn rotate(call: &Call, client: &str) -> Outcome {
     if known.client_id != client {
         return Err(invalid_grant("another client's refresh token"));
     }
-    if let Some(scope) = call.field("scope") {
-        if !scope
-            .split(' ')
-            .all(|s| known.scope.split(' ').any(|k| k == s))
-        {
-            return Err(Refusal::new("invalid_scope", "more than was granted"));
-        }
-        known.scope = scope.to_owned();
+    // A narrower scope is for the access token; the refresh token keeps its own.
+    let scope = call.field("scope").unwrap_or(&known.scope);
+    if !scope
+        .split(' ')
+        .all(|s| known.scope.split(' ').any(|k| k == s))
+    {
+        return Err(Refusal::new("invalid_scope", "more than was granted"));
     }
     let keep = call.behaviour.omit_refresh_token || call.behaviour.never_refresh_token;
     if let Some(old) = tokens.refresh.get_mut(token).filter(|_| !keep) {
         old.life = Life::Rotated;
     }
     drop(tokens);
-    let (granted, new) = issue(call, &known, !keep);
+    let (granted, new) = issue(call, &known, scope, !keep);
     call.state.phase(match new {
         Some(new) => format!("rotated {token} -> {new}"),
         None => format!("kept {token}"),
@@ -132,7 +132,12 @@ fn rotate(call: &Call, client: &str) -> Outcome {
 }
 
 /// Issues an access token and, if asked for, a refresh token like `like`.
-fn issue(call: &Call, like: &Refresh, with_refresh: bool) -> (Granted, Option<String>) {
+fn issue(
+    call: &Call,
+    like: &Refresh,
+    scope: &str,
+    with_refresh: bool,
+) -> (Granted, Option<String>) {
     let behaviour = &call.behaviour;
     let github = call.state.profile == Profile::GitHub;
     let mut tokens = call.state.tokens();
@@ -142,8 +147,8 @@ fn issue(call: &Call, like: &Refresh, with_refresh: bool) -> (Granted, Option<St
         ("at_", "Bearer", Some(3600), " ")
     };
     let ttl = behaviour.access_ttl.or(ttl);
-    let access = tokens.issue_access(prefix, like.family, &like.scope, ttl);
-    let scope = like.scope.replace(' ', separator);
+    let access = tokens.issue_access(prefix, like.family, scope, ttl);
+    let scope = scope.replace(' ', separator);
     let mut granted = Granted::new();
     granted.insert("access_token".into(), json!(access));
     granted.insert("token_type".into(), json!(kind));
@@ -159,14 +164,16 @@ fn issue(call: &Call, like: &Refresh, with_refresh: bool) -> (Granted, Option<St
     if github || !with_refresh || behaviour.never_refresh_token {
         return (granted, None);
     }
-    let life = behaviour.refresh_expires_in;
-    let seconds = life.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let announced = behaviour.refresh_expires_in;
+    let seconds = announced
+        .and_then(|s| u64::try_from(s).ok())
+        .filter(|s| *s > 0);
     let refresh = tokens.issue_refresh(Refresh {
         expires: seconds.map(after),
         ..like.clone()
     });
     granted.insert("refresh_token".into(), json!(refresh));
-    if let Some(seconds) = life {
+    if let Some(seconds) = announced {
         granted.insert("refresh_token_expires_in".into(), json!(seconds));
         granted.insert("refresh_expires_in".into(), json!(seconds));
     }

@@ -32,7 +32,7 @@ async fn answer(mut exchange: Exchange) -> io::Result<Reply> {
         Ok(admitted) => admitted,
         Err(reply) => {
             exchange.count().await?;
-            return Ok(reply);
+            return Ok(*reply);
         }
     };
     if exchange.header("x-mcp-sink").is_some() {
@@ -91,10 +91,10 @@ fn out_of_order(exchange: &Exchange) -> Option<Reply> {
 }
 
 /// The token and what it stands for, or the challenge.
-fn admit(exchange: &Exchange) -> Result<(String, Access), Reply> {
+fn admit(exchange: &Exchange) -> Result<(String, Access), Box<Reply>> {
     let scope = exchange.state.scope();
     let Some(value) = exchange.header("authorization") else {
-        return Err(challenge(exchange, 401, None, scope));
+        return Err(challenge(exchange, 401, None, scope).into());
     };
     let token = value
         .split_once(' ')
@@ -109,21 +109,19 @@ fn admit(exchange: &Exchange) -> Result<(String, Access), Reply> {
             "admin",
         )),
         (Some(token), Some(access), None) => Ok((token.to_owned(), access)),
-        _ => Err(challenge(exchange, 401, Some("invalid_token"), scope)),
+        _ => Err(challenge(exchange, 401, Some("invalid_token"), scope).into()),
     }
 }
 
 fn challenge(exchange: &Exchange, status: u16, error: Option<&str>, scope: &str) -> Reply {
-    let mut value = String::from("Bearer realm=\"mcp\"");
-    if let Some(error) = error {
-        value.push_str(&format!(", error=\"{error}\""));
-    }
-    value.push_str(&format!(", scope=\"{scope}\""));
-    if !exchange.behaviour.prm_missing {
-        let origin = &exchange.state.origin;
-        let document = format!("{origin}/.well-known/oauth-protected-resource/mcp");
-        value.push_str(&format!(", resource_metadata=\"{document}\""));
-    }
+    let error_part = error.map_or_else(String::new, |e| format!(", error=\"{e}\""));
+    let origin = &exchange.state.origin;
+    let document = if exchange.behaviour.prm_missing {
+        String::new()
+    } else {
+        format!(", resource_metadata=\"{origin}/.well-known/oauth-protected-resource/mcp\"")
+    };
+    let value = format!("Bearer realm=\"mcp\"{error_part}, scope=\"{scope}\"{document}");
     let mut reply = json_reply(status, &json!({"error": error.unwrap_or("unauthorized")}));
     add_header(&mut reply, "www-authenticate", &value);
     reply

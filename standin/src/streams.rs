@@ -98,7 +98,7 @@ pub fn counted(id: Value, arguments: &Value) -> Reply {
 pub fn bytes(mut left: usize) -> Reply {
     let (feed, reply) = streamed("application/octet-stream");
     tokio::spawn(async move {
-        let chunk = Bytes::from_static(&[b'x'; CHUNK]);
+        let chunk = Bytes::from(vec![b'x'; CHUNK]);
         while left > 0 {
             let next = chunk.slice(..left.min(CHUNK));
             left -= next.len();
