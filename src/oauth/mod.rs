@@ -1,5 +1,6 @@
 //! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
 
+pub mod answer;
 pub mod authorize;
 pub mod bearer;
 pub mod error;
