@@ -102,12 +102,9 @@ fn admit(exchange: &Exchange) -> Result<(String, Access), Box<Reply>> {
     let token = token.map(|(_, token)| token.trim());
     let access = token.and_then(|t| exchange.state.tokens().check_access(t));
     match (token, access, exchange.behaviour.mcp_status) {
-        (Some(_), Some(_), Some(403)) => Err(challenge(
-            exchange,
-            403,
-            Some("insufficient_scope"),
-            "admin",
-        )),
+        (Some(_), Some(_), Some(403)) => {
+            Err(challenge(exchange, 403, Some("insufficient_scope"), "admin").into())
+        }
         (Some(token), Some(access), None) => Ok((token.to_owned(), access)),
         _ => Err(challenge(exchange, 401, Some("invalid_token"), scope).into()),
     }
