@@ -1,1 +1,3 @@
-//! (room under construction)
+//! GROUND. Words every room uses. Knows no OAuth, waits for nothing.
+
+pub mod range;
