@@ -1,0 +1,649 @@
+//! Requests in: accept, limit, serve HTTP/1.1 and HTTP/2 with and without TLS, drain.
+//!
+//! A client that goes away, by FIN or RST, takes its request with it: the handler's future or
+//! the body it answered with is dropped at once. HTTP leaves no other way to cancel in HTTP/1.1.
+
+use crate::net::activity::Activity;
+use crate::net::activity::Busy;
+use crate::net::activity::Idle;
+use crate::net::body::Reply;
+use crate::net::dial::prepare;
+pub use crate::net::listen::bind;
+pub use crate::net::stop::Stop;
+pub use crate::net::stop::Stopper;
+use crate::net::tls::ServerTls;
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Pause after a failed accept; out of file descriptors, trying at once would only burn a core.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What one listener takes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time; further ones wait in the kernel's backlog.
+    pub connections: usize,
+    /// For the TLS handshake; for the first request; and in HTTP/1.1 from the end of an answer to
+    /// the end of the next head, so also how long a connection may idle.
+    pub header_read: Duration,
+    /// How long an HTTP/2 connection may have no stream.
+    pub idle: Duration,
+    /// Of a request's head, in bytes. At least 8 KiB, hyper's own minimum.
+    pub max_headers_bytes: usize,
+    /// For requests that still run when draining begins.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_read: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
+            max_headers_bytes: 64 * 1024,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end of the connection; an IPv4 address is written as one on dual-stack sockets.
+    pub address: SocketAddr,
+    /// Whether it came over TLS.
+    pub tls: bool,
+}
+
+/// Serves until `stop` says so, then drains: no new connections, idle ones closed, running
+/// requests get `limits.grace`, then are cut. Dropping the future cuts at once. Runs on the
+/// runtime it is called on, with one task for each connection.
+///
+/// # Errors
+/// Only a `listener` that cannot be used at all; failures of single connections are logged.
+pub async fn serve<H, F>(
+    listener: std::net::TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    limits: Limits,
+    stop: Stop,
+    handler: H,
+) -> io::Result<()>
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Reply>> + Send + 'static,
+{
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(
+        limits.connections.min(Semaphore::MAX_PERMITS),
+    ));
+    let mut connections = JoinSet::new();
+    let mut draining = std::pin::pin!(stop.draining());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut draining => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            (slot, stream, address) = accept(&listener, &slots) => {
+                let serving = Serving {
+                    limits: limits.clone(),
+                    stop: stop.clone(),
+                    peer: Peer { address, tls: tls.is_some() },
+                    handler: handler.clone(),
+                };
+                connections.spawn(one(stream, tls.clone(), serving, slot));
+            }
+        }
+    }
+    drop(listener);
+    let ended = async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    };
+    if tokio::time::timeout(limits.grace, ended).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "draining took too long; cut"
+        );
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+    loop {
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
+            // Nobody closes the semaphore.
+            return std::future::pending().await;
+        };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                return (
+                    slot,
+                    stream,
+                    SocketAddr::new(from.ip().to_canonical(), from.port()),
+                );
+            }
+            Err(error) if is_one_clients(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// The client was gone before we looked: no reason to wait with the next one.
+fn is_one_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// What one connection needs to know.
+struct Serving<H> {
+    limits: Limits,
+    stop: Stop,
+    peer: Peer,
+    handler: H,
+}
+
+async fn one<H, F>(
+    stream: TcpStream,
+    tls: Option<Arc<ServerTls>>,
+    serving: Serving<H>,
+    slot: OwnedSemaphorePermit,
+) where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Reply>> + Send + 'static,
+{
+    prepare(&stream);
+    match tls {
+        None => converse(stream, serving).await,
+        Some(tls) => {
+            let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
+            let shaken = tokio::select! {
+                () = serving.stop.draining() => return,
+                shaken = tokio::time::timeout(serving.limits.header_read, handshake) => shaken,
+            };
+            match shaken {
+                Ok(Ok(stream)) => converse(stream, serving).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
+            }
+        }
+    }
+    drop(slot);
+}
+
+async fn converse<I, H, F>(stream: I, serving: Serving<H>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Reply>> + Send + 'static,
+{
+    let Serving {
+        limits,
+        stop,
+        peer,
+        handler,
+    } = serving;
+    let activity = Activity::new();
+    let seen = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        let busy = Busy::new(&seen);
+        let answer = handler(request, peer);
+        async move { Ok::<_, Infallible>(answer.await.map(|reply| busy.with(reply))) }
+    });
+    let http = protocol(&limits);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut draining = std::pin::pin!(stop.draining());
+    let mut told = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection broke");
+                }
+                return;
+            }
+            () = &mut draining, if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
+                Idle::No => {}
+                // Never a request, or told to go and still here: no manners needed.
+                Idle::NeverSpoke => return,
+                Idle::TooLong if told => return,
+                Idle::TooLong => {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            },
+        }
+    }
+}
+
+fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    let head = limits.max_headers_bytes.max(8 * 1024);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read)
+        .max_buf_size(head);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+    http
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::Outgoing;
+    use crate::net::body::StreamBody;
+    use crate::net::body::StreamGuard;
+    use crate::net::body::read_limited;
+    use crate::net::client::Client;
+    use crate::net::client::Policy;
+    use crate::net::dial::Allowed;
+    use crate::net::self_signed::self_signed;
+    use crate::net::stop::Ends;
+    use crate::net::tls::ClientTls;
+    use bytes::Bytes;
+    use http::Version;
+    use http_body_util::BodyExt;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::task::JoinHandle;
+
+    const SOON: Duration = Duration::from_secs(2);
+    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
+
+    struct Running {
+        address: SocketAddr,
+        stopper: Stopper,
+        task: JoinHandle<io::Result<()>>,
+    }
+
+    fn start<H, F>(tls: Option<Arc<ServerTls>>, limits: Limits, handler: H) -> Running
+    where
+        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Reply>> + Send + 'static,
+    {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
+        let address = listener.local_addr().expect("address");
+        let (stopper, stop) = Stop::new();
+        let task = tokio::spawn(serve(listener, tls, limits, stop, handler));
+        Running {
+            address,
+            stopper,
+            task,
+        }
+    }
+
+    fn ok(text: impl Into<Bytes>) -> Response<Reply> {
+        Response::new(Reply::Full(text.into()))
+    }
+
+    fn trusting(roots: rustls::RootCertStore) -> Client {
+        Client::new(ClientTls::trusting(roots).expect("tls"))
+    }
+
+    fn plain() -> Client {
+        trusting(rustls::RootCertStore::empty())
+    }
+
+    fn policy(http2: bool) -> Policy {
+        Policy {
+            addresses: Allowed::Anything,
+            connect: SOON,
+            first_byte: Some(SOON),
+            http2,
+        }
+    }
+
+    fn get(url: String) -> Request<Outgoing> {
+        Request::get(url).body(Outgoing::Empty).expect("request")
+    }
+
+    /// An upstream that says `first` and then waits until it is left.
+    async fn endless() -> (SocketAddr, JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let left = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            head_and_body(&mut stream).await;
+            stream.write_all(STREAM).await.expect("write");
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        });
+        (address, left)
+    }
+
+    /// Reads to the end of the request that a small gateway passes on.
+    async fn head_and_body(stream: &mut TcpStream) {
+        let mut read = Vec::new();
+        while !read.ends_with(b"0hi") && !read.ends_with(b"\r\n\r\n0") {
+            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0);
+        }
+    }
+
+    /// A gateway in small: every request is passed to `upstream`, its answer streamed back.
+    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Running {
+        let client = plain();
+        let count = Arc::clone(count);
+        start(None, Limits::default(), move |request, _| {
+            let (client, count, ends) = (client.clone(), Arc::clone(&count), ends.clone());
+            async move {
+                let (_, body) = request.into_parts();
+                let request = Request::post(format!("http://{upstream}/"))
+                    .body(Outgoing::Prefixed(Bytes::from_static(b"0"), body))
+                    .expect("request");
+                let answer = client.send(request, &policy(false)).await.expect("answer");
+                let guard = StreamGuard::new(&count, ends);
+                answer.map(|body| Reply::Stream(StreamBody::new(body, Some(guard))))
+            }
+        })
+    }
+
+    async fn within_a_second(left: JoinHandle<usize>) {
+        let left = tokio::time::timeout(Duration::from_secs(1), left).await;
+        assert_eq!(left.expect("within a second").expect("upstream"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_a_stream_takes_the_upstream_with_it() {
+        for reset in [false, true] {
+            let (upstream, left) = endless().await;
+            let count = Arc::default();
+            let gateway = passing(upstream, &count, None);
+            let mut client = TcpStream::connect(gateway.address).await.expect("connect");
+            client.write_all(POST).await.expect("write");
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"first\r\n") {
+                assert_ne!(client.read_buf(&mut seen).await.expect("read"), 0);
+            }
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+            if reset {
+                socket2::SockRef::from(&client)
+                    .set_linger(Some(Duration::ZERO))
+                    .expect("linger");
+            } else {
+                // Only the sending half: a FIN means gone.
+                client.shutdown().await.expect("shutdown");
+            }
+            let kept = (!reset).then_some(client);
+            within_a_second(left).await;
+            assert_eq!(count.load(Ordering::Relaxed), 0);
+            drop(kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_before_the_answer_takes_the_upstream_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let upstream = listener.local_addr().expect("address");
+        let gateway = passing(upstream, &Arc::default(), None);
+        let mut client = TcpStream::connect(gateway.address).await.expect("connect");
+        client.write_all(POST).await.expect("write");
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        head_and_body(&mut stream).await;
+        drop(client);
+        within_a_second(tokio::spawn(async move {
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        }))
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_ended_from_outside() {
+        let (upstream, left) = endless().await;
+        let (ender, ends) = Ends::new();
+        let count = Arc::default();
+        let gateway = passing(upstream, &count, Some(ends));
+        let request = get(format!("http://{}/", gateway.address));
+        let answer = plain().send(request, &policy(false)).await.expect("answer");
+        let mut body = answer.into_body();
+        body.frame().await.expect("frame").expect("first");
+        ender.end();
+        assert!(body.frame().await.is_none());
+        within_a_second(left).await;
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn tls_speaks_both_versions_with_a_certificate_of_our_own() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
+        let server = start(
+            Some(Arc::new(tls)),
+            Limits::default(),
+            |request, peer| async move { ok(format!("{:?} {}", request.version(), peer.tls)) },
+        );
+        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        for host in ["localhost", "127.0.0.1"] {
+            for (http2, expected) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
+                let url = format!("https://{host}:{}/", server.address.port());
+                let answer = client.send(get(url), &policy(http2)).await.expect("answer");
+                assert_eq!(answer.version(), expected);
+                let body = read_limited(answer.into_body(), 100, SOON)
+                    .await
+                    .expect("body");
+                assert_eq!(body, format!("{expected:?} true"));
+            }
+        }
+        let stranger = plain()
+            .send(
+                get(format!("https://localhost:{}/", server.address.port())),
+                &policy(true),
+            )
+            .await
+            .expect_err("not trusted");
+        assert!(stranger.never_sent(), "{stranger}");
+    }
+
+    #[tokio::test]
+    async fn http2_streams_share_a_connection_and_are_reset_when_dropped() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
+        let (upstream, left) = endless().await;
+        let inner = plain();
+        let server = start(
+            Some(Arc::new(tls)),
+            Limits::default(),
+            move |request, peer| {
+                let inner = inner.clone();
+                async move {
+                    if request.uri().path() == "/port" {
+                        return ok(peer.address.port().to_string());
+                    }
+                    let request = Request::post(format!("http://{upstream}/"))
+                        .body(Outgoing::Full(Bytes::from_static(b"0hi")))
+                        .expect("request");
+                    let answer = inner.send(request, &policy(false)).await.expect("answer");
+                    answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+                }
+            },
+        );
+        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
+        let mut ports = Vec::new();
+        for _ in 0..2 {
+            let answer = client
+                .send(get(url("/port")), &policy(true))
+                .await
+                .expect("answer");
+            ports.push(
+                read_limited(answer.into_body(), 100, SOON)
+                    .await
+                    .expect("body"),
+            );
+        }
+        assert_eq!(ports[0], ports[1]);
+        let answer = client
+            .send(get(url("/stream")), &policy(true))
+            .await
+            .expect("answer");
+        let mut body = answer.into_body();
+        body.frame().await.expect("frame").expect("first");
+        drop(body);
+        within_a_second(left).await;
+    }
+
+    #[tokio::test]
+    async fn http2_with_prior_knowledge_works_without_tls() {
+        let server = start(None, Limits::default(), |request, _| async move {
+            ok(format!("{:?}", request.version()))
+        });
+        let stream = TcpStream::connect(server.address).await.expect("connect");
+        let (mut line, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("handshake");
+        tokio::spawn(connection);
+        let request = get(format!("http://{}/", server.address));
+        let answer = line.send_request(request).await.expect("answer");
+        let body = read_limited(answer.into_body(), 100, SOON)
+            .await
+            .expect("body");
+        assert_eq!(body, "HTTP/2.0");
+    }
+
+    #[tokio::test]
+    async fn draining_lets_a_running_request_finish_and_nothing_else_begin() {
+        let server = start(None, Limits::default(), |_, _| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            ok("done")
+        });
+        let url = format!("http://{}/", server.address);
+        let running = tokio::spawn(async move {
+            let answer = plain()
+                .send(get(url), &policy(false))
+                .await
+                .expect("answer");
+            read_limited(answer.into_body(), 100, SOON)
+                .await
+                .expect("body")
+        });
+        let idle = TcpStream::connect(server.address).await.expect("connect");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.stopper.drain();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(server.address).await.is_err());
+        assert_eq!(running.await.expect("finished"), "done");
+        let drained = tokio::time::timeout(SOON, server.task)
+            .await
+            .expect("drained");
+        drained.expect("task").expect("served");
+        drop(idle);
+    }
+
+    #[tokio::test]
+    async fn draining_cuts_what_outlives_its_grace() {
+        let limits = Limits {
+            grace: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| std::future::pending());
+        let url = format!("http://{}/", server.address);
+        let cut = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(server.stopper);
+        tokio::time::timeout(SOON, server.task)
+            .await
+            .expect("drained")
+            .expect("task")
+            .expect("served");
+        assert!(cut.await.expect("client").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_or_half_a_head_is_dropped() {
+        let limits = Limits {
+            header_read: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| async { ok("") });
+        for said in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let mut client = TcpStream::connect(server.address).await.expect("connect");
+            client.write_all(said.as_bytes()).await.expect("write");
+            let mut rest = Vec::new();
+            tokio::time::timeout(SOON, client.read_to_end(&mut rest))
+                .await
+                .expect(said)
+                .ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_the_limit_is_refused() {
+        let server = start(None, Limits::default(), |_, _| async { ok("") });
+        for (size, status) in [(30_000, 200), (70_000, 431)] {
+            let mut request = get(format!("http://{}/", server.address));
+            let value = "x".repeat(size).parse().expect("value");
+            request.headers_mut().insert("x-long", value);
+            let answer = plain().send(request, &policy(false)).await.expect("answer");
+            assert_eq!(answer.status(), status, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_their_turn() {
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| async { ok("served") });
+        let first = TcpStream::connect(server.address).await.expect("connect");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let url = format!("http://{}/", server.address);
+        let second = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!second.is_finished());
+        drop(first);
+        assert_eq!(second.await.expect("client").expect("answer").status(), 200);
+    }
+}
