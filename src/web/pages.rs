@@ -626,6 +626,34 @@ mod tests {
     }
 
     #[test]
+    fn a_verified_name_on_this_computer_is_not_called_verified() {
+        let verified = ClientView {
+            verified_host: Some("claude.ai"),
+            ..client("Claude")
+        };
+        let said = |client| {
+            sign_in(&SignIn {
+                client,
+                ..sign_in_view("x")
+            })
+        };
+        assert!(said(verified).contains("<strong>Verified:</strong> <bdi>claude.ai</bdi>"));
+        for here in [
+            ClientView {
+                loopback: true,
+                ..verified
+            },
+            ClientView {
+                is_app_scheme: true,
+                ..verified
+            },
+        ] {
+            let page = said(here);
+            assert!(page.contains("Partly verified:") && !page.contains(">Verified:"), "{page}");
+        }
+    }
+
+    #[test]
     fn consent_without_an_upstream_login_promises_none() {
         let page = consent(&Consent {
             has_upstream_login: false,
