@@ -3,6 +3,8 @@
 mod file;
 mod lane;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
@@ -62,31 +64,28 @@ impl Sqlite {
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let path = file::made(dir)?;
         let in_path = |why: rusqlite::Error| OpenError::Sqlite(path.clone(), why.to_string());
-        let db = file::writing(&path)?;
         let feed = Feed::default();
-        let writer = Writer::new(db, feed.clone()).map_err(in_path)?;
-        let mut threads = Vec::with_capacity(1 + READERS);
-        let (writes, orders) = Lane::new();
-        threads.push(spawned(&path, "store-writer", move || writer.run(&orders))?);
-        let (reads, questions) = Lane::new();
+        let (to_writer, orders) = Lane::new();
+        let writer = Writer::new(file::writing(&path)?, feed.clone()).map_err(in_path)?;
+        let mut running = vec![spawned(&path, "store-writer", move || writer.run(&orders))?];
+        let (to_readers, questions) = Lane::new();
         let questions = Arc::new(Mutex::new(questions));
         for _ in 0..READERS {
             let db = file::reading(&path).map_err(in_path)?;
             let questions = questions.clone();
-            threads.push(spawned(&path, "store-reader", move || reader::run(&db, &questions))?);
+            running.push(spawned(&path, "store-reader", move || reader::run(&db, &questions))?);
         }
-        let (writes, reads) = (Some(writes), Some(reads));
         Ok(Self(Arc::new(Threads {
-            writes,
-            reads,
+            to_writer: Some(to_writer),
+            to_readers: Some(to_readers),
             feed,
-            threads,
+            running,
         })))
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let make = |answer: Answer<Option<Row>>| Question::Get(key.to_owned(), answer);
-        self.0.reads()?.ask(make).await.map_err(unavailable)?
+        self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
     pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
@@ -94,7 +93,7 @@ impl Sqlite {
         // '0' follows '/', so this is the first text behind all keys of the space.
         let to = format!("{space}0");
         let make = |answer: Answer<Page>| Question::Scan { from, to, limit, answer };
-        self.0.reads()?.ask(make).await.map_err(unavailable)?
+        self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
     pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
@@ -130,29 +129,29 @@ impl fmt::Debug for Sqlite {
 
 /// The threads and the ways to them; the ways are there until the end.
 struct Threads {
-    writes: Option<Lane<writer::Order>>,
-    reads: Option<Lane<Question>>,
+    to_writer: Option<Lane<writer::Order>>,
+    to_readers: Option<Lane<Question>>,
     feed: Feed,
-    threads: Vec<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    fn reads(&self) -> Result<&Lane<Question>, StoreError> {
-        self.reads.as_ref().ok_or_else(|| unavailable(lane::ENDED))
+    fn readers(&self) -> Result<&Lane<Question>, StoreError> {
+        self.to_readers.as_ref().ok_or_else(|| unavailable(lane::ENDED))
     }
 
     async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, NoAnswer> {
-        let writes = self.writes.as_ref().ok_or(lane::ENDED)?;
-        writes.ask(|answer| writer::Order { job, answer }).await
+        let writer = self.to_writer.as_ref().ok_or(lane::ENDED)?;
+        writer.ask(|answer| writer::Order { job, answer }).await
     }
 }
 
 impl Drop for Threads {
     /// Ends the threads and waits for them, so that the file is closed, and its log folded in, when this returns.
     fn drop(&mut self) {
-        self.writes = None;
-        self.reads = None;
-        for thread in self.threads.drain(..) {
+        self.to_writer = None;
+        self.to_readers = None;
+        for thread in self.running.drain(..) {
             thread.join().ok();
         }
     }

@@ -66,7 +66,7 @@ impl Writer {
         }
     }
 
-    fn batch(&mut self, orders: Vec<Queued<Order>>) {
+    pub(super) fn batch(&mut self, orders: Vec<Queued<Order>>) {
         match self.written(&orders) {
             Ok(done) => {
                 for ((order, _room), rows) in orders.into_iter().zip(done) {
@@ -101,7 +101,7 @@ impl Writer {
         }
         tx.commit()?;
         self.told = seq;
-        foreign.into_iter().for_each(|news| self.feed.tell(news));
+        self.tell(foreign);
         Ok(done)
     }
 
@@ -112,8 +112,19 @@ impl Writer {
         let foreign = foreign(&tx, self.told, now)?;
         tx.finish()?;
         self.told = now;
-        foreign.into_iter().for_each(|news| self.feed.tell(news));
+        self.tell(foreign);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    fn tell(&self, all: Vec<News>) {
+        for news in all {
+            self.feed.tell(news);
+        }
     }
 }
 
