@@ -1,5 +1,7 @@
 //! Clients: an id is a sealed record of what the client registered, so registering cannot fill a disk.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,10 @@ struct Sealed {
 impl Gateway {
     /// Registers a client (RFC 7591): the document that answers it. Equal public registrations get equal ids; a
     /// confidential one always gets a fresh id and secret.
-    pub fn register(&self, body: &[u8]) -> Result<Value, Rejection> {
+    pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
+        if !self.limits.registration(source) {
+            return Err(Rejection::Busy { retry_after: 10 });
+        }
         let registration = Registration::parse(body).map_err(Rejection::Registration)?;
         let secret = match registration.auth_method {
             AuthMethod::None => None,

@@ -6,6 +6,7 @@ pub mod callback;
 pub mod clients;
 pub mod ended;
 pub mod inflight;
+pub mod limits;
 pub mod live;
 pub mod mint;
 pub mod password;
@@ -26,6 +27,7 @@ use crate::base::time::Clock;
 use crate::flow::grant::Rules;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
+use crate::gateway::limits::Limits;
 use crate::gateway::live::{Streams, Unproved};
 use crate::gateway::password::Passwords;
 use crate::gateway::resolve::Resolver;
@@ -56,6 +58,7 @@ pub struct Inner {
     pub(crate) resolver: Resolver,
     pub(crate) ended: Ended,
     pub(crate) inflight: Inflight,
+    pub(crate) limits: Limits,
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
@@ -108,6 +111,7 @@ impl Gateway {
             resolver: Resolver::default(),
             ended: Ended::default(),
             inflight: Inflight::default(),
+            limits: Limits::default(),
             streams: Streams::default(),
             unproved: Unproved::default(),
             owner: Id::fresh(),

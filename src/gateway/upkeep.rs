@@ -33,6 +33,7 @@ impl Gateway {
     async fn sweep(&self) {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
+        self.limits.sweep();
         match self.store.sweep().await {
             Ok(0) => {}
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
