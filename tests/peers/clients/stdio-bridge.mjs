@@ -12,8 +12,10 @@ export class Bridge {
     this.child.stdin.on('error', () => {});
     this.child.stderr.on('data', (d) => { this.stderr += d; this.visit(); });
     this.child.stdout.on('data', (d) => { this.stdout += d; this.pump(); });
-    this.exited = new Promise((ok) => this.child.once('exit', (code) => { for (const w of this.waiting.values()) w.no(new Error(`the bridge ended (${code}): ${this.stderr.slice(-600)}`)); ok(code); }));
+    this.exited = new Promise((ok) => this.child.once('exit', (code) => { this.fail(new Error(`the bridge ended (${code}): ${this.stderr.slice(-600)}`)); ok(code); }));
   }
+
+  fail(error) { for (const w of this.waiting.values()) w.no(error); }
 
   async visit() {
     for (const [url] of this.stderr.replace(/\x1b\[[0-9;]*m/g, '').matchAll(/https?:\/\/[^\s"'<>\\]+[?&](?:response_type=code|request_uri=)[^\s"'<>\\]*(?=\s)/g)) {
@@ -21,6 +23,7 @@ export class Bridge {
       this.seen.add(url);
       const r = await new Browser(this.browser).run(url).catch((e) => ({ finalUrl: String(e) }));
       this.visits.push(`${r.finalUrl.split('?')[0]} ${r.status ?? ''}`);
+      if (!(r.status < 400)) this.fail(new Error(`the browser ended at ${this.visits.at(-1)} ${(r.body ?? '').replace(/<[^>]*>/g, ' ').replace(/\s+/g, ' ').slice(0, 200)}`));
     }
   }
 

@@ -11,8 +11,9 @@ export default async function python(stage) {
     const out = await stage.must(`${mode}: login, three tool calls over an expiry`, async () => {
       const callback = `http://127.0.0.1:${await freePort()}/callback`;
       const r = await run(stage, `client-${mode}`, join(ROOT, '.venv/bin/python'), [join(ROOT, 'clients/python.py'), gw.mcp, '--mode', mode, '--redirect', callback, '--repeat', '3', '--every', '5'], { env: { PEERS_NODE: process.execPath, PEERS_PASSWORD: PASSWORD } });
-      const o = JSON.parse(r.output.slice(r.output.indexOf('{')));
-      assert(o.ok, JSON.stringify(o.error));
+      assert(r.stdout.startsWith('{'), r.output);
+      const o = JSON.parse(r.stdout);
+      assert(o.ok, `${JSON.stringify(o.error)} ${r.output.slice(0, 300)}`);
       equal(o.calls.length, 3, 'calls');
       return o;
     });

@@ -72,11 +72,13 @@ export class Stage {
     const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(join(this.logs, `${name}.log`), { flags: 'a' });
     let output = '';
+    let stdout = '';
+    child.stdout.on('data', (d) => { if (stdout.length < 1_000_000) stdout += d; });
     for (const s of [child.stdout, child.stderr]) s.on('data', (d) => { log.write(d); if (output.length < 100_000) output += d; });
-    const exited = new Promise((ok) => { child.once('exit', (code, signal) => ok({ code, signal })); child.once('error', (e) => ok({ code: -1, error: e })); });
+    const exited = new Promise((ok) => { child.once('close', (code, signal) => ok({ code, signal })); child.once('error', (e) => ok({ code: -1, error: e })); });
     let gone;
     exited.then((x) => { gone = x; });
-    const handle = { child, exited, output: () => output, end: () => end(child, exited), kill9: async () => { child.kill('SIGKILL'); await exited; } };
+    const handle = { child, exited, output: () => output, stdout: () => stdout, end: () => end(child, exited), kill9: async () => { child.kill('SIGKILL'); await exited; } };
     this.closers.push(handle.end);
     const until = Date.now() + timeout;
     while (ready) {
@@ -136,7 +138,5 @@ async function end(child, exited) {
 // Runs a program to its end and gives its output.
 export async function run(stage, name, command, args, o = {}) {
   const h = await stage.start(name, command, args, o);
-  const x = await h.exited;
-  await sleep(20); // the pipes may still hold the last lines
-  return { ...x, output: h.output() };
+  return { ...(await h.exited), output: h.output(), stdout: h.stdout() };
 }
