@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
+.NOTPARALLEL:
 .PHONY: demo test verify bench lint unit doctest release peers fuzz deny long tools
 
 # The tools that cargo does not bring, in the versions the gate was tried with.

@@ -26,6 +26,7 @@ fi
 
 apt npm nodejs npm
 apt chromium chromium fonts-dejavu-core
+# python3 may be there without what makes environments
 python3 -c 'import ensurepip' 2>/dev/null || apt no-such-program python3 python3-venv
 
 say "node $node_version from npm ($node_package)"

@@ -108,7 +108,7 @@ async function arrive(client, state, ms = 15_000) {
 }
 
 const decide = (me, what) => me.page.locator(`[name=decision][value=${what}]`).click({ noWaitAfter: true });
-const where = async (me) => `the browser is at ${me.page.url().split('?')[0]}; blocked: ${JSON.stringify(me.blocked())}; redirects: ${JSON.stringify(me.locations.slice(-4).map((l) => l.split('?')[0]))}`;
+const where = async (me) => (await sleep(500), `the browser is at ${me.page.url().split('?')[0]}; blocked: ${JSON.stringify(me.blocked())}; redirects: ${JSON.stringify(me.locations.slice(-4).map((l) => l.split('?')[0]))}`);
 
 // Can this browser see what the checks below look for? A form post that is redirected where form-action forbids must be
 // stopped, or those checks mean nothing.
@@ -158,7 +158,7 @@ async function approve(stage, browser, { gw, client, as }) {
   await shoot(stage, me.page, 'consent');
   await stage.must('approve reaches the upstream', async () => {
     await decide(me, 'approve');
-    await me.page.waitForURL((u) => u.origin === as.url, { timeout: 15_000 }).catch(async () => { throw new Error(await where(me)); });
+    await me.page.waitForURL((u) => u.origin === as.url, { timeout: 15_000 }).catch(async (e) => { throw new Error(`${await where(me)}; ${e.message}`); });
   });
   await me.page.waitForSelector('input[name=login]');
   await shoot(stage, me.page, 'upstream');
