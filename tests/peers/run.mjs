@@ -21,6 +21,7 @@ for (const g of groups) {
   try { await (await import(`./groups/${g}.mjs`)).default(stage); }
   catch (e) { if (!(e instanceof Stop)) stage.report('the group runs to its end', e?.stack ? new Error(e.stack) : e); }
   finally { await stage.close(); }
+  if (leaving) process.exit(130);
   if (!stage.results.length) stage.report('the group has checks', new Error('none ran'));
   results.push(...stage.results);
   console.log(`   ${((Date.now() - from) / 1000).toFixed(1)} s`);
