@@ -74,10 +74,13 @@ async function server(stage, direct, gw) {
       const d = await once('direct', direct.mcp);
       const g = await once('gateway', `http://127.0.0.1:${port}/mcp`);
       const passed = [...d.values()].filter((c) => c.status === 'SUCCESS').length;
-      assert(passed >= 20, `only ${passed} checks pass without the gateway`);
+      assert(passed >= 80, `only ${passed} checks pass without the gateway`);
+      // The server here has no tasks: an extension, which the suite runs and does not score. It fails the same both ways.
+      const lacking = [...d].filter(([, c]) => c.status === 'FAILURE' && !c.scenario.startsWith('tasks-'));
+      assert(!lacking.length, `fails without the gateway: ${lacking.map(([k]) => k)}`);
       const differ = [...new Set([...d.keys(), ...g.keys()])].filter((k) => (d.get(k)?.status ?? 'absent') !== (g.get(k)?.status ?? 'absent'));
       assert(!differ.length, differ.map((k) => `${k}: ${d.get(k)?.status ?? 'absent'} directly, ${g.get(k)?.status ?? 'absent'} through the gateway ${g.get(k)?.errorMessage ?? ''}`).join('\n'));
-      console.log(`     ${d.size} checks compared, ${passed} pass on both sides`);
+      console.log(`     ${d.size} checks compared, ${passed} pass on both sides, ${[...d.values()].filter((c) => c.status === 'FAILURE').length} fail on both (the unscored tasks extension, which this server lacks)`);
     }, { timeout: 600_000 });
   }
 }
