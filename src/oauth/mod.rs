@@ -1,1 +1,4 @@
-//! (room under construction)
+//! FLOOR 2. The protocol as data: parse and build, nothing else.
+
+pub mod answer;
+pub mod metadata;
