@@ -1,1 +1,365 @@
-//! Special-purpose addresses (under construction).
+//! What an IP address is *for*: the special-purpose registries of IANA
+//! (RFC 6890 and its heirs) as one pure function.
+//!
+//! An IPv6 address can carry an IPv4 address inside (mapped, translated,
+//! tunnelled); whoever asks only about the outside is fooled by
+//! `[::ffff:169.254.169.254]`. So every question here looks inside first.
+//! What is not known to be global is not global.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// What a range of addresses is reserved for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The open internet.
+    Global,
+    /// This machine: `127.0.0.0/8`, `::1`.
+    Loopback,
+    /// RFC 1918: `10/8`, `172.16/12`, `192.168/16`.
+    Private,
+    /// RFC 4193: `fc00::/7`, the private networks of IPv6.
+    UniqueLocal,
+    /// RFC 6598: `100.64.0.0/10`, carriers and overlay networks.
+    SharedCgnat,
+    /// RFC 6890: `169.254.0.0/16`, `fe80::/10`.
+    LinkLocal,
+    /// RFC 3879: `fec0::/10`, long deprecated, still routed by some.
+    SiteLocal,
+    /// Where clouds hand their machines credentials, whatever range that lies in.
+    Metadata,
+    /// `224.0.0.0/4`, `ff00::/8`.
+    Multicast,
+    /// `0.0.0.0/8`, `::`: many systems take them for "this machine".
+    Unspecified,
+    /// RFC 5737, RFC 3849, RFC 9637.
+    Documentation,
+    /// RFC 2544, RFC 5180.
+    Benchmark,
+    /// Everything else that is set aside, and all that nobody has assigned.
+    Reserved,
+}
+
+impl Kind {
+    /// The networks people run behind a router of their own.
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::Private | Self::UniqueLocal | Self::SharedCgnat)
+    }
+
+    /// Kinds no remote party may ever name to us: no service lives there that is meant for it.
+    pub fn is_never_told(self) -> bool {
+        matches!(
+            self,
+            Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Unspecified
+        )
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Global => "global",
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::UniqueLocal => "unique local",
+            Self::SharedCgnat => "shared (carrier-grade NAT)",
+            Self::LinkLocal => "link-local",
+            Self::SiteLocal => "site-local",
+            Self::Metadata => "cloud metadata",
+            Self::Multicast => "multicast",
+            Self::Unspecified => "unspecified",
+            Self::Documentation => "documentation",
+            Self::Benchmark => "benchmark",
+            Self::Reserved => "reserved",
+        })
+    }
+}
+
+/// The kind of `address`, judged on the IPv4 address inside where there is one.
+pub fn kind(address: IpAddr) -> Kind {
+    match address {
+        IpAddr::V4(v4) => kind_v4(v4),
+        IpAddr::V6(v6) => match embedded(v6) {
+            Some(Embedded { inner, reaches_it: true }) => kind_v4(inner),
+            // A way in that is deprecated or local: never global, and still
+            // whatever the inner address is if that is worse.
+            Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
+                Kind::Global => Kind::Reserved,
+                special => special,
+            },
+            None => kind_v6(v6),
+        },
+    }
+}
+
+/// The address that is meant: the IPv4 address inside a mapped, compatible, NAT64, 6to4
+/// or Teredo address, else the address itself. For judging and showing; dial the original.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => embedded(v6).map_or(address, |found| IpAddr::V4(found.inner)),
+    }
+}
+
+/// An IPv4 address found inside an IPv6 one.
+struct Embedded {
+    inner: Ipv4Addr,
+    /// Whether such an address still is a working way to `inner`.
+    reaches_it: bool,
+}
+
+fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
+    let s = v6.segments();
+    let found = |high: u16, low: u16, reaches_it| {
+        let inner = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+        Some(Embedded { inner, reaches_it })
+    };
+    match s {
+        // `::` and `::1` are themselves, not IPv4-compatible (RFC 4291 2.5.5.1).
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        [0, 0, 0, 0, 0, 0, high, low] => found(high, low, false),
+        [0, 0, 0, 0, 0, 0xffff, high, low]              // mapped, RFC 4291 2.5.5.2
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]         // NAT64, RFC 6052
+        | [0x2002, high, low, ..] => found(high, low, true), // 6to4, RFC 3056
+        [0, 0, 0, 0, 0xffff, 0, high, low]              // translated, RFC 7915
+        | [0x64, 0xff9b, 1, _, _, _, high, low] => found(high, low, false), // local NAT64, RFC 8215
+        // Teredo hides the client's address by inverting it (RFC 4380 4).
+        [0x2001, 0, _, _, _, _, high, low] => found(!high, !low, false),
+        _ => None,
+    }
+}
+
+fn kind_v4(v4: Ipv4Addr) -> Kind {
+    match v4.octets() {
+        [169, 254, 169, 254]        // AWS, Google, Azure, most others
+        | [169, 254, 170, 2 | 23]   // AWS containers and pods
+        | [100, 100, 100, 200]      // Alibaba
+        | [192, 0, 0, 192]          // Oracle
+        | [168, 63, 129, 16] => Kind::Metadata, // Azure's wire server, in a public range
+        [0, ..] => Kind::Unspecified,
+        [127, ..] => Kind::Loopback,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Kind::Private,
+        [100, 64..=127, ..] => Kind::SharedCgnat,
+        [169, 254, ..] => Kind::LinkLocal,
+        [192, 0, 0, 9 | 10] => Kind::Global, // anycast inside 192.0.0.0/24, RFC 7723 and 8155
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Kind::Documentation,
+        [198, 18..=19, ..] => Kind::Benchmark,
+        [224..=239, ..] => Kind::Multicast,
+        [192, 0, 0, _] | [192, 88, 99, _] | [240..=255, ..] => Kind::Reserved,
+        _ => Kind::Global,
+    }
+}
+
+fn kind_v6(v6: Ipv6Addr) -> Kind {
+    match v6.segments() {
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254]          // AWS
+        | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => Kind::Metadata, // Google
+        [0, 0, 0, 0, 0, 0, 0, 0] => Kind::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Loopback,
+        [0xff00..=0xffff, ..] => Kind::Multicast,
+        [0xfe80..=0xfebf, ..] => Kind::LinkLocal,
+        [0xfec0..=0xfeff, ..] => Kind::SiteLocal,
+        [0xfc00..=0xfdff, ..] => Kind::UniqueLocal,
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Kind::Documentation,
+        [0x2001, 2, 0, ..] => Kind::Benchmark,
+        [0x2001, 1, 0, 0, 0, 0, 0, 1..=3]                // anycast, RFC 7723, 8155, 9665
+        | [0x2001, 3 | 0x20..=0x3f, ..]                  // AMT, ORCHIDv2, DRIP
+        | [0x2001, 4, 0x0112, ..] => Kind::Global,       // AS112
+        [0x2001, 0..=0x01ff, ..] => Kind::Reserved,      // IETF assignments, RFC 2928
+        [0x2000..=0x3fff, ..] => Kind::Global,
+        _ => Kind::Reserved,
+    }
+}
+
+/// A block of addresses, `10.1.0.0/16` or a single address. Blocks written in a mapped or
+/// translated form mean the IPv4 block inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    network: IpAddr,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Whether `address`, or the IPv4 address inside it, lies in this block.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.covers(address) || self.covers(canonical(address))
+    }
+
+    fn covers(&self, address: IpAddr) -> bool {
+        match (self.network, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                u32::from(network) & mask == u32::from(address) & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                u128::from(network) & mask == u128::from(address) & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.bits)
+    }
+}
+
+/// Why a text is not a block of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCidr {
+    /// The part before the slash is not an IP address.
+    Address,
+    /// The part after the slash is not a length that fits the address.
+    Length,
+    /// Bits are set beyond the length: one of the two is a slip.
+    HostBits,
+}
+
+impl fmt::Display for NotCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "not an IP address",
+            Self::Length => "the length after the slash does not fit the address",
+            Self::HostBits => "bits are set beyond the length after the slash",
+        })
+    }
+}
+
+impl std::error::Error for NotCidr {}
+
+impl FromStr for Cidr {
+    type Err = NotCidr;
+
+    /// # Errors
+    /// Any text that is not `address` or `address/length` with all further bits zero.
+    fn from_str(text: &str) -> Result<Self, NotCidr> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let network: IpAddr = address.parse().map_err(|_| NotCidr::Address)?;
+        let widest = if network.is_ipv4() { 32 } else { 128 };
+        let bits = match length {
+            Some(length) => length.parse().map_err(|_| NotCidr::Length)?,
+            None => widest,
+        };
+        if bits > widest {
+            return Err(NotCidr::Length);
+        }
+        let exact = match network {
+            IpAddr::V4(v4) => u32::from(v4).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
+            IpAddr::V6(v6) => u128::from(v6).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
+        };
+        if !exact {
+            return Err(NotCidr::HostBits);
+        }
+        Ok(match canonical(network) {
+            inner @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => {
+                Self { network: inner, bits: bits - 96 }
+            }
+            _ => Self { network, bits },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn every_special_range_has_its_kind_at_both_ends() {
+        let table = [
+            (Kind::Global, "1.1.1.1 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 100.63.255.255 100.128.0.0"),
+            (Kind::Global, "126.255.255.255 128.0.0.0 169.253.255.255 169.255.0.0 192.167.255.255 192.169.0.0"),
+            (Kind::Global, "198.17.255.255 198.20.0.0 223.255.255.255 192.0.0.9 192.0.0.10 192.31.196.1"),
+            (Kind::Global, "2606:4700::1111 2001:4860:4860::8888 2001:1::1 2001:20::1 2001:30::1 2001:200:: 3ffe::1"),
+            (Kind::Loopback, "127.0.0.1 127.0.0.0 127.255.255.255 ::1"),
+            (Kind::Private, "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.0 192.168.255.255"),
+            (Kind::SharedCgnat, "100.64.0.0 100.127.255.255"),
+            (Kind::LinkLocal, "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1"),
+            (Kind::SiteLocal, "fec0:: feff:ffff::1"),
+            (Kind::UniqueLocal, "fc00:: fdff:ffff::1"),
+            (Kind::Metadata, "169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16"),
+            (Kind::Metadata, "fd00:ec2::254 fd20:ce::254"),
+            (Kind::Multicast, "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1"),
+            (Kind::Unspecified, "0.0.0.0 0.255.255.255 ::"),
+            (Kind::Documentation, "192.0.2.1 198.51.100.255 203.0.113.0 2001:db8:: 2001:db8:ffff::1 3fff:: 3fff:fff::1"),
+            (Kind::Benchmark, "198.18.0.0 198.19.255.255 2001:2::1"),
+            (Kind::Reserved, "192.0.0.0 192.88.99.1 240.0.0.0 255.255.255.255 100::1 5f00::1 4000::1 1::1 2001:10::1"),
+        ];
+        for (expected, addresses) in table {
+            for text in addresses.split(' ') {
+                assert_eq!(kind(ip(text)), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_address_inside_is_the_one_judged() {
+        for (text, inner, expected) in [
+            ("::ffff:169.254.169.254", "169.254.169.254", Kind::Metadata),
+            ("::ffff:127.0.0.1", "127.0.0.1", Kind::Loopback),
+            ("::ffff:8.8.8.8", "8.8.8.8", Kind::Global),
+            ("::127.0.0.1", "127.0.0.1", Kind::Loopback),
+            ("::8.8.8.8", "8.8.8.8", Kind::Reserved),
+            ("64:ff9b::10.0.0.1", "10.0.0.1", Kind::Private),
+            ("64:ff9b::8.8.8.8", "8.8.8.8", Kind::Global),
+            ("64:ff9b:1::a9fe:a9fe", "169.254.169.254", Kind::Metadata),
+            ("64:ff9b:1::8.8.8.8", "8.8.8.8", Kind::Reserved),
+            ("2002:7f00:1::1", "127.0.0.1", Kind::Loopback),
+            ("2002:808:808::1", "8.8.8.8", Kind::Global),
+            ("::ffff:0:10.0.0.1", "10.0.0.1", Kind::Private),
+            // 169.254.169.254 inverted
+            ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", Kind::Metadata),
+            ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", Kind::Reserved),
+        ] {
+            assert_eq!(canonical(ip(text)), ip(inner), "{text}");
+            assert_eq!(kind(ip(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ordinary_address_is_its_own_canonical_form() {
+        for text in ["1.2.3.4", "::1", "::", "2606:4700::1111", "fe80::1"] {
+            assert_eq!(canonical(ip(text)), ip(text));
+        }
+    }
+
+    #[test]
+    fn a_block_contains_exactly_its_addresses() {
+        let block: Cidr = "10.1.0.0/16".parse().expect("block");
+        assert!(block.contains(ip("10.1.255.255")));
+        assert!(block.contains(ip("::ffff:10.1.2.3")));
+        assert!(!block.contains(ip("10.2.0.0")));
+        assert!(!block.contains(ip("fd00::1")));
+        let six: Cidr = "fd12::/16".parse().expect("block");
+        assert!(six.contains(ip("fd12:ffff::1")) && !six.contains(ip("fd13::")));
+        let all: Cidr = "0.0.0.0/0".parse().expect("block");
+        assert!(all.contains(ip("203.0.113.9")));
+        let one: Cidr = "::ffff:10.0.0.7".parse().expect("address");
+        assert!(one.contains(ip("10.0.0.7")) && !one.contains(ip("10.0.0.8")));
+        assert_eq!(one.to_string(), "10.0.0.7/32");
+    }
+
+    #[test]
+    fn a_slip_in_a_block_is_named() {
+        for (text, why) in [
+            ("10.0.0/8", NotCidr::Address),
+            ("10.0.0.0/33", NotCidr::Length),
+            ("10.0.0.0/", NotCidr::Length),
+            ("fd00::/129", NotCidr::Length),
+            ("10.0.0.1/8", NotCidr::HostBits),
+        ] {
+            assert_eq!(text.parse::<Cidr>(), Err(why), "{text}");
+        }
+    }
+}

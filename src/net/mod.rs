@@ -1,1 +1,14 @@
-//! (room under construction)
+//! GROUND. Sockets, both ways: who may be dialled ([`dial`]), requests out ([`client`]),
+//! requests in ([`server`]), the bodies of both ([`body`]) and TLS ([`tls`]).
+//!
+//! Knows no OAuth. Everything that waits on the network waits here.
+
+pub mod body;
+pub mod client;
+pub mod dial;
+pub mod listen;
+mod pool;
+pub mod self_signed;
+pub mod server;
+pub mod stop;
+pub mod tls;

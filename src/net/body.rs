@@ -1,0 +1,359 @@
+//! Bodies, both ways. Enums, not boxes: the set is closed, and the hot path allocates nothing.
+
+use crate::net::stop::Ends;
+use bytes::Bytes;
+use bytes::BytesMut;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Incoming;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Why a body could not be read to its end.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It is longer than the reader wanted.
+    TooLarge {
+        /// The most the reader would take, in bytes.
+        limit: usize,
+    },
+    /// It did not end in time.
+    TimedOut,
+    /// The connection under it failed.
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { limit } => write!(f, "the body is longer than {limit} bytes"),
+            Self::TimedOut => f.write_str("the body did not end in time"),
+            Self::Broken(_) => f.write_str("the connection broke while the body was read"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(cause) => Some(cause.as_ref()),
+            Self::TooLarge { .. } | Self::TimedOut => None,
+        }
+    }
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(cause: hyper::Error) -> Self {
+        Self::Broken(Box::new(cause))
+    }
+}
+
+/// The body of a request we send.
+#[derive(Debug, Default)]
+pub enum Outgoing {
+    /// No body.
+    #[default]
+    Empty,
+    /// All of it, here.
+    Full(Bytes),
+    /// A client's body, passed on as it arrives.
+    Stream(Incoming),
+    /// What was already read of a client's body, then the rest as it arrives.
+    Prefixed(Bytes, Incoming),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready(one_frame(bytes))
+            }
+            Self::Prefixed(prefix, rest) if prefix.is_empty() => poll_incoming(rest, context),
+            Self::Prefixed(prefix, _) => Poll::Ready(one_frame(mem::take(prefix))),
+            Self::Stream(incoming) => poll_incoming(incoming, context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Prefixed(prefix, rest) => prefix.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Prefixed(prefix, rest) => longer(&rest.size_hint(), prefix.len() as u64),
+        }
+    }
+}
+
+/// The body of an answer we give.
+#[derive(Debug)]
+pub enum Reply {
+    /// All of it, here.
+    Full(Bytes),
+    /// An upstream's body, passed on as it arrives.
+    Stream(StreamBody),
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::Full(Bytes::new())
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => Poll::Ready(one_frame(mem::take(bytes))),
+            Self::Stream(stream) => stream.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(stream) => stream.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(stream) => stream.body.size_hint(),
+        }
+    }
+}
+
+/// An upstream's body on its way to a client. Dropping it cancels the upstream's answer.
+#[derive(Debug)]
+pub struct StreamBody {
+    body: Incoming,
+    guard: Option<StreamGuard>,
+    ended: bool,
+}
+
+impl StreamBody {
+    /// Passes `body` on; with a `guard` it is counted, and can be ended from outside.
+    pub fn new(body: Incoming, guard: Option<StreamGuard>) -> Self {
+        Self { body, guard, ended: false }
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.ends.as_mut())
+            && !self.ended
+            && Pin::new(ends).poll(context).is_ready()
+        {
+            self.ended = true;
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        poll_incoming(&mut self.body, context)
+    }
+}
+
+/// Counts a running stream from birth to drop, and may carry the word that ends it.
+#[derive(Debug)]
+pub struct StreamGuard {
+    count: Arc<AtomicUsize>,
+    ends: Option<Ends>,
+}
+
+impl StreamGuard {
+    /// Adds one to `count` until dropped. When `ends` resolves, the body ends there and then:
+    /// a chunked or HTTP/2 body cleanly, one with a promised length by a closed connection.
+    pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), ends }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads a body whole: at most `max` bytes, all of them within `within`.
+///
+/// # Errors
+/// [`BodyError::TooLarge`] as soon as it is known (a promised length is believed),
+/// [`BodyError::TimedOut`], [`BodyError::Broken`].
+pub async fn read_limited<B>(body: B, max: usize, within: Duration) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.size_hint().lower() > max as u64 {
+        return Err(BodyError::TooLarge { limit: max });
+    }
+    match tokio::time::timeout(within, collect(body, max)).await {
+        Ok(read) => read,
+        Err(_elapsed) => Err(BodyError::TimedOut),
+    }
+}
+
+async fn collect<B>(body: B, max: usize) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|cause| BodyError::Broken(cause.into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > max {
+            return Err(BodyError::TooLarge { limit: max });
+        }
+        // Most bodies are one frame; those are never copied.
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            continue;
+        }
+        whole.extend_from_slice(&mem::take(&mut first));
+        whole.extend_from_slice(&data);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+fn poll_incoming(
+    incoming: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    Pin::new(incoming).poll_frame(context).map_err(BodyError::from)
+}
+
+fn one_frame(bytes: Bytes) -> Option<Result<Frame<Bytes>, BodyError>> {
+    (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+}
+
+fn longer(rest: &SizeHint, by: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(by)) {
+        hint.set_upper(upper);
+    }
+    hint.set_lower(rest.lower().saturating_add(by));
+    hint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use http_body_util::Full;
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    /// Gives `frames` frames of ten bytes, then either ends or waits for ever.
+    struct Frames {
+        left: usize,
+        given: Arc<AtomicUsize>,
+        hangs: bool,
+    }
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            if self.left == 0 {
+                return if self.hangs { Poll::Pending } else { Poll::Ready(None) };
+            }
+            self.left -= 1;
+            self.given.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"0123456789")))))
+        }
+    }
+
+    fn frames(left: usize, hangs: bool) -> (Frames, Arc<AtomicUsize>) {
+        let given = Arc::new(AtomicUsize::new(0));
+        (Frames { left, given: Arc::clone(&given), hangs }, given)
+    }
+
+    #[tokio::test]
+    async fn a_body_within_its_limit_is_read_whole() {
+        let (body, _) = frames(3, false);
+        let read = read_limited(body, 30, SOON).await.expect("read");
+        assert_eq!(&read[..], b"012345678901234567890123456789");
+        assert_eq!(read_limited(Outgoing::Empty, 0, SOON).await.expect("read"), Bytes::new());
+    }
+
+    #[tokio::test]
+    async fn reading_stops_at_the_limit() {
+        let (body, given) = frames(1_000_000, false);
+        let refused = read_limited(body, 25, SOON).await;
+        assert!(matches!(refused, Err(BodyError::TooLarge { limit: 25 })));
+        assert_eq!(given.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn a_promised_length_beyond_the_limit_is_refused_unread() {
+        let refused = read_limited(Full::new(Bytes::from_static(b"long")), 3, SOON).await;
+        assert!(matches!(refused, Err(BodyError::TooLarge { limit: 3 })));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_times_out() {
+        let (body, _) = frames(1, true);
+        let refused = read_limited(body, 1000, Duration::from_millis(20)).await;
+        assert!(matches!(refused, Err(BodyError::TimedOut)));
+    }
+
+    #[tokio::test]
+    async fn a_full_body_says_its_length_and_is_given_once() {
+        let mut body = Outgoing::Full(Bytes::from_static(b"abc"));
+        assert_eq!(body.size_hint().exact(), Some(3));
+        let frame = body.frame().await.expect("frame").expect("frame");
+        assert_eq!(frame.into_data().expect("data"), "abc");
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+
+    #[test]
+    fn a_guard_counts_from_birth_to_drop() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let guard = StreamGuard::new(&count, None);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        drop(guard);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,325 @@
+//! Who may be dialled, and dialling: resolve, judge, connect to *the address that was judged*.
+//!
+//! A name that is checked and then resolved again can answer differently the second time
+//! (DNS rebinding), so nothing here ever goes back from an address to a name. An address
+//! written into the URL takes the same way as one that DNS gave.
+
+use crate::base::range;
+use crate::base::range::Cidr;
+use crate::base::range::Kind;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use socket2::SockRef;
+use socket2::TcpKeepalive;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long one address may try alone before the next one joins in (RFC 8305 section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+/// A name with more addresses than this is tried at its first ones only.
+const MOST_ADDRESSES: usize = 8;
+
+/// Which addresses may be dialled: it depends on who named them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Allowed {
+    /// The operator named it in the configuration: anything goes.
+    Anything,
+    /// A client named it: global addresses over https only.
+    Public {
+        /// Loopback as well, and there also plain http; for a gateway that is itself on loopback.
+        loopback: bool,
+    },
+    /// A configured upstream named it: global addresses, and its own kind of neighbourhood.
+    /// Link-local, metadata, multicast and unspecified addresses never, listed or not.
+    AsUpstream {
+        /// The upstream is on loopback, so it may name loopback.
+        loopback: bool,
+        /// The upstream is on a private network, so it may name private addresses.
+        private: bool,
+        /// The upstream itself is plain http, so it may name plain http.
+        plain_http: bool,
+        /// What the operator lists in `allow_addresses`.
+        extra: Arc<[Cidr]>,
+    },
+}
+
+impl Allowed {
+    /// What an upstream at `host` may name, found by resolving `host` itself: it counts as
+    /// loopback or private when all of its addresses are.
+    ///
+    /// # Errors
+    /// The resolver's own error.
+    pub async fn told_by(
+        host: &str,
+        plain_http: bool,
+        extra: Arc<[Cidr]>,
+    ) -> io::Result<Allowed> {
+        let kinds: Vec<Kind> =
+            resolve(host, 0).await?.iter().map(|found| range::kind(found.ip())).collect();
+        Ok(Allowed::AsUpstream {
+            loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == Kind::Loopback),
+            private: !kinds.is_empty() && kinds.iter().all(|kind| kind.is_private()),
+            plain_http,
+            extra,
+        })
+    }
+
+    /// Judges one address that `host` stands for.
+    ///
+    /// # Errors
+    /// [`Refused`] with the reason, for logs and for the operator.
+    pub fn judge(&self, host: &str, address: IpAddr, https: bool) -> Result<(), Refused> {
+        let kind = range::kind(address);
+        let (ok, http_ok) = match self {
+            Self::Anything => (true, true),
+            Self::Public { loopback } => {
+                let near = *loopback && kind == Kind::Loopback;
+                (kind == Kind::Global || near, near)
+            }
+            Self::AsUpstream { loopback, private, plain_http, extra } => {
+                let near = (*loopback && kind == Kind::Loopback)
+                    || (*private && kind.is_private())
+                    || extra.iter().any(|block| block.contains(address));
+                (kind == Kind::Global || (near && !kind.is_never_told()), *plain_http)
+            }
+        };
+        if !ok {
+            return Err(Refused::SpecialPurpose { host: host.to_owned(), address, kind });
+        }
+        if !https && !http_ok {
+            return Err(Refused::NotHttps { host: host.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// Why an address is not dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is set aside for something that the party who named it has no business with.
+    SpecialPurpose {
+        /// The name or literal that was asked for.
+        host: String,
+        /// What it stands for.
+        address: IpAddr,
+        /// What that is set aside for.
+        kind: Kind,
+    },
+    /// It was named without https by a party that may not.
+    NotHttps {
+        /// The name or literal that was asked for.
+        host: String,
+    },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpecialPurpose { host, address, kind } => {
+                write!(f, "{host} is at {address}, a {kind} address")
+            }
+            Self::NotHttps { host } => write!(f, "{host} is named without https"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why there is no connection. In every case no byte was sent.
+#[derive(Debug)]
+pub enum DialError {
+    /// It was found, and may not be dialled.
+    Refused(Refused),
+    /// The name has no address.
+    Unresolved(io::Error),
+    /// No address answered; the last reason.
+    Unreachable(io::Error),
+}
+
+/// Resolves `host`, drops the addresses that `allowed` refuses, and connects to the first of the
+/// others that answers, each in turn with a small head start. Deadlines are the caller's.
+///
+/// # Errors
+/// [`DialError::Refused`] only when every address was refused.
+pub async fn dial(
+    host: &str,
+    port: u16,
+    https: bool,
+    allowed: &Allowed,
+) -> Result<TcpStream, DialError> {
+    let found = resolve(host, port).await.map_err(DialError::Unresolved)?;
+    let mut good = Vec::with_capacity(found.len());
+    let mut refused = None;
+    for address in found {
+        match allowed.judge(host, address.ip(), https) {
+            Ok(()) => good.push(address),
+            Err(reason) => refused = refused.or(Some(reason)),
+        }
+    }
+    match refused {
+        Some(reason) if good.is_empty() => Err(DialError::Refused(reason)),
+        _ => race(good).await.map_err(DialError::Unreachable),
+    }
+}
+
+/// `host` as it stands in a URL: a name, an IPv4 literal, or an IPv6 literal in brackets.
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(literal) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(literal, port)]);
+    }
+    Ok(tokio::net::lookup_host((bare, port)).await?.take(MOST_ADDRESSES).collect())
+}
+
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match waiting.next() {
+            Some(address) => trying.push(TcpStream::connect(address)),
+            None if trying.is_empty() => return Err(last),
+            None => {}
+        }
+        let finished = if waiting.len() == 0 {
+            trying.next().await
+        } else {
+            tokio::time::timeout(HEAD_START, trying.next()).await.ok().flatten()
+        };
+        match finished {
+            Some(Ok(stream)) => {
+                prepare(&stream);
+                return Ok(stream);
+            }
+            Some(Err(cause)) => last = cause,
+            None => {}
+        }
+    }
+}
+
+/// Small writes go out at once, and a peer that vanished without a word is noticed in minutes.
+/// A socket that refuses an option still works, so failures are ignored.
+pub(super) fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15));
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(allowed: &Allowed, text: &str) -> bool {
+        allowed.judge("host", text.parse().expect(text), true).is_ok()
+    }
+
+    fn upstream(loopback: bool, private: bool, extra: &[&str]) -> Allowed {
+        let extra = extra.iter().map(|block| block.parse().expect("block")).collect();
+        Allowed::AsUpstream { loopback, private, plain_http: false, extra }
+    }
+
+    #[test]
+    fn who_named_an_address_decides_which_ones_are_good() {
+        let public = Allowed::Public { loopback: false };
+        let local = Allowed::Public { loopback: true };
+        let remote = upstream(false, false, &[]);
+        let on_loopback = upstream(true, false, &[]);
+        let on_private = upstream(false, true, &[]);
+        // address: anything, public, public with loopback, remote, loopback, private upstream
+        for (address, expected) in [
+            ("8.8.8.8", [true, true, true, true, true, true]),
+            ("127.0.0.1", [true, false, true, false, true, false]),
+            ("::1", [true, false, true, false, true, false]),
+            ("::ffff:127.0.0.1", [true, false, true, false, true, false]),
+            ("10.0.0.1", [true, false, false, false, false, true]),
+            ("fd00::1", [true, false, false, false, false, true]),
+            ("64:ff9b::10.0.0.1", [true, false, false, false, false, true]),
+            ("169.254.169.254", [true, false, false, false, false, false]),
+            ("2002:a9fe:a9fe::", [true, false, false, false, false, false]),
+            ("fe80::1", [true, false, false, false, false, false]),
+            ("0.0.0.0", [true, false, false, false, false, false]),
+            ("224.0.0.1", [true, false, false, false, false, false]),
+        ] {
+            let policies = [&Allowed::Anything, &public, &local, &remote, &on_loopback, &on_private];
+            assert_eq!(policies.map(|policy| judged(policy, address)), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_listed_address_is_good_unless_nobody_may_ever_name_it() {
+        let policy = upstream(false, false, &["10.1.0.0/16", "169.254.0.0/16", "127.0.0.0/8"]);
+        assert!(judged(&policy, "10.1.2.3") && judged(&policy, "127.0.0.1"));
+        assert!(!judged(&policy, "10.2.0.1"));
+        assert!(!judged(&policy, "169.254.169.254") && !judged(&policy, "169.254.1.1"));
+    }
+
+    #[test]
+    fn plain_http_is_for_those_who_have_it_themselves() {
+        let global: IpAddr = "8.8.8.8".parse().expect("address");
+        let here: IpAddr = "127.0.0.1".parse().expect("address");
+        let not_https = Err(Refused::NotHttps { host: "h".into() });
+        let local = Allowed::Public { loopback: true };
+        assert_eq!(local.judge("h", global, false), not_https);
+        assert_eq!(local.judge("h", here, false), Ok(()));
+        assert_eq!(upstream(true, false, &[]).judge("h", here, false), not_https);
+        let plain = Allowed::AsUpstream {
+            loopback: true,
+            private: false,
+            plain_http: true,
+            extra: Arc::new([]),
+        };
+        assert_eq!(plain.judge("h", here, false), Ok(()));
+        assert_eq!(Allowed::Anything.judge("h", global, false), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn names_and_literals_are_refused_at_the_dial() {
+        let policy = Allowed::Public { loopback: false };
+        for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]"] {
+            let refused = dial(host, 9, true, &policy).await;
+            assert!(
+                matches!(&refused, Err(DialError::Refused(Refused::SpecialPurpose { .. }))),
+                "{host}: {refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_gives_way_to_the_next() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let good = listener.local_addr().expect("address");
+        let closed = {
+            let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+            gone.local_addr().expect("address")
+        };
+        let stream = race(vec![closed, good]).await.expect("connected");
+        assert_eq!(stream.peer_addr().expect("peer"), good);
+        assert!(race(vec![closed]).await.is_err());
+        assert!(race(vec![]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_upstream_speaks_for_its_own_neighbourhood() {
+        let here = Allowed::told_by("127.0.0.1", true, Arc::new([])).await.expect("resolved");
+        assert!(matches!(here, Allowed::AsUpstream { loopback: true, private: false, .. }));
+        let there = Allowed::told_by("10.0.0.1", false, Arc::new([])).await.expect("resolved");
+        assert!(matches!(there, Allowed::AsUpstream { loopback: false, private: true, .. }));
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_found() {
+        let address = "10.0.0.1".parse().expect("address");
+        let refused = Allowed::Public { loopback: false }.judge("as.example", address, true);
+        assert_eq!(
+            refused.expect_err("refused").to_string(),
+            "as.example is at 10.0.0.1, a private address"
+        );
+    }
+}

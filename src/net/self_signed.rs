@@ -1,0 +1,302 @@
+//! A certificate of our own, for `--tls self-signed`: a local CA that people trust once, and a
+//! leaf that is renewed under it.
+//!
+//! The CA may sign for this gateway's names only (RFC 5280 section 4.2.1.10), so trusting it
+//! opens no other site, even to whoever steals its key.
+
+use crate::net::tls::TlsError;
+use crate::net::tls::provider;
+use crate::net::tls::read;
+use crate::net::tls::read_certificates;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::CidrSubnet;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::GeneralSubtree;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::NameConstraints;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::ServerName;
+use rustls_pki_types::UnixTime;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Browsers refuse leaves that live longer than 398 days.
+const LEAF_DAYS: u32 = 397;
+/// Long, because trusting it is work for people.
+const CA_DAYS: u32 = 20 * 365;
+/// A leaf with less than this left is replaced.
+const RENEW_DAYS: u32 = 30;
+/// The names that every leaf is good for.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Where a self-signed certificate lies, and how to recognise its CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelfSigned {
+    /// The CA's certificate: what people and clients are to trust (`tls-ca.pem`).
+    pub ca: PathBuf,
+    /// The leaf (`tls-cert.pem`), for [`crate::net::tls::ServerTls::from_files`].
+    pub certificate: PathBuf,
+    /// The leaf's key (`tls-key.pem`, readable by its owner only).
+    pub key: PathBuf,
+    /// SHA-256 of the CA's certificate: 32 bytes in upper-case hex with colons, as browsers show it.
+    pub fingerprint: String,
+    /// Whether the CA is new, so that it has to be trusted (again).
+    pub new_ca: bool,
+}
+
+/// Takes the certificate in `dir`, or makes one for `localhost`, `127.0.0.1`, `::1` and `names`
+/// (host names or IP addresses). It is kept while it is good for all of them for 30 days more;
+/// the CA is kept as long as it may sign for them. Blocks on the disk. Calling it again renews,
+/// and a [`crate::net::tls::ServerTls::watch`] picks that up.
+///
+/// # Errors
+/// A directory that cannot be written, or a name that cannot stand in a certificate.
+pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError> {
+    let mut all: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
+    for name in names {
+        let bare = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if !all.contains(&bare) {
+            all.push(bare);
+        }
+    }
+    // A name constraint with such a name would panic deep inside; a subject name is checked.
+    CertificateParams::new(all.as_slice())?;
+    let paths = Paths::within(dir);
+    let new_ca = if paths.good_for(&all) {
+        false
+    } else if paths.renew(&all).is_ok() && paths.good_for(&all) {
+        false
+    } else {
+        paths.start_over(&all)?;
+        true
+    };
+    let ca = read_certificates(&paths.ca)?;
+    let first = ca.first().ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
+    Ok(SelfSigned {
+        fingerprint: fingerprint(first),
+        ca: paths.ca,
+        certificate: paths.certificate,
+        key: paths.key,
+        new_ca,
+    })
+}
+
+struct Paths {
+    ca: PathBuf,
+    ca_key: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Paths {
+    fn within(dir: &Path) -> Self {
+        Self {
+            ca: dir.join("tls-ca.pem"),
+            ca_key: dir.join("tls-ca-key.pem"),
+            certificate: dir.join("tls-cert.pem"),
+            key: dir.join("tls-key.pem"),
+        }
+    }
+
+    /// Whether a client that trusts the CA would accept the leaf for every name, in 30 days still.
+    /// Asked of the same verifier that clients use, instead of reading the certificate ourselves.
+    fn good_for(&self, names: &[String]) -> bool {
+        let checked = || -> Result<(), TlsError> {
+            let mut roots = RootCertStore::empty();
+            for ca in read_certificates(&self.ca)? {
+                roots.add(ca)?;
+            }
+            let leaf = read_certificates(&self.certificate)?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                    .build()
+                    .map_err(|cause| rustls::Error::General(cause.to_string()))?;
+            crate::net::tls::ServerTls::from_files(&self.certificate, &self.key)?;
+            let then = UnixTime::since_unix_epoch(since_epoch() + DAY * RENEW_DAYS);
+            for name in names {
+                let name = ServerName::try_from(name.as_str())
+                    .map_err(|cause| rustls::Error::General(cause.to_string()))?;
+                verifier.verify_server_cert(&leaf[0], &[], &name, &[], then)?;
+            }
+            Ok(())
+        };
+        checked().is_ok()
+    }
+
+    /// A new leaf under the CA that is there.
+    fn renew(&self, names: &[String]) -> Result<(), TlsError> {
+        let pem = String::from_utf8(read(&self.ca_key)?)
+            .map_err(|_| TlsError::NoKey(self.ca_key.clone()))?;
+        let ca_key = KeyPair::from_pem(&zeroize::Zeroizing::new(pem))?;
+        // The issuer's name and key are all that a signature needs from its certificate.
+        self.issue(&Issuer::new(ca_params(names)?, ca_key), names)
+    }
+
+    fn start_over(&self, names: &[String]) -> Result<(), TlsError> {
+        let ca_key = KeyPair::generate()?;
+        let params = ca_params(names)?;
+        let ca = params.self_signed(&ca_key)?;
+        write_private(&self.ca_key, &zeroize::Zeroizing::new(ca_key.serialize_pem()))?;
+        write(&self.ca, &ca.pem(), 0o644)?;
+        self.issue(&Issuer::new(params, ca_key), names)
+    }
+
+    fn issue(&self, issuer: &Issuer<'_, KeyPair>, names: &[String]) -> Result<(), TlsError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = validity(LEAF_DAYS);
+        let leaf = params.signed_by(&key, issuer)?;
+        write_private(&self.key, &zeroize::Zeroizing::new(key.serialize_pem()))?;
+        write(&self.certificate, &leaf.pem(), 0o644)
+    }
+}
+
+fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway local CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let permitted = |name: &String| match name.parse::<IpAddr>() {
+        Ok(address) => {
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, bits))
+        }
+        Err(_) => GeneralSubtree::DnsName(name.clone()),
+    };
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: names.iter().map(permitted).collect(),
+        excluded_subtrees: Vec::new(),
+    });
+    (params.not_before, params.not_after) = validity(CA_DAYS);
+    Ok(params)
+}
+
+/// From yesterday, for peers whose clocks are behind.
+fn validity<T>(days: u32) -> (T, T)
+where
+    T: From<SystemTime>,
+{
+    let now = SystemTime::UNIX_EPOCH + since_epoch();
+    (T::from(now - DAY), T::from(now + DAY * (days - 1)))
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    let mut text = String::with_capacity(95);
+    for byte in digest.as_ref() {
+        let colon = if text.is_empty() { "" } else { ":" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{colon}{byte:02X}");
+    }
+    text
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
+    write(path, text, 0o600)
+}
+
+/// Writes beside and renames, so that a crash leaves the old file; never follows what lies there.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+    let beside = path.with_extension("pem.new");
+    let written = || -> io::Result<()> {
+        match fs::remove_file(&beside) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        #[cfg(not(unix))]
+        let _ = mode;
+        let mut file = options.open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    written().map_err(|cause| TlsError::Write(path.to_owned(), cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_made_once_and_then_kept() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &names(&["gate.example", "192.168.1.9"])).expect("made");
+        assert!(made.new_ca);
+        assert_eq!(made.fingerprint.len(), 95);
+        let leaf = fs::read(&made.certificate).expect("leaf");
+        let again = self_signed(dir.path(), &names(&["GATE.example", "[::1]"])).expect("kept");
+        assert_eq!(again, SelfSigned { new_ca: false, ..made.clone() });
+        assert_eq!(fs::read(&again.certificate).expect("leaf"), leaf);
+    }
+
+    #[test]
+    fn a_lost_leaf_is_renewed_under_the_same_ca() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        fs::remove_file(&made.key).expect("remove");
+        let again = self_signed(dir.path(), &[]).expect("renewed");
+        assert_eq!(again, SelfSigned { new_ca: false, ..made });
+    }
+
+    #[test]
+    fn a_name_the_ca_may_not_sign_for_makes_a_new_ca() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let more = self_signed(dir.path(), &names(&["other.example"])).expect("made");
+        assert!(more.new_ca);
+        assert_ne!(more.fingerprint, made.fingerprint);
+        assert!(Paths::within(dir.path()).good_for(&names(&["other.example", "localhost"])));
+        assert!(!Paths::within(dir.path()).good_for(&names(&["third.example"])));
+    }
+
+    #[test]
+    fn a_name_that_cannot_stand_in_a_certificate_is_an_error() {
+        let dir = tempfile::tempdir().expect("dir");
+        assert!(self_signed(dir.path(), &names(&["bücher.example"])).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_are_readable_by_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("dir");
+        self_signed(dir.path(), &[]).expect("made");
+        for name in ["tls-key.pem", "tls-ca-key.pem"] {
+            let mode = fs::metadata(dir.path().join(name)).expect("file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! TLS, both ways, with `ring` as the only provider.
+
+use arc_swap::ArcSwap;
+use rustls::ClientConfig;
+use rustls::ConfigBuilder;
+use rustls::ConfigSide;
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::WantsVerifier;
+use rustls::WantsVersions;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::SystemTime;
+use zeroize::Zeroizing;
+
+/// How often [`ServerTls::watch`] looks at the files.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Makes `ring` the provider of this process. For crates that ask rustls for "the default";
+/// this room names its provider itself. The first caller wins, later calls change nothing.
+pub fn install_provider() {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A file cannot be read.
+    Read(PathBuf, io::Error),
+    /// A file cannot be written.
+    Write(PathBuf, io::Error),
+    /// A file holds no certificate in PEM.
+    NoCertificate(PathBuf),
+    /// A file holds no private key in PEM.
+    NoKey(PathBuf),
+    /// A certificate that cannot be used, or a key that does not belong to it.
+    Unusable(rustls::Error),
+    /// A certificate could not be made, for instance for a name that cannot stand in one.
+    Making(rcgen::Error),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, cause) => write!(f, "cannot read {}: {cause}", path.display()),
+            Self::Write(path, cause) => write!(f, "cannot write {}: {cause}", path.display()),
+            Self::NoCertificate(path) => write!(f, "no PEM certificate in {}", path.display()),
+            Self::NoKey(path) => write!(f, "no PEM private key in {}", path.display()),
+            Self::Unusable(cause) => write!(f, "unusable certificate or key: {cause}"),
+            Self::Making(cause) => write!(f, "cannot make a certificate: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl From<rustls::Error> for TlsError {
+    fn from(cause: rustls::Error) -> Self {
+        Self::Unusable(cause)
+    }
+}
+
+impl From<rcgen::Error> for TlsError {
+    fn from(cause: rcgen::Error) -> Self {
+        Self::Making(cause)
+    }
+}
+
+/// Whom we trust when we connect. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+impl ClientTls {
+    /// The machine's roots, and those in the PEM files `extra`. A root of the machine that
+    /// cannot be read or used is logged and left out.
+    ///
+    /// # Errors
+    /// A file of `extra` that cannot be read, holds no certificate, or holds an unusable one.
+    pub fn load(extra: &[PathBuf]) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let machine = rustls_native_certs::load_native_certs();
+        for error in &machine.errors {
+            tracing::warn!(%error, "a root certificate of this machine is left out");
+        }
+        roots.add_parsable_certificates(machine.certs);
+        for path in extra {
+            for certificate in read_certificates(path)? {
+                roots.add(certificate)?;
+            }
+        }
+        if roots.is_empty() {
+            tracing::warn!("no root certificates on this machine: no https upstream can be trusted");
+        }
+        Self::trusting(roots)
+    }
+
+    /// Exactly these roots.
+    ///
+    /// # Errors
+    /// None in practice: the provider always knows the default protocol versions.
+    pub fn trusting(roots: RootCertStore) -> Result<Self, TlsError> {
+        let mut http1 = versions(ClientConfig::builder_with_provider(provider()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut http2 = http1.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { http1: Arc::new(http1), http2: Arc::new(http2) })
+    }
+
+    pub(super) fn config(&self, http2: bool) -> Arc<ClientConfig> {
+        Arc::clone(if http2 { &self.http2 } else { &self.http1 })
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+/// Who we are when others connect: a certificate and its key from two PEM files, read again when
+/// they change. Offers HTTP/2 and HTTP/1.1.
+pub struct ServerTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    seen: Mutex<[Stamp; 2]>,
+    config: ArcSwap<ServerConfig>,
+}
+
+/// What tells a file from its successor; through symbolic links, as orchestrators swap those.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl ServerTls {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// Unreadable files, files without the expected PEM, a key that is not the certificate's.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let seen = [stamp(certificate), stamp(key)];
+        Ok(Self {
+            config: ArcSwap::from(server_config(certificate, key)?),
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            seen: Mutex::new(seen),
+        })
+    }
+
+    /// Reads the files again if they changed since last looked at; says whether new ones are in
+    /// use. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`ServerTls::from_files`]; the old certificate stays in use, and the same two files
+    /// are not tried again (a new key beside a certificate still to come heals by itself).
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let now = [stamp(&self.certificate), stamp(&self.key)];
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == now {
+                return Ok(false);
+            }
+            *seen = now;
+        }
+        self.config.store(server_config(&self.certificate, &self.key)?);
+        Ok(true)
+    }
+
+    /// Looks every five seconds, for ever; the caller spawns it and ends it. Bad files are
+    /// logged, and the old ones stay in use.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let this = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || this.reload()).await {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => tracing::info!("the TLS certificate was read again"),
+                Ok(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
+                Err(error) => tracing::error!(%error, "looking at the TLS files failed"),
+            }
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}
+
+fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = read_certificates(certificate)?;
+    let pem = Zeroizing::new(read(key)?);
+    let private =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
+    let mut config = versions(ServerConfig::builder_with_provider(provider()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn versions<S: ConfigSide>(
+    builder: ConfigBuilder<S, WantsVersions>,
+) -> Result<ConfigBuilder<S, WantsVerifier>, TlsError> {
+    Ok(builder.with_safe_default_protocol_versions()?)
+}
+
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path)?;
+    let none = || TlsError::NoCertificate(path.to_owned());
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| none())?;
+    if found.is_empty() { Err(none()) } else { Ok(found) }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|cause| TlsError::Read(path.to_owned(), cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::self_signed::self_signed;
+    use std::fs;
+
+    #[test]
+    fn new_files_are_used_and_bad_ones_leave_the_old() {
+        let dir = tempfile::tempdir().expect("dir");
+        let other = tempfile::tempdir().expect("dir");
+        let first = self_signed(dir.path(), &[]).expect("made");
+        let second = self_signed(other.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&first.certificate, &first.key).expect("read");
+        assert!(!tls.reload().expect("looked"));
+        let before = tls.config();
+
+        fs::write(&first.certificate, "not a certificate").expect("write");
+        assert!(matches!(tls.reload(), Err(TlsError::NoCertificate(_))));
+        assert!(Arc::ptr_eq(&before, &tls.config()));
+        assert!(!tls.reload().expect("the same bad file is not tried again"));
+
+        // Half of a renewal: the new certificate stands beside the old key.
+        fs::copy(&second.certificate, &first.certificate).expect("copy");
+        assert!(matches!(tls.reload(), Err(TlsError::Unusable(_))));
+        assert!(Arc::ptr_eq(&before, &tls.config()));
+
+        fs::remove_file(&first.key).expect("remove");
+        fs::copy(&second.key, &first.key).expect("copy");
+        assert!(tls.reload().expect("read"));
+        assert!(!Arc::ptr_eq(&before, &tls.config()));
+    }
+
+    #[test]
+    fn missing_files_and_wrong_contents_are_named() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let nowhere = dir.path().join("nowhere.pem");
+        let missing = ServerTls::from_files(&nowhere, &made.key);
+        assert!(missing.expect_err("missing").to_string().contains("nowhere.pem"));
+        let swapped = ServerTls::from_files(&made.key, &made.certificate);
+        assert!(matches!(swapped, Err(TlsError::NoCertificate(_))));
+        assert!(matches!(ClientTls::load(&[made.key]), Err(TlsError::NoCertificate(_))));
+    }
+}
