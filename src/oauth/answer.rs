@@ -80,7 +80,6 @@ pub mod refresh_at_rest {
     use crate::base::secret::at_rest_option;
 
     /// Writes the token or nothing; the record around it is sealed.
-    #[expect(clippy::ref_option, reason = "serde's `with` hands over a reference to the field")]
     pub fn serialize<S: Serializer>(token: &Option<UpstreamRefresh>, to: S) -> Result<S::Ok, S::Error> {
         at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), to)
     }

@@ -1,4 +1,5 @@
 //! FLOOR 2. The protocol as data: parse and build, nothing else.
 
 pub mod answer;
+pub mod challenge;
 pub mod metadata;
