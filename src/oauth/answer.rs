@@ -1,34 +1,529 @@
-//! What an upstream's token endpoint answered.
-use crate::base::secret::{Secret, at_rest};
+//! What an upstream's token endpoint answers (RFC 6749 5), read as real ones write it.
+//!
+//! JSON or form by content, an error in any status, numbers in quotes, scopes with commas. Only a parsed OAuth error
+//! code is a refusal; a page of a firewall or a load balancer says nothing about the grant (asks B6, B11, B14).
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use url::form_urlencoded;
+
+use crate::base::secret::Secret;
+use crate::base::secret::at_rest_option;
 use crate::base::time::UnixTime;
-use serde::{Deserialize, Serialize};
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct UpstreamAccess(#[serde(with = "at_rest")] Secret);
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct UpstreamRefresh(#[serde(with = "at_rest")] Secret);
+
+/// The longest life that is believed, in seconds: a hundred years. More would overflow other people's clocks.
+const LONGEST_LIFE: u64 = 3_155_760_000;
+
+/// The longest description of an error that is kept, in characters.
+const LONGEST_DESCRIPTION: usize = 300;
+
+/// The upstream's access token: the only thing that may be forwarded as a bearer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAccess(Secret);
+
+/// The upstream's refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamRefresh(Secret);
+
 impl UpstreamAccess {
-    pub fn new(s: Secret) -> Self {
-        Self(s)
+    /// Takes a text as an upstream's access token.
+    pub fn new(token: Secret) -> Self {
+        Self(token)
     }
+
+    /// The token itself.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
+
 impl UpstreamRefresh {
-    pub fn new(s: Secret) -> Self {
-        Self(s)
+    /// Takes a text as an upstream's refresh token.
+    pub fn new(token: Secret) -> Self {
+        Self(token)
     }
+
+    /// The token itself.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
-#[derive(Clone, Debug, Serialize, Deserialize)]
+
+/// For fields of sealed records that keep an access token: `#[serde(with = "access_at_rest")]`.
+pub mod access_at_rest {
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    use super::UpstreamAccess;
+    use crate::base::secret::at_rest;
+
+    /// Writes the token; the record around it is sealed.
+    pub fn serialize<S: Serializer>(token: &UpstreamAccess, to: S) -> Result<S::Ok, S::Error> {
+        at_rest::serialize(&token.0, to)
+    }
+
+    /// Reads the token back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UpstreamAccess, D::Error> {
+        at_rest::deserialize(from).map(UpstreamAccess)
+    }
+}
+
+/// For fields of sealed records that may keep a refresh token: `#[serde(with = "refresh_at_rest")]`.
+pub mod refresh_at_rest {
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    use super::UpstreamRefresh;
+    use crate::base::secret::at_rest_option;
+
+    /// Writes the token or nothing; the record around it is sealed.
+    pub fn serialize<S: Serializer>(token: &Option<UpstreamRefresh>, to: S) -> Result<S::Ok, S::Error> {
+        at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), to)
+    }
+
+    /// Reads the token back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<UpstreamRefresh>, D::Error> {
+        at_rest_option::deserialize(from).map(|token| token.map(UpstreamRefresh))
+    }
+}
+
+/// What an upstream granted (RFC 6749 5.1), with times made absolute. It may lie in sealed records only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
+    /// The access token; never empty, and fit for a header.
+    #[serde(with = "access_at_rest")]
     pub access: UpstreamAccess,
+    /// The refresh token, if one came with it.
+    #[serde(with = "refresh_at_rest", default)]
     pub refresh: Option<UpstreamRefresh>,
+    /// When the access token ends, counted from when the request was sent. `None`: the upstream did not say.
     pub expires: Option<UnixTime>,
+    /// When the refresh token ends. `None`: no fixed end (Keycloak's offline tokens say 0).
     pub refresh_expires: Option<UnixTime>,
+    /// What was granted, separated by spaces. `None`: what was asked for (RFC 6749 5.1), or nothing was said.
     pub scope: Option<String>,
+}
+
+/// Why an answer brought no tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFailure {
+    /// The upstream said no, in OAuth's words (RFC 6749 5.2).
+    Refused(Refusal),
+    /// The upstream said "not now", in OAuth's words or by its status. Nothing is known about the grant.
+    Temporary(String),
+    /// Nothing that OAuth knows: a page, a cut body, a 4xx without an error code. Says nothing about the grant.
+    Unreadable(String),
+}
+
+/// An OAuth error of an upstream, made safe to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error code: letters, digits, `_`, `-` and `.`, at most 64.
+    pub code: String,
+    /// What the upstream adds, in printable ASCII.
+    pub description: Option<String>,
+}
+
+impl Refusal {
+    /// Whether the code, the refresh token or the verifier is what was refused: the grant is over.
+    ///
+    /// GitHub says `bad_refresh_token` and `bad_verification_code`, Slack `invalid_refresh_token`, `token_revoked`,
+    /// `invalid_code` and `code_already_used`.
+    pub fn is_invalid_grant(&self) -> bool {
+        const GRANT: [&str; 7] = [
+            "invalid_grant",
+            "bad_refresh_token",
+            "bad_verification_code",
+            "invalid_refresh_token",
+            "token_revoked",
+            "invalid_code",
+            "code_already_used",
+        ];
+        GRANT.contains(&self.code.as_str())
+    }
+
+    /// Whether we ourselves were refused: the client is unknown there, or its secret is wrong.
+    pub fn is_invalid_client(&self) -> bool {
+        const CLIENT: [&str; 5] = [
+            "invalid_client",
+            "unauthorized_client",
+            "incorrect_client_credentials",
+            "bad_client_secret",
+            "invalid_client_id",
+        ];
+        CLIENT.contains(&self.code.as_str())
+    }
+
+    /// Codes that mean "try again", whatever the status: RFC 6749 4.1.2.1, RFC 8628, and Slack's own.
+    fn is_temporary(&self) -> bool {
+        const TEMPORARY: [&str; 8] = [
+            "server_error",
+            "temporarily_unavailable",
+            "slow_down",
+            "internal_error",
+            "fatal_error",
+            "ratelimited",
+            "service_unavailable",
+            "request_timeout",
+        ];
+        TEMPORARY.contains(&self.code.as_str())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.description {
+            Some(description) => write!(f, "the upstream refused with `{}`: {description}", self.code),
+            None => write!(f, "the upstream refused with `{}`", self.code),
+        }
+    }
+}
+
+impl fmt::Display for TokenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Temporary(why) | Self::Unreadable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for TokenFailure {}
+
+/// The members we look at, before they are judged. Unknown members are ignored (RFC 6749 5.1).
+#[derive(Default, Deserialize)]
+struct Raw {
+    #[serde(default, with = "at_rest_option")]
+    access_token: Option<Secret>,
+    #[serde(default, with = "at_rest_option")]
+    refresh_token: Option<Secret>,
+    token_type: Option<String>,
+    expires_in: Option<Value>,
+    /// Keycloak's name; GitHub's and LinkedIn's is the next. Two members, so that both at once do no harm.
+    refresh_expires_in: Option<Value>,
+    refresh_token_expires_in: Option<Value>,
+    scope: Option<Value>,
+    error: Option<Value>,
+    error_description: Option<Value>,
+    /// Slack's envelope: `ok`, and the user's token one level down.
+    ok: Option<Value>,
+    authed_user: Option<Box<Raw>>,
+}
+
+/// Reads the answer of a token endpoint. `asked` is when the request was *sent*: a slow answer has aged on the way.
+pub fn read_tokens(status: u16, content_type: Option<&str>, body: &[u8], asked: UnixTime) -> Result<Tokens, TokenFailure> {
+    if matches!(status, 429 | 503) {
+        return Err(TokenFailure::Temporary(format!("the token endpoint answered {status}")));
+    }
+    let raw = read(body).map_err(|why| unreadable(status, content_type, why))?;
+    if let Some(refusal) = refusal_of(&raw) {
+        return Err(judged(status, refusal));
+    }
+    if !(200..300).contains(&status) {
+        return Err(unreadable(status, content_type, "no OAuth error code"));
+    }
+    granted(raw, asked).map_err(|why| unreadable(status, content_type, why))
+}
+
+/// The OAuth error in a body, if there is one: for answers that should bring no tokens (RFC 7009 2.2.1, RFC 7591 3.2.2).
+pub fn read_refusal(body: &[u8]) -> Option<Refusal> {
+    refusal_of(&read(body).ok()?)
+}
+
+fn unreadable(status: u16, content_type: Option<&str>, why: &str) -> TokenFailure {
+    let kind: String = content_type.unwrap_or("no content type").chars().filter(char::is_ascii_graphic).take(60).collect();
+    TokenFailure::Unreadable(format!("the token endpoint answered {status} ({kind}): {why}"))
+}
+
+fn judged(status: u16, refusal: Refusal) -> TokenFailure {
+    let certain = refusal.is_invalid_grant() || refusal.is_invalid_client();
+    if refusal.is_temporary() || (status >= 500 && !certain) {
+        return TokenFailure::Temporary(format!("the token endpoint answered {status} with `{}`", refusal.code));
+    }
+    TokenFailure::Refused(refusal)
+}
+
+/// By content, because PHP says `text/html` of its JSON, and GitHub answers forms to who did not ask for JSON.
+fn read(body: &[u8]) -> Result<Raw, &'static str> {
+    let text = std::str::from_utf8(body).map_err(|_| "not UTF-8")?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match text.bytes().next() {
+        None => Err("an empty body"),
+        Some(b'{') => serde_json::from_str(text).map_err(|_| "JSON, but not of a token answer"),
+        Some(b'<') => Err("a page, not an OAuth answer"),
+        Some(_) => read_form(text),
+    }
+}
+
+fn read_form(text: &str) -> Result<Raw, &'static str> {
+    let mut raw = Raw::default();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let slot = match &*name {
+            "access_token" => {
+                once(&mut raw.access_token, Secret::from(&*value))?;
+                continue;
+            }
+            "refresh_token" => {
+                once(&mut raw.refresh_token, Secret::from(&*value))?;
+                continue;
+            }
+            "token_type" => {
+                once(&mut raw.token_type, value.into_owned())?;
+                continue;
+            }
+            "expires_in" => &mut raw.expires_in,
+            "refresh_expires_in" => &mut raw.refresh_expires_in,
+            "refresh_token_expires_in" => &mut raw.refresh_token_expires_in,
+            "scope" => &mut raw.scope,
+            "error" => &mut raw.error,
+            "error_description" => &mut raw.error_description,
+            _ => continue,
+        };
+        once(slot, Value::String(value.into_owned()))?;
+    }
+    if raw.access_token.is_none() && raw.error.is_none() {
+        return Err("neither JSON nor a form with `access_token` or `error`");
+    }
+    Ok(raw)
+}
+
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    if slot.replace(value).is_some() { Err("a form with a repeated parameter") } else { Ok(()) }
+}
+
+fn refusal_of(raw: &Raw) -> Option<Refusal> {
+    let code = raw.error.as_ref()?.as_str()?;
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if code.is_empty() || code.len() > 64 || !code.bytes().all(fits) {
+        return None;
+    }
+    let description = raw.error_description.as_ref().and_then(Value::as_str).map(printable);
+    Some(Refusal {
+        code: code.to_owned(),
+        description: description.filter(|text| !text.is_empty()),
+    })
+}
+
+/// The characters that `error_description` may have (RFC 6749 5.2); others become `?`.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\r' | '\n' | '\t' => ' ',
+        '"' | '\\' => '\'',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    text.trim().chars().take(LONGEST_DESCRIPTION).map(shown).collect()
+}
+
+fn granted(raw: Raw, asked: UnixTime) -> Result<Tokens, &'static str> {
+    if raw.error.as_ref().is_some_and(|error| error.as_str() != Some("")) {
+        return Err("an error that is not an OAuth error code");
+    }
+    let slack = raw.ok == Some(Value::Bool(true));
+    let raw = match raw.authed_user {
+        Some(user) if slack && raw.access_token.is_none() => *user,
+        Some(_) | None => raw,
+    };
+    let access = raw.access_token.filter(|token| !token.is_empty()).ok_or("no `access_token`")?;
+    if !access.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("an `access_token` that no header can carry");
+    }
+    if !raw.token_type.is_none_or(|kind| is_bearer(&kind, slack)) {
+        return Err("a `token_type` other than `Bearer`");
+    }
+    let refresh_life = seconds(raw.refresh_expires_in.as_ref()).or_else(|| seconds(raw.refresh_token_expires_in.as_ref()));
+    Ok(Tokens {
+        access: UpstreamAccess(access),
+        refresh: raw.refresh_token.filter(|token| !token.is_empty()).map(UpstreamRefresh),
+        expires: seconds(raw.expires_in.as_ref()).map(|life| asked.after(life)),
+        refresh_expires: refresh_life.map(|life| asked.after(life)),
+        scope: scope(raw.scope.as_ref()),
+    })
+}
+
+/// Slack names whose token it is (`bot`, `user`) where others name how it is sent; it is sent as a bearer (asks J4).
+fn is_bearer(kind: &str, slack: bool) -> bool {
+    kind.eq_ignore_ascii_case("bearer") || (slack && matches!(kind, "bot" | "user"))
+}
+
+/// A life in whole seconds. 0, negative and nonsensical ones say nothing: the upstream's 401 will (asks B12, B13).
+fn seconds(value: Option<&Value>) -> Option<u64> {
+    let life = match value? {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    whole(life).filter(|life| *life > 0)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast of a float saturates, and the range is checked first")]
+fn whole(life: f64) -> Option<u64> {
+    (life.is_finite() && life >= 1.0).then(|| (life as u64).min(LONGEST_LIFE))
+}
+
+/// Scopes with spaces between, from a text with spaces or commas or from a list. Empty ones say nothing: GitHub Apps
+/// always answer `scope=`.
+fn scope(value: Option<&Value>) -> Option<String> {
+    let texts: Vec<&str> = match value? {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+    };
+    let scopes = texts.into_iter().flat_map(|text| text.split([' ', ',']));
+    let fits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    let joined = scopes.filter(fits).collect::<Vec<_>>().join(" ");
+    (!joined.is_empty()).then_some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: UnixTime = UnixTime(1_000);
+
+    fn read_ok(body: &str) -> Tokens {
+        read_tokens(200, None, body.as_bytes(), SENT).unwrap()
+    }
+
+    fn refused(status: u16, body: &str) -> Refusal {
+        match read_tokens(status, None, body.as_bytes(), SENT) {
+            Err(TokenFailure::Refused(refusal)) => refusal,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    fn is_unreadable(status: u16, body: &str) -> bool {
+        matches!(read_tokens(status, None, body.as_bytes(), SENT), Err(TokenFailure::Unreadable(_)))
+    }
+
+    #[test]
+    fn times_are_counted_from_when_the_request_was_sent() {
+        let tokens = read_ok(r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","refresh_expires_in":60}"#);
+        assert_eq!(tokens.expires, Some(UnixTime(4_600)));
+        assert_eq!(tokens.refresh_expires, Some(UnixTime(1_060)));
+        assert_eq!(tokens.refresh.unwrap().expose(), "r");
+        assert_eq!(tokens.scope, None);
+    }
+
+    #[test]
+    fn odd_lives_say_nothing_and_long_ones_are_capped() {
+        for odd in ["0", "-5", "\"NaN\"", "\"inf\"", "\"soon\"", "null", "true", "[]", "0.4", "\"\""] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{odd},"refresh_expires_in":{odd}}}"#);
+            assert_eq!((read_ok(&body).expires, read_ok(&body).refresh_expires), (None, None), "{odd}");
+        }
+        for long in ["99999999999999999999999", "\"1e300\"", "18446744073709551615"] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{long}}}"#);
+            assert_eq!(read_ok(&body).expires, Some(SENT.after(LONGEST_LIFE)), "{long}");
+        }
+        for (text, life) in [("\"3600\"", 3_600), ("\" 60 \"", 60), ("59.9", 59), ("\"59.9\"", 59)] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{text}}}"#);
+            assert_eq!(read_ok(&body).expires, Some(SENT.after(life)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_like_json_whatever_the_header_says() {
+        let body = b"access_token=gho_abc&scope=repo%2Cread%3Auser&token_type=bearer";
+        let tokens = read_tokens(200, Some("application/json"), body, SENT).unwrap();
+        assert_eq!(tokens.access.expose(), "gho_abc");
+        assert_eq!(tokens.scope.as_deref(), Some("repo read:user"));
+        assert_eq!((tokens.refresh, tokens.expires), (None, None));
+        let json = read_tokens(200, Some("text/html"), br#" {"access_token":"a"}"#, SENT).unwrap();
+        assert_eq!(json.access.expose(), "a");
+        assert!(is_unreadable(200, "access_token=a&access_token=b"));
+    }
+
+    #[test]
+    fn scopes_come_as_text_with_spaces_or_commas_or_as_a_list() {
+        for scope in [r#""a b""#, r#""a,b""#, r#""a, b""#, r#"["a","b"]"#, r#"["a b"]"#] {
+            let tokens = read_ok(&format!(r#"{{"access_token":"t","scope":{scope}}}"#));
+            assert_eq!(tokens.scope.as_deref(), Some("a b"), "{scope}");
+        }
+        for scope in [r#""""#, "[]", "null", "7"] {
+            assert_eq!(read_ok(&format!(r#"{{"access_token":"t","scope":{scope}}}"#)).scope, None, "{scope}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_an_error_in_any_status_and_beside_a_token() {
+        for status in [200, 400, 401, 403, 500] {
+            let refusal = refused(status, r#"{"error":"invalid_grant","error_description":"gone","access_token":"a"}"#);
+            assert!(refusal.is_invalid_grant());
+            assert_eq!(refusal.to_string(), "the upstream refused with `invalid_grant`: gone");
+        }
+        let github = "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.";
+        assert!(refused(200, github).is_invalid_grant());
+        assert!(refused(200, r#"{"error":"incorrect_client_credentials"}"#).is_invalid_client());
+        assert!(!refused(400, r#"{"error":"invalid_scope"}"#).is_invalid_grant());
+    }
+
+    #[test]
+    fn what_oauth_does_not_know_is_no_refusal() {
+        for (status, body) in [
+            (403, "<html>blocked by the firewall</html>"),
+            (200, "<!doctype html><p>Cookies must be enabled to use GitHub.</p>"),
+            (404, "Not Found"),
+            (400, ""),
+            (400, "{}"),
+            (400, r#"{"message":"no"}"#),
+            (400, r#"{"error":"Internal Server Error"}"#),
+            (400, r#"{"error":{"message":"no"}}"#),
+            (200, r#"{"error":{"message":"no"},"access_token":"a"}"#),
+            (200, r#"{"access_token":""}"#),
+            (200, r#"{"access_token":7}"#),
+            (200, r#"{"access_token":"a b"}"#),
+            (200, r#"{"access_token":"a\r\nb"}"#),
+            (200, r#"["access_token"]"#),
+            (200, r#"{"access_token":"cut off"#),
+            (302, r#"{"access_token":"a"}"#),
+            (200, r#"{"access_token":"a","token_type":"mac"}"#),
+        ] {
+            assert!(is_unreadable(status, body), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn not_now_is_not_no() {
+        for (status, body) in [
+            (429, r#"{"error":"invalid_grant"}"#),
+            (503, "<html>"),
+            (500, r#"{"error":"oops"}"#),
+            (400, r#"{"error":"temporarily_unavailable"}"#),
+            (200, r#"{"ok":false,"error":"ratelimited"}"#),
+        ] {
+            let failure = read_tokens(status, None, body.as_bytes(), SENT).unwrap_err();
+            assert!(matches!(failure, TokenFailure::Temporary(_)), "{status} {body}: {failure}");
+        }
+    }
+
+    #[test]
+    fn a_token_type_that_slack_uses_is_refused_of_everybody_else() {
+        let slack = r#"{"ok":true,"access_token":"xoxb-1","token_type":"bot","scope":"a,b","authed_user":{"id":"U1"}}"#;
+        assert_eq!(read_ok(slack).access.expose(), "xoxb-1");
+        let user = r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#;
+        assert_eq!(read_ok(user).access.expose(), "xoxp-1");
+        assert!(is_unreadable(200, r#"{"access_token":"a","token_type":"user"}"#));
+        assert!(is_unreadable(200, r#"{"authed_user":{"access_token":"a"}}"#));
+    }
+
+    #[test]
+    fn a_description_is_made_safe_to_show() {
+        let refusal = refused(400, r#"{"error":"invalid_grant","error_description":"a\r\nb \"c\" \u202e\u001b"}"#);
+        assert_eq!(refusal.description.as_deref(), Some("a  b 'c' ??"));
+        let long = format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(5_000));
+        assert_eq!(refused(400, &long).description.unwrap().len(), LONGEST_DESCRIPTION);
+    }
+
+    #[test]
+    fn tokens_do_not_print_themselves_and_survive_a_record() {
+        let tokens = read_ok(r#"{"access_token":"hidden1","refresh_token":"hidden2","expires_in":5}"#);
+        assert!(!format!("{tokens:?}").contains("hidden"));
+        let kept = serde_json::to_string(&tokens).unwrap();
+        assert_eq!(serde_json::from_str::<Tokens>(&kept).unwrap(), tokens);
+        let once = read_ok(r#"{"access_token":"a"}"#);
+        assert_eq!(serde_json::from_str::<Tokens>(&serde_json::to_string(&once).unwrap()).unwrap(), once);
+    }
 }

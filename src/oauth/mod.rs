@@ -3,8 +3,10 @@
 pub mod answer;
 pub mod authorize;
 pub mod bearer;
+pub mod challenge;
 pub mod error;
 pub mod form;
+pub mod metadata;
 pub mod pkce;
 pub mod redirect;
 pub mod register;

@@ -1,1 +1,14 @@
-//! (room under construction)
+//! FLOOR 3. The other side: an upstream MCP server and its authorization server.
+//!
+//! Building requests and reading answers is pure; all that waits goes through [`call`].
+//!
+//! [`discover`] finds out where to go, [`register`] makes us known there, [`exchange`] gets tokens, and [`forward`]
+//! says what of a proxied request passes. Where real upstreams depart from the RFCs, [`quirks`] says so.
+
+pub mod call;
+pub mod discover;
+pub mod exchange;
+pub mod forward;
+pub mod quirks;
+pub mod register;
+pub mod target;

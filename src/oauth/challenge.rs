@@ -1,0 +1,138 @@
+//! The challenge of an upstream: its `WWW-Authenticate` fields (RFC 9110 11.6.1, RFC 6750 3, RFC 9728 5.1).
+
+/// What a Bearer challenge says. Everything in it is the upstream's word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// Where its protected resource metadata lies (RFC 9728 5.1).
+    pub resource_metadata: Option<String>,
+    /// The scopes that the request would have needed.
+    pub scope: Option<String>,
+    /// Why the token was refused (RFC 6750 3.1).
+    pub error: Option<String>,
+}
+
+impl Challenge {
+    /// The first Bearer challenge in all `WWW-Authenticate` fields of an answer; other schemes are passed over.
+    pub fn read<'a>(fields: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        fields.into_iter().find_map(of_field)
+    }
+
+    /// The scopes as a list; empty when none are named, or they are not scopes.
+    pub fn scopes(&self) -> Vec<String> {
+        let scopes = self.scope.as_deref().unwrap_or_default().split(' ');
+        let fits = |scope: &&str| !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        scopes.filter(fits).map(str::to_owned).collect()
+    }
+}
+
+/// One field may hold several challenges, each a scheme and then parameters, all separated by commas.
+fn of_field(field: &str) -> Option<Challenge> {
+    let mut found: Option<Challenge> = None;
+    let mut in_bearer = false;
+    for part in parts(field) {
+        let (scheme, parameter) = split_scheme(part);
+        if let Some(scheme) = scheme {
+            if found.is_some() {
+                break;
+            }
+            in_bearer = scheme.eq_ignore_ascii_case("bearer");
+            if in_bearer {
+                found = Some(Challenge::default());
+            }
+        }
+        if let (true, Some(challenge), Some((name, value))) = (in_bearer, found.as_mut(), parameter.split_once('=')) {
+            keep(challenge, name.trim(), unquoted(value.trim()));
+        }
+    }
+    found
+}
+
+/// The first of a repeated parameter counts: RFC 6750 3 forbids to repeat one.
+fn keep(challenge: &mut Challenge, name: &str, value: String) {
+    let slot = match name.to_ascii_lowercase().as_str() {
+        "resource_metadata" => &mut challenge.resource_metadata,
+        "scope" => &mut challenge.scope,
+        "error" => &mut challenge.error,
+        _ => return,
+    };
+    if slot.is_none() {
+        *slot = Some(value);
+    }
+}
+
+/// Splits at commas that stand outside quotes.
+fn parts(field: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let at_comma = move |c: char| {
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && quoted && !escaped;
+        c == ',' && !quoted
+    };
+    field.split(at_comma).map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// `Bearer realm="x"` is a scheme and its first parameter, `Bearer` alone a scheme, `scope="a b"` a parameter.
+fn split_scheme(part: &str) -> (Option<&str>, &str) {
+    let end = part.find([' ', '\t', '=', '"']).unwrap_or(part.len());
+    let (word, rest) = part.split_at(end);
+    let rest = rest.trim_start();
+    if rest.starts_with('=') { (None, part) } else { (Some(word), rest) }
+}
+
+fn unquoted(value: &str) -> String {
+    let Some(inner) = value.strip_prefix('"') else {
+        return value.to_owned();
+    };
+    let mut out = String::new();
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            '\\' => out.extend(chars.next()),
+            plain => out.push(plain),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(field: &str) -> Challenge {
+        Challenge::read([field]).unwrap_or_else(|| panic!("no challenge in {field}"))
+    }
+
+    #[test]
+    fn a_bearer_challenge_is_read_in_every_spelling() {
+        for field in [
+            r#"Bearer resource_metadata="https://h/x", scope="a b", error="invalid_token""#,
+            r#"bearer error=invalid_token,scope="a b" , resource_metadata="https://h/x""#,
+            r#"BEARER realm="a, b=\"c\"", Resource_Metadata = "https://h/x", scope = "a b", error="invalid_token", scope="z""#,
+            r#"Basic realm="Bearer scope=no", Bearer resource_metadata="https:\/\/h/x", scope="a b", error="invalid_token""#,
+            r#"Negotiate, Bearer resource_metadata="https://h/x", scope="a b", error="invalid_token", DPoP scope="z", error="z""#,
+        ] {
+            let challenge = read(field);
+            assert_eq!(challenge.resource_metadata.as_deref(), Some("https://h/x"), "{field}");
+            assert_eq!(challenge.scopes(), ["a", "b"], "{field}");
+            assert_eq!(challenge.error.as_deref(), Some("invalid_token"), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_bare_or_broken_challenge_says_nothing() {
+        for field in ["Bearer", "Bearer ", "Bearer realm=\"open", "Bearer ,,,", "Bearer scope"] {
+            assert_eq!(read(field), Challenge::default(), "{field}");
+        }
+        for field in ["", "Basic realm=\"x\"", ",", "\"Bearer\"", "scope=\"a\"", "Bearer ="] {
+            assert_eq!(Challenge::read([field]), None, "{field}");
+        }
+        assert!(read(r#"Bearer scope="a\" b""#).scopes().contains(&"b".to_owned()));
+    }
+
+    #[test]
+    fn the_bearer_challenge_may_stand_in_any_field() {
+        let challenge = Challenge::read(["Basic realm=\"x\"", "Bearer scope=\"a\""]).unwrap();
+        assert_eq!(challenge.scopes(), ["a"]);
+    }
+}

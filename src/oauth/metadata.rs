@@ -1,0 +1,483 @@
+//! Metadata documents: where they lie, reading those of upstreams, writing our own.
+//!
+//! Protected resource metadata is RFC 9728, authorization server metadata RFC 8414 or OpenID Connect Discovery, the
+//! order of looking that of MCP ("Authorization Server Discovery").
+
+use std::fmt;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::base::url::Address;
+use crate::base::url::BadAddress;
+
+/// The longest list that is kept of a foreign document; an honest one is far shorter.
+const LONGEST_LIST: usize = 200;
+
+/// Why a document is not used. None of these is the upstream's word in full: what it said is cut and made printable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadMetadata {
+    /// Not a JSON object.
+    NotJson,
+    /// A member that must be there is not, or is of another type.
+    Missing(&'static str),
+    /// It speaks for another issuer (RFC 8414 3.3): whose it is, and whose it should be.
+    OtherIssuer {
+        /// What the document says.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// It speaks for another resource (RFC 9728 3.3): whose it is, and whose it should be.
+    OtherResource {
+        /// What the document says.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// It does not promise PKCE with S256 (MCP: "MUST refuse to proceed").
+    NoS256,
+    /// A URL in it is malformed.
+    BadUrl(&'static str, BadAddress),
+    /// A URL in it is not https, nor may be plain http here.
+    NotSecure(&'static str),
+}
+
+impl fmt::Display for BadMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson => f.write_str("not a JSON object"),
+            Self::Missing(member) => write!(f, "no usable `{member}`"),
+            Self::OtherIssuer { found, expected } => write!(f, "its `issuer` is `{found}`, not `{expected}`"),
+            Self::OtherResource { found, expected } => write!(f, "its `resource` is `{found}`, which is not `{expected}`"),
+            Self::NoS256 => f.write_str("`code_challenge_methods_supported` does not list `S256`"),
+            Self::BadUrl(member, why) => write!(f, "`{member}` {why}"),
+            Self::NotSecure(member) => write!(f, "`{member}` is not an https URL"),
+        }
+    }
+}
+
+impl std::error::Error for BadMetadata {}
+
+/// What an MCP server says of itself (RFC 9728 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProtectedResource {
+    /// Its identifier, byte for byte: what is sent as `resource` (RFC 8707).
+    pub resource: String,
+    /// Its authorization servers, in its order; at least one.
+    pub authorization_servers: Vec<Address>,
+    /// The scopes it knows; empty when it does not say.
+    pub scopes_supported: Vec<String>,
+}
+
+impl ProtectedResource {
+    /// Reads the document of the MCP server at `mcp`. An https server may not name a plain-http authorization server.
+    pub fn read(body: &[u8], mcp: &Address) -> Result<Self, BadMetadata> {
+        let document = object(body)?;
+        let resource = text(&document, "resource").ok_or(BadMetadata::Missing("resource"))?;
+        if !is_resource_of(resource, mcp) {
+            return Err(BadMetadata::OtherResource {
+                found: shown(resource),
+                expected: mcp.as_str().to_owned(),
+            });
+        }
+        let plain_http = is_plain_http(mcp);
+        let mut servers = Vec::new();
+        for server in list(&document, "authorization_servers") {
+            servers.push(secure("authorization_servers", &server, plain_http)?);
+        }
+        if servers.is_empty() {
+            return Err(BadMetadata::Missing("authorization_servers"));
+        }
+        Ok(Self {
+            resource: resource.to_owned(),
+            authorization_servers: servers,
+            scopes_supported: list(&document, "scopes_supported"),
+        })
+    }
+}
+
+/// Whether `resource` names the server at `mcp`: the same URL but for case of the host, a default port, a slash at the
+/// end and the query (asks E2, E11, E12); or a parent path of it on the same origin, as MCP's own SDKs accept.
+pub fn is_resource_of(resource: &str, mcp: &Address) -> bool {
+    let Ok(resource) = Address::parse(resource) else {
+        return false;
+    };
+    if resource.as_str() == mcp.as_str() {
+        return true;
+    }
+    let (named, ours) = (resource.url(), mcp.url());
+    if named.host().is_none() || resource.origin() != mcp.origin() {
+        return false;
+    }
+    let (named, ours) = (named.path().trim_end_matches('/'), ours.path().trim_end_matches('/'));
+    ours.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What may be waived of an authorization server's metadata, by its profile or by the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waived {
+    /// It need not list S256; PKCE is sent all the same (asks J1).
+    pub pkce: bool,
+    /// A slash at the end of an issuer without a path may be there or not (asks J2).
+    pub root_slash: bool,
+}
+
+/// What an authorization server says of itself (RFC 8414 2), as far as we use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationServer {
+    /// Its name, byte for byte; the `iss` of its answers is compared with this (RFC 9207).
+    pub issuer: String,
+    /// Where the browser goes.
+    pub authorization_endpoint: Address,
+    /// Where codes and refresh tokens go.
+    pub token_endpoint: Address,
+    /// Where clients register (RFC 7591).
+    pub registration_endpoint: Option<Address>,
+    /// Where tokens are given back (RFC 7009).
+    pub revocation_endpoint: Option<Address>,
+    /// How clients may authenticate; empty when it does not say (then: `client_secret_basic`).
+    pub auth_methods: Vec<String>,
+    /// The scopes it knows; empty when it does not say.
+    pub scopes_supported: Vec<String>,
+    /// Every answer of its authorization endpoint carries `iss` (RFC 9207 3).
+    pub iss_promised: bool,
+    /// A client may be named by the URL of its metadata document.
+    pub client_documents: bool,
+}
+
+impl AuthorizationServer {
+    /// Reads the document that was found for `issuer`. A document of an https issuer may not name plain http.
+    pub fn read(body: &[u8], issuer: &Address, waived: Waived) -> Result<Self, BadMetadata> {
+        let document = object(body)?;
+        let found = text(&document, "issuer").ok_or(BadMetadata::Missing("issuer"))?;
+        if !is_issuer(found, issuer, waived.root_slash) {
+            return Err(BadMetadata::OtherIssuer {
+                found: shown(found),
+                expected: issuer.as_str().to_owned(),
+            });
+        }
+        let plain_http = is_plain_http(issuer);
+        let endpoint = |member| match text(&document, member) {
+            Some(url) => secure(member, url, plain_http).map(Some),
+            None => Ok(None),
+        };
+        let is_true = |member| document.get(member) == Some(&Value::Bool(true));
+        let methods = list(&document, "code_challenge_methods_supported");
+        if !waived.pkce && !methods.iter().any(|method| method == "S256") {
+            return Err(BadMetadata::NoS256);
+        }
+        Ok(Self {
+            issuer: found.to_owned(),
+            authorization_endpoint: endpoint("authorization_endpoint")?.ok_or(BadMetadata::Missing("authorization_endpoint"))?,
+            token_endpoint: endpoint("token_endpoint")?.ok_or(BadMetadata::Missing("token_endpoint"))?,
+            registration_endpoint: endpoint("registration_endpoint")?,
+            revocation_endpoint: endpoint("revocation_endpoint")?,
+            auth_methods: list(&document, "token_endpoint_auth_methods_supported"),
+            scopes_supported: list(&document, "scopes_supported"),
+            iss_promised: is_true("authorization_response_iss_parameter_supported"),
+            client_documents: is_true("client_id_metadata_document_supported"),
+        })
+    }
+}
+
+/// By bytes (RFC 8414 3.3), unless the slash after the host was waived.
+fn is_issuer(found: &str, issuer: &Address, root_slash: bool) -> bool {
+    let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
+    let is_root = issuer.url().path() == "/" && issuer.url().query().is_none();
+    found == issuer.as_str() || (root_slash && is_root && bare(found) == bare(issuer.as_str()))
+}
+
+/// Where the metadata of the MCP server at `mcp` may lie (RFC 9728 3.1), in order: with its path inserted as it is
+/// written, with its path and no slash at the end, at the root.
+pub fn protected_resource_urls(mcp: &Address) -> Vec<String> {
+    const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+    let (origin, path) = (mcp.origin(), mcp.url().path());
+    let query = mcp.url().query().map_or(String::new(), |query| format!("?{query}"));
+    let inserted = if path == "/" { "" } else { path };
+    distinct([
+        format!("{origin}{WELL_KNOWN}{inserted}{query}"),
+        format!("{origin}{WELL_KNOWN}{}", inserted.trim_end_matches('/')),
+        format!("{origin}{WELL_KNOWN}"),
+    ])
+}
+
+/// Where the metadata of `issuer` may lie, in MCP's order: RFC 8414 with the path inserted, OpenID Connect with the path
+/// inserted, OpenID Connect with the path in front, and last the old habit of RFC 8414 with the path in front.
+pub fn authorization_server_urls(issuer: &Address) -> Vec<String> {
+    let (origin, path) = (issuer.origin(), issuer.url().path().trim_end_matches('/'));
+    distinct([
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        format!("{origin}/.well-known/openid-configuration{path}"),
+        format!("{origin}{path}/.well-known/openid-configuration"),
+        format!("{origin}{path}/.well-known/oauth-authorization-server"),
+    ])
+}
+
+fn distinct<const N: usize>(urls: [String; N]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(N);
+    for url in urls {
+        if !out.contains(&url) {
+            out.push(url);
+        }
+    }
+    out
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) | Err(_) => Err(BadMetadata::NotJson),
+    }
+}
+
+/// A text member; an empty one is as good as none (asks E6).
+fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+    document.get(member)?.as_str().filter(|text| !text.is_empty())
+}
+
+fn list(document: &Map<String, Value>, member: &str) -> Vec<String> {
+    let members = document.get(member).and_then(Value::as_array);
+    let texts = members.into_iter().flatten().filter_map(Value::as_str).filter(|text| !text.is_empty());
+    texts.take(LONGEST_LIST).map(str::to_owned).collect()
+}
+
+fn is_plain_http(address: &Address) -> bool {
+    address.url().scheme() == "http"
+}
+
+/// https; or http, where who names it is plain http itself. Never another scheme: these go to a browser or are dialled.
+fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
+    let address = Address::parse(url).map_err(|why| BadMetadata::BadUrl(member, why))?;
+    let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
+    if allowed && address.url().host().is_some() { Ok(address) } else { Err(BadMetadata::NotSecure(member)) }
+}
+
+/// A foreign text in a message of ours: printable and short.
+fn shown(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+/// Where our own authorization server answers, for [`authorization_server`].
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints<'a> {
+    /// The authorization endpoint.
+    pub authorize: &'a str,
+    /// The token endpoint.
+    pub token: &'a str,
+    /// The registration endpoint, if clients may register.
+    pub register: Option<&'a str>,
+    /// The revocation endpoint.
+    pub revoke: &'a str,
+    /// The keys, where tokens are signed ones.
+    pub jwks: Option<&'a str>,
+    /// The scopes that can be asked for.
+    pub scopes: &'a [String],
+    /// Clients may be named by their metadata document.
+    pub client_documents: bool,
+}
+
+/// Our own authorization server metadata (RFC 8414 2). Members without content are left out: some clients drop a document
+/// with an empty URL in it (asks E6). `iss` is promised because it is always sent (RFC 9207 3).
+pub fn authorization_server(issuer: &str, endpoints: &Endpoints<'_>) -> Value {
+    const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
+    let mut document = json!({
+        "issuer": issuer,
+        "authorization_endpoint": endpoints.authorize,
+        "token_endpoint": endpoints.token,
+        "revocation_endpoint": endpoints.revoke,
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
+    });
+    add(&mut document, "registration_endpoint", endpoints.register.map(Value::from));
+    add(&mut document, "jwks_uri", endpoints.jwks.map(Value::from));
+    add(&mut document, "scopes_supported", non_empty(endpoints.scopes));
+    let documents = endpoints.client_documents.then_some(Value::Bool(true));
+    add(&mut document, "client_id_metadata_document_supported", documents);
+    document
+}
+
+/// Our own protected resource metadata (RFC 9728 2). `offline_access` is no scope of a resource (MCP: "SHOULD NOT").
+pub fn protected_resource(resource: &str, issuer: &str, scopes: &[String], name: &str) -> Value {
+    let mut document = json!({
+        "resource": resource,
+        "authorization_servers": [issuer],
+        "bearer_methods_supported": ["header"],
+    });
+    let scopes: Vec<String> = scopes.iter().filter(|scope| *scope != "offline_access").cloned().collect();
+    add(&mut document, "scopes_supported", non_empty(&scopes));
+    add(&mut document, "resource_name", (!name.is_empty()).then(|| Value::from(name)));
+    document
+}
+
+fn non_empty(list: &[String]) -> Option<Value> {
+    (!list.is_empty()).then(|| Value::from(list.to_vec()))
+}
+
+fn add(document: &mut Value, member: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        document[member] = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn server(issuer: &str, change: impl FnOnce(&mut Value), waived: Waived) -> Result<AuthorizationServer, BadMetadata> {
+        let mut document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": "https://as/authorize",
+            "token_endpoint": "https://as/token",
+            "code_challenge_methods_supported": ["plain", "S256"],
+        });
+        change(&mut document);
+        AuthorizationServer::read(document.to_string().as_bytes(), &at(issuer), waived)
+    }
+
+    #[test]
+    fn a_server_is_looked_for_in_the_order_of_mcp() {
+        assert_eq!(
+            authorization_server_urls(&at("https://as/t/1")),
+            [
+                "https://as/.well-known/oauth-authorization-server/t/1",
+                "https://as/.well-known/openid-configuration/t/1",
+                "https://as/t/1/.well-known/openid-configuration",
+                "https://as/t/1/.well-known/oauth-authorization-server",
+            ]
+        );
+        let root = ["https://as/.well-known/oauth-authorization-server", "https://as/.well-known/openid-configuration"];
+        assert_eq!(authorization_server_urls(&at("https://as")), root);
+        assert_eq!(authorization_server_urls(&at("https://as/")), root);
+    }
+
+    #[test]
+    fn a_resource_is_looked_for_with_its_path_inserted_and_then_at_the_root() {
+        const ROOT: &str = "https://h/.well-known/oauth-protected-resource";
+        assert_eq!(protected_resource_urls(&at("https://h")), [ROOT]);
+        assert_eq!(protected_resource_urls(&at("https://h:443/")), [ROOT]);
+        assert_eq!(protected_resource_urls(&at("https://h/mcp")), [&format!("{ROOT}/mcp"), ROOT]);
+        assert_eq!(
+            protected_resource_urls(&at("https://h/mcp/")),
+            [&format!("{ROOT}/mcp/"), &format!("{ROOT}/mcp"), ROOT]
+        );
+        assert_eq!(
+            protected_resource_urls(&at("https://h/mcp?a=1")),
+            [&format!("{ROOT}/mcp?a=1"), &format!("{ROOT}/mcp"), ROOT]
+        );
+    }
+
+    #[test]
+    fn a_resource_is_this_server_or_a_parent_of_it_and_nothing_else() {
+        let mcp = at("https://h/a/mcp/");
+        for good in ["https://h/a/mcp/", "https://h/a/mcp", "https://H:443/a/mcp", "https://h/a", "https://h", "https://h/"] {
+            assert!(is_resource_of(good, &mcp), "{good}");
+        }
+        for bad in [
+            "http://h/a/mcp/",
+            "https://h:8443/a/mcp/",
+            "https://h.evil/a/mcp/",
+            "https://h/a/mc",
+            "https://h/a/mcp/more",
+            "https://h/b",
+            "https://u@h/",
+            "urn:mcp",
+            "",
+        ] {
+            assert!(!is_resource_of(bad, &mcp), "{bad}");
+        }
+        assert!(is_resource_of("https://h/mcp", &at("https://h/mcp?tenant=1")));
+    }
+
+    #[test]
+    fn the_issuer_is_compared_by_bytes() {
+        assert!(server("https://as/t", |_| (), Waived::default()).is_ok());
+        for found in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
+            let read = server("https://as/t", |document| document["issuer"] = found.into(), Waived::default());
+            assert!(matches!(read, Err(BadMetadata::OtherIssuer { .. } | BadMetadata::Missing("issuer"))), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_slash_of_a_root_issuer_is_waived_for_a_profile_only() {
+        let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
+        let root_slash = Waived { root_slash: true, pkce: false };
+        assert!(server("https://as", slash, Waived::default()).is_err());
+        assert_eq!(server("https://as", slash, root_slash).unwrap().issuer, "https://as/");
+        let path = server("https://as/t", |document| document["issuer"] = "https://as/t/".into(), root_slash);
+        assert!(path.is_err());
+    }
+
+    #[test]
+    fn a_server_without_s256_is_refused_unless_that_is_waived() {
+        let waived = Waived { pkce: true, root_slash: false };
+        for methods in [json!(null), json!([]), json!(["plain"]), json!("S256")] {
+            let read = |waived| server("https://as", |document| document["code_challenge_methods_supported"] = methods.clone(), waived);
+            assert_eq!(read(Waived::default()).unwrap_err(), BadMetadata::NoS256, "{methods}");
+            assert!(read(waived).is_ok());
+        }
+    }
+
+    #[test]
+    fn endpoints_are_https_or_as_plain_as_their_issuer() {
+        for bad in ["http://127.0.0.1/token", "javascript:alert(1)", "file:///etc/passwd", "https://u@as/", "/token", "https:\\\\as"] {
+            for member in ["authorization_endpoint", "token_endpoint", "revocation_endpoint", "registration_endpoint"] {
+                let read = server("https://as", |document| document[member] = bad.into(), Waived::default());
+                assert!(matches!(read, Err(BadMetadata::NotSecure(_) | BadMetadata::BadUrl(..))), "{member} {bad}");
+            }
+        }
+        let plain = |document: &mut Value| document["token_endpoint"] = "http://127.0.0.1:1/token".into();
+        assert!(server("http://127.0.0.1:1", plain, Waived::default()).is_ok());
+        let script = |document: &mut Value| document["token_endpoint"] = "data:x".into();
+        assert!(server("http://127.0.0.1:1", script, Waived::default()).is_err());
+        let empty = |document: &mut Value| document["revocation_endpoint"] = "".into();
+        assert_eq!(server("https://as", empty, Waived::default()).unwrap().revocation_endpoint, None);
+    }
+
+    #[test]
+    fn a_resource_names_its_servers() {
+        let read = |document: Value| ProtectedResource::read(document.to_string().as_bytes(), &at("https://h/mcp"));
+        let good = read(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
+        let good = good.unwrap();
+        assert_eq!((good.resource.as_str(), good.scopes_supported), ("https://h/mcp", vec!["a".to_owned()]));
+        assert_eq!(read(json!({"resource": "https://h/mcp"})).unwrap_err(), BadMetadata::Missing("authorization_servers"));
+        assert_eq!(read(json!([])).unwrap_err(), BadMetadata::NotJson);
+        let other = read(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
+        assert!(matches!(other, Err(BadMetadata::OtherResource { .. })));
+        let plain = read(json!({"resource": "https://h/mcp", "authorization_servers": ["http://as"]}));
+        assert_eq!(plain.unwrap_err(), BadMetadata::NotSecure("authorization_servers"));
+    }
+
+    #[test]
+    fn our_own_documents_pass_our_own_reading_and_hold_nothing_empty() {
+        let endpoints = Endpoints {
+            authorize: "https://g/authorize",
+            token: "https://g/token",
+            register: None,
+            revoke: "https://g/revoke",
+            jwks: None,
+            scopes: &[],
+            client_documents: true,
+        };
+        let document = authorization_server("https://g", &endpoints);
+        let read = AuthorizationServer::read(document.to_string().as_bytes(), &at("https://g"), Waived::default()).unwrap();
+        assert!(read.iss_promised && read.client_documents && read.registration_endpoint.is_none());
+        assert!(document.get("scopes_supported").is_none() && document.get("jwks_uri").is_none());
+        let scopes = ["a".to_owned(), "offline_access".to_owned()];
+        let document = protected_resource("https://g/mcp", "https://g", &scopes, "files");
+        assert_eq!(document["scopes_supported"], json!(["a"]));
+        assert!(ProtectedResource::read(document.to_string().as_bytes(), &at("https://g/mcp")).is_ok());
+        let only_offline = protected_resource("https://g/mcp", "https://g", &scopes[1..], "");
+        assert!(only_offline.get("scopes_supported").is_none() && only_offline.get("resource_name").is_none());
+    }
+}

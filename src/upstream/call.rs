@@ -1,0 +1,116 @@
+//! The one place of this room that waits: a request goes out, a short answer comes back whole.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Request;
+use http::StatusCode;
+use http::header::ACCEPT;
+use http::header::ACCEPT_ENCODING;
+use http::header::CONTENT_TYPE;
+use http::header::RETRY_AFTER;
+use http::header::USER_AGENT;
+use tokio::time::Instant;
+
+use crate::base::url::Address;
+use crate::net::body::Outgoing;
+use crate::net::body::read_limited;
+use crate::net::client::Client;
+use crate::net::client::Policy;
+use crate::net::dial::Allowed;
+
+/// The longest that resolving, connecting and the TLS handshake may take together.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// The largest answer that is read of an authorization server.
+pub const LARGEST: usize = 256 * 1024;
+/// Who we say we are: some upstreams refuse a request without it (asks B21).
+pub const AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// A short answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header.
+    pub headers: HeaderMap,
+    /// Its body, at most [`LARGEST`] bytes. May hold secrets; it is never printed.
+    pub body: Bytes,
+}
+
+/// Why there is no answer, and whether the request can have been processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Certainly not processed: not a byte of it was sent.
+    NeverSent(String),
+    /// Possibly processed.
+    Unknown(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverSent(why) | Self::Unknown(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+impl Answer {
+    /// The content type, if it is text.
+    pub fn content_type(&self) -> Option<&str> {
+        self.headers.get(CONTENT_TYPE)?.to_str().ok()
+    }
+
+    /// `Retry-After` in seconds (RFC 9110 10.2.3). Its other form, a date, would need a clock, and is rare.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+    }
+}
+
+/// Sends one request and reads the answer whole, all within `within`. Redirects are answers, not followed: credentials
+/// must not travel on (attacks T-D4).
+pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Answer, NoAnswer> {
+    let until = Instant::now() + within;
+    let connect = CONNECT.min(within / 2);
+    let policy = Policy {
+        addresses: addresses.clone(),
+        connect,
+        first_byte: Some(within.saturating_sub(connect)),
+        http2: false,
+    };
+    let answer = client.send(request, &policy).await.map_err(|error| {
+        let why = error.to_string();
+        if error.never_sent() { NoAnswer::NeverSent(why) } else { NoAnswer::Unknown(why) }
+    })?;
+    let (head, body) = answer.into_parts();
+    let left = until.saturating_duration_since(Instant::now());
+    let body = read_limited(body, LARGEST, left).await.map_err(|error| NoAnswer::Unknown(error.to_string()))?;
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// A request for a JSON document. `identity`, because metadata is served gzipped whether one likes it or not (asks G10).
+pub fn get(url: &Address) -> Result<Request<Outgoing>, NoAnswer> {
+    finished(url, Request::get(url.as_str()), Outgoing::Empty)
+}
+
+/// A request with a body of `kind` that wants JSON.
+pub fn post(url: &Address, kind: &'static str, body: impl Into<Bytes>) -> Result<Request<Outgoing>, NoAnswer> {
+    let builder = Request::post(url.as_str()).header(CONTENT_TYPE, HeaderValue::from_static(kind));
+    finished(url, builder, Outgoing::Full(body.into()))
+}
+
+fn finished(url: &Address, builder: http::request::Builder, body: Outgoing) -> Result<Request<Outgoing>, NoAnswer> {
+    let builder = builder
+        .header(ACCEPT, HeaderValue::from_static("application/json"))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .header(USER_AGENT, HeaderValue::from_static(AGENT));
+    builder.body(body).map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
+}

@@ -1,0 +1,224 @@
+//! What of a proxied request passes, and what of its answer. Pure.
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
+use http::Uri;
+use http::header;
+use http::uri::InvalidUri;
+
+use crate::base::url::Address;
+use crate::oauth::answer::UpstreamAccess;
+use crate::oauth::challenge::Challenge;
+
+/// What passes of a client's header, beside what starts with [`PASSING_PREFIXES`] and what the service lists.
+const PASSING: [&str; 10] = [
+    "content-type",
+    "content-encoding",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "user-agent",
+];
+
+/// MCP's own fields, and those that GitHub's server is configured by.
+const PASSING_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
+
+/// Fields of one connection (RFC 9110 7.6.1), and the framing that is made anew.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// What a client cannot send on, not even where the service lists it: credentials of ours, and what vouches for somebody.
+const NEVER_SENT: [&str; 12] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "host",
+    "content-length",
+    "expect",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "origin",
+];
+
+/// What an upstream cannot say to the client: it would speak for our origin, where the consent page is (PRODUCT 8).
+const NEVER_ANSWERED: [&str; 18] = [
+    "set-cookie",
+    "set-cookie2",
+    "location",
+    "refresh",
+    "clear-site-data",
+    "strict-transport-security",
+    "alt-svc",
+    "service-worker-allowed",
+    "report-to",
+    "reporting-endpoints",
+    "nel",
+    "link",
+    "www-authenticate",
+    "authentication-info",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "public-key-pins",
+    "timing-allow-origin",
+];
+
+/// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
+/// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
+pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    let listed = connection_options(from);
+    let mut to = HeaderMap::with_capacity(from.len() + ours.len());
+    for (name, value) in from {
+        let text = name.as_str();
+        let replaced = ours.iter().any(|(our, _)| same_field(our.as_str(), text));
+        if passes(text, name, extra) && !replaced && !listed.iter().any(|option| option == text) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in ours {
+        to.insert(name.clone(), value.clone());
+    }
+    to
+}
+
+fn passes(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
+    let known = PASSING.contains(&text) || PASSING_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    known || (extra.contains(name) && !is_never_sent(text))
+}
+
+/// Judged with `_` read as `-`: many servers do, and would see the other spelling as the same field.
+fn is_never_sent(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let name = name.as_str();
+    NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name) || name.starts_with("x-user-") || name.starts_with("x-forwarded-")
+}
+
+fn same_field(one: &str, other: &str) -> bool {
+    let dashed = |b: u8| if b == b'_' { b'-' } else { b };
+    one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
+}
+
+/// The fields that `Connection` names, which end here (RFC 9110 7.6.1).
+fn connection_options(headers: &HeaderMap) -> Vec<String> {
+    let fields = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|field| field.split(',')).map(|option| option.trim().to_ascii_lowercase()).collect()
+}
+
+/// Makes the header of an upstream's answer ours: takes away what must not reach a client, adds what keeps a body from
+/// being a page of our origin.
+pub fn response_headers(headers: &mut HeaderMap) {
+    let listed = connection_options(headers);
+    let goes = |name: &str| {
+        HOP_BY_HOP.contains(&name)
+            || NEVER_ANSWERED.contains(&name)
+            || name.starts_with("access-control-")
+            || (listed.iter().any(|option| option == name) && name != "content-type")
+    };
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    // nginx and its like would collect events before they pass them on.
+    const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+    if is_event_stream(headers) && !headers.contains_key(UNBUFFERED) {
+        headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
+    }
+}
+
+/// Whether the body is a stream of events (`text/event-stream`).
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+/// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.
+pub fn bearer(token: &UpstreamAccess) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Where a request goes: the configured URL byte for byte, its query and then the client's (asks E12, G9).
+pub fn target_uri(mcp: &Address, query: Option<&str>) -> Result<Uri, InvalidUri> {
+    let joined = |base: &str| match query.filter(|query| !query.is_empty()) {
+        None => base.to_owned(),
+        Some(query) => format!("{base}{}{query}", if base.contains('?') { '&' } else { '?' }),
+    };
+    // A URL may hold characters that a URI may not; the parse has them encoded.
+    joined(mcp.as_str()).parse().or_else(|_| joined(mcp.url().as_str()).parse())
+}
+
+/// What an answer's head means for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on to the client.
+    Pass,
+    /// The upstream's token is no good there: our 401, so that the client refreshes.
+    Unauthorized,
+    /// The token has too little scope: our 403 with the scopes that the upstream names (RFC 6750 3.1).
+    InsufficientScope {
+        /// What would be enough; empty when it does not say.
+        scope: Vec<String>,
+    },
+    /// It points elsewhere: a 502 that names the URL to configure. Never followed: the token would travel along.
+    Redirect {
+        /// Where it points, as it is written there.
+        location: String,
+    },
+}
+
+/// Judges an answer of the MCP server by its head.
+pub fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
+    match status.as_u16() {
+        401 => Verdict::Unauthorized,
+        403 => match challenge(headers) {
+            Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => Verdict::InsufficientScope {
+                scope: challenge.scopes(),
+            },
+            Some(_) | None => Verdict::Pass,
+        },
+        301 | 302 | 303 | 307 | 308 => {
+            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+            Verdict::Redirect {
+                location: location.unwrap_or_default().to_owned(),
+            }
+        }
+        _ => Verdict::Pass,
+    }
+}
+
+/// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured.
+pub fn redirect_target(mcp: &Address, location: &str) -> Option<Address> {
+    let target = mcp.url().join(location).ok()?;
+    Address::parse(target.as_str()).ok()
+}
+
+/// The Bearer challenge of an answer.
+pub fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    Challenge::read(fields.filter_map(|value| value.to_str().ok()))
+}

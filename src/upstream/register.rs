@@ -1,0 +1,207 @@
+//! Registering ourselves at an upstream's authorization server (RFC 7591), once for each issuer and callback.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Request;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::base::secret::Secret;
+use crate::base::secret::at_rest_option;
+use crate::base::time::UnixTime;
+use crate::base::url::Address;
+use crate::net::body::Outgoing;
+use crate::net::client::Client;
+use crate::net::dial::Allowed;
+use crate::oauth::answer::Refusal;
+use crate::oauth::answer::read_refusal;
+use crate::oauth::metadata::AuthorizationServer;
+use crate::upstream::call::NoAnswer;
+use crate::upstream::call::call;
+use crate::upstream::call::post;
+use crate::upstream::target::AuthMethod;
+use crate::upstream::target::Credentials;
+
+/// The longest that registering may take: a user waits for it.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Who we are at one authorization server. Kept in sealed records, under its issuer and callback: credentials of one
+/// server never go to another (MCP, "Authorization Server Binding"; asks B20).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The server, byte for byte.
+    pub issuer: String,
+    /// The client id it gave us.
+    pub client_id: String,
+    /// The secret, if it gave one.
+    #[serde(with = "at_rest_option", default)]
+    pub client_secret: Option<Secret>,
+    /// How we authenticate with it.
+    pub auth_method: AuthMethod,
+    /// When the secret ends; `None`: never (RFC 7591 3.2.1).
+    pub expires: Option<UnixTime>,
+    /// The callback that was registered.
+    pub redirect_uri: String,
+}
+
+impl Registration {
+    /// These credentials, for a target.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            id: self.client_id.clone(),
+            secret: self.client_secret.clone(),
+            auth_method: Some(self.auth_method),
+        }
+    }
+
+    /// Whether it still counts; an expired one is made anew, not used until it fails (asks B19).
+    pub fn is_live(&self, now: UnixTime) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// Why we are not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterFailure {
+    /// The server lets nobody register: the operator must give a client id.
+    NotOffered,
+    /// It refused (RFC 7591 3.2.2).
+    Refused(Refusal),
+    /// It refused without a word that OAuth knows: its status. Typically 401 or 403, registration needs a token there.
+    Closed(u16),
+    /// No answer, or none that can be used.
+    NoAnswer(String),
+}
+
+impl fmt::Display for RegisterFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOffered => f.write_str("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`"),
+            Self::Refused(refusal) => write!(f, "at registration {refusal}"),
+            Self::Closed(status) => {
+                write!(f, "the authorization server answered {status} to the registration: register the gateway there by hand, and give its `client_id`")
+            }
+            Self::NoAnswer(why) => write!(f, "no usable answer to the registration: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for RegisterFailure {}
+
+/// What we say of ourselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Application<'a> {
+    /// What the upstream's consent page calls us.
+    pub name: &'a str,
+    /// Our callback.
+    pub redirect_uri: &'a Address,
+    /// What we will ask for; empty: not known.
+    pub scopes: &'a [String],
+}
+
+/// The method to register with: a secret where the server can check one, as this gateway can keep it.
+fn method_at(server: &AuthorizationServer) -> AuthMethod {
+    let lists = |method: AuthMethod| server.auth_methods.iter().any(|name| name == method.name());
+    let order = [AuthMethod::Basic, AuthMethod::Post, AuthMethod::None];
+    order.into_iter().find(|method| lists(*method)).unwrap_or(AuthMethod::Basic)
+}
+
+/// The metadata that is sent (RFC 7591 2). Also what our own client metadata document says, but for its `client_id`.
+pub fn metadata(application: &Application<'_>, method: AuthMethod) -> Value {
+    let kind = if application.redirect_uri.is_loopback() { "native" } else { "web" };
+    let mut document = json!({
+        "client_name": application.name,
+        "redirect_uris": [application.redirect_uri.as_str()],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": method.name(),
+        // OpenID Connect Registration 2: a web client may not have a loopback callback, a native one may.
+        "application_type": kind,
+    });
+    if !application.scopes.is_empty() {
+        document["scope"] = application.scopes.join(" ").into();
+    }
+    document
+}
+
+/// The request that registers us (RFC 7591 3.1).
+pub fn request(server: &AuthorizationServer, application: &Application<'_>) -> Result<Request<Outgoing>, RegisterFailure> {
+    let endpoint = server.registration_endpoint.as_ref().ok_or(RegisterFailure::NotOffered)?;
+    let body = metadata(application, method_at(server)).to_string();
+    post(endpoint, "application/json", body).map_err(|why| RegisterFailure::NoAnswer(why.to_string()))
+}
+
+/// The members of the answer that count (RFC 7591 3.2.1).
+#[derive(Deserialize)]
+struct Answered {
+    client_id: String,
+    #[serde(default, with = "at_rest_option")]
+    client_secret: Option<Secret>,
+    client_secret_expires_at: Option<Value>,
+    token_endpoint_auth_method: Option<String>,
+}
+
+/// Reads the answer. 201 is the rule, 200 the habit of some.
+pub fn read(status: u16, body: &[u8], server: &AuthorizationServer, application: &Application<'_>) -> Result<Registration, RegisterFailure> {
+    if let Some(refusal) = read_refusal(body) {
+        return Err(RegisterFailure::Refused(refusal));
+    }
+    match status {
+        200 | 201 => {}
+        429 | 500..=599 => return Err(RegisterFailure::NoAnswer(format!("status {status}"))),
+        _ => return Err(RegisterFailure::Closed(status)),
+    }
+    let unusable = |why: &str| RegisterFailure::NoAnswer(why.to_owned());
+    let answered: Answered = serde_json::from_slice(body).map_err(|_| unusable("no JSON with a `client_id`"))?;
+    let secret = answered.client_secret.filter(|secret| !secret.is_empty());
+    let auth_method = match answered.token_endpoint_auth_method.as_deref() {
+        Some(name) => AuthMethod::parse(name).ok_or_else(|| unusable("a `token_endpoint_auth_method` that we do not have"))?,
+        None if secret.is_some() => method_with_secret(method_at(server)),
+        None => AuthMethod::None,
+    };
+    if answered.client_id.is_empty() || (auth_method != AuthMethod::None && secret.is_none()) {
+        return Err(unusable("no `client_id`, or no `client_secret` for its `token_endpoint_auth_method`"));
+    }
+    Ok(Registration {
+        issuer: server.issuer.clone(),
+        client_id: answered.client_id,
+        expires: secret.as_ref().and(expiry(answered.client_secret_expires_at.as_ref())),
+        // A secret beside `none` is some servers' habit; it proves nothing there.
+        client_secret: secret.filter(|_| auth_method != AuthMethod::None),
+        auth_method,
+        redirect_uri: application.redirect_uri.as_str().to_owned(),
+    })
+}
+
+/// An omitted method means Basic (RFC 7591 2), unless we asked for the other with a secret.
+fn method_with_secret(asked: AuthMethod) -> AuthMethod {
+    match asked {
+        AuthMethod::Post => AuthMethod::Post,
+        AuthMethod::None | AuthMethod::Basic => AuthMethod::Basic,
+    }
+}
+
+fn expiry(value: Option<&Value>) -> Option<UnixTime> {
+    let at = match value? {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(text) => text.parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (at > 0).then_some(UnixTime(at))
+}
+
+/// Registers us. Not repeated here: an answer that got lost leaves a registration that nobody uses.
+pub async fn register(
+    client: &Client,
+    server: &AuthorizationServer,
+    application: &Application<'_>,
+    addresses: &Allowed,
+) -> Result<Registration, RegisterFailure> {
+    let request = request(server, application)?;
+    let no_answer = |why: NoAnswer| RegisterFailure::NoAnswer(why.to_string());
+    let answer = call(client, request, addresses, WITHIN).await.map_err(no_answer)?;
+    read(answer.status.as_u16(), &answer.body, server, application)
+}
