@@ -129,7 +129,7 @@ fn a_newer_layout_is_refused_and_left_as_it_is() {
     let db = Connection::open(&path).unwrap();
     db.pragma_update(None, "user_version", 2).unwrap();
     let refused = Sqlite::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::NewerSchema(_, 2)), "{refused}");
+    assert!(matches!(refused, OpenError::OtherSchema(_, 2)), "{refused}");
     assert_eq!(rows(&db), 0);
 }
 
