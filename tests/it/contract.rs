@@ -127,6 +127,7 @@ impl Shut {
 }
 
 /// A use case may be spawned: a move is `Send` also when its step borrows.
+#[expect(clippy::manual_async_fn, reason = "an async fn cannot promise Send")]
 fn opened_by<'a>(store: &'a Store, door: &'a Handle<Door>, by: &'a u32) -> impl Future<Output = bool> + Send + 'a {
     async move { store.transition(door, |door: Shut| Ok::<_, ()>(door.opened(*by))).await.is_ok() }
 }
