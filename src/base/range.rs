@@ -83,10 +83,16 @@ pub fn kind(address: IpAddr) -> Kind {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => match embedded(v6) {
-            Some(Embedded { inner, reaches_it: true }) => kind_v4(inner),
+            Some(Embedded {
+                inner,
+                reaches_it: true,
+            }) => kind_v4(inner),
             // A way in that is deprecated or local: never global, and still
             // whatever the inner address is if that is worse.
-            Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
+            Some(Embedded {
+                inner,
+                reaches_it: false,
+            }) => match kind_v4(inner) {
                 Kind::Global => Kind::Reserved,
                 special => special,
             },
@@ -120,12 +126,13 @@ fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
     match s {
         // `::` and `::1` are themselves, not IPv4-compatible (RFC 4291 2.5.5.1).
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0, high, low] => found(high, low, false),
-        [0, 0, 0, 0, 0, 0xffff, high, low]              // mapped, RFC 4291 2.5.5.2
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]         // NAT64, RFC 6052
+        [0, 0, 0, 0, 0, 0xffff, high, low]      // mapped, RFC 4291 2.5.5.2
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] // NAT64, RFC 6052
         | [0x2002, high, low, ..] => found(high, low, true), // 6to4, RFC 3056
-        [0, 0, 0, 0, 0xffff, 0, high, low]              // translated, RFC 7915
-        | [0x64, 0xff9b, 1, _, _, _, high, low] => found(high, low, false), // local NAT64, RFC 8215
+        // IPv4-compatible (RFC 4291 2.5.5.1), translated (RFC 7915), local NAT64 (RFC 8215).
+        [0, 0, 0, 0, 0 | 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
+            found(high, low, false)
+        }
         // Teredo hides the client's address by inverting it (RFC 4380 4).
         [0x2001, 0, _, _, _, _, high, low] => found(!high, !low, false),
         _ => None,
@@ -195,7 +202,9 @@ impl Cidr {
                 u32::from(network) & mask == u32::from(address) & mask
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.bits))
+                    .unwrap_or(0);
                 u128::from(network) & mask == u128::from(address) & mask
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
@@ -259,9 +268,10 @@ impl FromStr for Cidr {
             return Err(NotCidr::HostBits);
         }
         Ok(match canonical(network) {
-            inner @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => {
-                Self { network: inner, bits: bits - 96 }
-            }
+            inner @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => Self {
+                network: inner,
+                bits: bits - 96,
+            },
             _ => Self { network, bits },
         })
     }
@@ -278,23 +288,53 @@ mod tests {
     #[test]
     fn every_special_range_has_its_kind_at_both_ends() {
         let table = [
-            (Kind::Global, "1.1.1.1 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 100.63.255.255 100.128.0.0"),
-            (Kind::Global, "126.255.255.255 128.0.0.0 169.253.255.255 169.255.0.0 192.167.255.255 192.169.0.0"),
-            (Kind::Global, "198.17.255.255 198.20.0.0 223.255.255.255 192.0.0.9 192.0.0.10 192.31.196.1"),
-            (Kind::Global, "2606:4700::1111 2001:4860:4860::8888 2001:1::1 2001:20::1 2001:30::1 2001:200:: 3ffe::1"),
+            (
+                Kind::Global,
+                "1.1.1.1 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 100.63.255.255 100.128.0.0",
+            ),
+            (
+                Kind::Global,
+                "126.255.255.255 128.0.0.0 169.253.255.255 169.255.0.0 192.167.255.255 192.169.0.0",
+            ),
+            (
+                Kind::Global,
+                "198.17.255.255 198.20.0.0 223.255.255.255 192.0.0.9 192.0.0.10 192.31.196.1",
+            ),
+            (
+                Kind::Global,
+                "2606:4700::1111 2001:4860:4860::8888 2001:1::1 2001:20::1 2001:30::1 2001:200:: 3ffe::1",
+            ),
             (Kind::Loopback, "127.0.0.1 127.0.0.0 127.255.255.255 ::1"),
-            (Kind::Private, "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.0 192.168.255.255"),
+            (
+                Kind::Private,
+                "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.0 192.168.255.255",
+            ),
             (Kind::SharedCgnat, "100.64.0.0 100.127.255.255"),
-            (Kind::LinkLocal, "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1"),
+            (
+                Kind::LinkLocal,
+                "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1",
+            ),
             (Kind::SiteLocal, "fec0:: feff:ffff::1"),
             (Kind::UniqueLocal, "fc00:: fdff:ffff::1"),
-            (Kind::Metadata, "169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16"),
+            (
+                Kind::Metadata,
+                "169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16",
+            ),
             (Kind::Metadata, "fd00:ec2::254 fd20:ce::254"),
-            (Kind::Multicast, "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1"),
+            (
+                Kind::Multicast,
+                "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1",
+            ),
             (Kind::Unspecified, "0.0.0.0 0.255.255.255 ::"),
-            (Kind::Documentation, "192.0.2.1 198.51.100.255 203.0.113.0 2001:db8:: 2001:db8:ffff::1 3fff:: 3fff:fff::1"),
+            (
+                Kind::Documentation,
+                "192.0.2.1 198.51.100.255 203.0.113.0 2001:db8:: 2001:db8:ffff::1 3fff:: 3fff:fff::1",
+            ),
             (Kind::Benchmark, "198.18.0.0 198.19.255.255 2001:2::1"),
-            (Kind::Reserved, "192.0.0.0 192.88.99.1 240.0.0.0 255.255.255.255 100::1 5f00::1 4000::1 1::1 2001:10::1"),
+            (
+                Kind::Reserved,
+                "192.0.0.0 192.88.99.1 240.0.0.0 255.255.255.255 100::1 5f00::1 4000::1 1::1 2001:10::1",
+            ),
         ];
         for (expected, addresses) in table {
             for text in addresses.split(' ') {
@@ -319,8 +359,16 @@ mod tests {
             ("2002:808:808::1", "8.8.8.8", Kind::Global),
             ("::ffff:0:10.0.0.1", "10.0.0.1", Kind::Private),
             // 169.254.169.254 inverted
-            ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", Kind::Metadata),
-            ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", Kind::Reserved),
+            (
+                "2001:0:4136:e378:8000:63bf:5601:5601",
+                "169.254.169.254",
+                Kind::Metadata,
+            ),
+            (
+                "2001:0:4136:e378:8000:63bf:f7f7:f7f7",
+                "8.8.8.8",
+                Kind::Reserved,
+            ),
         ] {
             assert_eq!(canonical(ip(text)), ip(inner), "{text}");
             assert_eq!(kind(ip(text)), expected, "{text}");

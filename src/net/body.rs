@@ -167,13 +167,14 @@ pub struct StreamBody {
 impl StreamBody {
     /// Passes `body` on; with a `guard` it is counted, and can be ended from outside.
     pub fn new(body: Incoming, guard: Option<StreamGuard>) -> Self {
-        Self { body, guard, ended: false }
+        Self {
+            body,
+            guard,
+            ended: false,
+        }
     }
 
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.ends.as_mut())
             && !self.ended
             && Pin::new(ends).poll(context).is_ready()
@@ -199,7 +200,10 @@ impl StreamGuard {
     /// a chunked or HTTP/2 body cleanly, one with a promised length by a closed connection.
     pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), ends }
+        Self {
+            count: Arc::clone(count),
+            ends,
+        }
     }
 }
 
@@ -238,7 +242,9 @@ where
     let mut whole = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|cause| BodyError::Broken(cause.into()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + whole.len() + data.len() > max {
             return Err(BodyError::TooLarge { limit: max });
         }
@@ -250,14 +256,20 @@ where
         whole.extend_from_slice(&mem::take(&mut first));
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
 }
 
 fn poll_incoming(
     incoming: &mut Incoming,
     context: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    Pin::new(incoming).poll_frame(context).map_err(BodyError::from)
+    Pin::new(incoming)
+        .poll_frame(context)
+        .map_err(BodyError::from)
 }
 
 fn one_frame(bytes: Bytes) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -297,7 +309,11 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             if self.left == 0 {
-                return if self.hangs { Poll::Pending } else { Poll::Ready(None) };
+                return if self.hangs {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(None)
+                };
             }
             self.left -= 1;
             self.given.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +323,14 @@ mod tests {
 
     fn frames(left: usize, hangs: bool) -> (Frames, Arc<AtomicUsize>) {
         let given = Arc::new(AtomicUsize::new(0));
-        (Frames { left, given: Arc::clone(&given), hangs }, given)
+        (
+            Frames {
+                left,
+                given: Arc::clone(&given),
+                hangs,
+            },
+            given,
+        )
     }
 
     #[tokio::test]
@@ -315,7 +338,10 @@ mod tests {
         let (body, _) = frames(3, false);
         let read = read_limited(body, 30, SOON).await.expect("read");
         assert_eq!(&read[..], b"012345678901234567890123456789");
-        assert_eq!(read_limited(Outgoing::Empty, 0, SOON).await.expect("read"), Bytes::new());
+        assert_eq!(
+            read_limited(Outgoing::Empty, 0, SOON).await.expect("read"),
+            Bytes::new()
+        );
     }
 
     #[tokio::test]

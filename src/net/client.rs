@@ -8,15 +8,10 @@ use crate::net::dial::DialError;
 use crate::net::pool::Key;
 use crate::net::pool::Line;
 use crate::net::pool::Pool;
+use crate::net::target::Target;
 use crate::net::tls::ClientTls;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::Uri;
-use http::Version;
-use http::header::HOST;
-use http::uri::Authority;
-use http::uri::PathAndQuery;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
@@ -147,7 +142,10 @@ pub struct Client {
 impl Client {
     /// A client that trusts as `tls` does, with no connections yet.
     pub fn new(tls: ClientTls) -> Client {
-        Self { tls, pool: Arc::default() }
+        Self {
+            tls,
+            pool: Arc::default(),
+        }
     }
 
     /// Sends `request`, whose URI is absolute; `Host` is set from it. Resolves when the answer's
@@ -181,7 +179,11 @@ impl Client {
             };
             match failed.take_message() {
                 Some(unsent) if is_kept => request = unsent,
-                Some(_) => return Err(SendError::Connect(ConnectError::Closed(failed.into_error()))),
+                Some(_) => {
+                    return Err(SendError::Connect(ConnectError::Closed(
+                        failed.into_error(),
+                    )));
+                }
                 None => return Err(SendError::Broken(failed.into_error())),
             }
         }
@@ -218,9 +220,13 @@ impl Client {
         if !key.https {
             return speak_http1(stream).await;
         }
-        let bare = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare)
-            .map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
+        let bare = key
+            .host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name =
+            ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
         let stream = tokio_rustls::TlsConnector::from(self.tls.config(key.http2))
             .connect(name, stream)
             .await
@@ -244,8 +250,9 @@ async fn speak_http1<I>(stream: I) -> Result<Line, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (line, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
+    let (line, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(closed)?;
     drive(connection);
     Ok(Line::Http1(line))
 }
@@ -285,71 +292,257 @@ async fn in_time<T>(
 ) -> Result<T, SendError> {
     match within {
         None => Ok(answer.await),
-        Some(within) => {
-            tokio::time::timeout(within, answer).await.map_err(|_elapsed| SendError::TimedOut)
-        }
+        Some(within) => tokio::time::timeout(within, answer)
+            .await
+            .map_err(|_elapsed| SendError::TimedOut),
     }
 }
 
-/// Where a request goes, in the two ways of writing it.
-struct Target {
-    https: bool,
-    host: String,
-    port: u16,
-    /// HTTP/2: scheme and authority travel with the path.
-    full: Uri,
-    /// HTTP/1.1: only the path does, and the authority is in `Host`.
-    path: Uri,
-    authority: HeaderValue,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::read_limited;
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
 
-impl Target {
-    fn of(uri: &Uri) -> Option<Self> {
-        let https = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
+    const SOON: Duration = Duration::from_secs(2);
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    fn client() -> Client {
+        Client::new(ClientTls::trusting(rustls::RootCertStore::empty()).expect("tls"))
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            addresses: dial::Allowed::Anything,
+            connect: SOON,
+            first_byte: Some(SOON),
+            http2: false,
+        }
+    }
+
+    fn post(to: SocketAddr) -> Request<Outgoing> {
+        Request::post(format!("http://user@{to}/mcp?a=b"))
+            .body(Outgoing::Full(Bytes::from_static(b"hi")))
+            .expect("request")
+    }
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        (listener, address)
+    }
+
+    /// Reads one of our small requests.
+    async fn request(stream: &mut TcpStream) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\nhi") {
+            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0, "closed");
+        }
+        String::from_utf8(read).expect("text")
+    }
+
+    async fn whole(answer: Response<Incoming>) -> Bytes {
+        read_limited(answer.into_body(), 1000, SOON)
+            .await
+            .expect("body")
+    }
+
+    async fn settles(client: &Client, idle: usize) {
+        for _ in 0..200 {
+            if client.pool.idle() == idle {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{} kept connections, not {idle}", client.pool.idle());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_after_its_answer_was_read() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            let first = request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            first
+        });
+        let client = client();
+        for kept in [0, 1] {
+            settles(&client, kept).await;
+            let answer = client.send(post(address), &policy()).await.expect("answer");
+            assert_eq!(whole(answer).await, "ok");
+        }
+        let head = upstream.await.expect("one connection");
+        assert!(head.starts_with("POST /mcp?a=b HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
+        assert!(head.contains("content-length: 2\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn connections_are_not_shared_between_policies() {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accept");
+                request(&mut stream).await;
+                stream.write_all(OK).await.expect("write");
+                tokio::spawn(async move { stream.read_u8().await });
+            }
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        let strict = Policy {
+            addresses: dial::Allowed::Public { loopback: false },
+            ..policy()
         };
-        let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
-        let usual = if https { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(usual);
-        // Written anew: what stood before an `@` is not sent.
-        let authority =
-            if port == usual { host.clone() } else { format!("{host}:{port}") };
-        let path = uri
-            .path_and_query()
-            .cloned()
-            .filter(|path| path.as_str().starts_with('/'))
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let full = Uri::builder()
-            .scheme(if https { "https" } else { "http" })
-            .authority(authority.parse::<Authority>().ok()?)
-            .path_and_query(path.clone())
-            .build()
-            .ok()?;
-        let authority = HeaderValue::try_from(authority).ok()?;
-        Some(Self { https, host, port, full, path: Uri::from(path), authority })
+        let refused = client
+            .send(post(address), &strict)
+            .await
+            .expect_err("refused");
+        assert!(matches!(refused, SendError::Refused(_)) && refused.never_sent());
     }
 
-    fn key(&self, policy: &Policy) -> Key {
-        Key {
-            https: self.https,
-            host: self.host.clone(),
-            port: self.port,
-            http2: policy.http2,
-            addresses: policy.addresses.clone(),
-        }
+    #[tokio::test]
+    async fn a_kept_connection_that_died_is_replaced_without_sending_twice() {
+        let (listener, address) = listen().await;
+        let (heard, mut requests) = mpsc::unbounded_channel();
+        let (close, mut closing) = mpsc::unbounded_channel::<()>();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accept");
+                request(&mut stream).await;
+                heard.send(()).expect("heard");
+                stream.write_all(OK).await.expect("write");
+                closing.recv().await;
+            }
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        close.send(()).expect("close");
+        // No sleep: the connection's own task has not seen the end yet when this is sent. It is
+        // enough that the kernel has.
+        std::thread::sleep(Duration::from_millis(20));
+        tokio::task::yield_now().await;
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        close.send(()).expect("close");
+        requests.recv().await.expect("first");
+        requests.recv().await.expect("second");
+        assert!(requests.try_recv().is_err());
     }
 
-    fn address(&self, request: &mut Request<Outgoing>, http2: bool) {
-        if http2 {
-            *request.version_mut() = Version::HTTP_2;
-            *request.uri_mut() = self.full.clone();
-            request.headers_mut().remove(HOST);
-        } else {
-            *request.version_mut() = Version::HTTP_11;
-            *request.uri_mut() = self.path.clone();
-            request.headers_mut().insert(HOST, self.authority.clone());
-        }
+    #[tokio::test]
+    async fn a_request_that_may_have_arrived_is_not_sent_again() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            request(&mut stream).await;
+            drop(stream);
+            tokio::time::timeout(Duration::from_millis(200), listener.accept())
+                .await
+                .is_err()
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        let broken = client
+            .send(post(address), &policy())
+            .await
+            .expect_err("broken");
+        assert!(matches!(broken, SendError::Broken(_)) && !broken.never_sent());
+        assert!(upstream.await.expect("upstream"), "sent twice");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            let answer = format!(
+                "HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.expect("write");
+            let _ = stream.read_u8().await;
+        });
+        let answer = client()
+            .send(post(address), &policy())
+            .await
+            .expect("answer");
+        assert_eq!(answer.status(), 307);
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_is_there_before_the_last_and_dropping_the_rest_cancels() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            let start = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            stream.write_all(start).await.expect("write");
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        });
+        let client = client();
+        let answer = client.send(post(address), &policy()).await.expect("answer");
+        let mut body = answer.into_body();
+        let frame = body.frame().await.expect("frame").expect("frame");
+        assert_eq!(frame.into_data().expect("data"), "first");
+        drop(body);
+        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+        assert_eq!(client.pool.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_head_in_time_is_an_error_and_cancels() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        });
+        let hasty = Policy {
+            first_byte: Some(Duration::from_millis(50)),
+            ..policy()
+        };
+        let late = client()
+            .send(post(address), &hasty)
+            .await
+            .expect_err("late");
+        assert!(matches!(late, SendError::TimedOut) && !late.never_sent());
+        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_means_nothing_was_sent() {
+        let (listener, address) = listen().await;
+        drop(listener);
+        let gone = client()
+            .send(post(address), &policy())
+            .await
+            .expect_err("gone");
+        assert!(matches!(
+            gone,
+            SendError::Connect(ConnectError::Unreachable(_))
+        ));
+        assert!(gone.never_sent());
+        let odd = Request::get("/only/a/path")
+            .body(Outgoing::Empty)
+            .expect("request");
+        let odd = client().send(odd, &policy()).await.expect_err("no host");
+        assert!(matches!(odd, SendError::Connect(ConnectError::NotHttp)));
     }
 }

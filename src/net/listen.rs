@@ -44,7 +44,11 @@ pub fn bind_lanes(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>
     let chosen = first.local_addr()?;
     let mut all = vec![first];
     while all.len() < lanes {
-        all.push(if own_sockets { listen(chosen, true)? } else { all[0].try_clone()? });
+        all.push(if own_sockets {
+            listen(chosen, true)?
+        } else {
+            all[0].try_clone()?
+        });
     }
     Ok(all)
 }
@@ -91,7 +95,10 @@ mod tests {
     #[test]
     fn every_lane_has_a_listener_on_the_same_port() {
         let lanes = bind_lanes(any(), 3).expect("bound");
-        let ports: Vec<_> = lanes.iter().map(|lane| lane.local_addr().expect("address")).collect();
+        let ports: Vec<_> = lanes
+            .iter()
+            .map(|lane| lane.local_addr().expect("address"))
+            .collect();
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| *port == ports[0]) && ports[0].port() != 0);
     }

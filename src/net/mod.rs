@@ -3,6 +3,7 @@
 //!
 //! Knows no OAuth. Everything that waits on the network waits here.
 
+mod activity;
 pub mod body;
 pub mod client;
 pub mod dial;
@@ -11,4 +12,5 @@ mod pool;
 pub mod self_signed;
 pub mod server;
 pub mod stop;
+mod target;
 pub mod tls;

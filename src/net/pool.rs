@@ -52,8 +52,13 @@ impl Shelf {
 
     fn drop_old(&mut self, now: Instant) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
-        self.idle.retain(|(line, since)| fresh(*since) && line.is_ready());
-        if self.shared.as_ref().is_some_and(|(line, since)| !fresh(*since) || line.is_closed()) {
+        self.idle
+            .retain(|(line, since)| fresh(*since) && line.is_ready());
+        if self
+            .shared
+            .as_ref()
+            .is_some_and(|(line, since)| !fresh(*since) || line.is_closed())
+        {
             self.shared = None;
         }
     }
@@ -77,21 +82,25 @@ impl Pool {
 
     /// A connection that seems alive.
     pub(super) fn take(&self, key: &Key) -> Option<Line> {
-        let mut shelves = self.shelves();
-        let shelf = shelves.by_key.get_mut(key)?;
+        let mut all = self.shelves();
+        let lines = all.by_key.get_mut(key)?;
         let now = Instant::now();
-        shelf.drop_old(now);
-        if let Some((line, since)) = &mut shelf.shared {
+        lines.drop_old(now);
+        if let Some((line, since)) = &mut lines.shared {
             *since = now;
             return Some(Line::Http2(line.clone()));
         }
-        shelf.idle.pop().map(|(line, _)| Line::Http1(line))
+        lines.idle.pop().map(|(line, _)| Line::Http1(line))
     }
 
     /// Shares a new HTTP/2 connection, unless another one was quicker.
     pub(super) fn share(self: &Arc<Self>, key: &Key, line: &http2::SendRequest<Outgoing>) {
         self.put(key.clone(), |shelf| {
-            if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
+            if shelf
+                .shared
+                .as_ref()
+                .is_none_or(|(other, _)| other.is_closed())
+            {
                 shelf.shared = Some((line.clone(), Instant::now()));
             }
         });
@@ -128,7 +137,11 @@ impl Pool {
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.shelves().by_key.values().map(|shelf| shelf.idle.len()).sum()
+        self.shelves()
+            .by_key
+            .values()
+            .map(|shelf| shelf.idle.len())
+            .sum()
     }
 }
 

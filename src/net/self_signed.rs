@@ -71,7 +71,10 @@ pub struct SelfSigned {
 pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError> {
     let mut all: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
     for name in names {
-        let bare = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let bare = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_ascii_lowercase();
         if !all.contains(&bare) {
             all.push(bare);
         }
@@ -79,22 +82,20 @@ pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError>
     // A name constraint with such a name would panic deep inside; a subject name is checked.
     CertificateParams::new(all.as_slice())?;
     let paths = Paths::within(dir);
-    let new_ca = if paths.good_for(&all) {
-        false
-    } else if paths.renew(&all).is_ok() && paths.good_for(&all) {
-        false
-    } else {
+    let kept = paths.good_for(&all) || (paths.renew(&all).is_ok() && paths.good_for(&all));
+    if !kept {
         paths.start_over(&all)?;
-        true
-    };
+    }
     let ca = read_certificates(&paths.ca)?;
-    let first = ca.first().ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
+    let first = ca
+        .first()
+        .ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
     Ok(SelfSigned {
         fingerprint: fingerprint(first),
         ca: paths.ca,
         certificate: paths.certificate,
         key: paths.key,
-        new_ca,
+        new_ca: !kept,
     })
 }
 
@@ -124,10 +125,9 @@ impl Paths {
                 roots.add(ca)?;
             }
             let leaf = read_certificates(&self.certificate)?;
-            let verifier =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-                    .build()
-                    .map_err(|cause| rustls::Error::General(cause.to_string()))?;
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .map_err(|cause| rustls::Error::General(cause.to_string()))?;
             crate::net::tls::ServerTls::from_files(&self.certificate, &self.key)?;
             let then = UnixTime::since_unix_epoch(since_epoch() + DAY * RENEW_DAYS);
             for name in names {
@@ -153,7 +153,10 @@ impl Paths {
         let ca_key = KeyPair::generate()?;
         let params = ca_params(names)?;
         let ca = params.self_signed(&ca_key)?;
-        write_private(&self.ca_key, &zeroize::Zeroizing::new(ca_key.serialize_pem()))?;
+        write_private(
+            &self.ca_key,
+            &zeroize::Zeroizing::new(ca_key.serialize_pem()),
+        )?;
         write(&self.ca, &ca.pem(), 0o644)?;
         self.issue(&Issuer::new(params, ca_key), names)
     }
@@ -161,7 +164,9 @@ impl Paths {
     fn issue(&self, issuer: &Issuer<'_, KeyPair>, names: &[String]) -> Result<(), TlsError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "mcp-oauth-gateway");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -174,7 +179,9 @@ impl Paths {
 
 fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway local CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "mcp-oauth-gateway local CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let permitted = |name: &String| match name.parse::<IpAddr>() {
@@ -202,7 +209,9 @@ where
 }
 
 fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
@@ -258,7 +267,13 @@ mod tests {
         assert_eq!(made.fingerprint.len(), 95);
         let leaf = fs::read(&made.certificate).expect("leaf");
         let again = self_signed(dir.path(), &names(&["GATE.example", "[::1]"])).expect("kept");
-        assert_eq!(again, SelfSigned { new_ca: false, ..made.clone() });
+        assert_eq!(
+            again,
+            SelfSigned {
+                new_ca: false,
+                ..made.clone()
+            }
+        );
         assert_eq!(fs::read(&again.certificate).expect("leaf"), leaf);
     }
 
@@ -268,7 +283,13 @@ mod tests {
         let made = self_signed(dir.path(), &[]).expect("made");
         fs::remove_file(&made.key).expect("remove");
         let again = self_signed(dir.path(), &[]).expect("renewed");
-        assert_eq!(again, SelfSigned { new_ca: false, ..made });
+        assert_eq!(
+            again,
+            SelfSigned {
+                new_ca: false,
+                ..made
+            }
+        );
     }
 
     #[test]
@@ -295,7 +316,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         self_signed(dir.path(), &[]).expect("made");
         for name in ["tls-key.pem", "tls-ca-key.pem"] {
-            let mode = fs::metadata(dir.path().join(name)).expect("file").permissions().mode();
+            let mode = fs::metadata(dir.path().join(name))
+                .expect("file")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

@@ -3,19 +3,17 @@
 //! A client that goes away, by FIN or RST, takes its request with it: the handler's future or
 //! the body it answered with is dropped at once. HTTP leaves no other way to cancel in HTTP/1.1.
 
-use crate::net::body::BodyError;
+use crate::net::activity::Activity;
+use crate::net::activity::Busy;
+use crate::net::activity::Idle;
 use crate::net::body::Reply;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
 pub use crate::net::stop::Stop;
 pub use crate::net::stop::Stopper;
 use crate::net::tls::ServerTls;
-use bytes::Bytes;
 use http::Request;
 use http::Response;
-use http_body::Body;
-use http_body::Frame;
-use http_body::SizeHint;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
@@ -26,12 +24,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -40,7 +33,6 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// Pause after a failed accept; out of file descriptors, trying at once would only burn a core.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -101,7 +93,9 @@ where
 {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let slots = Arc::new(Semaphore::new(
+        limits.connections.min(Semaphore::MAX_PERMITS),
+    ));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.draining());
     loop {
@@ -127,7 +121,10 @@ where
         }
     };
     if tokio::time::timeout(limits.grace, ended).await.is_err() {
-        tracing::warn!(connections = connections.len(), "draining took too long; cut");
+        tracing::warn!(
+            connections = connections.len(),
+            "draining took too long; cut"
+        );
     }
     connections.shutdown().await;
     Ok(())
@@ -152,7 +149,11 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((stream, from)) => {
-                return (slot, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
+                return (
+                    slot,
+                    stream,
+                    SocketAddr::new(from.ip().to_canonical(), from.port()),
+                );
             }
             Err(error) if is_one_clients(&error) => {}
             Err(error) => {
@@ -215,13 +216,18 @@ where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
-    let Serving { limits, stop, peer, handler } = serving;
+    let Serving {
+        limits,
+        stop,
+        peer,
+        handler,
+    } = serving;
     let activity = Activity::new();
     let seen = Arc::clone(&activity);
     let service = service_fn(move |request| {
         let busy = Busy::new(&seen);
         let answer = handler(request, peer);
-        async move { Ok::<_, Infallible>(answer.await.map(|reply| Watched { reply, _busy: busy })) }
+        async move { Ok::<_, Infallible>(answer.await.map(|reply| busy.with(reply))) }
     });
     let http = protocol(&limits);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -239,7 +245,7 @@ where
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(limits.header_read) => match activity.idle(&limits) {
+            () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
                 Idle::No => {}
                 // Never a request, or told to go and still here: no manners needed.
                 Idle::NeverSpoke => return,
@@ -268,85 +274,376 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     http
 }
 
-/// Whether a connection does anything. HTTP/1.1 has a timer of its own for that; HTTP/2, and a
-/// connection that has not yet shown which of the two it speaks, have not.
-struct Activity(Mutex<Doing>);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::Outgoing;
+    use crate::net::body::StreamBody;
+    use crate::net::body::StreamGuard;
+    use crate::net::body::read_limited;
+    use crate::net::client::Client;
+    use crate::net::client::Policy;
+    use crate::net::dial::Allowed;
+    use crate::net::self_signed::self_signed;
+    use crate::net::stop::Ends;
+    use crate::net::tls::ClientTls;
+    use bytes::Bytes;
+    use http::Version;
+    use http_body_util::BodyExt;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::task::JoinHandle;
 
-struct Doing {
-    running: usize,
-    spoke: bool,
-    since: Instant,
-}
+    const SOON: Duration = Duration::from_secs(2);
+    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
 
-enum Idle {
-    No,
-    NeverSpoke,
-    TooLong,
-}
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi";
 
-impl Activity {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Doing { running: 0, spoke: false, since: Instant::now() })))
+    struct Running {
+        address: SocketAddr,
+        stopper: Stopper,
+        task: JoinHandle<io::Result<()>>,
     }
 
-    fn change(&self, by: impl FnOnce(&mut Doing)) {
-        by(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn idle(&self, limits: &Limits) -> Idle {
-        let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (doing.running, doing.spoke) {
-            (0, false) => Idle::NeverSpoke,
-            (0, true) if doing.since.elapsed() >= limits.idle => Idle::TooLong,
-            _ => Idle::No,
+    fn start<H, F>(tls: Option<Arc<ServerTls>>, limits: Limits, handler: H) -> Running
+    where
+        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Reply>> + Send + 'static,
+    {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
+        let address = listener.local_addr().expect("address");
+        let (stopper, stop) = Stop::new();
+        let task = tokio::spawn(serve(listener, tls, limits, stop, handler));
+        Running {
+            address,
+            stopper,
+            task,
         }
     }
-}
 
-/// One request, from its head to the end of the answer's body.
-struct Busy(Arc<Activity>);
+    fn ok(text: impl Into<Bytes>) -> Response<Reply> {
+        Response::new(Reply::Full(text.into()))
+    }
 
-impl Busy {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.change(|doing| {
-            doing.running += 1;
-            doing.spoke = true;
+    fn trusting(roots: rustls::RootCertStore) -> Client {
+        Client::new(ClientTls::trusting(roots).expect("tls"))
+    }
+
+    fn plain() -> Client {
+        trusting(rustls::RootCertStore::empty())
+    }
+
+    fn policy(http2: bool) -> Policy {
+        Policy {
+            addresses: Allowed::Anything,
+            connect: SOON,
+            first_byte: Some(SOON),
+            http2,
+        }
+    }
+
+    fn get(url: String) -> Request<Outgoing> {
+        Request::get(url).body(Outgoing::Empty).expect("request")
+    }
+
+    /// An upstream that says `first` and then waits until it is left.
+    async fn endless() -> (SocketAddr, JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let left = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            head_and_body(&mut stream).await;
+            stream.write_all(STREAM).await.expect("write");
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
         });
-        Self(Arc::clone(activity))
+        (address, left)
     }
-}
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.change(|doing| {
-            doing.running -= 1;
-            doing.since = Instant::now();
+    /// Reads to the end of the request that a small gateway passes on.
+    async fn head_and_body(stream: &mut TcpStream) {
+        let mut read = Vec::new();
+        while !read.ends_with(b"0hi") && !read.ends_with(b"\r\n\r\n0") {
+            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0);
+        }
+    }
+
+    /// A gateway in small: every request is passed to `upstream`, its answer streamed back.
+    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Running {
+        let client = plain();
+        let count = Arc::clone(count);
+        start(None, Limits::default(), move |request, _| {
+            let (client, count, ends) = (client.clone(), Arc::clone(&count), ends.clone());
+            async move {
+                let (_, body) = request.into_parts();
+                let request = Request::post(format!("http://{upstream}/"))
+                    .body(Outgoing::Prefixed(Bytes::from_static(b"0"), body))
+                    .expect("request");
+                let answer = client.send(request, &policy(false)).await.expect("answer");
+                let guard = StreamGuard::new(&count, ends);
+                answer.map(|body| Reply::Stream(StreamBody::new(body, Some(guard))))
+            }
+        })
+    }
+
+    async fn within_a_second(left: JoinHandle<usize>) {
+        let left = tokio::time::timeout(Duration::from_secs(1), left).await;
+        assert_eq!(left.expect("within a second").expect("upstream"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_a_stream_takes_the_upstream_with_it() {
+        for reset in [false, true] {
+            let (upstream, left) = endless().await;
+            let count = Arc::default();
+            let gateway = passing(upstream, &count, None);
+            let mut client = TcpStream::connect(gateway.address).await.expect("connect");
+            client.write_all(POST).await.expect("write");
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"first\r\n") {
+                assert_ne!(client.read_buf(&mut seen).await.expect("read"), 0);
+            }
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+            if reset {
+                socket2::SockRef::from(&client)
+                    .set_linger(Some(Duration::ZERO))
+                    .expect("linger");
+            } else {
+                // Only the sending half: a FIN means gone.
+                client.shutdown().await.expect("shutdown");
+            }
+            let kept = (!reset).then_some(client);
+            within_a_second(left).await;
+            assert_eq!(count.load(Ordering::Relaxed), 0);
+            drop(kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_before_the_answer_takes_the_upstream_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let upstream = listener.local_addr().expect("address");
+        let gateway = passing(upstream, &Arc::default(), None);
+        let mut client = TcpStream::connect(gateway.address).await.expect("connect");
+        client.write_all(POST).await.expect("write");
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        head_and_body(&mut stream).await;
+        drop(client);
+        within_a_second(tokio::spawn(async move {
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        }))
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_ended_from_outside() {
+        let (upstream, left) = endless().await;
+        let (ender, ends) = Ends::new();
+        let count = Arc::default();
+        let gateway = passing(upstream, &count, Some(ends));
+        let request = get(format!("http://{}/", gateway.address));
+        let answer = plain().send(request, &policy(false)).await.expect("answer");
+        let mut body = answer.into_body();
+        body.frame().await.expect("frame").expect("first");
+        ender.end();
+        assert!(body.frame().await.is_none());
+        within_a_second(left).await;
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn tls_speaks_both_versions_with_a_certificate_of_our_own() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
+        let server = start(
+            Some(Arc::new(tls)),
+            Limits::default(),
+            |request, peer| async move { ok(format!("{:?} {}", request.version(), peer.tls)) },
+        );
+        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        for host in ["localhost", "127.0.0.1"] {
+            for (http2, expected) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
+                let url = format!("https://{host}:{}/", server.address.port());
+                let answer = client.send(get(url), &policy(http2)).await.expect("answer");
+                assert_eq!(answer.version(), expected);
+                let body = read_limited(answer.into_body(), 100, SOON)
+                    .await
+                    .expect("body");
+                assert_eq!(body, format!("{expected:?} true"));
+            }
+        }
+        let stranger = plain()
+            .send(
+                get(format!("https://localhost:{}/", server.address.port())),
+                &policy(true),
+            )
+            .await
+            .expect_err("not trusted");
+        assert!(stranger.never_sent(), "{stranger}");
+    }
+
+    #[tokio::test]
+    async fn http2_streams_share_a_connection_and_are_reset_when_dropped() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = self_signed(dir.path(), &[]).expect("made");
+        let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
+        let (upstream, left) = endless().await;
+        let inner = plain();
+        let server = start(
+            Some(Arc::new(tls)),
+            Limits::default(),
+            move |request, peer| {
+                let inner = inner.clone();
+                async move {
+                    if request.uri().path() == "/port" {
+                        return ok(peer.address.port().to_string());
+                    }
+                    let request = Request::post(format!("http://{upstream}/"))
+                        .body(Outgoing::Full(Bytes::from_static(b"0hi")))
+                        .expect("request");
+                    let answer = inner.send(request, &policy(false)).await.expect("answer");
+                    answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+                }
+            },
+        );
+        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
+        let mut ports = Vec::new();
+        for _ in 0..2 {
+            let answer = client
+                .send(get(url("/port")), &policy(true))
+                .await
+                .expect("answer");
+            ports.push(
+                read_limited(answer.into_body(), 100, SOON)
+                    .await
+                    .expect("body"),
+            );
+        }
+        assert_eq!(ports[0], ports[1]);
+        let answer = client
+            .send(get(url("/stream")), &policy(true))
+            .await
+            .expect("answer");
+        let mut body = answer.into_body();
+        body.frame().await.expect("frame").expect("first");
+        drop(body);
+        within_a_second(left).await;
+    }
+
+    #[tokio::test]
+    async fn http2_with_prior_knowledge_works_without_tls() {
+        let server = start(None, Limits::default(), |request, _| async move {
+            ok(format!("{:?}", request.version()))
         });
-    }
-}
-
-/// An answer's body that keeps its connection busy.
-struct Watched {
-    reply: Reply,
-    _busy: Busy,
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+        let stream = TcpStream::connect(server.address).await.expect("connect");
+        let (mut line, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("handshake");
+        tokio::spawn(connection);
+        let request = get(format!("http://{}/", server.address));
+        let answer = line.send_request(request).await.expect("answer");
+        let body = read_limited(answer.into_body(), 100, SOON)
+            .await
+            .expect("body");
+        assert_eq!(body, "HTTP/2.0");
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.reply.is_end_stream()
+    #[tokio::test]
+    async fn draining_lets_a_running_request_finish_and_nothing_else_begin() {
+        let server = start(None, Limits::default(), |_, _| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            ok("done")
+        });
+        let url = format!("http://{}/", server.address);
+        let running = tokio::spawn(async move {
+            let answer = plain()
+                .send(get(url), &policy(false))
+                .await
+                .expect("answer");
+            read_limited(answer.into_body(), 100, SOON)
+                .await
+                .expect("body")
+        });
+        let idle = TcpStream::connect(server.address).await.expect("connect");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.stopper.drain();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(server.address).await.is_err());
+        assert_eq!(running.await.expect("finished"), "done");
+        let drained = tokio::time::timeout(SOON, server.task)
+            .await
+            .expect("drained");
+        drained.expect("task").expect("served");
+        drop(idle);
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.reply.size_hint()
+    #[tokio::test]
+    async fn draining_cuts_what_outlives_its_grace() {
+        let limits = Limits {
+            grace: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| std::future::pending());
+        let url = format!("http://{}/", server.address);
+        let cut = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(server.stopper);
+        tokio::time::timeout(SOON, server.task)
+            .await
+            .expect("drained")
+            .expect("task")
+            .expect("served");
+        assert!(cut.await.expect("client").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_or_half_a_head_is_dropped() {
+        let limits = Limits {
+            header_read: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| async { ok("") });
+        for said in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let mut client = TcpStream::connect(server.address).await.expect("connect");
+            client.write_all(said.as_bytes()).await.expect("write");
+            let mut rest = Vec::new();
+            tokio::time::timeout(SOON, client.read_to_end(&mut rest))
+                .await
+                .expect(said)
+                .ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_the_limit_is_refused() {
+        let server = start(None, Limits::default(), |_, _| async { ok("") });
+        for (size, status) in [(30_000, 200), (70_000, 431)] {
+            let mut request = get(format!("http://{}/", server.address));
+            let value = "x".repeat(size).parse().expect("value");
+            request.headers_mut().insert("x-long", value);
+            let answer = plain().send(request, &policy(false)).await.expect("answer");
+            assert_eq!(answer.status(), status, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_their_turn() {
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        let server = start(None, limits, |_, _| async { ok("served") });
+        let first = TcpStream::connect(server.address).await.expect("connect");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let url = format!("http://{}/", server.address);
+        let second = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!second.is_finished());
+        drop(first);
+        assert_eq!(second.await.expect("client").expect("answer").status(), 200);
     }
 }

@@ -27,7 +27,6 @@ pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
     /// A pair: who says it, and who hears it.
-    #[expect(clippy::new_ret_no_self, reason = "the two ends are only of use together")]
     pub fn new() -> (Stopper, Stop) {
         let (said, heard) = watch::channel(false);
         (Stopper(said), Stop(heard))
@@ -64,7 +63,6 @@ pub struct Ends(Shared<oneshot::Receiver<()>>);
 
 impl Ends {
     /// A pair: who ends, and what every stream holds.
-    #[expect(clippy::new_ret_no_self, reason = "the two ends are only of use together")]
     pub fn new() -> (Ender, Ends) {
         let (said, heard) = oneshot::channel();
         (Ender(said), Ends(heard.shared()))

@@ -107,7 +107,9 @@ impl ClientTls {
             }
         }
         if roots.is_empty() {
-            tracing::warn!("no root certificates on this machine: no https upstream can be trusted");
+            tracing::warn!(
+                "no root certificates on this machine: no https upstream can be trusted"
+            );
         }
         Self::trusting(roots)
     }
@@ -123,7 +125,10 @@ impl ClientTls {
         let mut http2 = http1.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { http1: Arc::new(http1), http2: Arc::new(http2) })
+        Ok(Self {
+            http1: Arc::new(http1),
+            http2: Arc::new(http2),
+        })
     }
 
     pub(super) fn config(&self, http2: bool) -> Arc<ClientConfig> {
@@ -179,7 +184,8 @@ impl ServerTls {
             }
             *seen = now;
         }
-        self.config.store(server_config(&self.certificate, &self.key)?);
+        self.config
+            .store(server_config(&self.certificate, &self.key)?);
         Ok(true)
     }
 
@@ -205,7 +211,9 @@ impl ServerTls {
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -238,7 +246,11 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| none())?;
-    if found.is_empty() { Err(none()) } else { Ok(found) }
+    if found.is_empty() {
+        Err(none())
+    } else {
+        Ok(found)
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -283,9 +295,17 @@ mod tests {
         let made = self_signed(dir.path(), &[]).expect("made");
         let nowhere = dir.path().join("nowhere.pem");
         let missing = ServerTls::from_files(&nowhere, &made.key);
-        assert!(missing.expect_err("missing").to_string().contains("nowhere.pem"));
+        assert!(
+            missing
+                .expect_err("missing")
+                .to_string()
+                .contains("nowhere.pem")
+        );
         let swapped = ServerTls::from_files(&made.key, &made.certificate);
         assert!(matches!(swapped, Err(TlsError::NoCertificate(_))));
-        assert!(matches!(ClientTls::load(&[made.key]), Err(TlsError::NoCertificate(_))));
+        assert!(matches!(
+            ClientTls::load(&[made.key]),
+            Err(TlsError::NoCertificate(_))
+        ));
     }
 }

@@ -1,0 +1,112 @@
+//! Whether a connection is in use.
+
+use crate::net::body::BodyError;
+use crate::net::body::Reply;
+use bytes::Bytes;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Whether a connection does anything. HTTP/1.1 has a timer of its own for that; HTTP/2, and a
+/// connection that has not yet shown which of the two it speaks, have not.
+pub(super) struct Activity(Mutex<Doing>);
+
+struct Doing {
+    running: usize,
+    spoke: bool,
+    since: Instant,
+}
+
+pub(super) enum Idle {
+    /// It is not.
+    No,
+    /// No request ever came.
+    NeverSpoke,
+    /// Nothing since the last answer, for long enough.
+    TooLong,
+}
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Doing {
+            running: 0,
+            spoke: false,
+            since: Instant::now(),
+        })))
+    }
+
+    fn change(&self, by: impl FnOnce(&mut Doing)) {
+        by(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// `long`: how long it may have had nothing to do.
+    pub(super) fn idle(&self, long: Duration) -> Idle {
+        let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (doing.running, doing.spoke) {
+            (0, false) => Idle::NeverSpoke,
+            (0, true) if doing.since.elapsed() >= long => Idle::TooLong,
+            _ => Idle::No,
+        }
+    }
+}
+
+/// One request, from its head to the end of the answer's body.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Busy {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+        activity.change(|doing| {
+            doing.running += 1;
+            doing.spoke = true;
+        });
+        Self(Arc::clone(activity))
+    }
+
+    /// The request goes on as long as its answer's body does.
+    pub(super) fn with(self, reply: Reply) -> Watched {
+        Watched { reply, _busy: self }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.change(|doing| {
+            doing.running -= 1;
+            doing.since = Instant::now();
+        });
+    }
+}
+
+/// An answer's body that keeps its connection busy.
+pub(super) struct Watched {
+    reply: Reply,
+    _busy: Busy,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reply.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reply.size_hint()
+    }
+}
