@@ -82,6 +82,9 @@ const NEVER_ANSWERED: [&str; 18] = [
     "timing-allow-origin",
 ];
 
+/// What keeps nginx and its like from collecting events before they pass them on.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
 /// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
 pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
@@ -142,8 +145,6 @@ pub fn response_headers(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    // nginx and its like would collect events before they pass them on.
-    const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
     if is_event_stream(headers) && !headers.contains_key(UNBUFFERED) {
         headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
     }

@@ -168,7 +168,7 @@ static ALL: [&Profile; 7] = [&STANDARD, &GITHUB, &ENTRA, &GOOGLE, &SLACK, &ATLAS
 pub fn for_host(host: &str) -> &'static Profile {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let known = |name: &&str| if name.starts_with('.') { host.ends_with(name) } else { host == **name };
-    ALL.into_iter().find(|profile| profile.hosts.iter().any(|name| known(name))).unwrap_or(&STANDARD)
+    ALL.into_iter().find(|profile| profile.hosts.iter().any(known)).unwrap_or(&STANDARD)
 }
 
 /// The profile that the operator names.
