@@ -31,7 +31,12 @@ pub fn prepare(dir: &Path) -> Result<(), String> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|why| format!("--data-dir: {} cannot be made: {why}\n  choose a directory that you may write to", dir.display()))
+    builder.create(dir).map_err(|why| {
+        format!(
+            "--data-dir: {} cannot be made: {why}\n  choose a directory that you may write to",
+            dir.display()
+        )
+    })
 }
 
 /// Reads a file that must be ours alone.
@@ -42,7 +47,12 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(path).map_err(|why| why.to_string())?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(format!("{} may be read by others (mode {:o})\n  run: chmod 600 {}", path.display(), mode & 0o777, path.display()));
+            return Err(format!(
+                "{} may be read by others (mode {:o})\n  run: chmod 600 {}",
+                path.display(),
+                mode & 0o777,
+                path.display()
+            ));
         }
     }
     Ok(Secret::from(text))
@@ -58,7 +68,9 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&beside).map_err(failed)?;
-    file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(text.expose().as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&beside, path).map_err(failed)
 }
 
@@ -71,7 +83,12 @@ pub fn keys(dir: &Path, now: UnixTime) -> Result<KeyRing, String> {
     if !path.exists() {
         write_secret(&path, &keyring::made(now))?;
     }
-    KeyRing::parse(read_secret(&path)?.expose()).map_err(|why| format!("{}: {why}\n  restore it from a backup; without it everybody has to sign in again", path.display()))
+    KeyRing::parse(read_secret(&path)?.expose()).map_err(|why| {
+        format!(
+            "{}: {why}\n  restore it from a backup; without it everybody has to sign in again",
+            path.display()
+        )
+    })
 }
 
 /// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
@@ -79,13 +96,21 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
     let name = name.to_owned();
     if let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") {
         if let Some(why) = password::weakness(&name, &given) {
-            return Err(format!("MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"));
+            return Err(format!(
+                "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
+            ));
         }
-        return Ok(vec![User { hash: password::hash(&Secret::from(given))?, name }]);
+        return Ok(vec![User {
+            hash: password::hash(&Secret::from(given))?,
+            name,
+        }]);
     }
     let path = dir.join(HASH);
     if path.exists() {
-        return Ok(vec![User { hash: read_secret(&path)?.expose().trim().to_owned(), name }]);
+        return Ok(vec![User {
+            hash: read_secret(&path)?.expose().trim().to_owned(),
+            name,
+        }]);
     }
     let made = Secret::from(random::token().expose()[..20].to_owned());
     let hash = password::hash(&made)?;
@@ -97,7 +122,10 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
 /// Shows the new password once: on the terminal, or in a file where there is none.
 fn tell(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
-        eprintln!("\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n", made.expose());
+        eprintln!(
+            "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
+            made.expose()
+        );
         return Ok(());
     }
     let path = dir.join(INITIAL);

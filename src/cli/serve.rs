@@ -19,9 +19,9 @@ use crate::net::self_signed;
 use crate::net::server::{self, Limits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
-use crate::store::backend::Backend;
-use crate::store::memory::Memory;
-use crate::store::sqlite::Sqlite;
+use crate::store::Backend;
+use crate::store::Memory;
+use crate::store::Sqlite;
 use crate::store::{Keys, Store};
 use crate::web::handle::Door;
 
@@ -40,7 +40,12 @@ pub fn run(flags: &Serve) -> Result<(), String> {
     let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = listeners(&checked.listen, lanes)?;
 
-    let back = Builder::new_multi_thread().worker_threads(1).thread_name("back").enable_all().build().map_err(|why| why.to_string())?;
+    let back = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("back")
+        .enable_all()
+        .build()
+        .map_err(|why| why.to_string())?;
     let backend = match flags.store {
         StoreKind::Memory => Backend::Memory(Memory::new()),
         StoreKind::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
@@ -54,7 +59,9 @@ pub fn run(flags: &Serve) -> Result<(), String> {
         passwords: Passwords::new(users, clock.clone())?,
         clock,
         back: back.handle().clone(),
-        back_lane: Lane { client: Client::new(client_tls.clone()) },
+        back_lane: Lane {
+            client: Client::new(client_tls.clone()),
+        },
     });
     let (stopper, stop) = Stop::new();
     background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
@@ -105,7 +112,8 @@ async fn watch_keys(path: std::path::PathBuf, keys: Keys) {
             continue;
         }
         seen = now;
-        let read = data::read_secret(&path).and_then(|text| crate::base::keyring::KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
+        let read =
+            data::read_secret(&path).and_then(|text| crate::base::keyring::KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
         match read {
             Ok(ring) => {
                 keys.store(Arc::new(ring));
@@ -123,18 +131,33 @@ fn listeners(addresses: &[SocketAddr], lanes: usize) -> Result<Vec<Vec<TcpListen
         match listen::bind_lanes(*address, lanes) {
             Ok(listeners) => by_lane.iter_mut().zip(listeners).for_each(|(lane, listener)| lane.push(listener)),
             Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
-            Err(why) => return Err(format!("--port: cannot listen on {address}: {why}\n  another program may be using the port; stop it, or choose another with --port")),
+            Err(why) => {
+                return Err(format!(
+                    "--port: cannot listen on {address}: {why}\n  another program may be using the port; stop it, or choose another with --port"
+                ));
+            }
         }
     }
     Ok(by_lane)
 }
 
-fn start_lanes(listeners: Vec<Vec<TcpListener>>, gateway: &Gateway, tls: &ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
+fn start_lanes(
+    listeners: Vec<Vec<TcpListener>>,
+    gateway: &Gateway,
+    tls: &ClientTls,
+    server_tls: Option<&Arc<ServerTls>>,
+    stop: &Stop,
+) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
     let mut threads = Vec::new();
     for (i, listeners) in listeners.into_iter().enumerate() {
         let (gateway, tls, server_tls, stop) = (gateway.clone(), tls.clone(), server_tls.cloned(), stop.clone());
         let lane = move || lane(listeners, &gateway, tls, server_tls.as_ref(), &stop);
-        threads.push(std::thread::Builder::new().name(format!("lane-{i}")).spawn(lane).map_err(|why| why.to_string())?);
+        threads.push(
+            std::thread::Builder::new()
+                .name(format!("lane-{i}"))
+                .spawn(lane)
+                .map_err(|why| why.to_string())?,
+        );
     }
     Ok(threads)
 }
@@ -167,7 +190,9 @@ fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>
     let files = match (&flags.tls, &flags.tls_cert, &flags.tls_key) {
         (Some(Tls::SelfSigned), _, _) => {
             let public = crate::base::url::Address::parse(checked.site.public_url()).ok();
-            let name = public.and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned())).unwrap_or_default();
+            let name = public
+                .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
+                .unwrap_or_default();
             let made = self_signed::self_signed(&checked.data_dir, &[name]).map_err(|why| why.to_string())?;
             told::self_signed(&made);
             (made.certificate, made.key)
@@ -183,7 +208,9 @@ async fn told_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut term) = signal(SignalKind::terminate()) else { return drop(tokio::signal::ctrl_c().await) };
+        let Ok(mut term) = signal(SignalKind::terminate()) else {
+            return drop(tokio::signal::ctrl_c().await);
+        };
         tokio::select! { _ = term.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
     }
     #[cfg(not(unix))]

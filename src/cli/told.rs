@@ -17,7 +17,10 @@ pub fn started(site: &Site, service: &Service, lanes: usize) {
 /// How to trust the certificate that we made.
 pub fn self_signed(made: &SelfSigned) {
     let ca = made.ca.display();
-    eprintln!("\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n", made.fingerprint);
+    eprintln!(
+        "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
+        made.fingerprint
+    );
     eprintln!("  Trust it once, in one of these ways:");
     eprintln!("    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'");
     eprintln!("    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates");

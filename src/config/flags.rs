@@ -111,7 +111,13 @@ pub struct Serve {
     #[arg(long, env = "MCP_GATEWAY_TLS", value_enum)]
     pub tls: Option<Tls>,
     /// Serve https with this certificate chain (PEM); read again when it changes
-    #[arg(long, env = "MCP_GATEWAY_TLS_CERT", requires = "tls_key", conflicts_with = "tls", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_TLS_CERT",
+        requires = "tls_key",
+        conflicts_with = "tls",
+        value_name = "FILE"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// The key of --tls-cert (PEM)
     #[arg(long, env = "MCP_GATEWAY_TLS_KEY", requires = "tls_cert", value_name = "FILE")]

@@ -1,4 +1,4 @@
 //! FLOOR 6. What the operator said, read once into checked types, then consumed.
 
-pub mod flags;
 pub mod checked;
+pub mod flags;

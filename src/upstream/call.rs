@@ -80,7 +80,9 @@ pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allow
     let answer = sent(client, request, addresses, within).await?;
     let (head, body) = answer.into_parts();
     let left = until.saturating_duration_since(Instant::now());
-    let body = read_limited(body, LARGEST, left).await.map_err(|error| NoAnswer::Unknown(error.to_string()))?;
+    let body = read_limited(body, LARGEST, left)
+        .await
+        .map_err(|error| NoAnswer::Unknown(error.to_string()))?;
     Ok(Answer {
         status: head.status,
         headers: head.headers,
@@ -100,12 +102,7 @@ pub async fn head(
     Ok((head.status, head.headers))
 }
 
-async fn sent(
-    client: &Client,
-    request: Request<Outgoing>,
-    addresses: &Allowed,
-    within: Duration,
-) -> Result<Response<Incoming>, NoAnswer> {
+async fn sent(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Response<Incoming>, NoAnswer> {
     let connect = CONNECT.min(within / 2);
     let policy = Policy {
         addresses: addresses.clone(),
@@ -115,7 +112,11 @@ async fn sent(
     };
     client.send(request, &policy).await.map_err(|error| {
         let why = error.to_string();
-        if error.never_sent() { NoAnswer::NeverSent(why) } else { NoAnswer::Unknown(why) }
+        if error.never_sent() {
+            NoAnswer::NeverSent(why)
+        } else {
+            NoAnswer::Unknown(why)
+        }
     })
 }
 
@@ -135,5 +136,7 @@ fn finished(url: &Address, builder: http::request::Builder, body: Outgoing) -> R
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(USER_AGENT, HeaderValue::from_static(AGENT));
-    builder.body(body).map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
+    builder
+        .body(body)
+        .map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
 }

@@ -128,7 +128,10 @@ impl fmt::Display for UpstreamError {
             Reason::Unreachable(why) => write!(f, "{why}"),
             Reason::Moved(to) => write!(f, "it redirects; configure `{to}` as its URL instead"),
             Reason::Document(why @ BadMetadata::NoS256) => {
-                write!(f, "{why}; if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service")
+                write!(
+                    f,
+                    "{why}; if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
+                )
             }
             Reason::Document(why) => write!(f, "{why}; ask its operator, or set `authorization_server` to the right issuer"),
             Reason::NoMetadata => {
