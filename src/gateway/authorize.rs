@@ -78,7 +78,7 @@ pub struct Onward {
 
 impl Gateway {
     /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
-    pub async fn authorize(&self, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
+    pub async fn authorize(&self, lane: &Lane, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
         let addressee = Addressee::parse(&form).map_err(|why| Refused::Page(unaddressed(why)))?;
         let unknown = Rejection::Client {
@@ -89,6 +89,8 @@ impl Gateway {
         let back = client
             .return_address(addressee.redirect_uri, client_state(&form), called.issuer())
             .map_err(|why| Refused::Page(Rejection::Journey(why)))?;
+        // The upstream says which scopes there are; if it is not there now, approving will say so.
+        let _ = self.target(lane).await;
         let asked = self
             .asked(called, &form, &client, back.clone())
             .await

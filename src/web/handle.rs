@@ -169,7 +169,7 @@ impl Door {
             return journey::forged(&self.gateway);
         }
         match route {
-            Route::Authorize => journey::authorize(&self.gateway, &asked).await,
+            Route::Authorize => journey::authorize(&self.gateway, lane, &asked).await,
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,

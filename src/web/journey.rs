@@ -21,10 +21,10 @@ use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, Si
 use crate::web::reply::{self, Answer};
 
 /// `GET /authorize`.
-pub async fn authorize(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
     let site = gateway.site();
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(asked.called, asked.query.as_bytes(), session).await {
+    match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
