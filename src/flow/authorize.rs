@@ -29,6 +29,9 @@ pub struct Asked {
     pub client_id: String,
     /// The name that it gave itself.
     pub client_name: Option<String>,
+    /// The host of its document, if that vouches for it: see [`Registered::vouching_host`](crate::flow::client::Registered::vouching_host).
+    #[serde(default)]
+    pub verified_host: Option<String>,
     /// All its redirects stay on the user's machine.
     pub loopback_only: bool,
     /// The only way back.

@@ -182,7 +182,7 @@ fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
     let place = wanted.back.uri().place();
     ClientView {
         name: wanted.client_name.as_deref(),
-        verified_host: None,
+        verified_host: wanted.verified_host.as_deref(),
         redirect_host: shown,
         redirect_uri: wanted.back.uri().as_str(),
         is_app_scheme: place == Place::App,
@@ -277,16 +277,18 @@ fn host_of(location: &str) -> String {
 fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = %why, "a page said no");
+    let passes = why.retry_after().is_some();
     let status = match why.code() {
-        Code::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ if passes => StatusCode::SERVICE_UNAVAILABLE,
         Code::AccessDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::BAD_REQUEST,
     };
     let outside = why.outside();
     let shown = back.map(|(back, _)| back.uri().shown()).unwrap_or_default();
-    let todo = match why.code() {
-        Code::TemporarilyUnavailable => "Wait a moment, then start again in your client.",
-        _ => "Close this page and start again in your client.",
+    let todo = if passes {
+        "Wait a moment, then start again in your client."
+    } else {
+        "Close this page and start again in your client."
     };
     let view = ErrorPage {
         base: gateway.site().prefix(),
