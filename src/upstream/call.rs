@@ -32,13 +32,12 @@ pub const LARGEST: usize = 256 * 1024;
 pub const AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// A short answer, read to its end.
-#[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its header.
     pub headers: HeaderMap,
-    /// Its body, at most [`LARGEST`] bytes. May hold secrets; it is never printed.
+    /// Its body, at most [`LARGEST`] bytes. It may hold tokens.
     pub body: Bytes,
 }
 
@@ -61,6 +60,12 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
 impl Answer {
     /// The content type, if it is text.
     pub fn content_type(&self) -> Option<&str> {
@@ -80,7 +85,9 @@ pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allow
     let answer = sent(client, request, addresses, within).await?;
     let (head, body) = answer.into_parts();
     let left = until.saturating_duration_since(Instant::now());
-    let body = read_limited(body, LARGEST, left).await.map_err(|error| NoAnswer::Unknown(error.to_string()))?;
+    let body = read_limited(body, LARGEST, left)
+        .await
+        .map_err(|error| NoAnswer::Unknown(error.to_string()))?;
     Ok(Answer {
         status: head.status,
         headers: head.headers,
@@ -100,12 +107,7 @@ pub async fn head(
     Ok((head.status, head.headers))
 }
 
-async fn sent(
-    client: &Client,
-    request: Request<Outgoing>,
-    addresses: &Allowed,
-    within: Duration,
-) -> Result<Response<Incoming>, NoAnswer> {
+async fn sent(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Response<Incoming>, NoAnswer> {
     let connect = CONNECT.min(within / 2);
     let policy = Policy {
         addresses: addresses.clone(),
@@ -115,7 +117,11 @@ async fn sent(
     };
     client.send(request, &policy).await.map_err(|error| {
         let why = error.to_string();
-        if error.never_sent() { NoAnswer::NeverSent(why) } else { NoAnswer::Unknown(why) }
+        if error.never_sent() {
+            NoAnswer::NeverSent(why)
+        } else {
+            NoAnswer::Unknown(why)
+        }
     })
 }
 
@@ -135,5 +141,7 @@ fn finished(url: &Address, builder: http::request::Builder, body: Outgoing) -> R
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(USER_AGENT, HeaderValue::from_static(AGENT));
-    builder.body(body).map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
+    builder
+        .body(body)
+        .map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
 }

@@ -167,7 +167,11 @@ impl<'a> Search<'a> {
                     return Err(Reason::Moved(to));
                 }
                 let challenge = forward::challenge(&headers);
-                let kind = if challenge.is_some() { "with a challenge" } else { "without a challenge" };
+                let kind = if challenge.is_some() {
+                    "with a challenge"
+                } else {
+                    "without a challenge"
+                };
                 self.note(&url, format!("{}, {kind}", status.as_u16()));
                 Ok(challenge.unwrap_or_default())
             }
@@ -184,7 +188,10 @@ impl<'a> Search<'a> {
                 places.retain(|place| place != url);
                 places.insert(0, url.to_owned());
             } else {
-                self.note(&printable(url), "not fetched: the challenge names another origin than the MCP server's".to_owned());
+                self.note(
+                    &printable(url),
+                    "not fetched: the challenge names another origin than the MCP server's".to_owned(),
+                );
             }
         }
         let mut failed = None;
@@ -279,7 +286,11 @@ impl<'a> Search<'a> {
             Ok(answer) if answer.status == StatusCode::OK => Fetched::Body(answer.body),
             Ok(answer) => {
                 let status = answer.status.as_u16();
-                if status == 429 || status >= 500 { Fetched::Failed(format!("status {status}")) } else { Fetched::Missing(format!("status {status}")) }
+                if status == 429 || status >= 500 {
+                    Fetched::Failed(format!("status {status}"))
+                } else {
+                    Fetched::Missing(format!("status {status}"))
+                }
             }
         }
     }
@@ -306,7 +317,10 @@ impl<'a> Search<'a> {
     }
 
     fn note(&mut self, url: &str, outcome: String) {
-        self.attempts.push(Attempt { url: url.to_owned(), outcome });
+        self.attempts.push(Attempt {
+            url: url.to_owned(),
+            outcome,
+        });
     }
 }
 
