@@ -57,7 +57,17 @@ pub fn boxed(ring: &KeyRing, now: UnixTime, label: Label, fresh: Fresh, associat
     [key.id().as_slice(), &fresh, &sealed].concat()
 }
 
-/// Opens what [`boxed`] made.
+/// As [`boxed`], but the same `plain` gives the same message under the same key: the fresh bytes are a keyed digest of it.
+/// Whoever sees two messages learns only whether they are equal.
+pub fn repeatable(ring: &KeyRing, now: UnixTime, label: Label, plain: &[u8]) -> Vec<u8> {
+    let key = ring.sealing(now);
+    let mut fresh = [0; 28];
+    fresh.copy_from_slice(&hmac::sign(&signing(key, Label("repeatable")), &[label.0.as_bytes(), &[0], plain].concat()).as_ref()[..28]);
+    let sealed = seal(key, label, &fresh, b"", plain);
+    [key.id().as_slice(), &fresh, &sealed].concat()
+}
+
+/// Opens what [`boxed`] or [`repeatable`] made.
 pub fn unboxed(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
     let (id, rest) = message.split_first_chunk::<4>().ok_or(DoesNotOpen)?;
     let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(DoesNotOpen)?;

@@ -1,1 +1,56 @@
-//! (room under construction)
+//! FLOOR 3. THE HEART. The state machines; pure: they wait for nothing, ask no clock and roll no die.
+//!
+//! All arrows are in [`ARROWS`], once. A test holds the table against the code, and `mcp-oauth-gateway flow` prints it.
+
+pub mod authorize;
+pub mod client;
+pub mod grant;
+pub mod rejected;
+
+/// From, move, to.
+pub struct Arrow {
+    /// The state that the move consumes; `[*]` at the start.
+    pub from: &'static str,
+    /// The method, as it is called in the code.
+    pub by: &'static str,
+    /// The state that it makes.
+    pub to: &'static str,
+}
+
+const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow {
+    Arrow { from, by, to }
+}
+
+/// Every move there is: one journey, then one grant.
+pub const ARROWS: [Arrow; 20] = [
+    arrow("[*]", "new", "ClientAuthorize"),
+    arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
+    arrow("ClientAuthorize", "deny", "Closed"),
+    arrow("GatewayLogin", "approve", "UpstreamRedirect"),
+    arrow("GatewayLogin", "deny", "Closed"),
+    arrow("UpstreamRedirect", "returned", "UpstreamCallback"),
+    arrow("UpstreamRedirect", "refused", "Closed"),
+    arrow("UpstreamCallback", "exchanged", "CodeIssued"),
+    arrow("UpstreamCallback", "failed", "Closed"),
+    arrow("CodeIssued", "redeem", "CodeSpent"),
+    arrow("CodeSpent", "replayed", "Ended"),
+    arrow("[*]", "new", "Active"),
+    arrow("Active", "presented", "Refreshing"),
+    arrow("Active", "presented", "Active"),
+    arrow("Active", "presented", "Ended"),
+    arrow("Active", "end", "Ended"),
+    arrow("Refreshing", "answered", "Active"),
+    arrow("Refreshing", "released", "Active"),
+    arrow("Refreshing", "refused", "Ended"),
+    arrow("Refreshing", "end", "Ended"),
+];
+
+/// The machine as a Mermaid state diagram.
+pub fn mermaid() -> String {
+    use std::fmt::Write as _;
+    let mut out = String::from("stateDiagram-v2\n");
+    for Arrow { from, by, to } in ARROWS {
+        let _ = writeln!(out, "    {from} --> {to}: {by}");
+    }
+    out
+}

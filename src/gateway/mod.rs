@@ -1,1 +1,148 @@
-//! (room under construction)
+//! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
+//! world; move it again and answer. What lives in memory is here too.
+
+pub mod authorize;
+pub mod callback;
+pub mod clients;
+pub mod ended;
+pub mod inflight;
+pub mod limits;
+pub mod live;
+pub mod mint;
+pub mod password;
+pub mod proxy;
+pub mod refresh;
+pub mod rejection;
+pub mod resolve;
+pub mod revoke;
+pub mod session;
+pub mod site;
+pub mod token;
+pub mod upkeep;
+
+use std::sync::Arc;
+
+use crate::base::ids::Id;
+use crate::base::time::Clock;
+use crate::flow::grant::Rules;
+use crate::gateway::ended::Ended;
+use crate::gateway::inflight::Inflight;
+use crate::gateway::limits::Limits;
+use crate::gateway::live::{Streams, Unproved};
+use crate::gateway::password::Passwords;
+use crate::gateway::resolve::Resolver;
+use crate::gateway::site::Site;
+use crate::net::client::Client;
+use crate::service::Service;
+use crate::store::{Keys, Store};
+
+/// One core's way out: a client of its own, so that no lane waits for another.
+#[derive(Clone)]
+pub struct Lane {
+    /// The lane's connections.
+    pub client: Client,
+}
+
+/// Everything the use cases need. Cheap to clone, and owns no socket.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+/// What [`Gateway`] points at.
+pub struct Inner {
+    pub(crate) store: Store,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    pub(crate) site: Site,
+    pub(crate) service: Service,
+    pub(crate) passwords: Passwords,
+    pub(crate) resolver: Resolver,
+    pub(crate) ended: Ended,
+    pub(crate) inflight: Inflight,
+    pub(crate) limits: Limits,
+    pub(crate) streams: Streams,
+    pub(crate) unproved: Unproved,
+    /// This process: a lease of another owner in a store that only we use is that of a process that died.
+    pub(crate) owner: Id,
+    /// Where detached work runs, so that a closing lane cancels nothing.
+    pub(crate) back: tokio::runtime::Handle,
+    /// The back's own way out.
+    pub(crate) back_lane: Lane,
+}
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// Where records lie.
+    pub store: Store,
+    /// What seals.
+    pub keys: Keys,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who we are to the outside.
+    pub site: Site,
+    /// What stands behind us.
+    pub service: Service,
+    /// Who may sign in.
+    pub passwords: Passwords,
+    /// Where detached work runs.
+    pub back: tokio::runtime::Handle,
+    /// Its way out.
+    pub back_lane: Lane,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Gateway {
+    /// Puts a gateway together. It answers MCP requests once [`Gateway::prepare`](upkeep) is done.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            store,
+            keys,
+            clock,
+            site,
+            service,
+            passwords,
+            back,
+            back_lane,
+        } = parts;
+        Self(Arc::new(Inner {
+            store,
+            keys,
+            clock,
+            site,
+            service,
+            passwords,
+            resolver: Resolver::default(),
+            ended: Ended::default(),
+            inflight: Inflight::default(),
+            limits: Limits::default(),
+            streams: Streams::default(),
+            unproved: Unproved::default(),
+            owner: Id::fresh(),
+            back,
+            back_lane,
+        }))
+    }
+
+    /// Who we are to the outside.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// What stands behind us.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            grace: self.service.refresh_grace,
+            ttl: self.service.ttl,
+        }
+    }
+}

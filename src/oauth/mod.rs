@@ -1,5 +1,15 @@
-//! FLOOR 2. The protocol as data: parse and build, nothing else.
+//! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
 
 pub mod answer;
+pub mod authorize;
+pub mod bearer;
 pub mod challenge;
+pub mod error;
+pub mod form;
 pub mod metadata;
+pub mod pkce;
+pub mod redirect;
+pub mod register;
+pub mod resource;
+pub mod scope;
+pub mod token;

@@ -1,1 +1,3 @@
-//! (room under construction)
+//! FLOOR 2. What is told to the operator.
+
+pub mod log;

@@ -1,1 +1,267 @@
-//! (room under construction)
+//! FLOOR 2. A typed cupboard: records that are read and moved by type, over backends that see sealed bytes only.
+//!
+//! A backend knows a key, a version and bytes. Everything else is made here, once for all backends: sealing, expiry,
+//! types, and the optimistic [`Store::transition`], which is right because its step is pure and may run twice.
+
+mod at_rest;
+mod backend;
+mod changes;
+mod error;
+mod handle;
+mod memory;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::base::ids::Id;
+use crate::base::keyring::KeyRing;
+use crate::base::random;
+use crate::base::record::{Record, State};
+use crate::base::time::Clock;
+use crate::store::backend::{Act, Put, Row, Version, Write};
+use crate::store::changes::News;
+use crate::store::handle::key_of;
+
+pub use crate::store::backend::Backend;
+pub use crate::store::changes::{Change, Changes};
+pub use crate::store::error::{Missed, NotInserted, StoreError};
+pub use crate::store::handle::{Cursor, Handle, Moved};
+pub use crate::store::memory::Memory;
+pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
+
+/// The keys that seal and open records; a reload swaps them.
+pub type Keys = Arc<ArcSwap<KeyRing>>;
+
+/// How often a write is tried again when others write the same record meanwhile.
+const TRIES: u32 = 64;
+/// How many unanswered writes are enough to call a store unavailable.
+const UNANSWERED: usize = 3;
+/// The most rows that one page of a scan may have.
+const PAGE: usize = 1000;
+
+/// All records of an installation. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    keys: Keys,
+    clock: Clock,
+}
+
+impl Store {
+    /// A store over `backend`, sealed with `keys`; records expire by `clock`.
+    pub fn new(backend: Backend, keys: Keys, clock: Clock) -> Self {
+        Self { backend, keys, clock }
+    }
+
+    /// Puts a new record under `id`, unless there is one.
+    pub async fn insert<S: State>(&self, id: Id, state: S) -> Result<Handle<S::Record>, NotInserted> {
+        let handle = Handle::of(id);
+        let record = state.into();
+        let mut lost = Vec::new();
+        let mut seen = None;
+        for tried in 0..TRIES {
+            let row = self.sealed(&handle, &record)?;
+            let version = row.version;
+            let act = seen.map_or_else(|| Act::Insert(row.clone()), |seen| Act::Replace(seen, row.clone()));
+            match self.put(&handle, act).await? {
+                Put::Written => return Ok(handle),
+                Put::Stale => {}
+                Put::Unknown => lost.push(version),
+            }
+            let there = self.backend.get(&key_of(&handle)).await?;
+            seen = there.as_ref().map(|row| row.version);
+            if let Some(row) = there {
+                if lost.contains(&row.version) {
+                    return Ok(handle);
+                }
+                if self.opened(&handle, &row)?.is_some() {
+                    return Err(NotInserted::AlreadyThere);
+                }
+            }
+            answering(lost.len())?;
+            pause(tried).await;
+        }
+        Err(contended().into())
+    }
+
+    /// The record behind `handle`, unless it has expired.
+    pub async fn read<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
+        match self.backend.get(&key_of(handle)).await? {
+            Some(row) => self.opened(handle, &row),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes the record behind `handle`, insists that it is in state `S`, and puts back what `step` returns, unless
+    /// somebody else wrote meanwhile: then reads again. `step` must be pure; it may run twice.
+    pub async fn transition<S, N, T, E>(
+        &self,
+        handle: &Handle<S::Record>,
+        step: impl Fn(S) -> Result<(N, T), E>,
+    ) -> Result<Moved<N, T>, Missed<E>>
+    where
+        S: State,
+        N: State<Record = S::Record>,
+    {
+        let step = |record: S::Record| {
+            let state = S::from_record(record).ok_or(Missed::OtherState)?;
+            let (next, out) = step(state).map_err(Missed::Rejected)?;
+            Ok((next.into(), out))
+        };
+        let (handle, out) = self.moved(handle, step).await?;
+        Ok(Moved { handle, out })
+    }
+
+    /// As [`Store::transition`], from whatever state the record is in.
+    pub async fn update<R: Record, T, E>(
+        &self,
+        handle: &Handle<R>,
+        step: impl Fn(R) -> Result<(R, T), E>,
+    ) -> Result<(Handle<R>, T), Missed<E>> {
+        self.moved(handle, |record| step(record).map_err(Missed::Rejected)).await
+    }
+
+    async fn moved<R: Record, T, E>(
+        &self,
+        handle: &Handle<R>,
+        step: impl Fn(R) -> Result<(R, T), Missed<E>>,
+    ) -> Result<(Handle<R>, T), Missed<E>> {
+        let mut lost: Vec<(Version, T)> = Vec::new();
+        for tried in 0..TRIES {
+            let there = self.backend.get(&key_of(handle)).await?.ok_or(Missed::Absent)?;
+            // A write of ours whose answer was lost, but which is there, is the move: its step must not run again.
+            if let Some(done) = lost.iter().position(|(version, _)| *version == there.version) {
+                return Ok((handle.clone(), lost.swap_remove(done).1));
+            }
+            answering(lost.len())?;
+            let record = self.opened(handle, &there)?.ok_or(Missed::Absent)?;
+            let (next, out) = step(record)?;
+            let row = self.sealed(handle, &next)?;
+            let version = row.version;
+            match self.put(handle, Act::Replace(there.version, row)).await? {
+                Put::Written => return Ok((handle.clone(), out)),
+                Put::Stale => {}
+                Put::Unknown => lost.push((version, out)),
+            }
+            pause(tried).await;
+        }
+        Err(contended().into())
+    }
+
+    /// Removes the record behind `handle`, if there is one; also one that does not open, but none that is newer.
+    pub async fn remove<R: Record>(&self, handle: &Handle<R>) -> Result<(), StoreError> {
+        let mut lost = 0;
+        for tried in 0..TRIES {
+            let Some(there) = self.backend.get(&key_of(handle)).await? else {
+                return Ok(());
+            };
+            answering(lost)?;
+            if let Err(newer @ StoreError::NewerVersion { .. }) = self.opened(handle, &there) {
+                return Err(newer);
+            }
+            match self.put(handle, Act::Delete(there.version)).await? {
+                Put::Written => return Ok(()),
+                Put::Stale => {}
+                Put::Unknown => lost += 1,
+            }
+            pause(tried).await;
+        }
+        Err(contended())
+    }
+
+    /// All records of a kind, a page at a time, until there is no cursor. Sees every record that is there throughout
+    /// exactly once; a page may be short, or empty, and not be the last.
+    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<(Vec<(Handle<R>, R)>, Option<Cursor>), StoreError> {
+        let after = cursor.map(|cursor| cursor.0);
+        let page = self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?;
+        let (now, ring) = (self.clock.now(), self.keys.load_full());
+        let mut records = Vec::with_capacity(page.rows.len());
+        for (key, row) in page.rows {
+            let (id, record) = at_rest::open::<R>(&ring, &key, &row.value)?;
+            if record.keep_until() >= now {
+                records.push((Handle::of(id), record));
+            }
+        }
+        Ok((records, page.next.map(Cursor)))
+    }
+
+    /// Whether the store answers, and could write.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.backend.ping().await
+    }
+
+    /// Everything that is written from now on.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.backend.feed(), self.keys.clone())
+    }
+
+    /// Removes what has expired, and says how many records that were.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let mut swept = 0;
+        loop {
+            match self.backend.sweep(now).await? {
+                0 => return Ok(swept),
+                more => swept += more,
+            }
+        }
+    }
+
+    /// Whether no other instance of the gateway uses it. The command line of the same machine still may.
+    pub fn is_single(&self) -> bool {
+        match self.backend {
+            Backend::Memory(_) | Backend::Sqlite(_) => true,
+        }
+    }
+
+    fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R) -> Result<Row, StoreError> {
+        let value = at_rest::seal(&self.keys.load(), self.clock.now(), &key_of(handle), handle.id(), record)?;
+        Ok(Row {
+            value,
+            version: Version::fresh(),
+            expires: record.keep_until(),
+        })
+    }
+
+    /// The record in `row`, unless it has expired. What is sealed decides, not what the row says beside it.
+    fn opened<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Result<Option<R>, StoreError> {
+        let (_, record) = at_rest::open::<R>(&self.keys.load(), &key_of(handle), &row.value)?;
+        Ok(Some(record).filter(|record| record.keep_until() >= self.clock.now()))
+    }
+
+    async fn put<R: Record>(&self, handle: &Handle<R>, act: Act) -> Result<Put, StoreError> {
+        let news = News::Put {
+            space: R::SPACE,
+            id: handle.id(),
+        };
+        let key = key_of(handle);
+        self.backend.put_if(Write { key, act, news }).await
+    }
+}
+
+/// Lets others go first, for longer and unevenly when that did not help.
+async fn pause(tried: u32) {
+    if tried < 4 {
+        tokio::task::yield_now().await;
+    } else {
+        let [jitter] = random::bytes();
+        tokio::time::sleep(Duration::from_millis(1 + u64::from(jitter % 8))).await;
+    }
+}
+
+/// Asked after a look at what is there, so that no write that was done is called lost.
+fn answering(lost: usize) -> Result<(), StoreError> {
+    if lost < UNANSWERED {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable("writes are not answered".to_owned()))
+}
+
+fn contended() -> StoreError {
+    StoreError::Unavailable("too many others write the same record".to_owned())
+}

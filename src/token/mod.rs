@@ -1,1 +1,5 @@
-//! (room under construction)
+//! FLOOR 2. What the client holds: one token that is a pair, and how long it lives. Pure.
+
+pub mod half;
+pub mod lifetime;
+pub mod pair;

@@ -1,1 +1,9 @@
-//! (room under construction)
+//! FLOOR 6. The front door: routes, guards, pages, replies. Knows neither the store nor the upstream.
+
+pub mod cookie;
+pub mod guard;
+pub mod handle;
+pub mod journey;
+pub mod pages;
+pub mod reply;
+pub mod route;

@@ -1,1 +1,205 @@
-//! An upstream that can misbehave on request.
+//! An upstream in one process on one loopback port: an OAuth authorization
+//! server and a protected MCP server, both of which misbehave on request.
+//!
+//! ```
+//! use mcp_gateway_standin::{Profile, Standin};
+//!
+//! let upstream = Standin::start(Profile::Standard);
+//! upstream.set(|b| b.token_status = Some(503));
+//! assert!(upstream.mcp_url().ends_with("/mcp"));
+//! ```
+
+mod authorize;
+mod behaviour;
+mod body;
+mod clients;
+mod discovery;
+mod grant;
+mod mcp;
+mod server;
+mod state;
+mod streams;
+mod token;
+mod tokens;
+mod tools;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+pub use behaviour::{Behaviour, MetadataEndpoints};
+use state::State;
+
+/// The client that needs no registration, in every profile.
+pub const CLIENT_ID: &str = "gateway";
+/// The secret of [`CLIENT_ID`].
+pub const CLIENT_SECRET: &str = "gateway-secret";
+
+/// Which kind of upstream this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Metadata, registration, PKCE, `iss`, rotation, revocation.
+    Standard,
+    /// Like GitHub: one static client, form-encoded answers, errors in a 200,
+    /// tokens without an end and without a refresh token.
+    GitHub,
+}
+
+/// One request, as it was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When it arrived.
+    pub at: Instant,
+    /// Its method.
+    pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+    /// Its query, empty if there was none.
+    pub query: String,
+    /// Its headers in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The first 64 KiB of its body.
+    pub body: Vec<u8>,
+    /// The status of the answer; 0 until there is one.
+    pub status: u16,
+}
+
+impl Seen {
+    /// The first value of a header; the name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The body read as a form.
+    pub fn form(&self) -> Vec<(String, String)> {
+        form_urlencoded::parse(&self.body).into_owned().collect()
+    }
+}
+
+/// A running upstream. Clones share it; it ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Standin {
+    running: Arc<Running>,
+}
+
+struct Running {
+    state: Arc<State>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // Waiting for the thread frees the port before drop returns. Its end
+        // is all that matters here, not how it came about.
+        let _ended = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Standin {
+    /// Starts on a free loopback port, in a thread of its own with a runtime
+    /// of its own, so that any test can use it, sync or async.
+    ///
+    /// # Panics
+    /// If the loopback interface has no free port.
+    pub fn start(profile: Profile) -> Self {
+        Self::start_on(profile, 0).expect("a free loopback port")
+    }
+
+    /// Starts on the given loopback port.
+    pub fn start_on(profile: Profile, port: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let origin = format!("http://{}", listener.local_addr()?);
+        let state = Arc::new(State::new(profile, origin));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new()
+            .name("standin".to_owned())
+            .spawn(move || runtime.block_on(server::serve(listener, shared, stopped)))?;
+        let running = Running {
+            state,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        Ok(Self {
+            running: Arc::new(running),
+        })
+    }
+
+    fn state(&self) -> &State {
+        &self.running.state
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn origin(&self) -> String {
+        self.state().origin.clone()
+    }
+
+    /// The address of the MCP endpoint.
+    pub fn mcp_url(&self) -> String {
+        format!("{}/mcp", self.state().origin)
+    }
+
+    /// The issuer identifier of the authorization server.
+    pub fn issuer(&self) -> String {
+        self.state().issuer()
+    }
+
+    /// Changes the behaviour from the next request on.
+    pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.state().change(change);
+    }
+
+    /// Every request since the start or the last clear, in order of arrival.
+    pub fn log(&self) -> Vec<Seen> {
+        self.state().log()
+    }
+
+    /// Empties the log.
+    pub fn clear_log(&self) {
+        self.state().clear_log();
+    }
+
+    /// The refresh tokens presented, in order.
+    pub fn refreshes(&self) -> Vec<String> {
+        self.state().tokens().refreshes.clone()
+    }
+
+    /// The refresh tokens presented after they had been rotated away.
+    pub fn reused(&self) -> Vec<String> {
+        self.state().tokens().reused.clone()
+    }
+
+    /// The tokens posted to `/revoke`.
+    pub fn revoked(&self) -> Vec<String> {
+        self.state().tokens().revoked.clone()
+    }
+
+    /// Forgets every code, token and session.
+    pub fn revoke_all(&self) {
+        self.state().tokens().forget();
+    }
+
+    /// How many MCP requests and streams are being served.
+    pub fn open_streams(&self) -> usize {
+        self.state().open.load(Ordering::SeqCst)
+    }
+
+    /// Every access token issued, in order.
+    pub fn issued_access(&self) -> Vec<String> {
+        self.state().tokens().issued.clone()
+    }
+
+    /// What `/token` did with each refresh, and when: `received <rt>`,
+    /// `rotated <rt> -> <new>` (or `kept <rt>`), `answered <rt>`.
+    pub fn phases(&self) -> Vec<(Instant, String)> {
+        self.state().phases()
+    }
+}

@@ -1,0 +1,69 @@
+# Everything a person or a machine runs here. `make test` is the gate; `make verify` is the same with the long things.
+# Every step says in one line what it does.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+.NOTPARALLEL:
+.PHONY: demo test verify bench lint unit doctest release peers fuzz deny long tools
+
+# The tools that cargo does not bring, in the versions the gate was tried with.
+CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
+
+FUZZ_SECONDS ?= 10
+GATEWAY_BIN ?= target/release/mcp-oauth-gateway
+
+demo: ## the gateway, an upstream and a client in one process
+	@echo '== demo: the gateway in front of a stand-in upstream'
+	cargo run --release --example demo
+
+test: lint unit doctest release peers fuzz deny
+	@echo '== test: everything passed'
+
+verify: test long
+	@echo '== verify: fuzz, 120 s per target'
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=120
+	@echo '== verify: everything passed'
+
+bench:
+	@echo '== bench: benches'
+	cargo bench
+
+lint:
+	@echo '== lint: formatting, then clippy with every warning an error'
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit:
+	@echo '== unit: the tests of the workspace'
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
+
+doctest:
+	@echo '== doctest: the examples in the documentation'
+	cargo test --workspace --doc
+
+release:
+	@echo '== release: the binary as shipped'
+	cargo build --release --locked
+
+peers: release
+	@echo '== peers: real clients and servers against the binary'
+	tests/peers/setup.sh
+	GATEWAY_BIN=$(GATEWAY_BIN) tests/peers/run.sh
+
+fuzz: tools
+	@echo '== fuzz: $(FUZZ_SECONDS) s per target'
+	fuzz/run.sh $(FUZZ_SECONDS)
+
+deny: tools
+	@echo '== deny: what the dependencies are, their licences and where they come from'
+	cargo deny --workspace check bans licenses sources
+
+long:
+	@echo '== long: the tests that take minutes'
+	GATEWAY_LONG=1 cargo test --release --workspace -- long
+
+tools:
+	@cargo deny --version >/dev/null 2>&1 || { echo '== tools: cargo-deny $(CARGO_DENY) (built once)'; cargo install --quiet --locked cargo-deny@$(CARGO_DENY); }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo '== tools: cargo-fuzz $(CARGO_FUZZ) (built once)'; cargo install --quiet --locked cargo-fuzz@$(CARGO_FUZZ); }

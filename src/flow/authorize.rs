@@ -1,0 +1,402 @@
+//! One browser journey, from `/authorize` to a code that was spent.
+//!
+//! Each state is a struct with private fields and only its own moves. Fresh random values, the time and the upstream's
+//! answers are arguments; a move returns the next state and what is to be done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Digest, Id};
+use crate::base::record::{Record, states};
+use crate::base::secret::{Secret, at_rest};
+use crate::base::time::UnixTime;
+use crate::flow::client::{Authenticated, ReturnAddress};
+use crate::flow::rejected::Rejected;
+use crate::oauth::answer::Tokens;
+use crate::oauth::pkce::Challenge;
+use crate::oauth::scope::Scopes;
+
+/// How long a journey may take, in seconds.
+pub const FLOW_TTL: u64 = 600;
+/// How long a code lives, in seconds.
+pub const CODE_TTL: u64 = 60;
+/// How long a spent code is remembered, in seconds: a replay within this ends the grant.
+pub const SPENT_TTL: u64 = 600;
+
+/// What the client asked for; travels through all states.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// The client's id.
+    pub client_id: String,
+    /// The name that it gave itself.
+    pub client_name: Option<String>,
+    /// All its redirects stay on the user's machine.
+    pub loopback_only: bool,
+    /// The only way back.
+    pub back: ReturnAddress,
+    /// PKCE.
+    pub challenge: Challenge,
+    /// What it may get, already within what the service offers.
+    pub scopes: Scopes,
+    /// The service's name.
+    pub service: String,
+}
+
+/// The client asked; nobody has signed in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientAuthorize {
+    asked: Asked,
+    form: Digest,
+    expires: UnixTime,
+}
+
+/// The user signed in here, and is asked to consent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GatewayLogin {
+    asked: Asked,
+    subject: String,
+    form: Digest,
+    expires: UnixTime,
+}
+
+/// The user consented, and was sent to the upstream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpstreamRedirect {
+    asked: Asked,
+    subject: String,
+    browser: Digest,
+    upstream_state: Digest,
+    #[serde(with = "at_rest")]
+    verifier: Secret,
+    issuer: String,
+    iss_promised: bool,
+    expires: UnixTime,
+}
+
+/// The upstream sent the browser back with a code, which is being exchanged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpstreamCallback {
+    asked: Asked,
+    subject: String,
+    expires: UnixTime,
+}
+
+/// The client's code is on its way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CodeIssued {
+    asked: Asked,
+    subject: String,
+    code: Digest,
+    tokens: Tokens,
+    expires: UnixTime,
+}
+
+/// The code was redeemed; what comes now is a replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CodeSpent {
+    client_id: String,
+    code: Digest,
+    challenge: Challenge,
+    grant: Id,
+    expires: UnixTime,
+}
+
+/// The journey ended without a code: denied, refused, or failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Closed {
+    expires: UnixTime,
+}
+
+/// A journey at rest.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", content = "is")]
+#[expect(clippy::large_enum_variant, reason = "at rest it is text; in memory it lives for a moment")]
+pub enum FlowRecord {
+    /// See [`ClientAuthorize`].
+    ClientAuthorize(ClientAuthorize),
+    /// See [`GatewayLogin`].
+    GatewayLogin(GatewayLogin),
+    /// See [`UpstreamRedirect`].
+    UpstreamRedirect(UpstreamRedirect),
+    /// See [`UpstreamCallback`].
+    UpstreamCallback(UpstreamCallback),
+    /// See [`CodeIssued`].
+    CodeIssued(CodeIssued),
+    /// See [`CodeSpent`].
+    CodeSpent(CodeSpent),
+    /// See [`Closed`].
+    Closed(Closed),
+}
+
+states!(FlowRecord: ClientAuthorize, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
+
+impl Record for FlowRecord {
+    const SPACE: &'static str = "flow";
+
+    fn keep_until(&self) -> UnixTime {
+        match self {
+            Self::ClientAuthorize(s) => s.expires,
+            Self::GatewayLogin(s) => s.expires,
+            Self::UpstreamRedirect(s) => s.expires,
+            Self::UpstreamCallback(s) => s.expires,
+            Self::CodeIssued(s) => s.expires,
+            Self::CodeSpent(s) => s.expires,
+            Self::Closed(s) => s.expires,
+        }
+    }
+}
+
+/// What goes with the browser to the upstream: drawn fresh for this one redirect.
+#[derive(Clone, Debug)]
+pub struct ToUpstream {
+    /// The digest of the cookie that the callback must bring.
+    pub browser: Digest,
+    /// The digest of our `state`.
+    pub upstream_state: Digest,
+    /// Our own PKCE verifier, never the client's.
+    pub verifier: Secret,
+    /// The upstream's issuer, by bytes.
+    pub issuer: String,
+    /// Its metadata promises `iss` (RFC 9207).
+    pub iss_promised: bool,
+}
+
+/// What the upstream's redirect brought, and what the browser brought with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Returned<'a> {
+    /// The random part of `state`.
+    pub upstream_state: &'a str,
+    /// The cookie of this flow.
+    pub browser: Option<&'a str>,
+    /// `iss`.
+    pub issuer: Option<&'a str>,
+}
+
+/// To do: exchange the upstream's code.
+#[derive(Clone, Debug)]
+pub struct CodeExchange {
+    /// PKCE.
+    pub verifier: Secret,
+}
+
+/// To do: make a grant of this.
+#[derive(Clone, Debug)]
+pub struct Redeemed {
+    /// What was asked and by whom.
+    pub asked: Asked,
+    /// Who signed in.
+    pub subject: String,
+    /// What the upstream gave.
+    pub tokens: Tokens,
+}
+
+/// What a client brings to redeem a code.
+#[derive(Clone, Copy, Debug)]
+pub struct Redemption<'a> {
+    /// The code's secret half.
+    pub code: &'a str,
+    /// Enforced when present.
+    pub redirect_uri: Option<&'a str>,
+    /// PKCE.
+    pub verifier: Option<&'a str>,
+}
+
+fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
+    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
+}
+
+fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
+    if brought.is_some_and(|text| kept.is_of(text)) {
+        Ok(())
+    } else {
+        Err(otherwise)
+    }
+}
+
+impl ClientAuthorize {
+    /// A journey begins. `form` is the digest of the cookie that binds its forms to this browser.
+    pub fn new(asked: Asked, form: Digest, now: UnixTime) -> Self {
+        Self {
+            asked,
+            form,
+            expires: now.after(FLOW_TTL),
+        }
+    }
+
+    /// Whether the form was shown to this browser; to be asked before a password is looked at.
+    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<&Asked, Rejected> {
+        live(self.expires, now)?;
+        same(&self.form, form, Rejected::OtherBrowser)?;
+        Ok(&self.asked)
+    }
+
+    /// The user signed in: the form gets a new key, so that one seen before does not work after.
+    pub fn signed_in(self, form: Option<&str>, next_form: Digest, subject: String, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
+        self.belongs_to(form, now)?;
+        Ok((
+            GatewayLogin {
+                asked: self.asked,
+                subject,
+                form: next_form,
+                expires: self.expires,
+            },
+            (),
+        ))
+    }
+
+    /// The user turned away before signing in.
+    pub fn deny(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+        self.belongs_to(form, now)?;
+        Ok((Closed { expires: self.expires }, self.asked.back))
+    }
+}
+
+impl GatewayLogin {
+    /// Whether the form was shown to this browser: what was asked, and who signed in.
+    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&Asked, &str), Rejected> {
+        live(self.expires, now)?;
+        same(&self.form, form, Rejected::OtherBrowser)?;
+        Ok((&self.asked, &self.subject))
+    }
+
+    /// The user said yes. Only from here does a browser go to the upstream.
+    pub fn approve(self, form: Option<&str>, to: ToUpstream, now: UnixTime) -> Result<(UpstreamRedirect, ()), Rejected> {
+        self.belongs_to(form, now)?;
+        let ToUpstream {
+            browser,
+            upstream_state,
+            verifier,
+            issuer,
+            iss_promised,
+        } = to;
+        let expires = now.after(FLOW_TTL);
+        Ok((
+            UpstreamRedirect {
+                asked: self.asked,
+                subject: self.subject,
+                browser,
+                upstream_state,
+                verifier,
+                issuer,
+                iss_promised,
+                expires,
+            },
+            (),
+        ))
+    }
+
+    /// The user said no.
+    pub fn deny(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+        self.belongs_to(form, now)?;
+        Ok((Closed { expires: self.expires }, self.asked.back))
+    }
+}
+
+impl UpstreamRedirect {
+    /// The upstream sent the browser back with a code.
+    pub fn returned(self, brought: Returned<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), Rejected> {
+        self.is_answered_by(brought, now)?;
+        let next = UpstreamCallback {
+            asked: self.asked,
+            subject: self.subject,
+            expires: now.after(120),
+        };
+        Ok((next, CodeExchange { verifier: self.verifier }))
+    }
+
+    /// The upstream sent the browser back with an error.
+    pub fn refused(self, brought: Returned<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+        self.is_answered_by(brought, now)?;
+        Ok((Closed { expires: self.expires }, self.asked.back))
+    }
+
+    /// `state` first, then the browser, then the issuer: before anything else of the answer is read or shown.
+    fn is_answered_by(&self, brought: Returned<'_>, now: UnixTime) -> Result<(), Rejected> {
+        live(self.expires, now)?;
+        same(&self.upstream_state, Some(brought.upstream_state), Rejected::OtherState)?;
+        same(&self.browser, brought.browser, Rejected::OtherBrowser)?;
+        match brought.issuer {
+            None if self.iss_promised => Err(Rejected::MissingIssuer),
+            Some(issuer) if issuer != self.issuer => Err(Rejected::OtherIssuer),
+            None | Some(_) => Ok(()),
+        }
+    }
+}
+
+impl UpstreamCallback {
+    /// The upstream's code was exchanged. `code` is the digest of the secret half of ours.
+    pub fn exchanged(self, tokens: Tokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), Rejected> {
+        let back = self.asked.back.clone();
+        Ok((
+            CodeIssued {
+                asked: self.asked,
+                subject: self.subject,
+                code,
+                tokens,
+                expires: now.after(CODE_TTL),
+            },
+            back,
+        ))
+    }
+
+    /// The exchange failed.
+    pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
+        Ok((Closed { expires: self.expires }, self.asked.back))
+    }
+}
+
+impl CodeIssued {
+    /// The client redeems its code. Everything is checked first; a failure changes nothing.
+    ///
+    /// It takes a client that authenticated, and it takes the PKCE verifier:
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{authorize::{CodeIssued, Redemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &str, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{authorize::{CodeIssued, Redemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &Authenticated, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// ```
+    pub fn redeem(self, by: &Authenticated, with: Redemption<'_>, grant: Id, now: UnixTime) -> Result<(CodeSpent, Redeemed), Rejected> {
+        live(self.expires, now)?;
+        proves(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
+        if with.redirect_uri.is_some_and(|uri| uri != self.asked.back.uri().as_str()) {
+            return Err(Rejected::OtherRedirect);
+        }
+        let spent = CodeSpent {
+            client_id: self.asked.client_id.clone(),
+            code: self.code,
+            challenge: self.asked.challenge.clone(),
+            grant,
+            expires: now.after(SPENT_TTL),
+        };
+        Ok((
+            spent,
+            Redeemed {
+                asked: self.asked,
+                subject: self.subject,
+                tokens: self.tokens,
+            },
+        ))
+    }
+}
+
+impl CodeSpent {
+    /// Somebody redeems the code again. If he proves client and verifier, the code was stolen or the client is broken:
+    /// the grant is to be ended, also one that is not yet there. A replay that proves neither has no effect.
+    pub fn replayed(&self, by: &Authenticated, with: Redemption<'_>) -> Result<Id, Rejected> {
+        proves(&self.code, &self.client_id, &self.challenge, by, with)?;
+        Ok(self.grant)
+    }
+}
+
+fn proves(code: &Digest, client_id: &str, challenge: &Challenge, by: &Authenticated, with: Redemption<'_>) -> Result<(), Rejected> {
+    same(code, Some(with.code), Rejected::OtherCode)?;
+    if by.client_id() != client_id {
+        return Err(Rejected::OtherClient);
+    }
+    if with.verifier.is_some_and(|v| challenge.is_met_by(v)) {
+        Ok(())
+    } else {
+        Err(Rejected::Verifier)
+    }
+}

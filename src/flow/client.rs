@@ -1,0 +1,229 @@
+//! The client: what it registered, who it proved to be, and the only way back to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::Digest;
+use crate::base::secret::Secret;
+use crate::flow::rejected::Rejected;
+use crate::oauth::error::{Code, description};
+use crate::oauth::redirect::{Place, RedirectUri};
+use crate::oauth::register::{AuthMethod, Registration};
+use crate::oauth::token::Credentials;
+
+/// A client that registered here.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    client_id: String,
+    registration: Registration,
+    secret: Option<Digest>,
+}
+
+/// A client that proved to be the one that registered: a public one by naming itself, a confidential one by its secret.
+/// Only [`Registered::authenticate`] makes one, and it says for whom it holds.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    client_id: String,
+    refreshes: bool,
+}
+
+/// Where a browser may be sent with an answer for the client. Made only by a match against the client's registration,
+/// and only it makes a `Location` to a client: open redirects are unwritable. Carries `state` and `iss` (RFC 9207).
+///
+/// ```compile_fail
+/// use mcp_oauth_gateway::flow::client::ReturnAddress;
+/// fn forged() -> ReturnAddress { ReturnAddress { uri: unreachable!(), client_state: None, issuer: String::new() } }
+/// ```
+/// ```
+/// use mcp_oauth_gateway::flow::client::ReturnAddress;
+/// fn received(address: ReturnAddress) -> ReturnAddress { address }
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReturnAddress {
+    uri: RedirectUri,
+    client_state: Option<String>,
+    issuer: String,
+}
+
+impl Registered {
+    /// The client behind a client id that was opened; `secret` is the digest of its secret, if it has one.
+    pub fn new(client_id: String, registration: Registration, secret: Option<Digest>) -> Self {
+        Self {
+            client_id,
+            registration,
+            secret,
+        }
+    }
+
+    /// What it said of itself.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Its name on the wire.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Checks who it is at the token endpoint. A public client proves nothing here: PKCE does.
+    pub fn authenticate(&self, credentials: &Credentials) -> Result<Authenticated, Rejected> {
+        if credentials.client_id != self.client_id {
+            return Err(Rejected::OtherClient);
+        }
+        match (self.registration.auth_method, &self.secret, &credentials.secret) {
+            // Some public clients send a secret nobody gave them: it proves nothing, and harms nothing.
+            (AuthMethod::None, _, _) => {}
+            (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, Some(kept), Some(sent)) if kept.is_of(sent.expose()) => {}
+            (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, _, _) => return Err(Rejected::ClientSecret),
+        }
+        Ok(Authenticated {
+            client_id: self.client_id.clone(),
+            refreshes: self.registration.refreshes,
+        })
+    }
+
+    /// The way back to the client, if what it asked for is what it registered.
+    pub fn return_address(
+        &self,
+        asked: Option<RedirectUri>,
+        client_state: Option<String>,
+        issuer: &str,
+    ) -> Result<ReturnAddress, Rejected> {
+        let known = &self.registration.redirect_uris;
+        let uri = match asked {
+            Some(uri) if known.iter().any(|registered| registered.admits(&uri)) => uri,
+            Some(_) => return Err(Rejected::UnregisteredRedirect),
+            None if known.len() == 1 => known[0].clone(),
+            None => return Err(Rejected::RedirectNeeded),
+        };
+        Ok(ReturnAddress {
+            uri,
+            client_state,
+            issuer: issuer.to_owned(),
+        })
+    }
+
+    /// All its redirects stay on the user's machine: anything that runs there can call itself this client.
+    pub fn is_loopback_only(&self) -> bool {
+        self.registration.redirect_uris.iter().all(|uri| uri.place() == Place::Loopback)
+    }
+}
+
+impl Authenticated {
+    /// Which client.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The short mark of it that pairs carry.
+    pub fn mark(&self) -> [u8; 16] {
+        Digest::of(&self.client_id).short()
+    }
+
+    /// Whether it may be given a refresh token.
+    pub fn refreshes(&self) -> bool {
+        self.refreshes
+    }
+}
+
+impl ReturnAddress {
+    /// The redirect with a code.
+    pub fn with_code(&self, code: &Secret) -> String {
+        self.with(&[("code", code.expose())])
+    }
+
+    /// The redirect with an error.
+    pub fn with_error(&self, code: Code, why: &str) -> String {
+        self.with(&[("error", code.as_str()), ("error_description", &description(why))])
+    }
+
+    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine: anything
+    /// else would be an open redirector for anybody who registers.
+    pub fn is_safe_before_consent(&self) -> bool {
+        self.uri.place() == Place::Loopback
+    }
+
+    /// Where it leads.
+    pub fn uri(&self) -> &RedirectUri {
+        &self.uri
+    }
+
+    /// The issuer that the client talks to.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    fn with(&self, answer: &[(&str, &str)]) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(answer);
+        if let Some(state) = &self.client_state {
+            query.append_pair("state", state);
+        }
+        query.append_pair("iss", &self.issuer);
+        let text = self.uri.as_str();
+        let joint = match text.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
+        };
+        format!("{text}{joint}{}", query.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(uris: &[&str], auth_method: AuthMethod, secret: Option<&str>) -> Registered {
+        let redirect_uris = uris.iter().map(|u| RedirectUri::parse(u).unwrap()).collect();
+        Registered::new(
+            "c".into(),
+            Registration {
+                name: None,
+                redirect_uris,
+                auth_method,
+                refreshes: true,
+            },
+            secret.map(Digest::of),
+        )
+    }
+
+    #[test]
+    fn the_way_back_keeps_an_existing_query_and_carries_state_and_issuer() {
+        let client = client(&["https://a/cb?x=1"], AuthMethod::None, None);
+        let back = client.return_address(None, Some("<s>".into()), "https://gw").unwrap();
+        assert_eq!(
+            back.with_code(&Secret::from("c")),
+            "https://a/cb?x=1&code=c&state=%3Cs%3E&iss=https%3A%2F%2Fgw"
+        );
+        let back = client.return_address(None, None, "https://gw").unwrap();
+        assert!(!back.with_error(Code::AccessDenied, "no").contains("state="));
+    }
+
+    #[test]
+    fn a_confidential_client_needs_its_own_secret() {
+        let client = client(&["https://a/cb"], AuthMethod::ClientSecretPost, Some("s"));
+        let says = |secret: Option<&str>| {
+            client
+                .authenticate(&Credentials {
+                    client_id: "c".into(),
+                    secret: secret.map(Secret::from),
+                    basic: false,
+                })
+                .map(|_| ())
+        };
+        assert_eq!(says(Some("s")), Ok(()));
+        assert_eq!(says(Some("x")), Err(Rejected::ClientSecret));
+        assert_eq!(says(None), Err(Rejected::ClientSecret));
+    }
+
+    #[test]
+    fn an_unregistered_or_ambiguous_redirect_has_no_way_back() {
+        let client = client(&["https://a/cb", "https://b/cb"], AuthMethod::None, None);
+        assert_eq!(client.return_address(None, None, "i").unwrap_err(), Rejected::RedirectNeeded);
+        let other = RedirectUri::parse("https://c/cb").unwrap();
+        assert_eq!(
+            client.return_address(Some(other), None, "i").unwrap_err(),
+            Rejected::UnregisteredRedirect
+        );
+    }
+}

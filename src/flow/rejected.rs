@@ -1,0 +1,62 @@
+//! Why a move is refused. Precise, and without secrets: the word on the wire is chosen elsewhere.
+
+use std::fmt;
+
+/// A reason of the state machines to say no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The flow, code or grant has ended by time.
+    Expired,
+    /// A form of another browser, or of another flow.
+    OtherBrowser,
+    /// The upstream's answer came with another `state`.
+    OtherState,
+    /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
+    MissingIssuer,
+    /// The upstream's `iss` is another one.
+    OtherIssuer,
+    /// The code's secret half is wrong.
+    OtherCode,
+    /// The code or token is another client's.
+    OtherClient,
+    /// The redirect URI differs from the one of the authorization request.
+    OtherRedirect,
+    /// The PKCE verifier is missing or wrong.
+    Verifier,
+    /// The redirect URI is not registered for this client.
+    UnregisteredRedirect,
+    /// No redirect URI was given, and the client has several.
+    RedirectNeeded,
+    /// The client's secret is missing or wrong.
+    ClientSecret,
+    /// A refresh pair that was rotated away too long ago: somebody else may hold it.
+    Replayed,
+    /// Somebody else is refreshing this grant right now.
+    Busy,
+    /// The lease of this attempt was taken over; its answer no longer counts.
+    LeaseLost,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it has expired",
+            Self::OtherBrowser => "it was started in another browser",
+            Self::OtherState => "the upstream's state is not the one that was sent",
+            Self::MissingIssuer => "the upstream promised iss and did not send it",
+            Self::OtherIssuer => "the answer comes from another issuer",
+            Self::OtherCode => "the code is not the one that was issued",
+            Self::OtherClient => "it belongs to another client",
+            Self::OtherRedirect => "redirect_uri differs from the authorization request",
+            Self::Verifier => "code_verifier is missing or does not match",
+            Self::UnregisteredRedirect => "redirect_uri is not registered for this client",
+            Self::RedirectNeeded => "redirect_uri is missing and the client has several",
+            Self::ClientSecret => "the client secret is missing or wrong",
+            Self::Replayed => "this refresh token was used before",
+            Self::Busy => "it is being refreshed right now",
+            Self::LeaseLost => "another attempt took over",
+        })
+    }
+}
+
+impl std::error::Error for Rejected {}

@@ -1,0 +1,271 @@
+//! `/authorize`, the sign-in and the consent: everything before the browser goes to the upstream.
+
+use crate::base::ids::{Digest, Id};
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord, GatewayLogin, ToUpstream};
+use crate::flow::client::{Registered, ReturnAddress};
+use crate::flow::rejected::Rejected;
+use crate::gateway::password::Tried;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::site::As;
+use crate::gateway::{Gateway, Lane};
+use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
+use crate::oauth::form::Form;
+use crate::oauth::pkce::Challenge;
+use crate::oauth::resource;
+use crate::oauth::scope::Scopes;
+use crate::store::Handle;
+use crate::store::{Missed, NotInserted};
+use crate::upstream::exchange::{self, Asking};
+
+/// The handle of a journey.
+pub type Flow = Handle<FlowRecord>;
+
+/// A journey has begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its handle.
+    pub flow: Flow,
+    /// The value of its form cookie.
+    pub form: Secret,
+    /// The user is signed in already: consent comes next.
+    pub signed_in: bool,
+}
+
+/// Why `/authorize` leads nowhere.
+#[derive(Debug)]
+pub enum Refused {
+    /// Nobody to send an answer to: a page.
+    Page(Rejection),
+    /// The client may be told, and the user has not acted yet: a redirect only where that is safe, else a page with a way back.
+    Answer(ReturnAddress, Rejection),
+}
+
+/// What a page about a journey shows.
+#[derive(Debug)]
+pub enum Shown {
+    /// The sign-in form.
+    SignIn(Asked),
+    /// The consent form, and who is signed in.
+    Consent(Asked, String),
+    /// The journey has moved on.
+    Elsewhere,
+}
+
+/// How a sign-in ended.
+#[derive(Debug)]
+pub enum SignedIn {
+    /// The next form's cookie, and the session's.
+    Yes {
+        /// The value of the new form cookie.
+        form: Secret,
+        /// The value of the session cookie.
+        session: Secret,
+    },
+    /// The page again.
+    No(Asked, Tried),
+}
+
+/// Where consent leads.
+#[derive(Debug)]
+pub struct Onward {
+    /// The upstream's authorization endpoint, with everything in the query.
+    pub location: String,
+    /// The value of the cookie that the callback must bring; it did not exist before consent.
+    pub browser: Secret,
+}
+
+impl Gateway {
+    /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
+    pub async fn authorize(&self, lane: &Lane, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
+        let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
+        let addressee = Addressee::parse(&form).map_err(|why| Refused::Page(unaddressed(why)))?;
+        let unknown = Rejection::Client {
+            why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew",
+            basic: false,
+        };
+        let client = self.client(&addressee.client_id).ok_or(Refused::Page(unknown))?;
+        let back = client
+            .return_address(addressee.redirect_uri, client_state(&form), called.issuer())
+            .map_err(|why| Refused::Page(Rejection::Journey(why)))?;
+        // The upstream says which scopes there are; if it is not there now, approving will say so.
+        let _ = self.target(lane).await;
+        let asked = self
+            .asked(called, &form, &client, back.clone())
+            .await
+            .map_err(|why| Refused::Answer(back.clone(), why))?;
+        let user = session.and_then(|cookie| self.signed_in(cookie));
+        self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
+    }
+
+    async fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
+        let request = Request::parse(form).map_err(Rejection::Authorize)?;
+        resource::check(request.resources.iter().map(String::as_str), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
+        let offered = self.scopes_offered();
+        let askable = offered.with(&self.service.optional_scopes);
+        let wanted = request.scopes.within(&askable);
+        let scopes = if wanted.is_empty() { offered } else { wanted };
+        Ok(Asked {
+            client_id: client.client_id().to_owned(),
+            client_name: client.registration().name.clone(),
+            loopback_only: client.is_loopback_only(),
+            back,
+            challenge: request.challenge,
+            scopes,
+            service: self.service.name.clone(),
+        })
+    }
+
+    async fn begin(&self, asked: Asked, user: Option<String>) -> Result<Begun, Rejection> {
+        let (now, form) = (self.clock.now(), random::token());
+        let digest = Digest::of(form.expose());
+        let first = ClientAuthorize::new(asked, digest.clone(), now);
+        let flow = self.store.insert(Id::fresh(), first).await.map_err(uninserted)?;
+        let Some(user) = user else {
+            return Ok(Begun {
+                flow,
+                form,
+                signed_in: false,
+            });
+        };
+        let step = |s: ClientAuthorize| s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now);
+        let moved = self.store.transition(&flow, step).await.map_err(missed)?;
+        Ok(Begun {
+            flow: moved.handle,
+            form,
+            signed_in: true,
+        })
+    }
+
+    /// What the page of a journey shows to the browser with this form cookie.
+    pub async fn shown(&self, flow: &Flow, form: Option<&str>) -> Result<Shown, Rejection> {
+        let now = self.clock.now();
+        match self.store.read(flow).await?.ok_or(GONE)? {
+            FlowRecord::ClientAuthorize(s) => Ok(Shown::SignIn(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone())),
+            FlowRecord::GatewayLogin(s) => {
+                let (asked, subject) = s.belongs_to(form, now).map_err(Rejection::Journey)?;
+                Ok(Shown::Consent(asked.clone(), subject.to_owned()))
+            }
+            FlowRecord::UpstreamRedirect(_)
+            | FlowRecord::UpstreamCallback(_)
+            | FlowRecord::CodeIssued(_)
+            | FlowRecord::CodeSpent(_)
+            | FlowRecord::Closed(_) => Ok(Shown::Elsewhere),
+        }
+    }
+
+    /// The sign-in form comes in. `source` is the caller's address, for waiting times only.
+    pub async fn sign_in(
+        &self,
+        flow: &Flow,
+        form: Option<&str>,
+        source: &str,
+        name: &str,
+        password: Secret,
+    ) -> Result<SignedIn, Rejection> {
+        let Shown::SignIn(asked) = self.shown(flow, form).await? else {
+            return Err(GONE);
+        };
+        match self.passwords.check(source, name, password).await {
+            Tried::Right => {}
+            tried @ (Tried::Wrong | Tried::Wait { .. }) => {
+                tracing::info!(source, "sign-in refused");
+                return Ok(SignedIn::No(asked, tried));
+            }
+        }
+        let (now, next) = (self.clock.now(), random::token());
+        let step = |s: ClientAuthorize| s.signed_in(form, Digest::of(next.expose()), name.to_owned(), now);
+        self.store.transition(flow, step).await.map_err(missed)?;
+        tracing::info!(user = name, "signed in");
+        Ok(SignedIn::Yes {
+            form: next,
+            session: self.session(name),
+        })
+    }
+
+    /// The user says yes: the way to the upstream, and the cookie that must come back.
+    pub async fn approve(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<Onward, Rejection> {
+        let Shown::Consent(asked, user) = self.shown(flow, form).await? else {
+            return Err(GONE);
+        };
+        let target = self.target(lane).await?;
+        let (now, browser, state, verifier) = (self.clock.now(), random::token(), random::token(), random::token());
+        let step = |s: GatewayLogin| {
+            let to = ToUpstream {
+                browser: Digest::of(browser.expose()),
+                upstream_state: Digest::of(state.expose()),
+                verifier: verifier.clone(),
+                issuer: target.issuer.clone(),
+                iss_promised: target.iss_promised,
+            };
+            s.approve(form, to, now)
+        };
+        let moved = self.store.transition(flow, step).await.map_err(missed)?;
+        tracing::info!(user, client = asked.client_name.as_deref().unwrap_or(""), "consent given");
+        let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
+        let challenge = Challenge::of(&verifier);
+        let asking = Asking {
+            state: state.expose(),
+            challenge: challenge.as_str(),
+            redirect_uri: &self.site.upstream_callback(),
+            scopes: &asked.scopes.list(),
+        };
+        let location = exchange::authorize_url(&target, &asking);
+        Ok(Onward { location, browser })
+    }
+
+    /// The user says no, on either page: the client is told.
+    pub async fn deny(&self, flow: &Flow, form: Option<&str>) -> Result<ReturnAddress, Rejection> {
+        let now = self.clock.now();
+        match self.store.transition(flow, |s: GatewayLogin| s.deny(form, now)).await {
+            Ok(moved) => Ok(moved.out),
+            Err(Missed::OtherState) => Ok(self
+                .store
+                .transition(flow, |s: ClientAuthorize| s.deny(form, now))
+                .await
+                .map_err(missed)?
+                .out),
+            Err(other) => Err(missed(other)),
+        }
+    }
+
+    /// The scopes that a client gets when it asks for none.
+    pub fn scopes_offered(&self) -> Scopes {
+        if self.service.scopes.is_empty() {
+            self.resolver.scopes().without("offline_access")
+        } else {
+            self.service.scopes.clone()
+        }
+    }
+}
+
+const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+
+fn unaddressed(why: NoAddressee) -> Rejection {
+    let why = match why {
+        NoAddressee::Form(bad) => return bad.into(),
+        NoAddressee::ClientIdMissing => "client_id is missing".to_owned(),
+        NoAddressee::Redirect(bad) => format!("redirect_uri {bad}"),
+    };
+    Rejection::Authorize(BadRequest {
+        code: crate::oauth::error::Code::InvalidRequest,
+        why,
+    })
+}
+
+fn uninserted(why: NotInserted) -> Rejection {
+    match why {
+        NotInserted::AlreadyThere => Rejection::Busy { retry_after: 1 },
+        NotInserted::Store(error) => error.into(),
+    }
+}
+
+/// A journey that could not be moved.
+pub(crate) fn missed(why: Missed<Rejected>) -> Rejection {
+    match why {
+        Missed::Absent | Missed::OtherState => GONE,
+        Missed::Rejected(why) => Rejection::Journey(why),
+        Missed::Store(error) => error.into(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Clients: an id is a sealed record of what the client registered, so registering cannot fill a disk.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::base::ids::Digest;
+use crate::base::random;
+use crate::base::seal::{self, Label};
+use crate::base::secret::Secret;
+use crate::flow::client::Registered;
+use crate::gateway::Gateway;
+use crate::gateway::rejection::Rejection;
+use crate::oauth::error::Code;
+use crate::oauth::register::{AuthMethod, BadRegistration, Registration};
+
+const LABEL: Label = Label("client id");
+const PREFIX: &str = "gwc_";
+/// The longest client id that is made or looked at, in bytes.
+const LONGEST: usize = 4 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    is: Registration,
+    secret: Option<Digest>,
+}
+
+impl Gateway {
+    /// Registers a client (RFC 7591): the document that answers it. Equal public registrations get equal ids; a
+    /// confidential one always gets a fresh id and secret.
+    pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
+        if !self.limits.registration(source) {
+            return Err(Rejection::Busy { retry_after: 10 });
+        }
+        let registration = Registration::parse(body).map_err(Rejection::Registration)?;
+        let secret = match registration.auth_method {
+            AuthMethod::None => None,
+            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => Some(random::token()),
+        };
+        let sealed = Sealed {
+            secret: secret.as_ref().map(|s| Digest::of(s.expose())),
+            is: registration,
+        };
+        let plain = serde_json::to_vec(&sealed).expect("texts are JSON");
+        let message = seal::repeatable(&self.keys.load(), self.clock.now(), LABEL, &plain);
+        let client_id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
+        if client_id.len() > LONGEST {
+            let why = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
+            return Err(Rejection::Registration(BadRegistration {
+                code: Code::InvalidClientMetadata,
+                why,
+            }));
+        }
+        Ok(document(&client_id, &sealed.is, secret.as_ref(), self))
+    }
+
+    /// The client of this id, if it is one of ours.
+    pub fn client(&self, client_id: &str) -> Option<Registered> {
+        let text = client_id.strip_prefix(PREFIX).filter(|_| client_id.len() <= LONGEST)?;
+        let message = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let plain = seal::unboxed(&self.keys.load(), LABEL, b"", &message).ok()?;
+        let sealed: Sealed = serde_json::from_slice(&plain).ok()?;
+        Some(Registered::new(client_id.to_owned(), sealed.is, sealed.secret))
+    }
+}
+
+fn document(client_id: &str, is: &Registration, secret: Option<&Secret>, gateway: &Gateway) -> Value {
+    let grants: &[&str] = if is.refreshes {
+        &["authorization_code", "refresh_token"]
+    } else {
+        &["authorization_code"]
+    };
+    let mut out = json!({
+        "client_id": client_id,
+        "client_id_issued_at": gateway.clock.now().0,
+        "redirect_uris": is.redirect_uris,
+        "token_endpoint_auth_method": is.auth_method.as_str(),
+        "grant_types": grants,
+        "response_types": ["code"],
+    });
+    if let Some(name) = &is.name {
+        out["client_name"] = json!(name);
+    }
+    if let Some(secret) = secret {
+        out["client_secret"] = json!(secret.expose());
+        out["client_secret_expires_at"] = json!(0);
+    }
+    out
+}

@@ -1,0 +1,78 @@
+//! Which grants have ended: a small set in memory, so that a proxied request need not ask the store.
+//!
+//! Loaded whole before the first MCP request is answered, and fed by the store's changes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dashmap::DashMap;
+
+use crate::base::ids::Id;
+use crate::base::time::{Clock, UnixTime};
+use crate::flow::grant::GrantRecord;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::{Change, Changes};
+
+/// Ended grants, each until its last access pair is dead.
+#[derive(Debug, Default)]
+pub struct Ended {
+    until: DashMap<Id, UnixTime>,
+    complete: AtomicBool,
+}
+
+impl Ended {
+    /// Whether the grant has ended.
+    pub fn contains(&self, grant: Id) -> bool {
+        self.until.contains_key(&grant)
+    }
+
+    /// Notes that a grant has ended, until `until`.
+    pub fn add(&self, grant: Id, until: UnixTime) {
+        self.until.insert(grant, until);
+    }
+
+    /// Whether everything is known. Before that, no MCP request may be answered.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Reads all tombstones. To be called after the changes were asked for, so that nothing falls between.
+    pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
+        let mut cursor = None;
+        loop {
+            let (page, next) = store.scan::<GrantRecord>(cursor, 500).await?;
+            for (handle, record) in page {
+                if let Some(until) = record.ended_until() {
+                    self.add(handle.id(), until);
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        self.complete.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes one change in; `Some` is a grant that has just ended.
+    pub async fn learn(&self, store: &Store, changes: &mut Changes) -> Option<Id> {
+        let change = changes.next().await;
+        if matches!(change, Change::Gap) {
+            if let Err(why) = self.load(store).await {
+                tracing::warn!(%why, "the ended grants could not be read again");
+            }
+            return None;
+        }
+        let handle = change.of::<GrantRecord>()?;
+        let until = store.read(&handle).await.ok().flatten()?.ended_until()?;
+        self.add(handle.id(), until);
+        Some(handle.id())
+    }
+
+    /// Forgets what is past.
+    pub fn sweep(&self, clock: &Clock) {
+        let now = clock.now();
+        self.until.retain(|_, until| *until >= now);
+    }
+}

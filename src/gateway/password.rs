@@ -1,0 +1,192 @@
+//! The sign-in of `login = "password"`: one argon2id hash per try, whoever tries; wrong ones wait, nobody is locked out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::base::secret::Secret;
+use crate::base::time::{Clock, UnixTime};
+
+/// One user and the hash of the password.
+#[derive(Clone)]
+pub struct User {
+    /// The name, compared byte for byte.
+    pub name: String,
+    /// `$argon2id$…`
+    pub hash: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "User({})", self.name)
+    }
+}
+
+/// Makes the hash that is kept of a password.
+pub fn hash(password: &Secret) -> Result<String, String> {
+    let salt: [u8; 16] = crate::base::random::bytes();
+    Argon2::default()
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map(|h| h.to_string())
+        .map_err(|e| e.to_string())
+}
+
+/// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
+pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = [
+        "gateway_pass",
+        "change-this",
+        "changeme",
+        "change-me",
+        "password",
+        "secret",
+        "letmein",
+        "12345678",
+        "qwerty",
+    ];
+    let lower = password.to_ascii_lowercase();
+    if KNOWN.iter().any(|known| lower.starts_with(known)) {
+        return Some("is a sample that everybody knows");
+    }
+    if password.chars().count() < 10 {
+        return Some("is shorter than 10 characters");
+    }
+    if lower == name.to_ascii_lowercase() {
+        return Some("is the user name");
+    }
+    let mut distinct: Vec<char> = password.chars().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    (distinct.len() < 5).then_some("has fewer than 5 different characters")
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It is the user.
+    Right,
+    /// Wrong name or password; the same answer for both.
+    Wrong,
+    /// Too soon after wrong ones: not even looked at.
+    Wait {
+        /// Seconds until the next try.
+        seconds: u64,
+    },
+}
+
+/// Users, and how often each source was wrong.
+#[derive(Clone)]
+pub struct Passwords(Arc<Inner>);
+
+struct Inner {
+    users: Vec<User>,
+    /// A hash of nothing: an unknown user costs as much as a known one.
+    nobody: String,
+    wrong: Cache<String, (u32, UnixTime)>,
+    hashing: Semaphore,
+    clock: Clock,
+}
+
+impl Passwords {
+    /// At most cores/2 hashes run at once (each takes some 20 MB and tens of milliseconds).
+    pub fn new(users: Vec<User>, clock: Clock) -> Result<Self, String> {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let nobody = hash(&crate::base::random::token())?;
+        Ok(Self(Arc::new(Inner {
+            users,
+            nobody,
+            wrong: Cache::new(10_000),
+            hashing: Semaphore::new((cores / 2).max(1)),
+            clock,
+        })))
+    }
+
+    /// Tries a password. Runs on a thread of its own; it never blocks a lane.
+    pub async fn check(&self, source: &str, name: &str, password: Secret) -> Tried {
+        let now = self.0.clock.now();
+        let keys = [format!("s {source}"), format!("u {source} {name}")];
+        let until = keys.iter().filter_map(|key| self.0.wrong.get(key)).map(|(_, until)| until).max();
+        if let Some(until) = until.filter(|until| *until > now) {
+            return Tried::Wait { seconds: until.since(now) };
+        }
+        let Ok(permit) = self.0.hashing.acquire().await else {
+            return Tried::Wait { seconds: 1 };
+        };
+        let user = self.0.users.iter().find(|user| user.name == name);
+        let (known, kept) = (user.is_some(), user.map_or(self.0.nobody.clone(), |user| user.hash.clone()));
+        let matches = tokio::task::spawn_blocking(move || verify(&kept, &password)).await.unwrap_or(false);
+        drop(permit);
+        if matches && known {
+            for key in &keys {
+                self.0.wrong.remove(key);
+            }
+            return Tried::Right;
+        }
+        for key in keys {
+            self.note(key, now);
+        }
+        // A moment's wait, so that even the first wrong ones cost time.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Tried::Wrong
+    }
+
+    /// Three are free; then 2, 4, 8 … 60 seconds.
+    fn note(&self, key: String, now: UnixTime) {
+        let count = self
+            .0
+            .wrong
+            .get(&key)
+            .filter(|(_, until)| now.since(*until) < 900)
+            .map_or(1, |(count, _)| count + 1);
+        let wait = if count <= 3 { 0 } else { (1_u64 << (count - 3).min(6)).min(60) };
+        self.0.wrong.insert(key, (count, now.after(wait)));
+    }
+}
+
+fn verify(kept: &str, password: &Secret) -> bool {
+    PasswordHash::new(kept).is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_samples_and_weak_passwords_are_named() {
+        for weak in ["gateway_pass", "change-this-now", "short", "aaaaaaaaaaaa", "Alice-Alice"] {
+            assert!(weakness("alice-alice", weak).is_some(), "{weak}");
+        }
+        assert_eq!(weakness("alice", "correct-horse-battery-9"), None);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_waits_and_never_locks() {
+        let hash = hash(&Secret::from("correct-horse")).unwrap();
+        let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
+        let passwords = Passwords::new(
+            vec![User {
+                name: "alice".into(),
+                hash,
+            }],
+            Clock::Fixed(hand.clone()),
+        )
+        .unwrap();
+        for _ in 0..4 {
+            assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, Tried::Wrong);
+        }
+        assert!(matches!(
+            passwords.check("here", "alice", Secret::from("correct-horse")).await,
+            Tried::Wait { .. }
+        ));
+        hand.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Right);
+        assert_eq!(
+            passwords.check("here", "mallory", Secret::from("correct-horse")).await,
+            Tried::Wrong
+        );
+    }
+}

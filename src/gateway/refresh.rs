@@ -1,0 +1,199 @@
+//! A refresh: one winner asks the upstream, detached from its client; the answer is committed before anybody is told.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::base::ids::Id;
+use crate::base::secret::Secret;
+use crate::base::time::UnixTime;
+use crate::flow::client::Authenticated;
+use crate::flow::grant::{Attempt, GrantRecord, Held, Next, Presentation, Refreshing};
+use crate::flow::rejected::Rejected;
+use crate::gateway::Gateway;
+use crate::gateway::inflight::Running;
+use crate::gateway::rejection::Rejection;
+use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use crate::store::Handle;
+use crate::store::Missed;
+use crate::token::half::{Carried, Kind};
+use crate::token::pair::{self, Opened};
+use crate::upstream::exchange;
+
+/// How long a loser waits for the winner, in seconds, before it is told to come again.
+const PATIENCE: u64 = 20;
+
+impl Gateway {
+    /// Answers a refresh pair with a new one, or an equivalent one.
+    pub(crate) async fn refresh(&self, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
+        let opened = self.opened_refresh(by, token)?;
+        let handle = Handle::<GrantRecord>::of(opened.half.grant);
+        let pair = presentation(by, &opened);
+        let give_up = tokio::time::sleep(Duration::from_secs(PATIENCE));
+        tokio::pin!(give_up);
+        loop {
+            let running = self.inflight.watch(opened.half.grant);
+            let attempt = Attempt {
+                id: Id::fresh(),
+                owner: self.owner,
+                alone: self.store.is_single(),
+            };
+            let (rules, now) = (self.rules(), self.clock.now());
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
+                .await
+            {
+                Ok((_, next)) => return self.carried_on(opened.half.grant, attempt, next).await,
+                Err(Missed::Rejected(Rejected::Busy)) => {
+                    let woken = async {
+                        match running {
+                            Some(notify) => drop(tokio::time::timeout(Duration::from_millis(250), notify.notified()).await),
+                            None => tokio::time::sleep(Duration::from_millis(100)).await,
+                        }
+                    };
+                    tokio::select! {
+                        () = woken => {}
+                        () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                    }
+                }
+                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
+                Err(Missed::Absent | Missed::OtherState) => {
+                    return Err(Rejection::Unknown("this refresh token is unknown or has ended; sign in again"));
+                }
+                Err(Missed::Store(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn opened_refresh(&self, by: &Authenticated, token: &Secret) -> Result<Opened, Rejection> {
+        let refused = Rejection::Misplaced("this is not a refresh token of this gateway");
+        let opened = pair::open(&self.keys.load(), token.expose()).map_err(|_| refused.clone())?;
+        let half = &opened.half;
+        if half.kind != Kind::Refresh || half.service != self.service.mark {
+            return Err(refused);
+        }
+        if half.client != by.mark() {
+            return Err(Rejection::Grant(Rejected::OtherClient));
+        }
+        if half.expires <= self.clock.now() {
+            return Err(Rejection::Grant(Rejected::Expired));
+        }
+        Ok(opened)
+    }
+
+    async fn carried_on(&self, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+        match next {
+            Next::Answer { generation, tokens, held } => Ok(self.minted(grant, &held, generation, &tokens, true)),
+            Next::Ended(held) => {
+                tracing::warn!(%grant, user = held.subject, "a refresh token was replayed; its grant is ended");
+                self.has_ended(grant);
+                self.revoke_upstream(held.latest().cloned());
+                Err(Rejection::Grant(Rejected::Replayed))
+            }
+            Next::Ask { token, held } => {
+                let (tell, told) = oneshot::channel();
+                let (gateway, running) = (self.clone(), self.inflight.begin(grant));
+                // Detached: the client may hang up, its lane may close, and what the upstream rotated is not lost.
+                self.back.spawn(async move {
+                    let outcome = gateway.asked_upstream(&running, grant, attempt, token, held).await;
+                    let _ = tell.send(outcome);
+                });
+                let (held, tokens) = match tokio::time::timeout(Duration::from_secs(60 + PATIENCE), told).await {
+                    Ok(Ok(outcome)) => outcome?,
+                    Ok(Err(_)) | Err(_) => return Err(Rejection::Busy { retry_after: 5 }),
+                };
+                Ok(self.minted(grant, &held, held.generation(), &tokens, true))
+            }
+        }
+    }
+
+    async fn asked_upstream(
+        &self,
+        _running: &Running,
+        grant: Id,
+        attempt: Attempt,
+        token: UpstreamRefresh,
+        held: Held,
+    ) -> Result<(Held, Tokens), Rejection> {
+        let handle = Handle::<GrantRecord>::of(grant);
+        let asked = async {
+            let target = self.target(&self.back_lane).await?;
+            let scope = held.scopes.to_string();
+            let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
+            match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
+                Ok(tokens) => Ok(tokens),
+                Err(why) => Err(self.failure(&target, why).await),
+            }
+        };
+        match asked.await {
+            Ok(mut tokens) => {
+                // RFC 6749 §6: no new refresh token means that the old one stays good.
+                tokens.refresh = tokens.refresh.or(Some(token));
+                let held = self.committed(&handle, attempt, &tokens, &held).await?;
+                Ok((held, tokens))
+            }
+            Err(why @ Rejection::UpstreamRefused(_)) => {
+                tracing::warn!(%grant, %why, "the upstream ended the grant");
+                let now = self.clock.now();
+                if let Err(Missed::Store(error)) = self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
+                    return Err(error.into());
+                }
+                self.has_ended(grant);
+                Err(why)
+            }
+            Err(why) => {
+                // Nothing readable came back: whether the upstream rotated is unknown. The next refresh asks again
+                // with the same token, and what it says then is final.
+                tracing::warn!(%grant, %why, "the upstream did not answer a refresh");
+                let _ = self.store.transition(&handle, |s: Refreshing| s.released(attempt.id)).await;
+                Err(why)
+            }
+        }
+    }
+
+    /// Writes the upstream's answer, as often as it takes: if the store is down, the answer is held here until it is up.
+    async fn committed(&self, handle: &Handle<GrantRecord>, attempt: Attempt, tokens: &Tokens, held: &Held) -> Result<Held, Rejection> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let now = self.clock.now();
+            let ends = self.ends(held.granted, tokens, now);
+            match self
+                .store
+                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
+                .await
+            {
+                Ok(moved) => return Ok(moved.out),
+                Err(Missed::Store(error)) => {
+                    tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                // Ended meanwhile (revoked), or taken over: what was just issued must not live on upstream.
+                Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
+                    self.revoke_upstream(Some(tokens.clone()));
+                    return Err(Rejection::Grant(Rejected::LeaseLost));
+                }
+            }
+        }
+    }
+}
+
+fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> {
+    let half = &opened.half;
+    let upstream = (half.carried == Carried::Refresh).then(|| UpstreamRefresh::new(opened.upstream.clone()));
+    let reissue = (half.carried == Carried::Access).then(|| Tokens {
+        access: UpstreamAccess::new(opened.upstream.clone()),
+        refresh: None,
+        expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
+        refresh_expires: None,
+        scope: None,
+    });
+    Presentation {
+        generation: half.generation,
+        client_id: by.client_id(),
+        upstream,
+        reissue,
+    }
+}

@@ -1,0 +1,156 @@
+//! Many reasons, few words: every reason to say no, and its one word on the wire.
+
+use std::fmt;
+
+use crate::flow::rejected::Rejected;
+use crate::oauth::authorize::BadRequest;
+use crate::oauth::error::Code;
+use crate::oauth::form::BadForm;
+use crate::oauth::register::BadRegistration;
+use crate::oauth::token::BadTokenRequest;
+use crate::store::StoreError;
+
+/// Why a request at an OAuth endpoint is refused.
+#[derive(Clone, Debug)]
+pub enum Rejection {
+    /// A state machine said no about a code or a grant.
+    Grant(Rejected),
+    /// A journey said no.
+    Journey(Rejected),
+    /// The authorization request is not good.
+    Authorize(BadRequest),
+    /// The token request is not good.
+    Token(BadTokenRequest),
+    /// The form cannot be read.
+    Form(BadForm),
+    /// The registration is not good.
+    Registration(BadRegistration),
+    /// No client of this name, or it is not this client.
+    Client {
+        /// What is wrong.
+        why: &'static str,
+        /// It used the Authorization header.
+        basic: bool,
+    },
+    /// A code, pair, flow or state that leads nowhere.
+    Unknown(&'static str),
+    /// The pair belongs to another service, client or purpose.
+    Misplaced(&'static str),
+    /// `resource` is not ours (RFC 8707).
+    Target,
+    /// The upstream said no for good.
+    UpstreamRefused(String),
+    /// The upstream cannot be asked now.
+    UpstreamDown {
+        /// What happened.
+        why: String,
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+    /// The store is down: nothing is issued.
+    Store(String),
+    /// Too much at once.
+    Busy {
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+}
+
+impl Rejection {
+    /// The word on the wire.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Grant(_) | Self::Unknown(_) | Self::Misplaced(_) | Self::UpstreamRefused(_) => Code::InvalidGrant,
+            Self::Journey(_) => Code::AccessDenied,
+            Self::Authorize(bad) => bad.code,
+            Self::Token(bad) => bad.code,
+            Self::Registration(bad) => bad.code,
+            Self::Form(_) => Code::InvalidRequest,
+            Self::Client { .. } => Code::InvalidClient,
+            Self::Target => Code::InvalidTarget,
+            Self::UpstreamDown { .. } | Self::Store(_) | Self::Busy { .. } => Code::TemporarilyUnavailable,
+        }
+    }
+
+    /// Seconds for `Retry-After`.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::UpstreamDown { retry_after, .. } | Self::Busy { retry_after } => Some(*retry_after),
+            Self::Store(_) => Some(2),
+            Self::Grant(_)
+            | Self::Journey(_)
+            | Self::Authorize(_)
+            | Self::Token(_)
+            | Self::Form(_)
+            | Self::Registration(_)
+            | Self::Client { .. }
+            | Self::Unknown(_)
+            | Self::Misplaced(_)
+            | Self::Target
+            | Self::UpstreamRefused(_) => None,
+        }
+    }
+
+    /// What may be told outside.
+    pub fn outside(&self) -> String {
+        match self {
+            Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
+            Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
+            Self::Grant(_)
+            | Self::Journey(_)
+            | Self::Authorize(_)
+            | Self::Token(_)
+            | Self::Form(_)
+            | Self::Registration(_)
+            | Self::Client { .. }
+            | Self::Unknown(_)
+            | Self::Misplaced(_)
+            | Self::Target
+            | Self::UpstreamRefused(_)
+            | Self::Busy { .. } => self.to_string(),
+        }
+    }
+
+    /// The client used the Authorization header and failed: RFC 6749 §5.2 wants a challenge.
+    pub fn wants_basic_challenge(&self) -> bool {
+        matches!(self, Self::Client { basic: true, .. })
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grant(why) | Self::Journey(why) => why.fmt(f),
+            Self::Authorize(bad) => f.write_str(&bad.why),
+            Self::Token(bad) => f.write_str(&bad.why),
+            Self::Registration(bad) => f.write_str(&bad.why),
+            Self::Form(why) => why.fmt(f),
+            Self::Client { why, .. } | Self::Unknown(why) | Self::Misplaced(why) => f.write_str(why),
+            Self::Target => f.write_str("resource is not a resource of this gateway"),
+            Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
+            Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),
+            Self::Store(why) => f.write_str(why),
+            Self::Busy { .. } => f.write_str("too much at once; try again"),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<BadForm> for Rejection {
+    fn from(why: BadForm) -> Self {
+        Self::Form(why)
+    }
+}
+
+impl From<BadTokenRequest> for Rejection {
+    fn from(bad: BadTokenRequest) -> Self {
+        Self::Token(bad)
+    }
+}

@@ -1,0 +1,72 @@
+//! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
+
+use crate::base::secret::Secret;
+use crate::gateway::Gateway;
+use crate::gateway::rejection::Rejection;
+use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use crate::oauth::error::Code;
+use crate::oauth::form::Form;
+use crate::oauth::token::BadTokenRequest;
+use crate::token::half::{Carried, Kind};
+use crate::token::pair;
+use crate::upstream::exchange::{self, Revoked};
+
+impl Gateway {
+    /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
+    pub async fn revoke(&self, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+        let form = Form::parse(body)?;
+        let by = self.authenticated(authorization, &form)?;
+        let missing = || {
+            Rejection::Token(BadTokenRequest {
+                code: Code::InvalidRequest,
+                why: "token is missing".into(),
+            })
+        };
+        let token = Secret::from(form.one("token")?.ok_or_else(missing)?);
+        let Ok(opened) = pair::open(&self.keys.load(), token.expose()) else {
+            return Ok(());
+        };
+        if opened.half.client != by.mark() || opened.half.service != self.service.mark {
+            return Ok(());
+        }
+        let held = self.end(opened.half.grant).await?;
+        tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
+        let latest = held.and_then(|held| held.latest().cloned());
+        let presented = match (opened.half.kind, opened.half.carried) {
+            (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
+            (Kind::Access | Kind::Refresh, Carried::Refresh) => {
+                Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
+            }
+            (Kind::Access | Kind::Refresh, Carried::Nothing) => None,
+        };
+        let presented = presented.map(|(access, refresh)| Tokens {
+            access,
+            refresh,
+            expires: None,
+            refresh_expires: None,
+            scope: None,
+        });
+        self.revoke_upstream(latest.or(presented));
+        Ok(())
+    }
+
+    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that.
+    pub(crate) fn revoke_upstream(&self, tokens: Option<Tokens>) {
+        let Some(tokens) = tokens else { return };
+        let (gateway, running) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
+        self.back.spawn(async move {
+            let _running = running;
+            let Ok(target) = gateway.target(&gateway.back_lane).await else {
+                return;
+            };
+            let token = tokens.refresh.as_ref().map_or(Revoked::Access(&tokens.access), Revoked::Refresh);
+            let Some(Ok(request)) = exchange::revoke_request(&target, token) else {
+                return;
+            };
+            match exchange::revoke(&gateway.back_lane.client, request, &target.addresses).await {
+                Ok(()) => tracing::info!("the upstream was told to revoke"),
+                Err(why) => tracing::warn!(%why, "the upstream could not be told to revoke"),
+            }
+        });
+    }
+}

@@ -1,0 +1,154 @@
+//! Who we are to the outside: every link is made from the configured `public_url`, never from a request.
+
+use serde_json::Value;
+
+use crate::base::url::Address;
+use crate::oauth::metadata;
+use crate::oauth::scope::Scopes;
+
+/// The public side of the gateway.
+#[derive(Clone, Debug)]
+pub struct Site {
+    public: Address,
+    base: String,
+    allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the MCP endpoint; `*` is everyone.
+    pub cors_origins: Vec<String>,
+}
+
+/// A host under which we were called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct As(String);
+
+impl Site {
+    /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`).
+    pub fn new(public: Address, allowed_hosts: Vec<String>, cors_origins: Vec<String>) -> Self {
+        let base = public.as_str().trim_end_matches('/').to_owned();
+        Self {
+            public,
+            base,
+            allowed_hosts,
+            cors_origins,
+        }
+    }
+
+    /// Whether a `Host` or `:authority` is ours, and which of our names it is. A loopback `public_url` answers to
+    /// `localhost`, `127.0.0.1` and `[::1]` on its port: a closed list.
+    pub fn called(&self, host: &str) -> Option<As> {
+        let host = host.to_ascii_lowercase();
+        let url = self.public.url();
+        let (name, port) = (url.host_str().unwrap_or(""), url.port());
+        let authority = |name: &str| port.map_or(name.to_owned(), |port| format!("{name}:{port}"));
+        if host == authority(name) || url.port_or_known_default().is_some_and(|p| host == format!("{name}:{p}")) {
+            return Some(As(self.base.clone()));
+        }
+        if self.public.is_loopback() && ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host == authority(name)) {
+            return Some(As(format!("{}://{host}{}", url.scheme(), self.prefix())));
+        }
+        self.allowed_hosts
+            .contains(&host)
+            .then(|| As(format!("{}://{host}{}", url.scheme(), self.prefix())))
+    }
+
+    /// The name in the configuration.
+    pub fn canonical(&self) -> As {
+        As(self.base.clone())
+    }
+
+    /// The configured address.
+    pub fn public_url(&self) -> &str {
+        &self.base
+    }
+
+    /// The path before every path of ours, without a slash at its end; mostly empty.
+    pub fn prefix(&self) -> &str {
+        self.public.url().path().trim_end_matches('/')
+    }
+
+    /// Served over https, to the browser's eye.
+    pub fn is_https(&self) -> bool {
+        self.public.url().scheme() == "https"
+    }
+
+    /// Bound to this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.public.is_loopback()
+    }
+
+    /// The port that tells cookies of two gateways on one host apart.
+    pub fn port(&self) -> u16 {
+        self.public.url().port_or_known_default().unwrap_or(0)
+    }
+
+    /// Where the upstream sends the browser back to: one address, to be registered there.
+    pub fn upstream_callback(&self) -> String {
+        format!("{}/upstream/callback", self.base)
+    }
+
+    /// Every form of the resource that a token may be asked for.
+    pub fn resources(&self, name: &As) -> Vec<String> {
+        vec![name.resource(), self.canonical().resource()]
+    }
+}
+
+impl As {
+    /// The issuer (RFC 8414 §2), without a slash at its end.
+    pub fn issuer(&self) -> &str {
+        &self.0
+    }
+
+    /// The protected resource: the MCP endpoint.
+    pub fn resource(&self) -> String {
+        format!("{}/mcp", self.0)
+    }
+
+    /// Where its metadata is (RFC 9728 §3.1): the well-known part goes between host and path.
+    pub fn resource_metadata(&self) -> String {
+        let (origin, path) = split(&self.0);
+        format!("{origin}/.well-known/oauth-protected-resource{path}/mcp")
+    }
+
+    /// The protected resource metadata document.
+    pub fn resource_document(&self, scopes: &Scopes) -> Value {
+        metadata::protected_resource(
+            &self.resource(),
+            &self.0,
+            &scopes.without("offline_access").list(),
+            "MCP OAuth Gateway",
+        )
+    }
+}
+
+fn split(base: &str) -> (&str, &str) {
+    let after = base.find("://").map_or(0, |i| i + 3);
+    base[after..].find('/').map_or((base, ""), |i| base.split_at(after + i))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(public: &str) -> Site {
+        Site::new(Address::parse(public).unwrap(), vec!["other.example.com".into()], vec![])
+    }
+
+    #[test]
+    fn a_loopback_gateway_answers_to_three_names_and_no_others() {
+        let site = site("http://localhost:8002");
+        assert_eq!(site.called("127.0.0.1:8002").unwrap().resource(), "http://127.0.0.1:8002/mcp");
+        assert!(site.called("[::1]:8002").is_some() && site.called("LOCALHOST:8002").is_some());
+        assert!(site.called("evil.com").is_none() && site.called("localhost").is_none() && site.called("127.0.0.2:8002").is_none());
+    }
+
+    #[test]
+    fn a_public_gateway_answers_to_its_own_name_and_to_listed_ones() {
+        let site = site("https://gw.example.com/base/");
+        assert!(site.called("gw.example.com").is_some() && site.called("gw.example.com:443").is_some());
+        assert!(site.called("localhost").is_none());
+        assert_eq!(site.called("other.example.com").unwrap().issuer(), "https://other.example.com/base");
+        assert_eq!(
+            site.canonical().resource_metadata(),
+            "https://gw.example.com/.well-known/oauth-protected-resource/base/mcp"
+        );
+    }
+}

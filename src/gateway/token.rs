@@ -1,0 +1,126 @@
+//! `/token`: a code is redeemed once.
+
+use serde_json::Value;
+
+use crate::base::ids::Id;
+use crate::flow::authorize::{CodeIssued, CodeSpent, FlowRecord, Redeemed, Redemption};
+use crate::flow::client::Authenticated;
+use crate::flow::grant::{Active, Ended, GrantRecord, Held};
+use crate::flow::rejected::Rejected;
+use crate::gateway::Gateway;
+use crate::gateway::authorize::Flow;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::site::As;
+use crate::oauth::form::Form;
+use crate::oauth::resource;
+use crate::oauth::scope::Scopes;
+use crate::oauth::token::{Credentials, Grant};
+use crate::store::Handle;
+use crate::store::{Missed, NotInserted};
+
+impl Gateway {
+    /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
+    pub async fn token(&self, called: &As, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
+        let form = Form::parse(body)?;
+        let grant = Grant::parse(&form)?;
+        let by = self.authenticated(authorization, &form)?;
+        resource::check(form.all("resource"), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
+        match grant {
+            Grant::Code {
+                code,
+                redirect_uri,
+                verifier,
+            } => {
+                let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
+                let flow = Flow::parse(flow).ok_or(NO_CODE)?;
+                let with = Redemption {
+                    code: secret,
+                    redirect_uri: redirect_uri.as_deref(),
+                    verifier: verifier.as_ref().map(crate::base::secret::Secret::expose),
+                };
+                self.redeem(&flow, &by, with).await
+            }
+            Grant::Refresh { token, .. } => self.refresh(&by, &token).await,
+        }
+    }
+
+    /// Who asks, at the token and revocation endpoints.
+    pub(crate) fn authenticated(&self, authorization: Option<&str>, form: &Form) -> Result<Authenticated, Rejection> {
+        let credentials = Credentials::parse(authorization, form)?;
+        let refused = |why| Rejection::Client {
+            why,
+            basic: credentials.basic,
+        };
+        let client = self
+            .client(&credentials.client_id)
+            .ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
+        client
+            .authenticate(&credentials)
+            .map_err(|_| refused("the client secret is missing or wrong"))
+    }
+
+    async fn redeem(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
+        let (now, grant) = (self.clock.now(), Id::fresh());
+        match self.store.transition(flow, |s: CodeIssued| s.redeem(by, with, grant, now)).await {
+            Ok(moved) => self.granted(grant, by, moved.out).await,
+            Err(Missed::OtherState) => self.replayed(flow, by, with).await,
+            Err(Missed::Absent) => Err(NO_CODE),
+            Err(Missed::Rejected(why)) => Err(Rejection::Grant(why)),
+            Err(Missed::Store(error)) => Err(error.into()),
+        }
+    }
+
+    async fn granted(&self, grant: Id, by: &Authenticated, redeemed: Redeemed) -> Result<Value, Rejection> {
+        let Redeemed { asked, subject, tokens } = redeemed;
+        let now = self.clock.now();
+        let scopes = tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse);
+        let (access_ends, refresh_ends) = self.ends(now, &tokens, now);
+        let held = Held::new(asked.client_id, asked.service, subject, scopes, now).ending(access_ends, refresh_ends);
+        match self.store.insert(grant, Active::new(held.clone())).await {
+            // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
+            Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),
+            Err(NotInserted::Store(error)) => Err(error.into()),
+        }
+    }
+
+    async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
+        let Some(FlowRecord::CodeSpent(spent)) = self.store.read(flow).await? else {
+            return Err(NO_CODE);
+        };
+        let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
+        tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
+        self.end(grant).await?;
+        Err(Rejection::Grant(Rejected::Replayed))
+    }
+
+    /// Ends a grant, also one that is not yet there.
+    pub(crate) async fn end(&self, grant: Id) -> Result<Option<Held>, Rejection> {
+        let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
+        loop {
+            match self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now))).await {
+                Ok((_, held)) => {
+                    self.has_ended(grant);
+                    return Ok(held);
+                }
+                Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, self.service.ttl)).await {
+                    Ok(_) => {
+                        self.has_ended(grant);
+                        return Ok(None);
+                    }
+                    Err(NotInserted::AlreadyThere) => {}
+                    Err(NotInserted::Store(error)) => return Err(error.into()),
+                },
+                Err(Missed::Store(error)) => return Err(error.into()),
+                Err(Missed::OtherState | Missed::Rejected(_)) => return Ok(None),
+            }
+        }
+    }
+
+    /// Notes at once what the store's changes will tell too, and closes the grant's streams.
+    pub(crate) fn has_ended(&self, grant: Id) {
+        self.ended.add(grant, self.clock.now().after(self.service.ttl.access).after(300));
+        self.streams.end(grant);
+    }
+}
+
+const NO_CODE: Rejection = Rejection::Unknown("the code is unknown, expired or not for this gateway");

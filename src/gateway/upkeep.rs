@@ -1,0 +1,124 @@
+//! What the back runtime does all the time: learns of ended grants, writes behind, sweeps.
+
+use std::time::Duration;
+
+use crate::base::ids::Id;
+use crate::flow::grant::GrantRecord;
+use crate::flow::rejected::Rejected;
+use crate::gateway::Gateway;
+use crate::net::stop::Stop;
+use crate::store::Handle;
+use crate::store::{Missed, StoreError};
+
+impl Gateway {
+    /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
+    pub async fn upkeep(&self, stop: Stop) {
+        let mut changes = self.store.changes();
+        let mut pause = Duration::from_millis(100);
+        while let Err(why) = self.ended.load(&self.store).await {
+            tracing::error!(%why, "the ended grants cannot be read; no MCP request is answered before");
+            tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+        let mut tick = tokio::time::interval(Duration::from_secs(60));
+        loop {
+            tokio::select! {
+                () = stop.draining() => return,
+                ended = self.ended.learn(&self.store, &mut changes) => if let Some(grant) = ended { self.streams.end(grant) },
+                _ = tick.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        self.ended.sweep(&self.clock);
+        self.streams.sweep();
+        self.limits.sweep();
+        match self.store.sweep().await {
+            Ok(0) => {}
+            Ok(swept) => tracing::debug!(swept, "expired records removed"),
+            Err(why) => tracing::warn!(%why, "expired records could not be removed"),
+        }
+        if let Err(why) = self.tidy().await {
+            tracing::warn!(%why, "grants could not be tidied");
+        }
+    }
+
+    /// Drops the upstream's answers that nobody can need any more.
+    async fn tidy(&self) -> Result<(), StoreError> {
+        let mut cursor = None;
+        loop {
+            let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
+            let (rules, now) = (self.rules(), self.clock.now());
+            for (handle, record) in page {
+                if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
+                    let _ = self
+                        .store
+                        .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ())))
+                        .await;
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Written behind: the client has the pair of this generation.
+    pub(crate) fn proved(&self, grant: Id, generation: u32) {
+        let gateway = self.clone();
+        self.back.spawn(async move {
+            let handle = Handle::<GrantRecord>::of(grant);
+            let _ = gateway
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.proved(generation), ())))
+                .await;
+        });
+    }
+
+    /// Written behind: the upstream said 401 to a token that cannot be refreshed.
+    pub(crate) fn refused_upstream(&self, grant: Id, generation: u32) {
+        let gateway = self.clone();
+        self.back.spawn(async move {
+            let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
+            let noted = gateway
+                .store
+                .update(&handle, |r: GrantRecord| {
+                    Ok::<_, Rejected>(if refreshes(&r) {
+                        (r, false)
+                    } else {
+                        r.refused_upstream(generation, now)
+                    })
+                })
+                .await;
+            match noted {
+                Ok((_, true)) => {
+                    tracing::warn!(%grant, "the upstream refused its token twice; the user must sign in again");
+                    gateway.has_ended(grant);
+                }
+                Ok((_, false)) | Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_) | Missed::Store(_)) => {}
+            }
+        });
+    }
+
+    /// Whether everything is loaded and the store answers.
+    pub async fn is_ready(&self) -> Result<(), String> {
+        if !self.ended.is_complete() {
+            return Err("the ended grants are not loaded yet".into());
+        }
+        self.store.ping().await.map_err(|why| why.to_string())
+    }
+
+    /// Resolves when no detached work is left: what the upstream rotated is committed.
+    pub async fn finished(&self) {
+        self.inflight.finished().await;
+    }
+}
+
+fn refreshes(record: &GrantRecord) -> bool {
+    record
+        .held()
+        .and_then(|held| held.latest())
+        .is_some_and(|tokens| tokens.refresh.is_some())
+}

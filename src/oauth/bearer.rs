@@ -1,0 +1,65 @@
+//! `Authorization: Bearer …` in, `WWW-Authenticate: Bearer …` out (RFC 6750, RFC 9728 §5.1).
+
+use std::fmt::Write as _;
+
+use crate::oauth::error::{Code, description};
+
+/// What an `Authorization` header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presented<'a> {
+    /// There is none, or it is of another scheme.
+    Nothing,
+    /// A bearer token (not yet looked at).
+    Bearer(&'a str),
+    /// A bearer header without a well-formed token.
+    Malformed,
+}
+
+/// Reads the value of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
+pub fn parse(header: Option<&str>) -> Presented<'_> {
+    let Some(header) = header else { return Presented::Nothing };
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Presented::Nothing;
+    }
+    let token = token.trim_matches(' ');
+    let formed = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
+    if formed { Presented::Bearer(token) } else { Presented::Malformed }
+}
+
+/// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression.
+pub fn challenge(resource_metadata: &str, scope: &str, error: Option<(Code, &str)>) -> String {
+    let mut out = String::from("Bearer ");
+    if let Some((code, why)) = error {
+        let _ = write!(out, "error=\"{code}\", error_description=\"{}\", ", description(why));
+    }
+    if !scope.is_empty() {
+        let _ = write!(out, "scope=\"{scope}\", ");
+    }
+    let _ = write!(out, "resource_metadata=\"{resource_metadata}\"");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_read_in_any_case_and_the_token_strictly() {
+        assert_eq!(parse(Some("bearer abc")), Presented::Bearer("abc"));
+        assert_eq!(parse(Some("BEARER abc=")), Presented::Bearer("abc="));
+        assert_eq!(parse(Some("Bearer")), Presented::Malformed);
+        assert_eq!(parse(Some("Bearer a b")), Presented::Malformed);
+        assert_eq!(parse(Some("Basic abc")), Presented::Nothing);
+        assert_eq!(parse(None), Presented::Nothing);
+    }
+
+    #[test]
+    fn a_challenge_without_credentials_carries_no_error() {
+        assert_eq!(
+            challenge("https://h/m", "a b", None),
+            "Bearer scope=\"a b\", resource_metadata=\"https://h/m\""
+        );
+        assert!(challenge("https://h/m", "", Some((Code::InvalidToken, "expired"))).starts_with("Bearer error=\"invalid_token\""));
+    }
+}

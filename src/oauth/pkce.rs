@@ -1,0 +1,83 @@
+//! Proof Key for Code Exchange, S256 only (RFC 7636).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+
+use crate::base::secret::Secret;
+
+/// BASE64URL(SHA256(verifier)): 43 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge(String);
+
+/// Why a challenge is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadChallenge {
+    /// None was sent.
+    Missing,
+    /// `plain`, none, or an unknown one: an absent method means `plain` (RFC 7636 §4.3).
+    Method,
+    /// Not 43 base64url characters.
+    Malformed,
+}
+
+impl Challenge {
+    /// Reads `code_challenge` and `code_challenge_method`.
+    pub fn parse(challenge: Option<&str>, method: Option<&str>) -> Result<Self, BadChallenge> {
+        let text = challenge.ok_or(BadChallenge::Missing)?;
+        if method != Some("S256") {
+            return Err(BadChallenge::Method);
+        }
+        match URL_SAFE_NO_PAD.decode(text) {
+            Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
+            Ok(_) | Err(_) => Err(BadChallenge::Malformed),
+        }
+    }
+
+    /// The challenge that goes with a verifier.
+    pub fn of(verifier: &Secret) -> Self {
+        Self(s256(verifier.expose()))
+    }
+
+    /// Whether `verifier` is well formed (43–128 unreserved characters) and hashes to this.
+    pub fn is_met_by(&self, verifier: &str) -> bool {
+        let formed = (43..=128).contains(&verifier.len())
+            && verifier
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+        formed && bool::from(self.0.as_bytes().ct_eq(s256(verifier).as_bytes()))
+    }
+
+    /// The 43 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn s256(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_rfc_holds() {
+        let challenge = Challenge::parse(Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"), Some("S256")).unwrap();
+        assert!(challenge.is_met_by("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
+        assert!(!challenge.is_met_by("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"));
+    }
+
+    #[test]
+    fn plain_absent_and_unknown_methods_are_refused() {
+        let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        for method in [None, Some("plain"), Some("s256"), Some("S512")] {
+            assert_eq!(Challenge::parse(Some(good), method), Err(BadChallenge::Method));
+        }
+        assert_eq!(Challenge::parse(None, Some("S256")), Err(BadChallenge::Missing));
+        assert_eq!(Challenge::parse(Some("short"), Some("S256")), Err(BadChallenge::Malformed));
+    }
+}

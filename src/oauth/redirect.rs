@@ -1,0 +1,185 @@
+//! Redirect URIs: what may be registered, and what matches (OAuth 2.1 §2.3, RFC 8252 §7).
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::url::{Address, BadAddress};
+
+/// A redirect URI that may be registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RedirectUri(Address);
+
+/// What kind of place a redirect URI is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A host on the web, over https.
+    Web,
+    /// A program on the user's machine, over loopback http or https.
+    Loopback,
+    /// A program on the user's machine, by its private-use scheme.
+    App,
+}
+
+/// Why a redirect URI is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRedirect {
+    /// The text itself is surprising.
+    Text(BadAddress),
+    /// Plain http to a host that is not loopback.
+    PlainHttp,
+    /// A scheme that a browser runs, reads or shows: `javascript`, `data`, `file` and their like.
+    Scheme,
+}
+
+impl std::fmt::Display for BadRedirect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(why) => write!(f, "{why}"),
+            Self::PlainHttp => f.write_str("uses http for a host that is not loopback; use https"),
+            Self::Scheme => f.write_str("uses a scheme that is never allowed"),
+        }
+    }
+}
+
+const NEVER: [&str; 17] = [
+    "javascript",
+    "data",
+    "file",
+    "vbscript",
+    "blob",
+    "about",
+    "ftp",
+    "ftps",
+    "ws",
+    "wss",
+    "view-source",
+    "filesystem",
+    "jar",
+    "chrome",
+    "resource",
+    "mailto",
+    "tel",
+];
+
+impl RedirectUri {
+    /// Reads one; exactly as written, nothing is repaired.
+    pub fn parse(text: &str) -> Result<Self, BadRedirect> {
+        let address = Address::parse(text).map_err(BadRedirect::Text)?;
+        let scheme = address.url().scheme();
+        if NEVER.contains(&scheme) {
+            return Err(BadRedirect::Scheme);
+        }
+        match scheme {
+            "https" if address.url().host().is_some() => Ok(Self(address)),
+            "http" if address.is_loopback() => Ok(Self(address)),
+            "http" => Err(BadRedirect::PlainHttp),
+            // Nothing nested such as `x:javascript:…`, and a real `scheme:/…` form.
+            _ if text[scheme.len()..].starts_with(":/") => Ok(Self(address)),
+            _ => Err(BadRedirect::Scheme),
+        }
+    }
+
+    /// Whether `asked` is this registered URI: byte for byte, except for the port of a loopback (RFC 8252 §7.3).
+    pub fn admits(&self, asked: &Self) -> bool {
+        if self.0 == asked.0 {
+            return true;
+        }
+        let both = self.place() == Place::Loopback && asked.place() == Place::Loopback;
+        both && without_port(&self.0) == without_port(&asked.0)
+    }
+
+    /// What kind of place this is.
+    pub fn place(&self) -> Place {
+        match self.0.url().scheme() {
+            "http" | "https" if self.0.is_loopback() => Place::Loopback,
+            "http" | "https" => Place::Web,
+            _ => Place::App,
+        }
+    }
+
+    /// What a person is shown: `host[:port]`, or `scheme://` of an app.
+    pub fn shown(&self) -> String {
+        let url = self.0.url();
+        match (self.place(), url.host_str(), url.port()) {
+            (Place::App, _, _) => format!("{}://", url.scheme()),
+            (Place::Web | Place::Loopback, host, Some(port)) => format!("{}:{port}", host.unwrap_or("")),
+            (Place::Web | Place::Loopback, host, None) => host.unwrap_or("").to_owned(),
+        }
+    }
+
+    /// The text, byte for byte.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// The text with the port cut out: scheme, host literal, path and query stay byte-exact.
+fn without_port(address: &Address) -> String {
+    let text = address.as_str();
+    let Some(port) = address.url().port() else { return text.to_owned() };
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let host = authority.strip_suffix(&format!(":{port}")).unwrap_or(authority);
+    format!("{scheme}://{host}{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> RedirectUri {
+        RedirectUri::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_real_clients_register_is_accepted() {
+        for text in [
+            "http://localhost:3334/oauth/callback",
+            "http://127.0.0.1:33418/",
+            "http://[::1]:1/cb",
+            "https://claude.ai/api/mcp/auth_callback",
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+            "vscode://vscode.github-authentication/did-authenticate",
+            "windsurf://codeium.windsurf/cb",
+            "com.example.app:/oauth2redirect",
+        ] {
+            assert!(RedirectUri::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_would_run_or_leak_is_refused() {
+        for text in [
+            "javascript:alert(1)",
+            "JaVaScRiPt://x/%0aalert(1)",
+            "java\nscript:alert(1)",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "vbscript:x",
+            "blob:https://x/y",
+            "http://evil.com/cb",
+            "https://a/cb#x",
+            "https://u@a/cb",
+            "https://a/../b",
+            "https://a/%2e%2e/b",
+            "//a/b",
+            "x:javascript:alert(1)",
+            "",
+        ] {
+            assert!(RedirectUri::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_port_of_a_loopback_may_differ() {
+        assert!(uri("http://localhost/callback").admits(&uri("http://localhost:49152/callback")));
+        assert!(uri("http://127.0.0.1:1/cb").admits(&uri("http://127.0.0.1:2/cb")));
+        assert!(uri("http://[::1]/cb").admits(&uri("http://[::1]:9/cb")));
+        assert!(!uri("http://localhost:1/cb").admits(&uri("http://127.0.0.1:1/cb")));
+        assert!(!uri("http://localhost:1/cb").admits(&uri("http://localhost:1/cb2")));
+        assert!(!uri("http://localhost:1/cb").admits(&uri("http://localhost:1/cb?x=1")));
+        assert!(!uri("https://a:1/cb").admits(&uri("https://a:2/cb")));
+        assert!(!uri("cursor://a:1/cb").admits(&uri("cursor://a:2/cb")));
+    }
+}

@@ -1,0 +1,182 @@
+//! Dynamic client registration (RFC 7591): the request, read with tolerance where clients need it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::oauth::error::Code;
+use crate::oauth::redirect::RedirectUri;
+
+/// The most redirect URIs of one client.
+pub const MOST_REDIRECTS: usize = 20;
+/// The longest client name, in characters; what is longer is cut.
+pub const LONGEST_NAME: usize = 100;
+
+/// How a client authenticates at the token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// A public client.
+    None,
+    /// A secret in the Authorization header.
+    ClientSecretBasic,
+    /// A secret in the form.
+    ClientSecretPost,
+}
+
+impl AuthMethod {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+        }
+    }
+}
+
+/// What a client says of itself. All of it is unverified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// A name to show, as unverified.
+    pub name: Option<String>,
+    /// Where its answers may go: at least one.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// How it authenticates: public unless it asks.
+    pub auth_method: AuthMethod,
+    /// It can use refresh tokens.
+    pub refreshes: bool,
+}
+
+/// Why a registration is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRegistration {
+    /// `invalid_redirect_uri` or `invalid_client_metadata`.
+    pub code: Code,
+    /// What is wrong, naming the member.
+    pub why: String,
+}
+
+impl Registration {
+    /// Reads the request body. Unknown members, nulls and empty strings are ignored, unknown grants dropped.
+    pub fn parse(body: &[u8]) -> Result<Self, BadRegistration> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|e| metadata(format!("the body is not JSON (line {}, column {})", e.line(), e.column())))?;
+        let Value::Object(members) = value else {
+            return Err(metadata("the body is not a JSON object"));
+        };
+        let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|t| !t.is_empty());
+        if members.contains_key("jwks") && members.contains_key("jwks_uri") {
+            return Err(metadata("jwks and jwks_uri exclude each other"));
+        }
+        let auth_method = match text("token_endpoint_auth_method") {
+            None | Some("none") => AuthMethod::None,
+            Some("client_secret_basic") => AuthMethod::ClientSecretBasic,
+            Some("client_secret_post") => AuthMethod::ClientSecretPost,
+            Some(_) => {
+                return Err(metadata(
+                    "token_endpoint_auth_method must be none, client_secret_basic or client_secret_post",
+                ));
+            }
+        };
+        let refreshes = grants(members.get("grant_types"))?;
+        responses(members.get("response_types"))?;
+        let name = text("client_name").map(|name| name.chars().take(LONGEST_NAME).collect());
+        Ok(Self {
+            name,
+            redirect_uris: redirects(members.get("redirect_uris"))?,
+            auth_method,
+            refreshes,
+        })
+    }
+}
+
+fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRegistration> {
+    let list = value
+        .and_then(Value::as_array)
+        .filter(|list| !list.is_empty())
+        .ok_or_else(|| redirect("redirect_uris must be a list of at least one URI"))?;
+    if list.len() > MOST_REDIRECTS {
+        return Err(redirect(format!("redirect_uris has more than {MOST_REDIRECTS} entries")));
+    }
+    let mut uris = Vec::new();
+    for entry in list {
+        let text = entry
+            .as_str()
+            .ok_or_else(|| redirect("redirect_uris has an entry that is not a string"))?;
+        let uri = RedirectUri::parse(text)
+            .map_err(|why| redirect(format!("redirect URI '{}' {why}", text.chars().take(80).collect::<String>())))?;
+        if !uris.contains(&uri) {
+            uris.push(uri);
+        }
+    }
+    Ok(uris)
+}
+
+/// Absent means that refreshing is allowed: clients that never ask get refresh tokens too (they would else sign in hourly).
+fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
+    let Some(list) = value.and_then(Value::as_array) else {
+        return Ok(true);
+    };
+    let named = |grant: &str| list.iter().any(|g| g.as_str() == Some(grant));
+    if !list.is_empty() && !named("authorization_code") {
+        return Err(metadata("grant_types must include authorization_code"));
+    }
+    Ok(list.is_empty() || named("refresh_token"))
+}
+
+fn responses(value: Option<&Value>) -> Result<(), BadRegistration> {
+    let Some(list) = value.and_then(Value::as_array).filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    if list.iter().any(|r| r.as_str() == Some("code")) {
+        Ok(())
+    } else {
+        Err(metadata("response_types must include code"))
+    }
+}
+
+fn redirect(why: impl Into<String>) -> BadRegistration {
+    BadRegistration {
+        code: Code::InvalidRedirectUri,
+        why: why.into(),
+    }
+}
+
+fn metadata(why: impl Into<String>) -> BadRegistration {
+    BadRegistration {
+        code: Code::InvalidClientMetadata,
+        why: why.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cursor_registers_is_accepted_whole() {
+        let body = r#"{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","logo_uri":null,"scope":""}"#;
+        let read = Registration::parse(body.as_bytes()).unwrap();
+        assert_eq!(
+            (read.redirect_uris.len(), read.auth_method, read.refreshes),
+            (3, AuthMethod::None, true)
+        );
+    }
+
+    #[test]
+    fn a_bad_redirect_uri_is_named_in_the_answer() {
+        let refused = Registration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRedirectUri);
+        assert!(refused.why.contains("http://evil.com/cb"), "{}", refused.why);
+        assert_eq!(Registration::parse(br"{}").unwrap_err().code, Code::InvalidRedirectUri);
+        assert_eq!(Registration::parse(b"[").unwrap_err().code, Code::InvalidClientMetadata);
+    }
+
+    #[test]
+    fn unknown_grants_are_dropped_and_only_unusable_ones_refused() {
+        let with = |grants: &str| Registration::parse(format!(r#"{{"redirect_uris":["https://a/cb"],"grant_types":{grants}}}"#).as_bytes());
+        assert!(with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.refreshes));
+        assert!(with(r#"["client_credentials"]"#).is_err());
+        assert!(with("null").is_ok_and(|r| r.refreshes));
+    }
+}

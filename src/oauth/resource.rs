@@ -1,0 +1,64 @@
+//! Resource indicators (RFC 8707): which protected resource a token is for.
+
+use url::Url;
+
+/// Why a `resource` is refused with `invalid_target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadResource {
+    /// Not an absolute URI without a fragment.
+    Malformed,
+    /// Not one of this service's names.
+    NotOurs,
+}
+
+/// Checks each `resource` of a request against the names of the service: its canonical URL and aliases.
+///
+/// Upper case in scheme and host, a trailing slash, and the bare origin (2025-03-26 clients) are accepted; what is
+/// *emitted* has one form only.
+pub fn check<'a>(asked: impl Iterator<Item = &'a str>, ours: &[String]) -> Result<(), BadResource> {
+    for text in asked {
+        let url = Url::parse(text).map_err(|_| BadResource::Malformed)?;
+        if url.fragment().is_some() || url.cannot_be_a_base() || !url.username().is_empty() {
+            return Err(BadResource::Malformed);
+        }
+        let asked = normal(&url);
+        let known = |name: &String| Url::parse(name).is_ok_and(|own| normal(&own) == asked || own.origin().ascii_serialization() == asked);
+        if !ours.iter().any(known) {
+            return Err(BadResource::NotOurs);
+        }
+    }
+    Ok(())
+}
+
+fn normal(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Result<(), BadResource> {
+        check([text].into_iter(), &["https://gw.example.com/mcp".to_owned()])
+    }
+
+    #[test]
+    fn all_forms_in_which_clients_write_our_url_are_accepted() {
+        for text in [
+            "https://gw.example.com/mcp",
+            "https://gw.example.com/mcp/",
+            "HTTPS://GW.example.com:443/mcp",
+            "https://gw.example.com",
+        ] {
+            assert_eq!(asked(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_resources_and_fragments_are_refused() {
+        assert_eq!(asked("https://gw.example.com/other"), Err(BadResource::NotOurs));
+        assert_eq!(asked("https://evil.example.com/mcp"), Err(BadResource::NotOurs));
+        assert_eq!(asked("https://gw.example.com/mcp#x"), Err(BadResource::Malformed));
+        assert_eq!(asked("mcp"), Err(BadResource::Malformed));
+    }
+}

@@ -1,0 +1,79 @@
+//! Scopes: space-delimited, case-sensitive, without order (RFC 6749 §3.3).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A set of scopes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Scopes(BTreeSet<String>);
+
+impl Scopes {
+    /// Reads a `scope` value; tokens with characters outside the RFC's set are dropped.
+    pub fn parse(text: &str) -> Self {
+        Self(text.split(' ').filter(|token| is_token(token)).map(str::to_owned).collect())
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn within(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).cloned().collect())
+    }
+
+    /// This set without `scope`.
+    #[must_use]
+    pub fn without(&self, scope: &str) -> Self {
+        Self(self.0.iter().filter(|s| *s != scope).cloned().collect())
+    }
+
+    /// Whether everything of `other` is here.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.is_subset(&self.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each scope, sorted.
+    pub fn list(&self) -> Vec<String> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, scope) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(scope)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.len() <= 256 && token.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_a_set_of_clean_tokens() {
+        let scopes = Scopes::parse("b a  a \"x\" \u{e9}");
+        assert_eq!(scopes.to_string(), "a b");
+        assert!(scopes.covers(&Scopes::parse("a")) && !scopes.covers(&Scopes::parse("c")));
+    }
+}

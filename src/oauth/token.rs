@@ -1,0 +1,189 @@
+//! The token and revocation requests, and the token response (OAuth 2.1 §3.2, RFC 7009).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::base::secret::Secret;
+use crate::oauth::error::Code;
+use crate::oauth::form::Form;
+use crate::oauth::scope::Scopes;
+
+/// How a client said who it is.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Its name.
+    pub client_id: String,
+    /// Its secret, if it sent one.
+    pub secret: Option<Secret>,
+    /// It used the `Authorization` header: a refusal must then carry a challenge (RFC 6749 §5.2).
+    pub basic: bool,
+}
+
+/// A request at the token endpoint.
+#[derive(Debug)]
+pub enum Grant {
+    /// `authorization_code`.
+    Code {
+        /// The code.
+        code: Secret,
+        /// Enforced when present (OAuth 2.1 removed it).
+        redirect_uri: Option<String>,
+        /// PKCE.
+        verifier: Option<Secret>,
+    },
+    /// `refresh_token`.
+    Refresh {
+        /// The pair.
+        token: Secret,
+        /// What is asked for; never more than granted.
+        scopes: Option<Scopes>,
+    },
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadTokenRequest {
+    /// The word on the wire.
+    pub code: Code,
+    /// What is wrong.
+    pub why: String,
+}
+
+fn bad(code: Code, why: impl Into<String>) -> BadTokenRequest {
+    BadTokenRequest { code, why: why.into() }
+}
+
+fn one<'a>(form: &'a Form, name: &'static str) -> Result<Option<&'a str>, BadTokenRequest> {
+    form.one(name).map_err(|why| bad(Code::InvalidRequest, why.to_string()))
+}
+
+impl Credentials {
+    /// Reads `Authorization: Basic` or the form; both at once are refused (OAuth 2.1 §2.4).
+    pub fn parse(authorization: Option<&str>, form: &Form) -> Result<Self, BadTokenRequest> {
+        let in_form = one(form, "client_id")?;
+        let secret = one(form, "client_secret")?;
+        let Some(header) = authorization else {
+            let client_id = in_form.ok_or_else(|| bad(Code::InvalidClient, "client_id is missing"))?;
+            return Ok(Self {
+                client_id: client_id.to_owned(),
+                secret: secret.map(Secret::from),
+                basic: false,
+            });
+        };
+        let (client_id, from_header) =
+            basic(header).ok_or_else(|| bad(Code::InvalidClient, "the Authorization header is not well-formed Basic"))?;
+        if secret.is_some() {
+            return Err(bad(
+                Code::InvalidRequest,
+                "client credentials are in the header and in the form; use one",
+            ));
+        }
+        if in_form.is_some_and(|id| id != client_id) {
+            return Err(bad(Code::InvalidRequest, "client_id differs between the header and the form"));
+        }
+        Ok(Self {
+            client_id,
+            secret: Some(from_header).filter(|s| !s.is_empty()),
+            basic: true,
+        })
+    }
+}
+
+/// Decodes Basic credentials, form-encoded as RFC 6749 §2.3.1 says.
+fn basic(header: &str) -> Option<(String, Secret)> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let decoded = |part: &str| {
+        url::form_urlencoded::parse(format!("v={}", part.replace('&', "%26").replace('=', "%3D")).as_bytes())
+            .next()
+            .map(|(_, v)| v.into_owned())
+    };
+    Some((decoded(id)?, Secret::from(decoded(secret)?)))
+}
+
+impl Grant {
+    /// Reads the request's grant.
+    pub fn parse(form: &Form) -> Result<Self, BadTokenRequest> {
+        match one(form, "grant_type")? {
+            Some("authorization_code") => Ok(Self::Code {
+                code: Secret::from(one(form, "code")?.ok_or_else(|| bad(Code::InvalidRequest, "code is missing"))?),
+                redirect_uri: one(form, "redirect_uri")?.map(str::to_owned),
+                verifier: one(form, "code_verifier")?.map(Secret::from),
+            }),
+            Some("refresh_token") => Ok(Self::Refresh {
+                token: Secret::from(one(form, "refresh_token")?.ok_or_else(|| bad(Code::InvalidRequest, "refresh_token is missing"))?),
+                scopes: one(form, "scope")?.map(Scopes::parse),
+            }),
+            Some(_) => Err(bad(
+                Code::UnsupportedGrantType,
+                "grant_type must be authorization_code or refresh_token",
+            )),
+            None => Err(bad(Code::InvalidRequest, "grant_type is missing")),
+        }
+    }
+}
+
+/// The token response (RFC 6749 §5.1). `expires_in` is in seconds, always there, at least 1.
+pub fn response(access: &Secret, refresh: Option<&Secret>, expires_in: u64, scope: &Scopes) -> Value {
+    let mut body = json!({
+        "access_token": access.expose(),
+        "token_type": "Bearer",
+        "expires_in": expires_in.max(1),
+        "scope": scope.to_string(),
+    });
+    if let Some(refresh) = refresh {
+        body["refresh_token"] = json!(refresh.expose());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(text: &str) -> Form {
+        Form::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn basic_credentials_are_form_decoded() {
+        let header = format!("Basic {}", STANDARD.encode("a%20b:s%3A%2Bx"));
+        let who = Credentials::parse(Some(&header), &form("")).unwrap();
+        assert_eq!((who.client_id.as_str(), who.secret.unwrap().expose()), ("a b", "s:+x"));
+    }
+
+    #[test]
+    fn two_ways_of_saying_who_one_is_are_one_too_many() {
+        let header = format!("Basic {}", STANDARD.encode("a:s"));
+        assert_eq!(
+            Credentials::parse(Some(&header), &form("client_secret=s")).unwrap_err().code,
+            Code::InvalidRequest
+        );
+        assert_eq!(
+            Credentials::parse(Some(&header), &form("client_id=b")).unwrap_err().code,
+            Code::InvalidRequest
+        );
+        assert_eq!(
+            Credentials::parse(Some("Basic ???"), &form("")).unwrap_err().code,
+            Code::InvalidClient
+        );
+    }
+
+    #[test]
+    fn grants_that_this_server_does_not_do_have_their_own_word() {
+        assert_eq!(
+            Grant::parse(&form("grant_type=password")).unwrap_err().code,
+            Code::UnsupportedGrantType
+        );
+        assert_eq!(Grant::parse(&form("")).unwrap_err().code, Code::InvalidRequest);
+        assert_eq!(
+            Grant::parse(&form("grant_type=refresh_token")).unwrap_err().code,
+            Code::InvalidRequest
+        );
+    }
+}

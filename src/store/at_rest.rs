@@ -1,0 +1,104 @@
+//! A record as it lies in a backend: JSON that names its version and id, sealed for its key alone.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::base::ids::Id;
+use crate::base::keyring::KeyRing;
+use crate::base::random;
+use crate::base::record::Record;
+use crate::base::seal::{self, DoesNotOpen, Label};
+use crate::base::time::UnixTime;
+use crate::store::error::StoreError;
+use crate::store::handle::key;
+
+const RECORD: Label = Label("record");
+
+#[derive(Serialize)]
+struct Written<'a, R> {
+    v: u32,
+    id: Id,
+    r: &'a R,
+}
+
+/// What every version has, whatever the record looks like.
+#[derive(Deserialize)]
+struct Envelope {
+    v: u32,
+    id: Id,
+}
+
+#[derive(Deserialize)]
+struct Content<R> {
+    r: R,
+}
+
+/// Seals `record` for the place `key`.
+pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, key: &str, id: Id, record: &R) -> Result<Vec<u8>, StoreError> {
+    let mut plain = Wiped::default();
+    let written = Written {
+        v: R::VERSION,
+        id,
+        r: record,
+    };
+    serde_json::to_writer(&mut plain, &written).map_err(|_| StoreError::Unreadable { space: R::SPACE })?;
+    Ok(seal::boxed(ring, now, RECORD, random::fresh(), &place(R::SPACE, key), &plain.0))
+}
+
+/// Opens what [`seal`] made for the place `key`.
+pub(super) fn open<R: Record>(ring: &KeyRing, place_key: &str, sealed: &[u8]) -> Result<(Id, R), StoreError> {
+    let space = R::SPACE;
+    let plain = seal::unboxed(ring, RECORD, &place(space, place_key), sealed).map_err(|DoesNotOpen| StoreError::DoesNotOpen { space })?;
+    let envelope: Envelope = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;
+    if envelope.v > R::VERSION {
+        return Err(StoreError::NewerVersion {
+            space,
+            version: envelope.v,
+        });
+    }
+    if key(space, envelope.id) != place_key {
+        return Err(StoreError::DoesNotOpen { space });
+    }
+    let content: Content<R> = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;
+    Ok((envelope.id, content.r))
+}
+
+/// The id of whatever lies at `key`, of any kind and version.
+pub(super) fn id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
+    let plain = seal::unboxed(ring, RECORD, &place(space, key), sealed).ok()?;
+    let envelope: Envelope = serde_json::from_slice(&plain).ok()?;
+    Some(envelope.id)
+}
+
+/// What a sealed record is bound to: a record that was moved to another key does not open there.
+fn place(space: &str, key: &str) -> Vec<u8> {
+    [space.as_bytes(), &[0], key.as_bytes(), &[0]].concat()
+}
+
+/// A buffer that leaves no copy behind when it grows, as a plain `Vec` would.
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl Default for Wiped {
+    fn default() -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(1024)))
+    }
+}
+
+impl io::Write for Wiped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! The backends: where sealed bytes lie. A few verbs, dumb on purpose, so that all of them can be made the same.
+
+use crate::base::random;
+use crate::base::time::UnixTime;
+use crate::store::changes::{Feed, News};
+use crate::store::error::StoreError;
+use crate::store::memory::Memory;
+use crate::store::sqlite::Sqlite;
+
+/// Where records are kept.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// In this process; gone when it ends.
+    Memory(Memory),
+    /// In a file of this machine.
+    Sqlite(Sqlite),
+}
+
+/// Names one write. Drawn at random, so that it never comes back for a key, not even after a delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version(pub(super) [u8; 16]);
+
+impl Version {
+    pub(super) fn fresh() -> Self {
+        Self(random::bytes())
+    }
+}
+
+/// What lies under a key.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) value: Vec<u8>,
+    pub(super) version: Version,
+    pub(super) expires: UnixTime,
+}
+
+/// What to do, and what must lie there for it to be done.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Only if nothing lies there.
+    Insert(Row),
+    /// Only if this version lies there.
+    Replace(Version, Row),
+    /// Only if this version lies there.
+    Delete(Version),
+}
+
+/// One write, with the news that goes out when it is done. The news travels with it because the caller may be gone by then.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    pub(super) key: String,
+    pub(super) act: Act,
+    pub(super) news: News,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It is done, and will stay done.
+    Written,
+    /// Something else lies there; nothing was done.
+    Stale,
+    /// There was no answer: it may be done, or not, or be done later.
+    Unknown,
+}
+
+/// Part of a scan, in the order of the keys.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) rows: Vec<(String, Row)>,
+    pub(super) next: Option<String>,
+}
+
+impl Backend {
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.get(key)),
+            Self::Sqlite(sqlite) => sqlite.get(key).await,
+        }
+    }
+
+    pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.put_if(write)),
+            Self::Sqlite(sqlite) => sqlite.put_if(write).await,
+        }
+    }
+
+    pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit)),
+            Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
+        }
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sqlite(sqlite) => sqlite.ping().await,
+        }
+    }
+
+    /// Removes some of what expired before `now`; 0 when there is no more.
+    pub(super) async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.sweep(now)),
+            Self::Sqlite(sqlite) => sqlite.sweep(now).await,
+        }
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        match self {
+            Self::Memory(memory) => memory.feed(),
+            Self::Sqlite(sqlite) => sqlite.feed(),
+        }
+    }
+}

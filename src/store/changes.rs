@@ -1,0 +1,103 @@
+//! What has changed in the store, told to whoever keeps a copy of a part of it.
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::base::ids::Id;
+use crate::base::record::Record;
+use crate::store::Keys;
+use crate::store::at_rest;
+use crate::store::handle::Handle;
+
+/// How many changes a slow listener may fall behind before it has to scan again.
+const KEPT: usize = 4096;
+
+/// Something was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This record was put or removed: look at it.
+    Put {
+        /// The kind of the record.
+        space: String,
+        /// Its handle, as text.
+        handle: String,
+    },
+    /// Something was missed: scan again.
+    Gap,
+}
+
+impl Change {
+    /// The record that was put, if it is of this kind.
+    pub fn of<R: Record>(&self) -> Option<Handle<R>> {
+        match self {
+            Self::Put { space, handle } if space == R::SPACE => Handle::parse(handle),
+            Self::Put { .. } | Self::Gap => None,
+        }
+    }
+}
+
+/// Everything that is written from the moment on when this was asked for: ask first, then scan, then listen.
+#[derive(Debug)]
+pub struct Changes {
+    news: broadcast::Receiver<News>,
+    keys: Keys,
+}
+
+impl Changes {
+    pub(super) fn new(feed: &Feed, keys: Keys) -> Self {
+        Self {
+            news: feed.0.subscribe(),
+            keys,
+        }
+    }
+
+    /// Waits for the next change. Waits for ever once the store is closed. May be dropped and called again.
+    pub async fn next(&mut self) -> Change {
+        match self.news.recv().await {
+            Ok(News::Put { space, id }) => Change::Put {
+                space: space.to_owned(),
+                handle: id.to_string(),
+            },
+            Ok(News::Foreign { key, value }) => self.opened(&key, &value).unwrap_or(Change::Gap),
+            Ok(News::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    fn opened(&self, key: &str, value: &[u8]) -> Option<Change> {
+        let (space, _) = key.split_once('/')?;
+        let id = at_rest::id(&self.keys.load(), space, key, value)?;
+        Some(Change::Put {
+            space: space.to_owned(),
+            handle: id.to_string(),
+        })
+    }
+}
+
+/// What a backend says of a write.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    /// This process wrote it.
+    Put { space: &'static str, id: Id },
+    /// Another process wrote it; only its seal tells the id.
+    Foreign { key: String, value: Vec<u8> },
+    /// Another process wrote something that cannot be told any more.
+    Gap,
+}
+
+/// Where a backend tells its news.
+#[derive(Clone, Debug)]
+pub(super) struct Feed(broadcast::Sender<News>);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(KEPT))
+    }
+}
+
+impl Feed {
+    /// Tells all listeners, of whom there may be none.
+    pub(super) fn tell(&self, news: News) {
+        self.0.send(news).ok();
+    }
+}

@@ -1,0 +1,144 @@
+//! Records in this process: for tests and for throw-away gateways.
+
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::base::time::UnixTime;
+use crate::store::backend::{Act, Page, Put, Row, Write};
+use crate::store::changes::Feed;
+
+/// A backend that forgets everything when the process ends. Clones share their records.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    rows: DashMap<String, Row>,
+    feed: Feed,
+    #[cfg(test)]
+    fault: faults::Fault,
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Row> {
+        self.0.rows.get(key).map(|row| row.clone())
+    }
+
+    pub(super) fn put_if(&self, write: Write) -> Put {
+        #[cfg(test)]
+        if let Some(put) = self.0.fault.instead(|| self.put(write.clone())) {
+            return put;
+        }
+        self.put(write)
+    }
+
+    fn put(&self, write: Write) -> Put {
+        let put = act(self.0.rows.entry(write.key), write.act);
+        if put == Put::Written {
+            self.0.feed.tell(write.news);
+        }
+        put
+    }
+
+    /// The first keys after `after`, found by looking at all: an order that costs nothing while nobody scans.
+    pub(super) fn scan(&self, space: &str, after: Option<&str>, limit: usize) -> Page {
+        let prefix = format!("{space}/");
+        let mut first = BinaryHeap::with_capacity(limit + 1);
+        for row in &self.0.rows {
+            let key = row.key();
+            if key.starts_with(&prefix) && after.is_none_or(|after| key.as_str() > after) {
+                first.push(key.clone());
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
+        }
+        let keys = first.into_sorted_vec();
+        let next = if keys.len() == limit { keys.last().cloned() } else { None };
+        let rows = keys.into_iter().filter_map(|key| self.get(&key).map(|row| (key, row))).collect();
+        Page { rows, next }
+    }
+
+    pub(super) fn sweep(&self, now: UnixTime) -> usize {
+        let mut swept = 0;
+        self.0.rows.retain(|_, row| {
+            let keep = row.expires >= now;
+            swept += usize::from(!keep);
+            keep
+        });
+        swept
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+}
+
+fn act(place: Entry<'_, String, Row>, act: Act) -> Put {
+    match (place, act) {
+        (Entry::Vacant(place), Act::Insert(row)) => {
+            place.insert(row);
+        }
+        (Entry::Occupied(mut there), Act::Replace(seen, row)) if there.get().version == seen => {
+            there.insert(row);
+        }
+        (Entry::Occupied(there), Act::Delete(seen)) if there.get().version == seen => {
+            there.remove();
+        }
+        (Entry::Occupied(_), Act::Insert(_) | Act::Replace(..) | Act::Delete(_))
+        | (Entry::Vacant(_), Act::Replace(..) | Act::Delete(_)) => return Put::Stale,
+    }
+    Put::Written
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({} records)", self.0.rows.len())
+    }
+}
+
+/// Writes that go wrong on request, as they do over a network.
+#[cfg(test)]
+pub(super) mod faults {
+    use std::sync::Mutex;
+
+    use super::{Memory, Put};
+
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::store) enum Lost {
+        /// The write is done, its answer does not arrive.
+        Answer,
+        /// The write does not arrive.
+        Write,
+    }
+
+    #[derive(Default)]
+    pub(super) struct Fault(Mutex<Vec<Lost>>);
+
+    impl Fault {
+        pub(super) fn instead(&self, put: impl FnOnce() -> Put) -> Option<Put> {
+            let lost = self.0.lock().unwrap().pop()?;
+            match lost {
+                Lost::Answer => drop(put()),
+                Lost::Write => {}
+            }
+            Some(Put::Unknown)
+        }
+    }
+
+    impl Memory {
+        /// What happens to the next writes, the last of the list first.
+        pub(in crate::store) fn lose(&self, next: Vec<Lost>) {
+            *self.0.fault.0.lock().unwrap() = next;
+        }
+    }
+}

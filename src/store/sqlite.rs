@@ -1,0 +1,175 @@
+//! Records in one SQLite file. One thread writes and gathers what waits into one transaction; two threads read.
+
+mod file;
+mod lane;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crate::base::time::UnixTime;
+use crate::store::backend::{Page, Put, Row, Write};
+use crate::store::changes::Feed;
+use crate::store::error::StoreError;
+use crate::store::sqlite::lane::{Lane, NoAnswer};
+use crate::store::sqlite::reader::{Answer, Question};
+use crate::store::sqlite::writer::{Job, Writer};
+
+/// The name of the file in the data directory.
+pub const FILE: &str = "store.sqlite3";
+
+const READERS: usize = 2;
+
+/// A backend in a file. Clones share its threads, which end with the last of them.
+#[derive(Clone)]
+pub struct Sqlite(Arc<Threads>);
+
+/// Why a store file is refused.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The directory or the file cannot be made, or its mode cannot be set.
+    Io(PathBuf, io::Error),
+    /// SQLite does not take it; with what it said.
+    Sqlite(PathBuf, String),
+    /// Another program, most likely a newer one, has changed the layout to this version.
+    OtherSchema(PathBuf, i64),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
+            Self::Sqlite(path, why) => write!(f, "{}: {why}", path.display()),
+            Self::OtherSchema(path, found) => {
+                write!(
+                    f,
+                    "{}: its layout has version {found}, which this program does not know",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl Sqlite {
+    /// Opens [`FILE`] in `dir`, and makes what is missing: the directory with mode 0700, the file with 0600.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let path = file::made(dir)?;
+        let in_path = |why: rusqlite::Error| OpenError::Sqlite(path.clone(), why.to_string());
+        let feed = Feed::default();
+        let (to_writer, orders) = Lane::new();
+        let writer = Writer::new(file::writing(&path)?, feed.clone()).map_err(in_path)?;
+        let mut running = vec![spawned(&path, "store-writer", move || writer.run(&orders))?];
+        let (to_readers, questions) = Lane::new();
+        let questions = Arc::new(Mutex::new(questions));
+        for _ in 0..READERS {
+            let db = file::reading(&path).map_err(in_path)?;
+            let questions = questions.clone();
+            running.push(spawned(&path, "store-reader", move || reader::run(&db, &questions))?);
+        }
+        Ok(Self(Arc::new(Threads {
+            to_writer: Some(to_writer),
+            to_readers: Some(to_readers),
+            feed,
+            running,
+        })))
+    }
+
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let make = |answer: Answer<Option<Row>>| Question::Get(key.to_owned(), answer);
+        self.0.readers()?.ask(make).await.map_err(unavailable)?
+    }
+
+    pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+        let from = after.unwrap_or_else(|| format!("{space}/"));
+        // '0' follows '/', so this is the first text behind all keys of the space.
+        let to = format!("{space}0");
+        let make = |answer: Answer<Page>| Question::Scan { from, to, limit, answer };
+        self.0.readers()?.ask(make).await.map_err(unavailable)?
+    }
+
+    pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
+        match self.0.order(Job::Put(write)).await {
+            Ok(Ok(0)) => Ok(Put::Stale),
+            Ok(Ok(_)) => Ok(Put::Written),
+            Ok(Err(error)) => Err(error),
+            Err(NoAnswer::Lost) => Ok(Put::Unknown),
+            Err(NoAnswer::NotAsked(why)) => Err(StoreError::Unavailable(why.to_owned())),
+        }
+    }
+
+    pub(super) async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.0.order(Job::Sweep(now)).await.map_err(unavailable)?
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        self.get("").await?;
+        self.0.order(Job::Ping).await.map_err(unavailable)??;
+        Ok(())
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sqlite")
+    }
+}
+
+/// The threads and the ways to them; the ways are there until the end.
+struct Threads {
+    to_writer: Option<Lane<writer::Order>>,
+    to_readers: Option<Lane<Question>>,
+    feed: Feed,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn readers(&self) -> Result<&Lane<Question>, StoreError> {
+        self.to_readers.as_ref().ok_or_else(|| unavailable(lane::ENDED))
+    }
+
+    async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, NoAnswer> {
+        let writer = self.to_writer.as_ref().ok_or(lane::ENDED)?;
+        writer.ask(|answer| writer::Order { job, answer }).await
+    }
+}
+
+impl Drop for Threads {
+    /// Ends the threads and waits for them, so that the file is closed, and its log folded in, when this returns.
+    fn drop(&mut self) {
+        self.to_writer = None;
+        self.to_readers = None;
+        for thread in self.running.drain(..) {
+            thread.join().ok();
+        }
+    }
+}
+
+fn spawned(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|why| OpenError::Io(path.to_owned(), why))
+}
+
+fn unavailable(no_answer: NoAnswer) -> StoreError {
+    StoreError::Unavailable(match no_answer {
+        NoAnswer::NotAsked(why) => why.to_owned(),
+        NoAnswer::Lost => "no answer in time".to_owned(),
+    })
+}
+
+/// What SQLite says never holds what is stored: the statements are constant and the values bound.
+fn failed(error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

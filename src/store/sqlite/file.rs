@@ -1,0 +1,132 @@
+//! The file: its directory, its mode, its layout, and how it is opened.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::store::sqlite::{FILE, OpenError};
+
+/// The layout that this program writes.
+const SCHEMA: i64 = 1;
+
+/// How long to wait for another process to finish its write.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// `seq` grows with every write and is never used again: rows above the last one seen were written by somebody else.
+const LAYOUT: &str = "
+    CREATE TABLE record (
+        key     TEXT    NOT NULL PRIMARY KEY,
+        value   BLOB    NOT NULL,
+        version BLOB    NOT NULL,
+        expires INTEGER NOT NULL,
+        seq     INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX record_expires ON record (expires);
+    CREATE INDEX record_seq ON record (seq);
+    CREATE TABLE counter (seq INTEGER NOT NULL) STRICT;
+    INSERT INTO counter VALUES (0);
+";
+
+/// The path of the file in `dir`, both of which are there afterwards, and closed to others.
+pub(super) fn made(dir: &Path) -> Result<PathBuf, OpenError> {
+    let path = dir.join(FILE);
+    make_directory(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
+    make_private(&path).map_err(|why| OpenError::Io(path.clone(), why))?;
+    keep_name(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
+    Ok(path)
+}
+
+/// The connection that writes, with the layout in place.
+pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
+    let refused = |why: rusqlite::Error| OpenError::Sqlite(path.to_owned(), why.to_string());
+    let mut db = opened(path).map_err(refused)?;
+    let mode: String = db
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(refused)?;
+    if mode != "wal" {
+        let why = format!("it takes no write-ahead log, only {mode}");
+        return Err(OpenError::Sqlite(path.to_owned(), why));
+    }
+    let found = laid_out(&mut db).map_err(refused)?;
+    if found != SCHEMA {
+        return Err(OpenError::OtherSchema(path.to_owned(), found));
+    }
+    Ok(db)
+}
+
+/// A connection that only reads.
+pub(super) fn reading(path: &Path) -> rusqlite::Result<Connection> {
+    let db = opened(path)?;
+    db.pragma_update(None, "query_only", true)?;
+    Ok(db)
+}
+
+fn opened(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(db)
+}
+
+/// Makes the layout in an empty file, and says which version the file has.
+fn laid_out(db: &mut Connection) -> rusqlite::Result<i64> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found != 0 {
+        return Ok(found);
+    }
+    tx.execute_batch(LAYOUT)?;
+    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.commit()?;
+    Ok(SCHEMA)
+}
+
+#[cfg(unix)]
+fn make_directory(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(not(unix))]
+fn make_directory(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)
+}
+
+/// SQLite gives its log and its index the mode of the file, so the file must have it before SQLite sees it.
+#[cfg(unix)]
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    for beside in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(beside);
+        match fs::set_permissions(&name, fs::Permissions::from_mode(0o600)) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A new file is safe from a power cut only when its directory is written too; SQLite did not make it, so it does not care.
+#[cfg(unix)]
+fn keep_name(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn keep_name(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_private(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! A file that cannot be written, is held by others, or is not ours.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::*;
+use crate::base::ids::Id;
+use crate::store::backend::{Act, Version};
+use crate::store::changes::News;
+use crate::store::sqlite::writer::Order;
+
+fn insert(key: &str, size: usize) -> Job {
+    let row = Row {
+        value: vec![7; size],
+        version: Version::fresh(),
+        expires: UnixTime(1),
+    };
+    let news = News::Put {
+        space: "test",
+        id: Id::fresh(),
+    };
+    Job::Put(Write {
+        key: key.to_owned(),
+        act: Act::Insert(row),
+        news,
+    })
+}
+
+/// Does the jobs in one transaction, and returns the answers.
+fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> {
+    let room = Arc::new(Semaphore::new(jobs.len()));
+    let (orders, answers): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .map(|job| {
+            let (answer, answered) = oneshot::channel();
+            let room = room.clone().try_acquire_owned().unwrap();
+            ((Order { job, answer }, room), answered)
+        })
+        .unzip();
+    writer.batch(orders);
+    answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+}
+
+fn writer(dir: &Path) -> Writer {
+    let path = file::made(dir).unwrap();
+    Writer::new(file::writing(&path).unwrap(), Feed::default()).unwrap()
+}
+
+fn rows(db: &Connection) -> i64 {
+    db.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap()
+}
+
+fn is_whole(db: &Connection) -> bool {
+    db.pragma_query_value(None, "integrity_check", |row| row.get::<_, String>(0))
+        .unwrap()
+        == "ok"
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_the_file_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    assert_eq!(batch(&mut writer, vec![insert("test/a", 10)]), [Ok(1)]);
+    let set = |writer: &Writer, pages: i64| writer.db().pragma_update(None, "max_page_count", pages).unwrap();
+    set(&writer, 10);
+    let refused = batch(&mut writer, vec![insert("test/b", 10), insert("test/c", 100_000)]);
+    let full = StoreError::Unavailable("database or disk is full".to_owned());
+    assert_eq!(refused, [Err(full.clone()), Err(full)]);
+    assert_eq!(rows(writer.db()), 1, "all or none");
+    assert!(is_whole(writer.db()));
+    set(&writer, 1_000_000);
+    assert_eq!(batch(&mut writer, vec![insert("test/b", 10), insert("test/b", 10)]), [Ok(1), Ok(0)]);
+}
+
+#[test]
+fn a_file_that_may_not_be_written_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    writer.db().pragma_update(None, "query_only", true).unwrap();
+    let refused = batch(&mut writer, vec![insert("test/a", 10)]);
+    let readonly = "attempt to write a readonly database".to_owned();
+    assert_eq!(refused, [Err(StoreError::Unavailable(readonly))]);
+}
+
+#[test]
+fn a_file_that_another_process_holds_is_unavailable_until_it_lets_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    writer.db().busy_timeout(Duration::from_millis(5)).unwrap();
+    let other = Connection::open(dir.path().join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = batch(&mut writer, vec![insert("test/a", 10), Job::Ping]);
+    let locked = StoreError::Unavailable("database is locked".to_owned());
+    assert_eq!(refused, [Err(locked.clone()), Err(locked)]);
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(batch(&mut writer, vec![insert("test/a", 10), Job::Ping]), [Ok(1), Ok(0)]);
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let sqlite = Sqlite::open(dir.path()).unwrap();
+    let other = Connection::open(dir.path().join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first is with the writer, which waits for the lock; the second is behind it when it is given up.
+    let soon = Duration::from_millis(300);
+    let first = tokio::spawn({
+        let sqlite = sqlite.clone();
+        async move { sqlite.ping().await }
+    });
+    tokio::time::sleep(soon).await;
+    let Job::Put(write) = insert("test/a", 10) else { unreachable!() };
+    assert!(tokio::time::timeout(soon, sqlite.put_if(write)).await.is_err());
+    other.execute_batch("COMMIT").unwrap();
+    first.await.unwrap().unwrap();
+    sqlite.ping().await.unwrap();
+    assert_eq!(rows(&other), 0);
+}
+
+#[test]
+fn a_newer_layout_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    drop(Sqlite::open(dir.path()).unwrap());
+    let db = Connection::open(&path).unwrap();
+    db.pragma_update(None, "user_version", 2).unwrap();
+    let refused = Sqlite::open(dir.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::OtherSchema(_, 2)), "{refused}");
+    assert_eq!(rows(&db), 0);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let text = "not a database at all, but long enough to be taken for one".repeat(100);
+    std::fs::write(&path, &text).unwrap();
+    let refused = Sqlite::open(dir.path()).unwrap_err();
+    assert!(refused.to_string().ends_with("file is not a database"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn many_may_open_a_new_file_at_once() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| Sqlite::open(dir.path()).map(drop))).collect();
+            for opened in opening {
+                opened.join().unwrap().unwrap();
+            }
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! The thread that writes. Whatever waits goes into one transaction, so that one wait for the disk answers many; no
+//! answer is given before the commit.
+
+use std::iter;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::base::time::UnixTime;
+use crate::store::backend::{Act, Write};
+use crate::store::changes::{Feed, News};
+use crate::store::error::StoreError;
+use crate::store::sqlite::failed;
+use crate::store::sqlite::lane::Queued;
+
+/// How many writes one transaction may hold.
+const BATCH: usize = 256;
+/// How often to look for what other processes wrote, when there is nothing to write.
+const LOOK: Duration = Duration::from_secs(1);
+/// More foreign rows than this are told as one gap.
+const FOREIGN: i64 = 1000;
+/// How many expired rows one sweep removes.
+const SWEPT: i64 = 1000;
+
+pub(super) enum Job {
+    Put(Write),
+    Sweep(UnixTime),
+    Ping,
+}
+
+/// A job, and where the number of rows goes that it changed.
+pub(super) struct Order {
+    pub(super) job: Job,
+    pub(super) answer: oneshot::Sender<Result<usize, StoreError>>,
+}
+
+pub(super) struct Writer {
+    db: Connection,
+    feed: Feed,
+    /// The last write that was told, ours or not.
+    told: i64,
+}
+
+impl Writer {
+    pub(super) fn new(db: Connection, feed: Feed) -> rusqlite::Result<Self> {
+        let told = counter(&db)?;
+        Ok(Self { db, feed, told })
+    }
+
+    /// Writes until nobody can order any more.
+    pub(super) fn run(mut self, orders: &Receiver<Queued<Order>>) {
+        loop {
+            match orders.recv_timeout(LOOK) {
+                Ok(first) => {
+                    // Who has gone is not served: a write that nobody waits for must not be done late.
+                    let waiting = iter::once(first).chain(orders.try_iter()).take(BATCH);
+                    let waiting = waiting.filter(|(order, _)| !order.answer.is_closed());
+                    self.batch(waiting.collect());
+                }
+                // What cannot be read now is still there to be told at the next look.
+                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    pub(super) fn batch(&mut self, orders: Vec<Queued<Order>>) {
+        match self.written(&orders) {
+            Ok(done) => {
+                for ((order, _room), rows) in orders.into_iter().zip(done) {
+                    if let (Job::Put(write), 1..) = (order.job, rows) {
+                        self.feed.tell(write.news);
+                    }
+                    order.answer.send(Ok(rows)).ok();
+                }
+            }
+            Err(error) => {
+                for (order, _room) in orders {
+                    order.answer.send(Err(failed(&error))).ok();
+                }
+            }
+        }
+    }
+
+    /// Does all of `orders` or none, and says how many rows each changed.
+    fn written(&mut self, orders: &[Queued<Order>]) -> rusqlite::Result<Vec<usize>> {
+        if !self.db.is_autocommit() {
+            // An earlier rollback failed with its transaction.
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let before = counter(&tx)?;
+        let foreign = foreign(&tx, self.told, before)?;
+        let mut seq = before;
+        let done = orders.iter().map(|(order, _)| act(&tx, &order.job, &mut seq));
+        let done = done.collect::<rusqlite::Result<Vec<_>>>()?;
+        if seq != before {
+            tx.prepare_cached("UPDATE counter SET seq = ?1")?.execute([seq])?;
+        }
+        tx.commit()?;
+        self.told = seq;
+        self.tell(foreign);
+        Ok(done)
+    }
+
+    /// Tells what other processes wrote.
+    fn look(&mut self) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        let now = counter(&tx)?;
+        let foreign = foreign(&tx, self.told, now)?;
+        tx.finish()?;
+        self.told = now;
+        self.tell(foreign);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    fn tell(&self, all: Vec<News>) {
+        for news in all {
+            self.feed.tell(news);
+        }
+    }
+}
+
+fn act(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize> {
+    let changed = match job {
+        Job::Put(write) => put(tx, write, *seq + 1)?,
+        Job::Sweep(now) => return sweep(tx, *now),
+        Job::Ping => return Ok(0),
+    };
+    *seq += i64::from(changed > 0);
+    Ok(changed)
+}
+
+fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
+    match act {
+        Act::Insert(row) => tx
+            .prepare_cached("INSERT INTO record (key, value, version, expires, seq) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
+            .execute((key, &row.value, row.version.0, seconds(row.expires), seq)),
+        Act::Replace(seen, row) => tx
+            .prepare_cached("UPDATE record SET value = ?2, version = ?3, expires = ?4, seq = ?5 WHERE key = ?1 AND version = ?6")?
+            .execute((key, &row.value, row.version.0, seconds(row.expires), seq, seen.0)),
+        Act::Delete(seen) => tx
+            .prepare_cached("DELETE FROM record WHERE key = ?1 AND version = ?2")?
+            .execute((key, seen.0)),
+    }
+}
+
+/// A removal of what has expired is no news, and is not counted as a write.
+fn sweep(tx: &Transaction<'_>, now: UnixTime) -> rusqlite::Result<usize> {
+    tx.prepare_cached("DELETE FROM record WHERE rowid IN (SELECT rowid FROM record WHERE expires < ?1 LIMIT ?2)")?
+        .execute((seconds(now), SWEPT))
+}
+
+fn counter(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("SELECT seq FROM counter")?.query_row([], |row| row.get(0))
+}
+
+/// News of the writes after `told`. If there are fewer rows than writes, then some were written twice or removed, and
+/// nobody can say any more which.
+fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<News>> {
+    let writes = now - told;
+    if writes == 0 {
+        return Ok(Vec::new());
+    }
+    if writes > FOREIGN {
+        return Ok(vec![News::Gap]);
+    }
+    let mut select = tx.prepare_cached("SELECT key, value FROM record WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")?;
+    let rows = select.query_map((told, now), |row| {
+        Ok(News::Foreign {
+            key: row.get(0)?,
+            value: row.get(1)?,
+        })
+    })?;
+    let news = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let complete = i64::try_from(news.len()) == Ok(writes);
+    Ok(if complete { news } else { vec![News::Gap] })
+}
+
+/// A time as SQLite can hold and compare it: the far future is its largest number.
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,156 @@
+//! What can be seen only from within: copied bytes, lost answers, stale versions.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::base::keyring;
+use crate::base::time::UnixTime;
+use crate::store::memory::faults::Lost;
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Tally(u32);
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Twin(u32);
+
+impl Record for Tally {
+    const SPACE: &'static str = "tally";
+
+    fn keep_until(&self) -> UnixTime {
+        UnixTime::NEVER
+    }
+}
+
+impl Record for Twin {
+    const SPACE: &'static str = "twin";
+
+    fn keep_until(&self) -> UnixTime {
+        UnixTime::NEVER
+    }
+}
+
+impl State for Tally {
+    type Record = Self;
+
+    fn from_record(record: Self) -> Option<Self> {
+        Some(record)
+    }
+}
+
+fn over(backend: Backend) -> Store {
+    let ring = KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap();
+    Store::new(backend, Arc::new(ArcSwap::from_pointee(ring)), Clock::default())
+}
+
+fn in_memory() -> (Store, Memory) {
+    let memory = Memory::new();
+    (over(Backend::Memory(memory.clone())), memory)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
+fn one_more(Tally(n): Tally) -> Result<(Tally, u32), ()> {
+    Ok((Tally(n + 1), n))
+}
+
+#[tokio::test]
+async fn a_record_that_was_copied_to_another_key_does_not_open_there() {
+    let (store, _) = in_memory();
+    let from = store.insert(Id::fresh(), Tally(7)).await.unwrap();
+    let row = store.backend.get(&key_of(&from)).await.unwrap().unwrap();
+    let other = Handle::<Tally>::of(Id::fresh());
+    store.put(&other, Act::Insert(row.clone())).await.unwrap();
+    let twin = Handle::<Twin>::of(from.id());
+    store.put(&twin, Act::Insert(row)).await.unwrap();
+    assert_eq!(store.read(&other).await, Err(StoreError::DoesNotOpen { space: "tally" }));
+    assert_eq!(store.read(&twin).await, Err(StoreError::DoesNotOpen { space: "twin" }));
+    assert_eq!(store.read(&from).await, Ok(Some(Tally(7))));
+}
+
+#[tokio::test]
+async fn a_move_whose_answer_was_lost_is_done_once_and_known() {
+    let (store, memory) = in_memory();
+    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    memory.lose(vec![Lost::Answer]);
+    assert_eq!(store.transition(&handle, one_more).await.unwrap().out, 0);
+    assert_eq!(store.read(&handle).await, Ok(Some(Tally(1))));
+    memory.lose(vec![Lost::Answer, Lost::Write, Lost::Write]);
+    assert_eq!(store.update(&handle, one_more).await.unwrap().1, 1);
+    assert_eq!(store.read(&handle).await, Ok(Some(Tally(2))));
+}
+
+#[tokio::test]
+async fn a_move_that_never_arrives_is_not_said_to_be_done() {
+    let (store, memory) = in_memory();
+    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    memory.lose(vec![Lost::Write; 3]);
+    let missed = store.update(&handle, one_more).await.unwrap_err();
+    assert!(matches!(missed, Missed::Store(StoreError::Unavailable(_))));
+    assert_eq!(store.read(&handle).await, Ok(Some(Tally(0))));
+}
+
+#[tokio::test]
+async fn an_insert_whose_answer_was_lost_is_told_from_somebody_elses() {
+    let (store, memory) = in_memory();
+    memory.lose(vec![Lost::Answer, Lost::Write]);
+    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    assert_eq!(store.insert(handle.id(), Tally(1)).await, Err(NotInserted::AlreadyThere));
+    memory.lose(vec![Lost::Write; 3]);
+    let nowhere = store.insert(Id::fresh(), Tally(0)).await;
+    assert!(matches!(nowhere, Err(NotInserted::Store(StoreError::Unavailable(_)))));
+}
+
+#[tokio::test]
+async fn a_removal_whose_answer_was_lost_is_done() {
+    let (store, memory) = in_memory();
+    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    memory.lose(vec![Lost::Answer, Lost::Write, Lost::Write]);
+    store.remove(&handle).await.unwrap();
+    assert_eq!(store.read(&handle).await, Ok(None));
+}
+
+#[tokio::test]
+async fn no_write_is_done_upon_another_version_than_it_saw() {
+    let dir = tempfile::tempdir().unwrap();
+    let sqlite = Backend::Sqlite(Sqlite::open(dir.path()).unwrap());
+    for store in [in_memory().0, over(sqlite)] {
+        let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+        let old = store.backend.get(&key_of(&handle)).await.unwrap().unwrap();
+        let row = || store.sealed(&handle, &Tally(9)).unwrap();
+        assert_eq!(store.put(&handle, Act::Insert(row())).await, Ok(Put::Stale));
+        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Written));
+        assert_eq!(store.put(&handle, Act::Replace(old.version, row())).await, Ok(Put::Stale));
+        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Stale));
+        store.insert(handle.id(), Tally(0)).await.unwrap();
+        assert_eq!(store.put(&handle, Act::Replace(old.version, row())).await, Ok(Put::Stale));
+        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Stale));
+        assert_eq!(store.read(&handle).await, Ok(Some(Tally(0))));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_opens_but_is_no_such_record_is_an_error_and_no_panic() {
+    #[derive(Serialize, Deserialize)]
+    struct Text(String);
+    impl Record for Text {
+        const SPACE: &'static str = "tally";
+        fn keep_until(&self) -> UnixTime {
+            UnixTime::NEVER
+        }
+    }
+    let (store, _) = in_memory();
+    let text = Handle::<Text>::of(Id::fresh());
+    let row = store.sealed(&text, &Text("seven".to_owned())).unwrap();
+    store.put(&text, Act::Insert(row)).await.unwrap();
+    let read = store.read(&Handle::<Tally>::of(text.id())).await;
+    assert_eq!(read, Err(StoreError::Unreadable { space: "tally" }));
+}
+
+#[tokio::test]
+async fn the_key_of_a_record_does_not_show_its_id() {
+    let handle = Handle::<Tally>::of(Id::fresh());
+    let key = key_of(&handle);
+    assert!(key.starts_with("tally/") && !key.contains(&handle.to_string()));
+}

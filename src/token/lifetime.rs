@@ -1,0 +1,70 @@
+//! How long a pair lives: the minimum of both sides, from absolute times, computed anew each time.
+
+use crate::base::time::UnixTime;
+
+/// Lifetimes on our side, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// An access pair.
+    pub access: u64,
+    /// A refresh pair that is not used.
+    pub refresh: u64,
+    /// A grant, however often it is refreshed.
+    pub absolute: u64,
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self {
+            access: 3_600,
+            refresh: 30 * 86_400,
+            absolute: 90 * 86_400,
+        }
+    }
+}
+
+/// Taken off the upstream's lifetime, in seconds: nobody should be told a token lives when it dies on the way.
+pub const MARGIN: u64 = 10;
+
+/// When an access pair ends: ours, or the upstream's less [`MARGIN`], whichever is first; at least a second from now.
+pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
+    let ours = now.after(ttl.max(1));
+    let theirs = upstream.map_or(UnixTime::NEVER, |end| end.before(MARGIN));
+    ours.min(theirs).max(now.after(1))
+}
+
+/// When a refresh pair ends: ours, the grant's, or the upstream's, whichever is first.
+pub fn refresh_ends(now: UnixTime, ttl: Ttl, granted: UnixTime, upstream: Option<UnixTime>) -> UnixTime {
+    now.after(ttl.refresh)
+        .min(granted.after(ttl.absolute))
+        .min(upstream.unwrap_or(UnixTime::NEVER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_pair_lives_as_long_as_the_shorter_half() {
+        let now = UnixTime(1_000);
+        let ends = |ttl, upstream: Option<u64>| access_ends(now, ttl, upstream.map(UnixTime)).since(now);
+        assert_eq!(ends(3_600, None), 3_600);
+        assert_eq!(ends(3_600, Some(1_300)), 290);
+        assert_eq!(ends(60, Some(99_999)), 60);
+        assert_eq!(ends(3_600, Some(1_005)), 1);
+        assert_eq!(ends(3_600, Some(0)), 1);
+        assert_eq!(ends(0, None), 1);
+        assert_eq!(ends(u64::MAX, None), u64::MAX - 1_000);
+    }
+
+    #[test]
+    fn a_refresh_pair_never_outlives_its_grant_or_the_upstream() {
+        let ttl = Ttl {
+            access: 1,
+            refresh: 30,
+            absolute: 90,
+        };
+        let ends = |now, upstream: Option<u64>| refresh_ends(UnixTime(now), ttl, UnixTime(0), upstream.map(UnixTime)).0;
+        assert_eq!((ends(0, None), ends(80, None), ends(0, Some(5))), (30, 90, 5));
+    }
+}

@@ -1,0 +1,129 @@
+//! Cookies: `HttpOnly`, `SameSite=Lax`, `Path=/`, no `Domain`; `__Host-` and `Secure` on https, the port in the name on http loopback.
+
+use cookie::{Cookie, SameSite};
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+
+use crate::gateway::site::Site;
+
+/// What a cookie is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// Binds the forms of a journey (first 8 characters of its id) to this browser.
+    Form(&'a str),
+    /// Set only when consent was given; the upstream's callback needs it.
+    Upstream(&'a str),
+    /// The sign-in session.
+    Session,
+}
+
+/// The most journeys of one browser at a time; the oldest is dropped.
+const MOST_FLOWS: usize = 8;
+/// How long a journey's cookies live, in seconds.
+const FLOW_AGE: i64 = 600;
+/// How long the session's cookie lives, in seconds.
+const SESSION_AGE: i64 = 12 * 3_600;
+
+fn prefix(site: &Site) -> String {
+    if site.is_https() {
+        "__Host-gw-".to_owned()
+    } else {
+        format!("gw{}-", site.port())
+    }
+}
+
+fn named(site: &Site, name: Name<'_>) -> String {
+    let front = prefix(site);
+    match name {
+        Name::Form(flow) => format!("{front}f-{}", flow.get(..8).unwrap_or(flow)),
+        Name::Upstream(flow) => format!("{front}u-{}", flow.get(..8).unwrap_or(flow)),
+        Name::Session => format!("{front}s"),
+    }
+}
+
+/// The value of a cookie. One that comes twice is not believed.
+pub fn value<'a>(site: &Site, headers: &'a HeaderMap, name: Name<'_>) -> Option<&'a str> {
+    let wanted = named(site, name);
+    let mut found = pairs(headers).filter(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let first = found.next();
+    if found.next().is_some() { None } else { first }
+}
+
+/// Sets a cookie.
+pub fn set(site: &Site, headers: &mut HeaderMap, name: Name<'_>, value: &str) {
+    let age = if name == Name::Session { SESSION_AGE } else { FLOW_AGE };
+    append(site, headers, named(site, name), value.to_owned(), age);
+}
+
+/// Removes a cookie.
+pub fn clear(site: &Site, headers: &mut HeaderMap, name: Name<'_>) {
+    append(site, headers, named(site, name), String::new(), 0);
+}
+
+/// Drops the oldest journeys of a browser that has too many: browsers send the oldest cookie first.
+pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
+    let front = prefix(site);
+    for kind in ["f-", "u-"] {
+        let start = format!("{front}{kind}");
+        let names: Vec<&str> = pairs(request)
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with(&start))
+            .collect();
+        for name in names.iter().take(names.len().saturating_sub(MOST_FLOWS - 1)) {
+            append(site, reply, (*name).to_owned(), String::new(), 0);
+        }
+    }
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+}
+
+fn append(site: &Site, headers: &mut HeaderMap, name: String, value: String, age: i64) {
+    let made = Cookie::build((name, value))
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(site.is_https())
+        .max_age(cookie::time::Duration::seconds(age))
+        .build();
+    if let Ok(value) = HeaderValue::from_str(&made.to_string()) {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::url::Address;
+
+    fn site(public: &str) -> Site {
+        Site::new(Address::parse(public).unwrap(), vec![], vec![])
+    }
+
+    #[test]
+    fn cookies_on_https_are_host_cookies_and_on_loopback_carry_the_port() {
+        let mut headers = HeaderMap::new();
+        set(&site("https://gw"), &mut headers, Name::Form("abcdefghijk"), "v");
+        assert_eq!(
+            headers[SET_COOKIE],
+            "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600"
+        );
+        let mut headers = HeaderMap::new();
+        set(&site("http://localhost:8002"), &mut headers, Name::Session, "v");
+        assert_eq!(headers[SET_COOKIE], "gw8002-s=v; HttpOnly; SameSite=Lax; Path=/; Max-Age=43200");
+    }
+
+    #[test]
+    fn a_cookie_that_comes_twice_is_not_believed() {
+        let site = site("http://localhost:1");
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static("gw1-s=a; x=y"));
+        assert_eq!(value(&site, &headers, Name::Session), Some("a"));
+        headers.append(COOKIE, HeaderValue::from_static("gw1-s=b"));
+        assert_eq!(value(&site, &headers, Name::Session), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! What is checked of every request before anything else: who it calls us, and from which page it comes.
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, Request};
+
+use crate::gateway::site::{As, Site};
+
+/// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
+pub fn called<B>(site: &Site, request: &Request<B>) -> Option<As> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next().map(|value| value.to_str().unwrap_or("\0"));
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    if hosts.next().is_some() || (authority.is_some() && host.is_some() && authority != host) {
+        return None;
+    }
+    site.called(authority.or(host)?)
+}
+
+/// What the browser's `Origin` is to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// None was sent: not a browser, or a plain navigation.
+    Absent,
+    /// A page of ours.
+    Own,
+    /// Another page; its text is fit for a header.
+    Other(String),
+}
+
+/// Reads `Origin`.
+pub fn origin(called: &As, headers: &HeaderMap) -> Origin {
+    let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
+    let Ok(text) = value.to_str() else {
+        return Origin::Other("null".into());
+    };
+    if own_origin(called) == text {
+        Origin::Own
+    } else {
+        Origin::Other(text.to_owned())
+    }
+}
+
+/// A form of ours is posted by a page of ours, in the same browser: anything else is a forgery.
+pub fn is_own_post(called: &As, headers: &HeaderMap) -> bool {
+    let site_ok = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    site_ok && origin(called, headers) == Origin::Own
+}
+
+/// Whether a page of `origin` may call the MCP endpoint.
+pub fn may_call_mcp(site: &Site, origin: &Origin) -> bool {
+    match origin {
+        Origin::Absent | Origin::Own => true,
+        Origin::Other(text) => {
+            let listed = site.cors_origins.iter().any(|allowed| allowed == "*" || allowed == text);
+            listed || (site.cors_origins.is_empty() && (!site.is_loopback() || is_loopback(text)))
+        }
+    }
+}
+
+fn own_origin(called: &As) -> &str {
+    let text = called.issuer();
+    let after = text.find("://").map_or(0, |i| i + 3);
+    text[after..].find('/').map_or(text, |i| &text[..after + i])
+}
+
+fn is_loopback(origin: &str) -> bool {
+    crate::base::url::Address::parse(origin).is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::url::Address;
+
+    fn local() -> Site {
+        Site::new(Address::parse("http://localhost:8002").unwrap(), vec![], vec![])
+    }
+
+    #[test]
+    fn a_rebound_name_is_not_ours() {
+        let ask = |host: &str| called(&local(), &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
+        assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
+        assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
+        let two = Request::builder()
+            .uri("http://localhost:8002/mcp")
+            .header(HOST, "evil.example")
+            .body(())
+            .unwrap();
+        assert!(called(&local(), &two).is_none());
+    }
+
+    #[test]
+    fn a_local_gateway_takes_mcp_calls_from_local_pages_only() {
+        let may = |text: &str| may_call_mcp(&local(), &Origin::Other(text.into()));
+        assert!(may("http://localhost:6274") && may("http://127.0.0.1:1"));
+        assert!(!may("https://evil.example") && !may("null") && !may("http://localhost.evil.example"));
+    }
+}

@@ -1,0 +1,274 @@
+//! Every request comes through here: guard, route, use case, reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use crate::gateway::site::As;
+use crate::gateway::{Gateway, Lane};
+use crate::net::body::{BodyError, read_limited};
+use crate::oauth::metadata::{self, Endpoints};
+use crate::web::guard::{self, Origin};
+use crate::web::journey;
+use crate::web::pages;
+use crate::web::reply::{self, Answer};
+use crate::web::route::{NoRoute, Route, Routes};
+
+/// The largest body of an OAuth request, in bytes.
+const LARGEST: usize = 64 * 1024;
+/// How long such a body may take.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// The front door. Cheap to clone.
+#[derive(Clone)]
+pub struct Door {
+    gateway: Gateway,
+    routes: Arc<Routes>,
+}
+
+/// One request to an endpoint of ours, with its body read.
+pub struct Asked<'a> {
+    /// The name that it used.
+    pub called: &'a As,
+    /// The whole head.
+    pub headers: &'a HeaderMap,
+    /// The query, undecoded.
+    pub query: &'a str,
+    /// The body; empty for GET.
+    pub body: Bytes,
+    /// The caller's address, for waiting times only.
+    pub source: String,
+}
+
+impl Door {
+    /// The door of this gateway.
+    pub fn new(gateway: Gateway) -> Self {
+        let routes = Arc::new(Routes::new(gateway.site().prefix()));
+        Self { gateway, routes }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+        let route = match self.routes.find(request.method(), request.uri().path()) {
+            Ok(route) => route,
+            Err(why) => return self.nowhere(why, &request),
+        };
+        match route {
+            // Health is asked by machines that know no name of ours.
+            Route::Live => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
+            Route::Ready => return self.ready().await,
+            _ => {}
+        }
+        let Some(called) = guard::called(self.gateway.site(), &request) else {
+            return self.misdirected();
+        };
+        let origin = guard::origin(&called, request.headers());
+        if request.method() == Method::OPTIONS && origin != Origin::Absent {
+            return if route == Route::Mcp && !guard::may_call_mcp(self.gateway.site(), &origin) {
+                foreign()
+            } else {
+                reply::preflight(&origin, request.headers())
+            };
+        }
+        match route {
+            Route::Mcp => self.mcp(lane, &called, &origin, request).await,
+            Route::Live | Route::Ready => self.ready().await,
+            Route::ProtectedResource => reply::share(self.protected_resource(&called), &origin),
+            Route::AuthorizationServer => reply::share(self.authorization_server(&called), &origin),
+            Route::Style => style(),
+            Route::Home => journey::home(&self.gateway),
+            Route::Token | Route::Register | Route::Revoke => reply::share(self.machine(&route, &called, request, source).await, &origin),
+            Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => {
+                self.person(lane, route, &called, request, source).await
+            }
+        }
+    }
+
+    async fn mcp(&self, lane: &Lane, called: &As, origin: &Origin, request: Request<Incoming>) -> Answer {
+        if !guard::may_call_mcp(self.gateway.site(), origin) {
+            return foreign();
+        }
+        if request.method() == Method::OPTIONS {
+            return reply::preflight(origin, request.headers());
+        }
+        if is_navigation(request.headers()) {
+            return reply::error(
+                StatusCode::NOT_ACCEPTABLE,
+                "not_acceptable",
+                "this is an MCP endpoint: give its address to an MCP client",
+            );
+        }
+        let answer = match self.gateway.forward(lane, request).await {
+            Ok(answer) => answer,
+            Err(why) => reply::denied(&why, called, &self.gateway.scopes_offered()),
+        };
+        reply::share(answer, origin)
+    }
+
+    async fn machine(&self, route: &Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+        let (head, body) = request.into_parts();
+        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let wanted = if *route == Route::Register {
+            "application/json"
+        } else {
+            "application/x-www-form-urlencoded"
+        };
+        if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted) {
+            return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
+        }
+        let body = match read_limited(body, LARGEST, WITHIN).await {
+            Ok(body) => body,
+            Err(why) => return unread(&why),
+        };
+        let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let answer = match route {
+            Route::Token => self
+                .gateway
+                .token(called, authorization, &body)
+                .await
+                .map(|document| (StatusCode::OK, document)),
+            Route::Revoke => self
+                .gateway
+                .revoke(authorization, &body)
+                .await
+                .map(|()| (StatusCode::OK, json!({}))),
+            _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
+        };
+        match answer {
+            Ok((status, document)) => {
+                let mut answer = reply::json(status, &document);
+                answer
+                    .headers_mut()
+                    .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
+                answer
+            }
+            Err(why) => reply::refusal(&why),
+        }
+    }
+
+    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+        let (head, body) = request.into_parts();
+        let body = match read_limited(body, LARGEST, WITHIN).await {
+            Ok(body) => body,
+            Err(why) => return unread(&why),
+        };
+        let query = head.uri.query().unwrap_or("");
+        let asked = Asked {
+            called,
+            headers: &head.headers,
+            query,
+            body,
+            source: source.to_string(),
+        };
+        let is_post = head.method == Method::POST;
+        if is_post && !guard::is_own_post(called, &head.headers) {
+            return journey::forged(&self.gateway);
+        }
+        match route {
+            Route::Authorize => journey::authorize(&self.gateway, lane, &asked).await,
+            Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
+            Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
+            Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
+            _ => journey::callback(&self.gateway, lane, &asked).await,
+        }
+    }
+
+    fn protected_resource(&self, called: &As) -> Answer {
+        reply::document(&called.resource_document(&self.gateway.scopes_offered()))
+    }
+
+    fn authorization_server(&self, called: &As) -> Answer {
+        let at = |path: &str| format!("{}{path}", called.issuer());
+        let scopes = self.gateway.scopes_offered().with(&self.gateway.service().optional_scopes).list();
+        let endpoints = Endpoints {
+            authorize: &at("/authorize"),
+            token: &at("/token"),
+            register: Some(&at("/register")),
+            revoke: &at("/revoke"),
+            jwks: None,
+            scopes: &scopes,
+            client_documents: false,
+        };
+        let document: Value = metadata::authorization_server(called.issuer(), &endpoints);
+        reply::document(&document)
+    }
+
+    async fn ready(&self) -> Answer {
+        match self.gateway.is_ready().await {
+            Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
+            Err(why) => {
+                tracing::warn!(%why, "not ready");
+                reply::json(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &json!({ "status": "not ready", "error": "temporarily_unavailable" }),
+                )
+            }
+        }
+    }
+
+    fn misdirected(&self) -> Answer {
+        let why = format!("this host is not known here; use {}", self.gateway.site().public_url());
+        reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
+    }
+
+    fn nowhere(&self, why: NoRoute, request: &Request<Incoming>) -> Answer {
+        if guard::called(self.gateway.site(), request).is_none() {
+            return self.misdirected();
+        }
+        match why {
+            NoRoute::NotFound => {
+                let text = format!(
+                    "there is nothing here; the MCP endpoint is {}/mcp",
+                    self.gateway.site().public_url()
+                );
+                let answer = reply::error(StatusCode::NOT_FOUND, "not_found", &text);
+                reply::share(answer, &Origin::Other(String::new()))
+            }
+            NoRoute::Method(allowed) => {
+                let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
+                answer
+                    .headers_mut()
+                    .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+                answer
+            }
+        }
+    }
+}
+
+fn style() -> Answer {
+    let mut answer = reply::with(
+        StatusCode::OK,
+        "text/css; charset=utf-8",
+        Bytes::from_static(pages::STYLE.as_bytes()),
+    );
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
+    answer
+}
+
+fn foreign() -> Answer {
+    reply::error(
+        StatusCode::FORBIDDEN,
+        "forbidden_origin",
+        "pages of this origin may not call the MCP endpoint; add the origin to cors.origins",
+    )
+}
+
+fn unread(why: &BodyError) -> Answer {
+    let status = match why {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+    };
+    reply::error(status, "invalid_request", &why.to_string())
+}
+
+/// A person opened the MCP address in a browser.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+}

@@ -1,0 +1,304 @@
+//! The pages of a journey: what a browser is shown, and where it goes next.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+
+use crate::base::ids::Digest;
+use crate::base::secret::Secret;
+use crate::flow::authorize::Asked as Wanted;
+use crate::flow::client::ReturnAddress;
+use crate::gateway::authorize::{Flow, Refused, Shown, SignedIn};
+use crate::gateway::password::Tried;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::{Gateway, Lane};
+use crate::oauth::error::Code;
+use crate::oauth::form::Form;
+use crate::oauth::redirect::Place;
+use crate::web::cookie::{self, Name};
+use crate::web::handle::Asked;
+use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
+use crate::web::reply::{self, Answer};
+
+/// `GET /authorize`.
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
+    let site = gateway.site();
+    let session = cookie::value(site, asked.headers, Name::Session);
+    match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
+        Ok(begun) => {
+            let step = if begun.signed_in { "consent" } else { "login" };
+            let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
+            cookie::prune(site, asked.headers, answer.headers_mut());
+            cookie::set(site, answer.headers_mut(), Name::Form(&begun.flow.to_string()), begun.form.expose());
+            answer
+        }
+        Err(Refused::Page(why)) => error_page(gateway, &why, None),
+        Err(Refused::Answer(back, why)) => {
+            let location = back.with_error(why.code(), &why.outside());
+            if back.is_safe_before_consent() {
+                reply::see_other(&location)
+            } else {
+                error_page(gateway, &why, Some((&back, &location)))
+            }
+        }
+    }
+}
+
+/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is.
+pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+    let Some(handle) = Flow::parse(flow) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let form = form_cookie(gateway, asked, flow);
+    match gateway.shown(&handle, form.as_deref()).await {
+        Ok(Shown::SignIn(wanted)) => sign_in_page(gateway, flow, form.as_deref(), &wanted, None, ""),
+        Ok(Shown::Consent(wanted, user)) => consent_page(gateway, flow, form.as_deref(), &wanted, &user),
+        Ok(Shown::Elsewhere) => {
+            let view = pages::Closed {
+                base: gateway.site().prefix(),
+                what: "This step is done. Your app has moved on.",
+            };
+            reply::page(StatusCode::OK, pages::closed(&view))
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `POST /login/{flow}`.
+pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+    let (handle, posted, form) = match posted(gateway, asked, flow) {
+        Ok(all) => all,
+        Err(why) => return error_page(gateway, &why, None),
+    };
+    let field = |name| posted.one(name).ok().flatten().unwrap_or("");
+    if field("decision") == "deny" {
+        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    let (name, password) = (field("username"), Secret::from(field("password")));
+    match gateway.sign_in(&handle, form.as_deref(), &asked.source, name, password).await {
+        Ok(SignedIn::Yes { form, session }) => {
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.issuer()));
+            cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
+            cookie::set(gateway.site(), answer.headers_mut(), Name::Session, session.expose());
+            answer
+        }
+        Ok(SignedIn::No(wanted, tried)) => sign_in_page(gateway, flow, form.as_deref(), &wanted, Some(tried), name),
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `POST /consent/{flow}`.
+pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
+    let (handle, posted, form) = match posted(gateway, asked, flow) {
+        Ok(all) => all,
+        Err(why) => return error_page(gateway, &why, None),
+    };
+    if posted.one("decision").ok().flatten() != Some("approve") {
+        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    match gateway.approve(lane, &handle, form.as_deref()).await {
+        Ok(onward) => {
+            let host = host_of(&onward.location);
+            let mut answer = on_by_get(gateway, &onward.location, &host, false);
+            // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
+            cookie::set(gateway.site(), answer.headers_mut(), Name::Upstream(flow), onward.browser.expose());
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `GET /upstream/callback`.
+pub async fn callback(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
+    let site = gateway.site();
+    let find = |flow: &Flow| cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
+    match gateway.callback(lane, asked.query.as_bytes(), find).await {
+        Ok(home) => {
+            let flow = home.flow.to_string();
+            let mut answer = homeward(gateway, &home.back, &home.location);
+            cookie::clear(site, answer.headers_mut(), Name::Upstream(&flow));
+            cookie::clear(site, answer.headers_mut(), Name::Form(&flow));
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// What a person sees who opens the gateway's address.
+pub fn home(gateway: &Gateway) -> Answer {
+    let what = format!(
+        "This is an MCP OAuth gateway in front of {}. Give {}/mcp to your MCP client.",
+        gateway.service().host(),
+        gateway.site().public_url()
+    );
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "It works",
+        what: &what,
+        why: "",
+        todo: "There is nothing to do here: sign-in starts in your client.",
+        reference: "",
+        back: None,
+    };
+    reply::page(StatusCode::OK, pages::error(&view))
+}
+
+/// A form that was not posted by a page of ours.
+pub fn forged(gateway: &Gateway) -> Answer {
+    error_page(
+        gateway,
+        &Rejection::Unknown("this form was not sent from a page of this gateway"),
+        None,
+    )
+}
+
+const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+
+fn form_cookie(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Option<String> {
+    cookie::value(gateway.site(), asked.headers, Name::Form(flow)).map(str::to_owned)
+}
+
+/// The posted form, if its hidden field goes with the cookie (double submit).
+fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, Form, Option<String>), Rejection> {
+    let handle = Flow::parse(flow).ok_or(GONE)?;
+    let posted = Form::parse(&asked.body)?;
+    let form = form_cookie(gateway, asked, flow);
+    let matches = posted
+        .one("form")?
+        .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
+    if form.is_none() || !matches {
+        return Err(Rejection::Unknown(
+            "this form belongs to another browser or window, or your browser blocks cookies",
+        ));
+    }
+    Ok((handle, posted, form))
+}
+
+fn hidden(form: Option<&str>, flow: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Digest::of(&format!("form {} {flow}", form.unwrap_or(""))).short())
+}
+
+fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
+    let place = wanted.back.uri().place();
+    ClientView {
+        name: wanted.client_name.as_deref(),
+        verified_host: None,
+        redirect_host: shown,
+        redirect_uri: wanted.back.uri().as_str(),
+        is_app_scheme: place == Place::App,
+        loopback: place == Place::Loopback,
+    }
+}
+
+fn sign_in_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Wanted, tried: Option<Tried>, username: &str) -> Answer {
+    let (problem, wait_seconds) = match tried {
+        None | Some(Tried::Right) => (None, None),
+        Some(Tried::Wrong) => (Some("User name or password is wrong."), None),
+        Some(Tried::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
+    };
+    let shown = wanted.back.uri().shown();
+    let prefix = gateway.site().prefix();
+    let view = SignIn {
+        base: prefix,
+        action: &format!("{prefix}/login/{flow}"),
+        client: client_view(wanted, &shown),
+        service: gateway.service().host(),
+        upstream_host: gateway.service().host(),
+        problem,
+        username,
+        token: &hidden(form, flow),
+        wait_seconds,
+    };
+    let status = match tried {
+        None | Some(Tried::Right) => StatusCode::OK,
+        Some(Tried::Wrong) => StatusCode::UNAUTHORIZED,
+        Some(Tried::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
+    };
+    reply::page(status, pages::sign_in(&view))
+}
+
+fn consent_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Wanted, user: &str) -> Answer {
+    let shown = wanted.back.uri().shown();
+    let prefix = gateway.site().prefix();
+    let view = Consent {
+        base: prefix,
+        action: &format!("{prefix}/consent/{flow}"),
+        client: client_view(wanted, &shown),
+        service: gateway.service().host(),
+        upstream_host: gateway.service().host(),
+        scopes: &wanted.scopes.list(),
+        user,
+        token: &hidden(form, flow),
+        loopback_only: wanted.loopback_only,
+        has_upstream_login: true,
+    };
+    reply::page(StatusCode::OK, pages::consent(&view))
+}
+
+fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> Answer {
+    match back {
+        Ok(back) => {
+            let location = back.with_error(Code::AccessDenied, "the user said no");
+            let mut answer = on_by_get(gateway, &location, &back.uri().shown(), true);
+            cookie::clear(gateway.site(), answer.headers_mut(), Name::Form(flow));
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
+fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
+    match back.uri().place() {
+        Place::App => on_by_get(gateway, location, &back.uri().shown(), true),
+        Place::Web | Place::Loopback => reply::see_other(location),
+    }
+}
+
+/// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
+fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
+    let view = Continue {
+        base: gateway.site().prefix(),
+        href,
+        host,
+        closing,
+    };
+    reply::page(StatusCode::OK, pages::continue_to(&view))
+}
+
+fn host_of(location: &str) -> String {
+    crate::base::url::Address::parse(location)
+        .ok()
+        .and_then(|a| a.url().host_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// What happened, why, what to do, and under which name the log knows it.
+fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
+    let reference = reply::reference();
+    tracing::warn!(reference, error = why.code().as_str(), reason = %why, "a page said no");
+    let status = match why.code() {
+        Code::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::AccessDenied => StatusCode::FORBIDDEN,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let outside = why.outside();
+    let shown = back.map(|(back, _)| back.uri().shown()).unwrap_or_default();
+    let todo = match why.code() {
+        Code::TemporarilyUnavailable => "Wait a moment, then start again in your client.",
+        _ => "Close this page and start again in your client.",
+    };
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "This did not work",
+        what: "The sign-in could not go on.",
+        why: &outside,
+        todo,
+        reference: &reference,
+        back: back.map(|(_, location)| Back {
+            href: location,
+            host: &shown,
+        }),
+    };
+    reply::page(status, pages::error(&view))
+}

@@ -1,0 +1,692 @@
+//! The pages people see. Each is a view struct and a template; every text from outside is made inert on its way in.
+//!
+//! No page runs a script, and a form is answered by [`Continue`] rather than by a redirect: Chrome applies the
+//! policy's `form-action` to every hop after a form post, so a redirect to a client or an upstream would be blocked.
+
+use std::fmt::Write;
+
+use askama::Template;
+
+/// The policy of every page. No script, no frame, forms only to ourselves.
+pub const CSP: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The headers of every page. There is no `Cross-Origin-Opener-Policy`: it would cut off clients that wait for a popup.
+pub const HEADERS: [(&str, &str); 7] = [
+    ("content-type", "text/html; charset=utf-8"),
+    ("content-security-policy", CSP),
+    ("x-frame-options", "DENY"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "same-origin"),
+    ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// The stylesheet, served at [`STYLE_PATH`] below the base.
+pub const STYLE: &str = include_str!("../../templates/style.css");
+
+/// Where the pages look for [`STYLE`], after the base.
+pub const STYLE_PATH: &str = "/assets/style.css";
+
+/// The headers of [`STYLE`]. Kept briefly, so that a new version of the pages soon has its own style.
+pub const STYLE_HEADERS: [(&str, &str); 3] = [
+    ("content-type", "text/css; charset=utf-8"),
+    ("x-content-type-options", "nosniff"),
+    ("cache-control", "public, max-age=300"),
+];
+
+/// The longest name that is shown whole, in characters.
+const LONGEST_NAME: usize = 80;
+
+/// What is shown of the client that asks. All of it may be chosen by an attacker.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientView<'a> {
+    /// The name it gave itself, if any.
+    pub name: Option<&'a str>,
+    /// The host that vouches for it: of its `client_id` document, or the operator's word.
+    pub verified_host: Option<&'a str>,
+    /// `host[:port]` of its redirect URI, or the scheme of an app, such as `cursor://`.
+    pub redirect_host: &'a str,
+    /// The whole redirect URI, shown on demand.
+    pub redirect_uri: &'a str,
+    /// The redirect goes to a private-use scheme.
+    pub is_app_scheme: bool,
+    /// The redirect goes to this computer.
+    pub loopback: bool,
+}
+
+/// The first step: the password of this gateway.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "sign_in.html")]
+pub struct SignIn<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// Where the form is posted.
+    pub action: &'a str,
+    /// Who asks.
+    pub client: ClientView<'a>,
+    /// The service it wants, as the operator calls it.
+    pub service: &'a str,
+    /// Where the third step happens; empty if there is none.
+    pub upstream_host: &'a str,
+    /// What went wrong the last time.
+    pub problem: Option<&'a str>,
+    /// The user name to fill in; empty the first time.
+    pub username: &'a str,
+    /// The hidden field `form`, which binds the post to flow and browser.
+    pub token: &'a str,
+    /// How long the next try must wait.
+    pub wait_seconds: Option<u64>,
+}
+
+/// The second step: may this client act for this user?
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "consent.html")]
+pub struct Consent<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// Where the form is posted.
+    pub action: &'a str,
+    /// Who asks.
+    pub client: ClientView<'a>,
+    /// The service it wants, as the operator calls it.
+    pub service: &'a str,
+    /// Where the third step happens; empty if there is none.
+    pub upstream_host: &'a str,
+    /// The upstream's scopes; empty means the service's default access.
+    pub scopes: &'a [String],
+    /// Who is signed in; empty if the gateway asks nobody.
+    pub user: &'a str,
+    /// The hidden field `form`, which binds the post to flow and browser.
+    pub token: &'a str,
+    /// The client has only redirect URIs on this computer.
+    pub loopback_only: bool,
+    /// A sign-in at the upstream follows.
+    pub has_upstream_login: bool,
+}
+
+/// Something ended here: what, why, and what to do.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "error.html")]
+pub struct ErrorPage<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// The heading.
+    pub title: &'a str,
+    /// What happened.
+    pub what: &'a str,
+    /// Why; may be empty.
+    pub why: &'a str,
+    /// What the reader can do; may be empty.
+    pub todo: &'a str,
+    /// The id under which the log knows it; may be empty.
+    pub reference: &'a str,
+    /// A way back to the client, for the reader to choose.
+    pub back: Option<Back<'a>>,
+}
+
+/// A way back that nobody is sent on by force: an automatic redirect would make us an open redirector.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// The whole address.
+    pub href: &'a str,
+    /// Its host, or its scheme, as shown.
+    pub host: &'a str,
+}
+
+/// The answer to a form: a page that goes on by itself with a GET.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "continue.html")]
+pub struct Continue<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// Where to go: absolute, or a path of ours.
+    pub href: &'a str,
+    /// Its host, or its scheme, as shown.
+    pub host: &'a str,
+    /// The window may stay behind (app schemes, loopback), so the page says it can be closed.
+    pub closing: bool,
+}
+
+/// The end of a flow that goes nowhere else.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "closed.html")]
+pub struct Closed<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// What has happened.
+    pub what: &'a str,
+}
+
+impl SignIn<'_> {
+    fn has_problem(&self) -> bool {
+        self.problem.is_some() || self.wait_seconds.is_some()
+    }
+}
+
+impl Consent<'_> {
+    fn signs_in_upstream(&self) -> bool {
+        self.has_upstream_login && !self.upstream_host.is_empty()
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.loopback_only || self.client.loopback
+    }
+}
+
+/// The sign-in page.
+pub fn sign_in(view: &SignIn<'_>) -> String {
+    render(view)
+}
+
+/// The consent page.
+pub fn consent(view: &Consent<'_>) -> String {
+    render(view)
+}
+
+/// The error page, with or without a way back.
+pub fn error(view: &ErrorPage<'_>) -> String {
+    render(view)
+}
+
+/// The page between a form and the next address.
+pub fn continue_to(view: &Continue<'_>) -> String {
+    render(view)
+}
+
+/// "You can close this window".
+pub fn closed(view: &Closed<'_>) -> String {
+    render(view)
+}
+
+fn render(page: &impl Template) -> String {
+    page.render().expect("writing to a string does not fail")
+}
+
+/// A name as it may be shown: what hides or reorders text is spelled out, and a long one is shortened.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    let (mut length, mut cut) = (0, 0);
+    for c in text.chars() {
+        if length < LONGEST_NAME {
+            cut = shown.len();
+        }
+        let before = shown.len();
+        spell(c, &mut shown);
+        length += shown[before..].chars().count();
+        if length > LONGEST_NAME {
+            shown.truncate(cut);
+            shown.push('…');
+            return shown;
+        }
+    }
+    shown
+}
+
+/// As [`visible`], never shortened: the end of a host or an address is what tells it apart.
+pub fn visible_whole(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|c| spell(c, &mut shown));
+    shown
+}
+
+fn spell(c: char, shown: &mut String) {
+    if hides(c) {
+        write!(shown, "[U+{:04X}]", u32::from(c)).expect("writing to a string does not fail");
+    } else if c.is_whitespace() {
+        shown.push(' '); // wide spaces would push the rest of a name out of sight; HTML folds plain ones
+    } else {
+        shown.push(c);
+    }
+}
+
+/// Control, bidi, zero-width, filler, tag and private-use characters: text that is not what it looks like.
+fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0d}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}')
+}
+
+/// The address, if a browser may follow it. Callers pass addresses that were checked; this is the second lock.
+fn followable(href: &str) -> &str {
+    const NOWHERE: &str = "about:blank";
+    if href.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return NOWHERE;
+    }
+    if href.starts_with('/') && !href[1..].starts_with(['/', '\\']) {
+        return href;
+    }
+    let Some((scheme, _)) = href.split_once(':') else {
+        return NOWHERE;
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let runs = ["javascript", "data", "vbscript", "blob", "file", "filesystem", "view-source"];
+    if is_scheme && !runs.iter().any(|bad| scheme.eq_ignore_ascii_case(bad)) {
+        href
+    } else {
+        NOWHERE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: [&str; 6] = [
+        "\"><script>alert(1)</script>",
+        "'><img src=x onerror=alert(1)>",
+        "</title><style>*{display:none}</style>",
+        "Claude\u{202e}gpj.exe\u{200b}\u{feff}",
+        "nul\0bell\u{7}line\nend",
+        "{{ 7*7 }} &lt;b&gt; javascript:alert(1)",
+    ];
+
+    fn client(text: &str) -> ClientView<'_> {
+        ClientView {
+            name: Some(text),
+            verified_host: None,
+            redirect_host: text,
+            redirect_uri: text,
+            is_app_scheme: false,
+            loopback: false,
+        }
+    }
+
+    fn sign_in_view(text: &str) -> SignIn<'_> {
+        SignIn {
+            base: "",
+            action: text,
+            client: client(text),
+            service: text,
+            upstream_host: text,
+            problem: Some(text),
+            username: text,
+            token: text,
+            wait_seconds: Some(5),
+        }
+    }
+
+    fn consent_view<'a>(text: &'a str, scopes: &'a [String]) -> Consent<'a> {
+        Consent {
+            base: "",
+            action: text,
+            client: client(text),
+            service: text,
+            upstream_host: text,
+            scopes,
+            user: text,
+            token: text,
+            loopback_only: true,
+            has_upstream_login: true,
+        }
+    }
+
+    fn error_view(text: &str) -> ErrorPage<'_> {
+        ErrorPage {
+            base: "",
+            title: text,
+            what: text,
+            why: text,
+            todo: text,
+            reference: text,
+            back: Some(Back { href: text, host: text }),
+        }
+    }
+
+    fn continue_view(text: &str) -> Continue<'_> {
+        Continue {
+            base: "",
+            href: text,
+            host: text,
+            closing: true,
+        }
+    }
+
+    fn every_page(text: &str) -> Vec<String> {
+        let scopes = [text.to_owned()];
+        let verified = ClientView {
+            verified_host: Some(text),
+            is_app_scheme: true,
+            ..client(text)
+        };
+        let unnamed = ClientView {
+            name: None,
+            ..client(text)
+        };
+        vec![
+            sign_in(&sign_in_view(text)),
+            sign_in(&SignIn {
+                client: unnamed,
+                problem: None,
+                wait_seconds: None,
+                ..sign_in_view(text)
+            }),
+            consent(&consent_view(text, &scopes)),
+            consent(&Consent {
+                client: verified,
+                loopback_only: false,
+                ..consent_view(text, &scopes)
+            }),
+            error(&error_view(text)),
+            continue_to(&continue_view(text)),
+            closed(&Closed { base: "", what: text }),
+        ]
+    }
+
+    /// The elements of a page, in order, by name: what text from outside must never change.
+    fn elements(page: &str) -> Vec<&str> {
+        page.split('<')
+            .skip(1)
+            .map(|rest| rest.split([' ', '>', '\n']).next().unwrap_or(""))
+            .collect()
+    }
+
+    #[test]
+    fn hostile_text_adds_no_element_to_any_page() {
+        let calm: Vec<String> = every_page("calm");
+        for text in HOSTILE {
+            for (page, calm) in every_page(text).iter().zip(&calm) {
+                assert_eq!(elements(page), elements(calm), "{text:?}\n{page}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_text_adds_no_attribute_to_any_page() {
+        let quotes = |page: &str| page.matches('"').count();
+        let calm: Vec<String> = every_page("calm");
+        for text in HOSTILE {
+            for (page, calm) in every_page(text).iter().zip(&calm) {
+                assert_eq!(quotes(page), quotes(calm), "{text:?}\n{page}");
+                assert!(!page.contains('\''), "an attribute in single quotes is easily left: {page}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_page_has_a_script_or_a_style_of_its_own() {
+        for page in HOSTILE.iter().chain(&["calm"]).flat_map(|text| every_page(text)) {
+            for inline in ["<script", "<style", " style=", " onclick=", " onload=", "<iframe", "<img"] {
+                assert!(!page.contains(inline), "{inline} in {page}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_says_its_language_and_has_one_title_and_one_heading() {
+        for page in every_page("calm") {
+            assert!(page.starts_with("<!doctype html>\n<html lang=\"en\" dir=\"ltr\">"), "{page}");
+            for element in ["<h1>", "<title>", "<main>", "rel=\"stylesheet\"", "name=\"viewport\""] {
+                assert_eq!(page.matches(element).count(), 1, "{element} in {page}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_finds_its_style_below_the_base() {
+        let page = closed(&Closed { base: "/gw", what: "" });
+        assert!(page.contains(&format!("href=\"/gw{STYLE_PATH}\"")));
+    }
+
+    #[test]
+    fn what_hides_or_reorders_text_is_spelled_out() {
+        assert_eq!(visible("a\u{202e}b"), "a[U+202E]b");
+        assert_eq!(visible("a\0\n\u{7f}\u{85}"), "a[U+0000][U+000A][U+007F][U+0085]");
+        for c in [
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{3164}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(visible_whole(&c.to_string()), format!("[U+{:04X}]", u32::from(c)));
+        }
+        for plain in ["Claude Desktop", "Ωμέγα 智能 שלום", "Zoë’s ⚙\u{fe0f} tool"] {
+            assert_eq!(visible(plain), plain);
+        }
+    }
+
+    #[test]
+    fn no_page_holds_a_raw_control_or_bidi_character() {
+        for page in ["a\u{202e}b", "a\0b", "a\u{2066}b\u{7}"].into_iter().flat_map(|text| {
+            let scopes = [text.to_owned()];
+            let named = client(text);
+            [
+                sign_in(&SignIn {
+                    action: "/a",
+                    token: "t",
+                    ..sign_in_view(text)
+                }),
+                consent(&Consent {
+                    action: "/a",
+                    token: "t",
+                    client: named,
+                    ..consent_view(text, &scopes)
+                }),
+                error(&error_view(text)),
+                continue_to(&continue_view(text)),
+            ]
+        }) {
+            assert!(!page.chars().any(|c| c != '\n' && hides(c)), "{page:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_shortened_and_a_long_host_never() {
+        let long = "x".repeat(200);
+        assert_eq!(visible(&long), format!("{}…", "x".repeat(79)));
+        assert_eq!(visible(&long[..80]), &long[..80]);
+        assert_eq!(visible_whole(&long), long);
+        let marked = visible(&"\u{202e}".repeat(50));
+        assert!(marked.ends_with("[U+202E]…") && marked.chars().count() <= 80, "{marked}");
+    }
+
+    #[test]
+    fn a_wide_space_cannot_push_a_name_out_of_sight() {
+        assert_eq!(visible("a\u{3000}\u{a0}\u{2003}b"), "a   b");
+    }
+
+    #[test]
+    fn only_addresses_a_browser_may_follow_become_links() {
+        for good in [
+            "https://a.example/cb?code=1&state=2",
+            "http://127.0.0.1:1/",
+            "cursor://cb?x",
+            "com.example.app:/cb",
+            "/gw/consent?flow=1",
+        ] {
+            assert_eq!(followable(good), good);
+        }
+        for bad in [
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "java\tscript:alert(1)",
+            " javascript:alert(1)",
+            "\0javascript:alert(1)",
+            "data:text/html,x",
+            "vbscript:x",
+            "blob:x",
+            "file:///etc/passwd",
+            "//evil.example/",
+            "/\\evil.example/",
+            "evil",
+            "",
+            "'javascript:x",
+        ] {
+            assert_eq!(followable(bad), "about:blank", "{bad:?}");
+            assert!(
+                !continue_to(&Continue {
+                    href: bad,
+                    ..continue_view("host")
+                })
+                .to_lowercase()
+                .contains("script:")
+            );
+            let back = Some(Back { href: bad, host: "host" });
+            assert!(!error(&ErrorPage { back, ..error_view("x") }).to_lowercase().contains("script:"));
+        }
+    }
+
+    #[test]
+    fn going_on_needs_no_script_and_shows_its_link() {
+        let page = continue_to(&Continue {
+            href: "https://a.example/cb?code=1&state=2",
+            host: "a.example",
+            base: "",
+            closing: false,
+        });
+        assert!(
+            page.contains("<meta http-equiv=\"refresh\" content=\"0;url=https://a.example/cb?code=1&#38;state=2\">"),
+            "{page}"
+        );
+        assert!(
+            page.contains("href=\"https://a.example/cb?code=1&#38;state=2\">Continue to <bdi>a.example</bdi></a>"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn consent_names_client_host_service_scopes_user_and_next_login() {
+        let scopes = ["repo".to_owned(), "read:org".to_owned()];
+        let page = consent(&Consent {
+            base: "",
+            action: "/consent",
+            client: ClientView {
+                name: Some("Claude"),
+                verified_host: None,
+                redirect_host: "claude.ai",
+                redirect_uri: "https://claude.ai/api/cb",
+                is_app_scheme: false,
+                loopback: false,
+            },
+            service: "Tickets",
+            upstream_host: "github.com",
+            scopes: &scopes,
+            user: "ada",
+            token: "t0",
+            loopback_only: false,
+            has_upstream_login: true,
+        });
+        for part in [
+            "“<bdi>Claude</bdi>”",
+            "Unverified:",
+            "this is the name the app gave itself",
+            "<bdi>claude.ai</bdi>",
+            "https://claude.ai/api/cb",
+            "Tickets",
+            "<bdi>repo</bdi>",
+            "<bdi>read:org</bdi>",
+            "<bdi>ada</bdi>",
+            "Sign in at <bdi>github.com</bdi>",
+            "name=\"form\" value=\"t0\"",
+            "name=\"decision\" value=\"approve\">Allow<",
+            "name=\"decision\" value=\"deny\">Cancel<",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert!(!page.contains("any program on this computer"));
+    }
+
+    #[test]
+    fn consent_warns_of_answers_that_any_program_here_can_receive() {
+        let view = consent_view("x", &[]);
+        assert!(consent(&view).contains("any program on this computer can receive it"));
+        let loopback = ClientView {
+            loopback: true,
+            ..client("x")
+        };
+        assert!(
+            consent(&Consent {
+                client: loopback,
+                loopback_only: false,
+                ..view
+            })
+            .contains("any program on this computer")
+        );
+        let scheme = ClientView {
+            is_app_scheme: true,
+            ..client("x")
+        };
+        assert!(
+            consent(&Consent {
+                client: scheme,
+                loopback_only: false,
+                ..view
+            })
+            .contains("Any app on this device")
+        );
+    }
+
+    #[test]
+    fn a_verified_name_on_this_computer_is_not_called_verified() {
+        let verified = ClientView {
+            verified_host: Some("claude.ai"),
+            ..client("Claude")
+        };
+        let said = |client| {
+            sign_in(&SignIn {
+                client,
+                ..sign_in_view("x")
+            })
+        };
+        assert!(said(verified).contains("<strong>Verified:</strong> <bdi>claude.ai</bdi>"));
+        for here in [
+            ClientView {
+                loopback: true,
+                ..verified
+            },
+            ClientView {
+                is_app_scheme: true,
+                ..verified
+            },
+        ] {
+            let page = said(here);
+            assert!(page.contains("Partly verified:") && !page.contains(">Verified:"), "{page}");
+        }
+    }
+
+    #[test]
+    fn consent_without_an_upstream_login_promises_none() {
+        let page = consent(&Consent {
+            has_upstream_login: false,
+            ..consent_view("x", &[])
+        });
+        assert!(page.contains("the service’s default access"));
+        assert!(page.contains("You go straight back to the app.") && !page.contains("Sign in at"));
+    }
+
+    #[test]
+    fn a_problem_is_announced_and_never_fills_in_a_password() {
+        let page = sign_in(&SignIn {
+            problem: Some("That did not match."),
+            username: "ada",
+            ..sign_in_view("x")
+        });
+        assert!(page.contains("role=\"alert\"") && page.contains("aria-live=\"assertive\""));
+        assert!(page.contains("That did not match.") && page.contains("Please wait 5 seconds"));
+        assert!(page.contains("autocomplete=\"username\"") && page.contains("autocomplete=\"current-password\""));
+        let password = page.split("<input").find(|input| input.contains("type=\"password\"")).unwrap_or("");
+        assert!(!password.contains("value="), "{password}");
+    }
+
+    #[test]
+    fn every_field_has_a_label() {
+        let page = sign_in(&sign_in_view("x"));
+        for field in ["username", "password"] {
+            assert!(page.contains(&format!("<label for=\"{field}\">")) && page.contains(&format!("id=\"{field}\" name=\"{field}\"")));
+        }
+    }
+
+    #[test]
+    fn the_style_loads_nothing_from_anywhere() {
+        assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+    }
+}

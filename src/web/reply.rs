@@ -1,0 +1,169 @@
+//! The shape of an answer: JSON at the endpoints of machines, a challenge at the MCP endpoint, a page for people.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::base::ids::Id;
+use crate::gateway::proxy::Denied;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::site::As;
+use crate::net::body::Reply;
+use crate::oauth::bearer;
+use crate::oauth::error::{Code, description};
+use crate::oauth::scope::Scopes;
+use crate::web::guard::Origin;
+use crate::web::pages;
+
+/// What the house answers with.
+pub type Answer = Response<Reply>;
+
+/// A short name under which the log knows what a person was shown.
+pub fn reference() -> String {
+    Id::fresh().to_string()[..10].to_owned()
+}
+
+/// A JSON document that must not be kept.
+pub fn json(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = with(status, "application/json", Bytes::from(value.to_string()));
+    put(&mut answer, header::CACHE_CONTROL, "no-store");
+    answer
+}
+
+/// A JSON document that may be kept for some minutes: metadata.
+pub fn document(value: &Value) -> Answer {
+    let mut answer = with(StatusCode::OK, "application/json", Bytes::from(value.to_string()));
+    put(&mut answer, header::CACHE_CONTROL, "public, max-age=300");
+    answer
+}
+
+/// An OAuth error as JSON (RFC 6749 §5.2).
+pub fn refusal(why: &Rejection) -> Answer {
+    let code = why.code();
+    tracing::info!(error = code.as_str(), reason = %why, "refused");
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut answer = json(
+        status,
+        &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }),
+    );
+    if let Some(seconds) = why.retry_after() {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if why.wants_basic_challenge() {
+        put(&mut answer, header::WWW_AUTHENTICATE, "Basic realm=\"mcp-oauth-gateway\"");
+    }
+    answer
+}
+
+/// An error that no OAuth word fits, as JSON with a string `error`: clients probe us before they know us.
+pub fn error(status: StatusCode, word: &str, why: &str) -> Answer {
+    json(status, &json!({ "error": word, "error_description": description(why) }))
+}
+
+/// What a client is told whose request was not forwarded, or not answered.
+pub fn denied(why: &Denied, called: &As, scopes: &Scopes) -> Answer {
+    tracing::info!(reason = ?why, "not forwarded");
+    let (word, text) = match why {
+        Denied::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
+        Denied::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
+        Denied::BadToken(why) => ("Unauthorized", (*why).to_owned()),
+        Denied::InsufficientScope(_) => ("insufficient_scope", "the upstream wants more scopes".to_owned()),
+        Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
+        Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
+        Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+    };
+    let number = match why {
+        Denied::NoToken | Denied::BadToken(_) => -32001,
+        Denied::InsufficientScope(_) => -32003,
+        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
+    };
+    let message = format!("{word}: {text}");
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
+    let mut answer = json(why.status(), &body);
+    if matches!(why, Denied::NotReady) {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+    }
+    if let Some(value) = challenge(why, called, scopes).and_then(|text| HeaderValue::from_str(&text).ok()) {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    answer
+}
+
+fn challenge(why: &Denied, called: &As, scopes: &Scopes) -> Option<String> {
+    let metadata = called.resource_metadata();
+    match why {
+        Denied::NoToken => Some(bearer::challenge(&metadata, &scopes.to_string(), None)),
+        Denied::BadToken(why) => Some(bearer::challenge(&metadata, &scopes.to_string(), Some((Code::InvalidToken, why)))),
+        Denied::InsufficientScope(wanted) => {
+            let wanted = Scopes::parse(wanted).to_string();
+            Some(bearer::challenge(
+                &metadata,
+                &wanted,
+                Some((Code::InsufficientScope, "the upstream wants more scopes")),
+            ))
+        }
+        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => None,
+    }
+}
+
+/// A page for people.
+pub fn page(status: StatusCode, html: String) -> Answer {
+    let mut answer = Response::new(Reply::Full(Bytes::from(html)));
+    *answer.status_mut() = status;
+    for (name, value) in pages::HEADERS {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// On to another page by GET (RFC 9700 §4.12: 303, never 307).
+pub fn see_other(location: &str) -> Answer {
+    let mut answer = Response::new(Reply::default());
+    *answer.status_mut() = StatusCode::SEE_OTHER;
+    put(&mut answer, header::CACHE_CONTROL, "no-store");
+    put(&mut answer, header::REFERRER_POLICY, "same-origin");
+    if let Ok(value) = HeaderValue::from_str(location) {
+        answer.headers_mut().insert(header::LOCATION, value);
+    }
+    answer
+}
+
+/// Lets pages of other origins read the answer, without credentials.
+pub fn share(mut answer: Answer, origin: &Origin) -> Answer {
+    if let Origin::Other(_) = origin {
+        let headers = answer.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let exposed = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After";
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    }
+    answer
+}
+
+/// Answers a preflight; no token is asked for.
+pub fn preflight(origin: &Origin, request: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Reply::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    put(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
+    put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, "600");
+    put(&mut answer, header::VARY, "Origin, Access-Control-Request-Headers");
+    if let Some(asked) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    share(answer, origin)
+}
+
+/// An answer of any type, which is not sniffed.
+pub fn with(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Reply::Full(body));
+    *answer.status_mut() = status;
+    put(&mut answer, header::CONTENT_TYPE, kind);
+    put(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    answer
+}
+
+fn put(answer: &mut Answer, name: HeaderName, value: &'static str) {
+    answer.headers_mut().insert(name, HeaderValue::from_static(value));
+}

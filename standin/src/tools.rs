@@ -1,0 +1,112 @@
+//! JSON-RPC methods and the tools behind them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::server::Exchange;
+use crate::tokens::{Access, sha256};
+
+/// Who calls, as far as this server can tell.
+pub struct Caller {
+    token: String,
+    scope: String,
+    headers: Vec<String>,
+}
+
+impl Caller {
+    pub fn new(exchange: &Exchange, token: String, access: Access) -> Self {
+        let headers = exchange.parts.headers.keys().map(ToString::to_string).collect();
+        Self {
+            token,
+            scope: access.scope,
+            headers,
+        }
+    }
+}
+
+/// A JSON-RPC error.
+pub fn error(id: &Value, code: i32, message: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+}
+
+/// A JSON-RPC result.
+pub fn result(id: &Value, result: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "result": result})
+}
+
+/// What a tool gives back when that is text.
+pub fn text(text: &str) -> Value {
+    json!({"content": [{"type": "text", "text": text}], "isError": false})
+}
+
+/// The answer to one request.
+pub async fn answer(method: &str, id: &Value, params: &Value, caller: &Caller) -> Value {
+    match method {
+        "initialize" => result(id, &initialize(params)),
+        "ping" => result(id, &json!({})),
+        "tools/list" => result(id, &list()),
+        "tools/call" => match call(params, caller).await {
+            Some(value) => result(id, &value),
+            None => error(id, -32602, "Unknown tool"),
+        },
+        _ => error(id, -32601, "Method not found"),
+    }
+}
+
+fn initialize(params: &Value) -> Value {
+    json!({
+        "protocolVersion": params["protocolVersion"].as_str().unwrap_or("2025-06-18"),
+        "capabilities": {"tools": {}, "logging": {}},
+        "serverInfo": {"name": "standin", "version": env!("CARGO_PKG_VERSION")},
+    })
+}
+
+fn list() -> Value {
+    let tool = |name: &str, about: &str, properties: Value| {
+        let schema = json!({"type": "object", "properties": properties});
+        json!({"name": name, "description": about, "inputSchema": schema})
+    };
+    let number = json!({"type": "number"});
+    json!({"tools": [
+        tool("echo", "Gives the text back", json!({"text": {"type": "string"}})),
+        tool("whoami", "Says which token and headers arrived", json!({})),
+        tool("slow", "Answers after some milliseconds", json!({"ms": number})),
+        tool("add", "Adds two numbers", json!({"a": number, "b": number})),
+        tool("stream", "Sends events", json!({"count": number, "gap_ms": number})),
+    ]})
+}
+
+async fn call(params: &Value, caller: &Caller) -> Option<Value> {
+    let arguments = &params["arguments"];
+    Some(match params["name"].as_str()? {
+        "echo" => match arguments["text"].as_str() {
+            Some(given) => text(given),
+            None => text(&arguments.to_string()),
+        },
+        "whoami" => {
+            let who = json!({
+                "token_sha256": sha256(&caller.token),
+                "scope": caller.scope,
+                "headers": caller.headers,
+            });
+            let mut value = text(&who.to_string());
+            value["structuredContent"] = who;
+            value
+        }
+        "slow" => {
+            let ms = arguments["ms"].as_u64().unwrap_or(1000);
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            text("done")
+        }
+        "add" => text(&sum(&arguments["a"], &arguments["b"])),
+        _ => return None,
+    })
+}
+
+fn sum(a: &Value, b: &Value) -> String {
+    match (a.as_i64(), b.as_i64()) {
+        (Some(a), Some(b)) => a.saturating_add(b).to_string(),
+        _ => (a.as_f64().unwrap_or(0.0) + b.as_f64().unwrap_or(0.0)).to_string(),
+    }
+}
