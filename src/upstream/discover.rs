@@ -176,10 +176,10 @@ mod tests {
     const ASM: &str = "GET /.well-known/oauth-authorization-server";
 
     fn nothing() -> Said {
-        testing::json(404, json!({"error": "not_found"}))
+        testing::json(404, &json!({"error": "not_found"}))
     }
 
-    fn challenge(parameters: String) -> Said {
+    fn challenge(parameters: &str) -> Said {
         (
             401,
             vec![("www-authenticate", format!("Bearer {parameters}"))],
@@ -190,7 +190,7 @@ mod tests {
     fn resource(seen: &Seen, path: &str, issuer: &str) -> Said {
         let base = &seen.base;
         let document = json!({"resource": format!("{base}{path}"), "authorization_servers": [issuer], "scopes_supported": ["all"]});
-        testing::json(200, document)
+        testing::json(200, &document)
     }
 
     fn server(seen: &Seen, issuer: &str) -> Value {
@@ -227,9 +227,9 @@ mod tests {
     #[tokio::test]
     async fn the_challenge_leads_to_the_resource_and_that_to_the_server() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
-            "POST /mcp" => challenge(format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
             "GET /hidden/prm" => resource(seen, "/mcp", &format!("{}/as", seen.base)),
-            "GET /.well-known/oauth-authorization-server/as" => testing::json(200, server(seen, &format!("{}/as", seen.base))),
+            "GET /.well-known/oauth-authorization-server/as" => testing::json(200, &server(seen, &format!("{}/as", seen.base))),
             _ => nothing(),
         })
         .await;
@@ -260,7 +260,7 @@ mod tests {
     async fn without_a_challenge_the_well_known_places_are_tried_in_order() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
             PRM => resource(seen, "", &seen.base),
-            "GET /.well-known/openid-configuration" => testing::json(200, server(seen, &seen.base)),
+            "GET /.well-known/openid-configuration" => testing::json(200, &server(seen, &seen.base)),
             _ => nothing(),
         })
         .await;
@@ -283,7 +283,7 @@ mod tests {
     async fn an_old_server_without_resource_metadata_is_its_own_issuer_with_or_without_a_slash() {
         for slash in ["", "/"] {
             let (stub, found) = discovered(move |seen| match seen.line.as_str() {
-                ASM => testing::json(200, server(seen, &format!("{}{slash}", seen.base))),
+                ASM => testing::json(200, &server(seen, &format!("{}{slash}", seen.base))),
                 _ => nothing(),
             })
             .await;
@@ -298,7 +298,7 @@ mod tests {
         let elsewhere = testing::serve(|_| nothing()).await;
         let url = format!("{}/prm", elsewhere.base);
         let (_stub, found) = discovered(move |seen| match seen.line.as_str() {
-            "POST /mcp" => challenge(format!(r#"resource_metadata="{url}""#)),
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{url}""#)),
             _ => nothing(),
         })
         .await;
@@ -316,7 +316,7 @@ mod tests {
     async fn a_resource_that_is_somebody_elses_ends_the_search() {
         let (_stub, found) = discovered(|seen| match seen.line.as_str() {
             "GET /.well-known/oauth-protected-resource/mcp" => resource(seen, "/other", &seen.base),
-            ASM => testing::json(200, server(seen, &seen.base)),
+            ASM => testing::json(200, &server(seen, &seen.base)),
             _ => nothing(),
         })
         .await;
@@ -331,7 +331,7 @@ mod tests {
     async fn metadata_of_another_issuer_is_not_used() {
         let (_stub, found) = discovered(|seen| match seen.line.as_str() {
             PRM => resource(seen, "/mcp", &seen.base),
-            ASM => testing::json(200, server(seen, "https://evil.example")),
+            ASM => testing::json(200, &server(seen, "https://evil.example")),
             _ => nothing(),
         })
         .await;
@@ -345,7 +345,7 @@ mod tests {
             ASM => {
                 let mut document = server(seen, &seen.base);
                 document["code_challenge_methods_supported"] = json!(["plain"]);
-                testing::json(200, document)
+                testing::json(200, &document)
             }
             _ => nothing(),
         };
@@ -363,7 +363,7 @@ mod tests {
     async fn a_server_that_is_ill_is_not_taken_for_one_without_metadata() {
         let (_stub, found) = discovered(|seen| match seen.line.as_str() {
             "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
-            ASM => testing::json(200, server(seen, &seen.base)),
+            ASM => testing::json(200, &server(seen, &seen.base)),
             _ => nothing(),
         })
         .await;
@@ -386,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn an_issuer_of_the_operator_skips_the_resource_metadata() {
         let stub = testing::serve(|seen| match seen.line.as_str() {
-            "GET /realm/.well-known/openid-configuration" => testing::json(200, server(seen, &format!("{}/realm", seen.base))),
+            "GET /realm/.well-known/openid-configuration" => testing::json(200, &server(seen, &format!("{}/realm", seen.base))),
             _ => nothing(),
         });
         let stub = stub.await;

@@ -550,7 +550,7 @@ mod tests {
         let stub = testing::serve(|seen| match seen.before {
             0 => (429, vec![("retry-after", "0".to_owned())], "<html>".to_owned()),
             1 => (503, vec![], String::new()),
-            _ => testing::json(200, json!({"access_token": "a", "expires_in": 60})),
+            _ => testing::json(200, &json!({"access_token": "a", "expires_in": 60})),
         });
         let stub = stub.await;
         assert_eq!(asked_of(&stub).await.unwrap().expires, Some(UnixTime(1_060)));
@@ -574,14 +574,14 @@ mod tests {
             assert!(matches!(asked_of(&stub).await, Err(SendFailure::Unknown(_))), "{status}");
             assert_eq!(stub.seen().len(), 1, "{status}");
         }
-        let big = testing::serve(|_| testing::json(200, "x".repeat(300 * 1024))).await;
+        let big = testing::serve(|_| testing::json(200, &"x".repeat(300 * 1024))).await;
         assert!(matches!(asked_of(&big).await, Err(SendFailure::Unknown(_))));
     }
 
     #[tokio::test]
     async fn a_refusal_is_final_in_any_status() {
         for status in [200, 400, 401] {
-            let stub = testing::serve(move |_| testing::json(status, json!({"error": "invalid_grant"}))).await;
+            let stub = testing::serve(move |_| testing::json(status, &json!({"error": "invalid_grant"}))).await;
             assert!(matches!(asked_of(&stub).await, Err(SendFailure::Refused(refusal)) if refusal.is_invalid_grant()));
             assert_eq!(stub.seen().len(), 1);
         }
@@ -614,7 +614,7 @@ mod tests {
     async fn giving_a_token_back_says_how_it_went() {
         let stub = testing::serve(|seen| match seen.before {
             0 => (200, vec![], String::new()),
-            1 => testing::json(400, json!({"error": "unsupported_token_type"})),
+            1 => testing::json(400, &json!({"error": "unsupported_token_type"})),
             _ => (404, vec![], "<html>".to_owned()),
         });
         let stub = stub.await;

@@ -360,7 +360,7 @@ mod tests {
             let method = sent["token_endpoint_auth_method"].clone();
             testing::json(
                 201,
-                json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": method}),
+                &json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": method}),
             )
         });
         let stub = stub.await;

@@ -49,7 +49,7 @@ impl Stub {
 /// What a stub answers: a status, header fields, a body.
 pub(super) type Said = (u16, Vec<(&'static str, String)>, String);
 
-pub(super) fn json(status: u16, body: impl ToString) -> Said {
+pub(super) fn json(status: u16, body: &impl ToString) -> Said {
     (status, vec![("content-type", "application/json".to_owned())], body.to_string())
 }
 
