@@ -97,7 +97,8 @@ fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
     let profile = target.profile;
     let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let wanted = match profile.offline_access {
-        Offline::IfListed => target.offline_access,
+        // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
+        Offline::IfListed => target.offline_access && !asked.is_empty(),
         Offline::Always => true,
         Offline::Never => {
             asked.retain(|scope| *scope != OFFLINE);
