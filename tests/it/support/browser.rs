@@ -168,9 +168,9 @@ impl Browser {
             let value = rest.split(';').next().unwrap();
             let key = format!("{origin} {name}");
             if rest.contains("Max-Age=0") {
-                drop(self.cookies.remove(&key))
+                self.cookies.remove(&key);
             } else {
-                drop(self.cookies.insert(key, value.to_owned()))
+                self.cookies.insert(key, value.to_owned());
             }
         }
     }

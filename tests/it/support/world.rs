@@ -38,7 +38,7 @@ pub struct World {
     pub url: String,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
-    _back: Option<tokio::runtime::Runtime>,
+    back: Option<tokio::runtime::Runtime>,
 }
 
 impl World {
@@ -106,7 +106,7 @@ impl World {
             url,
             hand,
             _stopper: stopper,
-            _back: Some(back),
+            back: Some(back),
         }
     }
 
@@ -129,7 +129,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // A runtime may not be dropped where one is running.
-        if let Some(back) = self._back.take() {
+        if let Some(back) = self.back.take() {
             back.shutdown_background();
         }
     }
