@@ -1,5 +1,7 @@
 //! `/authorize`, the sign-in and the consent: everything before the browser goes to the upstream.
 
+use std::net::IpAddr;
+
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -78,6 +80,11 @@ pub struct Onward {
 }
 
 impl Gateway {
+    /// Whether one more journey may begin from this address: what bounds the records of journeys that nobody finishes.
+    pub fn may_begin(&self, source: IpAddr) -> bool {
+        self.limits.journey(source)
+    }
+
     /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
     pub async fn authorize(&self, lane: &Lane, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;

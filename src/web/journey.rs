@@ -23,6 +23,9 @@ use crate::web::reply::{self, Answer};
 /// `GET /authorize`.
 pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
     let site = gateway.site();
+    if !gateway.may_begin(asked.source) {
+        return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
+    }
     let session = cookie::value(site, asked.headers, Name::Session);
     match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
@@ -75,7 +78,10 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway.sign_in(&handle, form.as_deref(), &asked.source, name, password).await {
+    match gateway
+        .sign_in(&handle, form.as_deref(), &asked.source.to_string(), name, password)
+        .await
+    {
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.issuer()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
