@@ -2,11 +2,13 @@
 //!
 //! It reads the source and compiles nothing of it, so it also judges what is switched off on this machine.
 
+mod arrows;
 mod check;
 mod names;
 mod rooms;
 mod twin;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,7 @@ fn rust_files(directory: &str) -> Vec<(String, String)> {
 fn refused(refusals: &[Refusal]) -> String {
     let mut text = format!("{} of the house's rules are broken:\n", refusals.len());
     for refusal in refusals {
-        text += &format!("\n{refusal}\n");
+        let _ = writeln!(text, "\n{refusal}");
     }
     text
 }

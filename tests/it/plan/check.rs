@@ -461,7 +461,7 @@ impl<'ast> Visit<'ast> for Guard<'_> {
 
     fn visit_impl_item(&mut self, item: &'ast ImplItem) {
         self.within(names::impl_attributes(item), item.span(), |guard| {
-            visit::visit_impl_item(guard, item)
+            visit::visit_impl_item(guard, item);
         });
     }
 

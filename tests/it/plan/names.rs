@@ -107,11 +107,11 @@ impl House {
                 }
                 self.note(ours(&module[..module.len() - up], &path[up..]), found, depth)
             }
-            _ => self.from_name(module, first, path, found, depth),
+            _ => self.by_name(module, first, path, found, depth),
         }
     }
 
-    fn from_name(&self, module: &[String], first: &str, path: &[String], found: &mut Vec<Absolute>, depth: usize) -> Result<(), LeftRoom> {
+    fn by_name(&self, module: &[String], first: &str, path: &[String], found: &mut Vec<Absolute>, depth: usize) -> Result<(), LeftRoom> {
         let names = self.modules.get(module);
         let renamed = names.and_then(|names| names.aliases.get(first));
         let local = names.is_some_and(|names| names.items.contains(first));
