@@ -10,8 +10,8 @@ use crate::base::ids::Id;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
 use crate::store::Store;
-use crate::store::changes::{Change, Changes};
-use crate::store::error::StoreError;
+use crate::store::StoreError;
+use crate::store::{Change, Changes};
 
 /// Ended grants, each until its last access pair is dead.
 #[derive(Debug, Default)]

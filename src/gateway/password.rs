@@ -29,12 +29,25 @@ impl std::fmt::Debug for User {
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
     let salt: [u8; 16] = crate::base::random::bytes();
-    Argon2::default().hash_password_with_salt(password.expose().as_bytes(), &salt).map(|h| h.to_string()).map_err(|e| e.to_string())
+    Argon2::default()
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map(|h| h.to_string())
+        .map_err(|e| e.to_string())
 }
 
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
 pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 9] = ["gateway_pass", "change-this", "changeme", "change-me", "password", "secret", "letmein", "12345678", "qwerty"];
+    const KNOWN: [&str; 9] = [
+        "gateway_pass",
+        "change-this",
+        "changeme",
+        "change-me",
+        "password",
+        "secret",
+        "letmein",
+        "12345678",
+        "qwerty",
+    ];
     let lower = password.to_ascii_lowercase();
     if KNOWN.iter().any(|known| lower.starts_with(known)) {
         return Some("is a sample that everybody knows");
@@ -83,7 +96,13 @@ impl Passwords {
     pub fn new(users: Vec<User>, clock: Clock) -> Result<Self, String> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let nobody = hash(&crate::base::random::token())?;
-        Ok(Self(Arc::new(Inner { users, nobody, wrong: Cache::new(10_000), hashing: Semaphore::new((cores / 2).max(1)), clock })))
+        Ok(Self(Arc::new(Inner {
+            users,
+            nobody,
+            wrong: Cache::new(10_000),
+            hashing: Semaphore::new((cores / 2).max(1)),
+            clock,
+        })))
     }
 
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.
@@ -94,7 +113,9 @@ impl Passwords {
         if let Some(until) = until.filter(|until| *until > now) {
             return Tried::Wait { seconds: until.since(now) };
         }
-        let Ok(permit) = self.0.hashing.acquire().await else { return Tried::Wait { seconds: 1 } };
+        let Ok(permit) = self.0.hashing.acquire().await else {
+            return Tried::Wait { seconds: 1 };
+        };
         let user = self.0.users.iter().find(|user| user.name == name);
         let (known, kept) = (user.is_some(), user.map_or(self.0.nobody.clone(), |user| user.hash.clone()));
         let matches = tokio::task::spawn_blocking(move || verify(&kept, &password)).await.unwrap_or(false);
@@ -115,7 +136,12 @@ impl Passwords {
 
     /// Three are free; then 2, 4, 8 … 60 seconds.
     fn note(&self, key: String, now: UnixTime) {
-        let count = self.0.wrong.get(&key).filter(|(_, until)| now.since(*until) < 900).map_or(1, |(count, _)| count + 1);
+        let count = self
+            .0
+            .wrong
+            .get(&key)
+            .filter(|(_, until)| now.since(*until) < 900)
+            .map_or(1, |(count, _)| count + 1);
         let wait = if count <= 3 { 0 } else { (1_u64 << (count - 3).min(6)).min(60) };
         self.0.wrong.insert(key, (count, now.after(wait)));
     }
@@ -141,13 +167,26 @@ mod tests {
     async fn a_wrong_password_waits_and_never_locks() {
         let hash = hash(&Secret::from("correct-horse")).unwrap();
         let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
-        let passwords = Passwords::new(vec![User { name: "alice".into(), hash }], Clock::Fixed(hand.clone())).unwrap();
+        let passwords = Passwords::new(
+            vec![User {
+                name: "alice".into(),
+                hash,
+            }],
+            Clock::Fixed(hand.clone()),
+        )
+        .unwrap();
         for _ in 0..4 {
             assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, Tried::Wrong);
         }
-        assert!(matches!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Wait { .. }));
+        assert!(matches!(
+            passwords.check("here", "alice", Secret::from("correct-horse")).await,
+            Tried::Wait { .. }
+        ));
         hand.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Right);
-        assert_eq!(passwords.check("here", "mallory", Secret::from("correct-horse")).await, Tried::Wrong);
+        assert_eq!(
+            passwords.check("here", "mallory", Secret::from("correct-horse")).await,
+            Tried::Wrong
+        );
     }
 }

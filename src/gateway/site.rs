@@ -24,7 +24,12 @@ impl Site {
     /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`).
     pub fn new(public: Address, allowed_hosts: Vec<String>, cors_origins: Vec<String>) -> Self {
         let base = public.as_str().trim_end_matches('/').to_owned();
-        Self { public, base, allowed_hosts, cors_origins }
+        Self {
+            public,
+            base,
+            allowed_hosts,
+            cors_origins,
+        }
     }
 
     /// Whether a `Host` or `:authority` is ours, and which of our names it is. A loopback `public_url` answers to
@@ -40,7 +45,9 @@ impl Site {
         if self.public.is_loopback() && ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host == authority(name)) {
             return Some(As(format!("{}://{host}{}", url.scheme(), self.prefix())));
         }
-        self.allowed_hosts.contains(&host).then(|| As(format!("{}://{host}{}", url.scheme(), self.prefix())))
+        self.allowed_hosts
+            .contains(&host)
+            .then(|| As(format!("{}://{host}{}", url.scheme(), self.prefix())))
     }
 
     /// The name in the configuration.
@@ -103,7 +110,12 @@ impl As {
 
     /// The protected resource metadata document.
     pub fn resource_document(&self, scopes: &Scopes) -> Value {
-        metadata::protected_resource(&self.resource(), &self.0, &scopes.without("offline_access").list(), "MCP OAuth Gateway")
+        metadata::protected_resource(
+            &self.resource(),
+            &self.0,
+            &scopes.without("offline_access").list(),
+            "MCP OAuth Gateway",
+        )
     }
 }
 
@@ -134,6 +146,9 @@ mod tests {
         assert!(site.called("gw.example.com").is_some() && site.called("gw.example.com:443").is_some());
         assert!(site.called("localhost").is_none());
         assert_eq!(site.called("other.example.com").unwrap().issuer(), "https://other.example.com/base");
-        assert_eq!(site.canonical().resource_metadata(), "https://gw.example.com/.well-known/oauth-protected-resource/base/mcp");
+        assert_eq!(
+            site.canonical().resource_metadata(),
+            "https://gw.example.com/.well-known/oauth-protected-resource/base/mcp"
+        );
     }
 }

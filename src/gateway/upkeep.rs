@@ -7,8 +7,8 @@ use crate::flow::grant::GrantRecord;
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
-use crate::store::error::{Missed, StoreError};
-use crate::store::handle::Handle;
+use crate::store::Handle;
+use crate::store::{Missed, StoreError};
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
@@ -52,7 +52,10 @@ impl Gateway {
             let (rules, now) = (self.rules(), self.clock.now());
             for (handle, record) in page {
                 if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
-                    let _ = self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ()))).await;
+                    let _ = self
+                        .store
+                        .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ())))
+                        .await;
                 }
             }
             cursor = next;
@@ -67,7 +70,10 @@ impl Gateway {
         let gateway = self.clone();
         self.back.spawn(async move {
             let handle = Handle::<GrantRecord>::of(grant);
-            let _ = gateway.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.proved(generation), ()))).await;
+            let _ = gateway
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.proved(generation), ())))
+                .await;
         });
     }
 
@@ -76,7 +82,16 @@ impl Gateway {
         let gateway = self.clone();
         self.back.spawn(async move {
             let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
-            let noted = gateway.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(if refreshes(&r) { (r, false) } else { r.refused_upstream(generation, now) })).await;
+            let noted = gateway
+                .store
+                .update(&handle, |r: GrantRecord| {
+                    Ok::<_, Rejected>(if refreshes(&r) {
+                        (r, false)
+                    } else {
+                        r.refused_upstream(generation, now)
+                    })
+                })
+                .await;
             match noted {
                 Ok((_, true)) => {
                     tracing::warn!(%grant, "the upstream refused its token twice; the user must sign in again");
@@ -102,5 +117,8 @@ impl Gateway {
 }
 
 fn refreshes(record: &GrantRecord) -> bool {
-    record.held().and_then(|held| held.latest()).is_some_and(|tokens| tokens.refresh.is_some())
+    record
+        .held()
+        .and_then(|held| held.latest())
+        .is_some_and(|tokens| tokens.refresh.is_some())
 }

@@ -52,13 +52,8 @@ impl Shelf {
 
     fn drop_old(&mut self, now: Instant) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
-        self.idle
-            .retain(|(line, since)| fresh(*since) && line.is_ready());
-        if self
-            .shared
-            .as_ref()
-            .is_some_and(|(line, since)| !fresh(*since) || line.is_closed())
-        {
+        self.idle.retain(|(line, since)| fresh(*since) && line.is_ready());
+        if self.shared.as_ref().is_some_and(|(line, since)| !fresh(*since) || line.is_closed()) {
             self.shared = None;
         }
     }
@@ -96,11 +91,7 @@ impl Pool {
     /// Shares a new HTTP/2 connection, unless another one was quicker.
     pub(super) fn share(self: &Arc<Self>, key: &Key, line: &http2::SendRequest<Outgoing>) {
         self.put(key.clone(), |shelf| {
-            if shelf
-                .shared
-                .as_ref()
-                .is_none_or(|(other, _)| other.is_closed())
-            {
+            if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
                 shelf.shared = Some((line.clone(), Instant::now()));
             }
         });
@@ -137,11 +128,7 @@ impl Pool {
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.shelves()
-            .by_key
-            .values()
-            .map(|shelf| shelf.idle.len())
-            .sum()
+        self.shelves().by_key.values().map(|shelf| shelf.idle.len()).sum()
     }
 }
 

@@ -234,7 +234,12 @@ pub fn read_refusal(body: &[u8]) -> Option<Refusal> {
 }
 
 fn unreadable(status: u16, content_type: Option<&str>, why: &str) -> TokenFailure {
-    let kind: String = content_type.unwrap_or("no content type").chars().filter(char::is_ascii_graphic).take(60).collect();
+    let kind: String = content_type
+        .unwrap_or("no content type")
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(60)
+        .collect();
     TokenFailure::Unreadable(format!("the token endpoint answered {status} ({kind}): {why}"))
 }
 
@@ -291,7 +296,11 @@ fn read_form(text: &str) -> Result<Raw, &'static str> {
 }
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
-    if slot.replace(value).is_some() { Err("a form with a repeated parameter") } else { Ok(()) }
+    if slot.replace(value).is_some() {
+        Err("a form with a repeated parameter")
+    } else {
+        Ok(())
+    }
 }
 
 fn refusal_of(raw: &Raw) -> Option<Refusal> {
@@ -359,7 +368,11 @@ fn seconds(value: Option<&Value>) -> Option<u64> {
     whole(life).filter(|life| *life > 0)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast of a float saturates, and the range is checked first")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast of a float saturates, and the range is checked first"
+)]
 fn whole(life: f64) -> Option<u64> {
     (life.is_finite() && life >= 1.0).then(|| (life as u64).min(LONGEST_LIFE))
 }
@@ -443,7 +456,11 @@ mod tests {
             assert_eq!(tokens.scope.as_deref(), Some("a b"), "{scope}");
         }
         for scope in [r#""""#, "[]", "null", "7"] {
-            assert_eq!(read_ok(&format!(r#"{{"access_token":"t","scope":{scope}}}"#)).scope, None, "{scope}");
+            assert_eq!(
+                read_ok(&format!(r#"{{"access_token":"t","scope":{scope}}}"#)).scope,
+                None,
+                "{scope}"
+            );
         }
     }
 
@@ -524,6 +541,9 @@ mod tests {
         let kept = serde_json::to_string(&tokens).unwrap();
         assert_eq!(serde_json::from_str::<Tokens>(&kept).unwrap(), tokens);
         let once = read_ok(r#"{"access_token":"a"}"#);
-        assert_eq!(serde_json::from_str::<Tokens>(&serde_json::to_string(&once).unwrap()).unwrap(), once);
+        assert_eq!(
+            serde_json::from_str::<Tokens>(&serde_json::to_string(&once).unwrap()).unwrap(),
+            once
+        );
     }
 }

@@ -75,10 +75,17 @@ pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
     if profile.send_resource {
         ours.push(("resource", target.resource.clone()));
     }
-    let (base, query) = target.authorization_endpoint.as_str().split_once('?').unwrap_or((target.authorization_endpoint.as_str(), ""));
+    let (base, query) = target
+        .authorization_endpoint
+        .as_str()
+        .split_once('?')
+        .unwrap_or((target.authorization_endpoint.as_str(), ""));
     let is_ours = |part: &&str| form_urlencoded::parse(part.as_bytes()).any(|(name, _)| ours.iter().any(|(our, _)| name == *our));
     let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !is_ours(part)).collect();
-    let is_there = |name: &str| kept.iter().any(|part| form_urlencoded::parse(part.as_bytes()).any(|(kept, _)| kept == name));
+    let is_there = |name: &str| {
+        kept.iter()
+            .any(|part| form_urlencoded::parse(part.as_bytes()).any(|(kept, _)| kept == name))
+    };
     let extra = profile.extra_authorize.iter().filter(|(name, _)| !is_there(name));
     let added = Serializer::new(String::new()).extend_pairs(&ours).extend_pairs(extra).finish();
     let parts: Vec<&str> = kept.iter().copied().chain([added.as_str()]).collect();
@@ -90,7 +97,8 @@ fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
     let profile = target.profile;
     let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let wanted = match profile.offline_access {
-        Offline::IfListed => target.offline_access,
+        // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
+        Offline::IfListed => target.offline_access && !asked.is_empty(),
         Offline::Always => true,
         Offline::Never => {
             asked.retain(|scope| *scope != OFFLINE);
@@ -264,7 +272,9 @@ async fn send_within(
 
 fn throttled(answer: &Answer) -> Result<(), SendFailure> {
     match answer.status.as_u16() {
-        429 | 503 => Err(SendFailure::Throttled { retry_after: answer.retry_after() }),
+        429 | 503 => Err(SendFailure::Throttled {
+            retry_after: answer.retry_after(),
+        }),
         _ => Ok(()),
     }
 }
@@ -283,7 +293,11 @@ where
             Ok(tokens) => return Ok(tokens),
             Err(failure) => failure,
         };
-        let wait = if attempt < MOST_ATTEMPTS { wait_after(&failure, attempt) } else { None };
+        let wait = if attempt < MOST_ATTEMPTS {
+            wait_after(&failure, attempt)
+        } else {
+            None
+        };
         match wait {
             // An attempt that starts with no time left would only turn "not sent" into "unknown".
             Some(wait) if Instant::now() + wait + Duration::from_secs(5) < until => tokio::time::sleep(wait).await,
@@ -297,7 +311,9 @@ where
 fn wait_after(failure: &SendFailure, attempt: u32) -> Option<Duration> {
     match failure {
         SendFailure::NeverSent(_) | SendFailure::Throttled { retry_after: None } => Some(Duration::from_millis(300) * attempt * attempt),
-        SendFailure::Throttled { retry_after: Some(seconds) } if *seconds <= LONGEST_WAIT => Some(Duration::from_secs(*seconds)),
+        SendFailure::Throttled {
+            retry_after: Some(seconds),
+        } if *seconds <= LONGEST_WAIT => Some(Duration::from_secs(*seconds)),
         SendFailure::Throttled { retry_after: Some(_) } | SendFailure::Unknown(_) | SendFailure::Refused(_) => None,
     }
 }

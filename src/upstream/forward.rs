@@ -82,6 +82,9 @@ const NEVER_ANSWERED: [&str; 18] = [
     "timing-allow-origin",
 ];
 
+/// What keeps nginx and its like from collecting events before they pass them on.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
 /// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
 pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
@@ -120,7 +123,10 @@ fn same_field(one: &str, other: &str) -> bool {
 /// The fields that `Connection` names, which end here (RFC 9110 7.6.1).
 fn connection_options(headers: &HeaderMap) -> Vec<String> {
     let fields = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|field| field.split(',')).map(|option| option.trim().to_ascii_lowercase()).collect()
+    fields
+        .flat_map(|field| field.split(','))
+        .map(|option| option.trim().to_ascii_lowercase())
+        .collect()
 }
 
 /// Makes the header of an upstream's answer ours: takes away what must not reach a client, adds what keeps a body from
@@ -138,12 +144,13 @@ pub fn response_headers(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    // nginx and its like would collect events before they pass them on.
-    const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
     if is_event_stream(headers) && !headers.contains_key(UNBUFFERED) {
         headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
     }
@@ -151,8 +158,15 @@ pub fn response_headers(headers: &mut HeaderMap) {
 
 /// Whether the body is a stream of events (`text/event-stream`).
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    kind.split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("text/event-stream")
 }
 
 /// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.
@@ -196,9 +210,9 @@ pub fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
     match status.as_u16() {
         401 => Verdict::Unauthorized,
         403 => match challenge(headers) {
-            Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => Verdict::InsufficientScope {
-                scope: challenge.scopes(),
-            },
+            Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => {
+                Verdict::InsufficientScope { scope: challenge.scopes() }
+            }
             Some(_) | None => Verdict::Pass,
         },
         301 | 302 | 303 | 307 | 308 => {

@@ -79,10 +79,15 @@ pub enum RegisterFailure {
 impl fmt::Display for RegisterFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOffered => f.write_str("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`"),
+            Self::NotOffered => {
+                f.write_str("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`")
+            }
             Self::Refused(refusal) => write!(f, "at registration {refusal}"),
             Self::Closed(status) => {
-                write!(f, "the authorization server answered {status} to the registration: register the gateway there by hand, and give its `client_id`")
+                write!(
+                    f,
+                    "the authorization server answered {status} to the registration: register the gateway there by hand, and give its `client_id`"
+                )
             }
             Self::NoAnswer(why) => write!(f, "no usable answer to the registration: {why}"),
         }
@@ -145,7 +150,12 @@ struct Answered {
 }
 
 /// Reads the answer. 201 is the rule, 200 the habit of some.
-pub fn read(status: u16, body: &[u8], server: &AuthorizationServer, application: &Application<'_>) -> Result<Registration, RegisterFailure> {
+pub fn read(
+    status: u16,
+    body: &[u8],
+    server: &AuthorizationServer,
+    application: &Application<'_>,
+) -> Result<Registration, RegisterFailure> {
     if let Some(refusal) = read_refusal(body) {
         return Err(RegisterFailure::Refused(refusal));
     }
@@ -163,7 +173,9 @@ pub fn read(status: u16, body: &[u8], server: &AuthorizationServer, application:
         None => AuthMethod::None,
     };
     if answered.client_id.is_empty() || (auth_method != AuthMethod::None && secret.is_none()) {
-        return Err(unusable("no `client_id`, or no `client_secret` for its `token_endpoint_auth_method`"));
+        return Err(unusable(
+            "no `client_id`, or no `client_secret` for its `token_endpoint_auth_method`",
+        ));
     }
     Ok(Registration {
         issuer: server.issuer.clone(),

@@ -30,8 +30,14 @@ pub enum Origin {
 /// Reads `Origin`.
 pub fn origin(called: &As, headers: &HeaderMap) -> Origin {
     let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
-    let Ok(text) = value.to_str() else { return Origin::Other("null".into()) };
-    if own_origin(called) == text { Origin::Own } else { Origin::Other(text.to_owned()) }
+    let Ok(text) = value.to_str() else {
+        return Origin::Other("null".into());
+    };
+    if own_origin(called) == text {
+        Origin::Own
+    } else {
+        Origin::Other(text.to_owned())
+    }
 }
 
 /// A form of ours is posted by a page of ours, in the same browser: anything else is a forgery.
@@ -75,7 +81,11 @@ mod tests {
         let ask = |host: &str| called(&local(), &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
         assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
         assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
-        let two = Request::builder().uri("http://localhost:8002/mcp").header(HOST, "evil.example").body(()).unwrap();
+        let two = Request::builder()
+            .uri("http://localhost:8002/mcp")
+            .header(HOST, "evil.example")
+            .body(())
+            .unwrap();
         assert!(called(&local(), &two).is_none());
     }
 

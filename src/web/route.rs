@@ -81,7 +81,11 @@ impl Routes {
         for path in ["/mcp", "/mcp/"] {
             put(path, Path::Mcp);
         }
-        for path in ["/oauth-protected-resource", "/oauth-protected-resource/mcp", "/oauth-protected-resource/mcp/"] {
+        for path in [
+            "/oauth-protected-resource",
+            "/oauth-protected-resource/mcp",
+            "/oauth-protected-resource/mcp/",
+        ] {
             put(&format!("/.well-known{path}"), Path::ProtectedResource);
         }
         for path in ["/oauth-authorization-server", "/openid-configuration"] {
@@ -100,7 +104,10 @@ impl Routes {
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
         put("/", Path::Home);
-        Self { table, prefix: prefix.to_owned() }
+        Self {
+            table,
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// What a request is. The path is taken as it is: nothing is decoded, folded or repaired.
@@ -124,7 +131,11 @@ impl Routes {
             Path::Style => (Route::Style, "GET, HEAD"),
             Path::Home => (Route::Home, "GET, HEAD"),
         };
-        if allowed.split(", ").any(|name| name == method.as_str()) { Ok(route) } else { Err(NoRoute::Method(allowed)) }
+        if allowed.split(", ").any(|name| name == method.as_str()) {
+            Ok(route)
+        } else {
+            Err(NoRoute::Method(allowed))
+        }
     }
 
     /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
@@ -155,10 +166,24 @@ mod tests {
         let routes = Routes::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
-        for path in ["//mcp", "/mcp//", "/MCP", "/%6dcp", "/health/live/x", "/health", "/./mcp", "/a/../mcp", "/mcp;x", "/mcp\\"] {
+        for path in [
+            "//mcp",
+            "/mcp//",
+            "/MCP",
+            "/%6dcp",
+            "/health/live/x",
+            "/health",
+            "/./mcp",
+            "/a/../mcp",
+            "/mcp;x",
+            "/mcp\\",
+        ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }
-        assert_eq!(routes.find(&Method::PUT, "/mcp"), Err(NoRoute::Method("GET, POST, DELETE, OPTIONS")));
+        assert_eq!(
+            routes.find(&Method::PUT, "/mcp"),
+            Err(NoRoute::Method("GET, POST, DELETE, OPTIONS"))
+        );
     }
 
     #[test]
