@@ -34,6 +34,9 @@ const CELLS: &[&str] = &[
     "Semaphore",
 ];
 
+/// Attributes that name lints.
+const LINTS: &[&str] = &["expect", "warn", "deny", "forbid", "allow"];
+
 /// Macros that talk, or keep something, behind a room's back.
 const NOT_PURE_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
@@ -275,6 +278,8 @@ impl<'h> Guard<'h> {
     /// Judges what begins at `at`, and says where the next begins.
     fn token(&mut self, trees: &[TokenTree], at: usize) -> usize {
         match &trees[at] {
+            // Lints have names like paths.
+            TokenTree::Group(group) if at > 0 && is_punct(trees, at - 1, '#') && names_lints(group.stream()) => {}
             TokenTree::Group(group) => self.tokens(group.stream()),
             // A lifetime.
             TokenTree::Punct(p) if p.as_char() == '\'' => return at + 2,
@@ -571,7 +576,7 @@ impl<'ast> Visit<'ast> for Guard<'_> {
             );
         }
         self.visit_path(path);
-        let lints = ["expect", "warn", "deny", "forbid", "allow"].iter().any(|word| path.is_ident(word));
+        let lints = LINTS.iter().any(|word| path.is_ident(word));
         match &attribute.meta {
             Meta::List(_) if lints => {}
             Meta::List(list) => {
@@ -704,6 +709,11 @@ fn says(stream: TokenStream, word: &str) -> bool {
                 }
                 _ => false,
             })
+}
+
+fn names_lints(stream: TokenStream) -> bool {
+    let first = stream.into_iter().next();
+    matches!(first, Some(TokenTree::Ident(name)) if LINTS.iter().any(|word| name == word))
 }
 
 /// One match, or one table.

@@ -276,6 +276,14 @@ fn pure_rooms_roll_no_die() {
 }
 
 #[test]
+fn a_waiting_room_names_only_what_is_its_job() {
+    refused("src/config/mod.rs", "use std::fs;", 1, "config` may name only");
+    refused("src/gateway/proxy.rs", "use tokio::net::TcpStream;", 1, "gateway` may name only");
+    refused("src/web/reply.rs", "use reqwest::Client;", 1, "web` may name only");
+    refused("src/base/ids.rs", "use tokio::sync::Notify;", 1, "base` may name only");
+}
+
+#[test]
 fn nothing_is_global() {
     refused(PAIR, "static X: Mutex<u8> = Mutex::new(0);", 1, "no global state");
     refused(PAIR, "static X: Wrapped = Wrapped(0);", 1, "a `static`");
@@ -346,7 +354,7 @@ fn some_words_stand_nowhere() {
     passes(&[
         (
             "src/base/record.rs",
-            "macro_rules! states { () => { #[allow(unused)] fn f() {} }; }",
+            "macro_rules! states { () => { #[allow(clippy::unused)] fn f() {} }; }",
         ),
         (
             "src/store/mod.rs",
