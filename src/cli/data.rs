@@ -100,23 +100,19 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
                 "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
             ));
         }
-        return Ok(vec![User {
-            hash: password::hash(&Secret::from(given))?,
-            name,
-        }]);
+        let hash = password::hash(&Secret::from(given))?;
+        return Ok(vec![User { name, hash }]);
     }
     let path = dir.join(HASH);
     if path.exists() {
-        return Ok(vec![User {
-            hash: read_secret(&path)?.expose().trim().to_owned(),
-            name,
-        }]);
+        let hash = read_secret(&path)?.expose().trim().to_owned();
+        return Ok(vec![User { name, hash }]);
     }
     let made = Secret::from(random::token().expose()[..20].to_owned());
     let hash = password::hash(&made)?;
     tell(dir, &name, &made)?;
     write_secret(&path, &Secret::from(hash.clone()))?;
-    Ok(vec![User { hash, name }])
+    Ok(vec![User { name, hash }])
 }
 
 /// Shows the new password once: on the terminal, or in a file where there is none.

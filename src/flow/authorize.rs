@@ -109,7 +109,6 @@ pub struct Closed {
 /// A journey at rest.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
-#[expect(clippy::large_enum_variant, reason = "at rest it is text; in memory it lives for a moment")]
 pub enum FlowRecord {
     /// See [`ClientAuthorize`].
     ClientAuthorize(ClientAuthorize),

@@ -72,7 +72,6 @@ pub struct Ended {
 /// A grant at rest.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
-#[expect(clippy::large_enum_variant, reason = "at rest it is text; in memory it lives for a moment")]
 pub enum GrantRecord {
     /// See [`Active`].
     Active(Active),

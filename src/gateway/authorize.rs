@@ -55,6 +55,7 @@ pub enum Shown {
 
 /// How a sign-in ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a sign-in, and taken apart at once")]
 pub enum SignedIn {
     /// The next form's cookie, and the session's.
     Yes {
@@ -93,13 +94,12 @@ impl Gateway {
         let _ = self.target(lane).await;
         let asked = self
             .asked(called, &form, &client, back.clone())
-            .await
             .map_err(|why| Refused::Answer(back.clone(), why))?;
         let user = session.and_then(|cookie| self.signed_in(cookie));
         self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
     }
 
-    async fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
+    fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         resource::check(request.resources.iter().map(String::as_str), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
         let offered = self.scopes_offered();

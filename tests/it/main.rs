@@ -3,3 +3,5 @@
 
 mod contract;
 mod plan;
+mod stories;
+mod support;
