@@ -3,5 +3,6 @@
 
 mod contract;
 mod documents;
+mod plan;
 mod stories;
 mod support;
