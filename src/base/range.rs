@@ -51,10 +51,7 @@ impl Kind {
 
     /// Kinds no remote party may ever name to us: no service lives there that is meant for it.
     pub fn is_never_told(self) -> bool {
-        matches!(
-            self,
-            Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Unspecified
-        )
+        matches!(self, Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Unspecified)
     }
 }
 
@@ -83,16 +80,10 @@ pub fn kind(address: IpAddr) -> Kind {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => match embedded(v6) {
-            Some(Embedded {
-                inner,
-                reaches_it: true,
-            }) => kind_v4(inner),
+            Some(Embedded { inner, reaches_it: true }) => kind_v4(inner),
             // A way in that is deprecated or local: never global, and still
             // whatever the inner address is if that is worse.
-            Some(Embedded {
-                inner,
-                reaches_it: false,
-            }) => match kind_v4(inner) {
+            Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
                 Kind::Global => Kind::Reserved,
                 special => special,
             },
@@ -202,9 +193,7 @@ impl Cidr {
                 u32::from(network) & mask == u32::from(address) & mask
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.bits))
-                    .unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
                 u128::from(network) & mask == u128::from(address) & mask
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
@@ -310,10 +299,7 @@ mod tests {
                 "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.0 192.168.255.255",
             ),
             (Kind::SharedCgnat, "100.64.0.0 100.127.255.255"),
-            (
-                Kind::LinkLocal,
-                "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1",
-            ),
+            (Kind::LinkLocal, "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1"),
             (Kind::SiteLocal, "fec0:: feff:ffff::1"),
             (Kind::UniqueLocal, "fc00:: fdff:ffff::1"),
             (
@@ -321,10 +307,7 @@ mod tests {
                 "169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16",
             ),
             (Kind::Metadata, "fd00:ec2::254 fd20:ce::254"),
-            (
-                Kind::Multicast,
-                "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1",
-            ),
+            (Kind::Multicast, "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1"),
             (Kind::Unspecified, "0.0.0.0 0.255.255.255 ::"),
             (
                 Kind::Documentation,
@@ -359,16 +342,8 @@ mod tests {
             ("2002:808:808::1", "8.8.8.8", Kind::Global),
             ("::ffff:0:10.0.0.1", "10.0.0.1", Kind::Private),
             // 169.254.169.254 inverted
-            (
-                "2001:0:4136:e378:8000:63bf:5601:5601",
-                "169.254.169.254",
-                Kind::Metadata,
-            ),
-            (
-                "2001:0:4136:e378:8000:63bf:f7f7:f7f7",
-                "8.8.8.8",
-                Kind::Reserved,
-            ),
+            ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", Kind::Metadata),
+            ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", Kind::Reserved),
         ] {
             assert_eq!(canonical(ip(text)), ip(inner), "{text}");
             assert_eq!(kind(ip(text)), expected, "{text}");

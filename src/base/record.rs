@@ -38,6 +38,7 @@ macro_rules! states {
             impl $crate::base::record::State for $state {
                 type Record = $record;
 
+                #[allow(irrefutable_let_patterns, clippy::allow_attributes, reason = "a record may have one state only")]
                 fn from_record(record: $record) -> Option<Self> {
                     if let $record::$state(state) = record { Some(state) } else { None }
                 }

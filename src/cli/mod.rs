@@ -1,1 +1,93 @@
-//! (room under construction)
+//! FLOOR 7. The command line: reads flags and files, starts and stops everything.
+
+pub mod data;
+pub mod serve;
+pub mod told;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::base::keyring::{self, KeyRing};
+use crate::base::time::Clock;
+use crate::config::flags::{Command, Keyring, Other};
+use crate::flow;
+use crate::net::tls;
+use crate::observe::log;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    // Before anything else, so that no library chooses another.
+    tls::install_provider();
+    let command = Command::parse();
+    let done = match command.other {
+        None => {
+            log::begin(&command.serve.log);
+            serve::run(&command.serve)
+        }
+        Some(Other::Flow) => {
+            print!("{}", flow::mermaid());
+            Ok(())
+        }
+        Some(Other::Keyring { action, data_dir }) => keys(action, data_dir),
+        Some(Other::Healthcheck { port }) => healthy(port),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("mcp-oauth-gateway: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn keys(action: Keyring, data_dir: Option<PathBuf>) -> Result<(), String> {
+    let dir = data_dir
+        .or_else(data::home)
+        .ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?;
+    let path = dir.join(data::KEYS);
+    let text = data::read_secret(&path)?;
+    let bad = |why: keyring::BadKeys| format!("{}: {why}", path.display());
+    match action {
+        Keyring::List => {
+            let now = Clock::System.now();
+            for (name, made, seals_from) in KeyRing::parse(text.expose()).map_err(bad)?.list() {
+                let state = if seals_from <= now {
+                    "opens and may seal".to_owned()
+                } else {
+                    format!("opens; seals in {} s", seals_from.since(now))
+                };
+                println!("{name}  made {} s after 1970  {state}", made.0);
+            }
+        }
+        Keyring::Rotate => {
+            let next = keyring::rotated(text.expose(), Clock::System.now()).map_err(bad)?;
+            data::write_secret(&path, &next)?;
+            println!(
+                "a new key was added to {}; it seals in {} s, and nobody is signed out",
+                path.display(),
+                keyring::ACTIVATE_AFTER
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A plain request over a plain socket: enough for a container's health check.
+fn healthy(port: u16) -> Result<(), String> {
+    use std::io::{Read as _, Write as _};
+    let mut line = std::net::TcpStream::connect(("localhost", port)).map_err(|why| format!("nothing listens on port {port}: {why}"))?;
+    line.set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .map_err(|why| why.to_string())?;
+    line.write_all(b"GET /health/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .map_err(|why| why.to_string())?;
+    let mut answer = [0; 64];
+    let count = line.read(&mut answer).map_err(|why| format!("no answer on port {port}: {why}"))?;
+    let head = String::from_utf8_lossy(&answer[..count]);
+    if head.starts_with("HTTP/1.") && head.get(9..12) == Some("200") {
+        Ok(())
+    } else {
+        Err(format!("not ready: {}", head.lines().next().unwrap_or("no answer")))
+    }
+}

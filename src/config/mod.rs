@@ -1,1 +1,4 @@
-//! (room under construction)
+//! FLOOR 6. What the operator said, read once into checked types, then consumed.
+
+pub mod checked;
+pub mod flags;

@@ -1,5 +1,7 @@
 //! `/authorize`, the sign-in and the consent: everything before the browser goes to the upstream.
 
+use std::net::IpAddr;
+
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -15,9 +17,9 @@ use crate::oauth::form::Form;
 use crate::oauth::pkce::Challenge;
 use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
-use crate::store::error::{Missed, NotInserted};
-use crate::store::handle::Handle;
-use crate::upstream::exchange;
+use crate::store::Handle;
+use crate::store::{Missed, NotInserted};
+use crate::upstream::exchange::{self, Asking};
 
 /// The handle of a journey.
 pub type Flow = Handle<FlowRecord>;
@@ -55,6 +57,7 @@ pub enum Shown {
 
 /// How a sign-in ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a sign-in, and taken apart at once")]
 pub enum SignedIn {
     /// The next form's cookie, and the session's.
     Yes {
@@ -77,21 +80,33 @@ pub struct Onward {
 }
 
 impl Gateway {
+    /// Whether one more journey may begin from this address: what bounds the records of journeys that nobody finishes.
+    pub fn may_begin(&self, source: IpAddr) -> bool {
+        self.limits.journey(source)
+    }
+
     /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
-    pub async fn authorize(&self, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
+    pub async fn authorize(&self, lane: &Lane, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
         let addressee = Addressee::parse(&form).map_err(|why| Refused::Page(unaddressed(why)))?;
-        let unknown = Rejection::Client { why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew", basic: false };
+        let unknown = Rejection::Client {
+            why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew",
+            basic: false,
+        };
         let client = self.client(&addressee.client_id).ok_or(Refused::Page(unknown))?;
         let back = client
             .return_address(addressee.redirect_uri, client_state(&form), called.issuer())
             .map_err(|why| Refused::Page(Rejection::Journey(why)))?;
-        let asked = self.asked(called, &form, &client, back.clone()).await.map_err(|why| Refused::Answer(back.clone(), why))?;
+        // The upstream says which scopes there are; if it is not there now, approving will say so.
+        let _ = self.target(lane).await;
+        let asked = self
+            .asked(called, &form, &client, back.clone())
+            .map_err(|why| Refused::Answer(back.clone(), why))?;
         let user = session.and_then(|cookie| self.signed_in(cookie));
         self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
     }
 
-    async fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
+    fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         resource::check(request.resources.iter().map(String::as_str), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
         let offered = self.scopes_offered();
@@ -114,10 +129,20 @@ impl Gateway {
         let digest = Digest::of(form.expose());
         let first = ClientAuthorize::new(asked, digest.clone(), now);
         let flow = self.store.insert(Id::fresh(), first).await.map_err(uninserted)?;
-        let Some(user) = user else { return Ok(Begun { flow, form, signed_in: false }) };
+        let Some(user) = user else {
+            return Ok(Begun {
+                flow,
+                form,
+                signed_in: false,
+            });
+        };
         let step = |s: ClientAuthorize| s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now);
         let moved = self.store.transition(&flow, step).await.map_err(missed)?;
-        Ok(Begun { flow: moved.handle, form, signed_in: true })
+        Ok(Begun {
+            flow: moved.handle,
+            form,
+            signed_in: true,
+        })
     }
 
     /// What the page of a journey shows to the browser with this form cookie.
@@ -138,8 +163,17 @@ impl Gateway {
     }
 
     /// The sign-in form comes in. `source` is the caller's address, for waiting times only.
-    pub async fn sign_in(&self, flow: &Flow, form: Option<&str>, source: &str, name: &str, password: Secret) -> Result<SignedIn, Rejection> {
-        let Shown::SignIn(asked) = self.shown(flow, form).await? else { return Err(GONE) };
+    pub async fn sign_in(
+        &self,
+        flow: &Flow,
+        form: Option<&str>,
+        source: &str,
+        name: &str,
+        password: Secret,
+    ) -> Result<SignedIn, Rejection> {
+        let Shown::SignIn(asked) = self.shown(flow, form).await? else {
+            return Err(GONE);
+        };
         match self.passwords.check(source, name, password).await {
             Tried::Right => {}
             tried @ (Tried::Wrong | Tried::Wait { .. }) => {
@@ -151,12 +185,17 @@ impl Gateway {
         let step = |s: ClientAuthorize| s.signed_in(form, Digest::of(next.expose()), name.to_owned(), now);
         self.store.transition(flow, step).await.map_err(missed)?;
         tracing::info!(user = name, "signed in");
-        Ok(SignedIn::Yes { form: next, session: self.session(name) })
+        Ok(SignedIn::Yes {
+            form: next,
+            session: self.session(name),
+        })
     }
 
     /// The user says yes: the way to the upstream, and the cookie that must come back.
     pub async fn approve(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<Onward, Rejection> {
-        let Shown::Consent(asked, user) = self.shown(flow, form).await? else { return Err(GONE) };
+        let Shown::Consent(asked, user) = self.shown(flow, form).await? else {
+            return Err(GONE);
+        };
         let target = self.target(lane).await?;
         let (now, browser, state, verifier) = (self.clock.now(), random::token(), random::token(), random::token());
         let step = |s: GatewayLogin| {
@@ -173,7 +212,13 @@ impl Gateway {
         tracing::info!(user, client = asked.client_name.as_deref().unwrap_or(""), "consent given");
         let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
         let challenge = Challenge::of(&verifier);
-        let location = exchange::authorize_url(&target, &state, challenge.as_str(), &self.site.upstream_callback(), &asked.scopes.list());
+        let asking = Asking {
+            state: state.expose(),
+            challenge: challenge.as_str(),
+            redirect_uri: &self.site.upstream_callback(),
+            scopes: &asked.scopes.list(),
+        };
+        let location = exchange::authorize_url(&target, &asking);
         Ok(Onward { location, browser })
     }
 
@@ -182,14 +227,23 @@ impl Gateway {
         let now = self.clock.now();
         match self.store.transition(flow, |s: GatewayLogin| s.deny(form, now)).await {
             Ok(moved) => Ok(moved.out),
-            Err(Missed::OtherState) => Ok(self.store.transition(flow, |s: ClientAuthorize| s.deny(form, now)).await.map_err(missed)?.out),
+            Err(Missed::OtherState) => Ok(self
+                .store
+                .transition(flow, |s: ClientAuthorize| s.deny(form, now))
+                .await
+                .map_err(missed)?
+                .out),
             Err(other) => Err(missed(other)),
         }
     }
 
     /// The scopes that a client gets when it asks for none.
     pub fn scopes_offered(&self) -> Scopes {
-        if self.service.scopes.is_empty() { self.resolver.scopes().without("offline_access") } else { self.service.scopes.clone() }
+        if self.service.scopes.is_empty() {
+            self.resolver.scopes().without("offline_access")
+        } else {
+            self.service.scopes.clone()
+        }
     }
 }
 
@@ -201,7 +255,10 @@ fn unaddressed(why: NoAddressee) -> Rejection {
         NoAddressee::ClientIdMissing => "client_id is missing".to_owned(),
         NoAddressee::Redirect(bad) => format!("redirect_uri {bad}"),
     };
-    Rejection::Authorize(BadRequest { code: crate::oauth::error::Code::InvalidRequest, why })
+    Rejection::Authorize(BadRequest {
+        code: crate::oauth::error::Code::InvalidRequest,
+        why,
+    })
 }
 
 fn uninserted(why: NotInserted) -> Rejection {

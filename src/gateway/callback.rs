@@ -7,7 +7,6 @@ use crate::flow::authorize::{Returned, UpstreamCallback, UpstreamRedirect};
 use crate::flow::client::ReturnAddress;
 use crate::gateway::authorize::{Flow, missed};
 use crate::gateway::rejection::Rejection;
-use crate::gateway::resolve::failure;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::Tokens;
 use crate::oauth::error::Code;
@@ -34,7 +33,11 @@ impl Gateway {
         let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN)?;
         let flow = Flow::parse(flow).ok_or(UNKNOWN)?;
         let browser = cookie(&flow);
-        let brought = Returned { upstream_state, browser: browser.as_deref(), issuer: form.one("iss")? };
+        let brought = Returned {
+            upstream_state,
+            browser: browser.as_deref(),
+            issuer: form.one("iss")?,
+        };
         match (form.one("error")?, form.one("code")?) {
             (Some(error), _) => self.upstream_said_no(flow, brought, error).await,
             (None, Some(code)) => self.upstream_said_yes(lane, flow, brought, code).await,
@@ -44,26 +47,51 @@ impl Gateway {
 
     async fn upstream_said_no(&self, flow: Flow, brought: Returned<'_>, error: &str) -> Result<Home, Rejection> {
         let now = self.clock.now();
-        let moved = self.store.transition(&flow, |s: UpstreamRedirect| s.refused(brought, now)).await.map_err(missed)?;
+        let moved = self
+            .store
+            .transition(&flow, |s: UpstreamRedirect| s.refused(brought, now))
+            .await
+            .map_err(missed)?;
         let (code, why) = match error {
             "access_denied" => (Code::AccessDenied, "access was refused at the upstream"),
             "temporarily_unavailable" => (Code::TemporarilyUnavailable, "the upstream is temporarily unavailable"),
             _ => (Code::ServerError, "the upstream refused the request"),
         };
         tracing::warn!(error = %error.escape_debug(), "the upstream refused to authorize");
-        Ok(Home { location: moved.out.with_error(code, why), back: moved.out, flow })
+        Ok(Home {
+            location: moved.out.with_error(code, why),
+            back: moved.out,
+            flow,
+        })
     }
 
     async fn upstream_said_yes(&self, lane: &Lane, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
         let now = self.clock.now();
-        let moved = self.store.transition(&flow, |s: UpstreamRedirect| s.returned(brought, now)).await.map_err(missed)?;
+        let moved = self
+            .store
+            .transition(&flow, |s: UpstreamRedirect| s.returned(brought, now))
+            .await
+            .map_err(missed)?;
         match self.exchanged(lane, &Secret::from(code), &moved.out.verifier).await {
             Ok(tokens) => self.code_issued(moved.handle, tokens).await,
             Err(why) => {
                 tracing::warn!(%why, "the upstream's code could not be exchanged");
-                let back = self.store.transition(&moved.handle, UpstreamCallback::failed).await.map_err(missed)?.out;
-                let code = if matches!(why, Rejection::UpstreamDown { .. }) { Code::TemporarilyUnavailable } else { Code::ServerError };
-                Ok(Home { location: back.with_error(code, "the upstream did not give a token; try again"), back, flow })
+                let back = self
+                    .store
+                    .transition(&moved.handle, UpstreamCallback::failed)
+                    .await
+                    .map_err(missed)?
+                    .out;
+                let code = if matches!(why, Rejection::UpstreamDown { .. }) {
+                    Code::TemporarilyUnavailable
+                } else {
+                    Code::ServerError
+                };
+                Ok(Home {
+                    location: back.with_error(code, "the upstream did not give a token; try again"),
+                    back,
+                    flow,
+                })
             }
         }
     }
@@ -72,7 +100,10 @@ impl Gateway {
         let target = self.target(lane).await?;
         let callback = self.site.upstream_callback();
         let request = || exchange::code_request(&target, code, verifier, &callback);
-        exchange::ask(&lane.client, &target, request, &self.clock).await.map_err(failure)
+        match exchange::ask(&lane.client, &self.clock, &target.addresses, request).await {
+            Ok(tokens) => Ok(tokens),
+            Err(why) => Err(self.failure(&target, why).await),
+        }
     }
 
     async fn code_issued(&self, flow: Flow, tokens: Tokens) -> Result<Home, Rejection> {
@@ -80,7 +111,11 @@ impl Gateway {
         let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::of(secret.expose()), now);
         let moved = self.store.transition(&flow, step).await.map_err(missed)?;
         let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-        Ok(Home { location: moved.out.with_code(&code), back: moved.out, flow })
+        Ok(Home {
+            location: moved.out.with_code(&code),
+            back: moved.out,
+            flow,
+        })
     }
 }
 

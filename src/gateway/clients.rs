@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::ids::Digest;
+use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
-use crate::base::random;
 use crate::flow::client::Registered;
 use crate::gateway::Gateway;
 use crate::gateway::rejection::Rejection;
@@ -31,6 +31,9 @@ struct Sealed {
 impl Gateway {
     /// Registers a client (RFC 7591): the document that answers it. Equal public registrations get equal ids; a
     /// confidential one always gets a fresh id and secret.
+    ///
+    /// # Panics
+    /// Never: what was read is texts, and texts can be written.
     pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
         if !self.limits.registration(source) {
             return Err(Rejection::Busy { retry_after: 10 });
@@ -40,13 +43,19 @@ impl Gateway {
             AuthMethod::None => None,
             AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => Some(random::token()),
         };
-        let sealed = Sealed { secret: secret.as_ref().map(|s| Digest::of(s.expose())), is: registration };
+        let sealed = Sealed {
+            secret: secret.as_ref().map(|s| Digest::of(s.expose())),
+            is: registration,
+        };
         let plain = serde_json::to_vec(&sealed).expect("texts are JSON");
         let message = seal::repeatable(&self.keys.load(), self.clock.now(), LABEL, &plain);
         let client_id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
         if client_id.len() > LONGEST {
             let why = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
-            return Err(Rejection::Registration(BadRegistration { code: Code::InvalidClientMetadata, why }));
+            return Err(Rejection::Registration(BadRegistration {
+                code: Code::InvalidClientMetadata,
+                why,
+            }));
         }
         Ok(document(&client_id, &sealed.is, secret.as_ref(), self))
     }
@@ -62,7 +71,11 @@ impl Gateway {
 }
 
 fn document(client_id: &str, is: &Registration, secret: Option<&Secret>, gateway: &Gateway) -> Value {
-    let grants: &[&str] = if is.refreshes { &["authorization_code", "refresh_token"] } else { &["authorization_code"] };
+    let grants: &[&str] = if is.refreshes {
+        &["authorization_code", "refresh_token"]
+    } else {
+        &["authorization_code"]
+    };
     let mut out = json!({
         "client_id": client_id,
         "client_id_issued_at": gateway.clock.now().0,

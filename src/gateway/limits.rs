@@ -19,7 +19,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let keyed = |rate| RateLimiter::keyed(Quota::per_minute(rate));
-        Self { registrations: keyed(REGISTRATIONS), journeys: keyed(JOURNEYS) }
+        Self {
+            registrations: keyed(REGISTRATIONS),
+            journeys: keyed(JOURNEYS),
+        }
     }
 }
 

@@ -19,8 +19,15 @@ impl Gateway {
     pub(crate) fn ends(&self, granted: UnixTime, tokens: &Tokens, now: UnixTime) -> (UnixTime, UnixTime) {
         let ttl = self.service.ttl;
         // Without anything to refresh with, the upstream's own end is ours too.
-        let upstream_end = if tokens.refresh.is_some() { tokens.refresh_expires } else { tokens.expires };
-        (lifetime::access_ends(now, ttl.access, tokens.expires), lifetime::refresh_ends(now, ttl, granted, upstream_end))
+        let upstream_end = if tokens.refresh.is_some() {
+            tokens.refresh_expires
+        } else {
+            tokens.expires
+        };
+        (
+            lifetime::access_ends(now, ttl.access, tokens.expires),
+            lifetime::refresh_ends(now, ttl, granted, upstream_end),
+        )
     }
 
     /// The token response: the pairs of `generation`, with the minimum of both lifetimes.
@@ -41,13 +48,19 @@ impl Gateway {
             scopes: held.scopes.to_string(),
         };
         let upstream_end = tokens.expires.unwrap_or(UnixTime::NEVER);
-        let access = self.pair(&half(Kind::Access, Carried::Access, access_ends, upstream_end), tokens.access.expose());
+        let access = self.pair(
+            &half(Kind::Access, Carried::Access, access_ends, upstream_end),
+            tokens.access.expose(),
+        );
         let refresh = refreshes.then(|| match &tokens.refresh {
             Some(token) => {
                 let end = tokens.refresh_expires.unwrap_or(UnixTime::NEVER);
                 self.pair(&half(Kind::Refresh, Carried::Refresh, refresh_ends, end), token.expose())
             }
-            None => self.pair(&half(Kind::Refresh, Carried::Access, refresh_ends, upstream_end), tokens.access.expose()),
+            None => self.pair(
+                &half(Kind::Refresh, Carried::Access, refresh_ends, upstream_end),
+                tokens.access.expose(),
+            ),
         });
         self.unproved.sent(grant, generation);
         token::response(&access, refresh.as_ref(), access_ends.since(now), &held.scopes)
@@ -56,7 +69,10 @@ impl Gateway {
     fn pair(&self, half: &Half, upstream: &str) -> Secret {
         let token = pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh());
         if token.expose().len() > pair::COMFORTABLE {
-            tracing::warn!(bytes = token.expose().len(), "the upstream's token is so long that the pair may not fit the headers of servers on the way");
+            tracing::warn!(
+                bytes = token.expose().len(),
+                "the upstream's token is so long that the pair may not fit the headers of servers on the way"
+            );
         }
         token
     }

@@ -100,7 +100,16 @@ impl std::ops::Deref for Gateway {
 impl Gateway {
     /// Puts a gateway together. It answers MCP requests once [`Gateway::prepare`](upkeep) is done.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, keys, clock, site, service, passwords, back, back_lane } = parts;
+        let Parts {
+            store,
+            keys,
+            clock,
+            site,
+            service,
+            passwords,
+            back,
+            back_lane,
+        } = parts;
         Self(Arc::new(Inner {
             store,
             keys,
@@ -131,6 +140,9 @@ impl Gateway {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        Rules { grace: self.service.refresh_grace, ttl: self.service.ttl }
+        Rules {
+            grace: self.service.refresh_grace,
+            ttl: self.service.ttl,
+        }
     }
 }

@@ -29,12 +29,25 @@ impl std::fmt::Debug for User {
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
     let salt: [u8; 16] = crate::base::random::bytes();
-    Argon2::default().hash_password_with_salt(password.expose().as_bytes(), &salt).map(|h| h.to_string()).map_err(|e| e.to_string())
+    Argon2::default()
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map(|h| h.to_string())
+        .map_err(|e| e.to_string())
 }
 
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
 pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 9] = ["gateway_pass", "change-this", "changeme", "change-me", "password", "secret", "letmein", "12345678", "qwerty"];
+    const KNOWN: [&str; 9] = [
+        "gateway_pass",
+        "change-this",
+        "changeme",
+        "change-me",
+        "password",
+        "secret",
+        "letmein",
+        "12345678",
+        "qwerty",
+    ];
     let lower = password.to_ascii_lowercase();
     if KNOWN.iter().any(|known| lower.starts_with(known)) {
         return Some("is a sample that everybody knows");
@@ -50,6 +63,10 @@ pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
     distinct.dedup();
     (distinct.len() < 5).then_some("has fewer than 5 different characters")
 }
+
+/// Wrong tries that cost nothing: of one account from one source, and of one source.
+const FREE_BY_ACCOUNT: u32 = 3;
+const FREE_BY_SOURCE: u32 = 30;
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,40 +100,68 @@ impl Passwords {
     pub fn new(users: Vec<User>, clock: Clock) -> Result<Self, String> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let nobody = hash(&crate::base::random::token())?;
-        Ok(Self(Arc::new(Inner { users, nobody, wrong: Cache::new(10_000), hashing: Semaphore::new((cores / 2).max(1)), clock })))
+        Ok(Self(Arc::new(Inner {
+            users,
+            nobody,
+            wrong: Cache::new(10_000),
+            hashing: Semaphore::new((cores / 2).max(1)),
+            clock,
+        })))
+    }
+
+    /// Whether there is such a user.
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.users.iter().any(|user| user.name == name)
     }
 
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.
     pub async fn check(&self, source: &str, name: &str, password: Secret) -> Tried {
         let now = self.0.clock.now();
-        let keys = [format!("s {source}"), format!("u {source} {name}")];
-        let until = keys.iter().filter_map(|key| self.0.wrong.get(key)).map(|(_, until)| until).max();
+        // A source may be a proxy with many people behind it: it is slowed only after many more.
+        let keys = [
+            (format!("u {source} {name}"), FREE_BY_ACCOUNT),
+            (format!("s {source}"), FREE_BY_SOURCE),
+        ];
+        let until = keys
+            .iter()
+            .filter_map(|(key, _)| self.0.wrong.get(key))
+            .map(|(_, until)| until)
+            .max();
         if let Some(until) = until.filter(|until| *until > now) {
             return Tried::Wait { seconds: until.since(now) };
         }
-        let Ok(permit) = self.0.hashing.acquire().await else { return Tried::Wait { seconds: 1 } };
+        let Ok(permit) = self.0.hashing.acquire().await else {
+            return Tried::Wait { seconds: 1 };
+        };
         let user = self.0.users.iter().find(|user| user.name == name);
         let (known, kept) = (user.is_some(), user.map_or(self.0.nobody.clone(), |user| user.hash.clone()));
         let matches = tokio::task::spawn_blocking(move || verify(&kept, &password)).await.unwrap_or(false);
         drop(permit);
         if matches && known {
-            for key in &keys {
-                self.0.wrong.remove(key);
-            }
+            self.0.wrong.remove(&keys[0].0);
             return Tried::Right;
         }
-        for key in keys {
-            self.note(key, now);
+        for (key, free) in keys {
+            self.note(key, free, now);
         }
         // A moment's wait, so that even the first wrong ones cost time.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Tried::Wrong
     }
 
-    /// Three are free; then 2, 4, 8 … 60 seconds.
-    fn note(&self, key: String, now: UnixTime) {
-        let count = self.0.wrong.get(&key).filter(|(_, until)| now.since(*until) < 900).map_or(1, |(count, _)| count + 1);
-        let wait = if count <= 3 { 0 } else { (1_u64 << (count - 3).min(6)).min(60) };
+    /// The first `free` cost nothing; then 2, 4, 8 … 60 seconds.
+    fn note(&self, key: String, free: u32, now: UnixTime) {
+        let count = self
+            .0
+            .wrong
+            .get(&key)
+            .filter(|(_, until)| now.since(*until) < 900)
+            .map_or(1, |(count, _)| count + 1);
+        let wait = if count <= free {
+            0
+        } else {
+            (1_u64 << (count - free).min(6)).min(60)
+        };
         self.0.wrong.insert(key, (count, now.after(wait)));
     }
 }
@@ -141,13 +186,26 @@ mod tests {
     async fn a_wrong_password_waits_and_never_locks() {
         let hash = hash(&Secret::from("correct-horse")).unwrap();
         let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
-        let passwords = Passwords::new(vec![User { name: "alice".into(), hash }], Clock::Fixed(hand.clone())).unwrap();
+        let passwords = Passwords::new(
+            vec![User {
+                name: "alice".into(),
+                hash,
+            }],
+            Clock::Fixed(hand.clone()),
+        )
+        .unwrap();
         for _ in 0..4 {
             assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, Tried::Wrong);
         }
-        assert!(matches!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Wait { .. }));
+        assert!(matches!(
+            passwords.check("here", "alice", Secret::from("correct-horse")).await,
+            Tried::Wait { .. }
+        ));
         hand.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Right);
-        assert_eq!(passwords.check("here", "mallory", Secret::from("correct-horse")).await, Tried::Wrong);
+        assert_eq!(
+            passwords.check("here", "mallory", Secret::from("correct-horse")).await,
+            Tried::Wrong
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
 use crate::gateway::{Gateway, Lane};
@@ -48,15 +48,28 @@ impl Gateway {
             return Err(Denied::NotReady);
         }
         let (head, body) = request.into_parts();
-        let (half, authorization) = self.admitted(head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()), head.headers.get_all(AUTHORIZATION).iter().count())?;
+        let (half, authorization) = self.admitted(
+            head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()),
+            head.headers.get_all(AUTHORIZATION).iter().count(),
+        )?;
         if self.unproved.seen(half.grant, half.generation) {
             self.proved(half.grant, half.generation);
         }
-        let mut onward = Request::new(if body.is_end_stream() { Outgoing::Empty } else { Outgoing::Stream(body) });
+        let mut onward = Request::new(if body.is_end_stream() {
+            Outgoing::Empty
+        } else {
+            Outgoing::Stream(body)
+        });
         *onward.method_mut() = head.method;
-        *onward.uri_mut() = forward::target_uri(&self.service.mcp, head.uri.query()).map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
-        *onward.headers_mut() = forward::request_headers(&head.headers, &self.service.forward_headers, authorization);
-        let policy = Policy { addresses: Allowed::Anything, connect: CONNECT, first_byte: Some(FIRST_BYTE), http2: false };
+        *onward.uri_mut() = forward::target_uri(&self.service.mcp, head.uri.query())
+            .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
+        *onward.headers_mut() = forward::request_headers(&head.headers, &self.service.forward_headers, &[(AUTHORIZATION, authorization)]);
+        let policy = Policy {
+            addresses: Allowed::Anything,
+            connect: CONNECT,
+            first_byte: Some(FIRST_BYTE),
+            http2: false,
+        };
         let answer = lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))?;
         self.passed_back(&half, answer)
     }
@@ -92,7 +105,8 @@ impl Gateway {
         if self.ended.contains(half.grant) {
             return Err(Denied::BadToken("the token was revoked"));
         }
-        let authorization = service::credential(half.carried, &opened.upstream).ok_or(Denied::BadToken("the token carries no credential"))?;
+        let authorization =
+            service::credential(half.carried, &opened.upstream).ok_or(Denied::BadToken("the token carries no credential"))?;
         Ok((half, authorization))
     }
 
@@ -105,12 +119,14 @@ impl Gateway {
                 }
                 return Err(Denied::BadToken("the upstream refused its token"));
             }
-            Verdict::InsufficientScope { scope } => return Err(Denied::InsufficientScope(scope)),
-            Verdict::Redirect { location } => return Err(Denied::Redirected(location)),
+            Verdict::InsufficientScope { scope } => return Err(Denied::InsufficientScope(scope.join(" "))),
+            Verdict::Redirect { location } => {
+                let absolute = forward::redirect_target(&self.service.mcp, &location);
+                return Err(Denied::Redirected(absolute.map_or(location, |url| url.to_string())));
+            }
         }
         forward::response_headers(answer.headers_mut());
-        let streams = answer.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
-        let guard = streams.then(|| self.streams.open(half.grant));
+        let guard = forward::is_event_stream(answer.headers()).then(|| self.streams.open(half.grant));
         Ok(answer.map(|body| Reply::Stream(StreamBody::new(body, guard))))
     }
 }

@@ -14,10 +14,9 @@ use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::inflight::Running;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::resolve::failure;
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
-use crate::store::error::Missed;
-use crate::store::handle::Handle;
+use crate::store::Handle;
+use crate::store::Missed;
 use crate::token::half::{Carried, Kind};
 use crate::token::pair::{self, Opened};
 use crate::upstream::exchange;
@@ -35,9 +34,17 @@ impl Gateway {
         tokio::pin!(give_up);
         loop {
             let running = self.inflight.watch(opened.half.grant);
-            let attempt = Attempt { id: Id::fresh(), owner: self.owner, alone: self.store.is_single() };
+            let attempt = Attempt {
+                id: Id::fresh(),
+                owner: self.owner,
+                alone: self.store.is_single(),
+            };
             let (rules, now) = (self.rules(), self.clock.now());
-            match self.store.update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now)).await {
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
+                .await
+            {
                 Ok((_, next)) => return self.carried_on(opened.half.grant, attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => {
                     let woken = async {
@@ -52,7 +59,9 @@ impl Gateway {
                     }
                 }
                 Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
-                Err(Missed::Absent | Missed::OtherState) => return Err(Rejection::Unknown("this refresh token is unknown or has ended; sign in again")),
+                Err(Missed::Absent | Missed::OtherState) => {
+                    return Err(Rejection::Unknown("this refresh token is unknown or has ended; sign in again"));
+                }
                 Err(Missed::Store(error)) => return Err(error.into()),
             }
         }
@@ -100,13 +109,23 @@ impl Gateway {
         }
     }
 
-    async fn asked_upstream(&self, _running: &Running, grant: Id, attempt: Attempt, token: UpstreamRefresh, held: Held) -> Result<(Held, Tokens), Rejection> {
+    async fn asked_upstream(
+        &self,
+        _running: &Running,
+        grant: Id,
+        attempt: Attempt,
+        token: UpstreamRefresh,
+        held: Held,
+    ) -> Result<(Held, Tokens), Rejection> {
         let handle = Handle::<GrantRecord>::of(grant);
         let asked = async {
             let target = self.target(&self.back_lane).await?;
             let scope = held.scopes.to_string();
             let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
-            exchange::ask(&self.back_lane.client, &target, request, &self.clock).await.map_err(failure)
+            match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
+                Ok(tokens) => Ok(tokens),
+                Err(why) => Err(self.failure(&target, why).await),
+            }
         };
         match asked.await {
             Ok(mut tokens) => {
@@ -140,7 +159,11 @@ impl Gateway {
         loop {
             let now = self.clock.now();
             let ends = self.ends(held.granted, tokens, now);
-            match self.store.transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now)).await {
+            match self
+                .store
+                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
+                .await
+            {
                 Ok(moved) => return Ok(moved.out),
                 Err(Missed::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
@@ -167,5 +190,10 @@ fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> 
         refresh_expires: None,
         scope: None,
     });
-    Presentation { generation: half.generation, client_id: by.client_id(), upstream, reissue }
+    Presentation {
+        generation: half.generation,
+        client_id: by.client_id(),
+        upstream,
+        reissue,
+    }
 }

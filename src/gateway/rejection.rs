@@ -8,7 +8,7 @@ use crate::oauth::error::Code;
 use crate::oauth::form::BadForm;
 use crate::oauth::register::BadRegistration;
 use crate::oauth::token::BadTokenRequest;
-use crate::store::error::StoreError;
+use crate::store::StoreError;
 
 /// Why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug)]

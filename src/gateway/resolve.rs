@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
+use crate::base::url::Address;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::scope::Scopes;
-use crate::store::error::NotInserted;
-use crate::store::handle::Handle;
-use crate::upstream::Target;
-use crate::upstream::discover::{self, Discovered};
+use crate::store::{Handle, NotInserted};
+use crate::upstream::discover::{Discovered, Wanted, discover};
 use crate::upstream::exchange::SendFailure;
-use crate::upstream::register::{self, Registration};
-use serde::{Deserialize, Serialize};
+use crate::upstream::register::{Application, Registration, register};
+use crate::upstream::target::{Credentials, Target};
 
 /// How long what was found is believed, in seconds.
 const BELIEVED: u64 = 3_600;
@@ -32,14 +32,21 @@ pub struct Resolver {
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { known: ArcSwapOption::empty(), looking: Semaphore::new(1) }
+        Self {
+            known: ArcSwapOption::empty(),
+            looking: Semaphore::new(1),
+        }
     }
 }
 
 impl Resolver {
     /// The scopes that the upstream says it needs, as far as it is known.
     pub fn scopes(&self) -> Scopes {
-        self.known.load().as_ref().map(|known| Scopes::parse(&known.0.scopes_known.join(" "))).unwrap_or_default()
+        self.known
+            .load()
+            .as_ref()
+            .map(|known| Scopes::parse(&known.0.scopes_known.join(" ")))
+            .unwrap_or_default()
     }
 }
 
@@ -102,44 +109,68 @@ impl Gateway {
     }
 
     async fn find(&self, lane: &Lane) -> Result<Target, Rejection> {
-        let service = &self.service;
-        let given = &service.authorization;
-        let asked = discover::Asked {
-            mcp: &service.mcp,
-            issuer: given.issuer.as_ref(),
-            authorization_endpoint: given.authorization_endpoint.as_ref(),
-            token_endpoint: given.token_endpoint.as_ref(),
+        let given = &self.service.authorization;
+        let wanted = Wanted {
+            mcp: self.service.mcp.clone(),
+            issuer: given.issuer.clone(),
+            endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
+            profile: None,
+            allow_addresses: Arc::from([]),
         };
-        let mut attempts = Vec::new();
-        let found = discover::discover(&lane.client, &asked, &mut attempts).await;
-        for attempt in &attempts {
+        let found = discover(&lane.client, &wanted).await.map_err(|why| {
+            let tried: Vec<String> = why.attempts.iter().map(ToString::to_string).collect();
+            tracing::error!(%why, tried = tried.join("; "), "the upstream's authorization server was not found");
+            Rejection::UpstreamDown {
+                why: why.to_string(),
+                retry_after: 10,
+            }
+        })?;
+        for attempt in &found.attempts {
             tracing::debug!(%attempt, "discovery");
         }
-        let found = found.map_err(|why| {
-            let tried: Vec<String> = attempts.iter().map(ToString::to_string).collect();
-            tracing::error!(%why, tried = tried.join("; "), "the upstream's authorization server was not found");
-            Rejection::UpstreamDown { why: why.to_string(), retry_after: 10 }
-        })?;
-        if let Some(client_id) = &given.client_id {
-            return Ok(found.with_client(client_id.clone(), given.client_secret.clone()));
-        }
-        let registration = self.registered_at(lane, &found).await?;
-        Ok(found.with_registration(&registration))
+        let credentials = match &given.client_id {
+            Some(id) => Credentials {
+                id: id.clone(),
+                secret: given.client_secret.clone(),
+                auth_method: None,
+            },
+            None => self.registered_at(lane, &found).await?.credentials(),
+        };
+        Ok(found.target(&credentials))
     }
 
     async fn registered_at(&self, lane: &Lane, found: &Discovered) -> Result<Registration, Rejection> {
-        let callback = self.site.upstream_callback();
-        let id = Id(Digest::of(&format!("{}\n{callback}", found.issuer())).short());
-        let handle = Handle::<UpstreamClientRecord>::of(id);
+        let handle = self.registration_at(&found.server.issuer);
         if let Some(UpstreamClientRecord::Kept(kept)) = self.store.read(&handle).await? {
-            return Ok(kept.registration);
+            if kept.registration.is_live(self.clock.now()) {
+                return Ok(kept.registration);
+            }
+            self.store.remove(&handle).await?;
         }
-        let registration = register::register(&lane.client, found, &callback, self.clock.now()).await.map_err(|why| {
-            tracing::error!(%why, "registering at the upstream failed");
-            Rejection::UpstreamDown { why: why.to_string(), retry_after: 10 }
-        })?;
+        let down = |why: String| {
+            tracing::error!(why, "registering at the upstream failed");
+            Rejection::UpstreamDown { why, retry_after: 10 }
+        };
+        let callback = Address::parse(&self.site.upstream_callback()).map_err(|why| down(why.to_string()))?;
+        let application = Application {
+            name: "MCP OAuth Gateway",
+            redirect_uri: &callback,
+            scopes: &found.scopes_known,
+        };
+        let registration = register(&lane.client, &found.server, &application, &found.addresses)
+            .await
+            .map_err(|why| down(why.to_string()))?;
         tracing::info!(client_id = registration.client_id, "registered at the upstream");
-        match self.store.insert(id, Kept { registration: registration.clone() }).await {
+        match self
+            .store
+            .insert(
+                handle.id(),
+                Kept {
+                    registration: registration.clone(),
+                },
+            )
+            .await
+        {
             Ok(_) => Ok(registration),
             // Another instance was first: its registration is ours.
             Err(NotInserted::AlreadyThere) => match self.store.read(&handle).await? {
@@ -150,25 +181,47 @@ impl Gateway {
         }
     }
 
+    fn registration_at(&self, issuer: &str) -> Handle<UpstreamClientRecord> {
+        Handle::of(Id(Digest::of(&format!("{issuer}\n{}", self.site.upstream_callback())).short()))
+    }
+
+    /// Looks before anybody asks, so that the first user does not wait, and the operator sees at once what is wrong.
+    pub async fn look_ahead(&self) {
+        if let Ok(target) = self.target(&self.back_lane).await {
+            tracing::info!(issuer = target.issuer, "the upstream's authorization server was found");
+        }
+    }
+
     /// The upstream does not know us any more: forget who we were there, and register anew next time.
     pub(crate) async fn forget_registration(&self, issuer: &str) {
         if self.service.authorization.client_id.is_some() {
             return;
         }
-        let id = Id(Digest::of(&format!("{issuer}\n{}", self.site.upstream_callback())).short());
-        let _ = self.store.remove(&Handle::<UpstreamClientRecord>::of(id)).await;
+        let _ = self.store.remove(&self.registration_at(issuer)).await;
         self.resolver.known.store(None);
     }
 }
 
-/// A failure of the upstream's token endpoint, as a reason of ours.
-pub(crate) fn failure(why: SendFailure) -> Rejection {
-    match why {
-        SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
-        // Our own credentials are wrong there: nobody's grant is over for that.
-        SendFailure::Refused(refusal) => Rejection::UpstreamDown { why: format!("it refused us with '{}'", refusal.code), retry_after: 30 },
-        SendFailure::NeverSent(why) | SendFailure::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
-        SendFailure::Throttled { retry_after } => Rejection::UpstreamDown { why: "it is throttling".into(), retry_after: retry_after.unwrap_or(10) },
+impl Gateway {
+    /// A failure of the upstream's token endpoint, as a reason of ours.
+    pub(crate) async fn failure(&self, target: &Target, why: SendFailure) -> Rejection {
+        match why {
+            SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
+            // Our own credentials are wrong there: nobody's grant is over for that.
+            SendFailure::Refused(refusal) => {
+                if refusal.is_invalid_client() {
+                    self.forget_registration(&target.issuer).await;
+                }
+                Rejection::UpstreamDown {
+                    why: format!("it refused us with '{}'", refusal.code),
+                    retry_after: 30,
+                }
+            }
+            SendFailure::NeverSent(why) | SendFailure::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
+            SendFailure::Throttled { retry_after } => Rejection::UpstreamDown {
+                why: "it is throttling".into(),
+                retry_after: retry_after.unwrap_or(10),
+            },
+        }
     }
 }
-

@@ -9,16 +9,23 @@ use crate::oauth::form::Form;
 use crate::oauth::token::BadTokenRequest;
 use crate::token::half::{Carried, Kind};
 use crate::token::pair;
-use crate::upstream::exchange;
+use crate::upstream::exchange::{self, Revoked};
 
 impl Gateway {
     /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
     pub async fn revoke(&self, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
         let form = Form::parse(body)?;
         let by = self.authenticated(authorization, &form)?;
-        let missing = || Rejection::Token(BadTokenRequest { code: Code::InvalidRequest, why: "token is missing".into() });
+        let missing = || {
+            Rejection::Token(BadTokenRequest {
+                code: Code::InvalidRequest,
+                why: "token is missing".into(),
+            })
+        };
         let token = Secret::from(form.one("token")?.ok_or_else(missing)?);
-        let Ok(opened) = pair::open(&self.keys.load(), token.expose()) else { return Ok(()) };
+        let Ok(opened) = pair::open(&self.keys.load(), token.expose()) else {
+            return Ok(());
+        };
         if opened.half.client != by.mark() || opened.half.service != self.service.mark {
             return Ok(());
         }
@@ -27,10 +34,18 @@ impl Gateway {
         let latest = held.and_then(|held| held.latest().cloned());
         let presented = match (opened.half.kind, opened.half.carried) {
             (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
-            (Kind::Access | Kind::Refresh, Carried::Refresh) => Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream)))),
+            (Kind::Access | Kind::Refresh, Carried::Refresh) => {
+                Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
+            }
             (Kind::Access | Kind::Refresh, Carried::Nothing) => None,
         };
-        let presented = presented.map(|(access, refresh)| Tokens { access, refresh, expires: None, refresh_expires: None, scope: None });
+        let presented = presented.map(|(access, refresh)| Tokens {
+            access,
+            refresh,
+            expires: None,
+            refresh_expires: None,
+            scope: None,
+        });
         self.revoke_upstream(latest.or(presented));
         Ok(())
     }
@@ -41,14 +56,15 @@ impl Gateway {
         let (gateway, running) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
         self.back.spawn(async move {
             let _running = running;
-            let Ok(target) = gateway.target(&gateway.back_lane).await else { return };
-            let (token, hint) = match &tokens.refresh {
-                Some(refresh) => (refresh.expose(), "refresh_token"),
-                None => (tokens.access.expose(), "access_token"),
+            let Ok(target) = gateway.target(&gateway.back_lane).await else {
+                return;
             };
-            let Some(request) = exchange::revoke_request(&target, token, hint) else { return };
-            match exchange::tell(&gateway.back_lane.client, &target, request).await {
-                Ok(status) => tracing::info!(status, "the upstream was told to revoke"),
+            let token = tokens.refresh.as_ref().map_or(Revoked::Access(&tokens.access), Revoked::Refresh);
+            let Some(Ok(request)) = exchange::revoke_request(&target, token) else {
+                return;
+            };
+            match exchange::revoke(&gateway.back_lane.client, request, &target.addresses).await {
+                Ok(()) => tracing::info!("the upstream was told to revoke"),
                 Err(why) => tracing::warn!(%why, "the upstream could not be told to revoke"),
             }
         });

@@ -26,6 +26,7 @@ impl Gateway {
         let message = URL_SAFE_NO_PAD.decode(cookie).ok()?;
         let plain = seal::unboxed(&self.keys.load(), LABEL, b"", &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
-        (UnixTime(until.parse().ok()?) > self.clock.now()).then(|| subject.to_owned())
+        let lives = UnixTime(until.parse().ok()?) > self.clock.now() && self.passwords.knows(subject);
+        lives.then(|| subject.to_owned())
     }
 }

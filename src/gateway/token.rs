@@ -15,8 +15,8 @@ use crate::oauth::form::Form;
 use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
 use crate::oauth::token::{Credentials, Grant};
-use crate::store::error::{Missed, NotInserted};
-use crate::store::handle::Handle;
+use crate::store::Handle;
+use crate::store::{Missed, NotInserted};
 
 impl Gateway {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
@@ -26,7 +26,11 @@ impl Gateway {
         let by = self.authenticated(authorization, &form)?;
         resource::check(form.all("resource"), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
         match grant {
-            Grant::Code { code, redirect_uri, verifier } => {
+            Grant::Code {
+                code,
+                redirect_uri,
+                verifier,
+            } => {
                 let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
                 let flow = Flow::parse(flow).ok_or(NO_CODE)?;
                 let with = Redemption {
@@ -43,9 +47,16 @@ impl Gateway {
     /// Who asks, at the token and revocation endpoints.
     pub(crate) fn authenticated(&self, authorization: Option<&str>, form: &Form) -> Result<Authenticated, Rejection> {
         let credentials = Credentials::parse(authorization, form)?;
-        let refused = |why| Rejection::Client { why, basic: credentials.basic };
-        let client = self.client(&credentials.client_id).ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
-        client.authenticate(&credentials).map_err(|_| refused("the client secret is missing or wrong"))
+        let refused = |why| Rejection::Client {
+            why,
+            basic: credentials.basic,
+        };
+        let client = self
+            .client(&credentials.client_id)
+            .ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
+        client
+            .authenticate(&credentials)
+            .map_err(|_| refused("the client secret is missing or wrong"))
     }
 
     async fn redeem(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -64,7 +75,8 @@ impl Gateway {
         let now = self.clock.now();
         let scopes = tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse);
         let (access_ends, refresh_ends) = self.ends(now, &tokens, now);
-        let held = Held::new(asked.client_id, asked.service, subject, scopes, now).ending(access_ends, refresh_ends);
+        let held =
+            Held::new(asked.client_id, asked.service, subject, scopes, tokens.refresh.is_some(), now).ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
             // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
             Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),
@@ -73,7 +85,9 @@ impl Gateway {
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
-        let Some(FlowRecord::CodeSpent(spent)) = self.store.read(flow).await? else { return Err(NO_CODE) };
+        let Some(FlowRecord::CodeSpent(spent)) = self.store.read(flow).await? else {
+            return Err(NO_CODE);
+        };
         let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
         self.end(grant).await?;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::base::ids::Id;
-use crate::flow::grant::GrantRecord;
+use crate::flow::grant::{GrantRecord, Held};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
-use crate::store::error::{Missed, StoreError};
-use crate::store::handle::Handle;
+use crate::store::Handle;
+use crate::store::{Missed, StoreError};
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
@@ -24,7 +24,8 @@ impl Gateway {
         loop {
             tokio::select! {
                 () = stop.draining() => return,
-                ended = self.ended.learn(&self.store, &mut changes) => if let Some(grant) = ended { self.streams.end(grant) },
+                // Only the wait may be given up halfway: a change that was taken is also learned.
+                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
                 _ = tick.tick() => self.sweep().await,
             }
         }
@@ -52,7 +53,10 @@ impl Gateway {
             let (rules, now) = (self.rules(), self.clock.now());
             for (handle, record) in page {
                 if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
-                    let _ = self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ()))).await;
+                    let _ = self
+                        .store
+                        .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ())))
+                        .await;
                 }
             }
             cursor = next;
@@ -67,7 +71,10 @@ impl Gateway {
         let gateway = self.clone();
         self.back.spawn(async move {
             let handle = Handle::<GrantRecord>::of(grant);
-            let _ = gateway.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.proved(generation), ()))).await;
+            let _ = gateway
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.proved(generation), ())))
+                .await;
         });
     }
 
@@ -76,7 +83,15 @@ impl Gateway {
         let gateway = self.clone();
         self.back.spawn(async move {
             let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
-            let noted = gateway.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(if refreshes(&r) { (r, false) } else { r.refused_upstream(generation, now) })).await;
+            // Where there is something to refresh with, a 401 is nothing to note: the client refreshes.
+            let record = gateway.store.read(&handle).await.ok().flatten();
+            if record.as_ref().and_then(GrantRecord::held).is_none_or(Held::is_refreshable) {
+                return;
+            }
+            let noted = gateway
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.refused_upstream(generation, now)))
+                .await;
             match noted {
                 Ok((_, true)) => {
                     tracing::warn!(%grant, "the upstream refused its token twice; the user must sign in again");
@@ -99,8 +114,4 @@ impl Gateway {
     pub async fn finished(&self) {
         self.inflight.finished().await;
     }
-}
-
-fn refreshes(record: &GrantRecord) -> bool {
-    record.held().and_then(|held| held.latest()).is_some_and(|tokens| tokens.refresh.is_some())
 }

@@ -58,7 +58,7 @@ impl From<hyper::Error> for BodyError {
 }
 
 /// The body of a request we send.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Outgoing {
     /// No body.
     #[default]
@@ -71,14 +71,23 @@ pub enum Outgoing {
     Prefixed(Bytes, Incoming),
 }
 
+impl fmt::Debug for Outgoing {
+    /// Bodies hold tokens: only the kind is printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Full(_) => "Full(..)",
+            Self::Stream(_) => "Stream(..)",
+            Self::Prefixed(..) => "Prefixed(..)",
+        })
+    }
+}
+
 impl Body for Outgoing {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
@@ -131,10 +140,7 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(one_frame(mem::take(bytes))),
             Self::Stream(stream) => stream.poll(context),
@@ -167,11 +173,7 @@ pub struct StreamBody {
 impl StreamBody {
     /// Passes `body` on; with a `guard` it is counted, and can be ended from outside.
     pub fn new(body: Incoming, guard: Option<StreamGuard>) -> Self {
-        Self {
-            body,
-            guard,
-            ended: false,
-        }
+        Self { body, guard, ended: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -256,20 +258,11 @@ where
         whole.extend_from_slice(&mem::take(&mut first));
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() {
-        first
-    } else {
-        whole.freeze()
-    })
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
-fn poll_incoming(
-    incoming: &mut Incoming,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    Pin::new(incoming)
-        .poll_frame(context)
-        .map_err(BodyError::from)
+fn poll_incoming(incoming: &mut Incoming, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    Pin::new(incoming).poll_frame(context).map_err(BodyError::from)
 }
 
 fn one_frame(bytes: Bytes) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -304,16 +297,9 @@ mod tests {
         type Data = Bytes;
         type Error = BodyError;
 
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             if self.left == 0 {
-                return if self.hangs {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(None)
-                };
+                return if self.hangs { Poll::Pending } else { Poll::Ready(None) };
             }
             self.left -= 1;
             self.given.fetch_add(1, Ordering::Relaxed);
@@ -338,10 +324,7 @@ mod tests {
         let (body, _) = frames(3, false);
         let read = read_limited(body, 30, SOON).await.expect("read");
         assert_eq!(&read[..], b"012345678901234567890123456789");
-        assert_eq!(
-            read_limited(Outgoing::Empty, 0, SOON).await.expect("read"),
-            Bytes::new()
-        );
+        assert_eq!(read_limited(Outgoing::Empty, 0, SOON).await.expect("read"), Bytes::new());
     }
 
     #[tokio::test]

@@ -142,10 +142,7 @@ pub struct Client {
 impl Client {
     /// A client that trusts as `tls` does, with no connections yet.
     pub fn new(tls: ClientTls) -> Client {
-        Self {
-            tls,
-            pool: Arc::default(),
-        }
+        Self { tls, pool: Arc::default() }
     }
 
     /// Sends `request`, whose URI is absolute; `Host` is set from it. Resolves when the answer's
@@ -157,11 +154,7 @@ impl Client {
     ///
     /// # Errors
     /// [`SendError`]; ask [`SendError::never_sent`] before trying elsewhere.
-    pub async fn send(
-        &self,
-        request: Request<Outgoing>,
-        policy: &Policy,
-    ) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&self, request: Request<Outgoing>, policy: &Policy) -> Result<Response<Incoming>, SendError> {
         let target = Target::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
         let key = target.key(policy);
         let mut request = request;
@@ -180,9 +173,7 @@ impl Client {
             match failed.take_message() {
                 Some(unsent) if is_kept => request = unsent,
                 Some(_) => {
-                    return Err(SendError::Connect(ConnectError::Closed(
-                        failed.into_error(),
-                    )));
+                    return Err(SendError::Connect(ConnectError::Closed(failed.into_error())));
                 }
                 None => return Err(SendError::Broken(failed.into_error())),
             }
@@ -220,13 +211,8 @@ impl Client {
         if !key.https {
             return speak_http1(stream).await;
         }
-        let bare = key
-            .host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let name =
-            ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
+        let bare = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
         let stream = tokio_rustls::TlsConnector::from(self.tls.config(key.http2))
             .connect(name, stream)
             .await
@@ -250,9 +236,7 @@ async fn speak_http1<I>(stream: I) -> Result<Line, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (line, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(closed)?;
+    let (line, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
     drive(connection);
     Ok(Line::Http1(line))
 }
@@ -286,15 +270,10 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     });
 }
 
-async fn in_time<T>(
-    within: Option<Duration>,
-    answer: impl Future<Output = T>,
-) -> Result<T, SendError> {
+async fn in_time<T>(within: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, SendError> {
     match within {
         None => Ok(answer.await),
-        Some(within) => tokio::time::timeout(within, answer)
-            .await
-            .map_err(|_elapsed| SendError::TimedOut),
+        Some(within) => tokio::time::timeout(within, answer).await.map_err(|_elapsed| SendError::TimedOut),
     }
 }
 
@@ -349,9 +328,7 @@ mod tests {
     }
 
     async fn whole(answer: Response<Incoming>) -> Bytes {
-        read_limited(answer.into_body(), 1000, SOON)
-            .await
-            .expect("body")
+        read_limited(answer.into_body(), 1000, SOON).await.expect("body")
     }
 
     async fn settles(client: &Client, idle: usize) {
@@ -405,10 +382,7 @@ mod tests {
             addresses: dial::Allowed::Public { loopback: false },
             ..policy()
         };
-        let refused = client
-            .send(post(address), &strict)
-            .await
-            .expect_err("refused");
+        let refused = client.send(post(address), &strict).await.expect_err("refused");
         assert!(matches!(refused, SendError::Refused(_)) && refused.never_sent());
     }
 
@@ -450,17 +424,12 @@ mod tests {
             stream.write_all(OK).await.expect("write");
             request(&mut stream).await;
             drop(stream);
-            tokio::time::timeout(Duration::from_millis(200), listener.accept())
-                .await
-                .is_err()
+            tokio::time::timeout(Duration::from_millis(200), listener.accept()).await.is_err()
         });
         let client = client();
         whole(client.send(post(address), &policy()).await.expect("answer")).await;
         settles(&client, 1).await;
-        let broken = client
-            .send(post(address), &policy())
-            .await
-            .expect_err("broken");
+        let broken = client.send(post(address), &policy()).await.expect_err("broken");
         assert!(matches!(broken, SendError::Broken(_)) && !broken.never_sent());
         assert!(upstream.await.expect("upstream"), "sent twice");
     }
@@ -471,16 +440,11 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
             request(&mut stream).await;
-            let answer = format!(
-                "HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n"
-            );
+            let answer = format!("HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n");
             stream.write_all(answer.as_bytes()).await.expect("write");
             let _ = stream.read_u8().await;
         });
-        let answer = client()
-            .send(post(address), &policy())
-            .await
-            .expect("answer");
+        let answer = client().send(post(address), &policy()).await.expect("answer");
         assert_eq!(answer.status(), 307);
     }
 
@@ -517,10 +481,7 @@ mod tests {
             first_byte: Some(Duration::from_millis(50)),
             ..policy()
         };
-        let late = client()
-            .send(post(address), &hasty)
-            .await
-            .expect_err("late");
+        let late = client().send(post(address), &hasty).await.expect_err("late");
         assert!(matches!(late, SendError::TimedOut) && !late.never_sent());
         let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
         assert_eq!(ended.expect("within a second").expect("upstream"), 0);
@@ -530,18 +491,10 @@ mod tests {
     async fn nobody_there_means_nothing_was_sent() {
         let (listener, address) = listen().await;
         drop(listener);
-        let gone = client()
-            .send(post(address), &policy())
-            .await
-            .expect_err("gone");
-        assert!(matches!(
-            gone,
-            SendError::Connect(ConnectError::Unreachable(_))
-        ));
+        let gone = client().send(post(address), &policy()).await.expect_err("gone");
+        assert!(matches!(gone, SendError::Connect(ConnectError::Unreachable(_))));
         assert!(gone.never_sent());
-        let odd = Request::get("/only/a/path")
-            .body(Outgoing::Empty)
-            .expect("request");
+        let odd = Request::get("/only/a/path").body(Outgoing::Empty).expect("request");
         let odd = client().send(odd, &policy()).await.expect_err("no host");
         assert!(matches!(odd, SendError::Connect(ConnectError::NotHttp)));
     }

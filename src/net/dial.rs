@@ -55,11 +55,7 @@ impl Allowed {
     /// # Errors
     /// The resolver's own error.
     pub async fn told_by(host: &str, plain_http: bool, extra: Arc<[Cidr]>) -> io::Result<Allowed> {
-        let kinds: Vec<Kind> = resolve(host, 0)
-            .await?
-            .iter()
-            .map(|found| range::kind(found.ip()))
-            .collect();
+        let kinds: Vec<Kind> = resolve(host, 0).await?.iter().map(|found| range::kind(found.ip())).collect();
         Ok(Allowed::AsUpstream {
             loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == Kind::Loopback),
             private: !kinds.is_empty() && kinds.iter().all(|kind| kind.is_private()),
@@ -89,10 +85,7 @@ impl Allowed {
                 let near = (*loopback && kind == Kind::Loopback)
                     || (*private && kind.is_private())
                     || extra.iter().any(|block| block.contains(address));
-                (
-                    kind == Kind::Global || (near && !kind.is_never_told()),
-                    *plain_http,
-                )
+                (kind == Kind::Global || (near && !kind.is_never_told()), *plain_http)
             }
         };
         if !ok {
@@ -103,9 +96,7 @@ impl Allowed {
             });
         }
         if !https && !http_ok {
-            return Err(Refused::NotHttps {
-                host: host.to_owned(),
-            });
+            return Err(Refused::NotHttps { host: host.to_owned() });
         }
         Ok(())
     }
@@ -133,11 +124,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SpecialPurpose {
-                host,
-                address,
-                kind,
-            } => {
+            Self::SpecialPurpose { host, address, kind } => {
                 write!(f, "{host} is at {address}, a {kind} address")
             }
             Self::NotHttps { host } => write!(f, "{host} is named without https"),
@@ -163,12 +150,7 @@ pub enum DialError {
 ///
 /// # Errors
 /// [`DialError::Refused`] only when every address was refused.
-pub async fn dial(
-    host: &str,
-    port: u16,
-    https: bool,
-    allowed: &Allowed,
-) -> Result<TcpStream, DialError> {
+pub async fn dial(host: &str, port: u16, https: bool, allowed: &Allowed) -> Result<TcpStream, DialError> {
     let found = resolve(host, port).await.map_err(DialError::Unresolved)?;
     let mut good = Vec::with_capacity(found.len());
     let mut refused = None;
@@ -186,17 +168,11 @@ pub async fn dial(
 
 /// `host` as it stands in a URL: a name, an IPv4 literal, or an IPv6 literal in brackets.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(literal) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(literal, port)]);
     }
-    Ok(tokio::net::lookup_host((bare, port))
-        .await?
-        .take(MOST_ADDRESSES)
-        .collect())
+    Ok(tokio::net::lookup_host((bare, port)).await?.take(MOST_ADDRESSES).collect())
 }
 
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
@@ -212,10 +188,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
         let finished = if waiting.len() == 0 {
             trying.next().await
         } else {
-            tokio::time::timeout(HEAD_START, trying.next())
-                .await
-                .ok()
-                .flatten()
+            tokio::time::timeout(HEAD_START, trying.next()).await.ok().flatten()
         };
         match finished {
             Some(Ok(stream)) => {
@@ -243,16 +216,11 @@ mod tests {
     use super::*;
 
     fn judged(allowed: &Allowed, text: &str) -> bool {
-        allowed
-            .judge("host", text.parse().expect(text), true)
-            .is_ok()
+        allowed.judge("host", text.parse().expect(text), true).is_ok()
     }
 
     fn upstream(loopback: bool, private: bool, extra: &[&str]) -> Allowed {
-        let extra = extra
-            .iter()
-            .map(|block| block.parse().expect("block"))
-            .collect();
+        let extra = extra.iter().map(|block| block.parse().expect("block")).collect();
         Allowed::AsUpstream {
             loopback,
             private,
@@ -276,42 +244,21 @@ mod tests {
             ("::ffff:127.0.0.1", [true, false, true, false, true, false]),
             ("10.0.0.1", [true, false, false, false, false, true]),
             ("fd00::1", [true, false, false, false, false, true]),
-            (
-                "64:ff9b::10.0.0.1",
-                [true, false, false, false, false, true],
-            ),
+            ("64:ff9b::10.0.0.1", [true, false, false, false, false, true]),
             ("169.254.169.254", [true, false, false, false, false, false]),
-            (
-                "2002:a9fe:a9fe::",
-                [true, false, false, false, false, false],
-            ),
+            ("2002:a9fe:a9fe::", [true, false, false, false, false, false]),
             ("fe80::1", [true, false, false, false, false, false]),
             ("0.0.0.0", [true, false, false, false, false, false]),
             ("224.0.0.1", [true, false, false, false, false, false]),
         ] {
-            let policies = [
-                &Allowed::Anything,
-                &public,
-                &local,
-                &remote,
-                &on_loopback,
-                &on_private,
-            ];
-            assert_eq!(
-                policies.map(|policy| judged(policy, address)),
-                expected,
-                "{address}"
-            );
+            let policies = [&Allowed::Anything, &public, &local, &remote, &on_loopback, &on_private];
+            assert_eq!(policies.map(|policy| judged(policy, address)), expected, "{address}");
         }
     }
 
     #[test]
     fn a_listed_address_is_good_unless_nobody_may_ever_name_it() {
-        let policy = upstream(
-            false,
-            false,
-            &["10.1.0.0/16", "169.254.0.0/16", "127.0.0.0/8"],
-        );
+        let policy = upstream(false, false, &["10.1.0.0/16", "169.254.0.0/16", "127.0.0.0/8"]);
         assert!(judged(&policy, "10.1.2.3") && judged(&policy, "127.0.0.1"));
         assert!(!judged(&policy, "10.2.0.1"));
         assert!(!judged(&policy, "169.254.169.254") && !judged(&policy, "169.254.1.1"));
@@ -325,10 +272,7 @@ mod tests {
         let local = Allowed::Public { loopback: true };
         assert_eq!(local.judge("h", global, false), not_https);
         assert_eq!(local.judge("h", here, false), Ok(()));
-        assert_eq!(
-            upstream(true, false, &[]).judge("h", here, false),
-            not_https
-        );
+        assert_eq!(upstream(true, false, &[]).judge("h", here, false), not_https);
         let plain = Allowed::AsUpstream {
             loopback: true,
             private: false,
@@ -342,19 +286,10 @@ mod tests {
     #[tokio::test]
     async fn names_and_literals_are_refused_at_the_dial() {
         let policy = Allowed::Public { loopback: false };
-        for host in [
-            "localhost",
-            "127.0.0.1",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-            "[::ffff:a9fe:a9fe]",
-        ] {
+        for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]"] {
             let refused = dial(host, 9, true, &policy).await;
             assert!(
-                matches!(
-                    &refused,
-                    Err(DialError::Refused(Refused::SpecialPurpose { .. }))
-                ),
+                matches!(&refused, Err(DialError::Refused(Refused::SpecialPurpose { .. }))),
                 "{host}: {refused:?}"
             );
         }
@@ -362,9 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_does_not_answer_gives_way_to_the_next() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("bind");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let good = listener.local_addr().expect("address");
         let closed = {
             let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -378,9 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upstream_speaks_for_its_own_neighbourhood() {
-        let here = Allowed::told_by("127.0.0.1", true, Arc::new([]))
-            .await
-            .expect("resolved");
+        let here = Allowed::told_by("127.0.0.1", true, Arc::new([])).await.expect("resolved");
         assert!(matches!(
             here,
             Allowed::AsUpstream {
@@ -389,9 +320,7 @@ mod tests {
                 ..
             }
         ));
-        let there = Allowed::told_by("10.0.0.1", false, Arc::new([]))
-            .await
-            .expect("resolved");
+        let there = Allowed::told_by("10.0.0.1", false, Arc::new([])).await.expect("resolved");
         assert!(matches!(
             there,
             Allowed::AsUpstream {

@@ -44,11 +44,7 @@ pub fn bind_lanes(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>
     let chosen = first.local_addr()?;
     let mut all = vec![first];
     while all.len() < lanes {
-        all.push(if own_sockets {
-            listen(chosen, true)?
-        } else {
-            all[0].try_clone()?
-        });
+        all.push(if own_sockets { listen(chosen, true)? } else { all[0].try_clone()? });
     }
     Ok(all)
 }
@@ -58,9 +54,7 @@ pub fn bind_lanes(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>
 pub fn is_missing_address(error: &io::Error) -> bool {
     // EAFNOSUPPORT has no kind of its own yet.
     let no_family = if cfg!(target_os = "linux") { 97 } else { 47 };
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.kind() == io::ErrorKind::Unsupported
-        || error.raw_os_error() == Some(no_family)
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(no_family)
 }
 
 fn socket(addr: SocketAddr) -> io::Result<Socket> {
@@ -95,10 +89,7 @@ mod tests {
     #[test]
     fn every_lane_has_a_listener_on_the_same_port() {
         let lanes = bind_lanes(any(), 3).expect("bound");
-        let ports: Vec<_> = lanes
-            .iter()
-            .map(|lane| lane.local_addr().expect("address"))
-            .collect();
+        let ports: Vec<_> = lanes.iter().map(|lane| lane.local_addr().expect("address")).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| *port == ports[0]) && ports[0].port() != 0);
     }

@@ -52,13 +52,8 @@ impl Shelf {
 
     fn drop_old(&mut self, now: Instant) {
         let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
-        self.idle
-            .retain(|(line, since)| fresh(*since) && line.is_ready());
-        if self
-            .shared
-            .as_ref()
-            .is_some_and(|(line, since)| !fresh(*since) || line.is_closed())
-        {
+        self.idle.retain(|(line, since)| fresh(*since) && line.is_ready());
+        if self.shared.as_ref().is_some_and(|(line, since)| !fresh(*since) || line.is_closed()) {
             self.shared = None;
         }
     }
@@ -84,10 +79,9 @@ impl Pool {
     pub(super) fn take(&self, key: &Key) -> Option<Line> {
         let mut all = self.shelves();
         let lines = all.by_key.get_mut(key)?;
-        let now = Instant::now();
-        lines.drop_old(now);
+        lines.drop_old(now());
         if let Some((line, since)) = &mut lines.shared {
-            *since = now;
+            *since = now();
             return Some(Line::Http2(line.clone()));
         }
         lines.idle.pop().map(|(line, _)| Line::Http1(line))
@@ -96,12 +90,8 @@ impl Pool {
     /// Shares a new HTTP/2 connection, unless another one was quicker.
     pub(super) fn share(self: &Arc<Self>, key: &Key, line: &http2::SendRequest<Outgoing>) {
         self.put(key.clone(), |shelf| {
-            if shelf
-                .shared
-                .as_ref()
-                .is_none_or(|(other, _)| other.is_closed())
-            {
-                shelf.shared = Some((line.clone(), Instant::now()));
+            if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
+                shelf.shared = Some((line.clone(), now()));
             }
         });
     }
@@ -116,7 +106,7 @@ impl Pool {
             {
                 pool.put(key, |shelf| {
                     if shelf.idle.len() < MOST_IDLE {
-                        shelf.idle.push((line, Instant::now()));
+                        shelf.idle.push((line, now()));
                     }
                 });
             }
@@ -137,12 +127,14 @@ impl Pool {
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.shelves()
-            .by_key
-            .values()
-            .map(|shelf| shelf.idle.len())
-            .sum()
+        self.shelves().by_key.values().map(|shelf| shelf.idle.len()).sum()
     }
+}
+
+/// The monotonic clock, read here only.
+#[expect(clippy::disallowed_methods, reason = "idle time is this room's own business")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Drops what nobody came back for, until nothing is left.
@@ -150,10 +142,10 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE / 3).await;
         let Some(pool) = pool.upgrade() else { return };
-        let now = Instant::now();
+        let moment = now();
         let mut shelves = pool.shelves();
         shelves.by_key.retain(|_, shelf| {
-            shelf.drop_old(now);
+            shelf.drop_old(moment);
             !shelf.is_empty()
         });
         if shelves.by_key.is_empty() {

@@ -71,10 +71,7 @@ pub struct SelfSigned {
 pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError> {
     let mut all: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
     for name in names {
-        let bare = name
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_ascii_lowercase();
+        let bare = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         if !all.contains(&bare) {
             all.push(bare);
         }
@@ -87,9 +84,7 @@ pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError>
         paths.start_over(&all)?;
     }
     let ca = read_certificates(&paths.ca)?;
-    let first = ca
-        .first()
-        .ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
+    let first = ca.first().ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
     Ok(SelfSigned {
         fingerprint: fingerprint(first),
         ca: paths.ca,
@@ -131,8 +126,7 @@ impl Paths {
             crate::net::tls::ServerTls::from_files(&self.certificate, &self.key)?;
             let then = UnixTime::since_unix_epoch(since_epoch() + DAY * RENEW_DAYS);
             for name in names {
-                let name = ServerName::try_from(name.as_str())
-                    .map_err(|cause| rustls::Error::General(cause.to_string()))?;
+                let name = ServerName::try_from(name.as_str()).map_err(|cause| rustls::Error::General(cause.to_string()))?;
                 verifier.verify_server_cert(&leaf[0], &[], &name, &[], then)?;
             }
             Ok(())
@@ -142,8 +136,7 @@ impl Paths {
 
     /// A new leaf under the CA that is there.
     fn renew(&self, names: &[String]) -> Result<(), TlsError> {
-        let pem = String::from_utf8(read(&self.ca_key)?)
-            .map_err(|_| TlsError::NoKey(self.ca_key.clone()))?;
+        let pem = String::from_utf8(read(&self.ca_key)?).map_err(|_| TlsError::NoKey(self.ca_key.clone()))?;
         let ca_key = KeyPair::from_pem(&zeroize::Zeroizing::new(pem))?;
         // The issuer's name and key are all that a signature needs from its certificate.
         self.issue(&Issuer::new(ca_params(names)?, ca_key), names)
@@ -153,10 +146,7 @@ impl Paths {
         let ca_key = KeyPair::generate()?;
         let params = ca_params(names)?;
         let ca = params.self_signed(&ca_key)?;
-        write_private(
-            &self.ca_key,
-            &zeroize::Zeroizing::new(ca_key.serialize_pem()),
-        )?;
+        write_private(&self.ca_key, &zeroize::Zeroizing::new(ca_key.serialize_pem()))?;
         write(&self.ca, &ca.pem(), 0o644)?;
         self.issue(&Issuer::new(params, ca_key), names)
     }
@@ -164,9 +154,7 @@ impl Paths {
     fn issue(&self, issuer: &Issuer<'_, KeyPair>, names: &[String]) -> Result<(), TlsError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "mcp-oauth-gateway");
+        params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -179,9 +167,7 @@ impl Paths {
 
 fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "mcp-oauth-gateway local CA");
+    params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway local CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let permitted = |name: &String| match name.parse::<IpAddr>() {
@@ -208,10 +194,9 @@ where
     (T::from(now - DAY), T::from(now + DAY * (days - 1)))
 }
 
+#[expect(clippy::disallowed_methods, reason = "certificates have dates")]
 fn since_epoch() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
@@ -283,13 +268,7 @@ mod tests {
         let made = self_signed(dir.path(), &[]).expect("made");
         fs::remove_file(&made.key).expect("remove");
         let again = self_signed(dir.path(), &[]).expect("renewed");
-        assert_eq!(
-            again,
-            SelfSigned {
-                new_ca: false,
-                ..made
-            }
-        );
+        assert_eq!(again, SelfSigned { new_ca: false, ..made });
     }
 
     #[test]
@@ -316,10 +295,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         self_signed(dir.path(), &[]).expect("made");
         for name in ["tls-key.pem", "tls-ca-key.pem"] {
-            let mode = fs::metadata(dir.path().join(name))
-                .expect("file")
-                .permissions()
-                .mode();
+            let mode = fs::metadata(dir.path().join(name)).expect("file").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

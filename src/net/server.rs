@@ -93,9 +93,7 @@ where
 {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(
-        limits.connections.min(Semaphore::MAX_PERMITS),
-    ));
+    let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.draining());
     loop {
@@ -121,10 +119,7 @@ where
         }
     };
     if tokio::time::timeout(limits.grace, ended).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "draining took too long; cut"
-        );
+        tracing::warn!(connections = connections.len(), "draining took too long; cut");
     }
     connections.shutdown().await;
     Ok(())
@@ -138,10 +133,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
             // Nobody closes the semaphore.
@@ -149,11 +141,7 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((stream, from)) => {
-                return (
-                    slot,
-                    stream,
-                    SocketAddr::new(from.ip().to_canonical(), from.port()),
-                );
+                return (slot, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
             }
             Err(error) if is_one_clients(&error) => {}
             Err(error) => {
@@ -168,9 +156,7 @@ async fn accept(
 fn is_one_clients(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
 }
 
@@ -182,12 +168,8 @@ struct Serving<H> {
     handler: H,
 }
 
-async fn one<H, F>(
-    stream: TcpStream,
-    tls: Option<Arc<ServerTls>>,
-    serving: Serving<H>,
-    slot: OwnedSemaphorePermit,
-) where
+async fn one<H, F>(stream: TcpStream, tls: Option<Arc<ServerTls>>, serving: Serving<H>, slot: OwnedSemaphorePermit)
+where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
@@ -316,11 +298,7 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let (stopper, stop) = Stop::new();
         let task = tokio::spawn(serve(listener, tls, limits, stop, handler));
-        Running {
-            address,
-            stopper,
-            task,
-        }
+        Running { address, stopper, task }
     }
 
     fn ok(text: impl Into<Bytes>) -> Response<Reply> {
@@ -406,9 +384,7 @@ mod tests {
             }
             assert_eq!(count.load(Ordering::Relaxed), 1);
             if reset {
-                socket2::SockRef::from(&client)
-                    .set_linger(Some(Duration::ZERO))
-                    .expect("linger");
+                socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
             } else {
                 // Only the sending half: a FIN means gone.
                 client.shutdown().await.expect("shutdown");
@@ -430,10 +406,7 @@ mod tests {
         let (mut stream, _) = listener.accept().await.expect("accept");
         head_and_body(&mut stream).await;
         drop(client);
-        within_a_second(tokio::spawn(async move {
-            stream.read(&mut [0; 8]).await.unwrap_or(0)
-        }))
-        .await;
+        within_a_second(tokio::spawn(async move { stream.read(&mut [0; 8]).await.unwrap_or(0) })).await;
     }
 
     #[tokio::test]
@@ -457,28 +430,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
-        let server = start(
-            Some(Arc::new(tls)),
-            Limits::default(),
-            |request, peer| async move { ok(format!("{:?} {}", request.version(), peer.tls)) },
-        );
+        let server = start(Some(Arc::new(tls)), Limits::default(), |request, peer| async move {
+            ok(format!("{:?} {}", request.version(), peer.tls))
+        });
         let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
         for host in ["localhost", "127.0.0.1"] {
             for (http2, expected) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
                 let url = format!("https://{host}:{}/", server.address.port());
                 let answer = client.send(get(url), &policy(http2)).await.expect("answer");
                 assert_eq!(answer.version(), expected);
-                let body = read_limited(answer.into_body(), 100, SOON)
-                    .await
-                    .expect("body");
+                let body = read_limited(answer.into_body(), 100, SOON).await.expect("body");
                 assert_eq!(body, format!("{expected:?} true"));
             }
         }
         let stranger = plain()
-            .send(
-                get(format!("https://localhost:{}/", server.address.port())),
-                &policy(true),
-            )
+            .send(get(format!("https://localhost:{}/", server.address.port())), &policy(true))
             .await
             .expect_err("not trusted");
         assert!(stranger.never_sent(), "{stranger}");
@@ -491,42 +457,28 @@ mod tests {
         let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
         let (upstream, left) = endless().await;
         let inner = plain();
-        let server = start(
-            Some(Arc::new(tls)),
-            Limits::default(),
-            move |request, peer| {
-                let inner = inner.clone();
-                async move {
-                    if request.uri().path() == "/port" {
-                        return ok(peer.address.port().to_string());
-                    }
-                    let request = Request::post(format!("http://{upstream}/"))
-                        .body(Outgoing::Full(Bytes::from_static(b"0hi")))
-                        .expect("request");
-                    let answer = inner.send(request, &policy(false)).await.expect("answer");
-                    answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+        let server = start(Some(Arc::new(tls)), Limits::default(), move |request, peer| {
+            let inner = inner.clone();
+            async move {
+                if request.uri().path() == "/port" {
+                    return ok(peer.address.port().to_string());
                 }
-            },
-        );
+                let request = Request::post(format!("http://{upstream}/"))
+                    .body(Outgoing::Full(Bytes::from_static(b"0hi")))
+                    .expect("request");
+                let answer = inner.send(request, &policy(false)).await.expect("answer");
+                answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+            }
+        });
         let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
         let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
         let mut ports = Vec::new();
         for _ in 0..2 {
-            let answer = client
-                .send(get(url("/port")), &policy(true))
-                .await
-                .expect("answer");
-            ports.push(
-                read_limited(answer.into_body(), 100, SOON)
-                    .await
-                    .expect("body"),
-            );
+            let answer = client.send(get(url("/port")), &policy(true)).await.expect("answer");
+            ports.push(read_limited(answer.into_body(), 100, SOON).await.expect("body"));
         }
         assert_eq!(ports[0], ports[1]);
-        let answer = client
-            .send(get(url("/stream")), &policy(true))
-            .await
-            .expect("answer");
+        let answer = client.send(get(url("/stream")), &policy(true)).await.expect("answer");
         let mut body = answer.into_body();
         body.frame().await.expect("frame").expect("first");
         drop(body);
@@ -539,16 +491,13 @@ mod tests {
             ok(format!("{:?}", request.version()))
         });
         let stream = TcpStream::connect(server.address).await.expect("connect");
-        let (mut line, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .expect("handshake");
+        let (mut line, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("handshake");
         tokio::spawn(connection);
         let request = get(format!("http://{}/", server.address));
         let answer = line.send_request(request).await.expect("answer");
-        let body = read_limited(answer.into_body(), 100, SOON)
-            .await
-            .expect("body");
+        let body = read_limited(answer.into_body(), 100, SOON).await.expect("body");
         assert_eq!(body, "HTTP/2.0");
     }
 
@@ -560,13 +509,8 @@ mod tests {
         });
         let url = format!("http://{}/", server.address);
         let running = tokio::spawn(async move {
-            let answer = plain()
-                .send(get(url), &policy(false))
-                .await
-                .expect("answer");
-            read_limited(answer.into_body(), 100, SOON)
-                .await
-                .expect("body")
+            let answer = plain().send(get(url), &policy(false)).await.expect("answer");
+            read_limited(answer.into_body(), 100, SOON).await.expect("body")
         });
         let idle = TcpStream::connect(server.address).await.expect("connect");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -574,9 +518,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(TcpStream::connect(server.address).await.is_err());
         assert_eq!(running.await.expect("finished"), "done");
-        let drained = tokio::time::timeout(SOON, server.task)
-            .await
-            .expect("drained");
+        let drained = tokio::time::timeout(SOON, server.task).await.expect("drained");
         drained.expect("task").expect("served");
         drop(idle);
     }
@@ -611,10 +553,7 @@ mod tests {
             let mut client = TcpStream::connect(server.address).await.expect("connect");
             client.write_all(said.as_bytes()).await.expect("write");
             let mut rest = Vec::new();
-            tokio::time::timeout(SOON, client.read_to_end(&mut rest))
-                .await
-                .expect(said)
-                .ok();
+            tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect(said).ok();
         }
     }
 

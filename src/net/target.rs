@@ -31,24 +31,15 @@ impl Target {
             "http" => false,
             _ => return None,
         };
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())?
-            .to_ascii_lowercase();
+        let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
         let usual = if https { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
         // Written anew: what stood before an `@` is not sent.
-        let authority = if port == usual {
-            host.clone()
-        } else {
-            format!("{host}:{port}")
-        };
+        let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
         // `http::Uri` keeps a query without a path as it is.
         let path = match uri.path_and_query().map(PathAndQuery::as_str) {
             Some(path) if path.starts_with('/') => uri.path_and_query()?.clone(),
-            Some(query) if query.starts_with('?') => {
-                PathAndQuery::try_from(format!("/{query}")).ok()?
-            }
+            Some(query) if query.starts_with('?') => PathAndQuery::try_from(format!("/{query}")).ok()?,
             _ => PathAndQuery::from_static("/"),
         };
         let full = Uri::builder()
@@ -106,29 +97,11 @@ mod tests {
     #[test]
     fn a_url_is_taken_apart_as_it_will_be_dialled() {
         for (url, host, port, authority, full) in [
-            (
-                "https://A.example",
-                "a.example",
-                443,
-                "a.example",
-                "https://a.example/",
-            ),
-            (
-                "https://a.example:443/x?y",
-                "a.example",
-                443,
-                "a.example",
-                "https://a.example/x?y",
-            ),
+            ("https://A.example", "a.example", 443, "a.example", "https://a.example/"),
+            ("https://a.example:443/x?y", "a.example", 443, "a.example", "https://a.example/x?y"),
             ("http://a:8080?q", "a", 8080, "a:8080", "http://a:8080/?q"),
             ("http://u:p@a/", "a", 80, "a", "http://a/"),
-            (
-                "https://[::1]:9/x",
-                "[::1]",
-                9,
-                "[::1]:9",
-                "https://[::1]:9/x",
-            ),
+            ("https://[::1]:9/x", "[::1]", 9, "[::1]:9", "https://[::1]:9/x"),
         ] {
             let expected = (host.to_owned(), port, authority.to_owned(), full.to_owned());
             assert_eq!(target(url), Some(expected), "{url}");

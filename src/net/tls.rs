@@ -107,9 +107,7 @@ impl ClientTls {
             }
         }
         if roots.is_empty() {
-            tracing::warn!(
-                "no root certificates on this machine: no https upstream can be trusted"
-            );
+            tracing::warn!("no root certificates on this machine: no https upstream can be trusted");
         }
         Self::trusting(roots)
     }
@@ -184,8 +182,7 @@ impl ServerTls {
             }
             *seen = now;
         }
-        self.config
-            .store(server_config(&self.certificate, &self.key)?);
+        self.config.store(server_config(&self.certificate, &self.key)?);
         Ok(true)
     }
 
@@ -225,8 +222,7 @@ fn stamp(path: &Path) -> Stamp {
 fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = Zeroizing::new(read(key)?);
-    let private =
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
     let mut config = versions(ServerConfig::builder_with_provider(provider()))?
         .with_no_client_auth()
         .with_single_cert(chain, private)?;
@@ -234,23 +230,15 @@ fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Tl
     Ok(Arc::new(config))
 }
 
-fn versions<S: ConfigSide>(
-    builder: ConfigBuilder<S, WantsVersions>,
-) -> Result<ConfigBuilder<S, WantsVerifier>, TlsError> {
+fn versions<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> Result<ConfigBuilder<S, WantsVerifier>, TlsError> {
     Ok(builder.with_safe_default_protocol_versions()?)
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path)?;
     let none = || TlsError::NoCertificate(path.to_owned());
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| none())?;
-    if found.is_empty() {
-        Err(none())
-    } else {
-        Ok(found)
-    }
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| none())?;
+    if found.is_empty() { Err(none()) } else { Ok(found) }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -295,17 +283,9 @@ mod tests {
         let made = self_signed(dir.path(), &[]).expect("made");
         let nowhere = dir.path().join("nowhere.pem");
         let missing = ServerTls::from_files(&nowhere, &made.key);
-        assert!(
-            missing
-                .expect_err("missing")
-                .to_string()
-                .contains("nowhere.pem")
-        );
+        assert!(missing.expect_err("missing").to_string().contains("nowhere.pem"));
         let swapped = ServerTls::from_files(&made.key, &made.certificate);
         assert!(matches!(swapped, Err(TlsError::NoCertificate(_))));
-        assert!(matches!(
-            ClientTls::load(&[made.key]),
-            Err(TlsError::NoCertificate(_))
-        ));
+        assert!(matches!(ClientTls::load(&[made.key]), Err(TlsError::NoCertificate(_))));
     }
 }

@@ -112,7 +112,8 @@ pub fn is_resource_of(resource: &str, mcp: &Address) -> bool {
         return false;
     }
     let (named, ours) = (named.path().trim_end_matches('/'), ours.path().trim_end_matches('/'));
-    ours.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    ours.strip_prefix(named)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What may be waived of an authorization server's metadata, by its profile or by the operator.
@@ -239,7 +240,11 @@ fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
 
 fn list(document: &Map<String, Value>, member: &str) -> Vec<String> {
     let members = document.get(member).and_then(Value::as_array);
-    let texts = members.into_iter().flatten().filter_map(Value::as_str).filter(|text| !text.is_empty());
+    let texts = members
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter(|text| !text.is_empty());
     texts.take(LONGEST_LIST).map(str::to_owned).collect()
 }
 
@@ -251,7 +256,11 @@ fn is_plain_http(address: &Address) -> bool {
 fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
     let address = Address::parse(url).map_err(|why| BadMetadata::BadUrl(member, why))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
-    if allowed && address.url().host().is_some() { Ok(address) } else { Err(BadMetadata::NotSecure(member)) }
+    if allowed && address.url().host().is_some() {
+        Ok(address)
+    } else {
+        Err(BadMetadata::NotSecure(member))
+    }
 }
 
 /// A foreign text in a message of ours: printable and short.
@@ -356,7 +365,10 @@ mod tests {
                 "https://as/t/1/.well-known/oauth-authorization-server",
             ]
         );
-        let root = ["https://as/.well-known/oauth-authorization-server", "https://as/.well-known/openid-configuration"];
+        let root = [
+            "https://as/.well-known/oauth-authorization-server",
+            "https://as/.well-known/openid-configuration",
+        ];
         assert_eq!(authorization_server_urls(&at("https://as")), root);
         assert_eq!(authorization_server_urls(&at("https://as/")), root);
     }
@@ -380,7 +392,14 @@ mod tests {
     #[test]
     fn a_resource_is_this_server_or_a_parent_of_it_and_nothing_else() {
         let mcp = at("https://h/a/mcp/");
-        for good in ["https://h/a/mcp/", "https://h/a/mcp", "https://H:443/a/mcp", "https://h/a", "https://h", "https://h/"] {
+        for good in [
+            "https://h/a/mcp/",
+            "https://h/a/mcp",
+            "https://H:443/a/mcp",
+            "https://h/a",
+            "https://h",
+            "https://h/",
+        ] {
             assert!(is_resource_of(good, &mcp), "{good}");
         }
         for bad in [
@@ -404,14 +423,20 @@ mod tests {
         assert!(server("https://as/t", |_| (), Waived::default()).is_ok());
         for found in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
             let read = server("https://as/t", |document| document["issuer"] = found.into(), Waived::default());
-            assert!(matches!(read, Err(BadMetadata::OtherIssuer { .. } | BadMetadata::Missing("issuer"))), "{found}");
+            assert!(
+                matches!(read, Err(BadMetadata::OtherIssuer { .. } | BadMetadata::Missing("issuer"))),
+                "{found}"
+            );
         }
     }
 
     #[test]
     fn the_slash_of_a_root_issuer_is_waived_for_a_profile_only() {
         let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
-        let root_slash = Waived { root_slash: true, pkce: false };
+        let root_slash = Waived {
+            root_slash: true,
+            pkce: false,
+        };
         assert!(server("https://as", slash, Waived::default()).is_err());
         assert_eq!(server("https://as", slash, root_slash).unwrap().issuer, "https://as/");
         let path = server("https://as/t", |document| document["issuer"] = "https://as/t/".into(), root_slash);
@@ -420,9 +445,18 @@ mod tests {
 
     #[test]
     fn a_server_without_s256_is_refused_unless_that_is_waived() {
-        let waived = Waived { pkce: true, root_slash: false };
+        let waived = Waived {
+            pkce: true,
+            root_slash: false,
+        };
         for methods in [json!(null), json!([]), json!(["plain"]), json!("S256")] {
-            let read = |waived| server("https://as", |document| document["code_challenge_methods_supported"] = methods.clone(), waived);
+            let read = |waived| {
+                server(
+                    "https://as",
+                    |document| document["code_challenge_methods_supported"] = methods.clone(),
+                    waived,
+                )
+            };
             assert_eq!(read(Waived::default()).unwrap_err(), BadMetadata::NoS256, "{methods}");
             assert!(read(waived).is_ok());
         }
@@ -430,10 +464,25 @@ mod tests {
 
     #[test]
     fn endpoints_are_https_or_as_plain_as_their_issuer() {
-        for bad in ["http://127.0.0.1/token", "javascript:alert(1)", "file:///etc/passwd", "https://u@as/", "/token", "https:\\\\as"] {
-            for member in ["authorization_endpoint", "token_endpoint", "revocation_endpoint", "registration_endpoint"] {
+        for bad in [
+            "http://127.0.0.1/token",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "https://u@as/",
+            "/token",
+            "https:\\\\as",
+        ] {
+            for member in [
+                "authorization_endpoint",
+                "token_endpoint",
+                "revocation_endpoint",
+                "registration_endpoint",
+            ] {
                 let read = server("https://as", |document| document[member] = bad.into(), Waived::default());
-                assert!(matches!(read, Err(BadMetadata::NotSecure(_) | BadMetadata::BadUrl(..))), "{member} {bad}");
+                assert!(
+                    matches!(read, Err(BadMetadata::NotSecure(_) | BadMetadata::BadUrl(..))),
+                    "{member} {bad}"
+                );
             }
         }
         let plain = |document: &mut Value| document["token_endpoint"] = "http://127.0.0.1:1/token".into();
@@ -449,8 +498,14 @@ mod tests {
         let read = |document: Value| ProtectedResource::read(document.to_string().as_bytes(), &at("https://h/mcp"));
         let good = read(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
         let good = good.unwrap();
-        assert_eq!((good.resource.as_str(), good.scopes_supported), ("https://h/mcp", vec!["a".to_owned()]));
-        assert_eq!(read(json!({"resource": "https://h/mcp"})).unwrap_err(), BadMetadata::Missing("authorization_servers"));
+        assert_eq!(
+            (good.resource.as_str(), good.scopes_supported),
+            ("https://h/mcp", vec!["a".to_owned()])
+        );
+        assert_eq!(
+            read(json!({"resource": "https://h/mcp"})).unwrap_err(),
+            BadMetadata::Missing("authorization_servers")
+        );
         assert_eq!(read(json!([])).unwrap_err(), BadMetadata::NotJson);
         let other = read(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
         assert!(matches!(other, Err(BadMetadata::OtherResource { .. })));

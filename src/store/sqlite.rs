@@ -37,8 +37,8 @@ pub enum OpenError {
     Io(PathBuf, io::Error),
     /// SQLite does not take it; with what it said.
     Sqlite(PathBuf, String),
-    /// A newer program has changed the layout.
-    NewerSchema(PathBuf, i64),
+    /// Another program, most likely a newer one, has changed the layout to this version.
+    OtherSchema(PathBuf, i64),
 }
 
 impl fmt::Display for OpenError {
@@ -46,10 +46,10 @@ impl fmt::Display for OpenError {
         match self {
             Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Sqlite(path, why) => write!(f, "{}: {why}", path.display()),
-            Self::NewerSchema(path, found) => {
+            Self::OtherSchema(path, found) => {
                 write!(
                     f,
-                    "{}: its layout has version {found}, which is newer than this program",
+                    "{}: its layout has version {found}, which this program does not know",
                     path.display()
                 )
             }

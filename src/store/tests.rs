@@ -50,6 +50,7 @@ fn in_memory() -> (Store, Memory) {
     (over(Backend::Memory(memory.clone())), memory)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
 fn one_more(Tally(n): Tally) -> Result<(Tally, u32), ()> {
     Ok((Tally(n + 1), n))
 }

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
+use http::Response;
 use http::StatusCode;
 use http::header::ACCEPT;
 use http::header::ACCEPT_ENCODING;
 use http::header::CONTENT_TYPE;
 use http::header::RETRY_AFTER;
 use http::header::USER_AGENT;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::base::url::Address;
@@ -30,13 +32,12 @@ pub const LARGEST: usize = 256 * 1024;
 pub const AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// A short answer, read to its end.
-#[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its header.
     pub headers: HeaderMap,
-    /// Its body, at most [`LARGEST`] bytes. May hold secrets; it is never printed.
+    /// Its body, at most [`LARGEST`] bytes. It may hold tokens.
     pub body: Bytes,
 }
 
@@ -59,6 +60,12 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
 impl Answer {
     /// The content type, if it is text.
     pub fn content_type(&self) -> Option<&str> {
@@ -75,6 +82,32 @@ impl Answer {
 /// must not travel on (attacks T-D4).
 pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Answer, NoAnswer> {
     let until = Instant::now() + within;
+    let answer = sent(client, request, addresses, within).await?;
+    let (head, body) = answer.into_parts();
+    let left = until.saturating_duration_since(Instant::now());
+    let body = read_limited(body, LARGEST, left)
+        .await
+        .map_err(|error| NoAnswer::Unknown(error.to_string()))?;
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// Sends one request and reads only the head of the answer; its body, which may be a stream without end, is cancelled.
+pub async fn head(
+    client: &Client,
+    request: Request<Outgoing>,
+    addresses: &Allowed,
+    within: Duration,
+) -> Result<(StatusCode, HeaderMap), NoAnswer> {
+    let answer = sent(client, request, addresses, within).await?;
+    let (head, _body) = answer.into_parts();
+    Ok((head.status, head.headers))
+}
+
+async fn sent(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Response<Incoming>, NoAnswer> {
     let connect = CONNECT.min(within / 2);
     let policy = Policy {
         addresses: addresses.clone(),
@@ -82,17 +115,13 @@ pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allow
         first_byte: Some(within.saturating_sub(connect)),
         http2: false,
     };
-    let answer = client.send(request, &policy).await.map_err(|error| {
+    client.send(request, &policy).await.map_err(|error| {
         let why = error.to_string();
-        if error.never_sent() { NoAnswer::NeverSent(why) } else { NoAnswer::Unknown(why) }
-    })?;
-    let (head, body) = answer.into_parts();
-    let left = until.saturating_duration_since(Instant::now());
-    let body = read_limited(body, LARGEST, left).await.map_err(|error| NoAnswer::Unknown(error.to_string()))?;
-    Ok(Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
+        if error.never_sent() {
+            NoAnswer::NeverSent(why)
+        } else {
+            NoAnswer::Unknown(why)
+        }
     })
 }
 
@@ -112,5 +141,7 @@ fn finished(url: &Address, builder: http::request::Builder, body: Outgoing) -> R
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(USER_AGENT, HeaderValue::from_static(AGENT));
-    builder.body(body).map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
+    builder
+        .body(body)
+        .map_err(|_| NoAnswer::NeverSent(format!("`{url}` cannot be requested")))
 }

@@ -11,4 +11,8 @@ pub mod exchange;
 pub mod forward;
 pub mod quirks;
 pub mod register;
+mod search;
 pub mod target;
+
+#[cfg(test)]
+mod testing;

@@ -107,7 +107,11 @@ pub static GITHUB: Profile = Profile {
 /// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7).
 pub static ENTRA: Profile = Profile {
     name: "entra",
-    hosts: &["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"],
+    hosts: &[
+        "login.microsoftonline.com",
+        "login.microsoftonline.us",
+        "login.partner.microsoftonline.cn",
+    ],
     send_resource: false,
     require_pkce_metadata: false,
     offline_access: Offline::Always,
@@ -167,8 +171,14 @@ static ALL: [&Profile; 7] = [&STANDARD, &GITHUB, &ENTRA, &GOOGLE, &SLACK, &ATLAS
 /// The profile of the upstream at `host`; [`STANDARD`] when nothing is known of it.
 pub fn for_host(host: &str) -> &'static Profile {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let known = |name: &&str| if name.starts_with('.') { host.ends_with(name) } else { host == **name };
-    ALL.into_iter().find(|profile| profile.hosts.iter().any(|name| known(name))).unwrap_or(&STANDARD)
+    let known = |name: &&str| {
+        if name.starts_with('.') {
+            host.ends_with(name)
+        } else {
+            host == **name
+        }
+    };
+    ALL.into_iter().find(|profile| profile.hosts.iter().any(known)).unwrap_or(&STANDARD)
 }
 
 /// The profile that the operator names.

@@ -25,7 +25,9 @@ pub enum AuthMethod {
 impl AuthMethod {
     /// The method by its registered name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::None, Self::Basic, Self::Post].into_iter().find(|method| method.name() == name)
+        [Self::None, Self::Basic, Self::Post]
+            .into_iter()
+            .find(|method| method.name() == name)
     }
 
     /// Its registered name.

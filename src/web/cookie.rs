@@ -25,7 +25,11 @@ const FLOW_AGE: i64 = 600;
 const SESSION_AGE: i64 = 12 * 3_600;
 
 fn prefix(site: &Site) -> String {
-    if site.is_https() { "__Host-gw-".to_owned() } else { format!("gw{}-", site.port()) }
+    if site.is_https() {
+        "__Host-gw-".to_owned()
+    } else {
+        format!("gw{}-", site.port())
+    }
 }
 
 fn named(site: &Site, name: Name<'_>) -> String {
@@ -61,7 +65,10 @@ pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
     for kind in ["f-", "u-"] {
         let start = format!("{front}{kind}");
-        let names: Vec<&str> = pairs(request).map(|(name, _)| name).filter(|name| name.starts_with(&start)).collect();
+        let names: Vec<&str> = pairs(request)
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with(&start))
+            .collect();
         for name in names.iter().take(names.len().saturating_sub(MOST_FLOWS - 1)) {
             append(site, reply, (*name).to_owned(), String::new(), 0);
         }
@@ -70,7 +77,9 @@ pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
 
 fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='))
+    texts
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
 }
 
 fn append(site: &Site, headers: &mut HeaderMap, name: String, value: String, age: i64) {
@@ -99,7 +108,10 @@ mod tests {
     fn cookies_on_https_are_host_cookies_and_on_loopback_carry_the_port() {
         let mut headers = HeaderMap::new();
         set(&site("https://gw"), &mut headers, Name::Form("abcdefghijk"), "v");
-        assert_eq!(headers[SET_COOKIE], "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600");
+        assert_eq!(
+            headers[SET_COOKIE],
+            "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600"
+        );
         let mut headers = HeaderMap::new();
         set(&site("http://localhost:8002"), &mut headers, Name::Session, "v");
         assert_eq!(headers[SET_COOKIE], "gw8002-s=v; HttpOnly; SameSite=Lax; Path=/; Max-Age=43200");

@@ -6,7 +6,7 @@ use http::{HeaderMap, Request};
 use crate::gateway::site::{As, Site};
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
-pub fn called<B>(site: &Site, request: &Request<B>) -> Option<As> {
+pub fn called<'a, B>(site: &'a Site, request: &Request<B>) -> Option<&'a As> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\0"));
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
@@ -30,8 +30,14 @@ pub enum Origin {
 /// Reads `Origin`.
 pub fn origin(called: &As, headers: &HeaderMap) -> Origin {
     let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
-    let Ok(text) = value.to_str() else { return Origin::Other("null".into()) };
-    if own_origin(called) == text { Origin::Own } else { Origin::Other(text.to_owned()) }
+    let Ok(text) = value.to_str() else {
+        return Origin::Other("null".into());
+    };
+    if own_origin(called) == text {
+        Origin::Own
+    } else {
+        Origin::Other(text.to_owned())
+    }
 }
 
 /// A form of ours is posted by a page of ours, in the same browser: anything else is a forgery.
@@ -72,11 +78,16 @@ mod tests {
 
     #[test]
     fn a_rebound_name_is_not_ours() {
-        let ask = |host: &str| called(&local(), &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
+        let site = local();
+        let ask = |host: &str| called(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
         assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
         assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
-        let two = Request::builder().uri("http://localhost:8002/mcp").header(HOST, "evil.example").body(()).unwrap();
-        assert!(called(&local(), &two).is_none());
+        let two = Request::builder()
+            .uri("http://localhost:8002/mcp")
+            .header(HOST, "evil.example")
+            .body(())
+            .unwrap();
+        assert!(called(&site, &two).is_none());
     }
 
     #[test]

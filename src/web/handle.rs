@@ -1,5 +1,6 @@
 //! Every request comes through here: guard, route, use case, reply.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub struct Asked<'a> {
     /// The body; empty for GET.
     pub body: Bytes,
     /// The caller's address, for waiting times only.
-    pub source: String,
+    pub source: IpAddr,
 }
 
 impl Door {
@@ -52,7 +53,7 @@ impl Door {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: IpAddr) -> Answer {
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(why) => return self.nowhere(why, &request),
@@ -63,20 +64,28 @@ impl Door {
             Route::Ready => return self.ready().await,
             _ => {}
         }
-        let Some(called) = guard::called(self.gateway.site(), &request) else { return self.misdirected() };
-        let origin = guard::origin(&called, request.headers());
+        let Some(called) = guard::called(self.gateway.site(), &request) else {
+            return self.misdirected();
+        };
+        let origin = guard::origin(called, request.headers());
         if request.method() == Method::OPTIONS && origin != Origin::Absent {
-            return if route == Route::Mcp && !guard::may_call_mcp(self.gateway.site(), &origin) { foreign() } else { reply::preflight(&origin, request.headers()) };
+            return if route == Route::Mcp && !guard::may_call_mcp(self.gateway.site(), &origin) {
+                foreign()
+            } else {
+                reply::preflight(&origin, request.headers())
+            };
         }
         match route {
-            Route::Mcp => self.mcp(lane, &called, &origin, request).await,
+            Route::Mcp => self.mcp(lane, called, &origin, request).await,
             Route::Live | Route::Ready => self.ready().await,
-            Route::ProtectedResource => reply::share(self.protected_resource(&called), &origin),
-            Route::AuthorizationServer => reply::share(self.authorization_server(&called), &origin),
+            Route::ProtectedResource => reply::share(self.protected_resource(called), &origin),
+            Route::AuthorizationServer => reply::share(self.authorization_server(called), &origin),
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway),
-            Route::Token | Route::Register | Route::Revoke => reply::share(self.machine(&route, &called, request, source).await, &origin),
-            Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => self.person(lane, route, &called, request, source).await,
+            Route::Token | Route::Register | Route::Revoke => reply::share(self.machine(&route, called, request, source).await, &origin),
+            Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => {
+                self.person(lane, route, called, request, source).await
+            }
         }
     }
 
@@ -88,7 +97,11 @@ impl Door {
             return reply::preflight(origin, request.headers());
         }
         if is_navigation(request.headers()) {
-            return reply::error(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "this is an MCP endpoint: give its address to an MCP client");
+            return reply::error(
+                StatusCode::NOT_ACCEPTABLE,
+                "not_acceptable",
+                "this is an MCP endpoint: give its address to an MCP client",
+            );
         }
         let answer = match self.gateway.forward(lane, request).await {
             Ok(answer) => answer,
@@ -97,10 +110,14 @@ impl Door {
         reply::share(answer, origin)
     }
 
-    async fn machine(&self, route: &Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    async fn machine(&self, route: &Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let wanted = if *route == Route::Register { "application/json" } else { "application/x-www-form-urlencoded" };
+        let wanted = if *route == Route::Register {
+            "application/json"
+        } else {
+            "application/x-www-form-urlencoded"
+        };
         if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted) {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
@@ -110,34 +127,50 @@ impl Door {
         };
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let answer = match route {
-            Route::Token => self.gateway.token(called, authorization, &body).await.map(|document| (StatusCode::OK, document)),
-            Route::Revoke => self.gateway.revoke(authorization, &body).await.map(|()| (StatusCode::OK, json!({}))),
+            Route::Token => self
+                .gateway
+                .token(called, authorization, &body)
+                .await
+                .map(|document| (StatusCode::OK, document)),
+            Route::Revoke => self
+                .gateway
+                .revoke(authorization, &body)
+                .await
+                .map(|()| (StatusCode::OK, json!({}))),
             _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
         };
         match answer {
             Ok((status, document)) => {
                 let mut answer = reply::json(status, &document);
-                answer.headers_mut().insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
+                answer
+                    .headers_mut()
+                    .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
                 answer
             }
             Err(why) => reply::refusal(&why),
         }
     }
 
-    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let body = match read_limited(body, LARGEST, WITHIN).await {
             Ok(body) => body,
             Err(why) => return unread(&why),
         };
         let query = head.uri.query().unwrap_or("");
-        let asked = Asked { called, headers: &head.headers, query, body, source: source.to_string() };
+        let asked = Asked {
+            called,
+            headers: &head.headers,
+            query,
+            body,
+            source,
+        };
         let is_post = head.method == Method::POST;
         if is_post && !guard::is_own_post(called, &head.headers) {
             return journey::forged(&self.gateway);
         }
         match route {
-            Route::Authorize => journey::authorize(&self.gateway, &asked).await,
+            Route::Authorize => journey::authorize(&self.gateway, lane, &asked).await,
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
@@ -170,7 +203,10 @@ impl Door {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
             Err(why) => {
                 tracing::warn!(%why, "not ready");
-                reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "error": "temporarily_unavailable" }))
+                reply::json(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &json!({ "status": "not ready", "error": "temporarily_unavailable" }),
+                )
             }
         }
     }
@@ -186,13 +222,18 @@ impl Door {
         }
         match why {
             NoRoute::NotFound => {
-                let text = format!("there is nothing here; the MCP endpoint is {}/mcp", self.gateway.site().public_url());
+                let text = format!(
+                    "there is nothing here; the MCP endpoint is {}/mcp",
+                    self.gateway.site().public_url()
+                );
                 let answer = reply::error(StatusCode::NOT_FOUND, "not_found", &text);
                 reply::share(answer, &Origin::Other(String::new()))
             }
             NoRoute::Method(allowed) => {
                 let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
-                answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+                answer
+                    .headers_mut()
+                    .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
                 answer
             }
         }
@@ -200,13 +241,23 @@ impl Door {
 }
 
 fn style() -> Answer {
-    let mut answer = reply::with(StatusCode::OK, "text/css; charset=utf-8", Bytes::from_static(pages::STYLE.as_bytes()));
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
+    let mut answer = reply::with(
+        StatusCode::OK,
+        "text/css; charset=utf-8",
+        Bytes::from_static(pages::STYLE.as_bytes()),
+    );
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
     answer
 }
 
 fn foreign() -> Answer {
-    reply::error(StatusCode::FORBIDDEN, "forbidden_origin", "pages of this origin may not call the MCP endpoint; add the origin to cors.origins")
+    reply::error(
+        StatusCode::FORBIDDEN,
+        "forbidden_origin",
+        "pages of this origin may not call the MCP endpoint; add the origin to cors.origins",
+    )
 }
 
 fn unread(why: &BodyError) -> Answer {

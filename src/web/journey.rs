@@ -21,10 +21,13 @@ use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, Si
 use crate::web::reply::{self, Answer};
 
 /// `GET /authorize`.
-pub async fn authorize(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
     let site = gateway.site();
+    if !gateway.may_begin(asked.source) {
+        return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
+    }
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(asked.called, asked.query.as_bytes(), session).await {
+    match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
@@ -35,20 +38,29 @@ pub async fn authorize(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
         Err(Refused::Page(why)) => error_page(gateway, &why, None),
         Err(Refused::Answer(back, why)) => {
             let location = back.with_error(why.code(), &why.outside());
-            if back.is_safe_before_consent() { reply::see_other(&location) } else { error_page(gateway, &why, Some((&back, &location))) }
+            if back.is_safe_before_consent() {
+                reply::see_other(&location)
+            } else {
+                error_page(gateway, &why, Some((&back, &location)))
+            }
         }
     }
 }
 
 /// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is.
 pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
-    let Some(handle) = Flow::parse(flow) else { return error_page(gateway, &GONE, None) };
+    let Some(handle) = Flow::parse(flow) else {
+        return error_page(gateway, &GONE, None);
+    };
     let form = form_cookie(gateway, asked, flow);
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(gateway, flow, form.as_deref(), &wanted, None, ""),
         Ok(Shown::Consent(wanted, user)) => consent_page(gateway, flow, form.as_deref(), &wanted, &user),
         Ok(Shown::Elsewhere) => {
-            let view = pages::Closed { base: gateway.site().prefix(), what: "This step is done. Your app has moved on." };
+            let view = pages::Closed {
+                base: gateway.site().prefix(),
+                what: "This step is done. Your app has moved on.",
+            };
             reply::page(StatusCode::OK, pages::closed(&view))
         }
         Err(why) => error_page(gateway, &why, None),
@@ -66,7 +78,10 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway.sign_in(&handle, form.as_deref(), &asked.source, name, password).await {
+    match gateway
+        .sign_in(&handle, form.as_deref(), &asked.source.to_string(), name, password)
+        .await
+    {
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.issuer()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
@@ -117,14 +132,30 @@ pub async fn callback(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answ
 
 /// What a person sees who opens the gateway's address.
 pub fn home(gateway: &Gateway) -> Answer {
-    let what = format!("This is an MCP OAuth gateway in front of {}. Give {}/mcp to your MCP client.", gateway.service().host(), gateway.site().public_url());
-    let view = ErrorPage { base: gateway.site().prefix(), title: "It works", what: &what, why: "", todo: "There is nothing to do here: sign-in starts in your client.", reference: "", back: None };
+    let what = format!(
+        "This is an MCP OAuth gateway in front of {}. Give {}/mcp to your MCP client.",
+        gateway.service().host(),
+        gateway.site().public_url()
+    );
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "It works",
+        what: &what,
+        why: "",
+        todo: "There is nothing to do here: sign-in starts in your client.",
+        reference: "",
+        back: None,
+    };
     reply::page(StatusCode::OK, pages::error(&view))
 }
 
 /// A form that was not posted by a page of ours.
 pub fn forged(gateway: &Gateway) -> Answer {
-    error_page(gateway, &Rejection::Unknown("this form was not sent from a page of this gateway"), None)
+    error_page(
+        gateway,
+        &Rejection::Unknown("this form was not sent from a page of this gateway"),
+        None,
+    )
 }
 
 const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
@@ -138,9 +169,13 @@ fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, For
     let handle = Flow::parse(flow).ok_or(GONE)?;
     let posted = Form::parse(&asked.body)?;
     let form = form_cookie(gateway, asked, flow);
-    let matches = posted.one("form")?.is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
+    let matches = posted
+        .one("form")?
+        .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
     if form.is_none() || !matches {
-        return Err(Rejection::Unknown("this form belongs to another browser or window, or your browser blocks cookies"));
+        return Err(Rejection::Unknown(
+            "this form belongs to another browser or window, or your browser blocks cookies",
+        ));
     }
     Ok((handle, posted, form))
 }
@@ -228,12 +263,20 @@ fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
 
 /// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
 fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
-    let view = Continue { base: gateway.site().prefix(), href, host, closing };
+    let view = Continue {
+        base: gateway.site().prefix(),
+        href,
+        host,
+        closing,
+    };
     reply::page(StatusCode::OK, pages::continue_to(&view))
 }
 
 fn host_of(location: &str) -> String {
-    crate::base::url::Address::parse(location).ok().and_then(|a| a.url().host_str().map(str::to_owned)).unwrap_or_default()
+    crate::base::url::Address::parse(location)
+        .ok()
+        .and_then(|a| a.url().host_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// What happened, why, what to do, and under which name the log knows it.
@@ -258,7 +301,10 @@ fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, 
         why: &outside,
         todo,
         reference: &reference,
-        back: back.map(|(_, location)| Back { href: location, host: &shown }),
+        back: back.map(|(_, location)| Back {
+            href: location,
+            host: &shown,
+        }),
     };
     reply::page(status, pages::error(&view))
 }

@@ -43,7 +43,10 @@ pub fn refusal(why: &Rejection) -> Answer {
     let code = why.code();
     tracing::info!(error = code.as_str(), reason = %why, "refused");
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut answer = json(status, &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }));
+    let mut answer = json(
+        status,
+        &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }),
+    );
     if let Some(seconds) = why.retry_after() {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -94,7 +97,11 @@ fn challenge(why: &Denied, called: &As, scopes: &Scopes) -> Option<String> {
         Denied::BadToken(why) => Some(bearer::challenge(&metadata, &scopes.to_string(), Some((Code::InvalidToken, why)))),
         Denied::InsufficientScope(wanted) => {
             let wanted = Scopes::parse(wanted).to_string();
-            Some(bearer::challenge(&metadata, &wanted, Some((Code::InsufficientScope, "the upstream wants more scopes"))))
+            Some(bearer::challenge(
+                &metadata,
+                &wanted,
+                Some((Code::InsufficientScope, "the upstream wants more scopes")),
+            ))
         }
         Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => None,
     }
@@ -105,7 +112,9 @@ pub fn page(status: StatusCode, html: String) -> Answer {
     let mut answer = Response::new(Reply::Full(Bytes::from(html)));
     *answer.status_mut() = status;
     for (name, value) in pages::HEADERS {
-        answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     answer
 }

@@ -1,5 +1,7 @@
 //! One table: which path is what.
 
+use std::borrow::Cow;
+
 use http::Method;
 use matchit::Router;
 
@@ -81,7 +83,11 @@ impl Routes {
         for path in ["/mcp", "/mcp/"] {
             put(path, Path::Mcp);
         }
-        for path in ["/oauth-protected-resource", "/oauth-protected-resource/mcp", "/oauth-protected-resource/mcp/"] {
+        for path in [
+            "/oauth-protected-resource",
+            "/oauth-protected-resource/mcp",
+            "/oauth-protected-resource/mcp/",
+        ] {
             put(&format!("/.well-known{path}"), Path::ProtectedResource);
         }
         for path in ["/oauth-authorization-server", "/openid-configuration"] {
@@ -100,7 +106,10 @@ impl Routes {
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
         put("/", Path::Home);
-        Self { table, prefix: prefix.to_owned() }
+        Self {
+            table,
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// What a request is. The path is taken as it is: nothing is decoded, folded or repaired.
@@ -124,23 +133,27 @@ impl Routes {
             Path::Style => (Route::Style, "GET, HEAD"),
             Path::Home => (Route::Home, "GET, HEAD"),
         };
-        if allowed.split(", ").any(|name| name == method.as_str()) { Ok(route) } else { Err(NoRoute::Method(allowed)) }
+        if allowed.split(", ").any(|name| name == method.as_str()) {
+            Ok(route)
+        } else {
+            Err(NoRoute::Method(allowed))
+        }
     }
 
     /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
-    fn within(&self, path: &str) -> Option<String> {
+    fn within<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         if self.prefix.is_empty() {
-            return Some(path.to_owned());
+            return Some(Cow::Borrowed(path));
         }
         if let Some(rest) = path.strip_prefix("/.well-known/") {
             let (document, behind) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let behind = behind.strip_prefix(self.prefix.as_str())?;
-            return Some(format!("/.well-known/{document}{behind}"));
+            return Some(Cow::Owned(format!("/.well-known/{document}{behind}")));
         }
         let rest = path.strip_prefix(self.prefix.as_str())?;
         match rest.as_bytes().first() {
-            None => Some("/".to_owned()),
-            Some(b'/') => Some(rest.to_owned()),
+            None => Some(Cow::Borrowed("/")),
+            Some(b'/') => Some(Cow::Borrowed(rest)),
             Some(_) => None,
         }
     }
@@ -155,10 +168,24 @@ mod tests {
         let routes = Routes::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
-        for path in ["//mcp", "/mcp//", "/MCP", "/%6dcp", "/health/live/x", "/health", "/./mcp", "/a/../mcp", "/mcp;x", "/mcp\\"] {
+        for path in [
+            "//mcp",
+            "/mcp//",
+            "/MCP",
+            "/%6dcp",
+            "/health/live/x",
+            "/health",
+            "/./mcp",
+            "/a/../mcp",
+            "/mcp;x",
+            "/mcp\\",
+        ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }
-        assert_eq!(routes.find(&Method::PUT, "/mcp"), Err(NoRoute::Method("GET, POST, DELETE, OPTIONS")));
+        assert_eq!(
+            routes.find(&Method::PUT, "/mcp"),
+            Err(NoRoute::Method("GET, POST, DELETE, OPTIONS"))
+        );
     }
 
     #[test]

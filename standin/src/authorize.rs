@@ -24,10 +24,7 @@ pub async fn handle(mut exchange: Exchange) -> io::Result<Reply> {
     };
     let back = |pairs: &[(&str, &str)]| redirect_back(&exchange, &asked, redirect.clone(), pairs);
     if let Some(error) = problem(&exchange, &asked) {
-        return Ok(back(&[
-            ("error", error),
-            ("error_description", "asked for wrongly"),
-        ]));
+        return Ok(back(&[("error", error), ("error_description", "asked for wrongly")]));
     }
     if let Some(error) = &exchange.behaviour.authorize_error {
         return Ok(back(&[("error", error)]));
@@ -63,11 +60,7 @@ fn redirect_uri(exchange: &Exchange, asked: &Asked) -> Result<Url, &'static str>
     let id = asked.get("client_id").ok_or("No client_id")?;
     let client = tokens.clients.get(id).ok_or("Unknown client_id")?;
     let uri = asked.get("redirect_uri").ok_or("No redirect_uri")?;
-    if client
-        .redirect_uris
-        .as_ref()
-        .is_some_and(|known| !known.contains(uri))
-    {
+    if client.redirect_uris.as_ref().is_some_and(|known| !known.contains(uri)) {
         return Err("Unknown redirect_uri");
     }
     Url::parse(uri).map_err(|_| "The redirect_uri is no address")
@@ -93,40 +86,23 @@ fn problem(exchange: &Exchange, asked: &Asked) -> Option<&'static str> {
 
 fn new_code(exchange: &Exchange, asked: &Asked) -> String {
     let default = || exchange.state.scope().to_owned();
-    let scope = asked
-        .get("scope")
-        .filter(|s| !s.is_empty())
-        .cloned()
-        .unwrap_or_else(default);
+    let scope = asked.get("scope").filter(|s| !s.is_empty()).cloned().unwrap_or_else(default);
     let code = Code {
         client_id: asked["client_id"].clone(),
         redirect_uri: asked["redirect_uri"].clone(),
         challenge: asked.get("code_challenge").cloned(),
-        scope: scope
-            .split([' ', ','])
-            .filter(|s| !s.is_empty())
-            .collect::<Vec<_>>()
-            .join(" "),
+        scope: scope.split([' ', ',']).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" "),
     };
     let name = format!("code_{}", random());
     exchange.state.tokens().codes.insert(name.clone(), code);
     name
 }
 
-fn redirect_back(
-    exchange: &Exchange,
-    asked: &Asked,
-    mut redirect: Url,
-    pairs: &[(&str, &str)],
-) -> Reply {
+fn redirect_back(exchange: &Exchange, asked: &Asked, mut redirect: Url, pairs: &[(&str, &str)]) -> Reply {
     let behaviour = &exchange.behaviour;
     let standard = exchange.state.profile == Profile::Standard;
     let own = || standard.then(|| exchange.state.issuer());
-    let iss = behaviour
-        .iss
-        .clone()
-        .or_else(own)
-        .filter(|_| !behaviour.omit_iss);
+    let iss = behaviour.iss.clone().or_else(own).filter(|_| !behaviour.omit_iss);
     {
         let mut query = redirect.query_pairs_mut();
         query.extend_pairs(pairs);
@@ -144,11 +120,7 @@ fn redirect_back(
 }
 
 fn page(exchange: &Exchange) -> Reply {
-    let action = escape(&format!(
-        "{}?{}",
-        exchange.parts.uri.path(),
-        exchange.query()
-    ));
+    let action = escape(&format!("{}?{}", exchange.parts.uri.path(), exchange.query()));
     html(
         200,
         &format!(

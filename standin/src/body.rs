@@ -76,10 +76,7 @@ impl Body for Out {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.get_mut().source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Source::Stream(feed) => feed.poll_recv(cx).map(|n| n.map(|r| r.map(Frame::data))),
@@ -92,9 +89,7 @@ impl Body for Out {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
-            }
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Source::Stream(_) => SizeHint::default(),
         }
     }
@@ -107,9 +102,7 @@ pub type Reply = Response<Out>;
 pub fn reply(status: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Out::whole(bytes));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
@@ -127,9 +120,7 @@ pub fn json(status: u16, value: &Value) -> Reply {
 
 /// An HTML page around the given inner markup.
 pub fn html(status: u16, inner: &str) -> Reply {
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Upstream</title><body>{inner}</body></html>"
-    );
+    let page = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Upstream</title><body>{inner}</body></html>");
     reply(status, "text/html; charset=utf-8", page)
 }
 

@@ -17,36 +17,25 @@ pub async fn register(mut exchange: Exchange) -> io::Result<Reply> {
     let body = exchange.read().await?;
     let status = exchange.behaviour.registration_status.unwrap_or(201);
     if (400..500).contains(&status) {
-        return Ok(json_reply(
-            status,
-            &json!({"error": "invalid_client_metadata"}),
-        ));
+        return Ok(json_reply(status, &json!({"error": "invalid_client_metadata"})));
     }
     if !(200..300).contains(&status) {
         return Ok(html(status, "<h1>Registration is not at home</h1>"));
     }
     let Some(Value::Object(mut metadata)) = serde_json::from_slice(&body).ok() else {
-        return Ok(json_reply(
-            400,
-            &json!({"error": "invalid_client_metadata"}),
-        ));
+        return Ok(json_reply(400, &json!({"error": "invalid_client_metadata"})));
     };
     let Some(redirect_uris) = redirect_uris(metadata.get("redirect_uris")) else {
         return Ok(json_reply(400, &json!({"error": "invalid_redirect_uri"})));
     };
     let client_id = format!("client_{}", random());
-    let method = metadata
-        .get("token_endpoint_auth_method")
-        .and_then(Value::as_str);
+    let method = metadata.get("token_endpoint_auth_method").and_then(Value::as_str);
     let method = method.unwrap_or("client_secret_basic").to_owned();
     let secret = match method.as_str() {
         "none" => None,
         "client_secret_basic" | "client_secret_post" => Some(random()),
         _ => {
-            return Ok(json_reply(
-                400,
-                &json!({"error": "invalid_client_metadata"}),
-            ));
+            return Ok(json_reply(400, &json!({"error": "invalid_client_metadata"})));
         }
     };
     if let Some(secret) = &secret {
@@ -80,20 +69,13 @@ fn unix_now() -> u64 {
 
 /// Which client makes this request to `/token` or `/revoke`: by Basic, by
 /// secret in the form, or by name alone if it has no secret.
-pub fn authenticate(
-    tokens: &Tokens,
-    headers: &HeaderMap,
-    form: &[(String, String)],
-) -> Result<String, Refusal> {
+pub fn authenticate(tokens: &Tokens, headers: &HeaderMap, form: &[(String, String)]) -> Result<String, Refusal> {
     let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let authorization = headers.get("authorization").and_then(|v| v.to_str().ok());
     let (id, secret) = match authorization {
         Some(value) => {
             if field("client_secret").is_some() {
-                return Err(Refusal::new(
-                    "invalid_request",
-                    "two ways of authentication at once",
-                ));
+                return Err(Refusal::new("invalid_request", "two ways of authentication at once"));
             }
             let (id, secret) = basic(value).ok_or(Refusal::client(&Unknown::Basic))?;
             if field("client_id").is_some_and(|named| named != id) {
@@ -101,16 +83,9 @@ pub fn authenticate(
             }
             (id, Some(secret))
         }
-        None => (
-            field("client_id").ok_or(Refusal::client(&Unknown::Form))?,
-            field("client_secret"),
-        ),
+        None => (field("client_id").ok_or(Refusal::client(&Unknown::Form))?, field("client_secret")),
     };
-    let how = if authorization.is_some() {
-        Unknown::Basic
-    } else {
-        Unknown::Form
-    };
+    let how = if authorization.is_some() { Unknown::Basic } else { Unknown::Form };
     match tokens.clients.get(&id) {
         Some(client) if client.secret == secret => Ok(id),
         _ => Err(Refusal::client(&how)),

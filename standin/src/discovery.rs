@@ -59,13 +59,8 @@ fn server(exchange: &Exchange) -> Value {
     let behaviour = &exchange.behaviour;
     let named = &behaviour.metadata_endpoints;
     let origin = &state.origin;
-    let or = |named: &Option<String>, path: &str| {
-        named.clone().unwrap_or_else(|| format!("{origin}{path}"))
-    };
-    let issuer = behaviour
-        .metadata_issuer
-        .clone()
-        .unwrap_or_else(|| state.issuer());
+    let or = |named: &Option<String>, path: &str| named.clone().unwrap_or_else(|| format!("{origin}{path}"));
+    let issuer = behaviour.metadata_issuer.clone().unwrap_or_else(|| state.issuer());
     let mut document = match state.profile {
         Profile::Standard => json!({
             "issuer": issuer,

@@ -19,10 +19,7 @@ fn invalid_grant(why: &'static str) -> Refusal {
 pub fn note_presented(state: &State, token: &str) -> bool {
     let mut tokens = state.tokens();
     tokens.refreshes.push(token.to_owned());
-    let reused = tokens
-        .refresh
-        .get(token)
-        .is_some_and(|r| r.life == Life::Rotated);
+    let reused = tokens.refresh.get(token).is_some_and(|r| r.life == Life::Rotated);
     if reused {
         tokens.reused.push(token.to_owned());
     }
@@ -31,9 +28,7 @@ pub fn note_presented(state: &State, token: &str) -> bool {
 
 /// Processes one call.
 pub fn grant(call: &Call) -> Outcome {
-    let twice = |(index, (name, _)): (usize, &(String, String))| {
-        name != "resource" && call.form[..index].iter().any(|(n, _)| n == name)
-    };
+    let twice = |(index, (name, _)): (usize, &(String, String))| name != "resource" && call.form[..index].iter().any(|(n, _)| n == name);
     if call.form.iter().enumerate().any(twice) {
         return Err(Refusal::new("invalid_request", "a parameter came twice"));
     }
@@ -48,17 +43,12 @@ pub fn grant(call: &Call) -> Outcome {
 
 fn exchange_code(call: &Call, client: &str) -> Outcome {
     let mut tokens = call.state.tokens();
-    let name = call
-        .field("code")
-        .ok_or(Refusal::new("invalid_request", "no code"))?;
+    let name = call.field("code").ok_or(Refusal::new("invalid_request", "no code"))?;
     if let Some(family) = tokens.spent.get(name).copied() {
         tokens.end_family(family);
         return Err(invalid_grant("the code was used before"));
     }
-    let code = tokens
-        .codes
-        .remove(name)
-        .ok_or(invalid_grant("unknown code"))?;
+    let code = tokens.codes.remove(name).ok_or(invalid_grant("unknown code"))?;
     if code.client_id != client {
         return Err(invalid_grant("another client's code"));
     }
@@ -101,9 +91,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
         }
         return Err(invalid_grant("the refresh token was rotated away"));
     }
-    let expired = known
-        .expires
-        .is_some_and(|end| end <= std::time::Instant::now());
+    let expired = known.expires.is_some_and(|end| end <= std::time::Instant::now());
     if known.life == Life::Ended || expired {
         return Err(invalid_grant("the refresh token has ended"));
     }
@@ -112,10 +100,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
     }
     // A narrower scope is for the access token; the refresh token keeps its own.
     let scope = call.field("scope").unwrap_or(&known.scope);
-    if !scope
-        .split(' ')
-        .all(|s| known.scope.split(' ').any(|k| k == s))
-    {
+    if !scope.split(' ').all(|s| known.scope.split(' ').any(|k| k == s)) {
         return Err(Refusal::new("invalid_scope", "more than was granted"));
     }
     let keep = call.behaviour.omit_refresh_token || call.behaviour.never_refresh_token;
@@ -132,12 +117,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
 }
 
 /// Issues an access token and, if asked for, a refresh token like `like`.
-fn issue(
-    call: &Call,
-    like: &Refresh,
-    scope: &str,
-    with_refresh: bool,
-) -> (Granted, Option<String>) {
+fn issue(call: &Call, like: &Refresh, scope: &str, with_refresh: bool) -> (Granted, Option<String>) {
     let behaviour = &call.behaviour;
     let github = call.state.profile == Profile::GitHub;
     let mut tokens = call.state.tokens();
@@ -152,10 +132,7 @@ fn issue(
     let mut granted = Granted::new();
     granted.insert("access_token".into(), json!(access));
     granted.insert("token_type".into(), json!(kind));
-    granted.insert(
-        "scope".into(),
-        json!(behaviour.scope_override.as_ref().unwrap_or(&scope)),
-    );
+    granted.insert("scope".into(), json!(behaviour.scope_override.as_ref().unwrap_or(&scope)));
     let truth = if github { Value::Null } else { json!(3600) };
     let expires_in = behaviour.token_expires_in.clone().unwrap_or(truth);
     if !expires_in.is_null() {
@@ -165,9 +142,7 @@ fn issue(
         return (granted, None);
     }
     let announced = behaviour.refresh_expires_in;
-    let seconds = announced
-        .and_then(|s| u64::try_from(s).ok())
-        .filter(|s| *s > 0);
+    let seconds = announced.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
     let refresh = tokens.issue_refresh(Refresh {
         expires: seconds.map(after),
         ..like.clone()

@@ -71,10 +71,7 @@ pub struct Seen {
 impl Seen {
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The body read as a form.
@@ -120,9 +117,7 @@ impl Standin {
         listener.set_nonblocking(true)?;
         let origin = format!("http://{}", listener.local_addr()?);
         let state = Arc::new(State::new(profile, origin));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new()

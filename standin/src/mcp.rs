@@ -45,15 +45,10 @@ async fn answer(mut exchange: Exchange) -> io::Result<Reply> {
         return Ok(streams::bytes(bytes));
     }
     let session = exchange.header("mcp-session-id").map(str::to_owned);
-    if let Some(session) = session
-        .as_deref()
-        .filter(|_| exchange.behaviour.strict_sessions)
+    if let Some(session) = session.as_deref().filter(|_| exchange.behaviour.strict_sessions)
         && !exchange.state.tokens().sessions.contains(session)
     {
-        return Ok(json_reply(
-            404,
-            &tools::error(&Value::Null, -32001, "Session not found"),
-        ));
+        return Ok(json_reply(404, &tools::error(&Value::Null, -32001, "Session not found")));
     }
     match exchange.parts.method.as_str() {
         "GET" => Ok(streams::events(exchange.behaviour.sse_gap)),
@@ -79,10 +74,7 @@ fn out_of_order(exchange: &Exchange) -> Option<Reply> {
         add_header(&mut reply, "location", target);
         return Some(reply);
     }
-    let status = exchange
-        .behaviour
-        .mcp_status
-        .filter(|s| !matches!(s, 401 | 403))?;
+    let status = exchange.behaviour.mcp_status.filter(|s| !matches!(s, 401 | 403))?;
     let mut reply = html(status, "<h1>Not at home</h1>");
     if status == 503 {
         add_header(&mut reply, "retry-after", "1");
@@ -96,15 +88,11 @@ fn admit(exchange: &Exchange) -> Result<(String, Access), Box<Reply>> {
     let Some(value) = exchange.header("authorization") else {
         return Err(challenge(exchange, 401, None, scope).into());
     };
-    let token = value
-        .split_once(' ')
-        .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    let token = value.split_once(' ').filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
     let token = token.map(|(_, token)| token.trim());
     let access = token.and_then(|t| exchange.state.tokens().check_access(t));
     match (token, access, exchange.behaviour.mcp_status) {
-        (Some(_), Some(_), Some(403)) => {
-            Err(challenge(exchange, 403, Some("insufficient_scope"), "admin").into())
-        }
+        (Some(_), Some(_), Some(403)) => Err(challenge(exchange, 403, Some("insufficient_scope"), "admin").into()),
         (Some(token), Some(access), None) => Ok((token.to_owned(), access)),
         _ => Err(challenge(exchange, 401, Some("invalid_token"), scope).into()),
     }

@@ -41,8 +41,7 @@ impl Exchange {
     /// Reads the whole body.
     pub async fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut whole = Vec::new();
-        self.each_chunk(|chunk| whole.extend_from_slice(chunk))
-            .await?;
+        self.each_chunk(|chunk| whole.extend_from_slice(chunk)).await?;
         Ok(whole)
     }
 
@@ -66,8 +65,7 @@ impl Exchange {
             if room > 0 {
                 let kept = chunk.slice(..chunk.len().min(room));
                 room -= kept.len();
-                self.state
-                    .amend(self.number, |seen| seen.body.extend_from_slice(&kept));
+                self.state.amend(self.number, |seen| seen.body.extend_from_slice(&kept));
             }
             take(&chunk);
         }
@@ -76,11 +74,7 @@ impl Exchange {
 }
 
 /// Serves until the other end of `stop` is dropped.
-pub async fn serve(
-    listener: std::net::TcpListener,
-    state: Arc<State>,
-    mut stop: oneshot::Receiver<()>,
-) {
+pub async fn serve(listener: std::net::TcpListener, state: Arc<State>, mut stop: oneshot::Receiver<()>) {
     let listener = TcpListener::from_std(listener).expect("a listener inside a runtime");
     loop {
         tokio::select! {
@@ -108,11 +102,7 @@ async fn exchange(state: Arc<State>, request: http::Request<Incoming>) -> io::Re
     let (parts, body) = request.into_parts();
     let behaviour = state.behaviour();
     // Nothing is ever noted under the last number, so nothing is amended.
-    let number = if behaviour.keep_log {
-        state.note(seen(&parts))
-    } else {
-        u64::MAX
-    };
+    let number = if behaviour.keep_log { state.note(seen(&parts)) } else { u64::MAX };
     let log = Arc::clone(&state);
     let exchange = Exchange {
         state,
@@ -133,11 +123,7 @@ fn seen(parts: &Parts) -> Seen {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: parts
-            .headers
-            .iter()
-            .map(|(n, v)| (n.to_string(), text(v)))
-            .collect(),
+        headers: parts.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
         body: Vec::new(),
         status: 0,
     }
@@ -155,11 +141,8 @@ async fn route(mut exchange: Exchange) -> io::Result<Reply> {
     }
     let standard = exchange.state.profile == Profile::Standard;
     match (standard, method.as_str(), path.as_str()) {
-        (true, "GET" | "POST", "/authorize")
-        | (false, "GET" | "POST", "/login/oauth/authorize") => authorize::handle(exchange).await,
-        (true, "POST", "/token") | (false, "POST", "/login/oauth/access_token") => {
-            token::handle(exchange).await
-        }
+        (true, "GET" | "POST", "/authorize") | (false, "GET" | "POST", "/login/oauth/authorize") => authorize::handle(exchange).await,
+        (true, "POST", "/token") | (false, "POST", "/login/oauth/access_token") => token::handle(exchange).await,
         (true, "POST", "/register") => clients::register(exchange).await,
         (true, "POST", "/revoke") => token::revoke(exchange).await,
         _ => {

@@ -84,9 +84,7 @@ impl State {
     /// Completes what was noted, unless the log has been cleared since.
     pub fn amend(&self, number: u64, amend: impl FnOnce(&mut Seen)) {
         let mut log = lock(&self.log);
-        let index = number
-            .checked_sub(log.gone)
-            .and_then(|i| usize::try_from(i).ok());
+        let index = number.checked_sub(log.gone).and_then(|i| usize::try_from(i).ok());
         if let Some(seen) = index.and_then(|i| log.seen.get_mut(i)) {
             amend(seen);
         }

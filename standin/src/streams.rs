@@ -21,12 +21,8 @@ const CHUNK: usize = 64 * 1024;
 fn streamed(content_type: &'static str) -> (Feed, Reply) {
     let (feed, out) = Out::stream();
     let mut reply = Reply::new(out);
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     (feed, reply)
 }
 
@@ -42,8 +38,7 @@ fn notification(number: u64) -> Value {
 /// One event, then the end.
 pub fn one(message: &Value) -> Reply {
     let (feed, reply) = streamed("text/event-stream");
-    feed.try_send(Ok(event(1, message)))
-        .expect("a new channel has room");
+    feed.try_send(Ok(event(1, message))).expect("a new channel has room");
     reply
 }
 
@@ -52,11 +47,7 @@ pub fn events(gap: Duration) -> Reply {
     let (feed, reply) = streamed("text/event-stream");
     tokio::spawn(async move {
         for number in 1.. {
-            if feed
-                .send(Ok(event(number, &notification(number))))
-                .await
-                .is_err()
-            {
+            if feed.send(Ok(event(number, &notification(number)))).await.is_err() {
                 return;
             }
             tokio::select! {
@@ -75,11 +66,7 @@ pub fn counted(id: Value, arguments: &Value) -> Reply {
     let (feed, reply) = streamed("text/event-stream");
     tokio::spawn(async move {
         for number in 1..=count {
-            if feed
-                .send(Ok(event(number, &notification(number))))
-                .await
-                .is_err()
-            {
+            if feed.send(Ok(event(number, &notification(number)))).await.is_err() {
                 return;
             }
             tokio::select! {

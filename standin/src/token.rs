@@ -85,10 +85,7 @@ pub struct Call {
 
 impl Call {
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.form
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.form.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The refresh token, if this call is a refresh.
@@ -102,10 +99,7 @@ async fn call(mut exchange: Exchange) -> io::Result<Call> {
     let body = exchange.read().await?;
     let form = form_urlencoded::parse(&body).into_owned().collect();
     let Exchange {
-        state,
-        behaviour,
-        parts,
-        ..
+        state, behaviour, parts, ..
     } = exchange;
     Ok(Call {
         state,
@@ -126,9 +120,7 @@ pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
         state.phase(format!("received {token}"));
         call.noted = note_presented(&state, token);
     }
-    let reply = tokio::spawn(process(call))
-        .await
-        .map_err(io::Error::other)??;
+    let reply = tokio::spawn(process(call)).await.map_err(io::Error::other)??;
     if let Some(token) = &refresh {
         state.phase(format!("answered {token}"));
     }
@@ -147,21 +139,13 @@ async fn process(call: Call) -> io::Result<Reply> {
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
     if behaviour.token_garbage {
-        return Ok(reply(
-            200,
-            "application/json",
-            "{\"access_token\": \"half of an ans",
-        ));
+        return Ok(reply(200, "application/json", "{\"access_token\": \"half of an ans"));
     }
     let reply = match outcome {
         Ok(granted) => encoded(&call, 200, granted),
         Err(refusal) => refusal.reply(&call),
     };
-    Ok(if behaviour.token_cut_mid_body {
-        cut(reply)
-    } else {
-        reply
-    })
+    Ok(if behaviour.token_cut_mid_body { cut(reply) } else { reply })
 }
 
 /// The answers that process nothing.
@@ -188,26 +172,16 @@ fn turned_away(call: &Call) -> Option<Reply> {
 
 /// Fields as JSON or as a form, whichever this upstream and the client agree on.
 fn encoded(call: &Call, status: u16, fields: Granted) -> Reply {
-    let accept = call
-        .headers
-        .get("accept")
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
+    let accept = call.headers.get("accept").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let github = call.state.profile == Profile::GitHub;
     let form = call.behaviour.token_form_encoded || (github && !accept.contains("json"));
     let mut answer = if form {
         let mut body = form_urlencoded::Serializer::new(String::new());
         for (name, value) in &fields {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             body.append_pair(name, &text);
         }
-        reply(
-            status,
-            "application/x-www-form-urlencoded; charset=utf-8",
-            body.finish(),
-        )
+        reply(status, "application/x-www-form-urlencoded; charset=utf-8", body.finish())
     } else {
         json_reply(status, &Value::Object(fields))
     };
@@ -219,18 +193,14 @@ fn encoded(call: &Call, status: u16, fields: Granted) -> Reply {
 fn cut(reply: Reply) -> Reply {
     let (mut parts, body) = reply.into_parts();
     let bytes = body.into_bytes();
-    parts
-        .headers
-        .insert(http::header::CONTENT_LENGTH, bytes.len().into());
+    parts.headers.insert(http::header::CONTENT_LENGTH, bytes.len().into());
     let (feed, out) = Out::stream();
     tokio::spawn(async move {
         // Both fail only if the client left first, and then nothing is missing.
         let _first = feed.send(Ok(bytes.slice(..bytes.len() / 2))).await;
         // Time for the first half to leave before the connection is closed.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let _end = feed
-            .send(Err(io::ErrorKind::ConnectionAborted.into()))
-            .await;
+        let _end = feed.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
     });
     Reply::from_parts(parts, out)
 }

@@ -87,13 +87,7 @@ impl Tokens {
         self.families
     }
 
-    pub fn issue_access(
-        &mut self,
-        prefix: &str,
-        family: u64,
-        scope: &str,
-        ttl: Option<u64>,
-    ) -> String {
+    pub fn issue_access(&mut self, prefix: &str, family: u64, scope: &str, ttl: Option<u64>) -> String {
         let token = format!("{prefix}{}", random());
         let expires = ttl.map(after);
         self.access.insert(
@@ -161,9 +155,7 @@ pub fn after(seconds: u64) -> Instant {
 /// Text nobody can guess, without any character that needs encoding.
 pub fn random() -> String {
     let mut bytes = [0_u8; 24];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the system gives random bytes");
+    SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
     URL_SAFE_NO_PAD.encode(bytes)
 }
 

@@ -16,12 +16,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(exchange: &Exchange, token: String, access: Access) -> Self {
-        let headers = exchange
-            .parts
-            .headers
-            .keys()
-            .map(ToString::to_string)
-            .collect();
+        let headers = exchange.parts.headers.keys().map(ToString::to_string).collect();
         Self {
             token,
             scope: access.scope,

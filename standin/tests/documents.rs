@@ -22,10 +22,7 @@ fn the_documents_say_what_they_are_told_to() {
     assert_eq!(server["issuer"], "https://elsewhere.example");
     assert_eq!(server["token_endpoint"], "http://10.0.0.1/token");
     assert!(server.get("code_challenge_methods_supported").is_none());
-    assert_eq!(
-        get(&standin, RESOURCE).json()["resource"],
-        "https://elsewhere.example/mcp"
-    );
+    assert_eq!(get(&standin, RESOURCE).json()["resource"], "https://elsewhere.example/mcp");
     standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (true, true));
     assert_eq!(get(&standin, SERVER).status, 404);
     assert_eq!(get(&standin, &format!("{RESOURCE}/mcp")).status, 404);
@@ -64,21 +61,9 @@ fn refresh_tokens_can_be_withheld_or_given_an_end() {
 #[test]
 fn an_unknown_session_is_only_refused_when_asked_to() {
     let standin = Standin::start(Profile::Standard);
-    let headers = format!(
-        "{}mcp-session-id: unheard-of\r\n",
-        bearer(&sign_in(&standin))
-    );
+    let headers = format!("{}mcp-session-id: unheard-of\r\n", bearer(&sign_in(&standin)));
     assert_eq!(rpc(&standin, &headers, "ping", json!({})).status, 200);
     standin.set(|b| b.strict_sessions = true);
     assert_eq!(rpc(&standin, &headers, "ping", json!({})).status, 404);
-    assert_eq!(
-        rpc(
-            &standin,
-            &bearer(&sign_in(&standin)),
-            "initialize",
-            json!({})
-        )
-        .status,
-        200
-    );
+    assert_eq!(rpc(&standin, &bearer(&sign_in(&standin)), "initialize", json!({})).status, 200);
 }

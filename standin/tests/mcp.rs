@@ -18,12 +18,7 @@ fn signed_in() -> (Standin, String) {
 #[test]
 fn tools_answer_in_json_and_in_events() {
     let (standin, bearer) = signed_in();
-    let hello = rpc(
-        &standin,
-        &bearer,
-        "initialize",
-        json!({"protocolVersion": "2025-03-26"}),
-    );
+    let hello = rpc(&standin, &bearer, "initialize", json!({"protocolVersion": "2025-03-26"}));
     assert_eq!(hello.json()["result"]["protocolVersion"], "2025-03-26");
     assert!(hello.header("mcp-session-id").is_some());
     let add = json!({"name": "add", "arguments": {"a": 2, "b": 3}});
@@ -48,11 +43,7 @@ fn whoami_names_the_token_only_by_its_hash() {
     let access = standin.issued_access().remove(0);
     assert!(!who.text().contains(&access));
     let headers = &who.json()["result"]["structuredContent"]["headers"];
-    assert!(
-        headers
-            .as_array()
-            .is_some_and(|h| h.contains(&json!("authorization")))
-    );
+    assert!(headers.as_array().is_some_and(|h| h.contains(&json!("authorization"))));
 }
 
 #[test]
@@ -112,10 +103,7 @@ fn the_endpoint_misbehaves_as_told() {
     });
     assert_eq!(ping().header("set-cookie"), Some("a=b"));
     standin.set(|b| b.mcp_redirect = Some("http://127.0.0.1:9/".into()));
-    assert_eq!(
-        (ping().status, ping().header("location")),
-        (307, Some("http://127.0.0.1:9/"))
-    );
+    assert_eq!((ping().status, ping().header("location")), (307, Some("http://127.0.0.1:9/")));
 }
 
 #[test]
@@ -134,10 +122,7 @@ fn a_token_ends_when_its_time_or_the_server_says_so() {
 #[test]
 fn dropping_the_last_clone_frees_the_port_at_once() {
     let (standin, bearer) = signed_in();
-    let port = url::Url::parse(&standin.origin())
-        .expect("an address")
-        .port()
-        .expect("a port");
+    let port = url::Url::parse(&standin.origin()).expect("an address").port().expect("a port");
     let _open = open(&standin, "GET", "/mcp", &bearer, b"");
     let clone = standin.clone();
     drop(standin);

@@ -11,10 +11,7 @@ fn start() -> Standin {
 }
 
 fn refresh_of(granted: &serde_json::Value) -> String {
-    granted["refresh_token"]
-        .as_str()
-        .expect("a refresh token")
-        .to_owned()
+    granted["refresh_token"].as_str().expect("a refresh token").to_owned()
 }
 
 #[test]
@@ -24,10 +21,7 @@ fn a_client_finds_registers_and_signs_in() {
     assert_eq!(challenge.status, 401);
     let document = "/.well-known/oauth-protected-resource/mcp";
     let value = challenge.header("www-authenticate").expect("a challenge");
-    assert!(value.contains(&format!(
-        "resource_metadata=\"{}{document}\"",
-        standin.origin()
-    )));
+    assert!(value.contains(&format!("resource_metadata=\"{}{document}\"", standin.origin())));
     let resource = get(&standin, document).json();
     assert_eq!(resource["resource"], standin.mcp_url());
     assert_eq!(resource["authorization_servers"], json!([standin.origin()]));
@@ -35,21 +29,9 @@ fn a_client_finds_registers_and_signs_in() {
     assert_eq!(server["issuer"], standin.origin());
 
     let asked = json!({"redirect_uris": [BACK], "token_endpoint_auth_method": "none"});
-    let client = send(
-        &standin,
-        "POST",
-        "/register",
-        "",
-        asked.to_string().as_bytes(),
-    );
-    let client = client
-        .filter(|a| a.status == 201)
-        .expect("a registration")
-        .json();
-    let client = client["client_id"]
-        .as_str()
-        .expect("a client_id")
-        .to_owned();
+    let client = send(&standin, "POST", "/register", "", asked.to_string().as_bytes());
+    let client = client.filter(|a| a.status == 201).expect("a registration").json();
+    let client = client["client_id"].as_str().expect("a client_id").to_owned();
     let wrong = authorize_path("/authorize", &client, "http://127.0.0.1:9/other");
     assert_eq!(get(&standin, &wrong).status, 400);
     let back = get(&standin, &authorize_path("/authorize", &client, BACK));
@@ -74,20 +56,14 @@ fn a_client_finds_registers_and_signs_in() {
 fn the_static_client_may_authenticate_by_basic_but_not_without_its_secret() {
     let standin = start();
     let token = refresh_of(&sign_in(&standin));
-    let pairs = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", token.as_str()),
-    ];
+    let pairs = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
     // gateway:gateway-secret
     let basic = "authorization: Basic Z2F0ZXdheTpnYXRld2F5LXNlY3JldA==\r\n";
     let answer = send(&standin, "POST", "/token", basic, form(&pairs).as_bytes());
     assert_eq!(answer.expect("an answer").status, 200);
     let bare = form(&[&pairs[..], &[("client_id", "gateway")]].concat());
     let answer = send(&standin, "POST", "/token", "", bare.as_bytes()).expect("an answer");
-    assert_eq!(
-        (answer.status, answer.json()["error"].as_str()),
-        (401, Some("invalid_client"))
-    );
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("invalid_client")));
 }
 
 #[test]
@@ -134,10 +110,7 @@ fn a_cut_answer_comes_after_the_rotation() {
     let standin = start();
     let first = refresh_of(&sign_in(&standin));
     standin.set(|b| b.token_cut = true);
-    let pairs = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", first.as_str()),
-    ];
+    let pairs = [("grant_type", "refresh_token"), ("refresh_token", first.as_str())];
     assert!(try_token(&standin, "/token", "", &pairs).is_none());
     let phases: Vec<String> = standin.phases().into_iter().map(|(_, what)| what).collect();
     assert_eq!(phases.len(), 2, "{phases:?}");
@@ -146,11 +119,7 @@ fn a_cut_answer_comes_after_the_rotation() {
 
     standin.set(|b| (b.token_cut, b.token_cut_mid_body) = (false, true));
     let half = refresh(&standin, &first);
-    let announced: usize = half
-        .header("content-length")
-        .expect("a length")
-        .parse()
-        .expect("digits");
+    let announced: usize = half.header("content-length").expect("a length").parse().expect("digits");
     assert!(half.body.len() < announced && !half.body.is_empty());
 }
 
@@ -178,10 +147,7 @@ fn the_token_endpoint_says_what_it_is_told_to() {
     let first = refresh_of(&sign_in(&standin));
     standin.set(|b| (b.token_429_count, b.token_retry_after) = (1, Some(7)));
     let answer = refresh(&standin, &first);
-    assert_eq!(
-        (answer.status, answer.header("retry-after")),
-        (429, Some("7"))
-    );
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("7")));
     standin.set(|b| b.token_status = Some(502));
     assert_eq!(refresh(&standin, &first).status, 502);
     standin.set(|b| (b.token_status, b.token_error) = (None, Some("invalid_grant".into())));
@@ -195,17 +161,10 @@ fn the_token_endpoint_says_what_it_is_told_to() {
         b.scope_override = Some("less".into());
     });
     let granted = refresh(&standin, &first).json();
-    assert_eq!(
-        (&granted["expires_in"], &granted["scope"]),
-        (&json!("60"), &json!("less"))
-    );
+    assert_eq!((&granted["expires_in"], &granted["scope"]), (&json!("60"), &json!("less")));
     assert!(granted.get("refresh_token").is_none());
     standin.set(|b| (b.token_form_encoded, b.token_expires_in) = (true, Some(json!(null))));
-    assert!(
-        refresh(&standin, &first)
-            .text()
-            .starts_with("access_token=")
-    );
+    assert!(refresh(&standin, &first).text().starts_with("access_token="));
     standin.set(|b| b.token_garbage = true);
     assert!(serde_json::from_str::<serde_json::Value>(&refresh(&standin, &first).text()).is_err());
     assert!(standin.reused().is_empty());
@@ -228,14 +187,8 @@ fn the_page_asks_before_it_sends_the_browser_back() {
         b.iss = Some("https://elsewhere.example".into());
     });
     let back = get(&standin, &path);
-    assert_eq!(
-        back.came_back_with("error").as_deref(),
-        Some("server_error")
-    );
-    assert_eq!(
-        back.came_back_with("iss").as_deref(),
-        Some("https://elsewhere.example")
-    );
+    assert_eq!(back.came_back_with("error").as_deref(), Some("server_error"));
+    assert_eq!(back.came_back_with("iss").as_deref(), Some("https://elsewhere.example"));
 }
 
 #[test]
@@ -246,10 +199,7 @@ fn revoking_a_refresh_token_ends_its_access_tokens() {
     let answer = try_token(&standin, "/revoke", "", &[("token", &token)]).expect("an answer");
     assert_eq!(answer.status, 200);
     assert_eq!(standin.revoked(), [token]);
-    assert_eq!(
-        rpc(&standin, &bearer(&granted), "ping", json!({})).status,
-        401
-    );
+    assert_eq!(rpc(&standin, &bearer(&granted), "ping", json!({})).status, 401);
 }
 
 #[test]
@@ -260,37 +210,15 @@ fn github_answers_in_forms_and_errs_in_200() {
     assert!(back.came_back_with("iss").is_none());
     let code = back.came_back_with("code").expect("a code");
     let endpoint = "/login/oauth/access_token";
-    let pairs = [
-        ("code", code.as_str()),
-        ("redirect_uri", BACK),
-        ("code_verifier", VERIFIER),
-    ];
+    let pairs = [("code", code.as_str()), ("redirect_uri", BACK), ("code_verifier", VERIFIER)];
     let answer = try_token(&standin, endpoint, "", &pairs).expect("an answer");
-    assert!(
-        answer.text().starts_with("access_token=gho_"),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().starts_with("access_token=gho_"), "{}", answer.text());
     assert!(!answer.text().contains("expires_in") && !answer.text().contains("refresh_token"));
     let again = try_token(&standin, endpoint, "accept: application/json\r\n", &pairs);
     let again = again.expect("an answer");
-    assert_eq!(
-        (again.status, &again.json()["error"]),
-        (200, &json!("bad_verification_code"))
-    );
-    let server = get(
-        &standin,
-        "/.well-known/oauth-authorization-server/login/oauth",
-    )
-    .json();
+    assert_eq!((again.status, &again.json()["error"]), (200, &json!("bad_verification_code")));
+    let server = get(&standin, "/.well-known/oauth-authorization-server/login/oauth").json();
     assert_eq!(server["issuer"], standin.issuer());
-    assert!(
-        server
-            .get("authorization_response_iss_parameter_supported")
-            .is_none()
-    );
-    assert_eq!(
-        get(&standin, "/.well-known/oauth-authorization-server").status,
-        404
-    );
+    assert!(server.get("authorization_response_iss_parameter_supported").is_none());
+    assert_eq!(get(&standin, "/.well-known/oauth-authorization-server").status, 404);
 }

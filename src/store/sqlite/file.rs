@@ -35,6 +35,7 @@ pub(super) fn made(dir: &Path) -> Result<PathBuf, OpenError> {
     let path = dir.join(FILE);
     make_directory(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
     make_private(&path).map_err(|why| OpenError::Io(path.clone(), why))?;
+    keep_name(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
     Ok(path)
 }
 
@@ -50,8 +51,8 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::Sqlite(path.to_owned(), why));
     }
     let found = laid_out(&mut db).map_err(refused)?;
-    if found > SCHEMA {
-        return Err(OpenError::NewerSchema(path.to_owned(), found));
+    if found != SCHEMA {
+        return Err(OpenError::OtherSchema(path.to_owned(), found));
     }
     Ok(db)
 }
@@ -110,6 +111,17 @@ fn make_private(path: &Path) -> io::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
+    Ok(())
+}
+
+/// A new file is safe from a power cut only when its directory is written too; SQLite did not make it, so it does not care.
+#[cfg(unix)]
+fn keep_name(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn keep_name(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

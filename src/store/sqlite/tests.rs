@@ -107,7 +107,7 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
     let other = Connection::open(dir.path().join(FILE)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The first is with the writer, which waits for the lock; the second is behind it when it is given up.
-    let soon = Duration::from_millis(50);
+    let soon = Duration::from_millis(300);
     let first = tokio::spawn({
         let sqlite = sqlite.clone();
         async move { sqlite.ping().await }
@@ -129,7 +129,7 @@ fn a_newer_layout_is_refused_and_left_as_it_is() {
     let db = Connection::open(&path).unwrap();
     db.pragma_update(None, "user_version", 2).unwrap();
     let refused = Sqlite::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::NewerSchema(_, 2)), "{refused}");
+    assert!(matches!(refused, OpenError::OtherSchema(_, 2)), "{refused}");
     assert_eq!(rows(&db), 0);
 }
 
@@ -142,4 +142,17 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     let refused = Sqlite::open(dir.path()).unwrap_err();
     assert!(refused.to_string().ends_with("file is not a database"), "{refused}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn many_may_open_a_new_file_at_once() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| Sqlite::open(dir.path()).map(drop))).collect();
+            for opened in opening {
+                opened.join().unwrap().unwrap();
+            }
+        });
+    }
 }

@@ -38,10 +38,7 @@ impl Answer {
     /// A parameter of the address in `Location`.
     pub fn came_back_with(&self, name: &str) -> Option<String> {
         let target = url::Url::parse(self.header("location")?).ok()?;
-        target
-            .query_pairs()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.into_owned())
+        target.query_pairs().find(|(n, _)| n == name).map(|(_, v)| v.into_owned())
     }
 }
 
@@ -49,38 +46,23 @@ impl Answer {
 pub fn open(standin: &Standin, method: &str, path: &str, headers: &str, body: &[u8]) -> TcpStream {
     let address = standin.origin().replace("http://", "");
     let mut stream = TcpStream::connect(&address).expect("the stand-in listens");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-    );
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).expect("the head is sent");
     stream.write_all(body).expect("the body is sent");
     stream
 }
 
 /// One request; `None` if no answer came.
-pub fn send(
-    standin: &Standin,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &[u8],
-) -> Option<Answer> {
+pub fn send(standin: &Standin, method: &str, path: &str, headers: &str, body: &[u8]) -> Option<Answer> {
     let mut all = Vec::new();
-    open(standin, method, path, headers, body)
-        .read_to_end(&mut all)
-        .ok()?;
+    open(standin, method, path, headers, body).read_to_end(&mut all).ok()?;
     let end = all.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&all[..end]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let mut body = all[end + 4..].to_vec();
-    if head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         body = unchunked(&body);
     }
     Some(Answer { status, head, body })
@@ -102,31 +84,15 @@ pub fn get(standin: &Standin, path: &str) -> Answer {
 }
 
 pub fn form(pairs: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish()
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
 
-pub fn try_token(
-    standin: &Standin,
-    path: &str,
-    headers: &str,
-    pairs: &[(&str, &str)],
-) -> Option<Answer> {
-    let known = [
-        ("client_id", "gateway"),
-        ("client_secret", "gateway-secret"),
-    ];
+pub fn try_token(standin: &Standin, path: &str, headers: &str, pairs: &[(&str, &str)]) -> Option<Answer> {
+    let known = [("client_id", "gateway"), ("client_secret", "gateway-secret")];
     let body = form(&[&known, pairs].concat());
-    send(
-        standin,
-        "POST",
-        path,
-        &format!("{FORM}{headers}"),
-        body.as_bytes(),
-    )
+    send(standin, "POST", path, &format!("{FORM}{headers}"), body.as_bytes())
 }
 
 pub fn token(standin: &Standin, pairs: &[(&str, &str)]) -> Answer {
@@ -134,10 +100,7 @@ pub fn token(standin: &Standin, pairs: &[(&str, &str)]) -> Answer {
 }
 
 pub fn refresh(standin: &Standin, token_: &str) -> Answer {
-    token(
-        standin,
-        &[("grant_type", "refresh_token"), ("refresh_token", token_)],
-    )
+    token(standin, &[("grant_type", "refresh_token"), ("refresh_token", token_)])
 }
 
 pub fn authorize_path(path: &str, client: &str, back: &str) -> String {
@@ -173,22 +136,12 @@ pub fn sign_in(standin: &Standin) -> Value {
 }
 
 pub fn bearer(granted: &Value) -> String {
-    format!(
-        "authorization: Bearer {}\r\n",
-        granted["access_token"].as_str().expect("a token")
-    )
+    format!("authorization: Bearer {}\r\n", granted["access_token"].as_str().expect("a token"))
 }
 
 pub fn rpc(standin: &Standin, headers: &str, method: &str, params: Value) -> Answer {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    send(
-        standin,
-        "POST",
-        "/mcp",
-        headers,
-        body.to_string().as_bytes(),
-    )
-    .expect("an answer")
+    send(standin, "POST", "/mcp", headers, body.to_string().as_bytes()).expect("an answer")
 }
 
 /// Waits until something holds, but not for long.

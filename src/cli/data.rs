@@ -1,0 +1,131 @@
+//! The data directory: keys, the first password, certificates, the store. 0700, and every file of ours 0600.
+
+use std::fs::{self, OpenOptions};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::base::keyring::{self, KeyRing};
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::base::time::UnixTime;
+use crate::gateway::password::{self, User};
+
+/// The key file's name.
+pub const KEYS: &str = "keys.json";
+const HASH: &str = "password-hash";
+const INITIAL: &str = "initial-password";
+
+/// `$XDG_DATA_HOME/mcp-oauth-gateway`, or its default.
+pub fn home() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))?;
+    Some(data.join("mcp-oauth-gateway"))
+}
+
+/// Makes the directory if it is not there.
+pub fn prepare(dir: &Path) -> Result<(), String> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|why| {
+        format!(
+            "--data-dir: {} cannot be made: {why}\n  choose a directory that you may write to",
+            dir.display()
+        )
+    })
+}
+
+/// Reads a file that must be ours alone.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path).map_err(|why| why.to_string())?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(format!(
+                "{} may be read by others (mode {:o})\n  run: chmod 600 {}",
+                path.display(),
+                mode & 0o777,
+                path.display()
+            ));
+        }
+    }
+    Ok(Secret::from(text))
+}
+
+/// Writes a file for us alone, whole or not at all.
+pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
+    let beside = path.with_extension("new");
+    let failed = |why: std::io::Error| format!("{} cannot be written: {why}", path.display());
+    let _ = fs::remove_file(&beside);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside).map_err(failed)?;
+    file.write_all(text.expose().as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
+    fs::rename(&beside, path).map_err(failed)
+}
+
+/// The key ring: from `MCP_GATEWAY_KEY`, or from the key file, which is made at the first start.
+pub fn keys(dir: &Path, now: UnixTime) -> Result<KeyRing, String> {
+    if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {
+        return KeyRing::single(&text).map_err(|why| format!("MCP_GATEWAY_KEY: {why}"));
+    }
+    let path = dir.join(KEYS);
+    if !path.exists() {
+        write_secret(&path, &keyring::made(now))?;
+    }
+    KeyRing::parse(read_secret(&path)?.expose()).map_err(|why| {
+        format!(
+            "{}: {why}\n  restore it from a backup; without it everybody has to sign in again",
+            path.display()
+        )
+    })
+}
+
+/// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
+pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
+    let name = name.to_owned();
+    if let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") {
+        if let Some(why) = password::weakness(&name, &given) {
+            return Err(format!(
+                "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
+            ));
+        }
+        let hash = password::hash(&Secret::from(given))?;
+        return Ok(vec![User { name, hash }]);
+    }
+    let path = dir.join(HASH);
+    if path.exists() {
+        let hash = read_secret(&path)?.expose().trim().to_owned();
+        return Ok(vec![User { name, hash }]);
+    }
+    let made = Secret::from(random::token().expose()[..20].to_owned());
+    let hash = password::hash(&made)?;
+    tell(dir, &name, &made)?;
+    write_secret(&path, &Secret::from(hash.clone()))?;
+    Ok(vec![User { name, hash }])
+}
+
+/// Shows the new password once: on the terminal, or in a file where there is none.
+fn tell(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
+    if std::io::stderr().is_terminal() {
+        eprintln!(
+            "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
+            made.expose()
+        );
+        return Ok(());
+    }
+    let path = dir.join(INITIAL);
+    write_secret(&path, &Secret::from(format!("{}\n", made.expose())))?;
+    tracing::info!(user = name, file = %path.display(), "a password was made; read it in this file, then delete the file");
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Starts everything, waits for the word to stop, and stops everything in order.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::base::time::Clock;
+use crate::cli::{data, told};
+use crate::config::checked::{self, Checked};
+use crate::config::flags::{Serve, StoreKind, Tls};
+use crate::gateway::password::Passwords;
+use crate::gateway::{Gateway, Lane, Parts};
+use crate::net::client::Client;
+use crate::net::listen;
+use crate::net::self_signed;
+use crate::net::server::{self, Limits};
+use crate::net::stop::{Stop, Stopper};
+use crate::net::tls::{ClientTls, ServerTls};
+use crate::store::Backend;
+use crate::store::Memory;
+use crate::store::Sqlite;
+use crate::store::{Keys, Store};
+use crate::web::handle::Door;
+
+/// How long detached refreshes may take to commit after the last connection is gone.
+const COMMIT: Duration = Duration::from_secs(70);
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(flags: &Serve) -> Result<(), String> {
+    let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
+    data::prepare(&checked.data_dir)?;
+    let clock = Clock::System;
+    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
+    let users = data::users(&checked.data_dir, &flags.username)?;
+    let server_tls = server_tls(flags, &checked)?;
+    let client_tls = ClientTls::load(&flags.upstream_ca).map_err(|why| why.to_string())?;
+    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let listeners = listeners(&checked.listen, lanes)?;
+
+    let back = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("back")
+        .enable_all()
+        .build()
+        .map_err(|why| why.to_string())?;
+    let backend = match flags.store {
+        StoreKind::Memory => Backend::Memory(Memory::new()),
+        StoreKind::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
+    };
+    let store = Store::new(backend, Arc::clone(&keys), clock.clone());
+    let gateway = Gateway::new(Parts {
+        store,
+        keys: Arc::clone(&keys),
+        site: checked.site.clone(),
+        service: checked.service.clone(),
+        passwords: Passwords::new(users, clock.clone())?,
+        clock,
+        back: back.handle().clone(),
+        back_lane: Lane {
+            client: Client::new(client_tls.clone()),
+        },
+    });
+    let (stopper, stop) = Stop::new();
+    background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
+    told::started(&checked.site, &checked.service, lanes);
+    let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
+    back.block_on(told_to_stop());
+    stop_all(&stopper, threads, &back, &gateway)
+}
+
+fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
+    tracing::info!("draining: no new connections; running requests may finish");
+    stopper.drain();
+    for thread in threads {
+        thread.join().map_err(|_| "a lane panicked")?;
+    }
+    // What an upstream rotated is not lost: a refresh that runs is waited for, whoever asked for it.
+    let finished = back.block_on(async { tokio::time::timeout(COMMIT, gateway.finished()).await });
+    if finished.is_err() {
+        tracing::error!("a refresh did not finish in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn background(back: &Runtime, gateway: &Gateway, checked: &Checked, keys: &Keys, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+    let (upkeep, ends) = (gateway.clone(), stop.clone());
+    back.spawn(async move { upkeep.upkeep(ends).await });
+    let finds = gateway.clone();
+    back.spawn(async move { finds.look_ahead().await });
+    if let Some(tls) = tls {
+        back.spawn(Arc::clone(tls).watch());
+    }
+    let (path, keys) = (checked.data_dir.join(data::KEYS), Arc::clone(keys));
+    if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
+        back.spawn(async move { watch_keys(path, keys).await });
+    }
+}
+
+/// Reads the key file again when it changes; a bad one keeps the keys that are there.
+async fn watch_keys(path: std::path::PathBuf, keys: Keys) {
+    let changed = |path: &std::path::Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut seen = changed(&path);
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        let now = changed(&path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let read =
+            data::read_secret(&path).and_then(|text| crate::base::keyring::KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
+        match read {
+            Ok(ring) => {
+                keys.store(Arc::new(ring));
+                tracing::info!("the key ring was read again");
+            }
+            Err(why) => tracing::error!(%why, "the new key file is not good; the keys that were there stay"),
+        }
+    }
+}
+
+/// One listener for each lane and address.
+fn listeners(addresses: &[SocketAddr], lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+    let mut by_lane: Vec<Vec<TcpListener>> = (0..lanes).map(|_| Vec::new()).collect();
+    for (i, address) in addresses.iter().enumerate() {
+        match listen::bind_lanes(*address, lanes) {
+            Ok(listeners) => by_lane.iter_mut().zip(listeners).for_each(|(lane, listener)| lane.push(listener)),
+            Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
+            Err(why) => {
+                return Err(format!(
+                    "--port: cannot listen on {address}: {why}\n  another program may be using the port; stop it, or choose another with --port"
+                ));
+            }
+        }
+    }
+    Ok(by_lane)
+}
+
+fn start_lanes(
+    listeners: Vec<Vec<TcpListener>>,
+    gateway: &Gateway,
+    tls: &ClientTls,
+    server_tls: Option<&Arc<ServerTls>>,
+    stop: &Stop,
+) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
+    let mut threads = Vec::new();
+    for (i, listeners) in listeners.into_iter().enumerate() {
+        let (gateway, tls, server_tls, stop) = (gateway.clone(), tls.clone(), server_tls.cloned(), stop.clone());
+        let lane = move || lane(listeners, &gateway, tls, server_tls.as_ref(), &stop);
+        threads.push(
+            std::thread::Builder::new()
+                .name(format!("lane-{i}"))
+                .spawn(lane)
+                .map_err(|why| why.to_string())?,
+        );
+    }
+    Ok(threads)
+}
+
+/// One core: a runtime, its listeners, its own way out.
+fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return tracing::error!(%why, "a lane did not start"),
+    };
+    runtime.block_on(async {
+        let (door, lane) = (Door::new(gateway.clone()), Lane { client: Client::new(tls) });
+        let serving = listeners.into_iter().map(|listener| {
+            let (door, lane) = (door.clone(), lane.clone());
+            let handler = move |request, peer: server::Peer| {
+                let (door, lane) = (door.clone(), lane.clone());
+                async move { door.handle(&lane, request, peer.address.ip()).await }
+            };
+            server::serve(listener, server_tls.cloned(), Limits::default(), stop.clone(), handler)
+        });
+        for served in futures_util::future::join_all(serving).await {
+            if let Err(why) = served {
+                tracing::error!(%why, "a listener failed");
+            }
+        }
+    });
+}
+
+fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
+    let files = match (&flags.tls, &flags.tls_cert, &flags.tls_key) {
+        (Some(Tls::SelfSigned), _, _) => {
+            let public = crate::base::url::Address::parse(checked.site.public_url()).ok();
+            let name = public
+                .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
+                .unwrap_or_default();
+            let made = self_signed::self_signed(&checked.data_dir, &[name]).map_err(|why| why.to_string())?;
+            told::self_signed(&made);
+            (made.certificate, made.key)
+        }
+        (None, Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        (None, _, _) => return Ok(None),
+    };
+    let tls = ServerTls::from_files(&files.0, &files.1).map_err(|why| format!("--tls-cert, --tls-key: {why}"))?;
+    Ok(Some(Arc::new(tls)))
+}
+
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut term) = signal(SignalKind::terminate()) else {
+            return drop(tokio::signal::ctrl_c().await);
+        };
+        tokio::select! { _ = term.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+    }
+    #[cfg(not(unix))]
+    drop(tokio::signal::ctrl_c().await);
+}

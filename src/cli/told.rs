@@ -1,0 +1,29 @@
+//! What the operator is told at the start.
+
+use crate::gateway::site::Site;
+use crate::net::self_signed::SelfSigned;
+use crate::service::Service;
+use crate::token::half::Mode;
+
+/// Where to point clients, and what to register upstream.
+pub fn started(site: &Site, service: &Service, lanes: usize) {
+    let (url, callback) = (site.canonical().resource(), site.upstream_callback());
+    tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
+    if service.mode == Mode::Plain {
+        tracing::warn!("--token-mode plain: whoever holds a client's token can read the upstream's token in it");
+    }
+}
+
+/// How to trust the certificate that we made.
+pub fn self_signed(made: &SelfSigned) {
+    let ca = made.ca.display();
+    eprintln!(
+        "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
+        made.fingerprint
+    );
+    eprintln!("  Trust it once, in one of these ways:");
+    eprintln!("    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'");
+    eprintln!("    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates");
+    eprintln!("    macOS:           security add-trusted-cert -p ssl -k ~/Library/Keychains/login.keychain-db '{ca}'");
+    eprintln!("    Windows:         certutil -user -addstore Root \"{ca}\"\n");
+}

@@ -1,0 +1,162 @@
+//! The flags and variables, with the names of the first dual-token gateway where it had them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
+#[derive(Debug, Parser)]
+#[command(name = "mcp-oauth-gateway", version, about, args_conflicts_with_subcommands = true)]
+pub struct Command {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub other: Option<Other>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What can be done besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Other {
+    /// Print the state machines as a Mermaid diagram
+    Flow,
+    /// The keys that seal tokens and records
+    Keyring {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Keyring,
+        /// Where the keys are
+        #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Ask a running gateway whether it is ready; exit status 0 if it is
+    Healthcheck {
+        /// Where it listens
+        #[arg(long, default_value_t = 8002, env = "MCP_GATEWAY_PORT")]
+        port: u16,
+    },
+}
+
+/// What can be done with keys.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Keyring {
+    /// Show each key's name and since when it seals
+    List,
+    /// Add a key; it opens at once and seals after five minutes, and nobody is signed out
+    Rotate,
+}
+
+/// Serving.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
+    pub upstream_rs: Option<String>,
+    /// The upstream's authorization server; discovered when left out
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_AS", value_name = "URL")]
+    pub upstream_as: Option<String>,
+    /// Our client id at the upstream; when left out we register there by ourselves
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CLIENT_ID", value_name = "ID")]
+    pub upstream_client_id: Option<String>,
+    /// Our client secret at the upstream (better in the variable: flags are visible in the process list)
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub upstream_client_secret: Option<String>,
+    /// The upstream's authorization endpoint, when discovery cannot work; needs --upstream-token-endpoint
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_AUTHORIZE_ENDPOINT", value_name = "URL")]
+    pub upstream_authorize_endpoint: Option<String>,
+    /// The upstream's token endpoint; needs --upstream-authorize-endpoint
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_TOKEN_ENDPOINT", value_name = "URL")]
+    pub upstream_token_endpoint: Option<String>,
+    /// Scopes to ask of the upstream, space-separated; what it says it needs when left out
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_SCOPES", value_name = "SCOPES")]
+    pub upstream_scopes: Option<String>,
+    /// The address to listen on; loopback listens on 127.0.0.1 and ::1
+    #[arg(long, env = "MCP_GATEWAY_HOST", default_value = "localhost")]
+    pub host: String,
+    /// The port to listen on
+    #[arg(long, env = "MCP_GATEWAY_PORT", default_value_t = 8002)]
+    pub port: u16,
+    /// The address that clients use; every link is made from it
+    #[arg(long, env = "MCP_GATEWAY_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Further hosts under which clients may call us (host or host:port), comma-separated
+    #[arg(long, env = "MCP_GATEWAY_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the MCP endpoint, comma-separated
+    #[arg(long, env = "MCP_GATEWAY_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origins: Vec<String>,
+    /// How tokens are protected
+    #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum, default_value_t = TokenMode::Sealed)]
+    pub token_mode: TokenMode,
+    /// Allow tokens in which the client can read the upstream's token (--token-mode plain)
+    #[arg(long, env = "MCP_GATEWAY_ALLOW_TOKEN_PASSTHROUGH")]
+    pub allow_token_passthrough: bool,
+    /// How long an access token of ours lives at most, in seconds
+    #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", default_value_t = 3_600, value_name = "SECONDS")]
+    pub access_ttl: u64,
+    /// How long an unused refresh token lives, in seconds
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", default_value_t = 2_592_000, value_name = "SECONDS")]
+    pub refresh_ttl: u64,
+    /// How long a refresh token that was rotated away still works, in seconds; 0 is the strict rule
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", default_value_t = 7_200, value_name = "SECONDS")]
+    pub refresh_grace: u64,
+    /// Where sign-ins and registrations are kept
+    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
+    pub store: StoreKind,
+    /// Where keys, certificates and the store are kept
+    #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Serve https with a certificate of our own making
+    #[arg(long, env = "MCP_GATEWAY_TLS", value_enum)]
+    pub tls: Option<Tls>,
+    /// Serve https with this certificate chain (PEM); read again when it changes
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_TLS_CERT",
+        requires = "tls_key",
+        conflicts_with = "tls",
+        value_name = "FILE"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM)
+    #[arg(long, env = "MCP_GATEWAY_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// A further CA to trust when calling the upstream (PEM)
+    #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CA", value_name = "FILE")]
+    pub upstream_ca: Vec<PathBuf>,
+    /// Listen beyond this machine without TLS, because something in front of us does it
+    #[arg(long, env = "MCP_GATEWAY_INSECURE_HTTP")]
+    pub insecure_http: bool,
+    /// The user who may sign in
+    #[arg(long, env = "MCP_GATEWAY_USERNAME", default_value = "gateway", value_name = "NAME")]
+    pub username: String,
+    /// How much to say
+    #[arg(long, env = "MCP_GATEWAY_LOG", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log: String,
+}
+
+/// `--token-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenMode {
+    /// Nobody but the gateway can read the upstream's token
+    Sealed,
+    /// The client can read the upstream's token; for old set-ups
+    Plain,
+}
+
+/// `--store`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreKind {
+    /// Lost at a restart
+    Memory,
+    /// A file in the data directory
+    Sqlite,
+}
+
+/// `--tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tls {
+    /// A CA and a certificate of our own making, kept in the data directory
+    SelfSigned,
+}
