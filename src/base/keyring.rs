@@ -81,7 +81,7 @@ pub fn rotated(old: &str, now: UnixTime) -> Result<Secret, BadKeys> {
 fn fresh(made: UnixTime, seals_from: UnixTime) -> Written {
     let bytes = Zeroizing::new(random::bytes::<32>());
     Written {
-        key: Secret::from(STANDARD.encode(&*bytes)),
+        key: Secret::from(STANDARD.encode(*bytes)),
         made,
         seals_from,
     }

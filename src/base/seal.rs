@@ -45,6 +45,7 @@ pub fn open<'a>(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], se
 }
 
 /// Consumes fresh bytes, so that they cannot be used for a second message.
+#[expect(clippy::needless_pass_by_value, reason = "taking it away is the point")]
 pub fn spend(fresh: Fresh) -> [u8; 28] {
     fresh.0
 }

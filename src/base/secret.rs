@@ -82,7 +82,6 @@ pub mod at_rest_option {
     use super::Secret;
 
     /// Writes the text or nothing; the record around it is sealed.
-    #[expect(clippy::ref_option, reason = "serde's `with` hands over a reference to the field")]
     pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
         match secret {
             Some(secret) => to.serialize_some(secret.expose()),

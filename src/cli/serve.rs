@@ -32,6 +32,7 @@ const COMMIT: Duration = Duration::from_secs(70);
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
     data::prepare(&checked.data_dir)?;
+    let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
     let users = data::users(&checked.data_dir, &flags.username)?;

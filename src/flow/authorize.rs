@@ -112,7 +112,6 @@ pub struct Closed {
 /// A journey at rest.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
-#[expect(clippy::large_enum_variant, reason = "at rest it is text; in memory it lives for a moment")]
 pub enum FlowRecord {
     /// See [`ClientAuthorize`].
     ClientAuthorize(ClientAuthorize),
@@ -261,7 +260,16 @@ impl GatewayLogin {
         Ok((&self.asked, &self.subject))
     }
 
-    /// The user said yes. Only from here does a browser go to the upstream.
+    /// The user said yes. Only from here does a browser go to the upstream: no other state has this move.
+    ///
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, ToUpstream}};
+    /// fn on(state: ClientAuthorize, to: ToUpstream) { let _ = state.approve(None, to, UnixTime(0)); }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, ToUpstream}};
+    /// fn on(state: GatewayLogin, to: ToUpstream) { let _ = state.approve(None, to, UnixTime(0)); }
+    /// ```
     pub fn approve(self, form: Option<&str>, to: ToUpstream, now: UnixTime) -> Result<(UpstreamRedirect, ()), Rejected> {
         self.belongs_to(form, now)?;
         let ToUpstream {
@@ -295,7 +303,16 @@ impl GatewayLogin {
 }
 
 impl UpstreamRedirect {
-    /// The upstream sent the browser back with a code.
+    /// The upstream sent the browser back with a code. The state is used up: there is no second time.
+    ///
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{Returned, UpstreamRedirect}};
+    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: Returned<'_>) { let _ = (a.returned(with, UnixTime(0)), a.returned(with, UnixTime(0))); }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{Returned, UpstreamRedirect}};
+    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: Returned<'_>) { let _ = (a.returned(with, UnixTime(0)), b.returned(with, UnixTime(0))); }
+    /// ```
     pub fn returned(self, brought: Returned<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), Rejected> {
         self.is_answered_by(brought, now)?;
         let next = UpstreamCallback {

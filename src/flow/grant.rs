@@ -46,6 +46,8 @@ pub struct Held {
     refused: Option<(UnixTime, u32)>,
     /// When the refresh pair ends.
     refresh_ends: UnixTime,
+    /// The upstream gave something to refresh with.
+    refreshable: bool,
 }
 
 /// A grant at peace.
@@ -72,7 +74,6 @@ pub struct Ended {
 /// A grant at rest.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
-#[expect(clippy::large_enum_variant, reason = "at rest it is text; in memory it lives for a moment")]
 pub enum GrantRecord {
     /// See [`Active`].
     Active(Active),
@@ -140,7 +141,7 @@ pub struct Attempt {
 
 impl Held {
     /// A new grant's first generation.
-    pub fn new(client_id: String, service: String, subject: String, scopes: Scopes, now: UnixTime) -> Self {
+    pub fn new(client_id: String, service: String, subject: String, scopes: Scopes, refreshable: bool, now: UnixTime) -> Self {
         Self {
             client_id,
             service,
@@ -154,12 +155,18 @@ impl Held {
             access_ends: now,
             refused: None,
             refresh_ends: now,
+            refreshable,
         }
     }
 
     /// The current generation.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Whether the upstream gave something to refresh with.
+    pub fn is_refreshable(&self) -> bool {
+        self.refreshable
     }
 
     /// The upstream's latest answer, while it is kept.
@@ -385,7 +392,9 @@ impl GrantRecord {
     /// The upstream said 401 to a token of `generation` that cannot be refreshed. A second time within five minutes,
     /// after it was re-issued, ends the grant: the client signs in again instead of going in circles.
     pub fn refused_upstream(mut self, generation: u32, now: UnixTime) -> (Self, bool) {
-        let Some(held) = self.held_mut() else { return (self, false) };
+        let Some(held) = self.held_mut().filter(|held| !held.refreshable) else {
+            return (self, false);
+        };
         match held.refused {
             Some((at, then)) if generation > then && now.since(at) <= TWICE => (self.end(now).0, true),
             Some((at, then)) if generation <= then && now.since(at) <= TWICE => (self, false),

@@ -1,5 +1,7 @@
 //! `/authorize`, the sign-in and the consent: everything before the browser goes to the upstream.
 
+use std::net::IpAddr;
+
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -56,6 +58,7 @@ pub enum Shown {
 
 /// How a sign-in ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a sign-in, and taken apart at once")]
 pub enum SignedIn {
     /// The next form's cookie, and the session's.
     Yes {
@@ -78,6 +81,11 @@ pub struct Onward {
 }
 
 impl Gateway {
+    /// Whether one more journey may begin from this address: what bounds the records of journeys that nobody finishes.
+    pub fn may_begin(&self, source: IpAddr) -> bool {
+        self.limits.journey(source)
+    }
+
     /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
     pub async fn authorize(&self, lane: &Lane, called: &As, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
@@ -98,13 +106,12 @@ impl Gateway {
         let _ = self.target(lane).await;
         let asked = self
             .asked(called, &form, &client, back.clone())
-            .await
             .map_err(|why| Refused::Answer(back.clone(), why))?;
         let user = session.and_then(|cookie| self.signed_in(cookie));
         self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
     }
 
-    async fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
+    fn asked(&self, called: &As, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         resource::check(request.resources.iter().map(String::as_str), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
         let offered = self.scopes_offered();

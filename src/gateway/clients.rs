@@ -43,6 +43,9 @@ struct Sealed {
 impl Gateway {
     /// Registers a client (RFC 7591): the document that answers it. Equal public registrations get equal ids; a
     /// confidential one always gets a fresh id and secret.
+    ///
+    /// # Panics
+    /// Never: what was read is texts, and texts can be written.
     pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
         if !self.limits.registration(source) {
             return Err(Rejection::Busy { retry_after: 10 });

@@ -9,9 +9,9 @@ use dashmap::DashMap;
 use crate::base::ids::Id;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
+use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::{Change, Changes};
 
 /// Ended grants, each until its last access pair is dead.
 #[derive(Debug, Default)]
@@ -56,8 +56,7 @@ impl Ended {
     }
 
     /// Takes one change in; `Some` is a grant that has just ended.
-    pub async fn learn(&self, store: &Store, changes: &mut Changes) -> Option<Id> {
-        let change = changes.next().await;
+    pub async fn learn(&self, store: &Store, change: Change) -> Option<Id> {
         if matches!(change, Change::Gap) {
             if let Err(why) = self.load(store).await {
                 tracing::warn!(%why, "the ended grants could not be read again");

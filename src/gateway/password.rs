@@ -8,6 +8,7 @@ use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
+use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
 
@@ -28,7 +29,15 @@ impl std::fmt::Debug for User {
 
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
-    let salt: [u8; 16] = crate::base::random::bytes();
+    salted(password, crate::base::random::bytes())
+}
+
+/// The hash of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
+pub fn hash_in_memory(name: &str, password: &Secret) -> Result<String, String> {
+    salted(password, Digest::of(&format!("salt {name}")).short())
+}
+
+fn salted(password: &Secret, salt: [u8; 16]) -> Result<String, String> {
     Argon2::default()
         .hash_password_with_salt(password.expose().as_bytes(), &salt)
         .map(|h| h.to_string())
@@ -63,6 +72,10 @@ pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
     distinct.dedup();
     (distinct.len() < 5).then_some("has fewer than 5 different characters")
 }
+
+/// Wrong tries that cost nothing: of one account from one source, and of one source.
+const FREE_BY_ACCOUNT: u32 = 3;
+const FREE_BY_SOURCE: u32 = 30;
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +118,24 @@ impl Passwords {
         })))
     }
 
+    /// The hash kept for this user: a session is bound to it, so that a new password ends the sessions of the old one.
+    pub(crate) fn hash_of(&self, name: &str) -> Option<&str> {
+        self.0.users.iter().find(|user| user.name == name).map(|user| user.hash.as_str())
+    }
+
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.
     pub async fn check(&self, source: &str, name: &str, password: Secret) -> Tried {
         let now = self.0.clock.now();
-        let keys = [format!("s {source}"), format!("u {source} {name}")];
-        let until = keys.iter().filter_map(|key| self.0.wrong.get(key)).map(|(_, until)| until).max();
+        // A source may be a proxy with many people behind it: it is slowed only after many more.
+        let keys = [
+            (format!("u {source} {name}"), FREE_BY_ACCOUNT),
+            (format!("s {source}"), FREE_BY_SOURCE),
+        ];
+        let until = keys
+            .iter()
+            .filter_map(|(key, _)| self.0.wrong.get(key))
+            .map(|(_, until)| until)
+            .max();
         if let Some(until) = until.filter(|until| *until > now) {
             return Tried::Wait { seconds: until.since(now) };
         }
@@ -121,28 +147,30 @@ impl Passwords {
         let matches = tokio::task::spawn_blocking(move || verify(&kept, &password)).await.unwrap_or(false);
         drop(permit);
         if matches && known {
-            for key in &keys {
-                self.0.wrong.remove(key);
-            }
+            self.0.wrong.remove(&keys[0].0);
             return Tried::Right;
         }
-        for key in keys {
-            self.note(key, now);
+        for (key, free) in keys {
+            self.note(key, free, now);
         }
         // A moment's wait, so that even the first wrong ones cost time.
         tokio::time::sleep(Duration::from_millis(300)).await;
         Tried::Wrong
     }
 
-    /// Three are free; then 2, 4, 8 … 60 seconds.
-    fn note(&self, key: String, now: UnixTime) {
+    /// The first `free` cost nothing; then 2, 4, 8 … 60 seconds.
+    fn note(&self, key: String, free: u32, now: UnixTime) {
         let count = self
             .0
             .wrong
             .get(&key)
             .filter(|(_, until)| now.since(*until) < 900)
             .map_or(1, |(count, _)| count + 1);
-        let wait = if count <= 3 { 0 } else { (1_u64 << (count - 3).min(6)).min(60) };
+        let wait = if count <= free {
+            0
+        } else {
+            (1_u64 << (count - free).min(6)).min(60)
+        };
         self.0.wrong.insert(key, (count, now.after(wait)));
     }
 }

@@ -141,10 +141,11 @@ impl Gateway {
 
     async fn registered_at(&self, lane: &Lane, found: &Discovered) -> Result<Registration, Rejection> {
         let handle = self.registration_at(&found.server.issuer);
-        if let Some(UpstreamClientRecord::Kept(kept)) = self.store.read(&handle).await?
-            && kept.registration.is_live(self.clock.now())
-        {
-            return Ok(kept.registration);
+        if let Some(UpstreamClientRecord::Kept(kept)) = self.store.read(&handle).await? {
+            if kept.registration.is_live(self.clock.now()) {
+                return Ok(kept.registration);
+            }
+            self.store.remove(&handle).await?;
         }
         let down = |why: String| {
             tracing::error!(why, "registering at the upstream failed");

@@ -11,7 +11,7 @@ use crate::oauth::scope::Scopes;
 pub struct Site {
     public: Address,
     base: String,
-    allowed_hosts: Vec<String>,
+    names: Vec<(String, As)>,
     /// Origins of web pages that may call the MCP endpoint; `*` is everyone.
     pub cors_origins: Vec<String>,
 }
@@ -21,33 +21,41 @@ pub struct Site {
 pub struct As(String);
 
 impl Site {
-    /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`).
+    /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`). A loopback `public` answers to
+    /// `localhost`, `127.0.0.1` and `[::1]` on its port: a closed list.
     pub fn new(public: Address, allowed_hosts: Vec<String>, cors_origins: Vec<String>) -> Self {
         let base = public.as_str().trim_end_matches('/').to_owned();
+        let url = public.url();
+        let authority = |name: &str| url.port().map_or(name.to_owned(), |port| format!("{name}:{port}"));
+        let alias = |host: String| {
+            (
+                host.clone(),
+                As(format!("{}://{host}{}", url.scheme(), url.path().trim_end_matches('/'))),
+            )
+        };
+        let own = url.host_str().unwrap_or("");
+        let mut names = vec![(authority(own), As(base.clone()))];
+        if let Some(port) = url.port_or_known_default() {
+            names.push((format!("{own}:{port}"), As(base.clone())));
+        }
+        if public.is_loopback() {
+            names.extend(["localhost", "127.0.0.1", "[::1]"].into_iter().map(|name| alias(authority(name))));
+        }
+        names.extend(allowed_hosts.into_iter().map(alias));
         Self {
             public,
             base,
-            allowed_hosts,
+            names,
             cors_origins,
         }
     }
 
-    /// Whether a `Host` or `:authority` is ours, and which of our names it is. A loopback `public_url` answers to
-    /// `localhost`, `127.0.0.1` and `[::1]` on its port: a closed list.
-    pub fn called(&self, host: &str) -> Option<As> {
-        let host = host.to_ascii_lowercase();
-        let url = self.public.url();
-        let (name, port) = (url.host_str().unwrap_or(""), url.port());
-        let authority = |name: &str| port.map_or(name.to_owned(), |port| format!("{name}:{port}"));
-        if host == authority(name) || url.port_or_known_default().is_some_and(|p| host == format!("{name}:{p}")) {
-            return Some(As(self.base.clone()));
-        }
-        if self.public.is_loopback() && ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| host == authority(name)) {
-            return Some(As(format!("{}://{host}{}", url.scheme(), self.prefix())));
-        }
-        self.allowed_hosts
-            .contains(&host)
-            .then(|| As(format!("{}://{host}{}", url.scheme(), self.prefix())))
+    /// Whether a `Host` or `:authority` is ours, and which of our names it is.
+    pub fn called(&self, host: &str) -> Option<&As> {
+        self.names
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(host))
+            .map(|(_, called)| called)
     }
 
     /// The name in the configuration.
@@ -95,6 +103,12 @@ impl As {
     /// The issuer (RFC 8414 §2), without a slash at its end.
     pub fn issuer(&self) -> &str {
         &self.0
+    }
+
+    /// Its `host[:port]`.
+    pub fn authority(&self) -> &str {
+        let after = self.0.find("://").map_or(0, |i| i + 3);
+        self.0[after..].split('/').next().unwrap_or("")
     }
 
     /// The protected resource: the MCP endpoint.

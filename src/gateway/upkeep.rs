@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::ids::Id;
-use crate::flow::grant::GrantRecord;
+use crate::flow::grant::{GrantRecord, Held};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
@@ -16,7 +16,7 @@ impl Gateway {
         let mut changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.ended.load(&self.store).await {
-            tracing::error!(%why, "the ended grants cannot be read; no MCP request is answered before");
+            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
@@ -24,7 +24,8 @@ impl Gateway {
         loop {
             tokio::select! {
                 () = stop.draining() => return,
-                ended = self.ended.learn(&self.store, &mut changes) => if let Some(grant) = ended { self.streams.end(grant) },
+                // Only the wait may be given up halfway: a change that was taken is also learned.
+                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
                 _ = tick.tick() => self.sweep().await,
             }
         }
@@ -67,8 +68,9 @@ impl Gateway {
 
     /// Written behind: the client has the pair of this generation.
     pub(crate) fn proved(&self, grant: Id, generation: u32) {
-        let gateway = self.clone();
+        let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
+            let _running = running;
             let handle = Handle::<GrantRecord>::of(grant);
             let _ = gateway
                 .store
@@ -79,18 +81,18 @@ impl Gateway {
 
     /// Written behind: the upstream said 401 to a token that cannot be refreshed.
     pub(crate) fn refused_upstream(&self, grant: Id, generation: u32) {
-        let gateway = self.clone();
+        let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
+            let _running = running;
             let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
+            // Where there is something to refresh with, a 401 is nothing to note: the client refreshes.
+            let record = gateway.store.read(&handle).await.ok().flatten();
+            if record.as_ref().and_then(GrantRecord::held).is_none_or(Held::is_refreshable) {
+                return;
+            }
             let noted = gateway
                 .store
-                .update(&handle, |r: GrantRecord| {
-                    Ok::<_, Rejected>(if refreshes(&r) {
-                        (r, false)
-                    } else {
-                        r.refused_upstream(generation, now)
-                    })
-                })
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.refused_upstream(generation, now)))
                 .await;
             match noted {
                 Ok((_, true)) => {
@@ -114,11 +116,4 @@ impl Gateway {
     pub async fn finished(&self) {
         self.inflight.finished().await;
     }
-}
-
-fn refreshes(record: &GrantRecord) -> bool {
-    record
-        .held()
-        .and_then(|held| held.latest())
-        .is_some_and(|tokens| tokens.refresh.is_some())
 }

@@ -79,10 +79,9 @@ impl Pool {
     pub(super) fn take(&self, key: &Key) -> Option<Line> {
         let mut all = self.shelves();
         let lines = all.by_key.get_mut(key)?;
-        let now = Instant::now();
-        lines.drop_old(now);
+        lines.drop_old(now());
         if let Some((line, since)) = &mut lines.shared {
-            *since = now;
+            *since = now();
             return Some(Line::Http2(line.clone()));
         }
         lines.idle.pop().map(|(line, _)| Line::Http1(line))
@@ -92,7 +91,7 @@ impl Pool {
     pub(super) fn share(self: &Arc<Self>, key: &Key, line: &http2::SendRequest<Outgoing>) {
         self.put(key.clone(), |shelf| {
             if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
-                shelf.shared = Some((line.clone(), Instant::now()));
+                shelf.shared = Some((line.clone(), now()));
             }
         });
     }
@@ -107,7 +106,7 @@ impl Pool {
             {
                 pool.put(key, |shelf| {
                     if shelf.idle.len() < MOST_IDLE {
-                        shelf.idle.push((line, Instant::now()));
+                        shelf.idle.push((line, now()));
                     }
                 });
             }
@@ -132,15 +131,21 @@ impl Pool {
     }
 }
 
+/// The monotonic clock, read here only.
+#[expect(clippy::disallowed_methods, reason = "idle time is this room's own business")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Drops what nobody came back for, until nothing is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE / 3).await;
         let Some(pool) = pool.upgrade() else { return };
-        let now = Instant::now();
+        let moment = now();
         let mut shelves = pool.shelves();
         shelves.by_key.retain(|_, shelf| {
-            shelf.drop_old(now);
+            shelf.drop_old(moment);
             !shelf.is_empty()
         });
         if shelves.by_key.is_empty() {

@@ -546,4 +546,75 @@ mod tests {
             once
         );
     }
+
+    /// A recorded message, by its path below `tests/upstreams`; its name begins with its status.
+    macro_rules! recorded {
+        ($path:literal) => {{
+            let (_, name) = $path.split_once('/').unwrap();
+            let body = include_bytes!(concat!("../../tests/upstreams/", $path));
+            read_tokens(name[..3].parse().unwrap(), None, body, SENT)
+        }};
+    }
+
+    #[test]
+    fn github_answers_are_read_as_json_and_as_forms() {
+        assert_eq!(recorded!("github/200-oauth-app.txt"), recorded!("github/200-oauth-app.json"));
+        let forever = recorded!("github/200-oauth-app.json").unwrap();
+        assert_eq!((forever.expires, forever.refresh.is_some()), (None, false));
+        assert_eq!(forever.scope.as_deref(), Some("repo read:user"));
+        assert_eq!(recorded!("github/200-github-app.txt"), recorded!("github/200-github-app.json"));
+        let rotating = recorded!("github/200-github-app.json").unwrap();
+        assert_eq!(rotating.expires, Some(SENT.after(28_800)));
+        assert_eq!(rotating.refresh_expires, Some(SENT.after(15_897_600)));
+        assert_eq!(rotating.scope, None);
+    }
+
+    #[test]
+    fn recorded_refusals_are_refusals_and_recorded_pages_are_not() {
+        for answer in [
+            recorded!("github/200-bad-code.txt"),
+            recorded!("github/200-bad-refresh.json"),
+            recorded!("keycloak/400-refresh.json"),
+            recorded!("slack/200-bad-refresh.json"),
+            recorded!("entra/400-code.json"),
+            recorded!("google/400-refresh.json"),
+        ] {
+            assert!(
+                matches!(answer, Err(TokenFailure::Refused(ref refusal)) if refusal.is_invalid_grant()),
+                "{answer:?}"
+            );
+        }
+        let client = recorded!("github/200-bad-client.json");
+        assert!(
+            matches!(client, Err(TokenFailure::Refused(ref refusal)) if refusal.is_invalid_client()),
+            "{client:?}"
+        );
+        assert!(matches!(recorded!("slack/200-internal.json"), Err(TokenFailure::Temporary(_))));
+        for answer in [
+            recorded!("github/200-wrong-endpoint.txt"),
+            recorded!("firewall/403-nginx.html"),
+            recorded!("firewall/403-challenge.html"),
+            recorded!("firewall/403-api-gateway.json"),
+        ] {
+            assert!(matches!(answer, Err(TokenFailure::Unreadable(_))), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn recorded_tokens_of_others_are_read() {
+        let offline = recorded!("keycloak/200-offline.json").unwrap();
+        assert_eq!((offline.refresh_expires, offline.refresh.is_some()), (None, true));
+        assert_eq!(
+            recorded!("keycloak/200-online.json").unwrap().refresh_expires,
+            Some(SENT.after(1_800))
+        );
+        assert_eq!(recorded!("slack/200-bot.json").unwrap().access.expose(), "xoxb-made-up");
+        let user = recorded!("slack/200-user.json").unwrap();
+        assert_eq!(
+            (user.access.expose(), user.scope.as_deref()),
+            ("xoxp-made-up", Some("search:read channels:history"))
+        );
+        assert!(recorded!("entra/200-code.json").is_ok());
+        assert_eq!(recorded!("google/200-second-consent.json").unwrap().refresh, None);
+    }
 }

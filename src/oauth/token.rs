@@ -134,8 +134,10 @@ pub fn response(access: &Secret, refresh: Option<&Secret>, expires_in: u64, scop
         "access_token": access.expose(),
         "token_type": "Bearer",
         "expires_in": expires_in.max(1),
-        "scope": scope.to_string(),
     });
+    if !scope.is_empty() {
+        body["scope"] = json!(scope.to_string());
+    }
     if let Some(refresh) = refresh {
         body["refresh_token"] = json!(refresh.expose());
     }

@@ -32,13 +32,12 @@ pub const LARGEST: usize = 256 * 1024;
 pub const AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// A short answer, read to its end.
-#[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its header.
     pub headers: HeaderMap,
-    /// Its body, at most [`LARGEST`] bytes. May hold secrets; it is never printed.
+    /// Its body, at most [`LARGEST`] bytes. It may hold tokens.
     pub body: Bytes,
 }
 
@@ -60,6 +59,12 @@ impl fmt::Display for NoAnswer {
 }
 
 impl std::error::Error for NoAnswer {}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
 
 impl Answer {
     /// The content type, if it is text.

@@ -158,3 +158,301 @@ pub async fn discover(client: &Client, wanted: &Wanted) -> Result<Discovered, Up
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::upstream::quirks;
+    use crate::upstream::testing;
+    use crate::upstream::testing::Said;
+    use crate::upstream::testing::Seen;
+    use crate::upstream::testing::Stub;
+
+    const PRM: &str = "GET /.well-known/oauth-protected-resource";
+    const ASM: &str = "GET /.well-known/oauth-authorization-server";
+
+    fn nothing() -> Said {
+        testing::json(404, &json!({"error": "not_found"}))
+    }
+
+    fn challenge(parameters: &str) -> Said {
+        (
+            401,
+            vec![("www-authenticate", format!("Bearer {parameters}"))],
+            "Unauthorized".to_owned(),
+        )
+    }
+
+    fn resource(seen: &Seen, path: &str, issuer: &str) -> Said {
+        let base = &seen.base;
+        let document = json!({"resource": format!("{base}{path}"), "authorization_servers": [issuer], "scopes_supported": ["all"]});
+        testing::json(200, &document)
+    }
+
+    fn server(seen: &Seen, issuer: &str) -> Value {
+        let base = &seen.base;
+        json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{base}/authorize"),
+            "token_endpoint": format!("{base}/token"),
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["offline_access"],
+        })
+    }
+
+    fn wanted(stub: &Stub) -> Wanted {
+        Wanted {
+            mcp: stub.at("/mcp"),
+            issuer: None,
+            endpoints: None,
+            profile: None,
+            allow_addresses: Arc::from([]),
+        }
+    }
+
+    async fn discovered(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<Discovered, UpstreamError>) {
+        let stub = testing::serve(answer).await;
+        let found = discover(&testing::client(), &wanted(&stub)).await;
+        (stub, found)
+    }
+
+    fn lines(stub: &Stub) -> Vec<String> {
+        stub.seen().into_iter().map(|seen| seen.line).collect()
+    }
+
+    #[tokio::test]
+    async fn the_challenge_leads_to_the_resource_and_that_to_the_server() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
+            "GET /hidden/prm" => resource(seen, "/mcp", &format!("{}/as", seen.base)),
+            "GET /.well-known/oauth-authorization-server/as" => testing::json(200, &server(seen, &format!("{}/as", seen.base))),
+            _ => nothing(),
+        })
+        .await;
+        let found = found.unwrap();
+        assert_eq!(found.server.issuer, format!("{}/as", stub.base));
+        assert_eq!(found.resource, format!("{}/mcp", stub.base));
+        assert_eq!(found.scopes_known, ["a", "b"]);
+        assert_eq!(found.attempts.len(), 3);
+        assert_eq!(lines(&stub).len(), 3);
+        let target = found.target(&Credentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!((target.auth_method, target.offline_access), (AuthMethod::Basic, true));
+        let named = matches!(
+            target.addresses,
+            Allowed::AsUpstream {
+                loopback: true,
+                plain_http: true,
+                ..
+            }
+        );
+        assert!(named, "{:?}", target.addresses);
+    }
+
+    #[tokio::test]
+    async fn without_a_challenge_the_well_known_places_are_tried_in_order() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            PRM => resource(seen, "", &seen.base),
+            "GET /.well-known/openid-configuration" => testing::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let found = found.unwrap();
+        assert_eq!(
+            (found.resource.as_str(), found.scopes_known.as_slice()),
+            (stub.base.as_str(), &["all".to_owned()][..])
+        );
+        let walked = [
+            "POST /mcp",
+            &format!("{PRM}/mcp"),
+            PRM,
+            ASM,
+            "GET /.well-known/openid-configuration",
+        ];
+        assert_eq!(lines(&stub), walked);
+    }
+
+    #[tokio::test]
+    async fn an_old_server_without_resource_metadata_is_its_own_issuer_with_or_without_a_slash() {
+        for slash in ["", "/"] {
+            let (stub, found) = discovered(move |seen| match seen.line.as_str() {
+                ASM => testing::json(200, &server(seen, &format!("{}{slash}", seen.base))),
+                _ => nothing(),
+            })
+            .await;
+            let found = found.unwrap();
+            assert_eq!(found.server.issuer, format!("{}{slash}", stub.base));
+            assert_eq!(found.resource, format!("{}/mcp", stub.base));
+        }
+    }
+
+    #[tokio::test]
+    async fn resource_metadata_on_another_origin_is_not_fetched() {
+        let elsewhere = testing::serve(|_| nothing()).await;
+        let url = format!("{}/prm", elsewhere.base);
+        let (_stub, found) = discovered(move |seen| match seen.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{url}""#)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert_eq!(error.reason, Reason::NoMetadata);
+        assert!(
+            error.attempts.iter().any(|attempt| attempt.outcome.contains("another origin")),
+            "{:?}",
+            error.attempts
+        );
+        assert!(elsewhere.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_resource_that_is_somebody_elses_ends_the_search() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => resource(seen, "/other", &seen.base),
+            ASM => testing::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(
+            matches!(error.reason, Reason::Document(BadMetadata::OtherResource { .. })),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn metadata_of_another_issuer_is_not_used() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            PRM => resource(seen, "/mcp", &seen.base),
+            ASM => testing::json(200, &server(seen, "https://evil.example")),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(matches!(error.reason, Reason::Document(BadMetadata::OtherIssuer { .. })), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_without_s256_is_refused_and_a_profile_may_waive_it() {
+        let answer = |seen: &Seen| match seen.line.as_str() {
+            ASM => {
+                let mut document = server(seen, &seen.base);
+                document["code_challenge_methods_supported"] = json!(["plain"]);
+                testing::json(200, &document)
+            }
+            _ => nothing(),
+        };
+        let stub = testing::serve(answer).await;
+        let error = discover(&testing::client(), &wanted(&stub)).await.unwrap_err();
+        assert_eq!(error.reason, Reason::Document(BadMetadata::NoS256));
+        let waived = Wanted {
+            profile: Some(&quirks::ENTRA),
+            ..wanted(&stub)
+        };
+        assert!(discover(&testing::client(), &waived).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_ill_is_not_taken_for_one_without_metadata() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
+            ASM => testing::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(matches!(error.reason, Reason::Unreachable(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_moved_is_named_and_not_followed() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            "POST /mcp" => (307, vec![("location", "/mcp/".to_owned())], String::new()),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert_eq!(error.reason, Reason::Moved(format!("{}/mcp/", stub.base)));
+        assert_eq!(lines(&stub), ["POST /mcp"]);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_of_the_operator_skips_the_resource_metadata() {
+        let stub = testing::serve(|seen| match seen.line.as_str() {
+            "GET /realm/.well-known/openid-configuration" => testing::json(200, &server(seen, &format!("{}/realm", seen.base))),
+            _ => nothing(),
+        });
+        let stub = stub.await;
+        let told = Wanted {
+            issuer: Some(stub.at("/realm")),
+            ..wanted(&stub)
+        };
+        let found = discover(&testing::client(), &told).await.unwrap();
+        assert_eq!(found.server.issuer, format!("{}/realm", stub.base));
+        assert!(
+            lines(&stub)
+                .iter()
+                .all(|line| !line.contains("protected-resource") && !line.contains("POST"))
+        );
+    }
+
+    #[tokio::test]
+    async fn endpoints_of_the_operator_ask_nobody() {
+        let stub = testing::serve(|_| nothing()).await;
+        let told = Wanted {
+            endpoints: Some((stub.at("/a"), stub.at("/t"))),
+            ..wanted(&stub)
+        };
+        let found = discover(&testing::client(), &told).await.unwrap();
+        assert_eq!(
+            (found.server.issuer.as_str(), found.addresses),
+            (stub.base.as_str(), Allowed::Anything)
+        );
+        assert!(stub.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn github_works_without_any_metadata_and_wants_its_secret_in_the_body() {
+        let stub = testing::serve(|_| nothing()).await;
+        let github = Wanted {
+            profile: Some(&quirks::GITHUB),
+            ..wanted(&stub)
+        };
+        let found = discover(&testing::client(), &github).await.unwrap();
+        assert_eq!(found.server.token_endpoint.as_str(), "https://github.com/login/oauth/access_token");
+        let target = found.target(&Credentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!(
+            (target.auth_method, target.issuer.as_str()),
+            (AuthMethod::Post, "https://github.com/login/oauth")
+        );
+        assert!(discover(&testing::client(), &wanted(&stub)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_says_so() {
+        let gone = Wanted {
+            mcp: Address::parse("http://127.0.0.1:1/mcp").unwrap(),
+            ..wanted(&testing::serve(|_| nothing()).await)
+        };
+        let error = discover(&testing::client(), &gone).await.unwrap_err();
+        assert!(matches!(error.reason, Reason::Unreachable(_)));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot find out where to sign in for http://127.0.0.1:1/mcp: "),
+            "{error}"
+        );
+        assert_eq!(error.attempts.len(), 1);
+    }
+}

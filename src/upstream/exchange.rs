@@ -97,7 +97,8 @@ fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
     let profile = target.profile;
     let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let wanted = match profile.offline_access {
-        Offline::IfListed => target.offline_access,
+        // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
+        Offline::IfListed => target.offline_access && !asked.is_empty(),
         Offline::Always => true,
         Offline::Never => {
             asked.retain(|scope| *scope != OFFLINE);
@@ -326,4 +327,311 @@ pub async fn revoke(client: &Client, request: Request<Outgoing>, addresses: &All
     }
     let unknown = || SendFailure::Unknown(format!("the revocation endpoint answered {}", answer.status.as_u16()));
     Err(read_refusal(&answer.body).map_or_else(unknown, SendFailure::Refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use http_body_util::BodyExt;
+    use serde_json::json;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::oauth::answer::UpstreamAccess;
+    use crate::upstream::quirks;
+    use crate::upstream::quirks::Profile;
+    use crate::upstream::testing;
+
+    fn at(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn target(profile: &'static Profile, auth_method: AuthMethod) -> Target {
+        Target {
+            mcp: at("https://h/mcp"),
+            issuer: "https://as".to_owned(),
+            iss_promised: false,
+            authorization_endpoint: at("https://as/authorize"),
+            token_endpoint: at("https://as/token"),
+            revocation_endpoint: Some(at("https://as/revoke")),
+            client_id: "id:1".to_owned(),
+            client_secret: Some(Secret::from("s+cret %/&")),
+            auth_method,
+            resource: "https://h/mcp".to_owned(),
+            profile,
+            addresses: Allowed::Anything,
+            scopes_known: Vec::new(),
+            offline_access: false,
+        }
+    }
+
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    fn all<'a>(pairs: &'a [(String, String)], name: &str) -> Vec<&'a str> {
+        pairs
+            .iter()
+            .filter(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    fn asked(target: &Target, scopes: &[&str]) -> Vec<(String, String)> {
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let asking = Asking {
+            state: "st",
+            challenge: "ch",
+            redirect_uri: "http://localhost:8002/upstream/callback",
+            scopes: &scopes,
+        };
+        let url = authorize_url(target, &asking);
+        pairs(url.split_once('?').unwrap().1)
+    }
+
+    async fn form(request: Request<Outgoing>) -> Vec<(String, String)> {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        pairs(std::str::from_utf8(&body).unwrap())
+    }
+
+    #[test]
+    fn the_browser_is_sent_with_everything_the_standard_wants() {
+        let asked = asked(&target(&quirks::STANDARD, AuthMethod::None), &["a", "b"]);
+        for (name, value) in [
+            ("response_type", "code"),
+            ("client_id", "id:1"),
+            ("redirect_uri", "http://localhost:8002/upstream/callback"),
+            ("state", "st"),
+            ("code_challenge", "ch"),
+            ("code_challenge_method", "S256"),
+            ("scope", "a b"),
+            ("resource", "https://h/mcp"),
+        ] {
+            assert_eq!(all(&asked, name), [value], "{name}");
+        }
+        assert_eq!(asked.len(), 8);
+    }
+
+    #[test]
+    fn the_endpoints_own_query_is_kept_and_nothing_is_said_twice() {
+        let mut target = target(&quirks::GOOGLE, AuthMethod::None);
+        target.authorization_endpoint = at("https://as/authorize?audience=a%2Fb&prompt=login&client%5Fid=evil&state=x&");
+        let asking = Asking {
+            state: "st",
+            challenge: "ch",
+            redirect_uri: "https://g/cb",
+            scopes: &[],
+        };
+        let url = authorize_url(&target, &asking);
+        assert!(
+            url.starts_with("https://as/authorize?audience=a%2Fb&prompt=login&response_type=code&client_id=id%3A1&"),
+            "{url}"
+        );
+        let asked = pairs(url.split_once('?').unwrap().1);
+        assert_eq!(all(&asked, "prompt"), ["login"]);
+        assert_eq!(all(&asked, "client_id"), ["id:1"]);
+        assert_eq!(all(&asked, "state"), ["st"]);
+        assert_eq!(all(&asked, "access_type"), ["offline"]);
+        assert_eq!(all(&asked, "scope"), [""; 0]);
+    }
+
+    #[test]
+    fn offline_access_is_asked_for_where_it_is_known_and_never_where_it_is_an_error() {
+        let mut standard = target(&quirks::STANDARD, AuthMethod::None);
+        assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a"]);
+        standard.offline_access = true;
+        assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a offline_access"]);
+        assert_eq!(all(&asked(&standard, &["offline_access"]), "scope"), ["offline_access"]);
+        assert_eq!(
+            all(&asked(&target(&quirks::ENTRA, AuthMethod::None), &["a"]), "scope"),
+            ["a offline_access"]
+        );
+        let mut google = target(&quirks::GOOGLE, AuthMethod::None);
+        google.offline_access = true;
+        assert_eq!(all(&asked(&google, &["a", "offline_access"]), "scope"), ["a"]);
+    }
+
+    #[test]
+    fn a_profile_drops_the_resource_or_names_the_scopes_its_way() {
+        assert_eq!(all(&asked(&target(&quirks::ENTRA, AuthMethod::None), &[]), "resource"), [""; 0]);
+        let slack = asked(&target(&quirks::SLACK, AuthMethod::None), &["a", "b"]);
+        assert_eq!((all(&slack, "user_scope"), all(&slack, "scope")), (vec!["a,b"], vec![]));
+    }
+
+    #[tokio::test]
+    async fn we_authenticate_in_exactly_one_way() {
+        let code = |method| {
+            let request = code_request(
+                &target(&quirks::STANDARD, method),
+                &Secret::from("c"),
+                &Secret::from("v"),
+                "https://g/cb",
+            );
+            request.unwrap()
+        };
+        let basic = code(AuthMethod::Basic);
+        assert_eq!(
+            basic.headers()["authorization"],
+            format!("Basic {}", STANDARD.encode("id%3A1:s%2Bcret+%25%2F%26"))
+        );
+        assert!(basic.headers()["authorization"].is_sensitive());
+        assert_eq!(basic.headers()["accept"], "application/json");
+        assert!(basic.headers()["user-agent"].to_str().unwrap().starts_with("mcp-oauth-gateway/"));
+        let sent = form(basic).await;
+        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec![], vec![]));
+        assert_eq!(all(&sent, "code_verifier"), ["v"]);
+        assert_eq!(all(&sent, "resource"), ["https://h/mcp"]);
+
+        let post = code(AuthMethod::Post);
+        assert!(!post.headers().contains_key("authorization"));
+        let sent = form(post).await;
+        assert_eq!(
+            (all(&sent, "client_id"), all(&sent, "client_secret")),
+            (vec!["id:1"], vec!["s+cret %/&"])
+        );
+
+        let none = code(AuthMethod::None);
+        assert!(!none.headers().contains_key("authorization"));
+        let sent = form(none).await;
+        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec!["id:1"], vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_repeats_the_scope_only_where_it_must() {
+        let refresh = UpstreamRefresh::new(Secret::from("r"));
+        let sent = |profile| refresh_request(&target(profile, AuthMethod::None), &refresh, Some("a b")).unwrap();
+        let standard = form(sent(&quirks::STANDARD)).await;
+        assert_eq!(
+            (all(&standard, "scope"), all(&standard, "resource")),
+            (vec![], vec!["https://h/mcp"])
+        );
+        assert_eq!(
+            (all(&standard, "grant_type"), all(&standard, "refresh_token")),
+            (vec!["refresh_token"], vec!["r"])
+        );
+        let entra = form(sent(&quirks::ENTRA)).await;
+        assert_eq!((all(&entra, "scope"), all(&entra, "resource")), (vec!["a b"], vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_given_back_where_there_is_a_place_for_it() {
+        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        let access = UpstreamAccess::new(Secret::from("a"));
+        let sent = form(revoke_request(&target, Revoked::Access(&access)).unwrap().unwrap()).await;
+        assert_eq!(
+            (all(&sent, "token"), all(&sent, "token_type_hint")),
+            (vec!["a"], vec!["access_token"])
+        );
+        target.revocation_endpoint = None;
+        assert!(revoke_request(&target, Revoked::Access(&access)).is_none());
+    }
+
+    #[test]
+    fn a_target_prints_no_secret() {
+        assert!(!format!("{:?}", target(&quirks::STANDARD, AuthMethod::Post)).contains("s+cret"));
+    }
+
+    fn clock() -> Clock {
+        Clock::Fixed(Arc::new(AtomicU64::new(1_000)))
+    }
+
+    async fn asked_of(stub: &testing::Stub) -> Result<Tokens, SendFailure> {
+        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        target.token_endpoint = stub.at("/token");
+        let refresh = UpstreamRefresh::new(Secret::from("r"));
+        let build = || refresh_request(&target, &refresh, None);
+        ask(&testing::client(), &clock(), &target.addresses, build).await
+    }
+
+    #[tokio::test]
+    async fn what_was_throttled_is_sent_again() {
+        let stub = testing::serve(|seen| match seen.before {
+            0 => (429, vec![("retry-after", "0".to_owned())], "<html>".to_owned()),
+            1 => (503, vec![], String::new()),
+            _ => testing::json(200, &json!({"access_token": "a", "expires_in": 60})),
+        });
+        let stub = stub.await;
+        assert_eq!(asked_of(&stub).await.unwrap().expires, Some(UnixTime(1_060)));
+        assert_eq!(stub.seen().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn patience_with_a_throttling_upstream_ends() {
+        let stub = testing::serve(|_| (503, vec![("retry-after", "0".to_owned())], String::new())).await;
+        assert_eq!(asked_of(&stub).await.unwrap_err(), SendFailure::Throttled { retry_after: Some(0) });
+        assert_eq!(stub.seen().len(), 3);
+        let stub = testing::serve(|_| (429, vec![("retry-after", "60".to_owned())], String::new())).await;
+        assert_eq!(asked_of(&stub).await.unwrap_err(), SendFailure::Throttled { retry_after: Some(60) });
+        assert_eq!(stub.seen().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_processed_is_never_sent_again() {
+        for (status, body) in [(500, "oops"), (502, "<html>"), (403, "<html>"), (200, "<html>"), (302, "")] {
+            let stub = testing::serve(move |_| (status, vec![("location", "/elsewhere".to_owned())], body.to_owned())).await;
+            assert!(matches!(asked_of(&stub).await, Err(SendFailure::Unknown(_))), "{status}");
+            assert_eq!(stub.seen().len(), 1, "{status}");
+        }
+        let big = testing::serve(|_| testing::json(200, &"x".repeat(300 * 1024))).await;
+        assert!(matches!(asked_of(&big).await, Err(SendFailure::Unknown(_))));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final_in_any_status() {
+        for status in [200, 400, 401] {
+            let stub = testing::serve(move |_| testing::json(status, &json!({"error": "invalid_grant"}))).await;
+            assert!(matches!(asked_of(&stub).await, Err(SendFailure::Refused(refusal)) if refusal.is_invalid_grant()));
+            assert_eq!(stub.seen().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_line_leaves_the_outcome_unknown_and_no_line_at_all_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/token", listener.local_addr().unwrap());
+        let cutting = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let read = socket.read(&mut [0; 1024]).await.unwrap();
+            assert!(read > 0);
+        });
+        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        target.token_endpoint = at(&base);
+        let refresh = UpstreamRefresh::new(Secret::from("r"));
+        let once = || refresh_request(&target, &refresh, None).unwrap();
+        let client = testing::client();
+        let cut = send(&client, once(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(cut, Err(SendFailure::Unknown(_))), "{cut:?}");
+        cutting.await.unwrap();
+        let gone = send(&client, once(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(gone, Err(SendFailure::NeverSent(_))), "{gone:?}");
+        let refused = send(&client, once(), &Allowed::Public { loopback: false }, UnixTime(0)).await;
+        assert!(matches!(refused, Err(SendFailure::NeverSent(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn giving_a_token_back_says_how_it_went() {
+        let stub = testing::serve(|seen| match seen.before {
+            0 => (200, vec![], String::new()),
+            1 => testing::json(400, &json!({"error": "unsupported_token_type"})),
+            _ => (404, vec![], "<html>".to_owned()),
+        });
+        let stub = stub.await;
+        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        target.revocation_endpoint = Some(stub.at("/revoke"));
+        let access = UpstreamAccess::new(Secret::from("a"));
+        let again = || revoke_request(&target, Revoked::Access(&access)).unwrap().unwrap();
+        let client = testing::client();
+        assert_eq!(revoke(&client, again(), &target.addresses).await, Ok(()));
+        assert!(matches!(
+            revoke(&client, again(), &target.addresses).await,
+            Err(SendFailure::Refused(_))
+        ));
+        assert!(matches!(
+            revoke(&client, again(), &target.addresses).await,
+            Err(SendFailure::Unknown(_))
+        ));
+    }
 }

@@ -236,3 +236,225 @@ pub fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
     Challenge::read(fields.filter_map(|value| value.to_str().ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn ours() -> [(HeaderName, HeaderValue); 1] {
+        let token = UpstreamAccess::new(Secret::from("upstream"));
+        [(header::AUTHORIZATION, bearer(&token).unwrap())]
+    }
+
+    #[test]
+    fn only_what_is_listed_passes_and_the_credential_is_ours() {
+        let from = map(&[
+            ("authorization", "Bearer client"),
+            ("content-type", "application/json"),
+            ("accept", "a"),
+            ("accept", "b"),
+            ("mcp-session-id", "s"),
+            ("mcp-protocol-version", "2025-06-18"),
+            ("x-mcp-toolsets", "repos"),
+            ("last-event-id", "7"),
+            ("cookie", "c=1"),
+            ("host", "gateway"),
+            ("content-length", "5"),
+            ("x-user-id", "root"),
+            ("x_user_id", "root"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authorization", "Basic x"),
+            ("origin", "https://evil"),
+            ("sec-fetch-site", "cross-site"),
+            ("x-api-key", "k"),
+        ]);
+        let to = request_headers(&from, &[], &ours());
+        let passing = [
+            "accept",
+            "authorization",
+            "content-type",
+            "last-event-id",
+            "mcp-protocol-version",
+            "mcp-session-id",
+            "x-mcp-toolsets",
+        ];
+        assert_eq!(names(&to), passing);
+        assert_eq!(to["authorization"], "Bearer upstream");
+        assert!(to["authorization"].is_sensitive());
+        assert_eq!(to.get_all("accept").iter().count(), 2);
+    }
+
+    #[test]
+    fn what_the_service_lists_passes_but_never_a_credential_or_an_identity() {
+        let fields = [
+            "x-tenant",
+            "authorization",
+            "cookie",
+            "x-user-email",
+            "x_user_email",
+            "x-user_email",
+            "x-forwarded-host",
+            "x_forwarded_for",
+            "connection",
+            "host",
+        ];
+        let from = map(&fields.map(|name| (name, "v")));
+        let extra = fields.map(HeaderName::from_static);
+        assert_eq!(names(&request_headers(&from, &extra, &[])), ["x-tenant"]);
+    }
+
+    #[test]
+    fn a_connection_list_ends_their_fields_and_not_ours() {
+        let from = map(&[
+            ("connection", "keep-alive, Authorization, x-tenant"),
+            ("connection", "MCP-Session-Id,x-api-key"),
+            ("mcp-session-id", "s"),
+            ("x-tenant", "t"),
+            ("accept", "a"),
+        ]);
+        let ours = [
+            ours()[0].clone(),
+            (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k")),
+        ];
+        let to = request_headers(&from, &[HeaderName::from_static("x-tenant")], &ours);
+        assert_eq!(names(&to), ["accept", "authorization", "x-api-key"]);
+    }
+
+    #[test]
+    fn ours_replaces_theirs_in_every_spelling() {
+        let from = map(&[("x-api-key", "theirs"), ("x_api_key", "theirs"), ("x-api_key", "theirs")]);
+        let extra = ["x-api-key", "x_api_key", "x-api_key"].map(HeaderName::from_static);
+        let ours = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"))];
+        let to = request_headers(&from, &extra, &ours);
+        assert_eq!((names(&to), to["x-api-key"].to_str().unwrap()), (vec!["x-api-key"], "ours"));
+    }
+
+    #[test]
+    fn an_answer_cannot_speak_for_our_origin() {
+        let gone = [
+            "set-cookie",
+            "access-control-allow-origin",
+            "access-control-expose-headers",
+            "location",
+            "refresh",
+            "clear-site-data",
+            "strict-transport-security",
+            "alt-svc",
+            "service-worker-allowed",
+            "report-to",
+            "nel",
+            "link",
+            "www-authenticate",
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "upgrade",
+            "x-hop",
+        ];
+        let mut answer = map(&gone.map(|name| (name, "x-hop, content-type")));
+        answer.extend(map(&[
+            ("content-type", "text/html"),
+            ("content-encoding", "gzip"),
+            ("mcp-session-id", "s"),
+            ("retry-after", "5"),
+            ("content-security-policy", "script-src *"),
+            ("x-content-type-options", "whatever"),
+            ("cache-control", "max-age=5"),
+        ]));
+        response_headers(&mut answer);
+        let left = [
+            "cache-control",
+            "content-encoding",
+            "content-security-policy",
+            "content-type",
+            "mcp-session-id",
+            "retry-after",
+            "x-content-type-options",
+        ];
+        assert_eq!(names(&answer), left);
+        assert_eq!(answer["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(answer["x-content-type-options"], "nosniff");
+        assert_eq!(answer["cache-control"], "max-age=5");
+    }
+
+    #[test]
+    fn an_event_stream_is_not_buffered_and_nothing_is_cached() {
+        for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+            let mut answer = map(&[("content-type", kind)]);
+            response_headers(&mut answer);
+            assert_eq!(
+                (
+                    answer["x-accel-buffering"].to_str().unwrap(),
+                    answer["cache-control"].to_str().unwrap()
+                ),
+                ("no", "no-store")
+            );
+        }
+        let mut said = map(&[("content-type", "text/event-stream"), ("x-accel-buffering", "yes")]);
+        response_headers(&mut said);
+        assert_eq!(said["x-accel-buffering"], "yes");
+        let mut json = map(&[("content-type", "application/json")]);
+        response_headers(&mut json);
+        assert!(!json.contains_key("x-accel-buffering"));
+    }
+
+    #[test]
+    fn the_configured_url_is_kept_byte_for_byte() {
+        for (url, query, uri) in [
+            ("https://h/mcp/", None, "https://h/mcp/"),
+            ("https://h/mcp", Some("a=1&b=%2F"), "https://h/mcp?a=1&b=%2F"),
+            ("https://h/mcp?t=1", Some("a=1"), "https://h/mcp?t=1&a=1"),
+            ("https://h/mcp?t=1", Some(""), "https://h/mcp?t=1"),
+            ("https://h/a%2fb//c", None, "https://h/a%2fb//c"),
+            ("https://h/a<b", None, "https://h/a%3Cb"),
+        ] {
+            let made = target_uri(&Address::parse(url).unwrap(), query).unwrap();
+            assert_eq!(made.to_string(), uri, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_head() {
+        let challenge = map(&[("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)]);
+        let scope = vec!["repo".to_owned(), "gist".to_owned()];
+        assert_eq!(judge(StatusCode::FORBIDDEN, &challenge), Verdict::InsufficientScope { scope });
+        let plain = map(&[("www-authenticate", "Bearer")]);
+        assert_eq!(judge(StatusCode::FORBIDDEN, &plain), Verdict::Pass);
+        assert_eq!(judge(StatusCode::UNAUTHORIZED, &HeaderMap::new()), Verdict::Unauthorized);
+        let moved = map(&[("location", "/mcp/")]);
+        for status in [301, 302, 303, 307, 308] {
+            let location = "/mcp/".to_owned();
+            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), &moved), Verdict::Redirect { location });
+        }
+        for status in [200, 201, 202, 304, 400, 404, 405, 429, 500, 503] {
+            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), &moved), Verdict::Pass, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_url_to_configure() {
+        let mcp = Address::parse("https://h/mcp").unwrap();
+        let to = |location| redirect_target(&mcp, location).map(|to| to.to_string());
+        assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
+        assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));
+        assert_eq!(to("https://u:p@other/"), None);
+    }
+}

@@ -217,3 +217,170 @@ pub async fn register(
     let answer = call(client, request, addresses, WITHIN).await.map_err(no_answer)?;
     read(answer.status.as_u16(), &answer.body, server, application)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::testing;
+
+    fn at(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn server(methods: &[&str]) -> AuthorizationServer {
+        AuthorizationServer {
+            issuer: "https://as".to_owned(),
+            authorization_endpoint: at("https://as/authorize"),
+            token_endpoint: at("https://as/token"),
+            registration_endpoint: Some(at("https://as/register")),
+            revocation_endpoint: None,
+            auth_methods: methods.iter().map(|name| (*name).to_owned()).collect(),
+            scopes_supported: Vec::new(),
+            iss_promised: false,
+            client_documents: false,
+        }
+    }
+
+    fn read_of(methods: &[&str], status: u16, body: &Value) -> Result<Registration, RegisterFailure> {
+        let application = Application {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        read(status, body.to_string().as_bytes(), &server(methods), &application)
+    }
+
+    #[test]
+    fn we_register_with_a_secret_where_the_server_can_check_one() {
+        for (methods, chosen) in [
+            (&[][..], AuthMethod::Basic),
+            (&["none", "client_secret_basic"], AuthMethod::Basic),
+            (&["none", "client_secret_post"], AuthMethod::Post),
+            (&["none"], AuthMethod::None),
+            (&["private_key_jwt", "none"], AuthMethod::None),
+        ] {
+            assert_eq!(method_at(&server(methods)), chosen, "{methods:?}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_callback_makes_a_native_client_and_any_other_a_web_one() {
+        for (callback, kind) in [
+            ("http://localhost:8002/upstream/callback", "native"),
+            ("https://g/upstream/callback", "web"),
+        ] {
+            let scopes = ["a".to_owned(), "b".to_owned()];
+            let application = Application {
+                name: "gateway",
+                redirect_uri: &at(callback),
+                scopes: &scopes,
+            };
+            let sent = metadata(&application, AuthMethod::None);
+            assert_eq!(sent["application_type"], kind);
+            assert_eq!(sent["redirect_uris"], json!([callback]));
+            assert_eq!(sent["scope"], "a b");
+            assert_eq!(sent["token_endpoint_auth_method"], "none");
+        }
+        let application = Application {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        assert!(metadata(&application, AuthMethod::Basic).get("scope").is_none());
+    }
+
+    #[test]
+    fn an_answer_is_read_whether_it_says_200_or_201() {
+        for status in [200, 201] {
+            let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": 0});
+            let read = read_of(&[], status, &body).unwrap();
+            assert_eq!((read.auth_method, read.expires), (AuthMethod::Basic, None));
+            assert!(read.is_live(UnixTime::NEVER.before(1)));
+        }
+        let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": "100", "token_endpoint_auth_method": "client_secret_post"});
+        let read = read_of(&[], 201, &body).unwrap();
+        assert_eq!((read.auth_method, read.expires), (AuthMethod::Post, Some(UnixTime(100))));
+        assert!(read.is_live(UnixTime(99)) && !read.is_live(UnixTime(100)));
+    }
+
+    #[test]
+    fn the_method_of_the_answer_counts() {
+        let public = read_of(&[], 201, &json!({"client_id": "c"})).unwrap();
+        assert_eq!((public.auth_method, public.client_secret), (AuthMethod::None, None));
+        let none = json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none"});
+        assert_eq!(read_of(&[], 201, &none).unwrap().client_secret, None);
+        let silent = json!({"client_id": "c", "client_secret": "s"});
+        assert_eq!(
+            read_of(&["client_secret_post"], 201, &silent).unwrap().auth_method,
+            AuthMethod::Post
+        );
+        for unusable in [
+            json!({"client_id": "c", "token_endpoint_auth_method": "private_key_jwt"}),
+            json!({"client_id": "c", "token_endpoint_auth_method": "client_secret_basic"}),
+            json!({"client_id": ""}),
+            json!({"client_secret": "s"}),
+            json!([]),
+        ] {
+            assert!(
+                matches!(read_of(&[], 201, &unusable), Err(RegisterFailure::NoAnswer(_))),
+                "{unusable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_door_is_told_from_a_refusal_and_from_a_bad_day() {
+        let refused = read_of(&[], 400, &json!({"error": "invalid_redirect_uri", "error_description": "no"}));
+        assert!(matches!(refused, Err(RegisterFailure::Refused(refusal)) if refusal.code == "invalid_redirect_uri"));
+        assert_eq!(read_of(&[], 403, &json!({"message": "no"})), Err(RegisterFailure::Closed(403)));
+        assert!(matches!(read_of(&[], 503, &json!({})), Err(RegisterFailure::NoAnswer(_))));
+        let mut nowhere = server(&[]);
+        nowhere.registration_endpoint = None;
+        let application = Application {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        assert!(matches!(request(&nowhere, &application), Err(RegisterFailure::NotOffered)));
+    }
+
+    #[test]
+    fn a_registration_survives_a_record_and_prints_no_secret() {
+        let read = read_of(&[], 201, &json!({"client_id": "c", "client_secret": "hidden"})).unwrap();
+        assert!(!format!("{read:?}").contains("hidden"));
+        let kept = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<Registration>(&kept).unwrap(), read);
+        assert_eq!(read.credentials().auth_method, Some(AuthMethod::Basic));
+    }
+
+    #[tokio::test]
+    async fn we_register_over_the_wire() {
+        let stub = testing::serve(|seen| {
+            let sent: Value = serde_json::from_str(&seen.body).unwrap();
+            let method = sent["token_endpoint_auth_method"].clone();
+            testing::json(
+                201,
+                &json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": method}),
+            )
+        });
+        let stub = stub.await;
+        let mut server = server(&["client_secret_post"]);
+        server.registration_endpoint = Some(stub.at("/register"));
+        let application = Application {
+            name: "gateway",
+            redirect_uri: &at("http://127.0.0.1:8002/cb"),
+            scopes: &[],
+        };
+        let registered = register(&testing::client(), &server, &application, &Allowed::Anything)
+            .await
+            .unwrap();
+        assert_eq!((registered.client_id.as_str(), registered.auth_method), ("c", AuthMethod::Post));
+        assert_eq!(
+            (registered.issuer.as_str(), registered.redirect_uri.as_str()),
+            ("https://as", "http://127.0.0.1:8002/cb")
+        );
+        let seen = stub.seen();
+        assert_eq!(seen[0].line, "POST /register");
+        assert_eq!(seen[0].headers["content-type"], "application/json");
+    }
+}

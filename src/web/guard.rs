@@ -6,7 +6,7 @@ use http::{HeaderMap, Request};
 use crate::gateway::site::{As, Site};
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
-pub fn called<B>(site: &Site, request: &Request<B>) -> Option<As> {
+pub fn called<'a, B>(site: &'a Site, request: &Request<B>) -> Option<&'a As> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\0"));
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_rebound_name_is_not_ours() {
-        let ask = |host: &str| called(&local(), &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
+        let site = local();
+        let ask = |host: &str| called(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
         assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
         assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
         let two = Request::builder()
@@ -86,7 +87,7 @@ mod tests {
             .header(HOST, "evil.example")
             .body(())
             .unwrap();
-        assert!(called(&local(), &two).is_none());
+        assert!(called(&site, &two).is_none());
     }
 
     #[test]

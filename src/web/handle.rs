@@ -1,5 +1,6 @@
 //! Every request comes through here: guard, route, use case, reply.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub struct Asked<'a> {
     /// The body; empty for GET.
     pub body: Bytes,
     /// The caller's address, for waiting times only.
-    pub source: String,
+    pub source: IpAddr,
 }
 
 impl Door {
@@ -52,7 +53,7 @@ impl Door {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: IpAddr) -> Answer {
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(why) => return self.nowhere(why, &request),
@@ -66,7 +67,7 @@ impl Door {
         let Some(called) = guard::called(self.gateway.site(), &request) else {
             return self.misdirected();
         };
-        let origin = guard::origin(&called, request.headers());
+        let origin = guard::origin(called, request.headers());
         if request.method() == Method::OPTIONS && origin != Origin::Absent {
             return if route == Route::Mcp && !guard::may_call_mcp(self.gateway.site(), &origin) {
                 foreign()
@@ -75,17 +76,17 @@ impl Door {
             };
         }
         match route {
-            Route::Mcp => self.mcp(lane, &called, &origin, request).await,
+            Route::Mcp => self.mcp(lane, called, &origin, request).await,
             Route::Live | Route::Ready => self.ready().await,
-            Route::ProtectedResource => reply::share(self.protected_resource(&called), &origin),
-            Route::AuthorizationServer => reply::share(self.authorization_server(&called), &origin),
+            Route::ProtectedResource => reply::share(self.protected_resource(called), &origin),
+            Route::AuthorizationServer => reply::share(self.authorization_server(called), &origin),
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway),
             Route::Token | Route::Register | Route::Revoke => {
-                reply::share(self.machine(lane, &route, &called, request, source).await, &origin)
+                reply::share(self.machine(lane, &route, called, request, source).await, &origin)
             }
             Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => {
-                self.person(lane, route, &called, request, source).await
+                self.person(lane, route, called, request, source).await
             }
         }
     }
@@ -111,7 +112,7 @@ impl Door {
         reply::share(answer, origin)
     }
 
-    async fn machine(&self, lane: &Lane, route: &Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    async fn machine(&self, lane: &Lane, route: &Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let wanted = if *route == Route::Register {
@@ -152,7 +153,7 @@ impl Door {
         }
     }
 
-    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: std::net::IpAddr) -> Answer {
+    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let body = match read_limited(body, LARGEST, WITHIN).await {
             Ok(body) => body,
@@ -164,7 +165,7 @@ impl Door {
             headers: &head.headers,
             query,
             body,
-            source: source.to_string(),
+            source,
         };
         let is_post = head.method == Method::POST;
         if is_post && !guard::is_own_post(called, &head.headers) {

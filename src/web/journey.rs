@@ -23,8 +23,19 @@ use crate::web::reply::{self, Answer};
 /// `GET /authorize`.
 pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
     let site = gateway.site();
+    if !gateway.may_begin(asked.source) {
+        return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
+    }
+    // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
+    // under the configured one, and the client is answered in the name that it used.
+    if *asked.called != site.canonical() {
+        let host = asked.called.authority();
+        return reply::see_other(&format!("{}/authorize?{}&called={host}", site.public_url(), asked.query));
+    }
+    let called = form_urlencoded::parse(asked.query.as_bytes()).find(|(name, _)| name == "called");
+    let called = called.and_then(|(_, host)| site.called(&host)).unwrap_or(asked.called);
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
+    match gateway.authorize(lane, called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
@@ -75,7 +86,10 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway.sign_in(&handle, form.as_deref(), &asked.source, name, password).await {
+    match gateway
+        .sign_in(&handle, form.as_deref(), &asked.source.to_string(), name, password)
+        .await
+    {
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.issuer()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());

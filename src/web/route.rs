@@ -1,5 +1,7 @@
 //! One table: which path is what.
 
+use std::borrow::Cow;
+
 use http::Method;
 use matchit::Router;
 
@@ -139,19 +141,19 @@ impl Routes {
     }
 
     /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
-    fn within(&self, path: &str) -> Option<String> {
+    fn within<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         if self.prefix.is_empty() {
-            return Some(path.to_owned());
+            return Some(Cow::Borrowed(path));
         }
         if let Some(rest) = path.strip_prefix("/.well-known/") {
             let (document, behind) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let behind = behind.strip_prefix(self.prefix.as_str())?;
-            return Some(format!("/.well-known/{document}{behind}"));
+            return Some(Cow::Owned(format!("/.well-known/{document}{behind}")));
         }
         let rest = path.strip_prefix(self.prefix.as_str())?;
         match rest.as_bytes().first() {
-            None => Some("/".to_owned()),
-            Some(b'/') => Some(rest.to_owned()),
+            None => Some(Cow::Borrowed("/")),
+            Some(b'/') => Some(Cow::Borrowed(rest)),
             Some(_) => None,
         }
     }

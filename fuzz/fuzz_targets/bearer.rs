@@ -1,0 +1,25 @@
+//! `Authorization` headers: a token is handed on only whole, and only of the right scheme.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::oauth::bearer::{self, Presented};
+use mcp_oauth_gateway::oauth::error::Code;
+
+fuzz_target!(|text: &str| {
+    let scheme = text.split(' ').next().unwrap_or("");
+    match bearer::parse(Some(text)) {
+        Presented::Nothing => assert!(!scheme.eq_ignore_ascii_case("bearer")),
+        Presented::Malformed => assert!(scheme.eq_ignore_ascii_case("bearer")),
+        Presented::Bearer(token) => {
+            assert!(scheme.eq_ignore_ascii_case("bearer"));
+            assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b','));
+            // Nothing but the scheme and spaces around it.
+            assert_eq!(text[scheme.len()..].trim_matches(' '), token);
+            assert_eq!(bearer::parse(Some(&format!("Bearer {token}"))), Presented::Bearer(token));
+        }
+    }
+    // What is said back is one header line, whatever the reason holds.
+    let said = bearer::challenge("https://gw/.well-known/oauth-protected-resource", "a b", Some((Code::InvalidToken, text)));
+    assert!(said.starts_with("Bearer ") && said.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{said:?}");
+    assert_eq!(said.matches('"').count(), 8, "{said:?}");
+});

@@ -1,0 +1,35 @@
+//! Forms and queries: a parameter that comes twice is never a choice, and what is read is what was written.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::oauth::form::{BadForm, Form, MOST};
+
+const NAMES: [&str; 6] = ["a", "state", "code", "client_id", "resource", ""];
+
+fuzz_target!(|bytes: &[u8]| {
+    // Counted by hand: pieces between `&` that are not empty.
+    let pieces: Vec<&[u8]> = bytes.split(|b| *b == b'&').filter(|piece| !piece.is_empty()).collect();
+    let form = match Form::parse(bytes) {
+        Ok(form) => form,
+        Err(BadForm::TooMany) => return assert!(pieces.len() > MOST),
+        Err(BadForm::NotUtf8) => return,
+        Err(BadForm::Repeated(_)) => panic!("a name is judged only when it is asked for"),
+    };
+    assert!(pieces.len() <= MOST);
+    for name in NAMES {
+        // Written plainly, without escapes: at least so often is it there.
+        let plain = pieces.iter().filter(|piece| piece.split(|b| *b == b'=').next() == Some(name.as_bytes())).count();
+        let all: Vec<&str> = form.all(name).collect();
+        assert!(all.iter().all(|value| !value.is_empty() && !value.contains('\u{fffd}')));
+        match (form.one(name), form.exact(name)) {
+            (Err(BadForm::Repeated(one)), Err(BadForm::Repeated(exact))) => assert!(one == name && exact == name),
+            (Ok(one), Ok(exact)) => {
+                assert!(plain <= 1, "{name:?} came {plain} times and was read");
+                assert!(plain == 0 || exact.is_some(), "{name:?} was lost");
+                assert_eq!(one, exact.filter(|value| !value.is_empty()));
+                assert_eq!(all, one.into_iter().collect::<Vec<_>>());
+            }
+            (one, exact) => panic!("{name:?}: {one:?}, but {exact:?}"),
+        }
+    }
+});

@@ -1,0 +1,69 @@
+//! Pairs: nothing that was not minted opens, and what was minted opens as it was.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use libfuzzer_sys::arbitrary::{Arbitrary as _, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::keyring::KeyRing;
+use mcp_oauth_gateway::base::random;
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::token::half::{Carried, Half, Kind, Mode, ServiceMark};
+use mcp_oauth_gateway::token::pair;
+
+/// A key that is the same in each run, so that what is found can be found again.
+static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("32 bytes"));
+
+/// Plain, refresh, carried; grant and generation; service and client; both ends; the bit to change; subject, scopes, upstream.
+type Halves<'a> = ((bool, bool, u8), ([u8; 16], u32), ([u8; 8], [u8; 16]), (u64, u64), u32, (&'a str, &'a str, &'a str));
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        assert!(pair::open(&RING, text).is_err());
+    }
+    let encoded = URL_SAFE_NO_PAD.encode(bytes);
+    assert!(pair::open(&RING, &encoded).is_err());
+    // With a header that reads, so that the seal is what refuses.
+    for prefix in ["gwa_", "gwr_"] {
+        let colon = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
+        let joined = [prefix.as_bytes(), URL_SAFE_NO_PAD.encode(&bytes[..colon]).as_bytes(), b":", &bytes[colon..]].concat();
+        assert!(pair::open(&RING, &URL_SAFE_NO_PAD.encode(joined)).is_err());
+    }
+    if let Ok(halves) = Halves::arbitrary_take_rest(Unstructured::new(bytes)) {
+        round_trip(halves);
+    }
+});
+
+fn round_trip(given: Halves<'_>) {
+    let ((plain, refresh, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
+    let (subject, scopes, upstream) = texts;
+    let half = Half {
+        mode: if plain { Mode::Plain } else { Mode::Sealed },
+        kind: if refresh { Kind::Refresh } else { Kind::Access },
+        carried: [Carried::Access, Carried::Refresh, Carried::Nothing][usize::from(carried % 3)],
+        grant: Id(grant),
+        generation,
+        service: ServiceMark(service),
+        client,
+        expires: UnixTime(expires),
+        upstream_expires: UnixTime(upstream_expires),
+        subject: subject.to_owned(),
+        scopes: scopes.to_owned(),
+    };
+    let token = pair::mint(&RING, UnixTime(0), &half, &Secret::from(upstream), random::fresh());
+    if token.expose().len() > pair::LONGEST {
+        return assert!(pair::open(&RING, token.expose()).is_err());
+    }
+    let opened = pair::open(&RING, token.expose()).expect("it was minted here");
+    assert_eq!(opened.half, half);
+    assert_eq!(opened.upstream.expose(), upstream);
+    // One bit of it changed, wherever that is.
+    let mut changed = URL_SAFE_NO_PAD.decode(token.expose()).expect("it was encoded so");
+    let bit = flip as usize % (changed.len() * 8);
+    changed[bit / 8] ^= 1 << (bit % 8);
+    assert!(pair::open(&RING, &URL_SAFE_NO_PAD.encode(changed)).is_err(), "bit {bit}");
+}

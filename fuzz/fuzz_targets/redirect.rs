@@ -1,0 +1,48 @@
+//! Redirect URIs: what is accepted is kept byte for byte, is nothing that a browser runs, and shows cleanly.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::oauth::redirect::{Place, RedirectUri};
+use url::Url;
+
+fuzz_target!(|text: &str| {
+    // Two at once, so that one may admit the other.
+    let (first, second) = text.split_once('\n').unwrap_or((text, text));
+    let Ok(uri) = RedirectUri::parse(first) else { return };
+    good(first, &uri);
+    let Ok(other) = RedirectUri::parse(second) else { return };
+    good(second, &other);
+    assert_eq!(uri.admits(&other), other.admits(&uri));
+    if uri.admits(&other) && first != second {
+        // Only the port of a loopback may differ: the same host, path and query, by an independent parse.
+        assert!(uri.place() == Place::Loopback && other.place() == Place::Loopback);
+        let portless = |text: &str| {
+            let mut url = Url::parse(text).expect("it was accepted");
+            url.set_port(None).expect("it has a host");
+            url
+        };
+        assert_eq!(portless(first), portless(second));
+    }
+});
+
+fn good(text: &str, uri: &RedirectUri) {
+    assert_eq!(uri.as_str(), text);
+    assert!(uri.admits(uri));
+    // As a browser would read it, which strips and folds.
+    let read: String = text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>().to_ascii_lowercase();
+    for scheme in ["javascript:", "data:", "file:", "vbscript:", "blob:", "about:", "filesystem:", "view-source:"] {
+        assert!(!read.starts_with(scheme), "{text}");
+    }
+    let url = Url::parse(text).expect("it was accepted");
+    assert!(url.fragment().is_none() && url.username().is_empty() && url.password().is_none());
+    match uri.place() {
+        Place::Web => assert_eq!(url.scheme(), "https"),
+        Place::Loopback => assert!(matches!(url.scheme(), "http" | "https")),
+        Place::App => assert!(!matches!(url.scheme(), "http" | "https")),
+    }
+    let shown = uri.shown();
+    assert!(!shown.is_empty() && shown.chars().all(|c| c.is_ascii_graphic()), "{shown:?}");
+    // What a record keeps reads back the same.
+    let json = serde_json::to_string(uri).expect("a text is JSON");
+    assert_eq!(&serde_json::from_str::<RedirectUri>(&json).expect("it was written"), uri);
+}

@@ -1,0 +1,47 @@
+//! Routes: nothing but an exact path leads anywhere, with or without a prefix.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use http::Method;
+use libfuzzer_sys::fuzz_target;
+#[path = "../../src/web/route.rs"]
+mod route;
+use route::{NoRoute, Route, Routes};
+
+static BARE: LazyLock<Routes> = LazyLock::new(|| Routes::new(""));
+static PREFIXED: LazyLock<Routes> = LazyLock::new(|| Routes::new("/gw"));
+const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS, Method::DELETE, Method::PUT];
+
+fuzz_target!(|path: &str| {
+    for method in METHODS {
+        let bare = BARE.find(&method, path);
+        judge(&method, path, &bare);
+        // A prefix moves the table, and changes nothing in it.
+        if path.starts_with('/') && !path.starts_with("/.well-known/") {
+            assert_eq!(PREFIXED.find(&method, &format!("/gw{path}")), bare);
+        }
+        let prefixed = PREFIXED.find(&method, path);
+        if prefixed != Err(NoRoute::NotFound) {
+            assert!(path.starts_with("/gw") || path.starts_with("/.well-known/"), "{path}");
+            assert!(path.contains("/gw"));
+        }
+    }
+});
+
+fn judge(method: &Method, path: &str, found: &Result<Route, NoRoute>) {
+    match found {
+        Ok(Route::Login(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}")),
+        Ok(Route::Consent(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}")),
+        Ok(_) => exact(path),
+        Err(NoRoute::Method(allowed)) => assert!(allowed.split(", ").all(|name| name != method.as_str())),
+        Err(NoRoute::NotFound) => {}
+    }
+}
+
+/// No escape, no dot segment, no empty segment, nothing that another server on the way might read differently.
+fn exact(path: &str) {
+    assert!(path.starts_with('/'), "{path}");
+    assert!(path.bytes().all(|b| b.is_ascii_lowercase() || b"/-._".contains(&b)), "{path}");
+    assert!(!path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."), "{path}");
+}

@@ -1,0 +1,78 @@
+//! The happy chain, and that each step of it is needed.
+
+use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::token::half::Mode;
+use serde_json::json;
+
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, Pair, param};
+use crate::support::world::World;
+
+#[tokio::test]
+async fn a_client_signs_in_and_calls_a_tool_with_one_pair() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let answer = client.browse(&mut Browser::default()).await;
+    assert_eq!(param(&answer, "state").unwrap(), client.state);
+    assert_eq!(param(&answer, "iss").unwrap(), world.url);
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert_eq!(pair.expires_in, 3_590, "the minimum of ours and the upstream's, less ten seconds");
+    let called = client.call(&pair.access, "echo", json!({ "text": "hello" })).await;
+    assert!(called.status == 200 && called.text.contains("hello"), "{}", called.text);
+    assert!(
+        world
+            .standin
+            .issued_access()
+            .iter()
+            .all(|token| !pair.access.contains(token.as_str()))
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_like_github_is_chained_too_and_its_token_re_issued() {
+    let world = World::github().await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    assert_eq!(pair.expires_in, 3_600);
+    let again = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_ne!(again.access, pair.access);
+    assert_eq!(client.call(&again.access, "add", json!({ "a": 1, "b": 2 })).await.status, 200);
+    assert_eq!(world.standin.refreshes().len(), 0, "there is nothing to refresh with");
+}
+
+#[tokio::test]
+async fn plain_pairs_hold_the_upstreams_token_in_clear_as_the_first_gateway_did() {
+    use base64::Engine as _;
+    let world = World::with(Profile::Standard, |service| service.mode = Mode::Plain).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&pair.access).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (half, upstream) = text.split_once(':').unwrap();
+    assert!(half.starts_with("gwa_") && world.standin.issued_access().iter().any(|t| t == upstream));
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_browser_that_comes_by_another_name_of_this_machine_gets_through_and_the_client_its_own_issuer() {
+    let world = World::standard().await;
+    let other = world.url.replace("127.0.0.1", "localhost");
+    let client = McpClient::register(&other).await;
+    let answer = client.browse(&mut Browser::default()).await;
+    assert_eq!(param(&answer, "iss").unwrap(), other);
+    assert_eq!(param(&answer, "state").unwrap(), client.state);
+    assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_session_skips_the_password_and_never_the_consent_page() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    client.browse(&mut browser).await;
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    assert!(next.contains("/consent/"), "{next}");
+    world.pass(12 * 3_600 + 1);
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    assert!(next.contains("/login/"), "{next}");
+}

@@ -1,0 +1,3 @@
+//! Whole stories, through real sockets, against the stand-in.
+
+mod chain;

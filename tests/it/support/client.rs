@@ -1,0 +1,221 @@
+//! An MCP client that does each OAuth step by itself, so that a test can leave one out or bend it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::oauth::pkce::Challenge;
+use serde_json::{Value, json};
+
+use super::browser::{Browser, Page, send};
+use super::world::{PASSWORD, USER};
+
+/// A registered client, and what one journey of it needs.
+#[derive(Clone)]
+pub struct McpClient {
+    pub base: String,
+    pub id: String,
+    pub secret: Option<String>,
+    pub redirect: String,
+    pub verifier: Secret,
+    pub state: String,
+    pub http: Browser,
+}
+
+/// What `/token` gave.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub access: String,
+    pub refresh: String,
+    pub expires_in: u64,
+}
+
+impl Pair {
+    pub fn of(page: &Page) -> Self {
+        let body = page.json();
+        assert_eq!(page.status, 200, "{body}");
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            access: text("access_token"),
+            refresh: text("refresh_token"),
+            expires_in: body["expires_in"].as_u64().unwrap(),
+        }
+    }
+}
+
+impl McpClient {
+    /// Registers a public client with one loopback redirect.
+    pub async fn register(base: &str) -> Self {
+        Self::register_at(base, "http://127.0.0.1:3999/callback").await
+    }
+
+    /// Registers a public client with this redirect.
+    pub async fn register_at(base: &str, redirect: &str) -> Self {
+        let body = json!({ "client_name": "story", "redirect_uris": [redirect], "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"] });
+        let http = Browser::default();
+        let page = post_json(&http, &format!("{base}/register"), &body).await;
+        assert_eq!(page.status, 201, "{}", page.text);
+        let id = page.json()["client_id"].as_str().unwrap().to_owned();
+        let verifier = Secret::from(URL_SAFE_NO_PAD.encode(mcp_oauth_gateway::base::random::bytes::<32>()));
+        Self {
+            base: base.into(),
+            id,
+            secret: None,
+            redirect: redirect.into(),
+            verifier,
+            state: "the client's state".into(),
+            http,
+        }
+    }
+
+    /// The address that a browser is sent to.
+    pub fn authorize_url(&self) -> String {
+        self.authorize_url_with(&[])
+    }
+
+    /// The same with parameters replaced; an empty value leaves one out.
+    pub fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
+        let challenge = Challenge::of(&self.verifier);
+        let resource = format!("{}/mcp", self.base);
+        let mut all = vec![
+            ("response_type", "code"),
+            ("client_id", &self.id),
+            ("redirect_uri", &self.redirect),
+            ("state", &self.state),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+            ("resource", &resource),
+        ];
+        for (name, value) in changes {
+            all.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                all.push((name, value));
+            }
+        }
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish();
+        format!("{}/authorize?{query}", self.base)
+    }
+
+    /// Everything in the browser up to our callback; the address at which the client gets its answer.
+    pub async fn browse(&self, browser: &mut Browser) -> String {
+        let consent = self.to_consent(browser).await;
+        let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
+        self.follow(browser, onward).await
+    }
+
+    /// Up to the consent page.
+    pub async fn to_consent(&self, browser: &mut Browser) -> Page {
+        let mut page = browser.get(&self.authorize_url()).await;
+        while let Some(next) = page.onward() {
+            page = browser.get(&next).await;
+        }
+        if page.text.contains("name=\"password\"") {
+            browser.sign_in(&page, USER, PASSWORD).await
+        } else {
+            page
+        }
+    }
+
+    /// Follows redirects until the client's own address.
+    pub async fn follow(&self, browser: &mut Browser, from: String) -> String {
+        let mut next = from;
+        for _ in 0..10 {
+            if next.starts_with(&self.redirect) {
+                return next;
+            }
+            let page = browser.get(&next).await;
+            next = page
+                .onward()
+                .unwrap_or_else(|| panic!("stuck at {next}: {} {}", page.status, page.text));
+        }
+        panic!("more than 10 redirects")
+    }
+
+    /// The code in the client's answer.
+    pub fn code(answer: &str) -> String {
+        param(answer, "code").unwrap_or_else(|| panic!("no code in {answer}"))
+    }
+
+    /// Redeems a code.
+    pub async fn redeem(&self, code: &str) -> Page {
+        self.redeem_with(&[
+            ("code", code),
+            ("code_verifier", self.verifier.expose()),
+            ("redirect_uri", &self.redirect),
+        ])
+        .await
+    }
+
+    /// Redeems with these fields beside `grant_type` and `client_id`.
+    pub async fn redeem_with(&self, fields: &[(&str, &str)]) -> Page {
+        let mut all = vec![("grant_type", "authorization_code"), ("client_id", self.id.as_str())];
+        all.extend_from_slice(fields);
+        self.form("/token", &all).await
+    }
+
+    /// Refreshes.
+    pub async fn refresh(&self, token: &str) -> Page {
+        self.form(
+            "/token",
+            &[("grant_type", "refresh_token"), ("client_id", &self.id), ("refresh_token", token)],
+        )
+        .await
+    }
+
+    /// Revokes.
+    pub async fn revoke(&self, token: &str) -> Page {
+        self.form("/revoke", &[("client_id", &self.id), ("token", token)]).await
+    }
+
+    /// Posts a form to an endpoint of the gateway.
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = Request::post(format!("{}{path}", self.base)).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        send(&self.http.client, request.body(Outgoing::Full(Bytes::from(body))).unwrap()).await
+    }
+
+    /// The whole sign-in.
+    pub async fn login(&self) -> Pair {
+        let answer = self.browse(&mut Browser::default()).await;
+        Pair::of(&self.redeem(&Self::code(&answer)).await)
+    }
+
+    /// Calls a tool of the upstream through the gateway.
+    pub async fn call(&self, access: &str, tool: &str, arguments: Value) -> Page {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
+        self.mcp(Method::POST, access, Some(body)).await
+    }
+
+    /// Any request to the MCP endpoint.
+    pub async fn mcp(&self, method: Method, access: &str, body: Option<Value>) -> Page {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/mcp", self.base))
+            .header(header::ACCEPT, "application/json, text/event-stream");
+        if !access.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {access}"));
+        }
+        let body = body.map_or(Outgoing::Empty, |json| Outgoing::Full(Bytes::from(json.to_string())));
+        send(
+            &self.http.client,
+            request.header(header::CONTENT_TYPE, "application/json").body(body).unwrap(),
+        )
+        .await
+    }
+}
+
+/// Posts JSON.
+pub async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
+    let request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
+    send(&http.client, request.body(Outgoing::Full(Bytes::from(body.to_string()))).unwrap()).await
+}
+
+/// A query parameter of an address.
+pub fn param(address: &str, name: &str) -> Option<String> {
+    let query = address.split_once('?')?.1;
+    url::form_urlencoded::parse(query.as_bytes())
+        .find(|(n, _)| n == name)
+        .map(|(_, v)| v.into_owned())
+}

@@ -1,0 +1,7 @@
+//! What the stories share: a gateway in this process with a clock that a test moves, a gateway as a process that can be
+//! killed, a scripted browser, and a client that does each OAuth step by itself.
+
+pub mod browser;
+pub mod client;
+pub mod process;
+pub mod world;

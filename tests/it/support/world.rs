@@ -1,0 +1,172 @@
+//! A gateway in this process, on a real socket, in front of the stand-in, with a clock that the test moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::keyring::{self, KeyRing};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
+use mcp_oauth_gateway::gateway::site::Site;
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::net::client::Client;
+use mcp_oauth_gateway::net::server::{self, Limits};
+use mcp_oauth_gateway::net::stop::{Stop, Stopper};
+use mcp_oauth_gateway::net::tls::{self, ClientTls};
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::{Authorization, Service};
+use mcp_oauth_gateway::store::{Backend, Memory, Store};
+use mcp_oauth_gateway::token::half::{Mode, ServiceMark};
+use mcp_oauth_gateway::token::lifetime::Ttl;
+use mcp_oauth_gateway::web::handle::Door;
+
+/// Who may sign in.
+pub const USER: &str = "alice";
+/// With this.
+pub const PASSWORD: &str = "correct-horse-battery-9";
+
+/// Everything a story plays in. Dropping it ends all of it.
+pub struct World {
+    /// The upstream.
+    pub standin: Standin,
+    /// The gateway itself, for a look inside.
+    pub gateway: Gateway,
+    /// Its address, without a slash at its end.
+    pub url: String,
+    hand: Arc<AtomicU64>,
+    _stopper: Stopper,
+    back: Option<tokio::runtime::Runtime>,
+}
+
+impl World {
+    /// With the standard upstream.
+    pub async fn standard() -> Self {
+        Self::with(Profile::Standard, |_| {}).await
+    }
+
+    /// With an upstream like GitHub: no refresh tokens, nothing expires, errors in a 200.
+    pub async fn github() -> Self {
+        Self::with(Profile::GitHub, |_| {}).await
+    }
+
+    /// With a service changed as the test likes.
+    pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        tls::install_provider();
+        let standin = Standin::start(profile);
+        let mut service = service(&standin, profile);
+        change(&mut service);
+        let hand = Arc::new(AtomicU64::new(real_now()));
+        let clock = Clock::Fixed(Arc::clone(&hand));
+        let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
+        let user = User {
+            name: USER.into(),
+            hash: quick_hash(),
+        };
+        let back = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let trust = ClientTls::load(&[]).unwrap();
+        let gateway = Gateway::new(Parts {
+            store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
+            keys,
+            site: Site::new(Address::parse(&url).unwrap(), vec![], vec![]),
+            service,
+            passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
+            clock,
+            back: back.handle().clone(),
+            back_lane: Lane {
+                client: Client::new(trust.clone()),
+            },
+        });
+        let (stopper, stop) = Stop::new();
+        let (upkeep, ends) = (gateway.clone(), stop.clone());
+        back.spawn(async move { upkeep.upkeep(ends).await });
+        while gateway.is_ready().await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let door = Door::new(gateway.clone());
+        let lane = Lane {
+            client: Client::new(trust),
+        };
+        let handler = move |request, peer: server::Peer| {
+            let (door, lane) = (door.clone(), lane.clone());
+            async move { door.handle(&lane, request, peer.address.ip()).await }
+        };
+        tokio::spawn(server::serve(listener, None, Limits::default(), stop, handler));
+        Self {
+            standin,
+            gateway,
+            url,
+            hand,
+            _stopper: stopper,
+            back: Some(back),
+        }
+    }
+
+    /// What time it is here.
+    pub fn now(&self) -> UnixTime {
+        UnixTime(self.hand.load(Ordering::SeqCst))
+    }
+
+    /// Time passes.
+    pub fn pass(&self, seconds: u64) {
+        self.hand.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The MCP endpoint.
+    pub fn mcp(&self) -> String {
+        format!("{}/mcp", self.url)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where one is running.
+        if let Some(back) = self.back.take() {
+            back.shutdown_background();
+        }
+    }
+}
+
+fn service(standin: &Standin, profile: Profile) -> Service {
+    let (client_id, client_secret) = match profile {
+        Profile::Standard => (None, None),
+        Profile::GitHub => (
+            Some(mcp_gateway_standin::CLIENT_ID.to_owned()),
+            Some(Secret::from(mcp_gateway_standin::CLIENT_SECRET)),
+        ),
+    };
+    Service {
+        name: "default".into(),
+        mark: ServiceMark::of("default"),
+        mcp: Address::parse(&standin.mcp_url()).unwrap(),
+        authorization: Authorization {
+            client_id,
+            client_secret,
+            ..Authorization::default()
+        },
+        mode: Mode::Sealed,
+        ttl: Ttl::default(),
+        refresh_grace: 7_200,
+        scopes: Scopes::default(),
+        optional_scopes: Scopes::default(),
+        forward_headers: Vec::new(),
+    }
+}
+
+/// Hashing takes a while in debug builds: once for all tests.
+fn quick_hash() -> String {
+    static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    HASH.get_or_init(|| password::hash(&Secret::from(PASSWORD)).unwrap()).clone()
+}
+
+fn real_now() -> u64 {
+    Clock::System.now().0
+}
