@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::base::ids::Id;
 use crate::base::time::Clock;
-use crate::flow::grant::Rules;
+use crate::flow::held::Rules;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;

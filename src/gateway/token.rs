@@ -3,9 +3,11 @@
 use serde_json::Value;
 
 use crate::base::ids::Id;
-use crate::flow::authorize::{CodeIssued, CodeSpent, FlowRecord, Redeemed, Redemption};
+use crate::flow::authorize::FlowRecord;
 use crate::flow::client::Authenticated;
-use crate::flow::grant::{Active, Ended, GrantRecord, Held};
+use crate::flow::code::{CodeIssued, CodeSpent, Redeemed, Redemption};
+use crate::flow::grant::{Active, Ended, GrantRecord};
+use crate::flow::held::Held;
 use crate::flow::rejected::Rejected;
 use crate::gateway::authorize::Flow;
 use crate::gateway::clients::Freshness;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::base::ids::Id;
-use crate::flow::grant::{GrantRecord, Held};
+use crate::flow::grant::GrantRecord;
+use crate::flow::held::Held;
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;

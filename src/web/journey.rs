@@ -32,8 +32,12 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Ans
         let host = asked.called.authority();
         return reply::see_other(&format!("{}/authorize?{}&called={host}", site.public_url(), asked.query));
     }
-    let called = form_urlencoded::parse(asked.query.as_bytes()).find(|(name, _)| name == "called");
-    let called = called.and_then(|(_, host)| site.called(&host)).unwrap_or(asked.called);
+    let called = Form::parse(asked.query.as_bytes()).ok();
+    let called = called
+        .as_ref()
+        .and_then(|form| form.one("called").ok().flatten())
+        .and_then(|host| site.called(host))
+        .unwrap_or(asked.called);
     let session = cookie::value(site, asked.headers, Name::Session);
     match gateway.authorize(lane, called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
