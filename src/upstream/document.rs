@@ -217,21 +217,17 @@ impl Documents {
         if why.withdraws() {
             self.good.remove(key);
         }
-        match self.last_good(url) {
-            Some(good) => {
-                tracing::warn!(client = key, %why, "what the client's document said before is used");
-                Seen {
-                    is: Ok(good.is),
-                    until: now.after(SHORTEST),
-                }
-            }
-            None => {
-                tracing::info!(client = key, %why, "no client document");
-                Seen {
-                    is: Err(why),
-                    until: now.after(FAILED),
-                }
-            }
+        if let Some(good) = self.last_good(url) {
+            tracing::warn!(client = key, %why, "what the client's document said before is used");
+            return Seen {
+                is: Ok(good.is),
+                until: now.after(SHORTEST),
+            };
+        }
+        tracing::info!(client = key, %why, "no client document");
+        Seen {
+            is: Err(why),
+            until: now.after(FAILED),
         }
     }
 }
