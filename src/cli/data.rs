@@ -134,10 +134,16 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
         return Ok(vec![User { name, hash }]);
     }
     let made = Secret::from(random::token().expose()[..20].to_owned());
-    let hash = password::hash(&made)?;
     tell(dir, &name, &made)?;
-    write_secret(&path, &Secret::from(hash.clone()))?;
+    let hash = keep_password(dir, &made)?;
     Ok(vec![User { name, hash }])
+}
+
+/// Makes this the password of the data directory, which keeps a hash of it; gives the hash.
+pub fn keep_password(dir: &Path, password: &Secret) -> Result<String, String> {
+    let hash = password::hash(password)?;
+    write_secret(&dir.join(HASH), &Secret::from(hash.clone()))?;
+    Ok(hash)
 }
 
 /// Shows the new password once: on the terminal, or in a file where there is none.
