@@ -1,3 +1,7 @@
 //! Whole stories, through real sockets, against the stand-in.
 
 mod chain;
+
+mod kill;
+mod proxy;
+mod refresh;
