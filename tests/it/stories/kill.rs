@@ -56,7 +56,11 @@ impl Site {
 
     /// A refresh on a line of its own, that may come to nothing.
     async fn try_refresh(&self, refresh: &str) -> Option<(StatusCode, serde_json::Value)> {
-        let fields = [("grant_type", "refresh_token"), ("client_id", &self.client.id), ("refresh_token", refresh)];
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &self.client.id),
+            ("refresh_token", refresh),
+        ];
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{}/token", self.client.base))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -173,7 +177,10 @@ async fn strike_when(site: &Site, aim: Aim, seen: usize) {
 
 /// The time at which the stand-in did this since then, if it did.
 fn at(phases: &[(Instant, String)], verbs: &[&str]) -> Option<Instant> {
-    phases.iter().find(|(_, phase)| verbs.iter().any(|verb| phase.starts_with(verb))).map(|(at, _)| *at)
+    phases
+        .iter()
+        .find(|(_, phase)| verbs.iter().any(|verb| phase.starts_with(verb)))
+        .map(|(at, _)| *at)
 }
 
 /// Kills a gateway in the middle of so many refreshes; how often it fell where. A lenient upstream keeps its refresh
@@ -186,7 +193,11 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
         site.standin.set(|b| {
             (b.token_delay, b.token_delay_after, b.omit_refresh_token) = (THINKS, THINKS, lenient);
         });
-        let (phases, asked, reused) = (site.standin.phases().len(), site.standin.refreshes().len(), site.standin.reused().len());
+        let (phases, asked, reused) = (
+            site.standin.phases().len(),
+            site.standin.refreshes().len(),
+            site.standin.reused().len(),
+        );
         let strike = async {
             strike_when(&site, AIMS[iteration % AIMS.len()], phases).await;
             let at = Instant::now();
@@ -197,7 +208,8 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
         // The request may still lie in the upstream's socket, and the upstream finishes what it began.
         tokio::time::sleep(THINKS * 2 + Duration::from_millis(60)).await;
         site.check_file();
-        site.standin.set(|b| (b.token_delay, b.token_delay_after) = (Duration::ZERO, Duration::ZERO));
+        site.standin
+            .set(|b| (b.token_delay, b.token_delay_after) = (Duration::ZERO, Duration::ZERO));
         let phases = site.phases_since(phases);
         process = site.start().await;
 
@@ -238,12 +250,19 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
             }
             Killed::WhileItThought | Killed::BeforeTheCommit => {
                 let tokens = site.standin.refreshes().split_off(asked);
-                assert!(tokens.len() == 2 && tokens[0] == tokens[1], "{class:?}: exactly once more, with the same: {tokens:?}");
+                assert!(
+                    tokens.len() == 2 && tokens[0] == tokens[1],
+                    "{class:?}: exactly once more, with the same: {tokens:?}"
+                );
                 if lenient {
                     pair = pair_of(&next);
                     site.works(&pair).await;
                 } else {
-                    assert_eq!((next.0, &next.1["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")), "{class:?}");
+                    assert_eq!(
+                        (next.0, &next.1["error"]),
+                        (StatusCode::BAD_REQUEST, &json!("invalid_grant")),
+                        "{class:?}"
+                    );
                     // And that was final: the upstream is left alone from now on.
                     let (_, again) = site.refresh(&pair.refresh).await;
                     assert_eq!(again["error"], "invalid_grant");

@@ -3,5 +3,6 @@
 mod chain;
 
 mod kill;
+mod lifecycle;
 mod proxy;
 mod refresh;

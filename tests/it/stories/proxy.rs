@@ -69,14 +69,22 @@ async fn count(mut body: Incoming) -> u64 {
 async fn until_left(standin: &Standin) -> Duration {
     let begun = Instant::now();
     while standin.open_streams() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(1), "the upstream request is still there after a second");
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "the upstream request is still there after a second"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
 }
 
 fn to_mcp(world: &World) -> Vec<Seen> {
-    world.standin.log().into_iter().filter(|seen| seen.path == "/mcp" && seen.header("authorization").is_some()).collect()
+    world
+        .standin
+        .log()
+        .into_iter()
+        .filter(|seen| seen.path == "/mcp" && seen.header("authorization").is_some())
+        .collect()
 }
 
 fn call(tool: &str, arguments: &Value) -> String {
@@ -89,7 +97,9 @@ async fn the_first_event_is_here_before_the_second_is_sent() {
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_millis(700));
     let begun = Instant::now();
-    let mut body = streamed(request(&world.mcp(), Method::GET, &pair.access), Outgoing::Empty).await.into_body();
+    let mut body = streamed(request(&world.mcp(), Method::GET, &pair.access), Outgoing::Empty)
+        .await
+        .into_body();
     let first = frame(&mut body).await;
     assert!(begun.elapsed() < Duration::from_millis(650), "{:?}", begun.elapsed());
     assert!(first.starts_with(b"id: 1\n") && !first.windows(5).any(|w| w == b"id: 2"));
@@ -131,7 +141,12 @@ async fn a_client_that_is_reset_ends_the_upstreams_stream() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_mins(1));
-    let line = raw(&world, &format!("GET /mcp HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {}\r\n\r\n", pair.access), b"id: 1").await;
+    let line = raw(
+        &world,
+        &format!("GET /mcp HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {}\r\n\r\n", pair.access),
+        b"id: 1",
+    )
+    .await;
     assert_eq!(world.standin.open_streams(), 1);
     reset(line);
     println!("after a reset the upstream was left within {:?}", until_left(&world.standin).await);
@@ -157,7 +172,10 @@ async fn a_client_that_leaves_before_any_answer_cancels_the_call() {
         } else {
             drop(line);
         }
-        println!("a call without a client (reset: {hard}) was cancelled within {:?}", until_left(&world.standin).await);
+        println!(
+            "a call without a client (reset: {hard}) was cancelled within {:?}",
+            until_left(&world.standin).await
+        );
     }
 }
 
@@ -169,7 +187,10 @@ async fn raw(world: &World, text: &str, until: &[u8]) -> tokio::net::TcpStream {
     let mut got = Vec::new();
     while !until.is_empty() && !got.windows(until.len()).any(|part| part == until) {
         let mut some = [0; 4_096];
-        let count = tokio::time::timeout(Duration::from_secs(5), line.read(&mut some)).await.unwrap().unwrap();
+        let count = tokio::time::timeout(Duration::from_secs(5), line.read(&mut some))
+            .await
+            .unwrap()
+            .unwrap();
         assert!(count > 0, "{}", String::from_utf8_lossy(&got));
         got.extend_from_slice(&some[..count]);
     }
@@ -199,7 +220,9 @@ async fn http2_without_tls_works_the_same() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let mut line = http2(&world.url).await;
-    let echo = request(&world.mcp(), Method::POST, &pair.access).body(Full::from(call("echo", &json!({ "text": "over two" })))).unwrap();
+    let echo = request(&world.mcp(), Method::POST, &pair.access)
+        .body(Full::from(call("echo", &json!({ "text": "over two" }))))
+        .unwrap();
     let answer = line.send_request(echo).await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
     let text = answer.into_body().collect().await.unwrap().to_bytes();
@@ -221,7 +244,10 @@ async fn http2_without_tls_works_the_same() {
     assert!(frame(stream.body_mut()).await.starts_with(b"id: 1\n"));
     assert_eq!(world.standin.open_streams(), 1);
     drop(stream);
-    println!("after a stream of HTTP/2 was reset the upstream was left within {:?}", until_left(&world.standin).await);
+    println!(
+        "after a stream of HTTP/2 was reset the upstream was left within {:?}",
+        until_left(&world.standin).await
+    );
     assert!(line.is_ready(), "the line itself lives on");
     let bare = Request::post(world.mcp()).body(Full::default()).unwrap();
     assert_eq!(line.send_request(bare).await.unwrap().status(), 401);
@@ -265,7 +291,12 @@ async fn large_bodies_pass_both_ways_in_little_memory() {
             after.1
         );
         assert!(after.0 < before.0 + 8 * 1_024, "resident {} -> {} KiB", before.0, after.0);
-        assert!(after.1 < before.1.max(before.0) + 8 * 1_024, "highest {} -> {} KiB", before.1, after.1);
+        assert!(
+            after.1 < before.1.max(before.0) + 8 * 1_024,
+            "highest {} -> {} KiB",
+            before.1,
+            after.1
+        );
     }
 }
 
@@ -336,16 +367,23 @@ async fn an_upstream_cannot_say_what_would_speak_for_our_origin() {
     world.standin.set(|b| {
         let own = |name: &str| (name.to_owned(), "from the upstream".to_owned());
         b.mcp_headers = NOT.iter().map(|name| own(name)).collect();
-        b.mcp_headers.extend(["x-of-its-own", "mcp-anything", "content-security-policy", "x-content-type-options"].map(own));
+        b.mcp_headers
+            .extend(["x-of-its-own", "mcp-anything", "content-security-policy", "x-content-type-options"].map(own));
         b.mcp_headers.push(("connection".into(), "x-listed, content-type".into()));
         b.mcp_headers.push(("retry-after".into(), "7".into()));
     });
     let page = client.call(&pair.access, "echo", json!({ "text": "x" })).await;
     assert_eq!(page.status, 200);
     for name in NOT {
-        assert!(!page.headers.get_all(name).iter().any(|value| value == "from the upstream"), "{name}");
+        assert!(
+            !page.headers.get_all(name).iter().any(|value| value == "from the upstream"),
+            "{name}"
+        );
     }
-    assert_eq!((page.header("x-of-its-own"), page.header("mcp-anything")), ("from the upstream", "from the upstream"));
+    assert_eq!(
+        (page.header("x-of-its-own"), page.header("mcp-anything")),
+        ("from the upstream", "from the upstream")
+    );
     assert_eq!((page.header("retry-after"), page.header("content-type")), ("7", "application/json"));
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert_eq!(page.header("content-security-policy"), "sandbox; default-src 'none'");
@@ -356,7 +394,16 @@ async fn an_upstream_cannot_say_what_would_speak_for_our_origin() {
 async fn a_client_cannot_say_what_would_vouch_for_it() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
-    let names = ["cookie", "x-user-id", "x_user_id", "x-forwarded-for", "forwarded", "x-real-ip", "proxy-authorization", "x-anything"];
+    let names = [
+        "cookie",
+        "x-user-id",
+        "x_user_id",
+        "x-forwarded-for",
+        "forwarded",
+        "x-real-ip",
+        "proxy-authorization",
+        "x-anything",
+    ];
     let mut asked = request(&world.mcp(), Method::POST, &pair.access).header("connection", "authorization, mcp-session-id");
     for name in names {
         asked = asked.header(name, "from the client");
@@ -368,7 +415,13 @@ async fn a_client_cannot_say_what_would_vouch_for_it() {
     }
     let credential = seen.header("authorization").unwrap();
     assert!(!credential.contains(&pair.access));
-    assert!(world.standin.issued_access().iter().any(|token| credential == format!("Bearer {token}")));
+    assert!(
+        world
+            .standin
+            .issued_access()
+            .iter()
+            .any(|token| credential == format!("Bearer {token}"))
+    );
 }
 
 #[tokio::test]
@@ -395,7 +448,10 @@ async fn an_upstreams_401_becomes_ours() {
     let page = client.call(&pair.access, "echo", json!({})).await;
     let challenge = page.header("www-authenticate");
     assert_eq!(page.status, 401);
-    assert!(challenge.contains("error=\"invalid_token\"") && challenge.contains(&format!("{}/.well-known/", world.url)), "{challenge}");
+    assert!(
+        challenge.contains("error=\"invalid_token\"") && challenge.contains(&format!("{}/.well-known/", world.url)),
+        "{challenge}"
+    );
     assert!(!challenge.contains(&world.standin.origin()), "{challenge}");
     assert!(page.text.contains("Unauthorized") && page.json()["jsonrpc"] == "2.0");
 }
@@ -408,8 +464,14 @@ async fn an_upstreams_403_for_more_scope_becomes_our_challenge_with_its_scopes()
     let page = client.call(&pair.access, "echo", json!({})).await;
     let challenge = page.header("www-authenticate");
     assert_eq!(page.status, 403);
-    assert!(challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"admin\""), "{challenge}");
-    assert!(challenge.contains(&world.url) && !challenge.contains(&world.standin.origin()), "{challenge}");
+    assert!(
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"admin\""),
+        "{challenge}"
+    );
+    assert!(
+        challenge.contains(&world.url) && !challenge.contains(&world.standin.origin()),
+        "{challenge}"
+    );
 }
 
 #[tokio::test]
@@ -434,7 +496,10 @@ async fn without_a_token_or_with_a_bad_one_nothing_reaches_the_upstream() {
     let page = client.call("", "echo", json!({})).await;
     assert!(page.status == 401 && page.text.contains("Unauthorized"));
     let challenge = page.header("www-authenticate");
-    assert!(challenge.contains("resource_metadata=") && !challenge.contains("error="), "{challenge}");
+    assert!(
+        challenge.contains("resource_metadata=") && !challenge.contains("error="),
+        "{challenge}"
+    );
     for bad in ["x", &pair.refresh, &pair.access[..pair.access.len() - 2]] {
         let page = client.call(bad, "echo", json!({})).await;
         assert_eq!(page.status, 401);
@@ -497,7 +562,9 @@ async fn queries_and_unknown_fields_of_mcp_pass() {
 async fn compressed_bodies_are_not_touched() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
-    world.standin.set(|b| b.mcp_headers = vec![("content-encoding".into(), "gzip".into())]);
+    world
+        .standin
+        .set(|b| b.mcp_headers = vec![("content-encoding".into(), "gzip".into())]);
     let bytes = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xff, 0xfe, 0];
     let asked = request(&world.mcp(), Method::POST, &pair.access)
         .header("content-encoding", "gzip")
@@ -509,7 +576,10 @@ async fn compressed_bodies_are_not_touched() {
     assert!(text.len() == 5_000 && text.iter().all(|byte| *byte == b'x'), "as it came");
     let seen = to_mcp(&world).pop().unwrap();
     assert_eq!(seen.body, bytes);
-    assert_eq!((seen.header("content-encoding"), seen.header("accept-encoding")), (Some("gzip"), Some("gzip, br, zstd")));
+    assert_eq!(
+        (seen.header("content-encoding"), seen.header("accept-encoding")),
+        (Some("gzip"), Some("gzip, br, zstd"))
+    );
 }
 
 #[tokio::test]
@@ -523,8 +593,16 @@ async fn an_upstream_that_is_down_is_a_502_in_json_without_details() {
     let begun = Instant::now();
     let page = client.call(&pair.access, "echo", json!({})).await;
     assert_eq!(page.status, 502);
-    assert!(page.json()["jsonrpc"] == "2.0" && page.json()["error"]["code"].is_i64(), "{}", page.text);
-    assert!(!page.text.contains(port.trim_start_matches("http://")) && !page.text.contains("os error"), "{}", page.text);
+    assert!(
+        page.json()["jsonrpc"] == "2.0" && page.json()["error"]["code"].is_i64(),
+        "{}",
+        page.text
+    );
+    assert!(
+        !page.text.contains(port.trim_start_matches("http://")) && !page.text.contains("os error"),
+        "{}",
+        page.text
+    );
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 

@@ -33,7 +33,10 @@ async fn prove(client: &McpClient, pair: &Pair) {
 fn word(page: &Page) -> (StatusCode, String) {
     assert_eq!(page.header("content-type"), "application/json", "{}", page.text);
     assert_eq!(page.header("cache-control"), "no-store");
-    let error = page.json()["error"].as_str().unwrap_or_else(|| panic!("no error in {}", page.text)).to_owned();
+    let error = page.json()["error"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no error in {}", page.text))
+        .to_owned();
     assert!(page.json()["error_description"].is_string());
     (page.status, error)
 }
@@ -91,7 +94,11 @@ async fn what_the_upstream_rotates_is_rotated_for_the_client_each_time() {
     let mut asked = world.standin.refreshes();
     asked.sort();
     asked.dedup();
-    assert_eq!((asked.len(), world.standin.reused().len()), (3, 0), "each upstream token was used once");
+    assert_eq!(
+        (asked.len(), world.standin.reused().len()),
+        (3, 0),
+        "each upstream token was used once"
+    );
 }
 
 #[tokio::test]
@@ -250,7 +257,9 @@ async fn an_upstream_that_never_answers_is_given_up_long() {
     }
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
-    world.standin.set(|b| (b.omit_refresh_token, b.token_delay) = (true, Duration::from_secs(80)));
+    world
+        .standin
+        .set(|b| (b.omit_refresh_token, b.token_delay) = (true, Duration::from_secs(80)));
     let begun = std::time::Instant::now();
     come_again(&client.refresh(&pair.refresh).await);
     assert!(begun.elapsed() < Duration::from_secs(61), "{:?}", begun.elapsed());
@@ -360,7 +369,12 @@ async fn after_the_grace_a_rotated_pair_is_a_replay_and_the_grant_is_over() {
     is_final(&client.refresh(&first.refresh).await);
     assert_eq!(status(&client, &fourth.access).await, 401, "also for who holds the newest pair");
     is_final(&client.refresh(&fourth.refresh).await);
-    let latest = world.standin.phases().iter().rev().find_map(|(_, phase)| Some(phase.split_once("-> ")?.1.to_owned()));
+    let latest = world
+        .standin
+        .phases()
+        .iter()
+        .rev()
+        .find_map(|(_, phase)| Some(phase.split_once("-> ")?.1.to_owned()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(world.standin.revoked(), [latest.unwrap()], "and the upstream is told");
 }
@@ -479,7 +493,9 @@ async fn a_refresh_token_that_is_none_of_ours_is_an_invalid_grant() {
     for bad in ["x", &pair.access, &changed, &format!("{}A", pair.refresh)] {
         is_final(&client.refresh(bad).await);
     }
-    let missing = client.form("/token", &[("grant_type", "refresh_token"), ("client_id", &client.id)]).await;
+    let missing = client
+        .form("/token", &[("grant_type", "refresh_token"), ("client_id", &client.id)])
+        .await;
     assert_eq!(word(&missing).1, "invalid_request");
     assert_eq!(status(&client, &pair.access).await, 200);
     assert_eq!(world.standin.refreshes().len(), 0);
@@ -631,7 +647,11 @@ async fn a_token_that_cannot_be_refreshed_and_is_refused_twice_ends_its_grant() 
     world.pass(200);
     refused_upstream(&world, &client, &next.access).await;
     is_final(&client.refresh(&next.refresh).await);
-    assert_eq!(status(&client, &next.access).await, 401, "ended here, whatever the upstream would say");
+    assert_eq!(
+        status(&client, &next.access).await,
+        401,
+        "ended here, whatever the upstream would say"
+    );
 }
 
 #[tokio::test]
@@ -669,7 +689,9 @@ async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
         assert_eq!(page.status, 200, "{}", page.text);
         assert_eq!(status(&client, &pair.access).await, 401);
         is_final(&client.refresh(&pair.refresh).await);
-        tokio::time::timeout(Duration::from_secs(2), ended(stream)).await.expect("the open stream is closed");
+        tokio::time::timeout(Duration::from_secs(2), ended(stream))
+            .await
+            .expect("the open stream is closed");
         until(|| world.standin.open_streams() == 0).await;
         until(|| world.standin.revoked().len() == before + 1).await;
         let told = world.standin.revoked()[before].clone();
@@ -693,7 +715,9 @@ async fn a_stream_that_opens_while_its_grant_is_revoked_does_not_outlive_it() {
     assert_eq!(client.revoke(&pair.refresh).await.status, 200);
     let answer = opening.await.unwrap();
     if answer.status() == 200 {
-        tokio::time::timeout(Duration::from_secs(2), ended(answer)).await.expect("the stream is closed");
+        tokio::time::timeout(Duration::from_secs(2), ended(answer))
+            .await
+            .expect("the stream is closed");
     } else {
         assert_eq!(answer.status(), 401);
     }
@@ -729,7 +753,12 @@ async fn sent(client: &McpClient, access: &str) -> Streamed {
         first_byte: None,
         http2: false,
     };
-    client.http.client.send(request.body(Outgoing::Empty).unwrap(), &policy).await.unwrap()
+    client
+        .http
+        .client
+        .send(request.body(Outgoing::Empty).unwrap(), &policy)
+        .await
+        .unwrap()
 }
 
 async fn opened(client: &McpClient, access: &str) -> Streamed {
