@@ -11,29 +11,13 @@ use crate::gateway::Gateway;
 use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
-use crate::token::lifetime;
 use crate::token::pair;
 
 impl Gateway {
-    /// When the pairs made now will end: access, refresh.
-    pub(crate) fn ends(&self, granted: UnixTime, tokens: &Tokens, now: UnixTime) -> (UnixTime, UnixTime) {
-        let ttl = self.service.ttl;
-        // Without anything to refresh with, the upstream's own end is ours too.
-        let upstream_end = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
-        };
-        (
-            lifetime::access_ends(now, ttl.access, tokens.expires),
-            lifetime::refresh_ends(now, ttl, granted, upstream_end),
-        )
-    }
-
     /// The token response: the pairs of `generation`, with the minimum of both lifetimes.
     pub(crate) fn minted(&self, grant: Id, held: &Held, generation: u32, tokens: &Tokens, refreshes: bool) -> Value {
         let now = self.clock.now();
-        let (access_ends, refresh_ends) = self.ends(held.granted, tokens, now);
+        let (access_ends, refresh_ends) = held.ends(tokens, self.service.ttl, now);
         let half = |kind, carried, expires, upstream_expires| Half {
             mode: self.service.mode,
             kind,

@@ -158,7 +158,7 @@ impl Gateway {
         let mut pause = Duration::from_millis(50);
         loop {
             let now = self.clock.now();
-            let ends = self.ends(held.granted, tokens, now);
+            let ends = held.ends(tokens, self.service.ttl, now);
             match self
                 .store
                 .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))

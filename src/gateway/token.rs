@@ -74,8 +74,9 @@ impl Gateway {
         let Redeemed { asked, subject, tokens } = redeemed;
         let now = self.clock.now();
         let scopes = tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse);
-        let (access_ends, refresh_ends) = self.ends(now, &tokens, now);
-        let held = Held::new(asked.client_id, asked.service, subject, scopes, now).ending(access_ends, refresh_ends);
+        let held = Held::new(asked.client_id, asked.service, subject, scopes, now);
+        let (access_ends, refresh_ends) = held.ends(&tokens, self.service.ttl, now);
+        let held = held.ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
             // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
             Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),
