@@ -9,6 +9,7 @@ use crate::base::time::UnixTime;
 use crate::flow::grant::Held;
 use crate::gateway::Gateway;
 use crate::oauth::answer::Tokens;
+use crate::oauth::scope::Scopes;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
 use crate::token::pair;
@@ -18,6 +19,8 @@ impl Gateway {
     pub(crate) fn minted(&self, grant: Id, held: &Held, generation: u32, tokens: &Tokens, refreshes: bool) -> Value {
         let now = self.clock.now();
         let (access_ends, refresh_ends) = held.ends(tokens, self.service.ttl, now);
+        // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
+        let scopes = tokens.scope.as_deref().map_or_else(|| held.scopes.clone(), Scopes::parse);
         let half = |kind, carried, expires, upstream_expires| Half {
             mode: self.service.mode,
             kind,
@@ -29,7 +32,7 @@ impl Gateway {
             expires,
             upstream_expires,
             subject: held.subject.clone(),
-            scopes: held.scopes.to_string(),
+            scopes: scopes.to_string(),
         };
         let upstream_end = tokens.expires.unwrap_or(UnixTime::NEVER);
         let access = self.pair(
@@ -47,7 +50,7 @@ impl Gateway {
             ),
         });
         self.unproved.sent(grant, generation);
-        token::response(&access, refresh.as_ref(), access_ends.since(now), &held.scopes)
+        token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {
