@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -23,13 +22,26 @@ use crate::upstream::exchange;
 
 /// How long a loser waits for the winner, in seconds, before it is told to come again.
 const PATIENCE: u64 = 20;
+/// How long a client waits at most; what runs for it runs on.
+const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
     pub(crate) async fn refresh(&self, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
         let opened = self.opened_refresh(by, token)?;
+        let (gateway, by) = (self.clone(), by.clone());
+        // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
+        // taken is used, and what the upstream rotated is not lost.
+        let detached = self.back.spawn(async move { gateway.refreshed(&by, &opened).await });
+        match tokio::time::timeout(LONGEST, detached).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
+        }
+    }
+
+    async fn refreshed(&self, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
-        let pair = presentation(by, &opened);
+        let pair = presentation(by, opened);
         let give_up = tokio::time::sleep(Duration::from_secs(PATIENCE));
         tokio::pin!(give_up);
         loop {
@@ -93,17 +105,8 @@ impl Gateway {
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let (tell, told) = oneshot::channel();
-                let (gateway, running) = (self.clone(), self.inflight.begin(grant));
-                // Detached: the client may hang up, its lane may close, and what the upstream rotated is not lost.
-                self.back.spawn(async move {
-                    let outcome = gateway.asked_upstream(&running, grant, attempt, token, held).await;
-                    let _ = tell.send(outcome);
-                });
-                let (held, tokens) = match tokio::time::timeout(Duration::from_secs(60 + PATIENCE), told).await {
-                    Ok(Ok(outcome)) => outcome?,
-                    Ok(Err(_)) | Err(_) => return Err(Rejection::Busy { retry_after: 5 }),
-                };
+                let running = self.inflight.begin(grant);
+                let (held, tokens) = self.asked_upstream(&running, grant, attempt, token, held).await?;
                 Ok(self.minted(grant, &held, held.generation(), &tokens, true))
             }
         }

@@ -315,13 +315,31 @@ async fn three_hundred_kills_lose_nothing_that_was_committed_long() {
 }
 
 #[tokio::test]
+async fn a_client_that_hangs_up_while_we_write_to_our_own_store_blocks_nobody() {
+    let (mut site, _process) = Site::begin().await;
+    let pair = site.login().await;
+    // The disk takes its time, and the client does not wait for it.
+    let disk = rusqlite::Connection::open(site.data.path().join("store.sqlite3")).unwrap();
+    disk.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hasty = tokio::time::timeout(Duration::from_millis(300), site.try_refresh(&pair.refresh)).await;
+    assert!(hasty.is_err());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    disk.execute_batch("ROLLBACK").unwrap();
+    drop(disk);
+    let begun = Instant::now();
+    let next = pair_of(&site.refresh(&pair.refresh).await);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    site.works(&next).await;
+    assert_eq!(site.standin.refreshes().len(), 1);
+}
+
+#[tokio::test]
 async fn clients_that_hang_up_at_any_moment_of_a_refresh_block_nobody() {
     let (mut site, _process) = Site::begin().await;
     let mut pair = site.login().await;
     site.standin.set(|b| b.token_delay = Duration::from_millis(2));
     for round in 0..60 {
         let hasty = site.try_refresh(&pair.refresh);
-        // Most of these moments are while we write to our own store.
         let _ = tokio::time::timeout(Duration::from_micros(500 + below(12_000)), hasty).await;
         let begun = Instant::now();
         pair = pair_of(&site.refresh(&pair.refresh).await);
