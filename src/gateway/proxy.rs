@@ -127,6 +127,11 @@ impl Gateway {
         }
         forward::response_headers(answer.headers_mut());
         let guard = forward::is_event_stream(answer.headers()).then(|| self.streams.open(half.grant));
+        // The grant may have ended while the upstream thought. Asked once the stream is tied to it, so that nothing
+        // falls between.
+        if guard.is_some() && self.ended.contains(half.grant) {
+            return Err(Denied::BadToken("the token was revoked"));
+        }
         Ok(answer.map(|body| Reply::Stream(StreamBody::new(body, guard))))
     }
 }

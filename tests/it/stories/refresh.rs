@@ -704,7 +704,8 @@ async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
 
 #[tokio::test]
 async fn a_stream_that_opens_while_its_grant_is_revoked_does_not_outlive_it() {
-    let world = World::standard().await;
+    // An upstream that cannot be told, and goes on.
+    let world = World::github().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.mcp_delay = Duration::from_millis(300));
     let opening = {
