@@ -22,10 +22,16 @@ use crate::upstream::target::{Credentials, Target};
 /// How long what was found is believed, in seconds.
 const BELIEVED: u64 = 3_600;
 
+/// How long after a failed look the old finding is used before the next look, in seconds.
+const RESTED: u64 = 30;
+/// How long a failed first look is answered from memory, in seconds.
+const FAILED: u64 = 3;
+
 /// What is known of the upstream, and since when.
 #[derive(Debug)]
 pub struct Resolver {
     known: ArcSwapOption<(Arc<Target>, UnixTime)>,
+    failed: ArcSwapOption<(Rejection, UnixTime)>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
 }
@@ -34,6 +40,7 @@ impl Default for Resolver {
     fn default() -> Self {
         Self {
             known: ArcSwapOption::empty(),
+            failed: ArcSwapOption::empty(),
             looking: Semaphore::new(1),
         }
     }
@@ -86,19 +93,32 @@ impl Gateway {
         if let Some(known) = self.fresh() {
             return Ok(known);
         }
+        if let Some(failed) = self
+            .resolver
+            .failed
+            .load_full()
+            .filter(|failed| self.clock.now().since(failed.1) < FAILED)
+        {
+            return Err(failed.0.clone());
+        }
         match self.find(lane).await {
             Ok(target) => {
                 let target = Arc::new(target);
                 self.resolver.known.store(Some(Arc::new((Arc::clone(&target), self.clock.now()))));
                 Ok(target)
             }
-            // Better what was true an hour ago than nothing.
+            // Better what was true an hour ago than nothing; and nobody waits again for the same failure right away.
             Err(why) => match self.resolver.known.load_full() {
                 Some(old) => {
                     tracing::warn!(%why, "the upstream could not be looked up again; what was known is used");
+                    let again = self.clock.now().before(BELIEVED - RESTED);
+                    self.resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
                     Ok(Arc::clone(&old.0))
                 }
-                None => Err(why),
+                None => {
+                    self.resolver.failed.store(Some(Arc::new((why.clone(), self.clock.now()))));
+                    Err(why)
+                }
             },
         }
     }
@@ -209,7 +229,7 @@ impl Gateway {
             SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there: nobody's grant is over for that.
             SendFailure::Refused(refusal) => {
-                if refusal.is_invalid_client() {
+                if refusal.code == "invalid_client" {
                     self.forget_registration(&target.issuer).await;
                 }
                 Rejection::UpstreamDown {

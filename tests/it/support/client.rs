@@ -53,8 +53,12 @@ impl McpClient {
 
     /// Registers a public client with this redirect.
     pub async fn register_at(base: &str, redirect: &str) -> Self {
+        Self::register_with(base, redirect, Browser::default()).await
+    }
+
+    /// The same over this browser's connections, which may trust more than others.
+    pub async fn register_with(base: &str, redirect: &str, http: Browser) -> Self {
         let body = json!({ "client_name": "story", "redirect_uris": [redirect], "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"] });
-        let http = Browser::default();
         let page = post_json(&http, &format!("{base}/register"), &body).await;
         assert_eq!(page.status, 201, "{}", page.text);
         let id = page.json()["client_id"].as_str().unwrap().to_owned();
