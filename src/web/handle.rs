@@ -169,6 +169,7 @@ impl Door {
             return journey::forged(&self.gateway);
         }
         match route {
+            Route::Authorize if !self.gateway.limits.journey(source) => journey::crowded(&self.gateway),
             Route::Authorize => journey::authorize(&self.gateway, lane, &asked).await,
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,

@@ -152,6 +152,11 @@ pub fn forged(gateway: &Gateway) -> Answer {
     )
 }
 
+/// Too many journeys begin at one address.
+pub fn crowded(gateway: &Gateway) -> Answer {
+    error_page(gateway, &Rejection::Busy { retry_after: 10 }, None)
+}
+
 const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 fn form_cookie(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Option<String> {
