@@ -1,1 +1,0 @@
-//! The binary as an operator meets it.
