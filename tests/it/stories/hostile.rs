@@ -368,7 +368,16 @@ async fn cookies_are_for_this_gateway_alone() {
 /// A7 (FastMCP 3524), A6, A13: every kind of token at every door.
 #[tokio::test]
 async fn a_token_opens_the_one_door_it_was_made_for() {
-    let (world, foreign) = (World::standard().await, World::standard().await);
+    only_its_own_door(&World::standard().await, &World::standard().await).await;
+}
+
+/// A7 where it is hardest: the refresh pair carries the upstream's access token, as there is nothing else.
+#[tokio::test]
+async fn a_refresh_token_that_carries_an_access_token_is_still_no_bearer() {
+    only_its_own_door(&World::github().await, &World::github().await).await;
+}
+
+async fn only_its_own_door(world: &World, foreign: &World) {
     let client = McpClient::register(&world.url).await;
     let stranger = McpClient::register(&foreign.url).await;
     let (pair, theirs) = (client.login().await, stranger.login().await);
