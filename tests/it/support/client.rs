@@ -17,7 +17,6 @@ use super::world::{PASSWORD, USER};
 pub struct McpClient {
     pub base: String,
     pub id: String,
-    pub secret: Option<String>,
     pub redirect: String,
     pub verifier: Secret,
     pub state: String,
@@ -66,7 +65,6 @@ impl McpClient {
         Self {
             base: base.into(),
             id,
-            secret: None,
             redirect: redirect.into(),
             verifier,
             state: "the client's state".into(),
