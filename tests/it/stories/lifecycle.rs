@@ -69,7 +69,7 @@ async fn it_is_ready_soon_and_stops_at_once() {
             begun.elapsed()
         );
         assert!(status.success(), "{status}");
-        // An unoptimized build hashes the password for half a second.
+        // An unoptimized build on a busy machine takes its time.
         let most = if cfg!(debug_assertions) { 10 } else { 2 };
         assert!(ready < Duration::from_secs(most), "{ready:?}");
         assert!(begun.elapsed() < Duration::from_secs(most), "{:?}", begun.elapsed());
