@@ -1,4 +1,5 @@
 //! The proxied request: it streams both ways, is cancelled with its client, is sent once, and nothing passes that must not.
+#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! What a refresh does with everything an upstream can answer, and with clients that come late, together or not again.
+#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::Duration;
 
