@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo test verify bench lint unit doctest release peers fuzz deny long tools
+.PHONY: demo demo-check test verify bench lint unit doctest release peers fuzz deny long tools
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -18,7 +18,11 @@ demo: ## the gateway, an upstream and a client in one process
 	@echo '== demo: the gateway in front of a stand-in upstream'
 	cargo run --release --example demo
 
-test: lint unit doctest release peers fuzz deny
+demo-check: ## the same, driven by a script
+	@echo '== demo-check: one whole sign-in and a tool call'
+	cargo run --release --example demo -- --self-check
+
+test: lint unit doctest release demo-check peers fuzz deny
 	@echo '== test: everything passed'
 
 verify: test long

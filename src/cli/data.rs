@@ -39,6 +39,31 @@ pub fn prepare(dir: &Path) -> Result<(), String> {
     })
 }
 
+/// Takes the directory for this process: two gateways on one directory would refresh against each other.
+pub fn take(dir: &Path) -> Result<fs::File, String> {
+    let path = dir.join("lock");
+    let failed = |why: std::io::Error| {
+        format!(
+            "--data-dir: {} cannot be used: {why}\n  choose a directory that you may write to",
+            dir.display()
+        )
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(format!(
+            "--data-dir: another gateway is using {}\n  stop it, or give this one a directory of its own",
+            dir.display()
+        )),
+        Err(fs::TryLockError::Error(why)) => Err(failed(why)),
+    }
+}
+
 /// Reads a file that must be ours alone.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
@@ -100,7 +125,7 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
                 "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
             ));
         }
-        let hash = password::hash(&Secret::from(given))?;
+        let hash = password::hash_in_memory(&name, &Secret::from(given))?;
         return Ok(vec![User { name, hash }]);
     }
     let path = dir.join(HASH);
@@ -109,10 +134,16 @@ pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
         return Ok(vec![User { name, hash }]);
     }
     let made = Secret::from(random::token().expose()[..20].to_owned());
-    let hash = password::hash(&made)?;
     tell(dir, &name, &made)?;
-    write_secret(&path, &Secret::from(hash.clone()))?;
+    let hash = keep_password(dir, &made)?;
     Ok(vec![User { name, hash }])
+}
+
+/// Makes this the password of the data directory, which keeps a hash of it; gives the hash.
+pub fn keep_password(dir: &Path, password: &Secret) -> Result<String, String> {
+    let hash = password::hash(password)?;
+    write_secret(&dir.join(HASH), &Secret::from(hash.clone()))?;
+    Ok(hash)
 }
 
 /// Shows the new password once: on the terminal, or in a file where there is none.

@@ -30,8 +30,14 @@ const COMMIT: Duration = Duration::from_secs(70);
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
+    run_until(flags, told_to_stop())
+}
+
+/// Serves until `end` is over, for a process that has its own reason to stop.
+pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
     let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
     data::prepare(&checked.data_dir)?;
+    let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
     let users = data::users(&checked.data_dir, &flags.username)?;
@@ -67,7 +73,7 @@ pub fn run(flags: &Serve) -> Result<(), String> {
     background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
     told::started(&checked.site, &checked.service, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
-    back.block_on(told_to_stop());
+    back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
 }
 
@@ -204,7 +210,8 @@ fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>
     Ok(Some(Arc::new(tls)))
 }
 
-async fn told_to_stop() {
+/// Waits for SIGTERM or SIGINT.
+pub async fn told_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -27,7 +27,7 @@ pub enum Other {
         #[command(subcommand)]
         action: Keyring,
         /// Where the keys are
-        #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+        #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
     /// Ask a running gateway whether it is ready; exit status 0 if it is
@@ -98,7 +98,7 @@ pub struct Serve {
     /// How long an unused refresh token lives, in seconds
     #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", default_value_t = 2_592_000, value_name = "SECONDS")]
     pub refresh_ttl: u64,
-    /// How long a refresh token that was rotated away still works, in seconds; 0 is the strict rule
+    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used
     #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", default_value_t = 7_200, value_name = "SECONDS")]
     pub refresh_grace: u64,
     /// Where sign-ins and registrations are kept

@@ -5,11 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{Digest, Id};
+use crate::base::ids::Digest;
 use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::client::{Authenticated, ReturnAddress};
+use crate::flow::client::ReturnAddress;
+use crate::flow::code::{CodeIssued, CodeSpent};
 use crate::flow::rejected::Rejected;
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
@@ -19,8 +20,6 @@ use crate::oauth::scope::Scopes;
 pub const FLOW_TTL: u64 = 600;
 /// How long a code lives, in seconds.
 pub const CODE_TTL: u64 = 60;
-/// How long a spent code is remembered, in seconds: a replay within this ends the grant.
-pub const SPENT_TTL: u64 = 600;
 
 /// What the client asked for; travels through all states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +28,9 @@ pub struct Asked {
     pub client_id: String,
     /// The name that it gave itself.
     pub client_name: Option<String>,
+    /// The host of its document, if that vouches for it: see [`Registered::vouching_host`](crate::flow::client::Registered::vouching_host).
+    #[serde(default)]
+    pub verified_host: Option<String>,
     /// All its redirects stay on the user's machine.
     pub loopback_only: bool,
     /// The only way back.
@@ -77,26 +79,6 @@ pub struct UpstreamRedirect {
 pub struct UpstreamCallback {
     asked: Asked,
     subject: String,
-    expires: UnixTime,
-}
-
-/// The client's code is on its way.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CodeIssued {
-    asked: Asked,
-    subject: String,
-    code: Digest,
-    tokens: Tokens,
-    expires: UnixTime,
-}
-
-/// The code was redeemed; what comes now is a replay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CodeSpent {
-    client_id: String,
-    code: Digest,
-    challenge: Challenge,
-    grant: Id,
     expires: UnixTime,
 }
 
@@ -177,33 +159,11 @@ pub struct CodeExchange {
     pub verifier: Secret,
 }
 
-/// To do: make a grant of this.
-#[derive(Clone, Debug)]
-pub struct Redeemed {
-    /// What was asked and by whom.
-    pub asked: Asked,
-    /// Who signed in.
-    pub subject: String,
-    /// What the upstream gave.
-    pub tokens: Tokens,
-}
-
-/// What a client brings to redeem a code.
-#[derive(Clone, Copy, Debug)]
-pub struct Redemption<'a> {
-    /// The code's secret half.
-    pub code: &'a str,
-    /// Enforced when present.
-    pub redirect_uri: Option<&'a str>,
-    /// PKCE.
-    pub verifier: Option<&'a str>,
-}
-
-fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
+pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
     if now < expires { Ok(()) } else { Err(Rejected::Expired) }
 }
 
-fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
+pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
     if brought.is_some_and(|text| kept.is_of(text)) {
         Ok(())
     } else {
@@ -358,62 +318,5 @@ impl UpstreamCallback {
     /// The exchange failed.
     pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
         Ok((Closed { expires: self.expires }, self.asked.back))
-    }
-}
-
-impl CodeIssued {
-    /// The client redeems its code. Everything is checked first; a failure changes nothing.
-    ///
-    /// It takes a client that authenticated, and it takes the PKCE verifier:
-    /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{authorize::{CodeIssued, Redemption}, client::Authenticated}};
-    /// fn redeem(code: CodeIssued, by: &str, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
-    /// ```
-    /// ```
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{authorize::{CodeIssued, Redemption}, client::Authenticated}};
-    /// fn redeem(code: CodeIssued, by: &Authenticated, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
-    /// ```
-    pub fn redeem(self, by: &Authenticated, with: Redemption<'_>, grant: Id, now: UnixTime) -> Result<(CodeSpent, Redeemed), Rejected> {
-        live(self.expires, now)?;
-        proves(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
-        if with.redirect_uri.is_some_and(|uri| uri != self.asked.back.uri().as_str()) {
-            return Err(Rejected::OtherRedirect);
-        }
-        let spent = CodeSpent {
-            client_id: self.asked.client_id.clone(),
-            code: self.code,
-            challenge: self.asked.challenge.clone(),
-            grant,
-            expires: now.after(SPENT_TTL),
-        };
-        Ok((
-            spent,
-            Redeemed {
-                asked: self.asked,
-                subject: self.subject,
-                tokens: self.tokens,
-            },
-        ))
-    }
-}
-
-impl CodeSpent {
-    /// Somebody redeems the code again. If he proves client and verifier, the code was stolen or the client is broken:
-    /// the grant is to be ended, also one that is not yet there. A replay that proves neither has no effect.
-    pub fn replayed(&self, by: &Authenticated, with: Redemption<'_>) -> Result<Id, Rejected> {
-        proves(&self.code, &self.client_id, &self.challenge, by, with)?;
-        Ok(self.grant)
-    }
-}
-
-fn proves(code: &Digest, client_id: &str, challenge: &Challenge, by: &Authenticated, with: Redemption<'_>) -> Result<(), Rejected> {
-    same(code, Some(with.code), Rejected::OtherCode)?;
-    if by.client_id() != client_id {
-        return Err(Rejected::OtherClient);
-    }
-    if with.verifier.is_some_and(|v| challenge.is_met_by(v)) {
-        Ok(())
-    } else {
-        Err(Rejected::Verifier)
     }
 }

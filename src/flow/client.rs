@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::flow::rejected::Rejected;
+use crate::oauth::client_document::DocumentUrl;
 use crate::oauth::error::{Code, description};
 use crate::oauth::redirect::{Place, RedirectUri};
 use crate::oauth::register::{AuthMethod, Registration};
@@ -16,6 +17,8 @@ pub struct Registered {
     client_id: String,
     registration: Registration,
     secret: Option<Digest>,
+    /// Where its document is, if it did not register but has one.
+    document: Option<DocumentUrl>,
 }
 
 /// A client that proved to be the one that registered: a public one by naming itself, a confidential one by its secret.
@@ -42,6 +45,9 @@ pub struct ReturnAddress {
     uri: RedirectUri,
     client_state: Option<String>,
     issuer: String,
+    /// It is on the host of the client's own document.
+    #[serde(default)]
+    at_home: bool,
 }
 
 impl Registered {
@@ -51,6 +57,17 @@ impl Registered {
             client_id,
             registration,
             secret,
+            document: None,
+        }
+    }
+
+    /// The client that is named by its document, and what that says.
+    pub fn documented(document: DocumentUrl, registration: Registration) -> Self {
+        Self {
+            client_id: document.address().as_str().to_owned(),
+            registration,
+            secret: None,
+            document: Some(document),
         }
     }
 
@@ -96,10 +113,19 @@ impl Registered {
             None => return Err(Rejected::RedirectNeeded),
         };
         Ok(ReturnAddress {
+            at_home: self.document.as_ref().is_some_and(|document| document.is_home_of(&uri)),
             uri,
             client_state,
             issuer: issuer.to_owned(),
         })
+    }
+
+    /// The host that vouches for the client when it is answered at `back`: that of its document. Pages call it verified
+    /// only where the answer goes to that host too; on the user's machine anybody can take the client's name, and of a
+    /// third host nothing is known.
+    pub fn vouching_host(&self, back: &ReturnAddress) -> Option<&str> {
+        let document = self.document.as_ref()?;
+        (back.at_home || back.uri.place() != Place::Web).then(|| document.host())
     }
 
     /// All its redirects stay on the user's machine: anything that runs there can call itself this client.
@@ -136,10 +162,10 @@ impl ReturnAddress {
         self.with(&[("error", code.as_str()), ("error_description", &description(why))])
     }
 
-    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine: anything
-    /// else would be an open redirector for anybody who registers.
+    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine, and to the
+    /// host that the client id itself names: anything else would be an open redirector for anybody who registers.
     pub fn is_safe_before_consent(&self) -> bool {
-        self.uri.place() == Place::Loopback
+        self.at_home || self.uri.place() == Place::Loopback
     }
 
     /// Where it leads.
@@ -214,6 +240,48 @@ mod tests {
         assert_eq!(says(Some("s")), Ok(()));
         assert_eq!(says(Some("x")), Err(Rejected::ClientSecret));
         assert_eq!(says(None), Err(Rejected::ClientSecret));
+    }
+
+    fn documented(redirects: &str) -> Registered {
+        let url = DocumentUrl::parse("https://app.example/c.json", false).unwrap();
+        let body = format!(r#"{{"client_id":"https://app.example/c.json","client_name":"A","redirect_uris":{redirects}}}"#);
+        let read = crate::oauth::client_document::read(&url, body.as_bytes()).unwrap();
+        Registered::documented(url, read)
+    }
+
+    #[test]
+    fn a_document_vouches_for_its_own_host_and_partly_for_apps_here() {
+        let client = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
+        let back = |uri: &str| client.return_address(Some(RedirectUri::parse(uri).unwrap()), None, "i").unwrap();
+        for (uri, safe, host) in [
+            ("https://app.example/cb", true, Some("app.example")),
+            ("https://other.example/cb", false, None),
+            ("http://127.0.0.1:4711/cb", true, Some("app.example")),
+            ("app.example:/cb", false, Some("app.example")),
+        ] {
+            let back = back(uri);
+            assert_eq!((back.is_safe_before_consent(), client.vouching_host(&back)), (safe, host), "{uri}");
+        }
+        assert!(back("https://app.example/cb").at_home && !back("http://127.0.0.1:4711/cb").at_home);
+    }
+
+    #[test]
+    fn a_redirect_that_the_document_does_not_list_has_no_way_back() {
+        let client = documented(r#"["https://app.example/cb"]"#);
+        let other = RedirectUri::parse("https://app.example/cb2").unwrap();
+        assert_eq!(
+            client.return_address(Some(other), None, "i").unwrap_err(),
+            Rejected::UnregisteredRedirect
+        );
+    }
+
+    #[test]
+    fn nobody_vouches_for_a_client_that_registered_itself() {
+        let client = client(&["https://a/cb"], AuthMethod::None, None);
+        let back = client.return_address(None, None, "i").unwrap();
+        assert!(!back.is_safe_before_consent() && client.vouching_host(&back).is_none());
+        let before = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
+        assert!(!serde_json::from_str::<ReturnAddress>(before).unwrap().at_home);
     }
 
     #[test]

@@ -5,50 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Id;
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
+use crate::flow::held::{Held, Judged, Presentation, Presented, Rules};
 use crate::flow::rejected::Rejected;
 use crate::oauth::answer::{Tokens, UpstreamRefresh};
-use crate::oauth::scope::Scopes;
 use crate::token::lifetime::Ttl;
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
 pub const LEASE: u64 = 75;
-/// How many superseded generations are remembered.
-const REMEMBERED: usize = 16;
-/// An equivalent pair must live at least so long, in seconds, or the upstream is asked.
-const WORTHWHILE: u64 = 60;
 /// A second upstream 401 within this many seconds of the first ends a grant that cannot be refreshed.
 const TWICE: u64 = 300;
-
-/// What does not change, or only grows: travels through all living states.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Held {
-    /// The client that it was given to.
-    pub client_id: String,
-    /// The service that it is for.
-    pub service: String,
-    /// Who signed in.
-    pub subject: String,
-    /// What was granted.
-    pub scopes: Scopes,
-    /// When it began.
-    pub granted: UnixTime,
-    /// The current generation.
-    generation: u32,
-    /// The current one was seen coming back: the client has it.
-    proved: bool,
-    /// When each of the last generations was superseded, newest last.
-    superseded: Vec<(u32, UnixTime)>,
-    /// The upstream's latest answer, until the current generation is proved and the grace is over, and no longer.
-    latest: Option<Tokens>,
-    /// When the latest access pair ends; a tombstone must outlive it.
-    access_ends: UnixTime,
-    /// When the upstream last said 401 to a token that cannot be refreshed, and at which generation.
-    refused: Option<(UnixTime, u32)>,
-    /// When the refresh pair ends.
-    refresh_ends: UnixTime,
-    /// The upstream gave something to refresh with.
-    refreshable: bool,
-}
 
 /// A grant at peace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,37 +62,6 @@ impl Record for GrantRecord {
     }
 }
 
-/// The rules of one service about refreshing.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    /// How long a superseded pair still gets an equivalent one, in seconds; 0 is the strict rule of RFC 9700.
-    pub grace: u64,
-    /// Lifetimes.
-    pub ttl: Ttl,
-}
-
-/// What the presented refresh pair calls for.
-#[derive(Clone, Debug)]
-pub enum Presented {
-    /// The upstream is to be asked with this token, under this attempt.
-    Ask(UpstreamRefresh),
-    /// An equivalent pair of this generation, from this answer; the upstream is left alone.
-    Equivalent(u32, Tokens),
-}
-
-/// A refresh pair as presented.
-#[derive(Clone, Debug)]
-pub struct Presentation<'a> {
-    /// Its generation.
-    pub generation: u32,
-    /// The client's id, authenticated.
-    pub client_id: &'a str,
-    /// The upstream's refresh token within it.
-    pub upstream: Option<UpstreamRefresh>,
-    /// The upstream's access token within it, where there is nothing to refresh with (GitHub OAuth Apps).
-    pub reissue: Option<Tokens>,
-}
-
 /// Who wants to ask the upstream: a new attempt, in this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
@@ -137,128 +71,6 @@ pub struct Attempt {
     pub owner: Id,
     /// No other process uses the store: a lease of another owner is that of a process that died.
     pub alone: bool,
-}
-
-impl Held {
-    /// A new grant's first generation.
-    pub fn new(client_id: String, service: String, subject: String, scopes: Scopes, refreshable: bool, now: UnixTime) -> Self {
-        Self {
-            client_id,
-            service,
-            subject,
-            scopes,
-            granted: now,
-            generation: 1,
-            proved: false,
-            superseded: Vec::new(),
-            latest: None,
-            access_ends: now,
-            refused: None,
-            refresh_ends: now,
-            refreshable,
-        }
-    }
-
-    /// The current generation.
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    /// Whether the upstream gave something to refresh with.
-    pub fn is_refreshable(&self) -> bool {
-        self.refreshable
-    }
-
-    /// The upstream's latest answer, while it is kept.
-    pub fn latest(&self) -> Option<&Tokens> {
-        self.latest.as_ref()
-    }
-
-    /// When the upstream's latest answer is no longer needed, if it is kept and the client has its pair.
-    pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
-        let newest = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
-        (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
-    }
-
-    /// Notes when pairs of this grant end, so that the record and a tombstone outlive them (seconds since the epoch).
-    #[must_use]
-    pub fn ending(mut self, access_ends: UnixTime, refresh_ends: UnixTime) -> Self {
-        self.access_ends = self.access_ends.max(access_ends);
-        self.refresh_ends = refresh_ends;
-        self
-    }
-
-    fn supersede(&mut self, now: UnixTime) {
-        self.superseded.push((self.generation, now));
-        let excess = self.superseded.len().saturating_sub(REMEMBERED);
-        self.superseded.drain(..excess);
-        self.generation += 1;
-        self.proved = false;
-    }
-
-    /// Whether a pair of an older generation still gets an equivalent one.
-    fn in_grace(&self, generation: u32, rules: Rules, now: UnixTime) -> bool {
-        let recent = self
-            .superseded
-            .iter()
-            .any(|(g, at)| *g == generation && now.since(*at) < rules.grace);
-        let unproved = generation + 1 == self.generation && !self.proved;
-        recent || unproved
-    }
-
-    /// What is done with a presented pair; notes that the current generation came back.
-    fn present(&mut self, pair: &Presentation<'_>, rules: Rules, now: UnixTime) -> Result<Presented, Judged> {
-        if pair.client_id != self.client_id {
-            return Err(Judged::Refuse(Rejected::OtherClient));
-        }
-        if now >= self.refresh_ends {
-            return Err(Judged::Refuse(Rejected::Expired));
-        }
-        if pair.generation > self.generation {
-            // The pair is authentic, so the store went back in time: adopt what the client knows.
-            self.generation = pair.generation;
-            self.latest = None;
-        }
-        if pair.generation < self.generation {
-            return self.present_older(pair.generation, rules, now);
-        }
-        self.proved = true;
-        self.ask_or_reissue(pair.upstream.clone(), pair.reissue.clone(), now)
-    }
-
-    fn present_older(&mut self, generation: u32, rules: Rules, now: UnixTime) -> Result<Presented, Judged> {
-        let Some(latest) = self.latest.clone().filter(|_| self.in_grace(generation, rules, now)) else {
-            return Err(Judged::End);
-        };
-        let alive = latest.expires.is_none_or(|end| end > now.after(WORTHWHILE)) && self.access_ends > now.after(WORTHWHILE);
-        if alive {
-            return Ok(Presented::Equivalent(self.generation, latest));
-        }
-        // Too little life left to be worth handing out: it counts as a presentation of the current generation.
-        let reissue = latest.refresh.is_none().then(|| latest.clone());
-        self.ask_or_reissue(latest.refresh, reissue, now)
-    }
-
-    fn ask_or_reissue(&mut self, upstream: Option<UpstreamRefresh>, reissue: Option<Tokens>, now: UnixTime) -> Result<Presented, Judged> {
-        if let Some(token) = upstream {
-            return Ok(Presented::Ask(token));
-        }
-        match reissue.filter(|tokens| tokens.expires.is_none_or(|end| end > now)) {
-            // The upstream has nothing to refresh with: the same token again, in a new generation.
-            Some(tokens) => {
-                self.supersede(now);
-                self.latest = Some(tokens.clone());
-                Ok(Presented::Equivalent(self.generation, tokens))
-            }
-            None => Err(Judged::Refuse(Rejected::Expired)),
-        }
-    }
-}
-
-/// How a presentation ends that gets no pair.
-enum Judged {
-    Refuse(Rejected),
-    End,
 }
 
 /// Where a presentation leads.

@@ -4,7 +4,9 @@
 
 pub mod authorize;
 pub mod client;
+pub mod code;
 pub mod grant;
+pub mod held;
 pub mod rejected;
 
 /// From, move, to.
@@ -22,7 +24,7 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 20] = [
+pub const ARROWS: [Arrow; 23] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "deny", "Closed"),
@@ -39,6 +41,9 @@ pub const ARROWS: [Arrow; 20] = [
     arrow("Active", "presented", "Active"),
     arrow("Active", "presented", "Ended"),
     arrow("Active", "end", "Ended"),
+    arrow("Refreshing", "presented", "Refreshing"),
+    arrow("Refreshing", "presented", "Active"),
+    arrow("Refreshing", "presented", "Ended"),
     arrow("Refreshing", "answered", "Active"),
     arrow("Refreshing", "released", "Active"),
     arrow("Refreshing", "refused", "Ended"),

@@ -8,6 +8,7 @@ use crate::base::secret::Secret;
 use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord, GatewayLogin, ToUpstream};
 use crate::flow::client::{Registered, ReturnAddress};
 use crate::flow::rejected::Rejected;
+use crate::gateway::clients::Freshness;
 use crate::gateway::password::Tried;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::site::As;
@@ -93,7 +94,11 @@ impl Gateway {
             why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew",
             basic: false,
         };
-        let client = self.client(&addressee.client_id).ok_or(Refused::Page(unknown))?;
+        let client = self
+            .client(lane, &addressee.client_id, Freshness::Current)
+            .await
+            .and_then(|client| client.ok_or(unknown))
+            .map_err(Refused::Page)?;
         let back = client
             .return_address(addressee.redirect_uri, client_state(&form), called.issuer())
             .map_err(|why| Refused::Page(Rejection::Journey(why)))?;
@@ -116,6 +121,7 @@ impl Gateway {
         Ok(Asked {
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
+            verified_host: client.vouching_host(&back).map(str::to_owned),
             loopback_only: client.is_loopback_only(),
             back,
             challenge: request.challenge,

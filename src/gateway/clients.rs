@@ -1,4 +1,5 @@
-//! Clients: an id is a sealed record of what the client registered, so registering cannot fill a disk.
+//! Clients: an id is a sealed record of what the client registered, so registering cannot fill a disk; or it is the URL
+//! of a document in which the client says the same.
 
 use std::net::IpAddr;
 
@@ -12,15 +13,26 @@ use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
 use crate::flow::client::Registered;
-use crate::gateway::Gateway;
 use crate::gateway::rejection::Rejection;
+use crate::gateway::{Gateway, Lane};
+use crate::oauth::client_document::{self, DocumentUrl};
 use crate::oauth::error::Code;
 use crate::oauth::register::{AuthMethod, BadRegistration, Registration};
+use crate::upstream::document::NoDocument;
 
 const LABEL: Label = Label("client id");
 const PREFIX: &str = "gwc_";
 /// The longest client id that is made or looked at, in bytes.
 const LONGEST: usize = 4 * 1024;
+
+/// How fresh a client's document must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As fresh as its host wants: a journey begins.
+    Current,
+    /// As it was last known, so that nobody's grant depends on the client's host being up.
+    Known,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Sealed {
@@ -60,8 +72,25 @@ impl Gateway {
         Ok(document(&client_id, &sealed.is, secret.as_ref(), self))
     }
 
-    /// The client of this id, if it is one of ours.
-    pub fn client(&self, client_id: &str) -> Option<Registered> {
+    /// The client of this id, if there is one: it registered here, or its document says so.
+    pub async fn client(&self, lane: &Lane, client_id: &str, freshness: Freshness) -> Result<Option<Registered>, Rejection> {
+        if !client_document::is_url(client_id) {
+            return Ok(self.registered(client_id));
+        }
+        let url = DocumentUrl::parse(client_id, self.site.is_loopback()).map_err(|why| Rejection::Document(NoDocument::Url(why)))?;
+        let read = match freshness {
+            Freshness::Current => self.documents.current(&lane.client, &url).await,
+            Freshness::Known => self.documents.known(&lane.client, &url).await,
+        };
+        match read {
+            Ok(registration) => Ok(Some(Registered::documented(url, Registration::clone(&registration)))),
+            // That is our own limit, and says nothing about the client.
+            Err(NoDocument::Busy) => Err(Rejection::Busy { retry_after: 5 }),
+            Err(why) => Err(Rejection::Document(why)),
+        }
+    }
+
+    fn registered(&self, client_id: &str) -> Option<Registered> {
         let text = client_id.strip_prefix(PREFIX).filter(|_| client_id.len() <= LONGEST)?;
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
         let plain = seal::unboxed(&self.keys.load(), LABEL, b"", &message).ok()?;

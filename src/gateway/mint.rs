@@ -6,7 +6,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
-use crate::flow::grant::Held;
+use crate::flow::held::Held;
 use crate::gateway::Gateway;
 use crate::oauth::answer::Tokens;
 use crate::oauth::token;

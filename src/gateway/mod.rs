@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::base::ids::Id;
 use crate::base::time::Clock;
-use crate::flow::grant::Rules;
+use crate::flow::held::Rules;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
@@ -35,6 +35,7 @@ use crate::gateway::site::Site;
 use crate::net::client::Client;
 use crate::service::Service;
 use crate::store::{Keys, Store};
+use crate::upstream::document::Documents;
 
 /// One core's way out: a client of its own, so that no lane waits for another.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ pub struct Inner {
     pub(crate) service: Service,
     pub(crate) passwords: Passwords,
     pub(crate) resolver: Resolver,
+    pub(crate) documents: Documents,
     pub(crate) ended: Ended,
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
@@ -113,6 +115,7 @@ impl Gateway {
         Self(Arc::new(Inner {
             store,
             keys,
+            documents: Documents::new(site.is_loopback(), clock.clone()),
             clock,
             site,
             service,

@@ -8,6 +8,7 @@ use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
+use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
 
@@ -28,7 +29,15 @@ impl std::fmt::Debug for User {
 
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
-    let salt: [u8; 16] = crate::base::random::bytes();
+    salted(password, crate::base::random::bytes())
+}
+
+/// The hash of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
+pub fn hash_in_memory(name: &str, password: &Secret) -> Result<String, String> {
+    salted(password, Digest::of(&format!("salt {name}")).short())
+}
+
+fn salted(password: &Secret, salt: [u8; 16]) -> Result<String, String> {
     Argon2::default()
         .hash_password_with_salt(password.expose().as_bytes(), &salt)
         .map(|h| h.to_string())
@@ -109,9 +118,9 @@ impl Passwords {
         })))
     }
 
-    /// Whether there is such a user.
-    pub fn knows(&self, name: &str) -> bool {
-        self.0.users.iter().any(|user| user.name == name)
+    /// The hash kept for this user: a session is bound to it, so that a new password ends the sessions of the old one.
+    pub(crate) fn hash_of(&self, name: &str) -> Option<&str> {
+        self.0.users.iter().find(|user| user.name == name).map(|user| user.hash.as_str())
     }
 
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.

@@ -9,6 +9,7 @@ use crate::oauth::form::BadForm;
 use crate::oauth::register::BadRegistration;
 use crate::oauth::token::BadTokenRequest;
 use crate::store::StoreError;
+use crate::upstream::document::NoDocument;
 
 /// Why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub enum Rejection {
         /// It used the Authorization header.
         basic: bool,
     },
+    /// The client is named by a URL, and there is no good document.
+    Document(NoDocument),
     /// A code, pair, flow or state that leads nowhere.
     Unknown(&'static str),
     /// The pair belongs to another service, client or purpose.
@@ -66,7 +69,8 @@ impl Rejection {
             Self::Token(bad) => bad.code,
             Self::Registration(bad) => bad.code,
             Self::Form(_) => Code::InvalidRequest,
-            Self::Client { .. } => Code::InvalidClient,
+            // "Unknown client" is all the wire has a word for; page and log say more (asks D6).
+            Self::Client { .. } | Self::Document(_) => Code::InvalidClient,
             Self::Target => Code::InvalidTarget,
             Self::UpstreamDown { .. } | Self::Store(_) | Self::Busy { .. } => Code::TemporarilyUnavailable,
         }
@@ -77,6 +81,7 @@ impl Rejection {
         match self {
             Self::UpstreamDown { retry_after, .. } | Self::Busy { retry_after } => Some(*retry_after),
             Self::Store(_) => Some(2),
+            Self::Document(why) => why.is_passing().then_some(10),
             Self::Grant(_)
             | Self::Journey(_)
             | Self::Authorize(_)
@@ -96,6 +101,7 @@ impl Rejection {
         match self {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
             Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
+            Self::Document(why) => why.outside(),
             Self::Grant(_)
             | Self::Journey(_)
             | Self::Authorize(_)
@@ -125,6 +131,7 @@ impl fmt::Display for Rejection {
             Self::Token(bad) => f.write_str(&bad.why),
             Self::Registration(bad) => f.write_str(&bad.why),
             Self::Form(why) => why.fmt(f),
+            Self::Document(why) => why.fmt(f),
             Self::Client { why, .. } | Self::Unknown(why) | Self::Misplaced(why) => f.write_str(why),
             Self::Target => f.write_str("resource is not a resource of this gateway"),
             Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),

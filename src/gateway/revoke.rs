@@ -1,8 +1,8 @@
 //! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
 
 use crate::base::secret::Secret;
-use crate::gateway::Gateway;
 use crate::gateway::rejection::Rejection;
+use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use crate::oauth::error::Code;
 use crate::oauth::form::Form;
@@ -13,9 +13,9 @@ use crate::upstream::exchange::{self, Revoked};
 
 impl Gateway {
     /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
-    pub async fn revoke(&self, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+    pub async fn revoke(&self, lane: &Lane, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
         let form = Form::parse(body)?;
-        let by = self.authenticated(authorization, &form)?;
+        let by = self.authenticated(lane, authorization, &form).await?;
         let missing = || {
             Rejection::Token(BadTokenRequest {
                 code: Code::InvalidRequest,

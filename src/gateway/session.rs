@@ -17,16 +17,21 @@ impl Gateway {
     /// The cookie's value for a user who just signed in.
     pub fn session(&self, subject: &str) -> Secret {
         let now = self.clock.now();
+        let bound = self.passwords.hash_of(subject).unwrap_or_default();
         let plain = format!("{} {subject}", now.after(SESSION_TTL).0);
-        Secret::from(URL_SAFE_NO_PAD.encode(seal::boxed(&self.keys.load(), now, LABEL, random::fresh(), b"", plain.as_bytes())))
+        let sealed = seal::boxed(&self.keys.load(), now, LABEL, random::fresh(), bound.as_bytes(), plain.as_bytes());
+        Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)))
     }
 
-    /// Who is signed in, by the cookie's value.
+    /// Who is signed in, by the cookie's value: `subject.sealed`. The subject in front only says whose hash to open with.
     pub fn signed_in(&self, cookie: &str) -> Option<String> {
-        let message = URL_SAFE_NO_PAD.decode(cookie).ok()?;
-        let plain = seal::unboxed(&self.keys.load(), LABEL, b"", &message).ok()?;
+        let (name, message) = cookie.split_once('.')?;
+        let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
+        let message = URL_SAFE_NO_PAD.decode(message).ok()?;
+        let bound = self.passwords.hash_of(&name)?;
+        let plain = seal::unboxed(&self.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
-        let lives = UnixTime(until.parse().ok()?) > self.clock.now() && self.passwords.knows(subject);
-        lives.then(|| subject.to_owned())
+        let lives = UnixTime(until.parse().ok()?) > self.clock.now() && subject == name;
+        lives.then_some(name)
     }
 }

@@ -105,6 +105,12 @@ impl As {
         &self.0
     }
 
+    /// Its `host[:port]`.
+    pub fn authority(&self) -> &str {
+        let after = self.0.find("://").map_or(0, |i| i + 3);
+        self.0[after..].split('/').next().unwrap_or("")
+    }
+
     /// The protected resource: the MCP endpoint.
     pub fn resource(&self) -> String {
         format!("{}/mcp", self.0)

@@ -3,14 +3,17 @@
 use serde_json::Value;
 
 use crate::base::ids::Id;
-use crate::flow::authorize::{CodeIssued, CodeSpent, FlowRecord, Redeemed, Redemption};
+use crate::flow::authorize::FlowRecord;
 use crate::flow::client::Authenticated;
-use crate::flow::grant::{Active, Ended, GrantRecord, Held};
+use crate::flow::code::{CodeIssued, CodeSpent, Redeemed, Redemption};
+use crate::flow::grant::{Active, Ended, GrantRecord};
+use crate::flow::held::Held;
 use crate::flow::rejected::Rejected;
-use crate::gateway::Gateway;
 use crate::gateway::authorize::Flow;
+use crate::gateway::clients::Freshness;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::site::As;
+use crate::gateway::{Gateway, Lane};
 use crate::oauth::form::Form;
 use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
@@ -20,10 +23,10 @@ use crate::store::{Missed, NotInserted};
 
 impl Gateway {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
-    pub async fn token(&self, called: &As, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
+    pub async fn token(&self, lane: &Lane, called: &As, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
         let form = Form::parse(body)?;
         let grant = Grant::parse(&form)?;
-        let by = self.authenticated(authorization, &form)?;
+        let by = self.authenticated(lane, authorization, &form).await?;
         resource::check(form.all("resource"), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
         match grant {
             Grant::Code {
@@ -45,14 +48,15 @@ impl Gateway {
     }
 
     /// Who asks, at the token and revocation endpoints.
-    pub(crate) fn authenticated(&self, authorization: Option<&str>, form: &Form) -> Result<Authenticated, Rejection> {
+    pub(crate) async fn authenticated(&self, lane: &Lane, authorization: Option<&str>, form: &Form) -> Result<Authenticated, Rejection> {
         let credentials = Credentials::parse(authorization, form)?;
         let refused = |why| Rejection::Client {
             why,
             basic: credentials.basic,
         };
         let client = self
-            .client(&credentials.client_id)
+            .client(lane, &credentials.client_id, Freshness::Known)
+            .await?
             .ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
         client
             .authenticate(&credentials)

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::base::ids::Id;
-use crate::flow::grant::{GrantRecord, Held};
+use crate::flow::grant::GrantRecord;
+use crate::flow::held::Held;
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
@@ -16,7 +17,7 @@ impl Gateway {
         let mut changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.ended.load(&self.store).await {
-            tracing::error!(%why, "the ended grants cannot be read; no MCP request is answered before");
+            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
@@ -68,8 +69,9 @@ impl Gateway {
 
     /// Written behind: the client has the pair of this generation.
     pub(crate) fn proved(&self, grant: Id, generation: u32) {
-        let gateway = self.clone();
+        let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
+            let _running = running;
             let handle = Handle::<GrantRecord>::of(grant);
             let _ = gateway
                 .store
@@ -80,8 +82,9 @@ impl Gateway {
 
     /// Written behind: the upstream said 401 to a token that cannot be refreshed.
     pub(crate) fn refused_upstream(&self, grant: Id, generation: u32) {
-        let gateway = self.clone();
+        let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
+            let _running = running;
             let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
             // Where there is something to refresh with, a 401 is nothing to note: the client refreshes.
             let record = gateway.store.read(&handle).await.ok().flatten();

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod authorize;
 pub mod bearer;
 pub mod challenge;
+pub mod client_document;
 pub mod error;
 pub mod form;
 pub mod metadata;

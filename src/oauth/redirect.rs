@@ -107,6 +107,11 @@ impl RedirectUri {
         }
     }
 
+    /// Its host, in lower case, if it has one.
+    pub fn host(&self) -> Option<&str> {
+        self.0.url().host_str()
+    }
+
     /// The text, byte for byte.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

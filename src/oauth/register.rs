@@ -90,7 +90,7 @@ impl Registration {
     }
 }
 
-fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRegistration> {
+pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRegistration> {
     let list = value
         .and_then(Value::as_array)
         .filter(|list| !list.is_empty())
@@ -113,7 +113,7 @@ fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRegistration>
 }
 
 /// Absent means that refreshing is allowed: clients that never ask get refresh tokens too (they would else sign in hourly).
-fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
+pub(super) fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
     let Some(list) = value.and_then(Value::as_array) else {
         return Ok(true);
     };
@@ -124,7 +124,7 @@ fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
     Ok(list.is_empty() || named("refresh_token"))
 }
 
-fn responses(value: Option<&Value>) -> Result<(), BadRegistration> {
+pub(super) fn responses(value: Option<&Value>) -> Result<(), BadRegistration> {
     let Some(list) = value.and_then(Value::as_array).filter(|list| !list.is_empty()) else {
         return Ok(());
     };

@@ -81,11 +81,22 @@ impl Answer {
 /// Sends one request and reads the answer whole, all within `within`. Redirects are answers, not followed: credentials
 /// must not travel on (attacks T-D4).
 pub async fn call(client: &Client, request: Request<Outgoing>, addresses: &Allowed, within: Duration) -> Result<Answer, NoAnswer> {
+    call_at_most(client, request, addresses, within, LARGEST).await
+}
+
+/// As [`call`], with a limit of its own on the answer, in bytes.
+pub async fn call_at_most(
+    client: &Client,
+    request: Request<Outgoing>,
+    addresses: &Allowed,
+    within: Duration,
+    largest: usize,
+) -> Result<Answer, NoAnswer> {
     let until = Instant::now() + within;
     let answer = sent(client, request, addresses, within).await?;
     let (head, body) = answer.into_parts();
     let left = until.saturating_duration_since(Instant::now());
-    let body = read_limited(body, LARGEST, left)
+    let body = read_limited(body, largest, left)
         .await
         .map_err(|error| NoAnswer::Unknown(error.to_string()))?;
     Ok(Answer {

@@ -82,7 +82,9 @@ impl Door {
             Route::AuthorizationServer => reply::share(self.authorization_server(called), &origin),
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway),
-            Route::Token | Route::Register | Route::Revoke => reply::share(self.machine(&route, called, request, source).await, &origin),
+            Route::Token | Route::Register | Route::Revoke => {
+                reply::share(self.machine(lane, &route, called, request, source).await, &origin)
+            }
             Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => {
                 self.person(lane, route, called, request, source).await
             }
@@ -110,7 +112,7 @@ impl Door {
         reply::share(answer, origin)
     }
 
-    async fn machine(&self, route: &Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn machine(&self, lane: &Lane, route: &Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let wanted = if *route == Route::Register {
@@ -129,12 +131,12 @@ impl Door {
         let answer = match route {
             Route::Token => self
                 .gateway
-                .token(called, authorization, &body)
+                .token(lane, called, authorization, &body)
                 .await
                 .map(|document| (StatusCode::OK, document)),
             Route::Revoke => self
                 .gateway
-                .revoke(authorization, &body)
+                .revoke(lane, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
@@ -192,7 +194,7 @@ impl Door {
             revoke: &at("/revoke"),
             jwks: None,
             scopes: &scopes,
-            client_documents: false,
+            client_documents: true,
         };
         let document: Value = metadata::authorization_server(called.issuer(), &endpoints);
         reply::document(&document)

@@ -26,8 +26,20 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Ans
     if !gateway.may_begin(asked.source) {
         return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
     }
+    // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
+    // under the configured one, and the client is answered in the name that it used.
+    if *asked.called != site.canonical() {
+        let host = asked.called.authority();
+        return reply::see_other(&format!("{}/authorize?{}&called={host}", site.public_url(), asked.query));
+    }
+    let called = Form::parse(asked.query.as_bytes()).ok();
+    let called = called
+        .as_ref()
+        .and_then(|form| form.one("called").ok().flatten())
+        .and_then(|host| site.called(host))
+        .unwrap_or(asked.called);
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(lane, asked.called, asked.query.as_bytes(), session).await {
+    match gateway.authorize(lane, called, asked.query.as_bytes(), session).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
@@ -188,7 +200,7 @@ fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
     let place = wanted.back.uri().place();
     ClientView {
         name: wanted.client_name.as_deref(),
-        verified_host: None,
+        verified_host: wanted.verified_host.as_deref(),
         redirect_host: shown,
         redirect_uri: wanted.back.uri().as_str(),
         is_app_scheme: place == Place::App,
@@ -283,16 +295,18 @@ fn host_of(location: &str) -> String {
 fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = %why, "a page said no");
+    let passes = why.retry_after().is_some();
     let status = match why.code() {
-        Code::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ if passes => StatusCode::SERVICE_UNAVAILABLE,
         Code::AccessDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::BAD_REQUEST,
     };
     let outside = why.outside();
     let shown = back.map(|(back, _)| back.uri().shown()).unwrap_or_default();
-    let todo = match why.code() {
-        Code::TemporarilyUnavailable => "Wait a moment, then start again in your client.",
-        _ => "Close this page and start again in your client.",
+    let todo = if passes {
+        "Wait a moment, then start again in your client."
+    } else {
+        "Close this page and start again in your client."
     };
     let view = ErrorPage {
         base: gateway.site().prefix(),

@@ -52,3 +52,27 @@ async fn plain_pairs_hold_the_upstreams_token_in_clear_as_the_first_gateway_did(
     assert!(half.starts_with("gwa_") && world.standin.issued_access().iter().any(|t| t == upstream));
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_browser_that_comes_by_another_name_of_this_machine_gets_through_and_the_client_its_own_issuer() {
+    let world = World::standard().await;
+    let other = world.url.replace("127.0.0.1", "localhost");
+    let client = McpClient::register(&other).await;
+    let answer = client.browse(&mut Browser::default()).await;
+    assert_eq!(param(&answer, "iss").unwrap(), other);
+    assert_eq!(param(&answer, "state").unwrap(), client.state);
+    assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_session_skips_the_password_and_never_the_consent_page() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    client.browse(&mut browser).await;
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    assert!(next.contains("/consent/"), "{next}");
+    world.pass(12 * 3_600 + 1);
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    assert!(next.contains("/login/"), "{next}");
+}

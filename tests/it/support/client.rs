@@ -107,10 +107,10 @@ impl McpClient {
 
     /// Up to the consent page.
     pub async fn to_consent(&self, browser: &mut Browser) -> Page {
-        let next = browser.get(&self.authorize_url()).await;
-        let page = browser
-            .get(&next.onward().unwrap_or_else(|| panic!("no way on: {} {}", next.status, next.text)))
-            .await;
+        let mut page = browser.get(&self.authorize_url()).await;
+        while let Some(next) = page.onward() {
+            page = browser.get(&next).await;
+        }
         if page.text.contains("name=\"password\"") {
             browser.sign_in(&page, USER, PASSWORD).await
         } else {

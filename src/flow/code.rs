@@ -1,0 +1,113 @@
+//! The end of a journey: a code that is redeemed once, and remembered for a while.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Digest, Id};
+use crate::base::time::UnixTime;
+use crate::flow::authorize::{Asked, live, same};
+use crate::flow::client::Authenticated;
+use crate::flow::rejected::Rejected;
+use crate::oauth::answer::Tokens;
+use crate::oauth::pkce::Challenge;
+
+/// How long a spent code is remembered, in seconds: a replay within this ends the grant.
+pub const SPENT_TTL: u64 = 600;
+
+/// The client's code is on its way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CodeIssued {
+    pub(super) asked: Asked,
+    pub(super) subject: String,
+    pub(super) code: Digest,
+    pub(super) tokens: Tokens,
+    pub(super) expires: UnixTime,
+}
+
+/// The code was redeemed; what comes now is a replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CodeSpent {
+    pub(super) client_id: String,
+    pub(super) code: Digest,
+    pub(super) challenge: Challenge,
+    pub(super) grant: Id,
+    pub(super) expires: UnixTime,
+}
+
+/// To do: make a grant of this.
+#[derive(Clone, Debug)]
+pub struct Redeemed {
+    /// What was asked and by whom.
+    pub asked: Asked,
+    /// Who signed in.
+    pub subject: String,
+    /// What the upstream gave.
+    pub tokens: Tokens,
+}
+
+/// What a client brings to redeem a code.
+#[derive(Clone, Copy, Debug)]
+pub struct Redemption<'a> {
+    /// The code's secret half.
+    pub code: &'a str,
+    /// Enforced when present.
+    pub redirect_uri: Option<&'a str>,
+    /// PKCE.
+    pub verifier: Option<&'a str>,
+}
+
+impl CodeIssued {
+    /// The client redeems its code. Everything is checked first; a failure changes nothing.
+    ///
+    /// It takes a client that authenticated, and it takes the PKCE verifier:
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, Redemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &str, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, Redemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &Authenticated, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// ```
+    pub fn redeem(self, by: &Authenticated, with: Redemption<'_>, grant: Id, now: UnixTime) -> Result<(CodeSpent, Redeemed), Rejected> {
+        live(self.expires, now)?;
+        proves(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
+        if with.redirect_uri.is_some_and(|uri| uri != self.asked.back.uri().as_str()) {
+            return Err(Rejected::OtherRedirect);
+        }
+        let spent = CodeSpent {
+            client_id: self.asked.client_id.clone(),
+            code: self.code,
+            challenge: self.asked.challenge.clone(),
+            grant,
+            expires: now.after(SPENT_TTL),
+        };
+        Ok((
+            spent,
+            Redeemed {
+                asked: self.asked,
+                subject: self.subject,
+                tokens: self.tokens,
+            },
+        ))
+    }
+}
+
+impl CodeSpent {
+    /// Somebody redeems the code again. If he proves client and verifier, the code was stolen or the client is broken:
+    /// the grant is to be ended, also one that is not yet there. A replay that proves neither has no effect.
+    pub fn replayed(&self, by: &Authenticated, with: Redemption<'_>) -> Result<Id, Rejected> {
+        proves(&self.code, &self.client_id, &self.challenge, by, with)?;
+        Ok(self.grant)
+    }
+}
+
+fn proves(code: &Digest, client_id: &str, challenge: &Challenge, by: &Authenticated, with: Redemption<'_>) -> Result<(), Rejected> {
+    same(code, Some(with.code), Rejected::OtherCode)?;
+    if by.client_id() != client_id {
+        return Err(Rejected::OtherClient);
+    }
+    if with.verifier.is_some_and(|v| challenge.is_met_by(v)) {
+        Ok(())
+    } else {
+        Err(Rejected::Verifier)
+    }
+}

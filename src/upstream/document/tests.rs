@@ -1,0 +1,458 @@
+//! Documents and their hosts, honest and hostile, behind real sockets.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use http::HeaderValue;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::net::tls::ClientTls;
+
+/// What a host answers: the head's lines after the status, and the body.
+type Answering = dyn Fn(&str, SocketAddr) -> (&'static str, String, String) + Send + Sync;
+
+/// A host of documents on loopback.
+struct Host {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Host {
+    async fn answering(answer: impl Fn(&str, SocketAddr) -> (&'static str, String, String) + Send + Sync + 'static) -> Self {
+        let answer: Arc<Answering> = Arc::new(answer);
+        Self::serving(move |mut stream, path, address| {
+            let (status, head, body) = answer(&path, address);
+            async move {
+                let text = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{head}\r\n{body}",
+                    body.len()
+                );
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        })
+        .await
+    }
+
+    async fn serving<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream, String, SocketAddr) -> F + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0) {}
+                count.fetch_add(1, Ordering::SeqCst);
+                let path = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or("").to_owned();
+                tokio::spawn(serve(stream, path, address));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Always the same answer.
+    async fn saying(status: &'static str, head: &'static str, body: String) -> Self {
+        Self::answering(move |_, _| (status, head.to_owned(), body.clone())).await
+    }
+
+    fn url(&self, path: &str) -> DocumentUrl {
+        url(&format!("http://{}{path}", self.address))
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+const JSON: &str = "content-type: application/json\r\n";
+
+fn url(text: &str) -> DocumentUrl {
+    DocumentUrl::parse(text, true).unwrap()
+}
+
+/// The document that belongs at `path` of `host`, with a redirect to tell it by.
+fn good(host: SocketAddr, path: &str, redirect: &str) -> String {
+    format!(r#"{{"client_id":"http://{host}{path}","client_name":"A","redirect_uris":["{redirect}"]}}"#)
+}
+
+fn client() -> Client {
+    Client::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
+}
+
+/// Documents of a gateway on loopback, whose clock a test moves.
+fn documents() -> (Documents, Arc<AtomicU64>) {
+    let hand = Arc::new(AtomicU64::new(1_000_000));
+    let mut documents = Documents::new(true, Clock::Fixed(Arc::clone(&hand)));
+    let plenty = NonZeroU32::new(1_000_000).unwrap();
+    documents.rate = RateLimiter::direct(Quota::per_second(plenty));
+    (documents, hand)
+}
+
+async fn once(host: &Host) -> Result<Arc<Registration>, NoDocument> {
+    documents().0.current(&client(), &host.url("/c")).await
+}
+
+fn redirect(read: Result<Arc<Registration>, NoDocument>) -> String {
+    read.unwrap().redirect_uris[0].as_str().to_owned()
+}
+
+#[tokio::test]
+async fn a_document_is_fetched_once_and_kept_for_as_long_as_its_host_says() {
+    let host = Host::answering(|path, host| {
+        let head = format!("{JSON}cache-control: public, max-age=600\r\n");
+        ("200 OK", head, good(host, path, "https://a.example/cb"))
+    })
+    .await;
+    let ((documents, hand), client) = (documents(), client());
+    for (later, asked) in [(0, 1), (599, 1), (1, 2)] {
+        hand.fetch_add(later, Ordering::SeqCst);
+        assert_eq!(redirect(documents.current(&client, &host.url("/c")).await), "https://a.example/cb");
+        assert_eq!(host.asked(), asked);
+    }
+    // Another query is another client.
+    documents.current(&client, &host.url("/c?v=2")).await.unwrap();
+    assert_eq!(host.asked(), 3);
+}
+
+#[tokio::test]
+async fn who_asks_at_the_same_time_waits_for_one_fetch() {
+    let host = Host::serving(|mut stream, path, host| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let body = good(host, &path, "https://a.example/cb");
+        let text = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: {}\r\n\r\n{body}", body.len());
+        let _ = stream.write_all(text.as_bytes()).await;
+    })
+    .await;
+    let ((documents, _), client, url) = (documents(), client(), host.url("/c"));
+    let all = futures_util::future::join_all((0..50).map(|_| documents.current(&client, &url))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(host.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_given_up_is_taken_over_by_the_next() {
+    let slow = AtomicUsize::new(0);
+    let host = Host::serving(move |mut stream, path, host| {
+        let first = slow.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            let body = good(host, &path, "https://a.example/cb");
+            let text = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    })
+    .await;
+    let ((documents, _), client, url) = (documents(), client(), host.url("/c"));
+    let gone = tokio::time::timeout(Duration::from_millis(200), documents.current(&client, &url));
+    let (gone, stays) = tokio::join!(gone, documents.current(&client, &url));
+    assert!(gone.is_err() && stays.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_document_says_later_counts_once_it_is_old() {
+    let turn = AtomicUsize::new(0);
+    let host = Host::answering(move |path, host| {
+        let turn = turn.fetch_add(1, Ordering::SeqCst);
+        let other = ["https://a.example/cb", "https://b.example/cb"][turn.min(1)];
+        ("200 OK", JSON.to_owned(), good(host, path, other))
+    })
+    .await;
+    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    assert_eq!(redirect(documents.current(&client, &url).await), "https://a.example/cb");
+    hand.fetch_add(USUAL - 1, Ordering::SeqCst);
+    assert_eq!(redirect(documents.current(&client, &url).await), "https://a.example/cb");
+    hand.fetch_add(1, Ordering::SeqCst);
+    // At the token endpoint what is known is enough; a new journey looks again.
+    assert_eq!(redirect(documents.known(&client, &url).await), "https://a.example/cb");
+    assert_eq!(redirect(documents.current(&client, &url).await), "https://b.example/cb");
+    assert_eq!(redirect(documents.known(&client, &url).await), "https://b.example/cb");
+}
+
+#[tokio::test]
+async fn a_document_that_turns_hostile_is_not_covered_by_the_one_before() {
+    let turn = AtomicUsize::new(0);
+    let host = Host::answering(move |path, host| {
+        let path = if turn.fetch_add(1, Ordering::SeqCst) == 0 {
+            path
+        } else {
+            "/somebody-else"
+        };
+        ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
+    })
+    .await;
+    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    documents.current(&client, &url).await.unwrap();
+    hand.fetch_add(USUAL, Ordering::SeqCst);
+    for _ in 0..2 {
+        let refused = documents.current(&client, &url).await;
+        assert!(
+            matches!(refused, Err(NoDocument::Refused(BadDocument::OtherClient(_)))),
+            "{refused:?}"
+        );
+    }
+    assert!(documents.known(&client, &url).await.is_err());
+}
+
+#[tokio::test]
+async fn a_host_that_is_blocked_later_is_believed_for_a_week() {
+    let turn = AtomicUsize::new(0);
+    let host = Host::answering(move |path, host| {
+        if turn.fetch_add(1, Ordering::SeqCst) == 0 {
+            ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
+        } else {
+            (
+                "403 Forbidden",
+                "content-type: text/html\r\n".to_owned(),
+                "<h1>Just a moment</h1>".to_owned(),
+            )
+        }
+    })
+    .await;
+    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    documents.current(&client, &url).await.unwrap();
+    hand.fetch_add(USUAL, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert!(documents.current(&client, &url).await.is_ok());
+    }
+    assert_eq!(host.asked(), 2, "a host that refuses is not asked for each journey");
+    hand.fetch_add(OUTLIVES, Ordering::SeqCst);
+    assert_eq!(documents.current(&client, &url).await, Err(NoDocument::Answered(403)));
+    assert_eq!(documents.known(&client, &url).await, Err(NoDocument::Answered(403)));
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_for_seconds_only() {
+    let host = Host::saying("404 Not Found", "", String::new()).await;
+    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    for (later, asked) in [(0, 1), (FAILED - 1, 1), (1, 2)] {
+        hand.fetch_add(later, Ordering::SeqCst);
+        let failed = documents.current(&client, &url).await.unwrap_err();
+        assert_eq!((failed.is_passing(), host.asked()), (true, asked));
+        assert_eq!(
+            failed.outside(),
+            "the client's metadata document could not be fetched: answered 404"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_document_of_another_client_is_refused() {
+    let host = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/other", "https://a.example/cb"))).await;
+    let refused = once(&host).await.unwrap_err();
+    assert!(matches!(refused, NoDocument::Refused(BadDocument::OtherClient(_))) && !refused.is_passing());
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let target = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/c", "https://a.example/cb"))).await;
+    let to = target.address;
+    for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let host = Host::answering(move |_, _| (status, format!("location: http://{to}/c\r\n"), String::new())).await;
+        assert!(matches!(once(&host).await, Err(NoDocument::Answered(300..=399))));
+    }
+    assert_eq!(target.asked(), 0);
+}
+
+#[tokio::test]
+async fn only_json_that_came_plain_is_read() {
+    for (head, why) in [
+        ("", NoDocument::ContentType),
+        ("content-type: text/html\r\n", NoDocument::ContentType),
+        ("content-type: application/jsonp\r\n", NoDocument::ContentType),
+        ("content-type: text/x+json\r\n", NoDocument::ContentType),
+        ("content-type: application/json\r\ncontent-encoding: gzip\r\n", NoDocument::Encoded),
+        (
+            "content-type: application/json\r\ncontent-encoding: identity\r\ncontent-encoding: br\r\n",
+            NoDocument::Encoded,
+        ),
+    ] {
+        let host = Host::answering(move |path, host| ("200 OK", head.to_owned(), good(host, path, "https://a.example/cb"))).await;
+        assert_eq!(once(&host).await, Err(why), "{head}");
+    }
+    for head in [
+        "content-type: Application/JSON; charset=utf-8\r\n",
+        "content-type: application/cimd+json\r\n",
+    ] {
+        let host = Host::answering(move |path, host| ("200 OK", head.to_owned(), good(host, path, "https://a.example/cb"))).await;
+        assert!(once(&host).await.is_ok(), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_huge_document_is_not_read() {
+    let promised = Host::serving(|mut stream, _, _| async move {
+        let _ = stream
+            .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 1000000000\r\n\r\n{{").as_bytes())
+            .await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    })
+    .await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let streamed = Host::serving(move |mut stream, _, _| {
+        let count = Arc::clone(&count);
+        async move {
+            let _ = stream
+                .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}transfer-encoding: chunked\r\n\r\n").as_bytes())
+                .await;
+            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+            while count.load(Ordering::SeqCst) < 1_000_000_000 && stream.write_all(chunk.as_bytes()).await.is_ok() {
+                count.fetch_add(0x10000, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    for host in [promised, streamed] {
+        let began = tokio::time::Instant::now();
+        let refused = once(&host).await.unwrap_err();
+        assert!(matches!(&refused, NoDocument::Broken(why) if why.contains("10240")), "{refused:?}");
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+    // What the socket buffers hold may have been sent, and no more.
+    assert!(sent.load(Ordering::SeqCst) < 50_000_000);
+}
+
+#[tokio::test]
+async fn a_document_that_drips_ends_with_the_time() {
+    let host = Host::serving(|mut stream, _, _| async move {
+        let _ = stream
+            .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 9000\r\n\r\n").as_bytes())
+            .await;
+        while stream.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    assert!(matches!(once(&host).await, Err(NoDocument::Broken(_))));
+    assert!(began.elapsed() >= WITHIN && began.elapsed() < WITHIN * 2);
+}
+
+#[tokio::test]
+async fn what_is_nested_too_deep_is_refused() {
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let host = Host::saying("200 OK", JSON, format!(r#"{{"x":{deep}}}"#)).await;
+    assert_eq!(once(&host).await, Err(NoDocument::Refused(BadDocument::NotJson)));
+}
+
+#[tokio::test]
+async fn special_addresses_are_not_dialled_whatever_they_are_written_as() {
+    let host = Host::saying("200 OK", JSON, String::new()).await;
+    let port = host.address.port();
+    let client = client();
+    for (loopback, name) in [
+        (false, format!("127.0.0.1:{port}")),
+        (false, format!("localhost:{port}")),
+        (false, "[::1]".to_owned()),
+        (false, format!("[::ffff:7f00:1]:{port}")),
+        (true, "10.0.0.1".to_owned()),
+        (true, "192.168.1.1".to_owned()),
+        (true, "100.64.0.1".to_owned()),
+        (true, "0.0.0.0".to_owned()),
+        (true, "169.254.169.254".to_owned()),
+        (true, "[::ffff:a9fe:a9fe]".to_owned()),
+        (true, "[::ffff:a00:1]".to_owned()),
+        (true, "[64:ff9b::a9fe:a9fe]".to_owned()),
+        (true, "[2002:a9fe:a9fe::1]".to_owned()),
+        (true, "[fd00:ec2::254]".to_owned()),
+        (true, "[fe80::1]".to_owned()),
+    ] {
+        let documents = Documents::new(loopback, Clock::System);
+        let refused = documents.current(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
+        assert!(
+            matches!(&refused, NoDocument::Unreachable(why) if why.starts_with("may not be dialled")),
+            "{name}: {refused:?}"
+        );
+        // Where a name leads in our network is not told to who named it.
+        assert!(!refused.outside().contains("address") && refused.outside().ends_with("could not be reached"));
+    }
+    assert_eq!(host.asked(), 0);
+}
+
+#[tokio::test]
+async fn thousands_of_clients_take_the_room_of_a_thousand() {
+    let host = Host::answering(|path, host| {
+        if path.starts_with("/good") {
+            ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
+        } else {
+            ("404 Not Found", String::new(), String::new())
+        }
+    })
+    .await;
+    let ((documents, _), client) = (documents(), client());
+    let ask = async |path: String| documents.current(&client, &host.url(&path)).await.is_ok();
+    assert!(ask("/good/first".to_owned()).await);
+    for i in 0..3_000 {
+        assert!(!ask(format!("/nobody/{i}")).await);
+    }
+    assert!(documents.seen.len() <= MOST);
+    assert!(
+        documents.last_good(&host.url("/good/first")).is_some(),
+        "a flood of nobodies pushes nobody out"
+    );
+    for i in 0..2_000 {
+        assert!(ask(format!("/good/{i}")).await);
+    }
+    assert!(documents.seen.len() <= MOST && documents.good.len() <= MOST);
+}
+
+#[tokio::test]
+async fn a_flood_is_slowed_down_for_the_outside_and_not_for_who_is_known() {
+    let host = Host::answering(|path, host| ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))).await;
+    let hand = Arc::new(AtomicU64::new(1_000_000));
+    let (documents, client) = (Documents::new(true, Clock::Fixed(Arc::clone(&hand))), client());
+    documents.current(&client, &host.url("/known")).await.unwrap();
+    let (mut busy, began) = (0, tokio::time::Instant::now());
+    for i in 0..500 {
+        if documents.current(&client, &host.url(&format!("/{i}"))).await == Err(NoDocument::Busy) {
+            busy += 1;
+        }
+    }
+    let allowed = 50 + 10 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
+    assert!(
+        host.asked() <= allowed && busy >= 500 - allowed,
+        "{} asked, {busy} busy",
+        host.asked()
+    );
+    hand.fetch_add(USUAL, Ordering::SeqCst);
+    documents.current(&client, &host.url("/known")).await.unwrap();
+}
+
+#[test]
+fn max_age_is_honoured_within_bounds() {
+    let of = |control: &[&'static str], age: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        for text in control {
+            headers.append(CACHE_CONTROL, HeaderValue::from_static(text));
+        }
+        if let Some(age) = age {
+            headers.insert(AGE, HeaderValue::from_static(age));
+        }
+        fresh(&headers)
+    };
+    for (control, age, seconds) in [
+        (&[][..], None, USUAL),
+        (&["public"], None, USUAL),
+        (&["max-age=600"], None, 600),
+        (&["public , MAX-AGE = 600, immutable"], None, 600),
+        (&["max-age=\"600\""], None, 600),
+        (&["max-age=3600", "max-age=600"], None, 600),
+        (&["max-age=3600"], Some("3000"), 600),
+        (&["max-age=600"], Some("3000"), SHORTEST),
+        (&["max-age=0"], None, SHORTEST),
+        (&["no-store"], None, SHORTEST),
+        (&["no-cache, max-age=600"], None, SHORTEST),
+        (&["max-age=-1"], None, SHORTEST),
+        (&["max-age="], None, SHORTEST),
+        (&["max-age=soon"], None, SHORTEST),
+        (&["max-age=31536000"], None, LONGEST),
+        (&["max-age=99999999999999999999999999"], None, LONGEST),
+        (&["x-max-age=7000", "s-maxage=9"], None, USUAL),
+    ] {
+        assert_eq!(of(control, age), seconds, "{control:?} {age:?}");
+    }
+}

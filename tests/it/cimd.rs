@@ -1,0 +1,180 @@
+//! Clients that are named by the URL of their metadata document, through real sockets.
+
+use std::sync::{Arc, Mutex};
+
+use mcp_oauth_gateway::base::secret::Secret;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, Pair};
+use crate::support::world::World;
+
+const REDIRECT: &str = "http://127.0.0.1/callback";
+
+/// The host of one document, which may change what it says.
+struct Host {
+    url: String,
+    says: Arc<Mutex<(u16, String)>>,
+}
+
+impl Host {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/client.json", listener.local_addr().unwrap());
+        let says = Arc::new(Mutex::new((200, document(&url).to_string())));
+        let now = Arc::clone(&says);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0) {}
+                let (status, body) = now.lock().unwrap().clone();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n");
+                let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { url, says }
+    }
+
+    fn say(&self, status: u16, body: &Value) {
+        *self.says.lock().unwrap() = (status, body.to_string());
+    }
+
+    /// The client of this document.
+    fn client(&self, world: &World) -> McpClient {
+        named(world, &self.url)
+    }
+}
+
+fn document(url: &str) -> Value {
+    json!({
+        "client_id": url,
+        "client_name": "Documented",
+        "redirect_uris": [REDIRECT, "https://elsewhere.example/cb"],
+        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        "token_endpoint_auth_method": "none",
+    })
+}
+
+fn named(world: &World, client_id: &str) -> McpClient {
+    McpClient {
+        base: world.url.clone(),
+        id: client_id.to_owned(),
+        secret: None,
+        redirect: REDIRECT.replace("127.0.0.1", "127.0.0.1:3999"),
+        verifier: Secret::from("v".repeat(43)),
+        state: "the client's state".into(),
+        http: Browser::default(),
+    }
+}
+
+async fn authorize(client: &McpClient) -> Page {
+    Browser::default().get(&client.authorize_url()).await
+}
+
+#[tokio::test]
+async fn a_client_signs_in_by_its_document_alone() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let metadata = Browser::default()
+        .get(&format!("{}/.well-known/oauth-authorization-server", world.url))
+        .await;
+    assert_eq!(metadata.json()["client_id_metadata_document_supported"], true);
+    let client = host.client(&world);
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    assert!(
+        consent.text.contains("Partly verified:") && !consent.text.contains(">Verified:"),
+        "{}",
+        consent.text
+    );
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let answer = client.follow(&mut browser, onward).await;
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+    // The client's host goes down, and nobody's grant with it.
+    host.say(500, &Value::Null);
+    world.pass(600);
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_eq!(client.revoke(&pair.access).await.status, 200);
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_fetched_has_a_page_and_a_wire_word() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    host.say(403, &Value::Null);
+    let client = host.client(&world);
+    let page = authorize(&client).await;
+    assert_eq!(page.status, 503);
+    assert!(
+        page.text
+            .contains("the client&#39;s metadata document could not be fetched: answered 403"),
+        "{}",
+        page.text
+    );
+    let token = client.refresh("gwr_x").await;
+    assert_eq!(
+        (token.status.as_u16(), token.json()["error"].as_str()),
+        (401, Some("invalid_client"))
+    );
+    assert_eq!(token.header("retry-after"), "10");
+    // Seconds later it is asked again.
+    host.say(200, &document(&host.url));
+    world.pass(10);
+    assert!(authorize(&client).await.status.is_redirection());
+}
+
+#[tokio::test]
+async fn documents_and_ids_that_are_not_good_are_refused_with_a_page() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let other = format!("{}x", host.url);
+    for (id, body, why) in [
+        (host.url.as_str(), document(&other), "not its own URL"),
+        (&host.url, json!({ "client_id": host.url, "client_name": "x" }), "redirect_uris"),
+        (
+            &host.url,
+            json!({ "client_id": host.url, "client_name": "x", "redirect_uris": [REDIRECT], "client_secret": "s" }),
+            "client_secret",
+        ),
+        ("https://app.example/", Value::Null, "has no path"),
+        ("http://app.example/c", Value::Null, "is not an https URL"),
+        ("https://app.example/a/../c", Value::Null, "path segment"),
+    ] {
+        host.say(200, &body);
+        world.pass(10);
+        let page = authorize(&named(&world, id)).await;
+        assert!(page.status == 400 && page.text.contains(why), "{id}: {} {}", page.status, page.text);
+    }
+    for id in ["https://10.0.0.1/c", "https://169.254.169.254/c", "https://[::ffff:a9fe:a9fe]/c"] {
+        let page = authorize(&named(&world, id)).await;
+        assert!(
+            page.status == 503 && page.text.contains("could not be reached"),
+            "{id}: {}",
+            page.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_a_redirect_that_the_document_lists_now_gets_an_answer() {
+    let (world, host) = (World::standard().await, Host::start().await);
+    let client = host.client(&world);
+    let at = |redirect: &'static str| client.authorize_url_with(&[("redirect_uri", redirect), ("response_type", "token")]);
+    let mut browser = Browser::default();
+    assert_eq!(browser.get(&at("http://127.0.0.1/other")).await.onward(), None);
+    // Listed and here: told by redirect. Listed and on a third host: a page with a way back, else anybody could redirect through us.
+    assert!(browser.get(&at(REDIRECT)).await.onward().unwrap().starts_with(REDIRECT));
+    let page = browser.get(&at("https://elsewhere.example/cb")).await;
+    assert!(
+        page.status == 400 && page.onward().is_none() && page.text.contains("https://elsewhere.example/cb?error="),
+        "{}",
+        page.text
+    );
+    let mut changed = document(&host.url);
+    changed["redirect_uris"] = json!(["https://elsewhere.example/cb"]);
+    host.say(200, &changed);
+    world.pass(300);
+    assert_eq!(browser.get(&at(REDIRECT)).await.onward(), None, "what it listed before is gone");
+}
