@@ -3,8 +3,8 @@
 
 mod cimd;
 mod contract;
-mod moves;
 mod documents;
+mod moves;
 mod plan;
 mod stories;
 mod support;

@@ -2,7 +2,8 @@
 
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Held, Next, Presentation, Refreshing};
+use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
+use mcp_oauth_gateway::flow::held::{Held, Presentation};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -314,9 +315,7 @@ impl World {
         };
         if let Some((_, led)) = went(moved, &expected) {
             let to = self.led(g, led, &outcome.expect("it was accepted"), attempt);
-            if was.life == Life::Active {
-                self.walk("Active", "presented", to);
-            }
+            self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
             assert!(next.generation >= was.generation, "a generation went back");
             if generation > was.generation {
                 self.meet("a generation that the store had forgotten");

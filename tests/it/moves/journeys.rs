@@ -3,10 +3,10 @@
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
-    Asked, ClientAuthorize, CodeIssued, CodeSpent, FlowRecord, GatewayLogin, Redemption, Returned, ToUpstream, UpstreamCallback,
-    UpstreamRedirect,
+    Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
 };
 use mcp_oauth_gateway::flow::client::ReturnAddress;
+use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::oauth::answer::Tokens;
 use mcp_oauth_gateway::oauth::error::Code;
@@ -147,6 +147,7 @@ impl World {
         let asked = Asked {
             client_id,
             client_name: None,
+            verified_host: None,
             loopback_only: false,
             back,
             challenge: Challenge::of(&Secret::from(verifier.as_str())),

@@ -11,7 +11,7 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::client::Registered;
-use mcp_oauth_gateway::flow::grant::Rules;
+use mcp_oauth_gateway::flow::held::Rules;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::redirect::RedirectUri;
 use mcp_oauth_gateway::oauth::register::{AuthMethod, Registration};
