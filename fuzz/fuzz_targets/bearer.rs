@@ -19,7 +19,14 @@ fuzz_target!(|text: &str| {
         }
     }
     // What is said back is one header line, whatever the reason holds.
-    let said = bearer::challenge("https://gw/.well-known/oauth-protected-resource", "a b", Some((Code::InvalidToken, text)));
-    assert!(said.starts_with("Bearer ") && said.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{said:?}");
+    let said = bearer::challenge(
+        "https://gw/.well-known/oauth-protected-resource",
+        "a b",
+        Some((Code::InvalidToken, text)),
+    );
+    assert!(
+        said.starts_with("Bearer ") && said.chars().all(|c| c == ' ' || c.is_ascii_graphic()),
+        "{said:?}"
+    );
     assert_eq!(said.matches('"').count(), 8, "{said:?}");
 });

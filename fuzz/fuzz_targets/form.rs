@@ -18,7 +18,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(pieces.len() <= MOST);
     for name in NAMES {
         // Written plainly, without escapes: at least so often is it there.
-        let plain = pieces.iter().filter(|piece| piece.split(|b| *b == b'=').next() == Some(name.as_bytes())).count();
+        let plain = pieces
+            .iter()
+            .filter(|piece| piece.split(|b| *b == b'=').next() == Some(name.as_bytes()))
+            .count();
         let all: Vec<&str> = form.all(name).collect();
         assert!(all.iter().all(|value| !value.is_empty() && !value.contains('\u{fffd}')));
         match (form.one(name), form.exact(name)) {

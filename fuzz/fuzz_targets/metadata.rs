@@ -20,9 +20,18 @@ fuzz_target!(|bytes: &[u8]| {
         let strict = AuthorizationServer::read(bytes, issuer, Waived::default());
         for waived in [
             Waived::default(),
-            Waived { pkce: true, root_slash: false },
-            Waived { pkce: false, root_slash: true },
-            Waived { pkce: true, root_slash: true },
+            Waived {
+                pkce: true,
+                root_slash: false,
+            },
+            Waived {
+                pkce: false,
+                root_slash: true,
+            },
+            Waived {
+                pkce: true,
+                root_slash: true,
+            },
         ] {
             let read = AuthorizationServer::read(bytes, issuer, waived);
             if strict.is_ok() {
@@ -52,7 +61,10 @@ fuzz_target!(|bytes: &[u8]| {
     if !matches!(address.url().scheme(), "http" | "https") {
         return;
     }
-    for urls in [metadata::protected_resource_urls(&address), metadata::authorization_server_urls(&address)] {
+    for urls in [
+        metadata::protected_resource_urls(&address),
+        metadata::authorization_server_urls(&address),
+    ] {
         for (i, url) in urls.iter().enumerate() {
             assert!(!urls[..i].contains(url));
             let url = Url::parse(url).expect("a URL");
@@ -64,14 +76,22 @@ fuzz_target!(|bytes: &[u8]| {
 fn server_is_good(server: &AuthorizationServer, issuer: &Address, waived: Waived) {
     let bare = |text: &str| text.trim_end_matches('/').to_owned();
     assert!(server.issuer == issuer.as_str() || (waived.root_slash && bare(&server.issuer) == bare(issuer.as_str())));
-    let all = [Some(&server.authorization_endpoint), Some(&server.token_endpoint), server.registration_endpoint.as_ref(), server.revocation_endpoint.as_ref()];
+    let all = [
+        Some(&server.authorization_endpoint),
+        Some(&server.token_endpoint),
+        server.registration_endpoint.as_ref(),
+        server.revocation_endpoint.as_ref(),
+    ];
     all.into_iter().flatten().for_each(|endpoint| secure(endpoint, issuer));
 }
 
 /// https, or plain http where the one who names it is.
 fn secure(address: &Address, named_by: &Address) {
     let scheme = address.url().scheme();
-    assert!(scheme == "https" || (scheme == "http" && named_by.url().scheme() == "http"), "{address}");
+    assert!(
+        scheme == "https" || (scheme == "http" && named_by.url().scheme() == "http"),
+        "{address}"
+    );
     assert!(address.url().host().is_some());
 }
 

@@ -19,7 +19,14 @@ use mcp_oauth_gateway::token::pair;
 static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("32 bytes"));
 
 /// Plain, refresh, carried; grant and generation; service and client; both ends; the bit to change; subject, scopes, upstream.
-type Halves<'a> = ((bool, bool, u8), ([u8; 16], u32), ([u8; 8], [u8; 16]), (u64, u64), u32, (&'a str, &'a str, &'a str));
+type Halves<'a> = (
+    (bool, bool, u8),
+    ([u8; 16], u32),
+    ([u8; 8], [u8; 16]),
+    (u64, u64),
+    u32,
+    (&'a str, &'a str, &'a str),
+);
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -30,7 +37,13 @@ fuzz_target!(|bytes: &[u8]| {
     // With a header that reads, so that the seal is what refuses.
     for prefix in ["gwa_", "gwr_"] {
         let colon = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
-        let joined = [prefix.as_bytes(), URL_SAFE_NO_PAD.encode(&bytes[..colon]).as_bytes(), b":", &bytes[colon..]].concat();
+        let joined = [
+            prefix.as_bytes(),
+            URL_SAFE_NO_PAD.encode(&bytes[..colon]).as_bytes(),
+            b":",
+            &bytes[colon..],
+        ]
+        .concat();
         assert!(pair::open(&RING, &URL_SAFE_NO_PAD.encode(joined)).is_err());
     }
     if let Ok(halves) = Halves::arbitrary_take_rest(Unstructured::new(bytes)) {

@@ -29,8 +29,21 @@ fn good(text: &str, uri: &RedirectUri) {
     assert_eq!(uri.as_str(), text);
     assert!(uri.admits(uri));
     // As a browser would read it, which strips and folds.
-    let read: String = text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>().to_ascii_lowercase();
-    for scheme in ["javascript:", "data:", "file:", "vbscript:", "blob:", "about:", "filesystem:", "view-source:"] {
+    let read: String = text
+        .chars()
+        .filter(|c| !c.is_whitespace() && !c.is_control())
+        .collect::<String>()
+        .to_ascii_lowercase();
+    for scheme in [
+        "javascript:",
+        "data:",
+        "file:",
+        "vbscript:",
+        "blob:",
+        "about:",
+        "filesystem:",
+        "view-source:",
+    ] {
         assert!(!read.starts_with(scheme), "{text}");
     }
     let url = Url::parse(text).expect("it was accepted");

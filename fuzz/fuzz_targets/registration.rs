@@ -22,7 +22,11 @@ fuzz_target!(|body: &[u8]| {
             assert!(uri.as_str().to_ascii_lowercase().starts_with("https:"));
         }
     }
-    assert!(read.name.as_ref().is_none_or(|name| !name.is_empty() && name.chars().count() <= LONGEST_NAME));
+    assert!(
+        read.name
+            .as_ref()
+            .is_none_or(|name| !name.is_empty() && name.chars().count() <= LONGEST_NAME)
+    );
     // A client id is the sealed form of this: it must read back the same.
     let kept = serde_json::to_vec(&read).expect("texts are JSON");
     assert_eq!(serde_json::from_slice::<Registration>(&kept).expect("it was written"), read);

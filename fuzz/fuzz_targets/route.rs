@@ -5,13 +5,18 @@ use std::sync::LazyLock;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-#[path = "../../src/web/route.rs"]
-mod route;
-use route::{NoRoute, Route, Routes};
+use mcp_oauth_gateway::web::route::{NoRoute, Route, Routes};
 
 static BARE: LazyLock<Routes> = LazyLock::new(|| Routes::new(""));
 static PREFIXED: LazyLock<Routes> = LazyLock::new(|| Routes::new("/gw"));
-const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS, Method::DELETE, Method::PUT];
+const METHODS: [Method; 6] = [
+    Method::GET,
+    Method::POST,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::DELETE,
+    Method::PUT,
+];
 
 fuzz_target!(|path: &str| {
     for method in METHODS {
@@ -43,5 +48,8 @@ fn judge(method: &Method, path: &str, found: &Result<Route, NoRoute>) {
 fn exact(path: &str) {
     assert!(path.starts_with('/'), "{path}");
     assert!(path.bytes().all(|b| b.is_ascii_lowercase() || b"/-._".contains(&b)), "{path}");
-    assert!(!path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."), "{path}");
+    assert!(
+        !path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."),
+        "{path}"
+    );
 }

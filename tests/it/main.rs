@@ -4,6 +4,7 @@
 mod cimd;
 mod contract;
 mod documents;
+mod moves;
 mod plan;
 mod stories;
 mod support;

@@ -1,0 +1,31 @@
+//! Random moves over the state machines, beside the model of the tests: whatever the bytes say, both agree.
+#![no_main]
+
+#[path = "../../tests/it/moves/acts.rs"]
+mod acts;
+#[path = "../../tests/it/moves/grants.rs"]
+mod grants;
+#[path = "../../tests/it/moves/journeys.rs"]
+mod journeys;
+#[path = "../../tests/it/moves/world.rs"]
+mod world;
+
+use acts::Act;
+use libfuzzer_sys::fuzz_target;
+use tokio::runtime::{Builder, Runtime};
+use world::World;
+
+/// The most acts of one world: more say nothing new.
+const MOST: usize = 200;
+
+thread_local! {
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let (chunks, _) = rest.as_chunks::<{ Act::BYTES }>();
+    let acts: Vec<Act> = chunks.iter().take(MOST).copied().map(Act::read).collect();
+    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 });
+    RUNTIME.with(|runtime| runtime.block_on(world.live(&acts)));
+});

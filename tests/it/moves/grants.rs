@@ -1,0 +1,591 @@
+//! Grants: what refreshing should do, from the first pair to the tombstone.
+
+use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
+use mcp_oauth_gateway::flow::held::{Held, Presentation};
+use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
+use mcp_oauth_gateway::token::lifetime;
+use serde_json::Value;
+
+use super::acts::Gives;
+use super::world::{Strict, World, text, went};
+
+/// Between a code that is spent and its grant, a breath at most, in seconds.
+pub const BREATH: u64 = 60;
+/// An attempt may hold a grant so long, in seconds.
+const LEASE: u64 = 75;
+
+/// What a grant should be doing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Life {
+    /// Its code is spent, and nothing is put down yet.
+    Unborn,
+    Active,
+    Refreshing {
+        attempt: Id,
+        owner: Id,
+        lease: UnixTime,
+    },
+    Ended {
+        until: UnixTime,
+    },
+}
+
+/// A grant as it should be.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub id: Id,
+    pub client: usize,
+    pub granted: UnixTime,
+    pub swept: bool,
+    pub life: Life,
+    generation: u32,
+    proved: bool,
+    refreshable: bool,
+    superseded: Vec<(u32, UnixTime)>,
+    latest: Option<Tokens>,
+    access_ends: UnixTime,
+    refresh_ends: UnixTime,
+    refused: Option<(UnixTime, u32)>,
+    seen: Value,
+}
+
+/// What does not go back in time when a store does.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub grant: usize,
+    pub generation: u32,
+    pub tokens: Tokens,
+    pub access_ends: UnixTime,
+    /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
+    pub unnoted: bool,
+}
+
+type Refusal = Missed<Rejected>;
+
+impl Grant {
+    /// Until when the store must have it; nothing, if it is not there.
+    pub fn keep_until(&self) -> Option<UnixTime> {
+        let pairs = self.refresh_ends.max(self.access_ends);
+        match self.life {
+            Life::Unborn => None,
+            Life::Active => Some(pairs),
+            Life::Refreshing { lease, .. } => Some(pairs.max(lease)),
+            Life::Ended { until } => Some(until),
+        }
+    }
+
+    fn is_there(&self, now: UnixTime) -> bool {
+        self.keep_until().is_some_and(|until| until >= now)
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Ended { .. })
+    }
+
+    fn tombstone(&mut self, now: UnixTime) {
+        self.life = Life::Ended {
+            until: self.access_ends.max(now).after(300),
+        };
+    }
+
+    fn supersede(&mut self, now: UnixTime) {
+        self.superseded.push((self.generation, now));
+        // Sixteen are remembered.
+        let from = self.superseded.len().saturating_sub(16);
+        self.superseded.drain(..from);
+        self.generation += 1;
+        self.proved = false;
+    }
+}
+
+/// What a presented pair should lead to.
+#[derive(Debug)]
+enum Outcome {
+    Answer(u32, Tokens),
+    Ask(UpstreamRefresh),
+    Ended,
+}
+
+/// One who presents a pair.
+struct Presented<'a> {
+    generation: u32,
+    tokens: &'a Tokens,
+    client: usize,
+    attempt: Attempt,
+}
+
+impl Grant {
+    /// The rules of refreshing, once more and by hand.
+    fn presented(&mut self, by: &Presented<'_>, grace: u64, now: UnixTime) -> Result<Outcome, Rejected> {
+        match self.life {
+            Life::Ended { .. } => return Err(Rejected::Replayed),
+            Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
+                return Err(Rejected::Busy);
+            }
+            Life::Unborn | Life::Active | Life::Refreshing { .. } => {}
+        }
+        if by.client != self.client {
+            return Err(Rejected::OtherClient);
+        }
+        if now >= self.refresh_ends {
+            return Err(Rejected::Expired);
+        }
+        if by.generation > self.generation {
+            // Only a store that went back in time knows less than a client.
+            (self.generation, self.latest) = (by.generation, None);
+        }
+        let tokens = if by.generation == self.generation {
+            self.proved = true;
+            by.tokens.clone()
+        } else {
+            let recent = self
+                .superseded
+                .iter()
+                .any(|(generation, at)| *generation == by.generation && now < at.after(grace));
+            let unproved = by.generation + 1 == self.generation && !self.proved;
+            let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
+                self.tombstone(now);
+                return Ok(Outcome::Ended);
+            };
+            let enough = now.after(60);
+            if self.access_ends > enough && latest.expires.is_none_or(|end| end > enough) {
+                self.life = Life::Active;
+                return Ok(Outcome::Answer(self.generation, latest));
+            }
+            latest
+        };
+        if let Some(refresh) = tokens.refresh {
+            let (attempt, owner) = (by.attempt.id, by.attempt.owner);
+            self.life = Life::Refreshing {
+                attempt,
+                owner,
+                lease: now.after(LEASE),
+            };
+            return Ok(Outcome::Ask(refresh));
+        }
+        if tokens.expires.is_some_and(|end| end <= now) {
+            return Err(Rejected::Expired);
+        }
+        self.supersede(now);
+        self.latest = Some(tokens.clone());
+        self.life = Life::Active;
+        Ok(Outcome::Answer(self.generation, tokens))
+    }
+}
+
+impl World {
+    fn grant_handle(&self, g: usize) -> Handle<GrantRecord> {
+        Handle::of(self.grants[g].id)
+    }
+
+    fn there(&self, g: usize) -> Result<(), Refusal> {
+        if self.grants[g].is_there(self.now()) {
+            Ok(())
+        } else {
+            Err(Missed::Absent)
+        }
+    }
+
+    /// A code was spent; its grant is not there yet.
+    pub fn new_grant(&mut self, id: Id, client: usize) -> usize {
+        let now = self.now();
+        self.grants.push(Grant {
+            id,
+            client,
+            granted: now,
+            swept: false,
+            life: Life::Unborn,
+            generation: 1,
+            proved: false,
+            refreshable: false,
+            superseded: Vec::new(),
+            latest: None,
+            access_ends: now,
+            refresh_ends: now,
+            refused: None,
+            seen: Value::Null,
+        });
+        self.grants.len() - 1
+    }
+
+    /// When pairs of these tokens end: the shorter of both sides.
+    fn ends(&self, g: usize, tokens: &Tokens) -> (UnixTime, UnixTime) {
+        let (now, ttl) = (self.now(), self.rules.ttl);
+        let upstream = if tokens.refresh.is_some() {
+            tokens.refresh_expires
+        } else {
+            tokens.expires
+        };
+        let access = lifetime::access_ends(now, ttl.access, tokens.expires);
+        (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
+    }
+
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, unnoted: bool) {
+        let access_ends = self.ends(grant, &tokens).0;
+        self.pairs.push(Pair {
+            grant,
+            generation,
+            tokens,
+            access_ends,
+            unnoted,
+        });
+    }
+
+    /// The grant of a code that was spent is put down, unless it was ended meanwhile.
+    pub async fn granted(&mut self, i: usize) {
+        let Some(tokens) = self.journeys[i].pending.take() else { return };
+        let g = self.journeys[i].grant.expect("a spent code has a grant");
+        let now = self.now();
+        if self.grants[g].granted.after(BREATH) < now {
+            return;
+        }
+        self.grants[g].granted = now;
+        let ends = self.ends(g, &tokens);
+        let client_id = self.clients[self.grants[g].client].client_id().to_owned();
+        let held = Held::new(
+            client_id,
+            "default".to_owned(),
+            "alice".to_owned(),
+            Scopes::parse("a"),
+            tokens.refresh.is_some(),
+            now,
+        );
+        let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
+        if self.grants[g].has_ended() {
+            self.meet("a grant that was ended before it was there");
+            assert_eq!(put, Err(NotInserted::AlreadyThere), "what has ended came back");
+        } else {
+            assert!(put.is_ok());
+            self.walk("[*]", "new", "Active");
+            let grant = &mut self.grants[g];
+            (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
+            (grant.access_ends, grant.refresh_ends) = ends;
+            self.note(g).await;
+        }
+        self.mint(g, 1, tokens, false);
+        self.look_at_grant(g).await;
+    }
+
+    pub async fn present(&mut self, p: usize, by: Option<u8>, owner: u8, alone: bool) {
+        let Pair {
+            grant: g,
+            generation,
+            tokens,
+            ..
+        } = self.pairs[p].clone();
+        let client = by.map_or(self.grants[g].client, |by| usize::from(by) % self.clients.len());
+        let attempt = Attempt {
+            id: self.id(),
+            owner: self.owners[usize::from(owner % 2)],
+            alone,
+        };
+        let (now, grace) = (self.now(), self.rules.grace);
+        let was = self.grants[g].clone();
+        let mut next = was.clone();
+        let expected = self.there(g).and_then(|()| {
+            let by = Presented {
+                generation,
+                tokens: &tokens,
+                client,
+                attempt,
+            };
+            next.presented(&by, grace, now).map_err(Missed::Rejected)
+        });
+        let reissue = tokens.refresh.is_none().then(|| tokens.clone());
+        let pair = Presentation {
+            generation,
+            client_id: self.clients[client].client_id(),
+            upstream: tokens.refresh.clone(),
+            reissue,
+        };
+        let rules = self.rules;
+        let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        if expected.as_ref().is_err_and(|why| *why == Missed::Rejected(Rejected::Busy)) {
+            self.meet("a second attempt while the first holds the lease");
+        }
+        let (expected, outcome) = match expected {
+            Ok(outcome) => (Ok(()), Some(outcome)),
+            Err(why) => (Err(why), None),
+        };
+        if let Some((_, led)) = went(moved, &expected) {
+            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt);
+            self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
+            assert!(next.generation >= was.generation, "a generation went back");
+            if generation > was.generation {
+                self.meet("a generation that the store had forgotten");
+            }
+            if matches!(was.life, Life::Refreshing { .. }) {
+                self.meet("a lease that was taken over");
+            }
+            if generation < was.generation {
+                self.meet(if next.has_ended() {
+                    "an older pair too late"
+                } else {
+                    "an older pair in grace"
+                });
+            }
+            self.grants[g] = next;
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// Compares where a presented pair led with where it should; the name of the state that it led to.
+    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
+        match (led, expected) {
+            (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
+                let promised = self.ends(g, &tokens).1;
+                let kept = text(&held)["refresh_ends"].as_u64().map(UnixTime);
+                assert!(
+                    self.strict != Strict::Promises || Some(promised) <= kept,
+                    "promised until {promised:?}, kept until {kept:?}"
+                );
+                assert_eq!(
+                    (generation, held.generation(), &tokens),
+                    (*wanted, *wanted, current),
+                    "not the current generation"
+                );
+                self.mint(g, generation, tokens, true);
+                "Active"
+            }
+            (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
+                assert_eq!(token, *wanted, "the upstream is asked with another token");
+                self.attempts.push((g, attempt.id));
+                "Refreshing"
+            }
+            (Next::Ended(_), Outcome::Ended) => "Ended",
+            (led, expected) => panic!("{led:?}, not {expected:?}"),
+        }
+    }
+
+    /// Whether this attempt holds the lease: only one can.
+    fn holds(&self, a: usize) -> Result<(), Refusal> {
+        let (g, id) = self.attempts[a];
+        self.there(g)?;
+        match self.grants[g].life {
+            Life::Refreshing { attempt, .. } if attempt == id => Ok(()),
+            Life::Refreshing { .. } => Err(Missed::Rejected(Rejected::LeaseLost)),
+            Life::Unborn | Life::Active | Life::Ended { .. } => Err(Missed::OtherState),
+        }
+    }
+
+    pub async fn answer(&mut self, a: usize, gives: Gives) {
+        let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let mut tokens = self.tokens(gives);
+        // No new refresh token means that the old one stays good; here, that it is a new one of ours.
+        tokens.refresh = tokens.refresh.or_else(|| self.tokens(Gives { refresh: true, life: None }).refresh);
+        if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
+            self.meet("an answer to an attempt that lost its lease");
+        }
+        let ends = self.ends(g, &tokens);
+        let step = |s: Refreshing| s.answered(id, tokens.clone(), ends, now);
+        let moved = self.store.transition(&self.grant_handle(g), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("Refreshing", "answered", "Active");
+            let grant = &mut self.grants[g];
+            let before = grant.generation;
+            grant.supersede(now);
+            assert_eq!(moved.out.generation(), before + 1);
+            (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
+            (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
+            self.note(g).await;
+            self.mint(g, before + 1, tokens, false);
+        }
+        self.look_at_grant(g).await;
+    }
+
+    pub async fn refuse(&mut self, a: usize) {
+        let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let moved = self
+            .store
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now))
+            .await;
+        if went(moved, &expected).is_some() {
+            self.walk("Refreshing", "refused", "Ended");
+            self.grants[g].tombstone(now);
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    pub async fn release(&mut self, a: usize) {
+        let ((g, id), expected) = (self.attempts[a], self.holds(a));
+        let moved = self.store.transition(&self.grant_handle(g), |s: Refreshing| s.released(id)).await;
+        if went(moved, &expected).is_some() {
+            self.walk("Refreshing", "released", "Active");
+            self.grants[g].life = Life::Active;
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// The grant is ended, also one that is not there (yet).
+    pub async fn end(&mut self, g: usize) {
+        let (now, handle, expected) = (self.now(), self.grant_handle(g), self.there(g));
+        let was = self.grants[g].life.clone();
+        let moved = self
+            .store
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now)))
+            .await;
+        if let Some((_, held)) = went(moved, &expected) {
+            assert_eq!(held.is_some(), !self.grants[g].has_ended());
+            match was {
+                Life::Active => self.walk("Active", "end", "Ended"),
+                Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
+                Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
+            }
+            self.grants[g].tombstone(now);
+        } else {
+            let tombstone = Ended::before_it_began(now, self.rules.ttl);
+            self.store.insert(self.grants[g].id, tombstone).await.unwrap();
+            let grant = &mut self.grants[g];
+            (grant.life, grant.swept) = (
+                Life::Ended {
+                    until: now.after(self.rules.ttl.access + 300),
+                },
+                false,
+            );
+        }
+        self.note(g).await;
+        self.look_at_grant(g).await;
+    }
+
+    /// A pair is seen at the MCP endpoint.
+    pub async fn prove(&mut self, p: usize) {
+        let Pair { grant: g, generation, .. } = self.pairs[p];
+        let expected = self.there(g);
+        let step = |record: GrantRecord| Ok::<_, Rejected>((record.proved(generation), ()));
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        if went(moved, &expected).is_some() {
+            let grant = &mut self.grants[g];
+            grant.proved |= grant.generation == generation && !grant.has_ended();
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// The upstream says 401 to a pair.
+    pub async fn unauthorized(&mut self, p: usize) {
+        let Pair { grant: g, generation, .. } = self.pairs[p];
+        let (now, expected) = (self.now(), self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now));
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        if let Some((_, ended)) = went(moved, &expected) {
+            let grant = &mut self.grants[g];
+            let judged = !grant.refreshable && !grant.has_ended();
+            let soon = grant.refused.filter(|(at, _)| now.since(*at) <= 300);
+            // A second time, to one that was re-issued since: in circles.
+            let circles = judged && soon.is_some_and(|(_, then)| generation > then);
+            assert_eq!(ended, circles);
+            if circles {
+                grant.tombstone(now);
+                self.met.insert("an upstream that refuses in circles");
+            } else if judged && soon.is_none() {
+                grant.refused = Some((now, generation));
+            }
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    pub async fn tidy(&mut self, g: usize) {
+        let (now, rules, expected) = (self.now(), self.rules, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>((record.tidied(rules, now), ()));
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        if went(moved, &expected).is_some() {
+            let grant = &mut self.grants[g];
+            // Never while somebody may still come with an older pair and be right.
+            let over = grant.superseded.iter().all(|(_, at)| at.after(rules.grace) <= now);
+            if grant.proved && over && !grant.has_ended() {
+                grant.latest = None;
+            }
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// Copies a record, and what is known of it.
+    pub async fn backup(&mut self, g: usize) {
+        self.look_at_grant(g).await;
+        let grant = &self.grants[g];
+        if grant.is_there(self.now()) && !grant.has_ended() {
+            let copy = grant.clone();
+            self.backups.insert(g, copy);
+        }
+    }
+
+    /// Puts the copy back over a living grant: the store went back in time, and the clients did not.
+    pub async fn restore(&mut self, g: usize) {
+        let (now, there) = (self.now(), self.grants[g].is_there(self.now()));
+        let Some(copy) = self
+            .backups
+            .get(&g)
+            .filter(|copy| there && copy.is_there(now) && !self.grants[g].has_ended())
+            .cloned()
+        else {
+            return;
+        };
+        let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
+        self.store.update(&self.grant_handle(g), step).await.unwrap();
+        self.grants[g] = copy;
+        self.pairs
+            .iter_mut()
+            .filter(|pair| pair.grant == g)
+            .for_each(|pair| pair.unnoted = true);
+        self.look_at_grant(g).await;
+    }
+
+    /// Notes what the last accepted move left.
+    async fn note(&mut self, g: usize) {
+        let there = self.stored::<GrantRecord>(self.grants[g].id).await;
+        self.grants[g].seen = there.as_ref().map_or(Value::Null, text);
+    }
+
+    /// The record is what it should be, and as the last accepted move left it, or has expired.
+    pub async fn look_at_grant(&self, g: usize) {
+        let grant = &self.grants[g];
+        let there = self.stored::<GrantRecord>(grant.id).await;
+        assert_eq!(there.is_some(), grant.is_there(self.now()));
+        let Some(there) = there else { return };
+        assert_eq!(text(&there), grant.seen, "something changed it that had no business to");
+        match (&there, &grant.life) {
+            (GrantRecord::Active(_), Life::Active) | (GrantRecord::Refreshing(_), Life::Refreshing { .. }) => {}
+            (GrantRecord::Ended(_), Life::Ended { until }) => {
+                assert_eq!(there.ended_until(), Some(*until));
+                self.outlives_its_pairs(g, *until);
+            }
+            _ => panic!("it is {}, not {:?}", grant.seen["state"], grant.life),
+        }
+        if let Some(held) = there.held() {
+            assert_eq!(
+                (held.generation(), held.latest(), held.is_refreshable()),
+                (grant.generation, grant.latest.as_ref(), grant.refreshable)
+            );
+            assert_eq!(held.client_id, self.clients[grant.client].client_id());
+            assert_eq!(grant.seen["is"]["held"]["proved"], grant.proved);
+            if let Life::Refreshing { attempt, .. } = &grant.life {
+                assert_eq!(grant.seen["is"]["attempt"], attempt.to_string());
+            }
+        }
+    }
+
+    /// A tombstone is kept until no access pair of the grant can be alive: else one works again.
+    fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
+        for pair in self
+            .pairs
+            .iter()
+            .filter(|pair| pair.grant == g && (self.strict == Strict::Tombstones || !pair.unnoted))
+        {
+            assert!(
+                pair.access_ends <= until,
+                "{pair:?} outlives the tombstone, which goes at {until:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! Journeys: what the flow should do, from `/authorize` to a spent code.
+
+use mcp_oauth_gateway::base::ids::{Digest, Id};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::flow::authorize::{
+    Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
+};
+use mcp_oauth_gateway::flow::client::ReturnAddress;
+use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Redemption};
+use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::oauth::answer::Tokens;
+use mcp_oauth_gateway::oauth::error::Code;
+use mcp_oauth_gateway::oauth::pkce::Challenge;
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::oauth::token::Credentials;
+use mcp_oauth_gateway::store::{Handle, Missed};
+use serde_json::Value;
+use url::Url;
+
+use super::acts::{Bring, Form, Gives, With};
+use super::grants::Life;
+use super::world::{SECRET, World, text, went};
+
+const ISSUER: &str = "https://gateway.example";
+const UPSTREAM: &str = "https://upstream.example";
+/// All services have this name, and all clients that send a `state` send this one.
+const SERVICE: &str = "default";
+const STATE: &str = "the same <state>";
+
+/// Where a journey should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Asked,
+    SignedIn,
+    Sent,
+    Back,
+    Issued,
+    Spent,
+    Closed,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "ClientAuthorize",
+            Self::SignedIn => "GatewayLogin",
+            Self::Sent => "UpstreamRedirect",
+            Self::Back => "UpstreamCallback",
+            Self::Issued => "CodeIssued",
+            Self::Spent => "CodeSpent",
+            Self::Closed => "Closed",
+        }
+    }
+}
+
+/// One journey, as it should be, and what its browser and its client know.
+#[derive(Debug)]
+pub struct Journey {
+    pub id: Id,
+    pub client: usize,
+    pub stage: Stage,
+    /// Until when it can be moved on.
+    pub keep_until: u64,
+    pub swept: bool,
+    /// How often its code was exchanged for a grant.
+    pub spent: u32,
+    /// Its place among the grants, and what is to be put down there.
+    pub grant: Option<usize>,
+    pub pending: Option<Tokens>,
+    /// Where it has been.
+    path: Vec<Stage>,
+    uri: String,
+    state: bool,
+    verifier: String,
+    forms: Vec<String>,
+    browser: String,
+    upstream_state: String,
+    upstream_verifier: String,
+    promise: bool,
+    code: String,
+    tokens: Option<Tokens>,
+    seen: Value,
+}
+
+type Refusal = Missed<Rejected>;
+
+impl World {
+    fn handle(&self, i: usize) -> Handle<FlowRecord> {
+        Handle::of(self.journeys[i].id)
+    }
+
+    /// Whether the journey is there and in this state.
+    fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
+        let journey = &self.journeys[i];
+        if journey.keep_until < self.now().0 {
+            Err(Missed::Absent)
+        } else if journey.stage == stage {
+            Ok(())
+        } else {
+            Err(Missed::OtherState)
+        }
+    }
+
+    /// Whether there is time left: the last second of a record is not enough to move on.
+    fn in_time(&self, i: usize) -> Result<(), Refusal> {
+        if self.now().0 < self.journeys[i].keep_until {
+            Ok(())
+        } else {
+            Err(Missed::Rejected(Rejected::Expired))
+        }
+    }
+
+    /// Another journey than this one, if there is one.
+    fn stranger(&self, i: usize) -> Option<&Journey> {
+        let other = (i + 1) % self.journeys.len();
+        (other != i).then(|| &self.journeys[other])
+    }
+
+    fn form(&self, i: usize, form: Form) -> Option<String> {
+        let journey = &self.journeys[i];
+        match form {
+            Form::Own => journey.forms.last().cloned(),
+            Form::Older => journey.forms.first().cloned(),
+            Form::Other => self.stranger(i).and_then(|other| other.forms.last().cloned()),
+            Form::Nothing => None,
+        }
+    }
+
+    fn same_form(&self, i: usize, form: Option<&str>) -> Result<(), Refusal> {
+        if self.journeys[i].forms.last().map(String::as_str) == form {
+            Ok(())
+        } else {
+            Err(Missed::Rejected(Rejected::OtherBrowser))
+        }
+    }
+
+    pub async fn begin(&mut self, client: u8, state: bool) -> usize {
+        let client = usize::from(client) % self.clients.len();
+        let registered = &self.clients[client];
+        let uris = &registered.registration().redirect_uris;
+        let uri = uris[self.journeys.len() % uris.len()].clone();
+        let back = registered
+            .return_address(Some(uri.clone()), state.then(|| STATE.to_owned()), ISSUER)
+            .unwrap();
+        let client_id = registered.client_id().to_owned();
+        let (id, verifier, form, now) = (self.id(), self.draw(), self.draw(), self.now());
+        let asked = Asked {
+            client_id,
+            client_name: None,
+            verified_host: None,
+            loopback_only: false,
+            back,
+            challenge: Challenge::of(&Secret::from(verifier.as_str())),
+            scopes: Scopes::parse("a b"),
+            service: SERVICE.to_owned(),
+        };
+        self.store
+            .insert(id, ClientAuthorize::new(asked, Digest::of(&form), now))
+            .await
+            .unwrap();
+        self.walk("[*]", "new", "ClientAuthorize");
+        self.journeys.push(Journey {
+            id,
+            client,
+            stage: Stage::Asked,
+            keep_until: now.0 + 600,
+            swept: false,
+            spent: 0,
+            grant: None,
+            pending: None,
+            path: Vec::new(),
+            uri: uri.as_str().to_owned(),
+            state,
+            verifier,
+            forms: vec![form],
+            browser: String::new(),
+            upstream_state: String::new(),
+            upstream_verifier: String::new(),
+            promise: false,
+            code: String::new(),
+            tokens: None,
+            seen: Value::Null,
+        });
+        let i = self.journeys.len() - 1;
+        self.arrived(i, Stage::Asked, now.0 + 600).await;
+        i
+    }
+
+    /// An honest browser and an honest upstream, so many moves far.
+    pub async fn journey(&mut self, client: u8, gives: Gives, moves: u8) {
+        let i = self.begin(client, true).await;
+        for step in 2..=moves {
+            match step {
+                2 => self.sign_in(i, Form::Own).await,
+                3 => self.approve(i, Form::Own, true).await,
+                4 => self.returned(i, Bring::Own).await,
+                _ => self.exchanged(i, gives).await,
+            }
+        }
+        let stages = [Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued];
+        assert_eq!(self.journeys[i].stage, stages[usize::from(moves) - 1]);
+    }
+
+    pub async fn sign_in(&mut self, i: usize, form: Form) {
+        let (brought, next, now) = (self.form(i, form), self.draw(), self.now());
+        let expected = self
+            .standing(i, Stage::Asked)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()));
+        let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::of(&next), "alice".to_owned(), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("ClientAuthorize", "signed_in", "GatewayLogin");
+            self.journeys[i].forms.push(next);
+            self.arrived(i, Stage::SignedIn, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn approve(&mut self, i: usize, form: Form, promise: bool) {
+        let brought = self.form(i, form);
+        let (browser, upstream_state, upstream_verifier, now) = (self.draw(), self.draw(), self.draw(), self.now());
+        let expected = self
+            .standing(i, Stage::SignedIn)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()));
+        let step = |s: GatewayLogin| {
+            let to = ToUpstream {
+                browser: Digest::of(&browser),
+                upstream_state: Digest::of(&upstream_state),
+                verifier: Secret::from(upstream_verifier.as_str()),
+                issuer: UPSTREAM.to_owned(),
+                iss_promised: promise,
+            };
+            s.approve(brought.as_deref(), to, now)
+        };
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("GatewayLogin", "approve", "UpstreamRedirect");
+            let journey = &mut self.journeys[i];
+            (journey.browser, journey.upstream_state, journey.upstream_verifier) = (browser, upstream_state, upstream_verifier);
+            journey.promise = promise;
+            self.arrived(i, Stage::Sent, now.0 + 600).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn deny(&mut self, i: usize, form: Form) {
+        let (brought, now, handle) = (self.form(i, form), self.now(), self.handle(i));
+        let form = brought.as_deref();
+        let expected = |stage| {
+            self.standing(i, stage)
+                .and_then(|()| self.in_time(i))
+                .and_then(|()| self.same_form(i, form))
+        };
+        let (asked, signed_in) = (expected(Stage::Asked), expected(Stage::SignedIn));
+        let first = self.store.transition(&handle, |s: ClientAuthorize| s.deny(form, now)).await;
+        let mut back = went(first, &asked).map(|moved| (moved.out, "ClientAuthorize"));
+        if back.is_none() {
+            let second = self.store.transition(&handle, |s: GatewayLogin| s.deny(form, now)).await;
+            back = went(second, &signed_in).map(|moved| (moved.out, "GatewayLogin"));
+        }
+        if let Some((back, from)) = back {
+            self.walk(from, "deny", "Closed");
+            self.goes_home(i, &back, None);
+            self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// What the redirect and the browser bring, and whether that should do.
+    fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
+        let (journey, other) = (&self.journeys[i], self.stranger(i));
+        let mut state = journey.upstream_state.clone();
+        let mut browser = Some(journey.browser.clone());
+        let mut issuer = Some(UPSTREAM);
+        match bring {
+            Bring::Own => {}
+            Bring::OtherState => state = other.map_or_else(|| "?".to_owned(), |other| other.upstream_state.clone()),
+            Bring::OtherBrowser => browser = other.map(|other| other.browser.clone()),
+            Bring::NoBrowser => browser = None,
+            Bring::OtherIssuer => issuer = Some("https://upstream.example/"),
+            Bring::NoIssuer => issuer = None,
+        }
+        let judged = if state != journey.upstream_state {
+            Err(Rejected::OtherState)
+        } else if browser.as_ref() != Some(&journey.browser) {
+            Err(Rejected::OtherBrowser)
+        } else if issuer.is_none() && journey.promise {
+            Err(Rejected::MissingIssuer)
+        } else if issuer.is_some_and(|issuer| issuer != UPSTREAM) {
+            Err(Rejected::OtherIssuer)
+        } else {
+            Ok(())
+        };
+        let expected = self
+            .standing(i, Stage::Sent)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| judged.map_err(Missed::Rejected));
+        (state, browser, issuer, expected)
+    }
+
+    pub async fn returned(&mut self, i: usize, bring: Bring) {
+        let (state, browser, issuer, expected) = self.brought(i, bring);
+        let with = Returned {
+            upstream_state: &state,
+            browser: browser.as_deref(),
+            issuer,
+        };
+        let now = self.now();
+        let moved = self
+            .store
+            .transition(&self.handle(i), |s: UpstreamRedirect| s.returned(with, now))
+            .await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("UpstreamRedirect", "returned", "UpstreamCallback");
+            assert_eq!(
+                moved.out.verifier.expose(),
+                self.journeys[i].upstream_verifier,
+                "the verifier of another journey"
+            );
+            self.arrived(i, Stage::Back, now.0 + 120).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn refused(&mut self, i: usize, bring: Bring) {
+        let (state, browser, issuer, expected) = self.brought(i, bring);
+        let with = Returned {
+            upstream_state: &state,
+            browser: browser.as_deref(),
+            issuer,
+        };
+        let now = self.now();
+        let moved = self
+            .store
+            .transition(&self.handle(i), |s: UpstreamRedirect| s.refused(with, now))
+            .await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("UpstreamRedirect", "refused", "Closed");
+            self.goes_home(i, &moved.out, None);
+            self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn exchanged(&mut self, i: usize, gives: Gives) {
+        let (tokens, code, now) = (self.tokens(gives), self.draw(), self.now());
+        let expected = self.standing(i, Stage::Back);
+        let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::of(&code), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("UpstreamCallback", "exchanged", "CodeIssued");
+            let journey = &mut self.journeys[i];
+            let honest = [Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back];
+            assert_eq!(journey.path, honest, "a code without sign-in, consent and return");
+            (journey.code, journey.tokens) = (code.clone(), Some(tokens));
+            self.goes_home(i, &moved.out, Some(&code));
+            self.arrived(i, Stage::Issued, now.0 + 60).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn failed(&mut self, i: usize) {
+        let expected = self.standing(i, Stage::Back);
+        let moved = self.store.transition(&self.handle(i), UpstreamCallback::failed).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("UpstreamCallback", "failed", "Closed");
+            self.goes_home(i, &moved.out, None);
+            self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// The browser is sent to this journey's own redirect URI, with its own `state`.
+    fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
+        let journey = &self.journeys[i];
+        let location = match code {
+            Some(code) => back.with_code(&Secret::from(code)),
+            None => back.with_error(Code::AccessDenied, "no"),
+        };
+        let tail = location.strip_prefix(&journey.uri).expect("it leads to another place");
+        assert!(tail.starts_with(if journey.uri.contains('?') { '&' } else { '?' }), "{location}");
+        let url = Url::parse(&location).unwrap();
+        let all = |name: &str| {
+            url.query_pairs()
+                .filter(|(n, _)| n == name)
+                .map(|(_, v)| v.into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(all("state"), journey.state.then_some(STATE).into_iter().collect::<Vec<_>>());
+        assert_eq!(all("code"), code.into_iter().collect::<Vec<_>>());
+        assert_eq!(all("iss"), [ISSUER]);
+        assert_eq!(all("error").len(), usize::from(code.is_none()));
+    }
+
+    pub async fn redeem(&mut self, i: usize, by: Option<u8>, with: With, at_once: bool) {
+        let journey = &self.journeys[i];
+        let client = by.map_or(journey.client, |by| usize::from(by) % self.clients.len());
+        let registered = &self.clients[client];
+        let wrong_secret = matches!(with, With::OtherSecret);
+        let authenticated = registered.authenticate(&Credentials {
+            client_id: registered.client_id().to_owned(),
+            secret: Some(Secret::from(if wrong_secret { "another" } else { SECRET })),
+            basic: false,
+        });
+        // Only the third client has a secret to be wrong about.
+        assert_eq!(authenticated.is_err(), wrong_secret && client == 2);
+        let Ok(by) = authenticated else { return };
+        let other = self.stranger(i);
+        let mut code = journey.code.clone();
+        let mut verifier = Some(journey.verifier.clone());
+        let mut redirect_uri = Some(journey.uri.clone());
+        match with {
+            With::Own | With::OtherSecret => {}
+            With::NoRedirect => redirect_uri = None,
+            With::OtherRedirect => {
+                redirect_uri = Some(other.map_or_else(|| "https://evil.example/cb".to_owned(), |other| other.uri.clone()));
+            }
+            With::OtherCode => code = other.map_or_else(String::new, |other| other.code.clone()),
+            With::OtherVerifier => verifier = other.map(|other| other.verifier.clone()),
+            With::NoVerifier => verifier = None,
+        }
+        let proved = if code != journey.code {
+            Err(Rejected::OtherCode)
+        } else if client != journey.client {
+            Err(Rejected::OtherClient)
+        } else if verifier.as_ref() != Some(&journey.verifier) {
+            Err(Rejected::Verifier)
+        } else {
+            Ok(())
+        };
+        let same_place = match &redirect_uri {
+            Some(uri) if *uri != journey.uri => Err(Rejected::OtherRedirect),
+            Some(_) | None => Ok(()),
+        };
+        let spent = self.standing(i, Stage::Spent).is_ok();
+        let judged = proved.and(same_place).map_err(Missed::Rejected);
+        let expected = self.standing(i, Stage::Issued).and_then(|()| self.in_time(i)).and(judged);
+        let with = Redemption {
+            code: &code,
+            redirect_uri: redirect_uri.as_deref(),
+            verifier: verifier.as_deref(),
+        };
+        let (grant, now, handle) = (self.id(), self.now(), self.handle(i));
+        let moved = self
+            .store
+            .transition(&handle, |s: CodeIssued| s.redeem(&by, with, grant, now))
+            .await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("CodeIssued", "redeem", "CodeSpent");
+            let (asked, journey) = (&moved.out.asked, &mut self.journeys[i]);
+            assert_eq!(asked.client_id, by.client_id());
+            assert_eq!((moved.out.subject.as_str(), asked.service.as_str()), ("alice", SERVICE));
+            assert_eq!(Some(&moved.out.tokens), journey.tokens.as_ref(), "the tokens of another journey");
+            journey.spent += 1;
+            assert_eq!(journey.spent, 1, "a code was spent twice");
+            journey.pending = Some(moved.out.tokens);
+            let place = self.new_grant(grant, client);
+            self.journeys[i].grant = Some(place);
+            self.arrived(i, Stage::Spent, now.0 + 600).await;
+            if at_once {
+                self.granted(i).await;
+            }
+        } else if spent {
+            let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
+            let Some(FlowRecord::CodeSpent(there)) = there else {
+                panic!("it is spent")
+            };
+            let replayed = CodeSpent::replayed(&there, &by, with);
+            let place = self.journeys[i].grant.expect("a spent code has a grant");
+            assert_eq!(replayed, proved.map(|()| self.grants[place].id));
+            if proved.is_err() {
+                self.meet("a replay that proves nothing");
+            } else if self.grants[place].life == Life::Unborn {
+                self.meet("a replay before the grant was there");
+            }
+            if proved.is_ok() {
+                self.walk("CodeSpent", "replayed", "Ended");
+                self.end(place).await;
+            }
+            self.look_at_grant(place).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// Notes where a journey has come to, and insists that what was asked travelled along unchanged.
+    async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
+        let there = self
+            .stored::<FlowRecord>(self.journeys[i].id)
+            .await
+            .expect("it has just been written");
+        let journey = &mut self.journeys[i];
+        let (before, now) = (std::mem::take(&mut journey.seen), text(&there));
+        if let (Some(before), Some(now)) = (before.pointer("/is/asked"), now.pointer("/is/asked")) {
+            assert_eq!(before, now);
+        }
+        journey.seen = now;
+        journey.path.push(stage);
+        (journey.stage, journey.keep_until) = (stage, keep_until);
+    }
+
+    /// The record is as the last accepted move left it, or has expired.
+    pub async fn look_at_journey(&self, i: usize) {
+        let journey = &self.journeys[i];
+        let there = self.stored::<FlowRecord>(journey.id).await;
+        assert_eq!(there.is_some(), journey.keep_until >= self.now().0);
+        if let Some(there) = there {
+            let there = text(&there);
+            assert_eq!(there["state"], journey.stage.name());
+            assert_eq!(there, journey.seen);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A world of clients, browsers, one store, and beside it what should be in it, kept by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use mcp_oauth_gateway::base::ids::{Digest, Id};
+use mcp_oauth_gateway::base::keyring::KeyRing;
+use mcp_oauth_gateway::base::record::Record;
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
+use mcp_oauth_gateway::flow::client::Registered;
+use mcp_oauth_gateway::flow::held::Rules;
+use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use mcp_oauth_gateway::oauth::redirect::RedirectUri;
+use mcp_oauth_gateway::oauth::register::{AuthMethod, Registration};
+use mcp_oauth_gateway::store::{Backend, Handle, Memory, Missed, Store};
+use mcp_oauth_gateway::token::lifetime::Ttl;
+use serde_json::Value;
+
+use super::acts::{Act, Gives};
+use super::grants::{Grant, Pair};
+use super::journeys::Journey;
+
+/// The most journeys of one world: few, so that they meet often.
+const MOST: usize = 12;
+/// The secret of the one client that has one.
+pub const SECRET: &str = "the client's secret";
+
+/// What does not hold yet, and is insisted on only where a test says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strict {
+    /// Nothing more.
+    Not,
+    /// Also pairs whose end no record knows must die before a tombstone.
+    Tombstones,
+    /// A refresh pair lives no longer than its grant.
+    Promises,
+}
+
+/// Everything there is.
+pub struct World {
+    pub time: Arc<AtomicU64>,
+    pub store: Store,
+    pub rules: Rules,
+    pub clients: Vec<Registered>,
+    pub owners: [Id; 2],
+    pub journeys: Vec<Journey>,
+    pub grants: Vec<Grant>,
+    pub pairs: Vec<Pair>,
+    pub attempts: Vec<(usize, Id)>,
+    /// Every arrow that was walked.
+    pub walked: BTreeSet<(&'static str, &'static str, &'static str)>,
+    /// The rarer things that came to pass.
+    pub met: BTreeSet<&'static str>,
+    pub backups: BTreeMap<usize, Grant>,
+    /// What is insisted on beyond the rest.
+    pub strict: Strict,
+    drawn: u64,
+}
+
+impl World {
+    /// An empty world, in which a superseded pair is good for `grace` more seconds.
+    pub fn new(grace: u64) -> Self {
+        let time = Arc::new(AtomicU64::new(1_000_000));
+        let ring = KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let keys = Arc::new(ArcSwap::from_pointee(ring));
+        let ttl = Ttl {
+            access: 3_600,
+            refresh: 30 * 86_400,
+            absolute: 90 * 86_400,
+        };
+        Self {
+            store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
+            time,
+            rules: Rules { grace, ttl },
+            // The first two have a redirect URI in common; the third has a secret.
+            clients: vec![
+                client("one", &["http://localhost/cb", "https://one.example/cb?x=1"], None),
+                client("two", &["http://localhost/cb"], None),
+                client("three", &["app.three://cb"], Some(SECRET)),
+            ],
+            owners: [Id([1; 16]), Id([2; 16])],
+            journeys: Vec::new(),
+            grants: Vec::new(),
+            pairs: Vec::new(),
+            attempts: Vec::new(),
+            walked: BTreeSet::new(),
+            met: BTreeSet::new(),
+            backups: BTreeMap::new(),
+            strict: Strict::Not,
+            drawn: 0,
+        }
+    }
+
+    /// Lives through `acts`, and looks at everything at the end.
+    pub async fn live(&mut self, acts: &[Act]) {
+        for act in acts {
+            self.act(*act).await;
+        }
+        self.look_at_all().await;
+        self.sweep().await;
+        // When all has expired, nothing is left: records are bounded.
+        self.time.fetch_add(100 * 86_400, Ordering::SeqCst);
+        self.sweep().await;
+        assert!(self.journeys.iter().all(|journey| journey.swept) && self.grants.iter().all(|grant| grant.swept));
+    }
+
+    async fn act(&mut self, act: Act) {
+        match act {
+            Act::Begin { client, state } if self.journeys.len() < MOST => drop(self.begin(client, state).await),
+            Act::Journey { client, gives, moves } if self.journeys.len() < MOST => self.journey(client, gives, moves).await,
+            Act::Begin { client, .. } | Act::Journey { client, .. } => self.look_at(client).await,
+            Act::Wait(seconds) => drop(self.time.fetch_add(seconds, Ordering::SeqCst)),
+            Act::Sweep => self.sweep().await,
+            Act::SignIn { flow, form } => on(flow, self.journeys.len(), async |i| self.sign_in(i, form).await).await,
+            Act::Approve { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.approve(i, form, promise).await).await,
+            Act::Deny { flow, form } => on(flow, self.journeys.len(), async |i| self.deny(i, form).await).await,
+            Act::Return { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.returned(i, bring).await).await,
+            Act::Return { flow, bring, error: true } => on(flow, self.journeys.len(), async |i| self.refused(i, bring).await).await,
+            Act::Exchange { flow, gives } => on(flow, self.journeys.len(), async |i| self.exchanged(i, gives).await).await,
+            Act::Fail { flow } => on(flow, self.journeys.len(), async |i| self.failed(i).await).await,
+            Act::Redeem { flow, by, with, at_once } => {
+                on(flow, self.journeys.len(), async |i| self.redeem(i, by, with, at_once).await).await;
+            }
+            Act::Grant { flow } => on(flow, self.journeys.len(), async |i| self.granted(i).await).await,
+            Act::Present { pair, by, owner, alone } => on(pair, self.pairs.len(), async |i| self.present(i, by, owner, alone).await).await,
+            Act::Answer { attempt, gives } => on(attempt, self.attempts.len(), async |i| self.answer(i, gives).await).await,
+            Act::Refuse { attempt } => on(attempt, self.attempts.len(), async |i| self.refuse(i).await).await,
+            Act::Release { attempt } => on(attempt, self.attempts.len(), async |i| self.release(i).await).await,
+            Act::End { grant } => on(grant, self.grants.len(), async |i| self.end(i).await).await,
+            Act::Prove { pair } => on(pair, self.pairs.len(), async |i| self.prove(i).await).await,
+            Act::Unauthorized { pair } => on(pair, self.pairs.len(), async |i| self.unauthorized(i).await).await,
+            Act::Tidy { grant } => on(grant, self.grants.len(), async |i| self.tidy(i).await).await,
+            Act::Backup { grant } => on(grant, self.grants.len(), async |i| self.backup(i).await).await,
+            Act::Restore { grant } => on(grant, self.grants.len(), async |i| self.restore(i).await).await,
+        }
+    }
+
+    async fn look_at(&self, n: u8) {
+        if !self.journeys.is_empty() {
+            self.look_at_journey(usize::from(n) % self.journeys.len()).await;
+        }
+        if !self.grants.is_empty() {
+            self.look_at_grant(usize::from(n) % self.grants.len()).await;
+        }
+    }
+
+    /// Every record is as it was left by the last move that was meant for it: flows do not mix.
+    pub async fn look_at_all(&self) {
+        for i in 0..self.journeys.len() {
+            self.look_at_journey(i).await;
+        }
+        for i in 0..self.grants.len() {
+            self.look_at_grant(i).await;
+        }
+    }
+
+    /// Exactly what has expired vanishes.
+    async fn sweep(&mut self) {
+        let now = self.now();
+        let mut gone = 0;
+        for journey in &mut self.journeys {
+            if !journey.swept && journey.keep_until < now.0 {
+                journey.swept = true;
+                gone += 1;
+            }
+        }
+        for grant in &mut self.grants {
+            if !grant.swept && grant.keep_until().is_some_and(|until| until < now) {
+                grant.swept = true;
+                gone += 1;
+            }
+            if grant.keep_until().is_none() && grant.granted.after(super::grants::BREATH) < now {
+                // Whoever was about to put it down has died.
+                grant.swept = true;
+            }
+        }
+        assert_eq!(self.store.sweep().await, Ok(gone));
+        assert_eq!(self.store.sweep().await, Ok(0));
+        self.look_at_all().await;
+    }
+
+    /// What lies in the store under `id`.
+    pub async fn stored<R: Record>(&self, id: Id) -> Option<R> {
+        self.store.read(&Handle::<R>::of(id)).await.unwrap()
+    }
+
+    pub fn now(&self) -> UnixTime {
+        UnixTime(self.time.load(Ordering::SeqCst))
+    }
+
+    pub fn walk(&mut self, from: &'static str, by: &'static str, to: &'static str) {
+        self.walked.insert((from, by, to));
+    }
+
+    pub fn meet(&mut self, what: &'static str) {
+        self.met.insert(what);
+    }
+
+    /// A name that nothing else has.
+    pub fn id(&mut self) -> Id {
+        self.drawn += 1;
+        Id((u128::from(self.drawn) << 64).to_be_bytes())
+    }
+
+    /// A text of 43 characters that nothing else has.
+    pub fn draw(&mut self) -> String {
+        self.drawn += 1;
+        format!("{:043}", self.drawn)
+    }
+
+    /// Fresh tokens of the upstream.
+    pub fn tokens(&mut self, gives: Gives) -> Tokens {
+        let (access, refresh, now) = (self.draw(), self.draw(), self.now());
+        Tokens {
+            access: UpstreamAccess::new(Secret::from(access)),
+            refresh: gives.refresh.then(|| UpstreamRefresh::new(Secret::from(refresh))),
+            expires: gives.life.map(|life| now.after(life)),
+            refresh_expires: None,
+            scope: None,
+        }
+    }
+}
+
+fn client(id: &str, redirects: &[&str], secret: Option<&str>) -> Registered {
+    let registration = Registration {
+        name: Some(id.to_owned()),
+        redirect_uris: redirects.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect(),
+        auth_method: if secret.is_some() {
+            AuthMethod::ClientSecretPost
+        } else {
+            AuthMethod::None
+        },
+        refreshes: true,
+    };
+    Registered::new(id.to_owned(), registration, secret.map(Digest::of))
+}
+
+/// Does `what` to the `n`th, counted around from the newest, if there is any; and to the newest half of the time.
+async fn on(n: u8, of: usize, what: impl AsyncFnOnce(usize)) {
+    if of > 0 {
+        let back = usize::from(n).saturating_sub(128) % of;
+        what(of - 1 - back).await;
+    }
+}
+
+/// Insists that a move went as it should have, and returns what it gave.
+#[track_caller]
+pub fn went<T, E: std::fmt::Debug + PartialEq>(moved: Result<T, Missed<E>>, expected: &Result<(), Missed<E>>) -> Option<T> {
+    match (moved, expected) {
+        (Ok(out), Ok(())) => Some(out),
+        (Err(why), Err(expected)) => {
+            assert_eq!(why, *expected);
+            None
+        }
+        (Ok(_), Err(expected)) => panic!("it should have been refused: {expected:?}"),
+        (Err(why), Ok(())) => panic!("it should have been done: {why:?}"),
+    }
+}
+
+/// A record as text, to see whether anything of it has changed.
+pub fn text(record: &impl serde::Serialize) -> Value {
+    serde_json::to_value(record).unwrap()
+}
