@@ -22,16 +22,14 @@ use crate::upstream::target::{Credentials, Target};
 /// How long what was found is believed, in seconds.
 const BELIEVED: u64 = 3_600;
 
-/// How long after a failed look the old finding is used before the next look, in seconds.
+/// How long after a failed look nobody looks again without need, in seconds.
 const RESTED: u64 = 30;
-/// How long a failed first look is answered from memory, in seconds.
-const FAILED: u64 = 3;
 
 /// What is known of the upstream, and since when.
 #[derive(Debug)]
 pub struct Resolver {
     known: ArcSwapOption<(Arc<Target>, UnixTime)>,
-    failed: ArcSwapOption<(Rejection, UnixTime)>,
+    failed: ArcSwapOption<UnixTime>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
 }
@@ -93,14 +91,6 @@ impl Gateway {
         if let Some(known) = self.fresh() {
             return Ok(known);
         }
-        if let Some(failed) = self
-            .resolver
-            .failed
-            .load_full()
-            .filter(|failed| self.clock.now().since(failed.1) < FAILED)
-        {
-            return Err(failed.0.clone());
-        }
         match self.find(lane).await {
             Ok(target) => {
                 let target = Arc::new(target);
@@ -116,10 +106,19 @@ impl Gateway {
                     Ok(Arc::clone(&old.0))
                 }
                 None => {
-                    self.resolver.failed.store(Some(Arc::new((why.clone(), self.clock.now()))));
+                    self.resolver.failed.store(Some(Arc::new(self.clock.now())));
                     Err(why)
                 }
             },
+        }
+    }
+
+    /// Looks for the upstream where its finding would be nice to have: not again right after it failed, or whoever begins
+    /// journeys could keep us looking.
+    pub(crate) async fn look_if_quiet(&self, lane: &Lane) {
+        let failed = self.resolver.failed.load_full();
+        if failed.is_none_or(|at| self.clock.now().since(*at) >= RESTED) {
+            let _ = self.target(lane).await;
         }
     }
 

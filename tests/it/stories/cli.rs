@@ -131,7 +131,7 @@ fn what_cannot_be_a_flag_is_named_with_what_to_write() {
     assert_eq!(
         std::fs::read_dir(data.path())
             .unwrap()
-            .filter(|f| f.as_ref().unwrap().file_name() != "keys.json")
+            .filter(|f| f.as_ref().unwrap().file_name() != "keys.json" && f.as_ref().unwrap().file_name() != "lock")
             .count(),
         0
     );
