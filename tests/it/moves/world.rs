@@ -28,17 +28,6 @@ const MOST: usize = 12;
 /// The secret of the one client that has one.
 pub const SECRET: &str = "the client's secret";
 
-/// What does not hold yet, and is insisted on only where a test says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strict {
-    /// Nothing more.
-    Not,
-    /// Also pairs whose end no record knows must die before a tombstone.
-    Tombstones,
-    /// A refresh pair lives no longer than its grant.
-    Promises,
-}
-
 /// Everything there is.
 pub struct World {
     pub time: Arc<AtomicU64>,
@@ -55,8 +44,6 @@ pub struct World {
     /// The rarer things that came to pass.
     pub met: BTreeSet<&'static str>,
     pub backups: BTreeMap<usize, Grant>,
-    /// What is insisted on beyond the rest.
-    pub strict: Strict,
     drawn: u64,
 }
 
@@ -89,7 +76,6 @@ impl World {
             walked: BTreeSet::new(),
             met: BTreeSet::new(),
             backups: BTreeMap::new(),
-            strict: Strict::Not,
             drawn: 0,
         }
     }
@@ -261,6 +247,6 @@ pub fn went<T, E: std::fmt::Debug + PartialEq>(moved: Result<T, Missed<E>>, expe
 }
 
 /// A record as text, to see whether anything of it has changed.
-pub fn text(record: &impl serde::Serialize) -> Value {
+pub fn text<R: Record>(record: &R) -> Value {
     serde_json::to_value(record).unwrap()
 }
