@@ -208,7 +208,10 @@ impl Held {
         let Some(latest) = self.latest.clone().filter(|_| self.in_grace(generation, rules, now)) else {
             return Err(Judged::End);
         };
-        if latest.expires.is_none_or(|end| end > now.after(WORTHWHILE)) {
+        if latest
+            .expires
+            .is_none_or(|end| end.before(lifetime::MARGIN) > now.after(WORTHWHILE))
+        {
             return Ok(Presented::Equivalent(self.generation, latest));
         }
         // Too little life left to be worth handing out: it counts as a presentation of the current generation.
