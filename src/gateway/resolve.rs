@@ -98,18 +98,16 @@ impl Gateway {
                 Ok(target)
             }
             // Better what was true an hour ago than nothing; and nobody waits again for the same failure right away.
-            Err(why) => match self.resolver.known.load_full() {
-                Some(old) => {
-                    tracing::warn!(%why, "the upstream could not be looked up again; what was known is used");
-                    let again = self.clock.now().before(BELIEVED - RESTED);
-                    self.resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
-                    Ok(Arc::clone(&old.0))
-                }
-                None => {
+            Err(why) => {
+                let Some(old) = self.resolver.known.load_full() else {
                     self.resolver.failed.store(Some(Arc::new(self.clock.now())));
-                    Err(why)
-                }
-            },
+                    return Err(why);
+                };
+                tracing::warn!(%why, "the upstream could not be looked up again; what was known is used");
+                let again = self.clock.now().before(BELIEVED - RESTED);
+                self.resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
+                Ok(Arc::clone(&old.0))
+            }
         }
     }
 

@@ -22,7 +22,7 @@ fn the_readme_shows_the_machine_as_the_program_prints_it() {
     let printed = printed(&["flow"]);
     assert_eq!(printed, flow::mermaid());
     assert!(
-        read("README.md").contains(&format!("```mermaid\n{}```", printed)),
+        read("README.md").contains(&format!("```mermaid\n{printed}```")),
         "copy the output of `mcp-oauth-gateway flow` into README.md"
     );
 }

@@ -403,12 +403,11 @@ async fn only_its_own_door(world: &World, foreign: &World) {
             "the access token" => assert_eq!(at_mcp.status, 200),
             _ => assert_eq!(at_mcp.status, 401, "{kind} as a bearer"),
         }
-        match kind {
-            "the code" => Pair::of(&at_code).expires_in,
-            _ => {
-                refused(&at_code, 400, "invalid_grant");
-                0
-            }
+        if kind == "the code" {
+            Pair::of(&at_code).expires_in
+        } else {
+            refused(&at_code, 400, "invalid_grant");
+            0
         };
         if kind != "the refresh token" {
             refused(&client.refresh(token).await, 400, "invalid_grant");
@@ -730,7 +729,7 @@ fn inert(page: &Page) {
 #[tokio::test]
 async fn nothing_that_an_attacker_chose_runs_or_misleads_on_any_page() {
     let world = World::with(Profile::Standard, |service| {
-        service.scopes = Scopes::parse("<img/src=x/onerror=alert(1)> mcp")
+        service.scopes = Scopes::parse("<img/src=x/onerror=alert(1)> mcp");
     })
     .await;
     let mut browser = Browser::default();
@@ -1521,6 +1520,7 @@ async fn a_confidential_client_must_present_its_own_secret() {
 
 /// G3 (GHSA-grwg-v9p7-76m2), G5: whatever comes, the answer is a 4xx that a machine can read, and the gateway lives on.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one row after another of the same table")]
 async fn garbage_is_answered_with_4xx_everywhere_and_the_gateway_serves_on() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
