@@ -65,8 +65,11 @@ impl Raw {
         let _ = line.write_all(bytes).await;
         let mut answer = Vec::new();
         let mut piece = [0; 16 * 1024];
+        // A stream of events never falls silent; where none was expected, a test should fail and not hang.
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
         while let Ok(Ok(count @ 1..)) = tokio::time::timeout(Duration::from_secs(2), line.read(&mut piece)).await {
             answer.extend_from_slice(&piece[..count]);
+            assert!(tokio::time::Instant::now() < until, "an answer without end");
         }
         String::from_utf8_lossy(&answer).into_owned()
     }
