@@ -118,7 +118,10 @@ impl Gateway {
         let callback = self.site.upstream_callback();
         let request = || code_request(&target, code, &exchange.verifier, &callback);
         match ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
-            Ok(tokens) => Ok(tokens),
+            Ok(tokens) => {
+                self.known_upstream();
+                Ok(tokens)
+            }
             Err(why) => Err(self.failure(&target, why).await),
         }
     }

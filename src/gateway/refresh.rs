@@ -139,7 +139,10 @@ impl Gateway {
             let scope = held.scopes.to_string();
             let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
             match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
-                Ok(tokens) => Ok(tokens),
+                Ok(tokens) => {
+                    self.known_upstream();
+                    Ok(tokens)
+                }
                 Err(why) => Err(self.failure(&target, why).await),
             }
         };

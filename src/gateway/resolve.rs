@@ -25,11 +25,15 @@ const BELIEVED: u64 = 3_600;
 /// How long after a failed look nobody looks again without need, in seconds.
 const RESTED: u64 = 30;
 
+/// For how long the upstream must go on not knowing us before we register anew, in seconds.
+const STRIKES: u64 = 300;
+
 /// What is known of the upstream, and since when.
 #[derive(Debug)]
 pub struct Resolver {
     known: ArcSwapOption<(Arc<Target>, UnixTime)>,
     failed: ArcSwapOption<UnixTime>,
+    struck: ArcSwapOption<UnixTime>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
 }
@@ -39,6 +43,7 @@ impl Default for Resolver {
         Self {
             known: ArcSwapOption::empty(),
             failed: ArcSwapOption::empty(),
+            struck: ArcSwapOption::empty(),
             looking: Semaphore::new(1),
         }
     }
@@ -209,6 +214,26 @@ impl Gateway {
         }
     }
 
+    /// The upstream said that it does not know us. Once may be a slip, and what it gave to us under the old name would be
+    /// lost: only when it says so again and again over [`STRIKES`] seconds is the registration forgotten.
+    async fn struck(&self, target: &Target) {
+        let now = self.clock.now();
+        let since = self.resolver.struck.load_full().map_or(now, |at| *at);
+        if now.since(since) >= STRIKES {
+            self.resolver.struck.store(None);
+            self.forget_registration(&target.issuer).await;
+        } else {
+            self.resolver.struck.store(Some(Arc::new(since)));
+        }
+    }
+
+    /// Tokens came: the upstream knows us.
+    pub(crate) fn known_upstream(&self) {
+        if self.resolver.struck.load().is_some() {
+            self.resolver.struck.store(None);
+        }
+    }
+
     /// The upstream does not know us any more: forget who we were there, and register anew next time.
     pub(crate) async fn forget_registration(&self, issuer: &str) {
         if self.service.authorization.client_id.is_some() {
@@ -226,13 +251,11 @@ impl Gateway {
             SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there: nobody's grant is over for that.
             SendFailure::Refused(refusal) => {
+                let why = format!("it refused us with '{}'", refusal.code);
                 if refusal.code == "invalid_client" {
-                    self.forget_registration(&target.issuer).await;
+                    self.struck(target).await
                 }
-                Rejection::UpstreamDown {
-                    why: format!("it refused us with '{}'", refusal.code),
-                    retry_after: 30,
-                }
+                Rejection::UpstreamDown { why, retry_after: 30 }
             }
             SendFailure::NeverSent(why) | SendFailure::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
             SendFailure::Throttled { retry_after } => Rejection::UpstreamDown {
