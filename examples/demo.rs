@@ -74,16 +74,16 @@ fn demo(asked: &Demo) -> Result<(), String> {
     let password = given.map_or_else(|| password(dir.path()), Ok)?;
     if !asked.self_check {
         return serve::run_until(&flags, async {
-            print!("{}", invitation(&base, shown.as_ref().unwrap_or(&password)));
+            say(&invitation(&base, shown.as_ref().unwrap_or(&password)));
             watch(&upstream).await;
-            println!("\n  Stopping; nothing stays behind.");
+            say("\n  Stopping; nothing stays behind.");
         });
     }
-    println!("demo: one whole sign-in at {base}");
+    say(&format!("demo: one whole sign-in at {base}"));
     let (start, mut checked) = (now(), Ok(()));
     serve::run_until(&flags, async { checked = Script::new(&base).run(&password, &upstream).await })?;
     checked?;
-    println!("demo: passed in {} ms", start.elapsed().as_millis());
+    say(&format!("demo: passed in {} ms", start.elapsed().as_millis()));
     Ok(())
 }
 
@@ -183,7 +183,7 @@ fn invitation(base: &str, password: &Secret) -> String {
     ] {
         let _ = writeln!(out, "    {bold}{client:<16}{off}{dim}{place}{off}\n      {snippet}\n");
     }
-    out + "  Tools: echo, add, whoami, slow, stream. Ctrl-C ends it. What the upstream sees:\n\n"
+    out + "  Tools: echo, add, whoami, slow, stream. Ctrl-C ends it. What the upstream sees:\n"
 }
 
 /// Shows what reaches the upstream, until told to stop.
@@ -207,12 +207,15 @@ async fn watch(upstream: &Standin) {
                 Some(_) => "a token it does not know",
                 None => "",
             };
-            let what = format!("{} {} {}", seen.path, words[0], words[1]);
-            println!("    {:<5}{:<44} {}  {whose}", seen.method, what.trim_end(), seen.status);
+            let what = format!("{:<5}{} {} {}", seen.method, seen.path, words[0], words[1]);
+            say(format!("    {}  {:<56}{whose}", seen.status, what.trim_end()).trim_end());
         }
-        // A closed pipe is no reason to stop.
-        let _ = std::io::stdout().flush();
     }
+}
+
+/// Prints a line. Nobody reading it is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// An answer, read whole.
@@ -358,7 +361,7 @@ impl Script {
 
     /// Says that a step is done, and how long it took.
     fn said(&mut self, step: &str) {
-        println!("  {:>5} ms  {step}", self.since.elapsed().as_millis());
+        say(&format!("  {:>5} ms  {step}", self.since.elapsed().as_millis()));
         self.since = now();
     }
 

@@ -42,7 +42,8 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
     let users = data::users(&checked.data_dir, &flags.username)?;
     let server_tls = server_tls(flags, &checked)?;
-    let client_tls = ClientTls::load(&flags.upstream_ca).map_err(|why| why.to_string())?;
+    let client_tls =
+        ClientTls::load(&flags.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
     let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = listeners(&checked.listen, lanes)?;
 

@@ -79,6 +79,7 @@ pub struct UpstreamRedirect {
 pub struct UpstreamCallback {
     asked: Asked,
     subject: String,
+    issuer: String,
     expires: UnixTime,
 }
 
@@ -157,6 +158,8 @@ pub struct Returned<'a> {
 pub struct CodeExchange {
     /// PKCE.
     pub verifier: Secret,
+    /// At this authorization server, by bytes, and at no other.
+    pub issuer: String,
 }
 
 pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
@@ -275,9 +278,14 @@ impl UpstreamRedirect {
         let next = UpstreamCallback {
             asked: self.asked,
             subject: self.subject,
+            issuer: self.issuer.clone(),
             expires: now.after(120),
         };
-        Ok((next, CodeExchange { verifier: self.verifier }))
+        let exchange = CodeExchange {
+            verifier: self.verifier,
+            issuer: self.issuer,
+        };
+        Ok((next, exchange))
     }
 
     /// The upstream sent the browser back with an error.
@@ -307,6 +315,7 @@ impl UpstreamCallback {
             CodeIssued {
                 asked: self.asked,
                 subject: self.subject,
+                issuer: self.issuer,
                 code,
                 tokens,
                 expires: now.after(CODE_TTL),

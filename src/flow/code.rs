@@ -18,6 +18,7 @@ pub const SPENT_TTL: u64 = 600;
 pub struct CodeIssued {
     pub(super) asked: Asked,
     pub(super) subject: String,
+    pub(super) issuer: String,
     pub(super) code: Digest,
     pub(super) tokens: Tokens,
     pub(super) expires: UnixTime,
@@ -40,6 +41,8 @@ pub struct Redeemed {
     pub asked: Asked,
     /// Who signed in.
     pub subject: String,
+    /// The upstream's authorization server.
+    pub issuer: String,
     /// What the upstream gave.
     pub tokens: Tokens,
 }
@@ -85,6 +88,7 @@ impl CodeIssued {
             Redeemed {
                 asked: self.asked,
                 subject: self.subject,
+                issuer: self.issuer,
                 tokens: self.tokens,
             },
         ))

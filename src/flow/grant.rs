@@ -112,6 +112,8 @@ impl GrantRecord {
         };
         match held.present(pair, rules, now) {
             Ok(Presented::Equivalent(generation, tokens)) => {
+                let (access_ends, refresh_ends) = held.ends(&tokens, rules.ttl, now);
+                let held = held.ending(access_ends, refresh_ends);
                 let next = Next::Answer {
                     generation,
                     tokens,
@@ -276,5 +278,114 @@ impl Ended {
         Self {
             expires: now.after(ttl.access).after(300),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Digest;
+    use crate::base::secret::Secret;
+    use crate::flow::held;
+    use crate::oauth::answer::UpstreamAccess;
+    use crate::oauth::scope::Scopes;
+
+    const RULES: Rules = Rules {
+        grace: 7_200,
+        ttl: Ttl {
+            access: 3_600,
+            refresh: 100_000,
+            absolute: 1_000_000,
+        },
+    };
+
+    fn attempt(name: &str) -> Attempt {
+        let id = Id(Digest::of(name).short());
+        Attempt {
+            id,
+            owner: id,
+            alone: true,
+        }
+    }
+
+    fn tokens(refresh: Option<&str>) -> Tokens {
+        Tokens {
+            access: UpstreamAccess::new(Secret::from("access")),
+            refresh: refresh.map(|text| UpstreamRefresh::new(Secret::from(text))),
+            expires: None,
+            refresh_expires: None,
+            scope: None,
+        }
+    }
+
+    fn grant(tokens: &Tokens) -> GrantRecord {
+        let now = UnixTime(0);
+        let held = Held::new(
+            held::Began {
+                client_id: "client".into(),
+                service: "default".into(),
+                subject: "alice".into(),
+                scopes: Scopes::default(),
+                issuer: "https://as".into(),
+                refreshable: tokens.refresh.is_some(),
+            },
+            now,
+        );
+        let (access_ends, refresh_ends) = held.ends(tokens, RULES.ttl, now);
+        Active::new(held.ending(access_ends, refresh_ends)).into()
+    }
+
+    /// Presents a pair of the first generation that carries a token to re-issue; the record after it.
+    fn re_issued(record: GrantRecord, now: UnixTime) -> GrantRecord {
+        let generation = record.held().unwrap().generation();
+        let pair = Presentation {
+            generation,
+            client_id: "client",
+            upstream: None,
+            reissue: Some(tokens(None)),
+        };
+        let (next, what) = record
+            .presented(&pair, attempt("one"), RULES, now)
+            .unwrap_or_else(|why| panic!("{why}"));
+        assert!(matches!(what, Next::Answer { .. }));
+        next
+    }
+
+    #[test]
+    fn a_record_and_its_tombstone_outlive_the_pairs_that_are_issued_without_asking_the_upstream() {
+        let mut record = grant(&tokens(None));
+        for now in [3_000, 90_000, 180_000] {
+            record = re_issued(record, UnixTime(now));
+            assert_eq!(record.keep_until(), UnixTime(now + RULES.ttl.refresh));
+        }
+        let (ended, _) = record.end(UnixTime(180_001));
+        assert!(ended.ended_until().unwrap() > UnixTime(180_000 + RULES.ttl.access));
+    }
+
+    #[test]
+    fn a_late_pair_that_gets_an_equivalent_one_is_outlived_too() {
+        let now = UnixTime(0);
+        let pair = Presentation {
+            generation: 1,
+            client_id: "client",
+            upstream: Some(UpstreamRefresh::new(Secret::from("first"))),
+            reissue: None,
+        };
+        let (record, _) = grant(&tokens(Some("first")))
+            .presented(&pair, attempt("one"), RULES, now)
+            .unwrap_or_else(|why| panic!("{why}"));
+        let GrantRecord::Refreshing(running) = record else {
+            panic!("the upstream is asked")
+        };
+        let (active, _) = running
+            .answered(attempt("one").id, tokens(Some("second")), (UnixTime(3_600), UnixTime(100_000)), now)
+            .unwrap();
+        let late = UnixTime(3_000);
+        let (record, what) = GrantRecord::from(active)
+            .presented(&pair, attempt("two"), RULES, late)
+            .unwrap_or_else(|why| panic!("{why}"));
+        assert!(matches!(what, Next::Answer { generation: 2, .. }));
+        let (ended, _) = record.end(late);
+        assert!(ended.ended_until().unwrap() > late.after(RULES.ttl.access));
     }
 }

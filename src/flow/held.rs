@@ -6,7 +6,7 @@ use crate::base::time::UnixTime;
 use crate::flow::rejected::Rejected;
 use crate::oauth::answer::{Tokens, UpstreamRefresh};
 use crate::oauth::scope::Scopes;
-use crate::token::lifetime::Ttl;
+use crate::token::lifetime::{self, Ttl};
 
 /// How many superseded generations are remembered.
 const REMEMBERED: usize = 16;
@@ -24,6 +24,8 @@ pub struct Held {
     pub subject: String,
     /// What was granted.
     pub scopes: Scopes,
+    /// The upstream's authorization server, by bytes: its tokens go to no other.
+    pub issuer: String,
     /// When it began.
     pub granted: UnixTime,
     /// The current generation.
@@ -42,6 +44,23 @@ pub struct Held {
     pub(super) refresh_ends: UnixTime,
     /// The upstream gave something to refresh with.
     pub(super) refreshable: bool,
+}
+
+/// What a grant begins with.
+#[derive(Clone, Debug)]
+pub struct Began {
+    /// The client that it is given to.
+    pub client_id: String,
+    /// The service that it is for.
+    pub service: String,
+    /// Who signed in.
+    pub subject: String,
+    /// What was granted.
+    pub scopes: Scopes,
+    /// The upstream's authorization server, by bytes.
+    pub issuer: String,
+    /// The upstream gave something to refresh with.
+    pub refreshable: bool,
 }
 
 /// The rules of one service about refreshing.
@@ -77,12 +96,21 @@ pub struct Presentation<'a> {
 
 impl Held {
     /// A new grant's first generation.
-    pub fn new(client_id: String, service: String, subject: String, scopes: Scopes, refreshable: bool, now: UnixTime) -> Self {
+    pub fn new(began: Began, now: UnixTime) -> Self {
+        let Began {
+            client_id,
+            service,
+            subject,
+            scopes,
+            issuer,
+            refreshable,
+        } = began;
         Self {
             client_id,
             service,
             subject,
             scopes,
+            issuer,
             granted: now,
             generation: 1,
             proved: false,
@@ -114,6 +142,20 @@ impl Held {
     pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
         let newest = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
         (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
+    }
+
+    /// When pairs of this grant end that are made now of the upstream's `tokens`: access, refresh.
+    pub fn ends(&self, tokens: &Tokens, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
+        // Without anything to refresh with, the upstream's own end is ours too.
+        let upstream_end = if tokens.refresh.is_some() {
+            tokens.refresh_expires
+        } else {
+            tokens.expires
+        };
+        (
+            lifetime::access_ends(now, ttl.access, tokens.expires),
+            lifetime::refresh_ends(now, ttl, self.granted, upstream_end),
+        )
     }
 
     /// Notes when pairs of this grant end, so that the record and a tombstone outlive them (seconds since the epoch).
@@ -166,8 +208,10 @@ impl Held {
         let Some(latest) = self.latest.clone().filter(|_| self.in_grace(generation, rules, now)) else {
             return Err(Judged::End);
         };
-        let alive = latest.expires.is_none_or(|end| end > now.after(WORTHWHILE)) && self.access_ends > now.after(WORTHWHILE);
-        if alive {
+        if latest
+            .expires
+            .is_none_or(|end| end.before(lifetime::MARGIN) > now.after(WORTHWHILE))
+        {
             return Ok(Presented::Equivalent(self.generation, latest));
         }
         // Too little life left to be worth handing out: it counts as a presentation of the current generation.

@@ -103,7 +103,7 @@ impl Gateway {
             .return_address(addressee.redirect_uri, client_state(&form), called.issuer())
             .map_err(|why| Refused::Page(Rejection::Journey(why)))?;
         // The upstream says which scopes there are; if it is not there now, approving will say so.
-        let _ = self.target(lane).await;
+        self.look_if_quiet(lane).await;
         let asked = self
             .asked(called, &form, &client, back.clone())
             .map_err(|why| Refused::Answer(back.clone(), why))?;

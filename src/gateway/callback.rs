@@ -1,17 +1,18 @@
 //! The upstream sends the browser back: exchange its code, issue ours.
 
-use crate::base::ids::Digest;
+use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{Returned, UpstreamCallback, UpstreamRedirect};
+use crate::flow::authorize::{CodeExchange, Returned, UpstreamCallback, UpstreamRedirect};
 use crate::flow::client::ReturnAddress;
+use crate::gateway::Gateway;
 use crate::gateway::authorize::{Flow, missed};
 use crate::gateway::rejection::Rejection;
-use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::Tokens;
 use crate::oauth::error::Code;
 use crate::oauth::form::Form;
-use crate::upstream::exchange;
+use crate::store::Moved;
+use crate::upstream::exchange::{ask, code_request};
 
 /// Where the browser goes next: to the client, with a code or an error.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Home {
 impl Gateway {
     /// Reads the upstream's redirect. `cookie` finds the value of the cookie of a flow, which only the browser that
     /// consented has.
-    pub async fn callback(&self, lane: &Lane, query: &[u8], cookie: impl Fn(&Flow) -> Option<String>) -> Result<Home, Rejection> {
+    pub async fn callback(&self, query: &[u8], cookie: impl Fn(&Flow) -> Option<String>) -> Result<Home, Rejection> {
         let form = Form::parse(query)?;
         let state = form.one("state")?.ok_or(UNKNOWN)?;
         let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN)?;
@@ -40,7 +41,7 @@ impl Gateway {
         };
         match (form.one("error")?, form.one("code")?) {
             (Some(error), _) => self.upstream_said_no(flow, brought, error).await,
-            (None, Some(code)) => self.upstream_said_yes(lane, flow, brought, code).await,
+            (None, Some(code)) => self.upstream_said_yes(flow, brought, code).await,
             (None, None) => Err(Rejection::Unknown("the upstream sent neither a code nor an error")),
         }
     }
@@ -65,14 +66,25 @@ impl Gateway {
         })
     }
 
-    async fn upstream_said_yes(&self, lane: &Lane, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
+    async fn upstream_said_yes(&self, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
         let now = self.clock.now();
         let moved = self
             .store
             .transition(&flow, |s: UpstreamRedirect| s.returned(brought, now))
             .await
             .map_err(missed)?;
-        match self.exchanged(lane, &Secret::from(code), &moved.out.verifier).await {
+        // Detached: a browser that goes away does not burn the upstream's code.
+        let (gateway, code) = (self.clone(), Secret::from(code));
+        let running = self.inflight.begin(Id::fresh());
+        let detached = self.back.spawn(async move {
+            let _running = running;
+            gateway.finished_exchange(flow, moved, &code).await
+        });
+        detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
+    }
+
+    async fn finished_exchange(&self, flow: Flow, moved: Moved<UpstreamCallback, CodeExchange>, code: &Secret) -> Result<Home, Rejection> {
+        match self.exchanged(code, &moved.out).await {
             Ok(tokens) => self.code_issued(moved.handle, tokens).await,
             Err(why) => {
                 tracing::warn!(%why, "the upstream's code could not be exchanged");
@@ -96,11 +108,16 @@ impl Gateway {
         }
     }
 
-    async fn exchanged(&self, lane: &Lane, code: &Secret, verifier: &Secret) -> Result<Tokens, Rejection> {
-        let target = self.target(lane).await?;
+    async fn exchanged(&self, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
+        let target = self.target(&self.back_lane).await?;
+        if target.issuer != exchange.issuer {
+            return Err(Rejection::Unknown(
+                "the upstream has moved to another authorization server; start again",
+            ));
+        }
         let callback = self.site.upstream_callback();
-        let request = || exchange::code_request(&target, code, verifier, &callback);
-        match exchange::ask(&lane.client, &self.clock, &target.addresses, request).await {
+        let request = || code_request(&target, code, &exchange.verifier, &callback);
+        match ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
             Ok(tokens) => Ok(tokens),
             Err(why) => Err(self.failure(&target, why).await),
         }

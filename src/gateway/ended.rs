@@ -28,7 +28,11 @@ impl Ended {
 
     /// Notes that a grant has ended, until `until`.
     pub fn add(&self, grant: Id, until: UnixTime) {
-        self.until.insert(grant, until);
+        // Never sooner than was known: what this process ended itself may outlive what the store says.
+        self.until
+            .entry(grant)
+            .and_modify(|known| *known = (*known).max(until))
+            .or_insert(until);
     }
 
     /// Whether everything is known. Before that, no MCP request may be answered.

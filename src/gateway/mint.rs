@@ -9,31 +9,18 @@ use crate::base::time::UnixTime;
 use crate::flow::held::Held;
 use crate::gateway::Gateway;
 use crate::oauth::answer::Tokens;
+use crate::oauth::scope::Scopes;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
-use crate::token::lifetime;
 use crate::token::pair;
 
 impl Gateway {
-    /// When the pairs made now will end: access, refresh.
-    pub(crate) fn ends(&self, granted: UnixTime, tokens: &Tokens, now: UnixTime) -> (UnixTime, UnixTime) {
-        let ttl = self.service.ttl;
-        // Without anything to refresh with, the upstream's own end is ours too.
-        let upstream_end = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
-        };
-        (
-            lifetime::access_ends(now, ttl.access, tokens.expires),
-            lifetime::refresh_ends(now, ttl, granted, upstream_end),
-        )
-    }
-
     /// The token response: the pairs of `generation`, with the minimum of both lifetimes.
     pub(crate) fn minted(&self, grant: Id, held: &Held, generation: u32, tokens: &Tokens, refreshes: bool) -> Value {
         let now = self.clock.now();
-        let (access_ends, refresh_ends) = self.ends(held.granted, tokens, now);
+        let (access_ends, refresh_ends) = held.ends(tokens, self.service.ttl, now);
+        // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
+        let scopes = tokens.scope.as_deref().map_or_else(|| held.scopes.clone(), Scopes::parse);
         let half = |kind, carried, expires, upstream_expires| Half {
             mode: self.service.mode,
             kind,
@@ -45,7 +32,7 @@ impl Gateway {
             expires,
             upstream_expires,
             subject: held.subject.clone(),
-            scopes: held.scopes.to_string(),
+            scopes: scopes.to_string(),
         };
         let upstream_end = tokens.expires.unwrap_or(UnixTime::NEVER);
         let access = self.pair(
@@ -63,7 +50,7 @@ impl Gateway {
             ),
         });
         self.unproved.sent(grant, generation);
-        token::response(&access, refresh.as_ref(), access_ends.since(now), &held.scopes)
+        token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {

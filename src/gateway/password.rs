@@ -100,7 +100,7 @@ struct Inner {
     /// A hash of nothing: an unknown user costs as much as a known one.
     nobody: String,
     wrong: Cache<String, (u32, UnixTime)>,
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
     clock: Clock,
 }
 
@@ -108,12 +108,16 @@ impl Passwords {
     /// At most cores/2 hashes run at once (each takes some 20 MB and tens of milliseconds).
     pub fn new(users: Vec<User>, clock: Clock) -> Result<Self, String> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let nobody = hash(&crate::base::random::token())?;
+        // Any hash costs as much as any other, and whether it matches counts for known users only.
+        let nobody = match users.first() {
+            Some(user) => user.hash.clone(),
+            None => hash(&crate::base::random::token())?,
+        };
         Ok(Self(Arc::new(Inner {
             users,
             nobody,
             wrong: Cache::new(10_000),
-            hashing: Semaphore::new((cores / 2).max(1)),
+            hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
             clock,
         })))
     }
@@ -139,19 +143,25 @@ impl Passwords {
         if let Some(until) = until.filter(|until| *until > now) {
             return Tried::Wait { seconds: until.since(now) };
         }
-        let Ok(permit) = self.0.hashing.acquire().await else {
+        // Counted before it is looked at: many tries at once are many tries.
+        for (key, free) in &keys {
+            self.note(key.clone(), *free, now);
+        }
+        let Ok(permit) = Arc::clone(&self.0.hashing).acquire_owned().await else {
             return Tried::Wait { seconds: 1 };
         };
         let user = self.0.users.iter().find(|user| user.name == name);
         let (known, kept) = (user.is_some(), user.map_or(self.0.nobody.clone(), |user| user.hash.clone()));
-        let matches = tokio::task::spawn_blocking(move || verify(&kept, &password)).await.unwrap_or(false);
-        drop(permit);
-        if matches && known {
-            self.0.wrong.remove(&keys[0].0);
+        let hashed = tokio::task::spawn_blocking(move || {
+            // The permit goes where the work is: a browser that goes away frees nothing early.
+            let _permit = permit;
+            verify(&kept, &password)
+        });
+        if hashed.await.unwrap_or(false) && known {
+            for (key, _) in &keys {
+                self.0.wrong.remove(key);
+            }
             return Tried::Right;
-        }
-        for (key, free) in keys {
-            self.note(key, free, now);
         }
         // A moment's wait, so that even the first wrong ones cost time.
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -111,6 +111,9 @@ impl Gateway {
     }
 
     fn passed_back(&self, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
+        if answer.status().is_informational() {
+            return Err(Denied::Down("the upstream wants to change the protocol".into()));
+        }
         match forward::judge(answer.status(), answer.headers()) {
             Verdict::Pass => {}
             Verdict::Unauthorized => {
@@ -127,6 +130,11 @@ impl Gateway {
         }
         forward::response_headers(answer.headers_mut());
         let guard = forward::is_event_stream(answer.headers()).then(|| self.streams.open(half.grant));
+        // The grant may have ended while the upstream thought. Asked once the stream is tied to it, so that nothing
+        // falls between.
+        if guard.is_some() && self.ended.contains(half.grant) {
+            return Err(Denied::BadToken("the token was revoked"));
+        }
         Ok(answer.map(|body| Reply::Stream(StreamBody::new(body, guard))))
     }
 }

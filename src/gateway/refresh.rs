@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -24,17 +23,40 @@ use crate::upstream::exchange;
 
 /// How long a loser waits for the winner, in seconds, before it is told to come again.
 const PATIENCE: u64 = 20;
+/// How long a client waits at most; what runs for it runs on.
+const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
     pub(crate) async fn refresh(&self, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
         let opened = self.opened_refresh(by, token)?;
+        let (gateway, by) = (self.clone(), by.clone());
+        // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
+        // taken is used, and what the upstream rotated is not lost.
+        let detached = self.back.spawn(async move { gateway.refreshed(&by, &opened).await });
+        match tokio::time::timeout(LONGEST, detached).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
+        }
+    }
+
+    async fn refreshed(&self, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
-        let pair = presentation(by, &opened);
+        let pair = presentation(by, opened);
+        if opened.half.carried == Carried::Refresh {
+            // Found before the lease is taken, so that looking for it does not use the lease up.
+            let _ = self.target(&self.back_lane).await;
+        }
         let give_up = tokio::time::sleep(Duration::from_secs(PATIENCE));
         tokio::pin!(give_up);
         loop {
-            let running = self.inflight.watch(opened.half.grant);
+            // An attempt that runs here is not taken over, however long it holds an answer that the store cannot take.
+            if let Some(running) = self.inflight.watch(opened.half.grant) {
+                tokio::select! {
+                    _ = tokio::time::timeout(Duration::from_millis(250), running.notified()) => continue,
+                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                }
+            }
             let attempt = Attempt {
                 id: Id::fresh(),
                 owner: self.owner,
@@ -47,18 +69,10 @@ impl Gateway {
                 .await
             {
                 Ok((_, next)) => return self.carried_on(opened.half.grant, attempt, next).await,
-                Err(Missed::Rejected(Rejected::Busy)) => {
-                    let woken = async {
-                        match running {
-                            Some(notify) => drop(tokio::time::timeout(Duration::from_millis(250), notify.notified()).await),
-                            None => tokio::time::sleep(Duration::from_millis(100)).await,
-                        }
-                    };
-                    tokio::select! {
-                        () = woken => {}
-                        () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
-                    }
-                }
+                Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                },
                 Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
                 Err(Missed::Absent | Missed::OtherState) => {
                     return Err(Rejection::Unknown("this refresh token is unknown or has ended; sign in again"));
@@ -94,17 +108,8 @@ impl Gateway {
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let (tell, told) = oneshot::channel();
-                let (gateway, running) = (self.clone(), self.inflight.begin(grant));
-                // Detached: the client may hang up, its lane may close, and what the upstream rotated is not lost.
-                self.back.spawn(async move {
-                    let outcome = gateway.asked_upstream(&running, grant, attempt, token, held).await;
-                    let _ = tell.send(outcome);
-                });
-                let (held, tokens) = match tokio::time::timeout(Duration::from_secs(60 + PATIENCE), told).await {
-                    Ok(Ok(outcome)) => outcome?,
-                    Ok(Err(_)) | Err(_) => return Err(Rejection::Busy { retry_after: 5 }),
-                };
+                let running = self.inflight.begin(grant);
+                let (held, tokens) = self.asked_upstream(&running, grant, attempt, token, held).await?;
                 Ok(self.minted(grant, &held, held.generation(), &tokens, true))
             }
         }
@@ -121,6 +126,16 @@ impl Gateway {
         let handle = Handle::<GrantRecord>::of(grant);
         let asked = async {
             let target = self.target(&self.back_lane).await?;
+            if target.issuer != held.issuer {
+                tracing::error!(
+                    was = held.issuer,
+                    is = target.issuer,
+                    "the upstream names another authorization server than it did; its tokens are not sent there"
+                );
+                return Err(Rejection::Unknown(
+                    "the upstream has moved to another authorization server; sign in again",
+                ));
+            }
             let scope = held.scopes.to_string();
             let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
             match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
@@ -138,10 +153,12 @@ impl Gateway {
             Err(why @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(%grant, %why, "the upstream ended the grant");
                 let now = self.clock.now();
-                if let Err(Missed::Store(error)) = self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
-                    return Err(error.into());
+                match self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
+                    Ok(_) => self.has_ended(grant),
+                    Err(Missed::Store(error)) => return Err(error.into()),
+                    // Not ours to end any more.
+                    Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {}
                 }
-                self.has_ended(grant);
                 Err(why)
             }
             Err(why) => {
@@ -159,7 +176,7 @@ impl Gateway {
         let mut pause = Duration::from_millis(50);
         loop {
             let now = self.clock.now();
-            let ends = self.ends(held.granted, tokens, now);
+            let ends = held.ends(tokens, self.service.ttl, now);
             match self
                 .store
                 .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
@@ -171,9 +188,12 @@ impl Gateway {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
-                // Ended meanwhile (revoked), or taken over: what was just issued must not live on upstream.
                 Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
-                    self.revoke_upstream(Some(tokens.clone()));
+                    // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
+                    // may have committed the same token: then it is left alone.
+                    if self.ended.contains(handle.id()) {
+                        self.revoke_upstream(Some(tokens.clone()));
+                    }
                     return Err(Rejection::Grant(Rejected::LeaseLost));
                 }
             }

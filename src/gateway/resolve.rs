@@ -22,10 +22,14 @@ use crate::upstream::target::{Credentials, Target};
 /// How long what was found is believed, in seconds.
 const BELIEVED: u64 = 3_600;
 
+/// How long after a failed look nobody looks again without need, in seconds.
+const RESTED: u64 = 30;
+
 /// What is known of the upstream, and since when.
 #[derive(Debug)]
 pub struct Resolver {
     known: ArcSwapOption<(Arc<Target>, UnixTime)>,
+    failed: ArcSwapOption<UnixTime>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
 }
@@ -34,6 +38,7 @@ impl Default for Resolver {
     fn default() -> Self {
         Self {
             known: ArcSwapOption::empty(),
+            failed: ArcSwapOption::empty(),
             looking: Semaphore::new(1),
         }
     }
@@ -92,14 +97,28 @@ impl Gateway {
                 self.resolver.known.store(Some(Arc::new((Arc::clone(&target), self.clock.now()))));
                 Ok(target)
             }
-            // Better what was true an hour ago than nothing.
+            // Better what was true an hour ago than nothing; and nobody waits again for the same failure right away.
             Err(why) => match self.resolver.known.load_full() {
                 Some(old) => {
                     tracing::warn!(%why, "the upstream could not be looked up again; what was known is used");
+                    let again = self.clock.now().before(BELIEVED - RESTED);
+                    self.resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
                     Ok(Arc::clone(&old.0))
                 }
-                None => Err(why),
+                None => {
+                    self.resolver.failed.store(Some(Arc::new(self.clock.now())));
+                    Err(why)
+                }
             },
+        }
+    }
+
+    /// Looks for the upstream where its finding would be nice to have: not again right after it failed, or whoever begins
+    /// journeys could keep us looking.
+    pub(crate) async fn look_if_quiet(&self, lane: &Lane) {
+        let failed = self.resolver.failed.load_full();
+        if failed.is_none_or(|at| self.clock.now().since(*at) >= RESTED) {
+            let _ = self.target(lane).await;
         }
     }
 
@@ -209,7 +228,7 @@ impl Gateway {
             SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there: nobody's grant is over for that.
             SendFailure::Refused(refusal) => {
-                if refusal.is_invalid_client() {
+                if refusal.code == "invalid_client" {
                     self.forget_registration(&target.issuer).await;
                 }
                 Rejection::UpstreamDown {

@@ -29,9 +29,12 @@ impl Gateway {
         if opened.half.client != by.mark() || opened.half.service != self.service.mark {
             return Ok(());
         }
-        let held = self.end(opened.half.grant).await?;
+        // Told once: a client that repeats itself is not passed on.
+        let Some(held) = self.end(opened.half.grant).await? else {
+            return Ok(());
+        };
         tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
-        let latest = held.and_then(|held| held.latest().cloned());
+        let latest = held.latest().cloned();
         let presented = match (opened.half.kind, opened.half.carried) {
             (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {

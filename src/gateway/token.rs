@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use crate::base::ids::Id;
+use crate::base::secret::Secret;
 use crate::flow::authorize::FlowRecord;
 use crate::flow::client::Authenticated;
 use crate::flow::code::{CodeIssued, CodeSpent, Redeemed, Redemption};
 use crate::flow::grant::{Active, Ended, GrantRecord};
-use crate::flow::held::Held;
+use crate::flow::held::{Began, Held};
 use crate::flow::rejected::Rejected;
 use crate::gateway::authorize::Flow;
 use crate::gateway::clients::Freshness;
@@ -34,14 +35,20 @@ impl Gateway {
                 redirect_uri,
                 verifier,
             } => {
-                let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
-                let flow = Flow::parse(flow).ok_or(NO_CODE)?;
-                let with = Redemption {
-                    code: secret,
-                    redirect_uri: redirect_uri.as_deref(),
-                    verifier: verifier.as_ref().map(crate::base::secret::Secret::expose),
-                };
-                self.redeem(&flow, &by, with).await
+                // Detached: a client that hangs up between the code's end and the grant's beginning loses neither.
+                let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
+                let detached = self.back.spawn(async move {
+                    let _running = running;
+                    let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
+                    let flow = Flow::parse(flow).ok_or(NO_CODE)?;
+                    let with = Redemption {
+                        code: secret,
+                        redirect_uri: redirect_uri.as_deref(),
+                        verifier: verifier.as_ref().map(Secret::expose),
+                    };
+                    gateway.redeem(&flow, &by, with).await
+                });
+                detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
             }
             Grant::Refresh { token, .. } => self.refresh(&by, &token).await,
         }
@@ -75,12 +82,24 @@ impl Gateway {
     }
 
     async fn granted(&self, grant: Id, by: &Authenticated, redeemed: Redeemed) -> Result<Value, Rejection> {
-        let Redeemed { asked, subject, tokens } = redeemed;
+        let Redeemed {
+            asked,
+            subject,
+            issuer,
+            tokens,
+        } = redeemed;
         let now = self.clock.now();
-        let scopes = tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse);
-        let (access_ends, refresh_ends) = self.ends(now, &tokens, now);
-        let held =
-            Held::new(asked.client_id, asked.service, subject, scopes, tokens.refresh.is_some(), now).ending(access_ends, refresh_ends);
+        let began = Began {
+            client_id: asked.client_id,
+            service: asked.service,
+            subject,
+            scopes: tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse),
+            issuer,
+            refreshable: tokens.refresh.is_some(),
+        };
+        let held = Held::new(began, now);
+        let (access_ends, refresh_ends) = held.ends(&tokens, self.service.ttl, now);
+        let held = held.ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
             // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
             Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),

@@ -61,7 +61,7 @@ const NEVER_SENT: [&str; 12] = [
 ];
 
 /// What an upstream cannot say to the client: it would speak for our origin, where the consent page is (PRODUCT 8).
-const NEVER_ANSWERED: [&str; 18] = [
+const NEVER_ANSWERED: [&str; 20] = [
     "set-cookie",
     "set-cookie2",
     "location",
@@ -80,6 +80,8 @@ const NEVER_ANSWERED: [&str; 18] = [
     "content-security-policy-report-only",
     "public-key-pins",
     "timing-allow-origin",
+    "x-sendfile",
+    "x-lighttpd-send-file",
 ];
 
 /// What keeps nginx and its like from collecting events before they pass them on.
@@ -137,6 +139,9 @@ pub fn response_headers(headers: &mut HeaderMap) {
         HOP_BY_HOP.contains(&name)
             || NEVER_ANSWERED.contains(&name)
             || name.starts_with("access-control-")
+            // They would make a proxy in front of us serve its own files.
+            || name.starts_with("x-accel-")
+            || name.starts_with("x-reproxy-")
             || (listed.iter().any(|option| option == name) && name != "content-type")
     };
     let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
@@ -148,6 +153,15 @@ pub fn response_headers(headers: &mut HeaderMap) {
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
+    // What one user was answered is nobody else's, whatever the upstream thinks of caches.
+    let shared = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|text| text.contains("public") || text.contains("s-maxage"))
+    };
+    if headers.get_all(header::CACHE_CONTROL).iter().any(shared) {
+        headers.remove(header::CACHE_CONTROL);
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

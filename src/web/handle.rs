@@ -176,7 +176,7 @@ impl Door {
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
-            _ => journey::callback(&self.gateway, lane, &asked).await,
+            _ => journey::callback(&self.gateway, &asked).await,
         }
     }
 

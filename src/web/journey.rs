@@ -127,10 +127,10 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
 }
 
 /// `GET /upstream/callback`.
-pub async fn callback(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
+pub async fn callback(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
     let site = gateway.site();
     let find = |flow: &Flow| cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
-    match gateway.callback(lane, asked.query.as_bytes(), find).await {
+    match gateway.callback(asked.query.as_bytes(), find).await {
         Ok(home) => {
             let flow = home.flow.to_string();
             let mut answer = homeward(gateway, &home.back, &home.location);
@@ -294,7 +294,7 @@ fn host_of(location: &str) -> String {
 /// What happened, why, what to do, and under which name the log knows it.
 fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
-    tracing::warn!(reference, error = why.code().as_str(), reason = %why, "a page said no");
+    tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let passes = why.retry_after().is_some();
     let status = match why.code() {
         _ if passes => StatusCode::SERVICE_UNAVAILABLE,

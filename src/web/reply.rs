@@ -41,7 +41,7 @@ pub fn document(value: &Value) -> Answer {
 /// An OAuth error as JSON (RFC 6749 §5.2).
 pub fn refusal(why: &Rejection) -> Answer {
     let code = why.code();
-    tracing::info!(error = code.as_str(), reason = %why, "refused");
+    tracing::info!(error = code.as_str(), reason = ?why.to_string(), "refused");
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = json(
         status,

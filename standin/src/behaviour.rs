@@ -78,6 +78,8 @@ pub struct Behaviour {
     pub mcp_redirect: Option<String>,
     /// Wait this long before the MCP endpoint answers.
     pub mcp_delay: Duration,
+    /// Read each request to the MCP endpoint whole, then close the connection without an answer.
+    pub mcp_cut: bool,
     /// Extra headers on every answer of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
     /// Answer JSON-RPC requests as a stream of server-sent events.
@@ -133,6 +135,7 @@ impl Default for Behaviour {
             mcp_status: None,
             mcp_redirect: None,
             mcp_delay: Duration::ZERO,
+            mcp_cut: false,
             mcp_headers: Vec::new(),
             sse: false,
             sse_gap: Duration::from_millis(200),

@@ -24,6 +24,10 @@ pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
 
 async fn answer(mut exchange: Exchange) -> io::Result<Reply> {
     streams::pause(exchange.behaviour.mcp_delay).await;
+    if exchange.behaviour.mcp_cut {
+        exchange.count().await?;
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     if let Some(reply) = out_of_order(&exchange) {
         exchange.count().await?;
         return Ok(reply);

@@ -62,7 +62,6 @@ fn named(world: &World, client_id: &str) -> McpClient {
     McpClient {
         base: world.url.clone(),
         id: client_id.to_owned(),
-        secret: None,
         redirect: REDIRECT.replace("127.0.0.1", "127.0.0.1:3999"),
         verifier: Secret::from("v".repeat(43)),
         state: "the client's state".into(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Held, Presentation};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -155,7 +155,7 @@ impl Grant {
                 return Ok(Outcome::Ended);
             };
             let enough = now.after(60);
-            if self.access_ends > enough && latest.expires.is_none_or(|end| end > enough) {
+            if latest.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
                 self.life = Life::Active;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
@@ -249,14 +249,15 @@ impl World {
         self.grants[g].granted = now;
         let ends = self.ends(g, &tokens);
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
-        let held = Held::new(
+        let began = Began {
             client_id,
-            "default".to_owned(),
-            "alice".to_owned(),
-            Scopes::parse("a"),
-            tokens.refresh.is_some(),
-            now,
-        );
+            service: "default".to_owned(),
+            subject: "alice".to_owned(),
+            scopes: Scopes::parse("a"),
+            issuer: "https://as.example".to_owned(),
+            refreshable: tokens.refresh.is_some(),
+        };
+        let held = Held::new(began, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
         if self.grants[g].has_ended() {
             self.meet("a grant that was ended before it was there");
@@ -333,6 +334,12 @@ impl World {
                 });
             }
             self.grants[g] = next;
+            // Whatever pair is given out, the record and its tombstone outlive it.
+            if let Some(tokens) = self.pairs.last().filter(|_| to == "Active").map(|pair| pair.tokens.clone()) {
+                let ends = self.ends(g, &tokens);
+                let grant = &mut self.grants[g];
+                (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
+            }
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -382,7 +389,7 @@ impl World {
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens, true);
+                self.mint(g, generation, tokens, false);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {

@@ -1,3 +1,10 @@
 //! Whole stories, through real sockets, against the stand-in.
 
 mod chain;
+mod cli;
+mod hostile;
+mod kill;
+mod lifecycle;
+mod proxy;
+mod refresh;
+mod seed004;

@@ -17,7 +17,6 @@ use super::world::{PASSWORD, USER};
 pub struct McpClient {
     pub base: String,
     pub id: String,
-    pub secret: Option<String>,
     pub redirect: String,
     pub verifier: Secret,
     pub state: String,
@@ -53,8 +52,12 @@ impl McpClient {
 
     /// Registers a public client with this redirect.
     pub async fn register_at(base: &str, redirect: &str) -> Self {
+        Self::register_with(base, redirect, Browser::default()).await
+    }
+
+    /// The same over this browser's connections, which may trust more than others.
+    pub async fn register_with(base: &str, redirect: &str, http: Browser) -> Self {
         let body = json!({ "client_name": "story", "redirect_uris": [redirect], "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"] });
-        let http = Browser::default();
         let page = post_json(&http, &format!("{base}/register"), &body).await;
         assert_eq!(page.status, 201, "{}", page.text);
         let id = page.json()["client_id"].as_str().unwrap().to_owned();
@@ -62,7 +65,6 @@ impl McpClient {
         Self {
             base: base.into(),
             id,
-            secret: None,
             redirect: redirect.into(),
             verifier,
             state: "the client's state".into(),

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::time::{Clock, UnixTime};
+use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
@@ -32,8 +32,6 @@ pub const PASSWORD: &str = "correct-horse-battery-9";
 pub struct World {
     /// The upstream.
     pub standin: Standin,
-    /// The gateway itself, for a look inside.
-    pub gateway: Gateway,
     /// Its address, without a slash at its end.
     pub url: String,
     hand: Arc<AtomicU64>,
@@ -102,17 +100,11 @@ impl World {
         tokio::spawn(server::serve(listener, None, Limits::default(), stop, handler));
         Self {
             standin,
-            gateway,
             url,
             hand,
             _stopper: stopper,
             back: Some(back),
         }
-    }
-
-    /// What time it is here.
-    pub fn now(&self) -> UnixTime {
-        UnixTime(self.hand.load(Ordering::SeqCst))
     }
 
     /// Time passes.

@@ -1,0 +1,462 @@
+//! The binary as an operator meets it: what it refuses and how it says so, what it writes and what it never prints.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use serde_json::{Value, json};
+
+use super::hostile::refused;
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, Pair, param};
+use crate::support::process::{Process, command, free_port};
+use crate::support::world::{PASSWORD, USER};
+
+/// Nobody listens there.
+const NOWHERE: &str = "http://127.0.0.1:9/mcp";
+
+/// Runs to its end, which must come by itself.
+fn done(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..2_000 {
+        if child.try_wait().unwrap().is_some() {
+            return child.wait_with_output().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    panic!("it runs on: {:?}", child.wait_with_output().unwrap());
+}
+
+/// Does not start, says what is wrong at which flag, and what to do; and prints no stack of a panic.
+#[track_caller]
+fn does_not_start(command: &mut Command, names: &str) -> String {
+    let output = done(command);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {said}", output.status);
+    assert!(said.contains(names), "{names} in: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn gateway(data: &Path) -> Command {
+    let mut command = command();
+    command
+        .args(["--upstream-rs", NOWHERE, "--host", "127.0.0.1", "--data-dir"])
+        .arg(data);
+    command.args(["--port", &free_port().to_string()]);
+    command
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Started as the test likes, and ready; its log lies beside the data.
+fn started(mut command: Command, port: u16, data: &Path) -> Process {
+    let log = std::fs::File::create(data.join("log")).unwrap();
+    let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let mut process = Process {
+        child,
+        url: format!("http://127.0.0.1:{port}"),
+    };
+    for _ in 0..500 {
+        if let Some(status) = process.child.try_wait().unwrap() {
+            panic!("it ended ({status}): {}", log_of(data));
+        }
+        if healthcheck(port).status.success() {
+            return process;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it is not ready: {}", log_of(data));
+}
+
+fn healthcheck(port: u16) -> Output {
+    done(command().args(["healthcheck", "--port", &port.to_string()]))
+}
+
+fn log_of(data: &Path) -> String {
+    std::fs::read_to_string(data.join("log")).unwrap()
+}
+
+async fn logged(data: &Path, words: &str) {
+    for _ in 0..150 {
+        if log_of(data).contains(words) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never logged: {words}");
+}
+
+#[test]
+fn what_cannot_be_a_flag_is_named_with_what_to_write() {
+    let data = tempfile::tempdir().unwrap();
+    for (args, names) in [
+        (&["--no-such-flag"][..], "--no-such-flag"),
+        (&["--port", "70000"], "--port"),
+        (&["--port", "x"], "--port"),
+        (&["--store", "redis"], "--store"),
+        (&["--log", "loud"], "--log"),
+        (&["--token-mode", "open"], "--token-mode"),
+        (&["--tls-cert", "x"], "--tls-key"),
+        (&["no-such-command"], "no-such-command"),
+        (&[], "--upstream-rs"),
+        (&["--upstream-rs", ""], "--upstream-rs"),
+        (&["--upstream-rs", "example.com/mcp"], "--upstream-rs"),
+        (&["--upstream-rs", "ftp://example.com/mcp"], "--upstream-rs"),
+        (&["--upstream-rs", "javascript:alert(1)"], "--upstream-rs"),
+        (&["--upstream-rs", "https://user:pass@example.com/mcp"], "--upstream-rs"),
+        (&["--upstream-rs", "https://example.com/mcp#x"], "--upstream-rs"),
+        (&["--upstream-rs", "https://example.com/a/../mcp"], "--upstream-rs"),
+        (&["--upstream-rs", NOWHERE, "--upstream-as", "nonsense"], "--upstream-as"),
+        (&["--upstream-rs", NOWHERE, "--public-url", "nonsense"], "--public-url"),
+        (&["--upstream-rs", NOWHERE, "--public-url", "http://example.com"], "--public-url"),
+        (
+            &["--upstream-rs", NOWHERE, "--public-url", "https://example.com/?x"],
+            "--public-url",
+        ),
+        (&["--upstream-rs", NOWHERE, "--host", "0.0.0.0"], "--host"),
+        (&["--upstream-rs", NOWHERE, "--host", "no such host"], "--host"),
+        (&["--upstream-rs", NOWHERE, "--token-mode", "plain"], "--allow-token-passthrough"),
+        (&["--upstream-rs", NOWHERE, "--access-ttl", "1"], "--access-ttl"),
+        (&["--upstream-rs", NOWHERE, "--upstream-client-secret", "s"], "--upstream-client-id"),
+        (&["--upstream-rs", NOWHERE, "--upstream-ca", "/nowhere/ca.pem"], "--upstream-ca"),
+    ] {
+        does_not_start(command().args(args).env("MCP_GATEWAY_DATA_DIR", data.path()), names);
+    }
+    assert_eq!(
+        std::fs::read_dir(data.path())
+            .unwrap()
+            .filter(|f| f.as_ref().unwrap().file_name() != "keys.json" && f.as_ref().unwrap().file_name() != "lock")
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_secret_in_the_environment_is_not_printed_by_help() {
+    let output = done(command().arg("--help").env("MCP_GATEWAY_UPSTREAM_CLIENT_SECRET", "canary-secret"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("--upstream-client-secret"));
+    assert!(!said.contains("canary-secret") && !said.contains(PASSWORD), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_so() {
+    let (data, other) = (tempfile::tempdir().unwrap(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let port = other.local_addr().unwrap().port();
+    let mut command = command();
+    command.args(["--upstream-rs", NOWHERE, "--host", "127.0.0.1", "--port", &port.to_string()]);
+    does_not_start(command.arg("--data-dir").arg(data.path()), "--port");
+}
+
+/// The lanes of one gateway share a port; a second gateway must not join them and take half of its requests.
+#[tokio::test]
+async fn a_second_gateway_does_not_join_the_port_of_the_first() {
+    let (data, other, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+    let _first = Process::start(NOWHERE, port, data.path(), &[]).await;
+    let mut command = command();
+    command.args(["--upstream-rs", NOWHERE, "--host", "127.0.0.1", "--port", &port.to_string()]);
+    does_not_start(command.arg("--data-dir").arg(other.path()), "--port");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    does_not_start(&mut gateway(&file), "--data-dir");
+    does_not_start(&mut gateway(&file.join("below")), "--data-dir");
+    let nowhere = command().args(["--upstream-rs", NOWHERE]).env_remove("HOME").output().unwrap();
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("--data-dir"));
+}
+
+#[test]
+fn a_key_file_that_others_may_read_or_that_is_broken_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let keys = data.path().join("keys.json");
+    std::fs::write(&keys, "{}").unwrap();
+    for loose in [0o644, 0o640, 0o604, 0o660] {
+        std::fs::set_permissions(&keys, PermissionsExt::from_mode(loose)).unwrap();
+        let said = does_not_start(&mut gateway(data.path()), "keys.json");
+        assert!(said.contains("chmod 600"), "{said}");
+        assert!(
+            !done(command().args(["keyring", "--data-dir"]).arg(data.path()).arg("list"))
+                .status
+                .success()
+        );
+    }
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    for broken in [
+        "",
+        "{}",
+        "{\"keys\":[]}",
+        "{\"keys\":[{\"key\":\"c2hvcnQ=\",\"made\":0,\"seals_from\":0}]}",
+    ] {
+        std::fs::write(&keys, broken).unwrap();
+        does_not_start(&mut gateway(data.path()), "keys.json");
+        assert_eq!(std::fs::read_to_string(&keys).unwrap(), broken, "it is not overwritten");
+    }
+    let said = does_not_start(
+        gateway(tempfile::tempdir().unwrap().path()).env("MCP_GATEWAY_KEY", "c2hvcnQ="),
+        "MCP_GATEWAY_KEY",
+    );
+    assert!(!said.contains("c2hvcnQ="), "{said}");
+}
+
+#[tokio::test]
+async fn the_first_start_makes_a_password_that_is_never_printed_and_works() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let data = dir.path().join("made/by/us");
+    let start = |log: &Path| {
+        let mut command = command();
+        command.env_remove("MCP_GATEWAY_PASSWORD").env_remove("MCP_GATEWAY_USERNAME");
+        command.args([
+            "--upstream-rs",
+            NOWHERE,
+            "--host",
+            "127.0.0.1",
+            "--log",
+            "trace",
+            "--port",
+            &port.to_string(),
+        ]);
+        command.arg("--data-dir").arg(&data);
+        started(command, port, log)
+    };
+    let running = start(dir.path());
+    let initial = data.join("initial-password");
+    let password = std::fs::read_to_string(&initial).unwrap().trim().to_owned();
+    assert!(password.len() >= 20, "{password}");
+    assert_eq!(mode(&data), 0o700);
+    for file in std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().path()) {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    let log = log_of(dir.path());
+    assert!(log.contains("initial-password") && !log.contains(&password), "{log}");
+    let kept = std::fs::read_to_string(data.join("password-hash")).unwrap();
+    assert!(kept.starts_with("$argon2id$") && !kept.contains(&password));
+    let client = McpClient::register(&running.url).await;
+    let mut browser = Browser::default();
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    let page = browser.get(&next).await;
+    assert!(
+        browser
+            .sign_in(&page, "gateway", &password)
+            .await
+            .text
+            .contains("value=\"approve\"")
+    );
+    assert!(running.terminate().success());
+    std::fs::remove_file(&initial).unwrap();
+    let again = start(dir.path());
+    assert!(!initial.exists(), "a password is made once");
+    assert_eq!(std::fs::read_to_string(data.join("password-hash")).unwrap(), kept);
+    assert!(again.terminate().success());
+}
+
+#[tokio::test]
+async fn without_its_upstream_the_gateway_starts_signs_in_and_says_clearly_what_is_missing() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let upstream_port = free_port();
+    let gateway = Process::start(&format!("http://127.0.0.1:{upstream_port}/mcp"), port, data.path(), &[]).await;
+    let client = McpClient::register(&gateway.url).await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let page = browser.decide(&consent, "approve").await;
+    assert_eq!(page.status, 503);
+    assert!(page.text.contains("upstream") && page.text.contains("Reference"), "{}", page.text);
+    let reference = page.text.split("Reference <code>").nth(1).unwrap().split('<').next().unwrap();
+    assert!(log_of(data.path()).contains(reference), "the operator finds it in the log");
+    // The upstream comes up, and the same page works.
+    let _upstream = Standin::start_on(Profile::Standard, upstream_port).unwrap();
+    let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
+    let answer = client.follow(&mut browser, onward).await;
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+}
+
+#[test]
+fn the_state_machines_are_printed_as_a_diagram() {
+    let output = done(command().arg("flow"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("stateDiagram"), "{text}");
+    for state in [
+        "ClientAuthorize",
+        "GatewayLogin",
+        "UpstreamRedirect",
+        "UpstreamCallback",
+        "CodeIssued",
+    ] {
+        assert!(text.contains(state), "{state}");
+    }
+}
+
+#[tokio::test]
+async fn the_health_check_tells_by_its_status() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    assert_eq!(healthcheck(port).status.code(), Some(1), "nothing listens");
+    let gateway = Process::start(NOWHERE, port, data.path(), &[]).await;
+    assert_eq!(healthcheck(port).status.code(), Some(0));
+    assert!(gateway.terminate().success());
+    let upstream = Standin::start(Profile::Standard);
+    let other: u16 = upstream.origin().rsplit(':').next().unwrap().parse().unwrap();
+    assert_eq!(healthcheck(other).status.code(), Some(1), "something else listens");
+}
+
+#[tokio::test]
+async fn a_rotated_key_ring_keeps_every_pair_and_a_broken_one_changes_nothing() {
+    let (upstream, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let gateway = Process::start(&upstream.mcp_url(), port, data.path(), &[]).await;
+    let client = McpClient::register(&gateway.url).await;
+    let before = client.login().await;
+    let keys = data.path().join("keys.json");
+    let first = std::fs::read_to_string(&keys).unwrap();
+    let run = |action: &str| {
+        let output = done(command().args(["keyring", "--data-dir"]).arg(data.path()).arg(action));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run("list").lines().count(), 1);
+    run("rotate");
+    assert_eq!((mode(&keys), run("list").lines().count()), (0o600, 2));
+    let secret: Value = serde_json::from_str(&first).unwrap();
+    assert!(!run("list").contains(secret["keys"][0]["key"].as_str().unwrap()));
+    // As if its five minutes had passed.
+    let mut ring: Value = serde_json::from_str(&std::fs::read_to_string(&keys).unwrap()).unwrap();
+    ring["keys"][1]["seals_from"] = json!(0);
+    std::fs::write(&keys, ring.to_string()).unwrap();
+    logged(data.path(), "the key ring was read again").await;
+    let works = async |pair: &Pair| client.call(&pair.access, "echo", json!({ "text": "x" })).await.status == 200;
+    let after = client.login().await;
+    assert!(works(&before).await && works(&after).await, "a registration of the old key, too");
+    let next = Pair::of(&client.refresh(&before.refresh).await);
+    assert!(works(&next).await);
+    std::fs::write(&keys, "broken").unwrap();
+    logged(data.path(), "the new key file is not good").await;
+    assert!(works(&after).await);
+    // Only with the first key again: what the second sealed is refused, so it did seal.
+    std::fs::write(&keys, first).unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(works(&before).await && !works(&after).await);
+}
+
+/// F4: a gateway for this machine listens to nobody else.
+#[tokio::test]
+async fn a_local_gateway_listens_on_loopback_alone() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut command = command();
+    command
+        .args(["--upstream-rs", NOWHERE, "--port", &port.to_string(), "--data-dir"])
+        .arg(data.path());
+    let _gateway = started(command, port, data.path());
+    let mut found = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (address, local_port) = fields[1].split_once(':').unwrap();
+            if local_port == format!("{port:04X}") && fields[3] == "0A" {
+                found.push(address.to_owned());
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    for address in found {
+        assert!(
+            ["0100007F", "00000000000000000000000001000000"].contains(&address.as_str()),
+            "{address}"
+        );
+    }
+}
+
+/// A9: a whole life of a token, and nothing of it in the log, however much is logged.
+#[tokio::test]
+async fn the_log_holds_no_secret_of_a_whole_journey() {
+    for profile in [Profile::Standard, Profile::GitHub] {
+        let (upstream, data, port) = (Standin::start(profile), tempfile::tempdir().unwrap(), free_port());
+        let mut command = command();
+        command.args([
+            "--upstream-rs",
+            &upstream.mcp_url(),
+            "--host",
+            "127.0.0.1",
+            "--log",
+            "trace",
+            "--port",
+            &port.to_string(),
+        ]);
+        command
+            .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--data-dir"])
+            .arg(data.path());
+        if profile == Profile::GitHub {
+            command
+                .env("MCP_GATEWAY_UPSTREAM_CLIENT_ID", CLIENT_ID)
+                .env("MCP_GATEWAY_UPSTREAM_CLIENT_SECRET", CLIENT_SECRET);
+        }
+        let gateway = started(command, port, data.path());
+        let client = McpClient::register(&gateway.url).await;
+        let mut browser = Browser::default();
+        let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+        let page = browser.get(&next).await;
+        browser.sign_in(&page, USER, "canary-wrong-password").await;
+        let consent = browser.sign_in(&page, USER, PASSWORD).await;
+        let mut secrets = vec![
+            PASSWORD.to_owned(),
+            "canary-wrong-password".to_owned(),
+            client.state.clone(),
+            page.field("form"),
+            consent.field("form"),
+        ];
+        secrets.extend(browser.cookies.values().cloned());
+        let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+        secrets.extend(browser.cookies.values().cloned());
+        let callback = browser.get(&onward).await.onward().unwrap();
+        secrets.extend([param(&callback, "state").unwrap(), param(&callback, "code").unwrap()]);
+        let answer = browser.get(&callback).await.onward().unwrap();
+        browser.get(&callback).await;
+        let code = McpClient::code(&answer);
+        refused(
+            &client.redeem_with(&[("code", &code), ("code_verifier", "canary-verifier")]).await,
+            400,
+            "invalid_grant",
+        );
+        let pair = Pair::of(&client.redeem(&code).await);
+        let next = Pair::of(&client.refresh(&pair.refresh).await);
+        client.call(&next.access, "echo", json!({ "text": "canary-argument" })).await;
+        client.call(&next.refresh, "echo", json!({ "text": "canary-argument" })).await;
+        upstream.revoke_all();
+        client.call(&next.access, "echo", json!({ "text": "canary-argument" })).await;
+        client.refresh(&next.refresh).await;
+        client.revoke(&next.refresh).await;
+        refused(&client.redeem(&code).await, 400, "invalid_grant");
+        secrets.extend([
+            code.split_once('.').unwrap().1.to_owned(),
+            client.verifier.expose().to_owned(),
+            "canary".to_owned(),
+        ]);
+        secrets.extend([pair.access, pair.refresh, next.access, next.refresh, CLIENT_SECRET.to_owned()]);
+        secrets.extend(upstream.issued_access());
+        secrets.extend(upstream.refreshes());
+        let keys: Value = serde_json::from_str(&std::fs::read_to_string(data.path().join("keys.json")).unwrap()).unwrap();
+        secrets.push(keys["keys"][0]["key"].as_str().unwrap().to_owned());
+        assert!(gateway.terminate().success());
+        let log = log_of(data.path());
+        assert!(log.contains("signed in") && log.contains("consent given"), "{log}");
+        for secret in secrets {
+            assert!(secret.len() >= 5, "{secret:?} would be found anywhere");
+            assert!(!log.contains(&secret), "{secret} in {log}");
+        }
+        // Nor does the store hold any of it in clear.
+        let store = std::fs::read_dir(data.path()).unwrap().map(|file| file.unwrap().path());
+        for file in store.filter(|file| file.extension().is_some() && !file.ends_with("keys.json")) {
+            let bytes = std::fs::read(&file).unwrap();
+            for token in upstream.issued_access() {
+                assert!(!bytes.windows(token.len()).any(|w| w == token.as_bytes()), "{}", file.display());
+            }
+        }
+    }
+}

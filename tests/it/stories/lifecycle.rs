@@ -1,0 +1,289 @@
+//! Starting, being asked how one is, serving https, and clients that send too much or too slowly.
+#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use http::Request;
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::client::{Client, Policy, SendError};
+use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::self_signed::self_signed;
+use mcp_oauth_gateway::net::tls::{self, ClientTls};
+use serde_json::json;
+
+use crate::support::browser::{Browser, send};
+use crate::support::client::McpClient;
+use crate::support::process::{Process, command, free_port};
+
+async fn started() -> (Standin, tempfile::TempDir, Process) {
+    let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+    let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
+    (standin, data, process)
+}
+
+#[tokio::test]
+async fn health_says_live_and_ready_to_whoever_asks() {
+    let (_standin, _data, process) = started().await;
+    for path in ["live", "ready"] {
+        let request = Request::get(format!("{}/health/{path}", process.url))
+            .body(Outgoing::Empty)
+            .unwrap();
+        let page = send(&Browser::default().client, request).await;
+        assert_eq!((page.status.as_u16(), &page.json()["status"]), (200, &json!(path)));
+        // A load balancer knows no name of ours.
+        let text = format!("GET /health/{path} HTTP/1.1\r\nHost: 10.1.2.3\r\n\r\n");
+        assert!(
+            raw(&process.url, text.as_bytes(), Duration::from_secs(5))
+                .0
+                .starts_with("HTTP/1.1 200 ")
+        );
+    }
+    let port = process.url.rsplit(':').next().unwrap();
+    let asked = |port: &str| {
+        command()
+            .args(["healthcheck", "--port", port])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+    };
+    assert!(asked(port).success());
+    assert!(!asked(&free_port().to_string()).success());
+}
+
+#[tokio::test]
+async fn it_is_ready_soon_and_stops_at_once() {
+    let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+    let port = free_port();
+    for start in ["first", "second"] {
+        let begun = Instant::now();
+        let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+        let ready = begun.elapsed();
+        let resident = resident(process.child.id());
+        let begun = Instant::now();
+        let status = process.terminate();
+        println!(
+            "{start} start: ready after {ready:?}, resident {resident} KiB, stopped in {:?}",
+            begun.elapsed()
+        );
+        assert!(status.success(), "{status}");
+        // An unoptimized build on a busy machine takes its time.
+        let most = if cfg!(debug_assertions) { 10 } else { 2 };
+        assert!(ready < Duration::from_secs(most), "{ready:?}");
+        assert!(begun.elapsed() < Duration::from_secs(most), "{:?}", begun.elapsed());
+        assert!(resident < 128 * 1_024, "{resident} KiB");
+    }
+}
+
+/// In KiB; nothing where there is no `/proc`.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+/// A gateway that serves https. Dropping it kills it.
+struct Secure {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Secure {
+    async fn start(standin: &Standin, port: u16, data: &Path, more: &[&str]) -> Self {
+        let url = format!("https://localhost:{port}");
+        let child = command()
+            .args([
+                "--upstream-rs",
+                &standin.mcp_url(),
+                "--port",
+                &port.to_string(),
+                "--public-url",
+                &url,
+            ])
+            .arg("--data-dir")
+            .arg(data)
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut secure = Self { child, url };
+        for _ in 0..1_000 {
+            assert!(secure.child.try_wait().unwrap().is_none(), "it ended");
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return secure;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not start");
+    }
+}
+
+/// A client that trusts this CA beside those of the machine, and no connection of which is kept.
+fn trusting(ca: &Path) -> Client {
+    tls::install_provider();
+    Client::new(ClientTls::load(&[ca.to_owned()]).unwrap())
+}
+
+async fn version(client: &Client, url: &str, http2: bool) -> Result<http::Version, SendError> {
+    let policy = Policy {
+        addresses: Allowed::Anything,
+        connect: Duration::from_secs(10),
+        first_byte: Some(Duration::from_secs(10)),
+        http2,
+    };
+    let request = Request::get(format!("{url}/health/live")).body(Outgoing::Empty).unwrap();
+    client.send(request, &policy).await.map(|answer| answer.version())
+}
+
+#[tokio::test]
+async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let more = ["--tls", "self-signed"];
+    let secure = Secure::start(&standin, port, data.path(), &more).await;
+    let ca = data.path().join("tls-ca.pem");
+    let made = std::fs::read(&ca).unwrap();
+    let client = trusting(&ca);
+    assert_eq!(version(&client, &secure.url, false).await.unwrap(), http::Version::HTTP_11);
+    assert_eq!(version(&client, &secure.url, true).await.unwrap(), http::Version::HTTP_2);
+    let stranger = Client::new(ClientTls::load(&[]).unwrap());
+    assert!(
+        matches!(version(&stranger, &secure.url, false).await, Err(SendError::Connect(_))),
+        "nobody else trusts it"
+    );
+
+    // The whole way in, over https.
+    let mut browser = Browser {
+        client: client.clone(),
+        ..Browser::default()
+    };
+    let mut mcp = McpClient::register_with(&secure.url, "http://127.0.0.1:3999/callback", browser.clone()).await;
+    let entrance = browser.get(&mcp.authorize_url()).await;
+    let onward = entrance.onward().unwrap();
+    let login = browser.get(&onward).await;
+    let set: Vec<_> = [&entrance, &login]
+        .iter()
+        .flat_map(|page| page.headers.get_all("set-cookie"))
+        .cloned()
+        .collect();
+    assert!(!set.is_empty());
+    for cookie in set {
+        let cookie = cookie.to_str().unwrap().to_owned();
+        assert!(
+            cookie.starts_with("__Host-") && cookie.contains("Secure") && cookie.contains("HttpOnly"),
+            "{cookie}"
+        );
+        assert!(cookie.contains("Path=/") && !cookie.contains("Domain"), "{cookie}");
+    }
+    mcp.http = browser.clone();
+    let code = McpClient::code(&mcp.browse(&mut browser).await);
+    let pair = crate::support::client::Pair::of(&mcp.redeem(&code).await);
+    assert_eq!(mcp.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+
+    drop(secure);
+    let secure = Secure::start(&standin, port, data.path(), &more).await;
+    assert_eq!(std::fs::read(&ca).unwrap(), made, "a restart keeps the CA");
+    assert_eq!(version(&trusting(&ca), &secure.url, true).await.unwrap(), http::Version::HTTP_2);
+    assert_eq!(mcp.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_replaced_is_served_without_a_restart() {
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = homes.each_ref().map(|home| self_signed(home.path(), &[]).unwrap());
+    let (certificate, key) = (data.path().join("cert.pem"), data.path().join("key.pem"));
+    std::fs::write(&certificate, read(&first.certificate)).unwrap();
+    std::fs::write(&key, read(&first.key)).unwrap();
+    let more = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let secure = Secure::start(&standin, port, data.path(), &more).await;
+    let (old, new) = (first.ca.clone(), second.ca.clone());
+    assert!(version(&trusting(&old), &secure.url, false).await.is_ok());
+    assert!(version(&trusting(&new), &secure.url, false).await.is_err());
+
+    // A half that does not fit yet changes nothing.
+    std::fs::write(&key, read(&second.key)).unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(
+        version(&trusting(&old), &secure.url, false).await.is_ok(),
+        "the old one stays in use"
+    );
+    std::fs::write(&certificate, read(&second.certificate)).unwrap();
+    let begun = Instant::now();
+    while version(&trusting(&new), &secure.url, false).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(12), "the new certificate is not served");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("the new certificate was served after {:?}", begun.elapsed());
+    assert!(version(&trusting(&old), &secure.url, false).await.is_err());
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+/// Sends these bytes on a line of their own and reads until it is closed.
+fn raw(url: &str, bytes: &[u8], within: Duration) -> (String, Duration) {
+    let mut line = std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    line.set_read_timeout(Some(within)).unwrap();
+    let begun = Instant::now();
+    // It may be closed while we still write.
+    let _ = line.write_all(bytes);
+    let mut got = Vec::new();
+    let mut some = [0; 4_096];
+    while let Ok(count @ 1..) = line.read(&mut some) {
+        got.extend_from_slice(&some[..count]);
+        if got.windows(4).any(|end| end == b"\r\n\r\n") {
+            break;
+        }
+    }
+    (String::from_utf8_lossy(&got).into_owned(), begun.elapsed())
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_a_431() {
+    let (_standin, _data, process) = started().await;
+    let head = |size: usize| format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(size));
+    let (answer, _) = raw(&process.url, head(70_000).as_bytes(), Duration::from_secs(5));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    let (answer, _) = raw(&process.url, head(30_000).as_bytes(), Duration::from_secs(5));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    let many = format!("GET /health/live HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: y\r\n".repeat(200));
+    let (answer, _) = raw(&process.url, many.as_bytes(), Duration::from_secs(5));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_oauth_body_that_is_too_large_is_a_413() {
+    let (_standin, _data, process) = started().await;
+    let head = "POST /token HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 70000\r\n\r\n";
+    let text = head.replace("HOST", process.url.trim_start_matches("http://")) + &"y".repeat(70_000);
+    let (answer, _) = raw(&process.url, text.as_bytes(), Duration::from_secs(5));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer:?}");
+}
+
+/// Waits out the whole limit.
+#[tokio::test]
+async fn headers_that_come_too_slowly_are_cut_long() {
+    if std::env::var_os("GATEWAY_LONG").is_none() {
+        return;
+    }
+    let (_standin, _data, process) = started().await;
+    let url = process.url.clone();
+    let half = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+    let waited = tokio::task::spawn_blocking(move || raw(&url, half, Duration::from_secs(50)));
+    let (answer, took) = waited.await.unwrap();
+    println!("a request without an end was cut after {took:?}: {:?}", answer.lines().next());
+    assert!(took > Duration::from_secs(25) && took < Duration::from_secs(40), "{took:?}");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
