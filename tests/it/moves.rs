@@ -56,7 +56,7 @@ const RARE: [&str; 10] = [
 fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     let (walked, met) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let config = Config {
-        cases: 128,
+        cases: 192,
         failure_persistence: None,
         ..Config::default()
     };

@@ -88,6 +88,10 @@ pub enum Act {
     Grant { flow: u8 },
     /// A refresh pair is presented, counted from the newest; by another client, if one is named.
     Present { pair: u8, by: Option<u8>, owner: u8, alone: bool },
+    /// A pair is presented after its successor came back, and after so many seconds: where the grace ends.
+    Late { pair: u8, seconds: u64 },
+    /// A pair is presented, the process dies while it asks, and the next one gets the pair before it.
+    Crash { pair: u8 },
     /// The upstream answers an attempt, counted from the newest.
     Answer { attempt: u8, gives: Gives },
     /// The upstream refuses one for good.
@@ -106,6 +110,8 @@ pub enum Act {
     Backup { grant: u8 },
     /// The copy is put back: the store went back in time.
     Restore { grant: u8 },
+    /// A pair is refreshed after a copy, the copy is put back, and what the refresh gave is presented.
+    Forget { pair: u8, gives: Gives },
     /// Time passes, in seconds.
     Wait(u64),
     /// Expired records are removed.
@@ -134,7 +140,7 @@ impl Act {
             refresh: m % 3 != 2,
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
-        match kind % 52 {
+        match kind % 56 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -179,7 +185,13 @@ impl Act {
             39 | 40 => Self::Tidy { grant: n },
             41 => Self::Backup { grant: n },
             42 => Self::Restore { grant: n },
-            43..=46 => Self::Wait(TIMES[usize::from(n % 16)]),
+            43 | 44 => Self::Late {
+                pair: n,
+                seconds: 59 + u64::from(m % 3),
+            },
+            45 | 46 => Self::Wait(TIMES[usize::from(n % 16)]),
+            51 | 52 => Self::Crash { pair: n },
+            53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
             _ => Self::Sweep,
         }

@@ -1,5 +1,7 @@
 //! Grants: what refreshing should do, from the first pair to the tombstone.
 
+use std::sync::atomic::Ordering;
+
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
@@ -341,6 +343,41 @@ impl World {
             self.note(g).await;
         }
         self.look_at_grant(g).await;
+    }
+
+    /// The pair before this one is presented once this one came back, and some time after.
+    pub async fn late(&mut self, p: usize, seconds: u64) {
+        self.prove(p).await;
+        self.time.fetch_add(seconds, Ordering::SeqCst);
+        self.present(self.before(p), None, 0, true).await;
+    }
+
+    /// The process dies while it refreshes with this pair; the next one gets the pair before it.
+    pub async fn crash(&mut self, p: usize) {
+        self.present(p, None, 0, true).await;
+        self.present(self.before(p), None, 1, true).await;
+    }
+
+    /// The store forgets a refresh with this pair; the client does not.
+    pub async fn forget(&mut self, p: usize, gives: Gives) {
+        let g = self.pairs[p].grant;
+        self.backup(g).await;
+        self.present(p, None, 0, true).await;
+        if let Some(newest) = self.attempts.len().checked_sub(1) {
+            self.answer(newest, gives).await;
+        }
+        self.restore(g).await;
+        self.present(self.pairs.len() - 1, None, 0, true).await;
+    }
+
+    /// A pair of the generation before, if there is one.
+    fn before(&self, p: usize) -> usize {
+        let Pair { grant, generation, .. } = self.pairs[p];
+        let before = self
+            .pairs
+            .iter()
+            .position(|pair| pair.grant == grant && pair.generation + 1 == generation);
+        before.unwrap_or(p)
     }
 
     /// Compares where a presented pair led with where it should; the name of the state that it led to.
