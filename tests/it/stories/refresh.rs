@@ -168,7 +168,11 @@ async fn an_upstream_that_does_not_know_us_any_more_ends_nobodys_grant() {
     come_again(&client.refresh(&pair.refresh).await);
     assert_eq!(status(&client, &pair.access).await, 200);
     world.standin.set(|b| b.token_error = None);
-    assert_eq!(client.refresh(&pair.refresh).await.status, 200, "a slip of the upstream costs nobody the sign-in");
+    assert_eq!(
+        client.refresh(&pair.refresh).await.status,
+        200,
+        "a slip of the upstream costs nobody the sign-in"
+    );
 }
 
 #[tokio::test]
