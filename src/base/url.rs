@@ -60,6 +60,14 @@ impl Address {
             return Err(BadAddress::Fragment);
         }
         let parsed = Url::parse(text).map_err(|_| BadAddress::NotAbsolute)?;
+        // `https:evil.com` and `https:///evil.com` are read as `https://evil.com` by the parser, and otherwise by browsers.
+        let host_follows = || {
+            text.split_once("://")
+                .is_some_and(|(_, rest)| !rest.starts_with(['/', '@', '?', ':']))
+        };
+        if matches!(parsed.scheme(), "http" | "https") && !host_follows() {
+            return Err(BadAddress::NotAbsolute);
+        }
         if !parsed.username().is_empty() || parsed.password().is_some() || authority(text).contains('@') {
             return Err(BadAddress::UserInfo);
         }
@@ -160,10 +168,14 @@ mod tests {
             ("https://a/\tb", BadAddress::SurprisingCharacter),
             ("https://a/#x", BadAddress::Fragment),
             ("https://u@a/", BadAddress::UserInfo),
-            ("https://@a/", BadAddress::UserInfo),
+            ("https://@a/", BadAddress::NotAbsolute),
             ("https://a/b/../c", BadAddress::DotSegment),
             ("https://a/b/%2E%2e/c", BadAddress::DotSegment),
             ("/relative", BadAddress::NotAbsolute),
+            ("https:evil.com/cb", BadAddress::NotAbsolute),
+            ("https:/evil.com/cb", BadAddress::NotAbsolute),
+            ("https:///evil.com/cb", BadAddress::NotAbsolute),
+            ("https:@evil.com/cb", BadAddress::NotAbsolute),
         ] {
             assert_eq!(Address::parse(text).unwrap_err(), why, "{text}");
         }

@@ -140,7 +140,7 @@ pub fn response_headers(headers: &mut HeaderMap) {
             || NEVER_ANSWERED.contains(&name)
             || name.starts_with("access-control-")
             // They would make a proxy in front of us serve its own files.
-            || name.starts_with("x-accel-")
+            || (name.starts_with("x-accel-") && name != UNBUFFERED)
             || name.starts_with("x-reproxy-")
             || (listed.iter().any(|option| option == name) && name != "content-type")
     };
@@ -428,6 +428,14 @@ mod tests {
         let mut json = map(&[("content-type", "application/json")]);
         response_headers(&mut json);
         assert!(!json.contains_key("x-accel-buffering"));
+        let mut shared = map(&[
+            ("cache-control", "public, s-maxage=600"),
+            ("x-accel-redirect", "/internal"),
+            ("x-sendfile", "/etc/passwd"),
+        ]);
+        response_headers(&mut shared);
+        assert_eq!(shared["cache-control"], "no-store");
+        assert!(!shared.contains_key("x-accel-redirect") && !shared.contains_key("x-sendfile"));
     }
 
     #[test]
