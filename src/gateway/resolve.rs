@@ -253,7 +253,7 @@ impl Gateway {
             SendFailure::Refused(refusal) => {
                 let why = format!("it refused us with '{}'", refusal.code);
                 if refusal.code == "invalid_client" {
-                    self.struck(target).await
+                    self.struck(target).await;
                 }
                 Rejection::UpstreamDown { why, retry_after: 30 }
             }
