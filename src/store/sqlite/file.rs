@@ -42,15 +42,17 @@ pub(super) fn made(dir: &Path) -> Result<PathBuf, OpenError> {
 /// The connection that writes, with the layout in place.
 pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     let refused = |why: rusqlite::Error| OpenError::Sqlite(path.to_owned(), why.to_string());
-    let mut db = opened(path).map_err(refused)?;
-    let mode: String = db
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .map_err(refused)?;
+    let (mut db, mode) = patiently(|| {
+        let db = opened(path)?;
+        let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        Ok((db, mode))
+    })
+    .map_err(refused)?;
     if mode != "wal" {
         let why = format!("it takes no write-ahead log, only {mode}");
         return Err(OpenError::Sqlite(path.to_owned(), why));
     }
-    let found = laid_out(&mut db).map_err(refused)?;
+    let found = patiently(|| laid_out(&mut db)).map_err(refused)?;
     if found != SCHEMA {
         return Err(OpenError::OtherSchema(path.to_owned(), found));
     }
@@ -59,9 +61,24 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
 
 /// A connection that only reads.
 pub(super) fn reading(path: &Path) -> rusqlite::Result<Connection> {
-    let db = opened(path)?;
-    db.pragma_update(None, "query_only", true)?;
-    Ok(db)
+    patiently(|| {
+        let db = opened(path)?;
+        db.pragma_update(None, "query_only", true)?;
+        Ok(db)
+    })
+}
+
+/// Tries again while another connection opens or closes the file: switching to the log, and recovering it, answer
+/// "locked" at once, whatever the busy timeout says.
+fn patiently<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let pause = Duration::from_millis(20);
+    for _ in 0..BUSY.as_millis() / pause.as_millis() {
+        match step() {
+            Err(why) if why.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => std::thread::sleep(pause),
+            done => return done,
+        }
+    }
+    step()
 }
 
 fn opened(path: &Path) -> rusqlite::Result<Connection> {
