@@ -174,6 +174,7 @@ mod tests {
             ("/relative", BadAddress::NotAbsolute),
             ("https:evil.com/cb", BadAddress::NotAbsolute),
             ("https:/evil.com/cb", BadAddress::NotAbsolute),
+            ("https:/ohttp://7.cl", BadAddress::NotAbsolute),
             ("https:///evil.com/cb", BadAddress::NotAbsolute),
             ("https:@evil.com/cb", BadAddress::NotAbsolute),
         ] {
