@@ -61,10 +61,8 @@ impl Address {
         }
         let parsed = Url::parse(text).map_err(|_| BadAddress::NotAbsolute)?;
         // `https:evil.com` and `https:///evil.com` are read as `https://evil.com` by the parser, and otherwise by browsers.
-        let host_follows = || {
-            text.split_once("://")
-                .is_some_and(|(_, rest)| !rest.starts_with(['/', '@', '?', ':']))
-        };
+        let behind = text.get(parsed.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
+        let host_follows = || behind.is_some_and(|rest| !rest.starts_with(['/', '@', '?', ':']));
         if matches!(parsed.scheme(), "http" | "https") && !host_follows() {
             return Err(BadAddress::NotAbsolute);
         }
