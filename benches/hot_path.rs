@@ -346,7 +346,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             optional_scopes: Scopes::default(),
             forward_headers: Vec::new(),
         },
-        passwords: Passwords::new(vec![], clock.clone()).expect("nobody signs in"),
+        passwords: Passwords::new(vec![], clock.clone()),
         clock,
         back: tokio::runtime::Handle::current(),
         back_lane: lane.clone(),

@@ -107,7 +107,10 @@ impl Gateway {
         let asked = self
             .asked(called, &form, &client, back.clone())
             .map_err(|why| Refused::Answer(back.clone(), why))?;
-        let user = session.and_then(|cookie| self.signed_in(cookie));
+        let user = match session {
+            Some(cookie) => self.signed_in(cookie).await,
+            None => None,
+        };
         self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
     }
 
@@ -193,7 +196,7 @@ impl Gateway {
         tracing::info!(user = name, "signed in");
         Ok(SignedIn::Yes {
             form: next,
-            session: self.session(name),
+            session: self.session(name).await,
         })
     }
 

@@ -9,7 +9,7 @@ use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
-use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
+use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
 use mcp_oauth_gateway::net::client::Client;
@@ -63,7 +63,7 @@ impl World {
         let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
         let user = User {
             name: USER.into(),
-            hash: quick_hash(),
+            hash: Hash::kept(quick_hash()),
         };
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -76,7 +76,7 @@ impl World {
             keys,
             site: Site::new(Address::parse(&url).unwrap(), vec![], vec![]),
             service,
-            passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
+            passwords: Passwords::new(vec![user], clock.clone()),
             clock,
             back: back.handle().clone(),
             back_lane: Lane {
