@@ -8,7 +8,6 @@ use crate::base::time::UnixTime;
 use crate::flow::held::{Held, Judged, Presentation, Presented, Rules};
 use crate::flow::rejected::Rejected;
 use crate::oauth::answer::{Tokens, UpstreamRefresh};
-use crate::token::lifetime::Ttl;
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
 pub const LEASE: u64 = 75;
@@ -80,8 +79,8 @@ pub enum Next {
     Answer {
         /// The generation to mint.
         generation: u32,
-        /// The upstream's tokens.
-        tokens: Tokens,
+        /// The upstream's tokens, if it has any.
+        tokens: Option<Tokens>,
         /// The grant.
         held: Held,
     },
@@ -112,7 +111,7 @@ impl GrantRecord {
         };
         match held.present(pair, rules, now) {
             Ok(Presented::Equivalent(generation, tokens)) => {
-                let (access_ends, refresh_ends) = held.ends(&tokens, rules.ttl, now);
+                let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), rules.ttl, now);
                 let held = held.ending(access_ends, refresh_ends);
                 let next = Next::Answer {
                     generation,
@@ -274,9 +273,10 @@ impl Refreshing {
 
 impl Ended {
     /// A tombstone for a grant that is not there yet: a replayed code must not become one.
-    pub fn before_it_began(now: UnixTime, ttl: Ttl) -> Self {
+    /// `longest` is the longest life of an access pair, in seconds.
+    pub fn before_it_began(now: UnixTime, longest: u64) -> Self {
         Self {
-            expires: now.after(ttl.access).after(300),
+            expires: now.after(longest).after(300),
         }
     }
 }
@@ -286,9 +286,11 @@ mod tests {
     use super::*;
     use crate::base::ids::Digest;
     use crate::base::secret::Secret;
-    use crate::flow::held;
+    use crate::flow::held::{self, Brought};
+    use crate::flow::who::Who;
     use crate::oauth::answer::UpstreamAccess;
     use crate::oauth::scope::Scopes;
+    use crate::token::lifetime::Ttl;
 
     const RULES: Rules = Rules {
         grace: 7_200,
@@ -324,14 +326,14 @@ mod tests {
             held::Began {
                 client_id: "client".into(),
                 service: "default".into(),
-                subject: "alice".into(),
+                who: Who::named("alice"),
                 scopes: Scopes::default(),
-                issuer: "https://as".into(),
-                refreshable: tokens.refresh.is_some(),
+                issuer: Some("https://as".into()),
+                tokens: Some(tokens.clone()),
             },
             now,
         );
-        let (access_ends, refresh_ends) = held.ends(tokens, RULES.ttl, now);
+        let (access_ends, refresh_ends) = held.ends(Some(tokens), RULES.ttl, now);
         Active::new(held.ending(access_ends, refresh_ends)).into()
     }
 
@@ -341,8 +343,7 @@ mod tests {
         let pair = Presentation {
             generation,
             client_id: "client",
-            upstream: None,
-            reissue: Some(tokens(None)),
+            brought: Brought::Access(tokens(None)),
         };
         let (next, what) = record
             .presented(&pair, attempt("one"), RULES, now)
@@ -368,8 +369,7 @@ mod tests {
         let pair = Presentation {
             generation: 1,
             client_id: "client",
-            upstream: Some(UpstreamRefresh::new(Secret::from("first"))),
-            reissue: None,
+            brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("first"))),
         };
         let (record, _) = grant(&tokens(Some("first")))
             .presented(&pair, attempt("one"), RULES, now)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::ids::Id;
 use crate::flow::grant::GrantRecord;
-use crate::flow::held::Held;
+use crate::flow::held::{Held, Rules};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
@@ -51,8 +51,10 @@ impl Gateway {
         let mut cursor = None;
         loop {
             let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
-            let (rules, now) = (self.rules(), self.clock.now());
+            let (live, now) = (self.live(), self.clock.now());
             for (handle, record) in page {
+                let service = record.held().and_then(|held| live.find(&held.service));
+                let rules = service.map_or_else(Rules::default, |running| running.rules());
                 if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
                     let _ = self
                         .store

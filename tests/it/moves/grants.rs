@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation};
 use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
@@ -252,10 +253,10 @@ impl World {
         let began = Began {
             client_id,
             service: "default".to_owned(),
-            subject: "alice".to_owned(),
+            who: Who::named("alice"),
             scopes: Scopes::parse("a"),
-            issuer: "https://as.example".to_owned(),
-            refreshable: tokens.refresh.is_some(),
+            issuer: Some("https://as.example".to_owned()),
+            tokens: Some(tokens.clone()),
         };
         let held = Held::new(began, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
@@ -299,12 +300,14 @@ impl World {
             };
             next.presented(&by, grace, now).map_err(Missed::Rejected)
         });
-        let reissue = tokens.refresh.is_none().then(|| tokens.clone());
+        let brought = match tokens.refresh.clone() {
+            Some(token) => Brought::Refresh(token),
+            None => Brought::Access(tokens.clone()),
+        };
         let pair = Presentation {
             generation,
             client_id: self.clients[client].client_id(),
-            upstream: tokens.refresh.clone(),
-            reissue,
+            brought,
         };
         let rules = self.rules;
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
@@ -384,6 +387,7 @@ impl World {
     fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
+                let tokens = tokens.expect("a grant with an upstream has its tokens");
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
@@ -480,7 +484,7 @@ impl World {
             }
             self.grants[g].tombstone(now);
         } else {
-            let tombstone = Ended::before_it_began(now, self.rules.ttl);
+            let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
             let grant = &mut self.grants[g];
             (grant.life, grant.swept) = (
