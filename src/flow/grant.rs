@@ -327,7 +327,7 @@ mod tests {
                 subject: "alice".into(),
                 scopes: Scopes::default(),
                 issuer: "https://as".into(),
-                refreshable: tokens.refresh.is_some(),
+                tokens: tokens.clone(),
             },
             now,
         );

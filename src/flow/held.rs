@@ -59,8 +59,8 @@ pub struct Began {
     pub scopes: Scopes,
     /// The upstream's authorization server, by bytes.
     pub issuer: String,
-    /// The upstream gave something to refresh with.
-    pub refreshable: bool,
+    /// What the upstream gave.
+    pub tokens: Tokens,
 }
 
 /// The rules of one service about refreshing.
@@ -103,7 +103,7 @@ impl Held {
             subject,
             scopes,
             issuer,
-            refreshable,
+            tokens,
         } = began;
         Self {
             client_id,
@@ -115,11 +115,12 @@ impl Held {
             generation: 1,
             proved: false,
             superseded: Vec::new(),
-            latest: None,
             access_ends: now,
             refused: None,
             refresh_ends: now,
-            refreshable,
+            refreshable: tokens.refresh.is_some(),
+            // So that the upstream can be told, should the code be replayed.
+            latest: Some(tokens),
         }
     }
 
@@ -140,7 +141,8 @@ impl Held {
 
     /// When the upstream's latest answer is no longer needed, if it is kept and the client has its pair.
     pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
-        let newest = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
+        // The first generation supersedes nothing; until a grace after it began, a replayed code must reach the upstream.
+        let newest = self.superseded.last().map_or(self.granted, |(_, at)| *at);
         (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
     }
 

@@ -95,16 +95,18 @@ impl Gateway {
             subject,
             scopes: tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse),
             issuer,
-            refreshable: tokens.refresh.is_some(),
+            tokens: tokens.clone(),
         };
         let held = Held::new(began, now);
         let (access_ends, refresh_ends) = held.ends(&tokens, self.service.ttl, now);
         let held = held.ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
-            // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
-            Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),
-            Err(NotInserted::Store(error)) => Err(error.into()),
+            Ok(_) => {}
+            // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
+            Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
+            Err(NotInserted::Store(error)) => return Err(error.into()),
         }
+        Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes()))
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -113,7 +115,9 @@ impl Gateway {
         };
         let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
-        self.end(grant).await?;
+        if let Some(held) = self.end(grant).await? {
+            self.revoke_upstream(&held, None);
+        }
         Err(Rejection::Grant(Rejected::Replayed))
     }
 

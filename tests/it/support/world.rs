@@ -112,6 +112,19 @@ impl World {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// What the upstream was told to revoke, once it is so many tokens.
+    pub async fn revoked(&self, count: usize) -> Vec<String> {
+        for _ in 0..500 {
+            if self.standin.revoked().len() >= count {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let told = self.standin.revoked();
+        assert_eq!(told.len(), count, "{told:?}");
+        told
+    }
+
     /// The MCP endpoint.
     pub fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
