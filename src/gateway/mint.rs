@@ -9,7 +9,6 @@ use crate::base::time::UnixTime;
 use crate::flow::held::Held;
 use crate::gateway::Gateway;
 use crate::oauth::answer::Tokens;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
 use crate::token::pair;
@@ -20,7 +19,10 @@ impl Gateway {
         let now = self.clock.now();
         let (access_ends, refresh_ends) = held.ends(tokens, self.service.ttl, now);
         // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
-        let scopes = tokens.scope.as_deref().map_or_else(|| held.scopes.clone(), Scopes::parse);
+        let scopes = tokens
+            .scope
+            .as_deref()
+            .map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
         let half = |kind, carried, expires, upstream_expires| Half {
             mode: self.service.mode,
             kind,

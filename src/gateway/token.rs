@@ -17,7 +17,6 @@ use crate::gateway::site::As;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::form::Form;
 use crate::oauth::resource;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token::{Credentials, Grant};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
@@ -93,7 +92,10 @@ impl Gateway {
             client_id: asked.client_id,
             service: asked.service,
             subject,
-            scopes: tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse),
+            scopes: match &tokens.scope {
+                Some(granted) => asked.scopes.told(granted),
+                None => asked.scopes,
+            },
             issuer,
             tokens: tokens.clone(),
         };
