@@ -99,8 +99,10 @@ async fn a_session_outlives_a_restart_and_ends_when_the_password_or_the_user_cha
     for (name, password, leads_to) in changes {
         assert!(process.terminate().success());
         process = Process::start_as(as_user(name, password), &standin.mcp_url(), port, data.path(), &[]).await;
-        let mut browser = Browser::default();
-        browser.cookies = signed_in.clone();
+        let mut browser = Browser {
+            cookies: signed_in.clone(),
+            ..Browser::default()
+        };
         let next = browser.get(&client.authorize_url()).await.onward().unwrap();
         assert!(next.contains(leads_to), "{name}: {next}");
     }

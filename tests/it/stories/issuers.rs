@@ -1,6 +1,5 @@
 //! An upstream whose metadata begins to name another authorization server: what began with one stays with it (C5), and no
 //! secret of ours goes to the other.
-#![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::Duration;
 
