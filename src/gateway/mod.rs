@@ -11,6 +11,7 @@ pub mod limits;
 pub mod live;
 pub mod mint;
 pub mod password;
+pub mod pinned;
 pub mod proxy;
 pub mod refresh;
 pub mod rejection;

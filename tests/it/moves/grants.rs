@@ -269,6 +269,7 @@ impl World {
             let grant = &mut self.grants[g];
             (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
             (grant.access_ends, grant.refresh_ends) = ends;
+            grant.latest = Some(tokens.clone());
             self.note(g).await;
         }
         self.mint(g, 1, tokens, false);
@@ -543,7 +544,8 @@ impl World {
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
             // Never while somebody may still come with an older pair and be right.
-            let over = grant.superseded.iter().all(|(_, at)| at.after(rules.grace) <= now);
+            let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
+            let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
             if grant.proved && over && !grant.has_ended() {
                 grant.latest = None;
             }

@@ -877,6 +877,29 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
 }
 
+/// C2: before the first refresh too, the upstream hears that what the code brought is over; once, and of nothing else.
+#[tokio::test]
+async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not() {
+    for used in [false, true] {
+        let world = World::standard().await;
+        let client = McpClient::register(&world.url).await;
+        let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+        let pair = Pair::of(&client.redeem(&code).await);
+        if used {
+            assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+        }
+        // Proves nothing, and does nothing.
+        refused(&client.redeem_with(&[("code", &code)]).await, 400, "invalid_grant");
+        assert_eq!(world.standin.revoked(), [""; 0]);
+        refused(&client.redeem(&code).await, 400, "invalid_grant");
+        refused(&client.redeem(&code).await, 400, "invalid_grant");
+        let told = world.revoked(1).await;
+        assert!(told[0].starts_with("rt_"), "{told:?}");
+        refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+        assert_eq!((world.standin.refreshes().len(), world.standin.revoked().len()), (0, 1));
+    }
+}
+
 /// C2: sixty-four at once. One wins, and because the others prove as much, its grant is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
@@ -899,6 +922,8 @@ async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
         }
     }
     assert_eq!(won.len(), 1);
+    let told = world.revoked(1).await;
+    assert!(told[0].starts_with("rt_"), "{told:?}");
     assert_eq!(client.call(&won[0].access, "echo", json!({ "text": "x" })).await.status, 401);
     refused(&client.refresh(&won[0].refresh).await, 400, "invalid_grant");
     assert_eq!(world.standin.issued_access().len(), 1);

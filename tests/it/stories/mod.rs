@@ -3,6 +3,7 @@
 mod chain;
 mod cli;
 mod hostile;
+mod issuers;
 mod kill;
 mod lifecycle;
 mod proxy;

@@ -117,6 +117,19 @@ impl World {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// What the upstream was told to revoke, once it is so many tokens.
+    pub async fn revoked(&self, count: usize) -> Vec<String> {
+        for _ in 0..500 {
+            if self.standin.revoked().len() >= count {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let told = self.standin.revoked();
+        assert_eq!(told.len(), count, "{told:?}");
+        told
+    }
+
     /// The MCP endpoint.
     pub fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
@@ -170,4 +183,12 @@ fn quick_hash() -> String {
 
 fn real_now() -> u64 {
     Clock::System.now().0
+}
+
+/// What is configured of the upstream's authorization server.
+pub fn authorization(service: &mut Service) -> &mut Authorization {
+    match &mut service.upstream {
+        Upstream::OAuth(given) => given,
+        Upstream::None => panic!("this service has no authorization server upstream"),
+    }
 }
