@@ -12,7 +12,7 @@ use crate::cli::{data, told};
 use crate::config::checked::{self, Checked};
 use crate::config::flags::{Serve, StoreKind, Tls};
 use crate::gateway::password::Passwords;
-use crate::gateway::{Gateway, Lane, Parts};
+use crate::gateway::{Gateway, Lane, Parts, waiting};
 use crate::net::client::Client;
 use crate::net::listen;
 use crate::net::self_signed;
@@ -65,6 +65,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         service: checked.service.clone(),
         passwords: Passwords::new(users, clock.clone())?,
         clock,
+        most_waiting: waiting::MOST,
         back: back.handle().clone(),
         back_lane: Lane {
             client: Client::new(client_tls.clone()),

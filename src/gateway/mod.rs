@@ -19,6 +19,7 @@ pub mod session;
 pub mod site;
 pub mod token;
 pub mod upkeep;
+pub mod waiting;
 
 use std::sync::Arc;
 
@@ -28,10 +29,11 @@ use crate::flow::held::Rules;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
-use crate::gateway::live::{Streams, Unproved};
+use crate::gateway::live::{Noted, Streams, Unproved};
 use crate::gateway::password::Passwords;
 use crate::gateway::resolve::Resolver;
 use crate::gateway::site::Site;
+use crate::gateway::waiting::Waiting;
 use crate::net::client::Client;
 use crate::service::Service;
 use crate::store::{Keys, Store};
@@ -63,6 +65,8 @@ pub struct Inner {
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
+    pub(crate) refused: Noted,
+    pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
     /// Where detached work runs, so that a closing lane cancels nothing.
@@ -85,6 +89,8 @@ pub struct Parts {
     pub service: Service,
     /// Who may sign in.
     pub passwords: Passwords,
+    /// The most journeys that wait for a sign-in, see [`waiting`].
+    pub most_waiting: usize,
     /// Where detached work runs.
     pub back: tokio::runtime::Handle,
     /// Its way out.
@@ -109,6 +115,7 @@ impl Gateway {
             site,
             service,
             passwords,
+            most_waiting,
             back,
             back_lane,
         } = parts;
@@ -126,6 +133,8 @@ impl Gateway {
             limits: Limits::default(),
             streams: Streams::default(),
             unproved: Unproved::default(),
+            refused: Noted::default(),
+            waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
             back_lane,

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::base::range::Cidr;
 use crate::base::url::Address;
 use crate::oauth::metadata;
 use crate::oauth::scope::Scopes;
@@ -14,6 +15,8 @@ pub struct Site {
     names: Vec<(String, As)>,
     /// Origins of web pages that may call the MCP endpoint; `*` is everyone.
     pub cors_origins: Vec<String>,
+    /// Proxies whose word is taken for whom a request comes from; for limits only, never for a link.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// A host under which we were called.
@@ -47,7 +50,15 @@ impl Site {
             base,
             names,
             cors_origins,
+            trusted_proxies: Vec::new(),
         }
+    }
+
+    /// The same site behind these proxies.
+    #[must_use]
+    pub fn behind(mut self, trusted_proxies: Vec<Cidr>) -> Self {
+        self.trusted_proxies = trusted_proxies;
+        self
     }
 
     /// Whether a `Host` or `:authority` is ours, and which of our names it is.

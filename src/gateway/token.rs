@@ -119,14 +119,18 @@ impl Gateway {
 
     /// Ends a grant, also one that is not yet there.
     pub(crate) async fn end(&self, grant: Id) -> Result<Option<Held>, Rejection> {
-        let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
+        let (now, ttl, handle) = (self.clock.now(), self.service.ttl, Handle::<GrantRecord>::of(grant));
         loop {
-            match self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now))).await {
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, ttl)))
+                .await
+            {
                 Ok((_, held)) => {
                     self.has_ended(grant);
                     return Ok(held);
                 }
-                Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, self.service.ttl)).await {
+                Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, ttl)).await {
                     Ok(_) => {
                         self.has_ended(grant);
                         return Ok(None);

@@ -36,6 +36,7 @@ impl Gateway {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
@@ -80,8 +81,11 @@ impl Gateway {
         });
     }
 
-    /// Written behind: the upstream said 401 to a token that cannot be refreshed.
+    /// Written behind, once a minute for each generation: the upstream said 401 to a token that cannot be refreshed.
     pub(crate) fn refused_upstream(&self, grant: Id, generation: u32) {
+        if !self.refused.first(grant, generation, self.clock.now()) {
+            return;
+        }
         let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
             let _running = running;
@@ -93,7 +97,9 @@ impl Gateway {
             }
             let noted = gateway
                 .store
-                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.refused_upstream(generation, now)))
+                .update(&handle, |r: GrantRecord| {
+                    Ok::<_, Rejected>(r.refused_upstream(generation, now, gateway.service.ttl))
+                })
                 .await;
             match noted {
                 Ok((_, true)) => {

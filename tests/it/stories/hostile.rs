@@ -305,6 +305,7 @@ async fn forge(world: &World, browser: &Browser, page: &Page, more: &str) {
     ] {
         let answer = Raw::to(&world.url).send(&post(&headers), body.as_bytes()).await;
         leads_nowhere(&answer, &headers);
+        assert_eq!(answer.status, 403, "{headers}");
         assert!(answer.header("set-cookie").is_empty(), "{headers}");
     }
 }

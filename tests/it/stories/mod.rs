@@ -5,6 +5,7 @@ mod cli;
 mod hostile;
 mod kill;
 mod lifecycle;
+mod limits;
 mod proxy;
 mod refresh;
 mod seed004;
