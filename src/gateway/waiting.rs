@@ -68,7 +68,9 @@ impl Waiting {
         self.with(|book| {
             let over = |place: &Place| place.began.after(FLOW_TTL) <= now;
             let expired: Vec<Id> = book.places.iter().filter(|(_, place)| over(place)).map(|(flow, _)| *flow).collect();
-            expired.into_iter().for_each(|flow| book.leave(flow));
+            for flow in expired {
+                book.leave(flow);
+            }
         });
     }
 
@@ -164,7 +166,9 @@ mod tests {
     fn whoever_signed_in_or_turned_away_is_not_counted_and_not_evicted() {
         let waiting = Waiting::new(2);
         let (ids, _) = flood(&waiting, "192.0.2.1", 2);
-        ids.iter().for_each(|id| waiting.left(*id));
+        for id in &ids {
+            waiting.left(*id);
+        }
         waiting.left(ids[0]);
         assert!(is_empty(&waiting));
         let (more, evicted) = flood(&waiting, "192.0.2.1", 3);

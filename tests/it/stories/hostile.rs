@@ -323,15 +323,15 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         tabs.push(browser.get(&next).await);
     }
     let crossed = [("username", USER), ("password", PASSWORD), ("form", &tabs[0].field("form"))];
-    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 403);
     let first = browser.sign_in(&tabs[0], USER, PASSWORD).await;
     let second = browser.sign_in(&tabs[1], USER, PASSWORD).await;
     let crossed = [("decision", "approve"), ("form", &first.field("form"))];
-    assert_eq!(browser.post(&second.action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&second.action(), &crossed).await.status, 403);
     let stale = [("decision", "approve"), ("form", &tabs[0].field("form"))];
     assert_eq!(
         browser.post(&first.action(), &stale).await.status,
-        400,
+        403,
         "a form seen before the sign-in"
     );
     let mut stranger = Browser::default();
@@ -340,7 +340,7 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         403,
         "another browser sees nothing of it"
     );
-    assert_eq!(stranger.decide(&first, "approve").await.status, 400);
+    assert_eq!(stranger.decide(&first, "approve").await.status, 403);
     for (client, page) in [(&other, second), (&client, first)] {
         let onward = browser.decide(&page, "approve").await.onward().unwrap();
         let answer = client.follow(&mut browser, onward).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, header};
-use mcp_gateway_standin::Profile;
+use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::gateway::site::Site;
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::McpClient;
+use crate::support::process::{Process, free_port};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// A gateway for which five sign-ins may wait, behind these proxies; and its store.
@@ -155,6 +156,16 @@ async fn a_page_that_says_try_again_says_when_to_machines_too() {
         page.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0),
         "{page:?}"
     );
+}
+
+#[tokio::test]
+async fn while_its_store_cannot_be_written_readiness_says_when_to_ask_again() {
+    let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+    let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
+    let disk = rusqlite::Connection::open(data.path().join("store.sqlite3")).unwrap();
+    disk.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let page = Browser::default().get(&format!("{}/health/ready", process.url)).await;
+    assert_eq!((page.status.as_u16(), page.header("retry-after")), (503, "1"), "{}", page.text);
 }
 
 /// RFC 6750 §2: a token in the query would be sent on to the upstream with the rest of it.
