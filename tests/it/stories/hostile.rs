@@ -816,7 +816,8 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
     let (flow, secret) = code.split_once('.').unwrap();
     let verifier = client.verifier.expose();
-    let wrong_half = format!("{flow}.x{}", &secret[1..]);
+    let other_first = if secret.starts_with('x') { 'y' } else { 'x' };
+    let wrong_half = format!("{flow}.{other_first}{}", &secret[1..]);
     for (what, fields) in [
         ("no verifier", vec![("code", code.as_str())]),
         ("an empty verifier", vec![("code", &code), ("code_verifier", "")]),
