@@ -180,7 +180,9 @@ async fn only_the_browser_that_consented_can_come_back() {
     let honest = McpClient::register(&world.url).await;
     let (mut his, mut victim) = (Browser::default(), Browser::default());
     let callback = at_callback(&attacker, &mut his).await;
-    leads_nowhere(&victim.get(&callback).await, "a browser without a cookie");
+    let without = victim.get(&callback).await;
+    leads_nowhere(&without, "a browser without a cookie");
+    assert_eq!(without.status, 403);
     let own = at_callback(&honest, &mut victim).await;
     leads_nowhere(&victim.get(&callback).await, "a browser with the cookie of another flow");
     // The victim's own cookie under the name of the attacker's flow.
