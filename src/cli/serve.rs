@@ -11,6 +11,7 @@ use crate::base::time::Clock;
 use crate::cli::{data, told};
 use crate::config::checked::{self, Checked};
 use crate::config::flags::{Serve, StoreKind, Tls};
+use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
 use crate::gateway::{Gateway, Lane, Parts, waiting};
 use crate::net::client::Client;
@@ -62,8 +63,11 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         store,
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
-        service: checked.service.clone(),
-        passwords: Passwords::new(users, clock.clone())?,
+        setup: Setup {
+            services: checked.services.clone(),
+            passwords: Passwords::new(users, clock.clone())?,
+            cors_origins: checked.cors_origins.clone(),
+        },
         clock,
         most_waiting: waiting::MOST,
         back: back.handle().clone(),
@@ -73,7 +77,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     });
     let (stopper, stop) = Stop::new();
     background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
-    told::started(&checked.site, &checked.service, lanes);
+    told::started(&checked.site, &checked.services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)

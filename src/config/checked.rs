@@ -10,7 +10,8 @@ use crate::base::url::Address;
 use crate::config::flags::{Serve, Tls, TokenMode};
 use crate::gateway::site::Site;
 use crate::oauth::scope::Scopes;
-use crate::service::{Authorization, Service};
+use crate::service::oauth::Authorization;
+use crate::service::{Access, Login, Service, Upstream};
 use crate::token::half::{Mode, ServiceMark};
 use crate::token::lifetime::Ttl;
 
@@ -47,7 +48,9 @@ pub struct Checked {
     /// Who we are.
     pub site: Site,
     /// What stands behind us.
-    pub service: Service,
+    pub services: Vec<Service>,
+    /// Origins of web pages that may call the MCP endpoints.
+    pub cors_origins: Vec<String>,
     /// Where to listen. A missing `::1` is tolerated when 127.0.0.1 is there.
     pub listen: Vec<SocketAddr>,
     /// Where everything is kept.
@@ -67,7 +70,8 @@ pub fn check(flags: &Serve, data_home: Option<PathBuf>) -> Result<Checked, Wrong
         .ok_or_else(|| wrong("--data-dir", "there is no home directory to keep data in", instead))?;
     Ok(Checked {
         site,
-        service,
+        services: vec![service],
+        cors_origins: flags.cors_origins.clone(),
         listen,
         data_dir,
     })
@@ -144,12 +148,7 @@ fn site(flags: &Serve, listen: &[SocketAddr]) -> Result<Site, Wrong> {
             "use an https address, or http://localhost for this machine",
         ));
     }
-    Ok(Site::new(
-        address,
-        flags.allowed_hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
-        flags.cors_origins.clone(),
-    )
-    .behind(trusted_proxies(flags)?))
+    Ok(Site::new(address, flags.allowed_hosts.iter().map(|h| h.to_ascii_lowercase()).collect()).behind(trusted_proxies(flags)?))
 }
 
 fn trusted_proxies(flags: &Serve) -> Result<Vec<Cidr>, Wrong> {
@@ -187,6 +186,7 @@ fn service(flags: &Serve) -> Result<Service, Wrong> {
         client_secret: flags.upstream_client_secret.as_deref().filter(|s| !s.is_empty()).map(Secret::from),
         authorization_endpoint: optional("--upstream-authorize-endpoint", &flags.upstream_authorize_endpoint)?,
         token_endpoint: optional("--upstream-token-endpoint", &flags.upstream_token_endpoint)?,
+        ..Authorization::default()
     };
     together(&authorization)?;
     let mode = match flags.token_mode {
@@ -212,8 +212,11 @@ fn service(flags: &Serve) -> Result<Service, Wrong> {
     Ok(Service {
         name: "default".to_owned(),
         mark: ServiceMark::of("default"),
+        is_default: true,
         mcp,
-        authorization,
+        access: Access::OAuth,
+        login: Login::Password,
+        upstream: Upstream::OAuth(Box::new(authorization)),
         mode,
         ttl: Ttl {
             access: flags.access_ttl,
@@ -223,6 +226,7 @@ fn service(flags: &Serve) -> Result<Service, Wrong> {
         refresh_grace: flags.refresh_grace,
         scopes: Scopes::parse(flags.upstream_scopes.as_deref().unwrap_or("")),
         optional_scopes: Scopes::default(),
+        required_scopes: Scopes::default(),
         forward_headers: Vec::new(),
     })
 }
@@ -281,7 +285,7 @@ mod tests {
         let checked = checked("--upstream-rs https://api.githubcopilot.com/mcp/").unwrap();
         assert_eq!(checked.site.public_url(), "http://localhost:8002");
         assert_eq!(checked.listen.len(), 2);
-        assert_eq!(checked.service.mcp.as_str(), "https://api.githubcopilot.com/mcp/");
+        assert_eq!(checked.services[0].mcp.as_str(), "https://api.githubcopilot.com/mcp/");
     }
 
     #[test]

@@ -95,6 +95,12 @@ pub enum Tried {
 #[derive(Clone)]
 pub struct Passwords(Arc<Inner>);
 
+impl std::fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.0.users).finish()
+    }
+}
+
 struct Inner {
     users: Vec<User>,
     /// A hash of nothing: an unknown user costs as much as a known one.

@@ -1,4 +1,4 @@
-//! Journeys that began here and wait for a sign-in: anybody can begin one, so there is a most, and whoever began the
+//! Journeys that began here and wait for a sign-in, or for consent where nobody signs in: anybody can begin one, so there is a most, and whoever began the
 //! most gives way first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -162,9 +162,9 @@ impl Store {
         self.removed(handle, whatever).await.map(drop)
     }
 
-    /// Removes the record behind `handle` if it is in state `S`, and in no other; whether it is gone by this.
-    pub async fn remove_in<S: State>(&self, handle: &Handle<S::Record>) -> Result<bool, StoreError> {
-        self.removed(handle, |opened| Ok(opened?.and_then(S::from_record).is_some())).await
+    /// Removes the record behind `handle` if it `is` one to be removed when that is done; whether it is gone by this.
+    pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, is: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
+        self.removed(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
     }
 
     async fn removed<R: Record>(

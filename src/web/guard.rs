@@ -49,13 +49,13 @@ pub fn is_own_post(called: &As, headers: &HeaderMap) -> bool {
     site_ok && origin(called, headers) == Origin::Own
 }
 
-/// Whether a page of `origin` may call the MCP endpoint.
-pub fn may_call_mcp(site: &Site, origin: &Origin) -> bool {
+/// Whether a page of `origin` may call the MCP endpoints; `allowed` are the configured origins.
+pub fn may_call_mcp(site: &Site, allowed: &[String], origin: &Origin) -> bool {
     match origin {
         Origin::Absent | Origin::Own => true,
         Origin::Other(text) => {
-            let listed = site.cors_origins.iter().any(|allowed| allowed == "*" || allowed == text);
-            listed || (site.cors_origins.is_empty() && (!site.is_loopback() || is_loopback(text)))
+            let listed = allowed.iter().any(|allowed| allowed == "*" || allowed == text);
+            listed || (allowed.is_empty() && (!site.is_loopback() || is_loopback(text)))
         }
     }
 }
@@ -140,9 +140,7 @@ fn node(text: &str) -> Option<IpAddr> {
 }
 
 fn own_origin(called: &As) -> &str {
-    let text = called.issuer();
-    let after = text.find("://").map_or(0, |i| i + 3);
-    text[after..].find('/').map_or(text, |i| &text[..after + i])
+    called.parts().0
 }
 
 fn is_loopback(origin: &str) -> bool {
@@ -155,7 +153,7 @@ mod tests {
     use crate::base::url::Address;
 
     fn local() -> Site {
-        Site::new(Address::parse("http://localhost:8002").unwrap(), vec![], vec![])
+        Site::new(Address::parse("http://localhost:8002").unwrap(), vec![])
     }
 
     #[test]
@@ -174,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_local_gateway_takes_mcp_calls_from_local_pages_only() {
-        let may = |text: &str| may_call_mcp(&local(), &Origin::Other(text.into()));
+        let may = |text: &str| may_call_mcp(&local(), &[], &Origin::Other(text.into()));
         assert!(may("http://localhost:6274") && may("http://127.0.0.1:1"));
         assert!(!may("https://evil.example") && !may("null") && !may("http://localhost.evil.example"));
     }

@@ -6,9 +6,9 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::base::ids::Id;
+use crate::gateway::at::At;
 use crate::gateway::proxy::Denied;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::site::As;
 use crate::net::body::Reply;
 use crate::oauth::bearer;
 use crate::oauth::error::{Code, description};
@@ -68,7 +68,7 @@ pub fn error(status: StatusCode, word: &str, why: &str) -> Answer {
 }
 
 /// What a client is told whose request was not forwarded, or not answered.
-pub fn denied(why: &Denied, called: &As, scopes: &Scopes) -> Answer {
+pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     tracing::info!(reason = ?why, "not forwarded");
     let (word, text) = match why {
         Denied::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
@@ -92,7 +92,7 @@ pub fn denied(why: &Denied, called: &As, scopes: &Scopes) -> Answer {
     if matches!(why, Denied::NotReady) {
         answer = later(answer, 1);
     }
-    if let Some(value) = challenge(why, called, scopes).and_then(|text| HeaderValue::from_str(&text).ok()) {
+    if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
     answer
@@ -100,8 +100,9 @@ pub fn denied(why: &Denied, called: &As, scopes: &Scopes) -> Answer {
 
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
-fn challenge(why: &Denied, called: &As, scopes: &Scopes) -> Option<String> {
-    let metadata = called.resource_metadata();
+fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
+    let metadata = at.resource_metadata();
+    let scopes = at.running.scopes_to_ask();
     match why {
         Denied::NoToken => Some(bearer::challenge(&metadata, &scopes.to_string(), None)),
         Denied::BadToken(why) => Some(bearer::challenge(&metadata, &scopes.to_string(), Some((Code::InvalidToken, why)))),

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Held, Presentation, Rules};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
-use mcp_oauth_gateway::token::lifetime::{self, Ttl};
+use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
 
 use super::acts::Gives;
@@ -87,9 +88,9 @@ impl Grant {
         matches!(self.life, Life::Ended { .. })
     }
 
-    fn tombstone(&mut self, now: UnixTime, ttl: Ttl) {
+    fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now.after(ttl.access)).after(300),
+            until: self.access_ends.max(now.after(longest)).after(300),
         };
     }
 
@@ -149,7 +150,7 @@ impl Grant {
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
             let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
-                self.tombstone(now, rules.ttl);
+                self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             };
             let enough = now.after(60);
@@ -249,10 +250,10 @@ impl World {
         let began = Began {
             client_id,
             service: "default".to_owned(),
-            subject: "alice".to_owned(),
+            who: Who::named("alice"),
             scopes: Scopes::parse("a"),
-            issuer: "https://as.example".to_owned(),
-            refreshable: tokens.refresh.is_some(),
+            issuer: Some("https://as.example".to_owned()),
+            tokens: Some(tokens.clone()),
         };
         let held = Held::new(began, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
@@ -296,12 +297,14 @@ impl World {
             };
             next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
-        let reissue = tokens.refresh.is_none().then(|| tokens.clone());
+        let brought = match tokens.refresh.clone() {
+            Some(token) => Brought::Refresh(token),
+            None => Brought::Access(tokens.clone()),
+        };
         let pair = Presentation {
             generation,
             client_id: self.clients[client].client_id(),
-            upstream: tokens.refresh.clone(),
-            reissue,
+            brought,
         };
         let rules = self.rules;
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
@@ -381,6 +384,7 @@ impl World {
     fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
+                let tokens = tokens.expect("a grant with an upstream has its tokens");
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
@@ -437,14 +441,14 @@ impl World {
 
     pub async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
-        let ttl = self.rules.ttl;
+        let longest = self.rules.ttl.access;
         let moved = self
             .store
-            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, ttl))
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, longest))
             .await;
         if went(moved, &expected).is_some() {
             self.walk("Refreshing", "refused", "Ended");
-            self.grants[g].tombstone(now, ttl);
+            self.grants[g].tombstone(now, longest);
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -463,11 +467,11 @@ impl World {
 
     /// The grant is ended, also one that is not there (yet).
     pub async fn end(&mut self, g: usize) {
-        let (now, ttl, handle, expected) = (self.now(), self.rules.ttl, self.grant_handle(g), self.there(g));
+        let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, ttl)))
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
@@ -476,9 +480,9 @@ impl World {
                 Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
-            self.grants[g].tombstone(now, ttl);
+            self.grants[g].tombstone(now, longest);
         } else {
-            let tombstone = Ended::before_it_began(now, self.rules.ttl);
+            let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
             let grant = &mut self.grants[g];
             (grant.life, grant.swept) = (
@@ -509,8 +513,8 @@ impl World {
     /// The upstream says 401 to a pair.
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
-        let (now, ttl, expected) = (self.now(), self.rules.ttl, self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, ttl));
+        let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
@@ -520,7 +524,7 @@ impl World {
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
-                grant.tombstone(now, ttl);
+                grant.tombstone(now, longest);
                 self.met.insert("an upstream that refuses in circles");
             } else if judged && soon.is_none() {
                 grant.refused = Some((now, generation));

@@ -9,6 +9,7 @@ use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::store::Store;
 use serde_json::json;
 
@@ -86,6 +87,28 @@ async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
         begun(&client, "198.51.100.7").await;
     }
     let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let answer = client.follow(&mut browser, onward).await;
+    assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+/// Where nobody signs in, a journey is anybody's until consent is given.
+#[tokio::test]
+async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_was_consented_to() {
+    let mut store = None;
+    let world = World::made(Profile::Standard, |parts| {
+        parts.most_waiting = 5;
+        parts.setup.services[0].login = Login::None;
+        store = Some(parts.store.clone());
+    })
+    .await;
+    let (store, client) = (store.unwrap(), McpClient::register(&world.url).await);
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    for _ in 0..20 {
+        begun(&client, "198.51.100.7").await;
+    }
+    assert_eq!(stored(&store).await, 5 + 1);
     let answer = client.follow(&mut browser, onward).await;
     assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
 }

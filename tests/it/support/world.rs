@@ -9,6 +9,7 @@ use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
@@ -17,7 +18,8 @@ use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::{Authorization, Service};
+use mcp_oauth_gateway::service::oauth::Authorization;
+use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
 use mcp_oauth_gateway::token::half::{Mode, ServiceMark};
 use mcp_oauth_gateway::token::lifetime::Ttl;
@@ -52,7 +54,7 @@ impl World {
 
     /// With a service changed as the test likes.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
-        Self::made(profile, |parts| change(&mut parts.service)).await
+        Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
     }
 
     /// With any part of the gateway changed, or looked at, as the test likes.
@@ -78,9 +80,12 @@ impl World {
         let mut parts = Parts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
-            site: Site::new(Address::parse(&url).unwrap(), vec![], vec![]),
-            service,
-            passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
+            site: Site::new(Address::parse(&url).unwrap(), vec![]),
+            setup: Setup {
+                services: vec![service],
+                passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
+                cors_origins: vec![],
+            },
             clock,
             most_waiting: waiting::MOST,
             back: back.handle().clone(),
@@ -145,17 +150,21 @@ fn service(standin: &Standin, profile: Profile) -> Service {
     Service {
         name: "default".into(),
         mark: ServiceMark::of("default"),
+        is_default: true,
         mcp: Address::parse(&standin.mcp_url()).unwrap(),
-        authorization: Authorization {
+        access: Access::OAuth,
+        login: Login::Password,
+        upstream: Upstream::OAuth(Box::new(Authorization {
             client_id,
             client_secret,
             ..Authorization::default()
-        },
+        })),
         mode: Mode::Sealed,
         ttl: Ttl::default(),
         refresh_grace: 7_200,
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
+        required_scopes: Scopes::default(),
         forward_headers: Vec::new(),
     }
 }
