@@ -23,15 +23,16 @@ use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::Passwords;
 use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
 use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::{Authorization, Service};
+use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Keys, Memory, Store};
 use mcp_oauth_gateway::token::half::{Carried, Half, Kind, Mode, ServiceMark};
 use mcp_oauth_gateway::token::lifetime::Ttl;
@@ -322,6 +323,25 @@ async fn pass(to: SocketAddr, idle: Idle, mut request: Request<Incoming>) -> Res
     answer
 }
 
+fn service(mcp: Address) -> Service {
+    Service {
+        name: "default".to_owned(),
+        mark: ServiceMark::of("default"),
+        is_default: true,
+        mcp,
+        access: Access::OAuth,
+        login: Login::Password,
+        upstream: Upstream::OAuth(Box::default()),
+        mode: Mode::Sealed,
+        ttl: Ttl::default(),
+        refresh_grace: 7_200,
+        scopes: Scopes::default(),
+        optional_scopes: Scopes::default(),
+        required_scopes: Scopes::default(),
+        forward_headers: Vec::new(),
+    }
+}
+
 /// The gateway as `serve` puts it together, with one lane.
 async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Keys, stop: Stop) {
     let clock = Clock::System;
@@ -333,21 +353,14 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
     let gateway = Gateway::new(Parts {
         store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
         keys,
-        site: Site::new(address(own, ""), vec![], vec![]),
-        service: Service {
-            name: "default".to_owned(),
-            mark: ServiceMark::of("default"),
-            mcp: address(upstream, "/mcp"),
-            authorization: Authorization::default(),
-            mode: Mode::Sealed,
-            ttl: Ttl::default(),
-            refresh_grace: 7_200,
-            scopes: Scopes::default(),
-            optional_scopes: Scopes::default(),
-            forward_headers: Vec::new(),
+        site: Site::new(address(own, ""), vec![]),
+        setup: Setup {
+            services: vec![service(address(upstream, "/mcp"))],
+            passwords: Passwords::new(vec![], clock.clone()),
+            cors_origins: vec![],
         },
-        passwords: Passwords::new(vec![], clock.clone()),
         clock,
+        most_waiting: waiting::MOST,
         back: tokio::runtime::Handle::current(),
         back_lane: lane.clone(),
     });

@@ -47,7 +47,7 @@ fn judge(method: &Method, path: &str, found: &Result<Route, NoRoute>) {
 /// No escape, no dot segment, no empty segment, nothing that another server on the way might read differently.
 fn exact(path: &str) {
     assert!(path.starts_with('/'), "{path}");
-    assert!(path.bytes().all(|b| b.is_ascii_lowercase() || b"/-._".contains(&b)), "{path}");
+    assert!(path.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/-._".contains(&b)), "{path}");
     assert!(
         !path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."),
         "{path}"

@@ -11,8 +11,9 @@ use crate::base::time::Clock;
 use crate::cli::{data, told};
 use crate::config::checked::{self, Checked};
 use crate::config::flags::{Serve, StoreKind, Tls};
+use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
-use crate::gateway::{Gateway, Lane, Parts};
+use crate::gateway::{Gateway, Lane, Parts, waiting};
 use crate::net::client::Client;
 use crate::net::listen;
 use crate::net::self_signed;
@@ -63,9 +64,13 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         store,
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
-        service: checked.service.clone(),
-        passwords: passwords.clone(),
+        setup: Setup {
+            services: checked.services.clone(),
+            passwords: passwords.clone(),
+            cors_origins: checked.cors_origins.clone(),
+        },
         clock,
+        most_waiting: waiting::MOST,
         back: back.handle().clone(),
         back_lane: Lane {
             client: Client::new(client_tls.clone()),
@@ -73,7 +78,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     });
     let (stopper, stop) = Stop::new();
     background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
-    told::started(&checked.site, &checked.service, lanes);
+    told::started(&checked.site, &checked.services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
         back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));

@@ -2,15 +2,27 @@
 
 use crate::gateway::site::Site;
 use crate::net::self_signed::SelfSigned;
-use crate::service::Service;
+use crate::service::{AfterConsent, Service};
 use crate::token::half::Mode;
 
 /// Where to point clients, and what to register upstream.
-pub fn started(site: &Site, service: &Service, lanes: usize) {
-    let (url, callback) = (site.canonical().resource(), site.upstream_callback());
-    tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
-    if service.mode == Mode::Plain {
-        tracing::warn!("--token-mode plain: whoever holds a client's token can read the upstream's token in it");
+pub fn started(site: &Site, services: &[Service], lanes: usize) {
+    for service in services {
+        let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
+        match service.upstream.after_consent() {
+            AfterConsent::Upstream => {
+                tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
+            }
+            AfterConsent::Nowhere => {
+                tracing::info!(mcp = url, upstream = %service.mcp, lanes, "listening; give the MCP address to your client");
+            }
+        }
+        if service.mode == Mode::Plain {
+            tracing::warn!(
+                service = service.name,
+                "token mode plain: whoever holds a client's token can read the upstream's token in it"
+            );
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::client::ReturnAddress;
-use crate::flow::code::{CodeIssued, CodeSpent};
+use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
 use crate::flow::rejected::Rejected;
+use crate::flow::who::{By, Leg, Way, Who};
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
 use crate::oauth::scope::Scopes;
@@ -41,6 +42,8 @@ pub struct Asked {
     pub scopes: Scopes,
     /// The service's name.
     pub service: String,
+    /// How the user signs in, and what follows consent.
+    pub way: Way,
 }
 
 /// The client asked; nobody has signed in.
@@ -55,7 +58,7 @@ pub struct ClientAuthorize {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayLogin {
     asked: Asked,
-    subject: String,
+    who: Who,
     form: Digest,
     expires: UnixTime,
 }
@@ -64,7 +67,7 @@ pub struct GatewayLogin {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamRedirect {
     asked: Asked,
-    subject: String,
+    who: Who,
     browser: Digest,
     upstream_state: Digest,
     #[serde(with = "at_rest")]
@@ -78,7 +81,7 @@ pub struct UpstreamRedirect {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamCallback {
     asked: Asked,
-    subject: String,
+    who: Who,
     issuer: String,
     expires: UnixTime,
 }
@@ -107,6 +110,17 @@ pub enum FlowRecord {
     CodeSpent(CodeSpent),
     /// See [`Closed`].
     Closed(Closed),
+}
+
+impl FlowRecord {
+    /// Nobody has signed in to it, nor consented: what anybody can begin as often as they like.
+    pub fn is_anybodys(&self) -> bool {
+        match self {
+            Self::ClientAuthorize(_) => true,
+            Self::GatewayLogin(s) => s.asked.way.by == By::Nobody,
+            Self::UpstreamRedirect(_) | Self::UpstreamCallback(_) | Self::CodeIssued(_) | Self::CodeSpent(_) | Self::Closed(_) => false,
+        }
+    }
 }
 
 states!(FlowRecord: ClientAuthorize, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
@@ -145,6 +159,8 @@ pub struct ToUpstream {
 /// What the upstream's redirect brought, and what the browser brought with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Returned<'a> {
+    /// The service whose callback it is.
+    pub service: &'a str,
     /// The random part of `state`.
     pub upstream_state: &'a str,
     /// The cookie of this flow.
@@ -191,18 +207,29 @@ impl ClientAuthorize {
         Ok(&self.asked)
     }
 
-    /// The user signed in: the form gets a new key, so that one seen before does not work after.
+    /// The user signed in with a password: the form gets a new key, so that one seen before does not work after.
     pub fn signed_in(self, form: Option<&str>, next_form: Digest, subject: String, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
         self.belongs_to(form, now)?;
-        Ok((
-            GatewayLogin {
-                asked: self.asked,
-                subject,
-                form: next_form,
-                expires: self.expires,
-            },
-            (),
-        ))
+        self.known_as(&By::Password, Who::named(subject), next_form)
+    }
+
+    /// Nobody has to sign in here: consent comes next.
+    pub fn unnamed(self, form: Option<&str>, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
+        self.belongs_to(form, now)?;
+        self.known_as(&By::Nobody, Who::default(), next_form)
+    }
+
+    fn known_as(self, by: &By, who: Who, form: Digest) -> Result<(GatewayLogin, ()), Rejected> {
+        if self.asked.way.by != *by {
+            return Err(Rejected::OtherWay);
+        }
+        let next = GatewayLogin {
+            asked: self.asked,
+            who,
+            form,
+            expires: self.expires,
+        };
+        Ok((next, ()))
     }
 
     /// The user turned away before signing in.
@@ -214,10 +241,10 @@ impl ClientAuthorize {
 
 impl GatewayLogin {
     /// Whether the form was shown to this browser: what was asked, and who signed in.
-    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&Asked, &str), Rejected> {
+    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&Asked, &Who), Rejected> {
         live(self.expires, now)?;
         same(&self.form, form, Rejected::OtherBrowser)?;
-        Ok((&self.asked, &self.subject))
+        Ok((&self.asked, &self.who))
     }
 
     /// The user said yes. Only from here does a browser go to the upstream: no other state has this move.
@@ -232,6 +259,9 @@ impl GatewayLogin {
     /// ```
     pub fn approve(self, form: Option<&str>, to: ToUpstream, now: UnixTime) -> Result<(UpstreamRedirect, ()), Rejected> {
         self.belongs_to(form, now)?;
+        if self.asked.way.leg != Leg::Upstream {
+            return Err(Rejected::OtherWay);
+        }
         let ToUpstream {
             browser,
             upstream_state,
@@ -243,7 +273,7 @@ impl GatewayLogin {
         Ok((
             UpstreamRedirect {
                 asked: self.asked,
-                subject: self.subject,
+                who: self.who,
                 browser,
                 upstream_state,
                 verifier,
@@ -253,6 +283,31 @@ impl GatewayLogin {
             },
             (),
         ))
+    }
+
+    /// The user said yes, and nothing is to be asked of the upstream's authorization server: the code is issued.
+    /// `obtained` is what the user gave for the upstream, if it needs anything of the user; `code` is the digest of the
+    /// secret half of ours.
+    pub fn granted(
+        self,
+        form: Option<&str>,
+        obtained: Option<Obtained>,
+        code: Digest,
+        now: UnixTime,
+    ) -> Result<(CodeIssued, ReturnAddress), Rejected> {
+        self.belongs_to(form, now)?;
+        if self.asked.way.leg != Leg::Here {
+            return Err(Rejected::OtherWay);
+        }
+        let back = self.asked.back.clone();
+        let next = CodeIssued {
+            asked: self.asked,
+            who: self.who,
+            code,
+            obtained,
+            expires: now.after(CODE_TTL),
+        };
+        Ok((next, back))
     }
 
     /// The user said no.
@@ -277,7 +332,7 @@ impl UpstreamRedirect {
         self.is_answered_by(brought, now)?;
         let next = UpstreamCallback {
             asked: self.asked,
-            subject: self.subject,
+            who: self.who,
             issuer: self.issuer.clone(),
             expires: now.after(120),
         };
@@ -298,6 +353,9 @@ impl UpstreamRedirect {
     fn is_answered_by(&self, brought: Returned<'_>, now: UnixTime) -> Result<(), Rejected> {
         live(self.expires, now)?;
         same(&self.upstream_state, Some(brought.upstream_state), Rejected::OtherState)?;
+        if brought.service != self.asked.service {
+            return Err(Rejected::OtherService);
+        }
         same(&self.browser, brought.browser, Rejected::OtherBrowser)?;
         match brought.issuer {
             None if self.iss_promised => Err(Rejected::MissingIssuer),
@@ -314,10 +372,12 @@ impl UpstreamCallback {
         Ok((
             CodeIssued {
                 asked: self.asked,
-                subject: self.subject,
-                issuer: self.issuer,
+                who: self.who,
                 code,
-                tokens,
+                obtained: Some(Obtained {
+                    issuer: Some(self.issuer),
+                    tokens,
+                }),
                 expires: now.after(CODE_TTL),
             },
             back,

@@ -7,20 +7,29 @@ use crate::base::time::UnixTime;
 use crate::flow::authorize::{Asked, live, same};
 use crate::flow::client::Authenticated;
 use crate::flow::rejected::Rejected;
+use crate::flow::who::Who;
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
 
 /// How long a spent code is remembered, in seconds: a replay within this ends the grant.
 pub const SPENT_TTL: u64 = 600;
 
+/// What opens the upstream for this user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Obtained {
+    /// The authorization server that gave it, by bytes; `None` if the user gave it here.
+    pub issuer: Option<String>,
+    /// What was given.
+    pub tokens: Tokens,
+}
+
 /// The client's code is on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CodeIssued {
     pub(super) asked: Asked,
-    pub(super) subject: String,
-    pub(super) issuer: String,
+    pub(super) who: Who,
     pub(super) code: Digest,
-    pub(super) tokens: Tokens,
+    pub(super) obtained: Option<Obtained>,
     pub(super) expires: UnixTime,
 }
 
@@ -40,16 +49,16 @@ pub struct Redeemed {
     /// What was asked and by whom.
     pub asked: Asked,
     /// Who signed in.
-    pub subject: String,
-    /// The upstream's authorization server.
-    pub issuer: String,
-    /// What the upstream gave.
-    pub tokens: Tokens,
+    pub who: Who,
+    /// What opens the upstream for this user, if it takes anything of the user's.
+    pub obtained: Option<Obtained>,
 }
 
 /// What a client brings to redeem a code.
 #[derive(Clone, Copy, Debug)]
 pub struct Redemption<'a> {
+    /// The service whose token endpoint it came to.
+    pub service: &'a str,
     /// The code's secret half.
     pub code: &'a str,
     /// Enforced when present.
@@ -72,6 +81,9 @@ impl CodeIssued {
     /// ```
     pub fn redeem(self, by: &Authenticated, with: Redemption<'_>, grant: Id, now: UnixTime) -> Result<(CodeSpent, Redeemed), Rejected> {
         live(self.expires, now)?;
+        if with.service != self.asked.service {
+            return Err(Rejected::OtherService);
+        }
         proves(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
         if with.redirect_uri.is_some_and(|uri| uri != self.asked.back.uri().as_str()) {
             return Err(Rejected::OtherRedirect);
@@ -87,9 +99,8 @@ impl CodeIssued {
             spent,
             Redeemed {
                 asked: self.asked,
-                subject: self.subject,
-                issuer: self.issuer,
-                tokens: self.tokens,
+                who: self.who,
+                obtained: self.obtained,
             },
         ))
     }

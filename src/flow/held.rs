@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::UnixTime;
 use crate::flow::rejected::Rejected;
+use crate::flow::who::Who;
 use crate::oauth::answer::{Tokens, UpstreamRefresh};
 use crate::oauth::scope::Scopes;
 use crate::token::lifetime::{self, Ttl};
@@ -13,6 +14,9 @@ const REMEMBERED: usize = 16;
 /// An equivalent pair must live at least so long, in seconds, or the upstream is asked.
 const WORTHWHILE: u64 = 60;
 
+/// How long a superseded pair still gets an equivalent one unless something else is configured, in seconds.
+pub const GRACE: u64 = 7_200;
+
 /// What does not change, or only grows: travels through all living states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Held {
@@ -21,11 +25,11 @@ pub struct Held {
     /// The service that it is for.
     pub service: String,
     /// Who signed in.
-    pub subject: String,
+    pub who: Who,
     /// What was granted.
     pub scopes: Scopes,
-    /// The upstream's authorization server, by bytes: its tokens go to no other.
-    pub issuer: String,
+    /// The upstream's authorization server, by bytes: its tokens go to no other. `None` if the user gave them here.
+    pub issuer: Option<String>,
     /// When it began.
     pub granted: UnixTime,
     /// The current generation.
@@ -44,6 +48,9 @@ pub struct Held {
     pub(super) refresh_ends: UnixTime,
     /// The upstream gave something to refresh with.
     pub(super) refreshable: bool,
+    /// The upstream takes nothing of the user's: there are no tokens.
+    #[serde(default)]
+    pub(super) bare: bool,
 }
 
 /// What a grant begins with.
@@ -54,13 +61,13 @@ pub struct Began {
     /// The service that it is for.
     pub service: String,
     /// Who signed in.
-    pub subject: String,
+    pub who: Who,
     /// What was granted.
     pub scopes: Scopes,
-    /// The upstream's authorization server, by bytes.
-    pub issuer: String,
-    /// The upstream gave something to refresh with.
-    pub refreshable: bool,
+    /// The upstream's authorization server, by bytes; `None` if the user gave the tokens here, or there are none.
+    pub issuer: Option<String>,
+    /// What was obtained for the upstream, if it takes anything of the user's.
+    pub tokens: Option<Tokens>,
 }
 
 /// The rules of one service about refreshing.
@@ -72,13 +79,22 @@ pub struct Rules {
     pub ttl: Ttl,
 }
 
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            grace: GRACE,
+            ttl: Ttl::default(),
+        }
+    }
+}
+
 /// What the presented refresh pair calls for.
 #[derive(Clone, Debug)]
 pub enum Presented {
     /// The upstream is to be asked with this token, under this attempt.
     Ask(UpstreamRefresh),
     /// An equivalent pair of this generation, from this answer; the upstream is left alone.
-    Equivalent(u32, Tokens),
+    Equivalent(u32, Option<Tokens>),
 }
 
 /// A refresh pair as presented.
@@ -88,10 +104,19 @@ pub struct Presentation<'a> {
     pub generation: u32,
     /// The client's id, authenticated.
     pub client_id: &'a str,
-    /// The upstream's refresh token within it.
-    pub upstream: Option<UpstreamRefresh>,
-    /// The upstream's access token within it, where there is nothing to refresh with (GitHub OAuth Apps).
-    pub reissue: Option<Tokens>,
+    /// What it carries.
+    pub brought: Brought,
+}
+
+/// What a presented refresh pair carries.
+#[derive(Clone, Debug)]
+pub enum Brought {
+    /// The upstream's refresh token.
+    Refresh(UpstreamRefresh),
+    /// The upstream's access token, where there is nothing to refresh with (GitHub OAuth Apps).
+    Access(Tokens),
+    /// Nothing: the upstream takes nothing of the user's.
+    Nothing,
 }
 
 impl Held {
@@ -100,26 +125,28 @@ impl Held {
         let Began {
             client_id,
             service,
-            subject,
+            who,
             scopes,
             issuer,
-            refreshable,
+            tokens,
         } = began;
         Self {
             client_id,
             service,
-            subject,
+            who,
             scopes,
             issuer,
             granted: now,
             generation: 1,
             proved: false,
             superseded: Vec::new(),
-            latest: None,
             access_ends: now,
             refused: None,
             refresh_ends: now,
-            refreshable,
+            refreshable: tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some()),
+            bare: tokens.is_none(),
+            // So that the upstream can be told, should the code be replayed.
+            latest: tokens,
         }
     }
 
@@ -140,20 +167,23 @@ impl Held {
 
     /// When the upstream's latest answer is no longer needed, if it is kept and the client has its pair.
     pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
-        let newest = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
+        // The first generation supersedes nothing; until a grace after it began, a replayed code must reach the upstream.
+        let newest = self.superseded.last().map_or(self.granted, |(_, at)| *at);
         (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
     }
 
     /// When pairs of this grant end that are made now of the upstream's `tokens`: access, refresh.
-    pub fn ends(&self, tokens: &Tokens, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
+    pub fn ends(&self, tokens: Option<&Tokens>, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
         // Without anything to refresh with, the upstream's own end is ours too.
-        let upstream_end = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
-        };
+        let upstream_end = tokens.and_then(|tokens| {
+            if tokens.refresh.is_some() {
+                tokens.refresh_expires
+            } else {
+                tokens.expires
+            }
+        });
         (
-            lifetime::access_ends(now, ttl.access, tokens.expires),
+            lifetime::access_ends(now, ttl.access, tokens.and_then(|tokens| tokens.expires)),
             lifetime::refresh_ends(now, ttl, self.granted, upstream_end),
         )
     }
@@ -201,10 +231,13 @@ impl Held {
             return self.present_older(pair.generation, rules, now);
         }
         self.proved = true;
-        self.ask_or_reissue(pair.upstream.clone(), pair.reissue.clone(), now)
+        self.ask_or_reissue(pair.brought.clone(), now)
     }
 
     fn present_older(&mut self, generation: u32, rules: Rules, now: UnixTime) -> Result<Presented, Judged> {
+        if self.bare && self.in_grace(generation, rules, now) {
+            return Ok(Presented::Equivalent(self.generation, None));
+        }
         let Some(latest) = self.latest.clone().filter(|_| self.in_grace(generation, rules, now)) else {
             return Err(Judged::End);
         };
@@ -212,26 +245,27 @@ impl Held {
             .expires
             .is_none_or(|end| end.before(lifetime::MARGIN) > now.after(WORTHWHILE))
         {
-            return Ok(Presented::Equivalent(self.generation, latest));
+            return Ok(Presented::Equivalent(self.generation, Some(latest)));
         }
         // Too little life left to be worth handing out: it counts as a presentation of the current generation.
-        let reissue = latest.refresh.is_none().then(|| latest.clone());
-        self.ask_or_reissue(latest.refresh, reissue, now)
+        let brought = match latest.refresh.clone() {
+            Some(token) => Brought::Refresh(token),
+            None => Brought::Access(latest),
+        };
+        self.ask_or_reissue(brought, now)
     }
 
-    fn ask_or_reissue(&mut self, upstream: Option<UpstreamRefresh>, reissue: Option<Tokens>, now: UnixTime) -> Result<Presented, Judged> {
-        if let Some(token) = upstream {
-            return Ok(Presented::Ask(token));
-        }
-        match reissue.filter(|tokens| tokens.expires.is_none_or(|end| end > now)) {
+    fn ask_or_reissue(&mut self, brought: Brought, now: UnixTime) -> Result<Presented, Judged> {
+        let tokens = match brought {
+            Brought::Refresh(token) => return Ok(Presented::Ask(token)),
             // The upstream has nothing to refresh with: the same token again, in a new generation.
-            Some(tokens) => {
-                self.supersede(now);
-                self.latest = Some(tokens.clone());
-                Ok(Presented::Equivalent(self.generation, tokens))
-            }
-            None => Err(Judged::Refuse(Rejected::Expired)),
-        }
+            Brought::Access(tokens) if tokens.expires.is_none_or(|end| end > now) => Some(tokens),
+            Brought::Nothing if self.bare => None,
+            Brought::Access(_) | Brought::Nothing => return Err(Judged::Refuse(Rejected::Expired)),
+        };
+        self.supersede(now);
+        self.latest.clone_from(&tokens);
+        Ok(Presented::Equivalent(self.generation, tokens))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod code;
 pub mod grant;
 pub mod held;
 pub mod rejected;
+pub mod who;
 
 /// From, move, to.
 pub struct Arrow {
@@ -24,11 +25,13 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 23] = [
+pub const ARROWS: [Arrow; 25] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
+    arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
     arrow("ClientAuthorize", "deny", "Closed"),
     arrow("GatewayLogin", "approve", "UpstreamRedirect"),
+    arrow("GatewayLogin", "granted", "CodeIssued"),
     arrow("GatewayLogin", "deny", "Closed"),
     arrow("UpstreamRedirect", "returned", "UpstreamCallback"),
     arrow("UpstreamRedirect", "refused", "Closed"),

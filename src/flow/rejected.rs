@@ -11,6 +11,10 @@ pub enum Rejected {
     OtherBrowser,
     /// The upstream's answer came with another `state`.
     OtherState,
+    /// A code or an answer that belongs to another service.
+    OtherService,
+    /// A step that is not on the way of this journey.
+    OtherWay,
     /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
     MissingIssuer,
     /// The upstream's `iss` is another one.
@@ -43,6 +47,8 @@ impl fmt::Display for Rejected {
             Self::Expired => "it has expired",
             Self::OtherBrowser => "it was started in another browser",
             Self::OtherState => "the upstream's state is not the one that was sent",
+            Self::OtherService => "it belongs to another service",
+            Self::OtherWay => "this sign-in goes another way",
             Self::MissingIssuer => "the upstream promised iss and did not send it",
             Self::OtherIssuer => "the answer comes from another issuer",
             Self::OtherCode => "the code is not the one that was issued",

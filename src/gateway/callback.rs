@@ -1,5 +1,7 @@
 //! The upstream sends the browser back: exchange its code, issue ours.
 
+use std::sync::Arc;
+
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -7,6 +9,7 @@ use crate::flow::authorize::{CodeExchange, Returned, UpstreamCallback, UpstreamR
 use crate::flow::client::ReturnAddress;
 use crate::gateway::Gateway;
 use crate::gateway::authorize::{Flow, missed};
+use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::Tokens;
 use crate::oauth::error::Code;
@@ -26,22 +29,28 @@ pub struct Home {
 }
 
 impl Gateway {
-    /// Reads the upstream's redirect. `cookie` finds the value of the cookie of a flow, which only the browser that
+    /// Reads the redirect of a service's upstream. `cookie` finds the value of the cookie of a flow, which only the browser that
     /// consented has.
-    pub async fn callback(&self, query: &[u8], cookie: impl Fn(&Flow) -> Option<String>) -> Result<Home, Rejection> {
+    pub async fn callback(
+        &self,
+        running: &Arc<Running>,
+        query: &[u8],
+        cookie: impl Fn(&Flow) -> Option<String>,
+    ) -> Result<Home, Rejection> {
         let form = Form::parse(query)?;
         let state = form.one("state")?.ok_or(UNKNOWN)?;
         let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN)?;
         let flow = Flow::parse(flow).ok_or(UNKNOWN)?;
         let browser = cookie(&flow);
         let brought = Returned {
+            service: &running.service.name,
             upstream_state,
             browser: browser.as_deref(),
             issuer: form.one("iss")?,
         };
         match (form.one("error")?, form.one("code")?) {
             (Some(error), _) => self.upstream_said_no(flow, brought, error).await,
-            (None, Some(code)) => self.upstream_said_yes(flow, brought, code).await,
+            (None, Some(code)) => self.upstream_said_yes(running, flow, brought, code).await,
             (None, None) => Err(Rejection::Unknown("the upstream sent neither a code nor an error")),
         }
     }
@@ -66,7 +75,7 @@ impl Gateway {
         })
     }
 
-    async fn upstream_said_yes(&self, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
+    async fn upstream_said_yes(&self, running: &Arc<Running>, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
         let now = self.clock.now();
         let moved = self
             .store
@@ -74,17 +83,23 @@ impl Gateway {
             .await
             .map_err(missed)?;
         // Detached: a browser that goes away does not burn the upstream's code.
-        let (gateway, code) = (self.clone(), Secret::from(code));
+        let (gateway, service, code) = (self.clone(), Arc::clone(running), Secret::from(code));
         let running = self.inflight.begin(Id::fresh());
         let detached = self.back.spawn(async move {
             let _running = running;
-            gateway.finished_exchange(flow, moved, &code).await
+            gateway.finished_exchange(&service, flow, moved, &code).await
         });
         detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
     }
 
-    async fn finished_exchange(&self, flow: Flow, moved: Moved<UpstreamCallback, CodeExchange>, code: &Secret) -> Result<Home, Rejection> {
-        match self.exchanged(code, &moved.out).await {
+    async fn finished_exchange(
+        &self,
+        running: &Running,
+        flow: Flow,
+        moved: Moved<UpstreamCallback, CodeExchange>,
+        code: &Secret,
+    ) -> Result<Home, Rejection> {
+        match self.exchanged(running, code, &moved.out).await {
             Ok(tokens) => self.code_issued(moved.handle, tokens).await,
             Err(why) => {
                 tracing::warn!(%why, "the upstream's code could not be exchanged");
@@ -108,21 +123,21 @@ impl Gateway {
         }
     }
 
-    async fn exchanged(&self, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
-        let target = self.target(&self.back_lane).await?;
+    async fn exchanged(&self, running: &Running, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
+        let target = self.target(&self.back_lane, running).await?;
         if target.issuer != exchange.issuer {
             return Err(Rejection::Unknown(
                 "the upstream has moved to another authorization server; start again",
             ));
         }
-        let callback = self.site.upstream_callback();
+        let callback = self.site.upstream_callback(&running.service);
         let request = || code_request(&target, code, &exchange.verifier, &callback);
         match ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
             Ok(tokens) => {
-                self.known_upstream();
+                running.resolver.is_known_there();
                 Ok(tokens)
             }
-            Err(why) => Err(self.failure(&target, why).await),
+            Err(why) => Err(self.failure(running, &target, why).await),
         }
     }
 

@@ -21,17 +21,17 @@ struct Inner {
 
 /// One piece of detached work; dropping it wakes whoever waits for it.
 #[derive(Debug)]
-pub struct Running {
+pub struct Work {
     of: Inflight,
     grant: Id,
 }
 
 impl Inflight {
     /// A refresh of `grant` begins here.
-    pub fn begin(&self, grant: Id) -> Running {
+    pub fn begin(&self, grant: Id) -> Work {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         self.0.waiting.entry(grant).or_default();
-        Running { of: self.clone(), grant }
+        Work { of: self.clone(), grant }
     }
 
     /// What a loser of the race waits on, if the winner is in this process.
@@ -51,7 +51,14 @@ impl Inflight {
     }
 }
 
-impl Drop for Running {
+impl Work {
+    /// Which grant it is for.
+    pub fn grant(&self) -> Id {
+        self.grant
+    }
+}
+
+impl Drop for Work {
     fn drop(&mut self) {
         if let Some((_, notify)) = self.of.0.waiting.remove(&self.grant) {
             notify.notify_waiters();

@@ -1,72 +1,107 @@
-//! What is open right now: streams that end with their grant, and pairs whose arrival is not yet proved.
+//! What may change while we serve: services, users, origins. One value, loaded once for each request and swapped whole.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
+use crate::flow::held::Rules;
+use crate::gateway::password::Passwords;
+use crate::gateway::resolve::Resolver;
+use crate::oauth::scope::Scopes;
+use crate::service::Service;
+use crate::token::lifetime::Ttl;
 
-use crate::base::ids::Id;
-use crate::net::body::StreamGuard;
-use crate::net::stop::{Ender, Ends};
-
-/// Open streams by grant.
-#[derive(Debug, Default)]
-pub struct Streams {
-    by_grant: DashMap<Id, (Ender, Ends, Arc<AtomicUsize>)>,
-    count: Arc<AtomicUsize>,
+/// A service, with what was learned of its upstream.
+#[derive(Debug)]
+pub struct Running {
+    /// As configured.
+    pub service: Service,
+    pub(crate) resolver: Arc<Resolver>,
 }
 
-impl Streams {
-    /// Counts a stream of `grant`, and ties it to the grant's end.
-    pub fn open(&self, grant: Id) -> StreamGuard {
-        let entry = self.by_grant.entry(grant).or_insert_with(|| {
-            let (ender, ends) = Ends::new();
-            (ender, ends, Arc::default())
-        });
-        StreamGuard::new(&entry.2, Some(entry.1.clone()))
-    }
-
-    /// Ends every stream of `grant`.
-    pub fn end(&self, grant: Id) {
-        if let Some((_, (ender, _, _))) = self.by_grant.remove(&grant) {
-            ender.end();
+impl Running {
+    /// The scopes that a client gets when it asks for none.
+    pub fn scopes_offered(&self) -> Scopes {
+        if self.service.scopes.is_empty() {
+            self.resolver.scopes().without("offline_access")
+        } else {
+            self.service.scopes.clone()
         }
     }
 
-    /// Forgets grants without a stream.
-    pub fn sweep(&self) {
-        self.by_grant.retain(|_, (_, _, open)| open.load(Ordering::Acquire) > 0);
-        self.count.store(self.by_grant.len(), Ordering::Release);
+    /// The scopes that a challenge names: those that a token must have, or those that a client gets.
+    pub fn scopes_to_ask(&self) -> Scopes {
+        if self.service.required_scopes.is_empty() {
+            self.scopes_offered()
+        } else {
+            self.service.required_scopes.clone()
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            grace: self.service.refresh_grace,
+            ttl: self.service.ttl,
+        }
     }
 }
 
-/// Generations that were handed out and not yet seen coming back.
-#[derive(Debug, Default)]
-pub struct Unproved {
-    generation: DashMap<Id, u32>,
-    count: AtomicUsize,
+/// What the configuration says, checked.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// At least one, with distinct names, at most one of them the default.
+    pub services: Vec<Service>,
+    /// Who may sign in with a password.
+    pub passwords: Passwords,
+    /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
+    pub cors_origins: Vec<String>,
 }
 
-/// The most that is remembered; forgetting one only lengthens a grace.
-const MOST: usize = 100_000;
+/// See [the module](self).
+#[derive(Debug)]
+pub struct Live {
+    services: Vec<Arc<Running>>,
+    pub(crate) passwords: Passwords,
+    cors_origins: Vec<String>,
+}
 
-impl Unproved {
-    /// A pair of this generation is on its way to the client.
-    pub fn sent(&self, grant: Id, generation: u32) {
-        if self.count.load(Ordering::Relaxed) < MOST && self.generation.insert(grant, generation).is_none() {
-            self.count.fetch_add(1, Ordering::Relaxed);
+impl Live {
+    /// A new one. What `before` learned of an upstream that is still configured in the same way is kept.
+    pub fn new(setup: Setup, before: Option<&Self>) -> Self {
+        let running = |service: Service| {
+            let old = before.and_then(|live| live.find(&service.name));
+            let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
+            let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.resolver));
+            Arc::new(Running { service, resolver })
+        };
+        Self {
+            services: setup.services.into_iter().map(running).collect(),
+            passwords: setup.passwords,
+            cors_origins: setup.cors_origins,
         }
     }
 
-    /// The proxy sees an access pair: true if this is the first proof of its generation. One load when there is nothing to prove.
-    pub fn seen(&self, grant: Id, generation: u32) -> bool {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        let first = self.generation.remove_if(&grant, |_, sent| *sent <= generation).is_some();
-        if first {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        first
+    /// The service of this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Running>> {
+        self.services.iter().find(|running| running.service.name == name)
+    }
+
+    /// The one that is also at `/mcp`.
+    pub fn default_service(&self) -> Option<&Arc<Running>> {
+        self.services.iter().find(|running| running.service.is_default)
+    }
+
+    /// All of them, as configured.
+    pub fn services(&self) -> &[Arc<Running>] {
+        &self.services
+    }
+
+    /// Origins of web pages that may call the MCP endpoints.
+    pub fn cors_origins(&self) -> &[String] {
+        &self.cors_origins
+    }
+
+    /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.
+    pub(crate) fn longest_access(&self) -> u64 {
+        let ttls = self.services.iter().map(|running| running.service.ttl.access);
+        ttls.max().unwrap_or(Ttl::default().access)
     }
 }

@@ -8,48 +8,46 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::flow::held::Held;
 use crate::gateway::Gateway;
+use crate::gateway::live::Running;
 use crate::oauth::answer::Tokens;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
 use crate::token::pair;
 
+/// The upstream half of a pair: what it is, what it says, and when it ends.
+struct Upstream<'a> {
+    carried: Carried,
+    text: &'a str,
+    ends: UnixTime,
+}
+
 impl Gateway {
-    /// The token response: the pairs of `generation`, with the minimum of both lifetimes.
-    pub(crate) fn minted(&self, grant: Id, held: &Held, generation: u32, tokens: &Tokens, refreshes: bool) -> Value {
-        let now = self.clock.now();
-        let (access_ends, refresh_ends) = held.ends(tokens, self.service.ttl, now);
+    /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
+    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, refreshes: bool) -> Value {
+        let (now, service) = (self.clock.now(), &running.service);
+        let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
-        let scopes = tokens.scope.as_deref().map_or_else(|| held.scopes.clone(), Scopes::parse);
-        let half = |kind, carried, expires, upstream_expires| Half {
-            mode: self.service.mode,
-            kind,
-            carried,
-            grant,
-            generation,
-            service: self.service.mark,
-            client: Digest::of(&held.client_id).short(),
-            expires,
-            upstream_expires,
-            subject: held.subject.clone(),
-            scopes: scopes.to_string(),
+        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
+        let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
+        let pair = |kind, expires, upstream: &Upstream<'_>| {
+            let half = Half {
+                mode: service.mode,
+                kind,
+                carried: upstream.carried,
+                grant,
+                generation: held.generation(),
+                service: service.mark,
+                client: Digest::of(&held.client_id).short(),
+                expires,
+                upstream_expires: upstream.ends,
+                subject: held.who.subject.clone(),
+                scopes: scopes.to_string(),
+            };
+            self.pair(&half, upstream.text)
         };
-        let upstream_end = tokens.expires.unwrap_or(UnixTime::NEVER);
-        let access = self.pair(
-            &half(Kind::Access, Carried::Access, access_ends, upstream_end),
-            tokens.access.expose(),
-        );
-        let refresh = refreshes.then(|| match &tokens.refresh {
-            Some(token) => {
-                let end = tokens.refresh_expires.unwrap_or(UnixTime::NEVER);
-                self.pair(&half(Kind::Refresh, Carried::Refresh, refresh_ends, end), token.expose())
-            }
-            None => self.pair(
-                &half(Kind::Refresh, Carried::Access, refresh_ends, upstream_end),
-                tokens.access.expose(),
-            ),
-        });
-        self.unproved.sent(grant, generation);
+        let access = pair(Kind::Access, access_ends, &for_access(tokens));
+        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
+        self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
@@ -64,3 +62,32 @@ impl Gateway {
         token
     }
 }
+
+fn for_access(tokens: Option<&Tokens>) -> Upstream<'_> {
+    match tokens {
+        Some(tokens) => Upstream {
+            carried: Carried::Access,
+            text: tokens.access.expose(),
+            ends: tokens.expires.unwrap_or(UnixTime::NEVER),
+        },
+        None => NOTHING,
+    }
+}
+
+/// Where the upstream gave nothing to refresh with, the refresh pair carries the access token, to be re-issued.
+fn for_refresh(tokens: Option<&Tokens>) -> Upstream<'_> {
+    match tokens.and_then(|tokens| tokens.refresh.as_ref().map(|token| (tokens, token))) {
+        Some((tokens, token)) => Upstream {
+            carried: Carried::Refresh,
+            text: token.expose(),
+            ends: tokens.refresh_expires.unwrap_or(UnixTime::NEVER),
+        },
+        None => for_access(tokens),
+    }
+}
+
+const NOTHING: Upstream<'static> = Upstream {
+    carried: Carried::Nothing,
+    text: "",
+    ends: UnixTime::NEVER,
+};

@@ -1,6 +1,7 @@
 //! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
 //! world; move it again and answer. What lives in memory is here too.
 
+pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
@@ -9,7 +10,9 @@ pub mod inflight;
 pub mod limits;
 pub mod live;
 pub mod mint;
+pub mod noted;
 pub mod password;
+pub mod pinned;
 pub mod proxy;
 pub mod refresh;
 pub mod rejection;
@@ -17,23 +20,26 @@ pub mod resolve;
 pub mod revoke;
 pub mod session;
 pub mod site;
+pub mod streams;
 pub mod token;
 pub mod upkeep;
+pub mod waiting;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::base::ids::Id;
 use crate::base::time::Clock;
-use crate::flow::held::Rules;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
-use crate::gateway::live::{Streams, Unproved};
-use crate::gateway::password::Passwords;
-use crate::gateway::resolve::Resolver;
+use crate::gateway::live::{Live, Running, Setup};
+use crate::gateway::noted::Noted;
 use crate::gateway::site::Site;
+use crate::gateway::streams::{Streams, Unproved};
+use crate::gateway::waiting::Waiting;
 use crate::net::client::Client;
-use crate::service::Service;
 use crate::store::{Keys, Store};
 use crate::upstream::document::Documents;
 
@@ -54,15 +60,15 @@ pub struct Inner {
     pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     pub(crate) site: Site,
-    pub(crate) service: Service,
-    pub(crate) passwords: Passwords,
-    pub(crate) resolver: Resolver,
+    live: ArcSwap<Live>,
     pub(crate) documents: Documents,
     pub(crate) ended: Ended,
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
+    pub(crate) refused: Noted,
+    pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
     /// Where detached work runs, so that a closing lane cancels nothing.
@@ -81,10 +87,10 @@ pub struct Parts {
     pub clock: Clock,
     /// Who we are to the outside.
     pub site: Site,
-    /// What stands behind us.
-    pub service: Service,
-    /// Who may sign in.
-    pub passwords: Passwords,
+    /// What stands behind us, and who may sign in.
+    pub setup: Setup,
+    /// The most journeys that wait for a sign-in, see [`waiting`].
+    pub most_waiting: usize,
     /// Where detached work runs.
     pub back: tokio::runtime::Handle,
     /// Its way out.
@@ -107,8 +113,8 @@ impl Gateway {
             keys,
             clock,
             site,
-            service,
-            passwords,
+            setup,
+            most_waiting,
             back,
             back_lane,
         } = parts;
@@ -118,14 +124,14 @@ impl Gateway {
             documents: Documents::new(site.is_loopback(), clock.clone()),
             clock,
             site,
-            service,
-            passwords,
-            resolver: Resolver::default(),
+            live: ArcSwap::from_pointee(Live::new(setup, None)),
             ended: Ended::default(),
             inflight: Inflight::default(),
             limits: Limits::default(),
             streams: Streams::default(),
             unproved: Unproved::default(),
+            refused: Noted::default(),
+            waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
             back_lane,
@@ -137,15 +143,19 @@ impl Gateway {
         &self.site
     }
 
-    /// What stands behind us.
-    pub fn service(&self) -> &Service {
-        &self.service
+    /// What stands behind us now. To be loaded once for each request.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
     }
 
-    pub(crate) fn rules(&self) -> Rules {
-        Rules {
-            grace: self.service.refresh_grace,
-            ttl: self.service.ttl,
-        }
+    /// Swaps what stands behind us, whole. Running requests and streams go on with what they began with.
+    pub fn reload(&self, setup: Setup) {
+        let next = Live::new(setup, Some(&self.live()));
+        self.live.store(Arc::new(next));
+    }
+
+    /// The service of this name, as it is now.
+    pub(crate) fn running(&self, name: &str) -> Option<Arc<Running>> {
+        self.live().find(name).cloned()
     }
 }

@@ -7,12 +7,13 @@ use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
+use crate::gateway::live::Running;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{Outgoing, Reply, StreamBody};
 use crate::net::client::{ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
 use crate::oauth::bearer::{self, Presented};
-use crate::service;
+use crate::service::{Ours, Service};
 use crate::token::half::{Carried, Half, Kind};
 use crate::token::pair::{self, BadPair};
 use crate::upstream::forward::{self, Verdict};
@@ -26,6 +27,8 @@ pub enum Denied {
     NoToken,
     /// The token is not good.
     BadToken(&'static str),
+    /// A token came in the query beside the one in the header.
+    TokenInQuery,
     /// The upstream wants more scopes.
     InsufficientScope(String),
     /// The upstream redirects: the configured URL is not the final one.
@@ -43,15 +46,21 @@ const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
     /// Forwards one request to the upstream MCP server.
-    pub async fn forward(&self, lane: &Lane, request: Request<Incoming>) -> Result<Response<Reply>, Denied> {
+    pub async fn forward(&self, lane: &Lane, running: &Running, request: Request<Incoming>) -> Result<Response<Reply>, Denied> {
         if !self.ended.is_complete() {
             return Err(Denied::NotReady);
         }
         let (head, body) = request.into_parts();
-        let (half, authorization) = self.admitted(
+        let service = &running.service;
+        let (half, ours) = self.admitted(
+            service,
             head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()),
             head.headers.get_all(AUTHORIZATION).iter().count(),
         )?;
+        // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
+        if head.uri.query().is_some_and(bearer::is_in_query) {
+            return Err(Denied::TokenInQuery);
+        }
         if self.unproved.seen(half.grant, half.generation) {
             self.proved(half.grant, half.generation);
         }
@@ -61,9 +70,9 @@ impl Gateway {
             Outgoing::Stream(body)
         });
         *onward.method_mut() = head.method;
-        *onward.uri_mut() = forward::target_uri(&self.service.mcp, head.uri.query())
+        *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
             .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
-        *onward.headers_mut() = forward::request_headers(&head.headers, &self.service.forward_headers, &[(AUTHORIZATION, authorization)]);
+        *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
         let policy = Policy {
             addresses: Allowed::Anything,
             connect: CONNECT,
@@ -71,11 +80,11 @@ impl Gateway {
             http2: false,
         };
         let answer = lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))?;
-        self.passed_back(&half, answer)
+        self.passed_back(service, &half, answer)
     }
 
     /// Checks the pair, both halves at once, and makes the credential for the upstream of it.
-    fn admitted(&self, header: Option<&str>, count: usize) -> Result<(Half, http::HeaderValue), Denied> {
+    fn admitted(&self, service: &Service, header: Option<&str>, count: usize) -> Result<(Half, Ours), Denied> {
         if count > 1 {
             return Err(Denied::BadToken("more than one Authorization header"));
         }
@@ -93,10 +102,10 @@ impl Gateway {
         if half.kind != Kind::Access {
             return Err(Denied::BadToken("this is not an access token"));
         }
-        if half.service != self.service.mark {
+        if half.service != service.mark {
             return Err(Denied::BadToken("the token is for another service"));
         }
-        if half.mode != self.service.mode {
+        if half.mode != service.mode {
             return Err(Denied::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
@@ -105,12 +114,12 @@ impl Gateway {
         if self.ended.contains(half.grant) {
             return Err(Denied::BadToken("the token was revoked"));
         }
-        let authorization =
-            service::credential(half.carried, &opened.upstream).ok_or(Denied::BadToken("the token carries no credential"))?;
-        Ok((half, authorization))
+        let ours = service.upstream.headers(half.carried, &opened.upstream);
+        let ours = ours.ok_or(Denied::BadToken("the token carries something else than this service needs"))?;
+        Ok((half, ours))
     }
 
-    fn passed_back(&self, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
+    fn passed_back(&self, service: &Service, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
         if answer.status().is_informational() {
             return Err(Denied::Down("the upstream wants to change the protocol".into()));
         }
@@ -124,7 +133,7 @@ impl Gateway {
             }
             Verdict::InsufficientScope { scope } => return Err(Denied::InsufficientScope(scope.join(" "))),
             Verdict::Redirect { location } => {
-                let absolute = forward::redirect_target(&self.service.mcp, &location);
+                let absolute = forward::redirect_target(&service.mcp, &location);
                 return Err(Denied::Redirected(absolute.map_or(location, |url| url.to_string())));
             }
         }
@@ -152,6 +161,7 @@ impl Denied {
         match self {
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
+            Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,

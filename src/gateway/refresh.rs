@@ -1,5 +1,6 @@
 //! A refresh: one winner asks the upstream, detached from its client; the answer is committed before anybody is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,12 +10,14 @@ use crate::base::secret::Secret;
 use crate::base::time::{Stopwatch, UnixTime};
 use crate::flow::client::Authenticated;
 use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
-use crate::flow::held::{Held, Presentation};
+use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
-use crate::gateway::inflight::Running;
+use crate::gateway::inflight::Work;
+use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use crate::service::Service;
 use crate::store::Handle;
 use crate::store::Missed;
 use crate::token::half::{Carried, Kind};
@@ -28,32 +31,32 @@ const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
-    pub(crate) async fn refresh(&self, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
-        let opened = self.opened_refresh(by, token)?;
-        let (gateway, by) = (self.clone(), by.clone());
+    pub(crate) async fn refresh(&self, running: &Arc<Running>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
+        let opened = self.opened_refresh(&running.service, by, token)?;
+        let (gateway, running, by) = (self.clone(), Arc::clone(running), by.clone());
         // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
         // taken is used, and what the upstream rotated is not lost.
-        let detached = self.back.spawn(async move { gateway.refreshed(&by, &opened).await });
+        let detached = self.back.spawn(async move { gateway.refreshed(&running, &by, &opened).await });
         match tokio::time::timeout(LONGEST, detached).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
         }
     }
 
-    async fn refreshed(&self, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
+    async fn refreshed(&self, running: &Running, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
         let pair = presentation(by, opened);
         if opened.half.carried == Carried::Refresh {
             // Found before the lease is taken, so that looking for it does not use the lease up.
-            let _ = self.target(&self.back_lane).await;
+            let _ = self.target(&self.back_lane, running).await;
         }
         let give_up = tokio::time::sleep(Duration::from_secs(PATIENCE));
         tokio::pin!(give_up);
         loop {
             // An attempt that runs here is not taken over, however long it holds an answer that the store cannot take.
-            if let Some(running) = self.inflight.watch(opened.half.grant) {
+            if let Some(winner) = self.inflight.watch(opened.half.grant) {
                 tokio::select! {
-                    _ = tokio::time::timeout(Duration::from_millis(250), running.notified()) => continue,
+                    _ = tokio::time::timeout(Duration::from_millis(250), winner.notified()) => continue,
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
                 }
             }
@@ -62,13 +65,13 @@ impl Gateway {
                 owner: self.owner,
                 alone: self.store.is_single(),
             };
-            let (rules, now) = (self.rules(), self.clock.now());
+            let (rules, now) = (running.rules(), self.clock.now());
             match self
                 .store
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((_, next)) => return self.carried_on(opened.half.grant, attempt, next).await,
+                Ok((_, next)) => return self.carried_on(running, opened.half.grant, attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -82,11 +85,11 @@ impl Gateway {
         }
     }
 
-    fn opened_refresh(&self, by: &Authenticated, token: &Secret) -> Result<Opened, Rejection> {
+    fn opened_refresh(&self, service: &Service, by: &Authenticated, token: &Secret) -> Result<Opened, Rejection> {
         let refused = Rejection::Misplaced("this is not a refresh token of this gateway");
         let opened = pair::open(&self.keys.load(), token.expose()).map_err(|_| refused.clone())?;
         let half = &opened.half;
-        if half.kind != Kind::Refresh || half.service != self.service.mark {
+        if half.kind != Kind::Refresh || half.service != service.mark {
             return Err(refused);
         }
         if half.client != by.mark() {
@@ -98,37 +101,38 @@ impl Gateway {
         Ok(opened)
     }
 
-    async fn carried_on(&self, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+    async fn carried_on(&self, running: &Running, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
         match next {
-            Next::Answer { generation, tokens, held } => Ok(self.minted(grant, &held, generation, &tokens, true)),
+            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), true)),
             Next::Ended(held) => {
-                tracing::warn!(%grant, user = held.subject, "a refresh token was replayed; its grant is ended");
+                tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
-                self.revoke_upstream(held.latest().cloned());
+                self.revoke_upstream(&held, None);
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let running = self.inflight.begin(grant);
-                let (held, tokens) = self.asked_upstream(&running, grant, attempt, token, held).await?;
-                Ok(self.minted(grant, &held, held.generation(), &tokens, true))
+                let work = self.inflight.begin(grant);
+                let (held, tokens) = self.asked_upstream(&work, running, attempt, token, held).await?;
+                Ok(self.minted(grant, running, &held, Some(&tokens), true))
             }
         }
     }
 
     async fn asked_upstream(
         &self,
-        _running: &Running,
-        grant: Id,
+        work: &Work,
+        running: &Running,
         attempt: Attempt,
         token: UpstreamRefresh,
         held: Held,
     ) -> Result<(Held, Tokens), Rejection> {
+        let grant = work.grant();
         let handle = Handle::<GrantRecord>::of(grant);
         let asked = async {
-            let target = self.target(&self.back_lane).await?;
-            if target.issuer != held.issuer {
+            let target = self.target(&self.back_lane, running).await?;
+            if held.issuer.as_deref() != Some(&target.issuer) {
                 tracing::error!(
-                    was = held.issuer,
+                    was = held.issuer.as_deref().unwrap_or(""),
                     is = target.issuer,
                     "the upstream names another authorization server than it did; its tokens are not sent there"
                 );
@@ -142,24 +146,25 @@ impl Gateway {
                 Ok(tokens) => {
                     // Its body was read to the end a few microseconds ago, and nothing was waited for since.
                     let read = Stopwatch::start();
-                    self.known_upstream();
+                    running.resolver.is_known_there();
                     Ok((tokens, read))
                 }
-                Err(why) => Err(self.failure(&target, why).await),
+                Err(why) => Err(self.failure(running, &target, why).await),
             }
         };
         match asked.await {
             Ok((mut tokens, read)) => {
                 // RFC 6749 §6: no new refresh token means that the old one stays good.
                 tokens.refresh = tokens.refresh.or(Some(token));
-                let held = self.committed(&handle, attempt, &tokens, &held).await?;
+                let held = self.committed(running, &handle, attempt, &tokens, &held).await?;
                 tracing::debug!(%grant, committed_after_us = read.micros(), "the upstream's answer is committed");
                 Ok((held, tokens))
             }
             Err(why @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(%grant, %why, "the upstream ended the grant");
-                let now = self.clock.now();
-                match self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
+                let (now, longest) = (self.clock.now(), self.live().longest_access());
+                let step = |s: Refreshing| s.refused(attempt.id, now, longest);
+                match self.store.transition(&handle, step).await {
                     Ok(_) => self.has_ended(grant),
                     Err(Missed::Store(error)) => return Err(error.into()),
                     // Not ours to end any more.
@@ -178,11 +183,18 @@ impl Gateway {
     }
 
     /// Writes the upstream's answer, as often as it takes: if the store is down, the answer is held here until it is up.
-    async fn committed(&self, handle: &Handle<GrantRecord>, attempt: Attempt, tokens: &Tokens, held: &Held) -> Result<Held, Rejection> {
+    async fn committed(
+        &self,
+        running: &Running,
+        handle: &Handle<GrantRecord>,
+        attempt: Attempt,
+        tokens: &Tokens,
+        held: &Held,
+    ) -> Result<Held, Rejection> {
         let mut pause = Duration::from_millis(50);
         loop {
             let now = self.clock.now();
-            let ends = held.ends(tokens, self.service.ttl, now);
+            let ends = held.ends(Some(tokens), running.service.ttl, now);
             match self
                 .store
                 .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
@@ -198,7 +210,7 @@ impl Gateway {
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
                     if self.ended.contains(handle.id()) {
-                        self.revoke_upstream(Some(tokens.clone()));
+                        self.revoke_upstream(held, Some(tokens.clone()));
                     }
                     return Err(Rejection::Grant(Rejected::LeaseLost));
                 }
@@ -209,18 +221,20 @@ impl Gateway {
 
 fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> {
     let half = &opened.half;
-    let upstream = (half.carried == Carried::Refresh).then(|| UpstreamRefresh::new(opened.upstream.clone()));
-    let reissue = (half.carried == Carried::Access).then(|| Tokens {
-        access: UpstreamAccess::new(opened.upstream.clone()),
-        refresh: None,
-        expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
-        refresh_expires: None,
-        scope: None,
-    });
+    let brought = match half.carried {
+        Carried::Refresh => Brought::Refresh(UpstreamRefresh::new(opened.upstream.clone())),
+        Carried::Access => Brought::Access(Tokens {
+            access: UpstreamAccess::new(opened.upstream.clone()),
+            refresh: None,
+            expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
+            refresh_expires: None,
+            scope: None,
+        }),
+        Carried::Nothing => Brought::Nothing,
+    };
     Presentation {
         generation: half.generation,
         client_id: by.client_id(),
-        upstream,
-        reissue,
+        brought,
     }
 }

@@ -8,11 +8,14 @@ use tokio::sync::Semaphore;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
-use crate::base::time::UnixTime;
+use crate::base::time::{Clock, UnixTime};
 use crate::base::url::Address;
+use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::scope::Scopes;
+use crate::service::oauth::Authorization;
+use crate::service::{Service, Upstream};
 use crate::store::{Handle, NotInserted};
 use crate::upstream::discover::{Discovered, Wanted, discover};
 use crate::upstream::exchange::SendFailure;
@@ -58,6 +61,26 @@ impl Resolver {
             .map(|known| Scopes::parse(&known.0.scopes_known.join(" ")))
             .unwrap_or_default()
     }
+
+    /// Tokens came: the upstream knows us.
+    pub(crate) fn is_known_there(&self) {
+        if self.struck.load().is_some() {
+            self.struck.store(None);
+        }
+    }
+
+    fn fresh(&self, clock: &Clock) -> Option<Arc<Target>> {
+        let known = self.known.load_full()?;
+        (clock.now().since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+    }
+}
+
+/// What is configured of the upstream's authorization server, where there is one.
+fn authorization(running: &Running) -> Option<&Authorization> {
+    match &running.service.upstream {
+        Upstream::OAuth(given) => Some(given),
+        Upstream::None => None,
+    }
 }
 
 /// Our registration at an upstream (RFC 7591), kept across restarts.
@@ -88,29 +111,30 @@ impl Record for UpstreamClientRecord {
 
 impl Gateway {
     /// The upstream as an OAuth client sees it: endpoints, and who we are there.
-    pub async fn target(&self, lane: &Lane) -> Result<Arc<Target>, Rejection> {
-        if let Some(known) = self.fresh() {
+    pub async fn target(&self, lane: &Lane, running: &Running) -> Result<Arc<Target>, Rejection> {
+        let resolver = &running.resolver;
+        if let Some(known) = resolver.fresh(&self.clock) {
             return Ok(known);
         }
-        let _turn = self.resolver.looking.acquire().await;
-        if let Some(known) = self.fresh() {
+        let _turn = resolver.looking.acquire().await;
+        if let Some(known) = resolver.fresh(&self.clock) {
             return Ok(known);
         }
-        match self.find(lane).await {
+        match self.find(lane, running).await {
             Ok(target) => {
                 let target = Arc::new(target);
-                self.resolver.known.store(Some(Arc::new((Arc::clone(&target), self.clock.now()))));
+                resolver.known.store(Some(Arc::new((Arc::clone(&target), self.clock.now()))));
                 Ok(target)
             }
             // Better what was true an hour ago than nothing; and nobody waits again for the same failure right away.
             Err(why) => {
-                let Some(old) = self.resolver.known.load_full() else {
-                    self.resolver.failed.store(Some(Arc::new(self.clock.now())));
+                let Some(old) = resolver.known.load_full() else {
+                    resolver.failed.store(Some(Arc::new(self.clock.now())));
                     return Err(why);
                 };
-                tracing::warn!(%why, "the upstream could not be looked up again; what was known is used");
+                tracing::warn!(service = running.service.name, %why, "the upstream could not be looked up again; what was known is used");
                 let again = self.clock.now().before(BELIEVED - RESTED);
-                self.resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
+                resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
                 Ok(Arc::clone(&old.0))
             }
         }
@@ -118,30 +142,26 @@ impl Gateway {
 
     /// Looks for the upstream where its finding would be nice to have: not again right after it failed, or whoever begins
     /// journeys could keep us looking.
-    pub(crate) async fn look_if_quiet(&self, lane: &Lane) {
-        let failed = self.resolver.failed.load_full();
-        if failed.is_none_or(|at| self.clock.now().since(*at) >= RESTED) {
-            let _ = self.target(lane).await;
+    pub(crate) async fn look_if_quiet(&self, lane: &Lane, running: &Running) {
+        let failed = running.resolver.failed.load_full();
+        if authorization(running).is_some() && failed.is_none_or(|at| self.clock.now().since(*at) >= RESTED) {
+            let _ = self.target(lane, running).await;
         }
     }
 
-    fn fresh(&self) -> Option<Arc<Target>> {
-        let known = self.resolver.known.load_full()?;
-        (self.clock.now().since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
-    }
-
-    async fn find(&self, lane: &Lane) -> Result<Target, Rejection> {
-        let given = &self.service.authorization;
+    async fn find(&self, lane: &Lane, running: &Running) -> Result<Target, Rejection> {
+        let service = &running.service;
+        let given = authorization(running).ok_or(Rejection::Unknown("this service has no authorization server of its own"))?;
         let wanted = Wanted {
-            mcp: self.service.mcp.clone(),
+            mcp: service.mcp.clone(),
             issuer: given.issuer.clone(),
             endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
-            profile: None,
-            allow_addresses: Arc::from([]),
+            profile: given.profile,
+            allow_addresses: given.allow_addresses.as_slice().into(),
         };
         let found = discover(&lane.client, &wanted).await.map_err(|why| {
             let tried: Vec<String> = why.attempts.iter().map(ToString::to_string).collect();
-            tracing::error!(%why, tried = tried.join("; "), "the upstream's authorization server was not found");
+            tracing::error!(service = service.name, %why, tried = tried.join("; "), "the upstream's authorization server was not found");
             Rejection::UpstreamDown {
                 why: why.to_string(),
                 retry_after: 10,
@@ -150,19 +170,20 @@ impl Gateway {
         for attempt in &found.attempts {
             tracing::debug!(%attempt, "discovery");
         }
+        self.pinned(&service.mcp, given, &found.server.issuer).await?;
         let credentials = match &given.client_id {
             Some(id) => Credentials {
                 id: id.clone(),
                 secret: given.client_secret.clone(),
                 auth_method: None,
             },
-            None => self.registered_at(lane, &found).await?.credentials(),
+            None => self.registered_at(lane, service, &found).await?.credentials(),
         };
         Ok(found.target(&credentials))
     }
 
-    async fn registered_at(&self, lane: &Lane, found: &Discovered) -> Result<Registration, Rejection> {
-        let handle = self.registration_at(&found.server.issuer);
+    async fn registered_at(&self, lane: &Lane, service: &Service, found: &Discovered) -> Result<Registration, Rejection> {
+        let handle = self.registration_at(service, &found.server.issuer);
         if let Some(UpstreamClientRecord::Kept(kept)) = self.store.read(&handle).await? {
             if kept.registration.is_live(self.clock.now()) {
                 return Ok(kept.registration);
@@ -173,7 +194,7 @@ impl Gateway {
             tracing::error!(why, "registering at the upstream failed");
             Rejection::UpstreamDown { why, retry_after: 10 }
         };
-        let callback = Address::parse(&self.site.upstream_callback()).map_err(|why| down(why.to_string()))?;
+        let callback = Address::parse(&self.site.upstream_callback(service)).map_err(|why| down(why.to_string()))?;
         let application = Application {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
@@ -203,57 +224,57 @@ impl Gateway {
         }
     }
 
-    fn registration_at(&self, issuer: &str) -> Handle<UpstreamClientRecord> {
-        Handle::of(Id(Digest::of(&format!("{issuer}\n{}", self.site.upstream_callback())).short()))
+    fn registration_at(&self, service: &Service, issuer: &str) -> Handle<UpstreamClientRecord> {
+        let callback = self.site.upstream_callback(service);
+        Handle::of(Id(Digest::of(&format!("{issuer}\n{callback}")).short()))
     }
 
     /// Looks before anybody asks, so that the first user does not wait, and the operator sees at once what is wrong.
     pub async fn look_ahead(&self) {
-        if let Ok(target) = self.target(&self.back_lane).await {
-            tracing::info!(issuer = target.issuer, "the upstream's authorization server was found");
+        for running in self.live().services() {
+            if authorization(running).is_none() {
+                continue;
+            }
+            if let Ok(target) = self.target(&self.back_lane, running).await {
+                let service = &running.service.name;
+                tracing::info!(service, issuer = target.issuer, "the upstream's authorization server was found");
+            }
         }
     }
 
     /// The upstream said that it does not know us. Once may be a slip, and what it gave to us under the old name would be
     /// lost: only when it says so again and again over [`STRIKES`] seconds is the registration forgotten.
-    async fn struck(&self, target: &Target) {
-        let now = self.clock.now();
-        let since = self.resolver.struck.load_full().map_or(now, |at| *at);
+    async fn struck(&self, running: &Running, target: &Target) {
+        let (now, struck) = (self.clock.now(), &running.resolver.struck);
+        let since = struck.load_full().map_or(now, |at| *at);
         if now.since(since) >= STRIKES {
-            self.resolver.struck.store(None);
-            self.forget_registration(&target.issuer).await;
+            struck.store(None);
+            self.forget_registration(running, &target.issuer).await;
         } else {
-            self.resolver.struck.store(Some(Arc::new(since)));
-        }
-    }
-
-    /// Tokens came: the upstream knows us.
-    pub(crate) fn known_upstream(&self) {
-        if self.resolver.struck.load().is_some() {
-            self.resolver.struck.store(None);
+            struck.store(Some(Arc::new(since)));
         }
     }
 
     /// The upstream does not know us any more: forget who we were there, and register anew next time.
-    pub(crate) async fn forget_registration(&self, issuer: &str) {
-        if self.service.authorization.client_id.is_some() {
+    async fn forget_registration(&self, running: &Running, issuer: &str) {
+        if authorization(running).is_some_and(|given| given.client_id.is_some()) {
             return;
         }
-        let _ = self.store.remove(&self.registration_at(issuer)).await;
-        self.resolver.known.store(None);
+        let _ = self.store.remove(&self.registration_at(&running.service, issuer)).await;
+        running.resolver.known.store(None);
     }
 }
 
 impl Gateway {
     /// A failure of the upstream's token endpoint, as a reason of ours.
-    pub(crate) async fn failure(&self, target: &Target, why: SendFailure) -> Rejection {
+    pub(crate) async fn failure(&self, running: &Running, target: &Target, why: SendFailure) -> Rejection {
         match why {
             SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there: nobody's grant is over for that.
             SendFailure::Refused(refusal) => {
                 let why = format!("it refused us with '{}'", refusal.code);
                 if refusal.code == "invalid_client" {
-                    self.struck(target).await;
+                    self.struck(running, target).await;
                 }
                 Rejection::UpstreamDown { why, retry_after: 30 }
             }

@@ -1,6 +1,8 @@
 //! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
 
 use crate::base::secret::Secret;
+use crate::flow::held::Held;
+use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
@@ -13,7 +15,7 @@ use crate::upstream::exchange::{self, Revoked};
 
 impl Gateway {
     /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
-    pub async fn revoke(&self, lane: &Lane, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+    pub async fn revoke(&self, lane: &Lane, running: &Running, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
         let form = Form::parse(body)?;
         let by = self.authenticated(lane, authorization, &form).await?;
         let missing = || {
@@ -26,7 +28,7 @@ impl Gateway {
         let Ok(opened) = pair::open(&self.keys.load(), token.expose()) else {
             return Ok(());
         };
-        if opened.half.client != by.mark() || opened.half.service != self.service.mark {
+        if opened.half.client != by.mark() || opened.half.service != running.service.mark {
             return Ok(());
         }
         // Told once: a client that repeats itself is not passed on.
@@ -34,7 +36,6 @@ impl Gateway {
             return Ok(());
         };
         tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
-        let latest = held.latest().cloned();
         let presented = match (opened.half.kind, opened.half.carried) {
             (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
@@ -49,19 +50,31 @@ impl Gateway {
             refresh_expires: None,
             scope: None,
         });
-        self.revoke_upstream(latest.or(presented));
+        self.revoke_upstream(&held, held.latest().cloned().or(presented));
         Ok(())
     }
 
-    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that.
-    pub(crate) fn revoke_upstream(&self, tokens: Option<Tokens>) {
-        let Some(tokens) = tokens else { return };
-        let (gateway, running) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
+    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that. Without
+    /// `tokens`, those that the grant still holds. Nobody but the authorization server that gave them hears of them.
+    pub(crate) fn revoke_upstream(&self, held: &Held, tokens: Option<Tokens>) {
+        let tokens = tokens.or_else(|| held.latest().cloned());
+        let (Some(tokens), Some(issuer), Some(running)) = (tokens, held.issuer.clone(), self.running(&held.service)) else {
+            return;
+        };
+        let (gateway, work) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
         self.back.spawn(async move {
-            let _running = running;
-            let Ok(target) = gateway.target(&gateway.back_lane).await else {
+            let _work = work;
+            let Ok(target) = gateway.target(&gateway.back_lane, &running).await else {
                 return;
             };
+            if target.issuer != issuer {
+                tracing::warn!(
+                    was = issuer,
+                    is = target.issuer,
+                    "the upstream names another authorization server; it is not told to revoke"
+                );
+                return;
+            }
             let token = tokens.refresh.as_ref().map_or(Revoked::Access(&tokens.access), Revoked::Refresh);
             let Some(Ok(request)) = exchange::revoke_request(&target, token) else {
                 return;

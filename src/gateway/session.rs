@@ -16,8 +16,8 @@ pub const SESSION_TTL: u64 = 12 * 3_600;
 impl Gateway {
     /// The cookie's value for a user who just signed in.
     pub async fn session(&self, subject: &str) -> Secret {
-        let now = self.clock.now();
-        let bound = self.passwords.hash_of(subject).await.unwrap_or_default();
+        let (now, passwords) = (self.clock.now(), self.live().passwords.clone());
+        let bound = passwords.hash_of(subject).await.unwrap_or_default();
         let plain = format!("{} {subject}", now.after(SESSION_TTL).0);
         let sealed = seal::boxed(&self.keys.load(), now, LABEL, random::fresh(), bound.as_bytes(), plain.as_bytes());
         Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)))
@@ -28,7 +28,8 @@ impl Gateway {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
-        let bound = self.passwords.hash_of(&name).await?;
+        let passwords = self.live().passwords.clone();
+        let bound = passwords.hash_of(&name).await?;
         let plain = seal::unboxed(&self.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
         let lives = UnixTime(until.parse().ok()?) > self.clock.now() && subject == name;

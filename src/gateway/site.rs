@@ -1,10 +1,8 @@
 //! Who we are to the outside: every link is made from the configured `public_url`, never from a request.
 
-use serde_json::Value;
-
+use crate::base::range::Cidr;
 use crate::base::url::Address;
-use crate::oauth::metadata;
-use crate::oauth::scope::Scopes;
+use crate::service::Service;
 
 /// The public side of the gateway.
 #[derive(Clone, Debug)]
@@ -12,8 +10,8 @@ pub struct Site {
     public: Address,
     base: String,
     names: Vec<(String, As)>,
-    /// Origins of web pages that may call the MCP endpoint; `*` is everyone.
-    pub cors_origins: Vec<String>,
+    /// Proxies whose word is taken for whom a request comes from; for limits only, never for a link.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// A host under which we were called.
@@ -23,7 +21,7 @@ pub struct As(String);
 impl Site {
     /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`). A loopback `public` answers to
     /// `localhost`, `127.0.0.1` and `[::1]` on its port: a closed list.
-    pub fn new(public: Address, allowed_hosts: Vec<String>, cors_origins: Vec<String>) -> Self {
+    pub fn new(public: Address, allowed_hosts: Vec<String>) -> Self {
         let base = public.as_str().trim_end_matches('/').to_owned();
         let url = public.url();
         let authority = |name: &str| url.port().map_or(name.to_owned(), |port| format!("{name}:{port}"));
@@ -46,8 +44,15 @@ impl Site {
             public,
             base,
             names,
-            cors_origins,
+            trusted_proxies: Vec::new(),
         }
+    }
+
+    /// The same site behind these proxies.
+    #[must_use]
+    pub fn behind(mut self, trusted_proxies: Vec<Cidr>) -> Self {
+        self.trusted_proxies = trusted_proxies;
+        self
     }
 
     /// Whether a `Host` or `:authority` is ours, and which of our names it is.
@@ -88,21 +93,35 @@ impl Site {
         self.public.url().port_or_known_default().unwrap_or(0)
     }
 
-    /// Where the upstream sends the browser back to: one address, to be registered there.
-    pub fn upstream_callback(&self) -> String {
-        format!("{}/upstream/callback", self.base)
+    /// Where the upstream of a service sends the browser back to: one address, to be registered there.
+    pub fn upstream_callback(&self, service: &Service) -> String {
+        if service.is_default {
+            format!("{}/upstream/callback", self.base)
+        } else {
+            format!("{}/upstream/callback/{}", self.base, service.name)
+        }
     }
 
-    /// Every form of the resource that a token may be asked for.
-    pub fn resources(&self, name: &As) -> Vec<String> {
-        vec![name.resource(), self.canonical().resource()]
+    /// The MCP endpoint of a service, as it is told to people.
+    pub fn mcp_endpoint(&self, service: &Service) -> String {
+        if service.is_default {
+            format!("{}/mcp", self.base)
+        } else {
+            format!("{}/mcp/{}", self.base, service.name)
+        }
     }
 }
 
 impl As {
-    /// The issuer (RFC 8414 §2), without a slash at its end.
-    pub fn issuer(&self) -> &str {
+    /// The start of every address of ours under this name, without a slash at its end.
+    pub fn base(&self) -> &str {
         &self.0
+    }
+
+    /// Origin and path prefix.
+    pub fn parts(&self) -> (&str, &str) {
+        let after = self.0.find("://").map_or(0, |i| i + 3);
+        self.0[after..].find('/').map_or((&self.0, ""), |i| self.0.split_at(after + i))
     }
 
     /// Its `host[:port]`.
@@ -110,32 +129,6 @@ impl As {
         let after = self.0.find("://").map_or(0, |i| i + 3);
         self.0[after..].split('/').next().unwrap_or("")
     }
-
-    /// The protected resource: the MCP endpoint.
-    pub fn resource(&self) -> String {
-        format!("{}/mcp", self.0)
-    }
-
-    /// Where its metadata is (RFC 9728 §3.1): the well-known part goes between host and path.
-    pub fn resource_metadata(&self) -> String {
-        let (origin, path) = split(&self.0);
-        format!("{origin}/.well-known/oauth-protected-resource{path}/mcp")
-    }
-
-    /// The protected resource metadata document.
-    pub fn resource_document(&self, scopes: &Scopes) -> Value {
-        metadata::protected_resource(
-            &self.resource(),
-            &self.0,
-            &scopes.without("offline_access").list(),
-            "MCP OAuth Gateway",
-        )
-    }
-}
-
-fn split(base: &str) -> (&str, &str) {
-    let after = base.find("://").map_or(0, |i| i + 3);
-    base[after..].find('/').map_or((base, ""), |i| base.split_at(after + i))
 }
 
 #[cfg(test)]
@@ -143,13 +136,13 @@ mod tests {
     use super::*;
 
     fn site(public: &str) -> Site {
-        Site::new(Address::parse(public).unwrap(), vec!["other.example.com".into()], vec![])
+        Site::new(Address::parse(public).unwrap(), vec!["other.example.com".into()])
     }
 
     #[test]
     fn a_loopback_gateway_answers_to_three_names_and_no_others() {
         let site = site("http://localhost:8002");
-        assert_eq!(site.called("127.0.0.1:8002").unwrap().resource(), "http://127.0.0.1:8002/mcp");
+        assert_eq!(site.called("127.0.0.1:8002").unwrap().base(), "http://127.0.0.1:8002");
         assert!(site.called("[::1]:8002").is_some() && site.called("LOCALHOST:8002").is_some());
         assert!(site.called("evil.com").is_none() && site.called("localhost").is_none() && site.called("127.0.0.2:8002").is_none());
     }
@@ -159,10 +152,7 @@ mod tests {
         let site = site("https://gw.example.com/base/");
         assert!(site.called("gw.example.com").is_some() && site.called("gw.example.com:443").is_some());
         assert!(site.called("localhost").is_none());
-        assert_eq!(site.called("other.example.com").unwrap().issuer(), "https://other.example.com/base");
-        assert_eq!(
-            site.canonical().resource_metadata(),
-            "https://gw.example.com/.well-known/oauth-protected-resource/base/mcp"
-        );
+        assert_eq!(site.called("other.example.com").unwrap().base(), "https://other.example.com/base");
+        assert_eq!(site.canonical().parts(), ("https://gw.example.com", "/base"));
     }
 }

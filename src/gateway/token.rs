@@ -1,5 +1,7 @@
 //! `/token`: a code is redeemed once.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::base::ids::Id;
@@ -10,25 +12,24 @@ use crate::flow::code::{CodeIssued, CodeSpent, Redeemed, Redemption};
 use crate::flow::grant::{Active, Ended, GrantRecord};
 use crate::flow::held::{Began, Held};
 use crate::flow::rejected::Rejected;
+use crate::gateway::at::At;
 use crate::gateway::authorize::Flow;
 use crate::gateway::clients::Freshness;
+use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::site::As;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::form::Form;
-use crate::oauth::resource;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token::{Credentials, Grant};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
 
 impl Gateway {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
-    pub async fn token(&self, lane: &Lane, called: &As, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
+    pub async fn token(&self, lane: &Lane, at: At<'_>, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
         let form = Form::parse(body)?;
         let grant = Grant::parse(&form)?;
         let by = self.authenticated(lane, authorization, &form).await?;
-        resource::check(form.all("resource"), &self.site.resources(called)).map_err(|_| Rejection::Target)?;
+        self.is_for(at, form.all("resource"))?;
         match grant {
             Grant::Code {
                 code,
@@ -36,21 +37,22 @@ impl Gateway {
                 verifier,
             } => {
                 // Detached: a client that hangs up between the code's end and the grant's beginning loses neither.
-                let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
+                let (gateway, service, work) = (self.clone(), Arc::clone(at.running), self.inflight.begin(Id::fresh()));
                 let detached = self.back.spawn(async move {
-                    let _running = running;
+                    let _work = work;
                     let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
                     let flow = Flow::parse(flow).ok_or(NO_CODE)?;
                     let with = Redemption {
+                        service: &service.service.name,
                         code: secret,
                         redirect_uri: redirect_uri.as_deref(),
                         verifier: verifier.as_ref().map(Secret::expose),
                     };
-                    gateway.redeem(&flow, &by, with).await
+                    gateway.redeem(&service, &flow, &by, with).await
                 });
                 detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
             }
-            Grant::Refresh { token, .. } => self.refresh(&by, &token).await,
+            Grant::Refresh { token, .. } => self.refresh(at.running, &by, &token).await,
         }
     }
 
@@ -70,10 +72,10 @@ impl Gateway {
             .map_err(|_| refused("the client secret is missing or wrong"))
     }
 
-    async fn redeem(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
+    async fn redeem(&self, running: &Running, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
         let (now, grant) = (self.clock.now(), Id::fresh());
         match self.store.transition(flow, |s: CodeIssued| s.redeem(by, with, grant, now)).await {
-            Ok(moved) => self.granted(grant, by, moved.out).await,
+            Ok(moved) => self.granted(grant, running, by, moved.out).await,
             Err(Missed::OtherState) => self.replayed(flow, by, with).await,
             Err(Missed::Absent) => Err(NO_CODE),
             Err(Missed::Rejected(why)) => Err(Rejection::Grant(why)),
@@ -81,30 +83,32 @@ impl Gateway {
         }
     }
 
-    async fn granted(&self, grant: Id, by: &Authenticated, redeemed: Redeemed) -> Result<Value, Rejection> {
-        let Redeemed {
-            asked,
-            subject,
-            issuer,
-            tokens,
-        } = redeemed;
+    async fn granted(&self, grant: Id, running: &Running, by: &Authenticated, redeemed: Redeemed) -> Result<Value, Rejection> {
+        let Redeemed { asked, who, obtained } = redeemed;
+        let (issuer, tokens) = obtained.map_or((None, None), |obtained| (obtained.issuer, Some(obtained.tokens)));
+        let said = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
         let now = self.clock.now();
         let began = Began {
             client_id: asked.client_id,
             service: asked.service,
-            subject,
-            scopes: tokens.scope.as_deref().map_or(asked.scopes, Scopes::parse),
+            who,
+            scopes: match said {
+                Some(granted) => asked.scopes.told(granted),
+                None => asked.scopes,
+            },
             issuer,
-            refreshable: tokens.refresh.is_some(),
+            tokens: tokens.clone(),
         };
         let held = Held::new(began, now);
-        let (access_ends, refresh_ends) = held.ends(&tokens, self.service.ttl, now);
+        let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), running.service.ttl, now);
         let held = held.ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
-            // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
-            Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, &held, held.generation(), &tokens, by.refreshes())),
-            Err(NotInserted::Store(error)) => Err(error.into()),
+            Ok(_) => {}
+            // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
+            Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
+            Err(NotInserted::Store(error)) => return Err(error.into()),
         }
+        Ok(self.minted(grant, running, &held, tokens.as_ref(), by.refreshes()))
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -113,20 +117,27 @@ impl Gateway {
         };
         let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
-        self.end(grant).await?;
+        if let Some(held) = self.end(grant).await? {
+            self.revoke_upstream(&held, None);
+        }
         Err(Rejection::Grant(Rejected::Replayed))
     }
 
     /// Ends a grant, also one that is not yet there.
     pub(crate) async fn end(&self, grant: Id) -> Result<Option<Held>, Rejection> {
         let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
+        let longest = self.live().longest_access();
         loop {
-            match self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now))).await {
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
+                .await
+            {
                 Ok((_, held)) => {
                     self.has_ended(grant);
                     return Ok(held);
                 }
-                Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, self.service.ttl)).await {
+                Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, longest)).await {
                     Ok(_) => {
                         self.has_ended(grant);
                         return Ok(None);
@@ -142,7 +153,8 @@ impl Gateway {
 
     /// Notes at once what the store's changes will tell too, and closes the grant's streams.
     pub(crate) fn has_ended(&self, grant: Id) {
-        self.ended.add(grant, self.clock.now().after(self.service.ttl.access).after(300));
+        let longest = self.live().longest_access();
+        self.ended.add(grant, self.clock.now().after(longest).after(300));
         self.streams.end(grant);
     }
 }

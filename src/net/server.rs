@@ -103,7 +103,7 @@ where
     let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.draining());
-    let (ender, ends) = Ends::new();
+    let (parting, ends) = Ends::new();
     loop {
         tokio::select! {
             biased;
@@ -127,10 +127,11 @@ where
             log_panic(ended);
         }
     };
+    // Has no end of its own: only the connections' end counts.
     let parted = async {
         tokio::time::sleep(limits.parting).await;
-        ender.end();
-        std::future::pending().await
+        parting.end();
+        std::future::pending::<()>().await;
     };
     let ended = async {
         tokio::select! { () = ended => {}, () = parted => {} }

@@ -1,13 +1,46 @@
-//! FLOOR 4. What stands behind us, and how it is unlocked.
+//! FLOOR 4. What stands behind us, and how it is unlocked: three choices for each service.
+//!
+//! | choice | asks |
+//! | --- | --- |
+//! | [`Access`] | what must the caller present? |
+//! | [`Login`] | who is the user, before consent? |
+//! | [`Upstream`] | what is put on the forwarded request, and where must the browser still go for it? |
+
+pub mod oauth;
 
 use http::HeaderValue;
-use http::header::HeaderName;
+use http::header::{AUTHORIZATION, HeaderName};
 
 use crate::base::secret::Secret;
 use crate::base::url::Address;
 use crate::oauth::scope::Scopes;
+use crate::service::oauth::Authorization;
 use crate::token::half::{Carried, Mode, ServiceMark};
 use crate::token::lifetime::Ttl;
+
+/// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$`, and no word that stands in a path of ours.
+pub fn is_name(text: &str) -> bool {
+    const RESERVED: [&str; 16] = [
+        "mcp",
+        "oauth",
+        "authorize",
+        "token",
+        "register",
+        "revoke",
+        "login",
+        "consent",
+        "upstream",
+        "callback",
+        "health",
+        "services",
+        "assets",
+        "metrics",
+        "introspect",
+        "userinfo",
+    ];
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') && !RESERVED.contains(&text)
+}
 
 /// One configured upstream.
 #[derive(Clone, Debug)]
@@ -16,10 +49,16 @@ pub struct Service {
     pub name: String,
     /// The mark that its tokens carry.
     pub mark: ServiceMark,
+    /// It is also at `/mcp`.
+    pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured.
     pub mcp: Address,
-    /// How the upstream's authorization server is found.
-    pub authorization: Authorization,
+    /// What the caller must present.
+    pub access: Access,
+    /// Who the user is, before consent.
+    pub login: Login,
+    /// What is put on the forwarded request.
+    pub upstream: Upstream,
     /// How pairs are protected.
     pub mode: Mode,
     /// Lifetimes of our tokens.
@@ -30,23 +69,69 @@ pub struct Service {
     pub scopes: Scopes,
     /// Scopes that a client may ask for beyond those.
     pub optional_scopes: Scopes,
+    /// Scopes that a token must have here, or the caller is told to step up (RFC 6750 §3.1).
+    pub required_scopes: Scopes,
     /// Further request headers that pass.
     pub forward_headers: Vec<HeaderName>,
 }
 
-/// What the operator said of the upstream's authorization server; what is missing is discovered.
-#[derive(Clone, Debug, Default)]
-pub struct Authorization {
-    /// Its issuer.
-    pub issuer: Option<Address>,
-    /// Our client id there; without one we register (RFC 7591).
-    pub client_id: Option<String>,
-    /// Our client secret there.
-    pub client_secret: Option<Secret>,
-    /// Where the browser goes; only together with the next.
-    pub authorization_endpoint: Option<Address>,
-    /// Where codes are exchanged.
-    pub token_endpoint: Option<Address>,
+/// What the caller must present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A token of this gateway's authorization server.
+    OAuth,
+    /// An API key that the operator made.
+    Key,
+    /// Nothing.
+    Public,
+}
+
+/// Who the user is, before consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Somebody with a password here.
+    Password,
+    /// Somebody whom the identity provider of this name vouches for.
+    Idp(String),
+    /// Nobody is asked: what opens the upstream is proof enough.
+    None,
+}
+
+/// What is put on the forwarded request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// A token of the upstream's own authorization server, got by OAuth.
+    OAuth(Box<Authorization>),
+    /// Nothing.
+    None,
+}
+
+/// Where the browser must still go after it consented here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterConsent {
+    /// To the upstream's authorization server.
+    Upstream,
+    /// Nowhere: the code is issued.
+    Nowhere,
+}
+
+/// What goes on the forwarded request of ours.
+#[derive(Clone, Debug)]
+pub enum Ours {
+    /// Nothing.
+    Nothing,
+    /// One header.
+    One([(HeaderName, HeaderValue); 1]),
+}
+
+impl Ours {
+    /// As a list.
+    pub fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(one) => one,
+        }
+    }
 }
 
 impl Service {
@@ -54,17 +139,56 @@ impl Service {
     pub fn host(&self) -> &str {
         self.mcp.url().host_str().unwrap_or("")
     }
+
+    /// What the pages call it.
+    pub fn shown(&self) -> String {
+        if self.is_default {
+            self.host().to_owned()
+        } else {
+            format!("{} ({})", self.name, self.host())
+        }
+    }
+
+    /// The host at which the user signs in after consent; empty if nowhere.
+    pub fn signs_in_at(&self) -> &str {
+        match self.upstream.after_consent() {
+            AfterConsent::Upstream => self.host(),
+            AfterConsent::Nowhere => "",
+        }
+    }
+
+    /// What it is called in metadata.
+    pub fn title(&self) -> String {
+        if self.name == "default" {
+            "MCP OAuth Gateway".to_owned()
+        } else {
+            format!("{} (MCP OAuth Gateway)", self.name)
+        }
+    }
 }
 
-/// What goes on the forwarded request instead of the client's token: the upstream's own. Only what an opened pair
-/// carried can be put here, so passing the client's token on cannot be written.
-pub fn credential(carried: Carried, upstream: &Secret) -> Option<HeaderValue> {
-    match carried {
-        Carried::Access => {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", upstream.expose())).ok()?;
-            value.set_sensitive(true);
-            Some(value)
+impl Upstream {
+    /// Where the browser must still go after it consented here.
+    pub fn after_consent(&self) -> AfterConsent {
+        match self {
+            Self::OAuth(_) => AfterConsent::Upstream,
+            Self::None => AfterConsent::Nowhere,
         }
-        Carried::Refresh | Carried::Nothing => None,
     }
+
+    /// What goes on the forwarded request instead of the client's token. Only what an opened pair carried can be put
+    /// here, so passing the client's token on cannot be written. `None`: the pair carries something else than is needed.
+    pub fn headers(&self, carried: Carried, upstream: &Secret) -> Option<Ours> {
+        match (self, carried) {
+            (Self::OAuth(_), Carried::Access) => Some(Ours::One([(AUTHORIZATION, bearer(upstream)?)])),
+            (Self::None, Carried::Nothing) => Some(Ours::Nothing),
+            (Self::OAuth(_) | Self::None, _) => None,
+        }
+    }
+}
+
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

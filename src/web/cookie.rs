@@ -101,7 +101,7 @@ mod tests {
     use crate::base::url::Address;
 
     fn site(public: &str) -> Site {
-        Site::new(Address::parse(public).unwrap(), vec![], vec![])
+        Site::new(Address::parse(public).unwrap(), vec![])
     }
 
     #[test]

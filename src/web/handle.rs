@@ -7,17 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::gateway::at::{At, Path};
+use crate::gateway::live::Live;
 use crate::gateway::site::As;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
-use crate::oauth::metadata::{self, Endpoints};
 use crate::web::guard::{self, Origin};
 use crate::web::journey;
 use crate::web::pages;
 use crate::web::reply::{self, Answer};
-use crate::web::route::{NoRoute, Route, Routes};
+use crate::web::route::{NoRoute, Of, Route, Routes};
 
 /// The largest body of an OAuth request, in bytes.
 const LARGEST: usize = 64 * 1024;
@@ -35,6 +36,8 @@ pub struct Door {
 pub struct Asked<'a> {
     /// The name that it used.
     pub called: &'a As,
+    /// What stands behind us.
+    pub live: &'a Live,
     /// The whole head.
     pub headers: &'a HeaderMap,
     /// The query, undecoded.
@@ -52,8 +55,9 @@ impl Door {
         Self { gateway, routes }
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: IpAddr) -> Answer {
+    /// Answers one request of `peer`, the other end of the connection.
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(why) => return self.nowhere(why, &request),
@@ -67,32 +71,47 @@ impl Door {
         let Some(called) = guard::called(self.gateway.site(), &request) else {
             return self.misdirected();
         };
+        let live = self.gateway.live();
         let origin = guard::origin(called, request.headers());
         if request.method() == Method::OPTIONS && origin != Origin::Absent {
-            return if route == Route::Mcp && !guard::may_call_mcp(self.gateway.site(), &origin) {
-                foreign()
-            } else {
+            let allowed = !matches!(route, Route::Mcp(_)) || guard::may_call_mcp(self.gateway.site(), live.cors_origins(), &origin);
+            return if allowed {
                 reply::preflight(&origin, request.headers())
+            } else {
+                foreign()
             };
         }
         match route {
-            Route::Mcp => self.mcp(lane, called, &origin, request).await,
+            Route::Mcp(of) => match find(&live, called, &of) {
+                Some(at) => self.mcp(lane, (&live, at), &origin, request).await,
+                None => self.no_service(&live),
+            },
             Route::Live | Route::Ready => self.ready().await,
-            Route::ProtectedResource => reply::share(self.protected_resource(called), &origin),
-            Route::AuthorizationServer => reply::share(self.authorization_server(called), &origin),
-            Route::Style => style(),
-            Route::Home => journey::home(&self.gateway),
-            Route::Token | Route::Register | Route::Revoke => {
-                reply::share(self.machine(lane, &route, called, request, source).await, &origin)
+            Route::ProtectedResource(of) => {
+                let answer = find(&live, called, &of).map(|at| reply::document(&at.resource_document()));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &origin)
             }
-            Route::Authorize | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback => {
-                self.person(lane, route, called, request, source).await
+            Route::AuthorizationServer(of) => {
+                let answer = find(&live, called, &of).map(|at| reply::document(&at.server_document()));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &origin)
+            }
+            Route::Style => style(),
+            Route::Home => journey::home(&self.gateway, &live),
+            Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
+                let answer = match find(&live, called, of) {
+                    Some(at) => self.machine(lane, &route, at, request, source).await,
+                    None => self.no_service(&live),
+                };
+                reply::share(answer, &origin)
+            }
+            Route::Authorize(_) | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
+                self.person(lane, route, (&live, called), request, source).await
             }
         }
     }
 
-    async fn mcp(&self, lane: &Lane, called: &As, origin: &Origin, request: Request<Incoming>) -> Answer {
-        if !guard::may_call_mcp(self.gateway.site(), origin) {
+    async fn mcp(&self, lane: &Lane, (live, at): (&Live, At<'_>), origin: &Origin, request: Request<Incoming>) -> Answer {
+        if !guard::may_call_mcp(self.gateway.site(), live.cors_origins(), origin) {
             return foreign();
         }
         if request.method() == Method::OPTIONS {
@@ -105,17 +124,17 @@ impl Door {
                 "this is an MCP endpoint: give its address to an MCP client",
             );
         }
-        let answer = match self.gateway.forward(lane, request).await {
+        let answer = match self.gateway.forward(lane, at.running, request).await {
             Ok(answer) => answer,
-            Err(why) => reply::denied(&why, called, &self.gateway.scopes_offered()),
+            Err(why) => reply::denied(&why, at),
         };
         reply::share(answer, origin)
     }
 
-    async fn machine(&self, lane: &Lane, route: &Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let wanted = if *route == Route::Register {
+        let wanted = if matches!(route, Route::Register(_)) {
             "application/json"
         } else {
             "application/x-www-form-urlencoded"
@@ -129,14 +148,14 @@ impl Door {
         };
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let answer = match route {
-            Route::Token => self
+            Route::Token(_) => self
                 .gateway
-                .token(lane, called, authorization, &body)
+                .token(lane, at, authorization, &body)
                 .await
                 .map(|document| (StatusCode::OK, document)),
-            Route::Revoke => self
+            Route::Revoke(_) => self
                 .gateway
-                .revoke(lane, authorization, &body)
+                .revoke(lane, at.running, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
@@ -153,7 +172,7 @@ impl Door {
         }
     }
 
-    async fn person(&self, lane: &Lane, route: Route, called: &As, request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn person(&self, lane: &Lane, route: Route, (live, called): (&Live, &As), request: Request<Incoming>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let body = match read_limited(body, LARGEST, WITHIN).await {
             Ok(body) => body,
@@ -162,6 +181,7 @@ impl Door {
         let query = head.uri.query().unwrap_or("");
         let asked = Asked {
             called,
+            live,
             headers: &head.headers,
             query,
             body,
@@ -172,32 +192,28 @@ impl Door {
             return journey::forged(&self.gateway);
         }
         match route {
-            Route::Authorize => journey::authorize(&self.gateway, lane, &asked).await,
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
-            _ => journey::callback(&self.gateway, &asked).await,
+            Route::UpstreamCallback(of) => match find(live, called, &of) {
+                Some(at) => journey::callback(&self.gateway, &asked, at.running).await,
+                None => self.no_service(live),
+            },
+            Route::Authorize(of) => match find(live, called, &of) {
+                Some(at) => journey::authorize(&self.gateway, lane, &asked, at).await,
+                None => self.no_service(live),
+            },
+            _ => self.no_service(live),
         }
     }
 
-    fn protected_resource(&self, called: &As) -> Answer {
-        reply::document(&called.resource_document(&self.gateway.scopes_offered()))
-    }
-
-    fn authorization_server(&self, called: &As) -> Answer {
-        let at = |path: &str| format!("{}{path}", called.issuer());
-        let scopes = self.gateway.scopes_offered().with(&self.gateway.service().optional_scopes).list();
-        let endpoints = Endpoints {
-            authorize: &at("/authorize"),
-            token: &at("/token"),
-            register: Some(&at("/register")),
-            revoke: &at("/revoke"),
-            jwks: None,
-            scopes: &scopes,
-            client_documents: true,
+    /// No service of this name, or none that is the default one.
+    fn no_service(&self, live: &Live) -> Answer {
+        let hint = match live.default_service() {
+            Some(_) => format!("the MCP endpoint is {}/mcp", self.gateway.site().public_url()),
+            None => format!("name the service: {}/mcp/{{service}}", self.gateway.site().public_url()),
         };
-        let document: Value = metadata::authorization_server(called.issuer(), &endpoints);
-        reply::document(&document)
+        reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
     }
 
     async fn ready(&self) -> Answer {
@@ -205,10 +221,8 @@ impl Door {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
             Err(why) => {
                 tracing::warn!(%why, "not ready");
-                reply::json(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    &json!({ "status": "not ready", "error": "temporarily_unavailable" }),
-                )
+                let document = json!({ "status": "not ready", "error": "temporarily_unavailable" });
+                reply::later(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
             }
         }
     }
@@ -224,11 +238,7 @@ impl Door {
         }
         match why {
             NoRoute::NotFound => {
-                let text = format!(
-                    "there is nothing here; the MCP endpoint is {}/mcp",
-                    self.gateway.site().public_url()
-                );
-                let answer = reply::error(StatusCode::NOT_FOUND, "not_found", &text);
+                let answer = self.no_service(&self.gateway.live());
                 reply::share(answer, &Origin::Other(String::new()))
             }
             NoRoute::Method(allowed) => {
@@ -240,6 +250,16 @@ impl Door {
             }
         }
     }
+}
+
+/// The service that a path is of, and how it was called.
+fn find<'a>(live: &'a Live, called: &'a As, of: &Of) -> Option<At<'a>> {
+    let (running, path) = match of {
+        Of::Default => (live.default_service()?, Path::Root),
+        Of::Named(name) => (live.find(name)?, Path::Named),
+        Of::Alias(name) => (live.find(name)?, Path::Alias),
+    };
+    Some(At { called, running, path })
 }
 
 fn style() -> Answer {

@@ -1,5 +1,7 @@
 //! The pages of a journey: what a browser is shown, and where it goes next.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
@@ -8,7 +10,11 @@ use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::flow::authorize::Asked as Wanted;
 use crate::flow::client::ReturnAddress;
-use crate::gateway::authorize::{Flow, Refused, Shown, SignedIn};
+use crate::flow::who::Who;
+use crate::gateway::at::At;
+use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn};
+use crate::gateway::callback::Home;
+use crate::gateway::live::{Live, Running};
 use crate::gateway::password::Tried;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
@@ -21,7 +27,7 @@ use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, Si
 use crate::web::reply::{self, Answer};
 
 /// `GET /authorize`.
-pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Answer {
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At<'_>) -> Answer {
     let site = gateway.site();
     if !gateway.may_begin(asked.source) {
         return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
@@ -30,7 +36,9 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Ans
     // under the configured one, and the client is answered in the name that it used.
     if *asked.called != site.canonical() {
         let host = asked.called.authority();
-        return reply::see_other(&format!("{}/authorize?{}&called={host}", site.public_url(), asked.query));
+        let canonical = site.canonical();
+        let there = At { called: &canonical, ..at }.endpoint("/authorize");
+        return reply::see_other(&format!("{there}?{}&called={host}", asked.query));
     }
     let called = Form::parse(asked.query.as_bytes()).ok();
     let called = called
@@ -39,10 +47,13 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>) -> Ans
         .and_then(|host| site.called(host))
         .unwrap_or(asked.called);
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(lane, called, asked.query.as_bytes(), session).await {
+    match gateway
+        .authorize(lane, At { called, ..at }, asked.query.as_bytes(), session, asked.source)
+        .await
+    {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
-            let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.issuer(), begun.flow));
+            let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
             cookie::prune(site, asked.headers, answer.headers_mut());
             cookie::set(site, answer.headers_mut(), Name::Form(&begun.flow.to_string()), begun.form.expose());
             answer
@@ -66,8 +77,8 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
     };
     let form = form_cookie(gateway, asked, flow);
     match gateway.shown(&handle, form.as_deref()).await {
-        Ok(Shown::SignIn(wanted)) => sign_in_page(gateway, flow, form.as_deref(), &wanted, None, ""),
-        Ok(Shown::Consent(wanted, user)) => consent_page(gateway, flow, form.as_deref(), &wanted, &user),
+        Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
+        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), &wanted, &who),
         Ok(Shown::Elsewhere) => {
             let view = pages::Closed {
                 base: gateway.site().prefix(),
@@ -90,17 +101,14 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway
-        .sign_in(&handle, form.as_deref(), &asked.source.to_string(), name, password)
-        .await
-    {
+    match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
         Ok(SignedIn::Yes { form, session }) => {
-            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.issuer()));
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
             cookie::set(gateway.site(), answer.headers_mut(), Name::Session, session.expose());
             answer
         }
-        Ok(SignedIn::No(wanted, tried)) => sign_in_page(gateway, flow, form.as_deref(), &wanted, Some(tried), name),
+        Ok(SignedIn::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
         Err(why) => error_page(gateway, &why, None),
     }
 }
@@ -115,7 +123,8 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     match gateway.approve(lane, &handle, form.as_deref()).await {
-        Ok(onward) => {
+        Ok(Onward::Home(home)) => went_home(gateway, &home),
+        Ok(Onward::Upstream(onward)) => {
             let host = host_of(&onward.location);
             let mut answer = on_by_get(gateway, &onward.location, &host, false);
             // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
@@ -127,15 +136,14 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
 }
 
 /// `GET /upstream/callback`.
-pub async fn callback(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
+pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<Running>) -> Answer {
     let site = gateway.site();
     let find = |flow: &Flow| cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
-    match gateway.callback(asked.query.as_bytes(), find).await {
+    match gateway.callback(running, asked.query.as_bytes(), find).await {
         Ok(home) => {
-            let flow = home.flow.to_string();
             let mut answer = homeward(gateway, &home.back, &home.location);
-            cookie::clear(site, answer.headers_mut(), Name::Upstream(&flow));
-            cookie::clear(site, answer.headers_mut(), Name::Form(&flow));
+            cookie::clear(site, answer.headers_mut(), Name::Upstream(&home.flow.to_string()));
+            cookie::clear(site, answer.headers_mut(), Name::Form(&home.flow.to_string()));
             answer
         }
         Err(why) => error_page(gateway, &why, None),
@@ -143,12 +151,15 @@ pub async fn callback(gateway: &Gateway, asked: &Asked<'_>) -> Answer {
 }
 
 /// What a person sees who opens the gateway's address.
-pub fn home(gateway: &Gateway) -> Answer {
-    let what = format!(
-        "This is an MCP OAuth gateway in front of {}. Give {}/mcp to your MCP client.",
-        gateway.service().host(),
-        gateway.site().public_url()
-    );
+pub fn home(gateway: &Gateway, live: &Live) -> Answer {
+    let what = match live.default_service() {
+        Some(running) => format!(
+            "This is an MCP OAuth gateway in front of {}. Give {} to your MCP client.",
+            running.service.host(),
+            gateway.site().mcp_endpoint(&running.service)
+        ),
+        None => "This is an MCP OAuth gateway. Whoever runs it can tell you the address for your MCP client.".to_owned(),
+    };
     let view = ErrorPage {
         base: gateway.site().prefix(),
         title: "It works",
@@ -165,7 +176,7 @@ pub fn home(gateway: &Gateway) -> Answer {
 pub fn forged(gateway: &Gateway) -> Answer {
     error_page(
         gateway,
-        &Rejection::Unknown("this form was not sent from a page of this gateway"),
+        &Rejection::Forged("this form was not sent from a page of this gateway"),
         None,
     )
 }
@@ -185,7 +196,7 @@ fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, For
         .one("form")?
         .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
     if form.is_none() || !matches {
-        return Err(Rejection::Unknown(
+        return Err(Rejection::Forged(
             "this form belongs to another browser or window, or your browser blocks cookies",
         ));
     }
@@ -208,7 +219,18 @@ fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
     }
 }
 
-fn sign_in_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Wanted, tried: Option<Tried>, username: &str) -> Answer {
+fn sign_in_page(
+    asked: &Asked<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    wanted: &Wanted,
+    tried: Option<Tried>,
+    username: &str,
+) -> Answer {
+    let Some(running) = asked.live.find(&wanted.service) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (title, after) = (running.service.shown(), running.service.signs_in_at());
     let (problem, wait_seconds) = match tried {
         None | Some(Tried::Right) => (None, None),
         Some(Tried::Wrong) => (Some("User name or password is wrong."), None),
@@ -220,8 +242,8 @@ fn sign_in_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Want
         base: prefix,
         action: &format!("{prefix}/login/{flow}"),
         client: client_view(wanted, &shown),
-        service: gateway.service().host(),
-        upstream_host: gateway.service().host(),
+        service: &title,
+        upstream_host: after,
         problem,
         username,
         token: &hidden(form, flow),
@@ -235,20 +257,24 @@ fn sign_in_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Want
     reply::page(status, pages::sign_in(&view))
 }
 
-fn consent_page(gateway: &Gateway, flow: &str, form: Option<&str>, wanted: &Wanted, user: &str) -> Answer {
+fn consent_page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Option<&str>), wanted: &Wanted, who: &Who) -> Answer {
+    let Some(running) = asked.live.find(&wanted.service) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (title, after) = (running.service.shown(), running.service.signs_in_at());
     let shown = wanted.back.uri().shown();
     let prefix = gateway.site().prefix();
     let view = Consent {
         base: prefix,
         action: &format!("{prefix}/consent/{flow}"),
         client: client_view(wanted, &shown),
-        service: gateway.service().host(),
-        upstream_host: gateway.service().host(),
+        service: &title,
+        upstream_host: after,
         scopes: &wanted.scopes.list(),
-        user,
+        user: who.shown(),
         token: &hidden(form, flow),
         loopback_only: wanted.loopback_only,
-        has_upstream_login: true,
+        has_upstream_login: !after.is_empty(),
     };
     reply::page(StatusCode::OK, pages::consent(&view))
 }
@@ -263,6 +289,14 @@ fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>)
         }
         Err(why) => error_page(gateway, &why, None),
     }
+}
+
+/// After consent, straight back to the client.
+fn went_home(gateway: &Gateway, home: &Home) -> Answer {
+    let closing = home.back.uri().place() == Place::App;
+    let mut answer = on_by_get(gateway, &home.location, &home.back.uri().shown(), closing);
+    cookie::clear(gateway.site(), answer.headers_mut(), Name::Form(&home.flow.to_string()));
+    answer
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
@@ -295,7 +329,8 @@ fn host_of(location: &str) -> String {
 fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
-    let passes = why.retry_after().is_some();
+    let retry_after = why.retry_after();
+    let passes = retry_after.is_some();
     let status = match why.code() {
         _ if passes => StatusCode::SERVICE_UNAVAILABLE,
         Code::AccessDenied => StatusCode::FORBIDDEN,
@@ -320,5 +355,9 @@ fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, 
             host: &shown,
         }),
     };
-    reply::page(status, pages::error(&view))
+    let page = reply::page(status, pages::error(&view));
+    match retry_after {
+        Some(seconds) => reply::later(page, seconds),
+        None => page,
+    }
 }

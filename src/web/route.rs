@@ -5,29 +5,31 @@ use std::borrow::Cow;
 use http::Method;
 use matchit::Router;
 
+use crate::gateway::at::is_service_name;
+
 /// Everything that can be asked of us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The MCP endpoint.
-    Mcp,
+    /// An MCP endpoint.
+    Mcp(Of),
     /// RFC 9728.
-    ProtectedResource,
+    ProtectedResource(Of),
     /// RFC 8414, and OpenID Connect Discovery.
-    AuthorizationServer,
+    AuthorizationServer(Of),
     /// RFC 6749 §3.1.
-    Authorize,
+    Authorize(Of),
     /// RFC 6749 §3.2.
-    Token,
+    Token(Of),
     /// RFC 7591.
-    Register,
+    Register(Of),
     /// RFC 7009.
-    Revoke,
+    Revoke(Of),
     /// The sign-in page of this journey.
     Login(String),
     /// The consent page of this journey.
     Consent(String),
-    /// Where the upstream sends the browser back.
-    UpstreamCallback,
+    /// Where the upstream of a service sends the browser back.
+    UpstreamCallback(Of),
     /// The process runs.
     Live,
     /// The process can serve.
@@ -36,6 +38,17 @@ pub enum Route {
     Style,
     /// What a person sees who opens the address.
     Home,
+}
+
+/// Which service a path is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The default one: the path names none.
+    Default,
+    /// The one of this name, under its own path.
+    Named(String),
+    /// The one of this name, by `/{service}/mcp`.
+    Alias(String),
 }
 
 /// Why a request is nobody's.
@@ -80,28 +93,34 @@ impl Routes {
     pub fn new(prefix: &str) -> Self {
         let mut table = Router::new();
         let mut put = |path: &str, to| table.insert(path, to).expect("the paths do not overlap");
-        for path in ["/mcp", "/mcp/"] {
+        for path in ["/mcp", "/mcp/", "/mcp/{service}", "/mcp/{service}/"] {
             put(path, Path::Mcp);
         }
-        for path in [
-            "/oauth-protected-resource",
-            "/oauth-protected-resource/mcp",
-            "/oauth-protected-resource/mcp/",
-        ] {
-            put(&format!("/.well-known{path}"), Path::ProtectedResource);
+        for path in ["/{alias}/mcp", "/{alias}/mcp/"] {
+            put(path, Path::Mcp);
         }
-        for path in ["/oauth-authorization-server", "/openid-configuration"] {
-            put(&format!("/.well-known{path}"), Path::AuthorizationServer);
+        for path in ["", "/mcp", "/mcp/", "/mcp/{service}", "/mcp/{service}/", "/{alias}/mcp"] {
+            put(&format!("/.well-known/oauth-protected-resource{path}"), Path::ProtectedResource);
         }
+        for document in ["oauth-authorization-server", "openid-configuration"] {
+            for path in ["", "/mcp/{service}"] {
+                put(&format!("/.well-known/{document}{path}"), Path::AuthorizationServer);
+            }
+        }
+        // OpenID Connect Discovery puts the well-known part behind the issuer (§4).
+        put("/mcp/{service}/.well-known/openid-configuration", Path::AuthorizationServer);
         for base in ["", "/oauth"] {
-            put(&format!("{base}/authorize"), Path::Authorize);
-            put(&format!("{base}/token"), Path::Token);
-            put(&format!("{base}/register"), Path::Register);
-            put(&format!("{base}/revoke"), Path::Revoke);
+            for behind in ["", "/mcp/{service}"] {
+                put(&format!("{base}/authorize{behind}"), Path::Authorize);
+                put(&format!("{base}/token{behind}"), Path::Token);
+                put(&format!("{base}/register{behind}"), Path::Register);
+                put(&format!("{base}/revoke{behind}"), Path::Revoke);
+            }
         }
+        put("/upstream/callback", Path::UpstreamCallback);
+        put("/upstream/callback/{service}", Path::UpstreamCallback);
         put("/login/{flow}", Path::Login);
         put("/consent/{flow}", Path::Consent);
-        put("/upstream/callback", Path::UpstreamCallback);
         put("/health/live", Path::Live);
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
@@ -117,17 +136,29 @@ impl Routes {
         let path = self.within(path).ok_or(NoRoute::NotFound)?;
         let found = self.table.at(&path).map_err(|_| NoRoute::NotFound)?;
         let flow = || found.params.get("flow").unwrap_or("").to_owned();
+        let of = || match (found.params.get("service"), found.params.get("alias")) {
+            (Some(name), _) => Of::Named(name.to_owned()),
+            (None, Some(name)) => Of::Alias(name.to_owned()),
+            (None, None) => Of::Default,
+        };
+        if !["service", "alias"]
+            .into_iter()
+            .filter_map(|key| found.params.get(key))
+            .all(is_service_name)
+        {
+            return Err(NoRoute::NotFound);
+        }
         let (route, allowed) = match *found.value {
-            Path::Mcp => (Route::Mcp, "GET, POST, DELETE, OPTIONS"),
-            Path::ProtectedResource => (Route::ProtectedResource, "GET, HEAD, OPTIONS"),
-            Path::AuthorizationServer => (Route::AuthorizationServer, "GET, HEAD, OPTIONS"),
-            Path::Authorize => (Route::Authorize, "GET"),
-            Path::Token => (Route::Token, "POST, OPTIONS"),
-            Path::Register => (Route::Register, "POST, OPTIONS"),
-            Path::Revoke => (Route::Revoke, "POST, OPTIONS"),
+            Path::Mcp => (Route::Mcp(of()), "GET, POST, DELETE, OPTIONS"),
+            Path::ProtectedResource => (Route::ProtectedResource(of()), "GET, HEAD, OPTIONS"),
+            Path::AuthorizationServer => (Route::AuthorizationServer(of()), "GET, HEAD, OPTIONS"),
+            Path::Authorize => (Route::Authorize(of()), "GET"),
+            Path::Token => (Route::Token(of()), "POST, OPTIONS"),
+            Path::Register => (Route::Register(of()), "POST, OPTIONS"),
+            Path::Revoke => (Route::Revoke(of()), "POST, OPTIONS"),
             Path::Login => (Route::Login(flow()), "GET, POST"),
             Path::Consent => (Route::Consent(flow()), "GET, POST"),
-            Path::UpstreamCallback => (Route::UpstreamCallback, "GET"),
+            Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
             Path::Live => (Route::Live, "GET, HEAD"),
             Path::Ready => (Route::Ready, "GET, HEAD"),
             Path::Style => (Route::Style, "GET, HEAD"),
@@ -168,6 +199,9 @@ mod tests {
         let routes = Routes::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
+        assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
+        assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
         for path in [
             "//mcp",
             "/mcp//",
@@ -179,6 +213,12 @@ mod tests {
             "/a/../mcp",
             "/mcp;x",
             "/mcp\\",
+            "/mcp/mcp",
+            "/login/mcp/",
+            "/mcp/GitHub",
+            "/mcp/a/b",
+            "/mcp/%67ithub",
+            "/-a/mcp",
         ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }
@@ -192,10 +232,19 @@ mod tests {
     fn a_prefix_stands_before_paths_and_behind_well_known_names() {
         let routes = Routes::new("/gw");
         let get = |path: &str| routes.find(&Method::GET, path);
-        assert_eq!(get("/gw/authorize"), Ok(Route::Authorize));
-        assert_eq!(get("/.well-known/oauth-authorization-server/gw"), Ok(Route::AuthorizationServer));
-        assert_eq!(get("/.well-known/oauth-protected-resource/gw/mcp"), Ok(Route::ProtectedResource));
-        assert_eq!(get("/gw/.well-known/openid-configuration"), Ok(Route::AuthorizationServer));
+        assert_eq!(get("/gw/authorize"), Ok(Route::Authorize(Of::Default)));
+        assert_eq!(
+            get("/.well-known/oauth-authorization-server/gw"),
+            Ok(Route::AuthorizationServer(Of::Default))
+        );
+        assert_eq!(
+            get("/.well-known/oauth-protected-resource/gw/mcp"),
+            Ok(Route::ProtectedResource(Of::Default))
+        );
+        assert_eq!(
+            get("/gw/.well-known/openid-configuration"),
+            Ok(Route::AuthorizationServer(Of::Default))
+        );
         assert_eq!(get("/authorize"), Err(NoRoute::NotFound));
         assert_eq!(get("/gwx/authorize"), Err(NoRoute::NotFound));
     }

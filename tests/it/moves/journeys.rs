@@ -8,6 +8,7 @@ use mcp_oauth_gateway::flow::authorize::{
 use mcp_oauth_gateway::flow::client::ReturnAddress;
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::flow::who::{By, Leg, Way};
 use mcp_oauth_gateway::oauth::answer::Tokens;
 use mcp_oauth_gateway::oauth::error::Code;
 use mcp_oauth_gateway::oauth::pkce::Challenge;
@@ -153,6 +154,10 @@ impl World {
             challenge: Challenge::of(&Secret::from(verifier.as_str())),
             scopes: Scopes::parse("a b"),
             service: SERVICE.to_owned(),
+            way: Way {
+                by: By::Password,
+                leg: Leg::Upstream,
+            },
         };
         self.store
             .insert(id, ClientAuthorize::new(asked, Digest::of(&form), now))
@@ -303,6 +308,7 @@ impl World {
     pub async fn returned(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         let with = Returned {
+            service: SERVICE,
             upstream_state: &state,
             browser: browser.as_deref(),
             issuer,
@@ -327,6 +333,7 @@ impl World {
     pub async fn refused(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         let with = Returned {
+            service: SERVICE,
             upstream_state: &state,
             browser: browser.as_deref(),
             issuer,
@@ -438,6 +445,7 @@ impl World {
         let judged = proved.and(same_place).map_err(Missed::Rejected);
         let expected = self.standing(i, Stage::Issued).and_then(|()| self.in_time(i)).and(judged);
         let with = Redemption {
+            service: SERVICE,
             code: &code,
             redirect_uri: redirect_uri.as_deref(),
             verifier: verifier.as_deref(),
@@ -451,11 +459,15 @@ impl World {
             self.walk("CodeIssued", "redeem", "CodeSpent");
             let (asked, journey) = (&moved.out.asked, &mut self.journeys[i]);
             assert_eq!(asked.client_id, by.client_id());
-            assert_eq!((moved.out.subject.as_str(), asked.service.as_str()), ("alice", SERVICE));
-            assert_eq!(Some(&moved.out.tokens), journey.tokens.as_ref(), "the tokens of another journey");
+            assert_eq!((moved.out.who.subject.as_str(), asked.service.as_str()), ("alice", SERVICE));
+            assert_eq!(
+                moved.out.obtained.as_ref().map(|obtained| &obtained.tokens),
+                journey.tokens.as_ref(),
+                "the tokens of another journey"
+            );
             journey.spent += 1;
             assert_eq!(journey.spent, 1, "a code was spent twice");
-            journey.pending = Some(moved.out.tokens);
+            journey.pending = moved.out.obtained.map(|obtained| obtained.tokens);
             let place = self.new_grant(grant, client);
             self.journeys[i].grant = Some(place);
             self.arrived(i, Stage::Spent, now.0 + 600).await;

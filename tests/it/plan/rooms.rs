@@ -193,13 +193,14 @@ pub const ROOMS: [Room; 13] = [
     },
     Room {
         name: "web",
-        // Of `flow` two words, no move: the page shows what was asked, and only a return address makes a `Location`.
+        // Of `flow` three words, no move: the page shows what was asked and of whom, and only a return address makes a `Location`.
         may_use: &[
             "base",
             "net",
             "oauth",
             "flow::authorize::Asked",
             "flow::client::ReturnAddress",
+            "flow::who::Who",
             "gateway",
             "observe",
         ],

@@ -13,6 +13,7 @@ use mcp_gateway_standin::{Profile, Seen, Standin};
 use mcp_oauth_gateway::net::body::Outgoing;
 use mcp_oauth_gateway::net::client::Policy;
 use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::service::Upstream;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -649,7 +650,9 @@ async fn calls_over_lines_that_the_upstream_closed_meanwhile_arrive_once() {
     });
     let world = World::with(Profile::Standard, |service| {
         let issuer = service.mcp.as_str().trim_end_matches("/mcp").to_owned();
-        service.authorization.issuer = Some(mcp_oauth_gateway::base::url::Address::parse(&issuer).unwrap());
+        if let Upstream::OAuth(given) = &mut service.upstream {
+            given.issuer = Some(mcp_oauth_gateway::base::url::Address::parse(&issuer).unwrap());
+        }
         service.mcp = mcp_oauth_gateway::base::url::Address::parse(&format!("http://{address}/mcp")).unwrap();
     })
     .await;

@@ -9,15 +9,17 @@ use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
 use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::{Authorization, Service};
+use mcp_oauth_gateway::service::oauth::Authorization;
+use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
 use mcp_oauth_gateway::token::half::{Mode, ServiceMark};
 use mcp_oauth_gateway::token::lifetime::Ttl;
@@ -52,10 +54,14 @@ impl World {
 
     /// With a service changed as the test likes.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
+    }
+
+    /// With any part of the gateway changed, or looked at, as the test likes.
+    pub async fn made(profile: Profile, change: impl FnOnce(&mut Parts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
-        let mut service = service(&standin, profile);
-        change(&mut service);
+        let service = service(&standin, profile);
         let hand = Arc::new(AtomicU64::new(real_now()));
         let clock = Clock::Fixed(Arc::clone(&hand));
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
@@ -71,18 +77,24 @@ impl World {
             .build()
             .unwrap();
         let trust = ClientTls::load(&[]).unwrap();
-        let gateway = Gateway::new(Parts {
+        let mut parts = Parts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
-            site: Site::new(Address::parse(&url).unwrap(), vec![], vec![]),
-            service,
-            passwords: Passwords::new(vec![user], clock.clone()),
+            site: Site::new(Address::parse(&url).unwrap(), vec![]),
+            setup: Setup {
+                services: vec![service],
+                passwords: Passwords::new(vec![user], clock.clone()),
+                cors_origins: vec![],
+            },
             clock,
+            most_waiting: waiting::MOST,
             back: back.handle().clone(),
             back_lane: Lane {
                 client: Client::new(trust.clone()),
             },
-        });
+        };
+        change(&mut parts);
+        let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
         back.spawn(async move { upkeep.upkeep(ends).await });
@@ -112,6 +124,19 @@ impl World {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// What the upstream was told to revoke, once it is so many tokens.
+    pub async fn revoked(&self, count: usize) -> Vec<String> {
+        for _ in 0..500 {
+            if self.standin.revoked().len() >= count {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let told = self.standin.revoked();
+        assert_eq!(told.len(), count, "{told:?}");
+        told
+    }
+
     /// The MCP endpoint.
     pub fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
@@ -138,17 +163,21 @@ fn service(standin: &Standin, profile: Profile) -> Service {
     Service {
         name: "default".into(),
         mark: ServiceMark::of("default"),
+        is_default: true,
         mcp: Address::parse(&standin.mcp_url()).unwrap(),
-        authorization: Authorization {
+        access: Access::OAuth,
+        login: Login::Password,
+        upstream: Upstream::OAuth(Box::new(Authorization {
             client_id,
             client_secret,
             ..Authorization::default()
-        },
+        })),
         mode: Mode::Sealed,
         ttl: Ttl::default(),
         refresh_grace: 7_200,
         scopes: Scopes::default(),
         optional_scopes: Scopes::default(),
+        required_scopes: Scopes::default(),
         forward_headers: Vec::new(),
     }
 }
@@ -161,4 +190,12 @@ fn quick_hash() -> String {
 
 fn real_now() -> u64 {
     Clock::System.now().0
+}
+
+/// What is configured of the upstream's authorization server.
+pub fn authorization(service: &mut Service) -> &mut Authorization {
+    match &mut service.upstream {
+        Upstream::OAuth(given) => given,
+        Upstream::None => panic!("this service has no authorization server upstream"),
+    }
 }

@@ -1,0 +1,25 @@
+//! `upstream = "oauth"`: a token of the upstream's own authorization server.
+
+use crate::base::range::Cidr;
+use crate::base::secret::Secret;
+use crate::base::url::Address;
+use crate::upstream::quirks::Profile;
+
+/// What the operator said of the upstream's authorization server; what is missing is discovered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authorization {
+    /// Its issuer.
+    pub issuer: Option<Address>,
+    /// Our client id there; without one we register (RFC 7591).
+    pub client_id: Option<String>,
+    /// Our client secret there.
+    pub client_secret: Option<Secret>,
+    /// Where the browser goes; only together with the next.
+    pub authorization_endpoint: Option<Address>,
+    /// Where codes are exchanged.
+    pub token_endpoint: Option<Address>,
+    /// How it departs from the standard; `None`: found by host.
+    pub profile: Option<&'static Profile>,
+    /// Addresses that the upstream may name beyond its own neighbourhood.
+    pub allow_addresses: Vec<Cidr>,
+}
