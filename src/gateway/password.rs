@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
+use crate::gateway::hashing;
 
 /// One user and the hash of the password.
 #[derive(Clone)]
@@ -29,7 +28,7 @@ impl std::fmt::Debug for User {
 
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
-    salted(password, crate::base::random::bytes())
+    hashing::hash(password, &crate::base::random::bytes())
 }
 
 /// A hash, `$argon2id$…`, made when it is first asked for: making it takes longer than starting.
@@ -75,7 +74,7 @@ impl Hash {
             let (password, salt) = self.of().clone()?;
             let hashed = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                salted(&password, salt)
+                hashing::hash(&password, &salt)
             });
             let made = hashed
                 .await
@@ -96,13 +95,6 @@ impl Hash {
     fn of(&self) -> std::sync::MutexGuard<'_, Option<(Secret, [u8; 16])>> {
         self.0.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn salted(password: &Secret, salt: [u8; 16]) -> Result<String, String> {
-    Argon2::default()
-        .hash_password_with_salt(password.expose().as_bytes(), &salt)
-        .map(|h| h.to_string())
-        .map_err(|e| e.to_string())
 }
 
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
@@ -227,7 +219,7 @@ impl Passwords {
         let hashed = tokio::task::spawn_blocking(move || {
             // The permit goes where the work is: a browser that goes away frees nothing early.
             let _permit = permit;
-            verify(&kept, &password)
+            hashing::verify(&kept, &password)
         });
         if hashed.await.unwrap_or(false) && known {
             for (key, _) in &keys {
@@ -255,10 +247,6 @@ impl Passwords {
         };
         self.0.wrong.insert(key, (count, now.after(wait)));
     }
-}
-
-fn verify(kept: &str, password: &Secret) -> bool {
-    PasswordHash::new(kept).is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
 }
 
 #[cfg(test)]

@@ -80,6 +80,26 @@ async fn it_is_ready_soon_and_stops_at_once() {
     }
 }
 
+/// Every try fills some 20 MB; an allocator that keeps them would keep them once for each thread that ever hashed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sign_ins_leave_no_memory_behind() {
+    let (_standin, _data, process) = started().await;
+    let client = McpClient::register(&process.url).await;
+    let before = resident(process.child.id());
+    for _ in 0..6 {
+        client.login().await;
+    }
+    // The last hash may still be on its way out.
+    let mut after = u64::MAX;
+    for _ in 0..50 {
+        after = after.min(resident(process.child.id()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("resident before sign-ins {before} KiB, after six {after} KiB");
+    assert!(after < before + 16 * 1_024, "{before} KiB, then {after} KiB");
+}
+
 /// In KiB; nothing where there is no `/proc`.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
