@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
@@ -73,8 +73,6 @@ pub struct Pair {
     pub generation: u32,
     pub tokens: Option<Tokens>,
     pub access_ends: UnixTime,
-    /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
-    pub unnoted: bool,
 }
 
 type Refusal = Missed<Rejected>;
@@ -99,9 +97,9 @@ impl Grant {
         matches!(self.life, Life::Ended { .. })
     }
 
-    fn tombstone(&mut self, now: UnixTime) {
+    fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now).after(300),
+            until: self.access_ends.max(now.after(longest)).after(300),
         };
     }
 
@@ -133,7 +131,7 @@ struct Presented<'a> {
 
 impl Grant {
     /// The rules of refreshing, once more and by hand.
-    fn presented(&mut self, by: &Presented<'_>, grace: u64, now: UnixTime) -> Result<Outcome, Rejected> {
+    fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
         match self.life {
             Life::Ended { .. } => return Err(Rejected::Replayed),
             Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
@@ -158,11 +156,11 @@ impl Grant {
             let recent = self
                 .superseded
                 .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.after(grace));
+                .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
             let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
             if !is_kept || !(recent || unproved) {
-                self.tombstone(now);
+                self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             }
             let (latest, enough) = (self.latest.clone(), now.after(60));
@@ -239,14 +237,13 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>, unnoted: bool) {
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>) {
         let access_ends = self.ends(grant, tokens.as_ref()).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
             access_ends,
-            unnoted,
         });
     }
 
@@ -289,9 +286,10 @@ impl World {
                 None => Kept::Nothing,
             };
             (grant.access_ends, grant.refresh_ends) = ends;
+            grant.latest.clone_from(&tokens);
             self.note(g).await;
         }
-        self.mint(g, 1, tokens, false);
+        self.mint(g, 1, tokens);
         self.look_at_grant(g).await;
     }
 
@@ -308,7 +306,7 @@ impl World {
             owner: self.owners[usize::from(owner % 2)],
             alone,
         };
-        let (now, grace) = (self.now(), self.rules.grace);
+        let (now, rules) = (self.now(), self.rules);
         let was = self.grants[g].clone();
         let mut next = was.clone();
         let expected = self.there(g).and_then(|()| {
@@ -318,7 +316,7 @@ impl World {
                 client,
                 attempt,
             };
-            next.presented(&by, grace, now).map_err(Missed::Rejected)
+            next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
         let brought = match tokens.clone() {
             Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
@@ -416,7 +414,7 @@ impl World {
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens, false);
+                self.mint(g, generation, tokens);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
@@ -460,20 +458,21 @@ impl World {
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, Some(tokens), false);
+            self.mint(g, before + 1, Some(tokens));
         }
         self.look_at_grant(g).await;
     }
 
     pub async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let longest = self.rules.ttl.access;
         let moved = self
             .store
-            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now))
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, longest))
             .await;
         if went(moved, &expected).is_some() {
             self.walk("Refreshing", "refused", "Ended");
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -492,11 +491,11 @@ impl World {
 
     /// The grant is ended, also one that is not there (yet).
     pub async fn end(&mut self, g: usize) {
-        let (now, handle, expected) = (self.now(), self.grant_handle(g), self.there(g));
+        let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now)))
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
@@ -505,7 +504,7 @@ impl World {
                 Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
         } else {
             let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
@@ -538,8 +537,8 @@ impl World {
     /// The upstream says 401 to a pair.
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
-        let (now, expected) = (self.now(), self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now));
+        let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
@@ -549,7 +548,7 @@ impl World {
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
-                grant.tombstone(now);
+                grant.tombstone(now, longest);
                 self.met.insert("an upstream that refuses in circles");
             } else if judged && soon.is_none() {
                 grant.refused = Some((now, generation));
@@ -566,7 +565,8 @@ impl World {
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
             // Never while somebody may still come with an older pair and be right.
-            let over = grant.superseded.iter().all(|(_, at)| at.after(rules.grace) <= now);
+            let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
+            let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
             if grant.proved && over && !grant.has_ended() {
                 grant.latest = None;
             }
@@ -599,10 +599,6 @@ impl World {
         let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
         self.store.update(&self.grant_handle(g), step).await.unwrap();
         self.grants[g] = copy;
-        self.pairs
-            .iter_mut()
-            .filter(|pair| pair.grant == g)
-            .for_each(|pair| pair.unnoted = true);
         self.look_at_grant(g).await;
     }
 
@@ -640,9 +636,9 @@ impl World {
         }
     }
 
-    /// A tombstone is kept until no access pair that the record knows of can be alive: else one works again.
+    /// A tombstone is kept until no access pair can be alive, also none that a store which went back does not know of: else one works again.
     fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
-        for pair in self.pairs.iter().filter(|pair| pair.grant == g && !pair.unnoted) {
+        for pair in self.pairs.iter().filter(|pair| pair.grant == g) {
             assert!(
                 pair.access_ends <= until,
                 "{pair:?} outlives the tombstone, which goes at {until:?}"
