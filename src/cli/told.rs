@@ -13,7 +13,7 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
             AfterConsent::Upstream => {
                 tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
             }
-            AfterConsent::Nowhere => {
+            AfterConsent::Form(_) | AfterConsent::Nowhere => {
                 tracing::info!(mcp = url, upstream = %service.mcp, lanes, "listening; give the MCP address to your client");
             }
         }

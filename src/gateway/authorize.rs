@@ -16,6 +16,7 @@ use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
+use crate::gateway::paste::NotTaken;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
@@ -83,6 +84,19 @@ pub enum Onward {
     Upstream(ToSignIn),
     /// Back to the client, with its code.
     Home(Home),
+    /// To the consent page again: what the user pasted is not taken.
+    Again(Asked, Who, NotTaken),
+}
+
+/// The consent form, as it came in.
+#[derive(Debug)]
+pub struct Approval<'a> {
+    /// The form cookie.
+    pub form: Option<&'a str>,
+    /// What was pasted for the upstream.
+    pub pasted: Secret,
+    /// The caller's address, for limits only.
+    pub source: IpAddr,
 }
 
 /// The way to the upstream's authorization server.
@@ -253,8 +267,9 @@ impl Gateway {
         })
     }
 
-    /// The user says yes: the way to the upstream, and the cookie that must come back.
-    pub async fn approve(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<Onward, Rejection> {
+    /// The user says yes: the way to the upstream, and the cookie that must come back; or straight back to the client.
+    pub async fn approve(&self, lane: &Lane, flow: &Flow, approval: Approval<'_>) -> Result<Onward, Rejection> {
+        let form = approval.form;
         let Shown::Consent(asked, who) = self.shown(flow, form).await? else {
             return Err(GONE);
         };
@@ -264,6 +279,10 @@ impl Gateway {
                 .to_upstream(lane, &running, flow, form, (&asked, &who))
                 .await
                 .map(Onward::Upstream),
+            AfterConsent::Form(paste) => match self.unlocked(lane, (&running, paste), flow, &approval).await {
+                Ok(obtained) => self.granted_here(flow, form, Some(obtained)).await.map(Onward::Home),
+                Err(why) => Ok(Onward::Again(asked, who, why)),
+            },
             AfterConsent::Nowhere => self.granted_here(flow, form, None).await.map(Onward::Home),
         }
     }
@@ -348,7 +367,7 @@ fn way(service: &Service) -> Way {
         },
         leg: match service.upstream.after_consent() {
             AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Nowhere => Leg::Here,
+            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
         },
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::base::ids::Id;
 use crate::base::range;
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
@@ -12,10 +13,16 @@ const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 /// Journeys a minute from one address. How many may wait is bounded elsewhere (`waiting`); this bounds the writing.
 const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 
+/// Keys that one address may have tried at an upstream in a minute, and one journey in all: enough to mistype, too few to guess.
+const PROBES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+const PROBES_OF_ONE: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+
 /// The limits of this process.
 pub struct Limits {
     registrations: DefaultKeyedRateLimiter<IpAddr>,
     journeys: DefaultKeyedRateLimiter<IpAddr>,
+    probes: DefaultKeyedRateLimiter<IpAddr>,
+    probes_of_one: DefaultKeyedRateLimiter<Id>,
 }
 
 impl Default for Limits {
@@ -24,6 +31,8 @@ impl Default for Limits {
         Self {
             registrations: keyed(REGISTRATIONS),
             journeys: keyed(JOURNEYS),
+            probes: keyed(PROBES),
+            probes_of_one: RateLimiter::keyed(Quota::per_hour(PROBES_OF_ONE)),
         }
     }
 }
@@ -39,10 +48,17 @@ impl Limits {
         self.journeys.check_key(&range::subscriber(source)).is_ok()
     }
 
+    /// Whether one more key may be tried at an upstream, from this address and in this journey.
+    pub fn probe(&self, source: IpAddr, flow: Id) -> bool {
+        self.probes_of_one.check_key(&flow).is_ok() && self.probes.check_key(&range::subscriber(source)).is_ok()
+    }
+
     /// Forgets addresses that have been quiet.
     pub fn sweep(&self) {
         self.registrations.retain_recent();
         self.journeys.retain_recent();
+        self.probes.retain_recent();
+        self.probes_of_one.retain_recent();
     }
 }
 
@@ -58,5 +74,16 @@ mod tests {
         // Some come back while they are counted.
         assert!((600..700).contains(&many(1)));
         assert!(limits.journey(address(2, 1)) && limits.registration(address(1, 1)));
+    }
+
+    #[test]
+    fn keys_are_tried_few_times_in_a_journey_and_not_often_from_one_address() {
+        let (limits, address) = (Limits::default(), |last| IpAddr::from([192, 0, 2, last]));
+        let flow = Id::fresh();
+        assert_eq!((0..100).filter(|n| limits.probe(address(*n), flow)).count(), 5);
+        let many = (0..100).filter(|_| limits.probe(address(200), Id::fresh())).count();
+        // Some come back while they are counted.
+        assert!((20..25).contains(&many), "{many}");
+        assert!(limits.probe(address(201), Id::fresh()));
     }
 }

@@ -12,6 +12,7 @@ pub mod live;
 pub mod mint;
 pub mod noted;
 pub mod password;
+pub mod paste;
 pub mod pinned;
 pub mod proxy;
 pub mod refresh;

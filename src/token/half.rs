@@ -36,6 +36,8 @@ pub enum Carried {
     Access,
     /// The upstream's refresh token.
     Refresh,
+    /// Who the user is, as JSON, for a backend that is told.
+    Identity,
     /// Nothing: an upstream that needs no credential.
     Nothing,
 }
@@ -99,6 +101,7 @@ impl Half {
             Carried::Access => 1,
             Carried::Refresh => 2,
             Carried::Nothing => 3,
+            Carried::Identity => 4,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -140,6 +143,7 @@ impl Half {
                 1 => Carried::Access,
                 2 => Carried::Refresh,
                 3 => Carried::Nothing,
+                4 => Carried::Identity,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),
