@@ -16,7 +16,7 @@ use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
-use crate::gateway::paste::NotTaken;
+use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
@@ -86,17 +86,6 @@ pub enum Onward {
     Home(Home),
     /// To the consent page again: what the user pasted is not taken.
     Again(Asked, Who, NotTaken),
-}
-
-/// The consent form, as it came in.
-#[derive(Debug)]
-pub struct Approval<'a> {
-    /// The form cookie.
-    pub form: Option<&'a str>,
-    /// What was pasted for the upstream.
-    pub pasted: Secret,
-    /// The caller's address, for limits only.
-    pub source: IpAddr,
 }
 
 /// The way to the upstream's authorization server.

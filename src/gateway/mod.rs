@@ -20,6 +20,7 @@ pub mod rejection;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
+pub mod sessions;
 pub mod site;
 pub mod streams;
 pub mod token;
@@ -37,6 +38,7 @@ use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
+use crate::gateway::sessions::Sessions;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -69,6 +71,7 @@ pub struct Inner {
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
+    pub(crate) sessions: Sessions,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -132,6 +135,7 @@ impl Gateway {
             streams: Streams::default(),
             unproved: Unproved::default(),
             refused: Noted::default(),
+            sessions: Sessions::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,

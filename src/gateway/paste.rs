@@ -1,10 +1,13 @@
 //! What the user pastes on the consent page is tried at the upstream before a code is issued for it.
 
+use std::net::IpAddr;
+
 use http::HeaderValue;
 
 use crate::base::ids::Id;
+use crate::base::secret::Secret;
 use crate::flow::code::Obtained;
-use crate::gateway::authorize::{Approval, Flow};
+use crate::gateway::authorize::Flow;
 use crate::gateway::live::Running;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::{Tokens, UpstreamAccess};
@@ -12,6 +15,17 @@ use crate::service::paste::{BadCredential, Paste};
 use crate::service::{AfterConsent, Service};
 use crate::token::half::Mode;
 use crate::upstream::probe::{self, Credential, Probed};
+
+/// The consent form, as it came in.
+#[derive(Debug)]
+pub struct Approval<'a> {
+    /// The form cookie.
+    pub form: Option<&'a str>,
+    /// What was pasted for the upstream.
+    pub pasted: Secret,
+    /// The caller's address, for limits only.
+    pub source: IpAddr,
+}
 
 /// Why a code is not issued for what was pasted. The journey is where it was, and the user may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,7 @@ impl Gateway {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}
