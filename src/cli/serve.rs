@@ -67,6 +67,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
             services: checked.services.clone(),
             passwords: Passwords::new(users, clock.clone())?,
             cors_origins: checked.cors_origins.clone(),
+            public_directory: false,
         },
         clock,
         back: back.handle().clone(),

@@ -1,12 +1,14 @@
 //! How often one source may ask for what costs something. Generous: hosted clients share their addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
 const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+/// Requests a minute from one address to services that ask nothing of their callers: a hundred a second.
+const ANONYMOUS: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
 /// Journeys a minute from one address.
 const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 
@@ -14,6 +16,7 @@ const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 pub struct Limits {
     registrations: DefaultKeyedRateLimiter<IpAddr>,
     journeys: DefaultKeyedRateLimiter<IpAddr>,
+    anonymous: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Default for Limits {
@@ -22,6 +25,7 @@ impl Default for Limits {
         Self {
             registrations: keyed(REGISTRATIONS),
             journeys: keyed(JOURNEYS),
+            anonymous: keyed(ANONYMOUS),
         }
     }
 }
@@ -37,9 +41,41 @@ impl Limits {
         self.journeys.check_key(&source).is_ok()
     }
 
+    /// Whether one more request to a public service may come from this address. Whoever comes from this machine is mostly a
+    /// proxy in front of us, which knows its callers better than we do.
+    pub fn anonymous(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        source.is_loopback() || self.anonymous.check_key(&network(source)).is_ok()
+    }
+
     /// Forgets addresses that have been quiet.
     pub fn sweep(&self) {
         self.registrations.retain_recent();
         self.journeys.retain_recent();
+        self.anonymous.retain_recent();
+    }
+}
+
+/// One subscriber has a whole /64 of IPv6 addresses.
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_requests_are_limited_by_subscriber_and_not_on_this_machine() {
+        let limits = Limits::default();
+        let ask = |source: &str| limits.anonymous(source.parse().unwrap());
+        let mut host = (0_u32..).map(|n| format!("2001:db8::{:x}:{:x}", n >> 16, n & 0xffff));
+        let passed = (0..7_000).filter(|_| ask(&host.next().unwrap())).count();
+        assert!((6_000..6_900).contains(&passed), "{passed}");
+        assert!(ask("2001:db8:0:1::1") && ask("198.51.100.7"), "others are not touched");
+        assert!((0..7_000).all(|n| ask(if n % 2 == 0 { "127.0.0.1" } else { "::ffff:127.0.0.1" })));
     }
 }

@@ -81,6 +81,7 @@ impl World {
                 services: vec![service],
                 passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
                 cors_origins: vec![],
+            public_directory: false,
             },
             clock,
             back: back.handle().clone(),
