@@ -34,6 +34,14 @@ pub(super) struct Admitted {
 }
 
 impl Caller {
+    /// Whether refreshing, or signing in anew, could change what the upstream thinks of it.
+    pub(super) fn can_sign_in(&self) -> bool {
+        match self {
+            Self::Anybody => false,
+            Self::Holder(half) => half.kind != Kind::Key,
+        }
+    }
+
     /// What ends the caller's streams when it ends: the grant, or the API key.
     pub(super) fn ends_with(&self) -> Option<Id> {
         match self {

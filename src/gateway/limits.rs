@@ -1,15 +1,17 @@
 //! How often one source may ask for what costs something. Generous: hosted clients share their addresses.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::base::range;
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
 const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 /// Requests a minute from one address to services that ask nothing of their callers: a hundred a second.
 const ANONYMOUS: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
-/// Journeys a minute from one address.
+/// Journeys a minute from one address. How many may wait is bounded elsewhere (`waiting`); this bounds the writing.
 const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 
 /// The limits of this process.
@@ -33,19 +35,19 @@ impl Default for Limits {
 impl Limits {
     /// Whether this address may register one more client.
     pub fn registration(&self, source: IpAddr) -> bool {
-        self.registrations.check_key(&source).is_ok()
+        self.registrations.check_key(&range::subscriber(source)).is_ok()
     }
 
     /// Whether this address may begin one more journey.
     pub fn journey(&self, source: IpAddr) -> bool {
-        self.journeys.check_key(&source).is_ok()
+        self.journeys.check_key(&range::subscriber(source)).is_ok()
     }
 
     /// Whether one more request to a public service may come from this address. Whoever comes from this machine is mostly a
     /// proxy in front of us, which knows its callers better than we do.
     pub fn anonymous(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();
-        source.is_loopback() || self.anonymous.check_key(&network(source)).is_ok()
+        source.is_loopback() || self.anonymous.check_key(&range::subscriber(source)).is_ok()
     }
 
     /// Forgets addresses that have been quiet.
@@ -53,14 +55,6 @@ impl Limits {
         self.registrations.retain_recent();
         self.journeys.retain_recent();
         self.anonymous.retain_recent();
-    }
-}
-
-/// One subscriber has a whole /64 of IPv6 addresses.
-fn network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 
@@ -77,5 +71,15 @@ mod tests {
         assert!((6_000..6_900).contains(&passed), "{passed}");
         assert!(ask("2001:db8:0:1::1") && ask("198.51.100.7"), "others are not touched");
         assert!((0..7_000).all(|n| ask(if n % 2 == 0 { "127.0.0.1" } else { "::ffff:127.0.0.1" })));
+    }
+
+    #[test]
+    fn one_ipv6_subscriber_has_one_allowance_and_its_neighbour_another() {
+        let limits = Limits::default();
+        let address = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let many = |network| (0..2_000).filter(|n| limits.journey(address(network, *n))).count();
+        // Some come back while they are counted.
+        assert!((600..700).contains(&many(1)));
+        assert!(limits.journey(address(2, 1)) && limits.registration(address(1, 1)));
     }
 }

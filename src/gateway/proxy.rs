@@ -13,8 +13,9 @@ use crate::gateway::{Gateway, Lane};
 use crate::net::body::{Outgoing, Reply, StreamBody};
 use crate::net::client::{ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
+use crate::oauth::bearer;
 use crate::service::Service;
-use crate::token::half::{Carried, Kind};
+use crate::token::half::Carried;
 use crate::upstream::forward::{self, Verdict};
 
 /// Why a proxied request is not answered by the upstream.
@@ -28,6 +29,8 @@ pub enum Denied {
     BadToken(&'static str),
     /// The token is good, and lacks a scope that the service requires.
     TooFewScopes,
+    /// A token came in the query beside the one in the header.
+    TokenInQuery,
     /// The upstream wants more scopes.
     InsufficientScope(String),
     /// Too many requests of nobody in particular from one address.
@@ -62,6 +65,10 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let service = &running.service;
         let Admitted { caller, ours } = self.admitted(service, &head.headers, source)?;
+        // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
+        if head.uri.query().is_some_and(bearer::is_in_query) {
+            return Err(Denied::TokenInQuery);
+        }
         if let Caller::Holder(half) = &caller
             && self.unproved.seen(half.grant, half.generation)
         {
@@ -93,7 +100,8 @@ impl Gateway {
         match forward::judge(answer.status(), answer.headers()) {
             Verdict::Pass => {}
             Verdict::Unauthorized => return Err(self.unauthorized(caller)),
-            Verdict::InsufficientScope { scope } => return Err(Denied::InsufficientScope(scope.join(" "))),
+            Verdict::InsufficientScope { scope } if caller.can_sign_in() => return Err(Denied::InsufficientScope(scope.join(" "))),
+            Verdict::InsufficientScope { .. } => return Err(Denied::Uncredited),
             Verdict::Redirect { location } => {
                 let absolute = forward::redirect_target(&service.mcp, &location);
                 return Err(Denied::Redirected(absolute.map_or(location, |url| url.to_string())));
@@ -112,14 +120,15 @@ impl Gateway {
 
     /// The upstream said 401. It is passed on only where signing in anew, or refreshing, may help.
     fn unauthorized(&self, caller: &Caller) -> Denied {
-        match caller {
-            Caller::Holder(half) if half.kind != Kind::Key => {
-                if half.carried == Carried::Access {
-                    self.refused_upstream(half.grant, half.generation);
-                }
-                Denied::BadToken("the upstream refused its token")
-            }
-            Caller::Holder(_) | Caller::Anybody => Denied::Uncredited,
+        if let Caller::Holder(half) = caller
+            && half.carried == Carried::Access
+        {
+            self.refused_upstream(half.grant, half.generation);
+        }
+        if caller.can_sign_in() {
+            Denied::BadToken("the upstream refused its token")
+        } else {
+            Denied::Uncredited
         }
     }
 }
@@ -137,6 +146,7 @@ impl Denied {
         match self {
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
+            Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::TooFewScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Uncredited | Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,

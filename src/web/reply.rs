@@ -48,11 +48,17 @@ pub fn refusal(why: &Rejection) -> Answer {
         &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }),
     );
     if let Some(seconds) = why.retry_after() {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        answer = later(answer, seconds);
     }
     if why.wants_basic_challenge() {
         put(&mut answer, header::WWW_AUTHENTICATE, "Basic realm=\"mcp-oauth-gateway\"");
     }
+    answer
+}
+
+/// The same answer, to be asked for again after so many seconds.
+pub fn later(mut answer: Answer, seconds: u64) -> Answer {
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
@@ -70,6 +76,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
         Denied::BadToken(why) if at.takes_keys() => ("Unauthorized", format!("{why}; {KEY_NEEDED}")),
         Denied::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
         Denied::BadToken(why) => ("Unauthorized", (*why).to_owned()),
+        Denied::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
         Denied::TooFewScopes => ("insufficient_scope", TOO_FEW.to_owned()),
         Denied::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
         Denied::TooMany => ("too_many_requests", "too many requests from this address; try again".to_owned()),
@@ -80,6 +87,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     };
     let number = match why {
         Denied::NoToken | Denied::BadToken(_) => -32001,
+        Denied::TokenInQuery => -32600,
         Denied::TooFewScopes | Denied::InsufficientScope(_) => -32003,
         Denied::NotReady | Denied::TooMany | Denied::Uncredited | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
     };
@@ -87,7 +95,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
     if matches!(why, Denied::NotReady | Denied::TooMany) {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+        answer = later(answer, 1);
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -98,15 +106,21 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
 const KEY_NEEDED: &str = "this service needs an API key: ask whoever runs this gateway for one, and send it as Authorization: Bearer";
 const TOO_FEW: &str = "this service requires scopes that the token does not have";
 const MORE: &str = "the upstream wants more scopes";
+const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
 fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
+    // Where nothing is asked there is nothing to challenge for.
+    if !at.takes_keys() && !at.is_oauth() {
+        return None;
+    }
     // Where keys are taken there is no authorization server, and nothing that a client could find one by.
-    let metadata = (!at.takes_keys()).then(|| at.resource_metadata());
+    let metadata = at.is_oauth().then(|| at.resource_metadata());
     let said = |scopes: &Scopes, error| bearer::challenge(metadata.as_deref(), &scopes.to_string(), error);
     match why {
         Denied::NoToken if at.takes_keys() => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, KEY_NEEDED)))),
         Denied::NoToken => Some(said(&at.scopes_to_ask(), None)),
         Denied::BadToken(why) => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, why)))),
+        Denied::TokenInQuery => Some(said(&at.scopes_to_ask(), Some((Code::InvalidRequest, TOKEN_IN_QUERY)))),
         Denied::TooFewScopes => Some(said(&at.running.service.required_scopes, Some((Code::InsufficientScope, TOO_FEW)))),
         Denied::InsufficientScope(wanted) => Some(said(&Scopes::parse(wanted), Some((Code::InsufficientScope, MORE)))),
         Denied::NotReady | Denied::TooMany | Denied::Uncredited | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => None,
