@@ -48,9 +48,11 @@ pub fn run(action: flags::ApiKeys, data_dir: Option<PathBuf>, store: StoreKind) 
 /// command line's own would be nobody's.
 fn opened(data_dir: Option<PathBuf>, store: StoreKind) -> Result<ApiKeys, String> {
     if store == StoreKind::Memory {
-        return Err("--store: a gateway with a store in memory takes no API keys: it could not be told of them\n  \
+        return Err(
+            "--store: a gateway with a store in memory takes no API keys: it could not be told of them\n  \
             run it with --store sqlite, and leave --store (or MCP_GATEWAY_STORE) out here"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let dir = data_dir
         .or_else(data::home)

@@ -247,8 +247,14 @@ mod tests {
         let house = house();
         let new = house.add(wanted(Some(60))).await.unwrap();
         let opened = pair::open(&house.keys.load(), new.key.expose()).unwrap();
-        assert_eq!((opened.half.kind, opened.half.grant, opened.half.expires), (Kind::Key, new.id, UnixTime(1_060)));
-        assert_eq!((opened.half.subject.as_str(), opened.half.scopes.as_str()), (new.about.name.as_str(), "read"));
+        assert_eq!(
+            (opened.half.kind, opened.half.grant, opened.half.expires),
+            (Kind::Key, new.id, UnixTime(1_060))
+        );
+        assert_eq!(
+            (opened.half.subject.as_str(), opened.half.scopes.as_str()),
+            (new.about.name.as_str(), "read")
+        );
         let all = house.list().await.unwrap();
         assert!(all[0].1.about().digest.is_of(new.key.expose()));
         assert!(!serde_json::to_string(&all[0].1).unwrap().contains(new.key.expose()));

@@ -114,7 +114,10 @@ impl At<'_> {
     /// The protected resource metadata document (RFC 9728).
     pub fn resource_document(&self) -> Value {
         let running = self.running;
-        let scopes = running.scopes_offered().with(&running.service.required_scopes).without("offline_access");
+        let scopes = running
+            .scopes_offered()
+            .with(&running.service.required_scopes)
+            .without("offline_access");
         metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &running.service.title())
     }
 

@@ -24,14 +24,16 @@ pub fn one(live: &Live, called: &As, name: &str) -> Option<Value> {
 
 fn entry(running: &Arc<Running>, called: &As) -> Value {
     let service = &running.service;
-    let path = if service.is_default { Path::Root } else { Path::Named };
-    let at = At { called, running, path };
+    let reached = |path| At { called, running, path };
+    let at = reached(Path::Named);
     let mut entry = json!({
         "name": service.name,
         "title": service.title(),
         "url": at.resource(),
-        "default": service.is_default,
     });
+    if service.is_default {
+        entry["also_at"] = reached(Path::Root).resource().into();
+    }
     let (access, needs) = match service.access {
         Access::OAuth => {
             entry["resource_metadata"] = at.resource_metadata().into();

@@ -90,7 +90,9 @@ impl Ended {
             let until = store.read(&handle).await?.and_then(|record| record.ended_until());
             return Ok(until.map(|until| (handle.id(), until)));
         }
-        let Some(handle) = change.of::<ApiKeyRecord>() else { return Ok(None) };
+        let Some(handle) = change.of::<ApiKeyRecord>() else {
+            return Ok(None);
+        };
         let until = store.read(&handle).await?.and_then(|record| record.ended_until());
         Ok(until.map(|until| (handle.id(), until)))
     }

@@ -279,7 +279,13 @@ mod tests {
     #[test]
     fn a_key_whose_header_was_rewritten_as_another_kind_does_not_open() {
         let ring = ring();
-        let token = mint(&ring, UnixTime(0), &half(Mode::Sealed, Kind::Key), &Secret::from(""), random::fresh());
+        let token = mint(
+            &ring,
+            UnixTime(0),
+            &half(Mode::Sealed, Kind::Key),
+            &Secret::from(""),
+            random::fresh(),
+        );
         let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
         let colon = bytes.iter().position(|b| *b == b':').unwrap();
         let mut header = URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap();

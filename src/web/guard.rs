@@ -198,7 +198,12 @@ mod tests {
         for near in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
             assert_eq!(may(near), Some(Readers::Only(near.into())));
         }
-        for far in ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"] {
+        for far in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+        ] {
             assert_eq!(may(far), None, "{far}");
         }
     }

@@ -74,10 +74,12 @@ impl Door {
         };
         let live = self.gateway.live();
         let readers = match route {
-            Route::Mcp(_) => match guard::mcp_readers(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
-                Some(readers) => readers,
-                None => return foreign(),
-            },
+            Route::Mcp(_) => {
+                match guard::mcp_readers(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
+                    Some(readers) => readers,
+                    None => return foreign(),
+                }
+            }
             _ => Readers::Everyone,
         };
         if request.method() == Method::OPTIONS {

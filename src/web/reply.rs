@@ -80,7 +80,10 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
         Denied::TooFewScopes => ("insufficient_scope", TOO_FEW.to_owned()),
         Denied::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
         Denied::TooMany => ("too_many_requests", "too many requests from this address; try again".to_owned()),
-        Denied::Uncredited => ("bad_gateway", "the upstream wants a credential that this service does not have".to_owned()),
+        Denied::Uncredited => (
+            "bad_gateway",
+            "the upstream wants a credential that this service does not have".to_owned(),
+        ),
         Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),

@@ -80,6 +80,8 @@ pub struct Behaviour {
     pub mcp_delay: Duration,
     /// Read each request to the MCP endpoint whole, then close the connection without an answer.
     pub mcp_cut: bool,
+    /// Serve the MCP endpoint to everybody, whatever they present.
+    pub mcp_open: bool,
     /// Extra headers on every answer of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
     /// Answer JSON-RPC requests as a stream of server-sent events.
@@ -138,6 +140,7 @@ impl Default for Behaviour {
             mcp_redirect: None,
             mcp_delay: Duration::ZERO,
             mcp_cut: false,
+            mcp_open: false,
             mcp_headers: Vec::new(),
             sse: false,
             sse_gap: Duration::from_millis(200),

@@ -85,7 +85,7 @@ impl World {
                 services: vec![service],
                 passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
                 cors_origins: vec![],
-            public_directory: false,
+                public_directory: false,
             },
             clock,
             most_waiting: waiting::MOST,
