@@ -73,7 +73,7 @@ pub enum ApiKeys {
         #[arg(long)]
         name: Option<String>,
         /// After so many days it ends; never when left out
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         expires: Option<u32>,
     },
     /// Show all keys, and whether each works; never the keys themselves
