@@ -134,10 +134,8 @@ impl Gateway {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         self.is_for(at, request.resources.iter().map(String::as_str))?;
         let (running, service) = (at.running, &at.running.service);
-        let offered = running.scopes_offered();
-        let askable = offered.with(&service.optional_scopes);
-        let wanted = request.scopes.within(&askable);
-        let scopes = if wanted.is_empty() { offered } else { wanted };
+        let wanted = request.scopes.within(&running.scopes_askable());
+        let scopes = if wanted.is_empty() { running.scopes_offered() } else { wanted };
         Ok(Asked {
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),

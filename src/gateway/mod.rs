@@ -1,10 +1,13 @@
 //! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
 //! world; move it again and answer. What lives in memory is here too.
 
+mod admit;
+pub mod api_keys;
 pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod directory;
 pub mod ended;
 pub mod inflight;
 pub mod limits;

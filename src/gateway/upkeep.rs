@@ -26,7 +26,7 @@ impl Gateway {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
+                change = changes.next() => for id in self.ended.learn(&self.store, change).await { self.streams.end(id) },
                 _ = tick.tick() => self.sweep().await,
             }
         }

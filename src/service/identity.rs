@@ -115,7 +115,11 @@ impl IdentityHeaders {
 
     /// The headers, of what a pair carried. What is not known has none; `None`: it carried nobody.
     pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        let known: Known = serde_json::from_str(carried.expose()).ok()?;
+        self.of(&serde_json::from_str(carried.expose()).ok()?)
+    }
+
+    /// The headers for this user; `None`: it is nobody.
+    pub fn of(&self, known: &Known) -> Option<Vec<(HeaderName, HeaderValue)>> {
         if known.id.is_empty() {
             return None;
         }

@@ -1,6 +1,6 @@
 //! The gateway half: a small binary header that says everything a request must know, so that no store is read.
 //!
-//! `gwa_` or `gwr_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
+//! `gwa_`, `gwr_` or `gwk_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
 //! service (8), client (16), expires (8), upstream expires (8), subject and scopes (2-byte length each), fresh bytes (28).
 //! Integers are big-endian. It is readable, and authenticated as associated data of the upstream half.
 
@@ -27,6 +27,8 @@ pub enum Kind {
     Access,
     /// Presented at the token endpoint.
     Refresh,
+    /// An API key: presented at the MCP endpoint of a service that takes keys, and made by the operator.
+    Key,
 }
 
 /// What the upstream half is.
@@ -60,11 +62,11 @@ impl ServiceMark {
 pub struct Half {
     /// Sealed or plain.
     pub mode: Mode,
-    /// Access or refresh.
+    /// Access, refresh or key.
     pub kind: Kind,
     /// What the upstream half is.
     pub carried: Carried,
-    /// The grant that it belongs to.
+    /// The grant that it belongs to; of a key, the key's own id.
     pub grant: Id,
     /// Which refresh of its grant it comes from.
     pub generation: u32,
@@ -76,7 +78,7 @@ pub struct Half {
     pub expires: UnixTime,
     /// When the upstream half ends; [`UnixTime::NEVER`] if it does not.
     pub upstream_expires: UnixTime,
-    /// Who signed in here; empty if nobody had to.
+    /// Who signed in here; empty if nobody had to. Of a key, its name.
     pub subject: String,
     /// What was granted, space-separated.
     pub scopes: String,
@@ -96,6 +98,7 @@ impl Half {
         let kind = match self.kind {
             Kind::Access => 1,
             Kind::Refresh => 2,
+            Kind::Key => 3,
         };
         let carried = match self.carried {
             Carried::Access => 1,
@@ -137,6 +140,7 @@ impl Half {
             kind: match kind {
                 1 => Kind::Access,
                 2 => Kind::Refresh,
+                3 => Kind::Key,
                 _ => return None,
             },
             carried: match carried {
