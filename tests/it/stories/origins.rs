@@ -149,7 +149,11 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
             }
         }
         assert_eq!(call(&house, "open", &[]).await.status, 200, "no browser, no origin");
-        assert_eq!(call(&house, "open", &[("origin", &house.world.url)]).await.status, 200, "our own pages");
+        assert_eq!(
+            call(&house, "open", &[("origin", &house.world.url)]).await.status,
+            200,
+            "our own pages"
+        );
     }
 }
 
