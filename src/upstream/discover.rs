@@ -89,6 +89,7 @@ impl Discovered {
             auth_method: credentials.auth_method.unwrap_or_else(chosen),
             resource: self.resource.clone(),
             profile: self.profile,
+            extra_authorize: Vec::new(),
             addresses: self.addresses.clone(),
             scopes_known: self.scopes_known.clone(),
             offline_access: server.scopes_supported.iter().any(|scope| scope == "offline_access"),
