@@ -108,8 +108,10 @@ pub static GITHUB: Profile = Profile {
 };
 
 /// Microsoft Entra. Refuses `resource` beside v2 scopes (AADSTS9010010), lists no PKCE methods, gives no refresh token
-/// without `offline_access`, narrows at a refresh without `scope`.
-/// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7).
+/// without `offline_access`, narrows at a refresh without `scope`. For `common` and `organizations` its metadata gives a
+/// template as issuer.
+/// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7),
+/// microsoft/azure-devops-mcp#1601.
 pub static ENTRA: Profile = Profile {
     name: "entra",
     hosts: &[
@@ -119,6 +121,7 @@ pub static ENTRA: Profile = Profile {
     ],
     send_resource: false,
     require_pkce_metadata: false,
+    other_issuers: &["https://login.microsoftonline.com/{tenantid}/v2.0"],
     offline_access: Offline::Always,
     scope_on_refresh: true,
     ..STRICT
