@@ -258,6 +258,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_operator_allows_is_allowed_for_the_endpoints_and_nothing_else_is() {
+        let answer = |seen: &Seen| match seen.line.as_str() {
+            ASM => testing::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        };
+        let stub = testing::serve(answer).await;
+        let allowing = |blocks: &[&str]| Wanted {
+            allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            ..wanted(&stub)
+        };
+        for (blocks, address, good) in [
+            (&["10.20.0.0/16"][..], "10.20.0.1", true),
+            (&["10.20.0.0/16"], "10.21.0.1", false),
+            (&[], "10.20.0.1", false),
+        ] {
+            let found = discover(&testing::client(), &allowing(blocks)).await.unwrap();
+            let judged = found.addresses.judge("as.example", address.parse().unwrap(), true);
+            assert_eq!(judged.is_ok(), good, "{blocks:?} {address}");
+        }
+    }
+
+    #[tokio::test]
     async fn without_a_challenge_the_well_known_places_are_tried_in_order() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
             PRM => resource(seen, "", &seen.base),

@@ -69,7 +69,7 @@ fn documents() -> Vec<String> {
             let name = format!("{folder}/{}", entry.file_name().into_string().unwrap());
             if entry.file_type().unwrap().is_dir() {
                 folders.push(name);
-            } else if name.ends_with(".md") {
+            } else if Path::new(&name).extension().is_some_and(|end| end == "md") {
                 found.push(name);
             }
         }

@@ -6,6 +6,7 @@ mod hostile;
 mod issuers;
 mod kill;
 mod lifecycle;
+mod limits;
 mod profiles;
 mod proxy;
 mod refresh;

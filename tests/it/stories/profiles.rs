@@ -17,9 +17,12 @@ async fn sent_to(world: &World) -> String {
 
 /// The last form that the token endpoint got, as the query of a URL.
 fn told(standin: &Standin) -> String {
-    let calls = standin.log().into_iter().filter(|seen| seen.path == "/token");
-    let body = calls.last().expect("a call of the token endpoint").body;
-    format!("https://as/?{}", String::from_utf8(body.to_vec()).unwrap())
+    let calls = standin.log();
+    let last = calls
+        .iter()
+        .rfind(|seen| seen.path == "/token")
+        .expect("a call of the token endpoint");
+    format!("https://as/?{}", std::str::from_utf8(&last.body).unwrap())
 }
 
 /// Signs in and refreshes: what the upstream was told at the exchange, and at the refresh.
@@ -34,7 +37,7 @@ async fn exchanged_and_refreshed(world: &World) -> [String; 2] {
 #[tokio::test]
 async fn an_unknown_host_with_a_profile_is_treated_as_the_operator_says() {
     let entra = World::with(Profile::Standard, |service| {
-        authorization(service).profile = quirks::by_name("entra")
+        authorization(service).profile = quirks::by_name("entra");
     })
     .await;
     let asked = sent_to(&entra).await;
