@@ -116,11 +116,8 @@ async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
     let client = house.client().await.at("legacy");
     let mut browser = Browser::default();
     let mut consent = client.to_consent(&mut browser).await;
-    for round in 0..2 {
-        house.legacy.set(|b| match round {
-            0 => b.mcp_status = Some(503),
-            _ => (b.mcp_status, b.mcp_redirect) = (None, Some(elsewhere.mcp_url())),
-        });
+    for (status, redirect) in [(Some(503), None), (None, Some(elsewhere.mcp_url()))] {
+        house.legacy.set(|b| (b.mcp_status, b.mcp_redirect) = (status, redirect));
         consent = paste_key(&mut browser, &consent, KEY).await;
         assert!(consent.status == 502 && consent.onward().is_none(), "{}", consent.text);
         assert!(consent.text.contains("does not answer"), "{}", consent.text);
