@@ -725,7 +725,7 @@ mod tests {
             "You find it under Settings.",
             "The app itself does not see it.",
             // An empty field does not keep anybody from saying no.
-            "value=\"deny\" formnovalidate",
+            "formnovalidate name=\"decision\" value=\"deny\"",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }

@@ -293,7 +293,7 @@ async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)]) -> 
     send(&client.http.client, request.body(Outgoing::Full(body.into())).unwrap()).await
 }
 
-/// seed-001 rows 44 and 45: the caller could choose who it is.
+/// T-E1, T-E2, seed-001 rows 44 and 45: the caller could choose who it is.
 #[tokio::test]
 async fn no_spelling_of_a_user_header_passes_on_any_service() {
     let house = House::new().await;
@@ -410,6 +410,7 @@ async fn in_session(client: &McpClient, access: &str, method: Method, session: &
     send(&client.http.client, request.body(body).unwrap()).await
 }
 
+/// T-F3.
 #[tokio::test]
 async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
     let house = House::new().await;
