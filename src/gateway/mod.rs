@@ -9,6 +9,7 @@ pub mod callback;
 pub mod clients;
 pub mod directory;
 pub mod ended;
+mod hashing;
 pub mod inflight;
 pub mod limits;
 pub mod live;
