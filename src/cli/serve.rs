@@ -66,6 +66,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         setup: Setup {
             services: checked.services.clone(),
             passwords: Passwords::new(users, clock.clone())?,
+            idps: Vec::new(),
             cors_origins: checked.cors_origins.clone(),
         },
         clock,

@@ -11,6 +11,7 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
+use crate::flow::login::{IdpCallback, IdpRedirect};
 use crate::flow::rejected::Rejected;
 use crate::flow::who::{By, Leg, Way, Who};
 use crate::oauth::answer::Tokens;
@@ -49,7 +50,7 @@ pub struct Asked {
 /// The client asked; nobody has signed in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientAuthorize {
-    asked: Asked,
+    pub(super) asked: Asked,
     form: Digest,
     expires: UnixTime,
 }
@@ -57,10 +58,10 @@ pub struct ClientAuthorize {
 /// The user signed in here, and is asked to consent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayLogin {
-    asked: Asked,
-    who: Who,
-    form: Digest,
-    expires: UnixTime,
+    pub(super) asked: Asked,
+    pub(super) who: Who,
+    pub(super) form: Digest,
+    pub(super) expires: UnixTime,
 }
 
 /// The user consented, and was sent to the upstream.
@@ -89,7 +90,7 @@ pub struct UpstreamCallback {
 /// The journey ended without a code: denied, refused, or failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Closed {
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// A journey at rest.
@@ -98,6 +99,10 @@ pub struct Closed {
 pub enum FlowRecord {
     /// See [`ClientAuthorize`].
     ClientAuthorize(ClientAuthorize),
+    /// See [`IdpRedirect`].
+    IdpRedirect(IdpRedirect),
+    /// See [`IdpCallback`].
+    IdpCallback(IdpCallback),
     /// See [`GatewayLogin`].
     GatewayLogin(GatewayLogin),
     /// See [`UpstreamRedirect`].
@@ -112,7 +117,7 @@ pub enum FlowRecord {
     Closed(Closed),
 }
 
-states!(FlowRecord: ClientAuthorize, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
+states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
 
 impl Record for FlowRecord {
     const SPACE: &'static str = "flow";
@@ -120,6 +125,8 @@ impl Record for FlowRecord {
     fn keep_until(&self) -> UnixTime {
         match self {
             Self::ClientAuthorize(s) => s.expires,
+            Self::IdpRedirect(s) => s.expires,
+            Self::IdpCallback(s) => s.expires,
             Self::GatewayLogin(s) => s.expires,
             Self::UpstreamRedirect(s) => s.expires,
             Self::UpstreamCallback(s) => s.expires,

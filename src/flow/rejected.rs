@@ -13,6 +13,8 @@ pub enum Rejected {
     OtherState,
     /// A code or an answer that belongs to another service.
     OtherService,
+    /// An answer at the callback of another identity provider, or about a user of another one.
+    OtherProvider,
     /// A step that is not on the way of this journey.
     OtherWay,
     /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
@@ -48,6 +50,7 @@ impl fmt::Display for Rejected {
             Self::OtherBrowser => "it was started in another browser",
             Self::OtherState => "the upstream's state is not the one that was sent",
             Self::OtherService => "it belongs to another service",
+            Self::OtherProvider => "it belongs to another sign-in provider",
             Self::OtherWay => "this sign-in goes another way",
             Self::MissingIssuer => "the upstream promised iss and did not send it",
             Self::OtherIssuer => "the answer comes from another issuer",

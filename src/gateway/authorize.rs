@@ -54,6 +54,8 @@ pub enum Refused {
 pub enum Shown {
     /// The sign-in form.
     SignIn(Asked),
+    /// The way to the identity provider, and what people call it.
+    ToProvider(Asked, String),
     /// The consent form, and who is signed in.
     Consent(Asked, Who),
     /// The journey has moved on.
@@ -181,17 +183,27 @@ impl Gateway {
     pub async fn shown(&self, flow: &Flow, form: Option<&str>) -> Result<Shown, Rejection> {
         let now = self.clock.now();
         match self.store.read(flow).await?.ok_or(GONE)? {
-            FlowRecord::ClientAuthorize(s) => Ok(Shown::SignIn(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone())),
+            FlowRecord::ClientAuthorize(s) => self.before_sign_in(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone()),
             FlowRecord::GatewayLogin(s) => {
                 let (asked, who) = s.belongs_to(form, now).map_err(Rejection::Journey)?;
                 Ok(Shown::Consent(asked.clone(), who.clone()))
             }
-            FlowRecord::UpstreamRedirect(_)
+            FlowRecord::IdpRedirect(_)
+            | FlowRecord::IdpCallback(_)
+            | FlowRecord::UpstreamRedirect(_)
             | FlowRecord::UpstreamCallback(_)
             | FlowRecord::CodeIssued(_)
             | FlowRecord::CodeSpent(_)
             | FlowRecord::Closed(_) => Ok(Shown::Elsewhere),
         }
+    }
+
+    fn before_sign_in(&self, asked: Asked) -> Result<Shown, Rejection> {
+        let By::Provider(name) = &asked.way.by else {
+            return Ok(Shown::SignIn(asked));
+        };
+        let shown = self.live().idp(name).ok_or(GONE)?.idp.shown().to_owned();
+        Ok(Shown::ToProvider(asked, shown))
     }
 
     /// The sign-in form comes in. `source` is the caller's address, for waiting times only.

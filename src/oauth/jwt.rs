@@ -190,8 +190,14 @@ mod tests {
 
     #[test]
     fn no_name_of_none_or_of_a_shared_secret_is_an_algorithm() {
-        for name in ["none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "RS1", "dir"] {
-            assert_eq!(Unverified::parse(&token(&json!({ "alg": name }))).unwrap_err(), BadJwt::Algorithm, "{name}");
+        for name in [
+            "none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "RS1", "dir",
+        ] {
+            assert_eq!(
+                Unverified::parse(&token(&json!({ "alg": name }))).unwrap_err(),
+                BadJwt::Algorithm,
+                "{name}"
+            );
         }
         assert_eq!(Unverified::parse(&token(&json!({}))).unwrap_err(), BadJwt::Algorithm);
         for algorithm in Algorithm::ALL {

@@ -86,7 +86,10 @@ mod tests {
         for other in ["https://idp/tenant/", "https://idp", "https://IDP/tenant"] {
             assert!(matches!(read(other, &json!({})), Err(BadMetadata::OtherIssuer { .. })), "{other}");
         }
-        assert_eq!(read("https://idp/tenant", &json!({"jwks_uri": ""})), Err(BadMetadata::Missing("jwks_uri")));
+        assert_eq!(
+            read("https://idp/tenant", &json!({"jwks_uri": ""})),
+            Err(BadMetadata::Missing("jwks_uri"))
+        );
         let plain = read("https://idp/tenant", &json!({"jwks_uri": "http://idp/jwks"}));
         assert_eq!(plain, Err(BadMetadata::NotSecure("jwks_uri")));
     }

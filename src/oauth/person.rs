@@ -45,7 +45,9 @@ impl Person {
     pub fn of_github(user: &Value, emails: &Value) -> Option<Self> {
         let id = user.get("id")?.as_u64()?.to_string();
         let primary = emails.as_array().into_iter().flatten().find(|entry| entry["primary"] == true);
-        let email = primary.filter(|entry| entry["verified"] == true).and_then(|entry| entry["email"].as_str());
+        let email = primary
+            .filter(|entry| entry["verified"] == true)
+            .and_then(|entry| entry["email"].as_str());
         let login = || user["login"].as_str().and_then(shown);
         Some(Self {
             id,
@@ -79,8 +81,7 @@ pub fn is_plain_email(text: &str) -> bool {
         return false;
     };
     let local_fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
-    let label_fits =
-        |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label_fits = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     (1..=64).contains(&local.len()) && local.bytes().all(local_fits) && domain.len() <= 253 && domain.split('.').all(label_fits)
 }
 
@@ -177,11 +178,12 @@ mod tests {
     #[test]
     fn github_gives_the_primary_address_only_if_it_is_verified() {
         let user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
-        let emails = |verified: bool| {
-            json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}])
-        };
+        let emails = |verified: bool| json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}]);
         let cat = Person::of_github(&user, &emails(true)).unwrap();
-        assert_eq!((cat.id.as_str(), cat.email.as_deref(), cat.name.as_deref()), ("583231", Some("cat@x.y"), Some("octocat")));
+        assert_eq!(
+            (cat.id.as_str(), cat.email.as_deref(), cat.name.as_deref()),
+            ("583231", Some("cat@x.y"), Some("octocat"))
+        );
         assert_eq!(Person::of_github(&user, &emails(false)).unwrap().email, None);
         assert_eq!(Person::of_github(&json!({"id": "583231"}), &emails(true)), None);
     }
