@@ -1,5 +1,6 @@
 //! Signing in at an identity provider: to it, and back from it, before consent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::ids::{Digest, Id};
@@ -70,8 +71,9 @@ pub fn is_still_admitted(identity: &Identity, login: &Login, idp: Option<&Idp>) 
 }
 
 impl Gateway {
-    /// The user goes on to the provider of the service: where that is, and the cookie that must come back.
-    pub async fn to_idp(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<ToSignIn, Rejection> {
+    /// The user goes on to the provider of the service: where that is, and the cookie that must come back. `source` is the
+    /// caller's address, for counting only.
+    pub async fn to_idp(&self, lane: &Lane, flow: &Flow, form: Option<&str>, source: IpAddr) -> Result<ToSignIn, Rejection> {
         let Shown::ToProvider(asked, _) = self.shown(flow, form).await? else {
             return Err(GONE);
         };
@@ -95,6 +97,10 @@ impl Gateway {
             s.to_idp(form, to, now)
         };
         let moved = self.store.transition(flow, step).await.map_err(missed)?;
+        // Nobody has signed in yet, and the time begins anew: it is still counted.
+        if let Some(evicted) = self.waiting.waits_on(flow.id(), source, now) {
+            self.evict(evicted).await;
+        }
         let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
         let challenge = Challenge::of(&verifier);
         let asking = Asking {
@@ -130,6 +136,7 @@ impl Gateway {
             (Some(error), _) => {
                 let moved = self.store.transition(&flow, |s: IdpRedirect| s.refused(brought, now)).await;
                 let back = moved.map_err(missed)?.out;
+                self.waiting.left(flow.id());
                 tracing::warn!(idp = running.idp.name, error = %error.escape_debug(), "the identity provider refused to sign in");
                 return Ok(Arrived::Failed(said_no(back, flow, error)));
             }
@@ -138,6 +145,7 @@ impl Gateway {
         };
         let moved = self.store.transition(&flow, |s: IdpRedirect| s.returned(brought, now)).await;
         let moved = moved.map_err(missed)?;
+        self.waiting.left(flow.id());
         // Detached: a browser that goes away does not burn the provider's code.
         let (gateway, idp) = (self.clone(), Arc::clone(running));
         let work = self.inflight.begin(Id::fresh());

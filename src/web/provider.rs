@@ -37,8 +37,8 @@ pub fn page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Option<&s
 }
 
 /// `POST /login/{flow}` of that page: on to the provider by GET.
-pub async fn go(gateway: &Gateway, lane: &Lane, (flow, handle): (&str, &Flow), form: Option<&str>) -> Answer {
-    match gateway.to_idp(lane, handle, form).await {
+pub async fn go(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, (flow, handle): (&str, &Flow), form: Option<&str>) -> Answer {
+    match gateway.to_idp(lane, handle, form, asked.source).await {
         Ok(onward) => {
             let mut answer = on_by_get(gateway, &onward.location, &host_of(&onward.location), false);
             // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.

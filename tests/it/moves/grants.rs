@@ -5,11 +5,9 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
-use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
@@ -49,6 +47,7 @@ pub struct Grant {
     generation: u32,
     proved: bool,
     refreshable: bool,
+    bare: bool,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
     access_ends: UnixTime,
@@ -62,10 +61,8 @@ pub struct Grant {
 pub struct Pair {
     pub grant: usize,
     pub generation: u32,
-    pub tokens: Tokens,
+    pub tokens: Option<Tokens>,
     pub access_ends: UnixTime,
-    /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
-    pub unnoted: bool,
 }
 
 type Refusal = Missed<Rejected>;
@@ -90,9 +87,9 @@ impl Grant {
         matches!(self.life, Life::Ended { .. })
     }
 
-    fn tombstone(&mut self, now: UnixTime) {
+    fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now).after(300),
+            until: self.access_ends.max(now.after(longest)).after(300),
         };
     }
 
@@ -109,7 +106,7 @@ impl Grant {
 /// What a presented pair should lead to.
 #[derive(Debug)]
 enum Outcome {
-    Answer(u32, Tokens),
+    Answer(u32, Option<Tokens>),
     Ask(UpstreamRefresh),
     Ended,
 }
@@ -117,14 +114,14 @@ enum Outcome {
 /// One who presents a pair.
 struct Presented<'a> {
     generation: u32,
-    tokens: &'a Tokens,
+    tokens: Option<&'a Tokens>,
     client: usize,
     attempt: Attempt,
 }
 
 impl Grant {
     /// The rules of refreshing, once more and by hand.
-    fn presented(&mut self, by: &Presented<'_>, grace: u64, now: UnixTime) -> Result<Outcome, Rejected> {
+    fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
         match self.life {
             Life::Ended { .. } => return Err(Rejected::Replayed),
             Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
@@ -144,25 +141,27 @@ impl Grant {
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
-            by.tokens.clone()
+            by.tokens.cloned()
         } else {
             let recent = self
                 .superseded
                 .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.after(grace));
+                .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
-                self.tombstone(now);
+            let kept = self.bare || self.latest.is_some();
+            if !kept || !(recent || unproved) {
+                self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
-            };
-            let enough = now.after(60);
-            if latest.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
+            }
+            let (latest, enough) = (self.latest.clone(), now.after(60));
+            let end = latest.as_ref().and_then(|tokens| tokens.expires);
+            if end.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
                 self.life = Life::Active;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
             latest
         };
-        if let Some(refresh) = tokens.refresh {
+        if let Some(refresh) = tokens.as_ref().and_then(|tokens| tokens.refresh.clone()) {
             let (attempt, owner) = (by.attempt.id, by.attempt.owner);
             self.life = Life::Refreshing {
                 attempt,
@@ -171,11 +170,11 @@ impl Grant {
             };
             return Ok(Outcome::Ask(refresh));
         }
-        if tokens.expires.is_some_and(|end| end <= now) {
+        if tokens.as_ref().and_then(|tokens| tokens.expires).is_some_and(|end| end <= now) {
             return Err(Rejected::Expired);
         }
         self.supersede(now);
-        self.latest = Some(tokens.clone());
+        self.latest.clone_from(&tokens);
         self.life = Life::Active;
         Ok(Outcome::Answer(self.generation, tokens))
     }
@@ -206,6 +205,7 @@ impl World {
             generation: 1,
             proved: false,
             refreshable: false,
+            bare: false,
             superseded: Vec::new(),
             latest: None,
             access_ends: now,
@@ -217,46 +217,49 @@ impl World {
     }
 
     /// When pairs of these tokens end: the shorter of both sides.
-    fn ends(&self, g: usize, tokens: &Tokens) -> (UnixTime, UnixTime) {
+    fn ends(&self, g: usize, tokens: Option<&Tokens>) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
-        let upstream = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
+        let expires = tokens.and_then(|tokens| tokens.expires);
+        let upstream = match tokens {
+            Some(tokens) if tokens.refresh.is_some() => tokens.refresh_expires,
+            Some(_) | None => expires,
         };
-        let access = lifetime::access_ends(now, ttl.access, tokens.expires);
+        let access = lifetime::access_ends(now, ttl.access, expires);
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, unnoted: bool) {
-        let access_ends = self.ends(grant, &tokens).0;
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>) {
+        let access_ends = self.ends(grant, tokens.as_ref()).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
             access_ends,
-            unnoted,
         });
     }
 
     /// The grant of a code that was spent is put down, unless it was ended meanwhile.
     pub async fn granted(&mut self, i: usize) {
-        let Some(tokens) = self.journeys[i].pending.take() else { return };
+        let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
         let now = self.now();
         if self.grants[g].granted.after(BREATH) < now {
             return;
         }
         self.grants[g].granted = now;
-        let ends = self.ends(g, &tokens);
+        let (issuer, tokens) = match redeemed.obtained {
+            Some(obtained) => (obtained.issuer, Some(obtained.tokens)),
+            None => (None, None),
+        };
+        let ends = self.ends(g, tokens.as_ref());
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
-            service: "default".to_owned(),
-            who: Who::named("alice"),
-            scopes: Scopes::parse("a"),
-            issuer: Some("https://as.example".to_owned()),
-            tokens: Some(tokens.clone()),
+            service: redeemed.asked.service,
+            who: redeemed.who,
+            scopes: redeemed.asked.scopes,
+            issuer,
+            tokens: tokens.clone(),
         };
         let held = Held::new(began, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
@@ -267,11 +270,13 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
+            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
+            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
             (grant.access_ends, grant.refresh_ends) = ends;
+            grant.latest.clone_from(&tokens);
             self.note(g).await;
         }
-        self.mint(g, 1, tokens, false);
+        self.mint(g, 1, tokens);
         self.look_at_grant(g).await;
     }
 
@@ -288,21 +293,22 @@ impl World {
             owner: self.owners[usize::from(owner % 2)],
             alone,
         };
-        let (now, grace) = (self.now(), self.rules.grace);
+        let (now, rules) = (self.now(), self.rules);
         let was = self.grants[g].clone();
         let mut next = was.clone();
         let expected = self.there(g).and_then(|()| {
             let by = Presented {
                 generation,
-                tokens: &tokens,
+                tokens: tokens.as_ref(),
                 client,
                 attempt,
             };
-            next.presented(&by, grace, now).map_err(Missed::Rejected)
+            next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
-        let brought = match tokens.refresh.clone() {
-            Some(token) => Brought::Refresh(token),
-            None => Brought::Access(tokens.clone()),
+        let brought = match tokens.clone() {
+            Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
+            Some(tokens) => Brought::Access(tokens),
+            None => Brought::Nothing,
         };
         let pair = Presentation {
             generation,
@@ -330,6 +336,9 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
+                if next.bare && !next.has_ended() {
+                    self.meet("an older pair in grace that carries nothing");
+                }
                 self.meet(if next.has_ended() {
                     "an older pair too late"
                 } else {
@@ -338,8 +347,8 @@ impl World {
             }
             self.grants[g] = next;
             // Whatever pair is given out, the record and its tombstone outlive it.
-            if let Some(tokens) = self.pairs.last().filter(|_| to == "Active").map(|pair| pair.tokens.clone()) {
-                let ends = self.ends(g, &tokens);
+            if to == "Active" {
+                let ends = self.ends(g, self.pairs.last().and_then(|pair| pair.tokens.as_ref()));
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
@@ -387,13 +396,12 @@ impl World {
     fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
-                let tokens = tokens.expect("a grant with an upstream has its tokens");
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens, false);
+                self.mint(g, generation, tokens);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
@@ -425,7 +433,7 @@ impl World {
         if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
         }
-        let ends = self.ends(g, &tokens);
+        let ends = self.ends(g, Some(&tokens));
         let step = |s: Refreshing| s.answered(id, tokens.clone(), ends, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
         if let Some(moved) = went(moved, &expected) {
@@ -437,20 +445,21 @@ impl World {
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, tokens, false);
+            self.mint(g, before + 1, Some(tokens));
         }
         self.look_at_grant(g).await;
     }
 
     pub async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let longest = self.rules.ttl.access;
         let moved = self
             .store
-            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now))
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, longest))
             .await;
         if went(moved, &expected).is_some() {
             self.walk("Refreshing", "refused", "Ended");
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -469,11 +478,11 @@ impl World {
 
     /// The grant is ended, also one that is not there (yet).
     pub async fn end(&mut self, g: usize) {
-        let (now, handle, expected) = (self.now(), self.grant_handle(g), self.there(g));
+        let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now)))
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
@@ -482,7 +491,7 @@ impl World {
                 Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
         } else {
             let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
@@ -515,8 +524,8 @@ impl World {
     /// The upstream says 401 to a pair.
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
-        let (now, expected) = (self.now(), self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now));
+        let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
@@ -526,7 +535,7 @@ impl World {
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
-                grant.tombstone(now);
+                grant.tombstone(now, longest);
                 self.met.insert("an upstream that refuses in circles");
             } else if judged && soon.is_none() {
                 grant.refused = Some((now, generation));
@@ -543,7 +552,8 @@ impl World {
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
             // Never while somebody may still come with an older pair and be right.
-            let over = grant.superseded.iter().all(|(_, at)| at.after(rules.grace) <= now);
+            let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
+            let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
             if grant.proved && over && !grant.has_ended() {
                 grant.latest = None;
             }
@@ -576,10 +586,6 @@ impl World {
         let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
         self.store.update(&self.grant_handle(g), step).await.unwrap();
         self.grants[g] = copy;
-        self.pairs
-            .iter_mut()
-            .filter(|pair| pair.grant == g)
-            .for_each(|pair| pair.unnoted = true);
         self.look_at_grant(g).await;
     }
 
@@ -617,9 +623,9 @@ impl World {
         }
     }
 
-    /// A tombstone is kept until no access pair that the record knows of can be alive: else one works again.
+    /// A tombstone is kept until no access pair can be alive, also none that a store which went back does not know of: else one works again.
     fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
-        for pair in self.pairs.iter().filter(|pair| pair.grant == g && !pair.unnoted) {
+        for pair in self.pairs.iter().filter(|pair| pair.grant == g) {
             assert!(
                 pair.access_ends <= until,
                 "{pair:?} outlives the tombstone, which goes at {until:?}"
