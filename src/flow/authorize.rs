@@ -12,7 +12,7 @@ use crate::base::time::UnixTime;
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
 use crate::flow::login::{IdpCallback, IdpRedirect};
-use crate::flow::rejected::Rejected;
+use crate::flow::rejected::{Rejected, live, same};
 use crate::flow::who::{By, Leg, Way, Who};
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
@@ -188,18 +188,6 @@ pub struct CodeExchange {
     pub verifier: Secret,
     /// At this authorization server, by bytes, and at no other.
     pub issuer: String,
-}
-
-pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
-    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
-}
-
-pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
-    if brought.is_some_and(|text| kept.is_of(text)) {
-        Ok(())
-    } else {
-        Err(otherwise)
-    }
 }
 
 impl ClientAuthorize {

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{Asked, ClientAuthorize, Closed, FLOW_TTL, GatewayLogin, live, same};
+use crate::flow::authorize::{Asked, ClientAuthorize, Closed, FLOW_TTL, GatewayLogin};
 use crate::flow::client::ReturnAddress;
-use crate::flow::rejected::Rejected;
+use crate::flow::rejected::{Rejected, live, same};
 use crate::flow::who::{By, Identity, Who};
 
 /// How long the provider's answer may take to be judged, in seconds.

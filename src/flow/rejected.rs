@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::base::ids::Digest;
+use crate::base::time::UnixTime;
+
 /// A reason of the state machines to say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
@@ -69,3 +72,15 @@ impl fmt::Display for Rejected {
 }
 
 impl std::error::Error for Rejected {}
+
+pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
+    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
+}
+
+pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
+    if brought.is_some_and(|text| kept.is_of(text)) {
+        Ok(())
+    } else {
+        Err(otherwise)
+    }
+}
