@@ -7,6 +7,8 @@ mod issuers;
 mod kill;
 mod lifecycle;
 mod limits;
+mod login;
+mod login_hostile;
 mod proxy;
 mod refresh;
 mod seed004;

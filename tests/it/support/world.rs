@@ -36,6 +36,8 @@ pub struct World {
     pub standin: Standin,
     /// Its address, without a slash at its end.
     pub url: String,
+    /// The gateway itself.
+    pub gateway: Gateway,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -114,6 +116,7 @@ impl World {
         Self {
             standin,
             url,
+            gateway,
             hand,
             _stopper: stopper,
             back: Some(back),
