@@ -260,7 +260,7 @@ impl World {
         let moves = usize::from(moves).min(stages.len());
         for stage in &stages[1..moves] {
             match (stage, by, leg) {
-                (Stage::AtIdp, _, _) => self.to_idp(i, Form::Own, true).await,
+                (Stage::AtIdp, _, _) => self.sent_to_idp(i, Form::Own, true).await,
                 (Stage::FromIdp, _, _) => self.back_from_idp(i, Bring::Own).await,
                 (Stage::SignedIn, By::Nobody, _) => self.unnamed(i, Form::Own).await,
                 (Stage::SignedIn, By::Password, _) => self.sign_in(i, Form::Own).await,

@@ -1,6 +1,7 @@
 //! Signing in at an identity provider: the good ways, and who may not.
 
 use mcp_gateway_standin::{Profile, Signing, Standin};
+use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::service::Login;
 use serde_json::json;
 
@@ -251,12 +252,12 @@ async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
     idp.allow.emails.push("alice@example.com".into());
     let (world, setup) = signing_in_at(idp).await;
     let client = McpClient::register(&world.url).await;
-    let changes: [fn(&mut mcp_oauth_gateway::gateway::live::Setup); 3] = [
+    let ways: [fn(&mut Setup); 3] = [
         |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
         |setup| setup.idps.clear(),
         |setup| setup.services[0].login = Login::Password,
     ];
-    for change in changes {
+    for change in ways {
         let pair = client.login_by_provider().await;
         let mut changed = setup.clone();
         change(&mut changed);

@@ -11,20 +11,20 @@ use super::browser::{Browser, Page};
 use super::client::{McpClient, Pair};
 use super::world::World;
 
-fn secret() -> Option<Secret> {
-    Some(Secret::from(CLIENT_SECRET))
+fn secret() -> Secret {
+    Secret::from(CLIENT_SECRET)
 }
 
 /// The stand-in as a provider of `preset = "oidc"`.
 pub fn oidc(name: &str, standin: &Standin) -> Idp {
     let issuer = Address::parse(&standin.issuer()).unwrap();
-    Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, secret()).unwrap()
+    Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap()
 }
 
 /// The stand-in as GitHub.
 pub fn github(standin: &Standin) -> Idp {
     let at = |path: &str| Address::parse(&format!("{}{path}", standin.origin())).unwrap();
-    let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, secret()).unwrap();
+    let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, Some(secret())).unwrap();
     made.plain = Some(Plain {
         authorize: at("/login/oauth/authorize"),
         token: at("/login/oauth/access_token"),
