@@ -1,5 +1,7 @@
 //! Whole stories, through real sockets, against the stand-in.
 
+mod access;
+mod api_keys;
 mod chain;
 mod cli;
 mod hostile;
@@ -9,6 +11,9 @@ mod lifecycle;
 mod limits;
 mod login;
 mod login_hostile;
+mod origins;
 mod proxy;
 mod refresh;
 mod seed004;
+mod services;
+mod unlock;
