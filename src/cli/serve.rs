@@ -69,6 +69,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         setup: Setup {
             services: checked.services.clone(),
             passwords: passwords.clone(),
+            idps: Vec::new(),
             cors_origins: checked.cors_origins.clone(),
             public_directory: false,
         },
