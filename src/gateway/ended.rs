@@ -59,8 +59,8 @@ impl Ended {
         Ok(())
     }
 
-    /// Takes one change in; `Some` is a grant that has just ended.
-    pub async fn learn(&self, store: &Store, change: Change) -> Option<Id> {
+    /// Takes one change in, and says which grant it was about and what is there now.
+    pub async fn learn(&self, store: &Store, change: Change) -> Option<(Id, Option<GrantRecord>)> {
         if matches!(change, Change::Gap) {
             if let Err(why) = self.load(store).await {
                 tracing::warn!(%why, "the ended grants could not be read again");
@@ -68,9 +68,11 @@ impl Ended {
             return None;
         }
         let handle = change.of::<GrantRecord>()?;
-        let until = store.read(&handle).await.ok().flatten()?.ended_until()?;
-        self.add(handle.id(), until);
-        Some(handle.id())
+        let record = store.read(&handle).await.ok().flatten();
+        if let Some(until) = record.as_ref().and_then(GrantRecord::ended_until) {
+            self.add(handle.id(), until);
+        }
+        Some((handle.id(), record))
     }
 
     /// Forgets what is past.

@@ -7,6 +7,7 @@ pub mod callback;
 pub mod clients;
 pub mod ended;
 pub mod inflight;
+pub mod kept;
 pub mod limits;
 pub mod live;
 pub mod mint;
@@ -15,6 +16,8 @@ pub mod pinned;
 pub mod proxy;
 pub mod refresh;
 pub mod rejection;
+pub mod renew;
+pub mod replay;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
@@ -31,6 +34,7 @@ use crate::base::ids::Id;
 use crate::base::time::Clock;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
+use crate::gateway::kept::Kept;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::site::Site;
@@ -62,6 +66,7 @@ pub struct Inner {
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
+    pub(crate) kept: Kept,
     pub(crate) unproved: Unproved,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -120,6 +125,7 @@ impl Gateway {
             inflight: Inflight::default(),
             limits: Limits::default(),
             streams: Streams::default(),
+            kept: Kept::default(),
             unproved: Unproved::default(),
             owner: Id::fresh(),
             back,

@@ -1,9 +1,12 @@
 //! One proxied request. No store is read, nothing is written, nothing locked, no body held: the pair opens, the
-//! request streams on with the upstream's own token, the answer streams back.
+//! request streams on with the upstream's own token, the answer streams back. Where the pair only refers to that token, the
+//! way is another one: [`replay`](super::replay).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
@@ -14,8 +17,8 @@ use crate::net::client::{ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
 use crate::oauth::bearer::{self, Presented};
 use crate::service::{Ours, Service};
-use crate::token::half::{Carried, Half, Kind};
-use crate::token::pair::{self, BadPair};
+use crate::token::half::{Carried, Half, Kind, Mode};
+use crate::token::pair::{self, BadPair, Opened};
 use crate::upstream::forward::{self, Verdict};
 
 /// Why a proxied request is not answered by the upstream.
@@ -35,22 +38,24 @@ pub enum Denied {
     Down(String),
     /// The upstream took too long.
     Slow,
+    /// What the pair refers to cannot be read or renewed now.
+    Later,
 }
 
 /// Connecting may take so long.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A tool may think for an hour before its first byte; only a dead line takes longer.
-const FIRST_BYTE: Duration = Duration::from_secs(3_600);
+pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
     /// Forwards one request to the upstream MCP server.
-    pub async fn forward(&self, lane: &Lane, running: &Running, request: Request<Incoming>) -> Result<Response<Reply>, Denied> {
+    pub async fn forward(&self, lane: &Lane, running: &Arc<Running>, request: Request<Incoming>) -> Result<Response<Reply>, Denied> {
         if !self.ended.is_complete() {
             return Err(Denied::NotReady);
         }
         let (head, body) = request.into_parts();
         let service = &running.service;
-        let (half, ours) = self.admitted(
+        let Opened { half, upstream } = self.admitted(
             service,
             head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()),
             head.headers.get_all(AUTHORIZATION).iter().count(),
@@ -58,27 +63,17 @@ impl Gateway {
         if self.unproved.seen(half.grant, half.generation) {
             self.proved(half.grant, half.generation);
         }
-        let mut onward = Request::new(if body.is_end_stream() {
-            Outgoing::Empty
-        } else {
-            Outgoing::Stream(body)
-        });
-        *onward.method_mut() = head.method;
-        *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
-            .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
-        *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
-        let policy = Policy {
-            addresses: Allowed::Anything,
-            connect: CONNECT,
-            first_byte: Some(FIRST_BYTE),
-            http2: false,
-        };
-        let answer = lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))?;
+        if half.carried == Carried::Reference {
+            // In a box: the way that waits for nothing need not carry the other's baggage.
+            return Box::pin(self.forward_kept(lane, running, &half, (head, body))).await;
+        }
+        let ours = service.upstream.headers(half.carried, &upstream).ok_or(OTHER)?;
+        let answer = send(lane, service, &head, &ours, streamed(body)).await?;
         self.passed_back(service, &half, answer)
     }
 
-    /// Checks the pair, both halves at once, and makes the credential for the upstream of it.
-    fn admitted(&self, service: &Service, header: Option<&str>, count: usize) -> Result<(Half, Ours), Denied> {
+    /// Checks the pair, both halves at once.
+    fn admitted(&self, service: &Service, header: Option<&str>, count: usize) -> Result<Opened, Denied> {
         if count > 1 {
             return Err(Denied::BadToken("more than one Authorization header"));
         }
@@ -92,14 +87,14 @@ impl Gateway {
             BadPair::UnknownKey => Denied::BadToken("the token was sealed with a key that is no longer known"),
             BadPair::DoesNotOpen => Denied::BadToken("the token was changed"),
         })?;
-        let half = opened.half;
+        let half = &opened.half;
         if half.kind != Kind::Access {
             return Err(Denied::BadToken("this is not an access token"));
         }
         if half.service != service.mark {
             return Err(Denied::BadToken("the token is for another service"));
         }
-        if half.mode != service.mode {
+        if half.mode != service.mode && half.mode != Mode::Reference {
             return Err(Denied::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
@@ -108,19 +103,18 @@ impl Gateway {
         if self.ended.contains(half.grant) {
             return Err(Denied::BadToken("the token was revoked"));
         }
-        let ours = service.upstream.headers(half.carried, &opened.upstream);
-        let ours = ours.ok_or(Denied::BadToken("the token carries something else than this service needs"))?;
-        Ok((half, ours))
+        Ok(opened)
     }
 
-    fn passed_back(&self, service: &Service, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
+    /// Judges the upstream's answer, and makes it ours.
+    pub(crate) fn passed_back(&self, service: &Service, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
         if answer.status().is_informational() {
             return Err(Denied::Down("the upstream wants to change the protocol".into()));
         }
         match forward::judge(answer.status(), answer.headers()) {
             Verdict::Pass => {}
             Verdict::Unauthorized => {
-                if half.carried == Carried::Access {
+                if matches!(half.carried, Carried::Access | Carried::Reference) {
                     self.refused_upstream(half.grant, half.generation);
                 }
                 return Err(Denied::BadToken("the upstream refused its token"));
@@ -142,6 +136,34 @@ impl Gateway {
     }
 }
 
+/// The pair is for something else.
+pub(crate) const OTHER: Denied = Denied::BadToken("the token carries something else than this service needs");
+
+/// A client's body, passed on as it arrives.
+pub(crate) fn streamed(body: Incoming) -> Outgoing {
+    if body.is_end_stream() {
+        Outgoing::Empty
+    } else {
+        Outgoing::Stream(body)
+    }
+}
+
+/// Sends a client's request on, with what passes of its head and with what is ours.
+pub(crate) async fn send(lane: &Lane, service: &Service, head: &Parts, ours: &Ours, body: Outgoing) -> Result<Response<Incoming>, Denied> {
+    let mut onward = Request::new(body);
+    *onward.method_mut() = head.method.clone();
+    *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
+        .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
+    *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
+    let policy = Policy {
+        addresses: Allowed::Anything,
+        connect: CONNECT,
+        first_byte: Some(FIRST_BYTE),
+        http2: false,
+    };
+    lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))
+}
+
 fn unreachable_upstream(why: &SendError) -> Denied {
     match why {
         SendError::TimedOut | SendError::Connect(ConnectError::TimedOut) => Denied::Slow,
@@ -153,7 +175,7 @@ impl Denied {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Later => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,

@@ -41,7 +41,7 @@ impl Gateway {
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
                 Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
             }
-            (Kind::Access | Kind::Refresh, Carried::Nothing) => None,
+            (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Reference) => None,
         };
         let presented = presented.map(|(access, refresh)| Tokens {
             access,

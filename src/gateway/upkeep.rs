@@ -8,8 +8,7 @@ use crate::flow::held::{Held, Rules};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
-use crate::store::Handle;
-use crate::store::{Missed, StoreError};
+use crate::store::{Change, Handle, Missed, StoreError};
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
@@ -26,10 +25,23 @@ impl Gateway {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
+                change = changes.next() => self.learn(change).await,
                 _ = tick.tick() => self.sweep().await,
             }
         }
+    }
+
+    async fn learn(&self, change: Change) {
+        if matches!(change, Change::Gap) {
+            self.kept.clear();
+        }
+        let Some((grant, record)) = self.ended.learn(&self.store, change).await else {
+            return;
+        };
+        if record.as_ref().is_some_and(|record| record.ended_until().is_some()) {
+            self.streams.end(grant);
+        }
+        self.kept.learn(grant, record.as_ref().and_then(GrantRecord::held));
     }
 
     async fn sweep(&self) {

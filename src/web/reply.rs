@@ -72,17 +72,28 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
         Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+        Denied::Later => (
+            "temporarily_unavailable",
+            "what the token stands for cannot be had right now; try again".to_owned(),
+        ),
     };
     let number = match why {
         Denied::NoToken | Denied::BadToken(_) => -32001,
         Denied::InsufficientScope(_) => -32003,
-        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
+        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow | Denied::Later => -32002,
     };
     let message = format!("{word}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
-    if matches!(why, Denied::NotReady) {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+    let wait = match why {
+        Denied::NotReady => Some(1),
+        Denied::Later => Some(5),
+        Denied::NoToken | Denied::BadToken(_) | Denied::InsufficientScope(_) | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => {
+            None
+        }
+    };
+    if let Some(seconds) = wait {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -104,7 +115,7 @@ fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
                 Some((Code::InsufficientScope, "the upstream wants more scopes")),
             ))
         }
-        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => None,
+        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow | Denied::Later => None,
     }
 }
 
