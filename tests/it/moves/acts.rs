@@ -104,6 +104,10 @@ pub enum Act {
     Prove { pair: u8 },
     /// The upstream says 401 to one.
     Unauthorized { pair: u8 },
+    /// The gateway looks after what it keeps: because of its age, or because the upstream refused it.
+    Renew { grant: u8, refused: bool, owner: u8, alone: bool },
+    /// The service keeps tokens from now on, or no longer.
+    Reload,
     /// What nobody needs any more is dropped.
     Tidy { grant: u8 },
     /// The record of a grant is copied.
@@ -140,7 +144,7 @@ impl Act {
             refresh: m % 3 != 2,
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
-        match kind % 56 {
+        match kind % 62 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -193,6 +197,13 @@ impl Act {
             51 | 52 => Self::Crash { pair: n },
             53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
+            55..=59 => Self::Renew {
+                grant: n,
+                refused: m % 4 == 0,
+                owner: x,
+                alone: m % 8 > 3,
+            },
+            60 => Self::Reload,
             _ => Self::Sweep,
         }
     }

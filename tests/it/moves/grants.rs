@@ -3,14 +3,16 @@
 use std::sync::atomic::Ordering;
 
 use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::flow::who::Who;
-use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
+use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
+use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
 
@@ -32,6 +34,7 @@ pub enum Life {
         attempt: Id,
         owner: Id,
         lease: UnixTime,
+        silent: bool,
     },
     Ended {
         until: UnixTime,
@@ -51,6 +54,8 @@ pub struct Grant {
     refreshable: bool,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
+    kept: bool,
+    renewed: Option<UnixTime>,
     access_ends: UnixTime,
     refresh_ends: UnixTime,
     refused: Option<(UnixTime, u32)>,
@@ -63,6 +68,8 @@ pub struct Pair {
     pub grant: usize,
     pub generation: u32,
     pub tokens: Tokens,
+    /// It only refers to its tokens.
+    pub kept: bool,
     pub access_ends: UnixTime,
     /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
     pub unnoted: bool,
@@ -118,20 +125,15 @@ enum Outcome {
 struct Presented<'a> {
     generation: u32,
     tokens: &'a Tokens,
+    kept: bool,
     client: usize,
     attempt: Attempt,
 }
 
 impl Grant {
     /// The rules of refreshing, once more and by hand.
-    fn presented(&mut self, by: &Presented<'_>, grace: u64, now: UnixTime) -> Result<Outcome, Rejected> {
-        match self.life {
-            Life::Ended { .. } => return Err(Rejected::Replayed),
-            Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
-                return Err(Rejected::Busy);
-            }
-            Life::Unborn | Life::Active | Life::Refreshing { .. } => {}
-        }
+    fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
+        self.is_free(by.attempt, now)?;
         if by.client != self.client {
             return Err(Rejected::OtherClient);
         }
@@ -140,24 +142,35 @@ impl Grant {
         }
         if by.generation > self.generation {
             // Only a store that went back in time knows less than a client.
-            (self.generation, self.latest) = (by.generation, None);
+            self.generation = by.generation;
+            if !by.kept {
+                (self.latest, self.kept) = (None, false);
+            }
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
-            by.tokens.clone()
+            if self.kept || by.kept {
+                let latest = self.latest.clone().ok_or(Rejected::Expired)?;
+                if is_enough(&latest, now) {
+                    return Ok(self.re_issued(latest, rules, now));
+                }
+                latest
+            } else {
+                by.tokens.clone()
+            }
         } else {
             let recent = self
                 .superseded
                 .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.after(grace));
+                .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
             let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
                 self.tombstone(now);
                 return Ok(Outcome::Ended);
             };
-            let enough = now.after(60);
-            if latest.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
+            if is_enough(&latest, now) {
                 self.life = Life::Active;
+                self.kept |= rules.mode == Mode::Reference;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
             latest
@@ -168,17 +181,55 @@ impl Grant {
                 attempt,
                 owner,
                 lease: now.after(LEASE),
+                silent: false,
             };
             return Ok(Outcome::Ask(refresh));
         }
         if tokens.expires.is_some_and(|end| end <= now) {
             return Err(Rejected::Expired);
         }
-        self.supersede(now);
-        self.latest = Some(tokens.clone());
-        self.life = Life::Active;
-        Ok(Outcome::Answer(self.generation, tokens))
+        Ok(self.re_issued(tokens, rules, now))
     }
+
+    fn re_issued(&mut self, tokens: Tokens, rules: Rules, now: UnixTime) -> Outcome {
+        self.supersede(now);
+        (self.latest, self.kept) = (Some(tokens.clone()), rules.mode == Mode::Reference);
+        self.life = Life::Active;
+        Outcome::Answer(self.generation, tokens)
+    }
+
+    fn is_free(&self, attempt: Attempt, now: UnixTime) -> Result<(), Rejected> {
+        match self.life {
+            Life::Ended { .. } => Err(Rejected::Replayed),
+            Life::Refreshing { owner, lease, .. } if now < lease && (!attempt.alone || owner == attempt.owner) => Err(Rejected::Busy),
+            Life::Unborn | Life::Active | Life::Refreshing { .. } => Ok(()),
+        }
+    }
+
+    /// When the gateway asks by itself: what it keeps has ended; or it is near its end or refused, and not quite new.
+    fn renewed(&mut self, refused: bool, attempt: Attempt, now: UnixTime) -> Result<UpstreamRefresh, Rejected> {
+        self.is_free(attempt, now)?;
+        let latest = self.latest.as_ref().filter(|_| self.kept).ok_or(Rejected::NotNeeded)?;
+        let left = latest.expires.map_or(u64::MAX, |end| end.since(now));
+        let is_new = self.renewed.is_some_and(|at| now.since(at) < 30);
+        if left > 0 && (is_new || (left > 60 && !refused)) {
+            return Err(Rejected::NotNeeded);
+        }
+        let token = latest.refresh.clone().ok_or(Rejected::NotNeeded)?;
+        self.life = Life::Refreshing {
+            attempt: attempt.id,
+            owner: attempt.owner,
+            lease: now.after(LEASE),
+            silent: true,
+        };
+        Ok(token)
+    }
+}
+
+/// Whether tokens live long enough to be handed out.
+fn is_enough(tokens: &Tokens, now: UnixTime) -> bool {
+    let enough = now.after(60);
+    tokens.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
 }
 
 impl World {
@@ -208,6 +259,8 @@ impl World {
             refreshable: false,
             superseded: Vec::new(),
             latest: None,
+            kept: false,
+            renewed: None,
             access_ends: now,
             refresh_ends: now,
             refused: None,
@@ -216,9 +269,15 @@ impl World {
         self.grants.len() - 1
     }
 
-    /// When pairs of these tokens end: the shorter of both sides.
-    fn ends(&self, g: usize, tokens: &Tokens) -> (UnixTime, UnixTime) {
+    /// When pairs of these tokens end: the shorter of both sides; where we can renew what is kept, our own.
+    fn ends(&self, g: usize, tokens: &Tokens, kept: bool) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
+        if kept && tokens.refresh.is_some() {
+            return (
+                now.after(ttl.access),
+                lifetime::refresh_ends(now, ttl, self.grants[g].granted, None),
+            );
+        }
         let upstream = if tokens.refresh.is_some() {
             tokens.refresh_expires
         } else {
@@ -228,14 +287,15 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, unnoted: bool) {
-        let access_ends = self.ends(grant, &tokens).0;
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, kept: bool) {
+        let access_ends = self.ends(grant, &tokens, kept).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
+            kept,
             access_ends,
-            unnoted,
+            unnoted: false,
         });
     }
 
@@ -248,7 +308,8 @@ impl World {
             return;
         }
         self.grants[g].granted = now;
-        let ends = self.ends(g, &tokens);
+        let kept = self.rules.mode == Mode::Reference;
+        let ends = self.ends(g, &tokens, kept);
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
@@ -258,8 +319,8 @@ impl World {
             issuer: Some("https://as.example".to_owned()),
             tokens: Some(tokens.clone()),
         };
-        let held = Held::new(began, now);
-        let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
+        let held = Held::new(began, self.rules, now);
+        let put = self.store.insert(self.grants[g].id, Active::new(held)).await;
         if self.grants[g].has_ended() {
             self.meet("a grant that was ended before it was there");
             assert_eq!(put, Err(NotInserted::AlreadyThere), "what has ended came back");
@@ -269,10 +330,10 @@ impl World {
             let grant = &mut self.grants[g];
             (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
             (grant.access_ends, grant.refresh_ends) = ends;
-            grant.latest = Some(tokens.clone());
+            (grant.latest, grant.kept) = (Some(tokens.clone()), kept);
             self.note(g).await;
         }
-        self.mint(g, 1, tokens, false);
+        self.mint(g, 1, tokens, kept);
         self.look_at_grant(g).await;
     }
 
@@ -281,6 +342,7 @@ impl World {
             grant: g,
             generation,
             tokens,
+            kept,
             ..
         } = self.pairs[p].clone();
         let client = by.map_or(self.grants[g].client, |by| usize::from(by) % self.clients.len());
@@ -289,19 +351,21 @@ impl World {
             owner: self.owners[usize::from(owner % 2)],
             alone,
         };
-        let (now, grace) = (self.now(), self.rules.grace);
+        let (now, rules) = (self.now(), self.rules);
         let was = self.grants[g].clone();
         let mut next = was.clone();
         let expected = self.there(g).and_then(|()| {
             let by = Presented {
                 generation,
                 tokens: &tokens,
+                kept,
                 client,
                 attempt,
             };
-            next.presented(&by, grace, now).map_err(Missed::Rejected)
+            next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
         let brought = match tokens.refresh.clone() {
+            _ if kept => Brought::Kept,
             Some(token) => Brought::Refresh(token),
             None => Brought::Access(tokens.clone()),
         };
@@ -310,7 +374,6 @@ impl World {
             client_id: self.clients[client].client_id(),
             brought,
         };
-        let rules = self.rules;
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if expected.as_ref().is_err_and(|why| *why == Missed::Rejected(Rejected::Busy)) {
@@ -321,7 +384,10 @@ impl World {
             Err(why) => (Err(why), None),
         };
         if let Some((_, led)) = went(moved, &expected) {
-            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt);
+            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt, next.kept);
+            if was.kept && !kept && generation == was.generation && was.latest.as_ref() != Some(&tokens) {
+                self.meet("an outdated token in a pair of a grant that keeps");
+            }
             self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
             assert!(next.generation >= was.generation, "a generation went back");
             if generation > was.generation {
@@ -340,10 +406,47 @@ impl World {
             self.grants[g] = next;
             // Whatever pair is given out, the record and its tombstone outlive it.
             if let Some(tokens) = self.pairs.last().filter(|_| to == "Active").map(|pair| pair.tokens.clone()) {
-                let ends = self.ends(g, &tokens);
+                let ends = self.ends(g, &tokens, self.grants[g].kept);
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// The gateway looks after what it keeps, of its own accord.
+    pub async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
+        let attempt = Attempt {
+            id: self.id(),
+            owner: self.owners[usize::from(owner % 2)],
+            alone,
+        };
+        let (now, was) = (self.now(), self.grants[g].clone());
+        let latest = was.latest.as_ref().map(|tokens| tokens.access.clone());
+        // What was refused may also be one that was kept before.
+        let token = latest
+            .filter(|_| refused)
+            .or_else(|| Some(UpstreamAccess::new(Secret::from("before"))));
+        let mut next = was.clone();
+        let expected = self
+            .there(g)
+            .and_then(|()| next.renewed(refused, attempt, now).map_err(Missed::Rejected));
+        let step = |record: GrantRecord| record.renew(token.as_ref(), attempt, now);
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        let (expected, wanted) = match expected {
+            Ok(token) => (Ok(()), Some(token)),
+            Err(why) => (Err(why), None),
+        };
+        if let Some((_, (token, held))) = went(moved, &expected) {
+            assert_eq!((Some(token), held.generation()), (wanted, was.generation));
+            self.walk(
+                if was.life == Life::Active { "Active" } else { "Refreshing" },
+                "renew",
+                "Refreshing",
+            );
+            self.attempts.push((g, attempt.id));
+            self.grants[g] = next;
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -385,7 +488,7 @@ impl World {
     }
 
     /// Compares where a presented pair led with where it should; the name of the state that it led to.
-    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
+    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt, kept: bool) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
                 let tokens = tokens.expect("a grant with an upstream has its tokens");
@@ -394,7 +497,8 @@ impl World {
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens, false);
+                assert_eq!(held.is_kept(), kept);
+                self.mint(g, generation, tokens, kept);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
@@ -426,19 +530,29 @@ impl World {
         if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
         }
-        let ends = self.ends(g, &tokens);
-        let step = |s: Refreshing| s.answered(id, tokens.clone(), ends, now);
+        let (rules, kept) = (self.rules, self.rules.mode == Mode::Reference);
+        let ends = self.ends(g, &tokens, kept);
+        let step = |s: Refreshing| s.answered(id, tokens.clone(), rules, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("Refreshing", "answered", "Active");
             let grant = &mut self.grants[g];
             let before = grant.generation;
-            grant.supersede(now);
-            assert_eq!(moved.out.generation(), before + 1);
+            let silent = matches!(grant.life, Life::Refreshing { silent: true, .. });
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
+            grant.renewed = Some(now);
+            if silent {
+                assert_eq!(moved.out.generation(), before);
+                self.meet("a successor of what is kept, of which the client knows nothing");
+                self.note(g).await;
+                return self.look_at_grant(g).await;
+            }
+            grant.supersede(now);
+            grant.kept = kept;
+            assert_eq!(moved.out.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, tokens, false);
+            self.mint(g, before + 1, tokens, kept);
         }
         self.look_at_grant(g).await;
     }
@@ -546,7 +660,7 @@ impl World {
             // Never while somebody may still come with an older pair and be right.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
             let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
-            if grant.proved && over && !grant.has_ended() {
+            if grant.proved && over && !grant.kept && !grant.has_ended() {
                 grant.latest = None;
             }
             self.note(g).await;
@@ -608,8 +722,8 @@ impl World {
         }
         if let Some(held) = there.held() {
             assert_eq!(
-                (held.generation(), held.latest(), held.is_refreshable()),
-                (grant.generation, grant.latest.as_ref(), grant.refreshable)
+                (held.generation(), held.latest(), held.is_kept(), held.is_refreshable()),
+                (grant.generation, grant.latest.as_ref(), grant.kept, grant.refreshable)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());
             assert_eq!(grant.seen["is"]["held"]["proved"], grant.proved);
