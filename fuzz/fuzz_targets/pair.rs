@@ -55,9 +55,13 @@ fn round_trip(given: Halves<'_>) {
     let ((plain, refresh, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
     let (subject, scopes, upstream) = texts;
     let half = Half {
-        mode: if plain { Mode::Plain } else { Mode::Sealed },
+        mode: match (plain, carried % 4) {
+            (true, _) => Mode::Plain,
+            (false, 3) => Mode::Reference,
+            (false, _) => Mode::Sealed,
+        },
         kind: if refresh { Kind::Refresh } else { Kind::Access },
-        carried: [Carried::Access, Carried::Refresh, Carried::Nothing][usize::from(carried % 3)],
+        carried: [Carried::Access, Carried::Refresh, Carried::Nothing, Carried::Reference][usize::from(carried % 4)],
         grant: Id(grant),
         generation,
         service: ServiceMark(service),

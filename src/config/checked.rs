@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
+use crate::base::range::Cidr;
 use crate::base::secret::Secret;
 use crate::base::url::Address;
 use crate::config::flags::{Serve, Tls, TokenMode};
@@ -96,14 +97,17 @@ fn listen(flags: &Serve) -> Result<Vec<SocketAddr>, Wrong> {
     }
     let is_public = found.iter().any(|address| !address.ip().is_loopback());
     let has_tls = flags.tls.is_some() || flags.tls_cert.is_some();
-    if is_public && !has_tls && !flags.insecure_http {
+    let public = flags.public_url.as_deref().map(Address::parse);
+    // Then TLS is done in front of us, by somebody who was named.
+    let is_proxied = !flags.trusted_proxies.is_empty() && matches!(public, Some(Ok(url)) if url.url().scheme() == "https");
+    if is_public && !has_tls && !is_proxied && !flags.insecure_http {
         return Err(wrong(
             "--host",
             format!(
                 "'{}' is reachable from other machines, and there is no TLS: tokens would travel in clear",
                 flags.host
             ),
-            "use --tls self-signed or --tls-cert and --tls-key; behind a proxy that does TLS, say --insecure-http",
+            "use --tls self-signed or --tls-cert and --tls-key; behind a proxy that does TLS, name it with --trusted-proxies and give an https --public-url, or say --insecure-http",
         ));
     }
     Ok(found)
@@ -144,10 +148,23 @@ fn site(flags: &Serve, listen: &[SocketAddr]) -> Result<Site, Wrong> {
             "use an https address, or http://localhost for this machine",
         ));
     }
-    Ok(Site::new(
-        address,
-        flags.allowed_hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
-    ))
+    Ok(Site::new(address, flags.allowed_hosts.iter().map(|h| h.to_ascii_lowercase()).collect()).behind(trusted_proxies(flags)?))
+}
+
+fn trusted_proxies(flags: &Serve) -> Result<Vec<Cidr>, Wrong> {
+    let instead = "write addresses or networks like 10.0.0.7,172.16.0.0/12,fd00::/8";
+    let network = |text: &String| -> Result<Cidr, Wrong> {
+        let network: Cidr = text
+            .trim()
+            .parse()
+            .map_err(|why| wrong("--trusted-proxies", format!("'{text}': {why}"), instead))?;
+        if network.is_everybody() {
+            let what = format!("'{text}' is everybody: then every caller says for itself who it is");
+            return Err(wrong("--trusted-proxies", what, instead));
+        }
+        Ok(network)
+    };
+    flags.trusted_proxies.iter().map(network).collect()
 }
 
 fn service(flags: &Serve) -> Result<Service, Wrong> {
@@ -272,6 +289,15 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_proxy_that_is_named_a_public_bind_needs_no_tls_of_its_own() {
+        let proxied = "--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example --trusted-proxies";
+        let site = checked(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().site;
+        let networks: Vec<String> = site.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.7/32", "fd00::/8"]);
+        assert_eq!(site.public_url(), "https://a.example");
+    }
+
+    #[test]
     fn each_mistake_is_named_at_its_flag() {
         for (args, flag) in [
             ("", "--upstream-rs"),
@@ -279,6 +305,15 @@ mod tests {
             ("--upstream-rs ftp://x/y", "--upstream-rs"),
             ("--upstream-rs https://x/ --host 0.0.0.0", "--host"),
             ("--upstream-rs https://x/ --host 0.0.0.0 --insecure-http", "--public-url"),
+            ("--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example", "--host"),
+            (
+                "--upstream-rs https://x/ --host 0.0.0.0 --trusted-proxies 10.0.0.1 --public-url http://a.example",
+                "--host",
+            ),
+            ("--upstream-rs https://x/ --host 0.0.0.0 --trusted-proxies 10.0.0.1", "--host"),
+            ("--upstream-rs https://x/ --trusted-proxies 10.0.0.1/8", "--trusted-proxies"),
+            ("--upstream-rs https://x/ --trusted-proxies 10.0.0.0/8,nginx", "--trusted-proxies"),
+            ("--upstream-rs https://x/ --trusted-proxies 0.0.0.0/0", "--trusted-proxies"),
             ("--upstream-rs https://x/ --public-url http://example.com", "--public-url"),
             ("--upstream-rs https://x/ --public-url example.com", "--public-url"),
             ("--upstream-rs https://x/ --upstream-client-secret s", "--upstream-client-secret"),

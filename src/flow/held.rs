@@ -56,7 +56,7 @@ pub struct Held {
     /// The pairs of the current generation refer to the upstream's latest answer, which stays here while the grant lives.
     #[serde(default)]
     pub(super) kept: bool,
-    /// When the upstream last gave a successor of what it gave first.
+    /// When the gateway last renewed by itself what it keeps.
     #[serde(default)]
     pub(super) renewed: Option<UnixTime>,
 }

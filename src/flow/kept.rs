@@ -53,14 +53,120 @@ impl Held {
     /// no longer hold the upstream's refresh token themselves: then nothing is renewed.
     pub fn worth(&self, refused: Option<&UpstreamAccess>, now: UnixTime) -> Worth<'_> {
         let Some(latest) = &self.latest else { return Worth::Spent };
-        let refused = refused.is_some_and(|token| *token == latest.access);
-        let ends = latest.expires.unwrap_or(UnixTime::NEVER);
+        let good = self.good(refused, now);
+        let near = latest.expires.is_some_and(|end| end <= now.after(AHEAD));
         let just_renewed = self.renewed.is_some_and(|at| now.since(at) < RESTED);
-        let wanting = ends <= now || ((refused || ends <= now.after(AHEAD)) && !just_renewed);
+        let ended = latest.expires.is_some_and(|end| end <= now);
+        let wanting = ended || ((good.is_none() || near) && !just_renewed);
         match latest.refresh.as_ref().filter(|_| self.kept && wanting) {
             Some(token) => Worth::Ask(token.clone()),
-            None if !refused && ends > now => Worth::Good(latest),
-            None => Worth::Spent,
+            None => good.map_or(Worth::Spent, Worth::Good),
         }
+    }
+
+    /// What is kept, while it is neither at its end nor the one that the upstream has `refused`.
+    pub fn good(&self, refused: Option<&UpstreamAccess>, now: UnixTime) -> Option<&Tokens> {
+        let lives = |tokens: &&Tokens| tokens.expires.is_none_or(|end| end > now);
+        let latest = self.latest.as_ref().filter(lives)?;
+        (refused != Some(&latest.access)).then_some(latest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::flow::held::{Began, Brought, Presentation, Presented};
+    use crate::flow::who::Who;
+    use crate::oauth::scope::Scopes;
+
+    fn tokens(access: &str, refresh: bool, ends: u64) -> Tokens {
+        Tokens {
+            access: UpstreamAccess::new(Secret::from(access)),
+            refresh: refresh.then(|| UpstreamRefresh::new(Secret::from(format!("to renew {access}")))),
+            expires: Some(UnixTime(ends)),
+            refresh_expires: None,
+            scope: None,
+        }
+    }
+
+    fn rules(mode: Mode) -> Rules {
+        Rules { mode, ..Rules::default() }
+    }
+
+    fn held(mode: Mode, tokens: Tokens) -> Held {
+        let began = Began {
+            client_id: "client".into(),
+            service: "default".into(),
+            who: Who::named("alice"),
+            scopes: Scopes::default(),
+            issuer: Some("https://as".into()),
+            tokens: Some(tokens),
+        };
+        Held::new(began, rules(mode), UnixTime(0))
+    }
+
+    fn is_asked(held: &Held, refused: Option<&str>, now: u64) -> bool {
+        let refused = refused.map(|text| UpstreamAccess::new(Secret::from(text)));
+        matches!(held.worth(refused.as_ref(), UnixTime(now)), Worth::Ask(_))
+    }
+
+    #[test]
+    fn the_upstream_is_asked_for_a_successor_near_the_end_and_for_one_that_it_refused() {
+        let held = held(Mode::Reference, tokens("one", true, 1_000));
+        assert!(!is_asked(&held, None, 939) && is_asked(&held, None, 940) && is_asked(&held, None, 1_001));
+        assert!(is_asked(&held, Some("one"), 10) && !is_asked(&held, Some("before"), 10));
+    }
+
+    #[test]
+    fn a_token_that_was_just_renewed_is_not_renewed_again_before_it_ends() {
+        let mut held = held(Mode::Reference, tokens("one", true, 1_000));
+        held.renewed = Some(UnixTime(960));
+        assert!(!is_asked(&held, None, 989) && !is_asked(&held, Some("one"), 989));
+        assert!(matches!(held.worth(None, UnixTime(989)), Worth::Good(_)));
+        assert!(is_asked(&held, None, 990) && is_asked(&held, Some("one"), 990));
+        held.renewed = Some(UnixTime(999));
+        assert!(is_asked(&held, None, 1_000));
+    }
+
+    #[test]
+    fn what_cannot_be_renewed_is_good_until_it_ends_or_is_refused() {
+        for held in [
+            held(Mode::Reference, tokens("one", false, 1_000)),
+            held(Mode::Sealed, tokens("one", true, 1_000)),
+        ] {
+            let spent = |refused: Option<&UpstreamAccess>, now| matches!(held.worth(refused, UnixTime(now)), Worth::Spent);
+            assert!(!spent(None, 999) && spent(None, 1_000));
+            assert!(spent(Some(&UpstreamAccess::new(Secret::from("one"))), 10));
+        }
+    }
+
+    #[test]
+    fn a_grant_that_keeps_shows_the_upstream_what_it_keeps_and_not_what_an_older_pair_brings() {
+        let mut held = held(Mode::Reference, tokens("newest", true, 100));
+        let pair = Presentation {
+            generation: 1,
+            client_id: "client",
+            brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("rotated away"))),
+        };
+        let Ok(Presented::Ask(token)) = held.present(&pair, rules(Mode::Reference), UnixTime(90)) else {
+            panic!("near the end of what is kept, the upstream is asked")
+        };
+        assert_eq!(token.expose(), "to renew newest");
+    }
+
+    #[test]
+    fn what_is_kept_is_not_tidied_while_the_grant_lives() {
+        for (mode, tidied) in [(Mode::Reference, false), (Mode::Sealed, true)] {
+            let mut held = held(mode, tokens("one", true, 1_000));
+            held.proved = true;
+            assert_eq!(held.tidy_at(rules(mode)).is_some(), tidied);
+        }
+    }
+
+    #[test]
+    fn our_own_life_is_told_only_where_what_is_kept_can_be_renewed() {
+        let access_ends = |refresh| held(Mode::Reference, tokens("one", refresh, 1_000)).access_ends.0;
+        assert_eq!((access_ends(true), access_ends(false)), (3_600, 990));
     }
 }

@@ -11,6 +11,7 @@ pub mod kept;
 pub mod limits;
 pub mod live;
 pub mod mint;
+pub mod noted;
 pub mod password;
 pub mod pinned;
 pub mod proxy;
@@ -25,6 +26,7 @@ pub mod site;
 pub mod streams;
 pub mod token;
 pub mod upkeep;
+pub mod waiting;
 
 use std::sync::Arc;
 
@@ -37,8 +39,10 @@ use crate::gateway::inflight::Inflight;
 use crate::gateway::kept::Kept;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
+use crate::gateway::noted::Noted;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
+use crate::gateway::waiting::Waiting;
 use crate::net::client::Client;
 use crate::store::{Keys, Store};
 use crate::upstream::document::Documents;
@@ -68,6 +72,8 @@ pub struct Inner {
     pub(crate) streams: Streams,
     pub(crate) kept: Kept,
     pub(crate) unproved: Unproved,
+    pub(crate) refused: Noted,
+    pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
     /// Where detached work runs, so that a closing lane cancels nothing.
@@ -88,6 +94,8 @@ pub struct Parts {
     pub site: Site,
     /// What stands behind us, and who may sign in.
     pub setup: Setup,
+    /// The most journeys that wait for a sign-in, see [`waiting`].
+    pub most_waiting: usize,
     /// Where detached work runs.
     pub back: tokio::runtime::Handle,
     /// Its way out.
@@ -111,6 +119,7 @@ impl Gateway {
             clock,
             site,
             setup,
+            most_waiting,
             back,
             back_lane,
         } = parts;
@@ -127,6 +136,8 @@ impl Gateway {
             streams: Streams::default(),
             kept: Kept::default(),
             unproved: Unproved::default(),
+            refused: Noted::default(),
+            waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
             back_lane,

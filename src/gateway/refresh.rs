@@ -159,8 +159,9 @@ impl Gateway {
             }
             Err(why @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(%grant, %why, "the upstream ended the grant");
-                let now = self.clock.now();
-                match self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
+                let (now, longest) = (self.clock.now(), self.live().longest_access());
+                let step = |s: Refreshing| s.refused(attempt.id, now, longest);
+                match self.store.transition(&handle, step).await {
                     Ok(_) => self.has_ended(grant),
                     Err(Missed::Store(error)) => return Err(error.into()),
                     // Not ours to end any more.

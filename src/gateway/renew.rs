@@ -64,7 +64,7 @@ impl Gateway {
             match held.worth(refused, self.clock.now()) {
                 Worth::Good(tokens) => return Ok(Token::of(tokens)),
                 Worth::Spent => return Err(SPENT),
-                Worth::Ask(_) if waited => return Err(Denied::Later),
+                Worth::Ask(_) if waited => return held.good(refused, self.clock.now()).map(Token::of).ok_or(Denied::Later),
                 // Found before the lease is taken, so that looking for it does not use the lease up.
                 Worth::Ask(_) => drop(self.target(&self.back_lane, running).await),
             }

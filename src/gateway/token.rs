@@ -126,7 +126,11 @@ impl Gateway {
         let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
         let longest = self.live().longest_access();
         loop {
-            match self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now))).await {
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
+                .await
+            {
                 Ok((_, held)) => {
                     self.has_ended(grant);
                     return Ok(held);

@@ -196,11 +196,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", sealed: bool, access: bool) {
+        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", mode in 0..3_usize, access: bool) {
             let ring = ring();
-            let mut half = half(if sealed { Mode::Sealed } else { Mode::Plain }, if access { Kind::Access } else { Kind::Refresh });
+            let mode = [Mode::Sealed, Mode::Plain, Mode::Reference][mode];
+            let mut half = half(mode, if access { Kind::Access } else { Kind::Refresh });
             (half.subject, half.scopes) = (subject, scopes);
+            let texts = half.subject.len() + half.scopes.len();
             let token = mint(&ring, UnixTime(0), &half, &Secret::from(upstream.as_str()), random::fresh());
+            prop_assert_eq!(token.expose().len(), length(mode, texts, upstream.len()));
             let opened = open(&ring, token.expose()).unwrap();
             prop_assert_eq!(opened.half, half);
             prop_assert_eq!(opened.upstream.expose(), upstream.as_str());
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn every_single_bit_change_is_refused() {
         let ring = ring();
-        for mode in [Mode::Sealed, Mode::Plain] {
+        for mode in [Mode::Sealed, Mode::Plain, Mode::Reference] {
             let token = mint(
                 &ring,
                 UnixTime(0),
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn halves_of_two_pairs_do_not_fit_together() {
         let ring = ring();
-        for mode in [Mode::Sealed, Mode::Plain] {
+        for mode in [Mode::Sealed, Mode::Plain, Mode::Reference] {
             let split = |upstream: &str| {
                 let token = mint(
                     &ring,

@@ -44,18 +44,21 @@ proptest! {
 }
 
 /// What the moves must have met, or they prove little.
-const RARE: [&str; 12] = [
+const RARE: [&str; 15] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
+    "a code at another service",
     "a lease that was taken over",
     "a replay before the grant was there",
     "a replay that proves nothing",
+    "a return to another service",
     "a second attempt while the first holds the lease",
+    "a step off the way",
     "a successor of what is kept, of which the client knows nothing",
     "an answer to an attempt that lost its lease",
     "an older pair in grace",
+    "an older pair in grace that carries nothing",
     "an older pair too late",
-    "an outdated token in a pair of a grant that keeps",
     "an upstream that refuses in circles",
 ];
 
@@ -69,11 +72,10 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     };
     let rng = TestRng::deterministic_rng(config.rng_algorithm);
     let lives = TestRunner::new_with_rng(config, rng).run(&acts(160), |acts| {
-        for mode in [Mode::Sealed, Mode::Reference] {
-            let world = lived(60, mode, &acts);
-            walked.borrow_mut().extend(world.walked);
-            met.borrow_mut().extend(world.met);
-        }
+        let mode = if acts.len() % 2 == 0 { Mode::Sealed } else { Mode::Reference };
+        let world = lived(60, mode, &acts);
+        walked.borrow_mut().extend(world.walked);
+        met.borrow_mut().extend(world.met);
         Ok(())
     });
     lives.unwrap();

@@ -8,9 +8,7 @@ use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
 use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
-use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
 use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::lifetime;
@@ -52,6 +50,7 @@ pub struct Grant {
     generation: u32,
     proved: bool,
     refreshable: bool,
+    bare: bool,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
     kept: bool,
@@ -67,12 +66,10 @@ pub struct Grant {
 pub struct Pair {
     pub grant: usize,
     pub generation: u32,
-    pub tokens: Tokens,
+    pub tokens: Option<Tokens>,
     /// It only refers to its tokens.
     pub kept: bool,
     pub access_ends: UnixTime,
-    /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
-    pub unnoted: bool,
 }
 
 type Refusal = Missed<Rejected>;
@@ -97,9 +94,9 @@ impl Grant {
         matches!(self.life, Life::Ended { .. })
     }
 
-    fn tombstone(&mut self, now: UnixTime) {
+    fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now).after(300),
+            until: self.access_ends.max(now.after(longest)).after(300),
         };
     }
 
@@ -116,7 +113,7 @@ impl Grant {
 /// What a presented pair should lead to.
 #[derive(Debug)]
 enum Outcome {
-    Answer(u32, Tokens),
+    Answer(u32, Option<Tokens>),
     Ask(UpstreamRefresh),
     Ended,
 }
@@ -124,7 +121,7 @@ enum Outcome {
 /// One who presents a pair.
 struct Presented<'a> {
     generation: u32,
-    tokens: &'a Tokens,
+    tokens: Option<&'a Tokens>,
     kept: bool,
     client: usize,
     attempt: Attempt,
@@ -151,12 +148,12 @@ impl Grant {
             self.proved = true;
             if self.kept || by.kept {
                 let latest = self.latest.clone().ok_or(Rejected::Expired)?;
-                if is_enough(&latest, now) {
-                    return Ok(self.re_issued(latest, rules, now));
+                if is_enough(Some(&latest), now) {
+                    return Ok(self.re_issued(Some(latest), rules, now));
                 }
-                latest
+                Some(latest)
             } else {
-                by.tokens.clone()
+                by.tokens.cloned()
             }
         } else {
             let recent = self
@@ -164,18 +161,20 @@ impl Grant {
                 .iter()
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
-                self.tombstone(now);
+            let kept = self.bare || self.latest.is_some();
+            if !kept || !(recent || unproved) {
+                self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
-            };
-            if is_enough(&latest, now) {
+            }
+            let latest = self.latest.clone();
+            if is_enough(latest.as_ref(), now) {
+                self.kept |= keeps(latest.as_ref(), rules);
                 self.life = Life::Active;
-                self.kept |= rules.mode == Mode::Reference;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
             latest
         };
-        if let Some(refresh) = tokens.refresh {
+        if let Some(refresh) = tokens.as_ref().and_then(|tokens| tokens.refresh.clone()) {
             let (attempt, owner) = (by.attempt.id, by.attempt.owner);
             self.life = Life::Refreshing {
                 attempt,
@@ -185,15 +184,15 @@ impl Grant {
             };
             return Ok(Outcome::Ask(refresh));
         }
-        if tokens.expires.is_some_and(|end| end <= now) {
+        if tokens.as_ref().and_then(|tokens| tokens.expires).is_some_and(|end| end <= now) {
             return Err(Rejected::Expired);
         }
         Ok(self.re_issued(tokens, rules, now))
     }
 
-    fn re_issued(&mut self, tokens: Tokens, rules: Rules, now: UnixTime) -> Outcome {
+    fn re_issued(&mut self, tokens: Option<Tokens>, rules: Rules, now: UnixTime) -> Outcome {
         self.supersede(now);
-        (self.latest, self.kept) = (Some(tokens.clone()), rules.mode == Mode::Reference);
+        (self.latest, self.kept) = (tokens.clone(), keeps(tokens.as_ref(), rules));
         self.life = Life::Active;
         Outcome::Answer(self.generation, tokens)
     }
@@ -227,9 +226,14 @@ impl Grant {
 }
 
 /// Whether tokens live long enough to be handed out.
-fn is_enough(tokens: &Tokens, now: UnixTime) -> bool {
-    let enough = now.after(60);
-    tokens.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
+fn is_enough(tokens: Option<&Tokens>, now: UnixTime) -> bool {
+    let (end, enough) = (tokens.and_then(|tokens| tokens.expires), now.after(60));
+    end.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
+}
+
+/// Whether pairs of these tokens only refer to them. They are short here: it is as the service wants it.
+fn keeps(tokens: Option<&Tokens>, rules: Rules) -> bool {
+    tokens.is_some() && rules.mode == Mode::Reference
 }
 
 impl World {
@@ -257,6 +261,7 @@ impl World {
             generation: 1,
             proved: false,
             refreshable: false,
+            bare: false,
             superseded: Vec::new(),
             latest: None,
             kept: false,
@@ -270,54 +275,57 @@ impl World {
     }
 
     /// When pairs of these tokens end: the shorter of both sides; where we can renew what is kept, our own.
-    fn ends(&self, g: usize, tokens: &Tokens, kept: bool) -> (UnixTime, UnixTime) {
+    fn ends(&self, g: usize, tokens: Option<&Tokens>, kept: bool) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
-        if kept && tokens.refresh.is_some() {
+        if kept && tokens.is_some_and(|tokens| tokens.refresh.is_some()) {
             return (
                 now.after(ttl.access),
                 lifetime::refresh_ends(now, ttl, self.grants[g].granted, None),
             );
         }
-        let upstream = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
+        let expires = tokens.and_then(|tokens| tokens.expires);
+        let upstream = match tokens {
+            Some(tokens) if tokens.refresh.is_some() => tokens.refresh_expires,
+            Some(_) | None => expires,
         };
-        let access = lifetime::access_ends(now, ttl.access, tokens.expires);
+        let access = lifetime::access_ends(now, ttl.access, expires);
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, kept: bool) {
-        let access_ends = self.ends(grant, &tokens, kept).0;
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>, kept: bool) {
+        let access_ends = self.ends(grant, tokens.as_ref(), kept).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
             kept,
             access_ends,
-            unnoted: false,
         });
     }
 
     /// The grant of a code that was spent is put down, unless it was ended meanwhile.
     pub async fn granted(&mut self, i: usize) {
-        let Some(tokens) = self.journeys[i].pending.take() else { return };
+        let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
         let now = self.now();
         if self.grants[g].granted.after(BREATH) < now {
             return;
         }
         self.grants[g].granted = now;
-        let kept = self.rules.mode == Mode::Reference;
-        let ends = self.ends(g, &tokens, kept);
+        let (issuer, tokens) = match redeemed.obtained {
+            Some(obtained) => (obtained.issuer, Some(obtained.tokens)),
+            None => (None, None),
+        };
+        let kept = keeps(tokens.as_ref(), self.rules);
+        let ends = self.ends(g, tokens.as_ref(), kept);
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
-            service: "default".to_owned(),
-            who: Who::named("alice"),
-            scopes: Scopes::parse("a"),
-            issuer: Some("https://as.example".to_owned()),
-            tokens: Some(tokens.clone()),
+            service: redeemed.asked.service,
+            who: redeemed.who,
+            scopes: redeemed.asked.scopes,
+            issuer,
+            tokens: tokens.clone(),
         };
         let held = Held::new(began, self.rules, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held)).await;
@@ -328,9 +336,10 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
+            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
+            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
             (grant.access_ends, grant.refresh_ends) = ends;
-            (grant.latest, grant.kept) = (Some(tokens.clone()), kept);
+            (grant.latest, grant.kept) = (tokens.clone(), kept);
             self.note(g).await;
         }
         self.mint(g, 1, tokens, kept);
@@ -357,17 +366,18 @@ impl World {
         let expected = self.there(g).and_then(|()| {
             let by = Presented {
                 generation,
-                tokens: &tokens,
+                tokens: tokens.as_ref(),
                 kept,
                 client,
                 attempt,
             };
             next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
-        let brought = match tokens.refresh.clone() {
-            _ if kept => Brought::Kept,
-            Some(token) => Brought::Refresh(token),
-            None => Brought::Access(tokens.clone()),
+        let brought = match tokens.clone() {
+            Some(_) if kept => Brought::Kept,
+            Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
+            Some(tokens) => Brought::Access(tokens),
+            None => Brought::Nothing,
         };
         let pair = Presentation {
             generation,
@@ -385,9 +395,6 @@ impl World {
         };
         if let Some((_, led)) = went(moved, &expected) {
             let to = self.led(g, led, &outcome.expect("it was accepted"), attempt, next.kept);
-            if was.kept && !kept && generation == was.generation && was.latest.as_ref() != Some(&tokens) {
-                self.meet("an outdated token in a pair of a grant that keeps");
-            }
             self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
             assert!(next.generation >= was.generation, "a generation went back");
             if generation > was.generation {
@@ -397,6 +404,9 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
+                if next.bare && !next.has_ended() {
+                    self.meet("an older pair in grace that carries nothing");
+                }
                 self.meet(if next.has_ended() {
                     "an older pair too late"
                 } else {
@@ -405,8 +415,9 @@ impl World {
             }
             self.grants[g] = next;
             // Whatever pair is given out, the record and its tombstone outlive it.
-            if let Some(tokens) = self.pairs.last().filter(|_| to == "Active").map(|pair| pair.tokens.clone()) {
-                let ends = self.ends(g, &tokens, self.grants[g].kept);
+            if to == "Active" {
+                let minted = self.pairs.last().and_then(|pair| pair.tokens.as_ref());
+                let ends = self.ends(g, minted, self.grants[g].kept);
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
@@ -491,7 +502,6 @@ impl World {
     fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt, kept: bool) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
-                let tokens = tokens.expect("a grant with an upstream has its tokens");
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
@@ -531,7 +541,7 @@ impl World {
             self.meet("an answer to an attempt that lost its lease");
         }
         let (rules, kept) = (self.rules, self.rules.mode == Mode::Reference);
-        let ends = self.ends(g, &tokens, kept);
+        let ends = self.ends(g, Some(&tokens), kept);
         let step = |s: Refreshing| s.answered(id, tokens.clone(), rules, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
         if let Some(moved) = went(moved, &expected) {
@@ -540,8 +550,8 @@ impl World {
             let before = grant.generation;
             let silent = matches!(grant.life, Life::Refreshing { silent: true, .. });
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
-            grant.renewed = Some(now);
             if silent {
+                grant.renewed = Some(now);
                 assert_eq!(moved.out.generation(), before);
                 self.meet("a successor of what is kept, of which the client knows nothing");
                 self.note(g).await;
@@ -552,20 +562,21 @@ impl World {
             assert_eq!(moved.out.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, tokens, kept);
+            self.mint(g, before + 1, Some(tokens), kept);
         }
         self.look_at_grant(g).await;
     }
 
     pub async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let longest = self.rules.ttl.access;
         let moved = self
             .store
-            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now))
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, longest))
             .await;
         if went(moved, &expected).is_some() {
             self.walk("Refreshing", "refused", "Ended");
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -584,11 +595,11 @@ impl World {
 
     /// The grant is ended, also one that is not there (yet).
     pub async fn end(&mut self, g: usize) {
-        let (now, handle, expected) = (self.now(), self.grant_handle(g), self.there(g));
+        let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now)))
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
@@ -597,7 +608,7 @@ impl World {
                 Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
         } else {
             let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
@@ -630,8 +641,8 @@ impl World {
     /// The upstream says 401 to a pair.
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
-        let (now, expected) = (self.now(), self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now));
+        let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
@@ -641,7 +652,7 @@ impl World {
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
-                grant.tombstone(now);
+                grant.tombstone(now, longest);
                 self.met.insert("an upstream that refuses in circles");
             } else if judged && soon.is_none() {
                 grant.refused = Some((now, generation));
@@ -692,10 +703,6 @@ impl World {
         let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
         self.store.update(&self.grant_handle(g), step).await.unwrap();
         self.grants[g] = copy;
-        self.pairs
-            .iter_mut()
-            .filter(|pair| pair.grant == g)
-            .for_each(|pair| pair.unnoted = true);
         self.look_at_grant(g).await;
     }
 
@@ -733,9 +740,9 @@ impl World {
         }
     }
 
-    /// A tombstone is kept until no access pair that the record knows of can be alive: else one works again.
+    /// A tombstone is kept until no access pair can be alive, also none that a store which went back does not know of: else one works again.
     fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
-        for pair in self.pairs.iter().filter(|pair| pair.grant == g && !pair.unnoted) {
+        for pair in self.pairs.iter().filter(|pair| pair.grant == g) {
             assert!(
                 pair.access_ends <= until,
                 "{pair:?} outlives the tombstone, which goes at {until:?}"

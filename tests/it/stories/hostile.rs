@@ -180,7 +180,9 @@ async fn only_the_browser_that_consented_can_come_back() {
     let honest = McpClient::register(&world.url).await;
     let (mut his, mut victim) = (Browser::default(), Browser::default());
     let callback = at_callback(&attacker, &mut his).await;
-    leads_nowhere(&victim.get(&callback).await, "a browser without a cookie");
+    let without = victim.get(&callback).await;
+    leads_nowhere(&without, "a browser without a cookie");
+    assert_eq!(without.status, 403);
     let own = at_callback(&honest, &mut victim).await;
     leads_nowhere(&victim.get(&callback).await, "a browser with the cookie of another flow");
     // The victim's own cookie under the name of the attacker's flow.
@@ -305,6 +307,7 @@ async fn forge(world: &World, browser: &Browser, page: &Page, more: &str) {
     ] {
         let answer = Raw::to(&world.url).send(&post(&headers), body.as_bytes()).await;
         leads_nowhere(&answer, &headers);
+        assert_eq!(answer.status, 403, "{headers}");
         assert!(answer.header("set-cookie").is_empty(), "{headers}");
     }
 }
@@ -322,15 +325,15 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         tabs.push(browser.get(&next).await);
     }
     let crossed = [("username", USER), ("password", PASSWORD), ("form", &tabs[0].field("form"))];
-    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 403);
     let first = browser.sign_in(&tabs[0], USER, PASSWORD).await;
     let second = browser.sign_in(&tabs[1], USER, PASSWORD).await;
     let crossed = [("decision", "approve"), ("form", &first.field("form"))];
-    assert_eq!(browser.post(&second.action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&second.action(), &crossed).await.status, 403);
     let stale = [("decision", "approve"), ("form", &tabs[0].field("form"))];
     assert_eq!(
         browser.post(&first.action(), &stale).await.status,
-        400,
+        403,
         "a form seen before the sign-in"
     );
     let mut stranger = Browser::default();
@@ -339,7 +342,7 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         403,
         "another browser sees nothing of it"
     );
-    assert_eq!(stranger.decide(&first, "approve").await.status, 400);
+    assert_eq!(stranger.decide(&first, "approve").await.status, 403);
     for (client, page) in [(&other, second), (&client, first)] {
         let onward = browser.decide(&page, "approve").await.onward().unwrap();
         let answer = client.follow(&mut browser, onward).await;
@@ -815,7 +818,8 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
     let (flow, secret) = code.split_once('.').unwrap();
     let verifier = client.verifier.expose();
-    let wrong_half = format!("{flow}.x{}", &secret[1..]);
+    let other_first = if secret.starts_with('x') { 'y' } else { 'x' };
+    let wrong_half = format!("{flow}.{other_first}{}", &secret[1..]);
     for (what, fields) in [
         ("no verifier", vec![("code", code.as_str())]),
         ("an empty verifier", vec![("code", &code), ("code_verifier", "")]),

@@ -6,6 +6,8 @@ mod hostile;
 mod issuers;
 mod kill;
 mod lifecycle;
+mod limits;
 mod proxy;
+mod reference;
 mod refresh;
 mod seed004;

@@ -129,7 +129,7 @@ async fn the_sign_in_page_names_the_client_and_fills_in_nothing() {
     assert!(!page.text.contains(USER) && !page.text.contains(PASSWORD) && !page.text.contains("<script"));
     let (action, password) = (page.action(), [("username", USER), ("password", PASSWORD)]);
     let without = browser.post(&action, &password).await;
-    assert_eq!(without.status, 400, "the hidden field is needed");
+    assert_eq!(without.status, 403, "the hidden field is needed");
     let consent = browser.sign_in(&page, USER, PASSWORD).await;
     assert!(consent.text.contains("value=\"approve\""), "and nothing was lost: {}", consent.text);
 }

@@ -12,7 +12,7 @@ use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
 use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
@@ -36,6 +36,9 @@ pub struct World {
     pub standin: Standin,
     /// Its address, without a slash at its end.
     pub url: String,
+    /// The gateway itself.
+    pub gateway: Gateway,
+    setup: Setup,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -54,10 +57,14 @@ impl World {
 
     /// With a service changed as the test likes.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
+    }
+
+    /// With any part of the gateway changed, or looked at, as the test likes.
+    pub async fn made(profile: Profile, change: impl FnOnce(&mut Parts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
-        let mut service = service(&standin, profile);
-        change(&mut service);
+        let service = service(&standin, profile);
         let hand = Arc::new(AtomicU64::new(real_now()));
         let clock = Clock::Fixed(Arc::clone(&hand));
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
@@ -73,7 +80,7 @@ impl World {
             .build()
             .unwrap();
         let trust = ClientTls::load(&[]).unwrap();
-        let gateway = Gateway::new(Parts {
+        let mut parts = Parts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
@@ -83,11 +90,15 @@ impl World {
                 cors_origins: vec![],
             },
             clock,
+            most_waiting: waiting::MOST,
             back: back.handle().clone(),
             back_lane: Lane {
                 client: Client::new(trust.clone()),
             },
-        });
+        };
+        change(&mut parts);
+        let setup = parts.setup.clone();
+        let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
         back.spawn(async move { upkeep.upkeep(ends).await });
@@ -106,10 +117,18 @@ impl World {
         Self {
             standin,
             url,
+            gateway,
+            setup,
             hand,
             _stopper: stopper,
             back: Some(back),
         }
+    }
+
+    /// The configuration is read again, with its service changed.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
+        change(&mut self.setup.services[0]);
+        self.gateway.reload(self.setup.clone());
     }
 
     /// Time passes.
