@@ -114,6 +114,8 @@ pub enum Act {
     Unauthorized { pair: u8 },
     /// The gateway looks after what it keeps: because of its age, or because the upstream refused it.
     Renew { grant: u8, refused: bool, owner: u8, alone: bool },
+    /// As that, and the upstream answers at once.
+    Renewed { grant: u8, gives: Gives },
     /// The service keeps tokens from now on, or no longer.
     Reload,
     /// What nobody needs any more is dropped.
@@ -215,12 +217,13 @@ impl Act {
                 form,
                 gives: (m % 3 != 2).then_some(Gives { refresh: false, ..gives }),
             },
-            62..=66 => Self::Renew {
+            62..=64 => Self::Renew {
                 grant: n,
-                refused: m % 4 == 0,
+                refused: m % 2 == 0,
                 owner: x,
                 alone: m % 8 > 3,
             },
+            65 | 66 => Self::Renewed { grant: n, gives },
             67 => Self::Reload,
             _ => Self::Sweep,
         }

@@ -463,6 +463,15 @@ impl World {
         self.look_at_grant(g).await;
     }
 
+    /// The upstream has refused what is kept, and gives something newer at once.
+    pub async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
+        let before = self.attempts.len();
+        self.renew(g, true, 0, true).await;
+        if self.attempts.len() > before {
+            self.answer(before, gives).await;
+        }
+    }
+
     /// The pair before this one is presented once this one came back, and some time after.
     pub async fn late(&mut self, p: usize, seconds: u64) {
         self.prove(p).await;

@@ -136,6 +136,7 @@ impl World {
                 owner,
                 alone,
             } => on(grant, self.grants.len(), async |i| self.renew(i, refused, owner, alone).await).await,
+            Act::Renewed { grant, gives } => on(grant, self.grants.len(), async |i| self.renew_and_answer(i, gives).await).await,
             Act::Reload => {
                 self.rules.mode = match self.rules.mode {
                     Mode::Reference => Mode::Sealed,
