@@ -20,6 +20,7 @@ pub const GRACE: u64 = 7_200;
 
 /// What does not change, or only grows: travels through all living states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none is a state")]
 pub struct Held {
     /// The client that it was given to.
     pub client_id: String,

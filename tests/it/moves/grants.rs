@@ -41,6 +41,7 @@ pub enum Life {
 
 /// A grant as it should be.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none is a state")]
 pub struct Grant {
     pub id: Id,
     pub client: usize,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode};
-use mcp_gateway_standin::{Profile, Standin};
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::service::Upstream;
+use mcp_oauth_gateway::service::oauth::Authorization;
 use mcp_oauth_gateway::token::half::Mode;
 use serde_json::{Value, json};
 
@@ -447,6 +450,49 @@ async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_
     let third = Pair::of(&client.refresh(&second.refresh).await);
     works(&world, &client, &third.access).await;
     assert_eq!(asked(&world), 3);
+}
+
+#[tokio::test]
+async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() {
+    let mut shared = None;
+    let one = World::made(Profile::Standard, |parts| {
+        let service = &mut parts.setup.services[0];
+        (service.mode, service.ttl.access) = (Mode::Reference, DAY);
+        // One client of the upstream, whichever instance asks.
+        service.upstream = Upstream::OAuth(Box::new(Authorization {
+            client_id: Some(CLIENT_ID.into()),
+            client_secret: Some(Secret::from(CLIENT_SECRET)),
+            ..Authorization::default()
+        }));
+        shared = Some((parts.store.clone(), parts.keys.clone(), service.clone(), parts.clock.clone()));
+    })
+    .await;
+    let other = World::made(Profile::Standard, |parts| {
+        let (store, keys, service, clock) = shared.take().unwrap();
+        (parts.store, parts.keys, parts.clock) = (store, keys, clock);
+        parts.setup.services = vec![service];
+    })
+    .await;
+    let client = McpClient::register(&one.url).await;
+    let pair = client.login().await;
+    works(&one, &client, &pair.access).await;
+    let elsewhere = McpClient {
+        base: other.url.clone(),
+        ..client.clone()
+    };
+    one.standin.revoke_access();
+    works(&one, &elsewhere, &pair.access).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    one.standin.clear_log();
+    works(&one, &client, &pair.access).await;
+    assert_eq!(
+        (answers(&one.standin), asked(&one)),
+        (vec![200], 1),
+        "without meeting a refusal of its own"
+    );
+    assert_eq!(elsewhere.revoke(&pair.refresh).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    is_invalid(&whoami(&client, &pair.access).await);
 }
 
 /// A tool call of another process.
