@@ -73,15 +73,6 @@ impl Kept {
         self.tokens.remove(&grant);
     }
 
-    /// The record was written by somebody, and this is what is there now.
-    pub(crate) fn learn(&self, grant: Id, held: Option<&Held>) {
-        let there = held.and_then(Held::latest);
-        let same = |known: Arc<Token>| there.is_some_and(|tokens| tokens.access == known.access);
-        if !self.tokens.peek(&grant).is_some_and(same) {
-            self.forget(grant);
-        }
-    }
-
     /// Changes were missed.
     pub(crate) fn clear(&self) {
         self.tokens.clear();
@@ -106,6 +97,20 @@ impl Gateway {
             self.renew_behind(running, grant, None);
         }
         Ok(token)
+    }
+
+    /// The record was written by somebody: what is remembered of it stays only if that is what is there.
+    pub(crate) async fn kept_changed(&self, handle: &Handle<GrantRecord>) {
+        if let Some(known) = self.kept.tokens.peek(&handle.id())
+            && let Ok(Some(record)) = self.store.read(handle).await
+            && record
+                .held()
+                .and_then(Held::latest)
+                .is_some_and(|tokens| tokens.access == known.access)
+        {
+            return;
+        }
+        self.kept.forget(handle.id());
     }
 
     async fn read_kept(&self, grant: Id) -> Result<Arc<Token>, Denied> {

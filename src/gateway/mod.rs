@@ -1,10 +1,13 @@
 //! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
 //! world; move it again and answer. What lives in memory is here too.
 
+mod admit;
+pub mod api_keys;
 pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod directory;
 pub mod ended;
 mod hashing;
 pub mod inflight;
@@ -14,6 +17,7 @@ pub mod live;
 pub mod mint;
 pub mod noted;
 pub mod password;
+pub mod paste;
 pub mod pinned;
 pub mod proxy;
 pub mod refresh;
@@ -23,6 +27,7 @@ pub mod replay;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
+pub mod sessions;
 pub mod site;
 pub mod streams;
 pub mod token;
@@ -41,6 +46,7 @@ use crate::gateway::kept::Kept;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
+use crate::gateway::sessions::Sessions;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -74,6 +80,7 @@ pub struct Inner {
     pub(crate) kept: Kept,
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
+    pub(crate) sessions: Sessions,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -138,6 +145,7 @@ impl Gateway {
             kept: Kept::default(),
             unproved: Unproved::default(),
             refused: Noted::default(),
+            sessions: Sessions::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,

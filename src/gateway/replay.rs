@@ -8,14 +8,16 @@ use http::Response;
 use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 
+use crate::base::ids::Id;
 use crate::base::secret::Secret;
+use crate::gateway::admit::OTHER;
 use crate::gateway::kept::Token;
 use crate::gateway::live::Running;
-use crate::gateway::proxy::{Denied, FIRST_BYTE, OTHER, send, streamed};
+use crate::gateway::proxy::{Denied, FIRST_BYTE, send, streamed};
 use crate::gateway::{Gateway, Lane};
-use crate::net::body::{BodyError, Outgoing, Reply, read_limited};
+use crate::net::body::{BodyError, Outgoing, read_limited};
 use crate::service::{Ours, Service};
-use crate::token::half::{Carried, Half};
+use crate::token::half::Carried;
 use crate::upstream::forward::{self, Verdict};
 
 /// The longest body that is held back to be sent again, in bytes.
@@ -30,41 +32,37 @@ enum Sent {
 }
 
 impl Gateway {
-    /// Forwards one request with what is kept for its grant.
-    pub(crate) async fn forward_kept(
+    /// Sends one request on with what is kept for its grant.
+    pub(super) async fn sent_as_kept(
         &self,
         lane: &Lane,
         running: &Arc<Running>,
-        half: &Half,
-        (head, body): (Parts, Incoming),
-    ) -> Result<Response<Reply>, Denied> {
+        grant: Id,
+        (head, body): (&Parts, Incoming),
+    ) -> Result<Response<Incoming>, Denied> {
         let service = &running.service;
         let body = held_back(body).await?;
-        let token = self.kept_token(running, half.grant).await?;
+        let token = self.kept_token(running, grant).await?;
         let ours = credential(service, &token)?;
         let again = match body {
             Sent::Once(body) => {
-                let answer = send(lane, service, &head, &ours, streamed(body)).await?;
+                let answer = send(lane, service, head, &ours, streamed(body)).await?;
                 if is_refused(&answer) {
                     // Too late for this one; the next shall not meet the same.
-                    self.renew_behind(running, half.grant, Some(&token.access));
+                    self.renew_behind(running, grant, Some(&token.access));
                 }
-                return self.passed_back(service, half, answer);
+                return Ok(answer);
             }
             Sent::Whole(bytes) => bytes,
         };
-        let answer = send(lane, service, &head, &ours, whole(again.clone())).await?;
+        let answer = send(lane, service, head, &ours, whole(again.clone())).await?;
         if !is_refused(&answer) {
-            return self.passed_back(service, half, answer);
+            return Ok(answer);
         }
-        match self.renewed(running, half.grant, Some(&token.access)).await {
-            Ok(newer) => {
-                drop(answer);
-                let answer = send(lane, service, &head, &credential(service, &newer)?, whole(again)).await?;
-                self.passed_back(service, half, answer)
-            }
+        match self.renewed(running, grant, Some(&token.access)).await {
+            Ok(newer) => send(lane, service, head, &credential(service, &newer)?, whole(again)).await,
             // There is nothing newer: what was answered counts.
-            Err(Denied::BadToken(_)) => self.passed_back(service, half, answer),
+            Err(Denied::BadToken(_)) => Ok(answer),
             Err(why) => Err(why),
         }
     }

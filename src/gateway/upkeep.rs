@@ -32,22 +32,22 @@ impl Gateway {
     }
 
     async fn learn(&self, change: Change) {
-        if matches!(change, Change::Gap) {
-            self.kept.clear();
+        match change.of::<GrantRecord>() {
+            Some(handle) => self.kept_changed(&handle).await,
+            None if change == Change::Gap => self.kept.clear(),
+            None => {}
         }
-        let Some((grant, record)) = self.ended.learn(&self.store, change).await else {
-            return;
-        };
-        if record.as_ref().is_some_and(|record| record.ended_until().is_some()) {
-            self.streams.end(grant);
+        for id in self.ended.learn(&self.store, change).await {
+            self.kept.forget(id);
+            self.streams.end(id);
         }
-        self.kept.learn(grant, record.as_ref().and_then(GrantRecord::held));
     }
 
     async fn sweep(&self) {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}

@@ -39,9 +39,19 @@ pub enum Life {
     },
 }
 
+/// What a grant's pairs carry for the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// The upstream takes nothing of the user's.
+    Nothing,
+    /// A token that can only be re-issued.
+    Access,
+    /// Something to refresh with.
+    Refresh,
+}
+
 /// A grant as it should be.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none is a state")]
 pub struct Grant {
     pub id: Id,
     pub client: usize,
@@ -50,11 +60,11 @@ pub struct Grant {
     pub life: Life,
     generation: u32,
     proved: bool,
-    refreshable: bool,
-    bare: bool,
+    kept: Kept,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
-    kept: bool,
+    /// Its pairs only refer to what is here.
+    refers: bool,
     renewed: Option<UnixTime>,
     access_ends: UnixTime,
     refresh_ends: UnixTime,
@@ -142,12 +152,12 @@ impl Grant {
             // Only a store that went back in time knows less than a client.
             self.generation = by.generation;
             if !by.kept {
-                (self.latest, self.kept) = (None, false);
+                (self.latest, self.refers) = (None, false);
             }
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
-            if self.kept || by.kept {
+            if self.refers || by.kept {
                 let latest = self.latest.clone().ok_or(Rejected::Expired)?;
                 if is_enough(Some(&latest), now) {
                     return Ok(self.re_issued(Some(latest), rules, now));
@@ -162,14 +172,14 @@ impl Grant {
                 .iter()
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let kept = self.bare || self.latest.is_some();
-            if !kept || !(recent || unproved) {
+            let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
+            if !is_kept || !(recent || unproved) {
                 self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             }
             let latest = self.latest.clone();
             if is_enough(latest.as_ref(), now) {
-                self.kept |= keeps(latest.as_ref(), rules);
+                self.refers |= keeps(latest.as_ref(), rules);
                 self.life = Life::Active;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
@@ -193,7 +203,7 @@ impl Grant {
 
     fn re_issued(&mut self, tokens: Option<Tokens>, rules: Rules, now: UnixTime) -> Outcome {
         self.supersede(now);
-        (self.latest, self.kept) = (tokens.clone(), keeps(tokens.as_ref(), rules));
+        (self.latest, self.refers) = (tokens.clone(), keeps(tokens.as_ref(), rules));
         self.life = Life::Active;
         Outcome::Answer(self.generation, tokens)
     }
@@ -209,7 +219,7 @@ impl Grant {
     /// When the gateway asks by itself: what it keeps has ended; or it is near its end or refused, and not quite new.
     fn renewed(&mut self, refused: bool, attempt: Attempt, now: UnixTime) -> Result<UpstreamRefresh, Rejected> {
         self.is_free(attempt, now)?;
-        let latest = self.latest.as_ref().filter(|_| self.kept).ok_or(Rejected::NotNeeded)?;
+        let latest = self.latest.as_ref().filter(|_| self.refers).ok_or(Rejected::NotNeeded)?;
         let left = latest.expires.map_or(u64::MAX, |end| end.since(now));
         let is_new = self.renewed.is_some_and(|at| now.since(at) < 30);
         if left > 0 && (is_new || (left > 60 && !refused)) {
@@ -261,11 +271,10 @@ impl World {
             life: Life::Unborn,
             generation: 1,
             proved: false,
-            refreshable: false,
-            bare: false,
+            kept: Kept::Nothing,
             superseded: Vec::new(),
             latest: None,
-            kept: false,
+            refers: false,
             renewed: None,
             access_ends: now,
             refresh_ends: now,
@@ -337,10 +346,14 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
-            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
+            (grant.life, grant.swept) = (Life::Active, false);
+            grant.kept = match &tokens {
+                Some(tokens) if tokens.refresh.is_some() => Kept::Refresh,
+                Some(_) => Kept::Access,
+                None => Kept::Nothing,
+            };
             (grant.access_ends, grant.refresh_ends) = ends;
-            (grant.latest, grant.kept) = (tokens.clone(), kept);
+            (grant.latest, grant.refers) = (tokens.clone(), kept);
             self.note(g).await;
         }
         self.mint(g, 1, tokens, kept);
@@ -395,7 +408,7 @@ impl World {
             Err(why) => (Err(why), None),
         };
         if let Some((_, led)) = went(moved, &expected) {
-            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt, next.kept);
+            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt, next.refers);
             self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
             assert!(next.generation >= was.generation, "a generation went back");
             if generation > was.generation {
@@ -405,7 +418,7 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
-                if next.bare && !next.has_ended() {
+                if next.kept == Kept::Nothing && !next.has_ended() {
                     self.meet("an older pair in grace that carries nothing");
                 }
                 self.meet(if next.has_ended() {
@@ -418,7 +431,7 @@ impl World {
             // Whatever pair is given out, the record and its tombstone outlive it.
             if to == "Active" {
                 let minted = self.pairs.last().and_then(|pair| pair.tokens.as_ref());
-                let ends = self.ends(g, minted, self.grants[g].kept);
+                let ends = self.ends(g, minted, self.grants[g].refers);
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
@@ -568,7 +581,7 @@ impl World {
                 return self.look_at_grant(g).await;
             }
             grant.supersede(now);
-            grant.kept = kept;
+            grant.refers = kept;
             assert_eq!(moved.out.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
@@ -656,7 +669,7 @@ impl World {
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
-            let judged = !grant.refreshable && !grant.has_ended();
+            let judged = grant.kept != Kept::Refresh && !grant.has_ended();
             let soon = grant.refused.filter(|(at, _)| now.since(*at) <= 300);
             // A second time, to one that was re-issued since: in circles.
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
@@ -681,7 +694,7 @@ impl World {
             // Never while somebody may still come with an older pair and be right.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
             let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
-            if grant.proved && over && !grant.kept && !grant.has_ended() {
+            if grant.proved && over && !grant.refers && !grant.has_ended() {
                 grant.latest = None;
             }
             self.note(g).await;
@@ -740,7 +753,7 @@ impl World {
         if let Some(held) = there.held() {
             assert_eq!(
                 (held.generation(), held.latest(), held.is_kept(), held.is_refreshable()),
-                (grant.generation, grant.latest.as_ref(), grant.kept, grant.refreshable)
+                (grant.generation, grant.latest.as_ref(), grant.refers, grant.kept == Kept::Refresh)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());
             assert_eq!(grant.seen["is"]["held"]["proved"], grant.proved);
