@@ -10,6 +10,7 @@ mod kill;
 mod lifecycle;
 mod limits;
 mod origins;
+mod profiles;
 mod proxy;
 mod reference;
 mod refresh;
