@@ -156,6 +156,7 @@ fn target(idp: &Idp) -> Target {
         addresses: Allowed::Anything,
         scopes_known: Vec::new(),
         offline_access: false,
+        extra_authorize: Vec::new(),
     }
 }
 
