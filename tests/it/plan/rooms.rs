@@ -182,6 +182,9 @@ pub const ROOMS: [Room; 13] = [
             HTTP,
             &[
                 "clap",
+                "strsim",
+                "toml_edit",
+                "std::cell::Cell",
                 "std::net::SocketAddr",
                 "std::net::ToSocketAddrs",
                 "std::path",
