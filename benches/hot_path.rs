@@ -26,7 +26,7 @@ use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::Passwords;
 use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
 use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
@@ -360,6 +360,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             cors_origins: vec![],
         },
         clock,
+        most_waiting: waiting::MOST,
         back: tokio::runtime::Handle::current(),
         back_lane: lane.clone(),
     });

@@ -101,6 +101,15 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whom an address counts for where a limit counts callers: an IPv4 address for itself, an IPv6 one for its /64, because
+/// whoever has one address of it has them all.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64)).into(),
+    }
+}
+
 /// An IPv4 address found inside an IPv6 one.
 struct Embedded {
     inner: Ipv4Addr,
@@ -181,12 +190,18 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// Whether every address of its family lies in this block.
+    pub fn is_everybody(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether `address`, or the IPv4 address inside it, lies in this block.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.covers(address) || self.covers(canonical(address))
     }
 
-    fn covers(&self, address: IpAddr) -> bool {
+    /// Whether this very address lies in this block, whatever may be inside it: for whom we trust.
+    pub fn covers(&self, address: IpAddr) -> bool {
         match (self.network, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
@@ -358,12 +373,26 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_subscriber_is_a_64_and_an_ipv4_one_an_address() {
+        for (text, counted) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:3:3:4:5:6", "2001:db8:1:3::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(subscriber(ip(text)), ip(counted), "{text}");
+        }
+    }
+
+    #[test]
     fn a_block_contains_exactly_its_addresses() {
         let block: Cidr = "10.1.0.0/16".parse().expect("block");
         assert!(block.contains(ip("10.1.255.255")));
         assert!(block.contains(ip("::ffff:10.1.2.3")));
         assert!(!block.contains(ip("10.2.0.0")));
         assert!(!block.contains(ip("fd00::1")));
+        assert!(block.contains(ip("2002:a01:203::1")) && !block.covers(ip("2002:a01:203::1")));
         let six: Cidr = "fd12::/16".parse().expect("block");
         assert!(six.contains(ip("fd12:ffff::1")) && !six.contains(ip("fd13::")));
         let all: Cidr = "0.0.0.0/0".parse().expect("block");

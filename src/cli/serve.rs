@@ -13,7 +13,7 @@ use crate::config::checked::{self, Checked};
 use crate::config::flags::{Serve, StoreKind, Tls};
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
-use crate::gateway::{Gateway, Lane, Parts};
+use crate::gateway::{Gateway, Lane, Parts, waiting};
 use crate::net::client::Client;
 use crate::net::listen;
 use crate::net::self_signed;
@@ -69,6 +69,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
             cors_origins: checked.cors_origins.clone(),
         },
         clock,
+        most_waiting: waiting::MOST,
         back: back.handle().clone(),
         back_lane: Lane {
             client: Client::new(client_tls.clone()),

@@ -98,6 +98,10 @@ pub struct Serve {
     /// Origins of web pages that may call the MCP endpoint, comma-separated
     #[arg(long, env = "MCP_GATEWAY_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
+    /// Proxies in front of us whose X-Forwarded-For or Forwarded header is believed, for limits only: addresses or
+    /// networks like 10.0.0.0/8, comma-separated
+    #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
+    pub trusted_proxies: Vec<String>,
     /// How tokens are protected [default: sealed]
     #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum)]
     pub token_mode: Option<TokenMode>,

@@ -66,6 +66,7 @@ fn around(flags: &Serve) -> Vec<Section> {
     }
     say(&mut top, "data_dir", flags.data_dir.as_deref().map(text).map(Value::Text));
     say(&mut top, "allowed_hosts", list("--allowed-hosts", flags.allowed_hosts.iter().cloned()));
+    say(&mut top, "trusted_proxies", list("--trusted-proxies", flags.trusted_proxies.iter().cloned()));
     say(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
     say(&mut top, "log", flags.log.clone().map(Value::Text));
     let mut tls = section("tls");

@@ -15,3 +15,4 @@ pub mod service;
 pub mod site;
 pub mod strategy;
 pub mod table;
+pub mod unbuilt;

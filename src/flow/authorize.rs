@@ -112,6 +112,17 @@ pub enum FlowRecord {
     Closed(Closed),
 }
 
+impl FlowRecord {
+    /// Nobody has signed in to it, nor consented: what anybody can begin as often as they like.
+    pub fn is_anybodys(&self) -> bool {
+        match self {
+            Self::ClientAuthorize(_) => true,
+            Self::GatewayLogin(s) => s.asked.way.by == By::Nobody,
+            Self::UpstreamRedirect(_) | Self::UpstreamCallback(_) | Self::CodeIssued(_) | Self::CodeSpent(_) | Self::Closed(_) => false,
+        }
+    }
+}
+
 states!(FlowRecord: ClientAuthorize, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
 
 impl Record for FlowRecord {

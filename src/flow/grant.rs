@@ -135,7 +135,7 @@ impl GrantRecord {
             }
             Err(Judged::End) => Ok((
                 Ended {
-                    expires: tombstone(&held, now),
+                    expires: tombstone(&held, now, rules.ttl.access),
                 }
                 .into(),
                 Next::Ended(held),
@@ -144,12 +144,12 @@ impl GrantRecord {
         }
     }
 
-    /// The grant ends, whatever it was doing; also one that has ended already.
-    pub fn end(self, now: UnixTime) -> (Self, Option<Held>) {
+    /// The grant ends, whatever it was doing; also one that has ended already. `longest` is how long any access pair lives, in seconds.
+    pub fn end(self, now: UnixTime, longest: u64) -> (Self, Option<Held>) {
         match self {
             Self::Active(Active { held }) | Self::Refreshing(Refreshing { held, .. }) => (
                 Ended {
-                    expires: tombstone(&held, now),
+                    expires: tombstone(&held, now, longest),
                 }
                 .into(),
                 Some(held),
@@ -204,12 +204,12 @@ impl GrantRecord {
 
     /// The upstream said 401 to a token of `generation` that cannot be refreshed. A second time within five minutes,
     /// after it was re-issued, ends the grant: the client signs in again instead of going in circles.
-    pub fn refused_upstream(mut self, generation: u32, now: UnixTime) -> (Self, bool) {
+    pub fn refused_upstream(mut self, generation: u32, now: UnixTime, longest: u64) -> (Self, bool) {
         let Some(held) = self.held_mut().filter(|held| !held.refreshable) else {
             return (self, false);
         };
         match held.refused {
-            Some((at, then)) if generation > then && now.since(at) <= TWICE => (self.end(now).0, true),
+            Some((at, then)) if generation > then && now.since(at) <= TWICE => (self.end(now, longest).0, true),
             Some((at, then)) if generation <= then && now.since(at) <= TWICE => (self, false),
             Some(_) | None => {
                 held.refused = Some((now, generation));
@@ -219,8 +219,9 @@ impl GrantRecord {
     }
 }
 
-fn tombstone(held: &Held, now: UnixTime) -> UnixTime {
-    held.access_ends.max(now).after(300)
+/// Not only the pairs that the record knows of: if the store was put back to an older one, younger pairs are out there.
+fn tombstone(held: &Held, now: UnixTime, longest: u64) -> UnixTime {
+    held.access_ends.max(now.after(longest)).after(300)
 }
 
 impl Active {
@@ -242,11 +243,11 @@ impl Refreshing {
     }
 
     /// The upstream refused for good.
-    pub fn refused(self, attempt: Id, now: UnixTime) -> Result<(Ended, Held), Rejected> {
+    pub fn refused(self, attempt: Id, now: UnixTime, longest: u64) -> Result<(Ended, Held), Rejected> {
         let held = self.owned_by(attempt)?;
         Ok((
             Ended {
-                expires: tombstone(&held, now),
+                expires: tombstone(&held, now, longest),
             },
             held,
         ))
@@ -359,7 +360,7 @@ mod tests {
             record = re_issued(record, UnixTime(now));
             assert_eq!(record.keep_until(), UnixTime(now + RULES.ttl.refresh));
         }
-        let (ended, _) = record.end(UnixTime(180_001));
+        let (ended, _) = record.end(UnixTime(180_001), RULES.ttl.access);
         assert!(ended.ended_until().unwrap() > UnixTime(180_000 + RULES.ttl.access));
     }
 
@@ -385,7 +386,35 @@ mod tests {
             .presented(&pair, attempt("two"), RULES, late)
             .unwrap_or_else(|why| panic!("{why}"));
         assert!(matches!(what, Next::Answer { generation: 2, .. }));
-        let (ended, _) = record.end(late);
+        let (ended, _) = record.end(late, RULES.ttl.access);
         assert!(ended.ended_until().unwrap() > late.after(RULES.ttl.access));
+    }
+
+    #[test]
+    fn a_tombstone_in_an_older_store_outlives_the_pairs_that_this_store_never_knew_of() {
+        let longest = |now: u64| UnixTime(now + RULES.ttl.access);
+        // The store was put back to the first hour; a pair made just before that ends an hour from now.
+        let old = || grant(&tokens(Some("first")));
+        let now = UnixTime(50_000);
+        let (ended, _) = old().end(now, RULES.ttl.access);
+        assert!(ended.ended_until().unwrap() >= longest(now.0).after(300));
+        let unknown = Presentation {
+            generation: 0,
+            client_id: "client",
+            brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("older"))),
+        };
+        let (ended, _) = old()
+            .presented(&unknown, attempt("one"), RULES, now)
+            .unwrap_or_else(|why| panic!("{why}"));
+        assert!(ended.ended_until().unwrap() >= longest(now.0).after(300));
+        let pair = Presentation { generation: 1, ..unknown };
+        let (asking, _) = old()
+            .presented(&pair, attempt("one"), RULES, now)
+            .unwrap_or_else(|why| panic!("{why}"));
+        let GrantRecord::Refreshing(running) = asking else {
+            panic!("the upstream is asked")
+        };
+        let (ended, _) = running.refused(attempt("one").id, now, RULES.ttl.access).unwrap();
+        assert!(GrantRecord::from(ended).ended_until().unwrap() >= longest(now.0).after(300));
     }
 }

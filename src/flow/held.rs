@@ -140,12 +140,13 @@ impl Held {
             generation: 1,
             proved: false,
             superseded: Vec::new(),
-            latest: None,
             access_ends: now,
             refused: None,
             refresh_ends: now,
             refreshable: tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some()),
             bare: tokens.is_none(),
+            // So that the upstream can be told, should the code be replayed.
+            latest: tokens,
         }
     }
 
@@ -166,7 +167,8 @@ impl Held {
 
     /// When the upstream's latest answer is no longer needed, if it is kept and the client has its pair.
     pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
-        let newest = self.superseded.last().map_or(UnixTime(0), |(_, at)| *at);
+        // The first generation supersedes nothing; until a grace after it began, a replayed code must reach the upstream.
+        let newest = self.superseded.last().map_or(self.granted, |(_, at)| *at);
         (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
+use crate::base::range;
 use crate::base::secret::Secret;
 use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord, GatewayLogin, ToUpstream};
 use crate::flow::client::{Registered, ReturnAddress};
@@ -94,13 +95,14 @@ pub struct ToSignIn {
 }
 
 impl Gateway {
-    /// Whether one more journey may begin from this address: what bounds the records of journeys that nobody finishes.
+    /// Whether one more journey may begin from this address now: what bounds the writing for journeys that nobody finishes.
     pub fn may_begin(&self, source: IpAddr) -> bool {
         self.limits.journey(source)
     }
 
-    /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one.
-    pub async fn authorize(&self, lane: &Lane, at: At<'_>, query: &[u8], session: Option<&str>) -> Result<Begun, Refused> {
+    /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one;
+    /// `source` is the caller's address, for counting only.
+    pub async fn authorize(&self, lane: &Lane, at: At<'_>, query: &[u8], session: Option<&str>, source: IpAddr) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
         let addressee = Addressee::parse(&form).map_err(|why| Refused::Page(unaddressed(why)))?;
         let unknown = Rejection::Client {
@@ -122,7 +124,7 @@ impl Gateway {
             .map_err(|why| Refused::Answer(back.clone(), why))?;
         let by_password = asked.way.by == By::Password;
         let user = session.filter(|_| by_password).and_then(|cookie| self.signed_in(cookie));
-        self.begin(asked, user).await.map_err(|why| Refused::Answer(back, why))
+        self.begin(asked, user, source).await.map_err(|why| Refused::Answer(back, why))
     }
 
     fn asked(&self, at: At<'_>, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
@@ -153,11 +155,18 @@ impl Gateway {
         resource::check(resources, &[at.resources(), public.resources()].concat()).map_err(|_| Rejection::Target)
     }
 
-    async fn begin(&self, asked: Asked, user: Option<String>) -> Result<Begun, Rejection> {
-        let (now, form) = (self.clock.now(), random::token());
+    async fn begin(&self, asked: Asked, user: Option<String>, source: IpAddr) -> Result<Begun, Rejection> {
+        let (now, form, id) = (self.clock.now(), random::token(), Id::fresh());
         let (digest, unnamed) = (Digest::of(form.expose()), asked.way.by == By::Nobody);
         let first = ClientAuthorize::new(asked, digest.clone(), now);
-        let flow = self.store.insert(Id::fresh(), first).await.map_err(uninserted)?;
+        // Counted before it is there: a caller that hangs up halfway leaves no record that nobody counts.
+        if let Some(evicted) = self.waiting.began(id, source, now) {
+            self.evict(evicted).await;
+        }
+        let flow = self.store.insert(id, first).await.map_err(|why| {
+            self.waiting.left(id);
+            uninserted(why)
+        })?;
         let step = |s: ClientAuthorize| match &user {
             Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
             None => s.unnamed(Some(form.expose()), digest.clone(), now),
@@ -170,11 +179,30 @@ impl Gateway {
             });
         }
         let moved = self.store.transition(&flow, step).await.map_err(missed)?;
+        // Where nobody signs in, it is still anybody's until there is consent.
+        if user.is_some() {
+            self.waiting.left(id);
+        }
         Ok(Begun {
             flow: moved.handle,
             form,
             signed_in: true,
         })
+    }
+
+    /// Removes a journey to which nobody has signed in; one that went on meanwhile stays. Detached, so that it is done
+    /// although its caller hangs up, and waited for, so that a flood does not run ahead of it.
+    async fn evict(&self, flow: Id) {
+        let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
+        let detached = self.back.spawn(async move {
+            let _running = running;
+            match gateway.store.remove_if(&Handle::of(flow), FlowRecord::is_anybodys).await {
+                Ok(true) => tracing::debug!("too many journeys wait for a sign-in: the oldest of the busiest source was dropped"),
+                Ok(false) => {}
+                Err(why) => tracing::warn!(%why, "a journey that waits could not be dropped"),
+            }
+        });
+        let _ = detached.await;
     }
 
     /// What the page of a journey shows to the browser with this form cookie.
@@ -199,23 +227,25 @@ impl Gateway {
         &self,
         flow: &Flow,
         form: Option<&str>,
-        source: &str,
+        source: IpAddr,
         name: &str,
         password: Secret,
     ) -> Result<SignedIn, Rejection> {
         let Shown::SignIn(asked) = self.shown(flow, form).await? else {
             return Err(GONE);
         };
-        match self.live().passwords.check(source, name, password).await {
+        let counted_as = range::subscriber(source).to_string();
+        match self.live().passwords.check(&counted_as, name, password).await {
             Tried::Right => {}
             tried @ (Tried::Wrong | Tried::Wait { .. }) => {
-                tracing::info!(source, "sign-in refused");
+                tracing::info!(%source, "sign-in refused");
                 return Ok(SignedIn::No(asked, tried));
             }
         }
         let (now, next) = (self.clock.now(), random::token());
         let step = |s: ClientAuthorize| s.signed_in(form, Digest::of(next.expose()), name.to_owned(), now);
         self.store.transition(flow, step).await.map_err(missed)?;
+        self.waiting.left(flow.id());
         tracing::info!(user = name, "signed in");
         Ok(SignedIn::Yes {
             form: next,
@@ -259,6 +289,7 @@ impl Gateway {
             s.approve(form, to, now)
         };
         let moved = self.store.transition(flow, step).await.map_err(missed)?;
+        self.waiting.left(flow.id());
         tracing::info!(
             service = asked.service,
             user = who.subject,
@@ -282,6 +313,7 @@ impl Gateway {
         let (now, secret) = (self.clock.now(), random::token());
         let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::of(secret.expose()), now);
         let moved = self.store.transition(flow, step).await.map_err(missed)?;
+        self.waiting.left(flow.id());
         let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
         Ok(Home {
             location: moved.out.with_code(&code),
@@ -293,16 +325,16 @@ impl Gateway {
     /// The user says no, on either page: the client is told.
     pub async fn deny(&self, flow: &Flow, form: Option<&str>) -> Result<ReturnAddress, Rejection> {
         let now = self.clock.now();
-        match self.store.transition(flow, |s: GatewayLogin| s.deny(form, now)).await {
-            Ok(moved) => Ok(moved.out),
-            Err(Missed::OtherState) => Ok(self
-                .store
-                .transition(flow, |s: ClientAuthorize| s.deny(form, now))
-                .await
-                .map_err(missed)?
-                .out),
-            Err(other) => Err(missed(other)),
-        }
+        let back = match self.store.transition(flow, |s: GatewayLogin| s.deny(form, now)).await {
+            Ok(moved) => moved.out,
+            Err(Missed::OtherState) => {
+                let step = |s: ClientAuthorize| s.deny(form, now);
+                self.store.transition(flow, step).await.map_err(missed)?.out
+            }
+            Err(other) => return Err(missed(other)),
+        };
+        self.waiting.left(flow.id());
+        Ok(back)
     }
 }
 

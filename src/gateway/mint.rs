@@ -10,7 +10,6 @@ use crate::flow::held::Held;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
 use crate::oauth::answer::Tokens;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token;
 use crate::token::half::{Carried, Half, Kind};
 use crate::token::pair;
@@ -29,7 +28,7 @@ impl Gateway {
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
         let said = tokens.and_then(|tokens| tokens.scope.as_deref());
-        let scopes = said.map_or_else(|| held.scopes.clone(), Scopes::parse);
+        let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
         let pair = |kind, expires, upstream: &Upstream<'_>| {
             let half = Half {
                 mode: service.mode,

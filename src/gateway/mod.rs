@@ -10,7 +10,9 @@ pub mod inflight;
 pub mod limits;
 pub mod live;
 pub mod mint;
+pub mod noted;
 pub mod password;
+pub mod pinned;
 pub mod proxy;
 pub mod refresh;
 pub mod rejection;
@@ -21,6 +23,7 @@ pub mod site;
 pub mod streams;
 pub mod token;
 pub mod upkeep;
+pub mod waiting;
 
 use std::sync::Arc;
 
@@ -32,8 +35,10 @@ use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
+use crate::gateway::noted::Noted;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
+use crate::gateway::waiting::Waiting;
 use crate::net::client::Client;
 use crate::store::{Keys, Store};
 use crate::upstream::document::Documents;
@@ -62,6 +67,8 @@ pub struct Inner {
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
+    pub(crate) refused: Noted,
+    pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
     /// Where detached work runs, so that a closing lane cancels nothing.
@@ -82,6 +89,8 @@ pub struct Parts {
     pub site: Site,
     /// What stands behind us, and who may sign in.
     pub setup: Setup,
+    /// The most journeys that wait for a sign-in, see [`waiting`].
+    pub most_waiting: usize,
     /// Where detached work runs.
     pub back: tokio::runtime::Handle,
     /// Its way out.
@@ -105,6 +114,7 @@ impl Gateway {
             clock,
             site,
             setup,
+            most_waiting,
             back,
             back_lane,
         } = parts;
@@ -120,6 +130,8 @@ impl Gateway {
             limits: Limits::default(),
             streams: Streams::default(),
             unproved: Unproved::default(),
+            refused: Noted::default(),
+            waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
             back_lane,

@@ -44,6 +44,11 @@ fn salted(password: &Secret, salt: [u8; 16]) -> Result<String, String> {
         .map_err(|e| e.to_string())
 }
 
+/// Whether this is a hash that a password can be compared with: argon2id, with parameters and salt.
+pub fn is_argon2id(hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id" && hash.salt.is_some() && hash.hash.is_some())
+}
+
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
 pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
@@ -232,5 +237,36 @@ mod tests {
             passwords.check("here", "mallory", Secret::from("correct-horse")).await,
             Tried::Wrong
         );
+    }
+
+    #[test]
+    fn a_browser_that_goes_away_in_the_middle_frees_no_place_for_another_hash() {
+        // One thread hashes, and it is busy: the hash is begun and cannot end.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let passwords = Passwords::new(Vec::new(), Clock::System).unwrap();
+        let places = passwords.0.hashing.available_permits();
+        runtime.block_on(async {
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            for place in 0..places * 3 {
+                let (source, password) = (place.to_string(), Secret::from("wrong"));
+                let mut try_it = Box::pin(passwords.check(&source, "alice", password));
+                let begun = std::future::poll_fn(|waker| std::task::Poll::Ready(try_it.as_mut().poll(waker))).await;
+                assert!(begun.is_pending());
+                // It goes away.
+                drop(try_it);
+                let free = places.saturating_sub(place + 1);
+                assert_eq!(passwords.0.hashing.available_permits(), free, "after {place} that went away");
+            }
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            // The places are free again when the work is done, and not before.
+            let all = u32::try_from(places).unwrap();
+            drop(passwords.0.hashing.acquire_many(all).await.unwrap());
+        });
     }
 }

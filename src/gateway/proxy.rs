@@ -27,6 +27,8 @@ pub enum Denied {
     NoToken,
     /// The token is not good.
     BadToken(&'static str),
+    /// A token came in the query beside the one in the header.
+    TokenInQuery,
     /// The upstream wants more scopes.
     InsufficientScope(String),
     /// The upstream redirects: the configured URL is not the final one.
@@ -55,6 +57,10 @@ impl Gateway {
             head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()),
             head.headers.get_all(AUTHORIZATION).iter().count(),
         )?;
+        // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
+        if head.uri.query().is_some_and(bearer::is_in_query) {
+            return Err(Denied::TokenInQuery);
+        }
         if self.unproved.seen(half.grant, half.generation) {
             self.proved(half.grant, half.generation);
         }
@@ -155,6 +161,7 @@ impl Denied {
         match self {
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
+            Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,

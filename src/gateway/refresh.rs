@@ -107,7 +107,7 @@ impl Gateway {
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
-                self.revoke_upstream(&held.service, held.latest().cloned());
+                self.revoke_upstream(&held, None);
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
@@ -159,8 +159,9 @@ impl Gateway {
             }
             Err(why @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(%grant, %why, "the upstream ended the grant");
-                let now = self.clock.now();
-                match self.store.transition(&handle, |s: Refreshing| s.refused(attempt.id, now)).await {
+                let (now, longest) = (self.clock.now(), self.live().longest_access());
+                let step = |s: Refreshing| s.refused(attempt.id, now, longest);
+                match self.store.transition(&handle, step).await {
                     Ok(_) => self.has_ended(grant),
                     Err(Missed::Store(error)) => return Err(error.into()),
                     // Not ours to end any more.
@@ -206,7 +207,7 @@ impl Gateway {
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
                     if self.ended.contains(handle.id()) {
-                        self.revoke_upstream(&held.service, Some(tokens.clone()));
+                        self.revoke_upstream(held, Some(tokens.clone()));
                     }
                     return Err(Rejection::Grant(Rejected::LeaseLost));
                 }

@@ -39,6 +39,8 @@ pub enum Rejection {
     Unknown(&'static str),
     /// The pair belongs to another service, client or purpose.
     Misplaced(&'static str),
+    /// A form that the browser was not given by us, for this journey.
+    Forged(&'static str),
     /// `resource` is not ours (RFC 8707).
     Target,
     /// The upstream said no for good.
@@ -64,7 +66,7 @@ impl Rejection {
     pub fn code(&self) -> Code {
         match self {
             Self::Grant(_) | Self::Unknown(_) | Self::Misplaced(_) | Self::UpstreamRefused(_) => Code::InvalidGrant,
-            Self::Journey(_) => Code::AccessDenied,
+            Self::Journey(_) | Self::Forged(_) => Code::AccessDenied,
             Self::Authorize(bad) => bad.code,
             Self::Token(bad) => bad.code,
             Self::Registration(bad) => bad.code,
@@ -91,6 +93,7 @@ impl Rejection {
             | Self::Client { .. }
             | Self::Unknown(_)
             | Self::Misplaced(_)
+            | Self::Forged(_)
             | Self::Target
             | Self::UpstreamRefused(_) => None,
         }
@@ -111,6 +114,7 @@ impl Rejection {
             | Self::Client { .. }
             | Self::Unknown(_)
             | Self::Misplaced(_)
+            | Self::Forged(_)
             | Self::Target
             | Self::UpstreamRefused(_)
             | Self::Busy { .. } => self.to_string(),
@@ -132,7 +136,7 @@ impl fmt::Display for Rejection {
             Self::Registration(bad) => f.write_str(&bad.why),
             Self::Form(why) => why.fmt(f),
             Self::Document(why) => why.fmt(f),
-            Self::Client { why, .. } | Self::Unknown(why) | Self::Misplaced(why) => f.write_str(why),
+            Self::Client { why, .. } | Self::Unknown(why) | Self::Misplaced(why) | Self::Forged(why) => f.write_str(why),
             Self::Target => f.write_str("resource is not a resource of this gateway"),
             Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
             Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),

@@ -170,6 +170,7 @@ impl Gateway {
         for attempt in &found.attempts {
             tracing::debug!(%attempt, "discovery");
         }
+        self.pinned(&service.mcp, given, &found.server.issuer).await?;
         let credentials = match &given.client_id {
             Some(id) => Credentials {
                 id: id.clone(),

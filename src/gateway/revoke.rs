@@ -1,6 +1,7 @@
 //! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
 
 use crate::base::secret::Secret;
+use crate::flow::held::Held;
 use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
@@ -35,7 +36,6 @@ impl Gateway {
             return Ok(());
         };
         tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
-        let latest = held.latest().cloned();
         let presented = match (opened.half.kind, opened.half.carried) {
             (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
@@ -50,13 +50,15 @@ impl Gateway {
             refresh_expires: None,
             scope: None,
         });
-        self.revoke_upstream(&running.service.name, latest.or(presented));
+        self.revoke_upstream(&held, held.latest().cloned().or(presented));
         Ok(())
     }
 
-    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that.
-    pub(crate) fn revoke_upstream(&self, service: &str, tokens: Option<Tokens>) {
-        let (Some(tokens), Some(running)) = (tokens, self.running(service)) else {
+    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that. Without
+    /// `tokens`, those that the grant still holds. Nobody but the authorization server that gave them hears of them.
+    pub(crate) fn revoke_upstream(&self, held: &Held, tokens: Option<Tokens>) {
+        let tokens = tokens.or_else(|| held.latest().cloned());
+        let (Some(tokens), Some(issuer), Some(running)) = (tokens, held.issuer.clone(), self.running(&held.service)) else {
             return;
         };
         let (gateway, work) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
@@ -65,6 +67,14 @@ impl Gateway {
             let Ok(target) = gateway.target(&gateway.back_lane, &running).await else {
                 return;
             };
+            if target.issuer != issuer {
+                tracing::warn!(
+                    was = issuer,
+                    is = target.issuer,
+                    "the upstream names another authorization server; it is not told to revoke"
+                );
+                return;
+            }
             let token = tokens.refresh.as_ref().map_or(Revoked::Access(&tokens.access), Revoked::Refresh);
             let Some(Ok(request)) = exchange::revoke_request(&target, token) else {
                 return;

@@ -1,5 +1,6 @@
 //! Who we are to the outside: every link is made from the configured `public_url`, never from a request.
 
+use crate::base::range::Cidr;
 use crate::base::url::Address;
 use crate::service::Service;
 
@@ -9,6 +10,8 @@ pub struct Site {
     public: Address,
     base: String,
     names: Vec<(String, As)>,
+    /// Proxies whose word is taken for whom a request comes from; for limits only, never for a link.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// A host under which we were called.
@@ -37,7 +40,19 @@ impl Site {
             names.extend(["localhost", "127.0.0.1", "[::1]"].into_iter().map(|name| alias(authority(name))));
         }
         names.extend(allowed_hosts.into_iter().map(alias));
-        Self { public, base, names }
+        Self {
+            public,
+            base,
+            names,
+            trusted_proxies: Vec::new(),
+        }
+    }
+
+    /// The same site behind these proxies.
+    #[must_use]
+    pub fn behind(mut self, trusted_proxies: Vec<Cidr>) -> Self {
+        self.trusted_proxies = trusted_proxies;
+        self
     }
 
     /// Whether a `Host` or `:authority` is ours, and which of our names it is.

@@ -19,7 +19,6 @@ use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::form::Form;
-use crate::oauth::scope::Scopes;
 use crate::oauth::token::{Credentials, Grant};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
@@ -93,7 +92,10 @@ impl Gateway {
             client_id: asked.client_id,
             service: asked.service,
             who,
-            scopes: said.map_or(asked.scopes, Scopes::parse),
+            scopes: match said {
+                Some(granted) => asked.scopes.told(granted),
+                None => asked.scopes,
+            },
             issuer,
             tokens: tokens.clone(),
         };
@@ -101,10 +103,12 @@ impl Gateway {
         let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), running.service.ttl, now);
         let held = held.ending(access_ends, refresh_ends);
         match self.store.insert(grant, Active::new(held.clone())).await {
-            // A tombstone may be there already: the code was replayed meanwhile, and what we answer is dead.
-            Ok(_) | Err(NotInserted::AlreadyThere) => Ok(self.minted(grant, running, &held, tokens.as_ref(), by.refreshes())),
-            Err(NotInserted::Store(error)) => Err(error.into()),
+            Ok(_) => {}
+            // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
+            Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
+            Err(NotInserted::Store(error)) => return Err(error.into()),
         }
+        Ok(self.minted(grant, running, &held, tokens.as_ref(), by.refreshes()))
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -113,7 +117,9 @@ impl Gateway {
         };
         let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
-        self.end(grant).await?;
+        if let Some(held) = self.end(grant).await? {
+            self.revoke_upstream(&held, None);
+        }
         Err(Rejection::Grant(Rejected::Replayed))
     }
 
@@ -122,7 +128,11 @@ impl Gateway {
         let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
         let longest = self.live().longest_access();
         loop {
-            match self.store.update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now))).await {
+            match self
+                .store
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
+                .await
+            {
                 Ok((_, held)) => {
                     self.has_ended(grant);
                     return Ok(held);

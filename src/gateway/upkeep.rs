@@ -36,6 +36,7 @@ impl Gateway {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
@@ -82,12 +83,16 @@ impl Gateway {
         });
     }
 
-    /// Written behind: the upstream said 401 to a token that cannot be refreshed.
+    /// Written behind, once a minute for each generation: the upstream said 401 to a token that cannot be refreshed.
     pub(crate) fn refused_upstream(&self, grant: Id, generation: u32) {
+        if !self.refused.first(grant, generation, self.clock.now()) {
+            return;
+        }
         let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         self.back.spawn(async move {
             let _running = running;
             let (handle, now) = (Handle::<GrantRecord>::of(grant), gateway.clock.now());
+            let longest = gateway.live().longest_access();
             // Where there is something to refresh with, a 401 is nothing to note: the client refreshes.
             let record = gateway.store.read(&handle).await.ok().flatten();
             if record.as_ref().and_then(GrantRecord::held).is_none_or(Held::is_refreshable) {
@@ -95,7 +100,9 @@ impl Gateway {
             }
             let noted = gateway
                 .store
-                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.refused_upstream(generation, now)))
+                .update(&handle, |r: GrantRecord| {
+                    Ok::<_, Rejected>(r.refused_upstream(generation, now, longest))
+                })
                 .await;
             match noted {
                 Ok((_, true)) => {

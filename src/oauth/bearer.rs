@@ -27,6 +27,15 @@ pub fn parse(header: Option<&str>) -> Presented<'_> {
     if formed { Presented::Bearer(token) } else { Presented::Malformed }
 }
 
+/// Whether a query carries a token (RFC 6750 §2.3), which nobody but the upstream would read: in any case, and also where
+/// parameters are parted by semicolons, as some servers still read them.
+pub fn is_in_query(query: &str) -> bool {
+    query
+        .split(['&', ';'])
+        .flat_map(|part| url::form_urlencoded::parse(part.as_bytes()))
+        .any(|(name, _)| name.trim().eq_ignore_ascii_case("access_token"))
+}
+
 /// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression.
 pub fn challenge(resource_metadata: &str, scope: &str, error: Option<(Code, &str)>) -> String {
     let mut out = String::from("Bearer ");
@@ -52,6 +61,30 @@ mod tests {
         assert_eq!(parse(Some("Bearer a b")), Presented::Malformed);
         assert_eq!(parse(Some("Basic abc")), Presented::Nothing);
         assert_eq!(parse(None), Presented::Nothing);
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_seen_however_its_name_is_written() {
+        for query in [
+            "access_token=x",
+            "a=1&access_token",
+            "access%5Ftoken=x",
+            "ACCESS_TOKEN=x",
+            "a=1;access_token=x",
+            "+access_token=x",
+        ] {
+            assert!(is_in_query(query), "{query}");
+        }
+        for query in [
+            "",
+            "token=x",
+            "access_tokens=x",
+            "a=access_token",
+            "my_access_token=x",
+            "a=%26access_token=x",
+        ] {
+            assert!(!is_in_query(query), "{query}");
+        }
     }
 
     #[test]

@@ -118,14 +118,17 @@ impl RedirectUri {
     }
 }
 
-/// The text with the port cut out: scheme, host literal, path and query stay byte-exact.
+/// The text with the port cut out: scheme, host literal, path and query stay byte-exact. What is written counts: `:80` is a
+/// port like any other, though the parse drops it, and a `:` with nothing behind it names none, so that it is never cut.
 fn without_port(address: &Address) -> String {
     let text = address.as_str();
-    let Some(port) = address.url().port() else { return text.to_owned() };
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let host = authority.strip_suffix(&format!(":{port}")).unwrap_or(authority);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
     format!("{scheme}://{host}{tail}")
 }
 
@@ -186,5 +189,26 @@ mod tests {
         assert!(!uri("http://localhost:1/cb").admits(&uri("http://localhost:1/cb?x=1")));
         assert!(!uri("https://a:1/cb").admits(&uri("https://a:2/cb")));
         assert!(!uri("cursor://a:1/cb").admits(&uri("cursor://a:2/cb")));
+    }
+
+    #[test]
+    fn the_default_port_of_a_loopback_is_a_port_and_an_empty_one_is_none() {
+        for (registered, asked) in [
+            ("http://127.0.0.1/cb", "http://127.0.0.1:80/cb"),
+            ("http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"),
+            ("http://localhost?x=1", "http://localhost:80?x=1"),
+            ("https://[::1]/cb", "https://[::1]:443/cb"),
+        ] {
+            assert!(
+                uri(registered).admits(&uri(asked)) && uri(asked).admits(&uri(registered)),
+                "{registered} {asked}"
+            );
+        }
+        for other in ["http://127.0.0.1/cb", "http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"] {
+            assert!(!uri(other).admits(&uri("http://127.0.0.1:/cb")) && !uri("http://127.0.0.1:/cb").admits(&uri(other)));
+        }
+        assert!(uri("http://127.0.0.1:/cb").admits(&uri("http://127.0.0.1:/cb")));
+        assert!(!uri("https://a/cb").admits(&uri("https://a:443/cb")));
+        assert!(!uri("http://127.0.0.1/cb").admits(&uri("https://127.0.0.1:80/cb")));
     }
 }

@@ -28,6 +28,18 @@ impl Scopes {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
+    /// What the upstream says that it granted, as it is told to a client that asked for this set: `offline_access` is
+    /// between us and the upstream, unless the client asked for it too.
+    #[must_use]
+    pub fn told(&self, granted: &str) -> Self {
+        let granted = Self::parse(granted);
+        if self.0.contains("offline_access") {
+            granted
+        } else {
+            granted.without("offline_access")
+        }
+    }
+
     /// This set without `scope`.
     #[must_use]
     pub fn without(&self, scope: &str) -> Self {

@@ -155,17 +155,34 @@ impl Store {
 
     /// Removes the record behind `handle`, if there is one; also one that does not open, but none that is newer.
     pub async fn remove<R: Record>(&self, handle: &Handle<R>) -> Result<(), StoreError> {
+        let whatever = |opened: Result<Option<R>, StoreError>| match opened {
+            Err(newer @ StoreError::NewerVersion { .. }) => Err(newer),
+            Ok(_) | Err(_) => Ok(true),
+        };
+        self.removed(handle, whatever).await.map(drop)
+    }
+
+    /// Removes the record behind `handle` if it `is` one to be removed when that is done; whether it is gone by this.
+    pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, is: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
+        self.removed(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
+    }
+
+    async fn removed<R: Record>(
+        &self,
+        handle: &Handle<R>,
+        wanted: impl Fn(Result<Option<R>, StoreError>) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
         let mut lost = 0;
         for tried in 0..TRIES {
             let Some(there) = self.backend.get(&key_of(handle)).await? else {
-                return Ok(());
+                return Ok(lost > 0);
             };
             answering(lost)?;
-            if let Err(newer @ StoreError::NewerVersion { .. }) = self.opened(handle, &there) {
-                return Err(newer);
+            if !wanted(self.opened(handle, &there))? {
+                return Ok(false);
             }
             match self.put(handle, Act::Delete(there.version)).await? {
-                Put::Written => return Ok(()),
+                Put::Written => return Ok(true),
                 Put::Stale => {}
                 Put::Unknown => lost += 1,
             }

@@ -1,8 +1,11 @@
 //! What is checked of every request before anything else: who it calls us, and from which page it comes.
 
-use http::header::{HOST, ORIGIN};
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Request};
 
+use crate::base::range::Cidr;
 use crate::gateway::site::{As, Site};
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
@@ -57,6 +60,85 @@ pub fn may_call_mcp(site: &Site, allowed: &[String], origin: &Origin) -> bool {
     }
 }
 
+/// Whom a request comes from, for limits only: the peer, or whom the `trusted` proxies say they speak for.
+///
+/// Every proxy adds at the end whom it heard, so the last address that is not a trusted one is the caller; what stands
+/// before it the caller may have made up. A proxy adds to one of two headers and passes the other on as it came, so where
+/// both are there and differ, or where anything cannot be read, the peer is all that is known.
+pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
+    let peer = peer.to_canonical();
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.covers(address));
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let told = |name: HeaderName, split: fn(&str) -> Vec<&str>, hop: fn(&str) -> Option<IpAddr>| {
+        let mut lines = headers.get_all(name).iter().peekable();
+        lines.peek()?;
+        let mut hops = lines.flat_map(|line| split(line.to_str().unwrap_or("?"))).map(hop).rev();
+        let mut last = peer;
+        let caller = hops.try_for_each(|hop| match hop {
+            Some(address) if is_trusted(address) => {
+                last = address;
+                Ok(())
+            }
+            Some(address) => Err(address),
+            None => Err(peer),
+        });
+        Some(caller.err().unwrap_or(last))
+    };
+    let plain = told(HeaderName::from_static("x-forwarded-for"), |line| line.split(',').collect(), node);
+    match (plain, told(FORWARDED, |line| split_unquoted(line, ','), forwarded_for)) {
+        (Some(one), Some(other)) if one == other => one,
+        (Some(_), Some(_)) | (None, None) => peer,
+        (Some(one), None) | (None, Some(one)) => one,
+    }
+}
+
+/// `for=` of one element of `Forwarded` (RFC 7239 §4); hidden and unknown ones are `None`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pairs = split_unquoted(element, ';').into_iter().filter_map(|pair| pair.split_once('='));
+    let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    let (_, value) = named.next()?;
+    if named.next().is_some() {
+        return None;
+    }
+    let value = value.trim();
+    node(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
+}
+
+fn split_unquoted(text: &str, at: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(|c| {
+        let bare = !quoted;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        bare && c == at
+    })
+    .collect()
+}
+
+/// An address with or without a port; an IPv6 one with a port is in brackets.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, port) = rest.split_once(']')?;
+            let is_port = port.is_empty() || port.starts_with(':');
+            inside.parse::<std::net::Ipv6Addr>().ok().filter(|_| is_port)?.into()
+        }
+        None => match (text.parse::<IpAddr>(), text.split_once(':')) {
+            (Ok(address), _) => address,
+            (Err(_), Some((address, _))) => address.parse::<std::net::Ipv4Addr>().ok()?.into(),
+            (Err(_), None) => return None,
+        },
+    };
+    Some(address.to_canonical())
+}
+
 fn own_origin(called: &As) -> &str {
     called.parts().0
 }
@@ -93,5 +175,101 @@ mod tests {
         let may = |text: &str| may_call_mcp(&local(), &[], &Origin::Other(text.into()));
         assert!(may("http://localhost:6274") && may("http://127.0.0.1:1"));
         assert!(!may("https://evil.example") && !may("null") && !may("http://localhost.evil.example"));
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// The source of a request from `peer` with these headers, behind proxies in 10.0.0.0/8 and fd00::/8.
+    fn from(peer: &str, headers: &[(&'static str, &str)]) -> IpAddr {
+        let trusted: Vec<Cidr> = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        source(ip(peer), &map, &trusted)
+    }
+
+    #[test]
+    fn nobody_but_a_trusted_proxy_says_who_calls() {
+        for peer in ["198.51.100.7", "::ffff:198.51.100.7", "2001:db8::7", "2002:a00:1::1"] {
+            let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
+            assert_eq!(from(peer, &headers), ip(peer).to_canonical(), "{peer}");
+        }
+        let one = [("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(source(ip("10.0.0.1"), &HeaderMap::new(), &[]), ip("10.0.0.1"));
+        assert_eq!(from("10.0.0.1", &[]), ip("10.0.0.1"));
+        for peer in ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1"] {
+            assert_eq!(from(peer, &one), ip("192.0.2.1"), "{peer}");
+        }
+    }
+
+    #[test]
+    fn of_a_chain_the_last_that_is_not_trusted_counts() {
+        for (value, caller) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, 10.9.9.9", "192.0.2.1"),
+            ("10.0.0.5, 192.0.2.66, 192.0.2.1, 10.9.9.9 ,fd00::7", "192.0.2.1"),
+            ("made up, 192.0.2.1", "192.0.2.1"),
+            ("\", 192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1,10.9.9.9", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("192.0.2.1:50000", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("10.1.1.1, 10.9.9.9", "10.1.1.1"),
+        ] {
+            assert_eq!(from("10.0.0.1", &[("x-forwarded-for", value)]), ip(caller), "{value}");
+        }
+        let lines = [("x-forwarded-for", "192.0.2.66"), ("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(from("10.0.0.1", &lines), ip("192.0.2.1"));
+    }
+
+    #[test]
+    fn the_standard_header_says_the_same() {
+        for (value, caller) in [
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            ("for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("for=192.0.2.43, for=10.0.0.9;host=\"a,b;for=1.1.1.1\"", "192.0.2.43"),
+            ("for=\"192.0.2.43:_port\"", "192.0.2.43"),
+            // What a client planted is before what the proxy added, also when it opens a quote.
+            ("for=_hidden, for=192.0.2.43", "192.0.2.43"),
+        ] {
+            assert_eq!(from("10.0.0.1", &[("forwarded", value)]), ip(caller), "{value}");
+        }
+        let lines = [("forwarded", "for=\"192.0.2.66, for=10.0.0.2"), ("forwarded", "for=192.0.2.43")];
+        assert_eq!(from("10.0.0.1", &lines), ip("192.0.2.43"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_said_in_two_ways_leaves_the_peer() {
+        for value in [
+            "",
+            ",",
+            "unknown",
+            "192.0.2.1, nonsense",
+            "192.0.2.1, ",
+            "[2001:db8::1",
+            "[192.0.2.1]",
+            "1.2.3.4.5",
+            "2001:db8::1%eth0",
+            "\u{e9}",
+        ] {
+            assert_eq!(from("10.0.0.1", &[("x-forwarded-for", value)]), ip("10.0.0.1"), "{value}");
+        }
+        for value in [
+            "",
+            "by=192.0.2.1",
+            "for=unknown",
+            "for=_hidden",
+            "192.0.2.1",
+            "for=192.0.2.1;for=192.0.2.2",
+            "for=\"192.0.2.1, for=10.0.0.2",
+        ] {
+            assert_eq!(from("10.0.0.1", &[("forwarded", value)]), ip("10.0.0.1"), "{value}");
+        }
+        let both = |one, other| from("10.0.0.1", &[("x-forwarded-for", one), ("forwarded", other)]);
+        assert_eq!(both("192.0.2.1", "for=192.0.2.2"), ip("10.0.0.1"));
+        assert_eq!(both("192.0.2.1", "for=192.0.2.1"), ip("192.0.2.1"));
     }
 }

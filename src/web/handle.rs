@@ -55,8 +55,9 @@ impl Door {
         Self { gateway, routes }
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, source: IpAddr) -> Answer {
+    /// Answers one request of `peer`, the other end of the connection.
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(why) => return self.nowhere(why, &request),
@@ -220,10 +221,8 @@ impl Door {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
             Err(why) => {
                 tracing::warn!(%why, "not ready");
-                reply::json(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    &json!({ "status": "not ready", "error": "temporarily_unavailable" }),
-                )
+                let document = json!({ "status": "not ready", "error": "temporarily_unavailable" });
+                reply::later(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
             }
         }
     }

@@ -47,7 +47,10 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
         .and_then(|host| site.called(host))
         .unwrap_or(asked.called);
     let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway.authorize(lane, At { called, ..at }, asked.query.as_bytes(), session).await {
+    match gateway
+        .authorize(lane, At { called, ..at }, asked.query.as_bytes(), session, asked.source)
+        .await
+    {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
@@ -98,10 +101,7 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway
-        .sign_in(&handle, form.as_deref(), &asked.source.to_string(), name, password)
-        .await
-    {
+    match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
@@ -176,7 +176,7 @@ pub fn home(gateway: &Gateway, live: &Live) -> Answer {
 pub fn forged(gateway: &Gateway) -> Answer {
     error_page(
         gateway,
-        &Rejection::Unknown("this form was not sent from a page of this gateway"),
+        &Rejection::Forged("this form was not sent from a page of this gateway"),
         None,
     )
 }
@@ -196,7 +196,7 @@ fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, For
         .one("form")?
         .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
     if form.is_none() || !matches {
-        return Err(Rejection::Unknown(
+        return Err(Rejection::Forged(
             "this form belongs to another browser or window, or your browser blocks cookies",
         ));
     }
@@ -329,7 +329,8 @@ fn host_of(location: &str) -> String {
 fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
-    let passes = why.retry_after().is_some();
+    let retry_after = why.retry_after();
+    let passes = retry_after.is_some();
     let status = match why.code() {
         _ if passes => StatusCode::SERVICE_UNAVAILABLE,
         Code::AccessDenied => StatusCode::FORBIDDEN,
@@ -354,5 +355,9 @@ fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, 
             host: &shown,
         }),
     };
-    reply::page(status, pages::error(&view))
+    let page = reply::page(status, pages::error(&view));
+    match retry_after {
+        Some(seconds) => reply::later(page, seconds),
+        None => page,
+    }
 }

@@ -48,11 +48,17 @@ pub fn refusal(why: &Rejection) -> Answer {
         &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }),
     );
     if let Some(seconds) = why.retry_after() {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        answer = later(answer, seconds);
     }
     if why.wants_basic_challenge() {
         put(&mut answer, header::WWW_AUTHENTICATE, "Basic realm=\"mcp-oauth-gateway\"");
     }
+    answer
+}
+
+/// The same answer, to be asked for again after so many seconds.
+pub fn later(mut answer: Answer, seconds: u64) -> Answer {
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
@@ -68,6 +74,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
         Denied::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
         Denied::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
         Denied::BadToken(why) => ("Unauthorized", (*why).to_owned()),
+        Denied::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
         Denied::InsufficientScope(_) => ("insufficient_scope", "the upstream wants more scopes".to_owned()),
         Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
@@ -75,6 +82,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     };
     let number = match why {
         Denied::NoToken | Denied::BadToken(_) => -32001,
+        Denied::TokenInQuery => -32600,
         Denied::InsufficientScope(_) => -32003,
         Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
     };
@@ -82,7 +90,7 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
     if matches!(why, Denied::NotReady) {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+        answer = later(answer, 1);
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -90,12 +98,18 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     answer
 }
 
+const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
+
 fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
     let metadata = at.resource_metadata();
     let scopes = at.running.scopes_to_ask();
     match why {
         Denied::NoToken => Some(bearer::challenge(&metadata, &scopes.to_string(), None)),
         Denied::BadToken(why) => Some(bearer::challenge(&metadata, &scopes.to_string(), Some((Code::InvalidToken, why)))),
+        Denied::TokenInQuery => {
+            let said = Some((Code::InvalidRequest, TOKEN_IN_QUERY));
+            Some(bearer::challenge(&metadata, &scopes.to_string(), said))
+        }
         Denied::InsufficientScope(wanted) => {
             let wanted = Scopes::parse(wanted).to_string();
             Some(bearer::challenge(

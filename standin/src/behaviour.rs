@@ -93,6 +93,8 @@ pub struct Behaviour {
     pub metadata_issuer: Option<String>,
     /// Say this (wrong) `resource` in the protected resource metadata.
     pub prm_resource: Option<String>,
+    /// Name this authorization server in the protected resource metadata, such as that of another stand-in.
+    pub authorization_server: Option<String>,
     /// Leave `code_challenge_methods_supported` out of the metadata.
     pub no_pkce_in_metadata: bool,
     /// Name these endpoints in the metadata.
@@ -142,6 +144,7 @@ impl Default for Behaviour {
             strict_sessions: false,
             metadata_issuer: None,
             prm_resource: None,
+            authorization_server: None,
             no_pkce_in_metadata: false,
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,

@@ -48,7 +48,7 @@ fn resource(exchange: &Exchange) -> Value {
     json!({
         "resource": exchange.behaviour.prm_resource.clone().unwrap_or_else(real),
         "resource_name": "Stand-in",
-        "authorization_servers": [state.issuer()],
+        "authorization_servers": [exchange.behaviour.authorization_server.clone().unwrap_or_else(|| state.issuer())],
         "scopes_supported": state.scope().split(' ').collect::<Vec<_>>(),
         "bearer_methods_supported": ["header"],
     })

@@ -207,6 +207,7 @@ contract! {
     no_update_of_64_concurrent_ones_is_lost,
     a_record_in_another_state_is_not_moved,
     a_rejected_step_changes_nothing,
+    a_record_is_removed_if_it_is_as_was_said_and_else_not,
     what_is_absent_is_neither_read_nor_moved,
     a_step_that_was_overtaken_runs_again_on_what_is_there_now,
     a_removed_and_inserted_record_is_not_overwritten_by_an_older_move,
@@ -309,6 +310,17 @@ async fn a_rejected_step_changes_nothing(bench: Bench) {
     let refused = bench.store.update(&handle, |_| Err::<(Door, ()), _>("locked")).await;
     assert_eq!(refused.unwrap_err(), Missed::Rejected("locked"));
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
+}
+
+async fn a_record_is_removed_if_it_is_as_was_said_and_else_not(bench: Bench) {
+    let is_shut = |door: &Door| matches!(door, Door::Shut(_));
+    let (moved, still) = (bench.insert(2000).await, bench.insert(2000).await);
+    assert!(opened_by(&bench.store, &moved, &1).await);
+    assert_eq!(bench.store.remove_if(&moved, is_shut).await, Ok(false));
+    assert!(bench.store.read(&moved).await.unwrap().is_some());
+    assert_eq!(bench.store.remove_if(&still, is_shut).await, Ok(true));
+    assert_eq!(bench.store.read(&still).await, Ok(None));
+    assert_eq!(bench.store.remove_if(&still, is_shut).await, Ok(false));
 }
 
 async fn what_is_absent_is_neither_read_nor_moved(bench: Bench) {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation};
+use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
@@ -64,8 +64,6 @@ pub struct Pair {
     pub generation: u32,
     pub tokens: Tokens,
     pub access_ends: UnixTime,
-    /// The record does not know of its end: it was minted without the upstream being asked, or the store went back since.
-    pub unnoted: bool,
 }
 
 type Refusal = Missed<Rejected>;
@@ -90,9 +88,9 @@ impl Grant {
         matches!(self.life, Life::Ended { .. })
     }
 
-    fn tombstone(&mut self, now: UnixTime) {
+    fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now).after(300),
+            until: self.access_ends.max(now.after(longest)).after(300),
         };
     }
 
@@ -124,7 +122,7 @@ struct Presented<'a> {
 
 impl Grant {
     /// The rules of refreshing, once more and by hand.
-    fn presented(&mut self, by: &Presented<'_>, grace: u64, now: UnixTime) -> Result<Outcome, Rejected> {
+    fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
         match self.life {
             Life::Ended { .. } => return Err(Rejected::Replayed),
             Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
@@ -149,10 +147,10 @@ impl Grant {
             let recent = self
                 .superseded
                 .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.after(grace));
+                .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
             let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
-                self.tombstone(now);
+                self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             };
             let enough = now.after(60);
@@ -228,14 +226,13 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens, unnoted: bool) {
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens) {
         let access_ends = self.ends(grant, &tokens).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
             access_ends,
-            unnoted,
         });
     }
 
@@ -269,9 +266,10 @@ impl World {
             let grant = &mut self.grants[g];
             (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
             (grant.access_ends, grant.refresh_ends) = ends;
+            grant.latest = Some(tokens.clone());
             self.note(g).await;
         }
-        self.mint(g, 1, tokens, false);
+        self.mint(g, 1, tokens);
         self.look_at_grant(g).await;
     }
 
@@ -288,7 +286,7 @@ impl World {
             owner: self.owners[usize::from(owner % 2)],
             alone,
         };
-        let (now, grace) = (self.now(), self.rules.grace);
+        let (now, rules) = (self.now(), self.rules);
         let was = self.grants[g].clone();
         let mut next = was.clone();
         let expected = self.there(g).and_then(|()| {
@@ -298,7 +296,7 @@ impl World {
                 client,
                 attempt,
             };
-            next.presented(&by, grace, now).map_err(Missed::Rejected)
+            next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
         let brought = match tokens.refresh.clone() {
             Some(token) => Brought::Refresh(token),
@@ -393,7 +391,7 @@ impl World {
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens, false);
+                self.mint(g, generation, tokens);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
@@ -437,20 +435,21 @@ impl World {
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, tokens, false);
+            self.mint(g, before + 1, tokens);
         }
         self.look_at_grant(g).await;
     }
 
     pub async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
+        let longest = self.rules.ttl.access;
         let moved = self
             .store
-            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now))
+            .transition(&self.grant_handle(g), |s: Refreshing| s.refused(id, now, longest))
             .await;
         if went(moved, &expected).is_some() {
             self.walk("Refreshing", "refused", "Ended");
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
             self.note(g).await;
         }
         self.look_at_grant(g).await;
@@ -469,11 +468,11 @@ impl World {
 
     /// The grant is ended, also one that is not there (yet).
     pub async fn end(&mut self, g: usize) {
-        let (now, handle, expected) = (self.now(), self.grant_handle(g), self.there(g));
+        let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now)))
+            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
@@ -482,7 +481,7 @@ impl World {
                 Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
-            self.grants[g].tombstone(now);
+            self.grants[g].tombstone(now, longest);
         } else {
             let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
@@ -515,8 +514,8 @@ impl World {
     /// The upstream says 401 to a pair.
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
-        let (now, expected) = (self.now(), self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now));
+        let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
+        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
@@ -526,7 +525,7 @@ impl World {
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
-                grant.tombstone(now);
+                grant.tombstone(now, longest);
                 self.met.insert("an upstream that refuses in circles");
             } else if judged && soon.is_none() {
                 grant.refused = Some((now, generation));
@@ -543,7 +542,8 @@ impl World {
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
             // Never while somebody may still come with an older pair and be right.
-            let over = grant.superseded.iter().all(|(_, at)| at.after(rules.grace) <= now);
+            let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
+            let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
             if grant.proved && over && !grant.has_ended() {
                 grant.latest = None;
             }
@@ -576,10 +576,6 @@ impl World {
         let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
         self.store.update(&self.grant_handle(g), step).await.unwrap();
         self.grants[g] = copy;
-        self.pairs
-            .iter_mut()
-            .filter(|pair| pair.grant == g)
-            .for_each(|pair| pair.unnoted = true);
         self.look_at_grant(g).await;
     }
 
@@ -617,9 +613,9 @@ impl World {
         }
     }
 
-    /// A tombstone is kept until no access pair that the record knows of can be alive: else one works again.
+    /// A tombstone is kept until no access pair can be alive, also none that a store which went back does not know of: else one works again.
     fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
-        for pair in self.pairs.iter().filter(|pair| pair.grant == g && !pair.unnoted) {
+        for pair in self.pairs.iter().filter(|pair| pair.grant == g) {
             assert!(
                 pair.access_ends <= until,
                 "{pair:?} outlives the tombstone, which goes at {until:?}"

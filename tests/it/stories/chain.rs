@@ -1,12 +1,13 @@
 //! The happy chain, and that each step of it is needed.
 
-use mcp_gateway_standin::Profile;
+use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::token::half::Mode;
 use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair, param};
-use crate::support::world::World;
+use crate::support::process::{Process, command, free_port};
+use crate::support::world::{PASSWORD, USER, World};
 
 #[tokio::test]
 async fn a_client_signs_in_and_calls_a_tool_with_one_pair() {
@@ -75,4 +76,34 @@ async fn a_session_skips_the_password_and_never_the_consent_page() {
     world.pass(12 * 3_600 + 1);
     let next = browser.get(&client.authorize_url()).await.onward().unwrap();
     assert!(next.contains("/login/"), "{next}");
+}
+
+#[tokio::test]
+async fn a_session_outlives_a_restart_and_ends_when_the_password_or_the_user_changes() {
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let as_user = |name: &str, password: &str| {
+        let mut command = command();
+        command.env("MCP_GATEWAY_USERNAME", name).env("MCP_GATEWAY_PASSWORD", password);
+        command
+    };
+    let mut process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let (client, mut browser) = (McpClient::register(&process.url).await, Browser::default());
+    client.browse(&mut browser).await;
+    let signed_in = browser.cookies.clone();
+    let changes = [
+        (USER, "another-horse-battery-9", "/login/"),
+        ("bob", PASSWORD, "/login/"),
+        // As before: it was the change that ended it.
+        (USER, PASSWORD, "/consent/"),
+    ];
+    for (name, password, leads_to) in changes {
+        assert!(process.terminate().success());
+        process = Process::start_as(as_user(name, password), &standin.mcp_url(), port, data.path(), &[]).await;
+        let mut browser = Browser {
+            cookies: signed_in.clone(),
+            ..Browser::default()
+        };
+        let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+        assert!(next.contains(leads_to), "{name}: {next}");
+    }
 }

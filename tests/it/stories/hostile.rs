@@ -180,7 +180,9 @@ async fn only_the_browser_that_consented_can_come_back() {
     let honest = McpClient::register(&world.url).await;
     let (mut his, mut victim) = (Browser::default(), Browser::default());
     let callback = at_callback(&attacker, &mut his).await;
-    leads_nowhere(&victim.get(&callback).await, "a browser without a cookie");
+    let without = victim.get(&callback).await;
+    leads_nowhere(&without, "a browser without a cookie");
+    assert_eq!(without.status, 403);
     let own = at_callback(&honest, &mut victim).await;
     leads_nowhere(&victim.get(&callback).await, "a browser with the cookie of another flow");
     // The victim's own cookie under the name of the attacker's flow.
@@ -305,6 +307,7 @@ async fn forge(world: &World, browser: &Browser, page: &Page, more: &str) {
     ] {
         let answer = Raw::to(&world.url).send(&post(&headers), body.as_bytes()).await;
         leads_nowhere(&answer, &headers);
+        assert_eq!(answer.status, 403, "{headers}");
         assert!(answer.header("set-cookie").is_empty(), "{headers}");
     }
 }
@@ -322,15 +325,15 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         tabs.push(browser.get(&next).await);
     }
     let crossed = [("username", USER), ("password", PASSWORD), ("form", &tabs[0].field("form"))];
-    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&tabs[1].action(), &crossed).await.status, 403);
     let first = browser.sign_in(&tabs[0], USER, PASSWORD).await;
     let second = browser.sign_in(&tabs[1], USER, PASSWORD).await;
     let crossed = [("decision", "approve"), ("form", &first.field("form"))];
-    assert_eq!(browser.post(&second.action(), &crossed).await.status, 400);
+    assert_eq!(browser.post(&second.action(), &crossed).await.status, 403);
     let stale = [("decision", "approve"), ("form", &tabs[0].field("form"))];
     assert_eq!(
         browser.post(&first.action(), &stale).await.status,
-        400,
+        403,
         "a form seen before the sign-in"
     );
     let mut stranger = Browser::default();
@@ -339,7 +342,7 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
         403,
         "another browser sees nothing of it"
     );
-    assert_eq!(stranger.decide(&first, "approve").await.status, 400);
+    assert_eq!(stranger.decide(&first, "approve").await.status, 403);
     for (client, page) in [(&other, second), (&client, first)] {
         let onward = browser.decide(&page, "approve").await.onward().unwrap();
         let answer = client.follow(&mut browser, onward).await;
@@ -815,7 +818,8 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
     let (flow, secret) = code.split_once('.').unwrap();
     let verifier = client.verifier.expose();
-    let wrong_half = format!("{flow}.x{}", &secret[1..]);
+    let other_first = if secret.starts_with('x') { 'y' } else { 'x' };
+    let wrong_half = format!("{flow}.{other_first}{}", &secret[1..]);
     for (what, fields) in [
         ("no verifier", vec![("code", code.as_str())]),
         ("an empty verifier", vec![("code", &code), ("code_verifier", "")]),
@@ -877,6 +881,29 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
 }
 
+/// C2: before the first refresh too, the upstream hears that what the code brought is over; once, and of nothing else.
+#[tokio::test]
+async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not() {
+    for used in [false, true] {
+        let world = World::standard().await;
+        let client = McpClient::register(&world.url).await;
+        let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+        let pair = Pair::of(&client.redeem(&code).await);
+        if used {
+            assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+        }
+        // Proves nothing, and does nothing.
+        refused(&client.redeem_with(&[("code", &code)]).await, 400, "invalid_grant");
+        assert_eq!(world.standin.revoked(), [""; 0]);
+        refused(&client.redeem(&code).await, 400, "invalid_grant");
+        refused(&client.redeem(&code).await, 400, "invalid_grant");
+        let told = world.revoked(1).await;
+        assert!(told[0].starts_with("rt_"), "{told:?}");
+        refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+        assert_eq!((world.standin.refreshes().len(), world.standin.revoked().len()), (0, 1));
+    }
+}
+
 /// C2: sixty-four at once. One wins, and because the others prove as much, its grant is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
@@ -899,6 +926,8 @@ async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
         }
     }
     assert_eq!(won.len(), 1);
+    let told = world.revoked(1).await;
+    assert!(told[0].starts_with("rt_"), "{told:?}");
     assert_eq!(client.call(&won[0].access, "echo", json!({ "text": "x" })).await.status, 401);
     refused(&client.refresh(&won[0].refresh).await, 400, "invalid_grant");
     assert_eq!(world.standin.issued_access().len(), 1);

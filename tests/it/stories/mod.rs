@@ -3,8 +3,10 @@
 mod chain;
 mod cli;
 mod hostile;
+mod issuers;
 mod kill;
 mod lifecycle;
+mod limits;
 mod proxy;
 mod refresh;
 mod seed004;

@@ -34,10 +34,15 @@ pub fn free_port() -> u16 {
 impl Process {
     /// Starts it on this port and data, in front of this upstream; ready when this returns.
     pub async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
+        Self::start_as(command(), upstream, port, data, more).await
+    }
+
+    /// The same with a command that the test has changed, such as its environment.
+    pub async fn start_as(mut command: Command, upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
         let port_text = port.to_string();
         let url = format!("http://127.0.0.1:{port}");
         let log = std::fs::File::options().create(true).append(true).open(data.join("log")).unwrap();
-        let child = command()
+        let child = command
             .args([
                 "--upstream-rs",
                 upstream,

@@ -12,7 +12,7 @@ use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
 use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
@@ -54,10 +54,14 @@ impl World {
 
     /// With a service changed as the test likes.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
+    }
+
+    /// With any part of the gateway changed, or looked at, as the test likes.
+    pub async fn made(profile: Profile, change: impl FnOnce(&mut Parts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
-        let mut service = service(&standin, profile);
-        change(&mut service);
+        let service = service(&standin, profile);
         let hand = Arc::new(AtomicU64::new(real_now()));
         let clock = Clock::Fixed(Arc::clone(&hand));
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
@@ -73,7 +77,7 @@ impl World {
             .build()
             .unwrap();
         let trust = ClientTls::load(&[]).unwrap();
-        let gateway = Gateway::new(Parts {
+        let mut parts = Parts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
@@ -83,11 +87,14 @@ impl World {
                 cors_origins: vec![],
             },
             clock,
+            most_waiting: waiting::MOST,
             back: back.handle().clone(),
             back_lane: Lane {
                 client: Client::new(trust.clone()),
             },
-        });
+        };
+        change(&mut parts);
+        let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
         back.spawn(async move { upkeep.upkeep(ends).await });
@@ -115,6 +122,19 @@ impl World {
     /// Time passes.
     pub fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// What the upstream was told to revoke, once it is so many tokens.
+    pub async fn revoked(&self, count: usize) -> Vec<String> {
+        for _ in 0..500 {
+            if self.standin.revoked().len() >= count {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let told = self.standin.revoked();
+        assert_eq!(told.len(), count, "{told:?}");
+        told
     }
 
     /// The MCP endpoint.
@@ -170,4 +190,12 @@ fn quick_hash() -> String {
 
 fn real_now() -> u64 {
     Clock::System.now().0
+}
+
+/// What is configured of the upstream's authorization server.
+pub fn authorization(service: &mut Service) -> &mut Authorization {
+    match &mut service.upstream {
+        Upstream::OAuth(given) => given,
+        Upstream::None => panic!("this service has no authorization server upstream"),
+    }
 }

@@ -1,0 +1,53 @@
+//! What can be said, and is checked, but that no part of this build honours yet: serving is refused then. Whoever builds
+//! one takes its line out here, and hands the checked value to where it belongs.
+
+use crate::config::said::Wrong;
+use crate::config::section::Section;
+use crate::config::service::{Described, Tokens};
+use crate::config::strategy::Strategy;
+use crate::service::{Access, Login};
+
+/// What of a service cannot be honoured.
+pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
+    let service = &described.service;
+    let choice = |key: &str, value: &str, instead: &str| {
+        let what = format!("{key} = \"{value}\" is not in this build yet");
+        section.place(key).wrong(what, instead)
+    };
+    let mut found = Vec::new();
+    match service.access {
+        Access::OAuth => {}
+        Access::Key => found.push(choice("access", "key", "use access = \"oauth\"")),
+        Access::Public => found.push(choice("access", "public", "use access = \"oauth\"")),
+    }
+    match &service.login {
+        Login::Password => {}
+        Login::None if service.access != Access::OAuth => {}
+        Login::None => found.push(choice("login", "none", "use login = \"password\"")),
+        Login::Idp(name) => found.push(choice("login", &format!("idp:{name}"), "use login = \"password\"")),
+    }
+    match &described.strategy {
+        Strategy::OAuth(_) | Strategy::None => {}
+        Strategy::Paste(_) => found.push(choice("upstream", "paste", "use upstream = \"oauth\" or \"none\"")),
+        Strategy::Static(..) => found.push(choice("upstream", "static", "use upstream = \"oauth\" or \"none\"")),
+        Strategy::Identity(_) => found.push(choice("upstream", "identity", "use upstream = \"oauth\" or \"none\"")),
+    }
+    match described.tokens {
+        Tokens::Sealed | Tokens::Plain => {}
+        Tokens::Reference => found.push(choice("token_mode", "reference", "use token_mode = \"sealed\"")),
+        Tokens::Jwt => found.push(choice("token_mode", "jwt", "use token_mode = \"sealed\"")),
+        Tokens::Raw => found.push(choice("token_mode", "raw", "use token_mode = \"sealed\"")),
+    }
+    if described.title.is_some() {
+        found.push(key(section, "title"));
+    }
+    if described.remember_consent {
+        found.push(key(section, "remember_consent"));
+    }
+    found
+}
+
+/// One key that nobody honours.
+pub fn key(section: &Section, name: &str) -> Wrong {
+    section.place(name).wrong("this is not in this build yet", "take it out")
+}

@@ -1,0 +1,230 @@
+//! An upstream whose metadata begins to name another authorization server: what began with one stays with it (C5), and no
+//! secret of ours goes to the other.
+
+use std::time::Duration;
+
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Seen, Standin};
+use mcp_oauth_gateway::base::secret::Secret;
+use serde_json::json;
+
+use super::hostile::refused;
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, Pair, param};
+use crate::support::process::{Process, free_port};
+use crate::support::world::{World, authorization};
+
+/// So long is believed what was found, in seconds.
+const BELIEVED: u64 = 3_600;
+
+/// From now on the upstream names this authorization server, or its own.
+fn names(upstream: &Standin, other: Option<&Standin>) {
+    let issuer = other.map(Standin::issuer);
+    upstream.set(|b| b.authorization_server = issuer);
+}
+
+/// Everything that somebody sent there, as text.
+fn told(standin: &Standin) -> String {
+    let text = |seen: Seen| {
+        let body = String::from_utf8_lossy(&seen.body).into_owned();
+        format!("{} {}?{} {:?} {body}\n", seen.method, seen.path, seen.query, seen.headers)
+    };
+    standin.log().into_iter().map(text).collect()
+}
+
+/// The requests at a path.
+fn count(standin: &Standin, path: &str) -> usize {
+    standin.log().iter().filter(|seen| seen.path == path).count()
+}
+
+/// Consents, and signs in upstream: the address of our callback, with the upstream's code.
+async fn at_callback(client: &McpClient, browser: &mut Browser) -> String {
+    let consent = client.to_consent(browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
+    browser.get(&onward).await.onward().expect("back to our callback")
+}
+
+#[tokio::test]
+async fn a_code_is_not_sent_to_an_authorization_server_that_is_named_in_the_middle_of_a_journey() {
+    let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
+    let client = McpClient::register(&world.url).await;
+    client.login().await;
+    let exchanged = count(&world.standin, "/token");
+    world.pass(BELIEVED - 10);
+    let mut browser = Browser::default();
+    let callback = at_callback(&client, &mut browser).await;
+    let code = param(&callback, "code").unwrap();
+    names(&world.standin, Some(&other));
+    world.pass(20);
+    let home = browser.get(&callback).await.onward().expect("the client is told");
+    assert!(home.starts_with(&client.redirect) && param(&home, "code").is_none(), "{home}");
+    assert_eq!(param(&home, "error").as_deref(), Some("server_error"), "{home}");
+    // It was found and looked at, and heard nothing of the journey.
+    assert!(count(&other, "/register") == 1 && count(&other, "/token") == 0, "{}", told(&other));
+    assert!(!told(&other).contains(&code));
+    assert_eq!(count(&world.standin, "/token"), exchanged);
+    // Whoever starts again signs in there.
+    client.login().await;
+    assert_eq!((other.issued_access().len(), count(&world.standin, "/token")), (1, exchanged));
+}
+
+#[tokio::test]
+async fn a_grant_stays_with_the_authorization_server_that_it_began_with() {
+    let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
+    let client = McpClient::register(&world.url).await;
+    let (stays, revoked) = (client.login().await, client.login().await);
+    let ours = world.standin.issued_access();
+    names(&world.standin, Some(&other));
+    world.pass(BELIEVED + 1);
+    for pair in [&stays, &revoked] {
+        let page = client.refresh(&pair.refresh).await;
+        refused(&page, 400, "invalid_grant");
+        assert!(page.text.contains("sign in again"), "{}", page.text);
+    }
+    // Nor is it told what to revoke.
+    assert_eq!(client.revoke(&revoked.refresh).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(
+        count(&other, "/token") == 0 && count(&other, "/revoke") == 0 && count(&other, "/register") == 1,
+        "{}",
+        told(&other)
+    );
+    assert_eq!(world.standin.refreshes(), [""; 0]);
+    // The client signs in again, and what begins there stays there.
+    let again = Pair::of(&client.refresh(&client.login().await.refresh).await);
+    assert_eq!(
+        (other.refreshes().len(), other.reused().len()),
+        (1, 0),
+        "it knows the one that it is sent"
+    );
+    // The first is named again: a slip has cost nobody the sign-in, and again nothing crosses.
+    names(&world.standin, None);
+    world.pass(BELIEVED + 1);
+    let back = Pair::of(&client.refresh(&stays.refresh).await);
+    assert_eq!(client.call(&back.access, "echo", json!({ "text": "x" })).await.status, 200);
+    refused(&client.refresh(&again.refresh).await, 400, "invalid_grant");
+    assert_eq!((world.standin.refreshes().len(), other.refreshes().len()), (1, 1));
+    let there = told(&other);
+    assert!(
+        world
+            .standin
+            .refreshes()
+            .iter()
+            .chain(&ours)
+            .all(|token| !there.contains(token.as_str()))
+    );
+}
+
+#[tokio::test]
+async fn a_client_secret_does_not_follow_an_upstream_that_names_another_authorization_server() {
+    let other = Standin::start(Profile::Standard);
+    let world = World::with(Profile::Standard, |service| {
+        authorization(service).client_id = Some(CLIENT_ID.into());
+        authorization(service).client_secret = Some(Secret::from(CLIENT_SECRET));
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    names(&world.standin, Some(&other));
+    world.pass(BELIEVED + 1);
+    // What is known goes on working; the other has been looked at, and nothing more.
+    Pair::of(&client.refresh(&pair.refresh).await);
+    client.login().await;
+    assert!(count(&other, "/.well-known/oauth-authorization-server") > 0);
+    assert_eq!(
+        other.log().len(),
+        count(&other, "/.well-known/oauth-authorization-server"),
+        "{}",
+        told(&other)
+    );
+    assert!(other.log().iter().all(|seen| seen.header("authorization").is_none()));
+}
+
+/// A gateway with a secret, started anew on the same data each time.
+struct Shop {
+    upstream: Standin,
+    data: tempfile::TempDir,
+}
+
+impl Shop {
+    /// Starts with these flags too, and goes to where the upstream's sign-in would be; `None` if there is no way.
+    async fn leads_to(&self, id: &str, secret: &str, more: &[&str]) -> Option<String> {
+        let flags = [&["--upstream-client-id", id, "--upstream-client-secret", secret], more].concat();
+        let process = Process::start(&self.upstream.mcp_url(), free_port(), self.data.path(), &flags).await;
+        let client = McpClient::register(&process.url).await;
+        let mut browser = Browser::default();
+        let consent = client.to_consent(&mut browser).await;
+        let onward = browser.decide(&consent, "approve").await.onward();
+        assert!(process.terminate().success());
+        onward.filter(|to| !to.starts_with(&client.redirect))
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("log")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn where_a_client_secret_belongs_is_remembered_until_it_changes_or_the_operator_says_so() {
+    let other = Standin::start(Profile::Standard);
+    let shop = Shop {
+        upstream: Standin::start(Profile::Standard),
+        data: tempfile::tempdir().unwrap(),
+    };
+    let at = |standin: &Standin, to: &Option<String>| to.as_ref().is_some_and(|to| to.starts_with(&standin.origin()));
+    assert!(at(&shop.upstream, &shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await));
+    names(&shop.upstream, Some(&other));
+    assert_eq!(shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await, None);
+    let say = format!("if that is right, say --upstream-as {}", other.issuer());
+    assert!(shop.log().contains(&say), "{}", shop.log());
+    // Another name, or another secret, was never used with anybody.
+    assert!(at(&other, &shop.leads_to("other", CLIENT_SECRET, &[]).await));
+    assert_eq!(shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await, None);
+    // What the operator says counts, and lasts.
+    assert!(at(
+        &other,
+        &shop.leads_to(CLIENT_ID, CLIENT_SECRET, &["--upstream-as", &other.issuer()]).await
+    ));
+    assert!(at(&other, &shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await));
+    names(&shop.upstream, None);
+    assert_eq!(shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await, None);
+    assert!(at(&shop.upstream, &shop.leads_to(CLIENT_ID, "rotated", &[]).await));
+    assert!(!shop.log().contains(CLIENT_SECRET));
+}
+
+/// A refresh that the upstream answers with `invalid_client`, which is its trouble and not the client's.
+async fn not_known(world: &World, client: &McpClient, pair: &Pair) {
+    world.standin.set(|b| b.token_error = Some("invalid_client".into()));
+    refused(&client.refresh(&pair.refresh).await, 503, "temporarily_unavailable");
+    world.standin.set(|b| b.token_error = None);
+}
+
+#[tokio::test]
+async fn only_an_upstream_that_goes_on_not_knowing_us_is_registered_with_anew() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let registered = || count(&world.standin, "/register");
+    not_known(&world, &client, &pair).await;
+    world.pass(299);
+    not_known(&world, &client, &pair).await;
+    // It knew us in between: what it says now is the first of it again.
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    world.pass(299);
+    not_known(&world, &client, &pair).await;
+    world.pass(200);
+    not_known(&world, &client, &pair).await;
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    assert_eq!(registered(), 1);
+    not_known(&world, &client, &pair).await;
+    world.pass(300);
+    not_known(&world, &client, &pair).await;
+    // Forgotten now. The new registration is made by whoever needs it, and its sign-in works.
+    let again = client.login().await;
+    assert_eq!(registered(), 2);
+    assert_eq!(client.call(&again.access, "echo", json!({ "text": "x" })).await.status, 200);
+    // What was given to us under the old name is lost, and its client is told so.
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    not_known(&world, &client, &again).await;
+    Pair::of(&client.refresh(&again.refresh).await);
+    assert_eq!(registered(), 2, "the count begins anew with the registration");
+}

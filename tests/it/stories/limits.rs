@@ -1,0 +1,222 @@
+//! What strangers can make the gateway keep or do is bounded, and whoever asks for too much pays for it alone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::gateway::site::Site;
+use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::store::Store;
+use serde_json::json;
+
+use crate::support::browser::{Browser, Page, send};
+use crate::support::client::McpClient;
+use crate::support::process::{Process, free_port};
+use crate::support::world::{PASSWORD, USER, World};
+
+/// A gateway for which five sign-ins may wait, behind these proxies; and its store.
+async fn small(proxies: &[&str]) -> (World, Store) {
+    let proxies = proxies.iter().map(|text| text.parse().unwrap()).collect();
+    let mut store = None;
+    let world = World::made(Profile::Standard, |parts| {
+        parts.most_waiting = 5;
+        parts.site = Site::clone(&parts.site).behind(proxies);
+        store = Some(parts.store.clone());
+    })
+    .await;
+    (world, store.unwrap())
+}
+
+/// How many journeys are stored, whatever their state.
+async fn stored(store: &Store) -> usize {
+    store.scan::<FlowRecord>(None, 1_000).await.unwrap().0.len()
+}
+
+/// Begins one journey from this address, as the proxy in front says it; where its sign-in page is.
+async fn begun(client: &McpClient, from: &str) -> String {
+    let request = Request::get(client.authorize_url()).header("x-forwarded-for", from);
+    let page = send(&client.http.client, request.body(Outgoing::Empty).unwrap()).await;
+    page.onward().unwrap_or_else(|| panic!("{} {}", page.status, page.text))
+}
+
+fn asks_for_a_password(page: &Page) -> bool {
+    page.text.contains("name=\"password\"")
+}
+
+fn has_ended(page: &Page) -> bool {
+    page.status == 400 && page.text.contains("has ended")
+}
+
+/// G9: a flood of journeys fills neither memory nor disk, and drops no journey of somebody else, and none past sign-in.
+#[tokio::test]
+async fn a_flood_from_one_source_drops_its_own_journeys_and_nobody_elses() {
+    let (world, store) = small(&["127.0.0.1"]).await;
+    let client = McpClient::register(&world.url).await;
+    // Two people in browsers of their own, without a proxy's word: they count for the peer.
+    let (mut reading, mut consenting) = (Browser::default(), Browser::default());
+    let next = reading.get(&client.authorize_url()).await.onward().unwrap();
+    let sign_in = reading.get(&next).await;
+    let consent = client.to_consent(&mut consenting).await;
+    let flow = begun(&client, "198.51.100.7").await;
+    for _ in 0..40 {
+        begun(&client, "198.51.100.7").await;
+    }
+    assert_eq!(stored(&store).await, 5 + 1, "five that wait, and one past sign-in");
+    assert!(has_ended(&Browser::default().get(&flow).await));
+    let there = reading.sign_in(&sign_in, USER, PASSWORD).await;
+    assert!(there.text.contains("value=\"approve\""), "{}", there.text);
+    assert!(consenting.decide(&consent, "approve").await.onward().is_some());
+    // Who signed in is not in the way of the next one.
+    assert_eq!(stored(&store).await, 4 + 2);
+    begun(&client, "198.51.100.8").await;
+    assert_eq!(stored(&store).await, 5 + 2);
+}
+
+/// G9: one who floods from the very address of somebody who has signed in cannot drop that one's journey.
+#[tokio::test]
+async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
+    let (world, _) = small(&[]).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    for _ in 0..20 {
+        begun(&client, "198.51.100.7").await;
+    }
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let answer = client.follow(&mut browser, onward).await;
+    assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+/// Where nobody signs in, a journey is anybody's until consent is given.
+#[tokio::test]
+async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_was_consented_to() {
+    let mut store = None;
+    let world = World::made(Profile::Standard, |parts| {
+        parts.most_waiting = 5;
+        parts.setup.services[0].login = Login::None;
+        store = Some(parts.store.clone());
+    })
+    .await;
+    let (store, client) = (store.unwrap(), McpClient::register(&world.url).await);
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    for _ in 0..20 {
+        begun(&client, "198.51.100.7").await;
+    }
+    assert_eq!(stored(&store).await, 5 + 1);
+    let answer = client.follow(&mut browser, onward).await;
+    assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
+}
+
+/// The header is believed of a proxy that was named, and of nobody else: else everybody has as many addresses as they like.
+#[tokio::test]
+async fn an_address_that_a_stranger_makes_up_does_not_count() {
+    for (proxies, survives) in [(&["127.0.0.1"][..], true), (&[], false), (&["10.0.0.0/8"], false)] {
+        let (world, _) = small(proxies).await;
+        let client = McpClient::register(&world.url).await;
+        let mut browser = Browser::default();
+        let first = browser.get(&client.authorize_url()).await.onward().unwrap();
+        assert!(asks_for_a_password(&browser.get(&first).await));
+        // Told apart, each waits for itself and the flood's two addresses are busier; not believed, all are one source.
+        for n in 0..10 {
+            begun(&client, &format!("192.0.2.{}", n % 2)).await;
+        }
+        let page = browser.get(&first).await;
+        assert_eq!(asks_for_a_password(&page), survives, "{proxies:?}");
+        assert_eq!(has_ended(&page), !survives, "{proxies:?}");
+    }
+}
+
+/// Links and cookies come from the configuration, whatever a proxy says.
+#[tokio::test]
+async fn a_trusted_proxys_word_is_for_limits_only() {
+    let (world, _) = small(&["127.0.0.1"]).await;
+    let client = McpClient::register(&world.url).await;
+    let request = Request::get(client.authorize_url())
+        .header("x-forwarded-for", "192.0.2.1")
+        .header("forwarded", "for=192.0.2.1;host=evil.example;proto=https")
+        .header("x-forwarded-host", "evil.example")
+        .header("x-forwarded-proto", "https");
+    let page = send(&client.http.client, request.body(Outgoing::Empty).unwrap()).await;
+    assert!(page.header("location").starts_with(&format!("{}/login/", world.url)), "{page:?}");
+    assert!(!page.header("set-cookie").contains("Secure"));
+}
+
+/// A client that comes again and again with a token that the upstream refuses costs one note, not one each time.
+#[tokio::test]
+async fn a_hundred_refusals_of_the_upstream_are_noted_once() {
+    let mut store = None;
+    let world = World::made(Profile::GitHub, |parts| store = Some(parts.store.clone())).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    world.standin.set(|b| b.mcp_status = Some(401));
+    let mut changes = store.unwrap().changes();
+    for _ in 0..100 {
+        assert_eq!(client.call(&pair.access, "echo", json!({})).await.status, 401);
+    }
+    let mut noted = 0;
+    while tokio::time::timeout(Duration::from_millis(300), changes.next()).await.is_ok() {
+        noted += 1;
+    }
+    assert!((1..=3).contains(&noted), "{noted}");
+}
+
+#[tokio::test]
+async fn a_page_that_says_try_again_says_when_to_machines_too() {
+    let nowhere = Address::parse("http://127.0.0.1:1/mcp").unwrap();
+    let world = World::with(Profile::Standard, |service| service.mcp = nowhere).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let page = browser.decide(&consent, "approve").await;
+    assert_eq!(page.status, 503, "{}", page.text);
+    assert!(
+        page.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0),
+        "{page:?}"
+    );
+}
+
+#[tokio::test]
+async fn while_its_store_cannot_be_written_readiness_says_when_to_ask_again() {
+    let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+    let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
+    let disk = rusqlite::Connection::open(data.path().join("store.sqlite3")).unwrap();
+    disk.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let page = Browser::default().get(&format!("{}/health/ready", process.url)).await;
+    assert_eq!((page.status.as_u16(), page.header("retry-after")), (503, "1"), "{}", page.text);
+}
+
+/// RFC 6750 §2: a token in the query would be sent on to the upstream with the rest of it.
+#[tokio::test]
+async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    world.standin.clear_log();
+    for query in [
+        format!("access_token={}", pair.access),
+        format!("a=1&access%5Ftoken={}", pair.access),
+        "Access_Token=x".to_owned(),
+    ] {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}?{query}", world.mcp()))
+            .header(header::AUTHORIZATION, format!("Bearer {}", pair.access))
+            .header(header::CONTENT_TYPE, "application/json");
+        let page = send(&client.http.client, request.body(Outgoing::Full(Bytes::from("{}"))).unwrap()).await;
+        assert_eq!(page.status, 400, "{query}");
+        let challenge = page.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer error=\"invalid_request\""), "{challenge}");
+        assert!(page.text.contains("invalid_request") && !page.text.contains(&pair.access));
+    }
+    assert!(world.standin.log().iter().all(|seen| seen.path != "/mcp"));
+    let alone = Request::post(format!("{}?access_token={}", world.mcp(), pair.access))
+        .body(Outgoing::Empty)
+        .unwrap();
+    assert_eq!(send(&client.http.client, alone).await.status, 401, "it is no way to send one");
+}
