@@ -32,7 +32,7 @@ pub struct Checked {
     /// The store.
     pub store: StoreKind,
     /// How much to say.
-    pub log: &'static str,
+    pub log: String,
     /// Further CAs to trust upstream.
     pub upstream_ca: Vec<PathBuf>,
     /// Who may sign in with a password; `None`: the one whose password is made at the first start.
@@ -95,7 +95,7 @@ pub fn check(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> R
         data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
         key_file: keys.file("file")?,
         store: store_kind,
-        log: top.one_of("log")?.map_or("info", |said| said.value),
+        log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
         upstream_ca,
         users: people::users(&login)?,
         idps,
@@ -129,12 +129,17 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
             && let Some(other) = described.iter().find(|other| other.service.is_default)
         {
             let what = format!("service '{}' is the default already", other.service.name);
-            return Err(section.place("default").wrong(what, "only one service is also at /mcp: take one `default = true` out"));
+            return Err(section
+                .place("default")
+                .wrong(what, "only one service is also at /mcp: take one `default = true` out"));
         }
         described.push(one);
     }
     match sections.first() {
-        None => Err(whole.wrong("there is no service", "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"")),
+        None => Err(whole.wrong(
+            "there is no service",
+            "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
+        )),
         Some(first) if !described.iter().any(|one| one.service.is_default) => {
             let what = "no service is the default, the one that is also at /mcp";
             Err(first.place("default").wrong(what, "say `default = true` in one of them"))
@@ -154,9 +159,16 @@ fn store_kind(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<StoreKind, Wr
             let url = store.secret("url")?;
             store.text("prefix")?;
             if url.is_none() && other != "none" {
-                return Err(store.missing("url", &format!("kind = \"{other}\" needs the server's address"), "add url = \"…\", or url_file = \"…\""));
+                return Err(store.missing(
+                    "url",
+                    &format!("kind = \"{other}\" needs the server's address"),
+                    "add url = \"…\", or url_file = \"…\"",
+                ));
             }
-            unbuilt.push(kind.wrong(format!("kind = \"{other}\" is not in this build yet"), "use kind = \"sqlite\" or \"memory\""));
+            unbuilt.push(kind.wrong(
+                format!("kind = \"{other}\" is not in this build yet"),
+                "use kind = \"sqlite\" or \"memory\"",
+            ));
             Ok(StoreKind::Memory)
         }
     }
@@ -165,7 +177,10 @@ fn store_kind(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<StoreKind, Wr
 /// Keys of the top that nobody honours yet, where they say something else than what holds anyway.
 fn later(top: &Section) -> Result<Vec<Wrong>, Wrong> {
     let mut found = Vec::new();
-    if top.seconds("session_ttl")?.is_some_and(|seconds| seconds != crate::gateway::session::SESSION_TTL) {
+    if top
+        .seconds("session_ttl")?
+        .is_some_and(|seconds| seconds != crate::gateway::session::SESSION_TTL)
+    {
         found.push(unbuilt::key(top, "session_ttl"));
     }
     if top.switch("public_directory")? {
@@ -182,5 +197,8 @@ fn origin(said: &Said<String>) -> Result<String, Wrong> {
     if is_origin {
         return Ok(said.value.clone());
     }
-    Err(said.wrong(format!("'{}' is not an origin", said.value), "write it like https://app.example.com, without a path, or `*` for everyone"))
+    Err(said.wrong(
+        format!("'{}' is not an origin", said.value),
+        "write it like https://app.example.com, without a path, or `*` for everyone",
+    ))
 }

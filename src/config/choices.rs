@@ -66,7 +66,12 @@ pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way
         }
         (Access::Key | Access::Public, Login::Password | Login::Idp(_), _) if is_said => {
             let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
-            return Err(clash(service, ("access", access_word(access)), ("login", &login_word(&login)), valid));
+            return Err(clash(
+                service,
+                ("access", access_word(access)),
+                ("login", &login_word(&login)),
+                valid,
+            ));
         }
         (Access::Key, _, Way::Static | Way::None | Way::Identity) | (Access::Public, _, Way::None) => {}
         (Access::Key, _, Way::OAuth | Way::Paste) => {
@@ -75,7 +80,8 @@ pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way
         }
         (Access::Public, _, Way::Static) if service.switch("allow_public_credential")? => {}
         (Access::Public, _, Way::Static) => {
-            let valid = "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
+            let valid =
+                "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
             return Err(clash(service, ("access", "public"), ("upstream", "static"), valid));
         }
         (Access::Public, _, Way::OAuth | Way::Paste | Way::Identity) => {
@@ -93,7 +99,12 @@ pub fn clash(service: &Section, one: (&str, &str), other: (&str, &str), valid: &
         format!("{key} = \"{value}\"{is_default}")
     };
     let at = service.place(if service.has(other.0) { other.0 } else { one.0 });
-    let what = format!("of service '{}', {} and {} do not go together", service.name(), say(one), say(other));
+    let what = format!(
+        "of service '{}', {} and {} do not go together",
+        service.name(),
+        say(one),
+        say(other)
+    );
     at.wrong(what, valid)
 }
 
@@ -105,7 +116,10 @@ fn access(service: &Section) -> Result<Access, Wrong> {
         "key" => Ok(Access::Key),
         "public" => Ok(Access::Public),
         "oauth" => Ok(Access::OAuth),
-        later => Err(said.wrong(not_in_this_version(service, "access", later), "use access = \"oauth\", \"key\" or \"public\"")),
+        later => Err(said.wrong(
+            not_in_this_version(service, "access", later),
+            "use access = \"oauth\", \"key\" or \"public\"",
+        )),
     }
 }
 
@@ -117,7 +131,11 @@ fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, Wrong> {
         (_, Some(name)) if idps.iter().any(|known| known == name) => Ok(Some(Login::Idp(name.to_owned()))),
         (_, Some(name)) => {
             let known: Vec<String> = idps.iter().map(|name| format!("\"idp:{name}\"")).collect();
-            let instead = if known.is_empty() { String::new() } else { format!(", or use {}", known.join(" or ")) };
+            let instead = if known.is_empty() {
+                String::new()
+            } else {
+                format!(", or use {}", known.join(" or "))
+            };
             let what = format!("there is no identity provider '{name}'");
             Err(said.wrong(what, format!("describe it in [idp.{name}]{instead}")))
         }

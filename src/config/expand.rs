@@ -31,12 +31,14 @@ fn value(inner: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
-    let is_name = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_name =
+        !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !is_name {
         let what = "`${…}` does not name a variable".to_owned();
-        return Err((what, "write ${NAME} or ${NAME:-default}, or `$${` for a dollar and a brace".to_owned()));
+        return Err((
+            what,
+            "write ${NAME} or ${NAME:-default}, or `$${` for a dollar and a brace".to_owned(),
+        ));
     }
     match (variable(name), default) {
         (Some(value), None) => Ok(value),
@@ -83,7 +85,13 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_named() {
-        for (text, names) in [("${NONE}", "NONE"), ("${", "not closed"), ("${}", "variable"), ("${1A}", "variable"), ("${A B}", "variable")] {
+        for (text, names) in [
+            ("${NONE}", "NONE"),
+            ("${", "not closed"),
+            ("${}", "variable"),
+            ("${1A}", "variable"),
+            ("${A B}", "variable"),
+        ] {
             let (what, instead) = with_home(text).unwrap_err();
             assert!(what.contains(names) && !instead.is_empty(), "{text}: {what}");
         }

@@ -43,7 +43,11 @@ impl Spoken {
     pub fn only(&mut self, pattern: &'static str, at: &Place) -> Section {
         match self.sections.iter().position(|section| section.pattern == pattern) {
             Some(i) => self.sections.swap_remove(i),
-            None => Section::new(pattern, &pattern.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>(), at.clone()),
+            None => Section::new(
+                pattern,
+                &pattern.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
+                at.clone(),
+            ),
         }
     }
 
@@ -65,12 +69,17 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
         },
     };
     if text.len() > LONGEST {
-        return Err(reader.place(0, &[], "").wrong(format!("it is longer than {LONGEST} bytes"), "take out what does not belong there"));
+        return Err(reader
+            .place(0, &[], "")
+            .wrong(format!("it is longer than {LONGEST} bytes"), "take out what does not belong there"));
     }
     let document = Document::parse(text).map_err(|why| {
         let at = reader.place(why.span().map_or(0, |span| span.start), &[], "");
         let first = why.message().lines().next().unwrap_or("not TOML").to_owned();
-        at.wrong(format!("this is not TOML: {first}"), "see https://toml.io; texts stand in quotes, tables in [brackets]")
+        at.wrong(
+            format!("this is not TOML: {first}"),
+            "see https://toml.io; texts stand in quotes, tables in [brackets]",
+        )
     })?;
     reader.table(&[], document.as_table(), 0)?;
     Ok(reader.spoken)
@@ -86,7 +95,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn place(&self, offset: usize, path: &[String], key: &str) -> Place {
         let before = self.text.as_bytes().iter().take(offset);
-        let words: Vec<&str> = path.iter().map(String::as_str).chain([key]).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = path
+            .iter()
+            .map(String::as_str)
+            .chain([key])
+            .filter(|word| !word.is_empty())
+            .collect();
         Place::Line {
             file: Arc::clone(&self.file),
             line: before.filter(|byte| **byte == b'\n').count() + 1,
@@ -114,7 +128,10 @@ impl Reader<'_> {
                 (Here::Nothing, _) => return Err(at.wrong("there is no such key", keys::instead(path, pattern, name))),
                 (Here::Keys(_) | Here::Tables, Some(table)) => self.table(&inner, table, offset)?,
                 (Here::Keys(pattern), None) => {
-                    return Err(at.wrong("it is a table, not a value", format!("write {}, and its keys below", keys::written(pattern))));
+                    return Err(at.wrong(
+                        "it is a table, not a value",
+                        format!("write {}, and its keys below", keys::written(pattern)),
+                    ));
                 }
                 (Here::Tables, None) => {
                     let instead = format!("write [{}.<name>], and its keys below", inner.join("."));
@@ -140,7 +157,9 @@ impl Reader<'_> {
             return Ok(false);
         };
         self.only_once(section, key, &at)?;
-        let named = self.expanded(item, &at)?.ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
+        let named = self
+            .expanded(item, &at)?
+            .ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
         let text = self.secret_file(&named, &at)?;
         section.say(key, Value::Text(text), at);
         Ok(true)
@@ -158,12 +177,17 @@ impl Reader<'_> {
         let path = self.beside(named);
         let read = (self.outside.file)(Path::new(&path));
         let contents = read.map_err(|why| at.wrong(format!("{path} cannot be read: {why}"), "name a file that the gateway may read"))?;
-        let text = contents.text.strip_suffix('\n').map_or(contents.text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        let text = contents
+            .text
+            .strip_suffix('\n')
+            .map_or(contents.text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if text.is_empty() {
             return Err(at.wrong(format!("{path} is empty"), "put the secret into it"));
         }
         if contents.open_to_others {
-            self.spoken.warnings.push(format!("{at}: everybody on this machine may read {path}; run: chmod 600 {path}"));
+            self.spoken
+                .warnings
+                .push(format!("{at}: everybody on this machine may read {path}; run: chmod 600 {path}"));
         }
         Ok(text.to_owned())
     }
@@ -180,10 +204,13 @@ impl Reader<'_> {
             Kind::Table(pattern) | Kind::Tables(pattern) => self.tables(key, pattern, item, path, offset),
             Kind::Text | Kind::Secret | Kind::Url | Kind::Word(_) => {
                 let text = self.expanded(item, &at)?;
-                text.map(Value::Text).ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))
+                text.map(Value::Text)
+                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))
             }
             Kind::File => {
-                let text = self.expanded(item, &at)?.ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))?;
+                let text = self
+                    .expanded(item, &at)?
+                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))?;
                 Ok(Value::Text(if text.is_empty() { text } else { self.beside(&text) }))
             }
             Kind::Files => {
@@ -211,14 +238,18 @@ impl Reader<'_> {
     fn list(&self, item: &Item, at: &Place) -> Result<Vec<Said<String>>, Wrong> {
         let Some(array) = item.as_array() else {
             let instead = "write it like [\"one\", \"two\"]";
-            let one = self.expanded(item, at)?.ok_or_else(|| at.wrong(not_a(item, "list of texts"), instead))?;
+            let one = self
+                .expanded(item, at)?
+                .ok_or_else(|| at.wrong(not_a(item, "list of texts"), instead))?;
             return Ok(vec![Said {
                 value: one,
                 at: at.clone(),
             }]);
         };
         let text = |value: &toml_edit::Value| {
-            let text = value.as_str().ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
+            let text = value
+                .as_str()
+                .ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
             let value = expand(text, self.outside.variable).map_err(|(what, instead)| at.wrong(what, instead))?;
             Ok(Said { value, at: at.clone() })
         };
@@ -231,14 +262,20 @@ impl Reader<'_> {
         let several = matches!(key.kind, Kind::Tables(_));
         let tables: Option<Vec<&dyn TableLike>> = match item {
             Item::ArrayOfTables(tables) if several => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
-            Item::Value(toml_edit::Value::Array(array)) if several => {
-                array.iter().map(|value| value.as_inline_table().map(|table| table as &dyn TableLike)).collect()
-            }
+            Item::Value(toml_edit::Value::Array(array)) if several => array
+                .iter()
+                .map(|value| value.as_inline_table().map(|table| table as &dyn TableLike))
+                .collect(),
             Item::None | Item::Value(_) | Item::Table(_) | Item::ArrayOfTables(_) => item.as_table_like().map(|table| vec![table]),
         };
         let at = self.place(offset, path, key.name);
         let like: Vec<String> = keys::of(pattern).map(|key| format!("{} = …", key.name)).collect();
-        let instead = format!("write it like {}{{ {} }}{}", if several { "[" } else { "" }, like.join(", "), if several { "]" } else { "" });
+        let instead = format!(
+            "write it like {}{{ {} }}{}",
+            if several { "[" } else { "" },
+            like.join(", "),
+            if several { "]" } else { "" }
+        );
         let mut sections = Vec::new();
         for table in tables.ok_or_else(|| at.wrong(not_a(item, "table"), instead))? {
             let first = table.iter().next().map_or(offset, |(name, item)| start(table, name, item));

@@ -35,7 +35,11 @@ pub fn spoken(flags: &Serve) -> Spoken {
         TokenMode::Plain => "plain",
     });
     say(&mut service, "token_mode", mode.map(|mode| Value::Text(mode.to_owned())));
-    say(&mut service, "allow_token_passthrough", flags.allow_token_passthrough.then_some(Value::Switch(true)));
+    say(
+        &mut service,
+        "allow_token_passthrough",
+        flags.allow_token_passthrough.then_some(Value::Switch(true)),
+    );
     for (name, said) in [
         ("access_ttl", flags.access_ttl),
         ("refresh_ttl", flags.refresh_ttl),
@@ -43,7 +47,11 @@ pub fn spoken(flags: &Serve) -> Spoken {
     ] {
         say(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
     }
-    say(&mut service, "upstream_ca", list("--upstream-ca", flags.upstream_ca.iter().map(|path| text(path))));
+    say(
+        &mut service,
+        "upstream_ca",
+        list("--upstream-ca", flags.upstream_ca.iter().map(|path| text(path))),
+    );
     let mut sections = around(flags);
     sections.push(service);
     Spoken {
@@ -65,8 +73,16 @@ fn around(flags: &Serve) -> Vec<Section> {
         say(&mut top, "listen", list("--host", [address]));
     }
     say(&mut top, "data_dir", flags.data_dir.as_deref().map(text).map(Value::Text));
-    say(&mut top, "allowed_hosts", list("--allowed-hosts", flags.allowed_hosts.iter().cloned()));
-    say(&mut top, "trusted_proxies", list("--trusted-proxies", flags.trusted_proxies.iter().cloned()));
+    say(
+        &mut top,
+        "allowed_hosts",
+        list("--allowed-hosts", flags.allowed_hosts.iter().cloned()),
+    );
+    say(
+        &mut top,
+        "trusted_proxies",
+        list("--trusted-proxies", flags.trusted_proxies.iter().cloned()),
+    );
     say(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
     say(&mut top, "log", flags.log.clone().map(Value::Text));
     let mut tls = section("tls");
@@ -127,4 +143,3 @@ fn list(flag: &'static str, texts: impl IntoIterator<Item = String>) -> Option<V
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
-

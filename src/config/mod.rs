@@ -16,3 +16,6 @@ pub mod site;
 pub mod strategy;
 pub mod table;
 pub mod unbuilt;
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,9 @@ pub fn users(login: &Section) -> Result<Option<Vec<User>>, Wrong> {
     for section in login.tables("users") {
         let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
         let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
-        let hash = section.text("hash")?.ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
+        let hash = section
+            .text("hash")?
+            .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
         if !password::is_argon2id(&hash.value) {
             return Err(hash.wrong(
                 "it is not an argon2id hash",
@@ -111,9 +113,19 @@ pub fn idp(section: &Section) -> Result<Idp, Wrong> {
         return Err(issuer.wrong(format!("'{}' is neither https nor loopback", issuer.value), "use its https address"));
     }
     if issuer.is_none() && matches!(preset, Preset::Oidc | Preset::Okta) {
-        return Err(section.missing("issuer", "this identity provider needs its issuer", "for instance issuer = \"https://login.example.com\""));
+        return Err(section.missing(
+            "issuer",
+            "this identity provider needs its issuer",
+            "for instance issuer = \"https://login.example.com\"",
+        ));
     }
-    let missing = || section.missing("client_id", "our client id there is missing", "register the gateway there, and write the client id here");
+    let missing = || {
+        section.missing(
+            "client_id",
+            "our client id there is missing",
+            "register the gateway there, and write the client id here",
+        )
+    };
     Ok(Idp {
         name,
         preset,
@@ -130,12 +142,24 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
         return Ok(None);
     };
     let emails = allow.texts("emails")?;
-    if let Some(bad) = emails.iter().find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2) {
-        return Err(bad.wrong(format!("'{}' is not an e-mail address", bad.value), "write it like alice@example.com"));
+    if let Some(bad) = emails
+        .iter()
+        .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not an e-mail address", bad.value),
+            "write it like alice@example.com",
+        ));
     }
     let domains = allow.texts("domains")?;
-    if let Some(bad) = domains.iter().find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.')) {
-        return Err(bad.wrong(format!("'{}' is not a domain", bad.value), "write it like example.com; what is below it is not meant"));
+    if let Some(bad) = domains
+        .iter()
+        .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not a domain", bad.value),
+            "write it like example.com; what is below it is not meant",
+        ));
     }
     let allowed = Allow {
         emails: plain(emails),
@@ -154,7 +178,10 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
 pub fn client(section: &Section) -> Result<Client, Wrong> {
     let id = section.name().to_owned();
     if id.is_empty() || id.len() > 255 || id.starts_with("gwc_") || id.contains("://") || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(section.at.wrong(format!("'{id}' cannot be a client id of your own"), "use letters, digits and hyphens"));
+        return Err(section.at.wrong(
+            format!("'{id}' cannot be a client id of your own"),
+            "use letters, digits and hyphens",
+        ));
     }
     let uris = section.texts("redirect_uris")?;
     if uris.is_empty() {
@@ -163,11 +190,19 @@ pub fn client(section: &Section) -> Result<Client, Wrong> {
     }
     let read = |said: &Said<String>| {
         let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
-        Ok(said.read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?.value)
+        Ok(said
+            .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
+            .value)
     };
     let secret_hash = section.text("secret_hash")?;
-    if let Some(bad) = secret_hash.as_ref().filter(|said| said.value.len() != 64 || !said.value.bytes().all(|b| b.is_ascii_hexdigit())) {
-        return Err(bad.wrong("it is not a SHA-256 in hexadecimal digits", "make one: printf %s 'the secret' | sha256sum"));
+    if let Some(bad) = secret_hash
+        .as_ref()
+        .filter(|said| said.value.len() != 64 || !said.value.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err(bad.wrong(
+            "it is not a SHA-256 in hexadecimal digits",
+            "make one: printf %s 'the secret' | sha256sum",
+        ));
     }
     Ok(Client {
         redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,

@@ -8,11 +8,29 @@ use crate::config::keys::{self, Key, Kind, TABLES};
 pub fn reference() -> String {
     let mut text = String::new();
     for table in TABLES {
-        let heading = if table.is_empty() { "At the top".to_owned() } else { format!("`{}`", keys::written(table)) };
-        let _ = write!(text, "### {heading}\n\n| key | holds | left out | flag | meaning |\n| --- | --- | --- | --- | --- |\n");
+        let heading = if table.is_empty() {
+            "At the top".to_owned()
+        } else {
+            format!("`{}`", keys::written(table))
+        };
+        let _ = write!(
+            text,
+            "### {heading}\n\n| key | holds | left out | flag | meaning |\n| --- | --- | --- | --- | --- |\n"
+        );
         for key in keys::of(table) {
-            let flag = if key.flag.is_empty() { String::new() } else { format!("`{}`", key.flag) };
-            let _ = writeln!(text, "| {} | {} | {} | {flag} | {} |", name(key), holds(key.kind), key.default, key.means);
+            let flag = if key.flag.is_empty() {
+                String::new()
+            } else {
+                format!("`{}`", key.flag)
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {flag} | {} |",
+                name(key),
+                holds(key.kind),
+                key.default,
+                key.means
+            );
         }
         text.push('\n');
     }

@@ -130,7 +130,9 @@ impl Section {
                 value: text.clone(),
                 at: entry.at.clone(),
             })),
-            Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Sections(_) => Err(entry.at.wrong("it is not a text", "write it in quotes")),
+            Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Sections(_) => {
+                Err(entry.at.wrong("it is not a text", "write it in quotes"))
+            }
         }
     }
 
@@ -174,7 +176,11 @@ impl Section {
             Value::Text(text) => text.trim().parse().ok(),
             Value::Number(_) | Value::List(_) | Value::Sections(_) => None,
         };
-        let wrong = || entry.at.wrong("it is neither `true` nor `false`", "write `true` or `false`, without quotes");
+        let wrong = || {
+            entry
+                .at
+                .wrong("it is neither `true` nor `false`", "write `true` or `false`, without quotes")
+        };
         let value = value.ok_or_else(wrong)?;
         Ok(Some(Said {
             value,
@@ -185,7 +191,9 @@ impl Section {
     /// A time in seconds, within the range that the table of keys gives.
     pub fn seconds(&self, name: &str) -> Result<Option<u64>, Wrong> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
-        let Kind::Seconds(least, most) = entry.key.kind else { return Ok(None) };
+        let Kind::Seconds(least, most) = entry.key.kind else {
+            return Ok(None);
+        };
         let (shown, value) = match &entry.value {
             Value::Number(number) => (number.to_string(), u64::try_from(*number).ok()),
             Value::Text(text) => (format!("'{text}'"), duration(text.trim())),
@@ -281,7 +289,17 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, seconds) in [("90", Some(90)), ("90s", Some(90)), ("5m", Some(300)), ("12h", Some(43_200)), ("30d", Some(2_592_000)), ("", None), ("h", None), ("1y", None), ("-1", None)] {
+        for (text, seconds) in [
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("12h", Some(43_200)),
+            ("30d", Some(2_592_000)),
+            ("", None),
+            ("h", None),
+            ("1y", None),
+            ("-1", None),
+        ] {
             assert_eq!(duration(text), seconds, "{text}");
         }
         assert_eq!(duration(&format!("{}d", u64::MAX)), None);

@@ -74,11 +74,32 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
                 Tokens::Sealed | Tokens::Reference | Tokens::Jwt | Tokens::Raw => Mode::Sealed,
             },
             ttl: ttl(section, access)?,
-            refresh_grace: if access == Access::OAuth { section.seconds("refresh_grace")? } else { None }.unwrap_or(7_200),
-            scopes: if access == Access::OAuth { scopes(section, "scopes")? } else { Scopes::default() },
-            optional_scopes: if access == Access::OAuth { scopes(section, "optional_scopes")? } else { Scopes::default() },
-            required_scopes: if access == Access::Public { Scopes::default() } else { scopes(section, "required_scopes")? },
-            forward_headers: section.texts("forward_headers")?.iter().map(strategy::forwarded).collect::<Result<_, _>>()?,
+            refresh_grace: if access == Access::OAuth {
+                section.seconds("refresh_grace")?
+            } else {
+                None
+            }
+            .unwrap_or(7_200),
+            scopes: if access == Access::OAuth {
+                scopes(section, "scopes")?
+            } else {
+                Scopes::default()
+            },
+            optional_scopes: if access == Access::OAuth {
+                scopes(section, "optional_scopes")?
+            } else {
+                Scopes::default()
+            },
+            required_scopes: if access == Access::Public {
+                Scopes::default()
+            } else {
+                scopes(section, "required_scopes")?
+            },
+            forward_headers: section
+                .texts("forward_headers")?
+                .iter()
+                .map(strategy::forwarded)
+                .collect::<Result<_, _>>()?,
             name,
         },
         strategy,
@@ -87,7 +108,11 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         remember_consent: access == Access::OAuth && section.switch("remember_consent")?,
     };
     if let Some((_, at)) = section.unasked().filter(|(name, _)| *name != "upstream_ca") {
-        let what = format!("it has no effect with access = \"{}\" and upstream = \"{}\"", access_word(access), way.word());
+        let what = format!(
+            "it has no effect with access = \"{}\" and upstream = \"{}\"",
+            access_word(access),
+            way.word()
+        );
         return Err(at.wrong(what, "take it out"));
     }
     Ok(described)
@@ -113,8 +138,17 @@ fn tokens(section: &Section, access: Access, way: Way) -> Result<Tokens, Wrong> 
             return Ok(tokens);
         }
         let ways: Vec<String> = ways.iter().map(|way| format!("\"{}\"", way.word())).collect();
-        let valid = format!("token_mode = \"{}\" goes with upstream = {}; else use \"sealed\"", said.value, ways.join(" or "));
-        Err(choices::clash(section, ("upstream", way.word()), ("token_mode", said.value), &valid))
+        let valid = format!(
+            "token_mode = \"{}\" goes with upstream = {}; else use \"sealed\"",
+            said.value,
+            ways.join(" or ")
+        );
+        Err(choices::clash(
+            section,
+            ("upstream", way.word()),
+            ("token_mode", said.value),
+            &valid,
+        ))
     };
     match said.value {
         "plain" if !passthrough => Err(told("plain lets the client read the upstream's token, which MCP forbids")),
@@ -139,7 +173,9 @@ fn ttl(section: &Section, access: Access) -> Result<Ttl, Wrong> {
     };
     if section.has("refresh_absolute_ttl") && ttl.absolute < ttl.refresh {
         let what = format!("it is shorter than refresh_ttl ({} s)", ttl.refresh);
-        return Err(section.place("refresh_absolute_ttl").wrong(what, "make it longer, or make refresh_ttl shorter"));
+        return Err(section
+            .place("refresh_absolute_ttl")
+            .wrong(what, "make it longer, or make refresh_ttl shorter"));
     }
     Ok(ttl)
 }
@@ -149,7 +185,10 @@ fn scopes(section: &Section, name: &str) -> Result<Scopes, Wrong> {
     let words = || said.iter().map(|said| said.value.as_str()).collect::<Vec<_>>().join(" ");
     let bad = |said: &&Said<String>| Scopes::parse(&said.value).list() != [said.value.as_str()];
     if let Some(bad) = said.iter().find(bad) {
-        return Err(bad.wrong(format!("'{}' cannot be a scope", bad.value), "write each scope as a text of its own, without spaces or quotes in it"));
+        return Err(bad.wrong(
+            format!("'{}' cannot be a scope", bad.value),
+            "write each scope as a text of its own, without spaces or quotes in it",
+        ));
     }
     Ok(Scopes::parse(&words()))
 }

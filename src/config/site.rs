@@ -140,8 +140,15 @@ fn default_url(top: &Section, said: &[Said<String>], listen: &[SocketAddr], has_
         _ => "localhost",
     };
     let nobody_knows = || {
-        let what = format!("with {} nobody knows under which address clients reach us", listen.first().map_or_else(String::new, ToString::to_string));
-        let instead = if_flags(top, "--public-url https://mcp.example.com", "public_url = \"https://mcp.example.com\"");
+        let what = format!(
+            "with {} nobody knows under which address clients reach us",
+            listen.first().map_or_else(String::new, ToString::to_string)
+        );
+        let instead = if_flags(
+            top,
+            "--public-url https://mcp.example.com",
+            "public_url = \"https://mcp.example.com\"",
+        );
         top.place("public_url").wrong(what, format!("give it, for instance {instead}"))
     };
     let is_clear = match listen {
@@ -169,9 +176,13 @@ fn proxies(top: &Section) -> Result<Vec<Cidr>, Wrong> {
 
 fn host(said: &Said<String>) -> Result<String, Wrong> {
     let text = said.value.trim().to_ascii_lowercase();
-    let is_host = Address::parse(&format!("http://{text}")).is_ok_and(|address| address.url().path() == "/" && address.url().query().is_none());
+    let is_host =
+        Address::parse(&format!("http://{text}")).is_ok_and(|address| address.url().path() == "/" && address.url().query().is_none());
     if is_host && !text.ends_with('/') {
         return Ok(text);
     }
-    Err(said.wrong(format!("'{text}' is not a host"), "write it like mcp.example.com or mcp.example.com:8443"))
+    Err(said.wrong(
+        format!("'{text}' is not a host"),
+        "write it like mcp.example.com or mcp.example.com:8443",
+    ))
 }

@@ -55,16 +55,23 @@ pub fn strategy(service: &Section, way: Way) -> Result<Strategy, Wrong> {
         Way::Static => {
             let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
             let credential = service.secret("credential")?;
-            let credential = credential.ok_or_else(|| service.missing("credential", "upstream = \"static\" needs the service's key", instead))?;
+            let credential =
+                credential.ok_or_else(|| service.missing("credential", "upstream = \"static\" needs the service's key", instead))?;
             if HeaderValue::from_str(credential.expose()).is_err() {
-                return Err(service.place("credential").wrong("it has characters that no header can carry", "check the file or variable"));
+                return Err(service
+                    .place("credential")
+                    .wrong("it has characters that no header can carry", "check the file or variable"));
             }
             Ok(Strategy::Static(auth_header(service)?, credential))
         }
         Way::Identity => {
             let headers: Vec<_> = service.some_of("identity_headers")?.into_iter().map(|said| said.value).collect();
             let assertion = service.switch("assertion")?;
-            let headers = if headers.is_empty() && !service.has("identity_headers") { vec!["id"] } else { headers };
+            let headers = if headers.is_empty() && !service.has("identity_headers") {
+                vec!["id"]
+            } else {
+                headers
+            };
             Ok(Strategy::Identity(Identity { headers, assertion }))
         }
         Way::None => Ok(Strategy::None),
@@ -106,7 +113,10 @@ fn authorization(service: &Section) -> Result<Authorization, Wrong> {
 fn profile(said: &Said<String>) -> Result<&'static quirks::Profile, Wrong> {
     quirks::by_name(&said.value).ok_or_else(|| {
         let known: Vec<&str> = quirks::names().collect();
-        said.wrong(format!("'{}' is no profile", said.value), format!("use one of: {}", known.join(", ")))
+        said.wrong(
+            format!("'{}' is no profile", said.value),
+            format!("use one of: {}", known.join(", ")),
+        )
     })
 }
 
@@ -139,7 +149,9 @@ fn auth_header(service: &Section) -> Result<AuthHeader, Wrong> {
 /// A header that we may set: not one of the connection, not one that would vouch for somebody.
 fn header_name(text: &str) -> Result<HeaderName, (String, String)> {
     let instead = || "name a header such as Authorization or X-Api-Key".to_owned();
-    let name = text.parse::<HeaderName>().map_err(|_| (format!("'{text}' is not the name of a header"), instead()))?;
+    let name = text
+        .parse::<HeaderName>()
+        .map_err(|_| (format!("'{text}' is not the name of a header"), instead()))?;
     if name != http::header::AUTHORIZATION && forward::is_never_sent(name.as_str()) {
         return Err((format!("'{text}' cannot carry a credential"), instead()));
     }
@@ -162,7 +174,10 @@ pub fn forwarded(said: &Said<String>) -> Result<HeaderName, Wrong> {
     let name = said.value.parse::<HeaderName>();
     let name = name.map_err(|_| said.wrong(format!("'{}' is not the name of a header", said.value), "write names like X-Tenant"))?;
     if forward::is_never_sent(name.as_str()) {
-        let what = format!("'{}' is never sent on: it is a credential, it vouches for somebody, or it belongs to one connection", said.value);
+        let what = format!(
+            "'{}' is never sent on: it is a credential, it vouches for somebody, or it belongs to one connection",
+            said.value
+        );
         return Err(said.wrong(what, "take it out"));
     }
     Ok(name)

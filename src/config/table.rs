@@ -15,14 +15,7 @@ const UPSTREAMS: &[&str] = &["oauth", "paste", "static", "identity", "none", "st
 const IDENTITY: &[&str] = &["id", "email", "name", "provider", "avatar"];
 const COMPAT: &[&str] = &["json-token"];
 
-const fn key(
-    table: &'static str,
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    flag: &'static str,
-    means: &'static str,
-) -> Key {
+const fn key(table: &'static str, name: &'static str, kind: Kind, default: &'static str, flag: &'static str, means: &'static str) -> Key {
     Key {
         table,
         name,
