@@ -103,7 +103,7 @@ pub fn check(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> R
         described,
         cors_origins: cors.texts("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
         unbuilt,
-        warnings: std::mem::take(&mut spoken.warnings),
+        warnings: spoken.warnings.clone(),
     };
     for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
         no_effect(section)?;

@@ -42,7 +42,7 @@ impl Spoken {
     /// The section of a pattern without `*`; an empty one is put there first.
     pub fn only(&mut self, pattern: &'static str, at: &Place) -> Section {
         match self.sections.iter().position(|section| section.pattern == pattern) {
-            Some(i) => self.sections.swap_remove(i),
+            Some(i) => self.sections.remove(i),
             None => Section::new(
                 pattern,
                 &pattern.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>(),

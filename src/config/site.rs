@@ -55,9 +55,9 @@ pub fn site(top: &Section, certificate: &Certificate) -> Result<(Site, Vec<Socke
     let has_tls = *certificate != Certificate::None;
     let insecure = top.switch("insecure_http")?;
     let proxies = proxies(top)?;
-    let public = public_url(top, &said, &listen, has_tls)?;
+    let public = public_url(top)?;
     // Then TLS is done in front of us, by somebody who was named.
-    let is_proxied = !proxies.is_empty() && top.has("public_url") && public.url().scheme() == "https";
+    let is_proxied = !proxies.is_empty() && public.as_ref().is_some_and(|public| public.url().scheme() == "https");
     let open = listen.iter().find(|address| !address.ip().is_loopback());
     if let Some(open) = open.filter(|_| !has_tls && !is_proxied && !insecure) {
         let instead = format!(
@@ -68,9 +68,10 @@ pub fn site(top: &Section, certificate: &Certificate) -> Result<(Site, Vec<Socke
             top.word("public_url"),
             if_flags(top, "--insecure-http", "`insecure_http = true`"),
         );
-        let what = format!("{open} is reachable from other machines, and there is no TLS: tokens would travel in clear");
+        let what = format!("'{open}' is reachable from other machines, and there is no TLS: tokens would travel in clear");
         return Err(top.place("listen").wrong(what, instead));
     }
+    let public = public.map_or_else(|| default_url(top, &said, &listen, has_tls), Ok)?;
     if !public.is_secure_or_loopback() && !insecure {
         return Err(top.place("public_url").wrong(
             format!("'{public}' is neither https nor loopback; MCP clients refuse it"),
@@ -117,18 +118,17 @@ fn addresses(said: &Said<String>) -> Result<Vec<SocketAddr>, Wrong> {
     })
 }
 
-fn public_url(top: &Section, said: &[Said<String>], listen: &[SocketAddr], has_tls: bool) -> Result<Address, Wrong> {
-    let public = match top.url("public_url")? {
-        Some(said) => said.value,
-        None => default_url(top, said, listen, has_tls)?,
+fn public_url(top: &Section) -> Result<Option<Address>, Wrong> {
+    let Some(said) = top.url("public_url")? else {
+        return Ok(None);
     };
-    if public.url().query().is_some() {
-        return Err(top.place("public_url").wrong(
-            format!("'{public}' has a query"),
+    if said.value.url().query().is_some() {
+        return Err(said.wrong(
+            format!("'{}' has a query", said.value),
             "write it like https://mcp.example.com or https://example.com/gateway",
         ));
     }
-    Ok(public)
+    Ok(Some(said.value))
 }
 
 fn default_url(top: &Section, said: &[Said<String>], listen: &[SocketAddr], has_tls: bool) -> Result<Address, Wrong> {

@@ -12,9 +12,6 @@ use crate::config::said::{Place, Wrong};
 use crate::config::site::Certificate;
 use crate::config::strategy::Strategy;
 
-/// A hash of nothing in particular.
-pub const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
-
 fn given(args: &str) -> Result<Checked, Wrong> {
     let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
     let flags = Command::try_parse_from(words).unwrap().serve;
@@ -159,109 +156,112 @@ fn a_message_has_the_line_the_key_and_what_to_write() {
     );
 }
 
+/// What is written, where it is wrong, and a word of the message.
+const AROUND: &[(&str, &str, &str)] = &[
+    ("x = [", "gateway.toml:1:", "not TOML"),
+    ("services = 1", "services:", "table"),
+    ("[service.one]", "service:", "`services`"),
+    ("[[services]]\nurl = \"https://x/\"", "services:", "table"),
+    ("[store.deeper]", "store.deeper:", "no such key"),
+    ("origins = []", "origins:", "[cors]"),
+    ("public_url = 5", "public_url:", "text"),
+    ("public_url = \"\"", "public_url:", "empty"),
+    ("public_url = \"http://example.com\"", "public_url:", "https"),
+    ("public_url = \"https://example.com/?q\"", "public_url:", "query"),
+    (
+        "listen = [\"0.0.0.0:80\"]\npublic_url = \"https://x.example\"",
+        "listen:",
+        "trusted_proxies",
+    ),
+    ("listen = [\"0.0.0.0:80\"]\ninsecure_http = true", "public_url:", "nobody knows"),
+    ("listen = [\"example.com:80\"]", "listen:", "127.0.0.1:8002"),
+    ("listen = [\"127.0.0.1\"]", "listen:", "127.0.0.1:8002"),
+    ("listen = 8002", "listen:", "list"),
+    ("listen = [8002]", "listen:", "text"),
+    ("allowed_hosts = [\"a/b\"]", "allowed_hosts:", "host"),
+    ("allowed_hosts = [\"a\", \"a\"]", "allowed_hosts:", "twice"),
+    ("trusted_proxies = [\"::/0\"]", "trusted_proxies:", "everybody"),
+    ("session_ttl = \"2 days\"", "session_ttl:", "\"1h\""),
+    ("session_ttl = -1", "session_ttl:", "seconds"),
+    ("log = \"loud\"", "log:", "error, warn, info"),
+    ("compat = [\"x\"]", "compat:", "json-token"),
+    ("public_directory = 1", "public_directory:", "`true`"),
+    (
+        "[tls]\nself_signed = true\ncert = \"a\"\nkey = \"b\"",
+        "tls.self_signed:",
+        "together",
+    ),
+    ("[tls]\ncert = \"a\"", "tls.key:", "`key`"),
+    ("[tls]\nkey = \"a\"", "tls.cert:", "`cert`"),
+    ("[store]\nkind = \"sqlight\"", "store.kind:", "sqlite"),
+    ("[store]\nkind = \"redis\"", "store.url:", "address"),
+    ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
+    ("[cors]\norigins = [\"https://a/b\"]", "cors.origins:", "without a path"),
+    ("[login.password]\nusers = []", "login.password.users:", "nobody"),
+    (
+        "[login.password]\nusers = [{ name = \"a\" }]",
+        "login.password.users.hash:",
+        "missing",
+    ),
+    (
+        "[login.password]\nusers = [{ name = \"a\", hash = \"x\" }]",
+        "login.password.users.hash:",
+        "argon2",
+    ),
+    ("[login.password]\nusers = [{ nam = \"a\" }]", "login.password.users.nam:", "`name`"),
+    ("[login.password]\nusers = \"alice\"", "login.password.users:", "[{ name"),
+    ("[login]\npasswords = 1", "login.passwords:", "`password`"),
+    ("[idp.corp]\nclient_id = \"x\"", "idp.corp.issuer:", "issuer"),
+    ("[idp.corp]\nissuer = \"https://x\"", "idp.corp.client_id:", "client id"),
+    ("[idp.corp]\nissuer = \"http://x.example\"", "idp.corp.issuer:", "https"),
+    ("[idp.corp]\npreset = \"gogle\"", "idp.corp.preset:", "google"),
+    ("[idp.login]\npreset = \"google\"", "idp.login:", "name"),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = {}",
+        "idp.g.allow:",
+        "nobody",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { domains = [\"@x\"] }",
+        "idp.g.allow.domains:",
+        "example.com",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { emails = [\"x@y@z\"] }",
+        "idp.g.allow.emails:",
+        "alice@",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { email = [\"x\"] }",
+        "idp.g.allow.email:",
+        "`emails`",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = 1",
+        "idp.g.allow:",
+        "table",
+    ),
+    ("[clients.bot]\nname = \"x\"", "clients.bot.redirect_uris:", "http://127.0.0.1"),
+    (
+        "[clients.bot]\nredirect_uris = [\"javascript:x\"]",
+        "clients.bot.redirect_uris:",
+        "loopback",
+    ),
+    (
+        "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret_hash = \"abc\"",
+        "clients.bot.secret_hash:",
+        "sha256sum",
+    ),
+    (
+        "[clients.\"gwc_x\"]\nredirect_uris = [\"https://x/\"]",
+        "clients.gwc_x:",
+        "client id",
+    ),
+];
+
 #[test]
 fn what_is_wrong_around_the_services_is_named() {
-    for (text, place, word) in [
-        ("x = [", "gateway.toml:1:", "not TOML"),
-        ("services = 1", "services:", "table"),
-        ("[service.one]", "service:", "`services`"),
-        ("[[services]]\nurl = \"https://x/\"", "services:", "table"),
-        ("[store.deeper]", "store.deeper:", "no such key"),
-        ("origins = []", "origins:", "[cors]"),
-        ("public_url = 5", "public_url:", "text"),
-        ("public_url = \"\"", "public_url:", "empty"),
-        ("public_url = \"http://example.com\"", "public_url:", "https"),
-        ("public_url = \"https://example.com/?q\"", "public_url:", "query"),
-        (
-            "listen = [\"0.0.0.0:80\"]\npublic_url = \"https://x.example\"",
-            "listen:",
-            "trusted_proxies",
-        ),
-        ("listen = [\"0.0.0.0:80\"]\ninsecure_http = true", "public_url:", "nobody knows"),
-        ("listen = [\"example.com:80\"]", "listen:", "127.0.0.1:8002"),
-        ("listen = [\"127.0.0.1\"]", "listen:", "127.0.0.1:8002"),
-        ("listen = 8002", "listen:", "list"),
-        ("listen = [8002]", "listen:", "text"),
-        ("allowed_hosts = [\"a/b\"]", "allowed_hosts:", "host"),
-        ("allowed_hosts = [\"a\", \"a\"]", "allowed_hosts:", "twice"),
-        ("trusted_proxies = [\"::/0\"]", "trusted_proxies:", "everybody"),
-        ("session_ttl = \"2 days\"", "session_ttl:", "12h"),
-        ("session_ttl = -1", "session_ttl:", "seconds"),
-        ("log = \"loud\"", "log:", "error, warn, info"),
-        ("compat = [\"x\"]", "compat:", "json-token"),
-        ("public_directory = 1", "public_directory:", "`true`"),
-        (
-            "[tls]\nself_signed = true\ncert = \"a\"\nkey = \"b\"",
-            "tls.self_signed:",
-            "together",
-        ),
-        ("[tls]\ncert = \"a\"", "tls.key:", "`key`"),
-        ("[tls]\nkey = \"a\"", "tls.cert:", "`cert`"),
-        ("[store]\nkind = \"sqlight\"", "store.kind:", "sqlite"),
-        ("[store]\nkind = \"redis\"", "store.url:", "address"),
-        ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
-        ("[cors]\norigins = [\"https://a/b\"]", "cors.origins:", "without a path"),
-        ("[login.password]\nusers = []", "login.password.users:", "nobody"),
-        (
-            "[login.password]\nusers = [{ name = \"a\" }]",
-            "login.password.users.hash:",
-            "missing",
-        ),
-        (
-            "[login.password]\nusers = [{ name = \"a\", hash = \"x\" }]",
-            "login.password.users.hash:",
-            "argon2",
-        ),
-        ("[login.password]\nusers = [{ nam = \"a\" }]", "login.password.users.nam:", "`name`"),
-        ("[login.password]\nusers = \"alice\"", "login.password.users:", "[{ name"),
-        ("[login]\npasswords = 1", "login.passwords:", "`password`"),
-        ("[idp.corp]\nclient_id = \"x\"", "idp.corp.issuer:", "issuer"),
-        ("[idp.corp]\nissuer = \"https://x\"", "idp.corp.client_id:", "client id"),
-        ("[idp.corp]\nissuer = \"http://x.example\"", "idp.corp.issuer:", "https"),
-        ("[idp.corp]\npreset = \"gogle\"", "idp.corp.preset:", "google"),
-        ("[idp.login]\npreset = \"google\"", "idp.login:", "name"),
-        (
-            "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = {}",
-            "idp.g.allow:",
-            "nobody",
-        ),
-        (
-            "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { domains = [\"@x\"] }",
-            "idp.g.allow.domains:",
-            "example.com",
-        ),
-        (
-            "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { emails = [\"x@y@z\"] }",
-            "idp.g.allow.emails:",
-            "alice@",
-        ),
-        (
-            "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { email = [\"x\"] }",
-            "idp.g.allow.email:",
-            "`emails`",
-        ),
-        (
-            "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = 1",
-            "idp.g.allow:",
-            "table",
-        ),
-        ("[clients.bot]\nname = \"x\"", "clients.bot.redirect_uris:", "http://127.0.0.1"),
-        (
-            "[clients.bot]\nredirect_uris = [\"javascript:x\"]",
-            "clients.bot.redirect_uris:",
-            "loopback",
-        ),
-        (
-            "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret_hash = \"abc\"",
-            "clients.bot.secret_hash:",
-            "sha256sum",
-        ),
-        (
-            "[clients.\"gwc_x\"]\nredirect_uris = [\"https://x/\"]",
-            "clients.gwc_x:",
-            "client id",
-        ),
-    ] {
+    for (text, place, word) in AROUND {
         let why = refused(&format!(
             "{text}\n{}",
             if text.contains("service") || text.contains("x = [") {
@@ -274,88 +274,91 @@ fn what_is_wrong_around_the_services_is_named() {
     }
 }
 
+/// A line of a service, the key that is wrong, and a word of the message.
+const WITHIN: &[(&str, &str, &str)] = &[
+    ("access = \"opn\"", "access", "oauth, key, public"),
+    ("access = \"local\"", "access", "not in this version"),
+    ("access = \"introspect\"", "access", "not in this version"),
+    ("upstream = \"stored\"", "upstream", "not in this version"),
+    ("login = \"pasword\"", "login", "\"password\""),
+    ("login = \"idp:corp\"", "login", "[idp.corp]"),
+    ("client_secret = \"x\"", "client_secret", "`client_id`"),
+    ("authorization_endpoint = \"https://x/a\"", "token_endpoint", "both"),
+    ("token_endpoint = \"https://x/a\"", "authorization_endpoint", "both"),
+    (
+        "token_endpoint = \"https://x/a\"\nauthorization_endpoint = \"https://x/b\"",
+        "client_id",
+        "register",
+    ),
+    ("profile = \"gihtub\"", "profile", "github"),
+    ("token_mode = \"plain\"", "token_mode", "allow_token_passthrough = true"),
+    ("token_mode = \"raw\"", "token_mode", "allow_token_passthrough = true"),
+    ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\""),
+    (
+        "upstream = \"none\"\ntoken_mode = \"reference\"",
+        "token_mode",
+        "\"oauth\" or \"paste\"",
+    ),
+    ("access_ttl = 5", "access_ttl", "10 to"),
+    (
+        "refresh_ttl = \"60d\"\nrefresh_absolute_ttl = \"30d\"",
+        "refresh_absolute_ttl",
+        "refresh_ttl",
+    ),
+    ("forward_headers = [\"X-User-Id\"]", "forward_headers", "never"),
+    ("forward_headers = [\"x_user_email\"]", "forward_headers", "never"),
+    ("forward_headers = [\"Authorization\"]", "forward_headers", "never"),
+    ("forward_headers = [\"cookie\"]", "forward_headers", "never"),
+    ("forward_headers = [\"a b\"]", "forward_headers", "name of a header"),
+    ("allow_addresses = [\"10.0.0.0/99\"]", "allow_addresses", "172.16.0.0/12"),
+    ("scopes = [\"a b\"]", "scopes", "without spaces"),
+    ("upstream = \"static\"", "credential", "credential_file"),
+    (
+        "upstream = \"static\"\ncredential = \"a\"\nauth_header = { name = \"Cookie\" }",
+        "auth_header.name",
+        "X-Api-Key",
+    ),
+    (
+        "upstream = \"paste\"\nauth_header = { value = \"x\" }",
+        "auth_header.value",
+        "{credential}",
+    ),
+    (
+        "upstream = \"identity\"\nidentity_headers = [\"mail\"]",
+        "identity_headers",
+        "email",
+    ),
+    ("upstream = \"none\"\nclient_id = \"x\"", "client_id", "no effect"),
+    ("credential = \"x\"", "credential", "no effect"),
+    ("access = \"public\"\nupstream = \"none\"\nscopes = [\"x\"]", "scopes", "no effect"),
+    (
+        "access = \"key\"\nupstream = \"none\"\ntoken_mode = \"sealed\"",
+        "token_mode",
+        "no effect",
+    ),
+    ("remember_consent = \"perhaps\"", "remember_consent", "`true` or `false`"),
+    ("client_secret = \"${NONE}\"\nclient_id = \"x\"", "client_secret", "NONE"),
+    (
+        "client_secret_file = \"/none\"\nclient_id = \"x\"",
+        "client_secret_file",
+        "cannot be read",
+    ),
+    (
+        "client_secret_file = \"/run/empty\"\nclient_id = \"x\"",
+        "client_secret_file",
+        "empty",
+    ),
+    (
+        "client_secret_file = \"/run/secret\"\nclient_secret = \"x\"",
+        "client_secret",
+        "both",
+    ),
+    ("default = false", "default", "default = true"),
+];
+
 #[test]
 fn what_is_wrong_in_a_service_is_named() {
-    for (line, key, word) in [
-        ("access = \"opn\"", "access", "oauth, key, public"),
-        ("access = \"local\"", "access", "not in this version"),
-        ("access = \"introspect\"", "access", "not in this version"),
-        ("upstream = \"stored\"", "upstream", "not in this version"),
-        ("login = \"pasword\"", "login", "\"password\""),
-        ("login = \"idp:corp\"", "login", "[idp.corp]"),
-        ("client_secret = \"x\"", "client_secret", "`client_id`"),
-        ("authorization_endpoint = \"https://x/a\"", "token_endpoint", "both"),
-        ("token_endpoint = \"https://x/a\"", "authorization_endpoint", "both"),
-        (
-            "token_endpoint = \"https://x/a\"\nauthorization_endpoint = \"https://x/b\"",
-            "client_id",
-            "register",
-        ),
-        ("profile = \"gihtub\"", "profile", "github"),
-        ("token_mode = \"plain\"", "token_mode", "allow_token_passthrough = true"),
-        ("token_mode = \"raw\"", "token_mode", "allow_token_passthrough = true"),
-        ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\""),
-        (
-            "upstream = \"none\"\ntoken_mode = \"reference\"",
-            "token_mode",
-            "\"oauth\" or \"paste\"",
-        ),
-        ("access_ttl = 5", "access_ttl", "10 to"),
-        (
-            "refresh_ttl = \"60d\"\nrefresh_absolute_ttl = \"30d\"",
-            "refresh_absolute_ttl",
-            "refresh_ttl",
-        ),
-        ("forward_headers = [\"X-User-Id\"]", "forward_headers", "never"),
-        ("forward_headers = [\"x_user_email\"]", "forward_headers", "never"),
-        ("forward_headers = [\"Authorization\"]", "forward_headers", "never"),
-        ("forward_headers = [\"cookie\"]", "forward_headers", "never"),
-        ("forward_headers = [\"a b\"]", "forward_headers", "name of a header"),
-        ("allow_addresses = [\"10.0.0.0/99\"]", "allow_addresses", "172.16.0.0/12"),
-        ("scopes = [\"a b\"]", "scopes", "without spaces"),
-        ("upstream = \"static\"", "credential", "credential_file"),
-        (
-            "upstream = \"static\"\ncredential = \"a\"\nauth_header = { name = \"Cookie\" }",
-            "auth_header.name",
-            "X-Api-Key",
-        ),
-        (
-            "upstream = \"paste\"\nauth_header = { value = \"x\" }",
-            "auth_header.value",
-            "{credential}",
-        ),
-        (
-            "upstream = \"identity\"\nidentity_headers = [\"mail\"]",
-            "identity_headers",
-            "email",
-        ),
-        ("upstream = \"none\"\nclient_id = \"x\"", "client_id", "no effect"),
-        ("credential = \"x\"", "credential", "no effect"),
-        ("access = \"public\"\nupstream = \"none\"\nscopes = [\"x\"]", "scopes", "no effect"),
-        (
-            "access = \"key\"\nupstream = \"none\"\ntoken_mode = \"sealed\"",
-            "token_mode",
-            "no effect",
-        ),
-        ("remember_consent = \"perhaps\"", "remember_consent", "`true` or `false`"),
-        ("client_secret = \"${NONE}\"\nclient_id = \"x\"", "client_secret", "NONE"),
-        (
-            "client_secret_file = \"/none\"\nclient_id = \"x\"",
-            "client_secret_file",
-            "cannot be read",
-        ),
-        (
-            "client_secret_file = \"/run/empty\"\nclient_id = \"x\"",
-            "client_secret_file",
-            "empty",
-        ),
-        (
-            "client_secret_file = \"/run/secret\"\nclient_secret = \"x\"",
-            "client_secret",
-            "both",
-        ),
-        ("default = false", "default", "default = true"),
-    ] {
+    for (line, key, word) in WITHIN {
         let why = refused(&service(line));
         assert!(
             why.contains(&format!("services.one.{key}: ")) && why.contains(word),

@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use mcp_oauth_gateway::config::file::{self, Contents, Outside};
+use mcp_oauth_gateway::config::said::Place;
+use mcp_oauth_gateway::config::{checked, reference};
 use mcp_oauth_gateway::flow;
 
 fn read(name: &str) -> String {
@@ -40,8 +43,48 @@ fn the_readme_names_every_flag() {
 }
 
 #[test]
+fn the_reference_of_the_configuration_is_that_of_the_code() {
+    let (document, heading) = (read("docs/configuration.md"), "## Every key\n\n");
+    let (before, _) = document.split_once(heading).unwrap();
+    let good = format!("{before}{heading}{}", reference::reference());
+    if document != good {
+        let path = format!("{}/configuration.md", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, good).unwrap();
+        panic!("docs/configuration.md says something else than src/config/table.rs; copy {path} over it");
+    }
+}
+
+#[test]
+fn the_example_of_the_configuration_is_good() {
+    let document = read("docs/configuration.md");
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let outside = Outside {
+        variable: &|name| (name == "GITHUB_SECRET").then(|| "a secret".to_owned()),
+        file: &|path| {
+            let known = path.starts_with("/run/secrets");
+            let contents = Contents {
+                text: "a secret\n".to_owned(),
+                open_to_others: false,
+            };
+            known.then_some(contents).ok_or_else(|| "no such file".to_owned())
+        },
+    };
+    let spoken = file::read("gateway.toml", example, outside).unwrap();
+    let checked = checked::check(spoken, &Place::Flag("--config"), None).unwrap();
+    let names: Vec<&str> = checked.described.iter().map(|described| described.service.name.as_str()).collect();
+    assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
+    assert!(checked.idps.len() == 1 && checked.clients.len() == 1 && checked.warnings.is_empty());
+}
+
+#[test]
 fn every_file_that_the_documents_name_is_there() {
-    for document in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "docs/configuration.md",
+    ] {
         let text = read(document);
         for name in text.split('`').skip(1).step_by(2) {
             let is_path = ["src/", "tests/", "examples/", "benches/", "fuzz/", "standin/", "templates/"]

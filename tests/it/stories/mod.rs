@@ -2,6 +2,7 @@
 
 mod chain;
 mod cli;
+mod config;
 mod hostile;
 mod issuers;
 mod kill;
