@@ -404,6 +404,7 @@ mod tests {
             brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("older"))),
         };
         let (ended, _) = old()
+            .proved(1)
             .presented(&unknown, attempt("one"), RULES, now)
             .unwrap_or_else(|why| panic!("{why}"));
         assert!(ended.ended_until().unwrap() >= longest(now.0).after(300));
