@@ -17,7 +17,7 @@ use crate::net::client::Client;
 use crate::net::dial::Allowed;
 use crate::net::tls::ClientTls;
 use crate::service::oauth::Authorization;
-use crate::service::{Login, Service};
+use crate::service::{Access, Login, Service};
 use crate::upstream::call;
 use crate::upstream::discover::{Attempt, Discovered, Wanted, discover};
 
@@ -81,7 +81,9 @@ fn about(checked: &Checked, described: &Described) -> String {
     if service.is_default {
         let _ = writeln!(said, "           or {}/mcp/{}", checked.site.public_url(), service.name);
     }
-    let _ = writeln!(said, "  upstream   {}", service.mcp);
+    // Some have a key in their query.
+    let upstream = service.mcp.as_str().split('?').next().unwrap_or("");
+    let _ = writeln!(said, "  upstream   {upstream}");
     if let Strategy::OAuth(given) = &described.strategy {
         let who = if given.client_id.is_some() {
             "in the upstream's OAuth app"
@@ -97,27 +99,30 @@ fn about(checked: &Checked, described: &Described) -> String {
 /// The three choices in words.
 fn in_words(described: &Described) -> String {
     let service = &described.service;
-    let who = match &service.login {
-        Login::Password => "users sign in here with a password, then ".to_owned(),
-        Login::Idp(name) => format!("users sign in at identity provider '{name}', then "),
-        Login::None => String::new(),
+    let who = match (service.access, &service.login) {
+        (Access::Public, _) => "anybody may call; ".to_owned(),
+        (Access::Key, _) => "callers bring an API key; ".to_owned(),
+        (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
+        (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
+        (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
     };
     let how = match &described.strategy {
-        Strategy::OAuth(_) => "sign in upstream; their own upstream token goes on each request",
-        Strategy::Paste(_) => "paste a key of the upstream's, which goes on each request",
+        Strategy::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
+        Strategy::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Strategy::Static(..) => "the service's own key goes on each request",
-        Strategy::Identity(_) => "the backend is told who the user is",
+        Strategy::Identity(_) => "the backend is told who the caller is",
         Strategy::None => "nothing is added to the request",
     };
     let tokens = match described.tokens {
         Tokens::Sealed => "",
         Tokens::Plain => "; clients can read the upstream's token (plain)",
         Tokens::Reference => "; tokens are handles (reference)",
-        Tokens::Jwt => "; tokens are JWTs",
+        Tokens::Jwt => "; tokens are JWTs (jwt)",
         Tokens::Raw => "; clients hold the upstream's token itself (raw)",
     };
-    let choice = (access_word(service.access), login_word(&service.login));
-    format!("{who}{how}{tokens}\n             (access {}, login {})", choice.0, choice.1)
+    let (access, login) = (access_word(service.access), login_word(&service.login));
+    let way = described.strategy.way().word();
+    format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
 }
 
 /// Looks for the upstream; whether it is there.
@@ -171,7 +176,8 @@ fn server(found: &Discovered, given: &Authorization, said: &mut String) -> bool 
 
 fn attempts(attempts: &[Attempt], said: &mut String) {
     for attempt in attempts {
-        let _ = writeln!(said, "  looked at  {attempt}");
+        let place = attempt.url.split('?').next().unwrap_or("");
+        let _ = writeln!(said, "  looked at  {place}: {}", attempt.outcome);
     }
 }
 

@@ -69,7 +69,14 @@ impl Checked {
 }
 
 /// Checks what was said at `whole`: the file, or the flags. `data_home` is where data directories are by custom.
-pub fn check(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Result<Checked, Wrong> {
+pub fn check(spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Result<Checked, Wrong> {
+    let hidden = spoken.hidden.clone();
+    let mut checked = judge(spoken, whole, data_home).map_err(|wrong| wrong.hiding(&hidden))?;
+    checked.unbuilt = checked.unbuilt.into_iter().map(|wrong| wrong.hiding(&hidden)).collect();
+    Ok(checked)
+}
+
+fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Result<Checked, Wrong> {
     let mut only = |pattern| spoken.only(pattern, whole);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
     let (login, cors) = (only("login.password"), only("cors"));

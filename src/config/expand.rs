@@ -1,7 +1,7 @@
 //! `${NAME}` and `${NAME:-default}` in texts of the file; `$$` is a dollar, and so is one before anything but `{`.
 
 /// A text with its variables put in. The error never shows a value.
-pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, (String, String)> {
+pub fn expand(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(text.len());
     let mut left = text;
     while let Some(at) = left.find('$') {
@@ -26,7 +26,7 @@ pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<S
     Ok(expanded)
 }
 
-fn value(inner: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, (String, String)> {
+fn value(inner: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn with_home(text: &str) -> Result<String, (String, String)> {
-        expand(text, &|name| match name {
+        expand(text, &mut |name| match name {
             "HOME" => Some("/root".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,

@@ -36,6 +36,8 @@ pub struct Spoken {
     pub sections: Vec<Section>,
     /// What the operator should know although it is not wrong.
     pub warnings: Vec<String>,
+    /// Variables that were put in, and their values, which no message may show.
+    pub hidden: Vec<(String, String)>,
 }
 
 impl Spoken {
@@ -61,11 +63,17 @@ impl Spoken {
 pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wrong> {
     let mut reader = Reader {
         file: name.into(),
-        text,
+        ends: text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at)
+            .collect(),
         outside,
         spoken: Spoken {
             sections: Vec::new(),
             warnings: Vec::new(),
+            hidden: Vec::new(),
         },
     };
     if text.len() > LONGEST {
@@ -81,20 +89,22 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
             "see https://toml.io; texts stand in quotes, tables in [brackets]",
         )
     })?;
-    reader.table(&[], document.as_table(), 0)?;
-    Ok(reader.spoken)
+    match reader.table(&[], document.as_table(), 0) {
+        Ok(()) => Ok(reader.spoken),
+        Err(wrong) => Err(wrong.hiding(&reader.spoken.hidden)),
+    }
 }
 
 struct Reader<'a> {
     file: Arc<str>,
-    text: &'a str,
+    /// Where each line ends.
+    ends: Vec<usize>,
     outside: Outside<'a>,
     spoken: Spoken,
 }
 
 impl Reader<'_> {
     fn place(&self, offset: usize, path: &[String], key: &str) -> Place {
-        let before = self.text.as_bytes().iter().take(offset);
         let words: Vec<&str> = path
             .iter()
             .map(String::as_str)
@@ -103,7 +113,7 @@ impl Reader<'_> {
             .collect();
         Place::Line {
             file: Arc::clone(&self.file),
-            line: before.filter(|byte| **byte == b'\n').count() + 1,
+            line: self.ends.partition_point(|end| *end < offset) + 1,
             key: words.join("."),
         }
     }
@@ -230,12 +240,21 @@ impl Reader<'_> {
         }
     }
 
-    fn expanded(&self, item: &Item, at: &Place) -> Result<Option<String>, Wrong> {
-        let expand = |text| expand(text, self.outside.variable).map_err(|(what, instead)| at.wrong(what, instead));
-        item.as_str().map(expand).transpose()
+    fn expanded(&mut self, item: &Item, at: &Place) -> Result<Option<String>, Wrong> {
+        item.as_str().map(|text| self.put_in(text, at)).transpose()
     }
 
-    fn list(&self, item: &Item, at: &Place) -> Result<Vec<Said<String>>, Wrong> {
+    fn put_in(&mut self, text: &str, at: &Place) -> Result<String, Wrong> {
+        let (variable, hidden) = (self.outside.variable, &mut self.spoken.hidden);
+        let mut seen = |name: &str| {
+            let value = variable(name)?;
+            hidden.push((name.to_owned(), value.clone()));
+            Some(value)
+        };
+        expand(text, &mut seen).map_err(|(what, instead)| at.wrong(what, instead))
+    }
+
+    fn list(&mut self, item: &Item, at: &Place) -> Result<Vec<Said<String>>, Wrong> {
         let Some(array) = item.as_array() else {
             let instead = "write it like [\"one\", \"two\"]";
             let one = self
@@ -246,14 +265,17 @@ impl Reader<'_> {
                 at: at.clone(),
             }]);
         };
-        let text = |value: &toml_edit::Value| {
+        let mut texts = Vec::new();
+        for value in array {
             let text = value
                 .as_str()
                 .ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
-            let value = expand(text, self.outside.variable).map_err(|(what, instead)| at.wrong(what, instead))?;
-            Ok(Said { value, at: at.clone() })
-        };
-        array.iter().map(text).collect()
+            texts.push(Said {
+                value: self.put_in(text, at)?,
+                at: at.clone(),
+            });
+        }
+        Ok(texts)
     }
 
     /// A table that is a key's value, or a list of such, inline or not.

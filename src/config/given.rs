@@ -57,6 +57,7 @@ pub fn spoken(flags: &Serve) -> Spoken {
     Spoken {
         sections,
         warnings: Vec::new(),
+        hidden: Vec::new(),
     }
 }
 

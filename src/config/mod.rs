@@ -18,4 +18,6 @@ pub mod table;
 pub mod unbuilt;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -86,6 +86,26 @@ pub struct Wrong {
     pub instead: String,
 }
 
+impl Wrong {
+    /// The same without the values of these variables: somebody may have put a secret where none belongs.
+    #[must_use]
+    pub fn hiding(self, hidden: &[(String, String)]) -> Self {
+        let mut hidden: Vec<_> = hidden.iter().filter(|(_, value)| value.len() >= 4).collect();
+        // One value may be part of another.
+        hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        let hide = |text: String| {
+            hidden
+                .iter()
+                .fold(text, |text, (name, value)| text.replace(value, &format!("${{{name}}}")))
+        };
+        Self {
+            at: self.at,
+            what: hide(self.what),
+            instead: hide(self.instead),
+        }
+    }
+}
+
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}\n  {}", self.at, self.what, self.instead)

@@ -29,6 +29,19 @@ pub enum Strategy {
     None,
 }
 
+impl Strategy {
+    /// The value of `upstream` that chose it.
+    pub fn way(&self) -> Way {
+        match self {
+            Self::OAuth(_) => Way::OAuth,
+            Self::Paste(_) => Way::Paste,
+            Self::Static(..) => Way::Static,
+            Self::Identity(_) => Way::Identity,
+            Self::None => Way::None,
+        }
+    }
+}
+
 /// How a credential is put on the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthHeader {

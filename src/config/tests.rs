@@ -8,9 +8,15 @@ use crate::config::checked::{self, Checked};
 use crate::config::file::{self, Contents, Outside};
 use crate::config::flags::Command;
 use crate::config::given;
+use crate::config::keys::{self, Key};
 use crate::config::said::{Place, Wrong};
+use crate::config::section::Section;
 use crate::config::site::Certificate;
 use crate::config::strategy::Strategy;
+use crate::config::table::KEYS;
+
+/// A hash of nothing in particular.
+pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
 fn given(args: &str) -> Result<Checked, Wrong> {
     let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
@@ -19,7 +25,7 @@ fn given(args: &str) -> Result<Checked, Wrong> {
 }
 
 /// A file, with a variable `SECRET` and files of the directory `/run`.
-fn written(text: &str) -> Result<Checked, Wrong> {
+pub(super) fn written(text: &str) -> Result<Checked, Wrong> {
     let variable = |name: &str| (name == "SECRET").then(|| "from the variable".to_owned());
     let contents = |path: &Path| match path.to_str() {
         Some("/run/secret") => Ok(Contents {
@@ -520,4 +526,44 @@ fn numbers_and_switches_may_come_from_variables() {
     ))
     .unwrap();
     assert_eq!(checked.described[0].service.ttl.access, 600);
+}
+
+const NOWHERE: Outside<'static> = Outside {
+    variable: &|_| None,
+    file: &|_| Err(String::new()),
+};
+
+/// Files that together say every key.
+const EVERY: &[&str] = &[
+    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"redis://x\"\nstore.prefix = \"p\"\ncors.origins = [\"*\"]\n",
+    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
+];
+
+#[test]
+fn every_key_of_the_table_has_an_effect_somewhere() {
+    let every = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
+    let every: Vec<String> = every.collect();
+    for text in &every {
+        let more = if text.contains("[services") {
+            ""
+        } else {
+            "[services.one]\nurl = \"https://x.example/mcp\"\n"
+        };
+        // What nobody asks for is refused.
+        if let Err(why) = written(&format!("{text}{more}")) {
+            panic!("{why}");
+        }
+    }
+    let says = |section: &Section, key: &Key| section.pattern == key.table && section.has(key.name);
+    let spoken: Vec<_> = every.iter().map(|text| file::read("f", text, NOWHERE).unwrap()).collect();
+    for key in KEYS {
+        let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {
+            let inner = keys::of(section.pattern).flat_map(|key| section.tables(key.name));
+            says(section, key) || inner.into_iter().any(|section| says(section, key))
+        });
+        assert!(said, "no file of EVERY says {} of [{}]", key.name, key.table);
+    }
 }

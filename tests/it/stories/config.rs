@@ -283,7 +283,7 @@ async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
         "https://mcp.example.com/gw/mcp/other\n",
         "https://mcp.example.com/gw/upstream/callback  (",
         "https://mcp.example.com/gw/upstream/callback/other  (",
-        "users sign in here with a password, then sign in upstream",
+        "users sign in here with a password; they sign in upstream",
         "/.well-known/oauth-protected-resource",
         &one.issuer(),
         "everything is good",
