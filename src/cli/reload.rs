@@ -2,16 +2,17 @@
 //! changes nothing.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::time::Clock;
-use crate::cli::{data, source};
+use crate::cli::{data, serve, source};
 use crate::config::checked::Checked;
 use crate::config::flags::{Serve, StoreKind};
+use crate::config::people::Kept;
 use crate::config::site::Certificate;
 use crate::gateway::Gateway;
 use crate::gateway::live::Setup;
-use crate::gateway::password::{Passwords, User};
+use crate::gateway::password::{Hash, Passwords, User};
 
 /// What holds until the next start.
 #[derive(Clone, PartialEq)]
@@ -65,16 +66,23 @@ impl Fixed {
 pub struct Reloader {
     flags: Serve,
     fixed: Fixed,
-    users: Vec<User>,
+    people: People,
+}
+
+/// What [`passwords`] looks at.
+type People = (Option<Vec<Kept>>, bool);
+
+fn people(checked: &Checked) -> People {
+    (checked.users.clone(), checked.asks_passwords())
 }
 
 impl Reloader {
     /// Beside a gateway that was started with this.
-    pub fn new(flags: &Serve, started: &Checked, users: &[User]) -> Self {
+    pub fn new(flags: &Serve, started: &Checked) -> Self {
         Self {
             flags: flags.clone(),
             fixed: Fixed::of(started),
-            users: users.to_vec(),
+            people: people(started),
         }
     }
 
@@ -93,14 +101,19 @@ impl Reloader {
     fn read(&mut self, gateway: &Gateway) -> Result<Setup, String> {
         let checked = source::load(&self.flags)?;
         let services = checked.services().map_err(|why| why.to_string())?;
-        let users = users(&checked, &self.fixed.data_dir, &self.flags.username)?;
-        let passwords = if same_users(&self.users, &users) {
+        let now = people(&checked);
+        let passwords = if self.people == now {
             // Who was wrong too often still waits.
             gateway.live().passwords.clone()
         } else {
-            Passwords::new(users.clone(), Clock::System)?
+            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, &self.flags.username)?;
+            if unkept {
+                let (passwords, user) = (passwords.clone(), self.flags.username.clone());
+                gateway.back.spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
+            }
+            passwords
         };
-        self.users = users;
+        self.people = now;
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
@@ -115,21 +128,22 @@ impl Reloader {
     }
 }
 
-/// Who may sign in with a password: those of the file, or the one of the data directory.
-pub fn users(checked: &Checked, data_dir: &std::path::Path, name: &str) -> Result<Vec<User>, String> {
-    match &checked.users {
-        Some(users) => Ok(users.clone()),
-        None if checked.asks_passwords() => data::users(data_dir, name),
-        None => Ok(Vec::new()),
-    }
-}
-
-fn same_users(one: &[User], other: &[User]) -> bool {
-    one.len() == other.len()
-        && one
-            .iter()
-            .zip(other)
-            .all(|(one, other)| one.name == other.name && one.hash == other.hash)
+/// Who may sign in with a password: those of the file, or the one of the data directory; and whether its hash is not
+/// kept yet.
+pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
+    let user = |kept: &Kept| User {
+        name: kept.name.clone(),
+        hash: Hash::kept(kept.hash.clone()),
+    };
+    let (users, unkept) = match &checked.users {
+        Some(users) => (users.iter().map(user).collect(), false),
+        None if checked.asks_passwords() => {
+            let data::Users { users, unkept } = data::users(data_dir, name)?;
+            (users, unkept)
+        }
+        None => (Vec::new(), false),
+    };
+    Ok((Passwords::new(users, Clock::System), unkept))
 }
 
 /// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.

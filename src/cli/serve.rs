@@ -55,7 +55,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     let clock = Clock::System;
     let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
-    let users = reload::users(checked, &checked.data_dir, &flags.username)?;
+    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
     let server_tls = server_tls(checked)?;
     let client_tls =
         ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
@@ -79,7 +79,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         site: checked.site.clone(),
         setup: Setup {
             services: services.clone(),
-            passwords: Passwords::new(users.clone(), clock.clone())?,
+            passwords: passwords.clone(),
             cors_origins: checked.cors_origins.clone(),
         },
         clock,
@@ -93,11 +93,14 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     if flags.config.is_some() {
         // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
         let _entered = back.enter();
-        back.spawn(reload::watch(Reloader::new(flags, checked, &users), gateway.clone())?);
+        back.spawn(reload::watch(Reloader::new(flags, checked), gateway.clone())?);
     }
     background(&back, &gateway, (&key_file, &keys), server_tls.as_ref(), &stop);
     told::started(&checked.site, &services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
+    if unkept {
+        back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));
+    }
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
 }
@@ -128,6 +131,17 @@ fn background(back: &Runtime, gateway: &Gateway, keys: (&Path, &Keys), tls: Opti
     let (path, keys) = (keys.0.to_owned(), Arc::clone(keys.1));
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
         back.spawn(async move { watch_keys(path, keys).await });
+    }
+}
+
+/// Behind the start, because hashing takes longer than all the rest of it. If it comes to nothing, the next start does it.
+pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
+    let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
+        return;
+    };
+    let kept = tokio::task::spawn_blocking(move || data::keep_hash(&dir, &hash)).await;
+    if let Ok(Err(why)) = kept {
+        tracing::error!(%why, "the password's hash is not kept; the next start tries again");
     }
 }
 

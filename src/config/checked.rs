@@ -6,13 +6,12 @@ use std::path::PathBuf;
 
 use crate::config::file::Spoken;
 use crate::config::flags::StoreKind;
-use crate::config::people::{self, Client, Idp};
+use crate::config::people::{self, Client, Idp, Kept};
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::config::service::{self, Described};
 use crate::config::site::{self, Certificate};
 use crate::config::unbuilt;
-use crate::gateway::password::User;
 use crate::gateway::site::Site;
 use crate::service::Service;
 
@@ -36,7 +35,7 @@ pub struct Checked {
     /// Further CAs to trust upstream.
     pub upstream_ca: Vec<PathBuf>,
     /// Who may sign in with a password; `None`: the one whose password is made at the first start.
-    pub users: Option<Vec<User>>,
+    pub users: Option<Vec<Kept>>,
     /// Who else vouches for users.
     pub idps: Vec<Idp>,
     /// Clients that need not register.

@@ -58,22 +58,25 @@ pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way
         Access::OAuth => Login::Password,
         Access::Key | Access::Public => Login::None,
     });
-    match (access, &login, way) {
-        (Access::OAuth, Login::Password | Login::Idp(_), _) | (Access::OAuth, Login::None, Way::OAuth | Way::Paste) => {}
-        (Access::OAuth, Login::None, Way::Static | Way::Identity | Way::None) => {
+    let nobody = login == Login::None;
+    if access != Access::OAuth && is_said && !nobody {
+        let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
+        return Err(clash(
+            service,
+            ("access", access_word(access)),
+            ("login", &login_word(&login)),
+            valid,
+        ));
+    }
+    match (access, nobody, way) {
+        (Access::OAuth, false, _)
+        | (Access::OAuth, true, Way::OAuth | Way::Paste)
+        | (Access::Key, _, Way::Static | Way::None | Way::Identity)
+        | (Access::Public, _, Way::None) => {}
+        (Access::OAuth, true, Way::Static | Way::Identity | Way::None) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
             return Err(clash(service, ("login", "none"), ("upstream", way.word()), valid));
         }
-        (Access::Key | Access::Public, Login::Password | Login::Idp(_), _) if is_said => {
-            let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
-            return Err(clash(
-                service,
-                ("access", access_word(access)),
-                ("login", &login_word(&login)),
-                valid,
-            ));
-        }
-        (Access::Key, _, Way::Static | Way::None | Way::Identity) | (Access::Public, _, Way::None) => {}
         (Access::Key, _, Way::OAuth | Way::Paste) => {
             let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
             return Err(clash(service, ("access", "key"), ("upstream", way.word()), valid));

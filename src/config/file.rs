@@ -157,7 +157,7 @@ impl Reader<'_> {
     fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, Wrong> {
         let at = self.place(offset, &section.path, name);
         if let Some(key) = keys::find(section.pattern, name) {
-            self.only_once(section, key, &at)?;
+            only_once(section, key, &at)?;
             let value = self.value(key, item, offset, &section.path)?;
             section.say(key, value, at);
             return Ok(true);
@@ -166,21 +166,13 @@ impl Reader<'_> {
         let Some(key) = twin.filter(|key| key.kind == Kind::Secret) else {
             return Ok(false);
         };
-        self.only_once(section, key, &at)?;
+        only_once(section, key, &at)?;
         let named = self
             .expanded(item, &at)?
             .ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
         let text = self.secret_file(&named, &at)?;
         section.say(key, Value::Text(text), at);
         Ok(true)
-    }
-
-    fn only_once(&self, section: &Section, key: &Key, at: &Place) -> Result<(), Wrong> {
-        if section.has(key.name) {
-            let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
-            return Err(at.wrong(what, "keep one of them"));
-        }
-        Ok(())
     }
 
     fn secret_file(&mut self, named: &str, at: &Place) -> Result<String, Wrong> {
@@ -323,4 +315,12 @@ fn start(table: &dyn TableLike, name: &str, item: &Item) -> usize {
 
 fn not_a(item: &Item, wanted: &str) -> String {
     format!("it is a {}, not a {wanted}", item.type_name())
+}
+
+fn only_once(section: &Section, key: &Key, at: &Place) -> Result<(), Wrong> {
+    if section.has(key.name) {
+        let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
+        return Err(at.wrong(what, "keep one of them"));
+    }
+    Ok(())
 }

@@ -4,9 +4,24 @@ use crate::base::secret::Secret;
 use crate::base::url::Address;
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
-use crate::gateway::password::{self, User};
+use crate::gateway::password;
 use crate::oauth::redirect::RedirectUri;
 use crate::service;
+
+/// A user, and the hash of the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The name.
+    pub name: String,
+    /// `$argon2id$…`
+    pub hash: String,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kept({})", self.name)
+    }
+}
 
 /// What kind of identity provider it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +82,11 @@ pub struct Client {
 }
 
 /// The users of `[login.password]`; `None`: the one whose password is made at the first start.
-pub fn users(login: &Section) -> Result<Option<Vec<User>>, Wrong> {
+pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
     if !login.has("users") {
         return Ok(None);
     }
-    let mut users: Vec<User> = Vec::new();
+    let mut users: Vec<Kept> = Vec::new();
     for section in login.tables("users") {
         let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
         let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
@@ -87,7 +102,7 @@ pub fn users(login: &Section) -> Result<Option<Vec<User>>, Wrong> {
         if users.iter().any(|user| user.name == name.value) {
             return Err(name.wrong(format!("'{}' is there twice", name.value), "take one out"));
         }
-        users.push(User {
+        users.push(Kept {
             name: name.value,
             hash: hash.value,
         });
