@@ -154,7 +154,9 @@ pub fn watch(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Out
     Ok(async move {
         while told.recv().await.is_some() {
             reloader.reload(&gateway);
-            gateway.look_ahead().await;
+            // Beside us: an upstream that is slow to answer keeps nobody from the next word.
+            let finds = gateway.clone();
+            tokio::spawn(async move { finds.look_ahead().await });
         }
     })
 }
