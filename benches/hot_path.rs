@@ -358,6 +358,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             services: vec![service(address(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
             cors_origins: vec![],
+            public_directory: false,
         },
         clock,
         most_waiting: waiting::MOST,

@@ -12,12 +12,12 @@ use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
 use crate::config::people::Preset;
 use crate::config::service::{Described, Tokens};
-use crate::config::strategy::Strategy;
+use crate::config::strategy;
 use crate::net::client::Client;
 use crate::net::dial::Allowed;
 use crate::net::tls::ClientTls;
 use crate::service::oauth::Authorization;
-use crate::service::{Access, Login, Service};
+use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::call;
 use crate::upstream::discover::{Attempt, Discovered, Wanted, discover};
 
@@ -84,7 +84,7 @@ fn about(checked: &Checked, described: &Described) -> String {
     // Some have a key in their query.
     let upstream = service.mcp.as_str().split('?').next().unwrap_or("");
     let _ = writeln!(said, "  upstream   {upstream}");
-    if let Strategy::OAuth(given) = &described.strategy {
+    if let Upstream::OAuth(given) = &described.service.upstream {
         let who = if given.client_id.is_some() {
             "in the upstream's OAuth app"
         } else {
@@ -106,12 +106,12 @@ fn in_words(described: &Described) -> String {
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
         (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
     };
-    let how = match &described.strategy {
-        Strategy::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
-        Strategy::Paste(_) => "they paste a key of the upstream's, which goes on each request",
-        Strategy::Static(..) => "the service's own key goes on each request",
-        Strategy::Identity(_) => "the backend is told who the caller is",
-        Strategy::None => "nothing is added to the request",
+    let how = match &described.service.upstream {
+        Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
+        Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
+        Upstream::Static(_) => "the service's own key goes on each request",
+        Upstream::Identity(_) => "the backend is told who the caller is",
+        Upstream::None => "nothing is added to the request",
     };
     let tokens = match described.tokens {
         Tokens::Sealed => "",
@@ -121,16 +121,16 @@ fn in_words(described: &Described) -> String {
         Tokens::Raw => "; clients hold the upstream's token itself (raw)",
     };
     let (access, login) = (access_word(service.access), login_word(&service.login));
-    let way = described.strategy.way().word();
+    let way = strategy::way(&service.upstream).word();
     format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
 }
 
 /// Looks for the upstream; whether it is there.
 async fn probed(client: &Client, described: &Described, said: &mut String) -> bool {
     let service = &described.service;
-    match &described.strategy {
-        Strategy::OAuth(given) => found(client, service, given, said).await,
-        Strategy::Paste(_) | Strategy::Static(..) | Strategy::Identity(_) | Strategy::None => answers(client, &service.mcp, said).await,
+    match &described.service.upstream {
+        Upstream::OAuth(given) => found(client, service, given, said).await,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, said).await,
     }
 }
 

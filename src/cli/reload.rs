@@ -124,6 +124,7 @@ impl Reloader {
             services,
             passwords,
             cors_origins: checked.cors_origins,
+            public_directory: checked.public_directory,
         })
     }
 }

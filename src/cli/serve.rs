@@ -81,6 +81,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
             services: services.clone(),
             passwords: passwords.clone(),
             cors_origins: checked.cors_origins.clone(),
+            public_directory: checked.public_directory,
         },
         clock,
         most_waiting: waiting::MOST,

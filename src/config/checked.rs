@@ -13,7 +13,7 @@ use crate::config::service::{self, Described};
 use crate::config::site::{self, Certificate};
 use crate::config::unbuilt;
 use crate::gateway::site::Site;
-use crate::service::Service;
+use crate::service::{Access, Service};
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Checked {
     pub described: Vec<Described>,
     /// Origins of web pages that may call the MCP endpoints.
     pub cors_origins: Vec<String>,
+    /// `/services` lists what stands behind us.
+    pub public_directory: bool,
     /// What is good, and cannot be honoured yet.
     pub unbuilt: Vec<Wrong>,
     /// What the operator should know although it is not wrong.
@@ -86,6 +88,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let idps = spoken.each("idp.*").map(people::idp).collect::<Result<Vec<_>, _>>()?;
     let clients = spoken.each("clients.*").map(people::client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
+    keys_can_be_revoked(&spoken, &described, store_kind)?;
     let mut upstream_ca = Vec::new();
     for section in spoken.each("services.*") {
         upstream_ca.extend(section.files("upstream_ca")?);
@@ -108,6 +111,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         clients,
         described,
         cors_origins: cors.texts("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
+        public_directory: top.switch("public_directory")?,
         unbuilt,
         warnings: spoken.warnings.clone(),
     };
@@ -115,6 +119,22 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         no_effect(section)?;
     }
     Ok(checked)
+}
+
+/// A store in memory can neither be given an API key nor be told that one was revoked.
+fn keys_can_be_revoked(spoken: &Spoken, described: &[Described], store: StoreKind) -> Result<(), Wrong> {
+    let both = spoken.each("services.*").zip(described);
+    let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
+    match taking.next() {
+        Some((section, one)) if store == StoreKind::Memory => {
+            let what = format!(
+                "service '{}' takes API keys, which a store in memory cannot be told of",
+                one.service.name
+            );
+            Err(section.place("access").wrong(what, "use [store] kind = \"sqlite\""))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn no_effect(section: &Section) -> Result<(), Wrong> {
@@ -188,9 +208,6 @@ fn later(top: &Section) -> Result<Vec<Wrong>, Wrong> {
         .is_some_and(|seconds| seconds != crate::gateway::session::SESSION_TTL)
     {
         found.push(unbuilt::key(top, "session_ttl"));
-    }
-    if top.switch("public_directory")? {
-        found.push(unbuilt::key(top, "public_directory"));
     }
     if !top.some_of("compat")?.is_empty() {
         found.push(unbuilt::key(top, "compat"));

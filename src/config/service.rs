@@ -3,9 +3,9 @@
 use crate::config::choices::{self, Way, access_word};
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
-use crate::config::strategy::{self, Strategy};
+use crate::config::strategy;
 use crate::oauth::scope::Scopes;
-use crate::service::{self, Access, Service, Upstream};
+use crate::service::{self, Access, Service};
 use crate::token::half::{Mode, ServiceMark};
 use crate::token::lifetime::Ttl;
 
@@ -29,14 +29,14 @@ pub enum Tokens {
 pub struct Described {
     /// What there is a type for.
     pub service: Service,
-    /// How it is unlocked.
-    pub strategy: Strategy,
     /// How its tokens look.
     pub tokens: Tokens,
     /// What it is called.
     pub title: Option<String>,
     /// Trusted clients' users are asked once only.
     pub remember_consent: bool,
+    /// The backend gets a signed assertion too.
+    pub assertion: bool,
 }
 
 /// Reads a service; `alone`: there is no other.
@@ -56,7 +56,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         section.missing("url", "the upstream MCP server is missing", &instead)
     })?;
     let (access, login, way) = choices::choices(section, idps)?;
-    let strategy = strategy::strategy(section, way)?;
+    let upstream = strategy::upstream(section, way)?;
     let tokens = tokens(section, access, way)?;
     let described = Described {
         service: Service {
@@ -65,10 +65,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             mcp: url.value,
             access,
             login,
-            upstream: match &strategy {
-                Strategy::OAuth(authorization) => Upstream::OAuth(authorization.clone()),
-                Strategy::Paste(_) | Strategy::Static(..) | Strategy::Identity(_) | Strategy::None => Upstream::None,
-            },
+            upstream,
             mode: match tokens {
                 Tokens::Plain => Mode::Plain,
                 Tokens::Sealed | Tokens::Reference | Tokens::Jwt | Tokens::Raw => Mode::Sealed,
@@ -102,10 +99,10 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
                 .collect::<Result<_, _>>()?,
             name,
         },
-        strategy,
         tokens,
         title: section.text("title")?.map(|said| said.value),
         remember_consent: access == Access::OAuth && section.switch("remember_consent")?,
+        assertion: way == Way::Identity && section.switch("assertion")?,
     };
     if let Some((_, at)) = section.unasked().filter(|(name, _)| *name != "upstream_ca") {
         let what = format!(

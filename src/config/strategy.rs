@@ -1,93 +1,58 @@
 //! How a service is unlocked, with what its strategy cannot do without.
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 
 use crate::base::range::Cidr;
-use crate::base::secret::Secret;
 use crate::config::choices::Way;
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
+use crate::service::Upstream;
+use crate::service::fixed::Fixed;
+use crate::service::identity::{BadFields, IdentityHeaders};
 use crate::service::oauth::Authorization;
+use crate::service::paste::{AuthHeader, BadAuthHeader, BadCredential, Paste};
 use crate::upstream::forward;
 use crate::upstream::quirks;
 
-/// Where a credential stands in its header's value.
-pub const CREDENTIAL: &str = "{credential}";
-
-/// How a service is unlocked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// By a token of the upstream's own authorization server.
-    OAuth(Box<Authorization>),
-    /// By what the user pastes.
-    Paste(AuthHeader),
-    /// By a key of the service.
-    Static(AuthHeader, Secret),
-    /// By who the user is.
-    Identity(Identity),
-    /// By nothing.
-    None,
-}
-
-impl Strategy {
-    /// The value of `upstream` that chose it.
-    pub fn way(&self) -> Way {
-        match self {
-            Self::OAuth(_) => Way::OAuth,
-            Self::Paste(_) => Way::Paste,
-            Self::Static(..) => Way::Static,
-            Self::Identity(_) => Way::Identity,
-            Self::None => Way::None,
+/// Reads what the strategy of a service needs.
+pub fn upstream(service: &Section, way: Way) -> Result<Upstream, Wrong> {
+    match way {
+        Way::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
+        Way::Paste => Ok(Upstream::Paste(Paste {
+            header: auth_header(service)?,
+            hint: String::new(),
+        })),
+        Way::Static => {
+            let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
+            let missing = || service.missing("credential", "upstream = \"static\" needs the service's key", instead);
+            let credential = service.secret("credential")?.ok_or_else(missing)?;
+            let fixed = Fixed::new(&auth_header(service)?, &credential);
+            let wrong = |why: BadCredential| service.place("credential").wrong(why.to_string(), "check the file or variable");
+            Ok(Upstream::Static(fixed.map_err(wrong)?))
         }
+        Way::Identity => {
+            let words = service.some_of("identity_headers")?;
+            let default = (!service.has("identity_headers")).then_some("id");
+            let headers = IdentityHeaders::parse(words.iter().map(|said| said.value).chain(default));
+            let wrong = |why: BadFields| {
+                service
+                    .place("identity_headers")
+                    .wrong(why.to_string(), "write it like [\"id\", \"email\"]")
+            };
+            Ok(Upstream::Identity(headers.map_err(wrong)?))
+        }
+        Way::None => Ok(Upstream::None),
     }
 }
 
-/// How a credential is put on the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthHeader {
-    /// The header.
-    pub name: HeaderName,
-    /// Its value, with [`CREDENTIAL`] once.
-    pub template: String,
-}
-
-/// What a trusted backend is told of the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Words for `x-user-*` headers.
-    pub headers: Vec<&'static str>,
-    /// Also a signed assertion.
-    pub assertion: bool,
-}
-
-/// Reads what the strategy of a service needs.
-pub fn strategy(service: &Section, way: Way) -> Result<Strategy, Wrong> {
-    match way {
-        Way::OAuth => Ok(Strategy::OAuth(Box::new(authorization(service)?))),
-        Way::Paste => Ok(Strategy::Paste(auth_header(service)?)),
-        Way::Static => {
-            let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
-            let credential = service.secret("credential")?;
-            let credential =
-                credential.ok_or_else(|| service.missing("credential", "upstream = \"static\" needs the service's key", instead))?;
-            if HeaderValue::from_str(credential.expose()).is_err() {
-                return Err(service
-                    .place("credential")
-                    .wrong("it has characters that no header can carry", "check the file or variable"));
-            }
-            Ok(Strategy::Static(auth_header(service)?, credential))
-        }
-        Way::Identity => {
-            let headers: Vec<_> = service.some_of("identity_headers")?.into_iter().map(|said| said.value).collect();
-            let assertion = service.switch("assertion")?;
-            let headers = if headers.is_empty() && !service.has("identity_headers") {
-                vec!["id"]
-            } else {
-                headers
-            };
-            Ok(Strategy::Identity(Identity { headers, assertion }))
-        }
-        Way::None => Ok(Strategy::None),
+/// The value of `upstream` that chose it.
+pub fn way(upstream: &Upstream) -> Way {
+    match upstream {
+        Upstream::OAuth(_) => Way::OAuth,
+        Upstream::Paste(_) => Way::Paste,
+        Upstream::Static(_) => Way::Static,
+        Upstream::Identity(_) => Way::Identity,
+        Upstream::None => Way::None,
     }
 }
 
@@ -140,46 +105,22 @@ fn address(said: &Said<String>) -> Result<Cidr, Wrong> {
 }
 
 fn auth_header(service: &Section) -> Result<AuthHeader, Wrong> {
-    let default = AuthHeader {
-        name: http::header::AUTHORIZATION,
-        template: format!("Bearer {CREDENTIAL}"),
-    };
     let [header] = service.tables("auth_header") else {
-        return Ok(default);
+        return Ok(AuthHeader::bearer());
     };
-    let name = match header.text("name")? {
-        None => default.name,
-        Some(said) => said.read(|text| header_name(text))?.value,
-    };
-    let template = match header.text("value")? {
-        None if header.has("name") => CREDENTIAL.to_owned(),
-        None => default.template,
-        Some(said) => said.read(|text| template(text))?.value,
-    };
-    Ok(AuthHeader { name, template })
-}
-
-/// A header that we may set: not one of the connection, not one that would vouch for somebody.
-fn header_name(text: &str) -> Result<HeaderName, (String, String)> {
-    let instead = || "name a header such as Authorization or X-Api-Key".to_owned();
-    let name = text
-        .parse::<HeaderName>()
-        .map_err(|_| (format!("'{text}' is not the name of a header"), instead()))?;
-    if name != http::header::AUTHORIZATION && forward::is_never_sent(name.as_str()) {
-        return Err((format!("'{text}' cannot carry a credential"), instead()));
-    }
-    Ok(name)
-}
-
-fn template(text: &str) -> Result<String, (String, String)> {
-    let instead = || format!("write it like \"Bearer {CREDENTIAL}\" or \"{CREDENTIAL}\"");
-    if text.matches(CREDENTIAL).count() != 1 {
-        return Err((format!("it must have {CREDENTIAL} in it once"), instead()));
-    }
-    if HeaderValue::from_str(text).is_err() {
-        return Err(("it has characters that no header can carry".to_owned(), instead()));
-    }
-    Ok(text.to_owned())
+    let (name, value) = (header.text("name")?, header.text("value")?);
+    // A header of another name holds the key alone, unless it is said how.
+    let default = if name.is_some() { "{credential}" } else { "Bearer {credential}" };
+    let name_text = name.as_ref().map_or("Authorization", |said| said.value.as_str());
+    let template = value.as_ref().map_or(default, |said| said.value.as_str());
+    AuthHeader::parse(name_text, template).map_err(|why| {
+        let key = match &why {
+            BadAuthHeader::Name(_) | BadAuthHeader::NotOurs(_) => "name",
+            BadAuthHeader::Template(_) | BadAuthHeader::Characters(_) => "value",
+        };
+        let instead = "write it like { name = \"X-Api-Key\", value = \"{credential}\" }";
+        header.place(key).wrong(why.to_string(), instead)
+    })
 }
 
 /// A further request header that may pass to the upstream.

@@ -12,7 +12,6 @@ use crate::config::keys::{self, Key};
 use crate::config::said::{Place, Wrong};
 use crate::config::section::Section;
 use crate::config::site::Certificate;
-use crate::config::strategy::Strategy;
 use crate::config::table::KEYS;
 
 /// A hash of nothing in particular.
@@ -60,8 +59,8 @@ fn service(line: &str) -> String {
 }
 
 fn authorization(checked: &Checked) -> &crate::service::oauth::Authorization {
-    match &checked.described[0].strategy {
-        Strategy::OAuth(given) => given,
+    match &checked.described[0].service.upstream {
+        crate::service::Upstream::OAuth(given) => given,
         other => panic!("{other:?}"),
     }
 }
@@ -202,6 +201,11 @@ const AROUND: &[(&str, &str, &str)] = &[
     ("[store]\nkind = \"sqlight\"", "store.kind:", "sqlite"),
     ("[store]\nkind = \"redis\"", "store.url:", "address"),
     ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
+    (
+        "[store]\nkind = \"memory\"\n[services.k]\nurl = \"https://x/\"\naccess = \"key\"\nupstream = \"none\"",
+        "services.k.access:",
+        "API keys",
+    ),
     ("[cors]\norigins = [\"https://a/b\"]", "cors.origins:", "without a path"),
     ("[login.password]\nusers = []", "login.password.users:", "nobody"),
     (

@@ -4,8 +4,7 @@
 use crate::config::said::Wrong;
 use crate::config::section::Section;
 use crate::config::service::{Described, Tokens};
-use crate::config::strategy::Strategy;
-use crate::service::{Access, Login};
+use crate::service::Login;
 
 /// What of a service cannot be honoured.
 pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
@@ -15,22 +14,9 @@ pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
         section.place(key).wrong(what, instead)
     };
     let mut found = Vec::new();
-    match service.access {
-        Access::OAuth => {}
-        Access::Key => found.push(choice("access", "key", "use access = \"oauth\"")),
-        Access::Public => found.push(choice("access", "public", "use access = \"oauth\"")),
-    }
     match &service.login {
-        Login::Password => {}
-        Login::None if service.access != Access::OAuth => {}
-        Login::None => found.push(choice("login", "none", "use login = \"password\"")),
+        Login::Password | Login::None => {}
         Login::Idp(name) => found.push(choice("login", &format!("idp:{name}"), "use login = \"password\"")),
-    }
-    match &described.strategy {
-        Strategy::OAuth(_) | Strategy::None => {}
-        Strategy::Paste(_) => found.push(choice("upstream", "paste", "use upstream = \"oauth\" or \"none\"")),
-        Strategy::Static(..) => found.push(choice("upstream", "static", "use upstream = \"oauth\" or \"none\"")),
-        Strategy::Identity(_) => found.push(choice("upstream", "identity", "use upstream = \"oauth\" or \"none\"")),
     }
     match described.tokens {
         Tokens::Sealed | Tokens::Plain => {}
@@ -40,6 +26,9 @@ pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
     }
     if described.title.is_some() {
         found.push(key(section, "title"));
+    }
+    if described.assertion {
+        found.push(key(section, "assertion"));
     }
     if described.remember_consent {
         found.push(key(section, "remember_consent"));

@@ -6,7 +6,7 @@ use crate::flow::held::Rules;
 use crate::gateway::password::Passwords;
 use crate::gateway::resolve::Resolver;
 use crate::oauth::scope::Scopes;
-use crate::service::Service;
+use crate::service::{AfterConsent, Service};
 use crate::token::lifetime::Ttl;
 
 /// A service, with what was learned of its upstream.
@@ -18,13 +18,23 @@ pub struct Running {
 }
 
 impl Running {
-    /// The scopes that a client gets when it asks for none.
+    /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
+    /// that a token must have.
     pub fn scopes_offered(&self) -> Scopes {
-        if self.service.scopes.is_empty() {
-            self.resolver.scopes().without("offline_access")
-        } else {
-            self.service.scopes.clone()
+        if !self.service.scopes.is_empty() {
+            return self.service.scopes.clone();
         }
+        let named = self.resolver.scopes().without("offline_access");
+        if named.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
+            return self.service.required_scopes.clone();
+        }
+        named
+    }
+
+    /// The scopes that a client may ask for: whatever is required can be got.
+    pub fn scopes_askable(&self) -> Scopes {
+        let service = &self.service;
+        self.scopes_offered().with(&service.optional_scopes).with(&service.required_scopes)
     }
 
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
@@ -53,6 +63,8 @@ pub struct Setup {
     pub passwords: Passwords,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
+    /// `/services` lists what stands behind us, for everybody to read.
+    pub public_directory: bool,
 }
 
 /// See [the module](self).
@@ -61,6 +73,7 @@ pub struct Live {
     services: Vec<Arc<Running>>,
     pub(crate) passwords: Passwords,
     cors_origins: Vec<String>,
+    public_directory: bool,
 }
 
 impl Live {
@@ -76,6 +89,7 @@ impl Live {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
             cors_origins: setup.cors_origins,
+            public_directory: setup.public_directory,
         }
     }
 
@@ -97,6 +111,11 @@ impl Live {
     /// Origins of web pages that may call the MCP endpoints.
     pub fn cors_origins(&self) -> &[String] {
         &self.cors_origins
+    }
+
+    /// Whether `/services` lists what stands behind us.
+    pub fn public_directory(&self) -> bool {
+        self.public_directory
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.

@@ -10,6 +10,7 @@ pub mod discover;
 pub mod document;
 pub mod exchange;
 pub mod forward;
+pub mod probe;
 pub mod quirks;
 pub mod register;
 mod search;

@@ -5,5 +5,6 @@ pub mod guard;
 pub mod handle;
 pub mod journey;
 pub mod pages;
+mod paste;
 pub mod reply;
 pub mod route;

@@ -30,6 +30,8 @@ pub enum Route {
     Consent(String),
     /// Where the upstream of a service sends the browser back.
     UpstreamCallback(Of),
+    /// What stands behind us: all services, or the one of this name.
+    Services(Option<String>),
     /// The process runs.
     Live,
     /// The process can serve.
@@ -79,6 +81,7 @@ enum Path {
     Login,
     Consent,
     UpstreamCallback,
+    Services,
     Live,
     Ready,
     Style,
@@ -121,6 +124,8 @@ impl Routes {
         put("/upstream/callback/{service}", Path::UpstreamCallback);
         put("/login/{flow}", Path::Login);
         put("/consent/{flow}", Path::Consent);
+        put("/services", Path::Services);
+        put("/services/{service}", Path::Services);
         put("/health/live", Path::Live);
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
@@ -159,6 +164,10 @@ impl Routes {
             Path::Login => (Route::Login(flow()), "GET, POST"),
             Path::Consent => (Route::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
+            Path::Services => {
+                let name = found.params.get("service").map(str::to_owned);
+                (Route::Services(name), "GET, HEAD, OPTIONS")
+            }
             Path::Live => (Route::Live, "GET, HEAD"),
             Path::Ready => (Route::Ready, "GET, HEAD"),
             Path::Style => (Route::Style, "GET, HEAD"),
@@ -201,6 +210,8 @@ mod tests {
         assert_eq!(get("/health/live"), Ok(Route::Live));
         assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
         assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/services"), Ok(Route::Services(None)));
+        assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
         assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
         for path in [
             "//mcp",
@@ -219,6 +230,11 @@ mod tests {
             "/mcp/a/b",
             "/mcp/%67ithub",
             "/-a/mcp",
+            "/services/",
+            "/services/mcp",
+            "/services/GitHub",
+            "/services/a/b",
+            "/services/mcp/",
         ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }
