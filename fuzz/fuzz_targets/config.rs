@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
     match checked {
         Ok(checked) => {
             assert!(!checked.described.is_empty() && !checked.listen.is_empty());
-            assert_eq!(checked.described.iter().filter(|one| one.service.is_default).count(), 1);
+            assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
             assert!(checked.services().is_ok() == checked.unbuilt.is_empty());
         }
         Err(wrong) => {

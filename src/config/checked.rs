@@ -166,10 +166,6 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
             "there is no service",
             "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
         )),
-        Some(first) if !described.iter().any(|one| one.service.is_default) => {
-            let what = "no service is the default, the one that is also at /mcp";
-            Err(first.place("default").wrong(what, "say `default = true` in one of them"))
-        }
         Some(_) => Ok(described),
     }
 }

@@ -204,6 +204,7 @@ impl Reader<'_> {
         let at = self.place(offset, path, key.name);
         match key.kind {
             Kind::Table(pattern) | Kind::Tables(pattern) => self.tables(key, pattern, item, path, offset),
+            Kind::Pairs => self.pairs(item, &at),
             Kind::Text | Kind::Secret | Kind::Url | Kind::Word(_) => {
                 let text = self.expanded(item, &at)?;
                 text.map(Value::Text)
@@ -268,6 +269,18 @@ impl Reader<'_> {
             });
         }
         Ok(texts)
+    }
+
+    fn pairs(&mut self, item: &Item, at: &Place) -> Result<Value, Wrong> {
+        let instead = "write it like { name = \"value\" }";
+        let table = item.as_table_like().ok_or_else(|| at.wrong(not_a(item, "table"), instead))?;
+        let mut pairs = Vec::new();
+        for (name, item) in table.iter() {
+            let text = self.expanded(item, at)?;
+            let text = text.ok_or_else(|| at.wrong(format!("the value of '{name}' is not a text"), instead))?;
+            pairs.push((name.to_owned(), text));
+        }
+        Ok(Value::Pairs(pairs))
     }
 
     /// A table that is a key's value, or a list of such, inline or not.

@@ -26,6 +26,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// Some of these words.
     Words(&'static [&'static str]),
+    /// A table of texts, their names of the operator's own choice.
+    Pairs,
     /// A table of its own, of this pattern.
     Table(&'static str),
     /// A list of tables, each of this pattern.

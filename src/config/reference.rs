@@ -59,6 +59,7 @@ fn holds(kind: Kind) -> String {
         Kind::Texts => "a list of texts".to_owned(),
         Kind::Word(known) => format!("one of {}", words(known)),
         Kind::Words(known) => format!("a list of {}", words(known)),
+        Kind::Pairs => "a table of texts".to_owned(),
         Kind::Table(table) => format!("a table, see `{}`", keys::written(table)),
         Kind::Tables(table) => format!("a list of tables, see `{}`", keys::written(table)),
     }

@@ -19,6 +19,8 @@ pub enum Value {
     Switch(bool),
     /// A list of texts.
     List(Vec<Said<String>>),
+    /// Texts by their names.
+    Pairs(Vec<(String, String)>),
     /// One table, or a list of them.
     Sections(Vec<Section>),
 }
@@ -130,7 +132,7 @@ impl Section {
                 value: text.clone(),
                 at: entry.at.clone(),
             })),
-            Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Sections(_) => {
+            Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => {
                 Err(entry.at.wrong("it is not a text", "write it in quotes"))
             }
         }
@@ -174,7 +176,7 @@ impl Section {
         let value = match &entry.value {
             Value::Switch(value) => Some(*value),
             Value::Text(text) => text.trim().parse().ok(),
-            Value::Number(_) | Value::List(_) | Value::Sections(_) => None,
+            Value::Number(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => None,
         };
         let wrong = || {
             entry
@@ -197,7 +199,7 @@ impl Section {
         let (shown, value) = match &entry.value {
             Value::Number(number) => (number.to_string(), u64::try_from(*number).ok()),
             Value::Text(text) => (format!("'{text}'"), duration(text.trim())),
-            Value::Switch(_) | Value::List(_) | Value::Sections(_) => ("it".to_owned(), None),
+            Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => ("it".to_owned(), None),
         };
         let instead = format!("use {least} to {most} seconds, such as 3600 or \"1h\"");
         match value {
@@ -216,7 +218,7 @@ impl Section {
                 value: text.clone(),
                 at: entry.at.clone(),
             }],
-            Value::Number(_) | Value::Switch(_) | Value::Sections(_) => {
+            Value::Number(_) | Value::Switch(_) | Value::Pairs(_) | Value::Sections(_) => {
                 return Err(entry.at.wrong("it is not a list of texts", "write it like [\"one\", \"two\"]"));
             }
         };
@@ -252,6 +254,14 @@ impl Section {
         match keys::find(self.pattern, name).map(|key| key.kind) {
             Some(Kind::Word(known) | Kind::Words(known)) => known,
             _ => &[],
+        }
+    }
+
+    /// Texts by their names, none where it is left out.
+    pub fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::Pairs(pairs)) => pairs.clone(),
+            _ => Vec::new(),
         }
     }
 

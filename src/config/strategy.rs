@@ -65,8 +65,13 @@ fn authorization(service: &Section) -> Result<Authorization, Wrong> {
         authorization_endpoint: url("authorization_endpoint")?,
         token_endpoint: url("token_endpoint")?,
         profile: service.text("profile")?.map(|said| profile(&said)).transpose()?,
+        extra_authorize: service.pairs("extra_authorize"),
         allow_addresses: service.texts("allow_addresses")?.iter().map(address).collect::<Result<_, _>>()?,
     };
+    if let Some(name) = given.reserved_extra() {
+        let what = format!("the parameter '{name}' is the gateway's to say");
+        return Err(service.place("extra_authorize").wrong(what, "take it out"));
+    }
     if given.client_secret.is_some() && given.client_id.is_none() {
         let instead = format!("add {}", service.word("client_id"));
         return Err(service.place("client_secret").wrong("a client secret without a client id", instead));

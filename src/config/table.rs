@@ -1,7 +1,7 @@
 //! The table of all keys; what its columns mean is in `config/keys.rs`.
 
 use crate::config::keys::Key;
-use crate::config::keys::Kind::{self, File, Files, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
+use crate::config::keys::Kind::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
 
 /// A year, in seconds.
 pub const YEAR: u64 = 31_536_000;
@@ -70,7 +70,7 @@ pub const KEYS: &[Key] = &[
     key("clients.*", "name", Text, "its id", "", "What people are shown."),
 
     key("services.*", "url", Url, "required", "--upstream-rs", "The upstream MCP server."),
-    key("services.*", "default", Switch, "`true` for the only one", "", "This one is also at `/mcp`."),
+    key("services.*", "default", Switch, "`true` for the only one", "", "This one is also at `/mcp`; one at most."),
     key("services.*", "title", Text, "its name", "", "What it is called in metadata."),
     key("services.*", "access", Word(ACCESSES), "`\"oauth\"`", "", "What the caller must present: a token of ours (`oauth`), an API key (`key`), nothing (`public`)."),
     key("services.*", "login", Text, "`\"password\"`", "", "Who the user is, before consent: `password`, `idp:<name>` or `none`."),
@@ -84,6 +84,7 @@ pub const KEYS: &[Key] = &[
     key("services.*", "authorization_endpoint", Url, "discovered", "--upstream-authorize-endpoint", "Where the browser goes, when discovery cannot work; needs `token_endpoint` and `client_id`."),
     key("services.*", "token_endpoint", Url, "discovered", "--upstream-token-endpoint", "Where codes are exchanged; needs `authorization_endpoint`."),
     key("services.*", "authorization_server", Url, "discovered", "--upstream-as", "The issuer of the upstream's authorization server."),
+    key("services.*", "extra_authorize", Pairs, "none", "", "Parameters for the upstream's authorization request, such as `{ audience = \"…\" }`."),
     key("services.*", "token_mode", Word(MODES), "`\"sealed\"`", "--token-mode", "How tokens are protected."),
     key("services.*", "access_ttl", Seconds(10, YEAR), "`\"1h\"`", "--access-ttl", "How long an access token of ours lives at most."),
     key("services.*", "refresh_ttl", Seconds(10, YEAR), "`\"30d\"`", "--refresh-ttl", "How long an unused refresh token lives."),

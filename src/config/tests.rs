@@ -301,6 +301,9 @@ const WITHIN: &[(&str, &str, &str)] = &[
         "register",
     ),
     ("profile = \"gihtub\"", "profile", "github"),
+    ("extra_authorize = { state = \"x\" }", "extra_authorize", "'state'"),
+    ("extra_authorize = { audience = 5 }", "extra_authorize", "not a text"),
+    ("extra_authorize = \"x\"", "extra_authorize", "table"),
     ("token_mode = \"plain\"", "token_mode", "allow_token_passthrough = true"),
     ("token_mode = \"raw\"", "token_mode", "allow_token_passthrough = true"),
     ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\""),
@@ -363,7 +366,6 @@ const WITHIN: &[(&str, &str, &str)] = &[
         "client_secret",
         "both",
     ),
-    ("default = false", "default", "default = true"),
 ];
 
 #[test]
@@ -467,7 +469,8 @@ fn all_other_choices_go_together() {
 fn several_services_have_names_of_their_own_and_one_default() {
     let two = |one: &str, other: &str| format!("[services.a]\nurl = \"https://a/\"\n{one}\n[services.b]\nurl = \"https://b/\"\n{other}");
     assert!(written(&two("", "default = true")).unwrap().described[1].service.is_default);
-    assert!(refused(&two("", "")).contains("services.a.default: no service is the default"));
+    let none = written(&two("", "")).unwrap();
+    assert!(!none.described.iter().any(|one| one.service.is_default));
     assert!(refused(&two("default = true", "default = true")).contains("services.b.default: service 'a' is the default already"));
     assert!(refused(&two("", "").replace("services.b", "services.a")).contains("not TOML: "));
     for name in ["Big", "mcp", "-x", "a_b", "login", "health"] {
@@ -541,7 +544,7 @@ const NOWHERE: Outside<'static> = Outside {
 const EVERY: &[&str] = &[
     "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"redis://x\"\nstore.prefix = \"p\"\ncors.origins = [\"*\"]\n",
     "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n",
-    "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
 ];
