@@ -357,6 +357,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
         setup: Setup {
             services: vec![service(address(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
+            idps: vec![],
             cors_origins: vec![],
             public_directory: false,
         },

@@ -7,6 +7,8 @@ mod acts;
 mod grants;
 #[path = "../../tests/it/moves/journeys.rs"]
 mod journeys;
+#[path = "../../tests/it/moves/logins.rs"]
+mod logins;
 #[path = "../../tests/it/moves/world.rs"]
 mod world;
 

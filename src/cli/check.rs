@@ -10,7 +10,6 @@ use crate::cli::source;
 use crate::config::checked::Checked;
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
-use crate::config::people::Preset;
 use crate::config::service::{Described, Tokens};
 use crate::config::strategy;
 use crate::net::client::Client;
@@ -62,9 +61,10 @@ async fn looked(checked: &Checked, client: Option<&Client>) -> (String, usize) {
     }
     for idp in &checked.idps {
         let _ = writeln!(said, "\nidentity provider '{}'", idp.name);
-        let _ = writeln!(said, "  register   {}/login/callback/{}", checked.site.public_url(), idp.name);
-        if let (Some(client), Some(issuer)) = (client, idp.issuer.as_ref().or(well_known(idp.preset).as_ref())) {
-            failed += usize::from(!provider(client, issuer, &mut said).await);
+        let _ = writeln!(said, "  register   {}", checked.site.login_callback(&idp.name));
+        // One that has no ID tokens has no such document either.
+        if let (Some(client), None) = (client, &idp.plain) {
+            failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
         }
     }
     for wrong in &checked.unbuilt {
@@ -205,13 +205,6 @@ async fn answers(client: &Client, url: &Address, said: &mut String) -> bool {
             let _ = writeln!(said, "  NO ANSWER  {url}: {why}");
             false
         }
-    }
-}
-
-fn well_known(preset: Preset) -> Option<Address> {
-    match preset {
-        Preset::Google => Address::parse("https://accounts.google.com").ok(),
-        Preset::Oidc | Preset::GitHub | Preset::Okta => None,
     }
 }
 

@@ -123,6 +123,7 @@ impl Reloader {
         Ok(Setup {
             services,
             passwords,
+            idps: checked.idps,
             cors_origins: checked.cors_origins,
             public_directory: checked.public_directory,
         })

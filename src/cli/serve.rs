@@ -80,6 +80,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         setup: Setup {
             services: services.clone(),
             passwords: passwords.clone(),
+            idps: checked.idps.clone(),
             cors_origins: checked.cors_origins.clone(),
             public_directory: checked.public_directory,
         },

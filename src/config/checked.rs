@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::file::Spoken;
 use crate::config::flags::StoreKind;
-use crate::config::people::{self, Client, Idp, Kept};
+use crate::config::people::{self, Client, Kept};
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::config::service::{self, Described};
@@ -14,6 +14,7 @@ use crate::config::site::{self, Certificate};
 use crate::config::unbuilt;
 use crate::gateway::site::Site;
 use crate::service::{Access, Service};
+use crate::upstream::idp::Idp;
 
 /// The configuration, checked.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
 
-use crate::base::secret::Secret;
-use crate::base::url::Address;
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
 use crate::gateway::password;
 use crate::oauth::redirect::RedirectUri;
 use crate::service;
+use crate::upstream::allow::Allow;
+use crate::upstream::idp::{self, BadIdp, Idp};
 
 /// A user, and the hash of the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,51 +21,6 @@ impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kept({})", self.name)
     }
-}
-
-/// What kind of identity provider it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// Any OpenID provider.
-    Oidc,
-    /// Google.
-    Google,
-    /// GitHub, which is none: its API says who the user is.
-    GitHub,
-    /// Okta.
-    Okta,
-}
-
-/// An identity provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idp {
-    /// Its name here.
-    pub name: String,
-    /// Its kind.
-    pub preset: Preset,
-    /// Its issuer; that of the preset where there is none.
-    pub issuer: Option<Address>,
-    /// Our client id there.
-    pub client_id: String,
-    /// Our client secret there.
-    pub client_secret: Option<Secret>,
-    /// Scopes to ask for; those of the preset where there is none.
-    pub scopes: Vec<String>,
-    /// Who may sign in; `None`: as is custom for the preset.
-    pub allow: Option<Allow>,
-}
-
-/// Who may sign in: whoever is in any of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allow {
-    /// Verified e-mail addresses.
-    pub emails: Vec<String>,
-    /// Domains of verified e-mail addresses, in small letters.
-    pub domains: Vec<String>,
-    /// Groups.
-    pub groups: Vec<String>,
-    /// Subjects.
-    pub subjects: Vec<String>,
 }
 
 /// A client that need not register.
@@ -117,39 +72,32 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
 /// An identity provider.
 pub fn idp(section: &Section) -> Result<Idp, Wrong> {
     let name = named(section, "an identity provider")?;
-    let preset = match section.one_of("preset")?.map(|said| said.value) {
-        Some("google") => Preset::Google,
-        Some("github") => Preset::GitHub,
-        Some("okta") => Preset::Okta,
-        _ => Preset::Oidc,
-    };
-    let issuer = section.url("issuer")?;
-    if let Some(issuer) = issuer.as_ref().filter(|issuer| !issuer.value.is_secure_or_loopback()) {
-        return Err(issuer.wrong(format!("'{}' is neither https nor loopback", issuer.value), "use its https address"));
+    let preset = section
+        .one_of("preset")?
+        .and_then(|said| idp::by_name(said.value))
+        .unwrap_or(&idp::OIDC);
+    let issuer = section.url("issuer")?.map(|said| said.value);
+    let client_id = section.text("client_id")?.map_or_else(String::new, |said| said.value);
+    let secret = section.secret("client_secret")?;
+    let (allow, scopes) = (allow(section)?, plain(section.texts("scopes")?));
+    let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
+        let (key, instead) = match why {
+            BadIdp::Name => return section.at.wrong(why.to_string(), "choose another name"),
+            BadIdp::IssuerMissing | BadIdp::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
+            BadIdp::IssuerGiven => ("issuer", "take it out"),
+            BadIdp::ClientId => ("client_id", "register the gateway there, and write its client id here"),
+            BadIdp::SecretMissing => (
+                "client_secret",
+                "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
+            ),
+        };
+        section.place(key).wrong(why.to_string(), instead)
+    })?;
+    if !scopes.is_empty() {
+        idp.scopes = scopes;
     }
-    if issuer.is_none() && matches!(preset, Preset::Oidc | Preset::Okta) {
-        return Err(section.missing(
-            "issuer",
-            "this identity provider needs its issuer",
-            "for instance issuer = \"https://login.example.com\"",
-        ));
-    }
-    let missing = || {
-        section.missing(
-            "client_id",
-            "our client id there is missing",
-            "register the gateway there, and write the client id here",
-        )
-    };
-    Ok(Idp {
-        name,
-        preset,
-        issuer: issuer.map(|said| said.value),
-        client_id: section.text("client_id")?.ok_or_else(missing)?.value,
-        client_secret: section.secret("client_secret")?,
-        scopes: plain(section.texts("scopes")?),
-        allow: allow(section)?,
-    })
+    idp.allow = allow.unwrap_or_default();
+    Ok(idp)
 }
 
 fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {

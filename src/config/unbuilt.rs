@@ -4,20 +4,14 @@
 use crate::config::said::Wrong;
 use crate::config::section::Section;
 use crate::config::service::{Described, Tokens};
-use crate::service::Login;
 
 /// What of a service cannot be honoured.
 pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
-    let service = &described.service;
     let choice = |key: &str, value: &str, instead: &str| {
         let what = format!("{key} = \"{value}\" is not in this build yet");
         section.place(key).wrong(what, instead)
     };
     let mut found = Vec::new();
-    match &service.login {
-        Login::Password | Login::None => {}
-        Login::Idp(name) => found.push(choice("login", &format!("idp:{name}"), "use login = \"password\"")),
-    }
     match described.tokens {
         Tokens::Sealed | Tokens::Plain => {}
         Tokens::Reference => found.push(choice("token_mode", "reference", "use token_mode = \"sealed\"")),

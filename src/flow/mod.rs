@@ -7,6 +7,7 @@ pub mod client;
 pub mod code;
 pub mod grant;
 pub mod held;
+pub mod login;
 pub mod rejected;
 pub mod who;
 
@@ -25,11 +26,16 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 25] = [
+pub const ARROWS: [Arrow; 30] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
     arrow("ClientAuthorize", "deny", "Closed"),
+    arrow("ClientAuthorize", "to_idp", "IdpRedirect"),
+    arrow("IdpRedirect", "returned", "IdpCallback"),
+    arrow("IdpRedirect", "refused", "Closed"),
+    arrow("IdpCallback", "identified", "GatewayLogin"),
+    arrow("IdpCallback", "failed", "Closed"),
     arrow("GatewayLogin", "approve", "UpstreamRedirect"),
     arrow("GatewayLogin", "granted", "CodeIssued"),
     arrow("GatewayLogin", "deny", "Closed"),

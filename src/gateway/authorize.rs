@@ -56,6 +56,8 @@ pub enum Refused {
 pub enum Shown {
     /// The sign-in form.
     SignIn(Asked),
+    /// The way to the identity provider, and what people call it.
+    ToProvider(Asked, String),
     /// The consent form, and who is signed in.
     Consent(Asked, Who),
     /// The journey has moved on.
@@ -197,7 +199,7 @@ impl Gateway {
 
     /// Removes a journey to which nobody has signed in; one that went on meanwhile stays. Detached, so that it is done
     /// although its caller hangs up, and waited for, so that a flood does not run ahead of it.
-    async fn evict(&self, flow: Id) {
+    pub(crate) async fn evict(&self, flow: Id) {
         let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         let detached = self.back.spawn(async move {
             let _running = running;
@@ -214,12 +216,14 @@ impl Gateway {
     pub async fn shown(&self, flow: &Flow, form: Option<&str>) -> Result<Shown, Rejection> {
         let now = self.clock.now();
         match self.store.read(flow).await?.ok_or(GONE)? {
-            FlowRecord::ClientAuthorize(s) => Ok(Shown::SignIn(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone())),
+            FlowRecord::ClientAuthorize(s) => self.before_sign_in(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone()),
             FlowRecord::GatewayLogin(s) => {
                 let (asked, who) = s.belongs_to(form, now).map_err(Rejection::Journey)?;
                 Ok(Shown::Consent(asked.clone(), who.clone()))
             }
-            FlowRecord::UpstreamRedirect(_)
+            FlowRecord::IdpRedirect(_)
+            | FlowRecord::IdpCallback(_)
+            | FlowRecord::UpstreamRedirect(_)
             | FlowRecord::UpstreamCallback(_)
             | FlowRecord::CodeIssued(_)
             | FlowRecord::CodeSpent(_)

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::flow::held::Rules;
 use crate::gateway::password::Passwords;
+use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
 use crate::oauth::scope::Scopes;
 use crate::service::{AfterConsent, Service};
 use crate::token::lifetime::Ttl;
+use crate::upstream::idp::Idp;
 
 /// A service, with what was learned of its upstream.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Running {
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
     pub fn scopes_to_ask(&self) -> Scopes {
         if self.service.required_scopes.is_empty() {
-            self.scopes_offered()
+            self.scopes_offered().without("offline_access")
         } else {
             self.service.required_scopes.clone()
         }
@@ -61,6 +63,8 @@ pub struct Setup {
     pub services: Vec<Service>,
     /// Who may sign in with a password.
     pub passwords: Passwords,
+    /// Who else vouches for users; with distinct names.
+    pub idps: Vec<Idp>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us, for everybody to read.
@@ -72,6 +76,7 @@ pub struct Setup {
 pub struct Live {
     services: Vec<Arc<Running>>,
     pub(crate) passwords: Passwords,
+    idps: Vec<Arc<RunningIdp>>,
     cors_origins: Vec<String>,
     public_directory: bool,
 }
@@ -88,6 +93,7 @@ impl Live {
         Self {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
+            idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
         }
@@ -106,6 +112,16 @@ impl Live {
     /// All of them, as configured.
     pub fn services(&self) -> &[Arc<Running>] {
         &self.services
+    }
+
+    /// The identity provider of this name.
+    pub fn idp(&self, name: &str) -> Option<&Arc<RunningIdp>> {
+        self.idps.iter().find(|running| running.idp.name == name)
+    }
+
+    /// All of them, as configured.
+    pub fn idps(&self) -> &[Arc<RunningIdp>] {
+        &self.idps
     }
 
     /// Origins of web pages that may call the MCP endpoints.

@@ -228,7 +228,7 @@ fn distinct<const N: usize>(urls: [String; N]) -> Vec<String> {
     out
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) | Err(_) => Err(BadMetadata::NotJson),
@@ -236,7 +236,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
 }
 
 /// A text member; an empty one is as good as none (asks E6).
-fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
     document.get(member)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -255,7 +255,7 @@ fn is_plain_http(address: &Address) -> bool {
 }
 
 /// https; or http, where who names it is plain http itself. Never another scheme: these go to a browser or are dialled.
-fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
+pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
     let address = Address::parse(url).map_err(|why| BadMetadata::BadUrl(member, why))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
     if allowed && address.url().host().is_some() {

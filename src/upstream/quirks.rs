@@ -74,7 +74,7 @@ impl Profile {
 /// An upstream that keeps to the RFCs and to MCP.
 pub static STANDARD: Profile = STRICT;
 
-const STRICT: Profile = Profile {
+pub(super) const STRICT: Profile = Profile {
     name: "standard",
     hosts: &[],
     send_resource: true,

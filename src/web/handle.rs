@@ -18,6 +18,7 @@ use crate::net::body::{BodyError, read_limited};
 use crate::web::guard::{self, Readers};
 use crate::web::journey;
 use crate::web::pages;
+use crate::web::provider;
 use crate::web::reply::{self, Answer};
 use crate::web::route::{NoRoute, Of, Route, Routes};
 
@@ -119,7 +120,7 @@ impl Door {
                 };
                 reply::share(answer, &readers)
             }
-            Route::Authorize(_) | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
+            Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
                 self.person(lane, route, (&live, called), request, source).await
             }
         }
@@ -203,9 +204,13 @@ impl Door {
             return journey::forged(&self.gateway);
         }
         match route {
-            Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
+            Route::Login(flow) if is_post => journey::sign_in(&self.gateway, lane, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
+            Route::LoginCallback(name) => match live.idp(&name) {
+                Some(running) => provider::callback(&self.gateway, &asked, running).await,
+                None => self.no_service(live),
+            },
             Route::UpstreamCallback(of) => match find(live, called, &of) {
                 Some(at) => journey::callback(&self.gateway, &asked, at.running).await,
                 None => self.no_service(live),

@@ -26,6 +26,7 @@ use crate::web::cookie::{self, Name};
 use crate::web::handle::Asked;
 use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
 use crate::web::paste;
+use crate::web::provider;
 use crate::web::reply::{self, Answer};
 
 /// `GET /authorize`.
@@ -80,6 +81,7 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
     let form = form_cookie(gateway, asked, flow);
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
+        Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
         Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
         Ok(Shown::Elsewhere) => {
             let view = pages::Closed {
@@ -93,7 +95,7 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
 }
 
 /// `POST /login/{flow}`.
-pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
     let (handle, posted, form) = match posted(gateway, asked, flow) {
         Ok(all) => all,
         Err(why) => return error_page(gateway, &why, None),
@@ -101,6 +103,9 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
     let field = |name| posted.one(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    if field("decision") == "provider" {
+        return provider::go(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
     match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
@@ -189,7 +194,7 @@ pub fn forged(gateway: &Gateway) -> Answer {
     )
 }
 
-const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 fn form_cookie(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Option<String> {
     cookie::value(gateway.site(), asked.headers, Name::Form(flow)).map(str::to_owned)
@@ -211,11 +216,11 @@ fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, For
     Ok((handle, posted, form))
 }
 
-fn hidden(form: Option<&str>, flow: &str) -> String {
+pub(super) fn hidden(form: Option<&str>, flow: &str) -> String {
     URL_SAFE_NO_PAD.encode(Digest::of(&format!("form {} {flow}", form.unwrap_or(""))).short())
 }
 
-fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
+pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
     let place = wanted.back.uri().place();
     ClientView {
         name: wanted.client_name.as_deref(),
@@ -316,7 +321,7 @@ fn went_home(gateway: &Gateway, home: &Home) -> Answer {
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
-fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
+pub(super) fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
     match back.uri().place() {
         Place::App => on_by_get(gateway, location, &back.uri().shown(), true),
         Place::Web | Place::Loopback => reply::see_other(location),
@@ -324,7 +329,7 @@ fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
 }
 
 /// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
-fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
+pub(super) fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
     let view = Continue {
         base: gateway.site().prefix(),
         href,
@@ -334,7 +339,7 @@ fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer
     reply::page(StatusCode::OK, pages::continue_to(&view))
 }
 
-fn host_of(location: &str) -> String {
+pub(super) fn host_of(location: &str) -> String {
     crate::base::url::Address::parse(location)
         .ok()
         .and_then(|a| a.url().host_str().map(str::to_owned))
@@ -342,7 +347,7 @@ fn host_of(location: &str) -> String {
 }
 
 /// What happened, why, what to do, and under which name the log knows it.
-fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
+pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let retry_after = why.retry_after();

@@ -6,5 +6,6 @@ pub mod handle;
 pub mod journey;
 pub mod pages;
 mod paste;
+pub mod provider;
 pub mod reply;
 pub mod route;

@@ -79,6 +79,26 @@ pub struct SignIn<'a> {
     pub wait_seconds: Option<u64>,
 }
 
+/// The first step where an identity provider says who the user is: the way to it.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "provider.html")]
+pub struct ToProvider<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// Where the form is posted.
+    pub action: &'a str,
+    /// Who asks.
+    pub client: ClientView<'a>,
+    /// The service it wants, as the operator calls it.
+    pub service: &'a str,
+    /// What people call the provider.
+    pub provider: &'a str,
+    /// Where the third step happens; empty if there is none.
+    pub upstream_host: &'a str,
+    /// The hidden field `form`, which binds the post to flow and browser.
+    pub token: &'a str,
+}
+
 /// The second step: may this client act for this user?
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "consent.html")]
@@ -197,6 +217,11 @@ impl Consent<'_> {
 
 /// The sign-in page.
 pub fn sign_in(view: &SignIn<'_>) -> String {
+    render(view)
+}
+
+/// The page before an identity provider.
+pub fn to_provider(view: &ToProvider<'_>) -> String {
     render(view)
 }
 
@@ -331,6 +356,18 @@ mod tests {
         }
     }
 
+    fn provider_view(text: &str) -> ToProvider<'_> {
+        ToProvider {
+            base: "",
+            action: text,
+            client: client(text),
+            service: text,
+            provider: text,
+            upstream_host: text,
+            token: text,
+        }
+    }
+
     fn consent_view<'a>(text: &'a str, scopes: &'a [String]) -> Consent<'a> {
         Consent {
             base: "",
@@ -397,6 +434,7 @@ mod tests {
                 wait_seconds: None,
                 ..sign_in_view(text)
             }),
+            to_provider(&provider_view(text)),
             consent(&consent_view(text, &scopes)),
             consent(&Consent {
                 client: verified,

@@ -26,6 +26,8 @@ pub enum Route {
     Revoke(Of),
     /// The sign-in page of this journey.
     Login(String),
+    /// Where the identity provider of this name sends the browser back.
+    LoginCallback(String),
     /// The consent page of this journey.
     Consent(String),
     /// Where the upstream of a service sends the browser back.
@@ -79,6 +81,7 @@ enum Path {
     Register,
     Revoke,
     Login,
+    LoginCallback,
     Consent,
     UpstreamCallback,
     Services,
@@ -123,6 +126,7 @@ impl Routes {
         put("/upstream/callback", Path::UpstreamCallback);
         put("/upstream/callback/{service}", Path::UpstreamCallback);
         put("/login/{flow}", Path::Login);
+        put("/login/callback/{idp}", Path::LoginCallback);
         put("/consent/{flow}", Path::Consent);
         put("/services", Path::Services);
         put("/services/{service}", Path::Services);
@@ -162,6 +166,7 @@ impl Routes {
             Path::Register => (Route::Register(of()), "POST, OPTIONS"),
             Path::Revoke => (Route::Revoke(of()), "POST, OPTIONS"),
             Path::Login => (Route::Login(flow()), "GET, POST"),
+            Path::LoginCallback => (Route::LoginCallback(found.params.get("idp").unwrap_or("").to_owned()), "GET"),
             Path::Consent => (Route::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
             Path::Services => {
@@ -208,6 +213,7 @@ mod tests {
         let routes = Routes::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
+        assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
         assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
         assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
         assert_eq!(get("/services"), Ok(Route::Services(None)));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::openid::OpenId;
+
 /// Endpoints named in the authorization server metadata instead of the real ones.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataEndpoints {
@@ -108,6 +110,9 @@ pub struct Behaviour {
     /// No authorization server metadata.
     pub as_metadata_missing: bool,
 
+    /// As an identity provider.
+    pub openid: OpenId,
+
     /// Keep the log of requests; a bench would rather not.
     pub keep_log: bool,
 }
@@ -155,6 +160,7 @@ impl Default for Behaviour {
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,
             as_metadata_missing: false,
+            openid: OpenId::default(),
             keep_log: true,
         }
     }

@@ -16,7 +16,9 @@ mod clients;
 mod discovery;
 mod grant;
 mod mcp;
+mod openid;
 mod server;
+mod signing;
 mod state;
 mod streams;
 mod token;
@@ -32,6 +34,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 pub use behaviour::{Behaviour, MetadataEndpoints};
+pub use openid::OpenId;
+pub use signing::Signing;
 use state::State;
 
 /// The client that needs no registration, in every profile.
@@ -47,6 +51,8 @@ pub enum Profile {
     /// Like GitHub: one static client, form-encoded answers, errors in a 200,
     /// tokens without an end and without a refresh token.
     GitHub,
+    /// As the standard one, and an OpenID Connect provider besides.
+    OpenId,
 }
 
 /// One request, as it was seen.
@@ -180,6 +186,11 @@ impl Standin {
     /// The tokens posted to `/revoke`.
     pub fn revoked(&self) -> Vec<String> {
         self.state().tokens().revoked.clone()
+    }
+
+    /// Signs ID tokens with new keys from now on, and publishes only those.
+    pub fn rotate_keys(&self) {
+        self.state().keys().rotate();
     }
 
     /// Forgets every code, token and session.

@@ -5,6 +5,7 @@
 mod acts;
 mod grants;
 mod journeys;
+mod logins;
 mod world;
 
 use std::cell::RefCell;
@@ -39,13 +40,14 @@ proptest! {
 }
 
 /// What the moves must have met, or they prove little.
-const RARE: [&str; 14] = [
+const RARE: [&str; 15] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
     "a code at another service",
     "a lease that was taken over",
     "a replay before the grant was there",
     "a replay that proves nothing",
+    "a return to another provider",
     "a return to another service",
     "a second attempt while the first holds the lease",
     "a step off the way",
@@ -60,7 +62,7 @@ const RARE: [&str; 14] = [
 fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     let (walked, met) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let config = Config {
-        cases: 192,
+        cases: 256,
         failure_persistence: None,
         ..Config::default()
     };

@@ -67,10 +67,18 @@ pub struct Gives {
 pub enum Act {
     /// A client sends a browser to us.
     Begin { client: u8, state: bool, service: u8 },
-    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream.
+    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream; an identity provider takes two more.
     Journey { client: u8, service: u8, gives: Gives, moves: u8 },
     /// The user signs in.
     SignIn { flow: u8, form: Form },
+    /// The user goes to the identity provider, which promises `iss` or not.
+    ToIdp { flow: u8, form: Form, promise: bool },
+    /// The provider sends the browser back.
+    FromIdp { flow: u8, bring: Bring, error: bool },
+    /// The provider vouches for somebody: of its own, or of another one.
+    Identified { flow: u8, own: bool },
+    /// It does not.
+    NotIdentified { flow: u8 },
     /// Nobody has to.
     Unnamed { flow: u8, form: Form },
     /// The user consents; the upstream promises `iss` or not.
@@ -149,8 +157,8 @@ impl Act {
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
         // Most journeys go the longest way.
-        let service = [0, 0, 0, 0, 1, 2, 3, 3][usize::from(n / 3 % 8)];
-        match kind % 62 {
+        let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
+        match kind % 70 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -202,7 +210,7 @@ impl Act {
                 seconds: 59 + u64::from(m % 3),
             },
             45 | 46 => Self::Wait(TIMES[usize::from(n % 16)]),
-            51 | 52 => Self::Crash { pair: n },
+            51 | 52 | 60 => Self::Crash { pair: n },
             53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
             55 | 56 => Self::Unnamed { flow: n, form },
@@ -211,6 +219,18 @@ impl Act {
                 form,
                 gives: (m % 3 != 2).then_some(Gives { refresh: false, ..gives }),
             },
+            62 | 63 => Self::ToIdp {
+                flow: n,
+                form,
+                promise: x % 2 == 0,
+            },
+            64..=66 => Self::FromIdp {
+                flow: n,
+                bring: bring(m),
+                error: x % 6 == 0,
+            },
+            67 => Self::Identified { flow: n, own: m % 4 != 3 },
+            68 | 69 => Self::NotIdentified { flow: n },
             _ => Self::Sweep,
         }
     }

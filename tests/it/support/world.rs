@@ -38,6 +38,8 @@ pub struct World {
     pub standin: Standin,
     /// Its address, without a slash at its end.
     pub url: String,
+    /// The gateway itself.
+    pub gateway: Gateway,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -91,6 +93,7 @@ impl World {
             setup: Setup {
                 services: vec![service],
                 passwords: Passwords::new(users.to_vec(), clock.clone()),
+                idps: vec![],
                 cors_origins: vec![],
                 public_directory: false,
             },
@@ -121,6 +124,7 @@ impl World {
         Self {
             standin,
             url,
+            gateway,
             hand,
             _stopper: stopper,
             back: Some(back),
@@ -162,7 +166,7 @@ impl Drop for World {
 
 fn service(standin: &Standin, profile: Profile) -> Service {
     let (client_id, client_secret) = match profile {
-        Profile::Standard => (None, None),
+        Profile::Standard | Profile::OpenId => (None, None),
         Profile::GitHub => (
             Some(mcp_gateway_standin::CLIENT_ID.to_owned()),
             Some(Secret::from(mcp_gateway_standin::CLIENT_SECRET)),
