@@ -153,10 +153,10 @@ fn target(idp: &Idp) -> Target {
         auth_method: AuthMethod::None,
         resource: String::new(),
         profile: idp.preset.profile,
+        extra_authorize: Vec::new(),
         addresses: Allowed::Anything,
         scopes_known: Vec::new(),
         offline_access: false,
-        extra_authorize: Vec::new(),
     }
 }
 
