@@ -17,8 +17,8 @@ pub fn load(flags: &Serve) -> Result<Checked, String> {
     };
     given::beside_a_file(flags).map_err(|why| why.to_string())?;
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
+    let Contents { text, open_to_others } =
+        contents(path).map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
     let outside = Outside {
         variable: &|name| std::env::var(name).ok(),
         file: &contents,
@@ -28,7 +28,11 @@ pub fn load(flags: &Serve) -> Result<Checked, String> {
         line: 1,
         key: String::new(),
     };
-    let spoken = file::read(&name, &text, outside).map_err(|why| why.to_string())?;
+    let mut spoken = file::read(&name, &text, outside).map_err(|why| why.to_string())?;
+    if let Some(at) = spoken.written_out.as_ref().filter(|_| open_to_others) {
+        let warning = format!("{at}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
+        spoken.warnings.push(warning);
+    }
     let home = flags.data_dir.clone().or_else(data::home);
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
     if let Some(dir) = &flags.data_dir {
