@@ -164,7 +164,7 @@ impl Act {
         };
         // Most journeys go the longest way.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
-        match kind % 80 {
+        match kind % 84 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -230,7 +230,7 @@ impl Act {
                 form,
                 promise: x % 2 == 0,
             },
-            64..=66 => Self::FromIdp {
+            64..=66 | 80..=83 => Self::FromIdp {
                 flow: n,
                 bring: bring(m),
                 error: x % 3 == 0,
