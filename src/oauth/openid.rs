@@ -29,6 +29,7 @@ impl OpenId {
         let waived = Waived {
             pkce: true,
             root_slash: false,
+            issuers: &[],
         };
         let server = AuthorizationServer::read(body, issuer, waived)?;
         let document = object(body)?;
