@@ -41,7 +41,7 @@ impl Caller {
         match self {
             Self::Anybody => false,
             // What is the service's own stays what it is, whoever signs in.
-            Self::Holder(half) => half.kind != Kind::Key && half.carried == Carried::Access,
+            Self::Holder(half) => half.kind != Kind::Key && matches!(half.carried, Carried::Access | Carried::Reference),
         }
     }
 
@@ -101,7 +101,8 @@ impl Gateway {
         }
         // A key carries nothing that a client could read: it is sealed whatever the service's pairs are.
         let mode = if kind == Kind::Key { Mode::Sealed } else { service.mode };
-        if half.mode != mode {
+        let refers = kind == Kind::Access && half.mode == Mode::Reference;
+        if half.mode != mode && !refers {
             return Err(Denied::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
@@ -116,9 +117,11 @@ impl Gateway {
         let ours = match &service.upstream {
             // A key carries nobody: the backend is told its name.
             Upstream::Identity(chosen) if kind == Kind::Key => chosen.of(&named(&half.subject)).map(Ours::Many),
+            // What it refers to is looked up once it is let in.
+            _ if half.carried == Carried::Reference => Some(Ours::Nothing),
             kind_of_upstream => kind_of_upstream.headers(half.carried, &upstream),
         };
-        let ours = ours.ok_or(Denied::BadToken("the token carries something else than this service needs"))?;
+        let ours = ours.ok_or(OTHER)?;
         Ok(Admitted {
             caller: Caller::Holder(half),
             ours,
@@ -143,6 +146,9 @@ impl Gateway {
         })
     }
 }
+
+/// The pair is for something else.
+pub(super) const OTHER: Denied = Denied::BadToken("the token carries something else than this service needs");
 
 /// Read only where scopes are required at all.
 fn has_scopes(half: &Half, required: &Scopes) -> bool {

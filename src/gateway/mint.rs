@@ -16,7 +16,7 @@ use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::service::Upstream;
 use crate::service::identity::Known;
-use crate::token::half::{Carried, Half, Kind};
+use crate::token::half::{Carried, Half, Kind, Mode};
 use crate::token::pair;
 
 /// The upstream half of a pair: what it is, what it says, and when it ends.
@@ -31,12 +31,14 @@ impl Gateway {
     pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, refreshes: bool) -> Value {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
-        // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
-        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
-        let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
+        let scopes = held.scopes_with(tokens);
+        let mode = if held.is_kept() { Mode::Reference } else { service.mode };
+        if mode != service.mode {
+            tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
+        }
         let pair = |kind, expires, upstream: &Carries<'_>| {
             let half = Half {
-                mode: service.mode,
+                mode,
                 kind,
                 carried: upstream.carried,
                 grant,
@@ -50,21 +52,19 @@ impl Gateway {
             };
             self.pair(&half, &upstream.text)
         };
-        let access = pair(Kind::Access, access_ends, &for_access(&service.upstream, &held.who, tokens));
-        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
+        let (for_access, for_refresh) = if held.is_kept() {
+            (KEPT, KEPT)
+        } else {
+            (for_access(&service.upstream, &held.who, tokens), for_refresh(tokens))
+        };
+        let access = pair(Kind::Access, access_ends, &for_access);
+        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
         self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {
-        let token = pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh());
-        if token.expose().len() > pair::COMFORTABLE {
-            tracing::warn!(
-                bytes = token.expose().len(),
-                "the upstream's token is so long that the pair may not fit the headers of servers on the way"
-            );
-        }
-        token
+        pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh())
     }
 }
 
@@ -124,6 +124,12 @@ const PASSWORD: &str = "password";
 
 const NOTHING: Carries<'static> = Carries {
     carried: Carried::Nothing,
+    text: Cow::Borrowed(""),
+    ends: UnixTime::NEVER,
+};
+
+const KEPT: Carries<'static> = Carries {
+    carried: Carried::Reference,
     text: Cow::Borrowed(""),
     ends: UnixTime::NEVER,
 };

@@ -206,8 +206,8 @@ impl Upstream {
     /// its access pair would be refused, and its client would go in circles.
     pub fn renews_with(&self, carried: Carried) -> bool {
         match self {
-            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access),
-            Self::Paste(_) => carried == Carried::Access,
+            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access | Carried::Reference),
+            Self::Paste(_) => matches!(carried, Carried::Access | Carried::Reference),
             Self::Static(_) | Self::Identity(_) | Self::None => carried == Carried::Nothing,
         }
     }

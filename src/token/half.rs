@@ -18,6 +18,8 @@ pub enum Mode {
     Sealed,
     /// Readable by whoever holds the pair, exactly as in the first dual-token gateway.
     Plain,
+    /// Sealed, and without an upstream half: what opens the upstream lies in the grant's record.
+    Reference,
 }
 
 /// What the pair is good for.
@@ -42,6 +44,8 @@ pub enum Carried {
     Identity,
     /// Nothing: an upstream that needs no credential.
     Nothing,
+    /// Nothing: the gateway keeps the upstream's tokens in the grant's record, and refreshes them itself.
+    Reference,
 }
 
 /// The short mark of a service: it binds a token to the service, whatever alias was used.
@@ -60,7 +64,7 @@ impl ServiceMark {
 /// The gateway half, read or about to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
-    /// Sealed or plain.
+    /// How it is protected.
     pub mode: Mode,
     /// Access, refresh or key.
     pub kind: Kind,
@@ -84,16 +88,19 @@ pub struct Half {
     pub scopes: String,
 }
 
+/// How long a header is without its texts, in bytes.
+pub(super) const BARE: usize = FIXED + 4 + 28;
 /// The fixed part: everything but subject, scopes and fresh bytes.
 const FIXED: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
 impl Half {
     /// The header's bytes.
     pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FIXED + 4 + self.subject.len() + self.scopes.len() + 28);
+        let mut out = Vec::with_capacity(BARE + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
             Mode::Sealed => 1,
             Mode::Plain => 2,
+            Mode::Reference => 3,
         };
         let kind = match self.kind {
             Kind::Access => 1,
@@ -105,6 +112,7 @@ impl Half {
             Carried::Refresh => 2,
             Carried::Nothing => 3,
             Carried::Identity => 4,
+            Carried::Reference => 5,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -135,6 +143,7 @@ impl Half {
             mode: match mode {
                 1 => Mode::Sealed,
                 2 => Mode::Plain,
+                3 => Mode::Reference,
                 _ => return None,
             },
             kind: match kind {
@@ -148,6 +157,7 @@ impl Half {
                 2 => Carried::Refresh,
                 3 => Carried::Nothing,
                 4 => Carried::Identity,
+                5 => Carried::Reference,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),

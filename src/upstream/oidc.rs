@@ -157,6 +157,7 @@ fn target(idp: &Idp) -> Target {
         addresses: Allowed::Anything,
         scopes_known: Vec::new(),
         offline_access: false,
+        extra_authorize: Vec::new(),
     }
 }
 

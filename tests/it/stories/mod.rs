@@ -14,6 +14,7 @@ mod login_hostile;
 mod origins;
 mod profiles;
 mod proxy;
+mod reference;
 mod refresh;
 mod seed004;
 mod services;
