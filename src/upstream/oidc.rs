@@ -157,7 +157,6 @@ fn target(idp: &Idp) -> Target {
         addresses: Allowed::Anything,
         scopes_known: Vec::new(),
         offline_access: false,
-        extra_authorize: Vec::new(),
     }
 }
 
