@@ -4,6 +4,7 @@ mod access;
 mod api_keys;
 mod chain;
 mod cli;
+mod config;
 mod hostile;
 mod issuers;
 mod kill;
