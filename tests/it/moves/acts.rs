@@ -232,7 +232,8 @@ impl Act {
             },
             64..=66 | 80..=83 => Self::FromIdp {
                 flow: n,
-                bring: bring(m),
+                // Half of them from the wrong end: journeys seldom stand there.
+                bring: bring(if n % 2 == 0 { m } else { 12 - m % 7 }),
                 error: x % 3 == 0,
             },
             67 => Self::Identified { flow: n, own: m % 4 != 3 },
