@@ -359,6 +359,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             passwords: Passwords::new(vec![], clock.clone()).expect("nobody signs in"),
             idps: vec![],
             cors_origins: vec![],
+            public_directory: false,
         },
         clock,
         most_waiting: waiting::MOST,

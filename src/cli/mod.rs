@@ -1,5 +1,6 @@
 //! FLOOR 7. The command line: reads flags and files, starts and stops everything.
 
+pub mod api_keys;
 pub mod data;
 pub mod serve;
 pub mod told;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Some(Other::Keyring { action, data_dir }) => keys(action, data_dir),
+        Some(Other::ApiKeys { action, data_dir, store }) => api_keys::run(action, data_dir, store),
         Some(Other::Healthcheck { port }) => healthy(port),
     };
     match done {

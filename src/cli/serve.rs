@@ -20,6 +20,7 @@ use crate::net::self_signed;
 use crate::net::server::{self, Limits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
+use crate::service::Access;
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::store::Sqlite;
@@ -37,6 +38,7 @@ pub fn run(flags: &Serve) -> Result<(), String> {
 /// Serves until `end` is over, for a process that has its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
     let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
+    keys_can_be_revoked(&checked, flags.store)?;
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
@@ -68,6 +70,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
             passwords: Passwords::new(users, clock.clone())?,
             idps: Vec::new(),
             cors_origins: checked.cors_origins.clone(),
+            public_directory: false,
         },
         clock,
         most_waiting: waiting::MOST,
@@ -82,6 +85,17 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
+}
+
+/// A key opens its service by itself: a gateway that cannot learn of its revocation must not take it.
+fn keys_can_be_revoked(checked: &Checked, store: StoreKind) -> Result<(), String> {
+    match checked.services.iter().find(|service| service.access == Access::Key) {
+        Some(service) if store == StoreKind::Memory => Err(format!(
+            "--store: the service '{}' takes API keys, and a store in memory can neither be given one nor be told that one was revoked\n  use --store sqlite",
+            service.name
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {

@@ -30,6 +30,18 @@ pub enum Other {
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
+    ApiKeys {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ApiKeys,
+        /// Where the keys and the store are
+        #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// What the gateway keeps its records in
+        #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
+        store: StoreKind,
+    },
     /// Ask a running gateway whether it is ready; exit status 0 if it is
     Healthcheck {
         /// Where it listens
@@ -45,6 +57,32 @@ pub enum Keyring {
     List,
     /// Add a key; it opens at once and seals after five minutes, and nobody is signed out
     Rotate,
+}
+
+/// What can be done with API keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ApiKeys {
+    /// Make a key, and print it once; everything else is said on standard error
+    Add {
+        /// The service that it opens
+        service: String,
+        /// A scope that it has there; may be given again
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Who uses it; made up when left out
+        #[arg(long)]
+        name: Option<String>,
+        /// After so many days it ends; never when left out
+        #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires: Option<u32>,
+    },
+    /// Show all keys, and whether each works; never the keys themselves
+    List,
+    /// Take a key back: it is refused everywhere within two seconds
+    Revoke {
+        /// What `list` calls it
+        id: String,
+    },
 }
 
 /// Serving.

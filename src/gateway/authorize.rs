@@ -16,6 +16,7 @@ use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
+use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
@@ -85,6 +86,8 @@ pub enum Onward {
     Upstream(ToSignIn),
     /// Back to the client, with its code.
     Home(Home),
+    /// To the consent page again: what the user pasted is not taken.
+    Again(Asked, Who, NotTaken),
 }
 
 /// The way to the upstream's authorization server.
@@ -133,10 +136,8 @@ impl Gateway {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         self.is_for(at, request.resources.iter().map(String::as_str))?;
         let (running, service) = (at.running, &at.running.service);
-        let offered = running.scopes_offered();
-        let askable = offered.with(&service.optional_scopes);
-        let wanted = request.scopes.within(&askable);
-        let scopes = if wanted.is_empty() { offered } else { wanted };
+        let wanted = request.scopes.within(&running.scopes_askable());
+        let scopes = if wanted.is_empty() { running.scopes_offered() } else { wanted };
         Ok(Asked {
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
@@ -265,8 +266,9 @@ impl Gateway {
         })
     }
 
-    /// The user says yes: the way to the upstream, and the cookie that must come back.
-    pub async fn approve(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<Onward, Rejection> {
+    /// The user says yes: the way to the upstream, and the cookie that must come back; or straight back to the client.
+    pub async fn approve(&self, lane: &Lane, flow: &Flow, approval: Approval<'_>) -> Result<Onward, Rejection> {
+        let form = approval.form;
         let Shown::Consent(asked, who) = self.shown(flow, form).await? else {
             return Err(GONE);
         };
@@ -276,6 +278,10 @@ impl Gateway {
                 .to_upstream(lane, &running, flow, form, (&asked, &who))
                 .await
                 .map(Onward::Upstream),
+            AfterConsent::Form(paste) => match self.unlocked(lane, (&running, paste), flow, &approval).await {
+                Ok(obtained) => self.granted_here(flow, form, Some(obtained)).await.map(Onward::Home),
+                Err(why) => Ok(Onward::Again(asked, who, why)),
+            },
             AfterConsent::Nowhere => self.granted_here(flow, form, None).await.map(Onward::Home),
         }
     }
@@ -360,7 +366,7 @@ fn way(service: &Service) -> Way {
         },
         leg: match service.upstream.after_consent() {
             AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Nowhere => Leg::Here,
+            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
         },
     }
 }

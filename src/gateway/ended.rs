@@ -1,4 +1,5 @@
-//! Which grants have ended: a small set in memory, so that a proxied request need not ask the store.
+//! Which grants have ended, and which API keys were revoked: a small set in memory, so that a proxied request need not ask
+//! the store.
 //!
 //! Loaded whole before the first MCP request is answered, and fed by the store's changes.
 
@@ -7,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dashmap::DashMap;
 
 use crate::base::ids::Id;
+use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
+use crate::gateway::api_keys::ApiKeyRecord;
 use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
 
-/// Ended grants, each until its last access pair is dead.
+/// Ended grants and keys, each until the last that could be presented is dead.
 #[derive(Debug, Default)]
 pub struct Ended {
     until: DashMap<Id, UnixTime>,
@@ -21,7 +24,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Whether the grant has ended.
+    /// Whether the grant, or the key, has ended.
     pub fn contains(&self, grant: Id) -> bool {
         self.until.contains_key(&grant)
     }
@@ -42,35 +45,56 @@ impl Ended {
 
     /// Reads all tombstones. To be called after the changes were asked for, so that nothing falls between.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
+        self.load_of(store, GrantRecord::ended_until).await?;
+        self.load_of(store, ApiKeyRecord::ended_until).await?;
+        self.complete.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn load_of<R: Record>(&self, store: &Store, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {
         let mut cursor = None;
         loop {
-            let (page, next) = store.scan::<GrantRecord>(cursor, 500).await?;
+            let (page, next) = store.scan::<R>(cursor, 500).await?;
             for (handle, record) in page {
-                if let Some(until) = record.ended_until() {
+                if let Some(until) = ended_until(&record) {
                     self.add(handle.id(), until);
                 }
             }
             cursor = next;
             if cursor.is_none() {
-                break;
+                return Ok(());
             }
         }
-        self.complete.store(true, Ordering::Release);
-        Ok(())
     }
 
-    /// Takes one change in; `Some` is a grant that has just ended.
-    pub async fn learn(&self, store: &Store, change: Change) -> Option<Id> {
-        if matches!(change, Change::Gap) {
-            if let Err(why) = self.load(store).await {
-                tracing::warn!(%why, "the ended grants could not be read again");
+    /// Takes one change in, and says what may have ended by it.
+    pub async fn learn(&self, store: &Store, change: Change) -> Vec<Id> {
+        match self.told(store, &change).await {
+            Ok(Some((id, until))) => {
+                self.add(id, until);
+                vec![id]
             }
-            return None;
+            Ok(None) if change != Change::Gap => Vec::new(),
+            // What was missed, or could not be read, is among all there are.
+            Ok(None) | Err(_) => {
+                if let Err(why) = self.load(store).await {
+                    tracing::warn!(%why, "the ended grants could not be read again");
+                }
+                self.until.iter().map(|known| *known.key()).collect()
+            }
         }
-        let handle = change.of::<GrantRecord>()?;
-        let until = store.read(&handle).await.ok().flatten()?.ended_until()?;
-        self.add(handle.id(), until);
-        Some(handle.id())
+    }
+
+    async fn told(&self, store: &Store, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {
+        if let Some(handle) = change.of::<GrantRecord>() {
+            let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+            return Ok(until.map(|until| (handle.id(), until)));
+        }
+        let Some(handle) = change.of::<ApiKeyRecord>() else {
+            return Ok(None);
+        };
+        let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+        Ok(until.map(|until| (handle.id(), until)))
     }
 
     /// Forgets what is past.

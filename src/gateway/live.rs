@@ -7,7 +7,7 @@ use crate::gateway::password::Passwords;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
 use crate::oauth::scope::Scopes;
-use crate::service::Service;
+use crate::service::{AfterConsent, Service};
 use crate::token::lifetime::Ttl;
 use crate::upstream::idp::Idp;
 
@@ -20,13 +20,23 @@ pub struct Running {
 }
 
 impl Running {
-    /// The scopes that a client gets when it asks for none.
+    /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
+    /// that a token must have.
     pub fn scopes_offered(&self) -> Scopes {
-        if self.service.scopes.is_empty() {
-            self.resolver.scopes().without("offline_access")
-        } else {
-            self.service.scopes.clone()
+        if !self.service.scopes.is_empty() {
+            return self.service.scopes.clone();
         }
+        let named = self.resolver.scopes().without("offline_access");
+        if named.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
+            return self.service.required_scopes.clone();
+        }
+        named
+    }
+
+    /// The scopes that a client may ask for: whatever is required can be got.
+    pub fn scopes_askable(&self) -> Scopes {
+        let service = &self.service;
+        self.scopes_offered().with(&service.optional_scopes).with(&service.required_scopes)
     }
 
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
@@ -57,6 +67,8 @@ pub struct Setup {
     pub idps: Vec<Idp>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
+    /// `/services` lists what stands behind us, for everybody to read.
+    pub public_directory: bool,
 }
 
 /// See [the module](self).
@@ -66,6 +78,7 @@ pub struct Live {
     pub(crate) passwords: Passwords,
     idps: Vec<Arc<RunningIdp>>,
     cors_origins: Vec<String>,
+    public_directory: bool,
 }
 
 impl Live {
@@ -82,6 +95,7 @@ impl Live {
             passwords: setup.passwords,
             idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
+            public_directory: setup.public_directory,
         }
     }
 
@@ -113,6 +127,11 @@ impl Live {
     /// Origins of web pages that may call the MCP endpoints.
     pub fn cors_origins(&self) -> &[String] {
         &self.cors_origins
+    }
+
+    /// Whether `/services` lists what stands behind us.
+    pub fn public_directory(&self) -> bool {
+        self.public_directory
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.

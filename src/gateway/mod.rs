@@ -1,10 +1,13 @@
 //! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
 //! world; move it again and answer. What lives in memory is here too.
 
+mod admit;
+pub mod api_keys;
 pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod directory;
 pub mod ended;
 pub mod idp;
 pub mod inflight;
@@ -13,6 +16,7 @@ pub mod live;
 pub mod mint;
 pub mod noted;
 pub mod password;
+pub mod paste;
 pub mod pinned;
 pub mod provider;
 pub mod proxy;
@@ -21,6 +25,7 @@ pub mod rejection;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
+pub mod sessions;
 pub mod site;
 pub mod streams;
 pub mod token;
@@ -38,6 +43,7 @@ use crate::gateway::inflight::Inflight;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
+use crate::gateway::sessions::Sessions;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -70,6 +76,7 @@ pub struct Inner {
     pub(crate) streams: Streams,
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
+    pub(crate) sessions: Sessions,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -133,6 +140,7 @@ impl Gateway {
             streams: Streams::default(),
             unproved: Unproved::default(),
             refused: Noted::default(),
+            sessions: Sessions::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,

@@ -100,6 +100,9 @@ impl Gateway {
         if half.expires <= self.clock.now() {
             return Err(Rejection::Grant(Rejected::Expired));
         }
+        if !service.upstream.renews_with(half.carried) {
+            return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
+        }
         Ok(opened)
     }
 
@@ -250,7 +253,7 @@ fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> 
             refresh_expires: None,
             scope: None,
         }),
-        Carried::Nothing => Brought::Nothing,
+        Carried::Nothing | Carried::Identity => Brought::Nothing,
     };
     Presentation {
         generation: half.generation,

@@ -79,7 +79,7 @@ impl Resolver {
 fn authorization(running: &Running) -> Option<&Authorization> {
     match &running.service.upstream {
         Upstream::OAuth(given) => Some(given),
-        Upstream::None => None,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
     }
 }
 

@@ -26,7 +26,7 @@ impl Gateway {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
+                change = changes.next() => for id in self.ended.learn(&self.store, change).await { self.streams.end(id) },
                 _ = tick.tick() => self.sweep().await,
             }
         }
@@ -36,6 +36,7 @@ impl Gateway {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}

@@ -1,6 +1,6 @@
 //! The gateway half: a small binary header that says everything a request must know, so that no store is read.
 //!
-//! `gwa_` or `gwr_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
+//! `gwa_`, `gwr_` or `gwk_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
 //! service (8), client (16), expires (8), upstream expires (8), subject and scopes (2-byte length each), fresh bytes (28).
 //! Integers are big-endian. It is readable, and authenticated as associated data of the upstream half.
 
@@ -27,6 +27,8 @@ pub enum Kind {
     Access,
     /// Presented at the token endpoint.
     Refresh,
+    /// An API key: presented at the MCP endpoint of a service that takes keys, and made by the operator.
+    Key,
 }
 
 /// What the upstream half is.
@@ -36,6 +38,8 @@ pub enum Carried {
     Access,
     /// The upstream's refresh token.
     Refresh,
+    /// Who the user is, as JSON, for a backend that is told.
+    Identity,
     /// Nothing: an upstream that needs no credential.
     Nothing,
 }
@@ -58,11 +62,11 @@ impl ServiceMark {
 pub struct Half {
     /// Sealed or plain.
     pub mode: Mode,
-    /// Access or refresh.
+    /// Access, refresh or key.
     pub kind: Kind,
     /// What the upstream half is.
     pub carried: Carried,
-    /// The grant that it belongs to.
+    /// The grant that it belongs to; of a key, the key's own id.
     pub grant: Id,
     /// Which refresh of its grant it comes from.
     pub generation: u32,
@@ -74,7 +78,7 @@ pub struct Half {
     pub expires: UnixTime,
     /// When the upstream half ends; [`UnixTime::NEVER`] if it does not.
     pub upstream_expires: UnixTime,
-    /// Who signed in here; empty if nobody had to.
+    /// Who signed in here; empty if nobody had to. Of a key, its name.
     pub subject: String,
     /// What was granted, space-separated.
     pub scopes: String,
@@ -94,11 +98,13 @@ impl Half {
         let kind = match self.kind {
             Kind::Access => 1,
             Kind::Refresh => 2,
+            Kind::Key => 3,
         };
         let carried = match self.carried {
             Carried::Access => 1,
             Carried::Refresh => 2,
             Carried::Nothing => 3,
+            Carried::Identity => 4,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -134,12 +140,14 @@ impl Half {
             kind: match kind {
                 1 => Kind::Access,
                 2 => Kind::Refresh,
+                3 => Kind::Key,
                 _ => return None,
             },
             carried: match carried {
                 1 => Carried::Access,
                 2 => Carried::Refresh,
                 3 => Carried::Nothing,
+                4 => Carried::Identity,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),

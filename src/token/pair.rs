@@ -126,8 +126,10 @@ fn label(half: &Half) -> Label {
     Label(match (half.mode, half.kind) {
         (Mode::Sealed, Kind::Access) => "pair sealed access",
         (Mode::Sealed, Kind::Refresh) => "pair sealed refresh",
+        (Mode::Sealed, Kind::Key) => "pair sealed key",
         (Mode::Plain, Kind::Access) => "pair plain access",
         (Mode::Plain, Kind::Refresh) => "pair plain refresh",
+        (Mode::Plain, Kind::Key) => "pair plain key",
     })
 }
 
@@ -135,6 +137,7 @@ fn text(kind: Kind, header: &[u8]) -> String {
     let prefix = match kind {
         Kind::Access => "gwa_",
         Kind::Refresh => "gwr_",
+        Kind::Key => "gwk_",
     };
     let mut out = String::with_capacity(4 + header.len().div_ceil(3) * 4);
     out.push_str(prefix);
@@ -146,6 +149,7 @@ fn untext(front: &[u8]) -> Result<(Kind, Vec<u8>), BadPair> {
     let (kind, text) = match front.split_first_chunk::<4>() {
         Some((b"gwa_", text)) => (Kind::Access, text),
         Some((b"gwr_", text)) => (Kind::Refresh, text),
+        Some((b"gwk_", text)) => (Kind::Key, text),
         Some(_) | None => return Err(BadPair::Shape),
     };
     Ok((kind, URL_SAFE_NO_PAD.decode(text).map_err(|_| BadPair::Shape)?))
@@ -182,9 +186,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", sealed: bool, access: bool) {
+        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", sealed: bool, kind in 0..3_usize) {
             let ring = ring();
-            let mut half = half(if sealed { Mode::Sealed } else { Mode::Plain }, if access { Kind::Access } else { Kind::Refresh });
+            let mut half = half(if sealed { Mode::Sealed } else { Mode::Plain }, [Kind::Access, Kind::Refresh, Kind::Key][kind]);
             (half.subject, half.scopes) = (subject, scopes);
             let token = mint(&ring, UnixTime(0), &half, &Secret::from(upstream.as_str()), random::fresh());
             let opened = open(&ring, token.expose()).unwrap();
@@ -259,18 +263,35 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_half_renamed_to_access_does_not_open() {
+    fn a_half_renamed_to_another_kind_does_not_open() {
+        let ring = ring();
+        for (kind, others) in [(Kind::Access, b"rk"), (Kind::Refresh, b"ak"), (Kind::Key, b"ar")] {
+            let token = mint(&ring, UnixTime(0), &half(Mode::Sealed, kind), &Secret::from("x"), random::fresh());
+            let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+            for other in others {
+                let mut renamed = bytes.clone();
+                renamed[2] = *other;
+                assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(renamed)).unwrap_err(), BadPair::Shape);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_whose_header_was_rewritten_as_another_kind_does_not_open() {
         let ring = ring();
         let token = mint(
             &ring,
             UnixTime(0),
-            &half(Mode::Sealed, Kind::Refresh),
-            &Secret::from("x"),
+            &half(Mode::Sealed, Kind::Key),
+            &Secret::from(""),
             random::fresh(),
         );
-        let mut bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
-        bytes[2] = b'a';
-        assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(bytes)).unwrap_err(), BadPair::Shape);
+        let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+        let colon = bytes.iter().position(|b| *b == b':').unwrap();
+        let mut header = URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap();
+        header[2] = 1;
+        let rewritten = [b"gwa_", URL_SAFE_NO_PAD.encode(header).as_bytes(), &bytes[colon..]].concat();
+        assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(rewritten)).unwrap_err(), BadPair::DoesNotOpen);
     }
 
     #[test]

@@ -117,6 +117,15 @@ fn is_never_sent(name: &str) -> bool {
     NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name) || name.starts_with("x-user-") || name.starts_with("x-forwarded-")
 }
 
+/// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
+/// to say, nor vouches for somebody.
+pub fn may_carry_a_credential(name: &HeaderName) -> bool {
+    let text = name.as_str().replace('_', "-");
+    let text = text.as_str();
+    let clients = PASSING.contains(&text) || text.starts_with("mcp-");
+    text == header::AUTHORIZATION.as_str() || !(clients || is_never_sent(text))
+}
+
 fn same_field(one: &str, other: &str) -> bool {
     let dashed = |b: u8| if b == b'_' { b'-' } else { b };
     one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod forward;
 pub mod idp;
 pub mod oidc;
+pub mod probe;
 pub mod quirks;
 pub mod register;
 mod search;

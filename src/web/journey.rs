@@ -16,6 +16,7 @@ use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn};
 use crate::gateway::callback::Home;
 use crate::gateway::live::{Live, Running};
 use crate::gateway::password::Tried;
+use crate::gateway::paste::{Approval, NotTaken, Wanted as Pasted};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::error::Code;
@@ -24,6 +25,7 @@ use crate::oauth::redirect::Place;
 use crate::web::cookie::{self, Name};
 use crate::web::handle::Asked;
 use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
+use crate::web::paste;
 use crate::web::provider;
 use crate::web::reply::{self, Answer};
 
@@ -80,7 +82,7 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
         Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
-        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), &wanted, &who),
+        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
         Ok(Shown::Elsewhere) => {
             let view = pages::Closed {
                 base: gateway.site().prefix(),
@@ -127,8 +129,14 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
     if posted.one("decision").ok().flatten() != Some("approve") {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
-    match gateway.approve(lane, &handle, form.as_deref()).await {
+    let approval = Approval {
+        form: form.as_deref(),
+        pasted: Secret::from(posted.one("credential").ok().flatten().unwrap_or("")),
+        source: asked.source,
+    };
+    match gateway.approve(lane, &handle, approval).await {
         Ok(Onward::Home(home)) => went_home(gateway, &home),
+        Ok(Onward::Again(wanted, who, why)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), Some(why)),
         Ok(Onward::Upstream(onward)) => {
             let host = host_of(&onward.location);
             let mut answer = on_by_get(gateway, &onward.location, &host, false);
@@ -262,11 +270,18 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn consent_page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Option<&str>), wanted: &Wanted, who: &Who) -> Answer {
+fn consent_page(
+    asked: &Asked<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    (wanted, who): (&Wanted, &Who),
+    not_taken: Option<NotTaken>,
+) -> Answer {
     let Some(running) = asked.live.find(&wanted.service) else {
         return error_page(gateway, &GONE, None);
     };
     let (title, after) = (running.service.shown(), running.service.signs_in_at());
+    let (status, problem) = paste::told(not_taken, running.service.host());
     let shown = wanted.back.uri().shown();
     let prefix = gateway.site().prefix();
     let view = Consent {
@@ -280,8 +295,9 @@ fn consent_page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Optio
         token: &hidden(form, flow),
         loopback_only: wanted.loopback_only,
         has_upstream_login: !after.is_empty(),
+        key: Pasted::of(&running.service).map(|wanted| paste::field(wanted, problem.as_deref())),
     };
-    reply::page(StatusCode::OK, pages::consent(&view))
+    reply::page(status, pages::consent(&view))
 }
 
 fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> Answer {

@@ -32,6 +32,8 @@ pub enum Route {
     Consent(String),
     /// Where the upstream of a service sends the browser back.
     UpstreamCallback(Of),
+    /// What stands behind us: all services, or the one of this name.
+    Services(Option<String>),
     /// The process runs.
     Live,
     /// The process can serve.
@@ -82,6 +84,7 @@ enum Path {
     LoginCallback,
     Consent,
     UpstreamCallback,
+    Services,
     Live,
     Ready,
     Style,
@@ -125,6 +128,8 @@ impl Routes {
         put("/login/{flow}", Path::Login);
         put("/login/callback/{idp}", Path::LoginCallback);
         put("/consent/{flow}", Path::Consent);
+        put("/services", Path::Services);
+        put("/services/{service}", Path::Services);
         put("/health/live", Path::Live);
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
@@ -164,6 +169,10 @@ impl Routes {
             Path::LoginCallback => (Route::LoginCallback(found.params.get("idp").unwrap_or("").to_owned()), "GET"),
             Path::Consent => (Route::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
+            Path::Services => {
+                let name = found.params.get("service").map(str::to_owned);
+                (Route::Services(name), "GET, HEAD, OPTIONS")
+            }
             Path::Live => (Route::Live, "GET, HEAD"),
             Path::Ready => (Route::Ready, "GET, HEAD"),
             Path::Style => (Route::Style, "GET, HEAD"),
@@ -207,6 +216,8 @@ mod tests {
         assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
         assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
         assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/services"), Ok(Route::Services(None)));
+        assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
         assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
         for path in [
             "//mcp",
@@ -225,6 +236,11 @@ mod tests {
             "/mcp/a/b",
             "/mcp/%67ithub",
             "/-a/mcp",
+            "/services/",
+            "/services/mcp",
+            "/services/GitHub",
+            "/services/a/b",
+            "/services/mcp/",
         ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }

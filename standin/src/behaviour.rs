@@ -82,6 +82,10 @@ pub struct Behaviour {
     pub mcp_delay: Duration,
     /// Read each request to the MCP endpoint whole, then close the connection without an answer.
     pub mcp_cut: bool,
+    /// Serve the MCP endpoint to everybody, whatever they present.
+    pub mcp_open: bool,
+    /// Take this header as the credential, by name (in lower case) and value, and no token.
+    pub mcp_key: Option<(String, String)>,
     /// Extra headers on every answer of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
     /// Answer JSON-RPC requests as a stream of server-sent events.
@@ -143,6 +147,8 @@ impl Default for Behaviour {
             mcp_redirect: None,
             mcp_delay: Duration::ZERO,
             mcp_cut: false,
+            mcp_open: false,
+            mcp_key: None,
             mcp_headers: Vec::new(),
             sse: false,
             sse_gap: Duration::from_millis(200),

@@ -36,6 +36,17 @@ pub enum Life {
     },
 }
 
+/// What a grant's pairs carry for the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// The upstream takes nothing of the user's.
+    Nothing,
+    /// A token that can only be re-issued.
+    Access,
+    /// Something to refresh with.
+    Refresh,
+}
+
 /// A grant as it should be.
 #[derive(Clone, Debug)]
 pub struct Grant {
@@ -46,8 +57,7 @@ pub struct Grant {
     pub life: Life,
     generation: u32,
     proved: bool,
-    refreshable: bool,
-    bare: bool,
+    kept: Kept,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
     access_ends: UnixTime,
@@ -148,8 +158,8 @@ impl Grant {
                 .iter()
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let kept = self.bare || self.latest.is_some();
-            if !kept || !(recent || unproved) {
+            let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
+            if !is_kept || !(recent || unproved) {
                 self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             }
@@ -204,8 +214,7 @@ impl World {
             life: Life::Unborn,
             generation: 1,
             proved: false,
-            refreshable: false,
-            bare: false,
+            kept: Kept::Nothing,
             superseded: Vec::new(),
             latest: None,
             access_ends: now,
@@ -270,8 +279,12 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
-            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
+            (grant.life, grant.swept) = (Life::Active, false);
+            grant.kept = match &tokens {
+                Some(tokens) if tokens.refresh.is_some() => Kept::Refresh,
+                Some(_) => Kept::Access,
+                None => Kept::Nothing,
+            };
             (grant.access_ends, grant.refresh_ends) = ends;
             grant.latest.clone_from(&tokens);
             self.note(g).await;
@@ -336,7 +349,7 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
-                if next.bare && !next.has_ended() {
+                if next.kept == Kept::Nothing && !next.has_ended() {
                     self.meet("an older pair in grace that carries nothing");
                 }
                 self.meet(if next.has_ended() {
@@ -529,7 +542,7 @@ impl World {
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
-            let judged = !grant.refreshable && !grant.has_ended();
+            let judged = grant.kept != Kept::Refresh && !grant.has_ended();
             let soon = grant.refused.filter(|(at, _)| now.since(*at) <= 300);
             // A second time, to one that was re-issued since: in circles.
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
@@ -613,7 +626,7 @@ impl World {
         if let Some(held) = there.held() {
             assert_eq!(
                 (held.generation(), held.latest(), held.is_refreshable()),
-                (grant.generation, grant.latest.as_ref(), grant.refreshable)
+                (grant.generation, grant.latest.as_ref(), grant.kept == Kept::Refresh)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());
             assert_eq!(grant.seen["is"]["held"]["proved"], grant.proved);

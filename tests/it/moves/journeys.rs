@@ -7,7 +7,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
     Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
 };
-use mcp_oauth_gateway::flow::client::ReturnAddress;
+use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::flow::who::{By, Leg, Way};
@@ -399,13 +399,12 @@ impl World {
         let mut browser = Some(journey.browser.clone());
         let mut issuer = Some(UPSTREAM);
         match bring {
-            Bring::Own => {}
+            Bring::Own | Bring::OtherService => {}
             Bring::OtherState => state = other.map_or_else(|| "?".to_owned(), |other| other.upstream_state.clone()),
             Bring::OtherBrowser => browser = other.map(|other| other.browser.clone()),
             Bring::NoBrowser => browser = None,
             Bring::OtherIssuer => issuer = Some("https://upstream.example/"),
             Bring::NoIssuer => issuer = None,
-            Bring::OtherService => {}
         }
         let judged = if state != journey.upstream_state {
             Err(Rejected::OtherState)
@@ -622,25 +621,29 @@ impl World {
                 self.granted(i).await;
             }
         } else if spent {
-            let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
-            let Some(FlowRecord::CodeSpent(there)) = there else {
-                panic!("it is spent")
-            };
-            let replayed = CodeSpent::replayed(&there, &by, with);
-            let place = self.journeys[i].grant.expect("a spent code has a grant");
-            assert_eq!(replayed, proved.map(|()| self.grants[place].id));
-            if proved.is_err() {
-                self.meet("a replay that proves nothing");
-            } else if self.grants[place].life == Life::Unborn {
-                self.meet("a replay before the grant was there");
-            }
-            if proved.is_ok() {
-                self.walk("CodeSpent", "replayed", "Ended");
-                self.end(place).await;
-            }
-            self.look_at_grant(place).await;
+            self.replayed(i, &by, with, proved).await;
         }
         self.look_at_journey(i).await;
+    }
+
+    /// A spent code came again: who proves client and verifier ends the grant, and nobody else does anything.
+    async fn replayed(&mut self, i: usize, by: &Authenticated, with: Redemption<'_>, proved: Result<(), Rejected>) {
+        let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
+        let Some(FlowRecord::CodeSpent(there)) = there else {
+            panic!("it is spent")
+        };
+        let place = self.journeys[i].grant.expect("a spent code has a grant");
+        assert_eq!(CodeSpent::replayed(&there, by, with), proved.map(|()| self.grants[place].id));
+        if proved.is_err() {
+            self.meet("a replay that proves nothing");
+        } else {
+            if self.grants[place].life == Life::Unborn {
+                self.meet("a replay before the grant was there");
+            }
+            self.walk("CodeSpent", "replayed", "Ended");
+            self.end(place).await;
+        }
+        self.look_at_grant(place).await;
     }
 
     /// Notes where a journey has come to, and insists that what was asked travelled along unchanged.

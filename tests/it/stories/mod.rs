@@ -1,5 +1,7 @@
 //! Whole stories, through real sockets, against the stand-in.
 
+mod access;
+mod api_keys;
 mod chain;
 mod cli;
 mod hostile;
@@ -7,6 +9,7 @@ mod issuers;
 mod kill;
 mod lifecycle;
 mod limits;
+mod origins;
 mod proxy;
 mod refresh;
 mod seed004;
