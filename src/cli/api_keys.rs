@@ -155,7 +155,7 @@ async fn revoke(house: &ApiKeys, id: &str) -> Result<(), String> {
 
 /// The beginning of the digest, as `sha256sum` prints it: tells which key somebody holds.
 fn fingerprint(digest: &Digest) -> String {
-    digest.short()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", u128::from_be_bytes(digest.short()) >> 64)
 }
 
 fn failed(why: &StoreError) -> String {

@@ -81,6 +81,7 @@ pub enum SignedIn {
 
 /// Where consent leads.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a journey, and taken apart at once")]
 pub enum Onward {
     /// To the upstream's authorization server.
     Upstream(ToSignIn),

@@ -37,7 +37,13 @@ fn entry(running: &Arc<Running>, called: &As) -> Value {
     let (access, needs) = match service.access {
         Access::OAuth => {
             entry["resource_metadata"] = at.resource_metadata().into();
-            entry["scopes"] = at.running.scopes_offered().with(&service.required_scopes).list().into();
+            entry["scopes"] = at
+                .running
+                .scopes_offered()
+                .with(&service.required_scopes)
+                .without("offline_access")
+                .list()
+                .into();
             ("oauth", "an OAuth 2.1 sign-in, which MCP clients begin by themselves")
         }
         Access::Key => {

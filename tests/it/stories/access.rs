@@ -66,13 +66,18 @@ async fn key(keys: &ApiKeys, scopes: &str, lives: Option<u64>) -> NewKey {
 
 /// A tool call at a service, with these headers.
 pub async fn call(world: &World, service: &str, headers: &[(&str, &str)]) -> Page {
-    let mut request = Request::post(format!("{}/mcp/{service}", world.url))
+    call_by(&Browser::default(), &world.url, service, headers).await
+}
+
+/// The same over this browser's connections.
+pub async fn call_by(http: &Browser, base: &str, service: &str, headers: &[(&str, &str)]) -> Page {
+    let mut request = Request::post(format!("{base}/mcp/{service}"))
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(&Browser::default().client, request.body(Outgoing::Full(CALL.into())).unwrap()).await
+    send(&http.client, request.body(Outgoing::Full(CALL.into())).unwrap()).await
 }
 
 async fn with(world: &World, service: &str, token: &str) -> Page {

@@ -13,3 +13,5 @@ mod origins;
 mod proxy;
 mod refresh;
 mod seed004;
+mod services;
+mod unlock;

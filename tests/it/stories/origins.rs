@@ -6,12 +6,18 @@ use mcp_oauth_gateway::net::body::Outgoing;
 use mcp_oauth_gateway::service::Access;
 use serde_json::json;
 
-use super::access::{beside, call};
+use super::access::{beside, call_by};
 use super::hostile::refused;
 use crate::support::browser::{Browser, Page, send};
 use crate::support::world::World;
 
-async fn house(origins: &[&str], is_listed: bool) -> World {
+/// A gateway, and whoever asks it.
+struct House {
+    world: World,
+    http: Browser,
+}
+
+async fn house(origins: &[&str], is_listed: bool) -> House {
     let world = World::made(Profile::Standard, |parts| {
         let first = parts.setup.services[0].clone();
         let access = [("open", Access::Public), ("batch", Access::Key)];
@@ -24,25 +30,32 @@ async fn house(origins: &[&str], is_listed: bool) -> World {
     })
     .await;
     world.standin.set(|b| b.mcp_open = true);
-    world
+    House {
+        world,
+        http: Browser::default(),
+    }
 }
 
-async fn ask(world: &World, method: Method, path: &str, headers: &[(&str, &str)]) -> Page {
-    let mut request = Request::builder().method(method).uri(format!("{}{path}", world.url));
+async fn call(house: &House, service: &str, headers: &[(&str, &str)]) -> Page {
+    call_by(&house.http, &house.world.url, service, headers).await
+}
+
+async fn ask(house: &House, method: Method, path: &str, headers: &[(&str, &str)]) -> Page {
+    let mut request = Request::builder().method(method).uri(format!("{}{path}", house.world.url));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(&Browser::default().client, request.body(Outgoing::Empty).unwrap()).await
+    send(&house.http.client, request.body(Outgoing::Empty).unwrap()).await
 }
 
 /// A preflight for a POST with JSON and a token, as browsers send it.
-async fn preflight(world: &World, path: &str, origin: &str) -> Page {
+async fn preflight(house: &House, path: &str, origin: &str) -> Page {
     let asked = [
         ("origin", origin),
         ("access-control-request-method", "POST"),
         ("access-control-request-headers", "authorization,content-type,mcp-protocol-version"),
     ];
-    ask(world, Method::OPTIONS, path, &asked).await
+    ask(house, Method::OPTIONS, path, &asked).await
 }
 
 /// Which page may read the answer, as it says itself; never one that sends cookies.
@@ -54,27 +67,27 @@ fn readable(page: &Page) -> &str {
 
 #[tokio::test]
 async fn the_directory_is_closed_unless_it_was_opened() {
-    let world = house(&[], false).await;
+    let house = self::house(&[], false).await;
     for path in ["/services", "/services/default", "/services/open", "/services/nothing"] {
-        refused(&ask(&world, Method::GET, path, &[]).await, 404, "not_found");
+        refused(&ask(&house, Method::GET, path, &[]).await, 404, "not_found");
     }
 }
 
 /// seed-001 rows 11 and 12: what stands behind us, without a word of where.
 #[tokio::test]
 async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
-    let world = house(&[], true).await;
-    let page = ask(&world, Method::GET, "/services", &[]).await;
-    let upstream = world.standin.origin();
+    let house = self::house(&[], true).await;
+    let page = ask(&house, Method::GET, "/services", &[]).await;
+    let upstream = house.world.standin.origin();
     assert!(page.status == 200 && !page.text.contains(&upstream), "{}", page.text);
     let listed = page.json()["services"].clone();
     for (i, (name, access)) in [("default", "oauth"), ("open", "public"), ("batch", "key")].into_iter().enumerate() {
         assert_eq!((&listed[i]["name"], &listed[i]["access"]), (&json!(name), &json!(access)));
-        assert_eq!(listed[i]["url"], format!("{}/mcp/{name}", world.url));
-        let one = ask(&world, Method::GET, &format!("/services/{name}"), &[]).await;
+        assert_eq!(listed[i]["url"], format!("{}/mcp/{name}", house.world.url));
+        let one = ask(&house, Method::GET, &format!("/services/{name}"), &[]).await;
         assert_eq!(one.json(), listed[i]);
     }
-    assert_eq!(listed[0]["also_at"], format!("{}/mcp", world.url));
+    assert_eq!(listed[0]["also_at"], format!("{}/mcp", house.world.url));
     let metadata = listed[0]["resource_metadata"].as_str().unwrap();
     assert_eq!(Browser::default().get(metadata).await.json()["resource"], listed[0]["url"]);
     assert!(
@@ -82,10 +95,10 @@ async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
         "{listed}"
     );
     assert!(listed[2]["needs"].as_str().unwrap().contains("API key"), "{listed}");
-    refused(&ask(&world, Method::GET, "/services/nothing", &[]).await, 404, "not_found");
-    let head = ask(&world, Method::HEAD, "/services", &[]).await;
+    refused(&ask(&house, Method::GET, "/services/nothing", &[]).await, 404, "not_found");
+    let head = ask(&house, Method::HEAD, "/services", &[]).await;
     assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
-    refused(&ask(&world, Method::POST, "/services", &[]).await, 405, "method_not_allowed");
+    refused(&ask(&house, Method::POST, "/services", &[]).await, 405, "method_not_allowed");
 }
 
 /// seed-001 rows 52 and 54: a list is compared whole, `*` is everybody, and cookies are never asked for.
@@ -105,7 +118,7 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
         (&[app, other], vec![app, other], None),
         (&["*"], vec![app, near, "null", strangers[0]], Some("*")),
     ] {
-        let world = house(configured, false).await;
+        let house = self::house(configured, false).await;
         for origin in [app, other, near, "http://127.0.0.1:1", "http://localhost.evil.example"]
             .into_iter()
             .chain(strangers)
@@ -114,8 +127,8 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
             for service in ["default", "open", "batch"] {
                 let path = format!("/mcp/{service}");
                 let (asked, answered) = (
-                    preflight(&world, &path, origin).await,
-                    call(&world, service, &[("origin", origin)]).await,
+                    preflight(&house, &path, origin).await,
+                    call(&house, service, &[("origin", origin)]).await,
                 );
                 let Some(reader) = reader else {
                     refused(&asked, 403, "forbidden_origin");
@@ -135,14 +148,18 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
                 assert_eq!(varies, reader != "*", "no cache gives one origin what was said to another");
             }
         }
-        assert_eq!(call(&world, "open", &[]).await.status, 200, "no browser, no origin");
-        assert_eq!(call(&world, "open", &[("origin", &world.url)]).await.status, 200, "our own pages");
+        assert_eq!(call(&house, "open", &[]).await.status, 200, "no browser, no origin");
+        assert_eq!(
+            call(&house, "open", &[("origin", &house.world.url)]).await.status,
+            200,
+            "our own pages"
+        );
     }
 }
 
 #[tokio::test]
 async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
-    let world = house(&["https://app.example"], true).await;
+    let house = self::house(&["https://app.example"], true).await;
     for (method, path) in [
         (Method::GET, "/.well-known/oauth-protected-resource/mcp"),
         (Method::GET, "/.well-known/oauth-protected-resource/mcp/open"),
@@ -157,19 +174,19 @@ async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
         (Method::GET, "/nothing"),
     ] {
         if path != "/nothing" {
-            let asked = preflight(&world, path, "https://anybody.example").await;
+            let asked = preflight(&house, path, "https://anybody.example").await;
             assert_eq!((asked.status.as_u16(), readable(&asked)), (204, "*"), "{path}");
             // Some ask without saying who asks.
-            assert_eq!(ask(&world, Method::OPTIONS, path, &[]).await.status, 204, "{path}");
+            assert_eq!(ask(&house, Method::OPTIONS, path, &[]).await.status, 204, "{path}");
         }
         for headers in [&[("origin", "https://anybody.example")][..], &[("origin", "null")], &[]] {
-            let answered = ask(&world, method.clone(), path, headers).await;
+            let answered = ask(&house, method.clone(), path, headers).await;
             assert_eq!(readable(&answered), "*", "{path}: also what a cache keeps for others");
         }
     }
     for path in ["/authorize", "/login/x", "/consent/x", "/upstream/callback", "/", "/health/live"] {
-        assert_eq!(preflight(&world, path, "https://app.example").await.status, 405, "{path}");
-        let read = ask(&world, Method::GET, path, &[("origin", "https://app.example")]).await;
+        assert_eq!(preflight(&house, path, "https://app.example").await.status, 405, "{path}");
+        let read = ask(&house, Method::GET, path, &[("origin", "https://app.example")]).await;
         assert_eq!(readable(&read), "", "{path}");
     }
 }
@@ -177,15 +194,15 @@ async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
 /// An image or a script of another site is asked for without an `Origin`, and what it gets would be run on nobody's behalf.
 #[tokio::test]
 async fn what_a_page_asks_for_blindly_does_not_reach_a_public_upstream() {
-    let world = house(&[], false).await;
-    world.standin.clear_log();
+    let house = self::house(&[], false).await;
+    house.world.standin.clear_log();
     for site in ["cross-site", "same-site", "none"] {
         let headers = [("sec-fetch-mode", "no-cors"), ("sec-fetch-site", site), ("sec-fetch-dest", "image")];
-        refused(&ask(&world, Method::GET, "/mcp/open", &headers).await, 403, "forbidden_origin");
+        refused(&ask(&house, Method::GET, "/mcp/open", &headers).await, 403, "forbidden_origin");
     }
-    let navigated = ask(&world, Method::GET, "/mcp/open", &[("sec-fetch-mode", "navigate")]).await;
+    let navigated = ask(&house, Method::GET, "/mcp/open", &[("sec-fetch-mode", "navigate")]).await;
     assert_eq!(navigated.status, 406);
-    assert!(world.standin.log().is_empty());
-    let fetched = call(&world, "open", &[("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin")]).await;
+    assert!(house.world.standin.log().is_empty());
+    let fetched = call(&house, "open", &[("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin")]).await;
     assert_eq!(fetched.status, 200);
 }

@@ -3,5 +3,6 @@
 
 pub mod browser;
 pub mod client;
+pub mod house;
 pub mod process;
 pub mod world;
