@@ -16,7 +16,7 @@ use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::service::Upstream;
 use crate::service::identity::Known;
-use crate::token::half::{Carried, Half, Kind};
+use crate::token::half::{Carried, Half, Kind, Mode};
 use crate::token::pair;
 
 /// The upstream half of a pair: what it is, what it says, and when it ends.
@@ -26,32 +26,50 @@ struct Carries<'a> {
     ends: UnixTime,
 }
 
+/// Who asked for tokens, and in whose name they get them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// The issuer whose endpoint was asked.
+    pub(crate) issuer: &'a str,
+    /// It gets a refresh token.
+    pub(crate) refreshes: bool,
+}
+
 impl Gateway {
     /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
-    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, refreshes: bool) -> Value {
+    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, asker: Asker<'_>) -> Value {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
         let said = tokens.and_then(|tokens| tokens.scope.as_deref());
         let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
-        let pair = |kind, expires, upstream: &Carries<'_>| {
-            let half = Half {
-                mode: service.mode,
-                kind,
-                carried: upstream.carried,
-                grant,
-                generation: held.generation(),
-                service: service.mark,
-                client: Digest::of(&held.client_id).short(),
-                expires,
-                upstream_expires: upstream.ends,
-                subject: held.who.subject.clone(),
-                scopes: scopes.to_string(),
-            };
-            self.pair(&half, &upstream.text)
+        let half = |kind, expires, upstream: &Carries<'_>| Half {
+            mode: service.mode.of(kind),
+            kind,
+            carried: upstream.carried,
+            grant,
+            generation: held.generation(),
+            service: service.mark,
+            client: Digest::of(&held.client_id).short(),
+            expires,
+            upstream_expires: upstream.ends,
+            subject: held.who.subject.clone(),
+            scopes: scopes.to_string(),
         };
-        let access = pair(Kind::Access, access_ends, &for_access(&service.upstream, &held.who, tokens));
-        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
+        let pair = |kind, expires, upstream: &Carries<'_>| self.pair(&half(kind, expires, upstream), &upstream.text);
+        let carries = for_access(&service.upstream, &held.who, tokens);
+        let access = match service.mode {
+            Mode::Sealed | Mode::Plain => pair(Kind::Access, access_ends, &carries),
+            Mode::Jwt => {
+                let half = half(Kind::Access, access_ends, &carries);
+                let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*carries.text));
+                // Asked before: the keys do not vanish. If they did, this is a token that nobody takes.
+                signed.unwrap_or_else(random::token)
+            }
+            #[cfg(feature = "raw")]
+            Mode::Raw => Secret::from(&*carries.text),
+        };
+        let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
         self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }

@@ -21,14 +21,26 @@ impl Gateway {
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+        self.upkeep_signing().await;
         let mut tick = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => for id in self.ended.learn(&self.store, change).await { self.streams.end(id) },
+                change = changes.next() => {
+                    self.learn_signing(&change);
+                    for id in self.ended.learn(&self.store, change).await {
+                        self.streams.end(id);
+                    }
+                }
                 _ = tick.tick() => self.sweep().await,
             }
+        }
+    }
+
+    async fn upkeep_signing(&self) {
+        if let Err(why) = self.keep_signing().await {
+            tracing::error!(%why, "the keys that sign cannot be read; they are tried again");
         }
     }
 
@@ -38,6 +50,7 @@ impl Gateway {
         self.limits.sweep();
         self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
+        self.upkeep_signing().await;
         match self.store.sweep().await {
             Ok(0) => {}
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
@@ -119,6 +132,9 @@ impl Gateway {
     pub async fn is_ready(&self) -> Result<(), String> {
         if !self.ended.is_complete() {
             return Err("the ended grants are not loaded yet".into());
+        }
+        if !self.can_sign() {
+            return Err("the keys that sign are not read yet".into());
         }
         self.store.ping().await.map_err(|why| why.to_string())
     }

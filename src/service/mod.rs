@@ -174,6 +174,11 @@ impl Service {
         }
     }
 
+    /// Whether something is signed for it that others may verify.
+    pub fn signs(&self) -> bool {
+        self.mode == Mode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.asserts())
+    }
+
     /// What it is called in metadata.
     pub fn title(&self) -> String {
         if self.name == "default" {
@@ -199,6 +204,16 @@ impl Upstream {
         match self {
             Self::Static(_) | Self::None => true,
             Self::OAuth(_) | Self::Paste(_) | Self::Identity(_) => false,
+        }
+    }
+
+    /// Whether its access tokens may be of this mode: a JWT carries nothing of the upstream's, and raw ones are nothing else.
+    pub fn takes_mode(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Sealed | Mode::Plain => true,
+            Mode::Jwt => self.after_consent() == AfterConsent::Nowhere,
+            #[cfg(feature = "raw")]
+            Mode::Raw => self.after_consent() != AfterConsent::Nowhere,
         }
     }
 

@@ -6,6 +6,7 @@ mod chain;
 mod cli;
 mod hostile;
 mod issuers;
+mod jwt;
 mod kill;
 mod lifecycle;
 mod limits;
