@@ -57,7 +57,7 @@ fn round_trip(given: Halves<'_>) {
     let half = Half {
         mode: if plain { Mode::Plain } else { Mode::Sealed },
         kind: [Kind::Access, Kind::Refresh, Kind::Key][usize::from(kind % 3)],
-        carried: [Carried::Access, Carried::Refresh, Carried::Nothing][usize::from(carried % 3)],
+        carried: [Carried::Access, Carried::Refresh, Carried::Nothing, Carried::Identity][usize::from(carried % 4)],
         grant: Id(grant),
         generation,
         service: ServiceMark(service),

@@ -10,6 +10,7 @@ pub mod callback;
 pub mod clients;
 pub mod directory;
 pub mod ended;
+mod hashing;
 pub mod idp;
 pub mod inflight;
 mod jwt;

@@ -179,7 +179,10 @@ impl Gateway {
             },
             None => self.registered_at(lane, service, &found).await?.credentials(),
         };
-        Ok(found.target(&credentials))
+        Ok(Target {
+            extra_authorize: given.extra_authorize.clone(),
+            ..found.target(&credentials)
+        })
     }
 
     async fn registered_at(&self, lane: &Lane, service: &Service, found: &Discovered) -> Result<Registration, Rejection> {

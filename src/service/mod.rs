@@ -246,3 +246,65 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
     value.set_sensitive(true);
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::paste::AuthHeader;
+
+    const CARRIED: [Carried; 4] = [Carried::Access, Carried::Refresh, Carried::Identity, Carried::Nothing];
+
+    fn every_way() -> [(Upstream, Carried, &'static str); 5] {
+        let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
+        let fixed = Fixed::new(&header, &Secret::from("fixed")).unwrap();
+        let paste = Paste {
+            header,
+            hint: String::new(),
+        };
+        let told = IdentityHeaders::parse(["id"]).unwrap();
+        [
+            (Upstream::OAuth(Box::default()), Carried::Access, "authorization: Bearer carried"),
+            (Upstream::Paste(paste), Carried::Access, "x-api-key: carried"),
+            (Upstream::Static(fixed), Carried::Nothing, "x-api-key: fixed"),
+            (Upstream::Identity(told), Carried::Identity, "x-user-id: 4711"),
+            (Upstream::None, Carried::Nothing, ""),
+        ]
+    }
+
+    #[test]
+    fn each_way_sends_what_is_its_own_of_what_it_needs_and_takes_nothing_else() {
+        for (upstream, needs, sent) in every_way() {
+            for carried in CARRIED {
+                let text = if carried == Carried::Identity {
+                    r#"{"id":"4711","provider":"corp"}"#
+                } else {
+                    "carried"
+                };
+                let ours = upstream.headers(carried, &Secret::from(text));
+                assert_eq!(ours.is_some(), carried == needs, "{upstream:?}, {carried:?}");
+                let Some(ours) = ours else { continue };
+                let lines = ours.as_slice().iter();
+                let lines: Vec<String> = lines.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+                assert_eq!(lines.join(", "), sent);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refresh_pair_of_another_way_renews_nothing() {
+        let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.renews_with(carried));
+        for (upstream, _, _) in every_way() {
+            let expected = match &upstream {
+                Upstream::OAuth(_) => [true, true, false, false],
+                Upstream::Paste(_) => [true, false, false, false],
+                Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
+            };
+            assert_eq!(renewing(&upstream), expected, "{upstream:?}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_key_prints_nothing_of_itself_in_a_service() {
+        assert!(!format!("{:?}", every_way()).contains("\"fixed\""));
+    }
+}

@@ -664,7 +664,7 @@ mod tests {
             "Sign in at <bdi>github.com</bdi>",
             "name=\"form\" value=\"t0\"",
             "name=\"decision\" value=\"approve\">Allow<",
-            "name=\"decision\" value=\"deny\">Cancel<",
+            "name=\"decision\" value=\"deny\" formnovalidate>Cancel<",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }
@@ -763,7 +763,7 @@ mod tests {
             "You find it under Settings.",
             "The app itself does not see it.",
             // An empty field does not keep anybody from saying no.
-            "value=\"deny\" formnovalidate",
+            "formnovalidate name=\"decision\" value=\"deny\"",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }

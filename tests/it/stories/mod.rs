@@ -11,6 +11,7 @@ mod kill;
 mod lifecycle;
 mod limits;
 mod origins;
+mod profiles;
 mod proxy;
 mod refresh;
 mod seed004;

@@ -116,11 +116,8 @@ async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
     let client = house.client().await.at("legacy");
     let mut browser = Browser::default();
     let mut consent = client.to_consent(&mut browser).await;
-    for round in 0..2 {
-        house.legacy.set(|b| match round {
-            0 => b.mcp_status = Some(503),
-            _ => (b.mcp_status, b.mcp_redirect) = (None, Some(elsewhere.mcp_url())),
-        });
+    for (status, redirect) in [(Some(503), None), (None, Some(elsewhere.mcp_url()))] {
+        house.legacy.set(|b| (b.mcp_status, b.mcp_redirect) = (status, redirect));
         consent = paste_key(&mut browser, &consent, KEY).await;
         assert!(consent.status == 502 && consent.onward().is_none(), "{}", consent.text);
         assert!(consent.text.contains("does not answer"), "{}", consent.text);
@@ -296,7 +293,7 @@ pub async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)])
     send(&client.http.client, request.body(Outgoing::Full(body.into())).unwrap()).await
 }
 
-/// seed-001 rows 44 and 45: the caller could choose who it is.
+/// T-E1, T-E2, seed-001 rows 44 and 45: the caller could choose who it is.
 #[tokio::test]
 async fn no_spelling_of_a_user_header_passes_on_any_service() {
     let house = House::new().await;
@@ -413,6 +410,7 @@ async fn in_session(client: &McpClient, access: &str, method: Method, session: &
     send(&client.http.client, request.body(body).unwrap()).await
 }
 
+/// T-F3.
 #[tokio::test]
 async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
     let house = House::new().await;

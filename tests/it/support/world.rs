@@ -10,7 +10,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
+use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
@@ -38,6 +38,8 @@ pub struct World {
     pub standin: Standin,
     /// Its address, without a slash at its end.
     pub url: String,
+    /// The gateway itself.
+    pub gateway: Gateway,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -76,7 +78,7 @@ impl World {
         let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
         let users = [USER, OTHER_USER].map(|name| User {
             name: name.into(),
-            hash: quick_hash(),
+            hash: Hash::kept(quick_hash()),
         });
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -90,7 +92,7 @@ impl World {
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
             setup: Setup {
                 services: vec![service],
-                passwords: Passwords::new(users.to_vec(), clock.clone()).unwrap(),
+                passwords: Passwords::new(users.to_vec(), clock.clone()),
                 idps: vec![],
                 cors_origins: vec![],
                 public_directory: false,
@@ -122,6 +124,7 @@ impl World {
         Self {
             standin,
             url,
+            gateway,
             hand,
             _stopper: stopper,
             back: Some(back),
