@@ -231,14 +231,6 @@ impl Gateway {
         }
     }
 
-    fn before_sign_in(&self, asked: Asked) -> Result<Shown, Rejection> {
-        let By::Provider(name) = &asked.way.by else {
-            return Ok(Shown::SignIn(asked));
-        };
-        let shown = self.live().idp(name).ok_or(GONE)?.idp.shown().to_owned();
-        Ok(Shown::ToProvider(asked, shown))
-    }
-
     /// The sign-in form comes in. `source` is the caller's address, for waiting times only.
     pub async fn sign_in(
         &self,

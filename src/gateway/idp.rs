@@ -7,7 +7,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::url::Address;
-use crate::flow::authorize::ClientAuthorize;
+use crate::flow::authorize::{Asked, ClientAuthorize};
 use crate::flow::client::ReturnAddress;
 use crate::flow::login::{FromIdp, IdpCallback, IdpRedirect, LoginExchange, ToIdp};
 use crate::flow::who::{By, Identity, Who};
@@ -71,6 +71,15 @@ pub fn is_still_admitted(identity: &Identity, login: &Login, idp: Option<&Idp>) 
 }
 
 impl Gateway {
+    /// The page before anybody signed in: for a password, or for the way to a provider.
+    pub(crate) fn before_sign_in(&self, asked: Asked) -> Result<Shown, Rejection> {
+        let By::Provider(name) = &asked.way.by else {
+            return Ok(Shown::SignIn(asked));
+        };
+        let shown = self.live().idp(name).ok_or(GONE)?.idp.shown().to_owned();
+        Ok(Shown::ToProvider(asked, shown))
+    }
+
     /// The user goes on to the provider of the service: where that is, and the cookie that must come back. `source` is the
     /// caller's address, for counting only.
     pub async fn to_idp(&self, lane: &Lane, flow: &Flow, form: Option<&str>, source: IpAddr) -> Result<ToSignIn, Rejection> {

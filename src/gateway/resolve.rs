@@ -234,6 +234,11 @@ impl Gateway {
 
     /// Looks before anybody asks, so that the first user does not wait, and the operator sees at once what is wrong.
     pub async fn look_ahead(&self) {
+        for running in self.live().idps() {
+            if self.provider(&self.back_lane, running).await.is_ok() {
+                tracing::info!(idp = running.idp.name, "the identity provider was found");
+            }
+        }
         for running in self.live().services() {
             if authorization(running).is_none() {
                 continue;

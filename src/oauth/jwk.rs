@@ -207,6 +207,8 @@ mod tests {
         assert_eq!(claims["iss"], "joe");
         let changed = ES256.2.replace("DtEh", "DtEi");
         assert_eq!(Unverified::parse(&changed).unwrap().verified_by(&key), Err(BadJwt::Signature));
+        let other = Jwk::read(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
+        assert_eq!(Unverified::parse(ES256.2).unwrap().verified_by(&other), Err(BadJwt::Algorithm));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl OpenId {
     pub fn read(body: &[u8], issuer: &Address) -> Result<Self, BadMetadata> {
         let waived = Waived {
             pkce: true,
-            root_slash: false,
+            ..Waived::default()
         };
         let server = AuthorizationServer::read(body, issuer, waived)?;
         let document = object(body)?;

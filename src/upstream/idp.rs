@@ -276,8 +276,8 @@ impl Plain {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Option<Address> {
-        Some(Address::parse(text).unwrap())
+    fn at(text: &str) -> Address {
+        Address::parse(text).unwrap()
     }
 
     fn made(preset: &'static Preset, issuer: Option<Address>) -> Result<Idp, BadIdp> {
@@ -288,7 +288,7 @@ mod tests {
     fn every_preset_is_found_by_its_name_and_makes_a_provider() {
         for name in names() {
             let preset = by_name(name).unwrap();
-            let issuer = preset.issuer.is_none().then(|| at("https://login.example.com")).flatten();
+            let issuer = preset.issuer.is_none().then(|| at("https://login.example.com"));
             let idp = made(preset, issuer).unwrap();
             assert_eq!(idp.plain.is_some(), preset.plain.is_some(), "{name}");
             assert!(preset.plain.is_some() || idp.scopes.contains(&"openid".to_owned()), "{name}");
@@ -304,7 +304,7 @@ mod tests {
             groups: &[],
         };
         assert!(!made(&GOOGLE, None).unwrap().admits(anybody) && !made(&GITHUB, None).unwrap().admits(anybody));
-        let mut own = made(&OIDC, at("https://login.example.com")).unwrap();
+        let mut own = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
         assert!(own.admits(anybody));
         own.allow.domains.push("example.com".into());
         assert!(!own.admits(anybody));
@@ -313,22 +313,22 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused() {
         assert_eq!(made(&OIDC, None), Err(BadIdp::IssuerMissing));
-        assert_eq!(made(&GOOGLE, at("https://accounts.google.com")), Err(BadIdp::IssuerGiven));
+        assert_eq!(made(&GOOGLE, Some(at("https://accounts.google.com"))), Err(BadIdp::IssuerGiven));
         for odd in [
             "http://login.example.com",
             "https://login.example.com/?a=b",
             "ftp://login.example.com",
         ] {
-            assert_eq!(made(&OIDC, at(odd)), Err(BadIdp::Issuer), "{odd}");
+            assert_eq!(made(&OIDC, Some(at(odd))), Err(BadIdp::Issuer), "{odd}");
         }
         for odd in ["", "Corp", "a:b", "-a", "a/b"] {
-            assert_eq!(Idp::new(odd, &OIDC, at("https://h"), "us", None), Err(BadIdp::Name), "{odd}");
+            assert_eq!(Idp::new(odd, &OIDC, Some(at("https://h")), "us", None), Err(BadIdp::Name), "{odd}");
         }
-        assert_eq!(Idp::new("a", &OIDC, at("https://h"), "", None), Err(BadIdp::ClientId));
+        assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(BadIdp::ClientId));
         assert_eq!(
             Idp::new("a", &GOOGLE, None, "us", Some(Secret::from(""))),
             Err(BadIdp::SecretMissing)
         );
-        assert!(Idp::new("a", &OIDC, at("http://127.0.0.1:9"), "us", None).is_ok());
+        assert!(Idp::new("a", &OIDC, Some(at("http://127.0.0.1:9")), "us", None).is_ok());
     }
 }

@@ -62,7 +62,7 @@ const RARE: [&str; 15] = [
 fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     let (walked, met) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let config = Config {
-        cases: 192,
+        cases: 256,
         failure_persistence: None,
         ..Config::default()
     };

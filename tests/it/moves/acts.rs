@@ -210,7 +210,7 @@ impl Act {
                 seconds: 59 + u64::from(m % 3),
             },
             45 | 46 => Self::Wait(TIMES[usize::from(n % 16)]),
-            51 | 52 => Self::Crash { pair: n },
+            51 | 52 | 60 => Self::Crash { pair: n },
             53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
             55 | 56 => Self::Unnamed { flow: n, form },

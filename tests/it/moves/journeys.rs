@@ -260,7 +260,7 @@ impl World {
         let moves = usize::from(moves).min(stages.len());
         for stage in &stages[1..moves] {
             match (stage, by, leg) {
-                (Stage::AtIdp, _, _) => self.to_idp(i, Form::Own, true).await,
+                (Stage::AtIdp, _, _) => self.sent_to_idp(i, Form::Own, true).await,
                 (Stage::FromIdp, _, _) => self.back_from_idp(i, Bring::Own).await,
                 (Stage::SignedIn, By::Nobody, _) => self.unnamed(i, Form::Own).await,
                 (Stage::SignedIn, By::Password, _) => self.sign_in(i, Form::Own).await,
@@ -268,8 +268,8 @@ impl World {
                 (Stage::Sent, _, _) => self.approve(i, Form::Own, true).await,
                 (Stage::Back, _, _) => self.returned(i, Bring::Own).await,
                 (Stage::Issued, _, Leg::Here) => {
-                    let given = gives.refresh.then_some(Gives { refresh: false, ..gives });
-                    self.granted_here(i, Form::Own, given).await;
+                    let unlocks = gives.refresh.then_some(Gives { refresh: false, ..gives });
+                    self.granted_here(i, Form::Own, unlocks).await;
                 }
                 _ => self.exchanged(i, gives).await,
             }

@@ -46,7 +46,7 @@ impl Brought {
 }
 
 impl World {
-    pub async fn to_idp(&mut self, i: usize, form: Form, promise: bool) {
+    pub async fn sent_to_idp(&mut self, i: usize, form: Form, promise: bool) {
         let brought = self.form(i, form);
         let (browser, state, nonce, verifier) = (self.draw(), self.draw(), self.draw(), self.draw());
         let now = self.now();

@@ -106,7 +106,7 @@ impl World {
             Act::Wait(seconds) => drop(self.time.fetch_add(seconds, Ordering::SeqCst)),
             Act::Sweep => self.sweep().await,
             Act::SignIn { flow, form } => on(flow, self.journeys.len(), async |i| self.sign_in(i, form).await).await,
-            Act::ToIdp { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.to_idp(i, form, promise).await).await,
+            Act::ToIdp { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.sent_to_idp(i, form, promise).await).await,
             Act::FromIdp { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.back_from_idp(i, bring).await).await,
             Act::FromIdp { flow, bring, error: true } => on(flow, self.journeys.len(), async |i| self.refused_by_idp(i, bring).await).await,
             Act::Identified { flow, own } => on(flow, self.journeys.len(), async |i| self.identified(i, own).await).await,

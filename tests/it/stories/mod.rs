@@ -10,6 +10,8 @@ mod jwt;
 mod kill;
 mod lifecycle;
 mod limits;
+mod login;
+mod login_hostile;
 mod origins;
 mod profiles;
 mod proxy;

@@ -5,4 +5,5 @@ pub mod browser;
 pub mod client;
 pub mod house;
 pub mod process;
+pub mod provider;
 pub mod world;
