@@ -290,7 +290,9 @@ async fn revoking_a_grant_ends_its_jwts_at_once() {
         assert_eq!(echo(&client, &other.access).await.status, 200, "another grant goes on");
     }
     // Another client's revocation has no effect.
-    let (pair, stranger) = (login(&client).await, signing.client("calculator").await);
+    let stranger = McpClient::register_at(&signing.world.url, "http://127.0.0.1:4999/stranger").await;
+    let (pair, stranger) = (login(&client).await, stranger.at("calculator"));
+    assert_ne!(client.id, stranger.id);
     stranger.revoke(&pair.access).await;
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }

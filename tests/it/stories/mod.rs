@@ -15,6 +15,8 @@ mod login_hostile;
 mod origins;
 mod profiles;
 mod proxy;
+#[cfg(feature = "raw")]
+mod raw;
 mod refresh;
 mod seed004;
 mod services;
