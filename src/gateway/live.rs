@@ -44,7 +44,7 @@ impl Running {
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
     pub fn scopes_to_ask(&self) -> Scopes {
         if self.service.required_scopes.is_empty() {
-            self.scopes_offered()
+            self.scopes_offered().without("offline_access")
         } else {
             self.service.required_scopes.clone()
         }

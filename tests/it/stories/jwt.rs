@@ -12,6 +12,7 @@ use mcp_oauth_gateway::service::identity::IdentityHeaders;
 use mcp_oauth_gateway::service::{Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Keys, Store};
 use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::signing::SigningRecord;
 use ring::hmac;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
@@ -433,6 +434,50 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
     }
     assert_eq!(client.refresh(token).await.status, 400, "an access token is no refresh token");
     assert_eq!(signing.backend.log().iter().filter(|seen| seen.path == "/mcp").count(), 1);
+}
+
+#[tokio::test]
+async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
+    let (signing, shared) = Signing::shared().await;
+    let client = signing.client("calculator").await;
+    let pair = login(&client).await;
+    let (records, _) = shared.store.scan::<SigningRecord>(None, 10).await.unwrap();
+    let [(_, SigningRecord::SigningKeys(keys))] = &records[..] else {
+        panic!("one record")
+    };
+    let key = SigningKey::parse(&keys.all()[0].key).unwrap();
+    let again = |header: &dyn Fn(&mut Value), claims: &dyn Fn(&mut Value)| forged(&pair.access, header, claims, |text| key.sign(text));
+    let same = again(&|_| {}, &|_| {});
+    assert_ne!(same, pair.access);
+    assert_eq!(echo(&client, &same).await.status, 200);
+    let url = &signing.world.url;
+    for kind in ["JWT", "at+JWT", "application/at+jwt", "user-assertion+jwt", ""] {
+        refused(&client, &again(&|h| h["typ"] = json!(kind), &|_| {}), kind).await;
+    }
+    for (name, value) in [
+        ("aud", json!(format!("{url}/mcp/default"))),
+        ("aud", json!([format!("{url}/mcp/calculator")])),
+        ("iss", json!("https://evil.example")),
+        ("iss", json!(url)),
+        ("exp", json!(shared.clock.now())),
+        ("exp", json!(null)),
+        ("mcp_gateway", json!({})),
+        ("jti", json!("")),
+    ] {
+        refused(&client, &again(&|_| {}, &|c| c[name] = value.clone()), name).await;
+    }
+    refused(
+        &client,
+        &again(&|_| {}, &|c| c["mcp_gateway"]["service"] = json!("default")),
+        "service",
+    )
+    .await;
+    refused(
+        &client,
+        &again(&|_| {}, &|c| drop(c["mcp_gateway"].as_object_mut().unwrap().remove("user"))),
+        "user",
+    )
+    .await;
 }
 
 #[tokio::test]
