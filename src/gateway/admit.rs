@@ -151,6 +151,9 @@ impl Gateway {
 
     fn opened(&self, service: &Service, kind: Kind, token: &str) -> Result<Opened, Denied> {
         if service.mode.of(kind) == Mode::Jwt {
+            if !self.can_sign() {
+                return Err(Denied::NotReady);
+            }
             return self.opened_jwt(service, token).map_err(Denied::BadToken);
         }
         pair::open(&self.keys.load(), token).map_err(|why| match why {
