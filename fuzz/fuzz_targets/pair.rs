@@ -55,9 +55,19 @@ fn round_trip(given: Halves<'_>) {
     let ((plain, kind, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
     let (subject, scopes, upstream) = texts;
     let half = Half {
-        mode: if plain { Mode::Plain } else { Mode::Sealed },
+        mode: match (plain, carried % 5) {
+            (true, _) => Mode::Plain,
+            (false, 3) => Mode::Reference,
+            (false, _) => Mode::Sealed,
+        },
         kind: [Kind::Access, Kind::Refresh, Kind::Key][usize::from(kind % 3)],
-        carried: [Carried::Access, Carried::Refresh, Carried::Nothing, Carried::Identity][usize::from(carried % 4)],
+        carried: [
+            Carried::Access,
+            Carried::Refresh,
+            Carried::Nothing,
+            Carried::Reference,
+            Carried::Identity,
+        ][usize::from(carried % 5)],
         grant: Id(grant),
         generation,
         service: ServiceMark(service),

@@ -65,7 +65,7 @@ fn opened(data_dir: Option<PathBuf>, store: StoreKind) -> Result<ApiKeys, String
         ));
     }
     let clock = Clock::System;
-    let keys = Arc::new(ArcSwap::from_pointee(data::keys(&dir, clock.now())?));
+    let keys = Arc::new(ArcSwap::from_pointee(data::keys(&dir.join(data::KEYS), clock.now())?));
     let backend = Backend::Sqlite(Sqlite::open(&dir).map_err(|why| why.to_string())?);
     Ok(ApiKeys {
         store: Store::new(backend, Arc::clone(&keys), clock.clone()),

@@ -100,16 +100,15 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     fs::rename(&beside, path).map_err(failed)
 }
 
-/// The key ring: from `MCP_GATEWAY_KEY`, or from the key file, which is made at the first start.
-pub fn keys(dir: &Path, now: UnixTime) -> Result<KeyRing, String> {
+/// The key ring: from `MCP_GATEWAY_KEY`, or from the key file at `path`, which is made at the first start.
+pub fn keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
     if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {
         return KeyRing::single(&text).map_err(|why| format!("MCP_GATEWAY_KEY: {why}"));
     }
-    let path = dir.join(KEYS);
     if !path.exists() {
-        write_secret(&path, &keyring::made(now))?;
+        write_secret(path, &keyring::made(now))?;
     }
-    KeyRing::parse(read_secret(&path)?.expose()).map_err(|why| {
+    KeyRing::parse(read_secret(path)?.expose()).map_err(|why| {
         format!(
             "{}: {why}\n  restore it from a backup; without it everybody has to sign in again",
             path.display()

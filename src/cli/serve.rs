@@ -1,6 +1,7 @@
 //! Starts everything, waits for the word to stop, and stops everything in order.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::base::time::Clock;
-use crate::cli::{data, told};
-use crate::config::checked::{self, Checked};
-use crate::config::flags::{Serve, StoreKind, Tls};
+use crate::cli::reload::{self, Reloader};
+use crate::cli::{data, source, told};
+use crate::config::checked::Checked;
+use crate::config::flags::{Serve, StoreKind};
+use crate::config::site::Certificate;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
 use crate::gateway::{Gateway, Lane, Parts, waiting};
@@ -20,7 +23,7 @@ use crate::net::self_signed;
 use crate::net::server::{self, Limits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
-use crate::service::Access;
+use crate::observe::log;
 use crate::store::Backend;
 use crate::store::Memory;
 use crate::store::Sqlite;
@@ -32,21 +35,30 @@ const COMMIT: Duration = Duration::from_secs(70);
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
-    run_until(flags, told_to_stop())
+    let checked = source::load(flags)?;
+    log::begin(&checked.log);
+    serve(flags, &checked, told_to_stop())
 }
 
 /// Serves until `end` is over, for a process that has its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
-    let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
-    keys_can_be_revoked(&checked, flags.store)?;
+    serve(flags, &source::load(flags)?, end)
+}
+
+fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Result<(), String> {
+    let services = checked.services().map_err(|why| why.to_string())?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
-    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
-    let data::Users { users, unkept } = data::users(&checked.data_dir, &flags.username)?;
-    let server_tls = server_tls(flags, &checked)?;
+    let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
+    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
+    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
+    let server_tls = server_tls(checked)?;
     let client_tls =
-        ClientTls::load(&flags.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
+        ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
     let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = listeners(&checked.listen, lanes)?;
 
@@ -56,22 +68,21 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let backend = match flags.store {
+    let backend = match checked.store {
         StoreKind::Memory => Backend::Memory(Memory::new()),
         StoreKind::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
     };
     let store = Store::new(backend, Arc::clone(&keys), clock.clone());
-    let passwords = Passwords::new(users, clock.clone());
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
         setup: Setup {
-            services: checked.services.clone(),
+            services: services.clone(),
             passwords: passwords.clone(),
-            idps: Vec::new(),
+            idps: checked.idps.clone(),
             cors_origins: checked.cors_origins.clone(),
-            public_directory: false,
+            public_directory: checked.public_directory,
         },
         clock,
         most_waiting: waiting::MOST,
@@ -81,25 +92,19 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         },
     });
     let (stopper, stop) = Stop::new();
-    background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
-    told::started(&checked.site, &checked.services, lanes);
+    if flags.config.is_some() {
+        // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
+        let _entered = back.enter();
+        back.spawn(reload::watch(Reloader::new(flags, checked), gateway.clone())?);
+    }
+    background(&back, &gateway, (&key_file, &keys), server_tls.as_ref(), &stop);
+    told::started(&checked.site, &services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
         back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));
     }
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
-}
-
-/// A key opens its service by itself: a gateway that cannot learn of its revocation must not take it.
-fn keys_can_be_revoked(checked: &Checked, store: StoreKind) -> Result<(), String> {
-    match checked.services.iter().find(|service| service.access == Access::Key) {
-        Some(service) if store == StoreKind::Memory => Err(format!(
-            "--store: the service '{}' takes API keys, and a store in memory can neither be given one nor be told that one was revoked\n  use --store sqlite",
-            service.name
-        )),
-        Some(_) | None => Ok(()),
-    }
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
@@ -117,7 +122,7 @@ fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: 
     Ok(())
 }
 
-fn background(back: &Runtime, gateway: &Gateway, checked: &Checked, keys: &Keys, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn background(back: &Runtime, gateway: &Gateway, keys: (&Path, &Keys), tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let (upkeep, ends) = (gateway.clone(), stop.clone());
     back.spawn(async move { upkeep.upkeep(ends).await });
     let finds = gateway.clone();
@@ -125,14 +130,14 @@ fn background(back: &Runtime, gateway: &Gateway, checked: &Checked, keys: &Keys,
     if let Some(tls) = tls {
         back.spawn(Arc::clone(tls).watch());
     }
-    let (path, keys) = (checked.data_dir.join(data::KEYS), Arc::clone(keys));
+    let (path, keys) = (keys.0.to_owned(), Arc::clone(keys.1));
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
         back.spawn(async move { watch_keys(path, keys).await });
     }
 }
 
 /// Behind the start, because hashing takes longer than all the rest of it. If it comes to nothing, the next start does it.
-async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
+pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
     let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
         return;
     };
@@ -228,9 +233,10 @@ fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_t
     });
 }
 
-fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
-    let files = match (&flags.tls, &flags.tls_cert, &flags.tls_key) {
-        (Some(Tls::SelfSigned), _, _) => {
+fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
+    let files = match &checked.certificate {
+        Certificate::None => return Ok(None),
+        Certificate::SelfSigned => {
             let public = crate::base::url::Address::parse(checked.site.public_url()).ok();
             let name = public
                 .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
@@ -239,8 +245,7 @@ fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>
             told::self_signed(&made);
             (made.certificate, made.key)
         }
-        (None, Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        (None, _, _) => return Ok(None),
+        Certificate::Files { cert, key } => (cert.clone(), key.clone()),
     };
     let tls = ServerTls::from_files(&files.0, &files.1).map_err(|why| format!("--tls-cert, --tls-key: {why}"))?;
     Ok(Some(Arc::new(tls)))

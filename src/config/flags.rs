@@ -30,6 +30,15 @@ pub enum Other {
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// Look whether the configuration is good and the upstreams answer, and say what to register where; serve nothing
+    Check {
+        /// How it would serve.
+        #[command(flatten)]
+        serve: Box<Serve>,
+        /// Ask no upstream
+        #[arg(long)]
+        offline: bool,
+    },
     /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
     ApiKeys {
         /// What to do with them.
@@ -91,6 +100,9 @@ pub enum ApiKeys {
 /// Serving.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// A configuration file (TOML), for several services; read again on SIGHUP
+    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,
@@ -112,12 +124,12 @@ pub struct Serve {
     /// Scopes to ask of the upstream, space-separated; what it says it needs when left out
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_SCOPES", value_name = "SCOPES")]
     pub upstream_scopes: Option<String>,
-    /// The address to listen on; loopback listens on 127.0.0.1 and ::1
-    #[arg(long, env = "MCP_GATEWAY_HOST", default_value = "localhost")]
-    pub host: String,
-    /// The port to listen on
-    #[arg(long, env = "MCP_GATEWAY_PORT", default_value_t = 8002)]
-    pub port: u16,
+    /// The address to listen on; localhost, which holds where this is left out, listens on 127.0.0.1 and ::1
+    #[arg(long, env = "MCP_GATEWAY_HOST")]
+    pub host: Option<String>,
+    /// The port to listen on [default: 8002]
+    #[arg(long, env = "MCP_GATEWAY_PORT")]
+    pub port: Option<u16>,
     /// The address that clients use; every link is made from it
     #[arg(long, env = "MCP_GATEWAY_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
@@ -131,24 +143,24 @@ pub struct Serve {
     /// networks like 10.0.0.0/8, comma-separated
     #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<String>,
-    /// How tokens are protected
-    #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum, default_value_t = TokenMode::Sealed)]
-    pub token_mode: TokenMode,
+    /// How tokens are protected [default: sealed]
+    #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum)]
+    pub token_mode: Option<TokenMode>,
     /// Allow tokens in which the client can read the upstream's token (--token-mode plain)
     #[arg(long, env = "MCP_GATEWAY_ALLOW_TOKEN_PASSTHROUGH")]
     pub allow_token_passthrough: bool,
-    /// How long an access token of ours lives at most, in seconds
-    #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", default_value_t = 3_600, value_name = "SECONDS")]
-    pub access_ttl: u64,
-    /// How long an unused refresh token lives, in seconds
-    #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", default_value_t = 2_592_000, value_name = "SECONDS")]
-    pub refresh_ttl: u64,
-    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used
-    #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", default_value_t = 7_200, value_name = "SECONDS")]
-    pub refresh_grace: u64,
-    /// Where sign-ins and registrations are kept
-    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
-    pub store: StoreKind,
+    /// How long an access token of ours lives at most, in seconds [default: 3600]
+    #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", value_name = "SECONDS")]
+    pub access_ttl: Option<u64>,
+    /// How long an unused refresh token lives, in seconds [default: 2592000]
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", value_name = "SECONDS")]
+    pub refresh_ttl: Option<u64>,
+    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used [default: 7200]
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", value_name = "SECONDS")]
+    pub refresh_grace: Option<u64>,
+    /// Where sign-ins and registrations are kept [default: sqlite]
+    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
+    pub store: Option<StoreKind>,
     /// Where keys, certificates and the store are kept
     #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -176,9 +188,9 @@ pub struct Serve {
     /// The user who may sign in
     #[arg(long, env = "MCP_GATEWAY_USERNAME", default_value = "gateway", value_name = "NAME")]
     pub username: String,
-    /// How much to say
-    #[arg(long, env = "MCP_GATEWAY_LOG", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
-    pub log: String,
+    /// How much to say [default: info]
+    #[arg(long, env = "MCP_GATEWAY_LOG", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log: Option<String>,
 }
 
 /// `--token-mode`.

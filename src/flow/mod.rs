@@ -7,6 +7,7 @@ pub mod client;
 pub mod code;
 pub mod grant;
 pub mod held;
+pub mod kept;
 pub mod login;
 pub mod rejected;
 pub mod who;
@@ -26,7 +27,7 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 30] = [
+pub const ARROWS: [Arrow; 32] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
@@ -49,10 +50,12 @@ pub const ARROWS: [Arrow; 30] = [
     arrow("Active", "presented", "Refreshing"),
     arrow("Active", "presented", "Active"),
     arrow("Active", "presented", "Ended"),
+    arrow("Active", "renew", "Refreshing"),
     arrow("Active", "end", "Ended"),
     arrow("Refreshing", "presented", "Refreshing"),
     arrow("Refreshing", "presented", "Active"),
     arrow("Refreshing", "presented", "Ended"),
+    arrow("Refreshing", "renew", "Refreshing"),
     arrow("Refreshing", "answered", "Active"),
     arrow("Refreshing", "released", "Active"),
     arrow("Refreshing", "refused", "Ended"),

@@ -44,6 +44,8 @@ pub enum Rejected {
     Busy,
     /// The lease of this attempt was taken over; its answer no longer counts.
     LeaseLost,
+    /// What is kept is good, or cannot be renewed: the upstream is not to be asked.
+    NotNeeded,
 }
 
 impl fmt::Display for Rejected {
@@ -67,6 +69,7 @@ impl fmt::Display for Rejected {
             Self::Replayed => "this refresh token was used before",
             Self::Busy => "it is being refreshed right now",
             Self::LeaseLost => "another attempt took over",
+            Self::NotNeeded => "there is nothing to renew",
         })
     }
 }

@@ -45,7 +45,7 @@ impl Caller {
         match self {
             Self::Anybody => false,
             // What is the service's own stays what it is, whoever signs in.
-            Self::Holder(half) => half.kind != Kind::Key && half.carried == Carried::Access,
+            Self::Holder(half) => half.kind != Kind::Key && matches!(half.carried, Carried::Access | Carried::Reference),
             #[cfg(feature = "raw")]
             Self::Stranger => true,
         }
@@ -114,7 +114,8 @@ impl Gateway {
         if half.service != service.mark {
             return Err(Denied::BadToken("the token is for another service"));
         }
-        if half.mode != service.mode.of(kind) {
+        let refers = kind == Kind::Access && half.mode == Mode::Reference;
+        if half.mode != service.mode.of(kind) && !refers {
             return Err(Denied::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
@@ -127,13 +128,15 @@ impl Gateway {
             return Err(Denied::TooFewScopes);
         }
         let ours = match &service.upstream {
+            // What it refers to is looked up once it is let in.
+            _ if half.carried == Carried::Reference => Some(Ours::Nothing),
             Upstream::Identity(chosen) => match whoever(&half, &upstream) {
                 Some(known) => Some(self.introduced(running, chosen, &known, &half)?),
                 None => None,
             },
             others => others.headers(half.carried, &upstream),
         };
-        let ours = ours.ok_or(CARRIES_ELSE)?;
+        let ours = ours.ok_or(OTHER)?;
         Ok(Admitted {
             caller: Caller::Holder(half),
             ours,
@@ -142,7 +145,7 @@ impl Gateway {
 
     /// Who the caller is, in the words that the backend was promised.
     fn introduced(&self, running: &Running, chosen: &IdentityHeaders, known: &Known, half: &Half) -> Result<Ours, Denied> {
-        let mut headers = chosen.of(known).ok_or(CARRIES_ELSE)?;
+        let mut headers = chosen.of(known).ok_or(OTHER)?;
         if chosen.asserts() {
             headers.push(self.asserted(running, known, half).ok_or(Denied::NotReady)?);
         }
@@ -164,7 +167,8 @@ impl Gateway {
     }
 }
 
-const CARRIES_ELSE: Denied = Denied::BadToken("the token carries something else than this service needs");
+/// The pair is for something else.
+pub(super) const OTHER: Denied = Denied::BadToken("the token carries something else than this service needs");
 
 /// The token of the one header that may carry it.
 fn presented(headers: &HeaderMap) -> Result<&str, Denied> {
@@ -185,7 +189,7 @@ fn whoever(half: &Half, upstream: &Secret) -> Option<Known> {
     match (half.kind, half.carried) {
         (Kind::Key, _) => Some(named(&half.subject)),
         (Kind::Access | Kind::Refresh, Carried::Identity) => IdentityHeaders::read(upstream),
-        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing) => None,
+        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing | Carried::Reference) => None,
     }
 }
 

@@ -54,6 +54,7 @@ impl Running {
         Rules {
             grace: self.service.refresh_grace,
             ttl: self.service.ttl,
+            mode: self.service.mode,
         }
     }
 }

@@ -40,11 +40,13 @@ impl Gateway {
     pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, asker: Asker<'_>) -> Value {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
-        // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
-        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
-        let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
+        let scopes = held.scopes_with(tokens);
+        let mode = if held.is_kept() { Mode::Reference } else { service.mode };
+        if mode != service.mode {
+            tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
+        }
         let half = |kind, expires, upstream: &Carries<'_>| Half {
-            mode: service.mode.of(kind),
+            mode: mode.of(kind),
             kind,
             carried: upstream.carried,
             grant,
@@ -57,32 +59,29 @@ impl Gateway {
             scopes: scopes.to_string(),
         };
         let pair = |kind, expires, upstream: &Carries<'_>| self.pair(&half(kind, expires, upstream), &upstream.text);
-        let carries = for_access(&service.upstream, &held.who, tokens);
-        let access = match service.mode {
-            Mode::Sealed | Mode::Plain => pair(Kind::Access, access_ends, &carries),
+        let (for_access, for_refresh) = if held.is_kept() {
+            (KEPT, KEPT)
+        } else {
+            (for_access(&service.upstream, &held.who, tokens), for_refresh(tokens))
+        };
+        let access = match mode {
+            Mode::Sealed | Mode::Plain | Mode::Reference => pair(Kind::Access, access_ends, &for_access),
             Mode::Jwt => {
-                let half = half(Kind::Access, access_ends, &carries);
-                let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*carries.text));
+                let half = half(Kind::Access, access_ends, &for_access);
+                let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*for_access.text));
                 // Asked before: the keys do not vanish. If they did, this is a token that nobody takes.
                 signed.unwrap_or_else(random::token)
             }
             #[cfg(feature = "raw")]
-            Mode::Raw => Secret::from(&*carries.text),
+            Mode::Raw => Secret::from(&*for_access.text),
         };
-        let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
+        let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
         self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {
-        let token = pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh());
-        if token.expose().len() > pair::COMFORTABLE {
-            tracing::warn!(
-                bytes = token.expose().len(),
-                "the upstream's token is so long that the pair may not fit the headers of servers on the way"
-            );
-        }
-        token
+        pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh())
     }
 }
 
@@ -142,6 +141,12 @@ const PASSWORD: &str = "password";
 
 const NOTHING: Carries<'static> = Carries {
     carried: Carried::Nothing,
+    text: Cow::Borrowed(""),
+    ends: UnixTime::NEVER,
+};
+
+const KEPT: Carries<'static> = Carries {
+    carried: Carried::Reference,
     text: Cow::Borrowed(""),
     ends: UnixTime::NEVER,
 };

@@ -14,6 +14,7 @@ mod hashing;
 pub mod idp;
 pub mod inflight;
 mod jwt;
+pub mod kept;
 pub mod limits;
 pub mod live;
 pub mod mint;
@@ -27,6 +28,8 @@ pub mod proxy;
 mod raw;
 pub mod refresh;
 pub mod rejection;
+pub mod renew;
+pub mod replay;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
@@ -46,6 +49,7 @@ use crate::base::ids::Id;
 use crate::base::time::Clock;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
+use crate::gateway::kept::Kept;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
@@ -81,6 +85,7 @@ pub struct Inner {
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
+    pub(crate) kept: Kept,
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
     pub(crate) sessions: Sessions,
@@ -146,6 +151,7 @@ impl Gateway {
             inflight: Inflight::default(),
             limits: Limits::default(),
             streams: Streams::default(),
+            kept: Kept::default(),
             unproved: Unproved::default(),
             refused: Noted::default(),
             sessions: Sessions::default(),

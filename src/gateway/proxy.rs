@@ -1,9 +1,12 @@
 //! One proxied request. No store is read, nothing is written, nothing locked, no body held: the caller is let in, the
-//! request streams on with the upstream's own credential, the answer streams back.
+//! request streams on with the upstream's own credential, the answer streams back. Where a pair only refers to that
+//! credential, the way is another one: [`replay`](super::replay).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
@@ -15,7 +18,7 @@ use crate::net::body::{Outgoing, Reply, StreamBody};
 use crate::net::client::{ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
 use crate::oauth::bearer;
-use crate::service::Service;
+use crate::service::{Ours, Service};
 use crate::token::half::Carried;
 use crate::upstream::forward::{self, Verdict};
 
@@ -46,19 +49,21 @@ pub enum Denied {
     Down(String),
     /// The upstream took too long.
     Slow,
+    /// What the pair refers to cannot be read or renewed now.
+    Later,
 }
 
 /// Connecting may take so long.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A tool may think for an hour before its first byte; only a dead line takes longer.
-const FIRST_BYTE: Duration = Duration::from_secs(3_600);
+pub(super) const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
     /// Forwards one request to the upstream MCP server.
     pub async fn forward(
         &self,
         lane: &Lane,
-        running: &Running,
+        running: &Arc<Running>,
         request: Request<Incoming>,
         source: IpAddr,
     ) -> Result<Response<Reply>, Denied> {
@@ -85,22 +90,13 @@ impl Gateway {
         {
             return Err(Denied::NoSession);
         }
-        let mut onward = Request::new(if body.is_end_stream() {
-            Outgoing::Empty
-        } else {
-            Outgoing::Stream(body)
-        });
-        *onward.method_mut() = head.method;
-        *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
-            .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
-        *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
-        let policy = Policy {
-            addresses: Allowed::Anything,
-            connect: CONNECT,
-            first_byte: Some(FIRST_BYTE),
-            http2: false,
+        let answer = match &caller {
+            // In a box: the way that waits for nothing need not carry the other's baggage.
+            Caller::Holder(half) if half.carried == Carried::Reference => {
+                Box::pin(self.sent_as_kept(lane, running, half.grant, (&head, body))).await?
+            }
+            Caller::Holder(_) | Caller::Anybody => send(lane, service, &head, &ours, streamed(body)).await?,
         };
-        let answer = lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))?;
         if let Some((owner, method, named)) = bound {
             let told = (answer.status(), answer.headers());
             self.sessions.learn(owner, (&method, named.as_deref()), told, self.clock.now());
@@ -136,7 +132,7 @@ impl Gateway {
     /// The upstream said 401. It is passed on only where signing in anew, or refreshing, may help.
     fn unauthorized(&self, caller: &Caller) -> Denied {
         if let Caller::Holder(half) = caller
-            && half.carried == Carried::Access
+            && matches!(half.carried, Carried::Access | Carried::Reference)
         {
             self.refused_upstream(half.grant, half.generation);
         }
@@ -146,6 +142,31 @@ impl Gateway {
             Denied::Uncredited
         }
     }
+}
+
+/// A client's body, passed on as it arrives.
+pub(super) fn streamed(body: Incoming) -> Outgoing {
+    if body.is_end_stream() {
+        Outgoing::Empty
+    } else {
+        Outgoing::Stream(body)
+    }
+}
+
+/// Sends a client's request on, with what passes of its head and with what is ours.
+pub(super) async fn send(lane: &Lane, service: &Service, head: &Parts, ours: &Ours, body: Outgoing) -> Result<Response<Incoming>, Denied> {
+    let mut onward = Request::new(body);
+    *onward.method_mut() = head.method.clone();
+    *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
+        .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
+    *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
+    let policy = Policy {
+        addresses: Allowed::Anything,
+        connect: CONNECT,
+        first_byte: Some(FIRST_BYTE),
+        http2: false,
+    };
+    lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))
 }
 
 fn unreachable_upstream(why: &SendError) -> Denied {
@@ -159,7 +180,7 @@ impl Denied {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Later => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
             Self::TokenInQuery => StatusCode::BAD_REQUEST,
             Self::NoSession => StatusCode::NOT_FOUND,

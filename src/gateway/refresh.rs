@@ -52,7 +52,7 @@ impl Gateway {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
         self.still_admitted(running, &handle).await?;
         let pair = presentation(by, opened);
-        if opened.half.carried == Carried::Refresh {
+        if matches!(opened.half.carried, Carried::Refresh | Carried::Reference) {
             // Found before the lease is taken, so that looking for it does not use the lease up.
             let _ = self.target(&self.back_lane, running).await;
         }
@@ -149,7 +149,7 @@ impl Gateway {
         }
     }
 
-    async fn asked_upstream(
+    pub(crate) async fn asked_upstream(
         &self,
         work: &Work,
         running: &Running,
@@ -224,14 +224,16 @@ impl Gateway {
     ) -> Result<Held, Rejection> {
         let mut pause = Duration::from_millis(50);
         loop {
-            let now = self.clock.now();
-            let ends = held.ends(Some(tokens), running.service.ttl, now);
+            let (rules, now) = (running.rules(), self.clock.now());
             match self
                 .store
-                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
+                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), rules, now))
                 .await
             {
-                Ok(moved) => return Ok(moved.out),
+                Ok(moved) => {
+                    self.kept.forget(handle.id());
+                    return Ok(moved.out);
+                }
                 Err(Missed::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
                     tokio::time::sleep(pause).await;
@@ -262,6 +264,7 @@ fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> 
             scope: None,
         }),
         Carried::Nothing | Carried::Identity => Brought::Nothing,
+        Carried::Reference => Brought::Kept,
     };
     Presentation {
         generation: half.generation,

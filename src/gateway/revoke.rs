@@ -47,7 +47,7 @@ impl Gateway {
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
                 Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
             }
-            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity) => None,
+            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity | Carried::Reference) => None,
         };
         let presented = presented.map(|(access, refresh)| Tokens {
             access,

@@ -8,8 +8,7 @@ use crate::flow::held::{Held, Rules};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::net::stop::Stop;
-use crate::store::Handle;
-use crate::store::{Missed, StoreError};
+use crate::store::{Change, Handle, Missed, StoreError};
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
@@ -27,12 +26,7 @@ impl Gateway {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => {
-                    self.learn_signing(&change);
-                    for id in self.ended.learn(&self.store, change).await {
-                        self.streams.end(id);
-                    }
-                }
+                change = changes.next() => self.learn(change).await,
                 _ = tick.tick() => self.sweep().await,
             }
         }
@@ -41,6 +35,19 @@ impl Gateway {
     async fn upkeep_signing(&self) {
         if let Err(why) = self.keep_signing().await {
             tracing::error!(%why, "the keys that sign cannot be read; they are tried again");
+        }
+    }
+
+    async fn learn(&self, change: Change) {
+        self.learn_signing(&change);
+        match change.of::<GrantRecord>() {
+            Some(handle) => self.kept_changed(&handle).await,
+            None if change == Change::Gap => self.kept.clear(),
+            None => {}
+        }
+        for id in self.ended.learn(&self.store, change).await {
+            self.kept.forget(id);
+            self.streams.end(id);
         }
     }
 

@@ -28,7 +28,8 @@ impl OpenId {
     pub fn read(body: &[u8], issuer: &Address) -> Result<Self, BadMetadata> {
         let waived = Waived {
             pkce: true,
-            ..Waived::default()
+            root_slash: false,
+            issuers: &[],
         };
         let server = AuthorizationServer::read(body, issuer, waived)?;
         let document = object(body)?;

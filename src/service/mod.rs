@@ -207,22 +207,12 @@ impl Upstream {
         }
     }
 
-    /// Whether its access tokens may be of this mode: a JWT carries nothing of the upstream's, and raw ones are nothing else.
-    pub fn takes_mode(&self, mode: Mode) -> bool {
-        match mode {
-            Mode::Sealed | Mode::Plain => true,
-            Mode::Jwt => self.after_consent() == AfterConsent::Nowhere,
-            #[cfg(feature = "raw")]
-            Mode::Raw => self.after_consent() != AfterConsent::Nowhere,
-        }
-    }
-
     /// Whether a refresh pair that carries this renews access here. One of before the service was configured anew does not:
     /// its access pair would be refused, and its client would go in circles.
     pub fn renews_with(&self, carried: Carried) -> bool {
         match self {
-            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access),
-            Self::Paste(_) => carried == Carried::Access,
+            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access | Carried::Reference),
+            Self::Paste(_) => matches!(carried, Carried::Access | Carried::Reference),
             Self::Static(_) | Self::Identity(_) | Self::None => carried == Carried::Nothing,
         }
     }

@@ -18,6 +18,8 @@ pub enum Mode {
     Sealed,
     /// Readable by whoever holds the pair, exactly as in the first dual-token gateway.
     Plain,
+    /// Sealed, and without an upstream half: what opens the upstream lies in the grant's record.
+    Reference,
     /// The access token is one signed JWT (RFC 9068), and no pair; the refresh token is a sealed pair.
     Jwt,
     /// The access token is the upstream's own; the refresh token is a sealed pair.
@@ -41,7 +43,7 @@ impl Mode {
     /// Whoever holds a client's token can read the upstream's in it.
     pub fn shows_upstream_tokens(self) -> bool {
         match self {
-            Self::Sealed | Self::Jwt => false,
+            Self::Sealed | Self::Reference | Self::Jwt => false,
             Self::Plain => true,
             #[cfg(feature = "raw")]
             Self::Raw => true,
@@ -71,6 +73,8 @@ pub enum Carried {
     Identity,
     /// Nothing: an upstream that needs no credential.
     Nothing,
+    /// Nothing: the gateway keeps the upstream's tokens in the grant's record, and refreshes them itself.
+    Reference,
 }
 
 /// The short mark of a service: it binds a token to the service, whatever alias was used.
@@ -89,7 +93,7 @@ impl ServiceMark {
 /// The gateway half, read or about to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
-    /// Sealed or plain.
+    /// How it is protected.
     pub mode: Mode,
     /// Access, refresh or key.
     pub kind: Kind,
@@ -113,16 +117,19 @@ pub struct Half {
     pub scopes: String,
 }
 
+/// How long a header is without its texts, in bytes.
+pub(super) const BARE: usize = FIXED + 4 + 28;
 /// The fixed part: everything but subject, scopes and fresh bytes.
 const FIXED: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
 impl Half {
     /// The header's bytes.
     pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FIXED + 4 + self.subject.len() + self.scopes.len() + 28);
+        let mut out = Vec::with_capacity(BARE + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
             Mode::Sealed => 1,
             Mode::Plain => 2,
+            Mode::Reference => 3,
             // No pair is of these; what is written so by mistake does not read.
             Mode::Jwt => 0,
             #[cfg(feature = "raw")]
@@ -138,6 +145,7 @@ impl Half {
             Carried::Refresh => 2,
             Carried::Nothing => 3,
             Carried::Identity => 4,
+            Carried::Reference => 5,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -168,6 +176,7 @@ impl Half {
             mode: match mode {
                 1 => Mode::Sealed,
                 2 => Mode::Plain,
+                3 => Mode::Reference,
                 _ => return None,
             },
             kind: match kind {
@@ -181,6 +190,7 @@ impl Half {
                 2 => Carried::Refresh,
                 3 => Carried::Nothing,
                 4 => Carried::Identity,
+                5 => Carried::Reference,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),

@@ -111,8 +111,9 @@ fn passes(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
     known || (extra.contains(name) && !is_never_sent(text))
 }
 
-/// Judged with `_` read as `-`: many servers do, and would see the other spelling as the same field.
-fn is_never_sent(name: &str) -> bool {
+/// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
+/// servers do, and would see the other spelling as the same field.
+pub fn is_never_sent(name: &str) -> bool {
     let name = name.replace('_', "-");
     let name = name.as_str();
     NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name) || name.starts_with("x-user-") || name.starts_with("x-forwarded-")

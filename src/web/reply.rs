@@ -88,18 +88,30 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
         Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+        Denied::Later => (
+            "temporarily_unavailable",
+            "what the token stands for cannot be had right now; try again".to_owned(),
+        ),
     };
     let number = match why {
         Denied::NoToken | Denied::BadToken(_) | Denied::NoSession => -32001,
         Denied::TokenInQuery => -32600,
         Denied::TooFewScopes | Denied::InsufficientScope(_) => -32003,
-        Denied::NotReady | Denied::TooMany | Denied::Uncredited | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
+        Denied::NotReady
+        | Denied::TooMany
+        | Denied::Uncredited
+        | Denied::Redirected(_)
+        | Denied::Down(_)
+        | Denied::Slow
+        | Denied::Later => -32002,
     };
     let message = format!("{word}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
     if matches!(why, Denied::NotReady | Denied::TooMany) {
         answer = later(answer, 1);
+    } else if matches!(why, Denied::Later) {
+        answer = later(answer, 5);
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -133,7 +145,8 @@ fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
         | Denied::Uncredited
         | Denied::Redirected(_)
         | Denied::Down(_)
-        | Denied::Slow => None,
+        | Denied::Slow
+        | Denied::Later => None,
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Behaviour {
     /// Real life of access tokens at the MCP endpoint in seconds, read as they
     /// are issued. What `expires_in` says does not follow it.
     pub access_ttl: Option<u64>,
+    /// Make access tokens at least so long, in bytes.
+    pub access_length: usize,
 
     /// Answer the MCP endpoint with this status: 401 and 403 with a challenge
     /// (once the token is good), 503 with `Retry-After`, others bare.
@@ -143,6 +145,7 @@ impl Default for Behaviour {
             refresh_expires_in: None,
             reuse_kills_family: true,
             access_ttl: None,
+            access_length: 0,
             mcp_status: None,
             mcp_redirect: None,
             mcp_delay: Duration::ZERO,

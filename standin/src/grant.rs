@@ -134,7 +134,8 @@ fn issue(call: &Call, like: &Refresh, scope: &str, with_refresh: bool) -> (Grant
         ("at_", "Bearer", Some(3600), " ")
     };
     let ttl = behaviour.access_ttl.or(ttl);
-    let access = tokens.issue_access(prefix, like.family, scope, ttl);
+    let padded = format!("{prefix}{}", "x".repeat(behaviour.access_length));
+    let access = tokens.issue_access(&padded, like.family, scope, ttl);
     let scope = scope.replace(' ', separator);
     let mut granted = Granted::new();
     granted.insert("access_token".into(), json!(access));

@@ -198,6 +198,11 @@ impl Standin {
         self.state().tokens().forget();
     }
 
+    /// Forgets every access token; what refreshes stays good.
+    pub fn revoke_access(&self) {
+        self.state().tokens().access.clear();
+    }
+
     /// How many MCP requests and streams are being served.
     pub fn open_streams(&self) -> usize {
         self.state().open.load(Ordering::SeqCst)

@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use mcp_oauth_gateway::config::checked::{self, Checked};
+use mcp_oauth_gateway::config::file::{self, Contents, Outside};
+use mcp_oauth_gateway::config::reference;
+use mcp_oauth_gateway::config::said::{Place, Wrong};
 use mcp_oauth_gateway::flow;
 use mcp_oauth_gateway::upstream::quirks;
 
@@ -39,6 +43,28 @@ fn the_readme_names_every_flag() {
     for flag in flags {
         assert!(readme.contains(flag), "README.md does not name {flag}");
     }
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_that_of_the_code() {
+    let (document, heading) = (read("docs/configuration.md"), "## Every key\n\n");
+    let (before, _) = document.split_once(heading).unwrap();
+    let good = format!("{before}{heading}{}", reference::reference());
+    if document != good {
+        let path = format!("{}/configuration.md", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, good).unwrap();
+        panic!("docs/configuration.md says something else than src/config/table.rs; copy {path} over it");
+    }
+}
+
+#[test]
+fn the_example_of_the_configuration_is_good() {
+    let document = read("docs/configuration.md");
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let checked = checked(example).unwrap();
+    let names: Vec<&str> = checked.described.iter().map(|described| described.service.name.as_str()).collect();
+    assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
+    assert!(checked.idps.len() == 1 && checked.clients.len() == 1 && checked.warnings.is_empty());
 }
 
 #[test]
@@ -91,17 +117,24 @@ fn configurations() -> Vec<(String, String)> {
     found
 }
 
-/// What is wrong with a configuration, if anything. The seam for the program's own check of configurations, which
-/// belongs here in place of the parser as soon as there is one.
-fn wrong_with(configuration: &str) -> Option<String> {
-    let parsed = configuration.parse::<toml_edit::DocumentMut>();
-    let tables = match parsed {
-        Ok(document) => document,
-        Err(why) => return Some(why.to_string()),
+/// What the program makes of a configuration, where each variable is set and each file is there.
+fn checked(configuration: &str) -> Result<Checked, Wrong> {
+    let outside = Outside {
+        variable: &|_| Some("a-secret".to_owned()),
+        file: &|_| {
+            Ok(Contents {
+                text: "a-secret\n".to_owned(),
+                open_to_others: false,
+            })
+        },
     };
-    let services = tables.get("services").and_then(toml_edit::Item::as_table)?;
-    let without = services.iter().find(|(_, service)| service.get("url").is_none())?;
-    Some(format!("`services.{}` has no `url`", without.0))
+    let spoken = file::read("gateway.toml", configuration, outside)?;
+    checked::check(spoken, &Place::Flag("--config"), Some("/data".into()))
+}
+
+/// What is wrong with a configuration, if anything.
+fn wrong_with(configuration: &str) -> Option<String> {
+    checked(configuration).err().map(|wrong| wrong.to_string())
 }
 
 #[test]

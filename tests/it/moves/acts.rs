@@ -120,6 +120,12 @@ pub enum Act {
     Prove { pair: u8 },
     /// The upstream says 401 to one.
     Unauthorized { pair: u8 },
+    /// The gateway looks after what it keeps: because of its age, or because the upstream refused it.
+    Renew { grant: u8, refused: bool, owner: u8, alone: bool },
+    /// As that, and the upstream answers at once.
+    Renewed { grant: u8, gives: Gives },
+    /// The service keeps tokens from now on, or no longer.
+    Reload,
     /// What nobody needs any more is dropped.
     Tidy { grant: u8 },
     /// The record of a grant is copied.
@@ -158,7 +164,7 @@ impl Act {
         };
         // Most journeys go the longest way.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
-        match kind % 70 {
+        match kind % 80 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -227,10 +233,18 @@ impl Act {
             64..=66 => Self::FromIdp {
                 flow: n,
                 bring: bring(m),
-                error: x % 6 == 0,
+                error: x % 3 == 0,
             },
             67 => Self::Identified { flow: n, own: m % 4 != 3 },
             68 | 69 => Self::NotIdentified { flow: n },
+            70..=75 => Self::Renew {
+                grant: n,
+                refused: m % 2 == 0,
+                owner: x,
+                alone: m % 8 > 3,
+            },
+            76 | 77 => Self::Renewed { grant: n, gives },
+            78 => Self::Reload,
             _ => Self::Sweep,
         }
     }

@@ -16,6 +16,7 @@ use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::redirect::RedirectUri;
 use mcp_oauth_gateway::oauth::register::{AuthMethod, Registration};
 use mcp_oauth_gateway::store::{Backend, Handle, Memory, Missed, Store};
+use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use serde_json::Value;
 
@@ -48,8 +49,8 @@ pub struct World {
 }
 
 impl World {
-    /// An empty world, in which a superseded pair is good for `grace` more seconds.
-    pub fn new(grace: u64) -> Self {
+    /// An empty world, in which a superseded pair is good for `grace` more seconds, and tokens are kept here or not.
+    pub fn new(grace: u64, mode: Mode) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let ring = KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(ring));
@@ -61,7 +62,7 @@ impl World {
         Self {
             store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
             time,
-            rules: Rules { grace, ttl },
+            rules: Rules { grace, ttl, mode },
             // The first two have a redirect URI in common; the third has a secret.
             clients: vec![
                 client("one", &["http://localhost/cb", "https://one.example/cb?x=1"], None),
@@ -134,6 +135,20 @@ impl World {
             Act::Prove { pair } => on(pair, self.pairs.len(), async |i| self.prove(i).await).await,
             Act::Unauthorized { pair } => on(pair, self.pairs.len(), async |i| self.unauthorized(i).await).await,
             Act::Tidy { grant } => on(grant, self.grants.len(), async |i| self.tidy(i).await).await,
+            Act::Renew {
+                grant,
+                refused,
+                owner,
+                alone,
+            } => on(grant, self.grants.len(), async |i| self.renew(i, refused, owner, alone).await).await,
+            Act::Renewed { grant, gives } => on(grant, self.grants.len(), async |i| self.renew_and_answer(i, gives).await).await,
+            Act::Reload => {
+                self.rules.mode = if self.rules.mode == Mode::Reference {
+                    Mode::Sealed
+                } else {
+                    Mode::Reference
+                };
+            }
             Act::Backup { grant } => on(grant, self.grants.len(), async |i| self.backup(i).await).await,
             Act::Restore { grant } => on(grant, self.grants.len(), async |i| self.restore(i).await).await,
         }

@@ -4,6 +4,7 @@ mod access;
 mod api_keys;
 mod chain;
 mod cli;
+mod config;
 mod hostile;
 mod issuers;
 mod jwt;
@@ -17,6 +18,7 @@ mod profiles;
 mod proxy;
 #[cfg(feature = "raw")]
 mod raw;
+mod reference;
 mod refresh;
 mod seed004;
 mod services;

@@ -119,14 +119,23 @@ impl McpClient {
 
     /// Everything in the browser up to our callback; the address at which the client gets its answer.
     pub async fn browse(&self, browser: &mut Browser) -> String {
-        let consent = self.to_consent(browser).await;
+        self.browse_from(browser, &self.authorize_url()).await
+    }
+
+    /// The same from this address on.
+    pub async fn browse_from(&self, browser: &mut Browser, authorize: &str) -> String {
+        let consent = self.to_consent_from(browser, authorize).await;
         let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
         self.follow(browser, onward).await
     }
 
     /// Up to the consent page.
     pub async fn to_consent(&self, browser: &mut Browser) -> Page {
-        let mut page = browser.get(&self.authorize_url()).await;
+        self.to_consent_from(browser, &self.authorize_url()).await
+    }
+
+    async fn to_consent_from(&self, browser: &mut Browser, authorize: &str) -> Page {
+        let mut page = browser.get(authorize).await;
         while let Some(next) = page.onward() {
             page = browser.get(&next).await;
         }

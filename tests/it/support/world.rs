@@ -40,6 +40,7 @@ pub struct World {
     pub url: String,
     /// The gateway itself.
     pub gateway: Gateway,
+    setup: Setup,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -105,6 +106,7 @@ impl World {
             },
         };
         change(&mut parts);
+        let setup = parts.setup.clone();
         let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
@@ -125,10 +127,17 @@ impl World {
             standin,
             url,
             gateway,
+            setup,
             hand,
             _stopper: stopper,
             back: Some(back),
         }
+    }
+
+    /// The configuration is read again, with its service changed.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
+        change(&mut self.setup.services[0]);
+        self.gateway.reload(self.setup.clone());
     }
 
     /// Time passes.
