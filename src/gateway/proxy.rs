@@ -96,6 +96,8 @@ impl Gateway {
                 Box::pin(self.sent_as_kept(lane, running, half.grant, (&head, body))).await?
             }
             Caller::Holder(_) | Caller::Anybody => send(lane, service, &head, &ours, streamed(body)).await?,
+            #[cfg(feature = "raw")]
+            Caller::Stranger => send(lane, service, &head, &ours, streamed(body)).await?,
         };
         if let Some((owner, method, named)) = bound {
             let told = (answer.status(), answer.headers());
