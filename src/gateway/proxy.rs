@@ -72,7 +72,7 @@ impl Gateway {
         }
         let (head, body) = request.into_parts();
         let service = &running.service;
-        let Admitted { caller, ours } = self.admitted(service, &head.headers, source)?;
+        let Admitted { caller, ours } = self.admitted(running, &head.headers, source)?;
         // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
         if head.uri.query().is_some_and(bearer::is_in_query) {
             return Err(Denied::TokenInQuery);
@@ -97,6 +97,8 @@ impl Gateway {
                 Box::pin(self.sent_as_kept(lane, running, half.grant, (&head, body))).await?
             }
             Caller::Holder(_) | Caller::Anybody => send(lane, service, &head, &ours, streamed(body)).await?,
+            #[cfg(feature = "raw")]
+            Caller::Stranger => send(lane, service, &head, &ours, streamed(body)).await?,
         };
         if let Some((owner, method, named)) = bound {
             let told = (answer.status(), answer.headers());

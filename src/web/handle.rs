@@ -127,6 +127,10 @@ impl Door {
                 let answer = listed.map(|document| reply::document(&document));
                 reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
+            Route::Keys => {
+                let answer = self.gateway.published_keys().map(|keys| reply::document(&keys));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway, &live),
             Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
