@@ -4,4 +4,5 @@
 pub mod browser;
 pub mod client;
 pub mod process;
+pub mod redis;
 pub mod world;

@@ -1,0 +1,164 @@
+//! A real `redis-server` on a free port of this machine, started and ended by the test that needs it.
+//!
+//! Without `GATEWAY_REDIS=1`, which the Makefile sets, tests that need one say so and pass; with it a missing
+//! `redis-server` is a failure.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::process::free_port;
+
+/// Whether tests with Redis are to run.
+pub fn wanted() -> bool {
+    let wanted = std::env::var_os("GATEWAY_REDIS").is_some_and(|value| value == "1");
+    if !wanted {
+        println!("skipped: needs redis-server; set GATEWAY_REDIS=1 to run it");
+    }
+    wanted
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Option<Child>,
+    port: u16,
+    dir: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Appends every write to a file at once, as production should.
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// With these arguments; `{dir}` in them is its directory.
+    pub fn with(arguments: &[&str]) -> Self {
+        Self::in_dir(TempDir::new().unwrap(), arguments)
+    }
+
+    /// With a directory that holds what it needs already.
+    pub fn in_dir(dir: TempDir, arguments: &[&str]) -> Self {
+        let here = dir.path().to_str().unwrap().to_owned();
+        let arguments = arguments.iter().map(|argument| argument.replace("{dir}", &here)).collect();
+        let mut server = Self {
+            child: None,
+            port: free_port(),
+            dir,
+            arguments,
+        };
+        server.start_again();
+        server
+    }
+
+    /// Starts it on the port and the data that it had.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none());
+        let tls = self.arguments.iter().any(|argument| argument == "--tls-port");
+        let port = if tls { "--tls-port" } else { "--port" };
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(self.dir.path())
+            .args(self.arguments.iter().filter(|argument| *argument != "--tls-port"))
+            .args([port, &self.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .expect("redis-server must be on the PATH; on Debian: apt-get install redis-server");
+        self.child = Some(child);
+        for _ in 0..1000 {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && !self.is_loading() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let log = std::fs::read_to_string(self.dir.path().join("log"));
+        panic!("redis-server did not start: {log:?}");
+    }
+
+    fn is_loading(&self) -> bool {
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        log.rmatches("Ready to accept connections").count() < log.matches("Server initialized").count()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Stops its process, as if the line were cut: nothing answers, and nothing is refused.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it run again.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let done = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(done.success());
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The URL of its only database, for whoever needs no password.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What `redis-cli` prints.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        cli(self.port, arguments)
+    }
+
+    /// Everything that it has written to its files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.dir.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { dirs.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs `redis-cli` against a port of this machine.
+pub fn cli(port: u16, arguments: &[&str]) -> String {
+    let done = Command::new("redis-cli")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "--raw"])
+        .args(arguments)
+        .output()
+        .expect("redis-cli must be on the PATH; on Debian: apt-get install redis-tools");
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
