@@ -10,7 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::base::time::Clock;
 use crate::cli::{data, told};
 use crate::config::checked::{self, Checked};
-use crate::config::flags::{Serve, StoreKind, Tls};
+use crate::config::flags::{Serve, Tls};
+use crate::config::kept::Kept;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
 use crate::gateway::{Gateway, Lane, Parts, waiting};
@@ -22,6 +23,8 @@ use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::store::Backend;
 use crate::store::Memory;
+#[cfg(feature = "redis")]
+use crate::store::Redis;
 use crate::store::Sqlite;
 use crate::store::{Keys, Store};
 use crate::web::handle::Door;
@@ -40,7 +43,8 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
-    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&checked.data_dir, clock.now())?));
+    let ring = data::keys(&checked.data_dir, flags.key_file.as_deref(), checked.kept.is_shared(), clock.now())?;
+    let keys: Keys = Arc::new(ArcSwap::from_pointee(ring));
     let users = data::users(&checked.data_dir, &flags.username)?;
     let server_tls = server_tls(flags, &checked)?;
     let client_tls =
@@ -54,11 +58,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let backend = match flags.store {
-        StoreKind::Memory => Backend::Memory(Memory::new()),
-        StoreKind::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
-    };
-    let store = Store::new(backend, Arc::clone(&keys), clock.clone());
+    let store = Store::new(backend(&checked, &keys, &clock)?, Arc::clone(&keys), clock.clone());
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
@@ -76,11 +76,27 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         },
     });
     let (stopper, stop) = Stop::new();
-    background(&back, &gateway, &checked, &keys, server_tls.as_ref(), &stop);
+    background(&back, &gateway, (flags, &checked), &keys, server_tls.as_ref(), &stop);
     told::started(&checked.site, &checked.services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
+}
+
+fn backend(checked: &Checked, keys: &Keys, clock: &Clock) -> Result<Backend, String> {
+    match &checked.kept {
+        Kept::Memory => Ok(Backend::Memory(Memory::new())),
+        Kept::Sqlite => Ok(Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?)),
+        #[cfg(feature = "redis")]
+        Kept::Redis(at) => {
+            let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
+            Ok(Backend::Redis(redis.map_err(|why| why.to_string())?))
+        }
+        #[cfg(not(feature = "redis"))]
+        Kept::Redis(at) => Err(format!(
+            "--store: this program was built without Redis, so {at} cannot be used (keys of {keys:?}, {clock:?})"
+        )),
+    }
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
@@ -98,7 +114,14 @@ fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: 
     Ok(())
 }
 
-fn background(back: &Runtime, gateway: &Gateway, checked: &Checked, keys: &Keys, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn background(
+    back: &Runtime,
+    gateway: &Gateway,
+    (flags, checked): (&Serve, &Checked),
+    keys: &Keys,
+    tls: Option<&Arc<ServerTls>>,
+    stop: &Stop,
+) {
     let (upkeep, ends) = (gateway.clone(), stop.clone());
     back.spawn(async move { upkeep.upkeep(ends).await });
     let finds = gateway.clone();
@@ -106,7 +129,8 @@ fn background(back: &Runtime, gateway: &Gateway, checked: &Checked, keys: &Keys,
     if let Some(tls) = tls {
         back.spawn(Arc::clone(tls).watch());
     }
-    let (path, keys) = (checked.data_dir.join(data::KEYS), Arc::clone(keys));
+    let path = flags.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
+    let keys = Arc::clone(keys);
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
         back.spawn(async move { watch_keys(path, keys).await });
     }

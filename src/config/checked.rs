@@ -8,6 +8,7 @@ use crate::base::range::Cidr;
 use crate::base::secret::Secret;
 use crate::base::url::Address;
 use crate::config::flags::{Serve, Tls, TokenMode};
+use crate::config::kept::{self, Kept};
 use crate::gateway::site::Site;
 use crate::oauth::scope::Scopes;
 use crate::service::oauth::Authorization;
@@ -55,6 +56,8 @@ pub struct Checked {
     pub listen: Vec<SocketAddr>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where records are kept.
+    pub kept: Kept,
 }
 
 /// Checks the flags. `data_home` is where data directories are by custom.
@@ -74,6 +77,7 @@ pub fn check(flags: &Serve, data_home: Option<PathBuf>) -> Result<Checked, Wrong
         cors_origins: flags.cors_origins.clone(),
         listen,
         data_dir,
+        kept: kept::kept(flags)?,
     })
 }
 
@@ -327,6 +331,14 @@ mod tests {
             ),
             ("--upstream-rs https://x/ --token-mode plain", "--token-mode"),
             ("--upstream-rs https://x/ --access-ttl 0", "--access-ttl"),
+            ("--upstream-rs https://x/ --store redis", "--redis-url"),
+            ("--upstream-rs https://x/ --redis-url redis://a", "--redis-url"),
+            ("--upstream-rs https://x/ --store redis --redis-url a:6379", "--redis-url"),
+            (
+                "--upstream-rs https://x/ --store redis --redis-url redis://a --redis-prefix a*",
+                "--redis-prefix",
+            ),
+            ("--upstream-rs https://x/ --store redis --redis-url redis://a --redis-ca ca.pem", "--redis-ca"),
         ] {
             assert_eq!(checked(args).map(|_| ()).unwrap_err().flag, flag, "{args}");
         }

@@ -2,3 +2,4 @@
 
 pub mod checked;
 pub mod flags;
+pub mod kept;

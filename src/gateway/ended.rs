@@ -13,6 +13,17 @@ use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
 
+/// What a change taught.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// This grant has just ended.
+    Ended(Id),
+    /// Nothing about ended grants.
+    Nothing,
+    /// Something may have been missed: everything must be read again.
+    Missed,
+}
+
 /// Ended grants, each until its last access pair is dead.
 #[derive(Debug, Default)]
 pub struct Ended {
@@ -59,18 +70,25 @@ impl Ended {
         Ok(())
     }
 
-    /// Takes one change in; `Some` is a grant that has just ended.
-    pub async fn learn(&self, store: &Store, change: Change) -> Option<Id> {
+    /// Takes one change in.
+    pub async fn learn(&self, store: &Store, change: Change) -> Learned {
         if matches!(change, Change::Gap) {
-            if let Err(why) = self.load(store).await {
-                tracing::warn!(%why, "the ended grants could not be read again");
-            }
-            return None;
+            return Learned::Missed;
         }
-        let handle = change.of::<GrantRecord>()?;
-        let until = store.read(&handle).await.ok().flatten()?.ended_until()?;
-        self.add(handle.id(), until);
-        Some(handle.id())
+        let Some(handle) = change.of::<GrantRecord>() else {
+            return Learned::Nothing;
+        };
+        match store.read(&handle).await {
+            Ok(record) => match record.and_then(|record| record.ended_until()) {
+                Some(until) => {
+                    self.add(handle.id(), until);
+                    Learned::Ended(handle.id())
+                }
+                None => Learned::Nothing,
+            },
+            // It may have ended: a store that is away for a moment must not make us forget it.
+            Err(_) => Learned::Missed,
+        }
     }
 
     /// Forgets what is past.

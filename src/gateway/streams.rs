@@ -33,6 +33,17 @@ impl Streams {
         }
     }
 
+    /// Ends the streams of every grant that `has_ended`.
+    pub fn end_all(&self, has_ended: impl Fn(Id) -> bool) {
+        self.by_grant.retain(|grant, (ender, _, _)| {
+            let ended = has_ended(*grant);
+            if ended {
+                ender.end();
+            }
+            !ended
+        });
+    }
+
     /// Forgets grants without a stream.
     pub fn sweep(&self) {
         self.by_grant.retain(|_, (_, _, open)| open.load(Ordering::Acquire) > 0);

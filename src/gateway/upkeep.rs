@@ -1,15 +1,30 @@
 //! What the back runtime does all the time: learns of ended grants, writes behind, sweeps.
 
+use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use crate::base::ids::Id;
 use crate::flow::grant::GrantRecord;
 use crate::flow::held::{Held, Rules};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
+use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
 use crate::store::Handle;
 use crate::store::{Missed, StoreError};
+
+/// How long after something was missed everything is read again; five times so long where that failed.
+const REREAD: Duration = Duration::from_millis(200);
+
+/// Waits for it, or for ever if there is nothing to wait for.
+async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
+    match again {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
@@ -22,14 +37,35 @@ impl Gateway {
             pause = (pause * 2).min(Duration::from_secs(5));
         }
         let mut tick = tokio::time::interval(Duration::from_secs(60));
+        // Until when to wait before everything is read again, while something was missed.
+        let mut again: Option<Pin<Box<Sleep>>> = None;
         loop {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => if let Some(grant) = self.ended.learn(&self.store, change).await { self.streams.end(grant) },
+                change = changes.next() => match self.ended.learn(&self.store, change).await {
+                    Learned::Ended(grant) => self.streams.end(grant),
+                    Learned::Nothing => {}
+                    // Not at once: many may be missed in one moment.
+                    Learned::Missed => drop(again.get_or_insert_with(|| Box::pin(tokio::time::sleep(REREAD)))),
+                },
+                () = due(again.as_mut()) => {
+                    again = None;
+                    if let Err(why) = self.reread().await {
+                        tracing::warn!(%why, "the ended grants could not be read again");
+                        again = Some(Box::pin(tokio::time::sleep(REREAD * 5)));
+                    }
+                }
                 _ = tick.tick() => self.sweep().await,
             }
         }
+    }
+
+    /// Learns of all grants that have ended, and closes the streams of those that were not known.
+    async fn reread(&self) -> Result<(), StoreError> {
+        self.ended.load(&self.store).await?;
+        self.streams.end_all(|grant| self.ended.contains(grant));
+        Ok(())
     }
 
     async fn sweep(&self) {

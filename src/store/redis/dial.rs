@@ -164,6 +164,7 @@ fn not_asked(error: &redis::RedisError) -> Failed {
         // Of a socket's error the text is told: refused, no such host, a certificate. It knows no password.
         Failed::Lost(_) if error.is_io_error() => Failed::NotAsked(error.to_string()),
         Failed::Lost(why) | Failed::NotAsked(why) => Failed::NotAsked(why),
+        Failed::Late => too_late(),
         Failed::Refused(word, detail) => Failed::NotAsked(format!("it says {word} {detail}")),
     }
 }

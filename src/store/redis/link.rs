@@ -40,6 +40,8 @@ pub(super) enum Failed {
     NotAsked(String),
     /// The command was sent, and may still be acted upon.
     Lost(String),
+    /// The same, and a good while has passed.
+    Late,
     /// Redis said no, and did nothing: what it said begins with this word.
     Refused(String, String),
 }
@@ -103,7 +105,7 @@ impl Link {
                 Err(error) => Failed::of(&error),
             },
             Ok(Err(error)) => Failed::of(&error),
-            Err(_) => Failed::Lost("no answer in time".to_owned()),
+            Err(_) => Failed::Late,
         };
         if failed.is_of_the_line() {
             // Full means that this is known already.
@@ -150,7 +152,7 @@ impl Failed {
                 Self::Refused(word.to_owned(), error.detail().unwrap_or_default().to_owned())
             }
             Some(word) => Self::Refused(word.to_owned(), String::new()),
-            None if error.is_timeout() => Self::Lost("no answer in time".to_owned()),
+            None if error.is_timeout() => Self::Late,
             None => Self::Lost(error.category().to_owned()),
         }
     }
@@ -159,7 +161,7 @@ impl Failed {
     fn is_of_the_line(&self) -> bool {
         match self {
             Self::NotAsked(_) => false,
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::Late => true,
             Self::Refused(word, _) => matches!(word.as_str(), "READONLY" | "MASTERDOWN" | "LOADING" | "NOAUTH"),
         }
     }
@@ -174,6 +176,7 @@ impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotAsked(why) | Self::Lost(why) => f.write_str(why),
+            Self::Late => f.write_str("no answer in time"),
             Self::Refused(word, detail) => write!(f, "it says {word} {detail}"),
         }
     }

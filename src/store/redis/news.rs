@@ -93,7 +93,7 @@ async fn listener(link: &Link, turn: usize) -> Result<PubSub, Failed> {
     match subscribed {
         Ok(Ok(())) => Ok(listener),
         Ok(Err(why)) => Err(Failed::of(&why)),
-        Err(_) => Err(Failed::Lost("no answer in time".to_owned())),
+        Err(_) => Err(Failed::Late),
     }
 }
 

@@ -168,7 +168,7 @@ impl Shelf {
             // Of a cluster the client asks again by itself, so what is gone may be gone by us.
             Ok(row::Done::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, Act::Delete(_)) => Ok(Put::Unknown),
             Ok(row::Done::Gone) => Ok(Put::Stale),
-            Err(Failed::Lost(_)) => Ok(Put::Unknown),
+            Err(Failed::Lost(_) | Failed::Late) => Ok(Put::Unknown),
             Err(why @ (Failed::NotAsked(_) | Failed::Refused(..))) => Err(unavailable(why)),
         }
     }

