@@ -12,7 +12,7 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 
 FUZZ_SECONDS ?= 10
-GATEWAY_BIN ?= target/release/mcp-oauth-gateway
+GATEWAY_BIN ?= $(or $(CARGO_TARGET_DIR),target)/release/mcp-oauth-gateway
 
 demo: ## the gateway, an upstream and a client in one process
 	@echo '== demo: the gateway in front of a stand-in upstream'
@@ -50,6 +50,8 @@ doctest:
 release:
 	@echo '== release: the binary as shipped'
 	cargo build --release --locked
+	@echo '== release: how fast it is ready, and how much memory it holds idle'
+	tests/budget.sh $(GATEWAY_BIN)
 
 peers: release
 	@echo '== peers: real clients and servers against the binary'

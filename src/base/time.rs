@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,5 +51,22 @@ impl Clock {
             Self::System => UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
             Self::Fixed(seconds) => UnixTime(seconds.load(Ordering::SeqCst)),
         }
+    }
+}
+
+/// How long something took. For logs, never for a decision: those take a [`UnixTime`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now on.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read for a log")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds since it was started.
+    pub fn micros(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }

@@ -8,11 +8,13 @@ use crate::base::keyring::{self, KeyRing};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
-use crate::gateway::password::{self, User};
+use crate::gateway::password::{self, Hash, User};
 
 /// The key file's name.
 pub const KEYS: &str = "keys.json";
 const HASH: &str = "password-hash";
+/// Holds a made password until its hash is kept.
+const PENDING: &str = "pending-password";
 const INITIAL: &str = "initial-password";
 
 /// `$XDG_DATA_HOME/mcp-oauth-gateway`, or its default.
@@ -128,34 +130,73 @@ fn made_keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
     })
 }
 
+/// Who may sign in, and whether the hash is not kept yet: then [`keep_hash`] is to be called with it.
+pub struct Users {
+    /// Those who may sign in.
+    pub users: Vec<User>,
+    /// The password was made, and only it lies in the data directory.
+    pub unkept: bool,
+}
+
 /// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
-pub fn users(dir: &Path, name: &str) -> Result<Vec<User>, String> {
-    let name = name.to_owned();
+pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
+    let one = |hash, unkept| Users {
+        users: vec![User {
+            name: name.to_owned(),
+            hash,
+        }],
+        unkept,
+    };
     if let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") {
-        if let Some(why) = password::weakness(&name, &given) {
+        if let Some(why) = password::weakness(name, &given) {
             return Err(format!(
                 "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
             ));
         }
-        let hash = password::hash_in_memory(&name, &Secret::from(given))?;
-        return Ok(vec![User { name, hash }]);
+        return Ok(one(Hash::given(name, Secret::from(given)), false));
     }
     let path = dir.join(HASH);
     if path.exists() {
         let hash = read_secret(&path)?.expose().trim().to_owned();
-        return Ok(vec![User { name, hash }]);
+        forget_pending(dir)?;
+        return Ok(one(Hash::kept(hash), false));
     }
-    let made = Secret::from(random::token().expose()[..20].to_owned());
-    tell(dir, &name, &made)?;
-    let hash = keep_password(dir, &made)?;
-    Ok(vec![User { name, hash }])
+    let made = pending(dir, name)?;
+    tell(dir, name, &made)?;
+    Ok(one(Hash::made(made), true))
 }
 
-/// Makes this the password of the data directory, which keeps a hash of it; gives the hash.
-pub fn keep_password(dir: &Path, password: &Secret) -> Result<String, String> {
-    let hash = password::hash(password)?;
-    write_secret(&dir.join(HASH), &Secret::from(hash.clone()))?;
-    Ok(hash)
+/// The made password, on disk before anybody is told it: whenever we are killed, what was told lets in after the next start.
+fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
+    let path = dir.join(PENDING);
+    if path.exists() {
+        let made = Secret::from(read_secret(&path)?.expose().trim().to_owned());
+        if password::weakness(name, made.expose()).is_none() {
+            return Ok(made);
+        }
+    }
+    let made = Secret::from(random::token().expose()[..20].to_owned());
+    write_secret(&path, &made)?;
+    Ok(made)
+}
+
+fn forget_pending(dir: &Path) -> Result<(), String> {
+    let path = dir.join(PENDING);
+    match fs::remove_file(&path) {
+        Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {why}", path.display())),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Keeps the hash of the made password, then forgets the password.
+pub fn keep_hash(dir: &Path, hash: &str) -> Result<(), String> {
+    write_secret(&dir.join(HASH), &Secret::from(hash))?;
+    forget_pending(dir)
+}
+
+/// Makes this the password of the data directory, which keeps a hash of it.
+pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
+    keep_hash(dir, &password::hash(password)?)
 }
 
 /// Shows the new password once: on the terminal, or in a file where there is none.

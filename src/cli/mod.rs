@@ -13,6 +13,7 @@ use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
 use crate::config::flags::{Command, Keyring, Other};
 use crate::flow;
+use crate::net::probe;
 use crate::net::tls;
 use crate::observe::log;
 
@@ -74,20 +75,12 @@ fn keys(action: Keyring, data_dir: Option<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// A plain request over a plain socket: enough for a container's health check.
+/// Enough for a container's health check.
 fn healthy(port: u16) -> Result<(), String> {
-    use std::io::{Read as _, Write as _};
-    let mut line = std::net::TcpStream::connect(("localhost", port)).map_err(|why| format!("nothing listens on port {port}: {why}"))?;
-    line.set_read_timeout(Some(std::time::Duration::from_secs(5)))
-        .map_err(|why| why.to_string())?;
-    line.write_all(b"GET /health/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        .map_err(|why| why.to_string())?;
-    let mut answer = [0; 64];
-    let count = line.read(&mut answer).map_err(|why| format!("no answer on port {port}: {why}"))?;
-    let head = String::from_utf8_lossy(&answer[..count]);
-    if head.starts_with("HTTP/1.") && head.get(9..12) == Some("200") {
+    let line = probe::first_line(port, "/health/ready").map_err(|why| format!("no gateway answers on port {port}: {why}"))?;
+    if line.starts_with("HTTP/1.") && line.get(9..12) == Some("200") {
         Ok(())
     } else {
-        Err(format!("not ready: {}", head.lines().next().unwrap_or("no answer")))
+        Err(format!("not ready: {}", if line.is_empty() { "no answer" } else { &line }))
     }
 }

@@ -45,7 +45,7 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     let clock = Clock::System;
     let ring = data::keys(&checked.data_dir, flags.key_file.as_deref(), checked.kept.is_shared(), clock.now())?;
     let keys: Keys = Arc::new(ArcSwap::from_pointee(ring));
-    let users = data::users(&checked.data_dir, &flags.username)?;
+    let data::Users { users, unkept } = data::users(&checked.data_dir, &flags.username)?;
     let server_tls = server_tls(flags, &checked)?;
     let client_tls =
         ClientTls::load(&flags.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
@@ -59,13 +59,14 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         .build()
         .map_err(|why| why.to_string())?;
     let store = Store::new(backend(&checked, &keys, &clock)?, Arc::clone(&keys), clock.clone());
+    let passwords = Passwords::new(users, clock.clone());
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
         setup: Setup {
             services: checked.services.clone(),
-            passwords: Passwords::new(users, clock.clone())?,
+            passwords: passwords.clone(),
             cors_origins: checked.cors_origins.clone(),
         },
         clock,
@@ -79,6 +80,9 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     background(&back, &gateway, (flags, &checked), &keys, server_tls.as_ref(), &stop);
     told::started(&checked.site, &checked.services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
+    if unkept {
+        back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));
+    }
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
 }
@@ -133,6 +137,17 @@ fn background(
     let keys = Arc::clone(keys);
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
         back.spawn(async move { watch_keys(path, keys).await });
+    }
+}
+
+/// Behind the start, because hashing takes longer than all the rest of it. If it comes to nothing, the next start does it.
+async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
+    let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
+        return;
+    };
+    let kept = tokio::task::spawn_blocking(move || data::keep_hash(&dir, &hash)).await;
+    if let Ok(Err(why)) = kept {
+        tracing::error!(%why, "the password's hash is not kept; the next start tries again");
     }
 }
 

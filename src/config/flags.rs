@@ -32,7 +32,10 @@ pub enum Other {
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Ask a running gateway whether it is ready; exit status 0 if it is
+    /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
+    ///
+    /// It asks on loopback, in http, and in https if that is what is spoken there. Any certificate will do: nothing
+    /// secret is sent, and the answer is only the exit status.
     Healthcheck {
         /// Where it listens
         #[arg(long, default_value_t = 8002, env = "MCP_GATEWAY_PORT")]

@@ -123,7 +123,10 @@ impl Gateway {
             .asked(at, &form, &client, back.clone())
             .map_err(|why| Refused::Answer(back.clone(), why))?;
         let by_password = asked.way.by == By::Password;
-        let user = session.filter(|_| by_password).and_then(|cookie| self.signed_in(cookie));
+        let user = match session.filter(|_| by_password) {
+            Some(cookie) => self.signed_in(cookie).await,
+            None => None,
+        };
         self.begin(asked, user, source).await.map_err(|why| Refused::Answer(back, why))
     }
 
@@ -249,7 +252,7 @@ impl Gateway {
         tracing::info!(user = name, "signed in");
         Ok(SignedIn::Yes {
             form: next,
-            session: self.session(name),
+            session: self.session(name).await,
         })
     }
 

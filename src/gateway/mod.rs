@@ -6,6 +6,7 @@ pub mod authorize;
 pub mod callback;
 pub mod clients;
 pub mod ended;
+mod hashing;
 pub mod inflight;
 pub mod limits;
 pub mod live;

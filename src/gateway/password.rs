@@ -1,24 +1,23 @@
 //! The sign-in of `login = "password"`: one argon2id hash per try, whoever tries; wrong ones wait, nobody is locked out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
+use crate::gateway::hashing;
 
 /// One user and the hash of the password.
 #[derive(Clone)]
 pub struct User {
     /// The name, compared byte for byte.
     pub name: String,
-    /// `$argon2id$…`
-    pub hash: String,
+    /// The hash of the password.
+    pub hash: Hash,
 }
 
 impl std::fmt::Debug for User {
@@ -29,19 +28,73 @@ impl std::fmt::Debug for User {
 
 /// Makes the hash that is kept of a password.
 pub fn hash(password: &Secret) -> Result<String, String> {
-    salted(password, crate::base::random::bytes())
+    hashing::hash(password, &crate::base::random::bytes())
 }
 
-/// The hash of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
-pub fn hash_in_memory(name: &str, password: &Secret) -> Result<String, String> {
-    salted(password, Digest::of(&format!("salt {name}")).short())
+/// A hash, `$argon2id$…`, made when it is first asked for: making it takes longer than starting.
+#[derive(Clone)]
+pub struct Hash(Arc<Making>);
+
+struct Making {
+    made: OnceCell<String>,
+    /// The password and its salt, until the hash is made.
+    of: Mutex<Option<(Secret, [u8; 16])>>,
 }
 
-fn salted(password: &Secret, salt: [u8; 16]) -> Result<String, String> {
-    Argon2::default()
-        .hash_password_with_salt(password.expose().as_bytes(), &salt)
-        .map(|h| h.to_string())
-        .map_err(|e| e.to_string())
+impl Hash {
+    /// One that was made long ago.
+    pub fn kept(hash: String) -> Self {
+        Self(Arc::new(Making {
+            made: OnceCell::new_with(Some(hash)),
+            of: Mutex::default(),
+        }))
+    }
+
+    /// Of a new password, to be kept.
+    pub fn made(password: Secret) -> Self {
+        Self::later(password, crate::base::random::bytes())
+    }
+
+    /// Of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
+    pub fn given(name: &str, password: Secret) -> Self {
+        Self::later(password, Digest::of(&format!("salt {name}")).short())
+    }
+
+    fn later(password: Secret, salt: [u8; 16]) -> Self {
+        Self(Arc::new(Making {
+            made: OnceCell::new(),
+            of: Mutex::new(Some((password, salt))),
+        }))
+    }
+
+    /// Whoever goes away while it is made leaves the making to the next one. `None` only at the end of the process.
+    async fn get(&self, hashing: &Arc<Semaphore>) -> Option<&str> {
+        let making = || async {
+            let permit = Arc::clone(hashing).acquire_owned().await.ok()?;
+            let (password, salt) = self.of().clone()?;
+            let hashed = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                hashing::hash(&password, &salt)
+            });
+            let made = hashed
+                .await
+                .ok()?
+                .inspect_err(|why| tracing::error!(why, "the password cannot be hashed"));
+            let made = made.ok()?;
+            *self.of() = None;
+            Some(made)
+        };
+        self.0
+            .made
+            .get_or_try_init(|| async { making().await.ok_or(()) })
+            .await
+            .ok()
+            .map(String::as_str)
+    }
+
+    fn of(&self) -> std::sync::MutexGuard<'_, Option<(Secret, [u8; 16])>> {
+        self.0.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
@@ -104,7 +157,7 @@ impl std::fmt::Debug for Passwords {
 struct Inner {
     users: Vec<User>,
     /// A hash of nothing: an unknown user costs as much as a known one.
-    nobody: String,
+    nobody: Hash,
     wrong: Cache<String, (u32, UnixTime)>,
     hashing: Arc<Semaphore>,
     clock: Clock,
@@ -112,25 +165,26 @@ struct Inner {
 
 impl Passwords {
     /// At most cores/2 hashes run at once (each takes some 20 MB and tens of milliseconds).
-    pub fn new(users: Vec<User>, clock: Clock) -> Result<Self, String> {
+    pub fn new(users: Vec<User>, clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         // Any hash costs as much as any other, and whether it matches counts for known users only.
         let nobody = match users.first() {
             Some(user) => user.hash.clone(),
-            None => hash(&crate::base::random::token())?,
+            None => Hash::made(crate::base::random::token()),
         };
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             users,
             nobody,
             wrong: Cache::new(10_000),
             hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
             clock,
-        })))
+        }))
     }
 
-    /// The hash kept for this user: a session is bound to it, so that a new password ends the sessions of the old one.
-    pub(crate) fn hash_of(&self, name: &str) -> Option<&str> {
-        self.0.users.iter().find(|user| user.name == name).map(|user| user.hash.as_str())
+    /// The hash of this user's password: a session is bound to it, so that a new password ends the sessions of the old one.
+    pub(crate) async fn hash_of(&self, name: &str) -> Option<&str> {
+        let user = self.0.users.iter().find(|user| user.name == name)?;
+        user.hash.get(&self.0.hashing).await
     }
 
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.
@@ -153,15 +207,19 @@ impl Passwords {
         for (key, free) in &keys {
             self.note(key.clone(), *free, now);
         }
+        let user = self.0.users.iter().find(|user| user.name == name);
+        let (known, kept) = (user.is_some(), user.map_or(&self.0.nobody, |user| &user.hash));
+        // First the hash, then a permit to compare with it: making the hash takes a permit of its own.
+        let Some(kept) = kept.get(&self.0.hashing).await.map(str::to_owned) else {
+            return Tried::Wait { seconds: 1 };
+        };
         let Ok(permit) = Arc::clone(&self.0.hashing).acquire_owned().await else {
             return Tried::Wait { seconds: 1 };
         };
-        let user = self.0.users.iter().find(|user| user.name == name);
-        let (known, kept) = (user.is_some(), user.map_or(self.0.nobody.clone(), |user| user.hash.clone()));
         let hashed = tokio::task::spawn_blocking(move || {
             // The permit goes where the work is: a browser that goes away frees nothing early.
             let _permit = permit;
-            verify(&kept, &password)
+            hashing::verify(&kept, &password)
         });
         if hashed.await.unwrap_or(false) && known {
             for (key, _) in &keys {
@@ -191,10 +249,6 @@ impl Passwords {
     }
 }
 
-fn verify(kept: &str, password: &Secret) -> bool {
-    PasswordHash::new(kept).is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,14 +265,7 @@ mod tests {
     async fn a_wrong_password_waits_and_never_locks() {
         let hash = hash(&Secret::from("correct-horse")).unwrap();
         let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
-        let passwords = Passwords::new(
-            vec![User {
-                name: "alice".into(),
-                hash,
-            }],
-            Clock::Fixed(hand.clone()),
-        )
-        .unwrap();
+        let passwords = Passwords::new(alice(Hash::kept(hash)), Clock::Fixed(hand.clone()));
         for _ in 0..4 {
             assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, Tried::Wrong);
         }
@@ -234,6 +281,46 @@ mod tests {
         );
     }
 
+    fn alice(hash: Hash) -> Vec<User> {
+        vec![User {
+            name: "alice".into(),
+            hash,
+        }]
+    }
+
+    /// Both ways of a hash that is not there yet: nobody is let in before it is, and it is made once for all who wait.
+    #[tokio::test]
+    async fn a_hash_in_the_making_lets_nobody_in_and_is_made_once() {
+        let right = || Secret::from("correct-horse");
+        for hash in [Hash::made(right()), Hash::given("alice", right())] {
+            let passwords = Passwords::new(alice(hash), Clock::System);
+            // The first goes away at once, while it makes the hash for all others.
+            let (gone, unknown, wrong) = tokio::join!(
+                tokio::time::timeout(Duration::ZERO, passwords.check("a", "alice", right())),
+                passwords.check("b", "mallory", right()),
+                passwords.check("c", "alice", Secret::from("")),
+            );
+            assert_eq!((unknown, wrong, gone.is_err()), (Tried::Wrong, Tried::Wrong, true));
+            let first = passwords.hash_of("alice").await.unwrap().to_owned();
+            assert_eq!(passwords.check("d", "alice", right()).await, Tried::Right);
+            assert_eq!(passwords.hash_of("alice").await.unwrap(), first);
+            assert!(first.starts_with("$argon2id$") && passwords.0.users[0].hash.of().is_none());
+            assert_eq!(passwords.hash_of("mallory").await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_outlive_a_start_with_the_same_given_password_and_no_other() {
+        let of = async |name: &str, password: &str| {
+            let hash = Hash::given(name, Secret::from(password));
+            hash.get(&Arc::new(Semaphore::new(1))).await.unwrap().to_owned()
+        };
+        let first = of("alice", "correct-horse").await;
+        assert_eq!(of("alice", "correct-horse").await, first);
+        assert_ne!(of("alice", "correct-horse-2").await, first);
+        assert_ne!(of("bob", "correct-horse").await, first);
+    }
+
     #[test]
     fn a_browser_that_goes_away_in_the_middle_frees_no_place_for_another_hash() {
         // One thread hashes, and it is busy: the hash is begun and cannot end.
@@ -243,7 +330,7 @@ mod tests {
             .build()
             .unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let passwords = Passwords::new(Vec::new(), Clock::System).unwrap();
+        let passwords = Passwords::new(alice(Hash::kept(String::new())), Clock::System);
         let places = passwords.0.hashing.available_permits();
         runtime.block_on(async {
             let busy = tokio::task::spawn_blocking(move || wait.recv());

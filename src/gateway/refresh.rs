@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::base::time::UnixTime;
+use crate::base::time::{Stopwatch, UnixTime};
 use crate::flow::client::Authenticated;
 use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
 use crate::flow::held::{Brought, Held, Presentation};
@@ -144,17 +144,20 @@ impl Gateway {
             let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
             match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
                 Ok(tokens) => {
+                    // Its body was read to the end a few microseconds ago, and nothing was waited for since.
+                    let read = Stopwatch::start();
                     running.resolver.is_known_there();
-                    Ok(tokens)
+                    Ok((tokens, read))
                 }
                 Err(why) => Err(self.failure(running, &target, why).await),
             }
         };
         match asked.await {
-            Ok(mut tokens) => {
+            Ok((mut tokens, read)) => {
                 // RFC 6749 §6: no new refresh token means that the old one stays good.
                 tokens.refresh = tokens.refresh.or(Some(token));
                 let held = self.committed(running, &handle, attempt, &tokens, &held).await?;
+                tracing::debug!(%grant, committed_after_us = read.micros(), "the upstream's answer is committed");
                 Ok((held, tokens))
             }
             Err(why @ Rejection::UpstreamRefused(_)) => {
@@ -204,6 +207,11 @@ impl Gateway {
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
+                    // Written at the first try, and only the store's word of it was lost.
+                    let there = self.store.read(handle).await.ok().flatten();
+                    if let Some(held) = there.as_ref().and_then(GrantRecord::held).filter(|held| held.has_answer(tokens)) {
+                        return Ok(held.clone());
+                    }
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
                     if self.ended.contains(handle.id()) {

@@ -15,21 +15,21 @@ pub const SESSION_TTL: u64 = 12 * 3_600;
 
 impl Gateway {
     /// The cookie's value for a user who just signed in.
-    pub fn session(&self, subject: &str) -> Secret {
-        let (now, live) = (self.clock.now(), self.live());
-        let bound = live.passwords.hash_of(subject).unwrap_or_default();
+    pub async fn session(&self, subject: &str) -> Secret {
+        let (now, passwords) = (self.clock.now(), self.live().passwords.clone());
+        let bound = passwords.hash_of(subject).await.unwrap_or_default();
         let plain = format!("{} {subject}", now.after(SESSION_TTL).0);
         let sealed = seal::boxed(&self.keys.load(), now, LABEL, random::fresh(), bound.as_bytes(), plain.as_bytes());
         Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)))
     }
 
     /// Who is signed in, by the cookie's value: `subject.sealed`. The subject in front only says whose hash to open with.
-    pub fn signed_in(&self, cookie: &str) -> Option<String> {
+    pub async fn signed_in(&self, cookie: &str) -> Option<String> {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
-        let live = self.live();
-        let bound = live.passwords.hash_of(&name)?;
+        let passwords = self.live().passwords.clone();
+        let bound = passwords.hash_of(&name).await?;
         let plain = seal::unboxed(&self.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
         let lives = UnixTime(until.parse().ok()?) > self.clock.now() && subject == name;

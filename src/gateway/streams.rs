@@ -35,13 +35,8 @@ impl Streams {
 
     /// Ends the streams of every grant that `has_ended`.
     pub fn end_all(&self, has_ended: impl Fn(Id) -> bool) {
-        self.by_grant.retain(|grant, (ender, _, _)| {
-            let ended = has_ended(*grant);
-            if ended {
-                ender.end();
-            }
-            !ended
-        });
+        // An ender that is gone has spoken.
+        self.by_grant.retain(|grant, _| !has_ended(*grant));
     }
 
     /// Forgets grants without a stream.

@@ -2,10 +2,12 @@
 
 use crate::net::body::BodyError;
 use crate::net::body::Reply;
+use crate::net::stop::Ends;
 use bytes::Bytes;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -70,9 +72,14 @@ impl Busy {
         Self(Arc::clone(activity))
     }
 
-    /// The request goes on as long as its answer's body does.
-    pub(super) fn with(self, reply: Reply) -> Watched {
-        Watched { reply, _busy: self }
+    /// The request goes on as long as its answer's body does; that ends early when `ends` resolves.
+    pub(super) fn with(self, reply: Reply, ends: Option<Ends>) -> Watched {
+        Watched {
+            reply,
+            ends,
+            ended: false,
+            _busy: self,
+        }
     }
 }
 
@@ -88,6 +95,8 @@ impl Drop for Busy {
 /// An answer's body that keeps its connection busy.
 pub(super) struct Watched {
     reply: Reply,
+    ends: Option<Ends>,
+    ended: bool,
     _busy: Busy,
 }
 
@@ -96,7 +105,17 @@ impl Body for Watched {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().reply).poll_frame(context)
+        let this = self.get_mut();
+        // Once it has spoken it may not be asked again.
+        if let Some(ends) = this.ends.as_mut()
+            && Pin::new(ends).poll(context).is_ready()
+        {
+            (this.ends, this.ended) = (None, true);
+        }
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut this.reply).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

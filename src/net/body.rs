@@ -3,6 +3,8 @@
 use crate::net::stop::Ends;
 use bytes::Bytes;
 use bytes::BytesMut;
+use http::HeaderMap;
+use http::header;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -213,6 +215,19 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether the body is a stream of events (`text/event-stream`).
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    kind.split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("text/event-stream")
 }
 
 /// Reads a body whole: at most `max` bytes, all of them within `within`.

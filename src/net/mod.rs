@@ -9,6 +9,7 @@ pub mod client;
 pub mod dial;
 pub mod listen;
 mod pool;
+pub mod probe;
 pub mod self_signed;
 pub mod server;
 pub mod stop;

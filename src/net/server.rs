@@ -7,11 +7,14 @@ use crate::net::activity::Activity;
 use crate::net::activity::Busy;
 use crate::net::activity::Idle;
 use crate::net::body::Reply;
+use crate::net::body::is_event_stream;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
+use crate::net::stop::Ends;
 pub use crate::net::stop::Stop;
 pub use crate::net::stop::Stopper;
 use crate::net::tls::ServerTls;
+use http::Method;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
@@ -51,6 +54,9 @@ pub struct Limits {
     pub max_headers_bytes: usize,
     /// For requests that still run when draining begins.
     pub grace: Duration,
+    /// For streams of events that a GET opened, when draining begins: they have no end of their own, and a client opens
+    /// a new one elsewhere.
+    pub parting: Duration,
 }
 
 impl Default for Limits {
@@ -61,6 +67,7 @@ impl Default for Limits {
             idle: Duration::from_secs(120),
             max_headers_bytes: 64 * 1024,
             grace: Duration::from_secs(30),
+            parting: Duration::from_secs(1),
         }
     }
 }
@@ -75,7 +82,7 @@ pub struct Peer {
 }
 
 /// Serves until `stop` says so, then drains: no new connections, idle ones closed, running
-/// requests get `limits.grace`, then are cut. Dropping the future cuts at once. Runs on the
+/// requests get `limits.grace`, then are cut; streams without an end get `limits.parting`. Dropping the future cuts at once. Runs on the
 /// runtime it is called on, with one task for each connection.
 ///
 /// # Errors
@@ -96,6 +103,7 @@ where
     let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.draining());
+    let (parting, ends) = Ends::new();
     loop {
         tokio::select! {
             biased;
@@ -105,6 +113,7 @@ where
                 let serving = Serving {
                     limits: limits.clone(),
                     stop: stop.clone(),
+                    ends: ends.clone(),
                     peer: Peer { address, tls: tls.is_some() },
                     handler: handler.clone(),
                 };
@@ -117,6 +126,15 @@ where
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);
         }
+    };
+    // Has no end of its own: only the connections' end counts.
+    let parted = async {
+        tokio::time::sleep(limits.parting).await;
+        parting.end();
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        tokio::select! { () = ended => {}, () = parted => {} }
     };
     if tokio::time::timeout(limits.grace, ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "draining took too long; cut");
@@ -164,6 +182,8 @@ fn is_one_clients(error: &io::Error) -> bool {
 struct Serving<H> {
     limits: Limits,
     stop: Stop,
+    /// Ends what has no end of its own, a moment after draining began.
+    ends: Ends,
     peer: Peer,
     handler: H,
 }
@@ -201,15 +221,21 @@ where
     let Serving {
         limits,
         stop,
+        ends,
         peer,
         handler,
     } = serving;
     let activity = Activity::new();
     let seen = Arc::clone(&activity);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::new(&seen);
+        let ends = (request.method() == Method::GET).then(|| ends.clone());
         let answer = handler(request, peer);
-        async move { Ok::<_, Infallible>(answer.await.map(|reply| busy.with(reply))) }
+        async move {
+            let answer = answer.await;
+            let ends = ends.filter(|_| is_event_stream(answer.headers()));
+            Ok::<_, Infallible>(answer.map(|reply| busy.with(reply, ends)))
+        }
     });
     let http = protocol(&limits);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -521,6 +547,46 @@ mod tests {
         let drained = tokio::time::timeout(SOON, server.task).await.expect("drained");
         drained.expect("task").expect("served");
         drop(idle);
+    }
+
+    /// A gateway in small whose answers are streams of events, which end as the path says.
+    async fn draining_ends(method: Method) -> (Result<usize, crate::net::body::BodyError>, bool) {
+        let (upstream, left) = endless().await;
+        let limits = Limits {
+            grace: Duration::from_millis(800),
+            parting: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let inner = plain();
+        let server = start(None, limits, move |_, _| {
+            let inner = inner.clone();
+            async move {
+                let request = Request::post(format!("http://{upstream}/")).body(Outgoing::Full(Bytes::from_static(b"0hi")));
+                let mut answer = inner.send(request.expect("request"), &policy(false)).await.expect("answer");
+                answer
+                    .headers_mut()
+                    .insert("content-type", "text/event-stream".parse().expect("value"));
+                answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+            }
+        });
+        let request = Request::builder().method(method).uri(format!("http://{}/", server.address));
+        let answer = plain()
+            .send(request.body(Outgoing::Empty).expect("request"), &policy(false))
+            .await
+            .expect("answer");
+        let reading = tokio::spawn(async move { read_limited(answer.into_body(), 100, SOON).await.map(|body| body.len()) });
+        server.stopper.drain();
+        let soon = tokio::time::timeout(Duration::from_millis(400), server.task).await.is_ok();
+        within_a_second(left).await;
+        (reading.await.expect("read"), soon)
+    }
+
+    #[tokio::test]
+    async fn draining_ends_streams_of_events_that_a_get_opened_and_leaves_the_others_their_grace() {
+        let (read, soon) = draining_ends(Method::GET).await;
+        assert!(soon && read.expect("a clean end") == 5);
+        let (read, soon) = draining_ends(Method::POST).await;
+        assert!(!soon && read.is_err(), "cut at the end of the grace");
     }
 
     #[tokio::test]

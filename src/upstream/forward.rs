@@ -9,6 +9,7 @@ use http::header;
 use http::uri::InvalidUri;
 
 use crate::base::url::Address;
+pub use crate::net::body::is_event_stream;
 use crate::oauth::answer::UpstreamAccess;
 use crate::oauth::challenge::Challenge;
 
@@ -168,19 +169,6 @@ pub fn response_headers(headers: &mut HeaderMap) {
     if is_event_stream(headers) && !headers.contains_key(UNBUFFERED) {
         headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
     }
-}
-
-/// Whether the body is a stream of events (`text/event-stream`).
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    kind.split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .eq_ignore_ascii_case("text/event-stream")
 }
 
 /// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.

@@ -39,15 +39,19 @@ proptest! {
 }
 
 /// What the moves must have met, or they prove little.
-const RARE: [&str; 10] = [
+const RARE: [&str; 14] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
+    "a code at another service",
     "a lease that was taken over",
     "a replay before the grant was there",
     "a replay that proves nothing",
+    "a return to another service",
     "a second attempt while the first holds the lease",
+    "a step off the way",
     "an answer to an attempt that lost its lease",
     "an older pair in grace",
+    "an older pair in grace that carries nothing",
     "an older pair too late",
     "an upstream that refuses in circles",
 ];

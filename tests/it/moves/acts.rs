@@ -28,6 +28,8 @@ pub enum Bring {
     OtherIssuer,
     /// No issuer.
     NoIssuer,
+    /// It comes to the callback of another service.
+    OtherService,
 }
 
 /// What a client brings to the token endpoint.
@@ -47,6 +49,8 @@ pub enum With {
     NoVerifier,
     /// Another secret than the client's own.
     OtherSecret,
+    /// It comes to the token endpoint of another service.
+    OtherService,
 }
 
 /// What the upstream gives.
@@ -62,13 +66,17 @@ pub struct Gives {
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     /// A client sends a browser to us.
-    Begin { client: u8, state: bool },
-    /// An honest journey, so many moves far; five lead to a code.
-    Journey { client: u8, gives: Gives, moves: u8 },
+    Begin { client: u8, state: bool, service: u8 },
+    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream.
+    Journey { client: u8, service: u8, gives: Gives, moves: u8 },
     /// The user signs in.
     SignIn { flow: u8, form: Form },
+    /// Nobody has to.
+    Unnamed { flow: u8, form: Form },
     /// The user consents; the upstream promises `iss` or not.
     Approve { flow: u8, form: Form, promise: bool },
+    /// The user consents, and the code is issued here; the upstream takes something of the user's or not.
+    Granted { flow: u8, form: Form, gives: Option<Gives> },
     /// The user says no.
     Deny { flow: u8, form: Form },
     /// The upstream sends the browser back.
@@ -140,13 +148,17 @@ impl Act {
             refresh: m % 3 != 2,
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
-        match kind % 56 {
+        // Most journeys go the longest way.
+        let service = [0, 0, 0, 0, 1, 2, 3, 3][usize::from(n / 3 % 8)];
+        match kind % 62 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
+                service,
             },
             2..=4 => Self::Journey {
                 client: n,
+                service,
                 gives,
                 moves: [5, 5, 5, 3, 4, 5, 2, 1][usize::from(x / 4 % 8)],
             },
@@ -193,6 +205,12 @@ impl Act {
             51 | 52 => Self::Crash { pair: n },
             53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
+            55 | 56 => Self::Unnamed { flow: n, form },
+            57..=59 => Self::Granted {
+                flow: n,
+                form,
+                gives: (m % 3 != 2).then_some(Gives { refresh: false, ..gives }),
+            },
             _ => Self::Sweep,
         }
     }
@@ -204,24 +222,26 @@ fn other(x: u8) -> Option<u8> {
 }
 
 fn bring(m: u8) -> Bring {
-    match m % 12 {
+    match m % 13 {
         7 => Bring::OtherState,
         8 => Bring::OtherBrowser,
         9 => Bring::NoBrowser,
         10 => Bring::OtherIssuer,
         11 => Bring::NoIssuer,
+        12 => Bring::OtherService,
         _ => Bring::Own,
     }
 }
 
 fn with(m: u8) -> With {
-    match m % 14 {
+    match m % 15 {
         8 => With::NoRedirect,
         9 => With::OtherRedirect,
         10 => With::OtherCode,
         11 => With::OtherVerifier,
         12 => With::NoVerifier,
         13 => With::OtherSecret,
+        14 => With::OtherService,
         _ => With::Own,
     }
 }

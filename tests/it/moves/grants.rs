@@ -7,9 +7,7 @@ use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
 use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::flow::who::Who;
 use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
-use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
@@ -49,6 +47,7 @@ pub struct Grant {
     generation: u32,
     proved: bool,
     refreshable: bool,
+    bare: bool,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
     access_ends: UnixTime,
@@ -62,7 +61,7 @@ pub struct Grant {
 pub struct Pair {
     pub grant: usize,
     pub generation: u32,
-    pub tokens: Tokens,
+    pub tokens: Option<Tokens>,
     pub access_ends: UnixTime,
 }
 
@@ -107,7 +106,7 @@ impl Grant {
 /// What a presented pair should lead to.
 #[derive(Debug)]
 enum Outcome {
-    Answer(u32, Tokens),
+    Answer(u32, Option<Tokens>),
     Ask(UpstreamRefresh),
     Ended,
 }
@@ -115,7 +114,7 @@ enum Outcome {
 /// One who presents a pair.
 struct Presented<'a> {
     generation: u32,
-    tokens: &'a Tokens,
+    tokens: Option<&'a Tokens>,
     client: usize,
     attempt: Attempt,
 }
@@ -142,25 +141,27 @@ impl Grant {
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
-            by.tokens.clone()
+            by.tokens.cloned()
         } else {
             let recent = self
                 .superseded
                 .iter()
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let Some(latest) = self.latest.clone().filter(|_| recent || unproved) else {
+            let kept = self.bare || self.latest.is_some();
+            if !kept || !(recent || unproved) {
                 self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
-            };
-            let enough = now.after(60);
-            if latest.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
+            }
+            let (latest, enough) = (self.latest.clone(), now.after(60));
+            let end = latest.as_ref().and_then(|tokens| tokens.expires);
+            if end.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
                 self.life = Life::Active;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
             latest
         };
-        if let Some(refresh) = tokens.refresh {
+        if let Some(refresh) = tokens.as_ref().and_then(|tokens| tokens.refresh.clone()) {
             let (attempt, owner) = (by.attempt.id, by.attempt.owner);
             self.life = Life::Refreshing {
                 attempt,
@@ -169,11 +170,11 @@ impl Grant {
             };
             return Ok(Outcome::Ask(refresh));
         }
-        if tokens.expires.is_some_and(|end| end <= now) {
+        if tokens.as_ref().and_then(|tokens| tokens.expires).is_some_and(|end| end <= now) {
             return Err(Rejected::Expired);
         }
         self.supersede(now);
-        self.latest = Some(tokens.clone());
+        self.latest.clone_from(&tokens);
         self.life = Life::Active;
         Ok(Outcome::Answer(self.generation, tokens))
     }
@@ -204,6 +205,7 @@ impl World {
             generation: 1,
             proved: false,
             refreshable: false,
+            bare: false,
             superseded: Vec::new(),
             latest: None,
             access_ends: now,
@@ -215,19 +217,19 @@ impl World {
     }
 
     /// When pairs of these tokens end: the shorter of both sides.
-    fn ends(&self, g: usize, tokens: &Tokens) -> (UnixTime, UnixTime) {
+    fn ends(&self, g: usize, tokens: Option<&Tokens>) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
-        let upstream = if tokens.refresh.is_some() {
-            tokens.refresh_expires
-        } else {
-            tokens.expires
+        let expires = tokens.and_then(|tokens| tokens.expires);
+        let upstream = match tokens {
+            Some(tokens) if tokens.refresh.is_some() => tokens.refresh_expires,
+            Some(_) | None => expires,
         };
-        let access = lifetime::access_ends(now, ttl.access, tokens.expires);
+        let access = lifetime::access_ends(now, ttl.access, expires);
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Tokens) {
-        let access_ends = self.ends(grant, &tokens).0;
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>) {
+        let access_ends = self.ends(grant, tokens.as_ref()).0;
         self.pairs.push(Pair {
             grant,
             generation,
@@ -238,22 +240,26 @@ impl World {
 
     /// The grant of a code that was spent is put down, unless it was ended meanwhile.
     pub async fn granted(&mut self, i: usize) {
-        let Some(tokens) = self.journeys[i].pending.take() else { return };
+        let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
         let now = self.now();
         if self.grants[g].granted.after(BREATH) < now {
             return;
         }
         self.grants[g].granted = now;
-        let ends = self.ends(g, &tokens);
+        let (issuer, tokens) = match redeemed.obtained {
+            Some(obtained) => (obtained.issuer, Some(obtained.tokens)),
+            None => (None, None),
+        };
+        let ends = self.ends(g, tokens.as_ref());
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
-            service: "default".to_owned(),
-            who: Who::named("alice"),
-            scopes: Scopes::parse("a"),
-            issuer: Some("https://as.example".to_owned()),
-            tokens: Some(tokens.clone()),
+            service: redeemed.asked.service,
+            who: redeemed.who,
+            scopes: redeemed.asked.scopes,
+            issuer,
+            tokens: tokens.clone(),
         };
         let held = Held::new(began, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
@@ -264,9 +270,10 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.refreshable, grant.swept) = (Life::Active, tokens.refresh.is_some(), false);
+            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
+            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
             (grant.access_ends, grant.refresh_ends) = ends;
-            grant.latest = Some(tokens.clone());
+            grant.latest.clone_from(&tokens);
             self.note(g).await;
         }
         self.mint(g, 1, tokens);
@@ -292,15 +299,16 @@ impl World {
         let expected = self.there(g).and_then(|()| {
             let by = Presented {
                 generation,
-                tokens: &tokens,
+                tokens: tokens.as_ref(),
                 client,
                 attempt,
             };
             next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
-        let brought = match tokens.refresh.clone() {
-            Some(token) => Brought::Refresh(token),
-            None => Brought::Access(tokens.clone()),
+        let brought = match tokens.clone() {
+            Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
+            Some(tokens) => Brought::Access(tokens),
+            None => Brought::Nothing,
         };
         let pair = Presentation {
             generation,
@@ -328,6 +336,9 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
+                if next.bare && !next.has_ended() {
+                    self.meet("an older pair in grace that carries nothing");
+                }
                 self.meet(if next.has_ended() {
                     "an older pair too late"
                 } else {
@@ -336,8 +347,8 @@ impl World {
             }
             self.grants[g] = next;
             // Whatever pair is given out, the record and its tombstone outlive it.
-            if let Some(tokens) = self.pairs.last().filter(|_| to == "Active").map(|pair| pair.tokens.clone()) {
-                let ends = self.ends(g, &tokens);
+            if to == "Active" {
+                let ends = self.ends(g, self.pairs.last().and_then(|pair| pair.tokens.as_ref()));
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
@@ -385,7 +396,6 @@ impl World {
     fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
-                let tokens = tokens.expect("a grant with an upstream has its tokens");
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
@@ -423,7 +433,7 @@ impl World {
         if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
         }
-        let ends = self.ends(g, &tokens);
+        let ends = self.ends(g, Some(&tokens));
         let step = |s: Refreshing| s.answered(id, tokens.clone(), ends, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
         if let Some(moved) = went(moved, &expected) {
@@ -435,7 +445,7 @@ impl World {
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, tokens);
+            self.mint(g, before + 1, Some(tokens));
         }
         self.look_at_grant(g).await;
     }

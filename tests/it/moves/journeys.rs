@@ -6,7 +6,7 @@ use mcp_oauth_gateway::flow::authorize::{
     Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
 };
 use mcp_oauth_gateway::flow::client::ReturnAddress;
-use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Redemption};
+use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::flow::who::{By, Leg, Way};
 use mcp_oauth_gateway::oauth::answer::Tokens;
@@ -24,8 +24,14 @@ use super::world::{SECRET, World, text, went};
 
 const ISSUER: &str = "https://gateway.example";
 const UPSTREAM: &str = "https://upstream.example";
-/// All services have this name, and all clients that send a `state` send this one.
-const SERVICE: &str = "default";
+/// The services, and the way of a journey to each.
+const SERVICES: [(&str, By, Leg); 4] = [
+    ("chained", By::Password, Leg::Upstream),
+    ("chained for anybody", By::Nobody, Leg::Upstream),
+    ("unlocked here", By::Password, Leg::Here),
+    ("unlocked here by anybody", By::Nobody, Leg::Here),
+];
+/// All clients that send a `state` send this one.
 const STATE: &str = "the same <state>";
 
 /// Where a journey should be.
@@ -67,7 +73,9 @@ pub struct Journey {
     pub spent: u32,
     /// Its place among the grants, and what is to be put down there.
     pub grant: Option<usize>,
-    pub pending: Option<Tokens>,
+    pub pending: Option<Redeemed>,
+    /// Its place among the services.
+    service: usize,
     /// Where it has been.
     path: Vec<Stage>,
     uri: String,
@@ -135,7 +143,30 @@ impl World {
         }
     }
 
-    pub async fn begin(&mut self, client: u8, state: bool) -> usize {
+    /// Whether a step is on the way of this journey.
+    fn on_the_way(&self, i: usize, is_on: impl FnOnce(&By, Leg) -> bool) -> Result<(), Refusal> {
+        let (_, by, leg) = &SERVICES[self.journeys[i].service];
+        if is_on(by, *leg) {
+            Ok(())
+        } else {
+            Err(Missed::Rejected(Rejected::OtherWay))
+        }
+    }
+
+    fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
+        if *expected == Err(Missed::Rejected(Rejected::OtherWay)) {
+            self.meet("a step off the way");
+        }
+    }
+
+    /// The name of the service of this journey, or of another.
+    fn service(&self, i: usize, other: bool) -> &'static str {
+        SERVICES[(self.journeys[i].service + usize::from(other)) % SERVICES.len()].0
+    }
+
+    pub async fn begin(&mut self, client: u8, state: bool, service: u8) -> usize {
+        let service = usize::from(service) % SERVICES.len();
+        let (name, by, leg) = SERVICES[service].clone();
         let client = usize::from(client) % self.clients.len();
         let registered = &self.clients[client];
         let uris = &registered.registration().redirect_uris;
@@ -153,11 +184,8 @@ impl World {
             back,
             challenge: Challenge::of(&Secret::from(verifier.as_str())),
             scopes: Scopes::parse("a b"),
-            service: SERVICE.to_owned(),
-            way: Way {
-                by: By::Password,
-                leg: Leg::Upstream,
-            },
+            service: name.to_owned(),
+            way: Way { by, leg },
         };
         self.store
             .insert(id, ClientAuthorize::new(asked, Digest::of(&form), now))
@@ -173,6 +201,7 @@ impl World {
             spent: 0,
             grant: None,
             pending: None,
+            service,
             path: Vec::new(),
             uri: uri.as_str().to_owned(),
             state,
@@ -192,18 +221,28 @@ impl World {
     }
 
     /// An honest browser and an honest upstream, so many moves far.
-    pub async fn journey(&mut self, client: u8, gives: Gives, moves: u8) {
-        let i = self.begin(client, true).await;
+    pub async fn journey(&mut self, client: u8, service: u8, gives: Gives, moves: u8) {
+        let i = self.begin(client, true, service).await;
+        let (_, by, leg) = &SERVICES[self.journeys[i].service];
+        let stages: &[Stage] = match leg {
+            Leg::Upstream => &[Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued],
+            Leg::Here => &[Stage::Asked, Stage::SignedIn, Stage::Issued],
+        };
+        let moves = usize::from(moves).min(stages.len());
         for step in 2..=moves {
-            match step {
-                2 => self.sign_in(i, Form::Own).await,
-                3 => self.approve(i, Form::Own, true).await,
-                4 => self.returned(i, Bring::Own).await,
+            match (step, by, leg) {
+                (2, By::Nobody, _) => self.unnamed(i, Form::Own).await,
+                (2, _, _) => self.sign_in(i, Form::Own).await,
+                (3, _, Leg::Upstream) => self.approve(i, Form::Own, true).await,
+                (3, _, Leg::Here) => {
+                    let given = gives.refresh.then_some(Gives { refresh: false, ..gives });
+                    self.granted_here(i, Form::Own, given).await;
+                }
+                (4, _, _) => self.returned(i, Bring::Own).await,
                 _ => self.exchanged(i, gives).await,
             }
         }
-        let stages = [Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued];
-        assert_eq!(self.journeys[i].stage, stages[usize::from(moves) - 1]);
+        assert_eq!(self.journeys[i].stage, stages[moves - 1]);
     }
 
     pub async fn sign_in(&mut self, i: usize, form: Form) {
@@ -211,7 +250,9 @@ impl World {
         let expected = self
             .standing(i, Stage::Asked)
             .and_then(|()| self.in_time(i))
-            .and_then(|()| self.same_form(i, brought.as_deref()));
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |by, _| *by == By::Password));
+        self.note_if_off_the_way(&expected);
         let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::of(&next), "alice".to_owned(), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
@@ -222,13 +263,57 @@ impl World {
         self.look_at_journey(i).await;
     }
 
+    pub async fn unnamed(&mut self, i: usize, form: Form) {
+        let (brought, next, now) = (self.form(i, form), self.draw(), self.now());
+        let expected = self
+            .standing(i, Stage::Asked)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |by, _| *by == By::Nobody));
+        self.note_if_off_the_way(&expected);
+        let step = |s: ClientAuthorize| s.unnamed(brought.as_deref(), Digest::of(&next), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("ClientAuthorize", "unnamed", "GatewayLogin");
+            self.journeys[i].forms.push(next);
+            self.arrived(i, Stage::SignedIn, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// The code is issued without a look at the upstream's authorization server.
+    pub async fn granted_here(&mut self, i: usize, form: Form, gives: Option<Gives>) {
+        let (brought, code, now) = (self.form(i, form), self.draw(), self.now());
+        let tokens = gives.map(|gives| self.tokens(gives));
+        let expected = self
+            .standing(i, Stage::SignedIn)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Here));
+        self.note_if_off_the_way(&expected);
+        let obtained = tokens.clone().map(|tokens| Obtained { issuer: None, tokens });
+        let step = |s: GatewayLogin| s.granted(brought.as_deref(), obtained.clone(), Digest::of(&code), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("GatewayLogin", "granted", "CodeIssued");
+            let journey = &mut self.journeys[i];
+            assert_eq!(journey.path, [Stage::Asked, Stage::SignedIn], "a code without consent");
+            (journey.code, journey.tokens) = (code.clone(), tokens);
+            self.goes_home(i, &moved.out, Some(&code));
+            self.arrived(i, Stage::Issued, now.0 + 60).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
     pub async fn approve(&mut self, i: usize, form: Form, promise: bool) {
         let brought = self.form(i, form);
         let (browser, upstream_state, upstream_verifier, now) = (self.draw(), self.draw(), self.draw(), self.now());
         let expected = self
             .standing(i, Stage::SignedIn)
             .and_then(|()| self.in_time(i))
-            .and_then(|()| self.same_form(i, brought.as_deref()));
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Upstream));
+        self.note_if_off_the_way(&expected);
         let step = |s: GatewayLogin| {
             let to = ToUpstream {
                 browser: Digest::of(&browser),
@@ -286,9 +371,12 @@ impl World {
             Bring::NoBrowser => browser = None,
             Bring::OtherIssuer => issuer = Some("https://upstream.example/"),
             Bring::NoIssuer => issuer = None,
+            Bring::OtherService => {}
         }
         let judged = if state != journey.upstream_state {
             Err(Rejected::OtherState)
+        } else if matches!(bring, Bring::OtherService) {
+            Err(Rejected::OtherService)
         } else if browser.as_ref() != Some(&journey.browser) {
             Err(Rejected::OtherBrowser)
         } else if issuer.is_none() && journey.promise {
@@ -307,8 +395,11 @@ impl World {
 
     pub async fn returned(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
+        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+            self.meet("a return to another service");
+        }
         let with = Returned {
-            service: SERVICE,
+            service: self.service(i, matches!(bring, Bring::OtherService)),
             upstream_state: &state,
             browser: browser.as_deref(),
             issuer,
@@ -332,8 +423,11 @@ impl World {
 
     pub async fn refused(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
+        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+            self.meet("a return to another service");
+        }
         let with = Returned {
-            service: SERVICE,
+            service: self.service(i, matches!(bring, Bring::OtherService)),
             upstream_state: &state,
             browser: browser.as_deref(),
             issuer,
@@ -419,7 +513,7 @@ impl World {
         let mut verifier = Some(journey.verifier.clone());
         let mut redirect_uri = Some(journey.uri.clone());
         match with {
-            With::Own | With::OtherSecret => {}
+            With::Own | With::OtherSecret | With::OtherService => {}
             With::NoRedirect => redirect_uri = None,
             With::OtherRedirect => {
                 redirect_uri = Some(other.map_or_else(|| "https://evil.example/cb".to_owned(), |other| other.uri.clone()));
@@ -442,15 +536,20 @@ impl World {
             Some(_) | None => Ok(()),
         };
         let spent = self.standing(i, Stage::Spent).is_ok();
-        let judged = proved.and(same_place).map_err(Missed::Rejected);
+        let elsewhere = matches!(with, With::OtherService);
+        let at_home = if elsewhere { Err(Rejected::OtherService) } else { Ok(()) };
+        let judged = at_home.and(proved).and(same_place).map_err(Missed::Rejected);
         let expected = self.standing(i, Stage::Issued).and_then(|()| self.in_time(i)).and(judged);
         let with = Redemption {
-            service: SERVICE,
+            service: self.service(i, elsewhere),
             code: &code,
             redirect_uri: redirect_uri.as_deref(),
             verifier: verifier.as_deref(),
         };
         let (grant, now, handle) = (self.id(), self.now(), self.handle(i));
+        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+            self.met.insert("a code at another service");
+        }
         let moved = self
             .store
             .transition(&handle, |s: CodeIssued| s.redeem(&by, with, grant, now))
@@ -459,15 +558,20 @@ impl World {
             self.walk("CodeIssued", "redeem", "CodeSpent");
             let (asked, journey) = (&moved.out.asked, &mut self.journeys[i]);
             assert_eq!(asked.client_id, by.client_id());
-            assert_eq!((moved.out.who.subject.as_str(), asked.service.as_str()), ("alice", SERVICE));
+            let (name, by, leg) = &SERVICES[journey.service];
+            let subject = if *by == By::Nobody { "" } else { "alice" };
+            assert_eq!((moved.out.who.subject.as_str(), asked.service.as_str()), (subject, *name));
+            let obtained = moved.out.obtained.as_ref();
             assert_eq!(
-                moved.out.obtained.as_ref().map(|obtained| &obtained.tokens),
+                obtained.map(|obtained| &obtained.tokens),
                 journey.tokens.as_ref(),
                 "the tokens of another journey"
             );
+            let issuer = obtained.and_then(|obtained| obtained.issuer.as_deref());
+            assert_eq!(issuer, (*leg == Leg::Upstream).then_some(UPSTREAM));
             journey.spent += 1;
             assert_eq!(journey.spent, 1, "a code was spent twice");
-            journey.pending = moved.out.obtained.map(|obtained| obtained.tokens);
+            journey.pending = Some(moved.out);
             let place = self.new_grant(grant, client);
             self.journeys[i].grant = Some(place);
             self.arrived(i, Stage::Spent, now.0 + 600).await;

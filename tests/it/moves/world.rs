@@ -95,12 +95,19 @@ impl World {
 
     async fn act(&mut self, act: Act) {
         match act {
-            Act::Begin { client, state } if self.journeys.len() < MOST => drop(self.begin(client, state).await),
-            Act::Journey { client, gives, moves } if self.journeys.len() < MOST => self.journey(client, gives, moves).await,
+            Act::Begin { client, state, service } if self.journeys.len() < MOST => drop(self.begin(client, state, service).await),
+            Act::Journey {
+                client,
+                service,
+                gives,
+                moves,
+            } if self.journeys.len() < MOST => self.journey(client, service, gives, moves).await,
             Act::Begin { client, .. } | Act::Journey { client, .. } => self.look_at(client).await,
             Act::Wait(seconds) => drop(self.time.fetch_add(seconds, Ordering::SeqCst)),
             Act::Sweep => self.sweep().await,
             Act::SignIn { flow, form } => on(flow, self.journeys.len(), async |i| self.sign_in(i, form).await).await,
+            Act::Unnamed { flow, form } => on(flow, self.journeys.len(), async |i| self.unnamed(i, form).await).await,
+            Act::Granted { flow, form, gives } => on(flow, self.journeys.len(), async |i| self.granted_here(i, form, gives).await).await,
             Act::Approve { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.approve(i, form, promise).await).await,
             Act::Deny { flow, form } => on(flow, self.journeys.len(), async |i| self.deny(i, form).await).await,
             Act::Return { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.returned(i, bring).await).await,

@@ -42,11 +42,15 @@ fn does_not_start(command: &mut Command, names: &str) -> String {
 }
 
 fn gateway(data: &Path) -> Command {
+    gateway_on(free_port(), data)
+}
+
+fn gateway_on(port: u16, data: &Path) -> Command {
     let mut command = command();
     command
         .args(["--upstream-rs", NOWHERE, "--host", "127.0.0.1", "--data-dir"])
         .arg(data);
-    command.args(["--port", &free_port().to_string()]);
+    command.args(["--port", &port.to_string()]);
     command
 }
 
@@ -233,30 +237,136 @@ async fn the_first_start_makes_a_password_that_is_never_printed_and_works() {
     let password = std::fs::read_to_string(&initial).unwrap().trim().to_owned();
     assert!(password.len() >= 20, "{password}");
     assert_eq!(mode(&data), 0o700);
+    let kept = kept_hash(&data).await;
     for file in std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().path()) {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     let log = log_of(dir.path());
     assert!(log.contains("initial-password") && !log.contains(&password), "{log}");
-    let kept = std::fs::read_to_string(data.join("password-hash")).unwrap();
     assert!(kept.starts_with("$argon2id$") && !kept.contains(&password));
-    let client = McpClient::register(&running.url).await;
-    let mut browser = Browser::default();
-    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
-    let page = browser.get(&next).await;
-    assert!(
-        browser
-            .sign_in(&page, "gateway", &password)
-            .await
-            .text
-            .contains("value=\"approve\"")
-    );
+    assert!(!data.join("pending-password").exists());
+    assert!(lets_in(&running.url, &password).await);
     assert!(running.terminate().success());
     std::fs::remove_file(&initial).unwrap();
     let again = start(dir.path());
     assert!(!initial.exists(), "a password is made once");
     assert_eq!(std::fs::read_to_string(data.join("password-hash")).unwrap(), kept);
     assert!(again.terminate().success());
+}
+
+/// The hash is made behind the start.
+async fn kept_hash(data: &Path) -> String {
+    for _ in 0..1_000 {
+        // The password is forgotten only when its hash is kept.
+        if !data.join("pending-password").exists()
+            && let Ok(kept) = std::fs::read_to_string(data.join("password-hash"))
+        {
+            return kept;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no hash is kept");
+}
+
+async fn lets_in(url: &str, password: &str) -> bool {
+    let client = McpClient::register(url).await;
+    let mut browser = Browser::default();
+    let next = browser.get(&client.authorize_url()).await.onward().unwrap();
+    let page = browser.get(&next).await;
+    browser.sign_in(&page, "gateway", password).await.text.contains("value=\"approve\"")
+}
+
+/// The first start of a gateway that makes its password.
+fn first_start(data: &Path, port: u16) -> Command {
+    let mut command = gateway_on(port, data);
+    command.args(["--public-url", &format!("http://127.0.0.1:{port}")]);
+    command.env_remove("MCP_GATEWAY_PASSWORD").env_remove("MCP_GATEWAY_USERNAME");
+    command
+}
+
+/// Killed before, while and after the password is told and its hash is kept.
+#[tokio::test]
+async fn a_password_that_was_told_lets_in_whenever_the_first_start_is_killed() {
+    let mut counts = std::collections::BTreeMap::new();
+    for round in 0..12_u64 {
+        let (data, log, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+        let told = || std::fs::read_to_string(data.path().join("initial-password")).ok();
+        let mut command = first_start(data.path(), port);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The first few anywhere, the others from the moment on at which it is told.
+        let mut left = 5_000;
+        while round > 3 && told().is_none() && left > 0 {
+            left -= 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(round % 4 * 8 + round / 8 * 40)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let first = told();
+        let kept = std::fs::read_to_string(data.path().join("password-hash")).ok();
+        *counts.entry((first.is_some(), kept.is_some())).or_insert(0) += 1;
+        assert!(
+            kept.is_none() || first.is_some(),
+            "no hash is kept of a password that nobody was told"
+        );
+
+        let running = started(first_start(data.path(), port), port, log.path());
+        let password = told().unwrap();
+        assert!(
+            first.is_none_or(|first| first == password),
+            "the password that was told stays the password"
+        );
+        assert!(lets_in(&running.url, password.trim()).await);
+        assert!(!lets_in(&running.url, "").await && !lets_in(&running.url, "another-password").await);
+        let now = kept_hash(data.path()).await;
+        assert!(kept.is_none_or(|kept| kept == now), "it was made once");
+    }
+    println!("first starts killed, (told, kept): {counts:?}");
+    assert!(
+        counts.contains_key(&(true, false)),
+        "one fell between telling and keeping: {counts:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_password_whose_hash_is_kept_is_forgotten_and_a_new_one_is_made_when_the_hash_is_removed() {
+    let (data, log, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+    let (pending, hash) = (data.path().join("pending-password"), data.path().join("password-hash"));
+    let running = started(first_start(data.path(), port), port, log.path());
+    let kept = kept_hash(data.path()).await;
+    running.kill();
+    let first = std::fs::read_to_string(data.path().join("initial-password")).unwrap();
+    // As if it had been killed between the two.
+    std::fs::write(&pending, &first).unwrap();
+    std::fs::set_permissions(&pending, PermissionsExt::from_mode(0o600)).unwrap();
+    let running = started(first_start(data.path(), port), port, log.path());
+    assert!(!pending.exists() && std::fs::read_to_string(&hash).unwrap() == kept);
+    assert!(lets_in(&running.url, first.trim()).await);
+    running.kill();
+    // What an operator does who wants to begin again; and a file that somebody emptied is no password.
+    std::fs::remove_file(&hash).unwrap();
+    std::fs::write(&pending, "").unwrap();
+    std::fs::set_permissions(&pending, PermissionsExt::from_mode(0o600)).unwrap();
+    let running = started(first_start(data.path(), port), port, log.path());
+    let second = std::fs::read_to_string(data.path().join("initial-password")).unwrap();
+    assert_ne!(first, second);
+    assert!(lets_in(&running.url, second.trim()).await && !lets_in(&running.url, first.trim()).await);
+}
+
+#[tokio::test]
+async fn a_data_directory_serves_one_gateway_and_after_a_kill_the_next() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let first = Process::start(NOWHERE, port, data.path(), &[]).await;
+    let said = does_not_start(&mut gateway(data.path()), "--data-dir");
+    assert!(
+        said.contains("another gateway is using") && said.contains("a directory of its own"),
+        "{said}"
+    );
+    assert!(healthcheck(port).status.success(), "the first one runs on");
+    first.kill();
+    let second = Process::start(NOWHERE, free_port(), data.path(), &[]).await;
+    does_not_start(&mut gateway(data.path()), "another gateway is using");
+    assert!(second.terminate().success());
 }
 
 #[tokio::test]

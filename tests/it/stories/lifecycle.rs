@@ -13,6 +13,8 @@ use mcp_oauth_gateway::net::client::{Client, Policy, SendError};
 use mcp_oauth_gateway::net::dial::Allowed;
 use mcp_oauth_gateway::net::self_signed::self_signed;
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 
 use crate::support::browser::{Browser, send};
@@ -78,6 +80,26 @@ async fn it_is_ready_soon_and_stops_at_once() {
     }
 }
 
+/// Every try fills some 20 MB; an allocator that keeps them would keep them once for each thread that ever hashed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sign_ins_leave_no_memory_behind() {
+    let (_standin, _data, process) = started().await;
+    let client = McpClient::register(&process.url).await;
+    let before = resident(process.child.id());
+    for _ in 0..6 {
+        client.login().await;
+    }
+    // The last hash may still be on its way out.
+    let mut after = u64::MAX;
+    for _ in 0..50 {
+        after = after.min(resident(process.child.id()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("resident before sign-ins {before} KiB, after six {after} KiB");
+    assert!(after < before + 16 * 1_024, "{before} KiB, then {after} KiB");
+}
+
 /// In KiB; nothing where there is no `/proc`.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -129,6 +151,59 @@ impl Secure {
     }
 }
 
+fn healthcheck(port: u16) -> std::process::ExitStatus {
+    command()
+        .args(["healthcheck", "--port", &port.to_string()])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+}
+
+/// Asks as a container does, until it is ready.
+async fn healthy(port: u16) {
+    for _ in 0..500 {
+        if healthcheck(port).success() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the health check never succeeds");
+}
+
+/// What speaks TLS and is no gateway, and what was told to say that it is not ready.
+#[test]
+fn the_health_check_wants_more_than_a_handshake() {
+    tls::install_provider();
+    let home = tempfile::tempdir().unwrap();
+    let made = self_signed(home.path(), &[]).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(&made.certificate).unwrap()];
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(&made.key).unwrap())
+        .map(std::sync::Arc::new)
+        .unwrap();
+    for (said, code) in [
+        ("", 1),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 1),
+        ("HTTP/1.1 200 OK\r\n\r\n", 0),
+    ] {
+        let (config, listener) = (config.clone(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+        let port = listener.local_addr().unwrap().port();
+        // It asks in http first.
+        std::thread::spawn(move || {
+            for line in listener.incoming().take(2) {
+                let mut line = line.unwrap();
+                let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+                let mut stream = rustls::Stream::new(&mut tls, &mut line);
+                if stream.read(&mut [0; 512]).is_ok() {
+                    stream.write_all(said.as_bytes()).unwrap();
+                }
+            }
+        });
+        assert_eq!(healthcheck(port).code(), Some(code), "{said}");
+    }
+}
+
 /// A client that trusts this CA beside those of the machine, and no connection of which is kept.
 fn trusting(ca: &Path) -> Client {
     tls::install_provider();
@@ -154,6 +229,7 @@ async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
     let ca = data.path().join("tls-ca.pem");
     let made = std::fs::read(&ca).unwrap();
     let client = trusting(&ca);
+    healthy(port).await;
     assert_eq!(version(&client, &secure.url, false).await.unwrap(), http::Version::HTTP_11);
     assert_eq!(version(&client, &secure.url, true).await.unwrap(), http::Version::HTTP_2);
     let stranger = Client::new(ClientTls::load(&[]).unwrap());
@@ -191,6 +267,7 @@ async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
     assert_eq!(mcp.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
 
     drop(secure);
+    assert_eq!(healthcheck(port).code(), Some(1), "nothing listens");
     let secure = Secure::start(&standin, port, data.path(), &more).await;
     assert_eq!(std::fs::read(&ca).unwrap(), made, "a restart keeps the CA");
     assert_eq!(version(&trusting(&ca), &secure.url, true).await.unwrap(), http::Version::HTTP_2);
@@ -207,6 +284,7 @@ async fn a_certificate_that_is_replaced_is_served_without_a_restart() {
     std::fs::write(&key, read(&first.key)).unwrap();
     let more = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let secure = Secure::start(&standin, port, data.path(), &more).await;
+    healthy(port).await;
     let (old, new) = (first.ca.clone(), second.ca.clone());
     assert!(version(&trusting(&old), &secure.url, false).await.is_ok());
     assert!(version(&trusting(&new), &secure.url, false).await.is_err());

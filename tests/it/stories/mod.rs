@@ -9,4 +9,5 @@ mod lifecycle;
 mod limits;
 mod proxy;
 mod refresh;
+mod replicas;
 mod seed004;

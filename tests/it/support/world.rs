@@ -10,7 +10,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{self, Passwords, User};
+use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
@@ -69,7 +69,7 @@ impl World {
         let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
         let user = User {
             name: USER.into(),
-            hash: quick_hash(),
+            hash: Hash::kept(quick_hash()),
         };
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -83,7 +83,7 @@ impl World {
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
             setup: Setup {
                 services: vec![service],
-                passwords: Passwords::new(vec![user], clock.clone()).unwrap(),
+                passwords: Passwords::new(vec![user], clock.clone()),
                 cors_origins: vec![],
             },
             clock,

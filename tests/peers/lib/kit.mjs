@@ -12,7 +12,7 @@ export const USER = 'alice';
 export const PASSWORD = 'correct-horse-battery-9';
 export const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
 
-const gatewayBin = resolve(process.env.GATEWAY_BIN ?? join(ROOT, '../../target/release/mcp-oauth-gateway'));
+export const gatewayBin = resolve(process.env.GATEWAY_BIN ?? join(ROOT, '../../target/release/mcp-oauth-gateway'));
 if (!existsSync(gatewayBin)) { console.error(`no gateway at ${gatewayBin}: build it, or say GATEWAY_BIN`); process.exit(2); }
 
 export function assert(ok, message) { if (!ok) throw new Error(message); }

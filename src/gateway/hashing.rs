@@ -1,0 +1,92 @@
+//! argon2id with memory that goes back to the system. The crate's own calls leave it with the allocator: after some
+//! sign-ins a gateway that does nothing would hold hundreds of megabytes.
+
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+
+use crate::base::secret::Secret;
+
+/// What is asked of the allocator at least, in bytes. glibc keeps what was freed for later unless it is larger than
+/// 32 MiB; of a larger piece only what is written to becomes memory.
+const LARGE: usize = 34 << 20;
+
+/// The hash of a password, `$argon2id$…`, with the crate's default costs.
+pub(super) fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
+    let hashed = Salt::new(salt).map_err(|why| why.to_string())?;
+    hash_with(password, hashed, Params::default()).map(|hash| hash.to_string())
+}
+
+/// Whether `kept` is a hash of this password. Takes the same time whatever is wrong.
+pub(super) fn verify(kept: &str, password: &Secret) -> bool {
+    let Ok(kept) = PasswordHash::new(kept) else {
+        return false;
+    };
+    let (Some(salt), Some(expected), Ok(params)) = (kept.salt, kept.hash, Params::try_from(&kept)) else {
+        return false;
+    };
+    let same_kind = kept.algorithm == ARGON2ID_IDENT && kept.version == Some(Version::V0x13.into());
+    // `Output` compares in constant time.
+    same_kind && hash_with(password, salt, params).is_ok_and(|hashed| hashed.hash == Some(expected))
+}
+
+fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHash, String> {
+    let mut out = [0; Output::MAX_LENGTH];
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let out = out.get_mut(..length).ok_or("the hash is too long")?;
+    let needed = params.block_count();
+    let mut memory = Vec::with_capacity(needed.max(LARGE / Block::SIZE));
+    memory.resize(needed, Block::new());
+    let written = ParamsString::try_from(&params).map_err(|why| why.to_string())?;
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(password.expose().as_bytes(), &salt, out, &mut memory)
+        .map_err(|why| why.to_string())?;
+    Ok(PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: written,
+        salt: Some(salt),
+        hash: Some(Output::new(out).map_err(|why| why.to_string())?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::{PasswordHasher as _, PasswordVerifier as _};
+
+    use super::*;
+
+    #[test]
+    fn a_hash_is_that_of_the_crate_to_the_last_letter() {
+        let (password, salt) = (Secret::from("correct-horse"), [7; 16]);
+        let ours = hash(&password, &salt).unwrap();
+        let theirs = Argon2::default().hash_password_with_salt(b"correct-horse", &salt).unwrap();
+        assert_eq!(ours, theirs.to_string());
+        assert!(
+            Argon2::default()
+                .verify_password(b"correct-horse", &PasswordHash::new(&ours).unwrap())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn only_the_right_password_and_a_whole_hash_of_our_kind_match() {
+        let right = Secret::from("correct-horse");
+        let kept = hash(&right, &[7; 16]).unwrap();
+        assert!(verify(&kept, &right));
+        for wrong in ["", "correct-hors", "correct-horse ", "Correct-horse"] {
+            assert!(!verify(&kept, &Secret::from(wrong)), "{wrong:?}");
+        }
+        let without_hash = kept.rsplit_once('$').unwrap().0;
+        let other_kinds = [
+            kept.replace("argon2id", "argon2i"),
+            kept.replace("v=19", "v=16"),
+            kept.replace("t=2", "t=3"),
+        ];
+        for bad in ["", "$", without_hash].into_iter().chain(other_kinds.iter().map(String::as_str)) {
+            assert!(!verify(bad, &right), "{bad}");
+        }
+        // The costs are read from the hash: one of other costs still opens.
+        let cheap = hash_with(&right, Salt::new(&[7; 16]).unwrap(), Params::new(64, 1, 1, None).unwrap()).unwrap();
+        assert!(verify(&cheap.to_string(), &right));
+    }
+}

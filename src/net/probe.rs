@@ -1,0 +1,117 @@
+//! Asks what listens on this machine how it is, in http or https, whichever is spoken there. For a container's health check.
+
+use crate::net::tls::provider;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::DigitallySignedStruct;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::ServerName;
+use rustls_pki_types::UnixTime;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For connecting, and for each reading and writing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The first line of the answer to a GET of `path`, from what listens on loopback at `port`. Blocks, some seconds at most.
+///
+/// # Errors
+/// Nothing listens, it does not answer, or it speaks neither http nor https.
+pub fn first_line(port: u16, path: &str) -> io::Result<String> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    match ask(connect(port)?, &request) {
+        Ok(line) if line.starts_with("HTTP/") => return Ok(line),
+        Err(why) if is_late(&why) => return Err(why),
+        // Whoever speaks TLS answers http with an alert, or hangs up.
+        Ok(_) | Err(_) => {}
+    }
+    let mut line = connect(port)?;
+    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    let mut tls = ClientConnection::new(Arc::new(config()?), name).map_err(io::Error::other)?;
+    ask(rustls::Stream::new(&mut tls, &mut line), &request)
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let either = |address: SocketAddr| TcpStream::connect_timeout(&address, PATIENCE);
+    let line = either((Ipv4Addr::LOCALHOST, port).into()).or_else(|_| either((Ipv6Addr::LOCALHOST, port).into()))?;
+    line.set_read_timeout(Some(PATIENCE))?;
+    line.set_write_timeout(Some(PATIENCE))?;
+    Ok(line)
+}
+
+fn ask(mut line: impl Read + Write, request: &str) -> io::Result<String> {
+    line.write_all(request.as_bytes())?;
+    line.flush()?;
+    let mut first = Vec::new();
+    BufReader::new(line.take(256)).read_until(b'\n', &mut first)?;
+    Ok(String::from_utf8_lossy(&first).trim_end().to_owned())
+}
+
+fn is_late(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn config() -> io::Result<ClientConfig> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+        .with_no_client_auth())
+}
+
+/// Takes any certificate. Only for what listens on this machine's loopback and is asked nothing but whether it is
+/// ready, without a secret: over plain http it would have to prove no more. The certificate of a gateway is made out to
+/// its public name, which nobody reaches by loopback.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
