@@ -269,3 +269,57 @@ proptest! {
         }
     }
 }
+
+/// A certificate for this machine that is its own CA, and a server that speaks TLS only.
+fn with_tls() -> (Server, std::path::PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let ca = dir.path().join("cert.pem");
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let arguments = [
+        "--tls-port",
+        "--tls-cert-file",
+        "{dir}/cert.pem",
+        "--tls-key-file",
+        "{dir}/key.pem",
+        "--tls-ca-cert-file",
+        "{dir}/cert.pem",
+        "--tls-auth-clients",
+        "no",
+        "--requirepass",
+        "p@ss",
+        "--port",
+        "0",
+    ];
+    (Server::in_dir(dir, &arguments), ca)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
+    if !wanted() {
+        return;
+    }
+    let (server, ca) = with_tls();
+    let at = |host: &str, ca| RedisAt::parse(&format!("rediss://:p%40ss@{host}:{}", server.port()), "contract", ca).unwrap();
+    let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
+    let open = |at: RedisAt| Redis::open(at, keys.clone(), Clock::Fixed(time.clone()));
+    for host in ["127.0.0.1", "localhost"] {
+        let backend = Backend::Redis(open(at(host, Some(ca.clone()))).unwrap());
+        let store = Store::new(backend, keys.clone(), Clock::Fixed(time.clone()));
+        let mut changes = store.changes();
+        let handle = store.insert(Id::fresh(), shut(2000)).await.unwrap();
+        assert!(opened_by(&store, &handle, &1).await);
+        assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(handle));
+    }
+    // Nobody of this machine's roots knows it, its name is another, and another CA is another CA.
+    let why = open(at("127.0.0.1", None)).unwrap_err();
+    assert!(why.to_string().contains("certificate"), "{why}");
+    let other = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(other.path().join("ca.pem"), made.cert.pem()).unwrap();
+    assert!(open(at("127.0.0.1", Some(other.path().join("ca.pem")))).is_err());
+    assert!(matches!(open(at("127.0.0.1", Some("no-such-file".into()))), Err(NotOpened::Ca(_))));
+    let plain = RedisAt::parse(&format!("redis://:p%40ss@127.0.0.1:{}", server.port()), "contract", None).unwrap();
+    assert!(open(plain).is_err());
+}

@@ -30,15 +30,28 @@ fn with_key(key: &str) -> Command {
     command
 }
 
+/// One of several processes that are one gateway, on a port of its own.
+async fn instance(command: Command, standin: &Standin, public_url: &str, data: &Path, more: &[&str]) -> Process {
+    // The first has the port that everybody knows.
+    let known = public_url.rsplit_once(':').unwrap().1.parse().unwrap();
+    let is_first = std::net::TcpListener::bind(("127.0.0.1", known)).is_ok();
+    let port = if is_first { known } else { free_port() };
+    let host = format!("127.0.0.1:{port}");
+    let mut arguments = vec!["--store", "redis", "--public-url", public_url, "--allowed-hosts", &host];
+    arguments.extend_from_slice(more);
+    Process::start_as(command, &standin.mcp_url(), port, data, &arguments).await
+}
+
 impl Site {
     async fn of(count: usize, url: &str, more: &[&str]) -> Self {
         let standin = Standin::start(Profile::Standard);
+        let public_url = format!("http://127.0.0.1:{}", free_port());
         let mut instances = Vec::new();
         for _ in 0..count {
             let data = tempfile::tempdir().unwrap();
             let mut command = with_key(KEY);
-            command.env("MCP_GATEWAY_REDIS_URL", url).args(["--store", "redis"]);
-            let process = Process::start_as(command, &standin.mcp_url(), free_port(), data.path(), more).await;
+            command.env("MCP_GATEWAY_REDIS_URL", url);
+            let process = instance(command, &standin, &public_url, data.path(), more).await;
             instances.push((process, data));
         }
         let client = McpClient::register(&instances[0].0.url).await;
@@ -233,8 +246,8 @@ async fn an_instance_with_other_keys_does_not_start_and_one_with_the_same_key_fi
     #[cfg(unix)]
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let mut command = command();
-    command.env("MCP_GATEWAY_REDIS_URL", redis.url()).args(["--store", "redis", "--key-file"]).arg(&file);
-    let second = Process::start_as(command, &site.standin.mcp_url(), free_port(), data.path(), &[]).await;
+    command.env("MCP_GATEWAY_REDIS_URL", redis.url()).arg("--key-file").arg(&file);
+    let second = instance(command, &site.standin, &site.instances[0].0.url, data.path(), &[]).await;
     let pair = site.at(0).login().await;
     let mut client = site.at(0);
     client.base.clone_from(&second.url);
