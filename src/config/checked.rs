@@ -338,7 +338,10 @@ mod tests {
                 "--upstream-rs https://x/ --store redis --redis-url redis://a --redis-prefix a*",
                 "--redis-prefix",
             ),
-            ("--upstream-rs https://x/ --store redis --redis-url redis://a --redis-ca ca.pem", "--redis-ca"),
+            (
+                "--upstream-rs https://x/ --store redis --redis-url redis://a --redis-ca ca.pem",
+                "--redis-ca",
+            ),
         ] {
             assert_eq!(checked(args).map(|_| ()).unwrap_err().flag, flag, "{args}");
         }

@@ -44,9 +44,7 @@ pub fn kept(flags: &Serve) -> Result<Kept, Wrong> {
                 "write it like rediss://user:password@redis.example:6379/0, best in MCP_GATEWAY_REDIS_URL",
             ));
         }
-        (StoreKind::Redis, Some(url)) => {
-            Kept::Redis(RedisAt::parse(url, &flags.redis_prefix, flags.redis_ca.clone()).map_err(refused)?)
-        }
+        (StoreKind::Redis, Some(url)) => Kept::Redis(RedisAt::parse(url, &flags.redis_prefix, flags.redis_ca.clone()).map_err(refused)?),
     };
     Ok(kept)
 }

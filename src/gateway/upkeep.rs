@@ -12,7 +12,7 @@ use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
-use crate::store::Handle;
+use crate::store::{Changes, Handle};
 use crate::store::{Missed, StoreError};
 
 /// How long after something was missed everything is read again; five times so long where that failed.
@@ -29,14 +29,29 @@ async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
     pub async fn upkeep(&self, stop: Stop) {
-        let mut changes = self.store.changes();
+        let changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.ended.load(&self.store).await {
-            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3: everybody then signs in again");
+            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis what is under the prefix: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+        // Side by side: a revocation does not wait until a large store has been swept.
+        futures_util::future::join(self.learning(changes, &stop), self.sweeping(&stop)).await;
+    }
+
+    async fn sweeping(&self, stop: &Stop) {
         let mut tick = tokio::time::interval(Duration::from_secs(60));
+        loop {
+            tokio::select! {
+                () = stop.draining() => return,
+                _ = tick.tick() => {}
+            }
+            tokio::select! { () = stop.draining() => return, () = self.sweep() => {} }
+        }
+    }
+
+    async fn learning(&self, mut changes: Changes, stop: &Stop) {
         // Until when to wait before everything is read again, while something was missed.
         let mut again: Option<Pin<Box<Sleep>>> = None;
         loop {
@@ -56,7 +71,6 @@ impl Gateway {
                         again = Some(Box::pin(tokio::time::sleep(REREAD * 5)));
                     }
                 }
-                _ = tick.tick() => self.sweep().await,
             }
         }
     }
@@ -90,6 +104,12 @@ impl Gateway {
             let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
             let (live, now) = (self.live(), self.clock.now());
             for (handle, record) in page {
+                // On the way: word of it may have been lost, for the nodes of a cluster keep no copy of what they say.
+                if let Some(until) = record.ended_until() {
+                    self.ended.add(handle.id(), until);
+                    self.streams.end(handle.id());
+                    continue;
+                }
                 let service = record.held().and_then(|held| live.find(&held.service));
                 let rules = service.map_or_else(Rules::default, |running| running.rules());
                 if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {

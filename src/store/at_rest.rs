@@ -15,6 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::handle::key;
 
 const RECORD: Label = Label("record");
+#[cfg(feature = "redis")]
 const NOTE: Label = Label("note of a record");
 
 #[derive(Serialize)]
@@ -80,6 +81,7 @@ pub(super) fn note(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id
 }
 
 /// Opens what `note` made for `key`.
+#[cfg(feature = "redis")]
 pub(super) fn noted(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
     let plain = seal::unboxed(ring, NOTE, &place(space, key), sealed).ok()?;
     Some(Id(plain.as_slice().try_into().ok()?))

@@ -16,6 +16,7 @@ const SENTINEL: u16 = 26379;
 
 /// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "what reads it is not built"))]
 pub struct RedisAt {
     pub(super) place: Place,
     pub(super) tls: bool,
@@ -257,7 +258,10 @@ mod tests {
         let socket = read("redis+unix:///run/redis.sock?db=2").unwrap();
         assert_eq!((socket.to_string().as_str(), socket.db), ("/run/redis.sock", 2));
         let watched = read("redis-sentinel://a,b:1/group/4?sentinel_password=x").unwrap();
-        assert_eq!((watched.to_string().as_str(), watched.db), ("group of the sentinels a:26379,b:1", 4));
+        assert_eq!(
+            (watched.to_string().as_str(), watched.db),
+            ("group of the sentinels a:26379,b:1", 4)
+        );
         let cluster = read("rediss-cluster://u:p@a:7001,b:7002").unwrap();
         assert_eq!((cluster.to_string().as_str(), cluster.tls), ("the cluster of a:7001,b:7002", true));
     }

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoC
 use tokio::time::timeout;
 
 use crate::store::redis::at::{Login, Node, Place, RedisAt};
-use crate::store::redis::link::{ANSWER, Conn, Failed};
+use crate::store::redis::link::{Conn, Failed, LONG};
 
 /// How long one connection may take, names, TLS and sign-in together.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -36,14 +36,14 @@ impl Dial {
         match &self.at.place {
             Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => Ok(Conn::One(one(&self.master().await?).await?)),
             Place::Cluster(nodes) => {
-                let infos = nodes.iter().map(|node| self.info(self.address(node), &self.at.login, 0));
+                let infos = nodes.iter().map(|node| Self::info(self.address(node), &self.at.login, 0));
                 let mut builder = ClusterClient::builder(infos.collect::<Result<Vec<_>, _>>()?)
                     .retries(REDIRECTS)
                     .min_retry_wait(50)
                     .max_retry_wait(200)
                     .connection_timeout(CONNECT)
-                    .response_timeout(ANSWER)
-                    .overall_response_timeout(Some(ANSWER));
+                    .response_timeout(LONG)
+                    .overall_response_timeout(Some(LONG));
                 if self.at.tls {
                     builder = builder.certs(self.certificates());
                 }
@@ -115,7 +115,7 @@ impl Dial {
         }
     }
 
-    fn info(&self, address: ConnectionAddr, login: &Login, db: u16) -> Result<ConnectionInfo, Failed> {
+    fn info(address: ConnectionAddr, login: &Login, db: u16) -> Result<ConnectionInfo, Failed> {
         let mut redis = RedisConnectionInfo::default().set_skip_set_lib_name().set_db(db.into());
         if let Some(user) = &login.user {
             redis = redis.set_username(user);
@@ -131,7 +131,7 @@ impl Dial {
 
     fn client(&self, address: ConnectionAddr, login: &Login, db: u16) -> Result<Client, Failed> {
         let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
-        let info = self.info(address, login, db)?;
+        let info = Self::info(address, login, db)?;
         let client = if is_tls {
             Client::build_with_tls(info, self.certificates())
         } else {
@@ -151,7 +151,7 @@ impl Dial {
 async fn one(client: &Client) -> Result<MultiplexedConnection, Failed> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(ANSWER));
+        .set_response_timeout(Some(LONG));
     client
         .get_multiplexed_async_connection_with_config(&config)
         .await

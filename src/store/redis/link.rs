@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -15,6 +15,8 @@ use crate::store::redis::dial::Dial;
 
 /// How long one command may take; a request to us makes a few.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// The same for one command of a scan, which nobody's request waits for.
+pub(super) const LONG: Duration = Duration::from_secs(10);
 /// How long to wait before the first of several tries to connect, and before the last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -28,9 +30,18 @@ pub(super) enum Conn {
 /// Whom a command is for. Where there is no cluster there is only one.
 pub(super) enum To {
     WhoHasTheKey,
+    /// The same, for many keys: it may take longer.
+    WhoHasTheKeys,
     Master(Node),
-    /// The answer is a map from host:port.
-    AllMasters,
+}
+
+impl To {
+    fn patience(&self) -> Duration {
+        match self {
+            Self::WhoHasTheKey => ANSWER,
+            Self::WhoHasTheKeys | Self::Master(_) => LONG,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -99,7 +110,7 @@ impl Link {
             State::Down(why) => return Err(Failed::NotAsked(why)),
             State::Dialling => return Err(Failed::NotAsked("no connection in time".to_owned())),
         };
-        let failed = match timeout(ANSWER, conn.send(cmd, to)).await {
+        let failed = match timeout(to.patience(), conn.send(cmd, to)).await {
             Ok(Ok(value)) => match value.extract_error() {
                 Ok(value) => return Ok(value),
                 Err(error) => Failed::of(&error),
@@ -113,9 +124,7 @@ impl Link {
         }
         Err(failed)
     }
-}
 
-impl Link {
     /// The state once it is known whether there is a line, or after a while.
     async fn settled(&self) -> State {
         let mut state = self.state.clone();
@@ -130,14 +139,10 @@ impl Conn {
     async fn send(&mut self, cmd: &Cmd, to: &To) -> Result<Value, RedisError> {
         match (self, to) {
             (Self::One(conn), _) => conn.req_packed_command(cmd).await,
-            (Self::Cluster(conn), To::WhoHasTheKey) => conn.req_packed_command(cmd).await,
+            (Self::Cluster(conn), To::WhoHasTheKey | To::WhoHasTheKeys) => conn.req_packed_command(cmd).await,
             (Self::Cluster(conn), To::Master(Node { host, port })) => {
                 let (host, port) = (host.clone(), *port);
                 let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-                conn.route_command(cmd.clone(), to).await
-            }
-            (Self::Cluster(conn), To::AllMasters) => {
-                let to = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 conn.route_command(cmd.clone(), to).await
             }
         }

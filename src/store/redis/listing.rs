@@ -14,6 +14,8 @@ use crate::store::redis::row;
 
 /// How many keys Redis looks at in one step.
 const STEP: usize = 1_000;
+/// What the masters of a cluster have among them.
+const SLOTS: i64 = 16_384;
 
 /// The last listing of each kind that is being scanned.
 #[derive(Default)]
@@ -23,14 +25,12 @@ impl Listings {
     /// Part of a scan, in the order of the hashes.
     pub(super) async fn page(&self, link: &Link, space: &str, after: Option<&str>, limit: usize) -> Result<Page, Failed> {
         let after = after.and_then(|key| hash(space, key));
-        let known = after.and_then(|_| self.known(space));
-        let listing = match known {
-            Some(listing) => listing,
-            None => {
-                let listing: Arc<[Id]> = listed(link, space).await?.into();
-                self.keep(space, Some(Arc::clone(&listing)));
-                listing
-            }
+        let listing = if let Some(listing) = after.and_then(|_| self.known(space)) {
+            listing
+        } else {
+            let listing: Arc<[Id]> = listed(link, space).await?.into();
+            self.keep(space, Some(Arc::clone(&listing)));
+            listing
         };
         let from = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
         let to = listing.len().min(from + limit);
@@ -64,7 +64,7 @@ async fn rows(link: &Link, keys: Vec<String>) -> Result<Vec<(String, Row)>, Fail
     for key in &keys {
         cmd.arg(row::name(&link.dial.at.prefix, key));
     }
-    let Value::Array(found) = link.read(&cmd).await? else {
+    let Value::Array(found) = link.read_from(&cmd, &To::WhoHasTheKeys).await? else {
         return Err(Failed::Lost("an answer that makes no sense".to_owned()));
     };
     let rows = keys.into_iter().zip(found);
@@ -76,7 +76,7 @@ async fn rows(link: &Link, keys: Vec<String>) -> Result<Vec<(String, Row)>, Fail
 async fn listed(link: &Link, space: &str) -> Result<Vec<Id>, Failed> {
     let mut all = Vec::new();
     match &link.dial.at.place {
-        Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => names(link, &To::WhoHasTheKey, space, &mut all).await?,
+        Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => names(link, &To::WhoHasTheKeys, space, &mut all).await?,
         Place::Cluster(_) => {
             for _ in 0..2 {
                 for master in masters(link).await? {
@@ -111,20 +111,41 @@ async fn names(link: &Link, master: &To, space: &str, all: &mut Vec<Id>) -> Resu
     }
 }
 
-/// Every master of the cluster, as the client knows them now.
+/// Every master of the cluster. Who is asked knows also those that do not answer, so none is left out in silence.
 pub(super) async fn masters(link: &Link) -> Result<Vec<Node>, Failed> {
-    let Value::Map(answers) = link.read_from(&redis::cmd("PING"), &To::AllMasters).await? else {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SLOTS");
+    let Value::Array(ranges) = link.read_from(&cmd, &To::WhoHasTheKeys).await? else {
         return Err(senseless());
     };
-    let node = |(name, _): (Value, Value)| {
-        let name: String = from_redis_value(name).ok()?;
-        let (host, port) = name.rsplit_once(':')?;
-        Some(Node {
-            host: host.to_owned(),
-            port: port.parse().ok()?,
-        })
+    let mut slots = 0;
+    let mut masters = Vec::new();
+    for range in ranges {
+        let (count, master) = of_range(&range).ok_or_else(senseless)?;
+        slots += count;
+        if !masters.contains(&master) {
+            masters.push(master);
+        }
+    }
+    if slots == SLOTS {
+        Ok(masters)
+    } else {
+        Err(Failed::Lost("some of the cluster's slots are nobody's".to_owned()))
+    }
+}
+
+/// First and last slot, and the master's host and port; whatever else there is, is about him and his replicas.
+fn of_range(range: &Value) -> Option<(i64, Node)> {
+    let Value::Array(parts) = range else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else {
+        return None;
     };
-    answers.into_iter().map(|answer| node(answer).ok_or_else(senseless)).collect()
+    let [Value::BulkString(host), Value::Int(port), ..] = master.as_slice() else {
+        return None;
+    };
+    let host = String::from_utf8(host.clone()).ok().filter(|host| !host.is_empty())?;
+    let port = u16::try_from(*port).ok()?;
+    Some((last - first + 1, Node { host, port }))
 }
 
 fn hash(space: &str, key: &str) -> Option<Id> {

@@ -62,10 +62,10 @@ pub(super) async fn begin(link: &Link, feed: Feed) -> Result<(), Failed> {
 }
 
 async fn listen(link: Link, feed: Feed, first: PubSub) {
-    let mut line = Some(first);
+    let mut ear = Some(first);
     let mut turn = 0;
     loop {
-        if let Some(listener) = line.take() {
+        if let Some(listener) = ear.take() {
             let mut messages = listener.into_on_message();
             while let Ok(Some(message)) = timeout(SILENCE, messages.next()).await {
                 if let Some(news) = read(message.get_payload_bytes()) {
@@ -78,7 +78,7 @@ async fn listen(link: Link, feed: Feed, first: PubSub) {
         tokio::time::sleep(PAUSE).await;
         match listener(&link, turn).await {
             Ok(listener) => {
-                line = Some(listener);
+                ear = Some(listener);
                 // After listening began again: what was missed is read, what comes now is heard.
                 feed.tell(News::Gap);
             }

@@ -164,10 +164,9 @@ impl Shelf {
         };
         match row::put(&self.link, write, &news, now).await {
             Ok(row::Done::Written) => Ok(Put::Written),
-            Ok(row::Done::Stale) => Ok(Put::Stale),
             // Of a cluster the client asks again by itself, so what is gone may be gone by us.
             Ok(row::Done::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, Act::Delete(_)) => Ok(Put::Unknown),
-            Ok(row::Done::Gone) => Ok(Put::Stale),
+            Ok(row::Done::Stale | row::Done::Gone) => Ok(Put::Stale),
             Err(Failed::Lost(_) | Failed::Late) => Ok(Put::Unknown),
             Err(why @ (Failed::NotAsked(_) | Failed::Refused(..))) => Err(unavailable(why)),
         }

@@ -120,7 +120,14 @@ async fn other_keys_are_refused_and_the_same_keys_are_not() {
     assert!(why.to_string().contains("MCP_GATEWAY_KEY"));
     assert!(bench.opened_with(bench.keys.clone()).is_ok());
     // Another prefix is another store.
-    assert!(Redis::open(RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap(), keys(), Clock::System).is_ok());
+    assert!(
+        Redis::open(
+            RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap(),
+            keys(),
+            Clock::System
+        )
+        .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +175,10 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
     }
     let server = Server::start();
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("ACL SETUSER mcp-gateway ")).expect("the list");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER mcp-gateway "))
+        .expect("the list");
     let list: Vec<String> = line.replace(">PASSWORD", ">p@ss").split_whitespace().map(str::to_owned).collect();
     let list: Vec<&str> = list.iter().map(String::as_str).collect();
     assert_eq!(server.cli(&list), "OK");

@@ -160,7 +160,10 @@ async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_wi
     assert_eq!(site.call(0, &idle).await.status, 200);
     assert_eq!(site.call(0, &revoked).await.status, 401);
     let refused = site.at(0).refresh(&idle.refresh).await;
-    assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (503, &json!("temporarily_unavailable")));
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]),
+        (503, &json!("temporarily_unavailable"))
+    );
     assert!(!refused.text.to_lowercase().contains("redis"), "{}", refused.text);
     // Longer than the upstream's answer takes, so that it is held.
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -21,6 +21,16 @@ pub fn wanted() -> bool {
     wanted
 }
 
+/// A free port whose tenthousandth successor is a port too, and free: members of a cluster talk there.
+fn low_port() -> u16 {
+    loop {
+        let port = free_port();
+        if port < 55_000 && std::net::TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A running server. Dropping it kills it.
 pub struct Server {
     child: Option<Child>,
@@ -46,7 +56,7 @@ impl Server {
         let arguments = arguments.iter().map(|argument| argument.replace("{dir}", &here)).collect();
         let mut server = Self {
             child: None,
-            port: free_port(),
+            port: low_port(),
             dir,
             arguments,
         };
@@ -64,10 +74,16 @@ impl Server {
             .append(true)
             .open(self.dir.path().join("log"))
             .unwrap();
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--dir"])
+        // A file with its configuration can only be the first argument, and a sentinel takes no `save`.
+        let is_sentinel = self.arguments.iter().any(|argument| argument == "--sentinel");
+        let mut command = Command::new("redis-server");
+        command.args(self.arguments.iter().filter(|argument| *argument != "--tls-port"));
+        if !is_sentinel {
+            command.args(["--save", ""]);
+        }
+        let child = command
+            .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.dir.path())
-            .args(self.arguments.iter().filter(|argument| *argument != "--tls-port"))
             .args([port, &self.port.to_string()])
             .stdin(Stdio::null())
             .stdout(log)
@@ -146,6 +162,88 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Three masters that are one cluster.
+pub struct Cluster(pub Vec<Server>);
+
+impl Cluster {
+    pub fn start() -> Self {
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ];
+        let servers: Vec<Server> = (0..3).map(|_| Server::with(&arguments)).collect();
+        let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
+        create.extend(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
+        create.push("--cluster-yes".to_owned());
+        let create: Vec<&str> = create.iter().map(String::as_str).collect();
+        let said = cli(servers[0].port, &create);
+        let cluster = Self(servers);
+        cluster.wait_until_whole(&said);
+        cluster
+    }
+
+    /// Waits until all masters know each other.
+    pub fn wait_until_whole(&self, said: &str) {
+        let is_whole = |server: &Server| server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        for _ in 0..1000 {
+            if self.0.iter().all(is_whole) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the cluster is not whole: {said}");
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.0[0].port, self.0[1].port)
+    }
+}
+
+/// A master, its replica, and a sentinel that watches them.
+pub struct Watched {
+    pub master: Server,
+    pub replica: Server,
+    pub sentinel: Server,
+}
+
+impl Watched {
+    pub fn start() -> Self {
+        let master = Server::start();
+        let (host, port) = ("127.0.0.1", master.port.to_string());
+        let replica = Server::with(&["--replicaof", &format!("{host} {port}"), "--repl-diskless-sync-delay", "0"]);
+        let dir = TempDir::new().unwrap();
+        let watch = format!(
+            "sentinel monitor group {host} {port} 1\nsentinel down-after-milliseconds group 500\nsentinel failover-timeout group 3000\n"
+        );
+        std::fs::write(dir.path().join("sentinel.conf"), watch).unwrap();
+        let sentinel = Server::in_dir(dir, &["{dir}/sentinel.conf", "--sentinel"]);
+        let watched = Self { master, replica, sentinel };
+        watched.wait_until_replicated();
+        watched
+    }
+
+    fn wait_until_replicated(&self) {
+        for _ in 0..1000 {
+            let is_up = self.replica.cli(&["INFO", "replication"]).contains("master_link_status:up");
+            if is_up && self.sentinel.cli(&["SENTINEL", "replicas", "group"]).contains("slave") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("no replica, or the sentinel does not know it");
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis-sentinel://127.0.0.1:1,127.0.0.1:{}/group", self.sentinel.port)
     }
 }
 
