@@ -105,7 +105,7 @@ impl Link {
     }
 
     async fn sent(&self, cmd: &Cmd, to: &To) -> Result<Value, Failed> {
-        let (number, mut conn) = match self.settled().await {
+        let (number, mut conn) = match self.settled(to.patience()).await {
             State::Up(number, conn) => (number, conn),
             State::Down(why) => return Err(Failed::NotAsked(why)),
             State::Dialling => return Err(Failed::NotAsked("no connection in time".to_owned())),
@@ -126,11 +126,11 @@ impl Link {
     }
 
     /// The state once it is known whether there is a line, or after a while.
-    async fn settled(&self) -> State {
+    async fn settled(&self, patience: Duration) -> State {
         let mut state = self.state.clone();
         let known = state.wait_for(|state| !matches!(state, State::Dialling));
         // Whatever it was that ended the wait, the state says it.
-        drop(timeout(ANSWER, async { known.await.is_ok() }).await);
+        drop(timeout(patience, async { known.await.is_ok() }).await);
         self.state.borrow().clone()
     }
 }
@@ -191,11 +191,15 @@ impl std::fmt::Display for Failed {
 async fn keep(dial: Arc<Dial>, tell: watch::Sender<State>, mut breaks: mpsc::Receiver<u64>) {
     let mut number = 0;
     let mut pause = PAUSE.0;
+    let mut said = String::new();
     loop {
         match dial.connect().await {
             Ok(conn) => {
                 number += 1;
                 pause = PAUSE.0;
+                if !std::mem::take(&mut said).is_empty() {
+                    tracing::info!(redis = %dial.at, "connected to Redis again");
+                }
                 tell.send_replace(State::Up(number, conn));
                 while breaks.recv().await.is_some_and(|broken| broken != number) {}
                 if breaks.is_closed() {
@@ -206,8 +210,12 @@ async fn keep(dial: Arc<Dial>, tell: watch::Sender<State>, mut breaks: mpsc::Rec
                 tokio::time::sleep(PAUSE.0).await;
             }
             Err(why) => {
-                tracing::warn!(redis = %dial.at, %why, "no connection to Redis");
-                tell.send_replace(State::Down(why.to_string()));
+                let why = why.to_string();
+                if said != why {
+                    tracing::warn!(redis = %dial.at, why, "no connection to Redis; trying again and again");
+                    said.clone_from(&why);
+                }
+                tell.send_replace(State::Down(why));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

@@ -59,7 +59,8 @@ impl From<Failed> for NotOpened {
 /// Refuses a Redis that would lose records, or whose records do not open with our keys.
 pub(super) async fn checked(shelf: &Shelf) -> Result<(), NotOpened> {
     let link = &shelf.link;
-    link.read(&redis::cmd("PING")).await?;
+    // With patience: of several sentinels the first may be dead.
+    link.read_from(&redis::cmd("PING"), &To::WhoHasTheKeys).await?;
     let masters = match &link.dial.at.place {
         Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => vec![To::WhoHasTheKey],
         Place::Cluster(_) => listing::masters(link).await?.into_iter().map(To::Master).collect(),

@@ -96,7 +96,10 @@ async fn slots_that_move_while_we_scan_and_write_hide_no_record() {
         return;
     }
     let cluster = Cluster::start();
-    let bench = Bench::on(&cluster.url(), "p");
+    // As the user of the documents: moving slots needs the most of what he may do.
+    cluster.0.iter().for_each(shared::with_the_user_of_the_documents);
+    let login = "redis-cluster://mcp-gateway:p%40ss@";
+    let bench = Bench::on(&cluster.url().replace("redis-cluster://", login), "mcp-gateway");
     let mut doors = BTreeSet::new();
     for _ in 0..300 {
         doors.insert(bench.insert(2000).await.id());

@@ -3,6 +3,7 @@
 use mcp_oauth_gateway::store::NotOpened;
 
 use super::*;
+use crate::support::redis::Wire;
 
 impl Bench {
     /// As another instance with these keys would open the same Redis.
@@ -168,6 +169,18 @@ async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() 
     assert!(open(&server.url()).is_ok());
 }
 
+/// `mcp-gateway`, with the password `p@ss`, who may do no more than docs/stores.md says he must.
+pub fn with_the_user_of_the_documents(server: &Server) {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER mcp-gateway "))
+        .expect("the list");
+    let list: Vec<String> = line.replace(">PASSWORD", ">p@ss").split_whitespace().map(str::to_owned).collect();
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    assert_eq!(server.cli(&list), "OK");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not_is_told() {
     if !wanted() {
@@ -263,6 +276,42 @@ async fn a_script_that_redis_forgot_is_sent_again() {
     let handle = bench.insert(2000).await;
     bench.cli(&["SCRIPT", "FLUSH"]);
     assert!(opened_by(&bench.store, &handle, &1).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::start();
+    let wire = Wire::to(&server).await;
+    let bench = Bench::on(&wire.url(), "contract");
+    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let ring = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
+    for rings in 0..5 {
+        wire.lose_an_answer(false);
+        assert_eq!(bench.store.update(&bell, ring).await.unwrap().1, rings);
+        assert!(wire.has_lost_it());
+    }
+    assert_eq!(bench.store.read(&bell).await, Ok(Some(Doorbell { rings: 5 })));
+    wire.lose_an_answer(false);
+    let second = bench.store.insert(Id::fresh(), Doorbell { rings: 9 }).await.unwrap();
+    wire.lose_an_answer(false);
+    bench.store.remove(&second).await.unwrap();
+    assert!(wire.has_lost_it());
+    assert_eq!(bench.store.read(&second).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_is_as_good_as_a_port() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::with(&["--unixsocket", "{dir}/socket"]);
+    let socket = server.files().into_iter().find(|file| file.ends_with("socket")).unwrap();
+    let bench = Bench::on(&format!("redis+unix://{}?db=3", socket.display()), "contract");
+    every_change_is_told(bench).await;
+    assert_ne!(server.cli(&["-n", "3", "DBSIZE"]), "0");
 }
 
 proptest! {

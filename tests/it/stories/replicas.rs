@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
 use crate::support::process::{Process, command, free_port};
-use crate::support::redis::{Server, wanted};
+use crate::support::redis::{Server, Wire, wanted};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -179,6 +179,33 @@ async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_wi
     let idle = Pair::of(&site.at(0).refresh(&idle.refresh).await);
     assert_eq!(site.call(0, &idle).await.status, 200);
     assert_eq!(site.at(0).refresh(&revoked.refresh).await.json()["error"], "invalid_grant");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_redis_did_and_could_not_say_so_is_answered_and_the_upstream_is_asked_once() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let wire = Wire::to(&redis).await;
+    let site = Site::of(1, &wire.url(), &[]).await;
+    let pair = site.at(0).login().await;
+    site.standin.set(|b| b.token_delay = Duration::from_millis(500));
+    let client = site.at(0);
+    let asked = tokio::spawn(async move { client.refresh(&pair.refresh).await });
+    while site.standin.refreshes().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    wire.lose_an_answer(true);
+    while !wire.has_lost_it() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    wire.mend();
+    let pair = Pair::of(&asked.await.unwrap());
+    assert_eq!(site.call(0, &pair).await.status, 200);
+    assert_eq!(site.standin.refreshes().len(), 1);
+    Pair::of(&site.at(0).refresh(&pair.refresh).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

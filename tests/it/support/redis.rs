@@ -6,9 +6,12 @@
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::process::free_port;
 
@@ -161,6 +164,76 @@ impl Drop for Server {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// A line to a server that can be cut just after a write went over it, before its answer comes back.
+pub struct Wire {
+    port: u16,
+    lose: Arc<AtomicBool>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Wire {
+    pub async fn to(server: &Server) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let wire = Self {
+            port: listener.local_addr().unwrap().port(),
+            lose: Arc::default(),
+            cut: Arc::default(),
+        };
+        let (lose, cut, port) = (Arc::clone(&wire.lose), Arc::clone(&wire.cut), server.port);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                if !cut.load(Ordering::SeqCst) {
+                    let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    tokio::spawn(carry(near, far, Arc::clone(&lose), Arc::clone(&cut)));
+                }
+            }
+        });
+        wire
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The next write arrives, its answer does not; and if the line is to stay cut, there is no other until it is mended.
+    pub fn lose_an_answer(&self, stays_cut: bool) {
+        self.cut.store(stays_cut, Ordering::SeqCst);
+        self.lose.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_lost_it(&self) -> bool {
+        !self.lose.load(Ordering::SeqCst)
+    }
+
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn carry(mut near: tokio::net::TcpStream, mut far: tokio::net::TcpStream, lose: Arc<AtomicBool>, cut: Arc<AtomicBool>) {
+    let (mut out, mut back) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = near.read(&mut out) => {
+                let Ok(count @ 1..) = read else { return };
+                far.write_all(&out[..count]).await.unwrap();
+                if out[..count].windows(7).any(|word| word == b"EVALSHA") && lose.swap(false, Ordering::SeqCst) {
+                    // Its answer is there, so it was done; and nobody hears of it.
+                    far.read(&mut back).await.unwrap();
+                    return;
+                }
+            }
+            read = far.read(&mut back) => {
+                let Ok(count @ 1..) = read else { return };
+                if cut.load(Ordering::SeqCst) && !lose.load(Ordering::SeqCst) {
+                    return;
+                }
+                near.write_all(&back[..count]).await.unwrap();
+            }
         }
     }
 }
