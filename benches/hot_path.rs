@@ -357,7 +357,9 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
         setup: Setup {
             services: vec![service(address(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
+            idps: vec![],
             cors_origins: vec![],
+            public_directory: false,
         },
         clock,
         most_waiting: waiting::MOST,

@@ -68,7 +68,7 @@ fn demo(asked: &Demo) -> Result<(), String> {
         .tempdir()
         .map_err(|why| why.to_string())?;
     let flags = flags(asked.port.map_or_else(free_port, Ok)?, &upstream, dir.path())?;
-    let base = format!("http://localhost:{}", flags.port);
+    let base = format!("http://localhost:{}", flags.port.unwrap_or(PORT));
     let given = std::env::var("MCP_GATEWAY_PASSWORD").ok().map(Secret::from);
     let shown = given.as_ref().map(|_| Secret::from("the one in MCP_GATEWAY_PASSWORD"));
     let password = given.map_or_else(|| password(dir.path()), Ok)?;

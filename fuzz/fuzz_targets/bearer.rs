@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
     }
     // What is said back is one header line, whatever the reason holds.
     let said = bearer::challenge(
-        "https://gw/.well-known/oauth-protected-resource",
+        Some("https://gw/.well-known/oauth-protected-resource"),
         "a b",
         Some((Code::InvalidToken, text)),
     );
@@ -29,4 +29,6 @@ fuzz_target!(|text: &str| {
         "{said:?}"
     );
     assert_eq!(said.matches('"').count(), 8, "{said:?}");
+    let keys = bearer::challenge(None, "", Some((Code::InvalidToken, text)));
+    assert!(keys.starts_with("Bearer error=\"invalid_token\"") && keys.matches('"').count() == 4, "{keys:?}");
 });

@@ -7,11 +7,14 @@ mod acts;
 mod grants;
 #[path = "../../tests/it/moves/journeys.rs"]
 mod journeys;
+#[path = "../../tests/it/moves/logins.rs"]
+mod logins;
 #[path = "../../tests/it/moves/world.rs"]
 mod world;
 
 use acts::Act;
 use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::token::half::Mode;
 use tokio::runtime::{Builder, Runtime};
 use world::World;
 
@@ -26,6 +29,6 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let (chunks, _) = rest.as_chunks::<{ Act::BYTES }>();
     let acts: Vec<Act> = chunks.iter().take(MOST).copied().map(Act::read).collect();
-    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 });
+    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 }, if first % 3 == 0 { Mode::Reference } else { Mode::Sealed });
     RUNTIME.with(|runtime| runtime.block_on(world.live(&acts)));
 });

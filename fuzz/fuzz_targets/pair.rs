@@ -18,9 +18,9 @@ use mcp_oauth_gateway::token::pair;
 /// A key that is the same in each run, so that what is found can be found again.
 static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("32 bytes"));
 
-/// Plain, refresh, carried; grant and generation; service and client; both ends; the bit to change; subject, scopes, upstream.
+/// Plain, kind, carried; grant and generation; service and client; both ends; the bit to change; subject, scopes, upstream.
 type Halves<'a> = (
-    (bool, bool, u8),
+    (bool, u8, u8),
     ([u8; 16], u32),
     ([u8; 8], [u8; 16]),
     (u64, u64),
@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
     let encoded = URL_SAFE_NO_PAD.encode(bytes);
     assert!(pair::open(&RING, &encoded).is_err());
     // With a header that reads, so that the seal is what refuses.
-    for prefix in ["gwa_", "gwr_"] {
+    for prefix in ["gwa_", "gwr_", "gwk_"] {
         let colon = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
         let joined = [
             prefix.as_bytes(),
@@ -52,12 +52,22 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn round_trip(given: Halves<'_>) {
-    let ((plain, refresh, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
+    let ((plain, kind, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
     let (subject, scopes, upstream) = texts;
     let half = Half {
-        mode: if plain { Mode::Plain } else { Mode::Sealed },
-        kind: if refresh { Kind::Refresh } else { Kind::Access },
-        carried: [Carried::Access, Carried::Refresh, Carried::Nothing][usize::from(carried % 3)],
+        mode: match (plain, carried % 5) {
+            (true, _) => Mode::Plain,
+            (false, 3) => Mode::Reference,
+            (false, _) => Mode::Sealed,
+        },
+        kind: [Kind::Access, Kind::Refresh, Kind::Key][usize::from(kind % 3)],
+        carried: [
+            Carried::Access,
+            Carried::Refresh,
+            Carried::Nothing,
+            Carried::Reference,
+            Carried::Identity,
+        ][usize::from(carried % 5)],
         grant: Id(grant),
         generation,
         service: ServiceMark(service),

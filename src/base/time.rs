@@ -27,6 +27,19 @@ impl UnixTime {
         Self(self.0.saturating_sub(seconds))
     }
 
+    /// Its day in UTC, as `2026-11-21`.
+    pub fn day(self) -> String {
+        // Days since 0000-03-01, so that a leap day is the last of its year; 146097 days are 400 years.
+        let days = self.0 / 86_400 + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let of_year = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let of_month = of_year - (153 * month + 2) / 5 + 1;
+        let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
+        format!("{year:04}-{month:02}-{of_month:02}")
+    }
+
     /// Seconds from `earlier` to this time; 0 if `earlier` is later.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -68,5 +81,27 @@ impl Stopwatch {
     /// Microseconds since it was started.
     pub fn micros(self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_735_689_599, "2024-12-31"),
+            (1_735_689_600, "2025-01-01"),
+            (4_107_542_400, "2100-03-01"),
+            (4_107_542_399, "2100-02-28"),
+        ] {
+            assert_eq!(UnixTime(seconds).day(), day);
+        }
+        assert!(!UnixTime::NEVER.day().is_empty());
     }
 }

@@ -100,25 +100,19 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     fs::rename(&beside, path).map_err(failed)
 }
 
-/// The key ring: from `MCP_GATEWAY_KEY`, from a file that the operator gives, or from the key file of the data directory,
-/// which is made at the first start, unless the store is shared: then every instance would make its own.
-pub fn keys(dir: &Path, given: Option<&Path>, is_shared: bool, now: UnixTime) -> Result<KeyRing, String> {
-    match (std::env::var("MCP_GATEWAY_KEY"), given) {
-        (Ok(_), Some(_)) => Err("--key-file: MCP_GATEWAY_KEY is set too\n  give the keys in one place".to_owned()),
-        (Ok(text), None) => KeyRing::single(&text).map_err(|why| format!("MCP_GATEWAY_KEY: {why}")),
-        (Err(_), Some(path)) => {
-            let text = read_secret(path).map_err(|why| format!("--key-file: {why}"))?;
-            KeyRing::parse(text.expose()).map_err(|why| format!("--key-file: {}: {why}", path.display()))
-        }
-        (Err(_), None) if is_shared => Err(
-            "--store: a store that several instances share needs keys that all of them have\n  set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file"
-                .to_owned(),
-        ),
-        (Err(_), None) => made_keys(&dir.join(KEYS), now),
+/// Refuses keys that an instance made by itself, or would: nobody else who uses a shared store could have them.
+pub fn given_by_the_operator(key_file: Option<&Path>) -> Result<(), String> {
+    if std::env::var_os("MCP_GATEWAY_KEY").is_some() || key_file.is_some_and(Path::exists) {
+        return Ok(());
     }
+    Err("--store: a store that several instances share needs keys that all of them have\n  set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file, which must be there".to_owned())
 }
 
-fn made_keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
+/// The key ring: from `MCP_GATEWAY_KEY`, or from the key file at `path`, which is made at the first start.
+pub fn keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
+    if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {
+        return KeyRing::single(&text).map_err(|why| format!("MCP_GATEWAY_KEY: {why}"));
+    }
     if !path.exists() {
         write_secret(path, &keyring::made(now))?;
     }

@@ -1,7 +1,11 @@
 //! FLOOR 7. The command line: reads flags and files, starts and stops everything.
 
+pub mod api_keys;
+pub mod check;
 pub mod data;
+pub mod reload;
 pub mod serve;
+pub mod source;
 pub mod told;
 
 use std::path::PathBuf;
@@ -15,7 +19,6 @@ use crate::config::flags::{Command, Keyring, Other};
 use crate::flow;
 use crate::net::probe;
 use crate::net::tls;
-use crate::observe::log;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -23,15 +26,14 @@ pub fn main() -> ExitCode {
     tls::install_provider();
     let command = Command::parse();
     let done = match command.other {
-        None => {
-            log::begin(&command.serve.log);
-            serve::run(&command.serve)
-        }
+        None => serve::run(&command.serve),
+        Some(Other::Check { serve, offline }) => check::run(&serve, offline),
         Some(Other::Flow) => {
             print!("{}", flow::mermaid());
             Ok(())
         }
         Some(Other::Keyring { action, data_dir }) => keys(action, data_dir),
+        Some(Other::ApiKeys { action, data_dir, store }) => api_keys::run(action, data_dir, store),
         Some(Other::Healthcheck { port }) => healthy(port),
     };
     match done {

@@ -1,6 +1,7 @@
 //! Starts everything, waits for the word to stop, and stops everything in order.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::base::time::Clock;
-use crate::cli::{data, told};
-use crate::config::checked::{self, Checked};
-use crate::config::flags::{Serve, Tls};
-use crate::config::kept::Kept;
+use crate::cli::reload::{self, Reloader};
+use crate::cli::{data, source, told};
+use crate::config::checked::Checked;
+use crate::config::flags::Serve;
+use crate::config::kept::Where;
+use crate::config::site::Certificate;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
 use crate::gateway::{Gateway, Lane, Parts, waiting};
@@ -21,6 +24,7 @@ use crate::net::self_signed;
 use crate::net::server::{self, Limits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
+use crate::observe::log;
 use crate::store::Backend;
 use crate::store::Memory;
 #[cfg(feature = "redis")]
@@ -34,21 +38,33 @@ const COMMIT: Duration = Duration::from_secs(70);
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
-    run_until(flags, told_to_stop())
+    let checked = source::load(flags)?;
+    log::begin(&checked.log);
+    serve(flags, &checked, told_to_stop())
 }
 
 /// Serves until `end` is over, for a process that has its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
-    let checked = checked::check(flags, data::home()).map_err(|why| why.to_string())?;
+    serve(flags, &source::load(flags)?, end)
+}
+
+fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Result<(), String> {
+    let services = checked.services().map_err(|why| why.to_string())?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
-    let ring = data::keys(&checked.data_dir, flags.key_file.as_deref(), checked.kept.is_shared(), clock.now())?;
-    let keys: Keys = Arc::new(ArcSwap::from_pointee(ring));
-    let data::Users { users, unkept } = data::users(&checked.data_dir, &flags.username)?;
-    let server_tls = server_tls(flags, &checked)?;
+    if checked.store.is_shared() {
+        data::given_by_the_operator(checked.key_file.as_deref())?;
+    }
+    let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
+    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
+    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
+    let server_tls = server_tls(checked)?;
     let client_tls =
-        ClientTls::load(&flags.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
+        ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
     let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = listeners(&checked.listen, lanes)?;
 
@@ -58,16 +74,17 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let store = Store::new(backend(&checked, &keys, &clock)?, Arc::clone(&keys), clock.clone());
-    let passwords = Passwords::new(users, clock.clone());
+    let store = opened(checked, &keys, &clock)?;
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
         setup: Setup {
-            services: checked.services.clone(),
+            services: services.clone(),
             passwords: passwords.clone(),
+            idps: checked.idps.clone(),
             cors_origins: checked.cors_origins.clone(),
+            public_directory: checked.public_directory,
         },
         clock,
         most_waiting: waiting::MOST,
@@ -77,8 +94,13 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
         },
     });
     let (stopper, stop) = Stop::new();
-    background(&back, &gateway, (flags, &checked), &keys, server_tls.as_ref(), &stop);
-    told::started(&checked.site, &checked.services, lanes);
+    if flags.config.is_some() {
+        // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
+        let _entered = back.enter();
+        back.spawn(reload::watch(Reloader::new(flags, checked), gateway.clone())?);
+    }
+    background(&back, &gateway, (&key_file, &keys), server_tls.as_ref(), &stop);
+    told::started(&checked.site, &services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
         back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));
@@ -87,20 +109,19 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     stop_all(&stopper, threads, &back, &gateway)
 }
 
-fn backend(checked: &Checked, keys: &Keys, clock: &Clock) -> Result<Backend, String> {
-    match &checked.kept {
-        Kept::Memory => Ok(Backend::Memory(Memory::new())),
-        Kept::Sqlite => Ok(Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?)),
+fn opened(checked: &Checked, keys: &Keys, clock: &Clock) -> Result<Store, String> {
+    let backend = match &checked.store {
+        Where::Memory => Backend::Memory(Memory::new()),
+        Where::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
         #[cfg(feature = "redis")]
-        Kept::Redis(at) => {
+        Where::Redis(at) => {
             let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
-            Ok(Backend::Redis(redis.map_err(|why| why.to_string())?))
+            Backend::Redis(redis.map_err(|why| why.to_string())?)
         }
         #[cfg(not(feature = "redis"))]
-        Kept::Redis(at) => Err(format!(
-            "--store: this program was built without Redis, so {at} cannot be used (keys of {keys:?}, {clock:?})"
-        )),
-    }
+        Where::Redis(at) => return Err(format!("--store: {at} cannot be used: this program was built without Redis")),
+    };
+    Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
@@ -118,14 +139,7 @@ fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: 
     Ok(())
 }
 
-fn background(
-    back: &Runtime,
-    gateway: &Gateway,
-    (flags, checked): (&Serve, &Checked),
-    keys: &Keys,
-    tls: Option<&Arc<ServerTls>>,
-    stop: &Stop,
-) {
+fn background(back: &Runtime, gateway: &Gateway, keys: (&Path, &Keys), tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let (upkeep, ends) = (gateway.clone(), stop.clone());
     back.spawn(async move { upkeep.upkeep(ends).await });
     let finds = gateway.clone();
@@ -133,15 +147,14 @@ fn background(
     if let Some(tls) = tls {
         back.spawn(Arc::clone(tls).watch());
     }
-    let path = flags.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
-    let keys = Arc::clone(keys);
+    let (path, keys) = (keys.0.to_owned(), Arc::clone(keys.1));
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
         back.spawn(async move { watch_keys(path, keys).await });
     }
 }
 
 /// Behind the start, because hashing takes longer than all the rest of it. If it comes to nothing, the next start does it.
-async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
+pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
     let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
         return;
     };
@@ -237,9 +250,10 @@ fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_t
     });
 }
 
-fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
-    let files = match (&flags.tls, &flags.tls_cert, &flags.tls_key) {
-        (Some(Tls::SelfSigned), _, _) => {
+fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
+    let files = match &checked.certificate {
+        Certificate::None => return Ok(None),
+        Certificate::SelfSigned => {
             let public = crate::base::url::Address::parse(checked.site.public_url()).ok();
             let name = public
                 .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
@@ -248,8 +262,7 @@ fn server_tls(flags: &Serve, checked: &Checked) -> Result<Option<Arc<ServerTls>>
             told::self_signed(&made);
             (made.certificate, made.key)
         }
-        (None, Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        (None, _, _) => return Ok(None),
+        Certificate::Files { cert, key } => (cert.clone(), key.clone()),
     };
     let tls = ServerTls::from_files(&files.0, &files.1).map_err(|why| format!("--tls-cert, --tls-key: {why}"))?;
     Ok(Some(Arc::new(tls)))

@@ -2,7 +2,7 @@
 
 use crate::gateway::site::Site;
 use crate::net::self_signed::SelfSigned;
-use crate::service::{AfterConsent, Service};
+use crate::service::{Access, AfterConsent, Service};
 use crate::token::half::Mode;
 
 /// Where to point clients, and what to register upstream.
@@ -13,9 +13,21 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
             AfterConsent::Upstream => {
                 tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
             }
-            AfterConsent::Nowhere => {
+            AfterConsent::Form(_) | AfterConsent::Nowhere => {
                 tracing::info!(mcp = url, upstream = %service.mcp, lanes, "listening; give the MCP address to your client");
             }
+        }
+        match service.access {
+            Access::OAuth => {}
+            Access::Key => tracing::info!(
+                service = service.name,
+                "this service takes API keys; make one with: mcp-oauth-gateway api-keys add {}",
+                service.name
+            ),
+            Access::Public => tracing::warn!(
+                service = service.name,
+                "this service is public: whoever reaches this gateway may call it, without any token"
+            ),
         }
         if service.mode == Mode::Plain {
             tracing::warn!(

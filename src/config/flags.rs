@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::store;
-
 /// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
 #[derive(Debug, Parser)]
 #[command(name = "mcp-oauth-gateway", version, about, args_conflicts_with_subcommands = true)]
@@ -32,6 +30,27 @@ pub enum Other {
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// Look whether the configuration is good and the upstreams answer, and say what to register where; serve nothing
+    Check {
+        /// How it would serve.
+        #[command(flatten)]
+        serve: Box<Serve>,
+        /// Ask no upstream
+        #[arg(long)]
+        offline: bool,
+    },
+    /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
+    ApiKeys {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ApiKeys,
+        /// Where the keys and the store are
+        #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// What the gateway keeps its records in
+        #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
+        store: StoreKind,
+    },
     /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
     ///
     /// It asks on loopback, in http, and in https if that is what is spoken there. Any certificate will do: nothing
@@ -52,9 +71,38 @@ pub enum Keyring {
     Rotate,
 }
 
+/// What can be done with API keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ApiKeys {
+    /// Make a key, and print it once; everything else is said on standard error
+    Add {
+        /// The service that it opens
+        service: String,
+        /// A scope that it has there; may be given again
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Who uses it; made up when left out
+        #[arg(long)]
+        name: Option<String>,
+        /// After so many days it ends; never when left out
+        #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires: Option<u32>,
+    },
+    /// Show all keys, and whether each works; never the keys themselves
+    List,
+    /// Take a key back: it is refused everywhere within two seconds
+    Revoke {
+        /// What `list` calls it
+        id: String,
+    },
+}
+
 /// Serving.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// A configuration file (TOML), for several services; read again on SIGHUP
+    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,
@@ -76,12 +124,12 @@ pub struct Serve {
     /// Scopes to ask of the upstream, space-separated; what it says it needs when left out
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_SCOPES", value_name = "SCOPES")]
     pub upstream_scopes: Option<String>,
-    /// The address to listen on; loopback listens on 127.0.0.1 and ::1
-    #[arg(long, env = "MCP_GATEWAY_HOST", default_value = "localhost")]
-    pub host: String,
-    /// The port to listen on
-    #[arg(long, env = "MCP_GATEWAY_PORT", default_value_t = 8002)]
-    pub port: u16,
+    /// The address to listen on; localhost, which holds where this is left out, listens on 127.0.0.1 and ::1
+    #[arg(long, env = "MCP_GATEWAY_HOST")]
+    pub host: Option<String>,
+    /// The port to listen on [default: 8002]
+    #[arg(long, env = "MCP_GATEWAY_PORT")]
+    pub port: Option<u16>,
     /// The address that clients use; every link is made from it
     #[arg(long, env = "MCP_GATEWAY_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
@@ -95,31 +143,31 @@ pub struct Serve {
     /// networks like 10.0.0.0/8, comma-separated
     #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<String>,
-    /// How tokens are protected
-    #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum, default_value_t = TokenMode::Sealed)]
-    pub token_mode: TokenMode,
+    /// How tokens are protected [default: sealed]
+    #[arg(long, env = "MCP_GATEWAY_TOKEN_MODE", value_enum)]
+    pub token_mode: Option<TokenMode>,
     /// Allow tokens in which the client can read the upstream's token (--token-mode plain)
     #[arg(long, env = "MCP_GATEWAY_ALLOW_TOKEN_PASSTHROUGH")]
     pub allow_token_passthrough: bool,
-    /// How long an access token of ours lives at most, in seconds
-    #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", default_value_t = 3_600, value_name = "SECONDS")]
-    pub access_ttl: u64,
-    /// How long an unused refresh token lives, in seconds
-    #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", default_value_t = 2_592_000, value_name = "SECONDS")]
-    pub refresh_ttl: u64,
-    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used
-    #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", default_value_t = 7_200, value_name = "SECONDS")]
-    pub refresh_grace: u64,
-    /// Where sign-ins and registrations are kept
-    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
-    pub store: StoreKind,
+    /// How long an access token of ours lives at most, in seconds [default: 3600]
+    #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", value_name = "SECONDS")]
+    pub access_ttl: Option<u64>,
+    /// How long an unused refresh token lives, in seconds [default: 2592000]
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", value_name = "SECONDS")]
+    pub refresh_ttl: Option<u64>,
+    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used [default: 7200]
+    #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", value_name = "SECONDS")]
+    pub refresh_grace: Option<u64>,
+    /// Where sign-ins and registrations are kept [default: sqlite]
+    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
+    pub store: Option<StoreKind>,
     /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or redis-cluster:// (better in the
     /// variable: flags are visible in the process list)
     #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// What every key of ours in Redis begins with
-    #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", default_value = store::REDIS_PREFIX, value_name = "PREFIX")]
-    pub redis_prefix: String,
+    /// What every key of ours in Redis begins with [default: mcp-gateway]
+    #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", value_name = "PREFIX")]
+    pub redis_prefix: Option<String>,
     /// The CA to trust when connecting to Redis (PEM), instead of the machine's
     #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
     pub redis_ca: Option<PathBuf>,
@@ -153,9 +201,9 @@ pub struct Serve {
     /// The user who may sign in
     #[arg(long, env = "MCP_GATEWAY_USERNAME", default_value = "gateway", value_name = "NAME")]
     pub username: String,
-    /// How much to say
-    #[arg(long, env = "MCP_GATEWAY_LOG", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
-    pub log: String,
+    /// How much to say [default: info]
+    #[arg(long, env = "MCP_GATEWAY_LOG", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log: Option<String>,
 }
 
 /// `--token-mode`.

@@ -1,12 +1,12 @@
 //! Where records are kept, as the operator said.
 
-use crate::config::checked::Wrong;
-use crate::config::flags::{Serve, StoreKind};
-use crate::store::{BadRedis, RedisAt};
+use crate::config::said::{Said, Wrong};
+use crate::config::section::Section;
+use crate::store::{BadRedis, REDIS_PREFIX, RedisAt};
 
 /// The kind of store, with what it needs to be opened.
-#[derive(Clone, Debug)]
-pub enum Kept {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Where {
     /// In memory.
     Memory,
     /// In a file of the data directory.
@@ -15,7 +15,7 @@ pub enum Kept {
     Redis(RedisAt),
 }
 
-impl Kept {
+impl Where {
     /// Whether other instances may use it too; then all must have the same keys, given by the operator.
     pub fn is_shared(&self) -> bool {
         match self {
@@ -25,54 +25,56 @@ impl Kept {
     }
 }
 
-/// Reads the flags about the store.
-pub fn kept(flags: &Serve) -> Result<Kept, Wrong> {
-    let kept = match (flags.store, &flags.redis_url) {
-        (StoreKind::Memory | StoreKind::Sqlite, Some(_)) => {
-            return Err(wrong(
-                "--redis-url",
-                "it is given, but the store is another one".into(),
-                "add --store redis",
-            ));
-        }
-        (StoreKind::Memory, None) => Kept::Memory,
-        (StoreKind::Sqlite, None) => Kept::Sqlite,
-        (StoreKind::Redis, None) => {
-            return Err(wrong(
-                "--redis-url",
-                "--store redis needs it".into(),
-                "write it like rediss://user:password@redis.example:6379/0, best in MCP_GATEWAY_REDIS_URL",
-            ));
-        }
-        (StoreKind::Redis, Some(url)) => Kept::Redis(RedisAt::parse(url, &flags.redis_prefix, flags.redis_ca.clone()).map_err(refused)?),
+/// Reads the section `store`.
+pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
+    let Some(kind) = store.one_of("kind")? else {
+        return Ok(Where::Sqlite);
     };
-    Ok(kept)
-}
-
-/// Without the URL: it may hold a password.
-fn refused(why: BadRedis) -> Wrong {
-    match why {
-        BadRedis::Prefix => wrong("--redis-prefix", format!("it {why}"), "leave it out, or choose a short name"),
-        BadRedis::CaWithoutTls => wrong("--redis-ca", format!("it {why}"), "or leave the CA out"),
-        BadRedis::Scheme
-        | BadRedis::Host
-        | BadRedis::ManyHosts
-        | BadRedis::Database
-        | BadRedis::NoGroup
-        | BadRedis::Login
-        | BadRedis::Query
-        | BadRedis::Fragment => wrong(
-            "--redis-url",
-            format!("it {why}"),
-            "write it like rediss://user:password@redis.example:6379/0",
-        ),
+    match kind.value {
+        "memory" => Ok(Where::Memory),
+        "sqlite" => Ok(Where::Sqlite),
+        "redis" => redis(store).map(Where::Redis),
+        other => later(store, other, &kind, unbuilt),
     }
 }
 
-fn wrong(flag: &'static str, what: String, instead: &str) -> Wrong {
-    Wrong {
-        flag,
-        what,
-        instead: instead.to_owned(),
+fn redis(store: &Section) -> Result<RedisAt, Wrong> {
+    let instead = "add it: rediss://user:password@redis.example:6379/0, best from a file or a variable";
+    let url = store.secret("url")?;
+    let url = url.ok_or_else(|| store.missing("url", "kind = \"redis\" needs the server's address", instead))?;
+    let prefix = store.text("prefix")?;
+    let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
+    // Without the URL: it may hold a password.
+    RedisAt::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
+        let (key, instead) = match why {
+            BadRedis::Prefix => ("prefix", "leave it out, or choose a short name"),
+            BadRedis::CaWithoutTls => ("ca", "or leave the CA out"),
+            BadRedis::Scheme
+            | BadRedis::Host
+            | BadRedis::ManyHosts
+            | BadRedis::Database
+            | BadRedis::NoGroup
+            | BadRedis::Login
+            | BadRedis::Query
+            | BadRedis::Fragment => ("url", "write it like rediss://user:password@redis.example:6379/0"),
+        };
+        store.place(key).wrong(format!("it {why}"), instead)
+    })
+}
+
+fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
+    let url = store.secret("url")?;
+    store.text("prefix")?;
+    if url.is_none() && other != "none" {
+        return Err(store.missing(
+            "url",
+            &format!("kind = \"{other}\" needs the server's address"),
+            "add url = \"…\", or url_file = \"…\"",
+        ));
     }
+    unbuilt.push(kind.wrong(
+        format!("kind = \"{other}\" is not in this build yet"),
+        "use kind = \"sqlite\", \"redis\" or \"memory\"",
+    ));
+    Ok(Where::Memory)
 }

@@ -11,7 +11,8 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
-use crate::flow::rejected::Rejected;
+use crate::flow::login::{IdpCallback, IdpRedirect};
+use crate::flow::rejected::{Rejected, live, same};
 use crate::flow::who::{By, Leg, Way, Who};
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
@@ -49,7 +50,7 @@ pub struct Asked {
 /// The client asked; nobody has signed in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientAuthorize {
-    asked: Asked,
+    pub(super) asked: Asked,
     form: Digest,
     expires: UnixTime,
 }
@@ -57,10 +58,10 @@ pub struct ClientAuthorize {
 /// The user signed in here, and is asked to consent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayLogin {
-    asked: Asked,
-    who: Who,
-    form: Digest,
-    expires: UnixTime,
+    pub(super) asked: Asked,
+    pub(super) who: Who,
+    pub(super) form: Digest,
+    pub(super) expires: UnixTime,
 }
 
 /// The user consented, and was sent to the upstream.
@@ -89,7 +90,7 @@ pub struct UpstreamCallback {
 /// The journey ended without a code: denied, refused, or failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Closed {
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// A journey at rest.
@@ -98,6 +99,10 @@ pub struct Closed {
 pub enum FlowRecord {
     /// See [`ClientAuthorize`].
     ClientAuthorize(ClientAuthorize),
+    /// See [`IdpRedirect`].
+    IdpRedirect(IdpRedirect),
+    /// See [`IdpCallback`].
+    IdpCallback(IdpCallback),
     /// See [`GatewayLogin`].
     GatewayLogin(GatewayLogin),
     /// See [`UpstreamRedirect`].
@@ -116,14 +121,19 @@ impl FlowRecord {
     /// Nobody has signed in to it, nor consented: what anybody can begin as often as they like.
     pub fn is_anybodys(&self) -> bool {
         match self {
-            Self::ClientAuthorize(_) => true,
+            Self::ClientAuthorize(_) | Self::IdpRedirect(_) => true,
             Self::GatewayLogin(s) => s.asked.way.by == By::Nobody,
-            Self::UpstreamRedirect(_) | Self::UpstreamCallback(_) | Self::CodeIssued(_) | Self::CodeSpent(_) | Self::Closed(_) => false,
+            Self::IdpCallback(_)
+            | Self::UpstreamRedirect(_)
+            | Self::UpstreamCallback(_)
+            | Self::CodeIssued(_)
+            | Self::CodeSpent(_)
+            | Self::Closed(_) => false,
         }
     }
 }
 
-states!(FlowRecord: ClientAuthorize, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
+states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
 
 impl Record for FlowRecord {
     const SPACE: &'static str = "flow";
@@ -131,6 +141,8 @@ impl Record for FlowRecord {
     fn keep_until(&self) -> UnixTime {
         match self {
             Self::ClientAuthorize(s) => s.expires,
+            Self::IdpRedirect(s) => s.expires,
+            Self::IdpCallback(s) => s.expires,
             Self::GatewayLogin(s) => s.expires,
             Self::UpstreamRedirect(s) => s.expires,
             Self::UpstreamCallback(s) => s.expires,
@@ -176,18 +188,6 @@ pub struct CodeExchange {
     pub verifier: Secret,
     /// At this authorization server, by bytes, and at no other.
     pub issuer: String,
-}
-
-pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
-    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
-}
-
-pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
-    if brought.is_some_and(|text| kept.is_of(text)) {
-        Ok(())
-    } else {
-        Err(otherwise)
-    }
 }
 
 impl ClientAuthorize {

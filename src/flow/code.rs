@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{Asked, live, same};
+use crate::flow::authorize::Asked;
 use crate::flow::client::Authenticated;
-use crate::flow::rejected::Rejected;
+use crate::flow::rejected::{Rejected, live, same};
 use crate::flow::who::Who;
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;

@@ -6,8 +6,9 @@ use crate::base::ids::Id;
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::flow::held::{Held, Judged, Presentation, Presented, Rules};
+use crate::flow::kept::Worth;
 use crate::flow::rejected::Rejected;
-use crate::oauth::answer::{Tokens, UpstreamRefresh};
+use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
 pub const LEASE: u64 = 75;
@@ -27,6 +28,9 @@ pub struct Refreshing {
     attempt: Id,
     owner: Id,
     lease: UnixTime,
+    /// The gateway began it by itself: what comes of it is no new generation.
+    #[serde(default)]
+    silent: bool,
 }
 
 /// A tombstone: kept until no access pair of the grant can be alive.
@@ -98,17 +102,7 @@ pub enum Next {
 impl GrantRecord {
     /// A refresh pair is presented: the next record, and what to do. One attempt wins; others are told to wait.
     pub fn presented(self, pair: &Presentation<'_>, attempt: Attempt, rules: Rules, now: UnixTime) -> Result<(Self, Next), Rejected> {
-        let mut held = match self {
-            Self::Active(active) => active.held,
-            Self::Refreshing(running) => {
-                let dead = running.lease <= now || (attempt.alone && running.owner != attempt.owner);
-                if !dead {
-                    return Err(Rejected::Busy);
-                }
-                running.held
-            }
-            Self::Ended(_) => return Err(Rejected::Replayed),
-        };
+        let mut held = self.free(attempt, now)?;
         match held.present(pair, rules, now) {
             Ok(Presented::Equivalent(generation, tokens)) => {
                 let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), rules.ttl, now);
@@ -128,6 +122,7 @@ impl GrantRecord {
                         attempt: attempt.id,
                         owner: attempt.owner,
                         lease: now.after(LEASE),
+                        silent: false,
                     }
                     .into(),
                     next,
@@ -141,6 +136,42 @@ impl GrantRecord {
                 Next::Ended(held),
             )),
             Err(Judged::Refuse(why)) => Err(why),
+        }
+    }
+
+    /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or was `refused` there.
+    /// The client's generation, and all that it holds, stays good. One attempt wins; others are told to wait.
+    pub fn renew(
+        self,
+        refused: Option<&UpstreamAccess>,
+        attempt: Attempt,
+        now: UnixTime,
+    ) -> Result<(Self, (UpstreamRefresh, Held)), Rejected> {
+        let held = self.free(attempt, now)?;
+        match held.worth(refused, now) {
+            Worth::Ask(token) => {
+                let next = Refreshing {
+                    held: held.clone(),
+                    attempt: attempt.id,
+                    owner: attempt.owner,
+                    lease: now.after(LEASE),
+                    silent: true,
+                };
+                Ok((next.into(), (token, held)))
+            }
+            Worth::Good(_) | Worth::Spent => Err(Rejected::NotNeeded),
+        }
+    }
+
+    /// The living grant, unless an attempt that may still be alive holds it.
+    fn free(self, attempt: Attempt, now: UnixTime) -> Result<Held, Rejected> {
+        match self {
+            Self::Active(active) => Ok(active.held),
+            Self::Refreshing(running) => {
+                let dead = running.lease <= now || (attempt.alone && running.owner != attempt.owner);
+                if dead { Ok(running.held) } else { Err(Rejected::Busy) }
+            }
+            Self::Ended(_) => Err(Rejected::Replayed),
         }
     }
 
@@ -233,12 +264,18 @@ impl Active {
 
 impl Refreshing {
     /// The upstream answered: its answer is kept before ours is sent. Only the attempt that holds the lease may say so.
-    pub fn answered(self, attempt: Id, tokens: Tokens, ends: (UnixTime, UnixTime), now: UnixTime) -> Result<(Active, Held), Rejected> {
+    pub fn answered(self, attempt: Id, tokens: Tokens, rules: Rules, now: UnixTime) -> Result<(Active, Held), Rejected> {
+        let silent = self.silent;
         let mut held = self.owned_by(attempt)?;
-        held.supersede(now);
         held.latest = Some(tokens);
         held.refused = None;
-        let held = held.ending(ends.0, ends.1);
+        let held = if silent {
+            held.renewed = Some(now);
+            held
+        } else {
+            held.supersede(now);
+            held.made(rules, now)
+        };
         Ok((Active { held: held.clone() }, held))
     }
 
@@ -291,6 +328,7 @@ mod tests {
     use crate::flow::who::Who;
     use crate::oauth::answer::UpstreamAccess;
     use crate::oauth::scope::Scopes;
+    use crate::token::half::Mode;
     use crate::token::lifetime::Ttl;
 
     const RULES: Rules = Rules {
@@ -300,6 +338,7 @@ mod tests {
             refresh: 100_000,
             absolute: 1_000_000,
         },
+        mode: Mode::Sealed,
     };
 
     fn attempt(name: &str) -> Attempt {
@@ -332,10 +371,10 @@ mod tests {
                 issuer: Some("https://as".into()),
                 tokens: Some(tokens.clone()),
             },
+            RULES,
             now,
         );
-        let (access_ends, refresh_ends) = held.ends(Some(tokens), RULES.ttl, now);
-        Active::new(held.ending(access_ends, refresh_ends)).into()
+        Active::new(held).into()
     }
 
     /// Presents a pair of the first generation that carries a token to re-issue; the record after it.
@@ -378,9 +417,7 @@ mod tests {
         let GrantRecord::Refreshing(running) = record else {
             panic!("the upstream is asked")
         };
-        let (active, _) = running
-            .answered(attempt("one").id, tokens(Some("second")), (UnixTime(3_600), UnixTime(100_000)), now)
-            .unwrap();
+        let (active, _) = running.answered(attempt("one").id, tokens(Some("second")), RULES, now).unwrap();
         let late = UnixTime(3_000);
         let (record, what) = GrantRecord::from(active)
             .presented(&pair, attempt("two"), RULES, late)

@@ -7,6 +7,7 @@ use crate::flow::rejected::Rejected;
 use crate::flow::who::Who;
 use crate::oauth::answer::{Tokens, UpstreamRefresh};
 use crate::oauth::scope::Scopes;
+use crate::token::half::Mode;
 use crate::token::lifetime::{self, Ttl};
 
 /// How many superseded generations are remembered.
@@ -19,6 +20,7 @@ pub const GRACE: u64 = 7_200;
 
 /// What does not change, or only grows: travels through all living states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none is a state")]
 pub struct Held {
     /// The client that it was given to.
     pub client_id: String,
@@ -38,7 +40,8 @@ pub struct Held {
     pub(super) proved: bool,
     /// When each of the last generations was superseded, newest last.
     pub(super) superseded: Vec<(u32, UnixTime)>,
-    /// The upstream's latest answer, until the current generation is proved and the grace is over, and no longer.
+    /// The upstream's latest answer, until the current generation is proved and the grace is over, and no longer; unless
+    /// it is kept.
     pub(super) latest: Option<Tokens>,
     /// When the latest access pair ends; a tombstone must outlive it.
     pub(super) access_ends: UnixTime,
@@ -51,6 +54,12 @@ pub struct Held {
     /// The upstream takes nothing of the user's: there are no tokens.
     #[serde(default)]
     pub(super) bare: bool,
+    /// The pairs of the current generation refer to the upstream's latest answer, which stays here while the grant lives.
+    #[serde(default)]
+    pub(super) kept: bool,
+    /// When the gateway last renewed by itself what it keeps.
+    #[serde(default)]
+    pub(super) renewed: Option<UnixTime>,
 }
 
 /// What a grant begins with.
@@ -77,6 +86,8 @@ pub struct Rules {
     pub grace: u64,
     /// Lifetimes.
     pub ttl: Ttl,
+    /// How pairs are protected, and whether what opens the upstream is kept here.
+    pub mode: Mode,
 }
 
 impl Default for Rules {
@@ -84,6 +95,7 @@ impl Default for Rules {
         Self {
             grace: GRACE,
             ttl: Ttl::default(),
+            mode: Mode::Sealed,
         }
     }
 }
@@ -117,6 +129,8 @@ pub enum Brought {
     Access(Tokens),
     /// Nothing: the upstream takes nothing of the user's.
     Nothing,
+    /// Nothing: what opens the upstream is kept here.
+    Kept,
 }
 
 impl Held {
@@ -126,7 +140,7 @@ impl Held {
     }
 
     /// A new grant's first generation.
-    pub fn new(began: Began, now: UnixTime) -> Self {
+    pub fn new(began: Began, rules: Rules, now: UnixTime) -> Self {
         let Began {
             client_id,
             service,
@@ -135,7 +149,7 @@ impl Held {
             issuer,
             tokens,
         } = began;
-        Self {
+        let made = Self {
             client_id,
             service,
             who,
@@ -150,9 +164,12 @@ impl Held {
             refresh_ends: now,
             refreshable: tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some()),
             bare: tokens.is_none(),
+            kept: false,
+            renewed: None,
             // So that the upstream can be told, should the code be replayed.
             latest: tokens,
-        }
+        };
+        made.made(rules, now)
     }
 
     /// The current generation.
@@ -174,11 +191,13 @@ impl Held {
     pub fn tidy_at(&self, rules: Rules) -> Option<UnixTime> {
         // The first generation supersedes nothing; until a grace after it began, a replayed code must reach the upstream.
         let newest = self.superseded.last().map_or(self.granted, |(_, at)| *at);
-        (self.latest.is_some() && self.proved).then(|| newest.after(rules.grace))
+        (self.latest.is_some() && self.proved && !self.kept).then(|| newest.after(rules.grace))
     }
 
     /// When pairs of this grant end that are made now of the upstream's `tokens`: access, refresh.
     pub fn ends(&self, tokens: Option<&Tokens>, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
+        // What is kept is renewed by the gateway itself, as long as there is something to do it with.
+        let tokens = tokens.filter(|tokens| !(self.kept && tokens.refresh.is_some()));
         // Without anything to refresh with, the upstream's own end is ours too.
         let upstream_end = tokens.and_then(|tokens| {
             if tokens.refresh.is_some() {
@@ -193,9 +212,16 @@ impl Held {
         )
     }
 
+    /// What is granted when the upstream gives `tokens`: what it says with them is newer than what the grant began with
+    /// (RFC 6749 §6).
+    pub fn scopes_with(&self, tokens: Option<&Tokens>) -> Scopes {
+        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
+        said.map_or_else(|| self.scopes.clone(), |granted| self.scopes.told(granted))
+    }
+
     /// Notes when pairs of this grant end, so that the record and a tombstone outlive them (seconds since the epoch).
     #[must_use]
-    pub fn ending(mut self, access_ends: UnixTime, refresh_ends: UnixTime) -> Self {
+    pub(super) fn ending(mut self, access_ends: UnixTime, refresh_ends: UnixTime) -> Self {
         self.access_ends = self.access_ends.max(access_ends);
         self.refresh_ends = refresh_ends;
         self
@@ -230,13 +256,17 @@ impl Held {
         if pair.generation > self.generation {
             // The pair is authentic, so the store went back in time: adopt what the client knows.
             self.generation = pair.generation;
-            self.latest = None;
+            if !matches!(pair.brought, Brought::Kept) {
+                (self.latest, self.kept) = (None, false);
+            }
         }
         if pair.generation < self.generation {
             return self.present_older(pair.generation, rules, now);
         }
         self.proved = true;
-        self.ask_or_reissue(pair.brought.clone(), now)
+        // What is kept may have been renewed since the pair was made, and only the newest may be shown to the upstream.
+        let brought = if self.kept { Brought::Kept } else { pair.brought.clone() };
+        self.ask_or_reissue(brought, rules, now)
     }
 
     fn present_older(&mut self, generation: u32, rules: Rules, now: UnixTime) -> Result<Presented, Judged> {
@@ -246,31 +276,45 @@ impl Held {
         let Some(latest) = self.latest.clone().filter(|_| self.in_grace(generation, rules, now)) else {
             return Err(Judged::End);
         };
-        if latest
-            .expires
-            .is_none_or(|end| end.before(lifetime::MARGIN) > now.after(WORTHWHILE))
-        {
+        if is_worthwhile(&latest, now) {
+            self.kept |= self.keeps(&latest, rules);
             return Ok(Presented::Equivalent(self.generation, Some(latest)));
         }
         // Too little life left to be worth handing out: it counts as a presentation of the current generation.
-        let brought = match latest.refresh.clone() {
-            Some(token) => Brought::Refresh(token),
-            None => Brought::Access(latest),
-        };
-        self.ask_or_reissue(brought, now)
+        self.ask_or_reissue(brought(latest), rules, now)
     }
 
-    fn ask_or_reissue(&mut self, brought: Brought, now: UnixTime) -> Result<Presented, Judged> {
-        let tokens = match brought {
+    fn ask_or_reissue(&mut self, with: Brought, rules: Rules, now: UnixTime) -> Result<Presented, Judged> {
+        let with = match (with, self.latest.clone()) {
+            (Brought::Kept, Some(latest)) if is_worthwhile(&latest, now) => Brought::Access(latest),
+            (Brought::Kept, Some(latest)) => brought(latest),
+            (with, _) => with,
+        };
+        let tokens = match with {
             Brought::Refresh(token) => return Ok(Presented::Ask(token)),
-            // The upstream has nothing to refresh with: the same token again, in a new generation.
+            // There is nothing to refresh with, or no need to: the same token again, in a new generation.
             Brought::Access(tokens) if tokens.expires.is_none_or(|end| end > now) => Some(tokens),
             Brought::Nothing if self.bare => None,
-            Brought::Access(_) | Brought::Nothing => return Err(Judged::Refuse(Rejected::Expired)),
+            Brought::Access(_) | Brought::Nothing | Brought::Kept => return Err(Judged::Refuse(Rejected::Expired)),
         };
         self.supersede(now);
+        self.kept = tokens.as_ref().is_some_and(|tokens| self.keeps(tokens, rules));
         self.latest.clone_from(&tokens);
         Ok(Presented::Equivalent(self.generation, tokens))
+    }
+}
+
+/// Whether an access token lives long enough to be handed out.
+fn is_worthwhile(tokens: &Tokens, now: UnixTime) -> bool {
+    let enough = now.after(WORTHWHILE);
+    tokens.expires.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
+}
+
+/// What the upstream is asked with, or what is re-issued where there is nothing to ask with.
+fn brought(tokens: Tokens) -> Brought {
+    match tokens.refresh {
+        Some(token) => Brought::Refresh(token),
+        None => Brought::Access(tokens),
     }
 }
 

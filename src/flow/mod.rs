@@ -7,6 +7,8 @@ pub mod client;
 pub mod code;
 pub mod grant;
 pub mod held;
+pub mod kept;
+pub mod login;
 pub mod rejected;
 pub mod who;
 
@@ -25,11 +27,16 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 25] = [
+pub const ARROWS: [Arrow; 32] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
     arrow("ClientAuthorize", "deny", "Closed"),
+    arrow("ClientAuthorize", "to_idp", "IdpRedirect"),
+    arrow("IdpRedirect", "returned", "IdpCallback"),
+    arrow("IdpRedirect", "refused", "Closed"),
+    arrow("IdpCallback", "identified", "GatewayLogin"),
+    arrow("IdpCallback", "failed", "Closed"),
     arrow("GatewayLogin", "approve", "UpstreamRedirect"),
     arrow("GatewayLogin", "granted", "CodeIssued"),
     arrow("GatewayLogin", "deny", "Closed"),
@@ -43,10 +50,12 @@ pub const ARROWS: [Arrow; 25] = [
     arrow("Active", "presented", "Refreshing"),
     arrow("Active", "presented", "Active"),
     arrow("Active", "presented", "Ended"),
+    arrow("Active", "renew", "Refreshing"),
     arrow("Active", "end", "Ended"),
     arrow("Refreshing", "presented", "Refreshing"),
     arrow("Refreshing", "presented", "Active"),
     arrow("Refreshing", "presented", "Ended"),
+    arrow("Refreshing", "renew", "Refreshing"),
     arrow("Refreshing", "answered", "Active"),
     arrow("Refreshing", "released", "Active"),
     arrow("Refreshing", "refused", "Ended"),

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::base::ids::Digest;
+use crate::base::time::UnixTime;
+
 /// A reason of the state machines to say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
@@ -13,6 +16,8 @@ pub enum Rejected {
     OtherState,
     /// A code or an answer that belongs to another service.
     OtherService,
+    /// An answer at the callback of another identity provider, or about a user of another one.
+    OtherProvider,
     /// A step that is not on the way of this journey.
     OtherWay,
     /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
@@ -39,6 +44,8 @@ pub enum Rejected {
     Busy,
     /// The lease of this attempt was taken over; its answer no longer counts.
     LeaseLost,
+    /// What is kept is good, or cannot be renewed: the upstream is not to be asked.
+    NotNeeded,
 }
 
 impl fmt::Display for Rejected {
@@ -48,6 +55,7 @@ impl fmt::Display for Rejected {
             Self::OtherBrowser => "it was started in another browser",
             Self::OtherState => "the upstream's state is not the one that was sent",
             Self::OtherService => "it belongs to another service",
+            Self::OtherProvider => "it belongs to another sign-in provider",
             Self::OtherWay => "this sign-in goes another way",
             Self::MissingIssuer => "the upstream promised iss and did not send it",
             Self::OtherIssuer => "the answer comes from another issuer",
@@ -61,8 +69,21 @@ impl fmt::Display for Rejected {
             Self::Replayed => "this refresh token was used before",
             Self::Busy => "it is being refreshed right now",
             Self::LeaseLost => "another attempt took over",
+            Self::NotNeeded => "there is nothing to renew",
         })
     }
 }
 
 impl std::error::Error for Rejected {}
+
+pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
+    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
+}
+
+pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
+    if brought.is_some_and(|text| kept.is_of(text)) {
+        Ok(())
+    } else {
+        Err(otherwise)
+    }
+}

@@ -68,6 +68,13 @@ pub enum By {
     Nobody,
 }
 
+impl By {
+    /// Whether it is the identity provider of this name.
+    pub fn is_provider(&self, name: &str) -> bool {
+        matches!(self, Self::Provider(provider) if provider == name)
+    }
+}
+
 /// What stands between consent and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leg {

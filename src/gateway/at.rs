@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::gateway::live::Running;
 use crate::gateway::site::As;
 use crate::oauth::metadata::{self, Endpoints};
-use crate::service;
+use crate::oauth::scope::Scopes;
+use crate::service::{self, Access};
 
 /// Whether a path may name a service in this way.
 pub fn is_service_name(text: &str) -> bool {
@@ -68,6 +69,25 @@ impl At<'_> {
         format!("{}{}", self.called.base(), self.resource_path())
     }
 
+    /// An OAuth client can sign in here. Elsewhere there is no metadata, and no endpoint of an authorization server.
+    pub fn is_oauth(&self) -> bool {
+        self.running.service.access == Access::OAuth
+    }
+
+    /// API keys are taken here.
+    pub fn takes_keys(&self) -> bool {
+        self.running.service.access == Access::Key
+    }
+
+    /// What a challenge asks for. A key cannot be asked to be more than it must be.
+    pub fn scopes_to_ask(&self) -> Scopes {
+        if self.takes_keys() {
+            self.running.service.required_scopes.clone()
+        } else {
+            self.running.scopes_to_ask()
+        }
+    }
+
     /// Where its metadata is (RFC 9728 §3.1): the well-known part goes between host and path.
     pub fn resource_metadata(&self) -> String {
         let (origin, prefix) = self.called.parts();
@@ -93,8 +113,12 @@ impl At<'_> {
 
     /// The protected resource metadata document (RFC 9728).
     pub fn resource_document(&self) -> Value {
-        let scopes = self.running.scopes_offered().without("offline_access");
-        metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &self.running.service.title())
+        let running = self.running;
+        let scopes = running
+            .scopes_offered()
+            .with(&running.service.required_scopes)
+            .without("offline_access");
+        metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &running.service.title())
     }
 
     /// The authorization server metadata document (RFC 8414).
@@ -106,7 +130,7 @@ impl At<'_> {
             register: Some(&self.endpoint("/register")),
             revoke: &self.endpoint("/revoke"),
             jwks: None,
-            scopes: &running.scopes_offered().with(&running.service.optional_scopes).list(),
+            scopes: &running.scopes_askable().list(),
             client_documents: true,
         };
         metadata::authorization_server(&self.issuer(), &endpoints)

@@ -16,6 +16,7 @@ use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
+use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
@@ -55,6 +56,8 @@ pub enum Refused {
 pub enum Shown {
     /// The sign-in form.
     SignIn(Asked),
+    /// The way to the identity provider, and what people call it.
+    ToProvider(Asked, String),
     /// The consent form, and who is signed in.
     Consent(Asked, Who),
     /// The journey has moved on.
@@ -78,11 +81,14 @@ pub enum SignedIn {
 
 /// Where consent leads.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a journey, and taken apart at once")]
 pub enum Onward {
     /// To the upstream's authorization server.
     Upstream(ToSignIn),
     /// Back to the client, with its code.
     Home(Home),
+    /// To the consent page again: what the user pasted is not taken.
+    Again(Asked, Who, NotTaken),
 }
 
 /// The way to the upstream's authorization server.
@@ -134,10 +140,8 @@ impl Gateway {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         self.is_for(at, request.resources.iter().map(String::as_str))?;
         let (running, service) = (at.running, &at.running.service);
-        let offered = running.scopes_offered();
-        let askable = offered.with(&service.optional_scopes);
-        let wanted = request.scopes.within(&askable);
-        let scopes = if wanted.is_empty() { offered } else { wanted };
+        let wanted = request.scopes.within(&running.scopes_askable());
+        let scopes = if wanted.is_empty() { running.scopes_offered() } else { wanted };
         Ok(Asked {
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
@@ -195,7 +199,7 @@ impl Gateway {
 
     /// Removes a journey to which nobody has signed in; one that went on meanwhile stays. Detached, so that it is done
     /// although its caller hangs up, and waited for, so that a flood does not run ahead of it.
-    async fn evict(&self, flow: Id) {
+    pub(crate) async fn evict(&self, flow: Id) {
         let (gateway, running) = (self.clone(), self.inflight.begin(Id::fresh()));
         let detached = self.back.spawn(async move {
             let _running = running;
@@ -212,12 +216,14 @@ impl Gateway {
     pub async fn shown(&self, flow: &Flow, form: Option<&str>) -> Result<Shown, Rejection> {
         let now = self.clock.now();
         match self.store.read(flow).await?.ok_or(GONE)? {
-            FlowRecord::ClientAuthorize(s) => Ok(Shown::SignIn(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone())),
+            FlowRecord::ClientAuthorize(s) => self.before_sign_in(s.belongs_to(form, now).map_err(Rejection::Journey)?.clone()),
             FlowRecord::GatewayLogin(s) => {
                 let (asked, who) = s.belongs_to(form, now).map_err(Rejection::Journey)?;
                 Ok(Shown::Consent(asked.clone(), who.clone()))
             }
-            FlowRecord::UpstreamRedirect(_)
+            FlowRecord::IdpRedirect(_)
+            | FlowRecord::IdpCallback(_)
+            | FlowRecord::UpstreamRedirect(_)
             | FlowRecord::UpstreamCallback(_)
             | FlowRecord::CodeIssued(_)
             | FlowRecord::CodeSpent(_)
@@ -256,8 +262,9 @@ impl Gateway {
         })
     }
 
-    /// The user says yes: the way to the upstream, and the cookie that must come back.
-    pub async fn approve(&self, lane: &Lane, flow: &Flow, form: Option<&str>) -> Result<Onward, Rejection> {
+    /// The user says yes: the way to the upstream, and the cookie that must come back; or straight back to the client.
+    pub async fn approve(&self, lane: &Lane, flow: &Flow, approval: Approval<'_>) -> Result<Onward, Rejection> {
+        let form = approval.form;
         let Shown::Consent(asked, who) = self.shown(flow, form).await? else {
             return Err(GONE);
         };
@@ -267,6 +274,10 @@ impl Gateway {
                 .to_upstream(lane, &running, flow, form, (&asked, &who))
                 .await
                 .map(Onward::Upstream),
+            AfterConsent::Form(paste) => match self.unlocked(lane, (&running, paste), flow, &approval).await {
+                Ok(obtained) => self.granted_here(flow, form, Some(obtained)).await.map(Onward::Home),
+                Err(why) => Ok(Onward::Again(asked, who, why)),
+            },
             AfterConsent::Nowhere => self.granted_here(flow, form, None).await.map(Onward::Home),
         }
     }
@@ -351,7 +362,7 @@ fn way(service: &Service) -> Way {
         },
         leg: match service.upstream.after_consent() {
             AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Nowhere => Leg::Here,
+            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
         },
     }
 }

@@ -1,4 +1,5 @@
-//! Which grants have ended: a small set in memory, so that a proxied request need not ask the store.
+//! Which grants have ended, and which API keys were revoked: a small set in memory, so that a proxied request need not ask
+//! the store.
 //!
 //! Loaded whole before the first MCP request is answered, and fed by the store's changes.
 
@@ -7,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dashmap::DashMap;
 
 use crate::base::ids::Id;
+use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
+use crate::gateway::api_keys::ApiKeyRecord;
 use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -16,15 +19,15 @@ use crate::store::StoreError;
 /// What a change taught.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Learned {
-    /// This grant has just ended.
+    /// This grant, or this key, has just ended.
     Ended(Id),
-    /// Nothing about ended grants.
+    /// Nothing about what has ended.
     Nothing,
     /// Something may have been missed: everything must be read again.
     Missed,
 }
 
-/// Ended grants, each until its last access pair is dead.
+/// Ended grants and keys, each until the last that could be presented is dead.
 #[derive(Debug, Default)]
 pub struct Ended {
     until: DashMap<Id, UnixTime>,
@@ -32,7 +35,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Whether the grant has ended.
+    /// Whether the grant, or the key, has ended.
     pub fn contains(&self, grant: Id) -> bool {
         self.until.contains_key(&grant)
     }
@@ -53,42 +56,56 @@ impl Ended {
 
     /// Reads all tombstones. To be called after the changes were asked for, so that nothing falls between.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
+        self.load_of(store, GrantRecord::ended_until).await?;
+        self.load_of(store, ApiKeyRecord::ended_until).await?;
+        self.complete.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn load_of<R: Record>(&self, store: &Store, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {
         let mut cursor = None;
         loop {
-            let (page, next) = store.scan::<GrantRecord>(cursor, 500).await?;
+            let (page, next) = store.scan::<R>(cursor, 500).await?;
             for (handle, record) in page {
-                if let Some(until) = record.ended_until() {
+                if let Some(until) = ended_until(&record) {
                     self.add(handle.id(), until);
                 }
             }
             cursor = next;
             if cursor.is_none() {
-                break;
+                return Ok(());
             }
         }
-        self.complete.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Takes one change in.
-    pub async fn learn(&self, store: &Store, change: Change) -> Learned {
-        if matches!(change, Change::Gap) {
-            return Learned::Missed;
-        }
-        let Some(handle) = change.of::<GrantRecord>() else {
-            return Learned::Nothing;
-        };
-        match store.read(&handle).await {
-            Ok(record) => match record.and_then(|record| record.ended_until()) {
-                Some(until) => {
-                    self.add(handle.id(), until);
-                    Learned::Ended(handle.id())
-                }
-                None => Learned::Nothing,
-            },
+    pub async fn learn(&self, store: &Store, change: &Change) -> Learned {
+        match self.told(store, change).await {
+            Ok(Some((id, until))) => {
+                self.add(id, until);
+                Learned::Ended(id)
+            }
+            Ok(None) if *change != Change::Gap => Learned::Nothing,
             // It may have ended: a store that is away for a moment must not make us forget it.
-            Err(_) => Learned::Missed,
+            Ok(None) | Err(_) => Learned::Missed,
         }
+    }
+
+    /// Everything that has ended.
+    pub fn all(&self) -> Vec<Id> {
+        self.until.iter().map(|known| *known.key()).collect()
+    }
+
+    async fn told(&self, store: &Store, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {
+        if let Some(handle) = change.of::<GrantRecord>() {
+            let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+            return Ok(until.map(|until| (handle.id(), until)));
+        }
+        let Some(handle) = change.of::<ApiKeyRecord>() else {
+            return Ok(None);
+        };
+        let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+        Ok(until.map(|until| (handle.id(), until)))
     }
 
     /// Forgets what is past.

@@ -29,6 +29,14 @@ pub(super) fn verify(kept: &str, password: &Secret) -> bool {
     same_kind && hash_with(password, salt, params).is_ok_and(|hashed| hashed.hash == Some(expected))
 }
 
+/// Whether [`verify`] can compare a password with it.
+pub fn is_argon2id(kept: &str) -> bool {
+    PasswordHash::new(kept).is_ok_and(|kept| {
+        let same_kind = kept.algorithm == ARGON2ID_IDENT && kept.version == Some(Version::V0x13.into());
+        same_kind && kept.salt.is_some() && kept.hash.is_some() && Params::try_from(&kept).is_ok()
+    })
+}
+
 fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHash, String> {
     let mut out = [0; Output::MAX_LENGTH];
     let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);

@@ -5,17 +5,27 @@ use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::base::ids::Id;
 use crate::base::range;
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
 const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+/// Requests a minute from one address to services that ask nothing of their callers: a hundred a second.
+const ANONYMOUS: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
 /// Journeys a minute from one address. How many may wait is bounded elsewhere (`waiting`); this bounds the writing.
 const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+
+/// Keys that one address may have tried at an upstream in a minute, and one journey in all: enough to mistype, too few to guess.
+const PROBES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+const PROBES_OF_ONE: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
 
 /// The limits of this process.
 pub struct Limits {
     registrations: DefaultKeyedRateLimiter<IpAddr>,
     journeys: DefaultKeyedRateLimiter<IpAddr>,
+    probes: DefaultKeyedRateLimiter<IpAddr>,
+    probes_of_one: DefaultKeyedRateLimiter<Id>,
+    anonymous: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Default for Limits {
@@ -24,6 +34,9 @@ impl Default for Limits {
         Self {
             registrations: keyed(REGISTRATIONS),
             journeys: keyed(JOURNEYS),
+            probes: keyed(PROBES),
+            probes_of_one: RateLimiter::keyed(Quota::per_hour(PROBES_OF_ONE)),
+            anonymous: keyed(ANONYMOUS),
         }
     }
 }
@@ -39,16 +52,42 @@ impl Limits {
         self.journeys.check_key(&range::subscriber(source)).is_ok()
     }
 
+    /// Whether one more key may be tried at an upstream, from this address and in this journey.
+    pub fn probe(&self, source: IpAddr, flow: Id) -> bool {
+        self.probes_of_one.check_key(&flow).is_ok() && self.probes.check_key(&range::subscriber(source)).is_ok()
+    }
+
+    /// Whether one more request to a public service may come from this address. Whoever comes from this machine is mostly a
+    /// proxy in front of us, which knows its callers better than we do.
+    pub fn anonymous(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        source.is_loopback() || self.anonymous.check_key(&range::subscriber(source)).is_ok()
+    }
+
     /// Forgets addresses that have been quiet.
     pub fn sweep(&self) {
         self.registrations.retain_recent();
         self.journeys.retain_recent();
+        self.probes.retain_recent();
+        self.probes_of_one.retain_recent();
+        self.anonymous.retain_recent();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anonymous_requests_are_limited_by_subscriber_and_not_on_this_machine() {
+        let limits = Limits::default();
+        let ask = |source: &str| limits.anonymous(source.parse().unwrap());
+        let mut host = (0_u32..).map(|n| format!("2001:db8::{:x}:{:x}", n >> 16, n & 0xffff));
+        let passed = (0..7_000).filter(|_| ask(&host.next().unwrap())).count();
+        assert!((6_000..6_900).contains(&passed), "{passed}");
+        assert!(ask("2001:db8:0:1::1") && ask("198.51.100.7"), "others are not touched");
+        assert!((0..7_000).all(|n| ask(if n % 2 == 0 { "127.0.0.1" } else { "::ffff:127.0.0.1" })));
+    }
 
     #[test]
     fn one_ipv6_subscriber_has_one_allowance_and_its_neighbour_another() {
@@ -58,5 +97,16 @@ mod tests {
         // Some come back while they are counted.
         assert!((600..700).contains(&many(1)));
         assert!(limits.journey(address(2, 1)) && limits.registration(address(1, 1)));
+    }
+
+    #[test]
+    fn keys_are_tried_few_times_in_a_journey_and_not_often_from_one_address() {
+        let (limits, address) = (Limits::default(), |last| IpAddr::from([192, 0, 2, last]));
+        let flow = Id::fresh();
+        assert_eq!((0..100).filter(|n| limits.probe(address(*n), flow)).count(), 5);
+        let many = (0..100).filter(|_| limits.probe(address(200), Id::fresh())).count();
+        // Some come back while they are counted.
+        assert!((20..25).contains(&many), "{many}");
+        assert!(limits.probe(address(201), Id::fresh()));
     }
 }

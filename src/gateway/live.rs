@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::flow::held::Rules;
 use crate::gateway::password::Passwords;
+use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
 use crate::oauth::scope::Scopes;
-use crate::service::Service;
+use crate::service::{AfterConsent, Service};
 use crate::token::lifetime::Ttl;
+use crate::upstream::idp::Idp;
 
 /// A service, with what was learned of its upstream.
 #[derive(Debug)]
@@ -18,19 +20,29 @@ pub struct Running {
 }
 
 impl Running {
-    /// The scopes that a client gets when it asks for none.
+    /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
+    /// that a token must have.
     pub fn scopes_offered(&self) -> Scopes {
-        if self.service.scopes.is_empty() {
-            self.resolver.scopes().without("offline_access")
-        } else {
-            self.service.scopes.clone()
+        if !self.service.scopes.is_empty() {
+            return self.service.scopes.clone();
         }
+        let named = self.resolver.scopes().without("offline_access");
+        if named.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
+            return self.service.required_scopes.clone();
+        }
+        named
+    }
+
+    /// The scopes that a client may ask for: whatever is required can be got.
+    pub fn scopes_askable(&self) -> Scopes {
+        let service = &self.service;
+        self.scopes_offered().with(&service.optional_scopes).with(&service.required_scopes)
     }
 
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
     pub fn scopes_to_ask(&self) -> Scopes {
         if self.service.required_scopes.is_empty() {
-            self.scopes_offered()
+            self.scopes_offered().without("offline_access")
         } else {
             self.service.required_scopes.clone()
         }
@@ -40,6 +52,7 @@ impl Running {
         Rules {
             grace: self.service.refresh_grace,
             ttl: self.service.ttl,
+            mode: self.service.mode,
         }
     }
 }
@@ -51,8 +64,12 @@ pub struct Setup {
     pub services: Vec<Service>,
     /// Who may sign in with a password.
     pub passwords: Passwords,
+    /// Who else vouches for users; with distinct names.
+    pub idps: Vec<Idp>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
+    /// `/services` lists what stands behind us, for everybody to read.
+    pub public_directory: bool,
 }
 
 /// See [the module](self).
@@ -60,7 +77,9 @@ pub struct Setup {
 pub struct Live {
     services: Vec<Arc<Running>>,
     pub(crate) passwords: Passwords,
+    idps: Vec<Arc<RunningIdp>>,
     cors_origins: Vec<String>,
+    public_directory: bool,
 }
 
 impl Live {
@@ -75,7 +94,9 @@ impl Live {
         Self {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
+            idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
+            public_directory: setup.public_directory,
         }
     }
 
@@ -94,9 +115,24 @@ impl Live {
         &self.services
     }
 
+    /// The identity provider of this name.
+    pub fn idp(&self, name: &str) -> Option<&Arc<RunningIdp>> {
+        self.idps.iter().find(|running| running.idp.name == name)
+    }
+
+    /// All of them, as configured.
+    pub fn idps(&self) -> &[Arc<RunningIdp>] {
+        &self.idps
+    }
+
     /// Origins of web pages that may call the MCP endpoints.
     pub fn cors_origins(&self) -> &[String] {
         &self.cors_origins
+    }
+
+    /// Whether `/services` lists what stands behind us.
+    pub fn public_directory(&self) -> bool {
+        self.public_directory
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.

@@ -1,5 +1,7 @@
 //! Makes the two pairs of a generation from a grant and the upstream's tokens.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::base::ids::{Digest, Id};
@@ -7,17 +9,20 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::flow::held::Held;
+use crate::flow::who::Who;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
 use crate::oauth::answer::Tokens;
 use crate::oauth::token;
-use crate::token::half::{Carried, Half, Kind};
+use crate::service::Upstream;
+use crate::service::identity::Known;
+use crate::token::half::{Carried, Half, Kind, Mode};
 use crate::token::pair;
 
 /// The upstream half of a pair: what it is, what it says, and when it ends.
-struct Upstream<'a> {
+struct Carries<'a> {
     carried: Carried,
-    text: &'a str,
+    text: Cow<'a, str>,
     ends: UnixTime,
 }
 
@@ -26,12 +31,14 @@ impl Gateway {
     pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, refreshes: bool) -> Value {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
-        // What the upstream says with its tokens is newer than what the grant began with (RFC 6749 §6).
-        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
-        let scopes = said.map_or_else(|| held.scopes.clone(), |granted| held.scopes.told(granted));
-        let pair = |kind, expires, upstream: &Upstream<'_>| {
+        let scopes = held.scopes_with(tokens);
+        let mode = if held.is_kept() { Mode::Reference } else { service.mode };
+        if mode != service.mode {
+            tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
+        }
+        let pair = |kind, expires, upstream: &Carries<'_>| {
             let half = Half {
-                mode: service.mode,
+                mode,
                 kind,
                 carried: upstream.carried,
                 grant,
@@ -43,51 +50,86 @@ impl Gateway {
                 subject: held.who.subject.clone(),
                 scopes: scopes.to_string(),
             };
-            self.pair(&half, upstream.text)
+            self.pair(&half, &upstream.text)
         };
-        let access = pair(Kind::Access, access_ends, &for_access(tokens));
-        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh(tokens)));
+        let (for_access, for_refresh) = if held.is_kept() {
+            (KEPT, KEPT)
+        } else {
+            (for_access(&service.upstream, &held.who, tokens), for_refresh(tokens))
+        };
+        let access = pair(Kind::Access, access_ends, &for_access);
+        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
         self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {
-        let token = pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh());
-        if token.expose().len() > pair::COMFORTABLE {
-            tracing::warn!(
-                bytes = token.expose().len(),
-                "the upstream's token is so long that the pair may not fit the headers of servers on the way"
-            );
-        }
-        token
+        pair::mint(&self.keys.load(), self.clock.now(), half, &Secret::from(upstream), random::fresh())
     }
 }
 
-fn for_access(tokens: Option<&Tokens>) -> Upstream<'_> {
-    match tokens {
-        Some(tokens) => Upstream {
-            carried: Carried::Access,
-            text: tokens.access.expose(),
-            ends: tokens.expires.unwrap_or(UnixTime::NEVER),
+fn for_access<'a>(service: &Upstream, who: &Who, tokens: Option<&'a Tokens>) -> Carries<'a> {
+    match (service, tokens) {
+        (_, Some(tokens)) => the_token(tokens),
+        (Upstream::Identity(chosen), None) => Carries {
+            carried: Carried::Identity,
+            text: Cow::Owned(chosen.carried(&known(who)).expose().to_owned()),
+            ends: UnixTime::NEVER,
         },
-        None => NOTHING,
+        (Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::None, None) => NOTHING,
     }
 }
 
 /// Where the upstream gave nothing to refresh with, the refresh pair carries the access token, to be re-issued.
-fn for_refresh(tokens: Option<&Tokens>) -> Upstream<'_> {
-    match tokens.and_then(|tokens| tokens.refresh.as_ref().map(|token| (tokens, token))) {
-        Some((tokens, token)) => Upstream {
+fn for_refresh(tokens: Option<&Tokens>) -> Carries<'_> {
+    let Some(tokens) = tokens else { return NOTHING };
+    match &tokens.refresh {
+        Some(token) => Carries {
             carried: Carried::Refresh,
-            text: token.expose(),
+            text: Cow::Borrowed(token.expose()),
             ends: tokens.refresh_expires.unwrap_or(UnixTime::NEVER),
         },
-        None => for_access(tokens),
+        None => the_token(tokens),
     }
 }
 
-const NOTHING: Upstream<'static> = Upstream {
+fn the_token(tokens: &Tokens) -> Carries<'_> {
+    Carries {
+        carried: Carried::Access,
+        text: Cow::Borrowed(tokens.access.expose()),
+        ends: tokens.expires.unwrap_or(UnixTime::NEVER),
+    }
+}
+
+/// What a backend may be told of a user. One whom we know by a password has no other id than the name.
+fn known(who: &Who) -> Known {
+    match &who.identity {
+        Some(identity) => Known {
+            id: identity.id.clone(),
+            provider: identity.provider.clone(),
+            email: identity.email.clone(),
+            name: identity.name.clone(),
+            avatar: identity.avatar.clone(),
+        },
+        None => Known {
+            id: who.subject.clone(),
+            provider: PASSWORD.to_owned(),
+            ..Known::default()
+        },
+    }
+}
+
+/// The provider of a user who signed in with a password here.
+const PASSWORD: &str = "password";
+
+const NOTHING: Carries<'static> = Carries {
     carried: Carried::Nothing,
-    text: "",
+    text: Cow::Borrowed(""),
+    ends: UnixTime::NEVER,
+};
+
+const KEPT: Carries<'static> = Carries {
+    carried: Carried::Reference,
+    text: Cow::Borrowed(""),
     ends: UnixTime::NEVER,
 };

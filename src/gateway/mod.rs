@@ -1,25 +1,35 @@
 //! FLOOR 5. THE HALL. One async fn for each use case, each with the same three beats: read and move a record; ask the
 //! world; move it again and answer. What lives in memory is here too.
 
+mod admit;
+pub mod api_keys;
 pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod directory;
 pub mod ended;
 mod hashing;
+pub mod idp;
 pub mod inflight;
+pub mod kept;
 pub mod limits;
 pub mod live;
 pub mod mint;
 pub mod noted;
 pub mod password;
+pub mod paste;
 pub mod pinned;
+pub mod provider;
 pub mod proxy;
 pub mod refresh;
 pub mod rejection;
+pub mod renew;
+pub mod replay;
 pub mod resolve;
 pub mod revoke;
 pub mod session;
+pub mod sessions;
 pub mod site;
 pub mod streams;
 pub mod token;
@@ -34,9 +44,11 @@ use crate::base::ids::Id;
 use crate::base::time::Clock;
 use crate::gateway::ended::Ended;
 use crate::gateway::inflight::Inflight;
+use crate::gateway::kept::Kept;
 use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
+use crate::gateway::sessions::Sessions;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -67,8 +79,10 @@ pub struct Inner {
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
     pub(crate) streams: Streams,
+    pub(crate) kept: Kept,
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
+    pub(crate) sessions: Sessions,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -130,8 +144,10 @@ impl Gateway {
             inflight: Inflight::default(),
             limits: Limits::default(),
             streams: Streams::default(),
+            kept: Kept::default(),
             unproved: Unproved::default(),
             refused: Noted::default(),
+            sessions: Sessions::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,

@@ -97,6 +97,11 @@ impl Hash {
     }
 }
 
+/// Whether this is a hash that a password can be compared with: argon2id, with parameters and salt.
+pub fn is_argon2id(hash: &str) -> bool {
+    hashing::is_argon2id(hash)
+}
+
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
 pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [

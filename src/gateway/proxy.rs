@@ -1,21 +1,25 @@
-//! One proxied request. No store is read, nothing is written, nothing locked, no body held: the pair opens, the
-//! request streams on with the upstream's own token, the answer streams back.
+//! One proxied request. No store is read, nothing is written, nothing locked, no body held: the caller is let in, the
+//! request streams on with the upstream's own credential, the answer streams back. Where a pair only refers to that
+//! credential, the way is another one: [`replay`](super::replay).
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
+use crate::gateway::admit::{Admitted, Caller};
 use crate::gateway::live::Running;
+use crate::gateway::sessions;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{Outgoing, Reply, StreamBody};
 use crate::net::client::{ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
-use crate::oauth::bearer::{self, Presented};
+use crate::oauth::bearer;
 use crate::service::{Ours, Service};
-use crate::token::half::{Carried, Half, Kind};
-use crate::token::pair::{self, BadPair};
+use crate::token::half::Carried;
 use crate::upstream::forward::{self, Verdict};
 
 /// Why a proxied request is not answered by the upstream.
@@ -27,125 +31,142 @@ pub enum Denied {
     NoToken,
     /// The token is not good.
     BadToken(&'static str),
+    /// The token is good, and lacks a scope that the service requires.
+    TooFewScopes,
     /// A token came in the query beside the one in the header.
     TokenInQuery,
     /// The upstream wants more scopes.
     InsufficientScope(String),
+    /// The MCP session is unknown here, or somebody else's.
+    NoSession,
+    /// Too many requests of nobody in particular from one address.
+    TooMany,
+    /// The upstream wants a credential, and nothing that the caller could present would be one.
+    Uncredited,
     /// The upstream redirects: the configured URL is not the final one.
     Redirected(String),
     /// The upstream cannot be reached.
     Down(String),
     /// The upstream took too long.
     Slow,
+    /// What the pair refers to cannot be read or renewed now.
+    Later,
 }
 
 /// Connecting may take so long.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A tool may think for an hour before its first byte; only a dead line takes longer.
-const FIRST_BYTE: Duration = Duration::from_secs(3_600);
+pub(super) const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
     /// Forwards one request to the upstream MCP server.
-    pub async fn forward(&self, lane: &Lane, running: &Running, request: Request<Incoming>) -> Result<Response<Reply>, Denied> {
+    pub async fn forward(
+        &self,
+        lane: &Lane,
+        running: &Arc<Running>,
+        request: Request<Incoming>,
+        source: IpAddr,
+    ) -> Result<Response<Reply>, Denied> {
         if !self.ended.is_complete() {
             return Err(Denied::NotReady);
         }
         let (head, body) = request.into_parts();
         let service = &running.service;
-        let (half, ours) = self.admitted(
-            service,
-            head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()),
-            head.headers.get_all(AUTHORIZATION).iter().count(),
-        )?;
+        let Admitted { caller, ours } = self.admitted(service, &head.headers, source)?;
         // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
         if head.uri.query().is_some_and(bearer::is_in_query) {
             return Err(Denied::TokenInQuery);
         }
-        if self.unproved.seen(half.grant, half.generation) {
+        if let Caller::Holder(half) = &caller
+            && self.unproved.seen(half.grant, half.generation)
+        {
             self.proved(half.grant, half.generation);
         }
-        let mut onward = Request::new(if body.is_end_stream() {
-            Outgoing::Empty
-        } else {
-            Outgoing::Stream(body)
-        });
-        *onward.method_mut() = head.method;
-        *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
-            .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
-        *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
-        let policy = Policy {
-            addresses: Allowed::Anything,
-            connect: CONNECT,
-            first_byte: Some(FIRST_BYTE),
-            http2: false,
+        let bound = caller
+            .owner(service)
+            .map(|owner| (owner, head.method.clone(), sessions::named(&head.headers)));
+        if let Some((owner, _, _)) = &bound
+            && !self.sessions.admit(*owner, &head.headers, self.clock.now())
+        {
+            return Err(Denied::NoSession);
+        }
+        let answer = match &caller {
+            // In a box: the way that waits for nothing need not carry the other's baggage.
+            Caller::Holder(half) if half.carried == Carried::Reference => {
+                Box::pin(self.sent_as_kept(lane, running, half.grant, (&head, body))).await?
+            }
+            Caller::Holder(_) | Caller::Anybody => send(lane, service, &head, &ours, streamed(body)).await?,
         };
-        let answer = lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))?;
-        self.passed_back(service, &half, answer)
+        if let Some((owner, method, named)) = bound {
+            let told = (answer.status(), answer.headers());
+            self.sessions.learn(owner, (&method, named.as_deref()), told, self.clock.now());
+        }
+        self.passed_back(service, &caller, answer)
     }
 
-    /// Checks the pair, both halves at once, and makes the credential for the upstream of it.
-    fn admitted(&self, service: &Service, header: Option<&str>, count: usize) -> Result<(Half, Ours), Denied> {
-        if count > 1 {
-            return Err(Denied::BadToken("more than one Authorization header"));
-        }
-        let token = match bearer::parse(header) {
-            Presented::Bearer(token) => token,
-            Presented::Malformed => return Err(Denied::BadToken("the token is malformed")),
-            Presented::Nothing => return Err(Denied::NoToken),
-        };
-        let opened = pair::open(&self.keys.load(), token).map_err(|why| match why {
-            BadPair::Shape => Denied::BadToken("the token is not one of this gateway"),
-            BadPair::UnknownKey => Denied::BadToken("the token was sealed with a key that is no longer known"),
-            BadPair::DoesNotOpen => Denied::BadToken("the token was changed"),
-        })?;
-        let half = opened.half;
-        if half.kind != Kind::Access {
-            return Err(Denied::BadToken("this is not an access token"));
-        }
-        if half.service != service.mark {
-            return Err(Denied::BadToken("the token is for another service"));
-        }
-        if half.mode != service.mode {
-            return Err(Denied::BadToken("the token is of a kind that this service does not take"));
-        }
-        if half.expires <= self.clock.now() {
-            return Err(Denied::BadToken("the token has expired"));
-        }
-        if self.ended.contains(half.grant) {
-            return Err(Denied::BadToken("the token was revoked"));
-        }
-        let ours = service.upstream.headers(half.carried, &opened.upstream);
-        let ours = ours.ok_or(Denied::BadToken("the token carries something else than this service needs"))?;
-        Ok((half, ours))
-    }
-
-    fn passed_back(&self, service: &Service, half: &Half, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
+    fn passed_back(&self, service: &Service, caller: &Caller, mut answer: Response<Incoming>) -> Result<Response<Reply>, Denied> {
         if answer.status().is_informational() {
             return Err(Denied::Down("the upstream wants to change the protocol".into()));
         }
         match forward::judge(answer.status(), answer.headers()) {
             Verdict::Pass => {}
-            Verdict::Unauthorized => {
-                if half.carried == Carried::Access {
-                    self.refused_upstream(half.grant, half.generation);
-                }
-                return Err(Denied::BadToken("the upstream refused its token"));
-            }
-            Verdict::InsufficientScope { scope } => return Err(Denied::InsufficientScope(scope.join(" "))),
+            Verdict::Unauthorized => return Err(self.unauthorized(caller)),
+            Verdict::InsufficientScope { scope } if caller.can_sign_in() => return Err(Denied::InsufficientScope(scope.join(" "))),
+            Verdict::InsufficientScope { .. } => return Err(Denied::Uncredited),
             Verdict::Redirect { location } => {
                 let absolute = forward::redirect_target(&service.mcp, &location);
                 return Err(Denied::Redirected(absolute.map_or(location, |url| url.to_string())));
             }
         }
         forward::response_headers(answer.headers_mut());
-        let guard = forward::is_event_stream(answer.headers()).then(|| self.streams.open(half.grant));
+        let tied = caller.ends_with().filter(|_| forward::is_event_stream(answer.headers()));
+        let guard = tied.map(|id| self.streams.open(id));
         // The grant may have ended while the upstream thought. Asked once the stream is tied to it, so that nothing
         // falls between.
-        if guard.is_some() && self.ended.contains(half.grant) {
+        if tied.is_some_and(|id| self.ended.contains(id)) {
             return Err(Denied::BadToken("the token was revoked"));
         }
         Ok(answer.map(|body| Reply::Stream(StreamBody::new(body, guard))))
     }
+
+    /// The upstream said 401. It is passed on only where signing in anew, or refreshing, may help.
+    fn unauthorized(&self, caller: &Caller) -> Denied {
+        if let Caller::Holder(half) = caller
+            && matches!(half.carried, Carried::Access | Carried::Reference)
+        {
+            self.refused_upstream(half.grant, half.generation);
+        }
+        if caller.can_sign_in() {
+            Denied::BadToken("the upstream refused its token")
+        } else {
+            Denied::Uncredited
+        }
+    }
+}
+
+/// A client's body, passed on as it arrives.
+pub(super) fn streamed(body: Incoming) -> Outgoing {
+    if body.is_end_stream() {
+        Outgoing::Empty
+    } else {
+        Outgoing::Stream(body)
+    }
+}
+
+/// Sends a client's request on, with what passes of its head and with what is ours.
+pub(super) async fn send(lane: &Lane, service: &Service, head: &Parts, ours: &Ours, body: Outgoing) -> Result<Response<Incoming>, Denied> {
+    let mut onward = Request::new(body);
+    *onward.method_mut() = head.method.clone();
+    *onward.uri_mut() = forward::target_uri(&service.mcp, head.uri.query())
+        .map_err(|_| Denied::Down("the configured URL cannot carry this query".into()))?;
+    *onward.headers_mut() = forward::request_headers(&head.headers, &service.forward_headers, ours.as_slice());
+    let policy = Policy {
+        addresses: Allowed::Anything,
+        connect: CONNECT,
+        first_byte: Some(FIRST_BYTE),
+        http2: false,
+    };
+    lane.client.send(onward, &policy).await.map_err(|why| unreachable_upstream(&why))
 }
 
 fn unreachable_upstream(why: &SendError) -> Denied {
@@ -159,11 +180,13 @@ impl Denied {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Later => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
             Self::TokenInQuery => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
-            Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,
+            Self::NoSession => StatusCode::NOT_FOUND,
+            Self::TooFewScopes | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Uncredited | Self::Redirected(_) | Self::Down(_) => StatusCode::BAD_GATEWAY,
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,
         }
     }

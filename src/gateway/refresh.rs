@@ -13,6 +13,7 @@ use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
 use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
+use crate::gateway::idp::is_still_admitted;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
@@ -45,8 +46,9 @@ impl Gateway {
 
     async fn refreshed(&self, running: &Running, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
+        self.still_admitted(running, &handle).await?;
         let pair = presentation(by, opened);
-        if opened.half.carried == Carried::Refresh {
+        if matches!(opened.half.carried, Carried::Refresh | Carried::Reference) {
             // Found before the lease is taken, so that looking for it does not use the lease up.
             let _ = self.target(&self.back_lane, running).await;
         }
@@ -98,7 +100,31 @@ impl Gateway {
         if half.expires <= self.clock.now() {
             return Err(Rejection::Grant(Rejected::Expired));
         }
+        if !service.upstream.renews_with(half.carried) {
+            return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
+        }
         Ok(opened)
+    }
+
+    /// A user of an identity provider is held against the configuration of now, not of when he signed in.
+    async fn still_admitted(&self, running: &Running, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
+        let record = self.store.read(handle).await?;
+        let Some(who) = record.as_ref().and_then(GrantRecord::held).map(|held| &held.who) else {
+            return Ok(());
+        };
+        let Some(identity) = &who.identity else {
+            return Ok(());
+        };
+        let live = self.live();
+        let idp = live.idp(&identity.provider).map(|running| &running.idp);
+        let Err(why) = is_still_admitted(identity, &running.service.login, idp) else {
+            return Ok(());
+        };
+        tracing::warn!(grant = %handle.id(), user = who.subject, why, "a user of an identity provider is no longer admitted; the grant is ended");
+        if let Some(held) = self.end(handle.id()).await? {
+            self.revoke_upstream(&held, None);
+        }
+        Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
     }
 
     async fn carried_on(&self, running: &Running, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
@@ -118,7 +144,7 @@ impl Gateway {
         }
     }
 
-    async fn asked_upstream(
+    pub(crate) async fn asked_upstream(
         &self,
         work: &Work,
         running: &Running,
@@ -193,14 +219,16 @@ impl Gateway {
     ) -> Result<Held, Rejection> {
         let mut pause = Duration::from_millis(50);
         loop {
-            let now = self.clock.now();
-            let ends = held.ends(Some(tokens), running.service.ttl, now);
+            let (rules, now) = (running.rules(), self.clock.now());
             match self
                 .store
-                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), ends, now))
+                .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), rules, now))
                 .await
             {
-                Ok(moved) => return Ok(moved.out),
+                Ok(moved) => {
+                    self.kept.forget(handle.id());
+                    return Ok(moved.out);
+                }
                 Err(Missed::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
                     tokio::time::sleep(pause).await;
@@ -235,7 +263,8 @@ fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> 
             refresh_expires: None,
             scope: None,
         }),
-        Carried::Nothing => Brought::Nothing,
+        Carried::Nothing | Carried::Identity => Brought::Nothing,
+        Carried::Reference => Brought::Kept,
     };
     Presentation {
         generation: half.generation,

@@ -52,6 +52,8 @@ pub enum Rejection {
         /// Seconds after which to try again.
         retry_after: u64,
     },
+    /// The identity provider cannot be asked now.
+    IdpDown(String),
     /// The store is down: nothing is issued.
     Store(String),
     /// Too much at once.
@@ -74,7 +76,7 @@ impl Rejection {
             // "Unknown client" is all the wire has a word for; page and log say more (asks D6).
             Self::Client { .. } | Self::Document(_) => Code::InvalidClient,
             Self::Target => Code::InvalidTarget,
-            Self::UpstreamDown { .. } | Self::Store(_) | Self::Busy { .. } => Code::TemporarilyUnavailable,
+            Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::Busy { .. } => Code::TemporarilyUnavailable,
         }
     }
 
@@ -82,6 +84,7 @@ impl Rejection {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::UpstreamDown { retry_after, .. } | Self::Busy { retry_after } => Some(*retry_after),
+            Self::IdpDown(_) => Some(10),
             Self::Store(_) => Some(2),
             Self::Document(why) => why.is_passing().then_some(10),
             Self::Grant(_)
@@ -104,6 +107,7 @@ impl Rejection {
         match self {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
             Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
+            Self::IdpDown(_) => "the identity provider does not answer; try again".to_owned(),
             Self::Document(why) => why.outside(),
             Self::Grant(_)
             | Self::Journey(_)
@@ -140,6 +144,7 @@ impl fmt::Display for Rejection {
             Self::Target => f.write_str("resource is not a resource of this gateway"),
             Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
             Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),
+            Self::IdpDown(why) => write!(f, "the identity provider cannot be asked: {why}"),
             Self::Store(why) => f.write_str(why),
             Self::Busy { .. } => f.write_str("too much at once; try again"),
         }

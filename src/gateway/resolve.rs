@@ -79,7 +79,7 @@ impl Resolver {
 fn authorization(running: &Running) -> Option<&Authorization> {
     match &running.service.upstream {
         Upstream::OAuth(given) => Some(given),
-        Upstream::None => None,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
     }
 }
 
@@ -179,7 +179,10 @@ impl Gateway {
             },
             None => self.registered_at(lane, service, &found).await?.credentials(),
         };
-        Ok(found.target(&credentials))
+        Ok(Target {
+            extra_authorize: given.extra_authorize.clone(),
+            ..found.target(&credentials)
+        })
     }
 
     async fn registered_at(&self, lane: &Lane, service: &Service, found: &Discovered) -> Result<Registration, Rejection> {
@@ -231,6 +234,11 @@ impl Gateway {
 
     /// Looks before anybody asks, so that the first user does not wait, and the operator sees at once what is wrong.
     pub async fn look_ahead(&self) {
+        for running in self.live().idps() {
+            if self.provider(&self.back_lane, running).await.is_ok() {
+                tracing::info!(idp = running.idp.name, "the identity provider was found");
+            }
+        }
         for running in self.live().services() {
             if authorization(running).is_none() {
                 continue;

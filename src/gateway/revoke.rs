@@ -28,6 +28,10 @@ impl Gateway {
         let Ok(opened) = pair::open(&self.keys.load(), token.expose()) else {
             return Ok(());
         };
+        // An API key is the operator's to revoke.
+        if opened.half.kind == Kind::Key {
+            return Ok(());
+        }
         if opened.half.client != by.mark() || opened.half.service != running.service.mark {
             return Ok(());
         }
@@ -41,7 +45,7 @@ impl Gateway {
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
                 Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
             }
-            (Kind::Access | Kind::Refresh, Carried::Nothing) => None,
+            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity | Carried::Reference) => None,
         };
         let presented = presented.map(|(access, refresh)| Tokens {
             access,

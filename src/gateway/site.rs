@@ -102,6 +102,11 @@ impl Site {
         }
     }
 
+    /// Where an identity provider sends the browser back to: one address for each, to be registered there.
+    pub fn login_callback(&self, idp: &str) -> String {
+        format!("{}/login/callback/{idp}", self.base)
+    }
+
     /// The MCP endpoint of a service, as it is told to people.
     pub fn mcp_endpoint(&self, service: &Service) -> String {
         if service.is_default {

@@ -33,12 +33,6 @@ impl Streams {
         }
     }
 
-    /// Ends the streams of every grant that `has_ended`.
-    pub fn end_all(&self, has_ended: impl Fn(Id) -> bool) {
-        // An ender that is gone has spoken.
-        self.by_grant.retain(|grant, _| !has_ended(*grant));
-    }
-
     /// Forgets grants without a stream.
     pub fn sweep(&self) {
         self.by_grant.retain(|_, (_, _, open)| open.load(Ordering::Acquire) > 0);

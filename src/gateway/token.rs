@@ -99,9 +99,7 @@ impl Gateway {
             issuer,
             tokens: tokens.clone(),
         };
-        let held = Held::new(began, now);
-        let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), running.service.ttl, now);
-        let held = held.ending(access_ends, refresh_ends);
+        let held = Held::new(began, running.rules(), now);
         match self.store.insert(grant, Active::new(held.clone())).await {
             Ok(_) => {}
             // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
@@ -155,6 +153,7 @@ impl Gateway {
     pub(crate) fn has_ended(&self, grant: Id) {
         let longest = self.live().longest_access();
         self.ended.add(grant, self.clock.now().after(longest).after(300));
+        self.kept.forget(grant);
         self.streams.end(grant);
     }
 }

@@ -12,8 +12,7 @@ use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
-use crate::store::{Changes, Handle};
-use crate::store::{Missed, StoreError};
+use crate::store::{Change, Changes, Handle, Missed, StoreError};
 
 /// How long after something was missed everything is read again; five times so long where that failed.
 const REREAD: Duration = Duration::from_millis(200);
@@ -58,34 +57,46 @@ impl Gateway {
             tokio::select! {
                 () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => match self.ended.learn(&self.store, change).await {
-                    Learned::Ended(grant) => self.streams.end(grant),
-                    Learned::Nothing => {}
+                change = changes.next() => if self.learn(change).await == Learned::Missed {
                     // Not at once: many may be missed in one moment.
-                    Learned::Missed => drop(again.get_or_insert_with(|| Box::pin(tokio::time::sleep(REREAD)))),
+                    again.get_or_insert_with(|| Box::pin(tokio::time::sleep(REREAD)));
                 },
                 () = due(again.as_mut()) => {
                     again = None;
-                    if let Err(why) = self.reread().await {
+                    if let Err(why) = self.ended.load(&self.store).await {
                         tracing::warn!(%why, "the ended grants could not be read again");
                         again = Some(Box::pin(tokio::time::sleep(REREAD * 5)));
                     }
+                    self.ended.all().into_iter().for_each(|id| self.is_over(id));
                 }
             }
         }
     }
 
-    /// Learns of all grants that have ended, and closes the streams of those that were not known.
-    async fn reread(&self) -> Result<(), StoreError> {
-        self.ended.load(&self.store).await?;
-        self.streams.end_all(|grant| self.ended.contains(grant));
-        Ok(())
+    async fn learn(&self, change: Change) -> Learned {
+        match change.of::<GrantRecord>() {
+            Some(handle) => self.kept_changed(&handle).await,
+            None if change == Change::Gap => self.kept.clear(),
+            None => {}
+        }
+        let learned = self.ended.learn(&self.store, &change).await;
+        if let Learned::Ended(id) = learned {
+            self.is_over(id);
+        }
+        learned
+    }
+
+    /// Drops what is kept and open for what has ended.
+    fn is_over(&self, id: Id) {
+        self.kept.forget(id);
+        self.streams.end(id);
     }
 
     async fn sweep(&self) {
         self.ended.sweep(&self.clock);
         self.streams.sweep();
         self.limits.sweep();
+        self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
         match self.store.sweep().await {
             Ok(0) => {}
@@ -107,7 +118,7 @@ impl Gateway {
                 // On the way: word of it may have been lost, for the nodes of a cluster keep no copy of what they say.
                 if let Some(until) = record.ended_until() {
                     self.ended.add(handle.id(), until);
-                    self.streams.end(handle.id());
+                    self.is_over(handle.id());
                     continue;
                 }
                 let service = record.held().and_then(|held| live.find(&held.service));

@@ -58,6 +58,13 @@ impl Waiting {
         })
     }
 
+    /// The journey goes on waiting, from now: somebody was sent on to sign in elsewhere.
+    #[must_use]
+    pub fn waits_on(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
+        self.left(flow);
+        self.began(flow, source, now)
+    }
+
     /// The journey waits no longer: somebody signed in or turned away, or it did not begin after all.
     pub fn left(&self, flow: Id) {
         self.with(|book| book.leave(flow));

@@ -1,7 +1,5 @@
 //! `Authorization: Bearer …` in, `WWW-Authenticate: Bearer …` out (RFC 6750, RFC 9728 §5.1).
 
-use std::fmt::Write as _;
-
 use crate::oauth::error::{Code, description};
 
 /// What an `Authorization` header says.
@@ -36,17 +34,18 @@ pub fn is_in_query(query: &str) -> bool {
         .any(|(name, _)| name.trim().eq_ignore_ascii_case("access_token"))
 }
 
-/// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression.
-pub fn challenge(resource_metadata: &str, scope: &str, error: Option<(Code, &str)>) -> String {
-    let mut out = String::from("Bearer ");
+/// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression. Without metadata there
+/// is no authorization server to be found.
+pub fn challenge(resource_metadata: Option<&str>, scope: &str, error: Option<(Code, &str)>) -> String {
+    let mut said = Vec::new();
     if let Some((code, why)) = error {
-        let _ = write!(out, "error=\"{code}\", error_description=\"{}\", ", description(why));
+        said.push(format!("error=\"{code}\", error_description=\"{}\"", description(why)));
     }
     if !scope.is_empty() {
-        let _ = write!(out, "scope=\"{scope}\", ");
+        said.push(format!("scope=\"{scope}\""));
     }
-    let _ = write!(out, "resource_metadata=\"{resource_metadata}\"");
-    out
+    said.extend(resource_metadata.map(|address| format!("resource_metadata=\"{address}\"")));
+    format!("Bearer {}", said.join(", "))
 }
 
 #[cfg(test)]
@@ -90,9 +89,14 @@ mod tests {
     #[test]
     fn a_challenge_without_credentials_carries_no_error() {
         assert_eq!(
-            challenge("https://h/m", "a b", None),
+            challenge(Some("https://h/m"), "a b", None),
             "Bearer scope=\"a b\", resource_metadata=\"https://h/m\""
         );
-        assert!(challenge("https://h/m", "", Some((Code::InvalidToken, "expired"))).starts_with("Bearer error=\"invalid_token\""));
+        let invalid = Some((Code::InvalidToken, "expired"));
+        assert!(challenge(Some("https://h/m"), "", invalid).starts_with("Bearer error=\"invalid_token\""));
+        assert_eq!(
+            challenge(None, "", invalid),
+            "Bearer error=\"invalid_token\", error_description=\"expired\""
+        );
     }
 }

@@ -123,6 +123,8 @@ pub struct Waived {
     pub pkce: bool,
     /// A slash at the end of an issuer without a path may be there or not (asks J2).
     pub root_slash: bool,
+    /// Issuers that it may name instead of the one that was asked for, byte for byte.
+    pub issuers: &'static [&'static str],
 }
 
 /// What an authorization server says of itself (RFC 8414 2), as far as we use it.
@@ -153,7 +155,7 @@ impl AuthorizationServer {
     pub fn read(body: &[u8], issuer: &Address, waived: Waived) -> Result<Self, BadMetadata> {
         let document = object(body)?;
         let found = text(&document, "issuer").ok_or(BadMetadata::Missing("issuer"))?;
-        if !is_issuer(found, issuer, waived.root_slash) {
+        if !is_issuer(found, issuer, waived.root_slash) && !waived.issuers.contains(&found) {
             return Err(BadMetadata::OtherIssuer {
                 found: shown(found),
                 expected: issuer.as_str().to_owned(),
@@ -226,7 +228,7 @@ fn distinct<const N: usize>(urls: [String; N]) -> Vec<String> {
     out
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) | Err(_) => Err(BadMetadata::NotJson),
@@ -234,7 +236,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
 }
 
 /// A text member; an empty one is as good as none (asks E6).
-fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
     document.get(member)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -253,7 +255,7 @@ fn is_plain_http(address: &Address) -> bool {
 }
 
 /// https; or http, where who names it is plain http itself. Never another scheme: these go to a browser or are dialled.
-fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
+pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
     let address = Address::parse(url).map_err(|why| BadMetadata::BadUrl(member, why))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
     if allowed && address.url().host().is_some() {
@@ -435,7 +437,7 @@ mod tests {
         let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
         let root_slash = Waived {
             root_slash: true,
-            pkce: false,
+            ..Waived::default()
         };
         assert!(server("https://as", slash, Waived::default()).is_err());
         assert_eq!(server("https://as", slash, root_slash).unwrap().issuer, "https://as/");
@@ -444,10 +446,25 @@ mod tests {
     }
 
     #[test]
+    fn another_issuer_is_taken_only_of_a_profile_that_knows_it() {
+        let waived = Waived {
+            issuers: &["https://behind"],
+            ..Waived::default()
+        };
+        let read = |found: &str, waived| server("https://as/t", |document| document["issuer"] = found.into(), waived);
+        assert_eq!(read("https://behind", waived).unwrap().issuer, "https://behind");
+        assert!(read("https://behind", Waived::default()).is_err());
+        for other in ["https://behind/", "https://behind.evil.example", "https://evil.example"] {
+            assert!(matches!(read(other, waived), Err(BadMetadata::OtherIssuer { .. })), "{other}");
+        }
+        assert!(read("https://as/t", waived).is_ok());
+    }
+
+    #[test]
     fn a_server_without_s256_is_refused_unless_that_is_waived() {
         let waived = Waived {
             pkce: true,
-            root_slash: false,
+            ..Waived::default()
         };
         for methods in [json!(null), json!([]), json!(["plain"]), json!("S256")] {
             let read = |waived| {

@@ -6,7 +6,10 @@
 //! | [`Login`] | who is the user, before consent? |
 //! | [`Upstream`] | what is put on the forwarded request, and where must the browser still go for it? |
 
+pub mod fixed;
+pub mod identity;
 pub mod oauth;
+pub mod paste;
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -14,7 +17,10 @@ use http::header::{AUTHORIZATION, HeaderName};
 use crate::base::secret::Secret;
 use crate::base::url::Address;
 use crate::oauth::scope::Scopes;
+use crate::service::fixed::Fixed;
+use crate::service::identity::IdentityHeaders;
 use crate::service::oauth::Authorization;
+use crate::service::paste::Paste;
 use crate::token::half::{Carried, Mode, ServiceMark};
 use crate::token::lifetime::Ttl;
 
@@ -102,15 +108,23 @@ pub enum Login {
 pub enum Upstream {
     /// A token of the upstream's own authorization server, got by OAuth.
     OAuth(Box<Authorization>),
+    /// A key or token that the user pastes.
+    Paste(Paste),
+    /// A credential of the service, the same for everybody.
+    Static(Fixed),
+    /// Who the user is, for a backend that trusts us.
+    Identity(IdentityHeaders),
     /// Nothing.
     None,
 }
 
 /// Where the browser must still go after it consented here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterConsent {
+pub enum AfterConsent<'a> {
     /// To the upstream's authorization server.
     Upstream,
+    /// Nowhere, once the form of the consent page brought what the upstream takes.
+    Form(&'a Paste),
     /// Nowhere: the code is issued.
     Nowhere,
 }
@@ -122,6 +136,8 @@ pub enum Ours {
     Nothing,
     /// One header.
     One([(HeaderName, HeaderValue); 1]),
+    /// Several.
+    Many(Vec<(HeaderName, HeaderValue)>),
 }
 
 impl Ours {
@@ -130,6 +146,7 @@ impl Ours {
         match self {
             Self::Nothing => &[],
             Self::One(one) => one,
+            Self::Many(many) => many,
         }
     }
 }
@@ -153,7 +170,7 @@ impl Service {
     pub fn signs_in_at(&self) -> &str {
         match self.upstream.after_consent() {
             AfterConsent::Upstream => self.host(),
-            AfterConsent::Nowhere => "",
+            AfterConsent::Form(_) | AfterConsent::Nowhere => "",
         }
     }
 
@@ -169,10 +186,29 @@ impl Service {
 
 impl Upstream {
     /// Where the browser must still go after it consented here.
-    pub fn after_consent(&self) -> AfterConsent {
+    pub fn after_consent(&self) -> AfterConsent<'_> {
         match self {
             Self::OAuth(_) => AfterConsent::Upstream,
-            Self::None => AfterConsent::Nowhere,
+            Self::Paste(paste) => AfterConsent::Form(paste),
+            Self::Static(_) | Self::Identity(_) | Self::None => AfterConsent::Nowhere,
+        }
+    }
+
+    /// Whether the upstream cannot tell our users apart, so that somebody else's session would be anybody's.
+    pub fn sees_all_alike(&self) -> bool {
+        match self {
+            Self::Static(_) | Self::None => true,
+            Self::OAuth(_) | Self::Paste(_) | Self::Identity(_) => false,
+        }
+    }
+
+    /// Whether a refresh pair that carries this renews access here. One of before the service was configured anew does not:
+    /// its access pair would be refused, and its client would go in circles.
+    pub fn renews_with(&self, carried: Carried) -> bool {
+        match self {
+            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access | Carried::Reference),
+            Self::Paste(_) => matches!(carried, Carried::Access | Carried::Reference),
+            Self::Static(_) | Self::Identity(_) | Self::None => carried == Carried::Nothing,
         }
     }
 
@@ -181,8 +217,11 @@ impl Upstream {
     pub fn headers(&self, carried: Carried, upstream: &Secret) -> Option<Ours> {
         match (self, carried) {
             (Self::OAuth(_), Carried::Access) => Some(Ours::One([(AUTHORIZATION, bearer(upstream)?)])),
+            (Self::Paste(paste), Carried::Access) => Some(Ours::One([(paste.header.name().clone(), paste.header.value(upstream)?)])),
+            (Self::Static(fixed), Carried::Nothing) => Some(Ours::One([fixed.header()])),
+            (Self::Identity(chosen), Carried::Identity) => Some(Ours::Many(chosen.headers(upstream)?)),
             (Self::None, Carried::Nothing) => Some(Ours::Nothing),
-            (Self::OAuth(_) | Self::None, _) => None,
+            (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Identity(_) | Self::None, _) => None,
         }
     }
 }
@@ -191,4 +230,66 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::paste::AuthHeader;
+
+    const CARRIED: [Carried; 4] = [Carried::Access, Carried::Refresh, Carried::Identity, Carried::Nothing];
+
+    fn every_way() -> [(Upstream, Carried, &'static str); 5] {
+        let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
+        let fixed = Fixed::new(&header, &Secret::from("fixed")).unwrap();
+        let paste = Paste {
+            header,
+            hint: String::new(),
+        };
+        let told = IdentityHeaders::parse(["id"]).unwrap();
+        [
+            (Upstream::OAuth(Box::default()), Carried::Access, "authorization: Bearer carried"),
+            (Upstream::Paste(paste), Carried::Access, "x-api-key: carried"),
+            (Upstream::Static(fixed), Carried::Nothing, "x-api-key: fixed"),
+            (Upstream::Identity(told), Carried::Identity, "x-user-id: 4711"),
+            (Upstream::None, Carried::Nothing, ""),
+        ]
+    }
+
+    #[test]
+    fn each_way_sends_what_is_its_own_of_what_it_needs_and_takes_nothing_else() {
+        for (upstream, needs, sent) in every_way() {
+            for carried in CARRIED {
+                let text = if carried == Carried::Identity {
+                    r#"{"id":"4711","provider":"corp"}"#
+                } else {
+                    "carried"
+                };
+                let ours = upstream.headers(carried, &Secret::from(text));
+                assert_eq!(ours.is_some(), carried == needs, "{upstream:?}, {carried:?}");
+                let Some(ours) = ours else { continue };
+                let lines = ours.as_slice().iter();
+                let lines: Vec<String> = lines.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+                assert_eq!(lines.join(", "), sent);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refresh_pair_of_another_way_renews_nothing() {
+        let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.renews_with(carried));
+        for (upstream, _, _) in every_way() {
+            let expected = match &upstream {
+                Upstream::OAuth(_) => [true, true, false, false],
+                Upstream::Paste(_) => [true, false, false, false],
+                Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
+            };
+            assert_eq!(renewing(&upstream), expected, "{upstream:?}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_key_prints_nothing_of_itself_in_a_service() {
+        assert!(!format!("{:?}", every_way()).contains("\"fixed\""));
+    }
 }

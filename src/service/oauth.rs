@@ -3,6 +3,7 @@
 use crate::base::range::Cidr;
 use crate::base::secret::Secret;
 use crate::base::url::Address;
+use crate::upstream::exchange;
 use crate::upstream::quirks::Profile;
 
 /// What the operator said of the upstream's authorization server; what is missing is discovered.
@@ -20,6 +21,16 @@ pub struct Authorization {
     pub token_endpoint: Option<Address>,
     /// How it departs from the standard; `None`: found by host.
     pub profile: Option<&'static Profile>,
+    /// What goes with every authorization request beyond what we and the profile say, such as Auth0's `audience`.
+    pub extra_authorize: Vec<(String, String)>,
     /// Addresses that the upstream may name beyond its own neighbourhood.
     pub allow_addresses: Vec<Cidr>,
+}
+
+impl Authorization {
+    /// The first name in `extra_authorize` that is ours to say; such a parameter would not be sent.
+    pub fn reserved_extra(&self) -> Option<&str> {
+        let mut names = self.extra_authorize.iter().map(|(name, _)| name.as_str());
+        names.find(|name| exchange::is_ours(name))
+    }
 }

@@ -1,6 +1,6 @@
 //! The gateway half: a small binary header that says everything a request must know, so that no store is read.
 //!
-//! `gwa_` or `gwr_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
+//! `gwa_`, `gwr_` or `gwk_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
 //! service (8), client (16), expires (8), upstream expires (8), subject and scopes (2-byte length each), fresh bytes (28).
 //! Integers are big-endian. It is readable, and authenticated as associated data of the upstream half.
 
@@ -18,6 +18,8 @@ pub enum Mode {
     Sealed,
     /// Readable by whoever holds the pair, exactly as in the first dual-token gateway.
     Plain,
+    /// Sealed, and without an upstream half: what opens the upstream lies in the grant's record.
+    Reference,
 }
 
 /// What the pair is good for.
@@ -27,6 +29,8 @@ pub enum Kind {
     Access,
     /// Presented at the token endpoint.
     Refresh,
+    /// An API key: presented at the MCP endpoint of a service that takes keys, and made by the operator.
+    Key,
 }
 
 /// What the upstream half is.
@@ -36,8 +40,12 @@ pub enum Carried {
     Access,
     /// The upstream's refresh token.
     Refresh,
+    /// Who the user is, as JSON, for a backend that is told.
+    Identity,
     /// Nothing: an upstream that needs no credential.
     Nothing,
+    /// Nothing: the gateway keeps the upstream's tokens in the grant's record, and refreshes them itself.
+    Reference,
 }
 
 /// The short mark of a service: it binds a token to the service, whatever alias was used.
@@ -56,13 +64,13 @@ impl ServiceMark {
 /// The gateway half, read or about to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
-    /// Sealed or plain.
+    /// How it is protected.
     pub mode: Mode,
-    /// Access or refresh.
+    /// Access, refresh or key.
     pub kind: Kind,
     /// What the upstream half is.
     pub carried: Carried,
-    /// The grant that it belongs to.
+    /// The grant that it belongs to; of a key, the key's own id.
     pub grant: Id,
     /// Which refresh of its grant it comes from.
     pub generation: u32,
@@ -74,31 +82,37 @@ pub struct Half {
     pub expires: UnixTime,
     /// When the upstream half ends; [`UnixTime::NEVER`] if it does not.
     pub upstream_expires: UnixTime,
-    /// Who signed in here; empty if nobody had to.
+    /// Who signed in here; empty if nobody had to. Of a key, its name.
     pub subject: String,
     /// What was granted, space-separated.
     pub scopes: String,
 }
 
+/// How long a header is without its texts, in bytes.
+pub(super) const BARE: usize = FIXED + 4 + 28;
 /// The fixed part: everything but subject, scopes and fresh bytes.
 const FIXED: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
 impl Half {
     /// The header's bytes.
     pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FIXED + 4 + self.subject.len() + self.scopes.len() + 28);
+        let mut out = Vec::with_capacity(BARE + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
             Mode::Sealed => 1,
             Mode::Plain => 2,
+            Mode::Reference => 3,
         };
         let kind = match self.kind {
             Kind::Access => 1,
             Kind::Refresh => 2,
+            Kind::Key => 3,
         };
         let carried = match self.carried {
             Carried::Access => 1,
             Carried::Refresh => 2,
             Carried::Nothing => 3,
+            Carried::Identity => 4,
+            Carried::Reference => 5,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -129,17 +143,21 @@ impl Half {
             mode: match mode {
                 1 => Mode::Sealed,
                 2 => Mode::Plain,
+                3 => Mode::Reference,
                 _ => return None,
             },
             kind: match kind {
                 1 => Kind::Access,
                 2 => Kind::Refresh,
+                3 => Kind::Key,
                 _ => return None,
             },
             carried: match carried {
                 1 => Carried::Access,
                 2 => Carried::Refresh,
                 3 => Carried::Nothing,
+                4 => Carried::Identity,
+                5 => Carried::Reference,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),

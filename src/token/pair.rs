@@ -2,7 +2,7 @@
 //!
 //! In `sealed` the upstream half is ciphertext and tag, with the gateway half's bytes, exactly as received, as
 //! associated data: **one opening checks both halves and binds them to each other**. In `plain` it is the upstream's
-//! token itself, and an HMAC over both stands at the end of the header.
+//! token itself, and an HMAC over both stands at the end of the header. In `reference` it is empty, and sealed all the same.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,13 +14,15 @@ use crate::base::random::Fresh;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
-use crate::token::half::{Half, Kind, Mode};
+use crate::token::half::{self, Half, Kind, Mode};
 
 /// The longest pair that is looked at, in bytes.
 pub const LONGEST: usize = 16 * 1024;
-/// What fits the headers of most servers on the way, in bytes: a longer pair is worth a warning.
+/// What fits the headers of most servers on the way, in bytes: what would be longer is kept here, and the pair refers to it.
 pub const COMFORTABLE: usize = 8 * 1024;
 const MAC: usize = 32;
+/// What sealing adds, in bytes.
+const TAG: usize = 16;
 
 /// A pair that opened: both halves are ours, unchanged, and belong together. Expiry is the caller's to judge.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub fn mint(ring: &KeyRing, now: UnixTime, half: &Half, upstream: &Secret, fresh
     let mut header = half.write(key.id(), &fresh);
     let mut joined = Zeroizing::new(Vec::with_capacity(header.len() * 2 + upstream.expose().len() + 64));
     match half.mode {
-        Mode::Sealed => {
+        Mode::Sealed | Mode::Reference => {
             let front = text(half.kind, &header);
             let sealed = seal::seal(key, label(half), &fresh, front.as_bytes(), upstream.expose().as_bytes());
             joined.extend_from_slice(front.as_bytes());
@@ -67,6 +69,16 @@ pub fn mint(ring: &KeyRing, now: UnixTime, half: &Half, upstream: &Secret, fresh
     Secret::from(URL_SAFE_NO_PAD.encode(&*joined))
 }
 
+/// How long a pair is, in bytes, with so many bytes of subject and scopes and so many of the upstream's token.
+pub fn length(mode: Mode, texts: usize, upstream: usize) -> usize {
+    let (in_header, beside) = match mode {
+        Mode::Sealed | Mode::Reference => (0, TAG),
+        Mode::Plain => (MAC, 0),
+    };
+    let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
+    encoded(4 + encoded(half::BARE + texts + in_header) + 1 + upstream + beside)
+}
+
 /// Splits and opens a pair. Keys are never tried in turn: the half names its key.
 pub fn open(ring: &KeyRing, token: &str) -> Result<Opened, BadPair> {
     if token.len() > LONGEST {
@@ -78,7 +90,7 @@ pub fn open(ring: &KeyRing, token: &str) -> Result<Opened, BadPair> {
     let upstream = &mut rest[1..];
     let (kind, header) = untext(front)?;
     match Half::read(&header) {
-        Some((half, key, fresh)) if half.mode == Mode::Sealed && half.kind == kind => {
+        Some((half, key, fresh)) if half.mode != Mode::Plain && half.kind == kind => {
             let key = ring.opening(key).ok_or(BadPair::UnknownKey)?;
             let plain = seal::open(key, label(&half), &fresh, front, upstream).map_err(|_| BadPair::DoesNotOpen)?;
             let upstream = std::str::from_utf8(plain).map_err(|_| BadPair::DoesNotOpen)?;
@@ -126,8 +138,13 @@ fn label(half: &Half) -> Label {
     Label(match (half.mode, half.kind) {
         (Mode::Sealed, Kind::Access) => "pair sealed access",
         (Mode::Sealed, Kind::Refresh) => "pair sealed refresh",
+        (Mode::Sealed, Kind::Key) => "pair sealed key",
         (Mode::Plain, Kind::Access) => "pair plain access",
         (Mode::Plain, Kind::Refresh) => "pair plain refresh",
+        (Mode::Plain, Kind::Key) => "pair plain key",
+        (Mode::Reference, Kind::Access) => "pair reference access",
+        (Mode::Reference, Kind::Refresh) => "pair reference refresh",
+        (Mode::Reference, Kind::Key) => "pair reference key",
     })
 }
 
@@ -135,6 +152,7 @@ fn text(kind: Kind, header: &[u8]) -> String {
     let prefix = match kind {
         Kind::Access => "gwa_",
         Kind::Refresh => "gwr_",
+        Kind::Key => "gwk_",
     };
     let mut out = String::with_capacity(4 + header.len().div_ceil(3) * 4);
     out.push_str(prefix);
@@ -146,6 +164,7 @@ fn untext(front: &[u8]) -> Result<(Kind, Vec<u8>), BadPair> {
     let (kind, text) = match front.split_first_chunk::<4>() {
         Some((b"gwa_", text)) => (Kind::Access, text),
         Some((b"gwr_", text)) => (Kind::Refresh, text),
+        Some((b"gwk_", text)) => (Kind::Key, text),
         Some(_) | None => return Err(BadPair::Shape),
     };
     Ok((kind, URL_SAFE_NO_PAD.decode(text).map_err(|_| BadPair::Shape)?))
@@ -182,11 +201,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", sealed: bool, access: bool) {
+        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", mode in 0..3_usize, kind in 0..3_usize) {
             let ring = ring();
-            let mut half = half(if sealed { Mode::Sealed } else { Mode::Plain }, if access { Kind::Access } else { Kind::Refresh });
+            let mode = [Mode::Sealed, Mode::Plain, Mode::Reference][mode];
+            let mut half = half(mode, [Kind::Access, Kind::Refresh, Kind::Key][kind]);
             (half.subject, half.scopes) = (subject, scopes);
+            let texts = half.subject.len() + half.scopes.len();
             let token = mint(&ring, UnixTime(0), &half, &Secret::from(upstream.as_str()), random::fresh());
+            prop_assert_eq!(token.expose().len(), length(mode, texts, upstream.len()));
             let opened = open(&ring, token.expose()).unwrap();
             prop_assert_eq!(opened.half, half);
             prop_assert_eq!(opened.upstream.expose(), upstream.as_str());
@@ -203,7 +225,7 @@ mod tests {
     #[test]
     fn every_single_bit_change_is_refused() {
         let ring = ring();
-        for mode in [Mode::Sealed, Mode::Plain] {
+        for mode in [Mode::Sealed, Mode::Plain, Mode::Reference] {
             let token = mint(
                 &ring,
                 UnixTime(0),
@@ -223,7 +245,7 @@ mod tests {
     #[test]
     fn halves_of_two_pairs_do_not_fit_together() {
         let ring = ring();
-        for mode in [Mode::Sealed, Mode::Plain] {
+        for mode in [Mode::Sealed, Mode::Plain, Mode::Reference] {
             let split = |upstream: &str| {
                 let token = mint(
                     &ring,
@@ -259,18 +281,35 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_half_renamed_to_access_does_not_open() {
+    fn a_half_renamed_to_another_kind_does_not_open() {
+        let ring = ring();
+        for (kind, others) in [(Kind::Access, b"rk"), (Kind::Refresh, b"ak"), (Kind::Key, b"ar")] {
+            let token = mint(&ring, UnixTime(0), &half(Mode::Sealed, kind), &Secret::from("x"), random::fresh());
+            let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+            for other in others {
+                let mut renamed = bytes.clone();
+                renamed[2] = *other;
+                assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(renamed)).unwrap_err(), BadPair::Shape);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_whose_header_was_rewritten_as_another_kind_does_not_open() {
         let ring = ring();
         let token = mint(
             &ring,
             UnixTime(0),
-            &half(Mode::Sealed, Kind::Refresh),
-            &Secret::from("x"),
+            &half(Mode::Sealed, Kind::Key),
+            &Secret::from(""),
             random::fresh(),
         );
-        let mut bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
-        bytes[2] = b'a';
-        assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(bytes)).unwrap_err(), BadPair::Shape);
+        let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+        let colon = bytes.iter().position(|b| *b == b':').unwrap();
+        let mut header = URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap();
+        header[2] = 1;
+        let rewritten = [b"gwa_", URL_SAFE_NO_PAD.encode(header).as_bytes(), &bytes[colon..]].concat();
+        assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(rewritten)).unwrap_err(), BadPair::DoesNotOpen);
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Discovered {
             auth_method: credentials.auth_method.unwrap_or_else(chosen),
             resource: self.resource.clone(),
             profile: self.profile,
+            extra_authorize: Vec::new(),
             addresses: self.addresses.clone(),
             scopes_known: self.scopes_known.clone(),
             offline_access: server.scopes_supported.iter().any(|scope| scope == "offline_access"),
@@ -254,6 +255,28 @@ mod tests {
             }
         );
         assert!(named, "{:?}", target.addresses);
+    }
+
+    #[tokio::test]
+    async fn what_the_operator_allows_is_allowed_for_the_endpoints_and_nothing_else_is() {
+        let answer = |seen: &Seen| match seen.line.as_str() {
+            ASM => testing::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        };
+        let stub = testing::serve(answer).await;
+        let allowing = |blocks: &[&str]| Wanted {
+            allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            ..wanted(&stub)
+        };
+        for (blocks, address, good) in [
+            (&["10.20.0.0/16"][..], "10.20.0.1", true),
+            (&["10.20.0.0/16"], "10.21.0.1", false),
+            (&[], "10.20.0.1", false),
+        ] {
+            let found = discover(&testing::client(), &allowing(blocks)).await.unwrap();
+            let judged = found.addresses.judge("as.example", address.parse().unwrap(), true);
+            assert_eq!(judged.is_ok(), good, "{blocks:?} {address}");
+        }
     }
 
     #[tokio::test]

@@ -56,8 +56,9 @@ pub struct Asking<'a> {
     pub scopes: &'a [String],
 }
 
-/// The URL that starts the upstream's sign-in. The endpoint's own query is kept (RFC 6749 3.1), but what we set is set
-/// once: a second `prompt` or `client_id` is refused by some, and read by others (asks J1).
+/// The URL that starts the upstream's sign-in. The endpoint's own query is kept (RFC 6749 3.1), but each name is said once,
+/// because a second `prompt` or `client_id` is refused by some, and read by others (asks J1): what is ours first, then
+/// what the operator adds, what the endpoint has, and what the profile adds.
 pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
     let profile = target.profile;
     let mut ours: Vec<(&str, String)> = vec![
@@ -75,21 +76,48 @@ pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
     if profile.send_resource {
         ours.push(("resource", target.resource.clone()));
     }
+    let mut extra: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in &target.extra_authorize {
+        let said = is_ours(name) || ours.iter().any(|(our, _)| our == name) || extra.iter().any(|(other, _)| other == name);
+        if !said {
+            extra.push((name, value));
+        }
+    }
     let (base, query) = target
         .authorization_endpoint
         .as_str()
         .split_once('?')
         .unwrap_or((target.authorization_endpoint.as_str(), ""));
-    let is_ours = |part: &&str| form_urlencoded::parse(part.as_bytes()).any(|(name, _)| ours.iter().any(|(our, _)| name == *our));
-    let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !is_ours(part)).collect();
-    let is_there = |name: &str| {
-        kept.iter()
-            .any(|part| form_urlencoded::parse(part.as_bytes()).any(|(kept, _)| kept == name))
-    };
-    let extra = profile.extra_authorize.iter().filter(|(name, _)| !is_there(name));
-    let added = Serializer::new(String::new()).extend_pairs(&ours).extend_pairs(extra).finish();
+    let says = |part: &str, name: &str| form_urlencoded::parse(part.as_bytes()).any(|(said, _)| said == name);
+    let said_better = |part: &str| ours.iter().any(|(our, _)| says(part, our)) || extra.iter().any(|(name, _)| says(part, name));
+    let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !said_better(part)).collect();
+    for (name, value) in profile.extra_authorize {
+        if !kept.iter().any(|part| says(part, name)) && !extra.iter().any(|(other, _)| other == name) {
+            extra.push((name, value));
+        }
+    }
+    let added = Serializer::new(String::new()).extend_pairs(&ours).extend_pairs(&extra).finish();
     let parts: Vec<&str> = kept.iter().copied().chain([added.as_str()]).collect();
     format!("{base}?{}", parts.join("&"))
+}
+
+/// Whether a parameter of the authorization request is ours to say, so that neither the operator nor a profile may: what
+/// the flow's safety hangs on, and what would say all of it anew in an object (RFC 9101) or send it elsewhere.
+pub fn is_ours(name: &str) -> bool {
+    const OURS: [&str; 11] = [
+        "response_type",
+        "response_mode",
+        "client_id",
+        "redirect_uri",
+        "state",
+        "code_challenge",
+        "code_challenge_method",
+        "scope",
+        "resource",
+        "request",
+        "request_uri",
+    ];
+    OURS.contains(&name)
 }
 
 fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
@@ -362,6 +390,7 @@ mod tests {
             auth_method,
             resource: "https://h/mcp".to_owned(),
             profile,
+            extra_authorize: Vec::new(),
             addresses: Allowed::Anything,
             scopes_known: Vec::new(),
             offline_access: false,
@@ -459,6 +488,72 @@ mod tests {
         assert_eq!(all(&asked(&target(&quirks::ENTRA, AuthMethod::None), &[]), "resource"), [""; 0]);
         let slack = asked(&target(&quirks::SLACK, AuthMethod::None), &["a", "b"]);
         assert_eq!((all(&slack, "user_scope"), all(&slack, "scope")), (vec!["a,b"], vec![]));
+    }
+
+    #[test]
+    fn what_the_operator_adds_is_sent_once_and_never_in_place_of_what_is_ours() {
+        let mut auth0 = target(&quirks::AUTH0, AuthMethod::None);
+        auth0.authorization_endpoint = at("https://as/authorize?audience=wrong&ui=1");
+        assert_eq!(all(&asked(&auth0, &["a"]), "audience"), ["wrong"]);
+        let before = asked(&auth0, &["a"]);
+        auth0.extra_authorize = [
+            ("audience", "https://api.example.com/?a=b&c"),
+            ("audience", "twice"),
+            ("state", "theirs"),
+            ("code_challenge", "theirs"),
+            ("code_challenge_method", "plain"),
+            ("redirect_uri", "https://evil.example"),
+            ("client_id", "theirs"),
+            ("response_type", "token"),
+            ("response_mode", "fragment"),
+            ("scope", "all"),
+            ("resource", "https://elsewhere.example"),
+            ("request_uri", "https://elsewhere.example"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let asked_now = asked(&auth0, &["a"]);
+        for (name, value) in before.iter().filter(|(name, _)| name != "audience") {
+            assert_eq!(all(&asked_now, name), [value.as_str()], "{name}");
+        }
+        assert_eq!(all(&asked_now, "audience"), ["https://api.example.com/?a=b&c"]);
+        for dropped in ["resource", "request_uri", "response_mode"] {
+            assert_eq!(all(&asked_now, dropped), [""; 0], "{dropped}");
+        }
+        let mut slack = target(&quirks::SLACK, AuthMethod::None);
+        slack.extra_authorize = vec![("user_scope".to_owned(), "admin".to_owned())];
+        assert_eq!(all(&asked(&slack, &["a"]), "user_scope"), ["a"]);
+        let mut google = target(&quirks::GOOGLE, AuthMethod::None);
+        google.extra_authorize = vec![("prompt".to_owned(), "select_account".to_owned())];
+        let google = asked(&google, &["a"]);
+        assert_eq!(
+            (all(&google, "prompt"), all(&google, "access_type")),
+            (vec!["select_account"], vec!["offline"])
+        );
+    }
+
+    #[test]
+    fn only_the_odd_are_asked_in_an_odd_way() {
+        let standard: Vec<(String, String)> = asked(&target(&quirks::STANDARD, AuthMethod::None), &["a"]);
+        for profile in [
+            &quirks::NOTION,
+            &quirks::LINEAR,
+            &quirks::KEYCLOAK,
+            &quirks::OKTA,
+            &quirks::SLACK_MCP,
+            &quirks::ATLASSIAN_MCP,
+        ] {
+            assert_eq!(asked(&target(profile, AuthMethod::None), &["a"]), standard, "{}", profile.name);
+        }
+        let atlassian = asked(&target(&quirks::ATLASSIAN, AuthMethod::None), &["a"]);
+        assert_eq!(
+            (all(&atlassian, "audience"), all(&atlassian, "prompt"), all(&atlassian, "resource")),
+            (vec!["api.atlassian.com"], vec!["consent"], vec![])
+        );
+        assert_eq!(all(&atlassian, "scope"), ["a offline_access"]);
+        let mut cognito = target(&quirks::COGNITO, AuthMethod::None);
+        cognito.offline_access = true;
+        assert_eq!(all(&asked(&cognito, &["a", "offline_access"]), "scope"), ["a"]);
     }
 
     #[tokio::test]

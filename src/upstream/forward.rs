@@ -111,11 +111,21 @@ fn passes(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
     known || (extra.contains(name) && !is_never_sent(text))
 }
 
-/// Judged with `_` read as `-`: many servers do, and would see the other spelling as the same field.
-fn is_never_sent(name: &str) -> bool {
+/// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
+/// servers do, and would see the other spelling as the same field.
+pub fn is_never_sent(name: &str) -> bool {
     let name = name.replace('_', "-");
     let name = name.as_str();
     NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name) || name.starts_with("x-user-") || name.starts_with("x-forwarded-")
+}
+
+/// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
+/// to say, nor vouches for somebody.
+pub fn may_carry_a_credential(name: &HeaderName) -> bool {
+    let text = name.as_str().replace('_', "-");
+    let text = text.as_str();
+    let clients = PASSING.contains(&text) || text.starts_with("mcp-");
+    text == header::AUTHORIZATION.as_str() || !(clients || is_never_sent(text))
 }
 
 fn same_field(one: &str, other: &str) -> bool {

@@ -16,7 +16,7 @@ pub enum Offline {
 }
 
 /// How to treat one kind of upstream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a quirk is there or not, and none follows from another")]
 pub struct Profile {
     /// What the operator calls it in `profile = "…"`.
@@ -29,6 +29,8 @@ pub struct Profile {
     pub require_pkce_metadata: bool,
     /// An issuer without a path is the same with and without a slash at its end.
     pub waive_root_slash: bool,
+    /// What its metadata may give as `issuer` instead of the issuer that was asked for, byte for byte.
+    pub other_issuers: &'static [&'static str],
     /// What goes with every authorization request beyond the standard.
     pub extra_authorize: &'static [(&'static str, &'static str)],
     /// When `offline_access` is asked for.
@@ -44,7 +46,7 @@ pub struct Profile {
 }
 
 /// Endpoints that an upstream documents for people instead of in metadata.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its issuer.
     pub issuer: &'static str,
@@ -64,6 +66,7 @@ impl Profile {
         Waived {
             pkce: !self.require_pkce_metadata,
             root_slash: self.waive_root_slash,
+            issuers: self.other_issuers,
         }
     }
 }
@@ -71,12 +74,13 @@ impl Profile {
 /// An upstream that keeps to the RFCs and to MCP.
 pub static STANDARD: Profile = STRICT;
 
-const STRICT: Profile = Profile {
+pub(super) const STRICT: Profile = Profile {
     name: "standard",
     hosts: &[],
     send_resource: true,
     require_pkce_metadata: true,
     waive_root_slash: false,
+    other_issuers: &[],
     extra_authorize: &[],
     offline_access: Offline::IfListed,
     scope_on_refresh: false,
@@ -85,8 +89,9 @@ const STRICT: Profile = Profile {
     endpoints: None,
 };
 
-/// GitHub, OAuth Apps and GitHub Apps. `resource` is ignored there, so that MCP's rule is kept. Its documentation names
-/// only `client_secret` in the body, and its metadata, where there is any, no method at all.
+/// GitHub, OAuth Apps and GitHub Apps: what their tokens differ in (for ever, or 8 hours and rotating) is in the answers.
+/// `resource` is ignored there, so that MCP's rule is kept. Its documentation names only `client_secret` in the body, and
+/// its metadata, where there is any, no method at all.
 /// Seen: obot-platform/mcp-oauth-proxy#26, anthropics/claude-code#3433 (asks J3).
 pub static GITHUB: Profile = Profile {
     name: "github",
@@ -103,8 +108,10 @@ pub static GITHUB: Profile = Profile {
 };
 
 /// Microsoft Entra. Refuses `resource` beside v2 scopes (AADSTS9010010), lists no PKCE methods, gives no refresh token
-/// without `offline_access`, narrows at a refresh without `scope`.
-/// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7).
+/// without `offline_access`, narrows at a refresh without `scope`. For `common` and `organizations` its metadata gives a
+/// template as issuer.
+/// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7),
+/// microsoft/azure-devops-mcp#1601.
 pub static ENTRA: Profile = Profile {
     name: "entra",
     hosts: &[
@@ -114,6 +121,7 @@ pub static ENTRA: Profile = Profile {
     ],
     send_resource: false,
     require_pkce_metadata: false,
+    other_issuers: &["https://login.microsoftonline.com/{tenantid}/v2.0"],
     offline_access: Offline::Always,
     scope_on_refresh: true,
     ..STRICT
@@ -131,8 +139,8 @@ pub static GOOGLE: Profile = Profile {
     ..STRICT
 };
 
-/// Slack. User scopes have a parameter of their own, and commas between. Tokens may come under `authed_user`, errors
-/// with a 200; `oauth::answer` reads both. By name only, as `mcp.slack.com` signs in the standard way.
+/// Slack's Web API (`oauth/v2`), not its MCP server. User scopes have a parameter of their own, and commas between. Tokens
+/// may come under `authed_user`, errors with a 200; `oauth::answer` reads both. By name only.
 /// Seen: stacklok/toolhive#4712 and #5222 (asks J4).
 pub static SLACK: Profile = Profile {
     name: "slack",
@@ -143,8 +151,18 @@ pub static SLACK: Profile = Profile {
     ..STRICT
 };
 
-/// Atlassian's own authorization server (not that of its MCP server, which is standard). `resource` is refused at the
-/// token endpoint (`invalid_target`), `audience` is wanted instead. Seen: sooperset/mcp-atlassian#1137 (asks J5).
+/// Slack's own MCP server. It signs in the standard way, but its metadata was seen to call itself `https://slack.com`; and
+/// it gave an hour without a refresh token, after which its users sign in again.
+/// Seen: slackapi/slack-skills-plugin#7 and #2, microsoft/vscode#293533 (asks J4).
+pub static SLACK_MCP: Profile = Profile {
+    name: "slack-mcp",
+    hosts: &["mcp.slack.com"],
+    other_issuers: &["https://slack.com"],
+    ..STRICT
+};
+
+/// Atlassian's authorization server of its APIs, for somebody else's MCP server. `resource` is refused at the token
+/// endpoint (`invalid_target`), `audience` is wanted instead. Seen: sooperset/mcp-atlassian#1137 (asks J5).
 pub static ATLASSIAN: Profile = Profile {
     name: "atlassian",
     hosts: &["auth.atlassian.com"],
@@ -155,8 +173,19 @@ pub static ATLASSIAN: Profile = Profile {
     ..STRICT
 };
 
-/// Auth0. Ignores `resource`, yet hands it on to a federated Entra, which refuses it; its `audience` belongs in the
-/// authorization endpoint's query. Issuers end in a slash. Seen: anthropics/claude-code#52871 (asks J10).
+/// Atlassian's own MCP server. Standard, but for its metadata, which gives another issuer than the one it lies at: the host
+/// behind it for `/v1/mcp`, the issuer without its path for `/v1/mcp/authv2`.
+/// Seen: atlassian/atlassian-mcp-server#205 and #148, anomalyco/opencode#39332.
+pub static ATLASSIAN_MCP: Profile = Profile {
+    name: "atlassian-mcp",
+    hosts: &["mcp.atlassian.com"],
+    other_issuers: &["https://cf.mcp.atlassian.com", "https://auth.atlassian.com"],
+    ..STRICT
+};
+
+/// Auth0. Ignores `resource`, yet hands it on to a federated Entra, which refuses it. Its `audience` is the operator's to
+/// say (`extra_authorize`); a tenant with its "Resource Parameter Compatibility Profile" on is `standard`. Issuers end in
+/// a slash. Seen: anthropics/claude-code#52871 (asks J10).
 pub static AUTH0: Profile = Profile {
     name: "auth0",
     hosts: &[".auth0.com"],
@@ -165,8 +194,54 @@ pub static AUTH0: Profile = Profile {
     ..STRICT
 };
 
+/// Amazon Cognito. Lists no PKCE methods though it knows S256, refuses `offline_access`, and gives refresh tokens without
+/// it. That it does not rotate them is the standard's "keep the old one". By name: its issuers are at
+/// `cognito-idp.<region>.amazonaws.com`, and most of that domain is others'.
+/// Seen: anthropics/claude-code#13275, mintel/dex-k8s-authenticator#168, PrefectHQ/fastmcp#3406 (asks J11).
+pub static COGNITO: Profile = Profile {
+    name: "cognito",
+    hosts: &[".amazoncognito.com"],
+    require_pkce_metadata: false,
+    offline_access: Offline::Never,
+    ..STRICT
+};
+
+/// Notion's MCP server keeps to the standard, strictly: a rotated refresh token that comes twice ends the grant, which one
+/// refresh at a time answers for everybody. Seen: makenotion/notion-cookbook#1, openclaw/mcporter#226 (asks J6).
+pub static NOTION: Profile = named("notion", &["mcp.notion.com"]);
+
+/// Linear's MCP server: as [`NOTION`]. Seen: anthropics/claude-code#91641 (asks J8).
+pub static LINEAR: Profile = named("linear", &["mcp.linear.app"]);
+
+/// Keycloak keeps to the standard here; `refresh_expires_in: 0` of its offline tokens is read as "no end" of everybody.
+/// By name only, as everybody has their own. Seen: PrefectHQ/fastmcp#3514 (asks J9).
+pub static KEYCLOAK: Profile = named("keycloak", &[]);
+
+/// Okta keeps to the standard. Nothing odd was seen.
+pub static OKTA: Profile = named("okta", &[".okta.com", ".oktapreview.com", ".okta-emea.com"]);
+
+/// Somebody looked, and found nothing that needs a field; the operator may still name what is there.
+const fn named(name: &'static str, hosts: &'static [&'static str]) -> Profile {
+    Profile { name, hosts, ..STRICT }
+}
+
 /// All of them, for [`for_host`] and [`by_name`].
-static ALL: [&Profile; 7] = [&STANDARD, &GITHUB, &ENTRA, &GOOGLE, &SLACK, &ATLASSIAN, &AUTH0];
+static ALL: [&Profile; 14] = [
+    &STANDARD,
+    &GITHUB,
+    &ENTRA,
+    &GOOGLE,
+    &SLACK,
+    &SLACK_MCP,
+    &ATLASSIAN,
+    &ATLASSIAN_MCP,
+    &AUTH0,
+    &COGNITO,
+    &NOTION,
+    &LINEAR,
+    &KEYCLOAK,
+    &OKTA,
+];
 
 /// The profile of the upstream at `host`; [`STANDARD`] when nothing is known of it.
 pub fn for_host(host: &str) -> &'static Profile {
@@ -202,6 +277,16 @@ mod tests {
             ("GitHub.com.", "github"),
             ("login.microsoftonline.com", "entra"),
             ("tenant.eu.auth0.com", "auth0"),
+            ("mcp.slack.com", "slack-mcp"),
+            ("slack.com", "standard"),
+            ("mcp.atlassian.com", "atlassian-mcp"),
+            ("auth.atlassian.com", "atlassian"),
+            ("pool.auth.eu-west-1.amazoncognito.com", "cognito"),
+            ("cognito-idp.eu-west-1.amazonaws.com", "standard"),
+            ("mcp.notion.com", "notion"),
+            ("mcp.linear.app", "linear"),
+            ("dev-1.okta.com", "okta"),
+            ("okta.com.evil.example", "standard"),
             ("github.com.evil.example", "standard"),
             ("notgithub.com", "standard"),
             ("evilauth0.com", "standard"),
@@ -218,5 +303,43 @@ mod tests {
             assert_eq!(by_name(name).unwrap().name, name);
         }
         assert!(by_name("gihtub").is_none());
+    }
+
+    #[test]
+    fn a_profile_that_is_only_a_name_changes_nothing() {
+        for profile in [&NOTION, &LINEAR, &KEYCLOAK, &OKTA] {
+            let unnamed = Profile {
+                name: STANDARD.name,
+                hosts: STANDARD.hosts,
+                ..profile.clone()
+            };
+            assert_eq!(unnamed, STANDARD);
+        }
+        assert_eq!(STANDARD.waived(), Waived::default());
+    }
+
+    #[test]
+    fn no_host_has_two_profiles_and_no_name_is_there_twice() {
+        let hosts: Vec<&str> = ALL.into_iter().flat_map(|profile| profile.hosts).copied().collect();
+        let names: Vec<&str> = names().collect();
+        for list in [hosts, names] {
+            let mut distinct = list.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), list.len());
+        }
+    }
+
+    #[test]
+    fn no_profile_says_what_is_ours_to_say() {
+        for profile in ALL {
+            let says = profile.extra_authorize.iter().map(|(name, _)| *name);
+            assert_eq!(
+                says.filter(|name| crate::upstream::exchange::is_ours(name)).count(),
+                0,
+                "{}",
+                profile.name
+            );
+        }
     }
 }

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use http::StatusCode;
-use http::header;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::base::url::Address;
@@ -25,6 +22,7 @@ use crate::upstream::discover::Reason;
 use crate::upstream::discover::Wanted;
 use crate::upstream::forward;
 use crate::upstream::forward::Verdict;
+use crate::upstream::probe;
 use crate::upstream::quirks;
 use crate::upstream::quirks::Known;
 use crate::upstream::quirks::Profile;
@@ -147,9 +145,7 @@ impl<'a> Search<'a> {
     /// What a client would send first, without a token: the answer should be a 401 with a challenge.
     async fn probe(&mut self) -> Result<Challenge, Reason> {
         let mcp = &self.wanted.mcp;
-        let mut request = call::post(mcp, "application/json", hello()).map_err(|why| unreachable(&why))?;
-        let accept = HeaderValue::from_static("application/json, text/event-stream");
-        request.headers_mut().insert(header::ACCEPT, accept);
+        let request = probe::hello(mcp).map_err(|why| unreachable(&why))?;
         let url = mcp.to_string();
         match call::head(self.client, request, &Allowed::Anything, self.left()).await {
             Err(why @ NoAnswer::NeverSent(_)) => {
@@ -355,12 +351,6 @@ fn bare_server(issuer: String, authorization_endpoint: Address, token_endpoint: 
         iss_promised: false,
         client_documents: false,
     }
-}
-
-fn hello() -> String {
-    let info = json!({ "name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION") });
-    let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
-    json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }).to_string()
 }
 
 fn unreachable(why: &NoAnswer) -> Reason {

@@ -77,6 +77,8 @@ pub struct Target {
     pub resource: String,
     /// How this upstream departs from the standard.
     pub profile: &'static Profile,
+    /// What the operator adds to every authorization request.
+    pub extra_authorize: Vec<(String, String)>,
     /// Which addresses its endpoints may be at.
     pub addresses: Allowed,
     /// The scopes of the challenge, else those of the resource metadata: what MCP says to ask for.

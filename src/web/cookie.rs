@@ -11,6 +11,8 @@ use crate::gateway::site::Site;
 pub enum Name<'a> {
     /// Binds the forms of a journey (first 8 characters of its id) to this browser.
     Form(&'a str),
+    /// Set only when the browser leaves for an identity provider; the provider's callback needs it.
+    Provider(&'a str),
     /// Set only when consent was given; the upstream's callback needs it.
     Upstream(&'a str),
     /// The sign-in session.
@@ -36,6 +38,7 @@ fn named(site: &Site, name: Name<'_>) -> String {
     let front = prefix(site);
     match name {
         Name::Form(flow) => format!("{front}f-{}", flow.get(..8).unwrap_or(flow)),
+        Name::Provider(flow) => format!("{front}i-{}", flow.get(..8).unwrap_or(flow)),
         Name::Upstream(flow) => format!("{front}u-{}", flow.get(..8).unwrap_or(flow)),
         Name::Session => format!("{front}s"),
     }
@@ -63,7 +66,7 @@ pub fn clear(site: &Site, headers: &mut HeaderMap, name: Name<'_>) {
 /// Drops the oldest journeys of a browser that has too many: browsers send the oldest cookie first.
 pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
-    for kind in ["f-", "u-"] {
+    for kind in ["f-", "i-", "u-"] {
         let start = format!("{front}{kind}");
         let names: Vec<&str> = pairs(request)
             .map(|(name, _)| name)

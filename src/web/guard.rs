@@ -49,15 +49,37 @@ pub fn is_own_post(called: &As, headers: &HeaderMap) -> bool {
     site_ok && origin(called, headers) == Origin::Own
 }
 
-/// Whether a page of `origin` may call the MCP endpoints; `allowed` are the configured origins.
-pub fn may_call_mcp(site: &Site, allowed: &[String], origin: &Origin) -> bool {
-    match origin {
-        Origin::Absent | Origin::Own => true,
-        Origin::Other(text) => {
-            let listed = allowed.iter().any(|allowed| allowed == "*" || allowed == text);
-            listed || (allowed.is_empty() && (!site.is_loopback() || is_loopback(text)))
-        }
+/// Which pages may read an answer (`Access-Control-Allow-Origin`); never with credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Whoever is not a page of another origin: nothing is to be said.
+    Own,
+    /// Pages of this origin.
+    Only(String),
+    /// All pages.
+    Everyone,
+}
+
+/// Which pages may read what an MCP endpoint answers to `origin`; `None`: it may not even ask. `allowed` are the
+/// configured origins, compared byte for byte.
+pub fn mcp_readers(site: &Site, allowed: &[String], origin: &Origin) -> Option<Readers> {
+    let Origin::Other(text) = origin else { return Some(Readers::Own) };
+    let everyone = if allowed.is_empty() {
+        !site.is_loopback()
+    } else {
+        allowed.iter().any(|allowed| allowed == "*")
+    };
+    if everyone {
+        return Some(Readers::Everyone);
     }
+    let listed = allowed.contains(text) || (allowed.is_empty() && is_loopback(text));
+    listed.then(|| Readers::Only(text.clone()))
+}
+
+/// A page of another site asked for something without wanting to read the answer, an image perhaps. Such a GET carries no
+/// `Origin`, and a service that asks no token would serve it.
+pub fn is_blind(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors")
 }
 
 /// Whom a request comes from, for limits only: the peer, or whom the `trusted` proxies say they speak for.
@@ -172,9 +194,42 @@ mod tests {
 
     #[test]
     fn a_local_gateway_takes_mcp_calls_from_local_pages_only() {
-        let may = |text: &str| may_call_mcp(&local(), &[], &Origin::Other(text.into()));
-        assert!(may("http://localhost:6274") && may("http://127.0.0.1:1"));
-        assert!(!may("https://evil.example") && !may("null") && !may("http://localhost.evil.example"));
+        let may = |text: &str| mcp_readers(&local(), &[], &Origin::Other(text.into()));
+        for near in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
+            assert_eq!(may(near), Some(Readers::Only(near.into())));
+        }
+        for far in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+        ] {
+            assert_eq!(may(far), None, "{far}");
+        }
+    }
+
+    #[test]
+    fn configured_origins_are_the_whole_list_and_compared_whole() {
+        let public = Site::new(Address::parse("https://gw.example").unwrap(), vec![]);
+        let other = |text: &str| Origin::Other(text.into());
+        let listed = ["https://app.example".to_owned()];
+        assert_eq!(mcp_readers(&public, &[], &other("https://app.example")), Some(Readers::Everyone));
+        for site in [&public, &local()] {
+            let may = |text: &str| mcp_readers(site, &listed, &other(text));
+            assert_eq!(may("https://app.example"), Some(Readers::Only("https://app.example".into())));
+            for far in [
+                "https://app.example.evil",
+                "http://app.example",
+                "https://app.example:444",
+                "null",
+                "http://localhost:1",
+                "https://APP.example",
+            ] {
+                assert_eq!(may(far), None, "{far}");
+            }
+            assert_eq!(mcp_readers(site, &["*".into()], &other("null")), Some(Readers::Everyone));
+            assert_eq!(mcp_readers(site, &listed, &Origin::Own), Some(Readers::Own));
+        }
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -10,13 +10,15 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::gateway::at::{At, Path};
+use crate::gateway::directory;
 use crate::gateway::live::Live;
 use crate::gateway::site::As;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
-use crate::web::guard::{self, Origin};
+use crate::web::guard::{self, Readers};
 use crate::web::journey;
 use crate::web::pages;
+use crate::web::provider;
 use crate::web::reply::{self, Answer};
 use crate::web::route::{NoRoute, Of, Route, Routes};
 
@@ -72,51 +74,59 @@ impl Door {
             return self.misdirected();
         };
         let live = self.gateway.live();
-        let origin = guard::origin(called, request.headers());
-        if request.method() == Method::OPTIONS && origin != Origin::Absent {
-            let allowed = !matches!(route, Route::Mcp(_)) || guard::may_call_mcp(self.gateway.site(), live.cors_origins(), &origin);
-            return if allowed {
-                reply::preflight(&origin, request.headers())
-            } else {
-                foreign()
-            };
+        let readers = match route {
+            Route::Mcp(_) => {
+                match guard::mcp_readers(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
+                    Some(readers) => readers,
+                    None => return foreign(),
+                }
+            }
+            _ => Readers::Everyone,
+        };
+        if request.method() == Method::OPTIONS {
+            return reply::preflight(&readers, request.headers());
         }
         match route {
-            Route::Mcp(of) => match find(&live, called, &of) {
-                Some(at) => self.mcp(lane, (&live, at), &origin, request).await,
-                None => self.no_service(&live),
-            },
+            Route::Mcp(of) => {
+                let answer = match find(&live, called, &of) {
+                    Some(at) => self.mcp(lane, at, request, source).await,
+                    None => self.no_service(&live),
+                };
+                reply::share(answer, &readers)
+            }
             Route::Live | Route::Ready => self.ready().await,
             Route::ProtectedResource(of) => {
-                let answer = find(&live, called, &of).map(|at| reply::document(&at.resource_document()));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &origin)
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.resource_document()));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::AuthorizationServer(of) => {
-                let answer = find(&live, called, &of).map(|at| reply::document(&at.server_document()));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &origin)
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.server_document()));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
+            Route::Services(name) => {
+                let listed = match name {
+                    Some(name) => directory::one(&live, called, &name),
+                    None => directory::all(&live, called),
+                };
+                let answer = listed.map(|document| reply::document(&document));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway, &live),
             Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
-                let answer = match find(&live, called, of) {
+                let answer = match find_oauth(&live, called, of) {
                     Some(at) => self.machine(lane, &route, at, request, source).await,
                     None => self.no_service(&live),
                 };
-                reply::share(answer, &origin)
+                reply::share(answer, &readers)
             }
-            Route::Authorize(_) | Route::Login(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
+            Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
                 self.person(lane, route, (&live, called), request, source).await
             }
         }
     }
 
-    async fn mcp(&self, lane: &Lane, (live, at): (&Live, At<'_>), origin: &Origin, request: Request<Incoming>) -> Answer {
-        if !guard::may_call_mcp(self.gateway.site(), live.cors_origins(), origin) {
-            return foreign();
-        }
-        if request.method() == Method::OPTIONS {
-            return reply::preflight(origin, request.headers());
-        }
+    async fn mcp(&self, lane: &Lane, at: At<'_>, request: Request<Incoming>, source: IpAddr) -> Answer {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -124,11 +134,13 @@ impl Door {
                 "this is an MCP endpoint: give its address to an MCP client",
             );
         }
-        let answer = match self.gateway.forward(lane, at.running, request).await {
+        if guard::is_blind(request.headers()) {
+            return foreign();
+        }
+        match self.gateway.forward(lane, at.running, request, source).await {
             Ok(answer) => answer,
             Err(why) => reply::denied(&why, at),
-        };
-        reply::share(answer, origin)
+        }
     }
 
     async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Request<Incoming>, source: IpAddr) -> Answer {
@@ -192,14 +204,18 @@ impl Door {
             return journey::forged(&self.gateway);
         }
         match route {
-            Route::Login(flow) if is_post => journey::sign_in(&self.gateway, &asked, &flow).await,
+            Route::Login(flow) if is_post => journey::sign_in(&self.gateway, lane, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
+            Route::LoginCallback(name) => match live.idp(&name) {
+                Some(running) => provider::callback(&self.gateway, &asked, running).await,
+                None => self.no_service(live),
+            },
             Route::UpstreamCallback(of) => match find(live, called, &of) {
                 Some(at) => journey::callback(&self.gateway, &asked, at.running).await,
                 None => self.no_service(live),
             },
-            Route::Authorize(of) => match find(live, called, &of) {
+            Route::Authorize(of) => match find_oauth(live, called, &of) {
                 Some(at) => journey::authorize(&self.gateway, lane, &asked, at).await,
                 None => self.no_service(live),
             },
@@ -239,7 +255,7 @@ impl Door {
         match why {
             NoRoute::NotFound => {
                 let answer = self.no_service(&self.gateway.live());
-                reply::share(answer, &Origin::Other(String::new()))
+                reply::share(answer, &Readers::Everyone)
             }
             NoRoute::Method(allowed) => {
                 let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
@@ -260,6 +276,11 @@ fn find<'a>(live: &'a Live, called: &'a As, of: &Of) -> Option<At<'a>> {
         Of::Alias(name) => (live.find(name)?, Path::Alias),
     };
     Some(At { called, running, path })
+}
+
+/// The same where clients sign in; a service that takes keys, or nothing, has no authorization server.
+fn find_oauth<'a>(live: &'a Live, called: &'a As, of: &Of) -> Option<At<'a>> {
+    find(live, called, of).filter(At::is_oauth)
 }
 
 fn style() -> Answer {

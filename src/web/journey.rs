@@ -16,6 +16,7 @@ use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn};
 use crate::gateway::callback::Home;
 use crate::gateway::live::{Live, Running};
 use crate::gateway::password::Tried;
+use crate::gateway::paste::{Approval, NotTaken, Wanted as Pasted};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::error::Code;
@@ -24,6 +25,8 @@ use crate::oauth::redirect::Place;
 use crate::web::cookie::{self, Name};
 use crate::web::handle::Asked;
 use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
+use crate::web::paste;
+use crate::web::provider;
 use crate::web::reply::{self, Answer};
 
 /// `GET /authorize`.
@@ -78,7 +81,8 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
     let form = form_cookie(gateway, asked, flow);
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
-        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), &wanted, &who),
+        Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
+        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
         Ok(Shown::Elsewhere) => {
             let view = pages::Closed {
                 base: gateway.site().prefix(),
@@ -91,7 +95,7 @@ pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
 }
 
 /// `POST /login/{flow}`.
-pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
     let (handle, posted, form) = match posted(gateway, asked, flow) {
         Ok(all) => all,
         Err(why) => return error_page(gateway, &why, None),
@@ -99,6 +103,9 @@ pub async fn sign_in(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer
     let field = |name| posted.one(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    if field("decision") == "provider" {
+        return provider::go(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
     match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
@@ -122,8 +129,14 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
     if posted.one("decision").ok().flatten() != Some("approve") {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
-    match gateway.approve(lane, &handle, form.as_deref()).await {
+    let approval = Approval {
+        form: form.as_deref(),
+        pasted: Secret::from(posted.one("credential").ok().flatten().unwrap_or("")),
+        source: asked.source,
+    };
+    match gateway.approve(lane, &handle, approval).await {
         Ok(Onward::Home(home)) => went_home(gateway, &home),
+        Ok(Onward::Again(wanted, who, why)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), Some(why)),
         Ok(Onward::Upstream(onward)) => {
             let host = host_of(&onward.location);
             let mut answer = on_by_get(gateway, &onward.location, &host, false);
@@ -181,7 +194,7 @@ pub fn forged(gateway: &Gateway) -> Answer {
     )
 }
 
-const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 fn form_cookie(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Option<String> {
     cookie::value(gateway.site(), asked.headers, Name::Form(flow)).map(str::to_owned)
@@ -203,11 +216,11 @@ fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, For
     Ok((handle, posted, form))
 }
 
-fn hidden(form: Option<&str>, flow: &str) -> String {
+pub(super) fn hidden(form: Option<&str>, flow: &str) -> String {
     URL_SAFE_NO_PAD.encode(Digest::of(&format!("form {} {flow}", form.unwrap_or(""))).short())
 }
 
-fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
+pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
     let place = wanted.back.uri().place();
     ClientView {
         name: wanted.client_name.as_deref(),
@@ -257,11 +270,18 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn consent_page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Option<&str>), wanted: &Wanted, who: &Who) -> Answer {
+fn consent_page(
+    asked: &Asked<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    (wanted, who): (&Wanted, &Who),
+    not_taken: Option<NotTaken>,
+) -> Answer {
     let Some(running) = asked.live.find(&wanted.service) else {
         return error_page(gateway, &GONE, None);
     };
     let (title, after) = (running.service.shown(), running.service.signs_in_at());
+    let (status, problem) = paste::told(not_taken, running.service.host());
     let shown = wanted.back.uri().shown();
     let prefix = gateway.site().prefix();
     let view = Consent {
@@ -275,8 +295,9 @@ fn consent_page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Optio
         token: &hidden(form, flow),
         loopback_only: wanted.loopback_only,
         has_upstream_login: !after.is_empty(),
+        key: Pasted::of(&running.service).map(|wanted| paste::field(wanted, problem.as_deref())),
     };
-    reply::page(StatusCode::OK, pages::consent(&view))
+    reply::page(status, pages::consent(&view))
 }
 
 fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> Answer {
@@ -300,7 +321,7 @@ fn went_home(gateway: &Gateway, home: &Home) -> Answer {
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
-fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
+pub(super) fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
     match back.uri().place() {
         Place::App => on_by_get(gateway, location, &back.uri().shown(), true),
         Place::Web | Place::Loopback => reply::see_other(location),
@@ -308,7 +329,7 @@ fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
 }
 
 /// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
-fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
+pub(super) fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
     let view = Continue {
         base: gateway.site().prefix(),
         href,
@@ -318,7 +339,7 @@ fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer
     reply::page(StatusCode::OK, pages::continue_to(&view))
 }
 
-fn host_of(location: &str) -> String {
+pub(super) fn host_of(location: &str) -> String {
     crate::base::url::Address::parse(location)
         .ok()
         .and_then(|a| a.url().host_str().map(str::to_owned))
@@ -326,7 +347,7 @@ fn host_of(location: &str) -> String {
 }
 
 /// What happened, why, what to do, and under which name the log knows it.
-fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
+pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let retry_after = why.retry_after();

@@ -5,5 +5,7 @@ pub mod guard;
 pub mod handle;
 pub mod journey;
 pub mod pages;
+mod paste;
+pub mod provider;
 pub mod reply;
 pub mod route;

@@ -79,6 +79,26 @@ pub struct SignIn<'a> {
     pub wait_seconds: Option<u64>,
 }
 
+/// The first step where an identity provider says who the user is: the way to it.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(path = "provider.html")]
+pub struct ToProvider<'a> {
+    /// The path prefix of the public URL, without a slash at its end; may be empty.
+    pub base: &'a str,
+    /// Where the form is posted.
+    pub action: &'a str,
+    /// Who asks.
+    pub client: ClientView<'a>,
+    /// The service it wants, as the operator calls it.
+    pub service: &'a str,
+    /// What people call the provider.
+    pub provider: &'a str,
+    /// Where the third step happens; empty if there is none.
+    pub upstream_host: &'a str,
+    /// The hidden field `form`, which binds the post to flow and browser.
+    pub token: &'a str,
+}
+
 /// The second step: may this client act for this user?
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "consent.html")]
@@ -103,6 +123,23 @@ pub struct Consent<'a> {
     pub loopback_only: bool,
     /// A sign-in at the upstream follows.
     pub has_upstream_login: bool,
+    /// What the upstream takes is pasted here.
+    pub key: Option<KeyField<'a>>,
+}
+
+/// The field for a key of the upstream. It is never filled in: what was pasted is on no page.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyField<'a> {
+    /// The host that it goes to.
+    pub host: &'a str,
+    /// The header in which it goes there.
+    pub header: &'a str,
+    /// What the operator says about it; may be empty.
+    pub hint: &'a str,
+    /// The client can read it in its token.
+    pub readable: bool,
+    /// Why the last one was not taken.
+    pub problem: Option<&'a str>,
 }
 
 /// Something ended here: what, why, and what to do.
@@ -165,6 +202,10 @@ impl SignIn<'_> {
 }
 
 impl Consent<'_> {
+    fn has_problem(&self) -> bool {
+        self.key.is_some_and(|key| key.problem.is_some())
+    }
+
     fn signs_in_upstream(&self) -> bool {
         self.has_upstream_login && !self.upstream_host.is_empty()
     }
@@ -176,6 +217,11 @@ impl Consent<'_> {
 
 /// The sign-in page.
 pub fn sign_in(view: &SignIn<'_>) -> String {
+    render(view)
+}
+
+/// The page before an identity provider.
+pub fn to_provider(view: &ToProvider<'_>) -> String {
     render(view)
 }
 
@@ -310,6 +356,18 @@ mod tests {
         }
     }
 
+    fn provider_view(text: &str) -> ToProvider<'_> {
+        ToProvider {
+            base: "",
+            action: text,
+            client: client(text),
+            service: text,
+            provider: text,
+            upstream_host: text,
+            token: text,
+        }
+    }
+
     fn consent_view<'a>(text: &'a str, scopes: &'a [String]) -> Consent<'a> {
         Consent {
             base: "",
@@ -322,6 +380,17 @@ mod tests {
             token: text,
             loopback_only: true,
             has_upstream_login: true,
+            key: None,
+        }
+    }
+
+    fn key_field(text: &str) -> KeyField<'_> {
+        KeyField {
+            host: text,
+            header: text,
+            hint: text,
+            readable: false,
+            problem: Some(text),
         }
     }
 
@@ -365,10 +434,16 @@ mod tests {
                 wait_seconds: None,
                 ..sign_in_view(text)
             }),
+            to_provider(&provider_view(text)),
             consent(&consent_view(text, &scopes)),
             consent(&Consent {
                 client: verified,
                 loopback_only: false,
+                ..consent_view(text, &scopes)
+            }),
+            consent(&Consent {
+                has_upstream_login: false,
+                key: Some(key_field(text)),
                 ..consent_view(text, &scopes)
             }),
             error(&error_view(text)),
@@ -574,6 +649,7 @@ mod tests {
             token: "t0",
             loopback_only: false,
             has_upstream_login: true,
+            key: None,
         });
         for part in [
             "“<bdi>Claude</bdi>”",
@@ -588,7 +664,7 @@ mod tests {
             "Sign in at <bdi>github.com</bdi>",
             "name=\"form\" value=\"t0\"",
             "name=\"decision\" value=\"approve\">Allow<",
-            "name=\"decision\" value=\"deny\">Cancel<",
+            "name=\"decision\" value=\"deny\" formnovalidate>Cancel<",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }
@@ -661,6 +737,41 @@ mod tests {
         });
         assert!(page.contains("the service’s default access"));
         assert!(page.contains("You go straight back to the app.") && !page.contains("Sign in at"));
+    }
+
+    #[test]
+    fn a_key_is_asked_for_by_host_and_header_and_never_filled_in() {
+        let asking = |problem, readable| {
+            let key = KeyField {
+                host: "legacy.example",
+                header: "x-api-key",
+                hint: "You find it under Settings.",
+                readable,
+                problem,
+            };
+            consent(&Consent {
+                has_upstream_login: false,
+                key: Some(key),
+                ..consent_view("x", &[])
+            })
+        };
+        let page = asking(None, false);
+        for part in [
+            "<label for=\"credential\">Your key for <bdi>legacy.example</bdi></label>",
+            "type=\"password\" autocomplete=\"off\"",
+            "<code><bdi>x-api-key</bdi></code>",
+            "You find it under Settings.",
+            "The app itself does not see it.",
+            // An empty field does not keep anybody from saying no.
+            "formnovalidate name=\"decision\" value=\"deny\"",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert!(!page.contains("role=\"alert\""));
+        let field = page.split("<input").find(|tag| tag.contains("name=\"credential\"")).unwrap();
+        assert!(!field.split('>').next().unwrap().contains("value="), "{field}");
+        let page = asking(Some("it does not take this key"), true);
+        assert!(page.contains("<title>Problem:") && page.contains("role=\"alert\"") && page.contains("The app can read it."));
     }
 
     #[test]

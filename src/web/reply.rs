@@ -13,7 +13,7 @@ use crate::net::body::Reply;
 use crate::oauth::bearer;
 use crate::oauth::error::{Code, description};
 use crate::oauth::scope::Scopes;
-use crate::web::guard::Origin;
+use crate::web::guard::Readers;
 use crate::web::pages;
 
 /// What the house answers with.
@@ -72,25 +72,46 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     tracing::info!(reason = ?why, "not forwarded");
     let (word, text) = match why {
         Denied::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
+        Denied::NoToken if at.takes_keys() => ("Unauthorized", KEY_NEEDED.to_owned()),
+        Denied::BadToken(why) if at.takes_keys() => ("Unauthorized", format!("{why}; {KEY_NEEDED}")),
         Denied::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
         Denied::BadToken(why) => ("Unauthorized", (*why).to_owned()),
         Denied::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
-        Denied::InsufficientScope(_) => ("insufficient_scope", "the upstream wants more scopes".to_owned()),
+        Denied::TooFewScopes => ("insufficient_scope", TOO_FEW.to_owned()),
+        Denied::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
+        Denied::NoSession => ("Session not found", "begin a new one with initialize".to_owned()),
+        Denied::TooMany => ("too_many_requests", "too many requests from this address; try again".to_owned()),
+        Denied::Uncredited => (
+            "bad_gateway",
+            "the upstream wants a credential that this service does not have".to_owned(),
+        ),
         Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
         Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
         Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+        Denied::Later => (
+            "temporarily_unavailable",
+            "what the token stands for cannot be had right now; try again".to_owned(),
+        ),
     };
     let number = match why {
-        Denied::NoToken | Denied::BadToken(_) => -32001,
+        Denied::NoToken | Denied::BadToken(_) | Denied::NoSession => -32001,
         Denied::TokenInQuery => -32600,
-        Denied::InsufficientScope(_) => -32003,
-        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => -32002,
+        Denied::TooFewScopes | Denied::InsufficientScope(_) => -32003,
+        Denied::NotReady
+        | Denied::TooMany
+        | Denied::Uncredited
+        | Denied::Redirected(_)
+        | Denied::Down(_)
+        | Denied::Slow
+        | Denied::Later => -32002,
     };
     let message = format!("{word}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
-    if matches!(why, Denied::NotReady) {
+    if matches!(why, Denied::NotReady | Denied::TooMany) {
         answer = later(answer, 1);
+    } else if matches!(why, Denied::Later) {
+        answer = later(answer, 5);
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -98,27 +119,34 @@ pub fn denied(why: &Denied, at: At<'_>) -> Answer {
     answer
 }
 
+const KEY_NEEDED: &str = "this service needs an API key: ask whoever runs this gateway for one, and send it as Authorization: Bearer";
+const TOO_FEW: &str = "this service requires scopes that the token does not have";
+const MORE: &str = "the upstream wants more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
 fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
-    let metadata = at.resource_metadata();
-    let scopes = at.running.scopes_to_ask();
+    // Where nothing is asked there is nothing to challenge for.
+    if !at.takes_keys() && !at.is_oauth() {
+        return None;
+    }
+    // Where keys are taken there is no authorization server, and nothing that a client could find one by.
+    let metadata = at.is_oauth().then(|| at.resource_metadata());
+    let said = |scopes: &Scopes, error| bearer::challenge(metadata.as_deref(), &scopes.to_string(), error);
     match why {
-        Denied::NoToken => Some(bearer::challenge(&metadata, &scopes.to_string(), None)),
-        Denied::BadToken(why) => Some(bearer::challenge(&metadata, &scopes.to_string(), Some((Code::InvalidToken, why)))),
-        Denied::TokenInQuery => {
-            let said = Some((Code::InvalidRequest, TOKEN_IN_QUERY));
-            Some(bearer::challenge(&metadata, &scopes.to_string(), said))
-        }
-        Denied::InsufficientScope(wanted) => {
-            let wanted = Scopes::parse(wanted).to_string();
-            Some(bearer::challenge(
-                &metadata,
-                &wanted,
-                Some((Code::InsufficientScope, "the upstream wants more scopes")),
-            ))
-        }
-        Denied::NotReady | Denied::Redirected(_) | Denied::Down(_) | Denied::Slow => None,
+        Denied::NoToken if at.takes_keys() => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, KEY_NEEDED)))),
+        Denied::NoToken => Some(said(&at.scopes_to_ask(), None)),
+        Denied::BadToken(why) => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, why)))),
+        Denied::TokenInQuery => Some(said(&at.scopes_to_ask(), Some((Code::InvalidRequest, TOKEN_IN_QUERY)))),
+        Denied::TooFewScopes => Some(said(&at.running.service.required_scopes, Some((Code::InsufficientScope, TOO_FEW)))),
+        Denied::InsufficientScope(wanted) => Some(said(&Scopes::parse(wanted), Some((Code::InsufficientScope, MORE)))),
+        Denied::NotReady
+        | Denied::NoSession
+        | Denied::TooMany
+        | Denied::Uncredited
+        | Denied::Redirected(_)
+        | Denied::Down(_)
+        | Denied::Slow
+        | Denied::Later => None,
     }
 }
 
@@ -147,10 +175,19 @@ pub fn see_other(location: &str) -> Answer {
 }
 
 /// Lets pages of other origins read the answer, without credentials.
-pub fn share(mut answer: Answer, origin: &Origin) -> Answer {
-    if let Origin::Other(_) = origin {
-        let headers = answer.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+pub fn share(mut answer: Answer, readers: &Readers) -> Answer {
+    let headers = answer.headers_mut();
+    let readers = match readers {
+        Readers::Own => return answer,
+        Readers::Everyone => Ok(HeaderValue::from_static("*")),
+        Readers::Only(origin) => {
+            // A cache must not give one origin what was said to another.
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+            HeaderValue::from_str(origin)
+        }
+    };
+    if let Ok(value) = readers {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
         let exposed = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After";
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     }
@@ -158,16 +195,16 @@ pub fn share(mut answer: Answer, origin: &Origin) -> Answer {
 }
 
 /// Answers a preflight; no token is asked for.
-pub fn preflight(origin: &Origin, request: &HeaderMap) -> Answer {
+pub fn preflight(readers: &Readers, request: &HeaderMap) -> Answer {
     let mut answer = Response::new(Reply::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     put(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, "600");
-    put(&mut answer, header::VARY, "Origin, Access-Control-Request-Headers");
+    put(&mut answer, header::VARY, "Access-Control-Request-Headers");
     if let Some(asked) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
-    share(answer, origin)
+    share(answer, readers)
 }
 
 /// An answer of any type, which is not sniffed.

@@ -26,10 +26,14 @@ pub enum Route {
     Revoke(Of),
     /// The sign-in page of this journey.
     Login(String),
+    /// Where the identity provider of this name sends the browser back.
+    LoginCallback(String),
     /// The consent page of this journey.
     Consent(String),
     /// Where the upstream of a service sends the browser back.
     UpstreamCallback(Of),
+    /// What stands behind us: all services, or the one of this name.
+    Services(Option<String>),
     /// The process runs.
     Live,
     /// The process can serve.
@@ -77,8 +81,10 @@ enum Path {
     Register,
     Revoke,
     Login,
+    LoginCallback,
     Consent,
     UpstreamCallback,
+    Services,
     Live,
     Ready,
     Style,
@@ -120,7 +126,10 @@ impl Routes {
         put("/upstream/callback", Path::UpstreamCallback);
         put("/upstream/callback/{service}", Path::UpstreamCallback);
         put("/login/{flow}", Path::Login);
+        put("/login/callback/{idp}", Path::LoginCallback);
         put("/consent/{flow}", Path::Consent);
+        put("/services", Path::Services);
+        put("/services/{service}", Path::Services);
         put("/health/live", Path::Live);
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
@@ -157,8 +166,13 @@ impl Routes {
             Path::Register => (Route::Register(of()), "POST, OPTIONS"),
             Path::Revoke => (Route::Revoke(of()), "POST, OPTIONS"),
             Path::Login => (Route::Login(flow()), "GET, POST"),
+            Path::LoginCallback => (Route::LoginCallback(found.params.get("idp").unwrap_or("").to_owned()), "GET"),
             Path::Consent => (Route::Consent(flow()), "GET, POST"),
             Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
+            Path::Services => {
+                let name = found.params.get("service").map(str::to_owned);
+                (Route::Services(name), "GET, HEAD, OPTIONS")
+            }
             Path::Live => (Route::Live, "GET, HEAD"),
             Path::Ready => (Route::Ready, "GET, HEAD"),
             Path::Style => (Route::Style, "GET, HEAD"),
@@ -199,8 +213,11 @@ mod tests {
         let routes = Routes::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
+        assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
         assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
         assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/services"), Ok(Route::Services(None)));
+        assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
         assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
         for path in [
             "//mcp",
@@ -219,6 +236,11 @@ mod tests {
             "/mcp/a/b",
             "/mcp/%67ithub",
             "/-a/mcp",
+            "/services/",
+            "/services/mcp",
+            "/services/GitHub",
+            "/services/a/b",
+            "/services/mcp/",
         ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }

@@ -91,6 +91,7 @@ fn new_code(exchange: &Exchange, asked: &Asked) -> String {
         client_id: asked["client_id"].clone(),
         redirect_uri: asked["redirect_uri"].clone(),
         challenge: asked.get("code_challenge").cloned(),
+        nonce: asked.get("nonce").cloned(),
         scope: scope.split([' ', ',']).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" "),
     };
     let name = format!("code_{}", random());
@@ -100,7 +101,7 @@ fn new_code(exchange: &Exchange, asked: &Asked) -> String {
 
 fn redirect_back(exchange: &Exchange, asked: &Asked, mut redirect: Url, pairs: &[(&str, &str)]) -> Reply {
     let behaviour = &exchange.behaviour;
-    let standard = exchange.state.profile == Profile::Standard;
+    let standard = exchange.state.profile != Profile::GitHub;
     let own = || standard.then(|| exchange.state.issuer());
     let iss = behaviour.iss.clone().or_else(own).filter(|_| !behaviour.omit_iss);
     {

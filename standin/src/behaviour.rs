@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::openid::OpenId;
+
 /// Endpoints named in the authorization server metadata instead of the real ones.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataEndpoints {
@@ -70,6 +72,8 @@ pub struct Behaviour {
     /// Real life of access tokens at the MCP endpoint in seconds, read as they
     /// are issued. What `expires_in` says does not follow it.
     pub access_ttl: Option<u64>,
+    /// Make access tokens at least so long, in bytes.
+    pub access_length: usize,
 
     /// Answer the MCP endpoint with this status: 401 and 403 with a challenge
     /// (once the token is good), 503 with `Retry-After`, others bare.
@@ -80,6 +84,10 @@ pub struct Behaviour {
     pub mcp_delay: Duration,
     /// Read each request to the MCP endpoint whole, then close the connection without an answer.
     pub mcp_cut: bool,
+    /// Serve the MCP endpoint to everybody, whatever they present.
+    pub mcp_open: bool,
+    /// Take this header as the credential, by name (in lower case) and value, and no token.
+    pub mcp_key: Option<(String, String)>,
     /// Extra headers on every answer of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
     /// Answer JSON-RPC requests as a stream of server-sent events.
@@ -103,6 +111,9 @@ pub struct Behaviour {
     pub prm_missing: bool,
     /// No authorization server metadata.
     pub as_metadata_missing: bool,
+
+    /// As an identity provider.
+    pub openid: OpenId,
 
     /// Keep the log of requests; a bench would rather not.
     pub keep_log: bool,
@@ -134,10 +145,13 @@ impl Default for Behaviour {
             refresh_expires_in: None,
             reuse_kills_family: true,
             access_ttl: None,
+            access_length: 0,
             mcp_status: None,
             mcp_redirect: None,
             mcp_delay: Duration::ZERO,
             mcp_cut: false,
+            mcp_open: false,
+            mcp_key: None,
             mcp_headers: Vec::new(),
             sse: false,
             sse_gap: Duration::from_millis(200),
@@ -149,6 +163,7 @@ impl Default for Behaviour {
             metadata_endpoints: MetadataEndpoints::default(),
             prm_missing: false,
             as_metadata_missing: false,
+            openid: OpenId::default(),
             keep_log: true,
         }
     }

@@ -62,7 +62,8 @@ fn redirect_uris(value: Option<&Value>) -> Option<Vec<String>> {
     (!uris.is_empty()).then_some(uris)
 }
 
-fn unix_now() -> u64 {
+/// Seconds since the epoch, by the real clock.
+pub fn unix_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }

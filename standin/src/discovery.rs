@@ -36,7 +36,7 @@ fn is_resource(path: &str) -> bool {
 
 fn is_server(profile: Profile, path: &str) -> bool {
     let rest = match profile {
-        Profile::Standard => "",
+        Profile::Standard | Profile::OpenId => "",
         Profile::GitHub => "/login/oauth",
     };
     path.strip_prefix(SERVER) == Some(rest)
@@ -54,7 +54,8 @@ fn resource(exchange: &Exchange) -> Value {
     })
 }
 
-fn server(exchange: &Exchange) -> Value {
+/// The metadata of the authorization server.
+pub fn server(exchange: &Exchange) -> Value {
     let state = &exchange.state;
     let behaviour = &exchange.behaviour;
     let named = &behaviour.metadata_endpoints;
@@ -62,7 +63,7 @@ fn server(exchange: &Exchange) -> Value {
     let or = |named: &Option<String>, path: &str| named.clone().unwrap_or_else(|| format!("{origin}{path}"));
     let issuer = behaviour.metadata_issuer.clone().unwrap_or_else(|| state.issuer());
     let mut document = match state.profile {
-        Profile::Standard => json!({
+        Profile::Standard | Profile::OpenId => json!({
             "issuer": issuer,
             "authorization_endpoint": or(&named.authorization_endpoint, "/authorize"),
             "token_endpoint": or(&named.token_endpoint, "/token"),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Profile;
 use crate::clients::authenticate;
+use crate::openid::id_token;
 use crate::state::State;
 use crate::token::{Call, Granted, Refusal};
 use crate::tokens::{Life, Refresh, after, sha256};
@@ -35,7 +36,7 @@ pub fn grant(call: &Call) -> Outcome {
     let client = authenticate(&call.state.tokens(), &call.headers, &call.form)?;
     match (call.state.profile, call.field("grant_type")) {
         (_, Some("authorization_code")) | (Profile::GitHub, None) => exchange_code(call, &client),
-        (Profile::Standard, Some("refresh_token")) => rotate(call, &client),
+        (Profile::Standard | Profile::OpenId, Some("refresh_token")) => rotate(call, &client),
         (_, None) => Err(Refusal::new("invalid_request", "no grant_type")),
         _ => Err(Refusal::new("unsupported_grant_type", "not granted here")),
     }
@@ -54,7 +55,7 @@ fn exchange_code(call: &Call, client: &str) -> Outcome {
     }
     if call.field("redirect_uri") != Some(&code.redirect_uri) {
         return Err(match call.state.profile {
-            Profile::Standard => invalid_grant("another redirect_uri"),
+            Profile::Standard | Profile::OpenId => invalid_grant("another redirect_uri"),
             Profile::GitHub => Refusal::new("redirect_uri_mismatch", "another redirect_uri"),
         });
     }
@@ -73,7 +74,13 @@ fn exchange_code(call: &Call, client: &str) -> Outcome {
         expires: None,
     };
     let scope = refresh.scope.clone();
-    Ok(issue(call, &refresh, &scope, true).0)
+    let mut granted = issue(call, &refresh, &scope, true).0;
+    if call.state.profile == Profile::OpenId
+        && let Some(token) = id_token(&call.state, &call.behaviour, client, code.nonce.as_deref())
+    {
+        granted.insert("id_token".into(), json!(token));
+    }
+    Ok(granted)
 }
 
 fn rotate(call: &Call, client: &str) -> Outcome {
@@ -127,7 +134,8 @@ fn issue(call: &Call, like: &Refresh, scope: &str, with_refresh: bool) -> (Grant
         ("at_", "Bearer", Some(3600), " ")
     };
     let ttl = behaviour.access_ttl.or(ttl);
-    let access = tokens.issue_access(prefix, like.family, scope, ttl);
+    let padded = format!("{prefix}{}", "x".repeat(behaviour.access_length));
+    let access = tokens.issue_access(&padded, like.family, scope, ttl);
     let scope = scope.replace(' ', separator);
     let mut granted = Granted::new();
     granted.insert("access_token".into(), json!(access));

@@ -16,7 +16,9 @@ mod clients;
 mod discovery;
 mod grant;
 mod mcp;
+mod openid;
 mod server;
+mod signing;
 mod state;
 mod streams;
 mod token;
@@ -32,6 +34,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 pub use behaviour::{Behaviour, MetadataEndpoints};
+pub use openid::OpenId;
+pub use signing::Signing;
 use state::State;
 
 /// The client that needs no registration, in every profile.
@@ -47,6 +51,8 @@ pub enum Profile {
     /// Like GitHub: one static client, form-encoded answers, errors in a 200,
     /// tokens without an end and without a refresh token.
     GitHub,
+    /// As the standard one, and an OpenID Connect provider besides.
+    OpenId,
 }
 
 /// One request, as it was seen.
@@ -182,9 +188,19 @@ impl Standin {
         self.state().tokens().revoked.clone()
     }
 
+    /// Signs ID tokens with new keys from now on, and publishes only those.
+    pub fn rotate_keys(&self) {
+        self.state().keys().rotate();
+    }
+
     /// Forgets every code, token and session.
     pub fn revoke_all(&self) {
         self.state().tokens().forget();
+    }
+
+    /// Forgets every access token; what refreshes stays good.
+    pub fn revoke_access(&self) {
+        self.state().tokens().access.clear();
     }
 
     /// How many MCP requests and streams are being served.

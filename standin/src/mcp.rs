@@ -89,6 +89,19 @@ fn out_of_order(exchange: &Exchange) -> Option<Reply> {
 /// The token and what it stands for, or the challenge.
 fn admit(exchange: &Exchange) -> Result<(String, Access), Box<Reply>> {
     let scope = exchange.state.scope();
+    let key = exchange.behaviour.mcp_key.as_ref();
+    let is_keyed = key.is_some_and(|(name, value)| exchange.header(name) == Some(value));
+    if key.is_some() && !is_keyed {
+        return Err(challenge(exchange, 401, Some("invalid_token"), scope).into());
+    }
+    if exchange.behaviour.mcp_open || is_keyed {
+        let nobody = Access {
+            family: 0,
+            scope: String::new(),
+            expires: None,
+        };
+        return Ok((String::new(), nobody));
+    }
     let Some(value) = exchange.header("authorization") else {
         return Err(challenge(exchange, 401, None, scope).into());
     };

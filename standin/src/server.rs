@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::behaviour::Behaviour;
 use crate::body::{Reply, json as json_reply};
 use crate::state::{KEPT, State};
-use crate::{Profile, Seen, authorize, clients, discovery, mcp, token};
+use crate::{Profile, Seen, authorize, clients, discovery, mcp, openid, token};
 
 /// A request on its way through a handler.
 pub struct Exchange {
@@ -135,11 +135,14 @@ async fn route(mut exchange: Exchange) -> io::Result<Reply> {
     if matches!(path.as_str(), "/mcp" | "/mcp/") {
         return mcp::handle(exchange).await;
     }
+    if let Some(reply) = openid::document(&mut exchange, &path).await? {
+        return Ok(reply);
+    }
     if let Some(reply) = discovery::document(&exchange, &path) {
         exchange.count().await?;
         return Ok(reply);
     }
-    let standard = exchange.state.profile == Profile::Standard;
+    let standard = exchange.state.profile != Profile::GitHub;
     match (standard, method.as_str(), path.as_str()) {
         (true, "GET" | "POST", "/authorize") | (false, "GET" | "POST", "/login/oauth/authorize") => authorize::handle(exchange).await,
         (true, "POST", "/token") | (false, "POST", "/login/oauth/access_token") => token::handle(exchange).await,

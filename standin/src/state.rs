@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::behaviour::Behaviour;
+use crate::signing::Keys;
 use crate::tokens::Tokens;
 use crate::{Profile, Seen};
 
@@ -25,6 +26,7 @@ pub struct State {
     pub open: Arc<AtomicUsize>,
     behaviour: Mutex<Behaviour>,
     tokens: Mutex<Tokens>,
+    keys: Mutex<Keys>,
     log: Mutex<Log>,
     phases: Mutex<Vec<(Instant, String)>>,
 }
@@ -42,6 +44,7 @@ impl State {
             open: Arc::default(),
             behaviour: Mutex::default(),
             tokens: Mutex::new(Tokens::new()),
+            keys: Mutex::new(Keys::new()),
             log: Mutex::default(),
             phases: Mutex::default(),
         }
@@ -59,9 +62,13 @@ impl State {
         lock(&self.tokens)
     }
 
+    pub fn keys(&self) -> MutexGuard<'_, Keys> {
+        lock(&self.keys)
+    }
+
     pub fn issuer(&self) -> String {
         match self.profile {
-            Profile::Standard => self.origin.clone(),
+            Profile::Standard | Profile::OpenId => self.origin.clone(),
             Profile::GitHub => format!("{}/login/oauth", self.origin),
         }
     }
@@ -69,7 +76,7 @@ impl State {
     /// Scopes the MCP endpoint asks for.
     pub fn scope(&self) -> &'static str {
         match self.profile {
-            Profile::Standard => "mcp",
+            Profile::Standard | Profile::OpenId => "mcp",
             Profile::GitHub => "repo read:user",
         }
     }

@@ -22,6 +22,7 @@ pub struct Code {
     pub client_id: String,
     pub redirect_uri: String,
     pub challenge: Option<String>,
+    pub nonce: Option<String>,
     pub scope: String,
 }
 

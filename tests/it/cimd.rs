@@ -61,6 +61,7 @@ fn document(url: &str) -> Value {
 fn named(world: &World, client_id: &str) -> McpClient {
     McpClient {
         base: world.url.clone(),
+        behind: String::new(),
         id: client_id.to_owned(),
         redirect: REDIRECT.replace("127.0.0.1", "127.0.0.1:3999"),
         verifier: Secret::from("v".repeat(43)),

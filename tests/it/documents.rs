@@ -1,8 +1,14 @@
 //! What the documents say is held against what the program does.
 
+use std::path::Path;
 use std::process::Command;
 
+use mcp_oauth_gateway::config::checked::{self, Checked};
+use mcp_oauth_gateway::config::file::{self, Contents, Outside};
+use mcp_oauth_gateway::config::reference;
+use mcp_oauth_gateway::config::said::{Place, Wrong};
 use mcp_oauth_gateway::flow;
+use mcp_oauth_gateway::upstream::quirks;
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -40,9 +46,31 @@ fn the_readme_names_every_flag() {
 }
 
 #[test]
+fn the_reference_of_the_configuration_is_that_of_the_code() {
+    let (document, heading) = (read("docs/configuration.md"), "## Every key\n\n");
+    let (before, _) = document.split_once(heading).unwrap();
+    let good = format!("{before}{heading}{}", reference::reference());
+    if document != good {
+        let path = format!("{}/configuration.md", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, good).unwrap();
+        panic!("docs/configuration.md says something else than src/config/table.rs; copy {path} over it");
+    }
+}
+
+#[test]
+fn the_example_of_the_configuration_is_good() {
+    let document = read("docs/configuration.md");
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let checked = checked(example).unwrap();
+    let names: Vec<&str> = checked.described.iter().map(|described| described.service.name.as_str()).collect();
+    assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
+    assert!(checked.idps.len() == 1 && checked.clients.len() == 1 && checked.warnings.is_empty());
+}
+
+#[test]
 fn every_file_that_the_documents_name_is_there() {
-    for document in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"] {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         for name in text.split('`').skip(1).step_by(2) {
             let is_path = ["src/", "tests/", "examples/", "benches/", "fuzz/", "standin/", "templates/"]
                 .iter()
@@ -50,6 +78,120 @@ fn every_file_that_the_documents_name_is_there() {
             if is_path && !name.contains(['{', '<', '*', ' ', ':']) {
                 let path = format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&path).exists(), "{document} names {name}, which is not there");
+            }
+        }
+    }
+}
+
+/// Every document, by its path from the root on.
+fn documents() -> Vec<String> {
+    let mut found = ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut folders = vec!["docs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(name);
+            } else if Path::new(&name).extension().is_some_and(|end| end == "md") {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+/// Every configuration in the documents: where it begins, and its text.
+fn configurations() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        let mut lines = text.lines().enumerate();
+        while let Some((at, _)) = lines.find(|(_, line)| *line == "```toml") {
+            let block: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            found.push((format!("{document}:{}", at + 1), block.join("\n")));
+        }
+    }
+    found
+}
+
+/// What the program makes of a configuration, where each variable is set and each file is there.
+fn checked(configuration: &str) -> Result<Checked, Wrong> {
+    let outside = Outside {
+        variable: &|_| Some("a-secret".to_owned()),
+        file: &|_| {
+            Ok(Contents {
+                text: "a-secret\n".to_owned(),
+                open_to_others: false,
+            })
+        },
+    };
+    let spoken = file::read("gateway.toml", configuration, outside)?;
+    checked::check(spoken, &Place::Flag("--config"), Some("/data".into()))
+}
+
+/// What is wrong with a configuration, if anything.
+fn wrong_with(configuration: &str) -> Option<String> {
+    checked(configuration).err().map(|wrong| wrong.to_string())
+}
+
+#[test]
+fn every_configuration_in_the_documents_is_one() {
+    let all = configurations();
+    assert!(all.len() > 15, "{} configurations", all.len());
+    for (place, text) in all {
+        assert_eq!(wrong_with(&text), None, "{place}");
+    }
+    assert!(wrong_with("[services.a]\nurl = 1\nurl = 2").is_some());
+    assert!(wrong_with("[services.a]\ntitle = \"A\"").is_some());
+}
+
+#[test]
+fn every_profile_in_a_document_is_one_and_every_profile_is_in_the_index() {
+    let index = read("docs/upstreams/README.md");
+    for name in quirks::names() {
+        assert!(index.contains(&format!("`{name}`")), "{name}");
+    }
+    for document in documents() {
+        for said in read(&document).split("profile = \"").skip(1) {
+            let name = said.split('"').next().unwrap();
+            assert!(name == "…" || quirks::by_name(name).is_some(), "{document}: {name}");
+        }
+    }
+}
+
+#[test]
+fn every_page_of_an_upstream_says_what_was_not_tried_and_which_callback_and_is_in_the_index() {
+    let index = read("docs/upstreams/README.md");
+    for page in documents() {
+        let Some(name) = page.strip_prefix("docs/upstreams/").filter(|name| *name != "README.md") else {
+            continue;
+        };
+        assert!(index.contains(&format!("]({name})")), "{name} is not in the index");
+        let text = read(&page);
+        for part in [
+            "\nNot run against the real service: ",
+            "/upstream/callback/",
+            "\n## When it does not work\n",
+            "```toml",
+        ] {
+            assert!(text.contains(part), "{page} lacks {part:?}");
+        }
+    }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let place = root.join(&document).parent().unwrap().join(file);
+                assert!(place.exists(), "{document} links to {link}");
             }
         }
     }

@@ -10,3 +10,4 @@ mod moves;
 mod plan;
 mod stories;
 mod support;
+mod upstreams;

@@ -5,12 +5,14 @@
 mod acts;
 mod grants;
 mod journeys;
+mod logins;
 mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use mcp_oauth_gateway::flow::{ARROWS, Arrow};
+use mcp_oauth_gateway::token::half::Mode;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
@@ -22,9 +24,9 @@ fn acts(most: usize) -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// Lives through `acts` in a new world, and returns it.
-fn lived(grace: u64, acts: &[Act]) -> World {
+fn lived(grace: u64, mode: Mode, acts: &[Act]) -> World {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let mut world = World::new(grace);
+    let mut world = World::new(grace, mode);
     runtime.block_on(world.live(acts));
     world
 }
@@ -33,22 +35,28 @@ proptest! {
     #![proptest_config(Config { cases: 320, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn whatever_happens_flows_and_grants_go_as_the_model_says(grace in prop_oneof![Just(0), Just(60)], acts in acts(160)) {
-        lived(grace, &acts);
+    fn whatever_happens_flows_and_grants_go_as_the_model_says(
+        grace in prop_oneof![Just(0), Just(60)],
+        mode in prop_oneof![Just(Mode::Sealed), Just(Mode::Reference)],
+        acts in acts(160),
+    ) {
+        lived(grace, mode, &acts);
     }
 }
 
 /// What the moves must have met, or they prove little.
-const RARE: [&str; 14] = [
+const RARE: [&str; 16] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
     "a code at another service",
     "a lease that was taken over",
     "a replay before the grant was there",
     "a replay that proves nothing",
+    "a return to another provider",
     "a return to another service",
     "a second attempt while the first holds the lease",
     "a step off the way",
+    "a successor of what is kept, of which the client knows nothing",
     "an answer to an attempt that lost its lease",
     "an older pair in grace",
     "an older pair in grace that carries nothing",
@@ -60,13 +68,14 @@ const RARE: [&str; 14] = [
 fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     let (walked, met) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let config = Config {
-        cases: 192,
+        cases: 560,
         failure_persistence: None,
         ..Config::default()
     };
     let rng = TestRng::deterministic_rng(config.rng_algorithm);
-    let lives = TestRunner::new_with_rng(config, rng).run(&acts(160), |acts| {
-        let world = lived(60, &acts);
+    let lives = TestRunner::new_with_rng(config, rng).run(&acts(200), |acts| {
+        let mode = if acts.len() % 2 == 0 { Mode::Sealed } else { Mode::Reference };
+        let world = lived(60, mode, &acts);
         walked.borrow_mut().extend(world.walked);
         met.borrow_mut().extend(world.met);
         Ok(())

@@ -15,7 +15,7 @@ const REDIS: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
 /// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "what reads it is not built"))]
 pub struct RedisAt {
     pub(super) place: Place,

@@ -67,10 +67,18 @@ pub struct Gives {
 pub enum Act {
     /// A client sends a browser to us.
     Begin { client: u8, state: bool, service: u8 },
-    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream.
+    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream; an identity provider takes two more.
     Journey { client: u8, service: u8, gives: Gives, moves: u8 },
     /// The user signs in.
     SignIn { flow: u8, form: Form },
+    /// The user goes to the identity provider, which promises `iss` or not.
+    ToIdp { flow: u8, form: Form, promise: bool },
+    /// The provider sends the browser back.
+    FromIdp { flow: u8, bring: Bring, error: bool },
+    /// The provider vouches for somebody: of its own, or of another one.
+    Identified { flow: u8, own: bool },
+    /// It does not.
+    NotIdentified { flow: u8 },
     /// Nobody has to.
     Unnamed { flow: u8, form: Form },
     /// The user consents; the upstream promises `iss` or not.
@@ -112,6 +120,12 @@ pub enum Act {
     Prove { pair: u8 },
     /// The upstream says 401 to one.
     Unauthorized { pair: u8 },
+    /// The gateway looks after what it keeps: because of its age, or because the upstream refused it.
+    Renew { grant: u8, refused: bool, owner: u8, alone: bool },
+    /// As that, and the upstream answers at once.
+    Renewed { grant: u8, gives: Gives },
+    /// The service keeps tokens from now on, or no longer.
+    Reload,
     /// What nobody needs any more is dropped.
     Tidy { grant: u8 },
     /// The record of a grant is copied.
@@ -149,8 +163,8 @@ impl Act {
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
         // Most journeys go the longest way.
-        let service = [0, 0, 0, 0, 1, 2, 3, 3][usize::from(n / 3 % 8)];
-        match kind % 62 {
+        let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
+        match kind % 80 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -202,7 +216,7 @@ impl Act {
                 seconds: 59 + u64::from(m % 3),
             },
             45 | 46 => Self::Wait(TIMES[usize::from(n % 16)]),
-            51 | 52 => Self::Crash { pair: n },
+            51 | 52 | 60 => Self::Crash { pair: n },
             53 | 54 => Self::Forget { pair: n, gives },
             47..=50 => Self::Unauthorized { pair: n },
             55 | 56 => Self::Unnamed { flow: n, form },
@@ -211,6 +225,26 @@ impl Act {
                 form,
                 gives: (m % 3 != 2).then_some(Gives { refresh: false, ..gives }),
             },
+            62 | 63 => Self::ToIdp {
+                flow: n,
+                form,
+                promise: x % 2 == 0,
+            },
+            64..=66 => Self::FromIdp {
+                flow: n,
+                bring: bring(m),
+                error: x % 3 == 0,
+            },
+            67 => Self::Identified { flow: n, own: m % 4 != 3 },
+            68 | 69 => Self::NotIdentified { flow: n },
+            70..=75 => Self::Renew {
+                grant: n,
+                refused: m % 2 == 0,
+                owner: x,
+                alone: m % 8 > 3,
+            },
+            76 | 77 => Self::Renewed { grant: n, gives },
+            78 => Self::Reload,
             _ => Self::Sweep,
         }
     }

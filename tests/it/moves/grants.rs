@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
 use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
 use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamRefresh};
+use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
+use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
 
@@ -30,10 +32,22 @@ pub enum Life {
         attempt: Id,
         owner: Id,
         lease: UnixTime,
+        silent: bool,
     },
     Ended {
         until: UnixTime,
     },
+}
+
+/// What a grant's pairs carry for the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// The upstream takes nothing of the user's.
+    Nothing,
+    /// A token that can only be re-issued.
+    Access,
+    /// Something to refresh with.
+    Refresh,
 }
 
 /// A grant as it should be.
@@ -46,10 +60,12 @@ pub struct Grant {
     pub life: Life,
     generation: u32,
     proved: bool,
-    refreshable: bool,
-    bare: bool,
+    kept: Kept,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<Tokens>,
+    /// Its pairs only refer to what is here.
+    refers: bool,
+    renewed: Option<UnixTime>,
     access_ends: UnixTime,
     refresh_ends: UnixTime,
     refused: Option<(UnixTime, u32)>,
@@ -62,6 +78,8 @@ pub struct Pair {
     pub grant: usize,
     pub generation: u32,
     pub tokens: Option<Tokens>,
+    /// It only refers to its tokens.
+    pub kept: bool,
     pub access_ends: UnixTime,
 }
 
@@ -115,6 +133,7 @@ enum Outcome {
 struct Presented<'a> {
     generation: u32,
     tokens: Option<&'a Tokens>,
+    kept: bool,
     client: usize,
     attempt: Attempt,
 }
@@ -122,13 +141,7 @@ struct Presented<'a> {
 impl Grant {
     /// The rules of refreshing, once more and by hand.
     fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
-        match self.life {
-            Life::Ended { .. } => return Err(Rejected::Replayed),
-            Life::Refreshing { owner, lease, .. } if now < lease && (!by.attempt.alone || owner == by.attempt.owner) => {
-                return Err(Rejected::Busy);
-            }
-            Life::Unborn | Life::Active | Life::Refreshing { .. } => {}
-        }
+        self.is_free(by.attempt, now)?;
         if by.client != self.client {
             return Err(Rejected::OtherClient);
         }
@@ -137,25 +150,36 @@ impl Grant {
         }
         if by.generation > self.generation {
             // Only a store that went back in time knows less than a client.
-            (self.generation, self.latest) = (by.generation, None);
+            self.generation = by.generation;
+            if !by.kept {
+                (self.latest, self.refers) = (None, false);
+            }
         }
         let tokens = if by.generation == self.generation {
             self.proved = true;
-            by.tokens.cloned()
+            if self.refers || by.kept {
+                let latest = self.latest.clone().ok_or(Rejected::Expired)?;
+                if is_enough(Some(&latest), now) {
+                    return Ok(self.re_issued(Some(latest), rules, now));
+                }
+                Some(latest)
+            } else {
+                by.tokens.cloned()
+            }
         } else {
             let recent = self
                 .superseded
                 .iter()
                 .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
             let unproved = by.generation + 1 == self.generation && !self.proved;
-            let kept = self.bare || self.latest.is_some();
-            if !kept || !(recent || unproved) {
+            let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
+            if !is_kept || !(recent || unproved) {
                 self.tombstone(now, rules.ttl.access);
                 return Ok(Outcome::Ended);
             }
-            let (latest, enough) = (self.latest.clone(), now.after(60));
-            let end = latest.as_ref().and_then(|tokens| tokens.expires);
-            if end.is_none_or(|end| end.before(lifetime::MARGIN) > enough) {
+            let latest = self.latest.clone();
+            if is_enough(latest.as_ref(), now) {
+                self.refers |= keeps(latest.as_ref(), rules);
                 self.life = Life::Active;
                 return Ok(Outcome::Answer(self.generation, latest));
             }
@@ -167,17 +191,60 @@ impl Grant {
                 attempt,
                 owner,
                 lease: now.after(LEASE),
+                silent: false,
             };
             return Ok(Outcome::Ask(refresh));
         }
         if tokens.as_ref().and_then(|tokens| tokens.expires).is_some_and(|end| end <= now) {
             return Err(Rejected::Expired);
         }
-        self.supersede(now);
-        self.latest.clone_from(&tokens);
-        self.life = Life::Active;
-        Ok(Outcome::Answer(self.generation, tokens))
+        Ok(self.re_issued(tokens, rules, now))
     }
+
+    fn re_issued(&mut self, tokens: Option<Tokens>, rules: Rules, now: UnixTime) -> Outcome {
+        self.supersede(now);
+        (self.latest, self.refers) = (tokens.clone(), keeps(tokens.as_ref(), rules));
+        self.life = Life::Active;
+        Outcome::Answer(self.generation, tokens)
+    }
+
+    fn is_free(&self, attempt: Attempt, now: UnixTime) -> Result<(), Rejected> {
+        match self.life {
+            Life::Ended { .. } => Err(Rejected::Replayed),
+            Life::Refreshing { owner, lease, .. } if now < lease && (!attempt.alone || owner == attempt.owner) => Err(Rejected::Busy),
+            Life::Unborn | Life::Active | Life::Refreshing { .. } => Ok(()),
+        }
+    }
+
+    /// When the gateway asks by itself: what it keeps has ended; or it is near its end or refused, and not quite new.
+    fn renewed(&mut self, refused: bool, attempt: Attempt, now: UnixTime) -> Result<UpstreamRefresh, Rejected> {
+        self.is_free(attempt, now)?;
+        let latest = self.latest.as_ref().filter(|_| self.refers).ok_or(Rejected::NotNeeded)?;
+        let left = latest.expires.map_or(u64::MAX, |end| end.since(now));
+        let is_new = self.renewed.is_some_and(|at| now.since(at) < 30);
+        if left > 0 && (is_new || (left > 60 && !refused)) {
+            return Err(Rejected::NotNeeded);
+        }
+        let token = latest.refresh.clone().ok_or(Rejected::NotNeeded)?;
+        self.life = Life::Refreshing {
+            attempt: attempt.id,
+            owner: attempt.owner,
+            lease: now.after(LEASE),
+            silent: true,
+        };
+        Ok(token)
+    }
+}
+
+/// Whether tokens live long enough to be handed out.
+fn is_enough(tokens: Option<&Tokens>, now: UnixTime) -> bool {
+    let (end, enough) = (tokens.and_then(|tokens| tokens.expires), now.after(60));
+    end.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
+}
+
+/// Whether pairs of these tokens only refer to them. They are short here: it is as the service wants it.
+fn keeps(tokens: Option<&Tokens>, rules: Rules) -> bool {
+    tokens.is_some() && rules.mode == Mode::Reference
 }
 
 impl World {
@@ -204,10 +271,11 @@ impl World {
             life: Life::Unborn,
             generation: 1,
             proved: false,
-            refreshable: false,
-            bare: false,
+            kept: Kept::Nothing,
             superseded: Vec::new(),
             latest: None,
+            refers: false,
+            renewed: None,
             access_ends: now,
             refresh_ends: now,
             refused: None,
@@ -216,9 +284,15 @@ impl World {
         self.grants.len() - 1
     }
 
-    /// When pairs of these tokens end: the shorter of both sides.
-    fn ends(&self, g: usize, tokens: Option<&Tokens>) -> (UnixTime, UnixTime) {
+    /// When pairs of these tokens end: the shorter of both sides; where we can renew what is kept, our own.
+    fn ends(&self, g: usize, tokens: Option<&Tokens>, kept: bool) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
+        if kept && tokens.is_some_and(|tokens| tokens.refresh.is_some()) {
+            return (
+                now.after(ttl.access),
+                lifetime::refresh_ends(now, ttl, self.grants[g].granted, None),
+            );
+        }
         let expires = tokens.and_then(|tokens| tokens.expires);
         let upstream = match tokens {
             Some(tokens) if tokens.refresh.is_some() => tokens.refresh_expires,
@@ -228,12 +302,13 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>) {
-        let access_ends = self.ends(grant, tokens.as_ref()).0;
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>, kept: bool) {
+        let access_ends = self.ends(grant, tokens.as_ref(), kept).0;
         self.pairs.push(Pair {
             grant,
             generation,
             tokens,
+            kept,
             access_ends,
         });
     }
@@ -251,7 +326,8 @@ impl World {
             Some(obtained) => (obtained.issuer, Some(obtained.tokens)),
             None => (None, None),
         };
-        let ends = self.ends(g, tokens.as_ref());
+        let kept = keeps(tokens.as_ref(), self.rules);
+        let ends = self.ends(g, tokens.as_ref(), kept);
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
@@ -261,8 +337,8 @@ impl World {
             issuer,
             tokens: tokens.clone(),
         };
-        let held = Held::new(began, now);
-        let put = self.store.insert(self.grants[g].id, Active::new(held.ending(ends.0, ends.1))).await;
+        let held = Held::new(began, self.rules, now);
+        let put = self.store.insert(self.grants[g].id, Active::new(held)).await;
         if self.grants[g].has_ended() {
             self.meet("a grant that was ended before it was there");
             assert_eq!(put, Err(NotInserted::AlreadyThere), "what has ended came back");
@@ -270,13 +346,17 @@ impl World {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
             let grant = &mut self.grants[g];
-            (grant.life, grant.swept, grant.bare) = (Life::Active, false, tokens.is_none());
-            grant.refreshable = tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
+            (grant.life, grant.swept) = (Life::Active, false);
+            grant.kept = match &tokens {
+                Some(tokens) if tokens.refresh.is_some() => Kept::Refresh,
+                Some(_) => Kept::Access,
+                None => Kept::Nothing,
+            };
             (grant.access_ends, grant.refresh_ends) = ends;
-            grant.latest.clone_from(&tokens);
+            (grant.latest, grant.refers) = (tokens.clone(), kept);
             self.note(g).await;
         }
-        self.mint(g, 1, tokens);
+        self.mint(g, 1, tokens, kept);
         self.look_at_grant(g).await;
     }
 
@@ -285,6 +365,7 @@ impl World {
             grant: g,
             generation,
             tokens,
+            kept,
             ..
         } = self.pairs[p].clone();
         let client = by.map_or(self.grants[g].client, |by| usize::from(by) % self.clients.len());
@@ -300,12 +381,14 @@ impl World {
             let by = Presented {
                 generation,
                 tokens: tokens.as_ref(),
+                kept,
                 client,
                 attempt,
             };
             next.presented(&by, rules, now).map_err(Missed::Rejected)
         });
         let brought = match tokens.clone() {
+            Some(_) if kept => Brought::Kept,
             Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
             Some(tokens) => Brought::Access(tokens),
             None => Brought::Nothing,
@@ -315,7 +398,6 @@ impl World {
             client_id: self.clients[client].client_id(),
             brought,
         };
-        let rules = self.rules;
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if expected.as_ref().is_err_and(|why| *why == Missed::Rejected(Rejected::Busy)) {
@@ -326,7 +408,7 @@ impl World {
             Err(why) => (Err(why), None),
         };
         if let Some((_, led)) = went(moved, &expected) {
-            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt);
+            let to = self.led(g, led, &outcome.expect("it was accepted"), attempt, next.refers);
             self.walk(if was.life == Life::Active { "Active" } else { "Refreshing" }, "presented", to);
             assert!(next.generation >= was.generation, "a generation went back");
             if generation > was.generation {
@@ -336,7 +418,7 @@ impl World {
                 self.meet("a lease that was taken over");
             }
             if generation < was.generation {
-                if next.bare && !next.has_ended() {
+                if next.kept == Kept::Nothing && !next.has_ended() {
                     self.meet("an older pair in grace that carries nothing");
                 }
                 self.meet(if next.has_ended() {
@@ -348,13 +430,60 @@ impl World {
             self.grants[g] = next;
             // Whatever pair is given out, the record and its tombstone outlive it.
             if to == "Active" {
-                let ends = self.ends(g, self.pairs.last().and_then(|pair| pair.tokens.as_ref()));
+                let minted = self.pairs.last().and_then(|pair| pair.tokens.as_ref());
+                let ends = self.ends(g, minted, self.grants[g].refers);
                 let grant = &mut self.grants[g];
                 (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             }
             self.note(g).await;
         }
         self.look_at_grant(g).await;
+    }
+
+    /// The gateway looks after what it keeps, of its own accord.
+    pub async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
+        let attempt = Attempt {
+            id: self.id(),
+            owner: self.owners[usize::from(owner % 2)],
+            alone,
+        };
+        let (now, was) = (self.now(), self.grants[g].clone());
+        let latest = was.latest.as_ref().map(|tokens| tokens.access.clone());
+        // What was refused may also be one that was kept before.
+        let token = latest
+            .filter(|_| refused)
+            .or_else(|| Some(UpstreamAccess::new(Secret::from("before"))));
+        let mut next = was.clone();
+        let expected = self
+            .there(g)
+            .and_then(|()| next.renewed(refused, attempt, now).map_err(Missed::Rejected));
+        let step = |record: GrantRecord| record.renew(token.as_ref(), attempt, now);
+        let moved = self.store.update(&self.grant_handle(g), step).await;
+        let (expected, wanted) = match expected {
+            Ok(token) => (Ok(()), Some(token)),
+            Err(why) => (Err(why), None),
+        };
+        if let Some((_, (token, held))) = went(moved, &expected) {
+            assert_eq!((Some(token), held.generation()), (wanted, was.generation));
+            self.walk(
+                if was.life == Life::Active { "Active" } else { "Refreshing" },
+                "renew",
+                "Refreshing",
+            );
+            self.attempts.push((g, attempt.id));
+            self.grants[g] = next;
+            self.note(g).await;
+        }
+        self.look_at_grant(g).await;
+    }
+
+    /// The upstream has refused what is kept, and gives something newer at once.
+    pub async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
+        let before = self.attempts.len();
+        self.renew(g, true, 0, true).await;
+        if self.attempts.len() > before {
+            self.answer(before, gives).await;
+        }
     }
 
     /// The pair before this one is presented once this one came back, and some time after.
@@ -393,7 +522,7 @@ impl World {
     }
 
     /// Compares where a presented pair led with where it should; the name of the state that it led to.
-    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt) -> &'static str {
+    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt, kept: bool) -> &'static str {
         match (led, expected) {
             (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
                 assert_eq!(
@@ -401,7 +530,8 @@ impl World {
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                self.mint(g, generation, tokens);
+                assert_eq!(held.is_kept(), kept);
+                self.mint(g, generation, tokens, kept);
                 "Active"
             }
             (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
@@ -433,19 +563,29 @@ impl World {
         if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
         }
-        let ends = self.ends(g, Some(&tokens));
-        let step = |s: Refreshing| s.answered(id, tokens.clone(), ends, now);
+        let (rules, kept) = (self.rules, self.rules.mode == Mode::Reference);
+        let ends = self.ends(g, Some(&tokens), kept);
+        let step = |s: Refreshing| s.answered(id, tokens.clone(), rules, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("Refreshing", "answered", "Active");
             let grant = &mut self.grants[g];
             let before = grant.generation;
-            grant.supersede(now);
-            assert_eq!(moved.out.generation(), before + 1);
+            let silent = matches!(grant.life, Life::Refreshing { silent: true, .. });
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
+            if silent {
+                grant.renewed = Some(now);
+                assert_eq!(moved.out.generation(), before);
+                self.meet("a successor of what is kept, of which the client knows nothing");
+                self.note(g).await;
+                return self.look_at_grant(g).await;
+            }
+            grant.supersede(now);
+            grant.refers = kept;
+            assert_eq!(moved.out.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
-            self.mint(g, before + 1, Some(tokens));
+            self.mint(g, before + 1, Some(tokens), kept);
         }
         self.look_at_grant(g).await;
     }
@@ -529,7 +669,7 @@ impl World {
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
-            let judged = !grant.refreshable && !grant.has_ended();
+            let judged = grant.kept != Kept::Refresh && !grant.has_ended();
             let soon = grant.refused.filter(|(at, _)| now.since(*at) <= 300);
             // A second time, to one that was re-issued since: in circles.
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
@@ -554,7 +694,7 @@ impl World {
             // Never while somebody may still come with an older pair and be right.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
             let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
-            if grant.proved && over && !grant.has_ended() {
+            if grant.proved && over && !grant.refers && !grant.has_ended() {
                 grant.latest = None;
             }
             self.note(g).await;
@@ -612,8 +752,8 @@ impl World {
         }
         if let Some(held) = there.held() {
             assert_eq!(
-                (held.generation(), held.latest(), held.is_refreshable()),
-                (grant.generation, grant.latest.as_ref(), grant.refreshable)
+                (held.generation(), held.latest(), held.is_kept(), held.is_refreshable()),
+                (grant.generation, grant.latest.as_ref(), grant.refers, grant.kept == Kept::Refresh)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());
             assert_eq!(grant.seen["is"]["held"]["proved"], grant.proved);

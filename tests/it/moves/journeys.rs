@@ -1,11 +1,13 @@
 //! Journeys: what the flow should do, from `/authorize` to a spent code.
 
+use std::sync::LazyLock;
+
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
     Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
 };
-use mcp_oauth_gateway::flow::client::ReturnAddress;
+use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
 use mcp_oauth_gateway::flow::who::{By, Leg, Way};
@@ -20,17 +22,22 @@ use url::Url;
 
 use super::acts::{Bring, Form, Gives, With};
 use super::grants::Life;
+use super::logins::{Login, PROVIDER};
 use super::world::{SECRET, World, text, went};
 
 const ISSUER: &str = "https://gateway.example";
 const UPSTREAM: &str = "https://upstream.example";
 /// The services, and the way of a journey to each.
-const SERVICES: [(&str, By, Leg); 4] = [
-    ("chained", By::Password, Leg::Upstream),
-    ("chained for anybody", By::Nobody, Leg::Upstream),
-    ("unlocked here", By::Password, Leg::Here),
-    ("unlocked here by anybody", By::Nobody, Leg::Here),
-];
+static SERVICES: LazyLock<[(&str, By, Leg); 6]> = LazyLock::new(|| {
+    [
+        ("chained", By::Password, Leg::Upstream),
+        ("chained for anybody", By::Nobody, Leg::Upstream),
+        ("unlocked here", By::Password, Leg::Here),
+        ("unlocked here by anybody", By::Nobody, Leg::Here),
+        ("chained for known ones", By::Provider(PROVIDER.to_owned()), Leg::Upstream),
+        ("unlocked here by known ones", By::Provider(PROVIDER.to_owned()), Leg::Here),
+    ]
+});
 /// All clients that send a `state` send this one.
 const STATE: &str = "the same <state>";
 
@@ -38,6 +45,8 @@ const STATE: &str = "the same <state>";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Asked,
+    AtIdp,
+    FromIdp,
     SignedIn,
     Sent,
     Back,
@@ -50,6 +59,8 @@ impl Stage {
     fn name(self) -> &'static str {
         match self {
             Self::Asked => "ClientAuthorize",
+            Self::AtIdp => "IdpRedirect",
+            Self::FromIdp => "IdpCallback",
             Self::SignedIn => "GatewayLogin",
             Self::Sent => "UpstreamRedirect",
             Self::Back => "UpstreamCallback",
@@ -81,7 +92,9 @@ pub struct Journey {
     uri: String,
     state: bool,
     verifier: String,
-    forms: Vec<String>,
+    pub forms: Vec<String>,
+    /// What went to the identity provider with it.
+    pub login: Login,
     browser: String,
     upstream_state: String,
     upstream_verifier: String,
@@ -91,15 +104,28 @@ pub struct Journey {
     seen: Value,
 }
 
-type Refusal = Missed<Rejected>;
+pub type Refusal = Missed<Rejected>;
+
+/// The stages of an honest journey.
+fn way(by: &By, leg: Leg) -> Vec<Stage> {
+    let login: &[Stage] = match by {
+        By::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
+        By::Password | By::Nobody => &[],
+    };
+    let rest: &[Stage] = match leg {
+        Leg::Upstream => &[Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued],
+        Leg::Here => &[Stage::SignedIn, Stage::Issued],
+    };
+    [&[Stage::Asked], login, rest].concat()
+}
 
 impl World {
-    fn handle(&self, i: usize) -> Handle<FlowRecord> {
+    pub fn handle(&self, i: usize) -> Handle<FlowRecord> {
         Handle::of(self.journeys[i].id)
     }
 
     /// Whether the journey is there and in this state.
-    fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
+    pub fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
         let journey = &self.journeys[i];
         if journey.keep_until < self.now().0 {
             Err(Missed::Absent)
@@ -111,7 +137,7 @@ impl World {
     }
 
     /// Whether there is time left: the last second of a record is not enough to move on.
-    fn in_time(&self, i: usize) -> Result<(), Refusal> {
+    pub fn in_time(&self, i: usize) -> Result<(), Refusal> {
         if self.now().0 < self.journeys[i].keep_until {
             Ok(())
         } else {
@@ -120,12 +146,12 @@ impl World {
     }
 
     /// Another journey than this one, if there is one.
-    fn stranger(&self, i: usize) -> Option<&Journey> {
+    pub fn stranger(&self, i: usize) -> Option<&Journey> {
         let other = (i + 1) % self.journeys.len();
         (other != i).then(|| &self.journeys[other])
     }
 
-    fn form(&self, i: usize, form: Form) -> Option<String> {
+    pub fn form(&self, i: usize, form: Form) -> Option<String> {
         let journey = &self.journeys[i];
         match form {
             Form::Own => journey.forms.last().cloned(),
@@ -135,7 +161,7 @@ impl World {
         }
     }
 
-    fn same_form(&self, i: usize, form: Option<&str>) -> Result<(), Refusal> {
+    pub fn same_form(&self, i: usize, form: Option<&str>) -> Result<(), Refusal> {
         if self.journeys[i].forms.last().map(String::as_str) == form {
             Ok(())
         } else {
@@ -144,7 +170,7 @@ impl World {
     }
 
     /// Whether a step is on the way of this journey.
-    fn on_the_way(&self, i: usize, is_on: impl FnOnce(&By, Leg) -> bool) -> Result<(), Refusal> {
+    pub fn on_the_way(&self, i: usize, is_on: impl FnOnce(&By, Leg) -> bool) -> Result<(), Refusal> {
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         if is_on(by, *leg) {
             Ok(())
@@ -153,7 +179,7 @@ impl World {
         }
     }
 
-    fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
+    pub fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
         if *expected == Err(Missed::Rejected(Rejected::OtherWay)) {
             self.meet("a step off the way");
         }
@@ -207,6 +233,7 @@ impl World {
             state,
             verifier,
             forms: vec![form],
+            login: Login::default(),
             browser: String::new(),
             upstream_state: String::new(),
             upstream_verifier: String::new(),
@@ -224,21 +251,26 @@ impl World {
     pub async fn journey(&mut self, client: u8, service: u8, gives: Gives, moves: u8) {
         let i = self.begin(client, true, service).await;
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
-        let stages: &[Stage] = match leg {
-            Leg::Upstream => &[Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued],
-            Leg::Here => &[Stage::Asked, Stage::SignedIn, Stage::Issued],
+        let stages = way(by, *leg);
+        let moves = match (by, moves) {
+            (By::Provider(_), 2) => 3,
+            (By::Provider(_), 3..) => moves + 2,
+            (_, _) => moves,
         };
         let moves = usize::from(moves).min(stages.len());
-        for step in 2..=moves {
-            match (step, by, leg) {
-                (2, By::Nobody, _) => self.unnamed(i, Form::Own).await,
-                (2, _, _) => self.sign_in(i, Form::Own).await,
-                (3, _, Leg::Upstream) => self.approve(i, Form::Own, true).await,
-                (3, _, Leg::Here) => {
-                    let given = gives.refresh.then_some(Gives { refresh: false, ..gives });
-                    self.granted_here(i, Form::Own, given).await;
+        for stage in &stages[1..moves] {
+            match (stage, by, leg) {
+                (Stage::AtIdp, _, _) => self.sent_to_idp(i, Form::Own, true).await,
+                (Stage::FromIdp, _, _) => self.back_from_idp(i, Bring::Own).await,
+                (Stage::SignedIn, By::Nobody, _) => self.unnamed(i, Form::Own).await,
+                (Stage::SignedIn, By::Password, _) => self.sign_in(i, Form::Own).await,
+                (Stage::SignedIn, By::Provider(_), _) => self.identified(i, true).await,
+                (Stage::Sent, _, _) => self.approve(i, Form::Own, true).await,
+                (Stage::Back, _, _) => self.returned(i, Bring::Own).await,
+                (Stage::Issued, _, Leg::Here) => {
+                    let unlocks = gives.refresh.then_some(Gives { refresh: false, ..gives });
+                    self.granted_here(i, Form::Own, unlocks).await;
                 }
-                (4, _, _) => self.returned(i, Bring::Own).await,
                 _ => self.exchanged(i, gives).await,
             }
         }
@@ -297,7 +329,9 @@ impl World {
         if let Some(moved) = went(moved, &expected) {
             self.walk("GatewayLogin", "granted", "CodeIssued");
             let journey = &mut self.journeys[i];
-            assert_eq!(journey.path, [Stage::Asked, Stage::SignedIn], "a code without consent");
+            let (_, by, leg) = &SERVICES[journey.service];
+            let honest = way(by, *leg);
+            assert_eq!(journey.path, honest[..honest.len() - 1], "a code without consent");
             (journey.code, journey.tokens) = (code.clone(), tokens);
             self.goes_home(i, &moved.out, Some(&code));
             self.arrived(i, Stage::Issued, now.0 + 60).await;
@@ -365,13 +399,12 @@ impl World {
         let mut browser = Some(journey.browser.clone());
         let mut issuer = Some(UPSTREAM);
         match bring {
-            Bring::Own => {}
+            Bring::Own | Bring::OtherService => {}
             Bring::OtherState => state = other.map_or_else(|| "?".to_owned(), |other| other.upstream_state.clone()),
             Bring::OtherBrowser => browser = other.map(|other| other.browser.clone()),
             Bring::NoBrowser => browser = None,
             Bring::OtherIssuer => issuer = Some("https://upstream.example/"),
             Bring::NoIssuer => issuer = None,
-            Bring::OtherService => {}
         }
         let judged = if state != journey.upstream_state {
             Err(Rejected::OtherState)
@@ -453,8 +486,13 @@ impl World {
         if let Some(moved) = went(moved, &expected) {
             self.walk("UpstreamCallback", "exchanged", "CodeIssued");
             let journey = &mut self.journeys[i];
-            let honest = [Stage::Asked, Stage::SignedIn, Stage::Sent, Stage::Back];
-            assert_eq!(journey.path, honest, "a code without sign-in, consent and return");
+            let (_, by, leg) = &SERVICES[journey.service];
+            let honest = way(by, *leg);
+            assert_eq!(
+                journey.path,
+                honest[..honest.len() - 1],
+                "a code without sign-in, consent and return"
+            );
             (journey.code, journey.tokens) = (code.clone(), Some(tokens));
             self.goes_home(i, &moved.out, Some(&code));
             self.arrived(i, Stage::Issued, now.0 + 60).await;
@@ -474,7 +512,7 @@ impl World {
     }
 
     /// The browser is sent to this journey's own redirect URI, with its own `state`.
-    fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
+    pub fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
         let journey = &self.journeys[i];
         let location = match code {
             Some(code) => back.with_code(&Secret::from(code)),
@@ -559,7 +597,11 @@ impl World {
             let (asked, journey) = (&moved.out.asked, &mut self.journeys[i]);
             assert_eq!(asked.client_id, by.client_id());
             let (name, by, leg) = &SERVICES[journey.service];
-            let subject = if *by == By::Nobody { "" } else { "alice" };
+            let subject = match by {
+                By::Nobody => "",
+                By::Password => "alice",
+                By::Provider(_) => "corp:7",
+            };
             assert_eq!((moved.out.who.subject.as_str(), asked.service.as_str()), (subject, *name));
             let obtained = moved.out.obtained.as_ref();
             assert_eq!(
@@ -579,29 +621,33 @@ impl World {
                 self.granted(i).await;
             }
         } else if spent {
-            let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
-            let Some(FlowRecord::CodeSpent(there)) = there else {
-                panic!("it is spent")
-            };
-            let replayed = CodeSpent::replayed(&there, &by, with);
-            let place = self.journeys[i].grant.expect("a spent code has a grant");
-            assert_eq!(replayed, proved.map(|()| self.grants[place].id));
-            if proved.is_err() {
-                self.meet("a replay that proves nothing");
-            } else if self.grants[place].life == Life::Unborn {
-                self.meet("a replay before the grant was there");
-            }
-            if proved.is_ok() {
-                self.walk("CodeSpent", "replayed", "Ended");
-                self.end(place).await;
-            }
-            self.look_at_grant(place).await;
+            self.replayed(i, &by, with, proved).await;
         }
         self.look_at_journey(i).await;
     }
 
+    /// A spent code came again: who proves client and verifier ends the grant, and nobody else does anything.
+    async fn replayed(&mut self, i: usize, by: &Authenticated, with: Redemption<'_>, proved: Result<(), Rejected>) {
+        let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
+        let Some(FlowRecord::CodeSpent(there)) = there else {
+            panic!("it is spent")
+        };
+        let place = self.journeys[i].grant.expect("a spent code has a grant");
+        assert_eq!(CodeSpent::replayed(&there, by, with), proved.map(|()| self.grants[place].id));
+        if proved.is_err() {
+            self.meet("a replay that proves nothing");
+        } else {
+            if self.grants[place].life == Life::Unborn {
+                self.meet("a replay before the grant was there");
+            }
+            self.walk("CodeSpent", "replayed", "Ended");
+            self.end(place).await;
+        }
+        self.look_at_grant(place).await;
+    }
+
     /// Notes where a journey has come to, and insists that what was asked travelled along unchanged.
-    async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
+    pub async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
         let there = self
             .stored::<FlowRecord>(self.journeys[i].id)
             .await

@@ -16,6 +16,7 @@ use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use mcp_oauth_gateway::oauth::redirect::RedirectUri;
 use mcp_oauth_gateway::oauth::register::{AuthMethod, Registration};
 use mcp_oauth_gateway::store::{Backend, Handle, Memory, Missed, Store};
+use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use serde_json::Value;
 
@@ -48,8 +49,8 @@ pub struct World {
 }
 
 impl World {
-    /// An empty world, in which a superseded pair is good for `grace` more seconds.
-    pub fn new(grace: u64) -> Self {
+    /// An empty world, in which a superseded pair is good for `grace` more seconds, and tokens are kept here or not.
+    pub fn new(grace: u64, mode: Mode) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let ring = KeyRing::single("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(ring));
@@ -61,7 +62,7 @@ impl World {
         Self {
             store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
             time,
-            rules: Rules { grace, ttl },
+            rules: Rules { grace, ttl, mode },
             // The first two have a redirect URI in common; the third has a secret.
             clients: vec![
                 client("one", &["http://localhost/cb", "https://one.example/cb?x=1"], None),
@@ -106,6 +107,11 @@ impl World {
             Act::Wait(seconds) => drop(self.time.fetch_add(seconds, Ordering::SeqCst)),
             Act::Sweep => self.sweep().await,
             Act::SignIn { flow, form } => on(flow, self.journeys.len(), async |i| self.sign_in(i, form).await).await,
+            Act::ToIdp { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.sent_to_idp(i, form, promise).await).await,
+            Act::FromIdp { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.back_from_idp(i, bring).await).await,
+            Act::FromIdp { flow, bring, error: true } => on(flow, self.journeys.len(), async |i| self.refused_by_idp(i, bring).await).await,
+            Act::Identified { flow, own } => on(flow, self.journeys.len(), async |i| self.identified(i, own).await).await,
+            Act::NotIdentified { flow } => on(flow, self.journeys.len(), async |i| self.not_identified(i).await).await,
             Act::Unnamed { flow, form } => on(flow, self.journeys.len(), async |i| self.unnamed(i, form).await).await,
             Act::Granted { flow, form, gives } => on(flow, self.journeys.len(), async |i| self.granted_here(i, form, gives).await).await,
             Act::Approve { flow, form, promise } => on(flow, self.journeys.len(), async |i| self.approve(i, form, promise).await).await,
@@ -129,6 +135,19 @@ impl World {
             Act::Prove { pair } => on(pair, self.pairs.len(), async |i| self.prove(i).await).await,
             Act::Unauthorized { pair } => on(pair, self.pairs.len(), async |i| self.unauthorized(i).await).await,
             Act::Tidy { grant } => on(grant, self.grants.len(), async |i| self.tidy(i).await).await,
+            Act::Renew {
+                grant,
+                refused,
+                owner,
+                alone,
+            } => on(grant, self.grants.len(), async |i| self.renew(i, refused, owner, alone).await).await,
+            Act::Renewed { grant, gives } => on(grant, self.grants.len(), async |i| self.renew_and_answer(i, gives).await).await,
+            Act::Reload => {
+                self.rules.mode = match self.rules.mode {
+                    Mode::Reference => Mode::Sealed,
+                    Mode::Sealed | Mode::Plain => Mode::Reference,
+                };
+            }
             Act::Backup { grant } => on(grant, self.grants.len(), async |i| self.backup(i).await).await,
             Act::Restore { grant } => on(grant, self.grants.len(), async |i| self.restore(i).await).await,
         }

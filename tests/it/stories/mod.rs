@@ -1,13 +1,23 @@
 //! Whole stories, through real sockets, against the stand-in.
 
+mod access;
+mod api_keys;
 mod chain;
 mod cli;
+mod config;
 mod hostile;
 mod issuers;
 mod kill;
 mod lifecycle;
 mod limits;
+mod login;
+mod login_hostile;
+mod origins;
+mod profiles;
 mod proxy;
+mod reference;
 mod refresh;
 mod replicas;
 mod seed004;
+mod services;
+mod unlock;

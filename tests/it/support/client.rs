@@ -16,6 +16,8 @@ use super::world::{PASSWORD, USER};
 #[derive(Clone)]
 pub struct McpClient {
     pub base: String,
+    /// What stands behind each endpoint's path: nothing, or `/mcp/{service}`.
+    pub behind: String,
     pub id: String,
     pub redirect: String,
     pub verifier: Secret,
@@ -64,12 +66,27 @@ impl McpClient {
         let verifier = Secret::from(URL_SAFE_NO_PAD.encode(mcp_oauth_gateway::base::random::bytes::<32>()));
         Self {
             base: base.into(),
+            behind: String::new(),
             id,
             redirect: redirect.into(),
             verifier,
             state: "the client's state".into(),
             http,
         }
+    }
+
+    /// The same client at a service by its name.
+    pub fn at(&self, service: &str) -> Self {
+        Self {
+            behind: format!("/mcp/{service}"),
+            ..self.clone()
+        }
+    }
+
+    /// The MCP endpoint.
+    pub fn resource(&self) -> String {
+        let path = if self.behind.is_empty() { "/mcp" } else { &self.behind };
+        format!("{}{path}", self.base)
     }
 
     /// The address that a browser is sent to.
@@ -80,7 +97,7 @@ impl McpClient {
     /// The same with parameters replaced; an empty value leaves one out.
     pub fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
         let challenge = Challenge::of(&self.verifier);
-        let resource = format!("{}/mcp", self.base);
+        let resource = self.resource();
         let mut all = vec![
             ("response_type", "code"),
             ("client_id", &self.id),
@@ -97,19 +114,28 @@ impl McpClient {
             }
         }
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish();
-        format!("{}/authorize?{query}", self.base)
+        format!("{}/authorize{}?{query}", self.base, self.behind)
     }
 
     /// Everything in the browser up to our callback; the address at which the client gets its answer.
     pub async fn browse(&self, browser: &mut Browser) -> String {
-        let consent = self.to_consent(browser).await;
+        self.browse_from(browser, &self.authorize_url()).await
+    }
+
+    /// The same from this address on.
+    pub async fn browse_from(&self, browser: &mut Browser, authorize: &str) -> String {
+        let consent = self.to_consent_from(browser, authorize).await;
         let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
         self.follow(browser, onward).await
     }
 
     /// Up to the consent page.
     pub async fn to_consent(&self, browser: &mut Browser) -> Page {
-        let mut page = browser.get(&self.authorize_url()).await;
+        self.to_consent_from(browser, &self.authorize_url()).await
+    }
+
+    async fn to_consent_from(&self, browser: &mut Browser, authorize: &str) -> Page {
+        let mut page = browser.get(authorize).await;
         while let Some(next) = page.onward() {
             page = browser.get(&next).await;
         }
@@ -154,13 +180,13 @@ impl McpClient {
     pub async fn redeem_with(&self, fields: &[(&str, &str)]) -> Page {
         let mut all = vec![("grant_type", "authorization_code"), ("client_id", self.id.as_str())];
         all.extend_from_slice(fields);
-        self.form("/token", &all).await
+        self.form(&format!("/token{}", self.behind), &all).await
     }
 
     /// Refreshes.
     pub async fn refresh(&self, token: &str) -> Page {
         self.form(
-            "/token",
+            &format!("/token{}", self.behind),
             &[("grant_type", "refresh_token"), ("client_id", &self.id), ("refresh_token", token)],
         )
         .await
@@ -168,7 +194,8 @@ impl McpClient {
 
     /// Revokes.
     pub async fn revoke(&self, token: &str) -> Page {
-        self.form("/revoke", &[("client_id", &self.id), ("token", token)]).await
+        self.form(&format!("/revoke{}", self.behind), &[("client_id", &self.id), ("token", token)])
+            .await
     }
 
     /// Posts a form to an endpoint of the gateway.
@@ -194,7 +221,7 @@ impl McpClient {
     pub async fn mcp(&self, method: Method, access: &str, body: Option<Value>) -> Page {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}/mcp", self.base))
+            .uri(self.resource())
             .header(header::ACCEPT, "application/json, text/event-stream");
         if !access.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {access}"));

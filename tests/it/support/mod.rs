@@ -3,6 +3,8 @@
 
 pub mod browser;
 pub mod client;
+pub mod house;
 pub mod process;
+pub mod provider;
 pub mod redis;
 pub mod world;

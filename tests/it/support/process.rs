@@ -69,6 +69,15 @@ impl Process {
         process
     }
 
+    /// Started by this command, which says where it listens; ready when this returns. The log is beside the data.
+    pub async fn ready(command: &mut Command, port: u16, data: &Path) -> Self {
+        let url = format!("http://127.0.0.1:{port}");
+        let child = command.spawn().unwrap();
+        let mut process = Self { child, url };
+        process.wait_until_ready(data).await;
+        process
+    }
+
     async fn wait_until_ready(&mut self, data: &Path) {
         let http = Browser::default();
         for _ in 0..400 {

@@ -27,6 +27,8 @@ use mcp_oauth_gateway::web::handle::Door;
 
 /// Who may sign in.
 pub const USER: &str = "alice";
+/// So may he, with the same password.
+pub const OTHER_USER: &str = "bob";
 /// With this.
 pub const PASSWORD: &str = "correct-horse-battery-9";
 
@@ -36,6 +38,9 @@ pub struct World {
     pub standin: Standin,
     /// Its address, without a slash at its end.
     pub url: String,
+    /// The gateway itself.
+    pub gateway: Gateway,
+    setup: Setup,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -57,6 +62,11 @@ impl World {
         Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
     }
 
+    /// With these services, each made from one in front of the standard upstream (and the default one).
+    pub async fn with_services(profile: Profile, services: impl FnOnce(&Service) -> Vec<Service>) -> Self {
+        Self::made(profile, |parts| parts.setup.services = services(&parts.setup.services[0])).await
+    }
+
     /// With any part of the gateway changed, or looked at, as the test likes.
     pub async fn made(profile: Profile, change: impl FnOnce(&mut Parts)) -> Self {
         tls::install_provider();
@@ -67,10 +77,10 @@ impl World {
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
-        let user = User {
-            name: USER.into(),
+        let users = [USER, OTHER_USER].map(|name| User {
+            name: name.into(),
             hash: Hash::kept(quick_hash()),
-        };
+        });
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -83,8 +93,10 @@ impl World {
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
             setup: Setup {
                 services: vec![service],
-                passwords: Passwords::new(vec![user], clock.clone()),
+                passwords: Passwords::new(users.to_vec(), clock.clone()),
+                idps: vec![],
                 cors_origins: vec![],
+                public_directory: false,
             },
             clock,
             most_waiting: waiting::MOST,
@@ -94,6 +106,7 @@ impl World {
             },
         };
         change(&mut parts);
+        let setup = parts.setup.clone();
         let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
@@ -113,10 +126,18 @@ impl World {
         Self {
             standin,
             url,
+            gateway,
+            setup,
             hand,
             _stopper: stopper,
             back: Some(back),
         }
+    }
+
+    /// The configuration is read again, with its service changed.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
+        change(&mut self.setup.services[0]);
+        self.gateway.reload(self.setup.clone());
     }
 
     /// Time passes.
@@ -154,7 +175,7 @@ impl Drop for World {
 
 fn service(standin: &Standin, profile: Profile) -> Service {
     let (client_id, client_secret) = match profile {
-        Profile::Standard => (None, None),
+        Profile::Standard | Profile::OpenId => (None, None),
         Profile::GitHub => (
             Some(mcp_gateway_standin::CLIENT_ID.to_owned()),
             Some(Secret::from(mcp_gateway_standin::CLIENT_SECRET)),
@@ -196,6 +217,8 @@ fn real_now() -> u64 {
 pub fn authorization(service: &mut Service) -> &mut Authorization {
     match &mut service.upstream {
         Upstream::OAuth(given) => given,
-        Upstream::None => panic!("this service has no authorization server upstream"),
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {
+            panic!("this service has no authorization server upstream")
+        }
     }
 }

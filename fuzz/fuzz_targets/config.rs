@@ -1,0 +1,42 @@
+//! Configuration files: read into something that can be served, or refused with a place in the file; never a panic.
+#![no_main]
+
+use std::path::PathBuf;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::config::checked;
+use mcp_oauth_gateway::config::file::{self, Contents, Outside};
+use mcp_oauth_gateway::config::said::Place;
+
+fuzz_target!(|text: &str| {
+    let outside = Outside {
+        variable: &|name| name.starts_with('A').then(|| "value".to_owned()),
+        file: &|path| {
+            let contents = Contents {
+                text: "secret\n".to_owned(),
+                open_to_others: false,
+            };
+            path.starts_with("/a").then_some(contents).ok_or_else(|| "no such file".to_owned())
+        },
+    };
+    let whole = Place::Line {
+        file: "f".into(),
+        line: 1,
+        key: String::new(),
+    };
+    let checked = file::read("f", text, outside).and_then(|spoken| checked::check(spoken, &whole, Some(PathBuf::from("/data"))));
+    match checked {
+        Ok(checked) => {
+            assert!(!checked.described.is_empty() && !checked.listen.is_empty());
+            assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
+            assert!(checked.services().is_ok() == checked.unbuilt.is_empty());
+        }
+        Err(wrong) => {
+            let Place::Line { line, .. } = &wrong.at else {
+                panic!("{wrong}")
+            };
+            assert!((1..=text.lines().count() + 1).contains(line), "{wrong}");
+            assert!(!wrong.what.is_empty() && !wrong.instead.is_empty(), "{wrong}");
+        }
+    }
+});

@@ -1,0 +1,77 @@
+//! ID tokens, key sets and claims, one to a line: nothing is believed that the one known key did not sign, nobody is
+//! somebody by claims of another sign-in, and an address reads in one way only.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_oauth_gateway::base::ids::Digest;
+use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::oauth::id_token::{self, Expected};
+use mcp_oauth_gateway::oauth::jwk::KeySet;
+use mcp_oauth_gateway::oauth::jwt::{LONGEST, Unverified};
+use mcp_oauth_gateway::oauth::person::Person;
+use serde_json::Value;
+
+/// The key and what it signed, of RFC 7515 A.3.
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+const SIGNED: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.";
+
+const NOW: u64 = 1_000_000;
+
+static KNOWN: LazyLock<KeySet> = LazyLock::new(|| KeySet::read(KEYS.as_bytes()).expect("a set of keys"));
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for line in text.lines() {
+        token(line);
+        if let Ok(Value::Object(claims)) = serde_json::from_str(line) {
+            said(&claims);
+        }
+    }
+});
+
+fn token(text: &str) {
+    let Ok(token) = Unverified::parse(text) else { return };
+    assert!(text.len() <= LONGEST && !token.algorithm.name().starts_with("HS"));
+    if let Ok(key) = KNOWN.find(&token)
+        && token.verified_by(key).is_ok()
+    {
+        assert!(text.starts_with(SIGNED), "a forged token: {text}");
+    }
+}
+
+fn said(claims: &serde_json::Map<String, Value>) {
+    if let Ok(keys) = KeySet::read(Value::Object(claims.clone()).to_string().as_bytes()) {
+        // Whatever else they are, they did not sign this.
+        if let Ok(token) = Unverified::parse(&format!("{SIGNED}AAAA"))
+            && let Ok(key) = keys.find(&token)
+        {
+            assert!(token.verified_by(key).is_err());
+        }
+    }
+    let nonce = Digest::of("n");
+    let expected = Expected {
+        issuer: "https://idp",
+        client_id: "us",
+        nonce: &nonce,
+        now: UnixTime(NOW),
+    };
+    if id_token::check(claims, &expected).is_ok() {
+        assert!(claims["iss"] == "https://idp" && claims["nonce"] == "n" && claims["aud"].to_string().contains("\"us\""));
+        assert!(claims["exp"].as_f64().expect("a number") > 999_939.0 && claims["iat"].as_f64().expect("a number") < 1_000_061.0);
+    }
+    let Some(person) = Person::of(claims, "groups") else { return };
+    assert!((1..=255).contains(&person.id.len()) && person.id.bytes().all(|b| (b' '..=b'~').contains(&b)));
+    if let Some(email) = &person.email {
+        assert!(email.matches('@').count() == 1 && email.bytes().all(|b| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b)));
+        assert!(claims["email_verified"] == true || claims["email_verified"] == "true");
+    }
+    assert!(
+        person
+            .name
+            .is_none_or(|name| !name.chars().any(char::is_control) && name.chars().count() <= 200)
+    );
+    assert!(person.avatar.is_none_or(|avatar| avatar.to_ascii_lowercase().starts_with("https:")));
+    assert!(person.groups.len() <= 200);
+}

@@ -1,0 +1,245 @@
+//! `check`: is the configuration good, do the upstreams answer, and what has to be registered where? For people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+
+use crate::base::url::Address;
+use crate::cli::source;
+use crate::config::checked::Checked;
+use crate::config::choices::{access_word, login_word};
+use crate::config::flags::Serve;
+use crate::config::service::{Described, Tokens};
+use crate::config::strategy;
+use crate::net::client::Client;
+use crate::net::dial::Allowed;
+use crate::net::tls::ClientTls;
+use crate::service::oauth::Authorization;
+use crate::service::{Access, Login, Service, Upstream};
+use crate::upstream::call;
+use crate::upstream::discover::{Attempt, Discovered, Wanted, discover};
+
+/// The longest that one look may take.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Checks, and prints what was found. An error says what the operator must still do.
+pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
+    let checked = source::load(flags)?;
+    let client_tls =
+        ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+    let client = (!offline).then(|| Client::new(client_tls));
+    let (said, failed) = runtime.block_on(looked(&checked, client.as_ref()));
+    print!("{said}");
+    let troubles = failed + checked.unbuilt.len();
+    match troubles {
+        0 => {
+            println!("\neverything is good");
+            Ok(())
+        }
+        1 => Err("one thing is not good, see above".to_owned()),
+        several => Err(format!("{several} things are not good, see above")),
+    }
+}
+
+/// What there is to say, and how many upstreams and identity providers did not answer as they should.
+async fn looked(checked: &Checked, client: Option<&Client>) -> (String, usize) {
+    let (mut said, mut failed) = (String::new(), 0);
+    for warning in &checked.warnings {
+        let _ = writeln!(said, "warning: {warning}\n");
+    }
+    let _ = writeln!(said, "gateway    {}", checked.site.public_url());
+    let listen: Vec<String> = checked.listen.iter().map(ToString::to_string).collect();
+    let _ = writeln!(said, "listen     {}", listen.join(", "));
+    let _ = writeln!(said, "data       {}", checked.data_dir.display());
+    for described in &checked.described {
+        said.push_str(&about(checked, described));
+        if let Some(client) = client {
+            failed += usize::from(!probed(client, described, &mut said).await);
+        }
+    }
+    for idp in &checked.idps {
+        let _ = writeln!(said, "\nidentity provider '{}'", idp.name);
+        let _ = writeln!(said, "  register   {}", checked.site.login_callback(&idp.name));
+        // One that has no ID tokens has no such document either.
+        if let (Some(client), None) = (client, &idp.plain) {
+            failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
+        }
+    }
+    for wrong in &checked.unbuilt {
+        let _ = writeln!(said, "\n{wrong}");
+    }
+    (said, failed)
+}
+
+fn about(checked: &Checked, described: &Described) -> String {
+    let service = &described.service;
+    let is_default = if service.is_default { " (the default)" } else { "" };
+    let mut said = format!("\nservice '{}'{is_default}\n", service.name);
+    let _ = writeln!(said, "  for clients {}", checked.site.mcp_endpoint(service));
+    if service.is_default {
+        let _ = writeln!(said, "           or {}/mcp/{}", checked.site.public_url(), service.name);
+    }
+    // Some have a key in their query.
+    let upstream = service.mcp.as_str().split('?').next().unwrap_or("");
+    let _ = writeln!(said, "  upstream   {upstream}");
+    if let Upstream::OAuth(given) = &described.service.upstream {
+        let who = if given.client_id.is_some() {
+            "in the upstream's OAuth app"
+        } else {
+            "done by itself"
+        };
+        let _ = writeln!(said, "  register   {}  ({who})", checked.site.upstream_callback(service));
+    }
+    let _ = writeln!(said, "  strategy   {}", in_words(described));
+    said
+}
+
+/// The three choices in words.
+fn in_words(described: &Described) -> String {
+    let service = &described.service;
+    let who = match (service.access, &service.login) {
+        (Access::Public, _) => "anybody may call; ".to_owned(),
+        (Access::Key, _) => "callers bring an API key; ".to_owned(),
+        (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
+        (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
+        (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
+    };
+    let how = match &described.service.upstream {
+        Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
+        Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
+        Upstream::Static(_) => "the service's own key goes on each request",
+        Upstream::Identity(_) => "the backend is told who the caller is",
+        Upstream::None => "nothing is added to the request",
+    };
+    let tokens = match described.tokens {
+        Tokens::Sealed => "",
+        Tokens::Plain => "; clients can read the upstream's token (plain)",
+        Tokens::Reference => "; tokens are handles (reference)",
+        Tokens::Jwt => "; tokens are JWTs (jwt)",
+        Tokens::Raw => "; clients hold the upstream's token itself (raw)",
+    };
+    let (access, login) = (access_word(service.access), login_word(&service.login));
+    let way = strategy::way(&service.upstream).word();
+    format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
+}
+
+/// Looks for the upstream; whether it is there.
+async fn probed(client: &Client, described: &Described, said: &mut String) -> bool {
+    let service = &described.service;
+    match &described.service.upstream {
+        Upstream::OAuth(given) => found(client, service, given, said).await,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, said).await,
+    }
+}
+
+async fn found(client: &Client, service: &Service, given: &Authorization, said: &mut String) -> bool {
+    let wanted = Wanted {
+        mcp: service.mcp.clone(),
+        issuer: given.issuer.clone(),
+        endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
+        profile: given.profile,
+        allow_addresses: given.allow_addresses.as_slice().into(),
+    };
+    match discover(client, &wanted).await {
+        Ok(found) => {
+            attempts(&found.attempts, said);
+            server(&found, given, said)
+        }
+        Err(why) => {
+            attempts(&why.attempts, said);
+            let _ = writeln!(said, "  NOT FOUND  {why}");
+            false
+        }
+    }
+}
+
+/// What was found; whether it will do.
+fn server(found: &Discovered, given: &Authorization, said: &mut String) -> bool {
+    let server = &found.server;
+    let _ = writeln!(said, "  found      {}  (profile {})", server.issuer, found.profile.name);
+    let _ = writeln!(said, "    authorize  {}", server.authorization_endpoint);
+    let _ = writeln!(said, "    token      {}", server.token_endpoint);
+    if !found.scopes_known.is_empty() {
+        let _ = writeln!(said, "    scopes     {}", found.scopes_known.join(" "));
+    }
+    let must_register = given.client_id.is_none() && server.registration_endpoint.is_none();
+    if must_register {
+        let _ = writeln!(
+            said,
+            "  MISSING    client_id: this upstream does not let us register; make an OAuth app there with the callback URL above"
+        );
+    }
+    !must_register
+}
+
+fn attempts(attempts: &[Attempt], said: &mut String) {
+    for attempt in attempts {
+        let place = attempt.url.split('?').next().unwrap_or("");
+        let _ = writeln!(said, "  looked at  {place}: {}", attempt.outcome);
+    }
+}
+
+/// Whether an upstream that is opened by a credential of ours answers at all.
+async fn answers(client: &Client, url: &Address, said: &mut String) -> bool {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let answer = match call::post(url, "application/json", body) {
+        Ok(request) => call::head(client, request, &Allowed::Anything, LOOK).await,
+        Err(why) => Err(why),
+    };
+    match answer {
+        Ok((status, _)) if status.is_redirection() => {
+            let _ = writeln!(said, "  MOVED      {url}: {status}; configure the address that it redirects to");
+            false
+        }
+        Ok((status, _)) if status.is_server_error() => {
+            let _ = writeln!(said, "  ILL        {url}: {status}");
+            false
+        }
+        Ok((status, _)) => {
+            let _ = writeln!(said, "  looked at  {url}: {status}");
+            true
+        }
+        Err(why) => {
+            let _ = writeln!(said, "  NO ANSWER  {url}: {why}");
+            false
+        }
+    }
+}
+
+/// Whether an identity provider shows its OpenID configuration.
+async fn provider(client: &Client, issuer: &Address, said: &mut String) -> bool {
+    let place = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
+    let answer = match Address::parse(&place).ok().map(|url| call::get(&url)) {
+        Some(Ok(request)) => call::call(client, request, &Allowed::Anything, LOOK)
+            .await
+            .map_err(|why| why.to_string()),
+        Some(Err(why)) => Err(why.to_string()),
+        None => Err("it is not an address".to_owned()),
+    };
+    let outcome = match answer {
+        Ok(answer) if answer.status.is_success() => issuer_in(&answer.body).map_or_else(
+            || Err("no OpenID configuration".to_owned()),
+            |said| {
+                if said == issuer.as_str() {
+                    Ok(())
+                } else {
+                    Err(format!("it calls itself `{said}`: write that as issuer"))
+                }
+            },
+        ),
+        Ok(answer) => Err(answer.status.to_string()),
+        Err(why) => Err(why),
+    };
+    let _ = match &outcome {
+        Ok(()) => writeln!(said, "  looked at  {place}: good"),
+        Err(why) => writeln!(said, "  NOT FOUND  {place}: {why}"),
+    };
+    outcome.is_ok()
+}
+
+fn issuer_in(body: &[u8]) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    document.get("issuer")?.as_str().map(str::to_owned)
+}

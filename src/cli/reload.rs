@@ -1,0 +1,171 @@
+//! SIGHUP: the configuration file is read again. A good one is swapped in whole, and no stream is dropped; a bad one
+//! changes nothing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::base::time::Clock;
+use crate::cli::{data, serve, source};
+use crate::config::checked::Checked;
+use crate::config::flags::Serve;
+use crate::config::kept::Where;
+use crate::config::people::Kept;
+use crate::config::site::Certificate;
+use crate::gateway::Gateway;
+use crate::gateway::live::Setup;
+use crate::gateway::password::{Hash, Passwords, User};
+
+/// What holds until the next start.
+#[derive(Clone, PartialEq)]
+struct Fixed {
+    listen: Vec<SocketAddr>,
+    public_url: String,
+    hosts: String,
+    certificate: Certificate,
+    data_dir: PathBuf,
+    key_file: Option<PathBuf>,
+    store: Where,
+    upstream_ca: Vec<PathBuf>,
+    log: String,
+}
+
+impl Fixed {
+    fn of(checked: &Checked) -> Self {
+        Self {
+            listen: checked.listen.clone(),
+            public_url: checked.site.public_url().to_owned(),
+            // Its names and its proxies; they are only compared.
+            hosts: format!("{:?}", checked.site),
+            certificate: checked.certificate.clone(),
+            data_dir: checked.data_dir.clone(),
+            key_file: checked.key_file.clone(),
+            store: checked.store.clone(),
+            upstream_ca: checked.upstream_ca.clone(),
+            log: checked.log.clone(),
+        }
+    }
+
+    /// The keys that say something else now, and that only a restart honours.
+    fn changed(&self, now: &Self) -> Vec<&'static str> {
+        let other_hosts = self.hosts != now.hosts && self.public_url == now.public_url;
+        let all = [
+            ("listen", self.listen != now.listen),
+            ("public_url", self.public_url != now.public_url),
+            ("allowed_hosts or trusted_proxies", other_hosts),
+            ("[tls]", self.certificate != now.certificate),
+            ("data_dir", self.data_dir != now.data_dir),
+            ("[keys] file", self.key_file != now.key_file),
+            ("[store]", self.store != now.store),
+            ("upstream_ca", self.upstream_ca != now.upstream_ca),
+            ("log", self.log != now.log),
+        ];
+        all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+}
+
+/// What is needed to read it again.
+pub struct Reloader {
+    flags: Serve,
+    fixed: Fixed,
+    people: People,
+}
+
+/// What [`passwords`] looks at.
+type People = (Option<Vec<Kept>>, bool);
+
+fn people(checked: &Checked) -> People {
+    (checked.users.clone(), checked.asks_passwords())
+}
+
+impl Reloader {
+    /// Beside a gateway that was started with this.
+    pub fn new(flags: &Serve, started: &Checked) -> Self {
+        Self {
+            flags: flags.clone(),
+            fixed: Fixed::of(started),
+            people: people(started),
+        }
+    }
+
+    /// Reads it again, once.
+    pub fn reload(&mut self, gateway: &Gateway) {
+        match self.read(gateway) {
+            Ok(setup) => {
+                let services = setup.services.len();
+                gateway.reload(setup);
+                tracing::info!(services, "the configuration was read again");
+            }
+            Err(why) => tracing::error!(%why, "the new configuration is not good; the one that was there stays"),
+        }
+    }
+
+    fn read(&mut self, gateway: &Gateway) -> Result<Setup, String> {
+        let checked = source::load(&self.flags)?;
+        let services = checked.services().map_err(|why| why.to_string())?;
+        let now = people(&checked);
+        let passwords = if self.people == now {
+            // Who was wrong too often still waits.
+            gateway.live().passwords.clone()
+        } else {
+            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, &self.flags.username)?;
+            if unkept {
+                let (passwords, user) = (passwords.clone(), self.flags.username.clone());
+                gateway.back.spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
+            }
+            passwords
+        };
+        self.people = now;
+        for warning in &checked.warnings {
+            tracing::warn!("{warning}");
+        }
+        for key in self.fixed.changed(&Fixed::of(&checked)) {
+            tracing::warn!(key, "this has changed, and holds from the next start on");
+        }
+        Ok(Setup {
+            services,
+            passwords,
+            idps: checked.idps,
+            cors_origins: checked.cors_origins,
+            public_directory: checked.public_directory,
+        })
+    }
+}
+
+/// Who may sign in with a password: those of the file, or the one of the data directory; and whether its hash is not
+/// kept yet.
+pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
+    let user = |kept: &Kept| User {
+        name: kept.name.clone(),
+        hash: Hash::kept(kept.hash.clone()),
+    };
+    let (users, unkept) = match &checked.users {
+        Some(users) => (users.iter().map(user).collect(), false),
+        None if checked.asks_passwords() => {
+            let data::Users { users, unkept } = data::users(data_dir, name)?;
+            (users, unkept)
+        }
+        None => (Vec::new(), false),
+    };
+    Ok((Passwords::new(users, Clock::System), unkept))
+}
+
+/// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.
+#[cfg(unix)]
+pub fn watch(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut told = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
+    Ok(async move {
+        while told.recv().await.is_some() {
+            reloader.reload(&gateway);
+            // Beside us: an upstream that is slow to answer keeps nobody from the next word.
+            let finds = gateway.clone();
+            tokio::spawn(async move { finds.look_ahead().await });
+        }
+    })
+}
+
+/// Where there is no SIGHUP, a restart is needed.
+#[cfg(not(unix))]
+pub fn watch(_reloader: Reloader, _gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
+    Ok(std::future::pending())
+}

@@ -1,0 +1,171 @@
+//! Three choices for each service, and which of them go together.
+
+use crate::config::said::Wrong;
+use crate::config::section::Section;
+use crate::service::{Access, Login};
+
+/// What is put on the forwarded request, as a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// `oauth`
+    OAuth,
+    /// `paste`
+    Paste,
+    /// `static`
+    Static,
+    /// `identity`
+    Identity,
+    /// `none`
+    None,
+}
+
+impl Way {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::OAuth => "oauth",
+            Self::Paste => "paste",
+            Self::Static => "static",
+            Self::Identity => "identity",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The word for what the caller must present.
+pub fn access_word(access: Access) -> &'static str {
+    match access {
+        Access::OAuth => "oauth",
+        Access::Key => "key",
+        Access::Public => "public",
+    }
+}
+
+/// The word for who the user is.
+pub fn login_word(login: &Login) -> String {
+    match login {
+        Login::Password => "password".to_owned(),
+        Login::Idp(name) => format!("idp:{name}"),
+        Login::None => "none".to_owned(),
+    }
+}
+
+/// The three choices of a service, if they go together.
+pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way), Wrong> {
+    let (access, login, way) = (access(service)?, login(service, idps)?, way(service)?);
+    let is_said = login.is_some();
+    let login = login.unwrap_or(match access {
+        Access::OAuth => Login::Password,
+        Access::Key | Access::Public => Login::None,
+    });
+    let nobody = login == Login::None;
+    if access != Access::OAuth && is_said && !nobody {
+        let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
+        return Err(clash(
+            service,
+            ("access", access_word(access)),
+            ("login", &login_word(&login)),
+            valid,
+        ));
+    }
+    match (access, nobody, way) {
+        (Access::OAuth, false, _)
+        | (Access::OAuth, true, Way::OAuth | Way::Paste)
+        | (Access::Key, _, Way::Static | Way::None | Way::Identity)
+        | (Access::Public, _, Way::None) => {}
+        (Access::OAuth, true, Way::Static | Way::Identity | Way::None) => {
+            let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
+            return Err(clash(service, ("login", "none"), ("upstream", way.word()), valid));
+        }
+        (Access::Key, _, Way::OAuth | Way::Paste) => {
+            let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
+            return Err(clash(service, ("access", "key"), ("upstream", way.word()), valid));
+        }
+        (Access::Public, _, Way::Static) if service.switch("allow_public_credential")? => {}
+        (Access::Public, _, Way::Static) => {
+            let valid =
+                "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
+            return Err(clash(service, ("access", "public"), ("upstream", "static"), valid));
+        }
+        (Access::Public, _, Way::OAuth | Way::Paste | Way::Identity) => {
+            let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
+            return Err(clash(service, ("access", "public"), ("upstream", way.word()), valid));
+        }
+    }
+    Ok((access, login, way))
+}
+
+/// Two keys of a service that do not go together; said at the one that was written.
+pub fn clash(service: &Section, one: (&str, &str), other: (&str, &str), valid: &str) -> Wrong {
+    let say = |(key, value): (&str, &str)| {
+        let is_default = if service.has(key) { "" } else { " (the default)" };
+        format!("{key} = \"{value}\"{is_default}")
+    };
+    let at = service.place(if service.has(other.0) { other.0 } else { one.0 });
+    let what = format!(
+        "of service '{}', {} and {} do not go together",
+        service.name(),
+        say(one),
+        say(other)
+    );
+    at.wrong(what, valid)
+}
+
+fn access(service: &Section) -> Result<Access, Wrong> {
+    let Some(said) = service.one_of("access")? else {
+        return Ok(Access::OAuth);
+    };
+    match said.value {
+        "key" => Ok(Access::Key),
+        "public" => Ok(Access::Public),
+        "oauth" => Ok(Access::OAuth),
+        later => Err(said.wrong(
+            not_in_this_version(service, "access", later),
+            "use access = \"oauth\", \"key\" or \"public\"",
+        )),
+    }
+}
+
+fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, Wrong> {
+    let Some(said) = service.text("login")? else { return Ok(None) };
+    match (said.value.as_str(), said.value.strip_prefix("idp:")) {
+        ("password", _) => Ok(Some(Login::Password)),
+        ("none", _) => Ok(Some(Login::None)),
+        (_, Some(name)) if idps.iter().any(|known| known == name) => Ok(Some(Login::Idp(name.to_owned()))),
+        (_, Some(name)) => {
+            let known: Vec<String> = idps.iter().map(|name| format!("\"idp:{name}\"")).collect();
+            let instead = if known.is_empty() {
+                String::new()
+            } else {
+                format!(", or use {}", known.join(" or "))
+            };
+            let what = format!("there is no identity provider '{name}'");
+            Err(said.wrong(what, format!("describe it in [idp.{name}]{instead}")))
+        }
+        (other, None) => {
+            let what = format!("'{other}' is not known here");
+            Err(said.wrong(what, "use login = \"password\", \"idp:<name>\" or \"none\""))
+        }
+    }
+}
+
+fn way(service: &Section) -> Result<Way, Wrong> {
+    let Some(said) = service.one_of("upstream")? else {
+        return Ok(Way::OAuth);
+    };
+    match said.value {
+        "oauth" => Ok(Way::OAuth),
+        "paste" => Ok(Way::Paste),
+        "static" => Ok(Way::Static),
+        "identity" => Ok(Way::Identity),
+        "none" => Ok(Way::None),
+        later => {
+            let instead = "use upstream = \"oauth\", \"paste\", \"static\", \"identity\" or \"none\"";
+            Err(said.wrong(not_in_this_version(service, "upstream", later), instead))
+        }
+    }
+}
+
+fn not_in_this_version(service: &Section, key: &str, value: &str) -> String {
+    format!("of service '{}', {key} = \"{value}\" is not in this version", service.name())
+}

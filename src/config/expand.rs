@@ -1,0 +1,99 @@
+//! `${NAME}` and `${NAME:-default}` in texts of the file; `$$` is a dollar, and so is one before anything but `{`.
+
+/// A text with its variables put in. The error never shows a value.
+pub fn expand(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut left = text;
+    while let Some(at) = left.find('$') {
+        expanded.push_str(&left[..at]);
+        let rest = &left[at + 1..];
+        if let Some(rest) = rest.strip_prefix('$') {
+            expanded.push('$');
+            left = rest;
+        } else if let Some(inner) = rest.strip_prefix('{') {
+            let end = inner.find('}').ok_or_else(|| {
+                let instead = "close it with `}`, or write `$$` for a dollar";
+                ("`${` is not closed".to_owned(), instead.to_owned())
+            })?;
+            expanded.push_str(&value(&inner[..end], variable)?);
+            left = &inner[end + 1..];
+        } else {
+            expanded.push('$');
+            left = rest;
+        }
+    }
+    expanded.push_str(left);
+    Ok(expanded)
+}
+
+fn value(inner: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
+    let (name, default) = match inner.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    let is_name =
+        !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !is_name {
+        let what = "`${…}` does not name a variable".to_owned();
+        return Err((
+            what,
+            "write ${NAME} or ${NAME:-default}, or `$${` for a dollar and a brace".to_owned(),
+        ));
+    }
+    match (variable(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err((
+            format!("the variable {name} is not set"),
+            format!("set it, or say what holds without it: ${{{name}:-default}}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_home(text: &str) -> Result<String, (String, String)> {
+        expand(text, &mut |name| match name {
+            "HOME" => Some("/root".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn variables_are_put_in_and_dollars_stay() {
+        for (text, expanded) in [
+            ("plain", "plain"),
+            ("${HOME}/x", "/root/x"),
+            ("a${HOME}b${HOME}", "a/rootb/root"),
+            ("${NONE:-else}", "else"),
+            ("${NONE:-}", ""),
+            ("${EMPTY:-else}", "else"),
+            ("${EMPTY}", ""),
+            ("$$", "$"),
+            ("$${HOME}", "${HOME}"),
+            ("$argon2id$v=19$m=1$", "$argon2id$v=19$m=1$"),
+            ("${HOME:-a:-b}", "/root"),
+            ("é${HOME}é", "é/rooté"),
+        ] {
+            assert_eq!(with_home(text).unwrap(), expanded, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_is_named() {
+        for (text, names) in [
+            ("${NONE}", "NONE"),
+            ("${", "not closed"),
+            ("${}", "variable"),
+            ("${1A}", "variable"),
+            ("${A B}", "variable"),
+        ] {
+            let (what, instead) = with_home(text).unwrap_err();
+            assert!(what.contains(names) && !instead.is_empty(), "{text}: {what}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The flags as sections: one anonymous service, and everything around it.
+
+use std::path::Path;
+
+use crate::config::file::Spoken;
+use crate::config::flags::{Serve, StoreKind, Tls, TokenMode};
+use crate::config::keys;
+use crate::config::said::{Place, Said, Wrong};
+use crate::config::section::{Section, Value};
+
+/// The port of all who choose none.
+pub const PORT: u16 = 8002;
+
+/// The path of the service that the flags describe.
+const SERVICE: &str = "default";
+
+/// What the flags say, in the words of the file.
+pub fn spoken(flags: &Serve) -> Spoken {
+    let path = ["services".to_owned(), SERVICE.to_owned()];
+    let mut service = Section::new("services.*", &path, Place::Flag("--upstream-rs"));
+    for (name, said) in [
+        ("url", &flags.upstream_rs),
+        ("authorization_server", &flags.upstream_as),
+        ("client_id", &flags.upstream_client_id),
+        ("client_secret", &flags.upstream_client_secret),
+        ("authorization_endpoint", &flags.upstream_authorize_endpoint),
+        ("token_endpoint", &flags.upstream_token_endpoint),
+    ] {
+        say(&mut service, name, said.clone().filter(|text| !text.is_empty()).map(Value::Text));
+    }
+    let scopes = flags.upstream_scopes.as_deref().unwrap_or("").split_whitespace();
+    say(&mut service, "scopes", list("--upstream-scopes", scopes.map(str::to_owned)));
+    let mode = flags.token_mode.map(|mode| match mode {
+        TokenMode::Sealed => "sealed",
+        TokenMode::Plain => "plain",
+    });
+    say(&mut service, "token_mode", mode.map(|mode| Value::Text(mode.to_owned())));
+    say(
+        &mut service,
+        "allow_token_passthrough",
+        flags.allow_token_passthrough.then_some(Value::Switch(true)),
+    );
+    for (name, said) in [
+        ("access_ttl", flags.access_ttl),
+        ("refresh_ttl", flags.refresh_ttl),
+        ("refresh_grace", flags.refresh_grace),
+    ] {
+        say(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
+    }
+    say(
+        &mut service,
+        "upstream_ca",
+        list("--upstream-ca", flags.upstream_ca.iter().map(|path| text(path))),
+    );
+    let mut sections = around(flags);
+    sections.push(service);
+    Spoken {
+        sections,
+        warnings: Vec::new(),
+        hidden: Vec::new(),
+    }
+}
+
+fn around(flags: &Serve) -> Vec<Section> {
+    let at = Place::Flag("--config");
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], at.clone());
+    let mut top = Section::new("", &[], at.clone());
+    say(&mut top, "public_url", flags.public_url.clone().map(Value::Text));
+    if flags.host.is_some() || flags.port.is_some() {
+        let host = flags.host.as_deref().unwrap_or("localhost");
+        let bare = host.trim_matches(['[', ']']);
+        let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        let address = format!("{host}:{}", flags.port.unwrap_or(PORT));
+        say(&mut top, "listen", list("--host", [address]));
+    }
+    say(&mut top, "data_dir", flags.data_dir.as_deref().map(text).map(Value::Text));
+    say(
+        &mut top,
+        "allowed_hosts",
+        list("--allowed-hosts", flags.allowed_hosts.iter().cloned()),
+    );
+    say(
+        &mut top,
+        "trusted_proxies",
+        list("--trusted-proxies", flags.trusted_proxies.iter().cloned()),
+    );
+    say(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
+    say(&mut top, "log", flags.log.clone().map(Value::Text));
+    let mut tls = section("tls");
+    let own = flags.tls.map(|tls| match tls {
+        Tls::SelfSigned => Value::Switch(true),
+    });
+    say(&mut tls, "self_signed", own);
+    say(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
+    say(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
+    let mut store = section("store");
+    let kind = flags.store.map(|kind| match kind {
+        StoreKind::Memory => "memory",
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Redis => "redis",
+    });
+    say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
+    say(&mut store, "url", flags.redis_url.clone().map(Value::Text));
+    say(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
+    say(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    let mut keys = section("keys");
+    say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
+    let mut cors = section("cors");
+    say(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
+    vec![top, tls, store, keys, cors]
+}
+
+/// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.
+pub fn beside_a_file(flags: &Serve) -> Result<(), Wrong> {
+    let bare = Serve {
+        data_dir: None,
+        log: None,
+        ..flags.clone()
+    };
+    for section in spoken(&bare).sections {
+        if let Some((name, at)) = section.unasked() {
+            let flag = at.word();
+            let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
+            let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
+            let table = keys::written(section.pattern);
+            return Err(at.wrong(
+                format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
+                format!("put `{name}` into the file, at {table}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn say(section: &mut Section, name: &str, value: Option<Value>) {
+    if let (Some(key), Some(value)) = (keys::find(section.pattern, name), value) {
+        section.say(key, value, Place::Flag(key.flag));
+    }
+}
+
+fn list(flag: &'static str, texts: impl IntoIterator<Item = String>) -> Option<Value> {
+    let said = |value| Said {
+        value,
+        at: Place::Flag(flag),
+    };
+    let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).map(said).collect();
+    (!texts.is_empty()).then_some(Value::List(texts))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,193 @@
+//! Every key there is: what it is called, where it stands, what it holds, what it means. The only list of them: unknown
+//! keys, types, flags of the same meaning and the reference in `docs/configuration.md` all come from here.
+
+use crate::config::table::KEYS;
+
+/// What a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A text that must not be seen. It has a twin, `<key>_file`, that names a file with it.
+    Secret,
+    /// An http or https URL.
+    Url,
+    /// The name of a file or directory, from the directory of the configuration file on.
+    File,
+    /// One such name, or a list of them.
+    Files,
+    /// `true` or `false`.
+    Switch,
+    /// A time in seconds, from least to most; also written `"90s"`, `"5m"`, `"12h"`, `"30d"`.
+    Seconds(u64, u64),
+    /// A list of texts.
+    Texts,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Some of these words.
+    Words(&'static [&'static str]),
+    /// A table of texts, their names of the operator's own choice.
+    Pairs,
+    /// A table of its own, of this pattern.
+    Table(&'static str),
+    /// A list of tables, each of this pattern.
+    Tables(&'static str),
+}
+
+/// One key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The table it stands in, a name of the operator's own choice written `*`: `services.*`.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// What holds where it is left out, in words.
+    pub default: &'static str,
+    /// The flag that says the same of the anonymous service of the command line, or nothing.
+    pub flag: &'static str,
+    /// What it means, in a sentence.
+    pub means: &'static str,
+}
+
+/// The tables, in the order of the reference.
+pub const TABLES: [&str; 12] = [
+    "",
+    "keys",
+    "tls",
+    "store",
+    "login.password",
+    "login.password.users",
+    "idp.*",
+    "idp.*.allow",
+    "clients.*",
+    "services.*",
+    "services.*.auth_header",
+    "cors",
+];
+
+/// What stands at a path of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    /// A table with keys, of this pattern.
+    Keys(&'static str),
+    /// Only further tables.
+    Tables,
+    /// Nothing.
+    Nothing,
+}
+
+/// The keys of a table, in the order of the reference.
+pub fn of(table: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.table == table)
+}
+
+/// The key of this name in this table.
+pub fn find(table: &str, name: &str) -> Option<&'static Key> {
+    of(table).find(|key| key.name == name)
+}
+
+/// What stands at this path.
+pub fn here(path: &[String]) -> Here {
+    let mut inner = false;
+    for table in TABLES {
+        let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
+        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
+        if fits && segments.len() == path.len() {
+            return Here::Keys(table);
+        }
+        inner |= fits && segments.len() > path.len();
+    }
+    if inner { Here::Tables } else { Here::Nothing }
+}
+
+/// A table as it is written in a file.
+pub fn written(table: &str) -> String {
+    match table {
+        "" => "the top of the file, before any [table]".to_owned(),
+        _ => format!("[{}]", table.replace('*', "<name>")),
+    }
+}
+
+/// What to do about a name that is no key of the table at this path.
+pub fn instead(path: &[String], pattern: Option<&str>, name: &str) -> String {
+    let mut known: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
+    known.extend(tables_below(path));
+    let near = |known: &[String]| {
+        let scored = known
+            .iter()
+            .map(|other| (strsim::jaro_winkler(name, other), other.clone()))
+            .filter(|(score, _)| *score > 0.85);
+        scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+    };
+    let elsewhere: Vec<String> = KEYS
+        .iter()
+        .filter(|key| Some(key.table) != pattern && spellings(key).iter().any(|spelling| spelling == name))
+        .map(|key| written(key.table))
+        .collect();
+    match (near(&known), elsewhere.is_empty()) {
+        (Some(near), true) => format!("did you mean `{near}`?"),
+        (Some(near), false) => format!("did you mean `{near}`? `{name}` belongs in {}", elsewhere.join(" or ")),
+        (None, false) => format!("`{name}` belongs in {}", elsewhere.join(" or ")),
+        (None, true) if known.is_empty() => "take it out".to_owned(),
+        (None, true) => format!("take it out; here may be: {}", known.join(", ")),
+    }
+}
+
+/// A key's name, and that of its twin.
+fn spellings(key: &Key) -> Vec<String> {
+    let twin = (key.kind == Kind::Secret).then(|| format!("{}_file", key.name));
+    std::iter::once(key.name.to_owned()).chain(twin).collect()
+}
+
+fn tables_below(path: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for table in TABLES {
+        let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
+        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
+        if let Some(next) = segments.get(path.len()).filter(|next| fits && **next != "*")
+            && !found.iter().any(|known| known == next)
+        {
+            found.push((*next).to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_key_stands_in_a_table_once_and_means_something() {
+        for key in KEYS {
+            assert!(TABLES.contains(&key.table), "{key:?}");
+            assert_eq!(of(key.table).filter(|other| other.name == key.name).count(), 1, "{key:?}");
+            assert!(!key.means.is_empty() && !key.means.contains('|'), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_keys_to_tables_or_to_nothing() {
+        assert_eq!(here(&path("services.github")), Here::Keys("services.*"));
+        assert_eq!(here(&path("services")), Here::Tables);
+        assert_eq!(here(&path("login")), Here::Tables);
+        assert_eq!(here(&path("service")), Here::Nothing);
+        assert_eq!(here(&path("services.github.deeper")), Here::Nothing);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_recognised_and_a_misplaced_one_is_sent_home() {
+        let in_service = |name| instead(&path("services.github"), Some("services.*"), name);
+        assert_eq!(in_service("scope"), "did you mean `scopes`?");
+        assert_eq!(in_service("client_secret_fiel"), "did you mean `client_secret_file`?");
+        assert_eq!(in_service("origins"), "`origins` belongs in [cors]");
+        assert!(in_service("zzz").contains("here may be: url,"));
+        assert_eq!(instead(&[], Some(""), "service"), "did you mean `services`?");
+    }
+}

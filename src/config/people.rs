@@ -1,0 +1,190 @@
+//! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
+
+use crate::config::said::{Said, Wrong};
+use crate::config::section::Section;
+use crate::gateway::password;
+use crate::oauth::redirect::RedirectUri;
+use crate::service;
+use crate::upstream::allow::Allow;
+use crate::upstream::idp::{self, BadIdp, Idp};
+
+/// A user, and the hash of the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The name.
+    pub name: String,
+    /// `$argon2id$…`
+    pub hash: String,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kept({})", self.name)
+    }
+}
+
+/// A client that need not register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its client id.
+    pub id: String,
+    /// Where its answers may go.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// SHA-256 of its secret, in hexadecimal digits; a public client has none.
+    pub secret_hash: Option<String>,
+    /// What people are shown.
+    pub name: String,
+}
+
+/// The users of `[login.password]`; `None`: the one whose password is made at the first start.
+pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
+    if !login.has("users") {
+        return Ok(None);
+    }
+    let mut users: Vec<Kept> = Vec::new();
+    for section in login.tables("users") {
+        let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
+        let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
+        let hash = section
+            .text("hash")?
+            .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
+        if !password::is_argon2id(&hash.value) {
+            return Err(hash.wrong(
+                "it is not an argon2id hash",
+                "make one: printf %s 'the password' | argon2 \"$(openssl rand -hex 8)\" -id -e",
+            ));
+        }
+        if users.iter().any(|user| user.name == name.value) {
+            return Err(name.wrong(format!("'{}' is there twice", name.value), "take one out"));
+        }
+        users.push(Kept {
+            name: name.value,
+            hash: hash.value,
+        });
+    }
+    if users.is_empty() {
+        let instead = "name one, or take the line out: then a password is made at the first start";
+        return Err(login.place("users").wrong("nobody could sign in", instead));
+    }
+    Ok(Some(users))
+}
+
+/// An identity provider.
+pub fn idp(section: &Section) -> Result<Idp, Wrong> {
+    let name = named(section, "an identity provider")?;
+    let preset = section
+        .one_of("preset")?
+        .and_then(|said| idp::by_name(said.value))
+        .unwrap_or(&idp::OIDC);
+    let issuer = section.url("issuer")?.map(|said| said.value);
+    let client_id = section.text("client_id")?.map_or_else(String::new, |said| said.value);
+    let secret = section.secret("client_secret")?;
+    let (allow, scopes) = (allow(section)?, plain(section.texts("scopes")?));
+    let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
+        let (key, instead) = match why {
+            BadIdp::Name => return section.at.wrong(why.to_string(), "choose another name"),
+            BadIdp::IssuerMissing | BadIdp::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
+            BadIdp::IssuerGiven => ("issuer", "take it out"),
+            BadIdp::ClientId => ("client_id", "register the gateway there, and write its client id here"),
+            BadIdp::SecretMissing => (
+                "client_secret",
+                "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
+            ),
+        };
+        section.place(key).wrong(why.to_string(), instead)
+    })?;
+    if !scopes.is_empty() {
+        idp.scopes = scopes;
+    }
+    idp.allow = allow.unwrap_or_default();
+    Ok(idp)
+}
+
+fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
+    let [allow] = section.tables("allow") else {
+        return Ok(None);
+    };
+    let emails = allow.texts("emails")?;
+    if let Some(bad) = emails
+        .iter()
+        .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not an e-mail address", bad.value),
+            "write it like alice@example.com",
+        ));
+    }
+    let domains = allow.texts("domains")?;
+    if let Some(bad) = domains
+        .iter()
+        .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not a domain", bad.value),
+            "write it like example.com; what is below it is not meant",
+        ));
+    }
+    let allowed = Allow {
+        emails: plain(emails),
+        domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+        groups: plain(allow.texts("groups")?),
+        subjects: plain(allow.texts("subjects")?),
+    };
+    if allowed == Allow::default() {
+        let instead = "name emails, domains, groups or subjects, or take it out";
+        return Err(section.place("allow").wrong("nobody could sign in", instead));
+    }
+    Ok(Some(allowed))
+}
+
+/// A client that need not register.
+pub fn client(section: &Section) -> Result<Client, Wrong> {
+    let id = section.name().to_owned();
+    if id.is_empty() || id.len() > 255 || id.starts_with("gwc_") || id.contains("://") || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(section.at.wrong(
+            format!("'{id}' cannot be a client id of your own"),
+            "use letters, digits and hyphens",
+        ));
+    }
+    let uris = section.texts("redirect_uris")?;
+    if uris.is_empty() {
+        let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
+        return Err(section.missing("redirect_uris", "a client needs an address for its answers", instead));
+    }
+    let read = |said: &Said<String>| {
+        let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
+        Ok(said
+            .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
+            .value)
+    };
+    let secret_hash = section.text("secret_hash")?;
+    if let Some(bad) = secret_hash
+        .as_ref()
+        .filter(|said| said.value.len() != 64 || !said.value.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err(bad.wrong(
+            "it is not a SHA-256 in hexadecimal digits",
+            "make one: printf %s 'the secret' | sha256sum",
+        ));
+    }
+    Ok(Client {
+        redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
+        secret_hash: secret_hash.map(|said| said.value.to_ascii_lowercase()),
+        name: section.text("name")?.map_or_else(|| id.clone(), |said| said.value),
+        id,
+    })
+}
+
+/// The name of a table that stands in a path of ours.
+fn named(section: &Section, what: &str) -> Result<String, Wrong> {
+    let name = section.name();
+    if service::is_name(name) {
+        return Ok(name.to_owned());
+    }
+    let instead = "use small letters, digits and hyphens, 63 at most, and no word that stands in a path of ours";
+    Err(section.at.wrong(format!("'{name}' cannot be the name of {what}"), instead))
+}
+
+fn plain(said: Vec<Said<String>>) -> Vec<String> {
+    said.into_iter().map(|said| said.value).collect()
+}

@@ -1,0 +1,317 @@
+//! A table of the configuration with typed questions. Flags and file both become sections, so that both are judged by the
+//! same code. A key that is set and that nobody asks for has no effect, and is refused: silence would be a lie.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use crate::base::secret::Secret;
+use crate::base::url::Address;
+use crate::config::keys::{self, Key, Kind};
+use crate::config::said::{Place, Said, Wrong};
+
+/// A value as it was written. No `Debug`: it may be a secret.
+pub enum Value {
+    /// A text, or a number in one.
+    Text(String),
+    /// A number.
+    Number(i64),
+    /// `true` or `false`.
+    Switch(bool),
+    /// A list of texts.
+    List(Vec<Said<String>>),
+    /// Texts by their names.
+    Pairs(Vec<(String, String)>),
+    /// One table, or a list of them.
+    Sections(Vec<Section>),
+}
+
+struct Entry {
+    key: &'static Key,
+    value: Value,
+    at: Place,
+    asked: Cell<bool>,
+}
+
+/// A table and what was said in it.
+pub struct Section {
+    /// The table's pattern in [`keys::TABLES`].
+    pub pattern: &'static str,
+    /// The names on the way to it.
+    pub path: Vec<String>,
+    /// Where it begins.
+    pub at: Place,
+    entries: Vec<Entry>,
+}
+
+impl Section {
+    /// An empty one.
+    pub fn new(pattern: &'static str, path: &[String], at: Place) -> Self {
+        Self {
+            pattern,
+            path: path.to_vec(),
+            at,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Its own name: the last of the path.
+    pub fn name(&self) -> &str {
+        self.path.last().map_or("", String::as_str)
+    }
+
+    /// Something is said here.
+    pub fn say(&mut self, key: &'static Key, value: Value, at: Place) {
+        self.entries.push(Entry {
+            key,
+            value,
+            at,
+            asked: Cell::new(false),
+        });
+    }
+
+    /// Whether the key is said, without asking what. Asking later still counts.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key.name == name)
+    }
+
+    /// The first key that is said and that nobody asked for.
+    pub fn unasked(&self) -> Option<(&'static str, &Place)> {
+        let mut left = self.entries.iter().filter(|entry| !entry.asked.get());
+        left.next().map(|entry| (entry.key.name, &entry.at))
+    }
+
+    /// Where a key was said, or else where it could be.
+    pub fn place(&self, name: &str) -> Place {
+        let key = keys::find(self.pattern, name);
+        debug_assert!(key.is_some(), "`{name}` is not in the table of keys for `{}`", self.pattern);
+        let said = self.entries.iter().find(|entry| entry.key.name == name);
+        match (said, &self.at) {
+            (Some(entry), _) => entry.at.clone(),
+            (None, Place::Flag(_)) => {
+                let flag = key.map_or("", |key| key.flag);
+                if flag.is_empty() { self.at.clone() } else { Place::Flag(flag) }
+            }
+            (None, Place::Line { file, line, .. }) => Place::Line {
+                file: file.clone(),
+                line: *line,
+                key: self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("."),
+            },
+        }
+    }
+
+    /// What to call a key of this section in a message.
+    pub fn word(&self, name: &str) -> String {
+        match self.place(name) {
+            Place::Flag(flag) => flag.to_owned(),
+            Place::Line { .. } => format!("`{name}`"),
+        }
+    }
+
+    /// The key is missing and cannot be.
+    pub fn missing(&self, name: &str, what: &str, instead: &str) -> Wrong {
+        self.place(name).wrong(what, instead)
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        debug_assert!(
+            keys::find(self.pattern, name).is_some(),
+            "`{name}` is not in the table of keys for `{}`",
+            self.pattern
+        );
+        let found = self.entries.iter().find(|entry| entry.key.name == name)?;
+        found.asked.set(true);
+        Some(found)
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, name: &str) -> Result<Option<Said<String>>, Wrong> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        match &entry.value {
+            Value::Text(text) if text.trim().is_empty() => Err(entry.at.wrong("it is empty", "give it a value, or take the line out")),
+            Value::Text(text) => Ok(Some(Said {
+                value: text.clone(),
+                at: entry.at.clone(),
+            })),
+            Value::Number(_) | Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => {
+                Err(entry.at.wrong("it is not a text", "write it in quotes"))
+            }
+        }
+    }
+
+    /// A text that must not be seen.
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>, Wrong> {
+        Ok(self.text(name)?.map(|said| Secret::from(said.value)))
+    }
+
+    /// A file or directory.
+    pub fn file(&self, name: &str) -> Result<Option<PathBuf>, Wrong> {
+        Ok(self.text(name)?.map(|said| PathBuf::from(said.value)))
+    }
+
+    /// An http or https URL.
+    pub fn url(&self, name: &str) -> Result<Option<Said<Address>>, Wrong> {
+        let example = || "write it like https://mcp.example.com/mcp".to_owned();
+        let read = |said: Said<String>| {
+            said.read(|text| {
+                // A URL that cannot be read may hold a password: it is not repeated then.
+                let shown = if text.contains('@') { "it".to_owned() } else { format!("'{text}'") };
+                let address = Address::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
+                match address.url().scheme() {
+                    "http" | "https" if address.url().host().is_some() => Ok(address),
+                    _ => Err((format!("{shown} is not an http or https URL"), example())),
+                }
+            })
+        };
+        self.text(name)?.map(read).transpose()
+    }
+
+    /// `true` or `false`; `false` where it is left out.
+    pub fn switch(&self, name: &str) -> Result<bool, Wrong> {
+        Ok(self.switch_if_said(name)?.is_some_and(|said| said.value))
+    }
+
+    /// `true`, `false`, or nothing.
+    pub fn switch_if_said(&self, name: &str) -> Result<Option<Said<bool>>, Wrong> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let value = match &entry.value {
+            Value::Switch(value) => Some(*value),
+            Value::Text(text) => text.trim().parse().ok(),
+            Value::Number(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => None,
+        };
+        let wrong = || {
+            entry
+                .at
+                .wrong("it is neither `true` nor `false`", "write `true` or `false`, without quotes")
+        };
+        let value = value.ok_or_else(wrong)?;
+        Ok(Some(Said {
+            value,
+            at: entry.at.clone(),
+        }))
+    }
+
+    /// A time in seconds, within the range that the table of keys gives.
+    pub fn seconds(&self, name: &str) -> Result<Option<u64>, Wrong> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let Kind::Seconds(least, most) = entry.key.kind else {
+            return Ok(None);
+        };
+        let (shown, value) = match &entry.value {
+            Value::Number(number) => (number.to_string(), u64::try_from(*number).ok()),
+            Value::Text(text) => (format!("'{text}'"), duration(text.trim())),
+            Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => ("it".to_owned(), None),
+        };
+        let instead = format!("use {least} to {most} seconds, such as 3600 or \"1h\"");
+        match value {
+            Some(value) if (least..=most).contains(&value) => Ok(Some(value)),
+            Some(value) => Err(entry.at.wrong(format!("{value} seconds is out of range"), instead)),
+            None => Err(entry.at.wrong(format!("{shown} is no time in seconds"), instead)),
+        }
+    }
+
+    /// A list of texts, none of them empty or twice; empty where it is left out.
+    pub fn texts(&self, name: &str) -> Result<Vec<Said<String>>, Wrong> {
+        let Some(entry) = self.entry(name) else { return Ok(Vec::new()) };
+        let texts = match &entry.value {
+            Value::List(texts) => texts.clone(),
+            Value::Text(text) => vec![Said {
+                value: text.clone(),
+                at: entry.at.clone(),
+            }],
+            Value::Number(_) | Value::Switch(_) | Value::Pairs(_) | Value::Sections(_) => {
+                return Err(entry.at.wrong("it is not a list of texts", "write it like [\"one\", \"two\"]"));
+            }
+        };
+        for (i, text) in texts.iter().enumerate() {
+            if text.value.trim().is_empty() {
+                return Err(text.wrong("there is an empty text in it", "take the empty text out"));
+            }
+            if texts[..i].iter().any(|other| other.value == text.value) {
+                return Err(text.wrong(format!("'{}' is there twice", text.value), "take one out"));
+            }
+        }
+        Ok(texts)
+    }
+
+    /// Files, one or several.
+    pub fn files(&self, name: &str) -> Result<Vec<PathBuf>, Wrong> {
+        Ok(self.texts(name)?.into_iter().map(|said| PathBuf::from(said.value)).collect())
+    }
+
+    /// One of the words that the table of keys has for this key.
+    pub fn one_of(&self, name: &str) -> Result<Option<Said<&'static str>>, Wrong> {
+        let known = self.known(name);
+        self.text(name)?.map(|said| said.read(|text| word(text, known))).transpose()
+    }
+
+    /// Some of the words that the table of keys has for this key.
+    pub fn some_of(&self, name: &str) -> Result<Vec<Said<&'static str>>, Wrong> {
+        let known = self.known(name);
+        self.texts(name)?.iter().map(|said| said.read(|text| word(text, known))).collect()
+    }
+
+    fn known(&self, name: &str) -> &'static [&'static str] {
+        match keys::find(self.pattern, name).map(|key| key.kind) {
+            Some(Kind::Word(known) | Kind::Words(known)) => known,
+            _ => &[],
+        }
+    }
+
+    /// Texts by their names, none where it is left out.
+    pub fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::Pairs(pairs)) => pairs.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The tables of this key, none where it is left out.
+    pub fn tables(&self, name: &str) -> &[Self] {
+        match self.entry(name).map(|entry| &entry.value) {
+            Some(Value::Sections(sections)) => sections,
+            _ => &[],
+        }
+    }
+}
+
+fn word(text: &str, known: &'static [&'static str]) -> Result<&'static str, (String, String)> {
+    known.iter().find(|word| **word == text).copied().ok_or_else(|| {
+        let instead = format!("use one of: {}", known.join(", "));
+        (format!("'{text}' is not known here"), instead)
+    })
+}
+
+/// `90`, `90s`, `5m`, `12h`, `30d`.
+fn duration(text: &str) -> Option<u64> {
+    let (number, unit) = match text.as_bytes().last()? {
+        b's' => (&text[..text.len() - 1], 1),
+        b'm' => (&text[..text.len() - 1], 60),
+        b'h' => (&text[..text.len() - 1], 3_600),
+        b'd' => (&text[..text.len() - 1], 86_400),
+        _ => (text, 1),
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("12h", Some(43_200)),
+            ("30d", Some(2_592_000)),
+            ("", None),
+            ("h", None),
+            ("1y", None),
+            ("-1", None),
+        ] {
+            assert_eq!(duration(text), seconds, "{text}");
+        }
+        assert_eq!(duration(&format!("{}d", u64::MAX)), None);
+    }
+}

@@ -1,0 +1,587 @@
+//! Flags and files, as an operator writes them, and what comes of them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+
+use crate::config::checked::{self, Checked};
+use crate::config::file::{self, Contents, Outside};
+use crate::config::flags::Command;
+use crate::config::given;
+use crate::config::keys::{self, Key};
+use crate::config::said::{Place, Wrong};
+use crate::config::section::Section;
+use crate::config::site::Certificate;
+use crate::config::table::KEYS;
+
+/// A hash of nothing in particular.
+pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
+
+fn given(args: &str) -> Result<Checked, Wrong> {
+    let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
+    let flags = Command::try_parse_from(words).unwrap().serve;
+    checked::check(given::spoken(&flags), &Place::Flag("--upstream-rs"), Some(PathBuf::from("/data")))
+}
+
+/// A file, with a variable `SECRET` and files of the directory `/run`.
+pub(super) fn written(text: &str) -> Result<Checked, Wrong> {
+    let variable = |name: &str| (name == "SECRET").then(|| "from the variable".to_owned());
+    let contents = |path: &Path| match path.to_str() {
+        Some("/run/secret") => Ok(Contents {
+            text: "from the file\n".to_owned(),
+            open_to_others: true,
+        }),
+        Some("/run/empty") => Ok(Contents {
+            text: "\n".to_owned(),
+            open_to_others: false,
+        }),
+        _ => Err("no such file".to_owned()),
+    };
+    let outside = Outside {
+        variable: &variable,
+        file: &contents,
+    };
+    let at = Place::Line {
+        file: "gateway.toml".into(),
+        line: 1,
+        key: String::new(),
+    };
+    checked::check(file::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
+}
+
+fn refused(text: &str) -> String {
+    written(text).map(|_| ()).expect_err(text).to_string()
+}
+
+/// One service and one line in it.
+fn service(line: &str) -> String {
+    format!("[services.one]\nurl = \"https://x.example/mcp\"\n{line}\n")
+}
+
+fn authorization(checked: &Checked) -> &crate::service::oauth::Authorization {
+    match &checked.described[0].service.upstream {
+        crate::service::Upstream::OAuth(given) => given,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_upstream_alone_is_enough() {
+    for checked in [
+        given("--upstream-rs https://api.githubcopilot.com/mcp/").unwrap(),
+        written("services.github.url = \"https://api.githubcopilot.com/mcp/\"").unwrap(),
+    ] {
+        assert_eq!(checked.site.public_url(), "http://localhost:8002");
+        assert_eq!(checked.listen.len(), 2);
+        let service = &checked.services().unwrap()[0];
+        assert_eq!(service.mcp.as_str(), "https://api.githubcopilot.com/mcp/");
+        assert!(service.is_default && checked.asks_passwords());
+        assert_eq!(
+            (service.ttl, service.refresh_grace),
+            (crate::token::lifetime::Ttl::default(), 7_200)
+        );
+    }
+}
+
+#[test]
+fn behind_a_proxy_that_is_named_a_public_bind_needs_no_tls_of_its_own() {
+    let proxied = "--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example --trusted-proxies";
+    let site = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().site;
+    let networks: Vec<String> = site.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.7/32", "fd00::/8"]);
+    assert_eq!(site.public_url(), "https://a.example");
+}
+
+#[test]
+fn each_mistake_is_named_at_its_flag() {
+    for (args, flag) in [
+        ("", "--upstream-rs"),
+        ("--upstream-rs nonsense", "--upstream-rs"),
+        ("--upstream-rs ftp://x/y", "--upstream-rs"),
+        ("--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example", "--host"),
+        ("--upstream-rs https://x/ --host 0.0.0.0 --insecure-http", "--public-url"),
+        ("--upstream-rs https://x/ --trusted-proxies nonsense", "--trusted-proxies"),
+        ("--upstream-rs https://x/ --trusted-proxies 0.0.0.0/0", "--trusted-proxies"),
+        ("--upstream-rs https://x/ --public-url http://example.com", "--public-url"),
+        ("--upstream-rs https://x/ --public-url example.com", "--public-url"),
+        ("--upstream-rs https://x/ --upstream-client-secret s", "--upstream-client-secret"),
+        (
+            "--upstream-rs https://x/ --upstream-token-endpoint https://x/t",
+            "--upstream-authorize-endpoint",
+        ),
+        (
+            "--upstream-rs https://x/ --upstream-token-endpoint https://x/t --upstream-authorize-endpoint https://x/a",
+            "--upstream-client-id",
+        ),
+        ("--upstream-rs https://x/ --token-mode plain", "--token-mode"),
+        ("--upstream-rs https://x/ --access-ttl 0", "--access-ttl"),
+    ] {
+        assert_eq!(given(args).map(|_| ()).unwrap_err().at, Place::Flag(flag), "{args}");
+    }
+}
+
+#[test]
+fn beside_a_file_the_flags_that_describe_a_service_are_refused() {
+    let flags = |args: &str| {
+        let words = ["mcp-oauth-gateway", "--config", "gateway.toml"]
+            .into_iter()
+            .chain(args.split_whitespace());
+        Command::try_parse_from(words).unwrap().serve
+    };
+    for (args, key) in [
+        ("--upstream-rs https://x/", "`url` into the file, at [services.<name>]"),
+        ("--port 9000", "`listen` into the file, at the top"),
+        ("--tls self-signed", "`self_signed` into the file, at [tls]"),
+        ("--store memory", "`kind` into the file, at [store]"),
+        ("--refresh-grace 5", "`refresh_grace`"),
+    ] {
+        let wrong = given::beside_a_file(&flags(args)).unwrap_err().to_string();
+        assert!(wrong.contains(key) && wrong.starts_with("--"), "{wrong}");
+    }
+    given::beside_a_file(&flags("--log debug --data-dir /d --username bob")).unwrap();
+}
+
+#[test]
+fn a_message_has_the_line_the_key_and_what_to_write() {
+    assert_eq!(
+        refused("# a comment\n\n[services.github]\nurl = \"nonsense\"\n"),
+        "gateway.toml:4: services.github.url: 'nonsense' is not an absolute URL\n  write it like https://mcp.example.com/mcp"
+    );
+    assert_eq!(
+        refused("[services.one]\ntitel = \"x\"\n"),
+        "gateway.toml:2: services.one.titel: there is no such key\n  did you mean `title`?"
+    );
+    assert_eq!(
+        refused("[services.one]\n"),
+        "gateway.toml:1: services.one.url: the upstream MCP server is missing\n  for instance url = \"https://api.githubcopilot.com/mcp/\""
+    );
+    assert_eq!(
+        refused(""),
+        "gateway.toml:1: there is no service\n  describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\""
+    );
+}
+
+/// What is written, where it is wrong, and a word of the message.
+const AROUND: &[(&str, &str, &str)] = &[
+    ("x = [", "gateway.toml:1:", "not TOML"),
+    ("services = 1", "services:", "table"),
+    ("[service.one]", "service:", "`services`"),
+    ("[[services]]\nurl = \"https://x/\"", "services:", "table"),
+    ("[store.deeper]", "store.deeper:", "no such key"),
+    ("origins = []", "origins:", "[cors]"),
+    ("public_url = 5", "public_url:", "text"),
+    ("public_url = \"\"", "public_url:", "empty"),
+    ("public_url = \"http://example.com\"", "public_url:", "https"),
+    ("public_url = \"https://example.com/?q\"", "public_url:", "query"),
+    (
+        "listen = [\"0.0.0.0:80\"]\npublic_url = \"https://x.example\"",
+        "listen:",
+        "trusted_proxies",
+    ),
+    ("listen = [\"0.0.0.0:80\"]\ninsecure_http = true", "public_url:", "nobody knows"),
+    ("listen = [\"example.com:80\"]", "listen:", "127.0.0.1:8002"),
+    ("listen = [\"127.0.0.1\"]", "listen:", "127.0.0.1:8002"),
+    ("listen = 8002", "listen:", "list"),
+    ("listen = [8002]", "listen:", "text"),
+    ("allowed_hosts = [\"a/b\"]", "allowed_hosts:", "host"),
+    ("allowed_hosts = [\"a\", \"a\"]", "allowed_hosts:", "twice"),
+    ("trusted_proxies = [\"::/0\"]", "trusted_proxies:", "everybody"),
+    ("session_ttl = \"2 days\"", "session_ttl:", "\"1h\""),
+    ("session_ttl = -1", "session_ttl:", "seconds"),
+    ("log = \"loud\"", "log:", "error, warn, info"),
+    ("compat = [\"x\"]", "compat:", "json-token"),
+    ("public_directory = 1", "public_directory:", "`true`"),
+    (
+        "[tls]\nself_signed = true\ncert = \"a\"\nkey = \"b\"",
+        "tls.self_signed:",
+        "together",
+    ),
+    ("[tls]\ncert = \"a\"", "tls.key:", "`key`"),
+    ("[tls]\nkey = \"a\"", "tls.cert:", "`cert`"),
+    ("[store]\nkind = \"sqlight\"", "store.kind:", "sqlite"),
+    ("[store]\nkind = \"redis\"", "store.url:", "address"),
+    ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
+    ("[store]\nkind = \"redis\"\nurl = \"localhost:6379\"", "store.url:", "rediss://"),
+    (
+        "[store]\nkind = \"redis\"\nurl = \"redis://x\"\nprefix = \"{x}\"",
+        "store.prefix:",
+        "letters",
+    ),
+    (
+        "[store]\nkind = \"redis\"\nurl = \"redis://x\"\nca = \"ca.pem\"",
+        "store.ca:",
+        "rediss",
+    ),
+    (
+        "[store]\nkind = \"memory\"\n[services.k]\nurl = \"https://x/\"\naccess = \"key\"\nupstream = \"none\"",
+        "services.k.access:",
+        "API keys",
+    ),
+    ("[cors]\norigins = [\"https://a/b\"]", "cors.origins:", "without a path"),
+    ("[login.password]\nusers = []", "login.password.users:", "nobody"),
+    (
+        "[login.password]\nusers = [{ name = \"a\" }]",
+        "login.password.users.hash:",
+        "missing",
+    ),
+    (
+        "[login.password]\nusers = [{ name = \"a\", hash = \"x\" }]",
+        "login.password.users.hash:",
+        "argon2",
+    ),
+    ("[login.password]\nusers = [{ nam = \"a\" }]", "login.password.users.nam:", "`name`"),
+    ("[login.password]\nusers = \"alice\"", "login.password.users:", "[{ name"),
+    ("[login]\npasswords = 1", "login.passwords:", "`password`"),
+    ("[idp.corp]\nclient_id = \"x\"", "idp.corp.issuer:", "issuer"),
+    ("[idp.corp]\nissuer = \"https://x\"", "idp.corp.client_id:", "client id"),
+    ("[idp.corp]\nissuer = \"http://x.example\"", "idp.corp.issuer:", "https"),
+    ("[idp.corp]\npreset = \"gogle\"", "idp.corp.preset:", "google"),
+    ("[idp.login]\npreset = \"google\"", "idp.login:", "name"),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = {}",
+        "idp.g.allow:",
+        "nobody",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { domains = [\"@x\"] }",
+        "idp.g.allow.domains:",
+        "example.com",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { emails = [\"x@y@z\"] }",
+        "idp.g.allow.emails:",
+        "alice@",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = { email = [\"x\"] }",
+        "idp.g.allow.email:",
+        "`emails`",
+    ),
+    (
+        "[idp.g]\npreset = \"google\"\nclient_id = \"x\"\nallow = 1",
+        "idp.g.allow:",
+        "table",
+    ),
+    ("[clients.bot]\nname = \"x\"", "clients.bot.redirect_uris:", "http://127.0.0.1"),
+    (
+        "[clients.bot]\nredirect_uris = [\"javascript:x\"]",
+        "clients.bot.redirect_uris:",
+        "loopback",
+    ),
+    (
+        "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret_hash = \"abc\"",
+        "clients.bot.secret_hash:",
+        "sha256sum",
+    ),
+    (
+        "[clients.\"gwc_x\"]\nredirect_uris = [\"https://x/\"]",
+        "clients.gwc_x:",
+        "client id",
+    ),
+];
+
+#[test]
+fn what_is_wrong_around_the_services_is_named() {
+    for (text, place, word) in AROUND {
+        let why = refused(&format!(
+            "{text}\n{}",
+            if text.contains("service") || text.contains("x = [") {
+                ""
+            } else {
+                "[services.one]\nurl = \"https://x.example/mcp\""
+            }
+        ));
+        assert!(why.contains(place) && why.contains(word), "{text}\n→ {why}");
+    }
+}
+
+/// A line of a service, the key that is wrong, and a word of the message.
+const WITHIN: &[(&str, &str, &str)] = &[
+    ("access = \"opn\"", "access", "oauth, key, public"),
+    ("access = \"local\"", "access", "not in this version"),
+    ("access = \"introspect\"", "access", "not in this version"),
+    ("upstream = \"stored\"", "upstream", "not in this version"),
+    ("login = \"pasword\"", "login", "\"password\""),
+    ("login = \"idp:corp\"", "login", "[idp.corp]"),
+    ("client_secret = \"x\"", "client_secret", "`client_id`"),
+    ("authorization_endpoint = \"https://x/a\"", "token_endpoint", "both"),
+    ("token_endpoint = \"https://x/a\"", "authorization_endpoint", "both"),
+    (
+        "token_endpoint = \"https://x/a\"\nauthorization_endpoint = \"https://x/b\"",
+        "client_id",
+        "register",
+    ),
+    ("profile = \"gihtub\"", "profile", "github"),
+    ("extra_authorize = { state = \"x\" }", "extra_authorize", "'state'"),
+    ("extra_authorize = { audience = 5 }", "extra_authorize", "not a text"),
+    ("extra_authorize = \"x\"", "extra_authorize", "table"),
+    ("token_mode = \"plain\"", "token_mode", "allow_token_passthrough = true"),
+    ("token_mode = \"raw\"", "token_mode", "allow_token_passthrough = true"),
+    ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\""),
+    (
+        "upstream = \"none\"\ntoken_mode = \"reference\"",
+        "token_mode",
+        "\"oauth\" or \"paste\"",
+    ),
+    ("access_ttl = 5", "access_ttl", "10 to"),
+    (
+        "refresh_ttl = \"60d\"\nrefresh_absolute_ttl = \"30d\"",
+        "refresh_absolute_ttl",
+        "refresh_ttl",
+    ),
+    ("forward_headers = [\"X-User-Id\"]", "forward_headers", "never"),
+    ("forward_headers = [\"x_user_email\"]", "forward_headers", "never"),
+    ("forward_headers = [\"Authorization\"]", "forward_headers", "never"),
+    ("forward_headers = [\"cookie\"]", "forward_headers", "never"),
+    ("forward_headers = [\"a b\"]", "forward_headers", "name of a header"),
+    ("allow_addresses = [\"10.0.0.0/99\"]", "allow_addresses", "172.16.0.0/12"),
+    ("scopes = [\"a b\"]", "scopes", "without spaces"),
+    ("upstream = \"static\"", "credential", "credential_file"),
+    (
+        "upstream = \"static\"\ncredential = \"a\"\nauth_header = { name = \"Cookie\" }",
+        "auth_header.name",
+        "X-Api-Key",
+    ),
+    (
+        "upstream = \"paste\"\nauth_header = { value = \"x\" }",
+        "auth_header.value",
+        "{credential}",
+    ),
+    (
+        "upstream = \"identity\"\nidentity_headers = [\"mail\"]",
+        "identity_headers",
+        "email",
+    ),
+    ("upstream = \"none\"\nclient_id = \"x\"", "client_id", "no effect"),
+    ("credential = \"x\"", "credential", "no effect"),
+    ("access = \"public\"\nupstream = \"none\"\nscopes = [\"x\"]", "scopes", "no effect"),
+    (
+        "access = \"key\"\nupstream = \"none\"\ntoken_mode = \"sealed\"",
+        "token_mode",
+        "no effect",
+    ),
+    ("remember_consent = \"perhaps\"", "remember_consent", "`true` or `false`"),
+    ("client_secret = \"${NONE}\"\nclient_id = \"x\"", "client_secret", "NONE"),
+    (
+        "client_secret_file = \"/none\"\nclient_id = \"x\"",
+        "client_secret_file",
+        "cannot be read",
+    ),
+    (
+        "client_secret_file = \"/run/empty\"\nclient_id = \"x\"",
+        "client_secret_file",
+        "empty",
+    ),
+    (
+        "client_secret_file = \"/run/secret\"\nclient_secret = \"x\"",
+        "client_secret",
+        "both",
+    ),
+];
+
+#[test]
+fn what_is_wrong_in_a_service_is_named() {
+    for (line, key, word) in WITHIN {
+        let why = refused(&service(line));
+        assert!(
+            why.contains(&format!("services.one.{key}: ")) && why.contains(word),
+            "{line}\n→ {why}"
+        );
+        assert!(why.lines().count() == 2, "{why}");
+    }
+}
+
+#[test]
+fn choices_that_do_not_go_together_name_the_service_both_keys_and_what_would_be_valid() {
+    for (line, one, other, valid) in [
+        (
+            "login = \"none\"\nupstream = \"static\"\ncredential = \"x\"",
+            "login",
+            "upstream",
+            "\"oauth\" or \"paste\"",
+        ),
+        (
+            "login = \"none\"\nupstream = \"identity\"",
+            "login",
+            "upstream",
+            "\"oauth\" or \"paste\"",
+        ),
+        (
+            "login = \"none\"\nupstream = \"none\"",
+            "login",
+            "upstream",
+            "\"oauth\" or \"paste\"",
+        ),
+        ("access = \"key\"", "access", "upstream", "\"static\", \"none\" or \"identity\""),
+        (
+            "access = \"key\"\nupstream = \"paste\"",
+            "access",
+            "upstream",
+            "\"static\", \"none\" or \"identity\"",
+        ),
+        (
+            "access = \"key\"\nupstream = \"none\"\nlogin = \"password\"",
+            "access",
+            "login",
+            "take `login` out",
+        ),
+        ("access = \"public\"", "access", "upstream", "upstream = \"none\""),
+        (
+            "access = \"public\"\nupstream = \"identity\"",
+            "access",
+            "upstream",
+            "upstream = \"none\"",
+        ),
+        (
+            "access = \"public\"\nupstream = \"static\"\ncredential = \"x\"",
+            "access",
+            "upstream",
+            "allow_public_credential",
+        ),
+        (
+            "access = \"public\"\nupstream = \"none\"\nlogin = \"password\"",
+            "access",
+            "login",
+            "take `login` out",
+        ),
+    ] {
+        let why = refused(&service(line));
+        assert!(
+            why.contains("'one'") && why.contains(&format!("{one} = ")) && why.contains(&format!("{other} = ")),
+            "{why}"
+        );
+        assert!(why.contains("do not go together") && why.contains(valid), "{line}\n→ {why}");
+    }
+}
+
+#[test]
+fn all_other_choices_go_together() {
+    for line in [
+        "",
+        "login = \"none\"",
+        "login = \"none\"\nupstream = \"paste\"",
+        "upstream = \"paste\"",
+        "upstream = \"static\"\ncredential = \"x\"",
+        "upstream = \"identity\"\ntoken_mode = \"jwt\"",
+        "upstream = \"none\"",
+        "access = \"key\"\nupstream = \"static\"\ncredential = \"x\"",
+        "access = \"key\"\nupstream = \"identity\"",
+        "access = \"key\"\nlogin = \"none\"\nupstream = \"none\"",
+        "access = \"public\"\nupstream = \"none\"",
+        "access = \"public\"\nupstream = \"static\"\ncredential = \"x\"\nallow_public_credential = true",
+    ] {
+        if let Err(why) = written(&service(line)) {
+            panic!("{line}\n→ {why}");
+        }
+    }
+}
+
+#[test]
+fn several_services_have_names_of_their_own_and_one_default() {
+    let two = |one: &str, other: &str| format!("[services.a]\nurl = \"https://a/\"\n{one}\n[services.b]\nurl = \"https://b/\"\n{other}");
+    assert!(written(&two("", "default = true")).unwrap().described[1].service.is_default);
+    let none = written(&two("", "")).unwrap();
+    assert!(!none.described.iter().any(|one| one.service.is_default));
+    assert!(refused(&two("default = true", "default = true")).contains("services.b.default: service 'a' is the default already"));
+    assert!(refused(&two("", "").replace("services.b", "services.a")).contains("not TOML: "));
+    for name in ["Big", "mcp", "-x", "a_b", "login", "health"] {
+        let why = refused(&format!("[services.{name}]\nurl = \"https://a/\""));
+        assert!(
+            why.contains(&format!("services.{name}: ")) && why.contains("small letters"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn secrets_come_from_the_file_a_variable_or_a_file_of_their_own_and_are_never_shown() {
+    for (line, secret) in [
+        ("client_secret = \"plain$1$$\"", "plain$1$"),
+        ("client_secret = \"${SECRET}\"", "from the variable"),
+        ("client_secret = \"${NONE:-else}\"", "else"),
+        ("client_secret_file = \"/run/secret\"", "from the file"),
+    ] {
+        let checked = written(&service(&format!("client_id = \"x\"\n{line}"))).unwrap();
+        assert_eq!(authorization(&checked).client_secret.as_ref().unwrap().expose(), secret);
+        assert!(!format!("{checked:?}").contains(secret), "{checked:?}");
+        assert_eq!(checked.warnings.len(), usize::from(line.contains("_file")));
+    }
+}
+
+#[test]
+fn paths_start_at_the_directory_of_the_file() {
+    let read = |name: &str| {
+        let outside = Outside {
+            variable: &|_| None,
+            file: &|_| Err("none".to_owned()),
+        };
+        let text = format!(
+            "data_dir = \"data\"\n[tls]\ncert = \"a.pem\"\nkey = \"/b.pem\"\n{}",
+            service("upstream_ca = \"ca.pem\"")
+        );
+        let at = Place::Line {
+            file: name.into(),
+            line: 1,
+            key: String::new(),
+        };
+        checked::check(file::read(name, &text, outside).unwrap(), &at, None).unwrap()
+    };
+    let checked = read("/etc/gw/gateway.toml");
+    assert_eq!(checked.data_dir, Path::new("/etc/gw/data"));
+    assert_eq!(checked.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
+    let files = Certificate::Files {
+        cert: "/etc/gw/a.pem".into(),
+        key: "/b.pem".into(),
+    };
+    assert_eq!(checked.certificate, files);
+    assert_eq!(read("gateway.toml").data_dir, Path::new("data"));
+}
+
+#[test]
+fn numbers_and_switches_may_come_from_variables() {
+    let checked = written(&service(
+        "access_ttl = \"${NONE:-600}\"\nallow_token_passthrough = \"${NONE:-true}\"\ntoken_mode = \"plain\"",
+    ))
+    .unwrap();
+    assert_eq!(checked.described[0].service.ttl.access, 600);
+}
+
+const NOWHERE: Outside<'static> = Outside {
+    variable: &|_| None,
+    file: &|_| Err(String::new()),
+};
+
+/// Files that together say every key.
+const EVERY: &[&str] = &[
+    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
+    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
+    "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
+];
+
+#[test]
+fn every_key_of_the_table_has_an_effect_somewhere() {
+    let every = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
+    let every: Vec<String> = every.collect();
+    for text in &every {
+        let more = if text.contains("[services") {
+            ""
+        } else {
+            "[services.one]\nurl = \"https://x.example/mcp\"\n"
+        };
+        // What nobody asks for is refused.
+        if let Err(why) = written(&format!("{text}{more}")) {
+            panic!("{why}");
+        }
+    }
+    let says = |section: &Section, key: &Key| section.pattern == key.table && section.has(key.name);
+    let spoken: Vec<_> = every.iter().map(|text| file::read("f", text, NOWHERE).unwrap()).collect();
+    for key in KEYS {
+        let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {
+            let inner = keys::of(section.pattern).flat_map(|key| section.tables(key.name));
+            says(section, key) || inner.into_iter().any(|section| says(section, key))
+        });
+        assert!(said, "no file of EVERY says {} of [{}]", key.name, key.table);
+    }
+}

@@ -1,0 +1,149 @@
+//! What was learned of an identity provider: its endpoints and its keys, kept for an hour and looked for again when needed.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+
+use crate::base::secret::Secret;
+use crate::base::time::UnixTime;
+use crate::base::url::Address;
+use crate::gateway::live::Live;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::{Gateway, Lane};
+use crate::oauth::jwk::KeySet;
+use crate::oauth::jwt::{BadJwt, Claims, Unverified};
+use crate::upstream::idp::Idp;
+use crate::upstream::oidc::{self, NoLogin, Provider};
+
+/// How long what was found is believed, in seconds.
+const BELIEVED: u64 = 3_600;
+/// How long after a failed look, or after looking for an unknown key, nobody looks again, in seconds.
+const RESTED: u64 = 30;
+
+/// What was found, and when.
+type Found<T> = ArcSwapOption<(Arc<T>, UnixTime)>;
+
+/// An identity provider, with what was learned of it.
+#[derive(Debug)]
+pub struct RunningIdp {
+    /// As configured.
+    pub idp: Idp,
+    learned: Arc<Learned>,
+}
+
+#[derive(Debug)]
+struct Learned {
+    provider: Found<Provider>,
+    keys: Found<KeySet>,
+    /// When keys were last fetched because a token named an unknown one.
+    missed: ArcSwapOption<UnixTime>,
+    /// One look at a time.
+    looking: Semaphore,
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self {
+            provider: ArcSwapOption::empty(),
+            keys: ArcSwapOption::empty(),
+            missed: ArcSwapOption::empty(),
+            looking: Semaphore::new(1),
+        }
+    }
+}
+
+impl RunningIdp {
+    /// With what `before` learned of a provider that is still configured in the same way.
+    pub(crate) fn new(idp: Idp, before: Option<&Live>) -> Arc<Self> {
+        let old = before
+            .and_then(|live| live.idp(&idp.name))
+            .filter(|old| old.idp.is_same_place(&idp));
+        let learned = old.map_or_else(Arc::default, |old| Arc::clone(&old.learned));
+        Arc::new(Self { idp, learned })
+    }
+}
+
+fn fresh<T>(found: &Found<T>, now: UnixTime) -> Option<Arc<T>> {
+    let known = found.load_full()?;
+    (now.since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+}
+
+/// Keeps what a look brought. If it failed, what was known before is used a little longer.
+fn kept<T>(found: &Found<T>, looked: Result<T, NoLogin>, now: UnixTime) -> Result<Arc<T>, NoLogin> {
+    let (value, since) = match looked {
+        Ok(value) => (Arc::new(value), now),
+        Err(why) => {
+            let known = found.load_full().ok_or_else(|| why.clone())?;
+            tracing::warn!(%why, "an identity provider could not be looked up again; what was known is used");
+            (Arc::clone(&known.0), now.before(BELIEVED - RESTED))
+        }
+    };
+    found.store(Some(Arc::new((Arc::clone(&value), since))));
+    Ok(value)
+}
+
+impl Gateway {
+    /// How a provider is met.
+    pub async fn provider(&self, lane: &Lane, running: &RunningIdp) -> Result<Arc<Provider>, Rejection> {
+        let learned = &running.learned;
+        if let Some(known) = fresh(&learned.provider, self.clock.now()) {
+            return Ok(known);
+        }
+        let _turn = learned.looking.acquire().await;
+        if let Some(known) = fresh(&learned.provider, self.clock.now()) {
+            return Ok(known);
+        }
+        let looked = oidc::find(&lane.client, &running.idp).await;
+        kept(&learned.provider, looked, self.clock.now()).map_err(|why| {
+            tracing::error!(idp = running.idp.name, %why, "the identity provider was not found");
+            Rejection::IdpDown(why.to_string())
+        })
+    }
+
+    /// The claims of a token that a key of this provider signed.
+    pub(crate) async fn claims(
+        &self,
+        lane: &Lane,
+        running: &RunningIdp,
+        provider: &Provider,
+        jwks: &Address,
+        token: &Secret,
+    ) -> Result<Claims, NoLogin> {
+        let bad = |why: BadJwt| NoLogin::Refused(why.to_string());
+        let token = Unverified::parse(token.expose()).map_err(bad)?;
+        let learned = &running.learned;
+        let known = match fresh(&learned.keys, self.clock.now()) {
+            Some(known) => known,
+            None => self.fetched_keys(lane, running, provider, jwks).await?,
+        };
+        let keys = match known.find(&token) {
+            Err(BadJwt::UnknownKey) if self.may_look_for_a_key(learned) => {
+                tracing::info!(idp = running.idp.name, "a token names an unknown key; the keys are fetched again");
+                self.fetched_keys(lane, running, provider, jwks).await?
+            }
+            Ok(_) | Err(_) => known,
+        };
+        let key = keys.find(&token).map_err(bad)?;
+        token.verified_by(key).map_err(bad)
+    }
+
+    /// Whoever makes up names of keys does not keep us fetching: once in [`RESTED`] seconds.
+    fn may_look_for_a_key(&self, learned: &Learned) -> bool {
+        let now = self.clock.now();
+        let last = learned.missed.load_full();
+        if last.as_ref().is_some_and(|at| now.since(**at) < RESTED) {
+            return false;
+        }
+        // Of many at once, one looks.
+        let seen = learned.missed.compare_and_swap(&last, Some(Arc::new(now)));
+        let was = |at: Option<&Arc<UnixTime>>| at.map(Arc::as_ptr);
+        was(seen.as_ref()) == was(last.as_ref())
+    }
+
+    async fn fetched_keys(&self, lane: &Lane, running: &RunningIdp, provider: &Provider, jwks: &Address) -> Result<Arc<KeySet>, NoLogin> {
+        let _turn = running.learned.looking.acquire().await;
+        let looked = provider.keys(&lane.client, jwks).await;
+        kept(&running.learned.keys, looked, self.clock.now())
+    }
+}

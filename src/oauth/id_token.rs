@@ -1,0 +1,192 @@
+//! ID tokens (OpenID Connect Core 3.1.3.7): whether one is about this sign-in, here and now.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::base::ids::Digest;
+use crate::base::time::UnixTime;
+use crate::oauth::jwt::Claims;
+
+/// How far the provider's clock may be from ours, in seconds.
+const LEEWAY: u64 = 60;
+
+/// What an ID token must say.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Who signed the user in, by bytes.
+    pub issuer: &'a str,
+    /// Who we are there.
+    pub client_id: &'a str,
+    /// The digest of the nonce that was sent with this sign-in.
+    pub nonce: &'a Digest,
+    /// The time now.
+    pub now: UnixTime,
+}
+
+/// Why a token with a good signature is still not about this sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadIdToken {
+    /// Another issuer's.
+    Issuer,
+    /// Not for us.
+    Audience,
+    /// Given to another client, or to nobody knows whom among several.
+    AuthorizedParty,
+    /// It has ended, or says no end.
+    Expired,
+    /// It is from the future, or does not begin yet.
+    NotYet,
+    /// Of another sign-in.
+    Nonce,
+    /// It names no user.
+    Subject,
+}
+
+impl fmt::Display for BadIdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Issuer => "the ID token is of another issuer",
+            Self::Audience => "the ID token is not for this gateway",
+            Self::AuthorizedParty => "the ID token was given to another client",
+            Self::Expired => "the ID token has expired",
+            Self::NotYet => "the ID token is from the future",
+            Self::Nonce => "the ID token is of another sign-in",
+            Self::Subject => "the ID token names no user",
+        })
+    }
+}
+
+impl std::error::Error for BadIdToken {}
+
+/// Checks claims whose signature is good.
+pub fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), BadIdToken> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    if text("iss") != Some(expected.issuer) {
+        return Err(BadIdToken::Issuer);
+    }
+    let audience = audience(claims.get("aud"));
+    if !audience.contains(&expected.client_id) {
+        return Err(BadIdToken::Audience);
+    }
+    match claims.get("azp") {
+        None if audience.len() == 1 => {}
+        Some(party) if *party == expected.client_id => {}
+        None | Some(_) => return Err(BadIdToken::AuthorizedParty),
+    }
+    let now = expected.now;
+    let ends = time(claims.get("exp")).ok_or(BadIdToken::Expired)?;
+    if ends.after(LEEWAY) <= now {
+        return Err(BadIdToken::Expired);
+    }
+    let issued = time(claims.get("iat")).ok_or(BadIdToken::NotYet)?;
+    let begins = match claims.get("nbf") {
+        None => issued,
+        Some(value) => time(Some(value)).ok_or(BadIdToken::NotYet)?,
+    };
+    if issued.max(begins) > now.after(LEEWAY) {
+        return Err(BadIdToken::NotYet);
+    }
+    match text("nonce") {
+        Some(nonce) if expected.nonce.is_of(nonce) => Ok(()),
+        Some(_) | None => Err(BadIdToken::Nonce),
+    }
+}
+
+/// One text, or a list of nothing but texts; anything else is for nobody.
+fn audience(value: Option<&Value>) -> Vec<&str> {
+    match value {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(all)) => all.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// Seconds since the epoch; a fraction is cut off (RFC 7519 2, NumericDate).
+fn time(value: Option<&Value>) -> Option<UnixTime> {
+    let value = value?;
+    let whole = || {
+        let text = value.as_f64()?.trunc().to_string();
+        text.parse().ok()
+    };
+    value.as_u64().or_else(whole).map(UnixTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn good() -> Value {
+        json!({ "iss": "https://idp", "aud": "us", "sub": "1", "exp": NOW + 300, "iat": NOW, "nonce": "n" })
+    }
+
+    fn judged(changes: Value) -> Result<(), BadIdToken> {
+        let mut claims = good();
+        let Value::Object(changes) = changes else { panic!("an object") };
+        for (name, value) in changes {
+            claims[&name] = value;
+        }
+        let Value::Object(mut claims) = claims else { panic!("an object") };
+        claims.retain(|_, value| !value.is_null());
+        let nonce = Digest::of("n");
+        let expected = Expected {
+            issuer: "https://idp",
+            client_id: "us",
+            nonce: &nonce,
+            now: UnixTime(NOW),
+        };
+        check(&claims, &expected)
+    }
+
+    #[test]
+    fn a_good_token_is_good_in_every_spelling() {
+        for fine in [
+            json!({}),
+            json!({"aud": ["us"]}),
+            json!({"aud": ["us", "them"], "azp": "us"}),
+            json!({"azp": "us"}),
+            json!({"exp": NOW - 59}),
+            json!({"iat": NOW + 60, "nbf": NOW + 60}),
+            json!({"exp": 1_000_300.75}),
+        ] {
+            assert_eq!(judged(fine.clone()), Ok(()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_sign_in_is_refused_for_what_is_wrong_with_it() {
+        for (change, why) in [
+            (json!({"iss": "https://idp/"}), BadIdToken::Issuer),
+            (json!({"iss": "https://IDP"}), BadIdToken::Issuer),
+            (json!({"iss": null}), BadIdToken::Issuer),
+            (json!({"aud": "them"}), BadIdToken::Audience),
+            (json!({"aud": "us,them"}), BadIdToken::Audience),
+            (json!({"aud": []}), BadIdToken::Audience),
+            (json!({"aud": null}), BadIdToken::Audience),
+            (json!({"aud": {"us": 1}}), BadIdToken::Audience),
+            (json!({"aud": ["us", 5]}), BadIdToken::Audience),
+            (json!({"aud": ["us", "them"]}), BadIdToken::AuthorizedParty),
+            (json!({"aud": ["us", "us"]}), BadIdToken::AuthorizedParty),
+            (json!({"aud": ["us", "them"], "azp": "them"}), BadIdToken::AuthorizedParty),
+            (json!({"azp": "them"}), BadIdToken::AuthorizedParty),
+            (json!({"azp": ["us"]}), BadIdToken::AuthorizedParty),
+            (json!({"exp": NOW - 60}), BadIdToken::Expired),
+            (json!({"exp": null}), BadIdToken::Expired),
+            (json!({"exp": "2000000"}), BadIdToken::Expired),
+            (json!({"exp": -5}), BadIdToken::Expired),
+            (json!({"iat": null}), BadIdToken::NotYet),
+            (json!({"iat": NOW + 61}), BadIdToken::NotYet),
+            (json!({"nbf": NOW + 61}), BadIdToken::NotYet),
+            (json!({"nbf": "0"}), BadIdToken::NotYet),
+            (json!({"nonce": "m"}), BadIdToken::Nonce),
+            (json!({"nonce": null}), BadIdToken::Nonce),
+            (json!({"nonce": ["n"]}), BadIdToken::Nonce),
+        ] {
+            assert_eq!(judged(change.clone()), Err(why), "{change}");
+        }
+    }
+}

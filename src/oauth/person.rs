@@ -1,0 +1,190 @@
+//! What a provider says of a user: claims of an ID token or of its user endpoint (OpenID Connect Core 5.1), or GitHub's words.
+
+use serde_json::Value;
+
+use crate::base::url::Address;
+use crate::oauth::jwt::Claims;
+
+/// The longest subject (OpenID Connect Core 2), in bytes.
+const LONGEST_ID: usize = 255;
+/// The longest name or group that is kept, in characters.
+const LONGEST_TEXT: usize = 200;
+/// The most groups that are kept.
+const MOST_GROUPS: usize = 200;
+
+/// A user, as far as the provider vouches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The unchanging id at the provider.
+    pub id: String,
+    /// The e-mail address: only one that the provider says is verified, and that reads in one way only.
+    pub email: Option<String>,
+    /// The full name.
+    pub name: Option<String>,
+    /// The https address of a picture.
+    pub avatar: Option<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl Person {
+    /// Of claims; `groups` is the name of the member that lists groups. `None`: there is no usable `sub`.
+    pub fn of(claims: &Claims, groups: &str) -> Option<Self> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let verified = claims.get("email_verified").is_some_and(|it| *it == true || *it == "true");
+        Some(Self {
+            id: text("sub").filter(|id| is_id(id))?.to_owned(),
+            email: text("email").filter(|email| verified && is_plain_email(email)).map(str::to_owned),
+            name: text("name").and_then(shown),
+            avatar: text("picture").and_then(picture),
+            groups: listed(claims.get(groups)),
+        })
+    }
+
+    /// Of GitHub's `GET /user` and `GET /user/emails`: the primary address, if it is verified.
+    pub fn of_github(user: &Value, emails: &Value) -> Option<Self> {
+        let id = user.get("id")?.as_u64()?.to_string();
+        let primary = emails.as_array().into_iter().flatten().find(|entry| entry["primary"] == true);
+        let email = primary
+            .filter(|entry| entry["verified"] == true)
+            .and_then(|entry| entry["email"].as_str());
+        let login = || user["login"].as_str().and_then(shown);
+        Some(Self {
+            id,
+            email: email.filter(|email| is_plain_email(email)).map(str::to_owned),
+            name: user["name"].as_str().and_then(shown).or_else(login),
+            avatar: user["avatar_url"].as_str().and_then(picture),
+            groups: Vec::new(),
+        })
+    }
+
+    /// Takes from `more`, which the same provider says of the same user, what is missing here. `None`: it is of another user.
+    #[must_use]
+    pub fn completed(self, more: Self) -> Option<Self> {
+        (self.id == more.id).then(|| Self {
+            id: self.id,
+            email: self.email.or(more.email),
+            name: self.name.or(more.name),
+            avatar: self.avatar.or(more.avatar),
+            groups: if self.groups.is_empty() { more.groups } else { self.groups },
+        })
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+}
+
+/// Whether an address reads in one way only: printable ASCII, one `@`, no quotes, comments or lists, a plain host name.
+pub fn is_plain_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else {
+        return false;
+    };
+    let local_fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+    let label_fits = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    (1..=64).contains(&local.len()) && local.bytes().all(local_fits) && domain.len() <= 253 && domain.split('.').all(label_fits)
+}
+
+/// A text for people, without control characters; an empty one is none.
+fn shown(text: &str) -> Option<String> {
+    let kept: String = text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
+fn picture(text: &str) -> Option<String> {
+    let address = Address::parse(text).ok()?;
+    (address.url().scheme() == "https").then(|| text.to_owned())
+}
+
+/// A list of texts, or one text.
+fn listed(value: Option<&Value>) -> Vec<String> {
+    let fits = |text: &&str| !text.is_empty() && text.chars().count() <= LONGEST_TEXT;
+    match value {
+        Some(Value::String(one)) => Some(one.as_str()).filter(fits).map(str::to_owned).into_iter().collect(),
+        Some(Value::Array(all)) => {
+            let texts = all.iter().filter_map(Value::as_str).filter(fits);
+            texts.take(MOST_GROUPS).map(str::to_owned).collect()
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(claims: Value) -> Option<Person> {
+        let Value::Object(claims) = claims else { panic!("an object") };
+        Person::of(&claims, "groups")
+    }
+
+    #[test]
+    fn an_address_counts_only_if_it_is_verified_and_reads_in_one_way() {
+        let email = |email: &str, verified: Value| of(json!({"sub": "1", "email": email, "email_verified": verified})).unwrap().email;
+        assert_eq!(email("a.b+c@Example.com", json!(true)).as_deref(), Some("a.b+c@Example.com"));
+        assert!(email("a@b.c", json!("true")).is_some());
+        for verified in [json!(false), json!("false"), json!(1), json!(null), json!("TRUE"), json!([true])] {
+            assert_eq!(email("a@b.c", verified.clone()), None, "{verified}");
+        }
+        for odd in [
+            "",
+            "a",
+            "@b.c",
+            "a@",
+            "a@b@c",
+            "a@evil.com@example.com",
+            "\"a@evil.com\"@example.com",
+            "a@example.com,b@evil.com",
+            "a b@example.com",
+            "a@example.com ",
+            "a@example.com\n",
+            "<a@example.com>",
+            "a(x)@example.com",
+            "a@[127.0.0.1]",
+            "a@example..com",
+            "a@.example.com",
+            "a@example.com.",
+            "a@exämple.com",
+            "ä@example.com",
+            "a@example.com\0",
+        ] {
+            assert_eq!(email(odd, json!(true)), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_without_an_unchanging_id_is_nobody() {
+        for sub in [json!(null), json!(""), json!(5), json!("a\nb"), json!("a".repeat(256)), json!("ü")] {
+            assert_eq!(of(json!({ "sub": sub })), None, "{sub}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_clean_and_what_is_named_twice_must_be_the_same_user() {
+        let person = of(json!({
+            "sub": "1", "name": " Al\r\nice ", "picture": "javascript:alert(1)", "groups": ["a", 5, "", "b"]
+        }));
+        let person = person.unwrap();
+        assert_eq!(person.name.as_deref(), Some("Alice"));
+        assert_eq!((person.avatar.as_deref(), person.groups.len()), (None, 2));
+        let other = of(json!({"sub": "2", "email": "a@b.c", "email_verified": true})).unwrap();
+        assert_eq!(person.clone().completed(other.clone()), None);
+        let same = Person { id: "1".into(), ..other };
+        assert_eq!(person.completed(same).unwrap().email.as_deref(), Some("a@b.c"));
+    }
+
+    #[test]
+    fn github_gives_the_primary_address_only_if_it_is_verified() {
+        let user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
+        let emails = |verified: bool| json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}]);
+        let cat = Person::of_github(&user, &emails(true)).unwrap();
+        assert_eq!(
+            (cat.id.as_str(), cat.email.as_deref(), cat.name.as_deref()),
+            ("583231", Some("cat@x.y"), Some("octocat"))
+        );
+        assert_eq!(Person::of_github(&user, &emails(false)).unwrap().email, None);
+        assert_eq!(Person::of_github(&json!({"id": "583231"}), &emails(true)), None);
+    }
+}

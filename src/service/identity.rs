@@ -1,0 +1,257 @@
+//! `upstream = "identity"`: a trusted backend is told who the user is, by headers that the operator chooses.
+//!
+//! One rule for every value, so that a backend can read all of them alike: percent-encoded UTF-8 (RFC 3986 §2.1). Visible
+//! ASCII but `%`, and single spaces within, stand for themselves; every other byte is `%` and two hexadecimal digits. So
+//! plain names and addresses look as they are, `Zoë Müller` is `Zo%C3%AB M%C3%BCller`, and no value can end its header.
+//! To read one, percent-decode it; a `+` is a plus.
+
+use std::fmt;
+
+use http::HeaderValue;
+use http::header::HeaderName;
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::Secret;
+
+/// One thing that a backend may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `x-user-id`: the unchanging id at the provider, or the name of a user of the gateway.
+    Id,
+    /// `x-user-email`: only one that the provider says it verified.
+    Email,
+    /// `x-user-name`.
+    Name,
+    /// `x-user-provider`: the provider's name in the configuration, or `password`. Ids are unique only together with it.
+    Provider,
+    /// `x-user-avatar`: the address of a picture.
+    Avatar,
+}
+
+/// Every field, by its word in the configuration.
+pub const FIELDS: [(&str, Field); 5] = [
+    ("id", Field::Id),
+    ("email", Field::Email),
+    ("name", Field::Name),
+    ("provider", Field::Provider),
+    ("avatar", Field::Avatar),
+];
+
+/// The headers that a backend gets, in the order of [`FIELDS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders(Vec<Field>);
+
+/// Why a list of fields is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadFields {
+    /// A word that is no field.
+    Unknown(String),
+    /// Nothing is chosen, so that the backend would learn nothing.
+    Empty,
+}
+
+impl fmt::Display for BadFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = FIELDS.map(|(word, _)| word).join(", ");
+        match self {
+            Self::Unknown(word) => write!(f, "`{word}` is none of {words}"),
+            Self::Empty => write!(f, "nothing is chosen; write some of {words}"),
+        }
+    }
+}
+
+impl std::error::Error for BadFields {}
+
+/// What is known of a user; as text, it is what the access pair carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// See [`Field::Id`]; never empty.
+    pub id: String,
+    /// See [`Field::Provider`].
+    pub provider: String,
+    /// See [`Field::Email`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// See [`Field::Name`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// See [`Field::Avatar`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
+}
+
+impl IdentityHeaders {
+    /// The fields by their words.
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, BadFields> {
+        let mut chosen = [false; FIELDS.len()];
+        for word in words {
+            let place = FIELDS.iter().position(|(known, _)| *known == word);
+            chosen[place.ok_or_else(|| BadFields::Unknown(word.to_owned()))?] = true;
+        }
+        let fields: Vec<Field> = FIELDS
+            .iter()
+            .zip(chosen)
+            .filter(|(_, is)| *is)
+            .map(|((_, field), _)| *field)
+            .collect();
+        if fields.is_empty() {
+            return Err(BadFields::Empty);
+        }
+        Ok(Self(fields))
+    }
+
+    /// What a pair must carry for these headers: nothing that the backend is not told, beside the id.
+    pub fn carried(&self, known: &Known) -> Secret {
+        let keep = |field, value: &Option<String>| value.clone().filter(|_| self.0.contains(&field));
+        let told = Known {
+            id: known.id.clone(),
+            provider: known.provider.clone(),
+            email: keep(Field::Email, &known.email),
+            name: keep(Field::Name, &known.name),
+            avatar: keep(Field::Avatar, &known.avatar),
+        };
+        Secret::from(serde_json::to_string(&told).unwrap_or_default())
+    }
+
+    /// The headers, of what a pair carried. What is not known has none; `None`: it carried nobody.
+    pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        self.of(&serde_json::from_str(carried.expose()).ok()?)
+    }
+
+    /// The headers for this user; `None`: it is nobody.
+    pub fn of(&self, known: &Known) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        if known.id.is_empty() {
+            return None;
+        }
+        let header = |field: &Field| {
+            let (name, value) = match field {
+                Field::Id => ("x-user-id", Some(known.id.as_str())),
+                Field::Email => ("x-user-email", known.email.as_deref()),
+                Field::Name => ("x-user-name", known.name.as_deref()),
+                Field::Provider => ("x-user-provider", Some(known.provider.as_str())),
+                Field::Avatar => ("x-user-avatar", known.avatar.as_deref()),
+            };
+            let value = HeaderValue::from_str(&encoded(value.filter(|text| !text.is_empty())?)).ok()?;
+            Some((HeaderName::from_static(name), value))
+        };
+        Some(self.0.iter().filter_map(header).collect())
+    }
+}
+
+/// See [the module](self).
+fn encoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(bytes.len());
+    for (i, b) in bytes.iter().enumerate() {
+        // A space at an end would be trimmed, and one beside another folded.
+        let within = i > 0 && bytes[i - 1] != b' ' && i + 1 < bytes.len();
+        match b {
+            b' ' if within => out.push(' '),
+            b'!'..=b'~' if *b != b'%' => out.push(char::from(*b)),
+            _ => {
+                let _ = fmt::Write::write_fmt(&mut out, format_args!("%{b:02X}"));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        Known {
+            id: "4711".into(),
+            provider: "corp".into(),
+            email: Some("zoe+mcp@example.com".into()),
+            name: Some("Zoë Müller".into()),
+            avatar: Some("https://pics.example/a%20b.png".into()),
+        }
+    }
+
+    fn told(words: &[&str], known: &Known) -> Vec<String> {
+        let chosen = IdentityHeaders::parse(words.iter().copied()).unwrap();
+        let headers = chosen.headers(&chosen.carried(known)).unwrap();
+        let text = |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        headers.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_backend_is_told_what_was_chosen_and_nothing_else() {
+        let all = ["avatar", "id", "email", "name", "provider"];
+        assert_eq!(
+            told(&all, &known()),
+            [
+                "x-user-id: 4711",
+                "x-user-email: zoe+mcp@example.com",
+                "x-user-name: Zo%C3%AB M%C3%BCller",
+                "x-user-provider: corp",
+                "x-user-avatar: https://pics.example/a%2520b.png",
+            ]
+        );
+        assert_eq!(told(&["id"], &known()), ["x-user-id: 4711"]);
+        let chosen = IdentityHeaders::parse(["id"]).unwrap();
+        let carried = chosen.carried(&known());
+        assert!(!carried.expose().contains("example") && !carried.expose().contains("Zo"));
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_header() {
+        let bare = Known {
+            name: Some(String::new()),
+            email: None,
+            ..known()
+        };
+        assert_eq!(told(&["id", "email", "name"], &bare), ["x-user-id: 4711"]);
+    }
+
+    #[test]
+    fn every_value_decodes_to_what_it_was_and_none_ends_its_header() {
+        for text in [
+            "a\r\nx-user-id: root",
+            "100%",
+            "%0d%0a",
+            " led and trailed ",
+            "two  spaces",
+            "tab\there",
+            "nul\0",
+            "\u{202e}gnp",
+            "李小龙",
+            "Ωmega, \"quoted\"; and more",
+            "é",
+        ] {
+            let value = encoded(text);
+            assert!(value.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{value}");
+            assert_eq!(value.trim(), value);
+            let decoded = percent_decoded(&value);
+            assert_eq!(decoded, text.as_bytes(), "{value}");
+        }
+    }
+
+    fn percent_decoded(value: &str) -> Vec<u8> {
+        let mut parts = value.split('%');
+        let mut out = parts.next().unwrap().as_bytes().to_vec();
+        for part in parts {
+            out.push(u8::from_str_radix(&part[..2], 16).unwrap());
+            out.extend_from_slice(&part.as_bytes()[2..]);
+        }
+        out
+    }
+
+    #[test]
+    fn a_pair_that_carries_nobody_makes_no_headers() {
+        let chosen = IdentityHeaders::parse(["id"]).unwrap();
+        for text in ["", "{}", "gho_token", "{\"id\":\"\",\"provider\":\"corp\"}"] {
+            assert_eq!(chosen.headers(&Secret::from(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_chosen_by_their_words() {
+        let none: [&str; 0] = [];
+        assert_eq!(IdentityHeaders::parse(none), Err(BadFields::Empty));
+        assert_eq!(IdentityHeaders::parse(["id", "phone"]), Err(BadFields::Unknown("phone".into())));
+        assert_eq!(IdentityHeaders::parse(["name", "id", "id"]), IdentityHeaders::parse(["id", "name"]));
+    }
+}

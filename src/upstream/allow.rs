@@ -1,0 +1,109 @@
+//! Which users of an identity provider may sign in. Pure.
+
+/// What is looked at of a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The unchanging id at the provider.
+    pub id: &'a str,
+    /// The e-mail address, if the provider says that it is verified.
+    pub email: Option<&'a str>,
+    /// Groups that the provider names.
+    pub groups: &'a [String],
+}
+
+/// A list of those who may: whoever is on one of its lists is on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// E-mail addresses; upper and lower case are the same.
+    pub emails: Vec<String>,
+    /// What stands behind the `@`, whole: `example.com` does not let in `sub.example.com`.
+    pub domains: Vec<String>,
+    /// Groups, byte for byte.
+    pub groups: Vec<String>,
+    /// Unchanging ids at the provider, byte for byte.
+    pub subjects: Vec<String>,
+}
+
+impl Allow {
+    /// Whether nobody is named.
+    pub fn is_empty(&self) -> bool {
+        self.emails.is_empty() && self.domains.is_empty() && self.groups.is_empty() && self.subjects.is_empty()
+    }
+
+    /// Whether this user is named. An empty list names nobody.
+    pub fn names(&self, who: Candidate<'_>) -> bool {
+        let (emails, domains) = (&self.emails, &self.domains);
+        let by_email = who.email.is_some_and(|email| match email.split_once('@') {
+            // Whoever made the candidate saw to it that there is one `@`; two are nobody's address all the same.
+            Some((_, domain)) if !domain.contains('@') => {
+                emails.iter().any(|known| known.eq_ignore_ascii_case(email))
+                    || domains.iter().any(|known| known.eq_ignore_ascii_case(domain))
+            }
+            Some(_) | None => false,
+        });
+        by_email || self.subjects.iter().any(|id| id == who.id) || self.groups.iter().any(|group| who.groups.contains(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn by_email(allow: &Allow, email: &str) -> bool {
+        let candidate = Candidate {
+            id: "1",
+            email: Some(email),
+            groups: &[],
+        };
+        allow.names(candidate)
+    }
+
+    #[test]
+    fn a_domain_is_what_stands_behind_the_only_at_sign_whole() {
+        let allow = Allow {
+            domains: list(&["Example.com"]),
+            ..Allow::default()
+        };
+        assert!(by_email(&allow, "a@example.COM") && by_email(&allow, "a@Example.com"));
+        for other in [
+            "a@sub.example.com",
+            "a@notexample.com",
+            "a@example.com.evil.com",
+            "a@example.co",
+            "example.com",
+            "a@example.com@evil.com",
+            "a@evil.com@example.com",
+            "",
+        ] {
+            assert!(!by_email(&allow, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn who_is_on_no_list_is_nobody_and_an_empty_list_names_nobody() {
+        let nobody = Candidate {
+            id: "",
+            email: None,
+            groups: &[],
+        };
+        assert!(!Allow::default().names(nobody) && Allow::default().is_empty());
+        let allow = Allow {
+            emails: list(&["alice@example.com"]),
+            groups: list(&["admins"]),
+            subjects: list(&["42"]),
+            ..Allow::default()
+        };
+        assert!(by_email(&allow, "Alice@example.com") && !by_email(&allow, "bob@example.com"));
+        let groups = list(&["users", "admins"]);
+        assert!(allow.names(Candidate { groups: &groups, ..nobody }) && !allow.names(nobody));
+        assert!(!allow.names(Candidate {
+            groups: &list(&["Admins"]),
+            ..nobody
+        }));
+        assert!(allow.names(Candidate { id: "42", ..nobody }) && !allow.names(Candidate { id: "4", ..nobody }));
+    }
+}

@@ -1,0 +1,334 @@
+//! Identity providers: what the operator says of one, and what is known of well-known ones. Data only.
+
+use std::fmt;
+
+use crate::base::range::Cidr;
+use crate::base::secret::Secret;
+use crate::base::url::Address;
+use crate::upstream::allow::{Allow, Candidate};
+use crate::upstream::quirks::{Offline, Profile, STRICT};
+
+/// How a kind of provider is met.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// What the operator calls it in `preset = "…"`.
+    pub name: &'static str,
+    /// What people call it; empty: its host is shown.
+    pub shown: &'static str,
+    /// Its issuer, where there is only one.
+    pub issuer: Option<&'static str>,
+    /// Endpoints of one that speaks OAuth without ID tokens.
+    pub plain: Option<KnownPlain>,
+    /// What is asked of it.
+    pub scopes: &'static [&'static str],
+    /// Anybody can have an account there, so an empty allow-list lets in nobody.
+    pub is_public: bool,
+    /// How its authorization and token endpoints are met.
+    pub profile: &'static Profile,
+}
+
+/// Endpoints that a provider without ID tokens documents for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KnownPlain {
+    /// Where the browser goes.
+    pub authorize: &'static str,
+    /// Where codes are exchanged.
+    pub token: &'static str,
+    /// Who the user is.
+    pub user: &'static str,
+    /// Which addresses the user has.
+    pub emails: &'static str,
+}
+
+const LOGIN: Profile = Profile {
+    name: "login",
+    send_resource: false,
+    require_pkce_metadata: false,
+    offline_access: Offline::Never,
+    ..STRICT
+};
+static STANDARD_LOGIN: Profile = LOGIN;
+/// People have several accounts at Google: it asks which, instead of taking the first.
+static GOOGLE_LOGIN: Profile = Profile {
+    extra_authorize: &[("prompt", "select_account")],
+    ..LOGIN
+};
+
+/// Google.
+pub static GOOGLE: Preset = Preset {
+    name: "google",
+    shown: "Google",
+    issuer: Some("https://accounts.google.com"),
+    plain: None,
+    scopes: &["openid", "email", "profile"],
+    is_public: true,
+    profile: &GOOGLE_LOGIN,
+};
+
+/// GitHub, which has no ID tokens for people: who the user is comes of two calls with the token.
+pub static GITHUB: Preset = Preset {
+    name: "github",
+    shown: "GitHub",
+    issuer: Some("https://github.com/login/oauth"),
+    plain: Some(KnownPlain {
+        authorize: "https://github.com/login/oauth/authorize",
+        token: "https://github.com/login/oauth/access_token",
+        user: "https://api.github.com/user",
+        emails: "https://api.github.com/user/emails",
+    }),
+    scopes: &["read:user", "user:email"],
+    is_public: true,
+    profile: &STANDARD_LOGIN,
+};
+
+/// Okta: `groups` is a scope of its own there, and a claim only if the operator of the tenant says so.
+pub static OKTA: Preset = Preset {
+    name: "okta",
+    shown: "Okta",
+    issuer: None,
+    plain: None,
+    scopes: &["openid", "email", "profile", "groups"],
+    is_public: false,
+    profile: &STANDARD_LOGIN,
+};
+
+/// Any issuer that keeps to OpenID Connect.
+pub static OIDC: Preset = Preset {
+    name: "oidc",
+    shown: "",
+    issuer: None,
+    plain: None,
+    scopes: &["openid", "email", "profile"],
+    is_public: false,
+    profile: &STANDARD_LOGIN,
+};
+
+static ALL: [&Preset; 4] = [&GOOGLE, &GITHUB, &OKTA, &OIDC];
+
+/// The preset that the operator names.
+pub fn by_name(name: &str) -> Option<&'static Preset> {
+    ALL.into_iter().find(|preset| preset.name == name)
+}
+
+/// The names that [`by_name`] knows, for messages.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.into_iter().map(|preset| preset.name)
+}
+
+/// Endpoints of a provider that speaks OAuth without ID tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Where the browser goes.
+    pub authorize: Address,
+    /// Where codes are exchanged.
+    pub token: Address,
+    /// Who the user is.
+    pub user: Address,
+    /// Which addresses the user has.
+    pub emails: Address,
+}
+
+/// One configured identity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idp {
+    /// Its name in the configuration: part of the callback's path, and of every subject.
+    pub name: String,
+    /// How it is met.
+    pub preset: &'static Preset,
+    /// Its issuer, by bytes.
+    pub issuer: Address,
+    /// Who we are there.
+    pub client_id: String,
+    /// And how we prove it.
+    pub client_secret: Option<Secret>,
+    /// What is asked of it.
+    pub scopes: Vec<String>,
+    /// The claim that lists groups.
+    pub groups_claim: String,
+    /// Who may sign in.
+    pub allow: Allow,
+    /// Endpoints, if it has no ID tokens.
+    pub plain: Option<Plain>,
+    /// Addresses that its metadata may name beyond its own neighbourhood.
+    pub allow_addresses: Vec<Cidr>,
+}
+
+/// Why there can be no such provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadIdp {
+    /// The name would not fit a path and a subject.
+    Name,
+    /// The preset has none of its own.
+    IssuerMissing,
+    /// The preset has one of its own.
+    IssuerGiven,
+    /// Neither https nor plain http on this machine; or with a query.
+    Issuer,
+    /// There is none.
+    ClientId,
+    /// This provider gives nobody anything without one.
+    SecretMissing,
+}
+
+impl fmt::Display for BadIdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "the name may have small letters, digits and hyphens only, at most 63",
+            Self::IssuerMissing => "`issuer` is missing: the address of the provider, such as https://login.example.com",
+            Self::IssuerGiven => "`issuer` is known for this preset: leave it out, or use preset = \"oidc\"",
+            Self::Issuer => "`issuer` must be an https address without a query",
+            Self::ClientId => "`client_id` is missing",
+            Self::SecretMissing => "`client_secret` is missing: this provider needs one",
+        })
+    }
+}
+
+impl std::error::Error for BadIdp {}
+
+impl Idp {
+    /// A provider with what its preset knows; scopes, groups claim and allow-list can be changed afterwards.
+    pub fn new(
+        name: &str,
+        preset: &'static Preset,
+        issuer: Option<Address>,
+        client_id: &str,
+        client_secret: Option<Secret>,
+    ) -> Result<Self, BadIdp> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
+            return Err(BadIdp::Name);
+        }
+        let issuer = match (preset.issuer, issuer) {
+            (Some(known), None) => Address::parse(known).map_err(|_| BadIdp::Issuer)?,
+            (Some(_), Some(_)) => return Err(BadIdp::IssuerGiven),
+            (None, Some(given)) => given,
+            (None, None) => return Err(BadIdp::IssuerMissing),
+        };
+        let url = issuer.url();
+        if !(url.scheme() == "https" || (url.scheme() == "http" && issuer.is_loopback())) || url.query().is_some() {
+            return Err(BadIdp::Issuer);
+        }
+        if client_id.is_empty() {
+            return Err(BadIdp::ClientId);
+        }
+        let client_secret = client_secret.filter(|secret| !secret.is_empty());
+        if client_secret.is_none() && preset.is_public {
+            return Err(BadIdp::SecretMissing);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            preset,
+            issuer,
+            client_id: client_id.to_owned(),
+            client_secret,
+            scopes: preset.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            groups_claim: "groups".to_owned(),
+            allow: Allow::default(),
+            plain: preset.plain.as_ref().and_then(Plain::of),
+            allow_addresses: Vec::new(),
+        })
+    }
+
+    /// What people call it: its name, or its host.
+    pub fn shown(&self) -> &str {
+        if self.preset.shown.is_empty() {
+            self.issuer.url().host_str().unwrap_or(&self.name)
+        } else {
+            self.preset.shown
+        }
+    }
+
+    /// Whether this user may sign in. Where anybody can have an account, only those who are named; else everybody if
+    /// nobody is named.
+    pub fn admits(&self, who: Candidate<'_>) -> bool {
+        self.allow.names(who) || (self.allow.is_empty() && !self.preset.is_public)
+    }
+
+    /// Whether what was learned of `other` is true of this one as well.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |idp: &Self| {
+            let who = (idp.client_id.clone(), idp.client_secret.clone());
+            (
+                idp.preset.name,
+                idp.issuer.clone(),
+                who,
+                idp.plain.clone(),
+                idp.allow_addresses.clone(),
+            )
+        };
+        place(self) == place(other)
+    }
+}
+
+impl Plain {
+    fn of(known: &KnownPlain) -> Option<Self> {
+        let at = |text| Address::parse(text).ok();
+        Some(Self {
+            authorize: at(known.authorize)?,
+            token: at(known.token)?,
+            user: at(known.user)?,
+            emails: at(known.emails)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn made(preset: &'static Preset, issuer: Option<Address>) -> Result<Idp, BadIdp> {
+        Idp::new("corp", preset, issuer, "us", Some(Secret::from("s")))
+    }
+
+    #[test]
+    fn every_preset_is_found_by_its_name_and_makes_a_provider() {
+        for name in names() {
+            let preset = by_name(name).unwrap();
+            let issuer = preset.issuer.is_none().then(|| at("https://login.example.com"));
+            let idp = made(preset, issuer).unwrap();
+            assert_eq!(idp.plain.is_some(), preset.plain.is_some(), "{name}");
+            assert!(preset.plain.is_some() || idp.scopes.contains(&"openid".to_owned()), "{name}");
+        }
+        assert!(by_name("gogle").is_none());
+    }
+
+    #[test]
+    fn an_empty_list_is_nobody_where_anybody_can_have_an_account_and_everybody_elsewhere() {
+        let anybody = Candidate {
+            id: "1",
+            email: Some("a@gmail.com"),
+            groups: &[],
+        };
+        assert!(!made(&GOOGLE, None).unwrap().admits(anybody) && !made(&GITHUB, None).unwrap().admits(anybody));
+        let mut own = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
+        assert!(own.admits(anybody));
+        own.allow.domains.push("example.com".into());
+        assert!(!own.admits(anybody));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        assert_eq!(made(&OIDC, None), Err(BadIdp::IssuerMissing));
+        assert_eq!(made(&GOOGLE, Some(at("https://accounts.google.com"))), Err(BadIdp::IssuerGiven));
+        for odd in [
+            "http://login.example.com",
+            "https://login.example.com/?a=b",
+            "ftp://login.example.com",
+        ] {
+            assert_eq!(made(&OIDC, Some(at(odd))), Err(BadIdp::Issuer), "{odd}");
+        }
+        for odd in ["", "Corp", "a:b", "-a", "a/b"] {
+            assert_eq!(Idp::new(odd, &OIDC, Some(at("https://h")), "us", None), Err(BadIdp::Name), "{odd}");
+        }
+        assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(BadIdp::ClientId));
+        assert_eq!(
+            Idp::new("a", &GOOGLE, None, "us", Some(Secret::from(""))),
+            Err(BadIdp::SecretMissing)
+        );
+        assert!(Idp::new("a", &OIDC, Some(at("http://127.0.0.1:9")), "us", None).is_ok());
+    }
+}

@@ -1,0 +1,194 @@
+//! Journeys by way of an identity provider: what the flow should do between `/authorize` and consent.
+
+use mcp_oauth_gateway::base::ids::Digest;
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::flow::authorize::ClientAuthorize;
+use mcp_oauth_gateway::flow::login::{FromIdp, IdpCallback, IdpRedirect, ToIdp};
+use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::flow::who::{By, Identity};
+use mcp_oauth_gateway::store::Missed;
+
+use super::acts::{Bring, Form};
+use super::journeys::{Refusal, Stage};
+use super::world::{World, went};
+
+/// The one provider.
+pub const PROVIDER: &str = "corp";
+const IDP: &str = "https://idp.example";
+
+/// What goes to the provider with one journey.
+#[derive(Debug, Default)]
+pub struct Login {
+    browser: String,
+    state: String,
+    nonce: String,
+    verifier: String,
+    promise: bool,
+}
+
+/// What a redirect of the provider and a browser bring.
+struct Brought {
+    provider: &'static str,
+    state: String,
+    browser: Option<String>,
+    issuer: Option<&'static str>,
+}
+
+impl Brought {
+    fn as_it_is(&self) -> FromIdp<'_> {
+        FromIdp {
+            provider: self.provider,
+            idp_state: &self.state,
+            browser: self.browser.as_deref(),
+            issuer: self.issuer,
+        }
+    }
+}
+
+impl World {
+    pub async fn sent_to_idp(&mut self, i: usize, form: Form, promise: bool) {
+        let brought = self.form(i, form);
+        let (browser, state, nonce, verifier) = (self.draw(), self.draw(), self.draw(), self.draw());
+        let now = self.now();
+        let expected = self
+            .standing(i, Stage::Asked)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |by, _| matches!(by, By::Provider(_))));
+        self.note_if_off_the_way(&expected);
+        let step = |s: ClientAuthorize| {
+            let to = ToIdp {
+                provider: PROVIDER.to_owned(),
+                browser: Digest::of(&browser),
+                idp_state: Digest::of(&state),
+                nonce: Digest::of(&nonce),
+                verifier: Secret::from(verifier.as_str()),
+                issuer: IDP.to_owned(),
+                iss_promised: promise,
+            };
+            s.to_idp(brought.as_deref(), to, now)
+        };
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("ClientAuthorize", "to_idp", "IdpRedirect");
+            self.journeys[i].login = Login {
+                browser,
+                state,
+                nonce,
+                verifier,
+                promise,
+            };
+            self.arrived(i, Stage::AtIdp, now.0 + 600).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// What the redirect and the browser bring, and whether that should do.
+    fn brought_from_idp(&mut self, i: usize, bring: Bring) -> (Brought, Result<(), Refusal>) {
+        let (login, other) = (&self.journeys[i].login, self.stranger(i));
+        let mut with = Brought {
+            provider: PROVIDER,
+            state: login.state.clone(),
+            browser: Some(login.browser.clone()),
+            issuer: Some(IDP),
+        };
+        match bring {
+            Bring::Own => {}
+            Bring::OtherState => with.state = other.map_or_else(|| "?".to_owned(), |other| other.login.state.clone()),
+            Bring::OtherBrowser => with.browser = other.map(|other| other.login.browser.clone()),
+            Bring::NoBrowser => with.browser = None,
+            Bring::OtherIssuer => with.issuer = Some("https://idp.example/"),
+            Bring::NoIssuer => with.issuer = None,
+            Bring::OtherService => with.provider = "another",
+        }
+        let judged = if with.state != login.state {
+            Err(Rejected::OtherState)
+        } else if with.provider != PROVIDER {
+            Err(Rejected::OtherProvider)
+        } else if with.browser.as_ref() != Some(&login.browser) {
+            Err(Rejected::OtherBrowser)
+        } else if with.issuer.is_none() && login.promise {
+            Err(Rejected::MissingIssuer)
+        } else if with.issuer.is_some_and(|issuer| issuer != IDP) {
+            Err(Rejected::OtherIssuer)
+        } else {
+            Ok(())
+        };
+        let expected = self
+            .standing(i, Stage::AtIdp)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| judged.map_err(Missed::Rejected));
+        if expected == Err(Missed::Rejected(Rejected::OtherProvider)) {
+            self.meet("a return to another provider");
+        }
+        (with, expected)
+    }
+
+    pub async fn back_from_idp(&mut self, i: usize, bring: Bring) {
+        let (with, expected) = self.brought_from_idp(i, bring);
+        let now = self.now();
+        let step = |s: IdpRedirect| s.returned(with.as_it_is(), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("IdpRedirect", "returned", "IdpCallback");
+            let login = &self.journeys[i].login;
+            assert_eq!(moved.out.verifier.expose(), login.verifier, "the verifier of another journey");
+            assert!(moved.out.nonce.is_of(&login.nonce), "the nonce of another journey");
+            assert_eq!(moved.out.issuer, IDP);
+            self.arrived(i, Stage::FromIdp, now.0 + 120).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn refused_by_idp(&mut self, i: usize, bring: Bring) {
+        let (with, expected) = self.brought_from_idp(i, bring);
+        let now = self.now();
+        let step = |s: IdpRedirect| s.refused(with.as_it_is(), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("IdpRedirect", "refused", "Closed");
+            self.goes_home(i, &moved.out, None);
+            self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// The provider vouches for a user: of its own, or of another one.
+    pub async fn identified(&mut self, i: usize, own: bool) {
+        let (next, now) = (self.draw(), self.now());
+        let provider = if own { PROVIDER } else { "another" };
+        let judged = if own {
+            Ok(())
+        } else {
+            Err(Missed::Rejected(Rejected::OtherProvider))
+        };
+        let expected = self.standing(i, Stage::FromIdp).and_then(|()| self.in_time(i)).and(judged);
+        let identity = Identity {
+            provider: provider.to_owned(),
+            id: "7".to_owned(),
+            email: None,
+            name: None,
+            avatar: None,
+            groups: Vec::new(),
+        };
+        let step = |s: IdpCallback| s.identified(identity.clone(), Digest::of(&next), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if went(moved, &expected).is_some() {
+            self.walk("IdpCallback", "identified", "GatewayLogin");
+            self.journeys[i].forms.push(next);
+            self.arrived(i, Stage::SignedIn, now.0 + 600).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    pub async fn not_identified(&mut self, i: usize) {
+        let expected = self.standing(i, Stage::FromIdp);
+        let moved = self.store.transition(&self.handle(i), IdpCallback::failed).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("IdpCallback", "failed", "Closed");
+            self.goes_home(i, &moved.out, None);
+            self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
+        }
+        self.look_at_journey(i).await;
+    }
+}

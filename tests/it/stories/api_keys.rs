@@ -1,0 +1,226 @@
+//! `api-keys` as an operator uses it: another process, beside a gateway that serves from the same directory.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::cli::data;
+use mcp_oauth_gateway::service::Access;
+use mcp_oauth_gateway::store::{Backend, Sqlite, Store};
+
+use super::access::{beside, call};
+use super::cli::{does_not_start, done};
+use crate::support::process::{Process, command, free_port};
+use crate::support::world::World;
+
+/// What the operator types, and gets.
+struct Operator {
+    data: PathBuf,
+}
+
+impl Operator {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = command();
+        command.arg("api-keys").args(words).arg("--data-dir").arg(&self.data);
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let output = done(&mut self.command(words));
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// Makes a key; gives it and its id.
+    fn add(&self, words: &[&str]) -> (String, String) {
+        let output = self.run(&[&["add"], words].concat());
+        let (key, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let key = key.strip_suffix('\n').unwrap();
+        assert!(!key.contains(char::is_whitespace), "nothing but the key can be piped on: {key}");
+        assert!(!said.contains(key), "{said}");
+        let id = said.split("api-keys revoke ").nth(1).unwrap().split_whitespace().next().unwrap();
+        (key.to_owned(), id.to_owned())
+    }
+
+    /// One line for each key, without the heading.
+    fn list(&self) -> Vec<Vec<String>> {
+        let text = String::from_utf8(self.run(&["list"]).stdout).unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        text.lines().skip(1).map(words).collect()
+    }
+}
+
+/// A gateway on this directory, with the key service `batch`, while the operator types beside it.
+async fn serving(data: &Path) -> World {
+    let clock = Clock::System;
+    let ring = data::keys(data, clock.now()).unwrap();
+    let world = World::made(Profile::Standard, |parts| {
+        let keys = Arc::new(ArcSwap::from_pointee(ring));
+        let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
+        parts.store = Store::new(backend, Arc::clone(&keys), parts.clock.clone());
+        parts.keys = keys;
+        let batch = beside(&parts.setup.services[0], "batch", Access::Key);
+        parts.setup.services.push(batch);
+    })
+    .await;
+    world.standin.set(|b| b.mcp_open = true);
+    world
+}
+
+async fn status(world: &World, key: &str) -> u16 {
+    let page = call(world, "batch", &[("authorization", &format!("Bearer {key}"))]).await;
+    page.status.as_u16()
+}
+
+/// Until the gateway refuses the key.
+async fn until_refused(world: &World, key: &str) {
+    for _ in 0..1_000 {
+        if status(world, key).await == 401 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is still let in");
+}
+
+#[tokio::test]
+async fn a_key_works_as_soon_as_it_is_printed_and_is_refused_soon_after_it_was_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let operator = Operator { data: dir.path().into() };
+    let world = serving(dir.path()).await;
+    let (key, id) = operator.add(&[
+        "batch",
+        "--name",
+        "nightly",
+        "--scope",
+        "read",
+        "--scope",
+        "write",
+        "--expires",
+        "30",
+    ]);
+    assert_eq!(status(&world, &key).await, 200);
+    let (other, _) = operator.add(&["batch"]);
+    let listed = operator.list();
+    assert_eq!(listed.len(), 2);
+    let row = listed.iter().find(|row| row[0] == id).unwrap();
+    assert_eq!((row[1].as_str(), row[2].as_str(), row[3].as_str()), ("works", "batch", "nightly"));
+    assert_eq!(&row[7..], ["read", "write"]);
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let begins = format!("{:02x}{:02x}", digest.as_ref()[0], digest.as_ref()[1]);
+    assert!(row[6].len() == 16 && row[6].starts_with(&begins), "as sha256sum says it: {row:?}");
+    let said = operator.run(&["revoke", &id]);
+    assert!(said.stdout.is_empty());
+    until_refused(&world, &key).await;
+    assert_eq!(status(&world, &other).await, 200, "only that one");
+    assert_eq!(operator.list().iter().find(|row| row[0] == id).unwrap()[1], "revoked");
+    operator.run(&["revoke", &id]);
+    // What is at rest is neither key.
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(
+            [&key, &other]
+                .iter()
+                .all(|key| !bytes.windows(key.len()).any(|part| part == key.as_bytes()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_the_gateway_and_a_key_that_ended_is_shown_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let operator = Operator { data: dir.path().into() };
+    let world = serving(dir.path()).await;
+    let ((gone, id), (day, _), (kept, _)) = (
+        operator.add(&["batch"]),
+        operator.add(&["batch", "--expires", "1"]),
+        operator.add(&["batch"]),
+    );
+    operator.run(&["revoke", &id]);
+    until_refused(&world, &gone).await;
+    // Taken back while nobody serves.
+    drop(world);
+    let (late, late_id) = operator.add(&["batch"]);
+    operator.run(&["revoke", &late_id]);
+    let world = serving(dir.path()).await;
+    for (key, expected) in [(&gone, 401), (&late, 401), (&day, 200), (&kept, 200)] {
+        assert_eq!(status(&world, key).await, expected);
+    }
+    // Years later, over a sweep.
+    world.pass(5 * 365 * 86_400);
+    for (key, expected) in [(&gone, 401), (&late, 401), (&day, 401), (&kept, 200)] {
+        assert_eq!(status(&world, key).await, expected);
+    }
+}
+
+/// With the gateway as it is shipped: both have the directory open, and neither is in the other's way.
+#[tokio::test]
+async fn the_operator_and_a_gateway_process_share_the_directory() {
+    let (standin, dir) = (mcp_gateway_standin::Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
+    let operator = Operator { data: dir.path().into() };
+    let port = free_port();
+    let process = Process::start(&standin.mcp_url(), port, dir.path(), &[]).await;
+    let (key, id) = operator.add(&["default"]);
+    operator.run(&["revoke", &id]);
+    process.kill();
+    let (_, other) = operator.add(&["default"]);
+    let process = Process::start(&standin.mcp_url(), port, dir.path(), &[]).await;
+    let listed = operator.list();
+    assert!(listed.iter().any(|row| row[0] == id && row[1] == "revoked"), "{listed:?}");
+    assert!(listed.iter().any(|row| row[0] == other && row[1] == "works"), "{listed:?}");
+    assert!(process.terminate().success());
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(!log.contains(&key) && !log.contains("cannot be read"), "{log}");
+}
+
+#[tokio::test]
+async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made() {
+    let (empty, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let nobody = Operator { data: empty.path().into() };
+    for words in [&["add", "batch"][..], &["list"], &["revoke", "x"]] {
+        assert!(does_not_start(&mut nobody.command(words), "--data-dir").contains("start it once"));
+    }
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+    drop(serving(dir.path()).await);
+    let operator = Operator { data: dir.path().into() };
+    for (words, names) in [
+        (&["add"][..], "SERVICE"),
+        (&["add", "Batch"], "'Batch'"),
+        (&["add", "mcp"], "'mcp'"),
+        (&["add", "batch", "--scope", "read write"], "--scope read --scope write"),
+        (&["add", "batch", "--scope", ""], "--scope"),
+        (&["add", "batch", "--scope", "a\"b"], "--scope"),
+        (&["add", "batch", "--name", "a b"], "--name"),
+        (&["add", "batch", "--name", "\u{202e}x"], "--name"),
+        (&["add", "batch", "--name", ""], "--name"),
+        (&["add", "batch", "--expires", "0"], "--expires"),
+        (&["add", "batch", "--expires", "-1"], "--expires"),
+        (&["add", "batch", "--expires", "soon"], "--expires"),
+        (&["add", "batch", "--store", "memory"], "--store sqlite"),
+        (&["revoke"], "ID"),
+        (&["revoke", "nothing"], "api-keys list"),
+        (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA"], "api-keys list"),
+    ] {
+        let output = done(operator.command(words).stdout(Stdio::piped()));
+        assert!(output.stdout.is_empty(), "{words:?}");
+        does_not_start(&mut operator.command(words), names);
+    }
+    let long = "x".repeat(256);
+    let many: Vec<&str> = ["add", "batch"]
+        .into_iter()
+        .chain((0..20).flat_map(|_| ["--scope", &long]))
+        .collect();
+    does_not_start(&mut operator.command(&many), "--scope");
+    does_not_start(operator.command(&["list"]).env("MCP_GATEWAY_STORE", "memory"), "--store");
+    assert!(operator.list().is_empty());
+    // Sealed with a ring that the gateway does not have, a record would keep it from starting.
+    operator.add(&["batch"]);
+    let mut foreign = operator.command(&["add", "batch"]);
+    foreign.env("MCP_GATEWAY_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    does_not_start(&mut foreign, "MCP_GATEWAY_KEY");
+    assert_eq!(operator.list().len(), 1);
+}

@@ -1,0 +1,316 @@
+//! A gateway that is described by a file: several services in one process, read again while it serves.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::BodyExt as _;
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::dial::Allowed;
+use serde_json::json;
+
+use crate::support::browser::{Browser, Page, send};
+use crate::support::client::{McpClient, Pair};
+use crate::support::process::{Process, command, free_port};
+
+/// A process in front of these upstreams, by a file.
+struct Configured {
+    process: Process,
+    data: tempfile::TempDir,
+    top: String,
+}
+
+/// A service of the file.
+fn described(name: &str, upstream: &Standin, more: &str) -> String {
+    format!(
+        "[services.{name}]\nurl = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nclient_secret = \"${{UPSTREAM_SECRET}}\"\nscopes = [\"repo\"]\n{more}\n",
+        upstream.mcp_url()
+    )
+}
+
+fn write(data: &Path, text: &str) -> std::path::PathBuf {
+    let file = data.join("gateway.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+impl Configured {
+    async fn start(services: &str) -> Self {
+        let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+        let top =
+            format!("public_url = \"http://127.0.0.1:{port}\"\nlisten = [\"127.0.0.1:{port}\"]\ndata_dir = \"data\"\nlog = \"debug\"\n");
+        let file = write(data.path(), &format!("{top}{services}"));
+        let log = std::fs::File::create(data.path().join("log")).unwrap();
+        let mut command = command();
+        command.arg("--config").arg(file).env("UPSTREAM_SECRET", CLIENT_SECRET);
+        let process = Process::ready(command.stdout(Stdio::null()).stderr(log), port, data.path()).await;
+        Self { process, data, top }
+    }
+
+    /// Another file, and the word to read it.
+    fn say(&self, services: &str) {
+        write(self.data.path(), &format!("{}{services}", self.top));
+        let told = Command::new("kill")
+            .arg("-HUP")
+            .arg(self.process.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(told.success());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("log")).unwrap()
+    }
+
+    async fn logged(&self, words: &str, times: usize) {
+        for _ in 0..500 {
+            if self.log().matches(words).count() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("not logged {times} times: {words}\n{}", self.log());
+    }
+}
+
+async fn get(http: &Browser, url: &str) -> Page {
+    send(&http.client, Request::get(url).body(Outgoing::Empty).unwrap()).await
+}
+
+async fn call(http: &Browser, url: &str, access: &str) -> Page {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+    let request = Request::post(url)
+        .header(header::ACCEPT, "application/json, text/event-stream")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, format!("Bearer {access}"));
+    send(&http.client, request.body(Outgoing::Full(Bytes::from(body.to_string()))).unwrap()).await
+}
+
+/// Signs in at the service that is not the default, by its own endpoints.
+async fn signed_in(configured: &Configured, service: &str) -> Pair {
+    let url = &configured.process.url;
+    let client = McpClient::register(url).await;
+    let resource = format!("{url}/mcp/{service}");
+    let authorize = client.authorize_url_with(&[("resource", &resource)]);
+    let authorize = authorize.replace("/authorize?", &format!("/authorize/mcp/{service}?"));
+    let mut browser = Browser::default();
+    let answer = client.browse_from(&mut browser, &authorize).await;
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("client_id", client.id.as_str()),
+        ("code", &McpClient::code(&answer)),
+        ("code_verifier", client.verifier.expose()),
+        ("redirect_uri", &client.redirect),
+    ];
+    Pair::of(&client.form(&format!("/token/mcp/{service}"), &fields).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_of_one_file_have_metadata_and_tokens_of_their_own() {
+    let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::GitHub));
+    let services = format!("{}{}", described("one", &one, "default = true"), described("other", &other, ""));
+    let configured = Configured::start(&services).await;
+    let (http, url) = (Browser::default(), configured.process.url.clone());
+    for (path, resource, issuer) in [
+        ("", "/mcp", ""),
+        ("/mcp", "/mcp", ""),
+        ("/mcp/one", "/mcp/one", "/mcp/one"),
+        ("/one/mcp", "/one/mcp", "/mcp/one"),
+        ("/mcp/other", "/mcp/other", "/mcp/other"),
+        ("/other/mcp", "/other/mcp", "/mcp/other"),
+    ] {
+        let page = get(&http, &format!("{url}/.well-known/oauth-protected-resource{path}"))
+            .await
+            .json();
+        assert_eq!(page["resource"], format!("{url}{resource}"), "{path}");
+        assert_eq!(page["authorization_servers"], json!([format!("{url}{issuer}")]), "{path}");
+        let page = get(&http, &format!("{url}/.well-known/oauth-authorization-server{issuer}"))
+            .await
+            .json();
+        assert_eq!(page["issuer"], format!("{url}{issuer}"));
+    }
+    let client = McpClient::register(&url).await;
+    let (at_one, at_other) = (client.login().await, signed_in(&configured, "other").await);
+    for (path, right, wrong, upstream) in [
+        ("/mcp", &at_one, &at_other, &one),
+        ("/mcp/one", &at_one, &at_other, &one),
+        ("/one/mcp", &at_one, &at_other, &one),
+        ("/mcp/other", &at_other, &at_one, &other),
+        ("/other/mcp", &at_other, &at_one, &other),
+    ] {
+        let before = upstream.log().len();
+        let page = call(&http, &format!("{url}{path}"), &wrong.access).await;
+        assert_eq!(page.status, 401, "{path}");
+        assert!(
+            page.headers[header::WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .contains("error=\"invalid_token\""),
+            "{path}"
+        );
+        assert_eq!(upstream.log().len(), before, "{path}");
+        assert_eq!(call(&http, &format!("{url}{path}"), &right.access).await.status, 200, "{path}");
+    }
+}
+
+/// One open event stream of the default service.
+async fn stream(url: &str, access: &str) -> hyper::body::Incoming {
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(format!("{url}/mcp"))
+        .header(header::ACCEPT, "text/event-stream")
+        .header(header::AUTHORIZATION, format!("Bearer {access}"));
+    let http = Browser::default();
+    let policy = mcp_oauth_gateway::net::client::Policy {
+        addresses: Allowed::Anything,
+        connect: Duration::from_secs(5),
+        first_byte: None,
+        http2: false,
+    };
+    let answer = http.client.send(request.body(Outgoing::Empty).unwrap(), &policy).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_the_file_again_under_load_loses_no_request_and_no_stream() {
+    const TIMES: usize = 20;
+    let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::GitHub));
+    let alone = described("one", &one, "default = true");
+    let configured = Configured::start(&alone).await;
+    let url = configured.process.url.clone();
+    let pair = McpClient::register(&url).await.login().await;
+    let mut events = stream(&url, &pair.access).await;
+    let (done, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, access, done, calls) = (format!("{url}/mcp"), pair.access.clone(), Arc::clone(&done), Arc::clone(&calls));
+            tokio::spawn(async move {
+                let http = Browser::default();
+                while !done.load(Ordering::Relaxed) {
+                    let page = call(&http, &url, &access).await;
+                    assert_eq!(page.status, 200, "{}", page.text);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for time in 1..=TIMES {
+        let both = format!("{alone}refresh_grace = {time}\n{}", described("other", &other, ""));
+        configured.say(if time % 2 == 0 { &alone } else { &both });
+        configured.logged("the configuration was read again", time).await;
+        // It holds, and requests go on.
+        let known = get(
+            &Browser::default(),
+            &format!("{url}/.well-known/oauth-protected-resource/mcp/other"),
+        )
+        .await;
+        assert_eq!(known.status, if time % 2 == 0 { 404 } else { 200 });
+        let before = calls.load(Ordering::Relaxed);
+        while calls.load(Ordering::Relaxed) < before + 8 {
+            assert!(!busy.iter().any(tokio::task::JoinHandle::is_finished), "a request was lost");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    for task in busy {
+        task.await.unwrap();
+    }
+    // The stream from before all that is open on both sides.
+    assert_eq!(one.open_streams(), 1);
+    let ended = tokio::time::timeout(Duration::from_millis(300), async { while events.frame().await.is_some() {} }).await;
+    assert!(ended.is_err(), "the stream has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_keeps_what_was_there_and_the_log_says_where_it_is_bad() {
+    let one = Standin::start(Profile::GitHub);
+    let good = described("one", &one, "default = true");
+    let configured = Configured::start(&good).await;
+    let url = configured.process.url.clone();
+    let pair = McpClient::register(&url).await.login().await;
+    for (bad, why) in [
+        (good.replace("scopes", "scope"), "services.one.scope: there is no such key"),
+        (good.replace("UPSTREAM_SECRET", "NO_SECRET"), "the variable NO_SECRET is not set"),
+        (format!("{good}x = ["), "this is not TOML"),
+        (format!("{good}upstream = \"paste\""), "services.one."),
+    ] {
+        configured.say(&bad);
+        configured.logged(why, 1).await;
+        assert_eq!(
+            call(&Browser::default(), &format!("{url}/mcp"), &pair.access).await.status,
+            200,
+            "{why}"
+        );
+    }
+    assert!(configured.log().contains("the one that was there stays"));
+    // What needs a restart is said to need one; the rest holds.
+    configured.say(&format!("[store]\nkind = \"memory\"\n{good}"));
+    configured.logged("holds from the next start on", 1).await;
+    assert!(configured.log().contains("[store]") && !configured.log().contains(CLIENT_SECRET));
+    assert_eq!(call(&Browser::default(), &format!("{url}/mcp"), &pair.access).await.status, 200);
+}
+
+/// Runs `check` on this file.
+fn checked(text: &str, more: &[&str]) -> (Output, String) {
+    let data = tempfile::tempdir().unwrap();
+    let file = write(data.path(), text);
+    let mut command = command();
+    command.arg("check").arg("--config").arg(file).args(more);
+    let output = command.env("UPSTREAM_SECRET", CLIENT_SECRET).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains(CLIENT_SECRET) && !said.contains("panicked"), "{said}");
+    assert!(!data.path().join("data").exists());
+    (output, said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
+    let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::Standard));
+    let top = "public_url = \"https://mcp.example.com/gw\"\ndata_dir = \"data\"\n";
+    let more = format!("[services.other]\nurl = \"{}\"\n", other.mcp_url());
+    let text = format!("{top}{}{more}", described("one", &one, "default = true"));
+    let (output, said) = checked(&text, &[]);
+    assert!(output.status.success(), "{said}");
+    for words in [
+        "https://mcp.example.com/gw/mcp\n",
+        "https://mcp.example.com/gw/mcp/one\n",
+        "https://mcp.example.com/gw/mcp/other\n",
+        "https://mcp.example.com/gw/upstream/callback  (",
+        "https://mcp.example.com/gw/upstream/callback/other  (",
+        "users sign in here with a password; they sign in upstream",
+        "/.well-known/oauth-protected-resource",
+        &one.issuer(),
+        "everything is good",
+    ] {
+        assert!(said.contains(words), "{words} in:\n{said}");
+    }
+    let (output, said) = checked(&text.replace(&other.mcp_url(), "http://127.0.0.1:9/mcp"), &[]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("NOT FOUND") && said.contains("127.0.0.1:9"), "{said}");
+    let (output, said) = checked(&text.replace(&other.mcp_url(), "http://127.0.0.1:9/mcp"), &["--offline"]);
+    assert!(output.status.success() && !said.contains("looked at"), "{said}");
+    let (output, said) = checked(&text.replace("scopes", "scope"), &["--offline"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("gateway.toml:") && said.contains("did you mean `scopes`?"), "{said}");
+}
+
+#[test]
+fn check_takes_plain_flags_too() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command
+        .args(["check", "--offline", "--upstream-rs", "http://127.0.0.1:9/mcp", "--data-dir"])
+        .arg(data.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && said.contains("http://localhost:8002/upstream/callback"),
+        "{said}"
+    );
+}

@@ -1,0 +1,294 @@
+//! Signing in at an identity provider: the good ways, and who may not.
+
+use mcp_gateway_standin::{Profile, Signing, Standin};
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::service::Login;
+use serde_json::json;
+
+use super::hostile::refused;
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, param};
+use crate::support::provider::{github, oidc, signing_in_at};
+
+fn count(standin: &Standin, path: &str) -> usize {
+    standin.log().iter().filter(|seen| seen.path == path).count()
+}
+
+#[tokio::test]
+async fn a_user_signs_in_at_the_provider_is_asked_and_gets_a_pair_that_works() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    for signing in [Signing::Rs256, Signing::Es256] {
+        idp.set(|b| b.openid.signing = signing);
+        let mut browser = Browser::default();
+        let consent = client.by_provider(&mut browser).await;
+        assert!(consent.text.contains("alice@example.com"), "{}", consent.text);
+        let pair = client.login_by_provider().await;
+        assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 200);
+        let renewed = client.refresh(&pair.refresh).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.text);
+    }
+    // The whole truth about the provider was fetched once.
+    let documents = count(&idp, "/.well-known/openid-configuration");
+    assert_eq!((documents, count(&idp, "/jwks")), (1, 1));
+}
+
+#[tokio::test]
+async fn keys_for_the_other_padding_are_used_as_they_say() {
+    let idp = Standin::start(Profile::OpenId);
+    idp.set(|b| b.openid.signing = Signing::Ps256);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    McpClient::register(&world.url).await.login_by_provider().await;
+}
+
+/// Seed 001, row 42: no PKCE, no nonce, no look at `iss` towards the provider.
+#[tokio::test]
+async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_client() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    let page = client.to_provider(&mut Browser::default()).await;
+    for text in ["Continue with", "127.0.0.1", "value=\"deny\""] {
+        assert!(page.text.contains(text), "{text} in {}", page.text);
+    }
+    assert!(!page.text.contains("type=\"password\""));
+    let mut browser = Browser::default();
+    let page = client.to_provider(&mut browser).await;
+    let there = browser.decide(&page, "provider").await.onward().unwrap();
+    let get = |name| param(&there, name).unwrap_or_default();
+    assert!(there.starts_with(&format!("{}/authorize?", idp.origin())), "{there}");
+    assert_eq!(get("redirect_uri"), format!("{}/login/callback/corp", world.url));
+    assert_eq!(
+        (get("scope").as_str(), get("code_challenge_method").as_str()),
+        ("openid email profile", "S256")
+    );
+    assert!(get("nonce").len() == 43 && get("code_challenge").len() == 43 && get("state").len() > 43);
+    assert_eq!(param(&there, "resource"), None);
+    assert!(!there.contains(&client.id) && !there.contains("3999"), "{there}");
+}
+
+#[tokio::test]
+async fn github_users_sign_in_by_what_its_token_opens() {
+    let standin = Standin::start(Profile::GitHub);
+    let mut idp = github(&standin);
+    idp.allow.emails.push("OctoCat@example.com".into());
+    let (world, _) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    let page = client.to_provider(&mut Browser::default()).await;
+    assert!(page.text.contains("Continue with <bdi>GitHub</bdi>"), "{}", page.text);
+    let consent = client.by_provider(&mut Browser::default()).await;
+    assert!(consent.text.contains("octocat@example.com"), "{}", consent.text);
+    client.login_by_provider().await;
+}
+
+/// Seed 001, row 38: the primary address was taken whether it is verified or not.
+#[tokio::test]
+async fn an_unverified_github_address_is_nobodys() {
+    let standin = Standin::start(Profile::GitHub);
+    let mut idp = github(&standin);
+    idp.allow.domains.push("example.com".into());
+    let (world, _) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    for emails in [
+        json!([{ "email": "boss@example.com", "primary": true, "verified": false }]),
+        json!([{ "email": "boss@example.com", "primary": false, "verified": true }]),
+        json!([{ "email": "boss@example.com@evil.example", "primary": true, "verified": true }]),
+        json!([]),
+        json!({ "message": "Requires authentication" }),
+    ] {
+        standin.set(|b| b.openid.emails = emails.clone());
+        let page = client.by_provider(&mut Browser::default()).await;
+        assert_eq!(page.status, 403, "{emails} {}", page.text);
+        assert!(page.text.contains("The Octocat"), "it says who was refused: {}", page.text);
+    }
+}
+
+/// Seed 001, row 25: any Google or GitHub account in the world was a valid user.
+#[tokio::test]
+async fn nobody_signs_in_with_a_public_provider_unless_somebody_is_named() {
+    let standin = Standin::start(Profile::GitHub);
+    let (world, mut setup) = signing_in_at(github(&standin)).await;
+    let client = McpClient::register(&world.url).await;
+    let page = client.by_provider(&mut Browser::default()).await;
+    assert_eq!(page.status, 403, "{}", page.text);
+    for text in ["octocat@example.com", "GitHub", "Ask whoever runs this gateway"] {
+        assert!(page.text.contains(text), "{text} in {}", page.text);
+    }
+    setup.idps[0].allow.subjects.push("583231".into());
+    world.gateway.reload(setup);
+    client.login_by_provider().await;
+}
+
+#[tokio::test]
+async fn who_is_not_on_the_list_is_told_so_and_the_app_by_a_link_never_by_force() {
+    let standin = Standin::start(Profile::OpenId);
+    let mut idp = oidc("corp", &standin);
+    idp.allow.domains.push("example.com".into());
+    let (world, _) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    client.login_by_provider().await;
+    for user in [
+        json!({ "sub": "7", "email": "eve@evil.example", "email_verified": true }),
+        json!({ "sub": "7", "email": "alice@example.com", "email_verified": false }),
+        json!({ "sub": "7", "email": "alice@example.com" }),
+        json!({ "sub": "7", "email": "eve@evil.example@example.com", "email_verified": true }),
+        json!({ "sub": "7", "email": "\"eve@evil.example\"@example.com", "email_verified": true }),
+        json!({ "sub": "7", "email": "eve@sub.example.com", "email_verified": true }),
+        json!({ "sub": "7", "email": "eve@example.com.", "email_verified": true }),
+        json!({ "sub": "7", "email": "example.com", "email_verified": true }),
+        json!({ "sub": "7", "hd": "example.com", "groups": ["example.com"] }),
+        json!({ "sub": "example.com" }),
+    ] {
+        standin.set(|b| b.openid.user = user.clone());
+        let mut browser = Browser::default();
+        let callback = client.to_login_callback(&mut browser).await;
+        let page = browser.get(&callback).await;
+        assert_eq!((page.status.as_u16(), page.onward()), (403, None), "{user}");
+        assert!(page.text.contains("error=access_denied"), "{}", page.text);
+        // The journey is over: neither another try nor the page before leads on.
+        assert_eq!(browser.get(&callback).await.status, 400);
+    }
+    assert!(
+        !standin
+            .log()
+            .iter()
+            .any(|seen| seen.path == "/authorize" && seen.query.contains("prompt"))
+    );
+}
+
+#[tokio::test]
+async fn groups_and_subjects_let_in_and_a_thin_token_is_completed_at_the_user_endpoint() {
+    let standin = Standin::start(Profile::OpenId);
+    standin.set(|b| b.openid.thin = true);
+    let mut idp = oidc("corp", &standin);
+    idp.allow.groups.push("staff".into());
+    let (world, mut setup) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    client.login_by_provider().await;
+    standin.set(|b| b.openid.userinfo = Some(json!({ "sub": "somebody else", "groups": ["staff"] })));
+    let mut browser = Browser::default();
+    let page = client.by_provider(&mut browser).await;
+    assert_eq!(param(&page.onward().unwrap(), "error").as_deref(), Some("access_denied"));
+    standin.set(|b| b.openid.userinfo = Some(json!({ "sub": "248289761001", "groups": ["visitors"] })));
+    assert_eq!(client.by_provider(&mut Browser::default()).await.status, 403);
+    setup.idps[0].allow.subjects.push("248289761001".into());
+    world.gateway.reload(setup);
+    client.login_by_provider().await;
+}
+
+/// Seed 001, row 24: a client registered by anybody, and a provider that asks nobody.
+#[tokio::test]
+async fn consent_is_asked_each_time_although_the_provider_asks_nobody() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    for _ in 0..2 {
+        let consent = client.by_provider(&mut browser).await;
+        assert!(consent.text.contains("value=\"approve\""), "{}", consent.text);
+        let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+        client.follow(&mut browser, onward).await;
+    }
+    // Nothing of us in that browser signs anybody in by itself: there is no session of ours.
+    assert!(
+        !browser.cookies.keys().any(|name| name.ends_with("-s")),
+        "{:?}",
+        browser.cookies.keys()
+    );
+    let consent = client.by_provider(&mut browser).await;
+    let home = browser.decide(&consent, "deny").await.onward().unwrap();
+    assert_eq!(param(&home, "error").as_deref(), Some("access_denied"));
+}
+
+#[tokio::test]
+async fn whoever_turns_away_at_the_provider_or_before_it_comes_home() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let page = client.to_provider(&mut browser).await;
+    let home = browser.decide(&page, "deny").await.onward().unwrap();
+    assert_eq!(param(&home, "error").as_deref(), Some("access_denied"));
+    for (said, told) in [
+        ("access_denied", "access_denied"),
+        ("temporarily_unavailable", "temporarily_unavailable"),
+        ("login_required", "server_error"),
+    ] {
+        idp.set(|b| b.authorize_error = Some(said.into()));
+        let home = client.by_provider(&mut Browser::default()).await.onward().unwrap();
+        assert!(home.starts_with(&client.redirect), "{home}");
+        assert_eq!(param(&home, "error").as_deref(), Some(told));
+    }
+    // Nobody is sent to a web address by force before consent.
+    let web = McpClient::register_at(&world.url, "https://client.example/cb").await;
+    let page = web.by_provider(&mut Browser::default()).await;
+    assert_eq!((page.status.as_u16(), page.onward()), (403, None));
+    assert!(page.text.contains("https://client.example/cb?"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_costs_a_try_and_not_the_journey() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    idp.set(|b| b.metadata_issuer = Some("https://other.example".into()));
+    let mut browser = Browser::default();
+    let page = client.to_provider(&mut browser).await;
+    let answer = browser.decide(&page, "provider").await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(!answer.text.contains("other.example"), "nothing of the inside is told");
+    idp.set(|b| b.metadata_issuer = None);
+    assert!(browser.decide(&page, "provider").await.onward().is_some());
+    idp.set(|b| b.token_status = Some(503));
+    let home = client.by_provider(&mut Browser::default()).await.onward().unwrap();
+    assert_eq!(param(&home, "error").as_deref(), Some("temporarily_unavailable"));
+}
+
+#[tokio::test]
+async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
+    let standin = Standin::start(Profile::OpenId);
+    let mut idp = oidc("corp", &standin);
+    idp.allow.emails.push("alice@example.com".into());
+    let (world, setup) = signing_in_at(idp).await;
+    let client = McpClient::register(&world.url).await;
+    let ways: [fn(&mut Setup); 3] = [
+        |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
+        |setup| setup.idps.clear(),
+        |setup| setup.services[0].login = Login::Password,
+    ];
+    for change in ways {
+        let pair = client.login_by_provider().await;
+        let mut changed = setup.clone();
+        change(&mut changed);
+        world.gateway.reload(changed);
+        refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+        assert_eq!(
+            client.call(&pair.access, "whoami", json!({})).await.status,
+            401,
+            "the grant is over"
+        );
+        world.gateway.reload(setup.clone());
+        refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    }
+    let pair = client.login_by_provider().await;
+    assert_eq!(client.refresh(&pair.refresh).await.status, 200);
+}
+
+/// Seed 001, row 41: one provider for the whole gateway, as if OAuth wanted it so.
+#[tokio::test]
+async fn what_is_known_of_a_provider_outlives_a_reload_that_does_not_change_it() {
+    let (idp, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
+    let (world, mut setup) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    client.login_by_provider().await;
+    setup.idps[0].allow.domains.push("example.com".into());
+    setup.idps.push(oidc("other", &other));
+    world.gateway.reload(setup.clone());
+    client.login_by_provider().await;
+    assert_eq!((count(&idp, "/.well-known/openid-configuration"), count(&idp, "/jwks")), (1, 1));
+    setup.services[0].login = Login::Idp("other".into());
+    world.gateway.reload(setup);
+    client.login_by_provider().await;
+    assert_eq!(count(&other, "/jwks"), 1);
+}

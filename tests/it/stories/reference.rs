@@ -1,0 +1,537 @@
+//! Pairs that refer to tokens which the gateway keeps, and renews by itself.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Method, StatusCode};
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::service::Upstream;
+use mcp_oauth_gateway::service::oauth::Authorization;
+use mcp_oauth_gateway::token::half::Mode;
+use serde_json::{Value, json};
+
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, Pair};
+use crate::support::process::{Process, free_port};
+use crate::support::world::World;
+
+/// The upstream's tokens live an hour, and it says so.
+const HOUR: u64 = 3_600;
+/// Our access pairs live a day here.
+const DAY: u64 = 86_400;
+/// The default grace, in seconds.
+const GRACE: u64 = 7_200;
+/// More than any header takes.
+const HUGE: usize = 100 * 1024;
+
+/// A service that keeps tokens, and a client that signed in.
+async fn kept() -> (World, McpClient, Pair) {
+    kept_from(Profile::Standard).await
+}
+
+async fn kept_from(profile: Profile) -> (World, McpClient, Pair) {
+    let world = World::with(profile, |service| (service.mode, service.ttl.access) = (Mode::Reference, DAY)).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    (world, client, pair)
+}
+
+/// The header of an access pair, and its upstream half.
+fn opened(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+    let bytes = URL_SAFE_NO_PAD.decode(&pair.access).unwrap();
+    let colon = bytes.iter().position(|b| *b == b':').unwrap();
+    (URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap(), bytes[colon + 1..].to_vec())
+}
+
+/// Mode, kind, and what it carries.
+fn sort(pair: &Pair) -> [u8; 3] {
+    let header = opened(pair).0;
+    [header[1], header[2], header[3]]
+}
+
+const REFERENCE: [u8; 3] = [3, 1, 5];
+const SEALED: [u8; 3] = [1, 1, 1];
+
+async fn whoami(client: &McpClient, access: &str) -> Page {
+    client.call(access, "whoami", json!({})).await
+}
+
+/// A call works, and goes upstream with the newest token that was issued there.
+async fn works(world: &World, client: &McpClient, access: &str) {
+    let page = whoami(client, access).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let digest = ring::digest::digest(&ring::digest::SHA256, world.standin.issued_access().last().unwrap().as_bytes());
+    assert!(page.text.contains(&URL_SAFE_NO_PAD.encode(digest)), "not the newest: {}", page.text);
+}
+
+/// All at once, each on a line of its own.
+async fn together(client: &McpClient, access: &str, count: usize) -> Vec<StatusCode> {
+    let one = |_| {
+        let (mut client, access) = (client.clone(), access.to_owned());
+        client.http = Browser::default();
+        tokio::spawn(async move { whoami(&client, &access).await.status })
+    };
+    let all: Vec<_> = (0..count).map(one).collect();
+    let mut statuses = Vec::new();
+    for status in all {
+        statuses.push(status.await.unwrap());
+    }
+    statuses
+}
+
+/// What the MCP endpoint answered to calls since the log was cleared.
+fn answers(standin: &Standin) -> Vec<u16> {
+    let calls = standin
+        .log()
+        .into_iter()
+        .filter(|seen| seen.path == "/mcp" && seen.method == "POST");
+    calls.map(|seen| seen.status).collect()
+}
+
+/// How often the upstream was asked to refresh; no token was shown to it twice.
+fn asked(world: &World) -> usize {
+    assert_eq!(world.standin.reused(), [""; 0]);
+    world.standin.refreshes().len()
+}
+
+async fn eventually(what: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to pass");
+}
+
+fn is_final(page: &Page) {
+    assert_eq!(
+        (page.status, &page.json()["error"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+    );
+}
+
+/// The word of a 401 of ours.
+fn is_invalid(page: &Page) {
+    assert_eq!(page.status, 401, "{}", page.text);
+    assert!(page.header("www-authenticate").contains("error=\"invalid_token\""));
+}
+
+#[tokio::test]
+async fn a_pair_refers_to_what_is_kept_and_tells_our_own_life() {
+    let (world, client, pair) = kept().await;
+    assert_eq!((sort(&pair), pair.expires_in), (REFERENCE, DAY));
+    assert_eq!(opened(&pair).1.len(), 16, "nothing but a seal");
+    works(&world, &client, &pair.access).await;
+    // Changed in one bit, it is no pair any more.
+    let mut bytes = URL_SAFE_NO_PAD.decode(&pair.access).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    is_invalid(&whoami(&client, &URL_SAFE_NO_PAD.encode(bytes)).await);
+}
+
+#[tokio::test]
+async fn many_calls_read_the_store_once() {
+    let (world, client, pair) = kept().await;
+    for _ in 0..20 {
+        works(&world, &client, &pair.access).await;
+    }
+    assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
+    assert_eq!(world.gateway.kept_reads(), 1);
+    // Another's is read for itself, also when all ask at once.
+    let other = client.login().await;
+    assert_eq!(together(&client, &other.access, 32).await, [StatusCode::OK; 32]);
+    assert_eq!(world.gateway.kept_reads(), 2);
+}
+
+#[tokio::test]
+async fn what_has_ended_is_renewed_once_for_all_calls_and_the_clients_pair_stays() {
+    let (world, client, pair) = kept().await;
+    works(&world, &client, &pair.access).await;
+    for round in 1..=3 {
+        world.pass(HOUR + 1);
+        world.standin.set(|b| b.token_delay = Duration::from_millis(100));
+        assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
+        assert_eq!(asked(&world), round, "one for all");
+        works(&world, &client, &pair.access).await;
+    }
+    // The refresh pair of the first sign-in is still the current one.
+    let next = Pair::of(&client.refresh(&pair.refresh).await);
+    works(&world, &client, &next.access).await;
+    assert_eq!(asked(&world), 3);
+}
+
+#[tokio::test]
+async fn what_is_near_its_end_is_renewed_behind_the_request() {
+    let (world, client, pair) = kept().await;
+    world.pass(HOUR - 30);
+    world.standin.set(|b| b.token_delay = Duration::from_millis(300));
+    // It does not wait, and goes with what still works.
+    let begun = tokio::time::timeout(Duration::from_millis(250), whoami(&client, &pair.access)).await;
+    assert_eq!(begun.expect("at once").status, 200);
+    eventually(|| world.standin.issued_access().len() == 2).await;
+    eventually(|| world.standin.phases().iter().any(|(_, what)| what.starts_with("answered"))).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    works(&world, &client, &pair.access).await;
+    assert_eq!(asked(&world), 1);
+}
+
+#[tokio::test]
+async fn a_short_request_that_the_upstream_refuses_is_sent_once_more_with_a_newer_token() {
+    let (world, client, pair) = kept().await;
+    works(&world, &client, &pair.access).await;
+    world.standin.revoke_access();
+    world.standin.clear_log();
+    works(&world, &client, &pair.access).await;
+    assert_eq!(answers(&world.standin), [401, 200], "processed once");
+    assert_eq!(asked(&world), 1);
+    // Without a body too.
+    world.pass(60);
+    world.standin.revoke_access();
+    assert_eq!(client.mcp(Method::DELETE, &pair.access, None).await.status, 204);
+    // And all at once share one newer token.
+    world.pass(60);
+    world.standin.revoke_access();
+    assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
+    assert_eq!(asked(&world), 3);
+}
+
+#[tokio::test]
+async fn a_long_request_is_not_held_back_and_so_not_sent_again() {
+    let (world, client, pair) = kept().await;
+    works(&world, &client, &pair.access).await;
+    world.standin.revoke_access();
+    world.standin.clear_log();
+    let long = json!({ "text": "x".repeat(HUGE) });
+    is_invalid(&client.call(&pair.access, "echo", long.clone()).await);
+    eventually(|| world.standin.refreshes().len() == 1).await;
+    assert_eq!(answers(&world.standin), [401]);
+    // But the next one finds a newer token.
+    eventually(|| world.standin.issued_access().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(client.call(&pair.access, "echo", long).await.status, 200);
+    assert_eq!((answers(&world.standin), asked(&world)), (vec![401, 200], 1));
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_the_newer_token_too_is_believed() {
+    let (world, client, pair) = kept().await;
+    world.standin.set(|b| b.mcp_status = Some(401));
+    world.standin.clear_log();
+    is_invalid(&whoami(&client, &pair.access).await);
+    assert_eq!((answers(&world.standin), asked(&world)), (vec![401, 401], 1));
+    // And is not asked for another one each time that somebody comes.
+    is_invalid(&whoami(&client, &pair.access).await);
+    assert_eq!((answers(&world.standin), asked(&world)), (vec![401, 401, 401], 1));
+    world.standin.set(|b| b.mcp_status = None);
+    works(&world, &client, &pair.access).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_ends_what_is_kept_ends_the_grant() {
+    let (world, client, pair) = kept().await;
+    works(&world, &client, &pair.access).await;
+    world.standin.revoke_all();
+    world.pass(HOUR + 1);
+    is_invalid(&whoami(&client, &pair.access).await);
+    is_invalid(&whoami(&client, &pair.access).await);
+    is_final(&client.refresh(&pair.refresh).await);
+    assert_eq!(asked(&world), 1);
+}
+
+#[tokio::test]
+async fn trouble_at_the_upstreams_token_endpoint_is_passing_trouble_that_all_share() {
+    let (world, client, pair) = kept().await;
+    world.pass(HOUR + 1);
+    world.standin.set(|b| {
+        b.token_status = Some(500);
+        b.token_delay = Duration::from_millis(200);
+    });
+    assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::SERVICE_UNAVAILABLE; 32]);
+    assert!(asked(&world) <= 2, "{}", asked(&world));
+    let page = whoami(&client, &pair.access).await;
+    assert_eq!((page.status, page.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
+    world.standin.set(|b| b.token_status = None);
+    works(&world, &client, &pair.access).await;
+}
+
+#[tokio::test]
+async fn a_client_refreshes_without_the_upstream_being_asked() {
+    let (world, client, first) = kept().await;
+    let second = Pair::of(&client.refresh(&first.refresh).await);
+    assert_eq!((sort(&second), second.expires_in, asked(&world)), (REFERENCE, DAY, 0));
+    let third = Pair::of(&client.refresh(&second.refresh).await);
+    for pair in [&first, &second, &third] {
+        works(&world, &client, &pair.access).await;
+    }
+    // A late one gets an equivalent pair.
+    let late = Pair::of(&client.refresh(&first.refresh).await);
+    works(&world, &client, &late.access).await;
+    assert_eq!(asked(&world), 0);
+    // Near the end of what is kept it is asked.
+    world.pass(HOUR - 30);
+    let fourth = Pair::of(&client.refresh(&third.refresh).await);
+    works(&world, &client, &fourth.access).await;
+    assert_eq!(asked(&world), 1);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_pair_that_refers_ends_the_grant_and_the_upstream_is_told() {
+    let (world, client, first) = kept().await;
+    let second = Pair::of(&client.refresh(&first.refresh).await);
+    let third = Pair::of(&client.refresh(&second.refresh).await);
+    works(&world, &client, &third.access).await;
+    // Some silent renewals in between are no generations of the client's.
+    for _ in 0..3 {
+        world.pass(HOUR + 1);
+        works(&world, &client, &third.access).await;
+    }
+    assert_eq!(asked(&world), 3);
+    const { assert!(3 * HOUR > GRACE) };
+    is_final(&client.refresh(&first.refresh).await);
+    is_invalid(&whoami(&client, &third.access).await);
+    is_final(&client.refresh(&third.refresh).await);
+    let told = world.revoked(1).await;
+    assert!(
+        told[0].starts_with("rt_") && !world.standin.refreshes().contains(&told[0]),
+        "the newest"
+    );
+}
+
+#[tokio::test]
+async fn a_renewal_and_a_refresh_of_the_client_that_meet_ask_the_upstream_once() {
+    for client_first in [false, true] {
+        let (world, client, pair) = kept().await;
+        world.pass(HOUR + 1);
+        world.standin.set(|b| b.token_delay = Duration::from_millis(300));
+        let (caller, refresher) = (client.clone(), client.clone());
+        let (access, refresh) = (pair.access.clone(), pair.refresh.clone());
+        let pause = |late: bool| Duration::from_millis(if late { 100 } else { 0 });
+        let call = tokio::spawn(async move {
+            tokio::time::sleep(pause(client_first)).await;
+            whoami(&caller, &access).await.status
+        });
+        let next = tokio::spawn(async move {
+            tokio::time::sleep(pause(!client_first)).await;
+            Pair::of(&refresher.refresh(&refresh).await)
+        });
+        assert_eq!(call.await.unwrap(), 200);
+        let next = next.await.unwrap();
+        assert_eq!(asked(&world), 1, "client first: {client_first}");
+        for pair in [&pair, &next] {
+            works(&world, &client, &pair.access).await;
+        }
+        let last = Pair::of(&client.refresh(&next.refresh).await);
+        works(&world, &client, &last.access).await;
+        assert_eq!(asked(&world), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_pair_is_dead_at_once_and_the_upstream_hears_of_what_was_kept() {
+    for by_access in [false, true] {
+        let (world, client, pair) = kept().await;
+        works(&world, &client, &pair.access).await;
+        let token = if by_access { &pair.access } else { &pair.refresh };
+        assert_eq!(client.revoke(token).await.status, 200);
+        is_invalid(&whoami(&client, &pair.access).await);
+        is_final(&client.refresh(&pair.refresh).await);
+        assert!(world.revoked(1).await[0].starts_with("rt_"));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_refreshed_is_kept_until_it_is_refused_twice() {
+    let (world, client, pair) = kept_from(Profile::GitHub).await;
+    assert_eq!(sort(&pair), REFERENCE);
+    works(&world, &client, &pair.access).await;
+    world.pass(20 * HOUR);
+    let mut next = Pair::of(&client.refresh(&pair.refresh).await);
+    works(&world, &client, &next.access).await;
+    world.standin.set(|b| b.mcp_status = Some(401));
+    for last in [false, true] {
+        is_invalid(&whoami(&client, &next.access).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let page = client.refresh(&next.refresh).await;
+        if last {
+            is_final(&page);
+        } else {
+            next = Pair::of(&page);
+        }
+    }
+    assert_eq!(asked(&world), 0);
+}
+
+#[tokio::test]
+async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
+    for mode in [Mode::Sealed, Mode::Plain] {
+        let world = World::with(Profile::Standard, |service| service.mode = mode).await;
+        world.standin.set(|b| b.access_length = HUGE);
+        let client = McpClient::register(&world.url).await;
+        let pair = client.login().await;
+        assert_eq!(sort(&pair), REFERENCE);
+        assert!(pair.access.len() < 600 && pair.refresh.len() < 600, "{}", pair.access.len());
+        works(&world, &client, &pair.access).await;
+        let again = Pair::of(&client.refresh(&pair.refresh).await);
+        assert_eq!((sort(&again), asked(&world)), (REFERENCE, 0));
+        works(&world, &client, &again.access).await;
+        // The next generation of a short one carries it again.
+        world.standin.set(|b| b.access_length = 0);
+        world.pass(HOUR - 30);
+        let short = Pair::of(&client.refresh(&again.refresh).await);
+        assert_eq!(sort(&short)[0], if mode == Mode::Sealed { 1 } else { 2 });
+        assert_eq!((short.expires_in, asked(&world)), (3_590, 1));
+        works(&world, &client, &short.access).await;
+        let reads = world.gateway.kept_reads();
+        works(&world, &client, &short.access).await;
+        assert_eq!(world.gateway.kept_reads(), reads);
+        // And what was refreshed with it is the client's to bring, not ours to renew.
+        Pair::of(&client.refresh(&short.refresh).await);
+        assert_eq!(asked(&world), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_token_just_short_enough_is_carried() {
+    let world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let mut kinds = Vec::new();
+    for length in (5_500..6_300).step_by(100) {
+        world.standin.set(|b| b.access_length = length);
+        let pair = client.login().await;
+        works(&world, &client, &pair.access).await;
+        assert!(pair.access.len() <= 8 * 1024);
+        kinds.push(sort(&pair));
+    }
+    assert!(kinds.first() == Some(&SEALED) && kinds.last() == Some(&REFERENCE), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops() {
+    let mut world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let (sealed, other) = (client.login().await, client.login().await);
+    assert_eq!(sort(&sealed), SEALED);
+    world.reload(|service| service.mode = Mode::Reference);
+    is_invalid(&whoami(&client, &sealed.access).await);
+    let kept = Pair::of(&client.refresh(&sealed.refresh).await);
+    assert_eq!((sort(&kept), asked(&world)), (REFERENCE, 1));
+    works(&world, &client, &kept.access).await;
+    // Back: what refers goes on, and carries at the next refresh.
+    world.reload(|service| service.mode = Mode::Sealed);
+    works(&world, &client, &kept.access).await;
+    let back = Pair::of(&client.refresh(&kept.refresh).await);
+    assert_eq!((sort(&back), asked(&world)), (SEALED, 1));
+    works(&world, &client, &back.access).await;
+    let last = Pair::of(&client.refresh(&back.refresh).await);
+    works(&world, &client, &last.access).await;
+    assert_eq!(asked(&world), 2);
+    // Who was away all the time has missed nothing.
+    assert_eq!(whoami(&client, &other.access).await.status, 200);
+    Pair::of(&client.refresh(&other.refresh).await);
+    assert_eq!(asked(&world), 3);
+}
+
+#[tokio::test]
+async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_away() {
+    let mut world = World::standard().await;
+    let client = McpClient::register(&world.url).await;
+    let first = client.login().await;
+    let second = Pair::of(&client.refresh(&first.refresh).await);
+    world.reload(|service| service.mode = Mode::Reference);
+    // An equivalent pair of the same generation, which refers: now there are two of it.
+    let equivalent = Pair::of(&client.refresh(&first.refresh).await);
+    assert_eq!((sort(&equivalent), asked(&world)), (REFERENCE, 1));
+    world.standin.revoke_access();
+    works(&world, &client, &equivalent.access).await;
+    assert_eq!(asked(&world), 1 + 1, "rotated, and the sealed one does not know");
+    world.pass(HOUR - 30);
+    let third = Pair::of(&client.refresh(&second.refresh).await);
+    works(&world, &client, &third.access).await;
+    assert_eq!(asked(&world), 3);
+}
+
+#[tokio::test]
+async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() {
+    let mut shared = None;
+    let one = World::made(Profile::Standard, |parts| {
+        let service = &mut parts.setup.services[0];
+        (service.mode, service.ttl.access) = (Mode::Reference, DAY);
+        // One client of the upstream, whichever instance asks.
+        service.upstream = Upstream::OAuth(Box::new(Authorization {
+            client_id: Some(CLIENT_ID.into()),
+            client_secret: Some(Secret::from(CLIENT_SECRET)),
+            ..Authorization::default()
+        }));
+        shared = Some((parts.store.clone(), parts.keys.clone(), service.clone(), parts.clock.clone()));
+    })
+    .await;
+    let other = World::made(Profile::Standard, |parts| {
+        let (store, keys, service, clock) = shared.take().unwrap();
+        (parts.store, parts.keys, parts.clock) = (store, keys, clock);
+        parts.setup.services = vec![service];
+    })
+    .await;
+    let client = McpClient::register(&one.url).await;
+    let pair = client.login().await;
+    works(&one, &client, &pair.access).await;
+    let elsewhere = McpClient {
+        base: other.url.clone(),
+        ..client.clone()
+    };
+    one.standin.revoke_access();
+    works(&one, &elsewhere, &pair.access).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    one.standin.clear_log();
+    works(&one, &client, &pair.access).await;
+    assert_eq!(
+        (answers(&one.standin), asked(&one)),
+        (vec![200], 1),
+        "without meeting a refusal of its own"
+    );
+    assert_eq!(elsewhere.revoke(&pair.refresh).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    is_invalid(&whoami(&client, &pair.access).await);
+}
+
+/// A tool call of another process.
+async fn call(process: &Process, access: &str, id: &str) -> Value {
+    let client = McpClient {
+        id: id.to_owned(),
+        ..McpClient::register(&process.url).await
+    };
+    let page = client.call(access, "echo", json!({ "text": "still here" })).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    page.json()
+}
+
+#[tokio::test]
+async fn what_is_kept_outlives_a_kill() {
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    standin.set(|b| b.access_length = HUGE);
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    let client = McpClient::register(&process.url).await;
+    let pair = client.login().await;
+    assert_eq!(sort(&pair), REFERENCE);
+    process.kill();
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    call(&process, &pair.access, &client.id).await;
+    // In the middle of a renewal: the next process takes it over.
+    standin.revoke_access();
+    standin.set(|b| (b.token_delay, b.omit_refresh_token) = (Duration::from_secs(1), true));
+    let (mut hasty, access) = (client.clone(), pair.access.clone());
+    hasty.http = Browser::default();
+    let cut = tokio::spawn(async move { whoami(&hasty, &access).await });
+    eventually(|| standin.refreshes().len() == 1).await;
+    process.kill();
+    assert!(cut.await.is_err());
+    standin.set(|b| b.token_delay = Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    standin.revoke_access();
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    call(&process, &pair.access, &client.id).await;
+    assert_eq!(standin.refreshes().len(), 2);
+    let log = std::fs::read_to_string(data.path().join("log")).unwrap();
+    assert!(log.contains("too long for a header"), "{log}");
+}

@@ -1,0 +1,280 @@
+//! Several services in one process: each is an issuer and a resource of its own, and nothing of one is any good at another.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::hostile::refused;
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, Pair, param};
+use crate::support::house::{House, SERVICES, browse, login, paste_key};
+
+async fn echo(client: &McpClient, access: &str) -> Page {
+    client.call(access, "echo", json!({ "text": "hello" })).await
+}
+
+/// Every two services, in both orders.
+fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = SERVICES.iter().flat_map(|one| SERVICES.iter().map(|other| (*one, *other)));
+    all.filter(|(one, other)| one != other)
+}
+
+/// seed-002 row 7 and seed-001 row 22: what one service gave worked at any.
+#[tokio::test]
+async fn a_token_of_one_service_is_refused_at_every_other() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let mut tokens = Vec::new();
+    for name in SERVICES {
+        tokens.push((name, login(&client.at(name)).await));
+    }
+    let of = |name: &str| tokens.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+    for upstream in [&house.world.standin, &house.legacy, &house.weather, &house.backend] {
+        upstream.clear_log();
+    }
+    for (one, other) in pairs() {
+        let page = echo(&client.at(other), &of(one).access).await;
+        assert!(
+            page.status == 401 && page.header("www-authenticate").contains("error=\"invalid_token\""),
+            "{one} at {other}: {}",
+            page.text
+        );
+        refused(&client.at(other).refresh(&of(one).refresh).await, 400, "invalid_grant");
+        for token in [&of(one).access, &of(one).refresh] {
+            assert_eq!(client.at(other).revoke(token).await.status, 200, "{one} at {other}");
+        }
+    }
+    let reached = [&house.legacy, &house.weather, &house.backend, &house.world.standin].map(|upstream| upstream.log().len());
+    assert_eq!(reached, [0; 4], "an upstream heard of another's token");
+    for name in SERVICES {
+        let client = client.at(name);
+        assert_eq!(
+            echo(&client, &of(name).refresh).await.status,
+            401,
+            "{name}: a refresh token is no access token"
+        );
+        refused(&client.refresh(&of(name).access).await, 400, "invalid_grant");
+        // Nothing of all that ended anything.
+        assert_eq!(echo(&client, &of(name).access).await.status, 200, "{name}");
+        Pair::of(&client.refresh(&of(name).refresh).await);
+    }
+}
+
+/// seed-002 row 7: a code worked at any service's token endpoint.
+#[tokio::test]
+async fn a_code_of_one_service_is_no_good_at_another_and_stays_good_at_its_own() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for one in SERVICES {
+        let code = McpClient::code(&browse(&client.at(one), &mut Browser::default()).await);
+        for other in SERVICES.into_iter().filter(|other| *other != one) {
+            refused(&client.at(other).redeem(&code).await, 400, "invalid_grant");
+        }
+        let pair = Pair::of(&client.at(one).redeem(&code).await);
+        assert_eq!(echo(&client.at(one), &pair.access).await.status, 200, "{one}");
+        // Once: the second time ends what the first gave.
+        refused(&client.at(one).redeem(&code).await, 400, "invalid_grant");
+        assert_eq!(echo(&client.at(one), &pair.access).await.status, 401, "{one}");
+    }
+}
+
+/// seed-002 row 6: state minted for one service was accepted at another's callback, from any browser, again and again.
+#[tokio::test]
+async fn an_answer_of_the_upstream_is_taken_at_the_callback_of_its_own_service_only() {
+    let house = House::new().await;
+    let client = house.client().await.at("chained");
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let callback = browser.get(&onward).await.onward().unwrap();
+    assert!(callback.contains("/upstream/callback/chained?"), "{callback}");
+    for other in [
+        "/upstream/callback?",
+        "/upstream/callback/default?",
+        "/upstream/callback/legacy?",
+        "/upstream/callback/nowhere?",
+    ] {
+        let page = browser.get(&callback.replace("/upstream/callback/chained?", other)).await;
+        assert!(
+            page.status.is_client_error() && page.onward().is_none(),
+            "{other}: {} {}",
+            page.status,
+            page.text
+        );
+    }
+    let stranger = Browser::default().get(&callback).await;
+    assert!(stranger.status == 403 && stranger.onward().is_none(), "{}", stranger.text);
+    let answer = client.follow(&mut browser, callback.clone()).await;
+    let again = browser.get(&callback).await;
+    assert!(again.status.is_client_error() && again.onward().is_none(), "{}", again.text);
+    Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+}
+
+/// The forms of a service's address, and the issuer of each.
+fn forms(base: &str, name: &str) -> Vec<(String, String)> {
+    let own = format!("{base}/mcp/{name}");
+    let mut all = vec![(own.clone(), own.clone()), (format!("{base}/{name}/mcp"), own)];
+    if name == "default" {
+        all.push((format!("{base}/mcp"), base.to_owned()));
+    }
+    all
+}
+
+/// Where a document about an address is (RFC 8414 §3.1, RFC 9728 §3.1): between host and path.
+fn well_known(base: &str, document: &str, address: &str) -> String {
+    format!("{base}/.well-known/{document}{}", address.strip_prefix(base).unwrap())
+}
+
+/// seed-001 rows 5, 6 and 14, seed-002 rows 2, 3 and 11.
+#[tokio::test]
+async fn metadata_and_challenge_say_the_resource_that_was_called_and_its_issuer() {
+    let house = House::new().await;
+    let base = house.world.url.clone();
+    let mut browser = Browser::default();
+    for name in SERVICES {
+        for (resource, issuer) in forms(&base, name) {
+            let page = browser.post(&resource, &[]).await;
+            let metadata = well_known(&base, "oauth-protected-resource", &resource);
+            let challenge = page.header("www-authenticate").to_owned();
+            assert!(
+                page.status == 401 && challenge.contains(&format!("resource_metadata=\"{metadata}\"")),
+                "{resource}: {challenge}"
+            );
+            let said: Value = browser.get(&metadata).await.json();
+            assert_eq!(
+                (&said["resource"], &said["authorization_servers"]),
+                (&json!(resource), &json!([issuer]))
+            );
+            let behind = issuer.strip_prefix(base.as_str()).unwrap();
+            for document in [
+                well_known(&base, "oauth-authorization-server", &issuer),
+                well_known(&base, "openid-configuration", &issuer),
+                format!("{issuer}/.well-known/openid-configuration"),
+            ] {
+                let said = browser.get(&document).await.json();
+                assert_eq!(said["issuer"], json!(issuer), "{document}");
+                for (key, path) in [
+                    ("authorization_endpoint", "/authorize"),
+                    ("token_endpoint", "/token"),
+                    ("registration_endpoint", "/register"),
+                    ("revocation_endpoint", "/revoke"),
+                ] {
+                    assert_eq!(said[key], json!(format!("{base}{path}{behind}")), "{document}");
+                }
+            }
+        }
+    }
+    let root = browser.get(&format!("{base}/.well-known/oauth-protected-resource")).await.json();
+    assert_eq!(
+        (&root["resource"], &root["authorization_servers"]),
+        (&json!(format!("{base}/mcp")), &json!([base]))
+    );
+    // seed-001 row 6: an unknown name was answered with somebody else's document.
+    for nobody in ["oauth-protected-resource/mcp/nobody", "oauth-authorization-server/mcp/nobody"] {
+        let page = browser.get(&format!("{base}/.well-known/{nobody}")).await;
+        assert!(page.status == 404 && page.json()["error"].is_string(), "{}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_a_client_names_the_issuer_that_it_asked() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let base = &house.world.url;
+    let answer = browse(&client, &mut Browser::default()).await;
+    assert_eq!(param(&answer, "iss").as_ref(), Some(base));
+    for name in SERVICES {
+        let client = client.at(name);
+        let answer = browse(&client, &mut Browser::default()).await;
+        assert_eq!(param(&answer, "iss"), Some(format!("{base}/mcp/{name}")));
+        assert_eq!(param(&answer, "state").as_deref(), Some("the client's state"));
+        // A refusal too.
+        let mut browser = Browser::default();
+        let consent = client.to_consent(&mut browser).await;
+        let denied = browser.decide(&consent, "deny").await.onward().unwrap();
+        assert_eq!(param(&denied, "error").as_deref(), Some("access_denied"), "{name}");
+        assert_eq!(param(&denied, "iss"), Some(format!("{base}/mcp/{name}")));
+    }
+}
+
+/// seed-001 row 22: `resource` could be given late, or changed at a refresh, to get another service's audience.
+#[tokio::test]
+async fn another_services_resource_is_an_invalid_target_wherever_it_is_asked() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for (one, other) in [
+        ("legacy", "weather"),
+        ("weather", "calculator"),
+        ("calculator", "default"),
+        ("default", "open"),
+    ] {
+        let (client, there) = (client.at(one), client.at(other).resource());
+        let mut browser = Browser::default();
+        let page = browser.get(&client.authorize_url_with(&[("resource", &there)])).await;
+        let answer = page.onward().unwrap_or_else(|| panic!("{}", page.text));
+        assert_eq!(param(&answer, "error").as_deref(), Some("invalid_target"), "{one}, {other}");
+        let code = McpClient::code(&browse(&client, &mut browser).await);
+        let late = [
+            ("code", code.as_str()),
+            ("code_verifier", client.verifier.expose()),
+            ("redirect_uri", &client.redirect),
+            ("resource", &there),
+        ];
+        refused(&client.redeem_with(&late).await, 400, "invalid_target");
+        let pair = Pair::of(&client.redeem(&code).await);
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", client.id.as_str()),
+            ("refresh_token", &pair.refresh),
+            ("resource", &there),
+        ];
+        refused(
+            &client.form(&format!("/token{}", client.behind), &fields).await,
+            400,
+            "invalid_target",
+        );
+        Pair::of(&client.refresh(&pair.refresh).await);
+    }
+}
+
+#[tokio::test]
+async fn an_alias_is_the_same_service_and_no_other() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let of_default = login(&client).await;
+    let of_weather = login(&client.at("weather")).await;
+    let at = |behind: &str| McpClient {
+        behind: behind.to_owned(),
+        ..client.clone()
+    };
+    for (behind, token, status) in [
+        ("/mcp/default", &of_default, 200),
+        ("/default/mcp", &of_default, 200),
+        ("/weather/mcp", &of_weather, 200),
+        ("/weather/mcp", &of_default, 401),
+        ("/default/mcp", &of_weather, 401),
+        ("/mcp", &of_weather, 401),
+    ] {
+        assert_eq!(echo(&at(behind), &token.access).await.status, status, "{behind}");
+    }
+    let page = at("/mcp/nobody").mcp(Method::POST, &of_default.access, Some(json!({}))).await;
+    assert_eq!(page.status, 404, "{}", page.text);
+}
+
+/// Journeys at several services at once, in one browser, do not touch each other.
+#[tokio::test]
+async fn parallel_tabs_at_several_services_all_work() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let mut browser = Browser::default();
+    let mut pages = Vec::new();
+    for name in SERVICES {
+        pages.push((name, client.at(name).to_consent(&mut browser).await));
+    }
+    for (name, consent) in pages.into_iter().rev() {
+        let client = client.at(name);
+        let page = paste_key(&mut browser, &consent, crate::support::house::KEY).await;
+        let answer = client.follow(&mut browser, page.onward().unwrap()).await;
+        let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+        assert_eq!(echo(&client, &pair.access).await.status, 200, "{name}");
+    }
+}

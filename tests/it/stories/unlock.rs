@@ -1,0 +1,506 @@
+//! Every way to unlock an upstream: what the user is asked, what the upstream is sent, and what is kept from whom.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{Method, Request, header};
+use mcp_gateway_standin::{Profile, Seen, Standin};
+use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::service::identity::IdentityHeaders;
+use mcp_oauth_gateway::service::{Login, Upstream};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::hostile::{Raw, refused};
+use crate::support::browser::{Browser, Page, send};
+use crate::support::client::{McpClient, Pair};
+use crate::support::house::{FIXED, House, KEY, browse, login, paste_key, service};
+use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
+
+async fn echo(client: &McpClient, access: &str) -> Page {
+    client.call(access, "echo", json!({ "text": "hello" })).await
+}
+
+/// The requests to the MCP endpoint.
+fn requests(upstream: &Standin) -> Vec<Seen> {
+    upstream.log().into_iter().filter(|seen| seen.path == "/mcp").collect()
+}
+
+/// What an upstream was told of its user.
+fn told(seen: &Seen) -> Vec<String> {
+    let users = seen.headers.iter().filter(|(name, _)| name.contains("user"));
+    users
+        .filter(|(name, _)| name != "user-agent")
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_way_to_unlock_an_upstream_works_beside_the_others_in_one_process() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for (name, upstream, sent, absent) in [
+        ("default", &house.world.standin, "authorization", "x-api-key"),
+        ("chained", &house.world.standin, "authorization", "x-api-key"),
+        ("legacy", &house.legacy, "x-api-key", "authorization"),
+        ("weather", &house.weather, "authorization", "x-api-key"),
+        ("calculator", &house.backend, "x-user-id", "authorization"),
+        ("open", &house.backend, "accept", "authorization"),
+    ] {
+        let client = client.at(name);
+        let pair = login(&client).await;
+        let page = echo(&client, &pair.access).await;
+        assert!(page.status == 200 && page.text.contains("hello"), "{name}: {}", page.text);
+        let seen = House::last(upstream);
+        assert!(seen.header(sent).is_some() && seen.header(absent).is_none(), "{name}: {seen:?}");
+        assert!(
+            !format!("{seen:?}").contains(&pair.access),
+            "{name}: the client's token went upstream"
+        );
+        // And it goes on after a refresh.
+        let next = Pair::of(&client.refresh(&pair.refresh).await);
+        assert_eq!(echo(&client, &next.access).await.status, 200, "{name}");
+    }
+}
+
+/// seed-002 row 14: a key was not tried before a code was issued for it.
+#[tokio::test]
+async fn a_pasted_key_is_tried_before_a_code_is_issued() {
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    for part in [
+        "name=\"credential\"",
+        "<bdi>x-api-key</bdi>",
+        "<bdi>127.0.0.1</bdi>",
+        "You find it under Settings.",
+    ] {
+        assert!(consent.text.contains(part), "{part} in {}", consent.text);
+    }
+    let again = paste_key(&mut browser, &consent, "not-the-key-1f2e").await;
+    assert!(again.status == 401 && again.onward().is_none(), "{}", again.text);
+    assert!(
+        again.text.contains("does not take this key") && !again.text.contains("not-the-key"),
+        "{}",
+        again.text
+    );
+    // What people paste along is dropped.
+    let page = paste_key(&mut browser, &again, &format!("  Bearer {KEY}\r\n")).await;
+    let answer = page.onward().unwrap_or_else(|| panic!("{}", page.text));
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert_eq!(echo(&client, &pair.access).await.status, 200);
+    let first: Vec<Seen> = requests(&house.legacy).into_iter().take(2).collect();
+    assert_eq!(
+        [first[0].header("x-api-key"), first[1].header("x-api-key")],
+        [Some("not-the-key-1f2e"), Some(KEY)]
+    );
+    let body: Value = serde_json::from_slice(&first[1].body).unwrap();
+    assert_eq!((body["method"].as_str(), first[1].method.as_str()), (Some("initialize"), "POST"));
+    // The session that the probe opened is closed again.
+    let closed = || requests(&house.legacy).into_iter().find(|seen| seen.method == "DELETE");
+    for _ in 0..500 {
+        if closed().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let closed = closed().expect("the session stays open");
+    assert!(closed.header("mcp-session-id").is_some() && closed.header("x-api-key") == Some(KEY));
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
+    let house = House::new().await;
+    let elsewhere = Standin::start(Profile::Standard);
+    let client = house.client().await.at("legacy");
+    let mut browser = Browser::default();
+    let mut consent = client.to_consent(&mut browser).await;
+    for (status, redirect) in [(Some(503), None), (None, Some(elsewhere.mcp_url()))] {
+        house.legacy.set(|b| (b.mcp_status, b.mcp_redirect) = (status, redirect));
+        consent = paste_key(&mut browser, &consent, KEY).await;
+        assert!(consent.status == 502 && consent.onward().is_none(), "{}", consent.text);
+        assert!(consent.text.contains("does not answer"), "{}", consent.text);
+    }
+    assert!(elsewhere.log().is_empty(), "the key went where a redirect pointed");
+    // Nothing of the journey is lost.
+    house.legacy.set(|b| b.mcp_redirect = None);
+    assert!(paste_key(&mut browser, &consent, KEY).await.onward().is_some());
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_key_never_reaches_the_upstream() {
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let long = "k".repeat(4 * 1024 + 1);
+    for key in ["", "  ", "k\r\nx-user-id: root", "k\0", "schl\u{fc}ssel", "a\u{200b}b", &long] {
+        let page = paste_key(&mut browser, &consent, key).await;
+        assert!(page.status == 400 && page.onward().is_none(), "{key:?}: {}", page.text);
+        assert!(
+            page.text.contains("role=\"alert\"") && !page.text.contains("x-user-id"),
+            "{}",
+            page.text
+        );
+    }
+    assert!(requests(&house.legacy).is_empty());
+}
+
+#[tokio::test]
+async fn keys_cannot_be_guessed_on_the_consent_page() {
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let mut statuses = Vec::new();
+    for n in 0..7 {
+        statuses.push(paste_key(&mut browser, &consent, &format!("guess-{n}")).await.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
+    // Not even the right one, and a form of another browser tries nothing.
+    assert_eq!(paste_key(&mut browser, &consent, KEY).await.status, 429);
+    let other = client.to_consent(&mut Browser::default()).await;
+    assert_eq!(paste_key(&mut browser, &other, KEY).await.status, 403);
+    assert_eq!(requests(&house.legacy).len(), 5);
+}
+
+/// What was logged in this thread, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_pasted_key_is_on_no_page_in_no_address_and_in_no_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let wrong = "wrong-6b1b36cbb04b41490bfc0ab2bfa26f86";
+    let refused = paste_key(&mut browser, &consent, wrong).await;
+    let taken = paste_key(&mut browser, &refused, KEY).await;
+    let answer = taken.onward().unwrap();
+    let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+    assert_eq!(echo(&client, &pair.access).await.status, 200);
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(told.contains("the upstream refused a pasted key"), "nothing was logged");
+    let cookies = format!("{:?}", browser.cookies);
+    for text in [
+        &consent.text,
+        &refused.text,
+        &taken.text,
+        &answer,
+        &pair.access,
+        &pair.refresh,
+        &told,
+        &cookies,
+    ] {
+        assert!(!text.contains(KEY) && !text.contains(wrong), "{text}");
+    }
+    // The upstream has it in one header, and nowhere else.
+    for seen in requests(&house.legacy) {
+        let elsewhere = seen
+            .headers
+            .iter()
+            .filter(|(name, value)| name != "x-api-key" && value.contains(KEY));
+        assert!(elsewhere.count() == 0 && !seen.query.contains(KEY) && !String::from_utf8_lossy(&seen.body).contains(KEY));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_ends_upstream_is_pasted_anew_after_the_second_refusal() {
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let pair = login(&client).await;
+    house.legacy.set(|b| b.mcp_key = Some(("x-api-key".into(), "another".into())));
+    let refused_there = async |access: &str| {
+        let page = echo(&client, access).await;
+        assert!(
+            page.status == 401 && page.header("www-authenticate").contains("invalid_token"),
+            "{}",
+            page.text
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    refused_there(&pair.access).await;
+    let next = Pair::of(&client.refresh(&pair.refresh).await);
+    house.world.pass(200);
+    refused_there(&next.access).await;
+    refused(&client.refresh(&next.refresh).await, 400, "invalid_grant");
+}
+
+/// A key belongs to its user, who may use it elsewhere: nobody but the upstream itself hears of it.
+#[tokio::test]
+async fn revoking_leaves_a_pasted_key_alone() {
+    let house = House::new().await;
+    let client = house.client().await.at("legacy");
+    let pair = login(&client).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    house.legacy.clear_log();
+    assert_eq!(client.revoke(&pair.refresh).await.status, 200);
+    assert_eq!(echo(&client, &pair.access).await.status, 401);
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(house.legacy.log().is_empty(), "{:?}", house.legacy.log());
+}
+
+#[tokio::test]
+async fn a_fixed_key_is_sent_for_everybody_and_its_refusal_sends_nobody_to_sign_in() {
+    let house = House::new().await;
+    let client = house.client().await.at("weather");
+    let consent = client.to_consent(&mut Browser::default()).await;
+    assert!(!consent.text.contains("name=\"credential\"") && !consent.text.contains(FIXED));
+    let pair = login(&client).await;
+    assert_eq!(echo(&client, &pair.access).await.status, 200);
+    assert_eq!(
+        House::last(&house.weather).header("authorization"),
+        Some(format!("Bearer {FIXED}").as_str())
+    );
+    house
+        .weather
+        .set(|b| b.mcp_key = Some(("authorization".into(), "Bearer another".into())));
+    let page = echo(&client, &pair.access).await;
+    assert!(page.status == 502 && page.header("www-authenticate").is_empty(), "{}", page.text);
+    assert!(!page.text.contains(FIXED));
+}
+
+/// A request with headers of the test's choice.
+async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)]) -> Page {
+    let mut request = Request::post(client.resource())
+        .header(header::AUTHORIZATION, format!("Bearer {access}"))
+        .header(header::CONTENT_TYPE, "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
+    send(&client.http.client, request.body(Outgoing::Full(body.into())).unwrap()).await
+}
+
+/// T-E1, T-E2, seed-001 rows 44 and 45: the caller could choose who it is.
+#[tokio::test]
+async fn no_spelling_of_a_user_header_passes_on_any_service() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let forged = [
+        ("x-user-id", "mallory"),
+        ("X-User-Id", "mallory"),
+        ("x_user_id", "mallory"),
+        ("X_User-Email", "mallory"),
+        ("x-user-email", "mallory"),
+        ("x-user-name", "mallory"),
+        ("x-user-admin", "mallory"),
+        ("connection", "x-user-id, x-user-provider"),
+        ("trailer", "x-user-id"),
+    ];
+    for (name, upstream) in [
+        ("calculator", &house.backend),
+        ("open", &house.backend),
+        ("weather", &house.weather),
+        ("default", &house.world.standin),
+    ] {
+        let client = client.at(name);
+        let pair = login(&client).await;
+        assert_eq!(calling(&client, &pair.access, &forged).await.status, 200, "{name}");
+        let seen = House::last(upstream);
+        let expected: &[&str] = if name == "calculator" {
+            &["x-user-id: alice", "x-user-provider: password"]
+        } else {
+            &[]
+        };
+        assert_eq!(told(&seen), expected, "{name}");
+        assert!(!format!("{:?}", seen.headers).contains("mallory"), "{name}: {:?}", seen.headers);
+    }
+}
+
+/// Reads one request as bytes, answers it, and hands the bytes over.
+async fn taken_down(listener: tokio::net::TcpListener) -> String {
+    let (mut line, _) = listener.accept().await.unwrap();
+    let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(Ok(count @ 1..)) = tokio::time::timeout(Duration::from_millis(500), line.read(&mut piece)).await {
+        all.extend_from_slice(&piece[..count]);
+    }
+    line.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+#[tokio::test]
+async fn who_the_user_is_cannot_be_said_in_trailers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mcp = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let world = World::with_services(Profile::Standard, |first| {
+        let told = Upstream::Identity(IdentityHeaders::parse(["id"]).unwrap());
+        vec![first.clone(), service(first, "calculator", &mcp, told, Login::Password)]
+    })
+    .await;
+    let client = McpClient::register(&world.url).await.at("calculator");
+    let pair = login(&client).await;
+    let backend = tokio::spawn(taken_down(listener));
+    let request = format!(
+        "POST /mcp/calculator HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Trailer: X-User-Id\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{{}}\r\n0\r\nX-User-Id: mallory\r\n\r\n",
+        world.url.trim_start_matches("http://"),
+        pair.access
+    );
+    Raw::to(&world.url).exact(request.as_bytes()).await;
+    let seen = backend.await.unwrap();
+    assert!(seen.contains("x-user-id: alice") && !seen.contains("mallory"), "{seen}");
+}
+
+/// seed-001 row 32: after an hour a refresh gave tokens without e-mail and name.
+#[tokio::test]
+async fn who_the_user_is_survives_refreshes() {
+    let house = House::new().await;
+    let client = house.client().await.at("calculator");
+    let mut pair = login(&client).await;
+    for _ in 0..3 {
+        house.world.pass(3_600);
+        assert_eq!(echo(&client, &pair.access).await.status, 401);
+        pair = Pair::of(&client.refresh(&pair.refresh).await);
+        assert_eq!(echo(&client, &pair.access).await.status, 200);
+        assert_eq!(
+            told(&House::last(&house.backend)),
+            ["x-user-id: alice", "x-user-provider: password"]
+        );
+    }
+}
+
+/// Signs in under this name.
+async fn login_as(client: &McpClient, user: &str) -> Pair {
+    let mut browser = Browser::default();
+    let begun = browser.get(&client.authorize_url()).await;
+    let page = browser.get(&begun.onward().unwrap()).await;
+    let consent = browser.sign_in(&page, user, PASSWORD).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let answer = client.follow(&mut browser, onward).await;
+    Pair::of(&client.redeem(&McpClient::code(&answer)).await)
+}
+
+async fn in_session(client: &McpClient, access: &str, method: Method, session: &str) -> Page {
+    let request = Request::builder()
+        .method(method.clone())
+        .uri(client.resource())
+        .header(header::AUTHORIZATION, format!("Bearer {access}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("mcp-session-id", session);
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
+    let body = if method == Method::POST {
+        Outgoing::Full(body.into())
+    } else {
+        Outgoing::Empty
+    };
+    send(&client.http.client, request.body(body).unwrap()).await
+}
+
+/// T-F3.
+#[tokio::test]
+async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for (name, upstream) in [("weather", &house.weather), ("open", &house.backend)] {
+        upstream.set(|b| b.strict_sessions = true);
+        let client = client.at(name);
+        let (alice, bob) = (login_as(&client, USER).await, login_as(&client, OTHER_USER).await);
+        let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {} });
+        let begun = client.mcp(Method::POST, &alice.access, Some(hello)).await;
+        let session = begun.header("mcp-session-id").to_owned();
+        assert!(!session.is_empty(), "{}", begun.text);
+        upstream.clear_log();
+        for method in [Method::POST, Method::DELETE] {
+            for (access, id) in [(&bob.access, session.as_str()), (&alice.access, "nobody-was-given-this")] {
+                let page = in_session(&client, access, method.clone(), id).await;
+                assert_eq!(
+                    (page.status.as_u16(), page.json()["error"]["code"].as_i64()),
+                    (404, Some(-32001)),
+                    "{name}"
+                );
+                assert!(page.header("www-authenticate").is_empty());
+            }
+        }
+        assert!(upstream.log().is_empty(), "{name}: somebody else's session reached the upstream");
+        // Its owner goes on, also after a refresh, until it ends it.
+        let alice = Pair::of(&client.refresh(&alice.refresh).await);
+        assert_eq!(
+            in_session(&client, &alice.access, Method::POST, &session).await.status,
+            200,
+            "{name}"
+        );
+        assert_eq!(
+            in_session(&client, &alice.access, Method::DELETE, &session).await.status,
+            204,
+            "{name}"
+        );
+        assert_eq!(
+            in_session(&client, &alice.access, Method::POST, &session).await.status,
+            404,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_the_upstreams_own_business_where_it_knows_its_users() {
+    let house = House::new().await;
+    let client = house.client().await;
+    for name in ["default", "legacy", "calculator"] {
+        let client = client.at(name);
+        let pair = login(&client).await;
+        assert_eq!(
+            in_session(&client, &pair.access, Method::POST, "anything").await.status,
+            200,
+            "{name}"
+        );
+    }
+}
+
+/// Nobody signs in, so nobody is remembered; and nothing is allowed without being asked.
+#[tokio::test]
+async fn where_nobody_signs_in_there_is_no_session_and_consent_is_asked_every_time() {
+    let house = House::new().await;
+    let client = house.client().await;
+    let mut browser = Browser::default();
+    // Somebody signed in elsewhere in this browser: that is neither needed nor used.
+    browse(&client, &mut browser).await;
+    let before: Vec<String> = browser.cookies.keys().cloned().collect();
+    assert!(before.iter().any(|name| name.ends_with("-s")), "{before:?}");
+    for name in ["chained", "legacy", "chained", "legacy"] {
+        let client = client.at(name);
+        let mut fresh = Browser::default();
+        for browser in [&mut fresh, &mut browser] {
+            let page = client.to_consent(browser).await;
+            assert!(
+                page.url.contains("/consent/") && page.text.contains("value=\"approve\""),
+                "{}",
+                page.text
+            );
+            assert!(
+                !page.text.contains("You are signed in as") && !page.text.contains("Sign in here"),
+                "{}",
+                page.text
+            );
+            let page = paste_key(browser, &page, KEY).await;
+            let answer = client.follow(browser, page.onward().unwrap()).await;
+            let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
+            assert_eq!(echo(&client, &pair.access).await.status, 200);
+        }
+        assert!(!fresh.cookies.keys().any(|name| name.ends_with("-s")), "{:?}", fresh.cookies.keys());
+    }
+}

@@ -1,0 +1,83 @@
+//! A gateway whose users sign in at identity providers, which the stand-in plays; and what a browser does on the way.
+
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::upstream::idp::{self, Idp, Plain};
+
+use super::browser::{Browser, Page};
+use super::client::{McpClient, Pair};
+use super::world::World;
+
+fn secret() -> Secret {
+    Secret::from(CLIENT_SECRET)
+}
+
+/// The stand-in as a provider of `preset = "oidc"`.
+pub fn oidc(name: &str, standin: &Standin) -> Idp {
+    let issuer = Address::parse(&standin.issuer()).unwrap();
+    Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap()
+}
+
+/// The stand-in as GitHub.
+pub fn github(standin: &Standin) -> Idp {
+    let at = |path: &str| Address::parse(&format!("{}{path}", standin.origin())).unwrap();
+    let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, Some(secret())).unwrap();
+    made.plain = Some(Plain {
+        authorize: at("/login/oauth/authorize"),
+        token: at("/login/oauth/access_token"),
+        user: at("/user"),
+        emails: at("/user/emails"),
+    });
+    made
+}
+
+/// A gateway whose one service signs users in at `idp`; and what it is set up with, to be changed.
+pub async fn signing_in_at(idp: Idp) -> (World, Setup) {
+    let mut setup = None;
+    let world = World::made(Profile::Standard, |parts| {
+        parts.setup.services[0].login = Login::Idp(idp.name.clone());
+        parts.setup.idps = vec![idp];
+        setup = Some(parts.setup.clone());
+    })
+    .await;
+    (world, setup.unwrap())
+}
+
+impl McpClient {
+    /// Up to the page before the provider.
+    pub async fn to_provider(&self, browser: &mut Browser) -> Page {
+        let page = self.to_consent(browser).await;
+        assert!(page.text.contains("value=\"provider\""), "{} {}", page.status, page.text);
+        page
+    }
+
+    /// Up to our callback, with what the provider sends: its address.
+    pub async fn to_login_callback(&self, browser: &mut Browser) -> String {
+        let page = self.to_provider(browser).await;
+        let there = browser.decide(&page, "provider").await.onward().expect("on to the provider");
+        browser.get(&there).await.onward().expect("back to our callback")
+    }
+
+    /// Signs in at the provider: what our callback answers, one redirect within the gateway further.
+    pub async fn by_provider(&self, browser: &mut Browser) -> Page {
+        let callback = self.to_login_callback(browser).await;
+        let page = browser.get(&callback).await;
+        match page.onward() {
+            Some(next) if next.starts_with(&self.base) => browser.get(&next).await,
+            Some(_) | None => page,
+        }
+    }
+
+    /// The whole way, to a pair.
+    pub async fn login_by_provider(&self) -> Pair {
+        let mut browser = Browser::default();
+        let consent = self.by_provider(&mut browser).await;
+        assert!(consent.text.contains("value=\"approve\""), "{} {}", consent.status, consent.text);
+        let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
+        let answer = self.follow(&mut browser, onward).await;
+        Pair::of(&self.redeem(&Self::code(&answer)).await)
+    }
+}
