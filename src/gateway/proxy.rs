@@ -59,12 +59,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
-    /// Forwards one request to the upstream MCP server.
+    /// Forwards one request to the upstream MCP server. Its body is taken only when the caller was let in.
     pub async fn forward(
         &self,
         lane: &Lane,
         running: &Arc<Running>,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         source: IpAddr,
     ) -> Result<Response<Reply>, Denied> {
         if !self.ended.is_complete() {
@@ -90,6 +90,7 @@ impl Gateway {
         {
             return Err(Denied::NoSession);
         }
+        let body = body.take();
         let answer = match &caller {
             // In a box: the way that waits for nothing need not carry the other's baggage.
             Caller::Holder(half) if half.carried == Carried::Reference => {
@@ -145,12 +146,8 @@ impl Gateway {
 }
 
 /// A client's body, passed on as it arrives.
-pub(super) fn streamed(body: Incoming) -> Outgoing {
-    if body.is_end_stream() {
-        Outgoing::Empty
-    } else {
-        Outgoing::Stream(body)
-    }
+pub(super) fn streamed(body: Option<Incoming>) -> Outgoing {
+    body.filter(|body| !body.is_end_stream()).map_or(Outgoing::Empty, Outgoing::Stream)
 }
 
 /// Sends a client's request on, with what passes of its head and with what is ours.
