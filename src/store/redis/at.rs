@@ -16,7 +16,6 @@ const SENTINEL: u16 = 26379;
 
 /// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "what reads it is not built"))]
 pub struct RedisAt {
     pub(super) place: Place,
     pub(super) tls: bool,
