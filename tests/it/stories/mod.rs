@@ -20,6 +20,7 @@ mod proxy;
 mod raw;
 mod reference;
 mod refresh;
+mod replicas;
 mod seed004;
 mod services;
 mod unlock;
