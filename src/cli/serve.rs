@@ -80,7 +80,9 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         setup: Setup {
             services: services.clone(),
             passwords: passwords.clone(),
+            session_ttl: checked.session_ttl,
             idps: checked.idps.clone(),
+            clients: checked.clients.clone(),
             cors_origins: checked.cors_origins.clone(),
             public_directory: checked.public_directory,
         },

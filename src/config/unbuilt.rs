@@ -17,14 +17,8 @@ pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
         Tokens::Jwt => found.push(choice("token_mode", "jwt", "use token_mode = \"sealed\"")),
         Tokens::Raw => found.push(choice("token_mode", "raw", "use token_mode = \"sealed\"")),
     }
-    if described.title.is_some() {
-        found.push(key(section, "title"));
-    }
     if described.assertion {
         found.push(key(section, "assertion"));
-    }
-    if described.remember_consent {
-        found.push(key(section, "remember_consent"));
     }
     found
 }

@@ -7,6 +7,7 @@ pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod consents;
 pub mod directory;
 pub mod ended;
 mod hashing;

@@ -12,7 +12,7 @@ use crate::flow::authorize::Asked as Wanted;
 use crate::flow::client::ReturnAddress;
 use crate::flow::who::Who;
 use crate::gateway::at::At;
-use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn};
+use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn, Visitor};
 use crate::gateway::callback::Home;
 use crate::gateway::live::{Live, Running};
 use crate::gateway::password::Tried;
@@ -23,6 +23,7 @@ use crate::oauth::error::Code;
 use crate::oauth::form::Form;
 use crate::oauth::redirect::Place;
 use crate::web::cookie::{self, Name};
+use crate::web::guard;
 use crate::web::handle::Asked;
 use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
 use crate::web::paste;
@@ -49,11 +50,12 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
         .and_then(|form| form.one("called").ok().flatten())
         .and_then(|host| site.called(host))
         .unwrap_or(asked.called);
-    let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway
-        .authorize(lane, At { called, ..at }, asked.query.as_bytes(), session, asked.source)
-        .await
-    {
+    let visitor = Visitor {
+        session: cookie::value(site, asked.headers, Name::Session),
+        source: asked.source,
+        of_its_own: guard::is_of_its_own(asked.headers),
+    };
+    match gateway.authorize(lane, At { called, ..at }, asked.query.as_bytes(), visitor).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
@@ -73,12 +75,22 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
     }
 }
 
-/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is.
-pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
+pub async fn show(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
     let Some(handle) = Flow::parse(flow) else {
         return error_page(gateway, &GONE, None);
     };
     let form = form_cookie(gateway, asked, flow);
+    let approval = Approval {
+        form: form.as_deref(),
+        pasted: Secret::from(""),
+        source: asked.source,
+    };
+    match gateway.approved_before(lane, &handle, approval).await {
+        Ok(Some(onward)) => return approved(gateway, asked, (flow, form.as_deref()), onward),
+        Ok(None) => {}
+        Err(why) => return error_page(gateway, &why, None),
+    }
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
         Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
@@ -112,7 +124,9 @@ pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &s
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
-            cookie::set(gateway.site(), answer.headers_mut(), Name::Session, session.expose());
+            if let Some(session) = session {
+                cookie::begin_session(gateway.site(), answer.headers_mut(), &session);
+            }
             answer
         }
         Ok(SignedIn::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
@@ -135,16 +149,22 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
         source: asked.source,
     };
     match gateway.approve(lane, &handle, approval).await {
-        Ok(Onward::Home(home)) => went_home(gateway, &home),
-        Ok(Onward::Again(wanted, who, why)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), Some(why)),
-        Ok(Onward::Upstream(onward)) => {
+        Ok(onward) => approved(gateway, asked, (flow, form.as_deref()), onward),
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+fn approved(gateway: &Gateway, asked: &Asked<'_>, (flow, form): (&str, Option<&str>), onward: Onward) -> Answer {
+    match onward {
+        Onward::Home(home) => went_home(gateway, &home),
+        Onward::Again(wanted, who, why) => consent_page(asked, gateway, (flow, form), (&wanted, &who), Some(why)),
+        Onward::Upstream(onward) => {
             let host = host_of(&onward.location);
             let mut answer = on_by_get(gateway, &onward.location, &host, false);
             // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
             cookie::set(gateway.site(), answer.headers_mut(), Name::Upstream(flow), onward.browser.expose());
             answer
         }
-        Err(why) => error_page(gateway, &why, None),
     }
 }
 
@@ -225,6 +245,7 @@ pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<
     ClientView {
         name: wanted.client_name.as_deref(),
         verified_host: wanted.verified_host.as_deref(),
+        configured: wanted.configured,
         redirect_host: shown,
         redirect_uri: wanted.back.uri().as_str(),
         is_app_scheme: place == Place::App,
