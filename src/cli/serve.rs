@@ -53,7 +53,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
-    let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
+    let key_file = source::key_file(checked);
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
     let server_tls = server_tls(checked)?;

@@ -90,6 +90,8 @@ fn absolute(base: &str, target: &str) -> String {
 pub struct Browser {
     pub client: Client,
     pub cookies: BTreeMap<String, String>,
+    /// What it says of who sent it to the pages that it opens (`Sec-Fetch-Site`); `None`: an old one, that says nothing.
+    pub sent_by: Option<&'static str>,
 }
 
 impl Default for Browser {
@@ -98,6 +100,7 @@ impl Default for Browser {
         Self {
             client: Client::new(ClientTls::load(&[]).unwrap()),
             cookies: BTreeMap::new(),
+            sent_by: None,
         }
     }
 }
@@ -154,7 +157,15 @@ impl Browser {
                     .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
                 Outgoing::Full(Bytes::from(text))
             }
-            None => Outgoing::Empty,
+            None => {
+                if let Some(site) = self.sent_by {
+                    request = request
+                        .header("sec-fetch-site", site)
+                        .header("sec-fetch-mode", "navigate")
+                        .header("sec-fetch-dest", "document");
+                }
+                Outgoing::Empty
+            }
         };
         let page = send(&self.client, request.body(body).unwrap()).await;
         self.keep(&origin, &page);
