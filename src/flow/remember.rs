@@ -67,15 +67,10 @@ mod tests {
             prompt: false,
             of_its_own: true,
         };
+        let corp = By::Provider("corp".into());
         let of = |came| Remember::of(&client, &back, came);
         assert_eq!(of(good), Remember::Use);
-        assert_eq!(
-            of(Came {
-                by: &By::Provider("corp".into()),
-                ..good
-            }),
-            Remember::Use
-        );
+        assert_eq!(of(Came { by: &corp, ..good }), Remember::Use);
         assert_eq!(of(Came { prompt: true, ..good }), Remember::Write);
         assert_eq!(of(Came { of_its_own: false, ..good }), Remember::Write);
         assert_eq!(
