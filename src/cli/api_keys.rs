@@ -54,6 +54,12 @@ fn opened(at: &Kept) -> Result<ApiKeys, String> {
                 .to_owned(),
         );
     }
+    if at.store == StoreKind::Redis {
+        return Err(
+            "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
+                .to_owned(),
+        );
+    }
     let dir = &at.data_dir;
     let is_key_given = std::env::var_os("MCP_GATEWAY_KEY").is_some();
     if !dir.join(SQLITE_FILE).is_file() || !(is_key_given || at.key_file.is_file()) {

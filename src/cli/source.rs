@@ -7,6 +7,7 @@ use crate::config::checked::{self, Checked};
 use crate::config::file::{self, Contents, Outside};
 use crate::config::flags::{Serve, StoreKind};
 use crate::config::given;
+use crate::config::kept::Where;
 use crate::config::said::Place;
 use crate::service::Access;
 
@@ -50,7 +51,11 @@ pub fn kept(config: Option<&Path>, data_dir: Option<PathBuf>, store: Option<Stor
             services: Some(services.collect()),
             key_file: key_file(&checked),
             data_dir: checked.data_dir,
-            store: checked.store,
+            store: match checked.store {
+                Where::Memory => StoreKind::Memory,
+                Where::Sqlite => StoreKind::Sqlite,
+                Where::Redis(_) => StoreKind::Redis,
+            },
         });
     }
     let data_dir = data_dir

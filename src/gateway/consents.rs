@@ -1,5 +1,7 @@
 //! Consents that are remembered (`remember_consent`): the user of a trusted client is asked once, and then not for a while.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
@@ -9,7 +11,8 @@ use crate::flow::authorize::Asked;
 use crate::flow::remember::Remember;
 use crate::flow::who::{By, Who};
 use crate::gateway::Gateway;
-use crate::gateway::authorize::{Flow, Onward, Shown};
+use crate::gateway::approve::Onward;
+use crate::gateway::authorize::{Flow, Shown};
 use crate::gateway::live::Running;
 use crate::gateway::paste::Approval;
 use crate::gateway::rejection::Rejection;
@@ -67,9 +70,10 @@ fn of(asked: &Asked, who: &Who, running: &Running) -> Option<Handle<ConsentRecor
     if who.subject.is_empty() {
         return None;
     }
+    // Each with its length: no two sets of parts read the same.
     let mut named = String::from("consent");
     for part in [&asked.client_id, &asked.service, running.service.mcp.as_str(), by, &who.subject] {
-        named.push_str(&format!(" {}:{part}", part.len()));
+        let _ = write!(named, " {}:{part}", part.len());
     }
     Some(Handle::of(Id(Digest::of(&named).short())))
 }

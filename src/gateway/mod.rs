@@ -3,6 +3,8 @@
 
 mod admit;
 pub mod api_keys;
+pub mod approve;
+mod assertion;
 pub mod at;
 pub mod authorize;
 pub mod callback;
@@ -13,6 +15,7 @@ pub mod ended;
 mod hashing;
 pub mod idp;
 pub mod inflight;
+mod jwt;
 pub mod kept;
 pub mod limits;
 pub mod live;
@@ -23,6 +26,8 @@ pub mod paste;
 pub mod pinned;
 pub mod provider;
 pub mod proxy;
+#[cfg(feature = "raw")]
+mod raw;
 pub mod refresh;
 pub mod rejection;
 pub mod renew;
@@ -31,6 +36,7 @@ pub mod resolve;
 pub mod revoke;
 pub mod session;
 pub mod sessions;
+pub mod signing;
 pub mod site;
 pub mod streams;
 pub mod token;
@@ -50,6 +56,7 @@ use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
 use crate::gateway::sessions::Sessions;
+use crate::gateway::signing::Signing;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -84,6 +91,7 @@ pub struct Inner {
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
     pub(crate) sessions: Sessions,
+    pub(crate) signing: Signing,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -149,6 +157,7 @@ impl Gateway {
             unproved: Unproved::default(),
             refused: Noted::default(),
             sessions: Sessions::default(),
+            signing: Signing::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
@@ -170,6 +179,9 @@ impl Gateway {
     pub fn reload(&self, setup: Setup) {
         let next = Live::new(setup, Some(&self.live()));
         self.live.store(Arc::new(next));
+        if !self.can_sign() {
+            self.keep_signing_soon();
+        }
     }
 
     /// The service of this name, as it is now.

@@ -13,9 +13,11 @@ use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
 use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
+use crate::gateway::at::At;
 use crate::gateway::idp::is_still_admitted;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
+use crate::gateway::mint::Asker;
 use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use crate::service::Service;
@@ -32,19 +34,21 @@ const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
-    pub(crate) async fn refresh(&self, running: &Arc<Running>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
-        let opened = self.opened_refresh(&running.service, by, token)?;
-        let (gateway, running, by) = (self.clone(), Arc::clone(running), by.clone());
+    pub(crate) async fn refresh(&self, at: At<'_>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
+        let opened = self.opened_refresh(&at.running.service, by, token)?;
+        let (gateway, running, by, issuer) = (self.clone(), Arc::clone(at.running), by.clone(), at.issuer());
         // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
         // taken is used, and what the upstream rotated is not lost.
-        let detached = self.back.spawn(async move { gateway.refreshed(&running, &by, &opened).await });
+        let detached = self
+            .back
+            .spawn(async move { gateway.refreshed((&running, &issuer), &by, &opened).await });
         match tokio::time::timeout(LONGEST, detached).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
         }
     }
 
-    async fn refreshed(&self, running: &Running, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
+    async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
         self.still_admitted(running, &handle).await?;
         let pair = presentation(by, opened);
@@ -73,7 +77,7 @@ impl Gateway {
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((_, next)) => return self.carried_on(running, opened.half.grant, attempt, next).await,
+                Ok((_, next)) => return self.carried_on((running, issuer), opened.half.grant, attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -127,9 +131,10 @@ impl Gateway {
         Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
     }
 
-    async fn carried_on(&self, running: &Running, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+    async fn carried_on(&self, (running, issuer): (&Running, &str), grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+        let asker = Asker { issuer, refreshes: true };
         match next {
-            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), true)),
+            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), asker)),
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
@@ -139,7 +144,7 @@ impl Gateway {
             Next::Ask { token, held } => {
                 let work = self.inflight.begin(grant);
                 let (held, tokens) = self.asked_upstream(&work, running, attempt, token, held).await?;
-                Ok(self.minted(grant, running, &held, Some(&tokens), true))
+                Ok(self.minted(grant, running, &held, Some(&tokens), asker))
             }
         }
     }
@@ -235,6 +240,11 @@ impl Gateway {
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
+                    // Written at the first try, and only the store's word of it was lost.
+                    let there = self.store.read(handle).await.ok().flatten();
+                    if let Some(held) = there.as_ref().and_then(GrantRecord::held).filter(|held| held.has_answer(tokens)) {
+                        return Ok(held.clone());
+                    }
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
                     if self.ended.contains(handle.id()) {

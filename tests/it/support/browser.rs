@@ -149,23 +149,20 @@ impl Browser {
         if !jar.is_empty() {
             request = request.header(header::COOKIE, jar.join("; "));
         }
-        let body = match body {
-            Some(text) => {
+        let body = if let Some(text) = body {
+            request = request
+                .header(header::ORIGIN, &origin)
+                .header("sec-fetch-site", "same-origin")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            Outgoing::Full(Bytes::from(text))
+        } else {
+            if let Some(site) = self.sent_by {
                 request = request
-                    .header(header::ORIGIN, &origin)
-                    .header("sec-fetch-site", "same-origin")
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-                Outgoing::Full(Bytes::from(text))
+                    .header("sec-fetch-site", site)
+                    .header("sec-fetch-mode", "navigate")
+                    .header("sec-fetch-dest", "document");
             }
-            None => {
-                if let Some(site) = self.sent_by {
-                    request = request
-                        .header("sec-fetch-site", site)
-                        .header("sec-fetch-mode", "navigate")
-                        .header("sec-fetch-dest", "document");
-                }
-                Outgoing::Empty
-            }
+            Outgoing::Empty
         };
         let page = send(&self.client, request.body(body).unwrap()).await;
         self.keep(&origin, &page);
