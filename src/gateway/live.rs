@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flow::held::Rules;
 use crate::gateway::assertion::Assertions;
+use crate::gateway::clients::Configured;
 use crate::gateway::password::Passwords;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
@@ -66,8 +67,12 @@ pub struct Setup {
     pub services: Vec<Service>,
     /// Who may sign in with a password.
     pub passwords: Passwords,
+    /// How long a sign-in skips the password, in seconds; 0: not at all.
+    pub session_ttl: u64,
     /// Who else vouches for users; with distinct names.
     pub idps: Vec<Idp>,
+    /// Clients that need not register; with distinct ids.
+    pub clients: Vec<Configured>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us, for everybody to read.
@@ -79,7 +84,9 @@ pub struct Setup {
 pub struct Live {
     services: Vec<Arc<Running>>,
     pub(crate) passwords: Passwords,
+    pub(crate) session_ttl: u64,
     idps: Vec<Arc<RunningIdp>>,
+    clients: Vec<Configured>,
     cors_origins: Vec<String>,
     public_directory: bool,
 }
@@ -100,6 +107,8 @@ impl Live {
         Self {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
+            session_ttl: setup.session_ttl,
+            clients: setup.clients,
             idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
@@ -129,6 +138,11 @@ impl Live {
     /// All of them, as configured.
     pub fn idps(&self) -> &[Arc<RunningIdp>] {
         &self.idps
+    }
+
+    /// The client of this id, if the operator wrote it down.
+    pub(crate) fn client(&self, id: &str) -> Option<&Configured> {
+        self.clients.iter().find(|client| client.id == id)
     }
 
     /// Origins of web pages that may call the MCP endpoints.

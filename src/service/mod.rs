@@ -55,6 +55,8 @@ pub struct Service {
     pub name: String,
     /// The mark that its tokens carry.
     pub mark: ServiceMark,
+    /// What the operator calls it before people.
+    pub title: Option<String>,
     /// It is also at `/mcp`.
     pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured.
@@ -79,6 +81,8 @@ pub struct Service {
     pub required_scopes: Scopes,
     /// Further request headers that pass.
     pub forward_headers: Vec<HeaderName>,
+    /// Users of trusted clients are asked once only.
+    pub remember_consent: bool,
 }
 
 /// What the caller must present.
@@ -159,10 +163,10 @@ impl Service {
 
     /// What the pages call it.
     pub fn shown(&self) -> String {
-        if self.is_default {
-            self.host().to_owned()
-        } else {
-            format!("{} ({})", self.name, self.host())
+        match &self.title {
+            Some(title) => format!("{title} ({})", self.host()),
+            None if self.is_default => self.host().to_owned(),
+            None => format!("{} ({})", self.name, self.host()),
         }
     }
 
@@ -181,10 +185,10 @@ impl Service {
 
     /// What it is called in metadata.
     pub fn title(&self) -> String {
-        if self.name == "default" {
-            "MCP OAuth Gateway".to_owned()
-        } else {
-            format!("{} (MCP OAuth Gateway)", self.name)
+        match &self.title {
+            Some(title) => title.clone(),
+            None if self.name == "default" => "MCP OAuth Gateway".to_owned(),
+            None => format!("{} (MCP OAuth Gateway)", self.name),
         }
     }
 }
