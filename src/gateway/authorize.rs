@@ -10,7 +10,7 @@ use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord, GatewayLogin, T
 use crate::flow::client::{Registered, ReturnAddress};
 use crate::flow::code::Obtained;
 use crate::flow::rejected::Rejected;
-use crate::flow::who::{By, Leg, Way, Who};
+use crate::flow::who::{By, Who};
 use crate::gateway::at::At;
 use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
@@ -18,12 +18,13 @@ use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
 use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
+use crate::gateway::standing::way;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
 use crate::oauth::form::Form;
 use crate::oauth::pkce::Challenge;
 use crate::oauth::resource;
-use crate::service::{AfterConsent, Login, Service};
+use crate::service::AfterConsent;
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
 use crate::upstream::exchange::{self, Asking};
@@ -269,6 +270,7 @@ impl Gateway {
             return Err(GONE);
         };
         let running = self.running(&asked.service).ok_or(GONE)?;
+        self.stands(&running.service, &asked, &who)?;
         match running.service.upstream.after_consent() {
             AfterConsent::Upstream => self
                 .to_upstream(lane, &running, flow, form, (&asked, &who))
@@ -349,21 +351,6 @@ impl Gateway {
         };
         self.waiting.left(flow.id());
         Ok(back)
-    }
-}
-
-/// The way of a journey to this service.
-fn way(service: &Service) -> Way {
-    Way {
-        by: match &service.login {
-            Login::Password => By::Password,
-            Login::Idp(name) => By::Provider(name.clone()),
-            Login::None => By::Nobody,
-        },
-        leg: match service.upstream.after_consent() {
-            AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
-        },
     }
 }
 

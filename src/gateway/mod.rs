@@ -31,6 +31,7 @@ pub mod revoke;
 pub mod session;
 pub mod sessions;
 pub mod site;
+mod standing;
 pub mod streams;
 pub mod token;
 pub mod upkeep;

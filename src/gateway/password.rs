@@ -186,6 +186,11 @@ impl Passwords {
         }))
     }
 
+    /// Whether there is a user of this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.0.users.iter().any(|user| user.name == name)
+    }
+
     /// The hash of this user's password: a session is bound to it, so that a new password ends the sessions of the old one.
     pub(crate) async fn hash_of(&self, name: &str) -> Option<&str> {
         let user = self.0.users.iter().find(|user| user.name == name)?;

@@ -15,6 +15,7 @@ mod login_hostile;
 mod origins;
 mod profiles;
 mod proxy;
+mod reconfigured;
 mod reference;
 mod refresh;
 mod seed004;
