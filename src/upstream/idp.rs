@@ -173,7 +173,7 @@ pub enum BadIdp {
 impl fmt::Display for BadIdp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Name => "the name may have small letters, digits and hyphens only, at most 63",
+            Self::Name => "the name may have small letters, digits and hyphens only, at most 63, and be neither `password` nor `key`",
             Self::IssuerMissing => "`issuer` is missing: the address of the provider, such as https://login.example.com",
             Self::IssuerGiven => "`issuer` is known for this preset: leave it out, or use preset = \"oidc\"",
             Self::Issuer => "`issuer` must be an https address without a query",
@@ -195,7 +195,9 @@ impl Idp {
         client_secret: Option<Secret>,
     ) -> Result<Self, BadIdp> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
+        // Backends are told these two of users who came without a provider.
+        let is_taken = ["password", "key"].contains(&name);
+        if !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') || is_taken {
             return Err(BadIdp::Name);
         }
         let issuer = match (preset.issuer, issuer) {
@@ -321,7 +323,7 @@ mod tests {
         ] {
             assert_eq!(made(&OIDC, Some(at(odd))), Err(BadIdp::Issuer), "{odd}");
         }
-        for odd in ["", "Corp", "a:b", "-a", "a/b"] {
+        for odd in ["", "Corp", "a:b", "-a", "a/b", "password", "key"] {
             assert_eq!(Idp::new(odd, &OIDC, Some(at("https://h")), "us", None), Err(BadIdp::Name), "{odd}");
         }
         assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(BadIdp::ClientId));
