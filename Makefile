@@ -38,10 +38,13 @@ lint:
 	@echo '== lint: formatting, then clippy with every warning an error'
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --lib --test it --features raw -- -D warnings
 
 unit:
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
+	@echo '== unit: the one story of the feature raw'
+	cargo test --features raw --test it stories::raw
 
 doctest:
 	@echo '== doctest: the examples in the documentation'

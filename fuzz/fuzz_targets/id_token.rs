@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::oauth::access_token::AccessToken;
 use mcp_oauth_gateway::oauth::id_token::{self, Expected};
 use mcp_oauth_gateway::oauth::jwk::KeySet;
 use mcp_oauth_gateway::oauth::jwt::{LONGEST, Unverified};
@@ -49,6 +50,11 @@ fn said(claims: &serde_json::Map<String, Value>) {
         {
             assert!(token.verified_by(key).is_err());
         }
+    }
+    // An access token of ours says what it says in one way, and is no ID token of anybody.
+    if let Some(token) = AccessToken::read(claims) {
+        let again = token.claims();
+        assert_eq!(again.as_object().and_then(AccessToken::read), Some(token));
     }
     let nonce = Digest::of("n");
     let expected = Expected {

@@ -7,5 +7,6 @@ pub mod range;
 pub mod record;
 pub mod seal;
 pub mod secret;
+pub mod signing;
 pub mod time;
 pub mod url;

@@ -29,15 +29,18 @@ pub fn fresh() -> Fresh {
     Fresh(bytes())
 }
 
+/// For what draws by itself: making a key, signing.
+pub(super) fn source() -> SystemRandom {
+    SystemRandom::new()
+}
+
 /// Draws `N` random bytes.
 ///
 /// # Panics
 /// If the operating system has no randomness to give: nothing safe can be done then.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut drawn = [0; N];
-    SystemRandom::new()
-        .fill(&mut drawn)
-        .expect("the operating system gives random bytes");
+    source().fill(&mut drawn).expect("the operating system gives random bytes");
     drawn
 }
 

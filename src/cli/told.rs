@@ -3,7 +3,6 @@
 use crate::gateway::site::Site;
 use crate::net::self_signed::SelfSigned;
 use crate::service::{Access, AfterConsent, Service};
-use crate::token::half::Mode;
 
 /// Where to point clients, and what to register upstream.
 pub fn started(site: &Site, services: &[Service], lanes: usize) {
@@ -29,10 +28,11 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
                 "this service is public: whoever reaches this gateway may call it, without any token"
             ),
         }
-        if service.mode == Mode::Plain {
+        if service.mode.shows_upstream_tokens() {
             tracing::warn!(
                 service = service.name,
-                "token mode plain: whoever holds a client's token can read the upstream's token in it"
+                mode = ?service.mode,
+                "whoever holds a client's token can read the upstream's token in it"
             );
         }
     }

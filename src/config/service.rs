@@ -35,8 +35,6 @@ pub struct Described {
     pub title: Option<String>,
     /// Trusted clients' users are asked once only.
     pub remember_consent: bool,
-    /// The backend gets a signed assertion too.
-    pub assertion: bool,
 }
 
 /// Reads a service; `alone`: there is no other.
@@ -69,7 +67,13 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             mode: match tokens {
                 Tokens::Plain => Mode::Plain,
                 Tokens::Reference => Mode::Reference,
-                Tokens::Sealed | Tokens::Jwt | Tokens::Raw => Mode::Sealed,
+                Tokens::Jwt => Mode::Jwt,
+                #[cfg(feature = "raw")]
+                Tokens::Raw => Mode::Raw,
+                // Without the feature, serving is refused.
+                #[cfg(not(feature = "raw"))]
+                Tokens::Raw => Mode::Sealed,
+                Tokens::Sealed => Mode::Sealed,
             },
             ttl: ttl(section, access)?,
             refresh_grace: if access == Access::OAuth {
@@ -103,7 +107,6 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         tokens,
         title: section.text("title")?.map(|said| said.value),
         remember_consent: access == Access::OAuth && section.switch("remember_consent")?,
-        assertion: way == Way::Identity && section.switch("assertion")?,
     };
     if let Some((_, at)) = section.unasked().filter(|(name, _)| *name != "upstream_ca") {
         let what = format!(
@@ -154,7 +157,7 @@ fn tokens(section: &Section, access: Access, way: Way) -> Result<Tokens, Wrong> 
         "plain" => fits(Tokens::Plain, &[Way::OAuth, Way::Paste]),
         "raw" => fits(Tokens::Raw, &[Way::OAuth, Way::Paste]),
         "reference" => fits(Tokens::Reference, &[Way::OAuth, Way::Paste]),
-        "jwt" => fits(Tokens::Jwt, &[Way::Identity, Way::None]),
+        "jwt" => fits(Tokens::Jwt, &[Way::Identity, Way::None, Way::Static]),
         _ => Ok(Tokens::Sealed),
     }
 }

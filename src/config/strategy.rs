@@ -39,7 +39,12 @@ pub fn upstream(service: &Section, way: Way) -> Result<Upstream, Wrong> {
                     .place("identity_headers")
                     .wrong(why.to_string(), "write it like [\"id\", \"email\"]")
             };
-            Ok(Upstream::Identity(headers.map_err(wrong)?))
+            let headers = headers.map_err(wrong)?;
+            Ok(Upstream::Identity(if service.switch("assertion")? {
+                headers.with_assertion()
+            } else {
+                headers
+            }))
         }
         Way::None => Ok(Upstream::None),
     }

@@ -316,7 +316,7 @@ const WITHIN: &[(&str, &str, &str)] = &[
     ("extra_authorize = \"x\"", "extra_authorize", "table"),
     ("token_mode = \"plain\"", "token_mode", "allow_token_passthrough = true"),
     ("token_mode = \"raw\"", "token_mode", "allow_token_passthrough = true"),
-    ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\""),
+    ("token_mode = \"jwt\"", "token_mode", "\"identity\" or \"none\" or \"static\""),
     (
         "upstream = \"none\"\ntoken_mode = \"reference\"",
         "token_mode",

@@ -7,21 +7,17 @@ use crate::config::service::{Described, Tokens};
 
 /// What of a service cannot be honoured.
 pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
-    let choice = |key: &str, value: &str, instead: &str| {
-        let what = format!("{key} = \"{value}\" is not in this build yet");
-        section.place(key).wrong(what, instead)
-    };
     let mut found = Vec::new();
     match described.tokens {
-        Tokens::Sealed | Tokens::Plain | Tokens::Reference => {}
-        Tokens::Jwt => found.push(choice("token_mode", "jwt", "use token_mode = \"sealed\"")),
-        Tokens::Raw => found.push(choice("token_mode", "raw", "use token_mode = \"sealed\"")),
+        Tokens::Sealed | Tokens::Plain | Tokens::Reference | Tokens::Jwt => {}
+        Tokens::Raw if cfg!(feature = "raw") => {}
+        Tokens::Raw => {
+            let what = "token_mode = \"raw\" is not in this build: its binary is made with --features raw";
+            found.push(section.place("token_mode").wrong(what, "use token_mode = \"sealed\""));
+        }
     }
     if described.title.is_some() {
         found.push(key(section, "title"));
-    }
-    if described.assertion {
-        found.push(key(section, "assertion"));
     }
     if described.remember_consent {
         found.push(key(section, "remember_consent"));

@@ -32,6 +32,10 @@ impl Held {
     pub(super) fn keeps(&self, tokens: &Tokens, rules: Rules) -> bool {
         match rules.mode {
             Mode::Reference => true,
+            // A JWT carries nothing of the upstream's, and a raw token is nothing else.
+            Mode::Jwt => false,
+            #[cfg(feature = "raw")]
+            Mode::Raw => false,
             Mode::Sealed | Mode::Plain => {
                 let texts = self.who.subject.len() + self.scopes_with(Some(tokens)).to_string().len();
                 let length = |token: &str| pair::length(rules.mode, texts, token.len());

@@ -8,11 +8,12 @@ use http::header::AUTHORIZATION;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::gateway::Gateway;
+use crate::gateway::live::Running;
 use crate::gateway::proxy::Denied;
 use crate::gateway::sessions::Owner;
 use crate::oauth::bearer::{self, Presented};
 use crate::oauth::scope::Scopes;
-use crate::service::identity::Known;
+use crate::service::identity::{IdentityHeaders, Known};
 use crate::service::{Access, Ours, Service, Upstream};
 use crate::token::half::{Carried, Half, Kind, Mode};
 use crate::token::pair::{self, BadPair, Opened};
@@ -24,6 +25,9 @@ pub(super) enum Caller {
     Anybody,
     /// The holder of a token or of an API key, which said this.
     Holder(Half),
+    /// Whoever holds something that may be a token of the upstream's.
+    #[cfg(feature = "raw")]
+    Stranger,
 }
 
 /// A request that may go on.
@@ -42,6 +46,8 @@ impl Caller {
             Self::Anybody => false,
             // What is the service's own stays what it is, whoever signs in.
             Self::Holder(half) => half.kind != Kind::Key && matches!(half.carried, Carried::Access | Carried::Reference),
+            #[cfg(feature = "raw")]
+            Self::Stranger => true,
         }
     }
 
@@ -53,6 +59,8 @@ impl Caller {
                 subject: &half.subject,
             }),
             Self::Holder(_) | Self::Anybody => None,
+            #[cfg(feature = "raw")]
+            Self::Stranger => None,
         }
     }
 
@@ -61,17 +69,19 @@ impl Caller {
         match self {
             Self::Anybody => None,
             Self::Holder(half) => Some(half.grant),
+            #[cfg(feature = "raw")]
+            Self::Stranger => None,
         }
     }
 }
 
 impl Gateway {
     /// Judges by what the service asks of its callers. `source` is the caller's address, for limits only.
-    pub(super) fn admitted(&self, service: &Service, headers: &HeaderMap, source: IpAddr) -> Result<Admitted, Denied> {
-        match service.access {
-            Access::Public => self.anybody(service, source),
-            Access::OAuth => self.holder(service, Kind::Access, headers),
-            Access::Key => self.holder(service, Kind::Key, headers),
+    pub(super) fn admitted(&self, running: &Running, headers: &HeaderMap, source: IpAddr) -> Result<Admitted, Denied> {
+        match running.service.access {
+            Access::Public => self.anybody(&running.service, source),
+            Access::OAuth => self.holder(running, Kind::Access, headers),
+            Access::Key => self.holder(running, Kind::Key, headers),
         }
     }
 
@@ -87,9 +97,14 @@ impl Gateway {
         })
     }
 
-    /// Opens the pair or key, both halves at once, and makes the credential for the upstream of it.
-    fn holder(&self, service: &Service, kind: Kind, headers: &HeaderMap) -> Result<Admitted, Denied> {
-        let Opened { half, upstream } = self.opened(headers)?;
+    /// Opens what was presented, all of it at once, and makes the credential for the upstream of it.
+    fn holder(&self, running: &Running, kind: Kind, headers: &HeaderMap) -> Result<Admitted, Denied> {
+        let (service, token) = (&running.service, presented(headers)?);
+        #[cfg(feature = "raw")]
+        if service.mode.of(kind) == Mode::Raw {
+            return super::raw::admitted(service, token);
+        }
+        let Opened { half, upstream } = self.opened(service, kind, token)?;
         if half.kind != kind {
             return Err(Denied::BadToken(match kind {
                 Kind::Key => "this is not an API key",
@@ -99,10 +114,8 @@ impl Gateway {
         if half.service != service.mark {
             return Err(Denied::BadToken("the token is for another service"));
         }
-        // A key carries nothing that a client could read: it is sealed whatever the service's pairs are.
-        let mode = if kind == Kind::Key { Mode::Sealed } else { service.mode };
         let refers = kind == Kind::Access && half.mode == Mode::Reference;
-        if half.mode != mode && !refers {
+        if half.mode != service.mode.of(kind) && !refers {
             return Err(Denied::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
@@ -115,11 +128,13 @@ impl Gateway {
             return Err(Denied::TooFewScopes);
         }
         let ours = match &service.upstream {
-            // A key carries nobody: the backend is told its name.
-            Upstream::Identity(chosen) if kind == Kind::Key => chosen.of(&named(&half.subject)).map(Ours::Many),
             // What it refers to is looked up once it is let in.
             _ if half.carried == Carried::Reference => Some(Ours::Nothing),
-            kind_of_upstream => kind_of_upstream.headers(half.carried, &upstream),
+            Upstream::Identity(chosen) => match whoever(&half, &upstream) {
+                Some(known) => Some(self.introduced(running, chosen, &known, &half)?),
+                None => None,
+            },
+            others => others.headers(half.carried, &upstream),
         };
         let ours = ours.ok_or(OTHER)?;
         Ok(Admitted {
@@ -128,17 +143,22 @@ impl Gateway {
         })
     }
 
-    fn opened(&self, headers: &HeaderMap) -> Result<Opened, Denied> {
-        let mut sent = headers.get_all(AUTHORIZATION).iter();
-        let first = sent.next().and_then(|value| value.to_str().ok());
-        if sent.next().is_some() {
-            return Err(Denied::BadToken("more than one Authorization header"));
+    /// Who the caller is, in the words that the backend was promised.
+    fn introduced(&self, running: &Running, chosen: &IdentityHeaders, known: &Known, half: &Half) -> Result<Ours, Denied> {
+        let mut headers = chosen.of(known).ok_or(OTHER)?;
+        if chosen.asserts() {
+            headers.push(self.asserted(running, known, half).ok_or(Denied::NotReady)?);
         }
-        let token = match bearer::parse(first) {
-            Presented::Bearer(token) => token,
-            Presented::Malformed => return Err(Denied::BadToken("the token is malformed")),
-            Presented::Nothing => return Err(Denied::NoToken),
-        };
+        Ok(Ours::Many(headers))
+    }
+
+    fn opened(&self, service: &Service, kind: Kind, token: &str) -> Result<Opened, Denied> {
+        if service.mode.of(kind) == Mode::Jwt {
+            if !self.can_sign() {
+                return Err(Denied::NotReady);
+            }
+            return self.opened_jwt(service, token).map_err(Denied::BadToken);
+        }
         pair::open(&self.keys.load(), token).map_err(|why| match why {
             BadPair::Shape => Denied::BadToken("the token is not one of this gateway"),
             BadPair::UnknownKey => Denied::BadToken("the token was sealed with a key that is no longer known"),
@@ -149,6 +169,29 @@ impl Gateway {
 
 /// The pair is for something else.
 pub(super) const OTHER: Denied = Denied::BadToken("the token carries something else than this service needs");
+
+/// The token of the one header that may carry it.
+fn presented(headers: &HeaderMap) -> Result<&str, Denied> {
+    let mut sent = headers.get_all(AUTHORIZATION).iter();
+    let first = sent.next().and_then(|value| value.to_str().ok());
+    if sent.next().is_some() {
+        return Err(Denied::BadToken("more than one Authorization header"));
+    }
+    match bearer::parse(first) {
+        Presented::Bearer(token) => Ok(token),
+        Presented::Malformed => Err(Denied::BadToken("the token is malformed")),
+        Presented::Nothing => Err(Denied::NoToken),
+    }
+}
+
+/// Whom a backend is told of. A key carries nobody: it is told its name.
+fn whoever(half: &Half, upstream: &Secret) -> Option<Known> {
+    match (half.kind, half.carried) {
+        (Kind::Key, _) => Some(named(&half.subject)),
+        (Kind::Access | Kind::Refresh, Carried::Identity) => IdentityHeaders::read(upstream),
+        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing | Carried::Reference) => None,
+    }
+}
 
 /// Read only where scopes are required at all.
 fn has_scopes(half: &Half, required: &Scopes) -> bool {

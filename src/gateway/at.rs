@@ -124,12 +124,16 @@ impl At<'_> {
     /// The authorization server metadata document (RFC 8414).
     pub fn server_document(&self) -> Value {
         let running = self.running;
+        let keys = running
+            .service
+            .signs()
+            .then(|| format!("{}/.well-known/jwks.json", self.called.base()));
         let endpoints = Endpoints {
             authorize: &self.endpoint("/authorize"),
             token: &self.endpoint("/token"),
             register: Some(&self.endpoint("/register")),
             revoke: &self.endpoint("/revoke"),
-            jwks: None,
+            jwks: keys.as_deref(),
             scopes: &running.scopes_askable().list(),
             client_documents: true,
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::flow::held::Rules;
+use crate::gateway::assertion::Assertions;
 use crate::gateway::password::Passwords;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
@@ -17,6 +18,7 @@ pub struct Running {
     /// As configured.
     pub service: Service,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) assertions: Assertions,
 }
 
 impl Running {
@@ -90,7 +92,11 @@ impl Live {
             let old = before.and_then(|live| live.find(&service.name));
             let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
             let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.resolver));
-            Arc::new(Running { service, resolver })
+            Arc::new(Running {
+                service,
+                resolver,
+                assertions: Assertions::default(),
+            })
         };
         Self {
             services: setup.services.into_iter().map(running).collect(),
@@ -134,6 +140,11 @@ impl Live {
     /// Whether `/services` lists what stands behind us.
     pub fn public_directory(&self) -> bool {
         self.public_directory
+    }
+
+    /// Whether any service needs keys that sign.
+    pub(crate) fn signs(&self) -> bool {
+        self.services.iter().any(|running| running.service.signs())
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.

@@ -26,9 +26,18 @@ struct Carries<'a> {
     ends: UnixTime,
 }
 
+/// Who asked for tokens, and in whose name they get them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// The issuer whose endpoint was asked.
+    pub(crate) issuer: &'a str,
+    /// It gets a refresh token.
+    pub(crate) refreshes: bool,
+}
+
 impl Gateway {
     /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
-    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, refreshes: bool) -> Value {
+    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, asker: Asker<'_>) -> Value {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         let scopes = held.scopes_with(tokens);
@@ -36,29 +45,37 @@ impl Gateway {
         if mode != service.mode {
             tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
         }
-        let pair = |kind, expires, upstream: &Carries<'_>| {
-            let half = Half {
-                mode,
-                kind,
-                carried: upstream.carried,
-                grant,
-                generation: held.generation(),
-                service: service.mark,
-                client: Digest::of(&held.client_id).short(),
-                expires,
-                upstream_expires: upstream.ends,
-                subject: held.who.subject.clone(),
-                scopes: scopes.to_string(),
-            };
-            self.pair(&half, &upstream.text)
+        let half = |kind, expires, upstream: &Carries<'_>| Half {
+            mode: mode.of(kind),
+            kind,
+            carried: upstream.carried,
+            grant,
+            generation: held.generation(),
+            service: service.mark,
+            client: Digest::of(&held.client_id).short(),
+            expires,
+            upstream_expires: upstream.ends,
+            subject: held.who.subject.clone(),
+            scopes: scopes.to_string(),
         };
+        let pair = |kind, expires, upstream: &Carries<'_>| self.pair(&half(kind, expires, upstream), &upstream.text);
         let (for_access, for_refresh) = if held.is_kept() {
             (KEPT, KEPT)
         } else {
             (for_access(&service.upstream, &held.who, tokens), for_refresh(tokens))
         };
-        let access = pair(Kind::Access, access_ends, &for_access);
-        let refresh = refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
+        let access = match mode {
+            Mode::Sealed | Mode::Plain | Mode::Reference => pair(Kind::Access, access_ends, &for_access),
+            Mode::Jwt => {
+                let half = half(Kind::Access, access_ends, &for_access);
+                let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*for_access.text));
+                // Asked before: the keys do not vanish. If they did, this is a token that nobody takes.
+                signed.unwrap_or_else(random::token)
+            }
+            #[cfg(feature = "raw")]
+            Mode::Raw => Secret::from(&*for_access.text),
+        };
+        let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
         self.unproved.sent(grant, held.generation());
         token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
     }

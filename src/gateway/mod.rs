@@ -3,6 +3,7 @@
 
 mod admit;
 pub mod api_keys;
+mod assertion;
 pub mod at;
 pub mod authorize;
 pub mod callback;
@@ -12,6 +13,7 @@ pub mod ended;
 mod hashing;
 pub mod idp;
 pub mod inflight;
+mod jwt;
 pub mod kept;
 pub mod limits;
 pub mod live;
@@ -22,6 +24,8 @@ pub mod paste;
 pub mod pinned;
 pub mod provider;
 pub mod proxy;
+#[cfg(feature = "raw")]
+mod raw;
 pub mod refresh;
 pub mod rejection;
 pub mod renew;
@@ -30,6 +34,7 @@ pub mod resolve;
 pub mod revoke;
 pub mod session;
 pub mod sessions;
+pub mod signing;
 pub mod site;
 mod standing;
 pub mod streams;
@@ -50,6 +55,7 @@ use crate::gateway::limits::Limits;
 use crate::gateway::live::{Live, Running, Setup};
 use crate::gateway::noted::Noted;
 use crate::gateway::sessions::Sessions;
+use crate::gateway::signing::Signing;
 use crate::gateway::site::Site;
 use crate::gateway::streams::{Streams, Unproved};
 use crate::gateway::waiting::Waiting;
@@ -84,6 +90,7 @@ pub struct Inner {
     pub(crate) unproved: Unproved,
     pub(crate) refused: Noted,
     pub(crate) sessions: Sessions,
+    pub(crate) signing: Signing,
     pub(crate) waiting: Waiting,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
@@ -149,6 +156,7 @@ impl Gateway {
             unproved: Unproved::default(),
             refused: Noted::default(),
             sessions: Sessions::default(),
+            signing: Signing::default(),
             waiting: Waiting::new(most_waiting),
             owner: Id::fresh(),
             back,
@@ -170,6 +178,9 @@ impl Gateway {
     pub fn reload(&self, setup: Setup) {
         let next = Live::new(setup, Some(&self.live()));
         self.live.store(Arc::new(next));
+        if !self.can_sign() {
+            self.keep_signing_soon();
+        }
     }
 
     /// The service of this name, as it is now.

@@ -13,7 +13,6 @@ use crate::gateway::{Gateway, Lane};
 use crate::oauth::answer::{Tokens, UpstreamAccess};
 use crate::service::paste::{BadCredential, Paste};
 use crate::service::{AfterConsent, Service};
-use crate::token::half::Mode;
 use crate::upstream::probe::{self, Credential, Probed};
 
 /// The consent form, as it came in.
@@ -65,7 +64,7 @@ impl<'a> Wanted<'a> {
                 host: service.host(),
                 header: paste.header.name().as_str(),
                 hint: &paste.hint,
-                readable: service.mode == Mode::Plain,
+                readable: service.mode.shows_upstream_tokens(),
             }),
             AfterConsent::Upstream | AfterConsent::Nowhere => None,
         }

@@ -59,12 +59,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) const FIRST_BYTE: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
-    /// Forwards one request to the upstream MCP server.
+    /// Forwards one request to the upstream MCP server. Its body is taken only when the caller was let in.
     pub async fn forward(
         &self,
         lane: &Lane,
         running: &Arc<Running>,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         source: IpAddr,
     ) -> Result<Response<Reply>, Denied> {
         if !self.ended.is_complete() {
@@ -72,7 +72,7 @@ impl Gateway {
         }
         let (head, body) = request.into_parts();
         let service = &running.service;
-        let Admitted { caller, ours } = self.admitted(service, &head.headers, source)?;
+        let Admitted { caller, ours } = self.admitted(running, &head.headers, source)?;
         // RFC 6750 §2: one way to send a token. The query goes on as it is, and a token in it would go with it.
         if head.uri.query().is_some_and(bearer::is_in_query) {
             return Err(Denied::TokenInQuery);
@@ -90,12 +90,15 @@ impl Gateway {
         {
             return Err(Denied::NoSession);
         }
+        let body = body.take();
         let answer = match &caller {
             // In a box: the way that waits for nothing need not carry the other's baggage.
             Caller::Holder(half) if half.carried == Carried::Reference => {
                 Box::pin(self.sent_as_kept(lane, running, half.grant, (&head, body))).await?
             }
             Caller::Holder(_) | Caller::Anybody => send(lane, service, &head, &ours, streamed(body)).await?,
+            #[cfg(feature = "raw")]
+            Caller::Stranger => send(lane, service, &head, &ours, streamed(body)).await?,
         };
         if let Some((owner, method, named)) = bound {
             let told = (answer.status(), answer.headers());
@@ -145,12 +148,8 @@ impl Gateway {
 }
 
 /// A client's body, passed on as it arrives.
-pub(super) fn streamed(body: Incoming) -> Outgoing {
-    if body.is_end_stream() {
-        Outgoing::Empty
-    } else {
-        Outgoing::Stream(body)
-    }
+pub(super) fn streamed(body: Option<Incoming>) -> Outgoing {
+    body.filter(|body| !body.is_end_stream()).map_or(Outgoing::Empty, Outgoing::Stream)
 }
 
 /// Sends a client's request on, with what passes of its head and with what is ours.

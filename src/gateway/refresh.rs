@@ -13,8 +13,10 @@ use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
 use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
+use crate::gateway::at::At;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
+use crate::gateway::mint::Asker;
 use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use crate::service::Service;
@@ -31,19 +33,21 @@ const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
-    pub(crate) async fn refresh(&self, running: &Arc<Running>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
-        let opened = self.opened_refresh(&running.service, by, token)?;
-        let (gateway, running, by) = (self.clone(), Arc::clone(running), by.clone());
+    pub(crate) async fn refresh(&self, at: At<'_>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
+        let opened = self.opened_refresh(&at.running.service, by, token)?;
+        let (gateway, running, by, issuer) = (self.clone(), Arc::clone(at.running), by.clone(), at.issuer());
         // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
         // taken is used, and what the upstream rotated is not lost.
-        let detached = self.back.spawn(async move { gateway.refreshed(&running, &by, &opened).await });
+        let detached = self
+            .back
+            .spawn(async move { gateway.refreshed((&running, &issuer), &by, &opened).await });
         match tokio::time::timeout(LONGEST, detached).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
         }
     }
 
-    async fn refreshed(&self, running: &Running, by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
+    async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
         self.still_admitted(&running.service, &handle).await?;
         let pair = presentation(by, opened);
@@ -72,7 +76,7 @@ impl Gateway {
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((_, next)) => return self.carried_on(running, opened.half.grant, attempt, next).await,
+                Ok((_, next)) => return self.carried_on((running, issuer), opened.half.grant, attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -105,9 +109,10 @@ impl Gateway {
         Ok(opened)
     }
 
-    async fn carried_on(&self, running: &Running, grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+    async fn carried_on(&self, (running, issuer): (&Running, &str), grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
+        let asker = Asker { issuer, refreshes: true };
         match next {
-            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), true)),
+            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), asker)),
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
@@ -117,7 +122,7 @@ impl Gateway {
             Next::Ask { token, held } => {
                 let work = self.inflight.begin(grant);
                 let (held, tokens) = self.asked_upstream(&work, running, attempt, token, held).await?;
-                Ok(self.minted(grant, running, &held, Some(&tokens), true))
+                Ok(self.minted(grant, running, &held, Some(&tokens), asker))
             }
         }
     }

@@ -38,7 +38,7 @@ impl Gateway {
         lane: &Lane,
         running: &Arc<Running>,
         grant: Id,
-        (head, body): (&Parts, Incoming),
+        (head, body): (&Parts, Option<Incoming>),
     ) -> Result<Response<Incoming>, Denied> {
         let service = &running.service;
         let body = held_back(body).await?;
@@ -46,7 +46,7 @@ impl Gateway {
         let ours = credential(service, &token)?;
         let again = match body {
             Sent::Once(body) => {
-                let answer = send(lane, service, head, &ours, streamed(body)).await?;
+                let answer = send(lane, service, head, &ours, streamed(Some(body))).await?;
                 if is_refused(&answer) {
                     // Too late for this one; the next shall not meet the same.
                     self.renew_behind(running, grant, Some(&token.access));
@@ -82,7 +82,8 @@ fn whole(bytes: Bytes) -> Outgoing {
 }
 
 /// Reads a body that promises to be short.
-async fn held_back(body: Incoming) -> Result<Sent, Denied> {
+async fn held_back(body: Option<Incoming>) -> Result<Sent, Denied> {
+    let Some(body) = body else { return Ok(Sent::Whole(Bytes::new())) };
     if body.size_hint().exact().is_none_or(|length| length > REPLAYABLE as u64) {
         return Ok(Sent::Once(body));
     }

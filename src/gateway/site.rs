@@ -107,6 +107,21 @@ impl Site {
         format!("{}/login/callback/{idp}", self.base)
     }
 
+    /// The one address of a service, whatever alias is used: the audience of its tokens, and the issuer of what is said to
+    /// its backend.
+    pub fn canonical_of(&self, service: &Service) -> String {
+        format!("{}/mcp/{}", self.base, service.name)
+    }
+
+    /// Whether this service is an issuer of that name, under any of our names.
+    pub fn is_issuer(&self, service: &Service, text: &str) -> bool {
+        let behind = |(_, called): &(String, As)| text.strip_prefix(called.base());
+        self.names.iter().filter_map(behind).any(|behind| {
+            let named = behind.strip_prefix("/mcp/").is_some_and(|name| name == service.name);
+            named || (behind.is_empty() && service.is_default)
+        })
+    }
+
     /// The MCP endpoint of a service, as it is told to people.
     pub fn mcp_endpoint(&self, service: &Service) -> String {
         if service.is_default {

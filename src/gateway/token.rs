@@ -16,12 +16,14 @@ use crate::gateway::at::At;
 use crate::gateway::authorize::Flow;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
+use crate::gateway::mint::Asker;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::form::Form;
 use crate::oauth::token::{Credentials, Grant};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
+use crate::token::half::Mode;
 
 impl Gateway {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
@@ -30,6 +32,9 @@ impl Gateway {
         let grant = Grant::parse(&form)?;
         let by = self.authenticated(lane, authorization, &form).await?;
         self.is_for(at, form.all("resource"))?;
+        if at.running.service.mode == Mode::Jwt && self.signing().is_none() {
+            return Err(Rejection::Busy { retry_after: 1 });
+        }
         match grant {
             Grant::Code {
                 code,
@@ -38,6 +43,7 @@ impl Gateway {
             } => {
                 // Detached: a client that hangs up between the code's end and the grant's beginning loses neither.
                 let (gateway, service, work) = (self.clone(), Arc::clone(at.running), self.inflight.begin(Id::fresh()));
+                let issuer = at.issuer();
                 let detached = self.back.spawn(async move {
                     let _work = work;
                     let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
@@ -48,11 +54,11 @@ impl Gateway {
                         redirect_uri: redirect_uri.as_deref(),
                         verifier: verifier.as_ref().map(Secret::expose),
                     };
-                    gateway.redeem(&service, &flow, &by, with).await
+                    gateway.redeem((&service, &issuer), &flow, &by, with).await
                 });
                 detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
             }
-            Grant::Refresh { token, .. } => self.refresh(at.running, &by, &token).await,
+            Grant::Refresh { token, .. } => self.refresh(at, &by, &token).await,
         }
     }
 
@@ -72,10 +78,20 @@ impl Gateway {
             .map_err(|_| refused("the client secret is missing or wrong"))
     }
 
-    async fn redeem(&self, running: &Running, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
+    async fn redeem(
+        &self,
+        (running, issuer): (&Running, &str),
+        flow: &Flow,
+        by: &Authenticated,
+        with: Redemption<'_>,
+    ) -> Result<Value, Rejection> {
+        let asker = Asker {
+            issuer,
+            refreshes: by.refreshes(),
+        };
         let (now, grant) = (self.clock.now(), Id::fresh());
         match self.store.transition(flow, |s: CodeIssued| s.redeem(by, with, grant, now)).await {
-            Ok(moved) => self.granted(grant, running, by, moved.out).await,
+            Ok(moved) => self.granted(grant, running, asker, moved.out).await,
             Err(Missed::OtherState) => self.replayed(flow, by, with).await,
             Err(Missed::Absent) => Err(NO_CODE),
             Err(Missed::Rejected(why)) => Err(Rejection::Grant(why)),
@@ -83,7 +99,7 @@ impl Gateway {
         }
     }
 
-    async fn granted(&self, grant: Id, running: &Running, by: &Authenticated, redeemed: Redeemed) -> Result<Value, Rejection> {
+    async fn granted(&self, grant: Id, running: &Running, asker: Asker<'_>, redeemed: Redeemed) -> Result<Value, Rejection> {
         let Redeemed { asked, who, obtained } = redeemed;
         let stands = self.stands(&running.service, &asked, &who);
         let (issuer, tokens) = obtained.map_or((None, None), |obtained| (obtained.issuer, Some(obtained.tokens)));
@@ -111,7 +127,7 @@ impl Gateway {
             Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
             Err(NotInserted::Store(error)) => return Err(error.into()),
         }
-        Ok(self.minted(grant, running, &held, tokens.as_ref(), by.refreshes()))
+        Ok(self.minted(grant, running, &held, tokens.as_ref(), asker))
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {

@@ -20,6 +20,7 @@ impl Gateway {
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+        self.upkeep_signing().await;
         let mut tick = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
@@ -31,7 +32,14 @@ impl Gateway {
         }
     }
 
+    async fn upkeep_signing(&self) {
+        if let Err(why) = self.keep_signing().await {
+            tracing::error!(%why, "the keys that sign cannot be read; they are tried again");
+        }
+    }
+
     async fn learn(&self, change: Change) {
+        self.learn_signing(&change);
         match change.of::<GrantRecord>() {
             Some(handle) => self.kept_changed(&handle).await,
             None if change == Change::Gap => self.kept.clear(),
@@ -49,6 +57,7 @@ impl Gateway {
         self.limits.sweep();
         self.sessions.sweep(self.clock.now());
         self.waiting.sweep(self.clock.now());
+        self.upkeep_signing().await;
         match self.store.sweep().await {
             Ok(0) => {}
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
@@ -130,6 +139,9 @@ impl Gateway {
     pub async fn is_ready(&self) -> Result<(), String> {
         if !self.ended.is_complete() {
             return Err("the ended grants are not loaded yet".into());
+        }
+        if !self.can_sign() {
+            return Err("the keys that sign are not read yet".into());
         }
         self.store.ping().await.map_err(|why| why.to_string())
     }

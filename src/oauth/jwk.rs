@@ -11,7 +11,7 @@ use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use ring::signature::RSA_PSS_2048_8192_SHA256;
 use ring::signature::RsaPublicKeyComponents;
 use ring::signature::UnparsedPublicKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::oauth::jwt::Algorithm;
 use crate::oauth::jwt::BadJwt;
@@ -67,6 +67,26 @@ impl Jwk {
             algorithm,
             public,
         })
+    }
+
+    /// A key of ours, by its name and its uncompressed point on P-256; `None` if it is none.
+    pub fn es256(id: &str, uncompressed: &[u8]) -> Option<Self> {
+        let (x, y) = uncompressed.strip_prefix(&[4])?.split_at_checked(32)?;
+        Some(Self {
+            id: Some(id.to_owned()),
+            algorithm: Algorithm::Es256,
+            public: point(x.to_vec(), y.to_vec(), 32)?,
+        })
+    }
+
+    /// How it is published (RFC 7517 4), if it is one that we make.
+    pub fn published(&self) -> Option<Value> {
+        let (Public::Point(point), Algorithm::Es256) = (&self.public, self.algorithm) else {
+            return None;
+        };
+        let (x, y) = point.strip_prefix(&[4])?.split_at_checked(32)?;
+        let [x, y] = [x, y].map(|number| URL_SAFE_NO_PAD.encode(number));
+        Some(json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.id, "use": "sig", "alg": "ES256" }))
     }
 
     /// The one algorithm that this key is for.
@@ -165,8 +185,6 @@ impl KeySet {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::oauth::jwt::joined;
     use crate::oauth::jwt::to_sign;
@@ -191,6 +209,22 @@ mod tests {
         assert_eq!(Unverified::parse(&changed).unwrap().verified_by(&key), Err(BadJwt::Signature));
         let other = Jwk::read(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
         assert_eq!(Unverified::parse(ES256.2).unwrap().verified_by(&other), Err(BadJwt::Algorithm));
+    }
+
+    #[test]
+    fn a_key_of_ours_is_published_as_others_read_it() {
+        let key = Jwk::read(&es256()).unwrap();
+        let point = [
+            vec![4],
+            URL_SAFE_NO_PAD.decode(ES256.0).unwrap(),
+            URL_SAFE_NO_PAD.decode(ES256.1).unwrap(),
+        ]
+        .concat();
+        assert_eq!(Jwk::es256("one", &point), Some(key.clone()));
+        let mut expected = es256();
+        (expected["use"], expected["alg"]) = (json!("sig"), json!("ES256"));
+        assert_eq!(key.published(), Some(expected));
+        assert_eq!((Jwk::es256("one", &point[1..]), Jwk::es256("one", &[])), (None, None));
     }
 
     #[test]

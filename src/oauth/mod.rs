@@ -1,6 +1,8 @@
 //! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
 
+pub mod access_token;
 pub mod answer;
+pub mod assertion;
 pub mod authorize;
 pub mod bearer;
 pub mod challenge;

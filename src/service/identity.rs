@@ -39,7 +39,10 @@ pub const FIELDS: [(&str, Field); 5] = [
 
 /// The headers that a backend gets, in the order of [`FIELDS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityHeaders(Vec<Field>);
+pub struct IdentityHeaders {
+    fields: Vec<Field>,
+    asserts: bool,
+}
 
 /// Why a list of fields is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,12 +100,24 @@ impl IdentityHeaders {
         if fields.is_empty() {
             return Err(BadFields::Empty);
         }
-        Ok(Self(fields))
+        Ok(Self { fields, asserts: false })
+    }
+
+    /// The same, and `x-user-assertion`: id, provider, e-mail address and name in a JWT that we sign.
+    #[must_use]
+    pub fn with_assertion(self) -> Self {
+        Self { asserts: true, ..self }
+    }
+
+    /// Whether the backend gets an assertion.
+    pub fn asserts(&self) -> bool {
+        self.asserts
     }
 
     /// What a pair must carry for these headers: nothing that the backend is not told, beside the id.
     pub fn carried(&self, known: &Known) -> Secret {
-        let keep = |field, value: &Option<String>| value.clone().filter(|_| self.0.contains(&field));
+        let asserted = |field| self.asserts && matches!(field, Field::Email | Field::Name);
+        let keep = |field, value: &Option<String>| value.clone().filter(|_| asserted(field) || self.fields.contains(&field));
         let told = Known {
             id: known.id.clone(),
             provider: known.provider.clone(),
@@ -113,9 +128,16 @@ impl IdentityHeaders {
         Secret::from(serde_json::to_string(&told).unwrap_or_default())
     }
 
+    /// Who it is, of what a pair carried; `None`: it carried nobody.
+    pub fn read(carried: &Secret) -> Option<Known> {
+        serde_json::from_str(carried.expose())
+            .ok()
+            .filter(|known: &Known| !known.id.is_empty())
+    }
+
     /// The headers, of what a pair carried. What is not known has none; `None`: it carried nobody.
     pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        self.of(&serde_json::from_str(carried.expose()).ok()?)
+        self.of(&Self::read(carried)?)
     }
 
     /// The headers for this user; `None`: it is nobody.
@@ -134,7 +156,7 @@ impl IdentityHeaders {
             let value = HeaderValue::from_str(&encoded(value.filter(|text| !text.is_empty())?)).ok()?;
             Some((HeaderName::from_static(name), value))
         };
-        Some(self.0.iter().filter_map(header).collect())
+        Some(self.fields.iter().filter_map(header).collect())
     }
 }
 
@@ -194,6 +216,15 @@ mod tests {
         let chosen = IdentityHeaders::parse(["id"]).unwrap();
         let carried = chosen.carried(&known());
         assert!(!carried.expose().contains("example") && !carried.expose().contains("Zo"));
+    }
+
+    #[test]
+    fn a_backend_that_gets_an_assertion_is_told_its_members_and_no_further_header() {
+        let chosen = IdentityHeaders::parse(["id"]).unwrap().with_assertion();
+        let carried = chosen.carried(&known());
+        let expected = Known { avatar: None, ..known() };
+        assert_eq!(IdentityHeaders::read(&carried), Some(expected));
+        assert_eq!(chosen.headers(&carried).unwrap().len(), 1);
     }
 
     #[test]

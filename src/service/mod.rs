@@ -183,6 +183,11 @@ impl Service {
         }
     }
 
+    /// Whether something is signed for it that others may verify.
+    pub fn signs(&self) -> bool {
+        self.mode == Mode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.asserts())
+    }
+
     /// What it is called in metadata.
     pub fn title(&self) -> String {
         if self.name == "default" {

@@ -20,6 +20,35 @@ pub enum Mode {
     Plain,
     /// Sealed, and without an upstream half: what opens the upstream lies in the grant's record.
     Reference,
+    /// The access token is one signed JWT (RFC 9068), and no pair; the refresh token is a sealed pair.
+    Jwt,
+    /// The access token is the upstream's own; the refresh token is a sealed pair.
+    #[cfg(feature = "raw")]
+    Raw,
+}
+
+impl Mode {
+    /// How a token of this kind is protected, in a service of this mode.
+    #[must_use]
+    pub fn of(self, kind: Kind) -> Self {
+        match (self, kind) {
+            // A key carries nothing that a client could read.
+            (_, Kind::Key) | (Self::Jwt, Kind::Refresh) => Self::Sealed,
+            #[cfg(feature = "raw")]
+            (Self::Raw, Kind::Refresh) => Self::Sealed,
+            (own, Kind::Access | Kind::Refresh) => own,
+        }
+    }
+
+    /// Whoever holds a client's token can read the upstream's in it.
+    pub fn shows_upstream_tokens(self) -> bool {
+        match self {
+            Self::Sealed | Self::Reference | Self::Jwt => false,
+            Self::Plain => true,
+            #[cfg(feature = "raw")]
+            Self::Raw => true,
+        }
+    }
 }
 
 /// What the pair is good for.
@@ -101,6 +130,10 @@ impl Half {
             Mode::Sealed => 1,
             Mode::Plain => 2,
             Mode::Reference => 3,
+            // No pair is of these; what is written so by mistake does not read.
+            Mode::Jwt => 0,
+            #[cfg(feature = "raw")]
+            Mode::Raw => 0,
         };
         let kind = match self.kind {
             Kind::Access => 1,

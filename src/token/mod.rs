@@ -3,3 +3,4 @@
 pub mod half;
 pub mod lifetime;
 pub mod pair;
+pub mod signing;

@@ -50,31 +50,25 @@ pub fn mint(ring: &KeyRing, now: UnixTime, half: &Half, upstream: &Secret, fresh
     let fresh = seal::spend(fresh);
     let mut header = half.write(key.id(), &fresh);
     let mut joined = Zeroizing::new(Vec::with_capacity(header.len() * 2 + upstream.expose().len() + 64));
-    match half.mode {
-        Mode::Sealed | Mode::Reference => {
-            let front = text(half.kind, &header);
-            let sealed = seal::seal(key, label(half), &fresh, front.as_bytes(), upstream.expose().as_bytes());
-            joined.extend_from_slice(front.as_bytes());
-            joined.push(b':');
-            joined.extend_from_slice(&sealed);
-        }
-        Mode::Plain => {
-            let mac = mac(key, half, &header, upstream.expose());
-            header.extend_from_slice(mac.as_ref());
-            joined.extend_from_slice(text(half.kind, &header).as_bytes());
-            joined.push(b':');
-            joined.extend_from_slice(upstream.expose().as_bytes());
-        }
+    if half.mode == Mode::Plain {
+        let mac = mac(key, half, &header, upstream.expose());
+        header.extend_from_slice(mac.as_ref());
+        joined.extend_from_slice(text(half.kind, &header).as_bytes());
+        joined.push(b':');
+        joined.extend_from_slice(upstream.expose().as_bytes());
+    } else {
+        let front = text(half.kind, &header);
+        let sealed = seal::seal(key, label(half), &fresh, front.as_bytes(), upstream.expose().as_bytes());
+        joined.extend_from_slice(front.as_bytes());
+        joined.push(b':');
+        joined.extend_from_slice(&sealed);
     }
     Secret::from(URL_SAFE_NO_PAD.encode(&*joined))
 }
 
 /// How long a pair is, in bytes, with so many bytes of subject and scopes and so many of the upstream's token.
 pub fn length(mode: Mode, texts: usize, upstream: usize) -> usize {
-    let (in_header, beside) = match mode {
-        Mode::Sealed | Mode::Reference => (0, TAG),
-        Mode::Plain => (MAC, 0),
-    };
+    let (in_header, beside) = if mode == Mode::Plain { (MAC, 0) } else { (0, TAG) };
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
     encoded(4 + encoded(half::BARE + texts + in_header) + 1 + upstream + beside)
 }
@@ -133,6 +127,9 @@ fn signed(header: &[u8], upstream: &str) -> Zeroizing<Vec<u8>> {
     out
 }
 
+/// Nothing is opened under it.
+const NO_PAIR: &str = "no pair";
+
 /// One label for each mode and kind: a refresh half re-labelled as access does not open.
 fn label(half: &Half) -> Label {
     Label(match (half.mode, half.kind) {
@@ -142,6 +139,9 @@ fn label(half: &Half) -> Label {
         (Mode::Plain, Kind::Access) => "pair plain access",
         (Mode::Plain, Kind::Refresh) => "pair plain refresh",
         (Mode::Plain, Kind::Key) => "pair plain key",
+        (Mode::Jwt, _) => NO_PAIR,
+        #[cfg(feature = "raw")]
+        (Mode::Raw, _) => NO_PAIR,
         (Mode::Reference, Kind::Access) => "pair reference access",
         (Mode::Reference, Kind::Refresh) => "pair reference refresh",
         (Mode::Reference, Kind::Key) => "pair reference key",

@@ -104,12 +104,13 @@ pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
 /// Whether a parameter of the authorization request is ours to say, so that neither the operator nor a profile may: what
 /// the flow's safety hangs on, and what would say all of it anew in an object (RFC 9101) or send it elsewhere.
 pub fn is_ours(name: &str) -> bool {
-    const OURS: [&str; 11] = [
+    const OURS: [&str; 12] = [
         "response_type",
         "response_mode",
         "client_id",
         "redirect_uri",
         "state",
+        "nonce",
         "code_challenge",
         "code_challenge_method",
         "scope",

@@ -149,6 +149,8 @@ pub struct Idp {
     pub allow: Allow,
     /// Endpoints, if it has no ID tokens.
     pub plain: Option<Plain>,
+    /// What goes with every authorization request besides, such as `prompt` or `acr_values`; never what is ours to say.
+    pub extra_authorize: Vec<(String, String)>,
     /// Addresses that its metadata may name beyond its own neighbourhood.
     pub allow_addresses: Vec<Cidr>,
 }
@@ -227,6 +229,7 @@ impl Idp {
             groups_claim: "groups".to_owned(),
             allow: Allow::default(),
             plain: preset.plain.as_ref().and_then(Plain::of),
+            extra_authorize: Vec::new(),
             allow_addresses: Vec::new(),
         })
     }
@@ -250,13 +253,8 @@ impl Idp {
     pub fn is_same_place(&self, other: &Self) -> bool {
         let place = |idp: &Self| {
             let who = (idp.client_id.clone(), idp.client_secret.clone());
-            (
-                idp.preset.name,
-                idp.issuer.clone(),
-                who,
-                idp.plain.clone(),
-                idp.allow_addresses.clone(),
-            )
+            let how = (idp.plain.clone(), idp.extra_authorize.clone(), idp.allow_addresses.clone());
+            (idp.preset.name, idp.issuer.clone(), who, how)
         };
         place(self) == place(other)
     }

@@ -153,7 +153,7 @@ fn target(idp: &Idp) -> Target {
         auth_method: AuthMethod::None,
         resource: String::new(),
         profile: idp.preset.profile,
-        extra_authorize: Vec::new(),
+        extra_authorize: idp.extra_authorize.clone(),
         addresses: Allowed::Anything,
         scopes_known: Vec::new(),
         offline_access: false,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
 use serde_json::json;
 
 use crate::gateway::at::{At, Path};
@@ -26,6 +26,11 @@ use crate::web::route::{NoRoute, Of, Route, Routes};
 const LARGEST: usize = 64 * 1024;
 /// How long such a body may take.
 const WITHIN: Duration = Duration::from_secs(15);
+/// How long a body that nobody asked for is read on.
+const LEFT: Duration = Duration::from_secs(1);
+
+/// A request whose body is taken by whoever reads it, and left by whoever does not.
+type Pending<'a> = Request<&'a mut Option<Incoming>>;
 
 /// The front door. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +64,17 @@ impl Door {
 
     /// Answers one request of `peer`, the other end of the connection.
     pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        let (head, body) = request.into_parts();
+        let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
+        let mut body = Some(body);
+        let answer = self.answered(lane, Request::from_parts(head, &mut body), peer).await;
+        match body {
+            Some(body) if version < Version::HTTP_2 => unread_left(answer, body, waits).await,
+            Some(_) | None => answer,
+        }
+    }
+
+    async fn answered(&self, lane: &Lane, request: Pending<'_>, peer: IpAddr) -> Answer {
         let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
@@ -111,6 +127,10 @@ impl Door {
                 let answer = listed.map(|document| reply::document(&document));
                 reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
+            Route::Keys => {
+                let answer = self.gateway.published_keys().map(|keys| reply::document(&keys));
+                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway, &live),
             Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
@@ -126,7 +146,7 @@ impl Door {
         }
     }
 
-    async fn mcp(&self, lane: &Lane, at: At<'_>, request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn mcp(&self, lane: &Lane, at: At<'_>, request: Pending<'_>, source: IpAddr) -> Answer {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -143,7 +163,7 @@ impl Door {
         }
     }
 
-    async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Pending<'_>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let wanted = if matches!(route, Route::Register(_)) {
@@ -154,7 +174,7 @@ impl Door {
         if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted) {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
-        let body = match read_limited(body, LARGEST, WITHIN).await {
+        let body = match taken(body).await {
             Ok(body) => body,
             Err(why) => return unread(&why),
         };
@@ -184,9 +204,9 @@ impl Door {
         }
     }
 
-    async fn person(&self, lane: &Lane, route: Route, (live, called): (&Live, &As), request: Request<Incoming>, source: IpAddr) -> Answer {
+    async fn person(&self, lane: &Lane, route: Route, (live, called): (&Live, &As), request: Pending<'_>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
-        let body = match read_limited(body, LARGEST, WITHIN).await {
+        let body = match taken(body).await {
             Ok(body) => body,
             Err(why) => return unread(&why),
         };
@@ -248,7 +268,7 @@ impl Door {
         reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
     }
 
-    fn nowhere(&self, why: NoRoute, request: &Request<Incoming>) -> Answer {
+    fn nowhere(&self, why: NoRoute, request: &Pending<'_>) -> Answer {
         if guard::called(self.gateway.site(), request).is_none() {
             return self.misdirected();
         }
@@ -301,6 +321,26 @@ fn foreign() -> Answer {
         "forbidden_origin",
         "pages of this origin may not call the MCP endpoint; add the origin to cors.origins",
     )
+}
+
+async fn taken(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
+    match body.take() {
+        Some(body) => read_limited(body, LARGEST, WITHIN).await,
+        None => Ok(Bytes::new()),
+    }
+}
+
+/// The answer came before the body was read, and the client may still be sending it. It is read on for a moment, so that
+/// the connection can be used again; else the answer says that it cannot (RFC 9112 §9.6). Without that, a client would send
+/// its next request into a connection that we close.
+async fn unread_left(mut answer: Answer, body: Incoming, waits: bool) -> Answer {
+    let is_read = body.is_end_stream() || (!waits && read_limited(body, LARGEST, LEFT).await.is_ok());
+    if !is_read {
+        answer
+            .headers_mut()
+            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 fn unread(why: &BodyError) -> Answer {

@@ -664,7 +664,7 @@ mod tests {
             "Sign in at <bdi>github.com</bdi>",
             "name=\"form\" value=\"t0\"",
             "name=\"decision\" value=\"approve\">Allow<",
-            "name=\"decision\" value=\"deny\" formnovalidate>Cancel<",
+            "formnovalidate name=\"decision\" value=\"deny\">Cancel<",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }

@@ -34,6 +34,8 @@ pub enum Route {
     UpstreamCallback(Of),
     /// What stands behind us: all services, or the one of this name.
     Services(Option<String>),
+    /// Our public keys (RFC 7517).
+    Keys,
     /// The process runs.
     Live,
     /// The process can serve.
@@ -85,6 +87,7 @@ enum Path {
     Consent,
     UpstreamCallback,
     Services,
+    Keys,
     Live,
     Ready,
     Style,
@@ -130,6 +133,7 @@ impl Routes {
         put("/consent/{flow}", Path::Consent);
         put("/services", Path::Services);
         put("/services/{service}", Path::Services);
+        put("/.well-known/jwks.json", Path::Keys);
         put("/health/live", Path::Live);
         put("/health/ready", Path::Ready);
         put("/assets/style.css", Path::Style);
@@ -173,6 +177,7 @@ impl Routes {
                 let name = found.params.get("service").map(str::to_owned);
                 (Route::Services(name), "GET, HEAD, OPTIONS")
             }
+            Path::Keys => (Route::Keys, "GET, HEAD, OPTIONS"),
             Path::Live => (Route::Live, "GET, HEAD"),
             Path::Ready => (Route::Ready, "GET, HEAD"),
             Path::Style => (Route::Style, "GET, HEAD"),
@@ -219,6 +224,7 @@ mod tests {
         assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
         assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
         assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/.well-known/jwks.json"), Ok(Route::Keys));
         assert_eq!(get("/services"), Ok(Route::Services(None)));
         assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
         assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
@@ -270,6 +276,7 @@ mod tests {
             get("/gw/.well-known/openid-configuration"),
             Ok(Route::AuthorizationServer(Of::Default))
         );
+        assert_eq!(get("/gw/.well-known/jwks.json"), Ok(Route::Keys));
         assert_eq!(get("/authorize"), Err(NoRoute::NotFound));
         assert_eq!(get("/gwx/authorize"), Err(NoRoute::NotFound));
         for path in [

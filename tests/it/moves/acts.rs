@@ -164,7 +164,7 @@ impl Act {
         };
         // Most journeys go the longest way.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
-        match kind % 80 {
+        match kind % 84 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -230,9 +230,10 @@ impl Act {
                 form,
                 promise: x % 2 == 0,
             },
-            64..=66 => Self::FromIdp {
+            64..=66 | 80..=83 => Self::FromIdp {
                 flow: n,
-                bring: bring(m),
+                // Half of them from the wrong end: journeys seldom stand there.
+                bring: bring(if n % 2 == 0 { m } else { 12 - m % 7 }),
                 error: x % 3 == 0,
             },
             67 => Self::Identified { flow: n, own: m % 4 != 3 },

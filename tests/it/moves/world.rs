@@ -143,9 +143,10 @@ impl World {
             } => on(grant, self.grants.len(), async |i| self.renew(i, refused, owner, alone).await).await,
             Act::Renewed { grant, gives } => on(grant, self.grants.len(), async |i| self.renew_and_answer(i, gives).await).await,
             Act::Reload => {
-                self.rules.mode = match self.rules.mode {
-                    Mode::Reference => Mode::Sealed,
-                    Mode::Sealed | Mode::Plain => Mode::Reference,
+                self.rules.mode = if self.rules.mode == Mode::Reference {
+                    Mode::Sealed
+                } else {
+                    Mode::Reference
                 };
             }
             Act::Backup { grant } => on(grant, self.grants.len(), async |i| self.backup(i).await).await,

@@ -46,7 +46,12 @@ async fn keys_for_the_other_padding_are_used_as_they_say() {
 #[tokio::test]
 async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_client() {
     let idp = Standin::start(Profile::OpenId);
-    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let mut corp = oidc("corp", &idp);
+    // Seed 001, row 43: what the operator adds goes along, but for what is ours.
+    corp.extra_authorize = [("acr_values", "mfa"), ("nonce", "chosen"), ("state", "chosen")]
+        .map(|(n, v)| (n.into(), v.into()))
+        .into();
+    let (world, _) = signing_in_at(corp).await;
     let client = McpClient::register(&world.url).await;
     let page = client.to_provider(&mut Browser::default()).await;
     for text in ["Continue with", "127.0.0.1", "value=\"deny\""] {
@@ -64,6 +69,7 @@ async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_clien
         ("openid email profile", "S256")
     );
     assert!(get("nonce").len() == 43 && get("code_challenge").len() == 43 && get("state").len() > 43);
+    assert_eq!((get("acr_values").as_str(), there.matches("nonce=").count()), ("mfa", 1));
     assert_eq!(param(&there, "resource"), None);
     assert!(!there.contains(&client.id) && !there.contains("3999"), "{there}");
 }

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod hostile;
 mod issuers;
+mod jwt;
 mod kill;
 mod lifecycle;
 mod limits;
@@ -15,6 +16,8 @@ mod login_hostile;
 mod origins;
 mod profiles;
 mod proxy;
+#[cfg(feature = "raw")]
+mod raw;
 mod reconfigured;
 mod reference;
 mod refresh;

@@ -687,3 +687,64 @@ async fn a_browser_that_navigates_to_the_endpoint_gets_json_not_the_upstream() {
     assert!(page.json()["error"].is_string());
     assert_eq!(world.standin.log().len(), 0);
 }
+
+/// One connection by hand: what is sent and read, byte by byte.
+async fn said(line: &mut tokio::net::TcpStream, text: &str) {
+    use tokio::io::AsyncWriteExt as _;
+    line.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// The head of the next answer, with its body left out; empty if the other side has closed.
+async fn heard(line: &mut tokio::net::TcpStream) -> String {
+    use tokio::io::AsyncReadExt as _;
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if line.read(&mut byte).await.unwrap_or(0) == 0 {
+            return String::new();
+        }
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8(text).unwrap().to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    line.read_exact(&mut body).await.unwrap();
+    head
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_before_the_body_leaves_the_connection_usable_or_says_that_it_ends() {
+    let world = World::standard().await;
+    let host = world.url.trim_start_matches("http://").to_owned();
+    let post =
+        |length: usize| format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let health = format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    // Clients of the Python SDK send head and body apart.
+    let mut line = tokio::net::TcpStream::connect(&host).await.unwrap();
+    for _ in 0..3 {
+        said(&mut line, &post(2)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        said(&mut line, "{}").await;
+        let refused = heard(&mut line).await;
+        assert!(
+            refused.starts_with("http/1.1 401") && !refused.contains("connection: close"),
+            "{refused}"
+        );
+        said(&mut line, &health).await;
+        assert!(
+            heard(&mut line).await.starts_with("http/1.1 200"),
+            "the connection was closed without a word"
+        );
+    }
+    // One that never sends its body, and one that would send too much.
+    for length in [2, 10_000_000] {
+        let mut line = tokio::net::TcpStream::connect(&host).await.unwrap();
+        said(&mut line, &post(length)).await;
+        let refused = heard(&mut line).await;
+        assert!(
+            refused.starts_with("http/1.1 401") && refused.contains("connection: close"),
+            "{refused}"
+        );
+        assert_eq!(heard(&mut line).await, "");
+    }
+}

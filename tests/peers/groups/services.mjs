@@ -60,6 +60,7 @@ credential = "\${WEATHER_KEY}"
 url = "${backend}/mcp"
 login = "idp:corp"
 upstream = "identity"
+identity_headers = ["id", "email", "name", "provider", "avatar"]
 
 [services.open]
 url = "${open.mcp}"

@@ -1,0 +1,185 @@
+//! Access tokens that are one signed JWT (RFC 9068): what they say, for whoever verifies them and for ourselves.
+
+use serde_json::{Value, json};
+
+use crate::base::ids::Id;
+use crate::base::time::UnixTime;
+use crate::oauth::jwt::Claims;
+
+/// What kind of token it is (RFC 9068 §2.1): nothing else that we sign says the same.
+pub const TYPE: &str = "at+jwt";
+
+/// What only we need, in one member: enough to admit a request without asking the store.
+const OURS: &str = "mcp_gateway";
+
+/// See [the module](self).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessToken {
+    /// Who issued it.
+    pub issuer: String,
+    /// The resource that it is for.
+    pub audience: String,
+    /// The user.
+    pub subject: String,
+    /// The client that it was issued to.
+    pub client_id: String,
+    /// What was granted, space-separated.
+    pub scope: String,
+    /// When it was issued.
+    pub issued: UnixTime,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// Its own name.
+    pub id: Id,
+    /// The grant that it belongs to.
+    pub grant: Id,
+    /// Which refresh of its grant it comes from.
+    pub generation: u32,
+    /// The name of the service that it is for.
+    pub service: String,
+    /// Who the user is, where the backend is told.
+    pub person: Option<Told>,
+}
+
+/// What a backend is told of a user (OpenID Connect Core 5.1), and by whose word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The unchanging id at the provider.
+    pub id: String,
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// A verified e-mail address.
+    pub email: Option<String>,
+    /// The full name.
+    pub name: Option<String>,
+    /// The address of a picture.
+    pub picture: Option<String>,
+}
+
+impl AccessToken {
+    /// The claims (RFC 9068 §2.2).
+    pub fn claims(&self) -> Value {
+        let mut claims = json!({
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": self.subject,
+            "client_id": self.client_id,
+            "iat": self.issued,
+            "exp": self.expires,
+            "jti": self.id,
+            OURS: { "grant": self.grant, "generation": self.generation, "service": self.service },
+        });
+        if !self.scope.is_empty() {
+            claims["scope"] = json!(self.scope);
+        }
+        if let Some(person) = &self.person {
+            claims[OURS]["user"] = json!({ "id": person.id, "provider": person.provider });
+            for (name, value) in [("email", &person.email), ("name", &person.name), ("picture", &person.picture)] {
+                if let Some(value) = value {
+                    claims[name] = json!(value);
+                }
+            }
+        }
+        claims
+    }
+
+    /// Reads claims that were verified; `None`: they are not of an access token of ours.
+    pub fn read(claims: &Claims) -> Option<Self> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+        let time = |name: &str| claims.get(name).and_then(Value::as_u64).map(UnixTime);
+        let id = |value: &Value| Id::parse(value.as_str()?);
+        let ours = claims.get(OURS)?;
+        let word = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).map(str::to_owned);
+        let person = match ours.get("user") {
+            None => None,
+            Some(user) => Some(Told {
+                id: word(user, "id")?,
+                provider: word(user, "provider")?,
+                email: text("email"),
+                name: text("name"),
+                picture: text("picture"),
+            }),
+        };
+        Some(Self {
+            issuer: text("iss")?,
+            audience: text("aud")?,
+            subject: text("sub")?,
+            client_id: text("client_id")?,
+            scope: text("scope").unwrap_or_default(),
+            issued: time("iat")?,
+            expires: time("exp")?,
+            id: id(claims.get("jti")?)?,
+            grant: id(ours.get("grant")?)?,
+            generation: ours.get("generation")?.as_u64()?.try_into().ok()?,
+            service: word(ours, "service")?,
+            person,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> AccessToken {
+        AccessToken {
+            issuer: "https://gateway/mcp/calculator".into(),
+            audience: "https://gateway/mcp/calculator".into(),
+            subject: "corp:4711".into(),
+            client_id: "gwc_1".into(),
+            scope: "calculate read".into(),
+            issued: UnixTime(1_000),
+            expires: UnixTime(4_600),
+            id: Id([1; 16]),
+            grant: Id([2; 16]),
+            generation: 7,
+            service: "calculator".into(),
+            person: Some(Told {
+                id: "4711".into(),
+                provider: "corp".into(),
+                email: Some("zoe@example.com".into()),
+                name: None,
+                picture: Some("https://pics.example/a.png".into()),
+            }),
+        }
+    }
+
+    fn members(value: Value) -> Claims {
+        let Value::Object(members) = value else { panic!("an object") };
+        members
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bare = AccessToken {
+            scope: String::new(),
+            person: None,
+            ..token()
+        };
+        assert!(!members(bare.claims()).contains_key("scope"));
+        for token in [token(), bare] {
+            assert_eq!(AccessToken::read(&members(token.claims())), Some(token));
+        }
+    }
+
+    #[test]
+    fn claims_that_lack_something_are_not_of_a_token_of_ours() {
+        for name in ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", OURS] {
+            let mut claims = members(token().claims());
+            claims.remove(name);
+            assert_eq!(AccessToken::read(&claims), None, "{name}");
+            for other in [json!(null), json!(-1), json!(["https://gateway/mcp/calculator"]), json!({})] {
+                claims.insert(name.to_owned(), other.clone());
+                assert_eq!(AccessToken::read(&claims), None, "{name} {other}");
+            }
+        }
+        for name in ["grant", "generation", "service", "user"] {
+            for other in [json!(null), json!(u64::MAX), json!("x"), json!({ "id": "4711" })] {
+                let mut claims = token().claims();
+                claims[OURS][name] = other.clone();
+                let read = AccessToken::read(&members(claims));
+                assert!(read.is_none() || (name == "service" && other == "x"), "{name} {other}");
+            }
+        }
+    }
+}
