@@ -246,3 +246,39 @@ async fn an_upstreams_oauth_token_stays_with_its_host() {
     assert!(!reached, "{:?}", other.log());
     client.login().await;
 }
+
+/// The same addresses, another service: what the one gave is no good there, and goes on at its own.
+#[tokio::test]
+async fn nothing_of_the_default_service_before_works_at_the_one_that_is_default_now() {
+    let backend = Standin::start(Profile::Standard);
+    backend.set(|b| b.mcp_open = true);
+    let (world, mut setup) = world_with(|setup| {
+        let other = service(&setup.services[0], "other", &backend.mcp_url(), Upstream::None, Login::Password);
+        setup.services.push(other);
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let callback = browser.get(&onward).await.onward().unwrap();
+    let answer = client.browse(&mut Browser::default()).await;
+    (setup.services[0].is_default, setup.services[1].is_default) = (false, true);
+    world.gateway.reload(setup);
+
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+    let page = browser.get(&callback).await;
+    assert!(
+        page.onward().is_none() && page.status.is_client_error(),
+        "{} {}",
+        page.status,
+        page.text
+    );
+    assert!(backend.log().is_empty(), "{:?}", backend.log());
+    let own = client.at("default");
+    assert_eq!(own.call(&pair.access, "whoami", json!({})).await.status, 200);
+    Pair::of(&own.refresh(&pair.refresh).await);
+}
