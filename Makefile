@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench lint unit doctest release peers fuzz deny long tools
+.PHONY: demo demo-check test verify bench lint unit doctest release peers fuzz deny long tools services
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -39,8 +39,12 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --test it --features raw -- -D warnings
+	cargo clippy --no-default-features --lib --bins -- -D warnings
 
-unit:
+# Tests that need a redis-server say so and pass without this; here they run.
+unit long: export GATEWAY_REDIS := 1
+
+unit: services
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
 	@echo '== unit: the one story of the feature raw'
@@ -69,9 +73,12 @@ deny: tools
 	@echo '== deny: what the dependencies are, their licences and where they come from'
 	cargo deny --workspace check bans licenses sources
 
-long:
+long: services
 	@echo '== long: the tests that take minutes'
 	GATEWAY_LONG=1 cargo test --release --workspace -- long
+
+services:
+	@tests/services.sh
 
 tools:
 	@cargo deny --version >/dev/null 2>&1 || { echo '== tools: cargo-deny $(CARGO_DENY) (built once)'; cargo install --quiet --locked cargo-deny@$(CARGO_DENY); }

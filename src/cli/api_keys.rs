@@ -54,6 +54,12 @@ fn opened(data_dir: Option<PathBuf>, store: StoreKind) -> Result<ApiKeys, String
                 .to_owned(),
         );
     }
+    if store == StoreKind::Redis {
+        return Err(
+            "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
+                .to_owned(),
+        );
+    }
     let dir = data_dir
         .or_else(data::home)
         .ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?;

@@ -100,6 +100,14 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     fs::rename(&beside, path).map_err(failed)
 }
 
+/// Refuses keys that an instance made by itself, or would: nobody else who uses a shared store could have them.
+pub fn given_by_the_operator(key_file: Option<&Path>) -> Result<(), String> {
+    if std::env::var_os("MCP_GATEWAY_KEY").is_some() || key_file.is_some_and(Path::exists) {
+        return Ok(());
+    }
+    Err("--store: a store that several instances share needs keys that all of them have\n  set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file, which must be there".to_owned())
+}
+
 /// The key ring: from `MCP_GATEWAY_KEY`, or from the key file at `path`, which is made at the first start.
 pub fn keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
     if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {

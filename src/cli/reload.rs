@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::base::time::Clock;
 use crate::cli::{data, serve, source};
 use crate::config::checked::Checked;
-use crate::config::flags::{Serve, StoreKind};
+use crate::config::flags::Serve;
+use crate::config::kept::Where;
 use crate::config::people::Kept;
 use crate::config::site::Certificate;
 use crate::gateway::Gateway;
@@ -23,7 +24,7 @@ struct Fixed {
     certificate: Certificate,
     data_dir: PathBuf,
     key_file: Option<PathBuf>,
-    store: StoreKind,
+    store: Where,
     upstream_ca: Vec<PathBuf>,
     log: String,
 }
@@ -38,7 +39,7 @@ impl Fixed {
             certificate: checked.certificate.clone(),
             data_dir: checked.data_dir.clone(),
             key_file: checked.key_file.clone(),
-            store: checked.store,
+            store: checked.store.clone(),
             upstream_ca: checked.upstream_ca.clone(),
             log: checked.log.clone(),
         }

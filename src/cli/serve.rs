@@ -12,7 +12,8 @@ use crate::base::time::Clock;
 use crate::cli::reload::{self, Reloader};
 use crate::cli::{data, source, told};
 use crate::config::checked::Checked;
-use crate::config::flags::{Serve, StoreKind};
+use crate::config::flags::Serve;
+use crate::config::kept::Where;
 use crate::config::site::Certificate;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
@@ -26,6 +27,8 @@ use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
 use crate::store::Backend;
 use crate::store::Memory;
+#[cfg(feature = "redis")]
+use crate::store::Redis;
 use crate::store::Sqlite;
 use crate::store::{Keys, Store};
 use crate::web::handle::Door;
@@ -53,6 +56,9 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     data::prepare(&checked.data_dir)?;
     let _taken = data::take(&checked.data_dir)?;
     let clock = Clock::System;
+    if checked.store.is_shared() {
+        data::given_by_the_operator(checked.key_file.as_deref())?;
+    }
     let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
@@ -68,11 +74,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let backend = match checked.store {
-        StoreKind::Memory => Backend::Memory(Memory::new()),
-        StoreKind::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
-    };
-    let store = Store::new(backend, Arc::clone(&keys), clock.clone());
+    let store = opened(checked, &keys, &clock)?;
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
@@ -105,6 +107,21 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     }
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
+}
+
+fn opened(checked: &Checked, keys: &Keys, clock: &Clock) -> Result<Store, String> {
+    let backend = match &checked.store {
+        Where::Memory => Backend::Memory(Memory::new()),
+        Where::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
+        #[cfg(feature = "redis")]
+        Where::Redis(at) => {
+            let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
+            Backend::Redis(redis.map_err(|why| why.to_string())?)
+        }
+        #[cfg(not(feature = "redis"))]
+        Where::Redis(at) => return Err(format!("--store: {at} cannot be used: this program was built without Redis")),
+    };
+    Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::file::Spoken;
-use crate::config::flags::StoreKind;
+use crate::config::kept::{self, Where};
 use crate::config::people::{self, Client, Kept};
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
@@ -30,7 +30,7 @@ pub struct Checked {
     /// The key file, if it is not that of the data directory.
     pub key_file: Option<PathBuf>,
     /// The store.
-    pub store: StoreKind,
+    pub store: Where,
     /// How much to say.
     pub log: String,
     /// Further CAs to trust upstream.
@@ -85,11 +85,11 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let mut unbuilt = Vec::new();
     let certificate = site::certificate(&tls)?;
     let (site, listen) = site::site(&top, &certificate)?;
-    let store_kind = store_kind(&store, &mut unbuilt)?;
+    let kept = kept::read(&store, &mut unbuilt)?;
     let idps = spoken.each("idp.*").map(people::idp).collect::<Result<Vec<_>, _>>()?;
     let clients = spoken.each("clients.*").map(people::client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
-    keys_can_be_revoked(&spoken, &described, store_kind)?;
+    keys_can_be_revoked(&spoken, &described, &kept)?;
     let mut upstream_ca = Vec::new();
     for section in spoken.each("services.*") {
         upstream_ca.extend(section.files("upstream_ca")?);
@@ -104,7 +104,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         certificate,
         data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
         key_file: keys.file("file")?,
-        store: store_kind,
+        store: kept,
         log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
         upstream_ca,
         users: people::users(&login)?,
@@ -123,11 +123,11 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
 }
 
 /// A store in memory can neither be given an API key nor be told that one was revoked.
-fn keys_can_be_revoked(spoken: &Spoken, described: &[Described], store: StoreKind) -> Result<(), Wrong> {
+fn keys_can_be_revoked(spoken: &Spoken, described: &[Described], store: &Where) -> Result<(), Wrong> {
     let both = spoken.each("services.*").zip(described);
     let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
     match taking.next() {
-        Some((section, one)) if store == StoreKind::Memory => {
+        Some((section, one)) if *store == Where::Memory => {
             let what = format!(
                 "service '{}' takes API keys, which a store in memory cannot be told of",
                 one.service.name
@@ -168,32 +168,6 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
             "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
         )),
         Some(_) => Ok(described),
-    }
-}
-
-fn store_kind(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<StoreKind, Wrong> {
-    let Some(kind) = store.one_of("kind")? else {
-        return Ok(StoreKind::Sqlite);
-    };
-    match kind.value {
-        "memory" => Ok(StoreKind::Memory),
-        "sqlite" => Ok(StoreKind::Sqlite),
-        other => {
-            let url = store.secret("url")?;
-            store.text("prefix")?;
-            if url.is_none() && other != "none" {
-                return Err(store.missing(
-                    "url",
-                    &format!("kind = \"{other}\" needs the server's address"),
-                    "add url = \"…\", or url_file = \"…\"",
-                ));
-            }
-            unbuilt.push(kind.wrong(
-                format!("kind = \"{other}\" is not in this build yet"),
-                "use kind = \"sqlite\" or \"memory\"",
-            ));
-            Ok(StoreKind::Memory)
-        }
     }
 }
 

@@ -161,6 +161,19 @@ pub struct Serve {
     /// Where sign-ins and registrations are kept [default: sqlite]
     #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
     pub store: Option<StoreKind>,
+    /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or redis-cluster:// (better in the
+    /// variable: flags are visible in the process list)
+    #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// What every key of ours in Redis begins with [default: mcp-gateway]
+    #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", value_name = "PREFIX")]
+    pub redis_prefix: Option<String>,
+    /// The CA to trust when connecting to Redis (PEM), instead of the machine's
+    #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+    /// A key file that every instance gets, instead of the one in the data directory; read again when it changes
+    #[arg(long, env = "MCP_GATEWAY_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Where keys, certificates and the store are kept
     #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -209,6 +222,8 @@ pub enum StoreKind {
     Memory,
     /// A file in the data directory
     Sqlite,
+    /// A Redis that several instances may share; needs --redis-url and keys given by you
+    Redis,
 }
 
 /// `--tls`.

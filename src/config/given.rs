@@ -97,11 +97,17 @@ fn around(flags: &Serve) -> Vec<Section> {
     let kind = flags.store.map(|kind| match kind {
         StoreKind::Memory => "memory",
         StoreKind::Sqlite => "sqlite",
+        StoreKind::Redis => "redis",
     });
     say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
+    say(&mut store, "url", flags.redis_url.clone().map(Value::Text));
+    say(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
+    say(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    let mut keys = section("keys");
+    say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
     say(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
-    vec![top, tls, store, cors]
+    vec![top, tls, store, keys, cors]
 }
 
 /// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.

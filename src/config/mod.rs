@@ -6,6 +6,7 @@ pub mod expand;
 pub mod file;
 pub mod flags;
 pub mod given;
+pub mod kept;
 pub mod keys;
 pub mod people;
 pub mod reference;

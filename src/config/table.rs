@@ -40,15 +40,16 @@ pub const KEYS: &[Key] = &[
     key("", "compat", Words(COMPAT), "none", "", "Departures from the standard for old clients: `json-token` reads JSON bodies at `/token`."),
     key("", "log", Word(LOGS), "`\"info\"`", "--log", "How much to say."),
 
-    key("keys", "file", File, "made in `data_dir`", "", "The key file; instances of one gateway share one. `MCP_GATEWAY_KEY` wins over it."),
+    key("keys", "file", File, "made in `data_dir`", "--key-file", "The key file; instances of one gateway share one. `MCP_GATEWAY_KEY` wins over it."),
 
     key("tls", "self_signed", Switch, "`false`", "--tls", "Serve https with a certificate of our own making."),
     key("tls", "cert", File, "none", "--tls-cert", "Serve https with this certificate chain (PEM); read again when it changes."),
     key("tls", "key", File, "none", "--tls-key", "The key of `cert` (PEM)."),
 
     key("store", "kind", Word(STORES), "`\"sqlite\"`", "--store", "Where sign-ins and registrations are kept."),
-    key("store", "url", Secret, "none", "", "The address of a store that is a server."),
-    key("store", "prefix", Text, "`\"mcp-gateway\"`", "", "What our keys in such a store begin with."),
+    key("store", "url", Secret, "none", "--redis-url", "The address of a store that is a server; `docs/stores.md` has the forms."),
+    key("store", "prefix", Text, "`\"mcp-gateway\"`", "--redis-prefix", "What our keys in such a store begin with."),
+    key("store", "ca", File, "the machine's", "--redis-ca", "The CA to trust when connecting to such a store (PEM), and no other."),
 
     key("login.password", "users", Tables("login.password.users"), "one user, whose password is made at the first start", "", "Who may sign in at services with `login = \"password\"`."),
     key("login.password.users", "name", Text, "required", "", "The name, compared byte for byte."),

@@ -201,6 +201,17 @@ const AROUND: &[(&str, &str, &str)] = &[
     ("[store]\nkind = \"sqlight\"", "store.kind:", "sqlite"),
     ("[store]\nkind = \"redis\"", "store.url:", "address"),
     ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
+    ("[store]\nkind = \"redis\"\nurl = \"localhost:6379\"", "store.url:", "rediss://"),
+    (
+        "[store]\nkind = \"redis\"\nurl = \"redis://x\"\nprefix = \"{x}\"",
+        "store.prefix:",
+        "letters",
+    ),
+    (
+        "[store]\nkind = \"redis\"\nurl = \"redis://x\"\nca = \"ca.pem\"",
+        "store.ca:",
+        "rediss",
+    ),
     (
         "[store]\nkind = \"memory\"\n[services.k]\nurl = \"https://x/\"\naccess = \"key\"\nupstream = \"none\"",
         "services.k.access:",
@@ -552,7 +563,7 @@ const NOWHERE: Outside<'static> = Outside {
 
 /// Files that together say every key.
 const EVERY: &[&str] = &[
-    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"redis://x\"\nstore.prefix = \"p\"\ncors.origins = [\"*\"]\n",
+    "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
     "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",

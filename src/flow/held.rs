@@ -134,6 +134,11 @@ pub enum Brought {
 }
 
 impl Held {
+    /// Whether this answer of the upstream's has been written down, and the current generation is made from it.
+    pub fn has_answer(&self, tokens: &Tokens) -> bool {
+        self.latest.as_ref() == Some(tokens)
+    }
+
     /// A new grant's first generation.
     pub fn new(began: Began, rules: Rules, now: UnixTime) -> Self {
         let Began {

@@ -16,6 +16,17 @@ use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
 
+/// What a change taught.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// This grant, or this key, has just ended.
+    Ended(Id),
+    /// Nothing about what has ended.
+    Nothing,
+    /// Something may have been missed: everything must be read again.
+    Missed,
+}
+
 /// Ended grants and keys, each until the last that could be presented is dead.
 #[derive(Debug, Default)]
 pub struct Ended {
@@ -67,22 +78,22 @@ impl Ended {
         }
     }
 
-    /// Takes one change in, and says what may have ended by it.
-    pub async fn learn(&self, store: &Store, change: Change) -> Vec<Id> {
-        match self.told(store, &change).await {
+    /// Takes one change in.
+    pub async fn learn(&self, store: &Store, change: &Change) -> Learned {
+        match self.told(store, change).await {
             Ok(Some((id, until))) => {
                 self.add(id, until);
-                vec![id]
+                Learned::Ended(id)
             }
-            Ok(None) if change != Change::Gap => Vec::new(),
-            // What was missed, or could not be read, is among all there are.
-            Ok(None) | Err(_) => {
-                if let Err(why) = self.load(store).await {
-                    tracing::warn!(%why, "the ended grants could not be read again");
-                }
-                self.until.iter().map(|known| *known.key()).collect()
-            }
+            Ok(None) if *change != Change::Gap => Learned::Nothing,
+            // It may have ended: a store that is away for a moment must not make us forget it.
+            Ok(None) | Err(_) => Learned::Missed,
         }
+    }
+
+    /// Everything that has ended.
+    pub fn all(&self) -> Vec<Id> {
+        self.until.iter().map(|known| *known.key()).collect()
     }
 
     async fn told(&self, store: &Store, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {

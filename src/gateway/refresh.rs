@@ -218,6 +218,11 @@ impl Gateway {
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
+                    // Written at the first try, and only the store's word of it was lost.
+                    let there = self.store.read(handle).await.ok().flatten();
+                    if let Some(held) = there.as_ref().and_then(GrantRecord::held).filter(|held| held.has_answer(tokens)) {
+                        return Ok(held.clone());
+                    }
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
                     if self.ended.contains(handle.id()) {

@@ -1,33 +1,75 @@
 //! What the back runtime does all the time: learns of ended grants, writes behind, sweeps.
 
+use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use crate::base::ids::Id;
 use crate::flow::grant::GrantRecord;
 use crate::flow::held::{Held, Rules};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
+use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
-use crate::store::{Change, Handle, Missed, StoreError};
+use crate::store::{Change, Changes, Handle, Missed, StoreError};
+
+/// How long after something was missed everything is read again; five times so long where that failed.
+const REREAD: Duration = Duration::from_millis(200);
+
+/// Waits for it, or for ever if there is nothing to wait for.
+async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
+    match again {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
     pub async fn upkeep(&self, stop: Stop) {
-        let mut changes = self.store.changes();
+        let changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.ended.load(&self.store).await {
-            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3: everybody then signs in again");
+            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis what is under the prefix: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
         self.upkeep_signing().await;
+        // Side by side: a revocation does not wait until a large store has been swept.
+        futures_util::future::join(self.learning(changes, &stop), self.sweeping(&stop)).await;
+    }
+
+    async fn sweeping(&self, stop: &Stop) {
         let mut tick = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
                 () = stop.draining() => return,
+                _ = tick.tick() => {}
+            }
+            tokio::select! { () = stop.draining() => return, () = self.sweep() => {} }
+        }
+    }
+
+    async fn learning(&self, mut changes: Changes, stop: &Stop) {
+        // Until when to wait before everything is read again, while something was missed.
+        let mut again: Option<Pin<Box<Sleep>>> = None;
+        loop {
+            tokio::select! {
+                () = stop.draining() => return,
                 // Only the wait may be given up halfway: a change that was taken is also learned.
-                change = changes.next() => self.learn(change).await,
-                _ = tick.tick() => self.sweep().await,
+                change = changes.next() => if self.learn(change).await == Learned::Missed {
+                    // Not at once: many may be missed in one moment.
+                    again.get_or_insert_with(|| Box::pin(tokio::time::sleep(REREAD)));
+                },
+                () = due(again.as_mut()) => {
+                    again = None;
+                    if let Err(why) = self.ended.load(&self.store).await {
+                        tracing::warn!(%why, "the ended grants could not be read again");
+                        again = Some(Box::pin(tokio::time::sleep(REREAD * 5)));
+                    }
+                    self.ended.all().into_iter().for_each(|id| self.is_over(id));
+                }
             }
         }
     }
@@ -38,17 +80,24 @@ impl Gateway {
         }
     }
 
-    async fn learn(&self, change: Change) {
+    async fn learn(&self, change: Change) -> Learned {
         self.learn_signing(&change);
         match change.of::<GrantRecord>() {
             Some(handle) => self.kept_changed(&handle).await,
             None if change == Change::Gap => self.kept.clear(),
             None => {}
         }
-        for id in self.ended.learn(&self.store, change).await {
-            self.kept.forget(id);
-            self.streams.end(id);
+        let learned = self.ended.learn(&self.store, &change).await;
+        if let Learned::Ended(id) = learned {
+            self.is_over(id);
         }
+        learned
+    }
+
+    /// Drops what is kept and open for what has ended.
+    fn is_over(&self, id: Id) {
+        self.kept.forget(id);
+        self.streams.end(id);
     }
 
     async fn sweep(&self) {
@@ -75,6 +124,12 @@ impl Gateway {
             let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
             let (live, now) = (self.live(), self.clock.now());
             for (handle, record) in page {
+                // On the way: word of it may have been lost, for the nodes of a cluster keep no copy of what they say.
+                if let Some(until) = record.ended_until() {
+                    self.ended.add(handle.id(), until);
+                    self.is_over(handle.id());
+                    continue;
+                }
                 let service = record.held().and_then(|held| live.find(&held.service));
                 let rules = service.map_or_else(Rules::default, |running| running.rules());
                 if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {

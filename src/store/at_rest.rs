@@ -15,6 +15,8 @@ use crate::store::error::StoreError;
 use crate::store::handle::key;
 
 const RECORD: Label = Label("record");
+#[cfg(feature = "redis")]
+const NOTE: Label = Label("note of a record");
 
 #[derive(Serialize)]
 struct Written<'a, R> {
@@ -70,6 +72,19 @@ pub(super) fn id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Optio
     let plain = seal::unboxed(ring, RECORD, &place(space, key), sealed).ok()?;
     let envelope: Envelope = serde_json::from_slice(&plain).ok()?;
     Some(envelope.id)
+}
+
+/// The id of the record at `key`, sealed for whoever shares the store: what one instance tells the others.
+#[cfg(feature = "redis")]
+pub(super) fn note(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id) -> Vec<u8> {
+    seal::boxed(ring, now, NOTE, random::fresh(), &place(space, key), &id.0)
+}
+
+/// Opens what `note` made for `key`.
+#[cfg(feature = "redis")]
+pub(super) fn noted(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
+    let plain = seal::unboxed(ring, NOTE, &place(space, key), sealed).ok()?;
+    Some(Id(plain.as_slice().try_into().ok()?))
 }
 
 /// What a sealed record is bound to: a record that was moved to another key does not open there.

@@ -5,6 +5,8 @@ use crate::base::time::UnixTime;
 use crate::store::changes::{Feed, News};
 use crate::store::error::StoreError;
 use crate::store::memory::Memory;
+#[cfg(feature = "redis")]
+use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
 
 /// Where records are kept.
@@ -14,6 +16,9 @@ pub enum Backend {
     Memory(Memory),
     /// In a file of this machine.
     Sqlite(Sqlite),
+    /// In a Redis that other instances may share.
+    #[cfg(feature = "redis")]
+    Redis(Redis),
 }
 
 /// Names one write. Drawn at random, so that it never comes back for a key, not even after a delete.
@@ -76,6 +81,8 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.get(key)),
             Self::Sqlite(sqlite) => sqlite.get(key).await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.get(key).await,
         }
     }
 
@@ -83,6 +90,8 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.put_if(write)),
             Self::Sqlite(sqlite) => sqlite.put_if(write).await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.put_if(write).await,
         }
     }
 
@@ -90,6 +99,8 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit)),
             Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.scan(space, after, limit).await,
         }
     }
 
@@ -97,6 +108,8 @@ impl Backend {
         match self {
             Self::Memory(_) => Ok(()),
             Self::Sqlite(sqlite) => sqlite.ping().await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.ping().await,
         }
     }
 
@@ -105,6 +118,8 @@ impl Backend {
         match self {
             Self::Memory(memory) => Ok(memory.sweep(now)),
             Self::Sqlite(sqlite) => sqlite.sweep(now).await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.sweep().await,
         }
     }
 
@@ -112,6 +127,8 @@ impl Backend {
         match self {
             Self::Memory(memory) => memory.feed(),
             Self::Sqlite(sqlite) => sqlite.feed(),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.feed(),
         }
     }
 }

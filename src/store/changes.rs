@@ -4,6 +4,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::base::ids::Id;
+use crate::base::keyring::KeyRing;
 use crate::base::record::Record;
 use crate::store::Keys;
 use crate::store::at_rest;
@@ -58,15 +59,17 @@ impl Changes {
                 space: space.to_owned(),
                 handle: id.to_string(),
             },
-            Ok(News::Foreign { key, value }) => self.opened(&key, &value).unwrap_or(Change::Gap),
+            Ok(News::Foreign { key, value }) => self.opened(&key, &value, at_rest::id).unwrap_or(Change::Gap),
+            #[cfg(feature = "redis")]
+            Ok(News::Noted { key, note }) => self.opened(&key, &note, at_rest::noted).unwrap_or(Change::Gap),
             Ok(News::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
-    fn opened(&self, key: &str, value: &[u8]) -> Option<Change> {
+    fn opened(&self, key: &str, sealed: &[u8], id: impl Fn(&KeyRing, &str, &str, &[u8]) -> Option<Id>) -> Option<Change> {
         let (space, _) = key.split_once('/')?;
-        let id = at_rest::id(&self.keys.load(), space, key, value)?;
+        let id = id(&self.keys.load(), space, key, sealed)?;
         Some(Change::Put {
             space: space.to_owned(),
             handle: id.to_string(),
@@ -81,6 +84,9 @@ pub(super) enum News {
     Put { space: &'static str, id: Id },
     /// Another process wrote it; only its seal tells the id.
     Foreign { key: String, value: Vec<u8> },
+    /// Somebody, perhaps this process, wrote it; the note tells the id to whoever has the keys.
+    #[cfg(feature = "redis")]
+    Noted { key: String, note: Vec<u8> },
     /// Another process wrote something that cannot be told any more.
     Gap,
 }

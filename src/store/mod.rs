@@ -9,6 +9,7 @@ mod changes;
 mod error;
 mod handle;
 mod memory;
+mod redis;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,9 @@ pub use crate::store::changes::{Change, Changes};
 pub use crate::store::error::{Missed, NotInserted, StoreError};
 pub use crate::store::handle::{Cursor, Handle, Moved};
 pub use crate::store::memory::Memory;
+pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
+#[cfg(feature = "redis")]
+pub use crate::store::redis::{NotOpened, Redis};
 pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
 
 /// The keys that seal and open records; a reload swaps them.
@@ -233,6 +237,8 @@ impl Store {
     pub fn is_single(&self) -> bool {
         match self.backend {
             Backend::Memory(_) | Backend::Sqlite(_) => true,
+            #[cfg(feature = "redis")]
+            Backend::Redis(_) => false,
         }
     }
 

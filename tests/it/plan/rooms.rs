@@ -125,7 +125,19 @@ pub const ROOMS: [Room; 13] = [
     Room {
         name: "store",
         may_use: &["base", "net"],
-        outside: &[PURE, WAITING, &["dashmap", "rusqlite", "std::fs", "std::os::unix", "std::thread"]],
+        outside: &[
+            PURE,
+            WAITING,
+            &[
+                "dashmap",
+                "percent_encoding",
+                "redis",
+                "rusqlite",
+                "std::fs",
+                "std::os::unix",
+                "std::thread",
+            ],
+        ],
         pure: false,
     },
     Room {

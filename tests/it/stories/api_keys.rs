@@ -57,7 +57,7 @@ impl Operator {
 /// A gateway on this directory, with the key service `batch`, while the operator types beside it.
 async fn serving(data: &Path) -> World {
     let clock = Clock::System;
-    let ring = data::keys(data, clock.now()).unwrap();
+    let ring = data::keys(&data.join(data::KEYS), clock.now()).unwrap();
     let world = World::made(Profile::Standard, |parts| {
         let keys = Arc::new(ArcSwap::from_pointee(ring));
         let backend = Backend::Sqlite(Sqlite::open(data).unwrap());

@@ -21,6 +21,7 @@ mod raw;
 mod reconfigured;
 mod reference;
 mod refresh;
+mod replicas;
 mod seed004;
 mod services;
 mod unlock;

@@ -6,4 +6,5 @@ pub mod client;
 pub mod house;
 pub mod process;
 pub mod provider;
+pub mod redis;
 pub mod world;

@@ -42,6 +42,10 @@ impl Process {
         let port_text = port.to_string();
         let url = format!("http://127.0.0.1:{port}");
         let log = std::fs::File::options().create(true).append(true).open(data.join("log")).unwrap();
+        // Unless the test says another, because several instances are one gateway.
+        if !more.contains(&"--public-url") {
+            command.args(["--public-url", &url]);
+        }
         let child = command
             .args([
                 "--upstream-rs",
@@ -50,8 +54,6 @@ impl Process {
                 "127.0.0.1",
                 "--port",
                 &port_text,
-                "--public-url",
-                &url,
                 "--log",
                 "debug",
             ])

@@ -1,0 +1,298 @@
+//! Where a Redis is: a URL, read and checked before anything is dialled. No error here repeats the URL: it may hold a password.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, form_urlencoded};
+
+use crate::base::secret::Secret;
+
+/// What a key of ours begins with unless something else is configured.
+pub const PREFIX: &str = "mcp-gateway";
+
+const REDIS: u16 = 6379;
+const SENTINEL: u16 = 26379;
+
+/// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisAt {
+    pub(super) place: Place,
+    pub(super) tls: bool,
+    pub(super) login: Login,
+    pub(super) db: u16,
+    pub(super) prefix: String,
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// What is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    One(Node),
+    Socket(PathBuf),
+    /// Sentinels, the name of the group that they watch, and how to sign in to them.
+    Sentinel(Vec<Node>, String, Login),
+    Cluster(Vec<Node>),
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// An ACL user, a password, both or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+}
+
+/// Why a URL or a prefix is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRedis {
+    /// Not one of the schemes.
+    Scheme,
+    /// No host, or one that cannot be a host.
+    Host,
+    /// More than one host where only one can be.
+    ManyHosts,
+    /// What follows the host is no database number, or a cluster has one other than 0.
+    Database,
+    /// Sentinel needs the name of the group that it watches.
+    NoGroup,
+    /// User or password are not percent-encoded UTF-8.
+    Login,
+    /// A query that is not known, or is not for this scheme.
+    Query,
+    /// A `#` that was not percent-encoded.
+    Fragment,
+    /// The prefix is empty, too long, or has another character than letters, digits and `._:-`.
+    Prefix,
+    /// A CA is given, but the URL does not ask for TLS.
+    CaWithoutTls,
+}
+
+impl fmt::Display for BadRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheme => {
+                "begins with none of redis://, rediss://, redis+unix://, redis-sentinel://, rediss-sentinel://, redis-cluster://, rediss-cluster://"
+            }
+            Self::Host => "has no host, or one that cannot be a host; hosts are host or host:port, and separated by commas",
+            Self::ManyHosts => "has several hosts, which only redis-sentinel:// and redis-cluster:// can have",
+            Self::Database => "ends in something else than a database number, such as /0; a cluster has only 0",
+            Self::NoGroup => "has no name of a group after the sentinels, such as redis-sentinel://host1,host2/mymaster",
+            Self::Login => "has a user or a password that is not percent-encoded",
+            Self::Query => "has a query that is not known",
+            Self::Fragment => "has a #; in a password write it as %23",
+            Self::Prefix => "must be 1 to 64 letters, digits, dots, colons, underscores or dashes",
+            Self::CaWithoutTls => "is a CA for a URL without TLS; begin the URL with rediss",
+        })
+    }
+}
+
+impl std::error::Error for BadRedis {}
+
+impl RedisAt {
+    /// Reads `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,
+    /// `redis[s]-sentinel://[user][:password]@host,host/group[/db]` (`?sentinel_user=&sentinel_password=` where the sentinels
+    /// ask for them) or `redis[s]-cluster://[user][:password]@host,host`. With `ca`, a PEM file, nothing else is trusted.
+    pub fn parse(url: &str, prefix: &str, ca: Option<PathBuf>) -> Result<Self, BadRedis> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+        if !(1..=64).contains(&prefix.len()) || !prefix.chars().all(is_plain) {
+            return Err(BadRedis::Prefix);
+        }
+        let (scheme, rest) = url.split_once("://").ok_or(BadRedis::Scheme)?;
+        if rest.contains('#') {
+            return Err(BadRedis::Fragment);
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // The last one: a careless `@` in a password must not make a host of what follows it.
+        let (login, rest) = match rest.rsplit_once('@') {
+            Some((login, rest)) => (read_login(login)?, rest),
+            None => (Login::default(), rest),
+        };
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (place, tls, db) = match scheme {
+            "redis" | "rediss" => (one(hosts)?, scheme == "rediss", path),
+            "redis+unix" => (Place::Socket(PathBuf::from(decoded(&format!("/{path}"))?)), false, ""),
+            "redis-cluster" | "rediss-cluster" => (Place::Cluster(nodes(hosts, REDIS)?), scheme == "rediss-cluster", path),
+            "redis-sentinel" | "rediss-sentinel" => {
+                let (group, db) = path.split_once('/').unwrap_or((path, ""));
+                if group.is_empty() {
+                    return Err(BadRedis::NoGroup);
+                }
+                let place = Place::Sentinel(nodes(hosts, SENTINEL)?, decoded(group)?, Login::default());
+                (place, scheme == "rediss-sentinel", db)
+            }
+            _ => return Err(BadRedis::Scheme),
+        };
+        if ca.is_some() && !tls {
+            return Err(BadRedis::CaWithoutTls);
+        }
+        let mut at = Self {
+            place,
+            tls,
+            login,
+            db: database(db)?,
+            prefix: prefix.to_owned(),
+            ca,
+        };
+        at.asked(query)?;
+        if at.db != 0 && matches!(at.place, Place::Cluster(_)) {
+            return Err(BadRedis::Database);
+        }
+        Ok(at)
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
+    }
+
+    fn asked(&mut self, query: &str) -> Result<(), BadRedis> {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match (name.as_ref(), &mut self.place) {
+                ("db", Place::Socket(_)) => self.db = database(&value)?,
+                ("sentinel_user", Place::Sentinel(_, _, login)) => login.user = Some(value.into_owned()),
+                ("sentinel_password", Place::Sentinel(_, _, login)) => login.password = Some(Secret::from(value.into_owned())),
+                _ => return Err(BadRedis::Query),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where it is, without who signs in.
+impl fmt::Display for RedisAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match &self.place {
+            Place::One(node) => write!(f, "{node}"),
+            Place::Socket(path) => write!(f, "{}", path.display()),
+            Place::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", listed(nodes)),
+            Place::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn one(hosts: &str) -> Result<Place, BadRedis> {
+    let mut nodes = nodes(hosts, REDIS)?;
+    match (nodes.pop(), nodes.is_empty()) {
+        (Some(node), true) => Ok(Place::One(node)),
+        _ => Err(BadRedis::ManyHosts),
+    }
+}
+
+fn nodes(hosts: &str, port: u16) -> Result<Vec<Node>, BadRedis> {
+    hosts.split(',').map(|host| node(host, port)).collect()
+}
+
+fn node(text: &str, default: u16) -> Result<Node, BadRedis> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0).ok_or(BadRedis::Host)?),
+        Some(_) | None => (text, default),
+    };
+    // Judged, and an address unwrapped; a name stays as it was written.
+    let host = match Host::parse(host).map_err(|_| BadRedis::Host)? {
+        Host::Ipv6(ip) => ip.to_string(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Domain(_) => host.to_owned(),
+    };
+    Ok(Node { host, port })
+}
+
+fn read_login(text: &str) -> Result<Login, BadRedis> {
+    let (user, password) = match text.split_once(':') {
+        Some((user, password)) => (user, Some(password)),
+        None => (text, None),
+    };
+    let password = password.filter(|p| !p.is_empty()).map(decoded).transpose()?;
+    Ok(Login {
+        user: Some(decoded(user)?).filter(|user| !user.is_empty()),
+        password: password.map(Secret::from),
+    })
+}
+
+fn decoded(text: &str) -> Result<String, BadRedis> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| BadRedis::Login)?;
+    Ok(decoded.into_owned())
+}
+
+fn database(text: &str) -> Result<u16, BadRedis> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse().map_err(|_| BadRedis::Database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<RedisAt, BadRedis> {
+        RedisAt::parse(url, PREFIX, None)
+    }
+
+    #[test]
+    fn each_kind_of_place_is_read() {
+        let one = read("rediss://gate:p%40ss@redis.example:7000/3").unwrap();
+        assert_eq!((one.to_string().as_str(), one.tls, one.db), ("redis.example:7000", true, 3));
+        assert_eq!(one.login.user.as_deref(), Some("gate"));
+        assert_eq!(one.login.password, Some(Secret::from("p@ss")));
+        let bare = read("redis://:secret@[::1]").unwrap();
+        assert_eq!((bare.to_string().as_str(), bare.login.user), ("[::1]:6379", None));
+        let socket = read("redis+unix:///run/redis.sock?db=2").unwrap();
+        assert_eq!((socket.to_string().as_str(), socket.db), ("/run/redis.sock", 2));
+        let watched = read("redis-sentinel://a,b:1/group/4?sentinel_password=x").unwrap();
+        assert_eq!(
+            (watched.to_string().as_str(), watched.db),
+            ("group of the sentinels a:26379,b:1", 4)
+        );
+        let cluster = read("rediss-cluster://u:p@a:7001,b:7002").unwrap();
+        assert_eq!((cluster.to_string().as_str(), cluster.tls), ("the cluster of a:7001,b:7002", true));
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (url, why) in [
+            ("localhost:6379", BadRedis::Scheme),
+            ("http://localhost", BadRedis::Scheme),
+            ("redis://", BadRedis::Host),
+            ("redis://a b", BadRedis::Host),
+            ("redis://a:0", BadRedis::Host),
+            ("redis://a,b", BadRedis::ManyHosts),
+            ("redis://a/zero", BadRedis::Database),
+            ("redis-cluster://a,b/1", BadRedis::Database),
+            ("redis-sentinel://a,b", BadRedis::NoGroup),
+            ("redis://u:%ff@a", BadRedis::Login),
+            ("redis://a?protocol=resp3", BadRedis::Query),
+            ("redis://:pass#word@a", BadRedis::Fragment),
+        ] {
+            assert_eq!(read(url).unwrap_err(), why, "{url}");
+        }
+        for prefix in ["", "{tag}", "a*", &"x".repeat(65)] {
+            assert_eq!(RedisAt::parse("redis://a", prefix, None).unwrap_err(), BadRedis::Prefix);
+        }
+        let ca = Some(PathBuf::from("ca.pem"));
+        assert_eq!(RedisAt::parse("redis://a", PREFIX, ca).unwrap_err(), BadRedis::CaWithoutTls);
+    }
+
+    #[test]
+    fn no_text_of_it_shows_a_password() {
+        let at = read("redis-sentinel://u:canary-1@a/group?sentinel_password=canary-2").unwrap();
+        assert!(!format!("{at} {at:?}").contains("canary"));
+    }
+}

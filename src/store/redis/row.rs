@@ -1,0 +1,140 @@
+//! A record as it lies in Redis: one string under one key, its version and expiry in front of what is sealed. One script
+//! compares, writes, sets when it ends and tells the others, all at once.
+
+use redis::{Cmd, Script, Value};
+
+use crate::base::time::UnixTime;
+use crate::store::backend::{Act, Row, Version, Write};
+use crate::store::redis::link::{Failed, Link};
+use crate::store::redis::news::Told;
+
+/// How much longer than it must Redis keeps a record, in seconds. What is sealed says when it ends; this is for clocks
+/// that go apart, or are set back.
+const MARGIN: u64 = 3_600;
+/// A record that has longer than this, in seconds, is kept without end: a hundred years.
+const LONG: u64 = 100 * 365 * 86_400;
+/// Version and expiry.
+const FRONT: usize = 16 + 8;
+
+/// KEYS[1]; the version that must lie there (none: nothing may), the new row (none: remove), its life in ms (0: no end),
+/// channel and message. What is told goes first: if that is forbidden, nothing is written. The same write again is written.
+const PUT: &str = r"
+local there = redis.call('GETRANGE', KEYS[1], 0, 15)
+if ARGV[2] ~= '' and there == string.sub(ARGV[2], 1, 16) then return 1 end
+if there ~= ARGV[1] then
+  if there == '' then return 2 end
+  return 0
+end
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+elseif ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+";
+
+/// What a write found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    Written,
+    /// Another version lies there.
+    Stale,
+    /// Nothing lies there, though something should.
+    Gone,
+}
+
+/// The full name of a key.
+pub(super) fn name(prefix: &str, key: &str) -> String {
+    format!("{prefix}:{key}")
+}
+
+pub(super) fn get(prefix: &str, key: &str) -> Cmd {
+    let mut cmd = redis::cmd("GET");
+    cmd.arg(name(prefix, key));
+    cmd
+}
+
+/// Writes something that nobody reads.
+pub(super) fn touch(prefix: &str) -> Cmd {
+    let mut cmd = redis::cmd("SET");
+    cmd.arg(name(prefix, "ping")).arg(1).arg("EX").arg(60);
+    cmd
+}
+
+/// The row in a reply; one that is not of our making is none.
+pub(super) fn read(reply: &Value) -> Option<Row> {
+    let Value::BulkString(bytes) = reply else { return None };
+    let (version, rest) = bytes.split_first_chunk::<16>()?;
+    let (expires, value) = rest.split_first_chunk::<8>()?;
+    Some(Row {
+        value: value.to_vec(),
+        version: Version(*version),
+        expires: UnixTime(u64::from_be_bytes(*expires)),
+    })
+}
+
+/// Compares and writes.
+pub(super) async fn put(link: &Link, write: &Write, news: &Told, now: UnixTime) -> Result<Done, Failed> {
+    let (seen, row) = match &write.act {
+        Act::Insert(row) => (&[][..], Some(row)),
+        Act::Replace(seen, row) => (&seen.0[..], Some(row)),
+        Act::Delete(seen) => (&seen.0[..], None),
+    };
+    let key = name(&link.dial.at.prefix, &write.key);
+    let value = row.map(written).unwrap_or_default();
+    let life = row.map_or(0, |row| life(row.expires, now));
+    let call = |how: &str, script: &str| {
+        let mut cmd = redis::cmd(how);
+        cmd.arg(script).arg(1).arg(&key).arg(seen).arg(&value[..]).arg(life);
+        cmd.arg(&news.channel).arg(&news.message[..]);
+        cmd
+    };
+    let answer = match link.ask(&call("EVALSHA", Script::new(PUT).get_hash())).await {
+        Err(Failed::Refused(word, _)) if word == "NOSCRIPT" => link.ask(&call("EVAL", PUT)).await,
+        answer => answer,
+    };
+    match answer? {
+        Value::Int(1) => Ok(Done::Written),
+        Value::Int(0) => Ok(Done::Stale),
+        Value::Int(2) => Ok(Done::Gone),
+        _ => Err(Failed::Lost("an answer that makes no sense".to_owned())),
+    }
+}
+
+fn written(row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FRONT + row.value.len());
+    bytes.extend_from_slice(&row.version.0);
+    bytes.extend_from_slice(&row.expires.0.to_be_bytes());
+    bytes.extend_from_slice(&row.value);
+    bytes
+}
+
+/// How long a row is kept, in milliseconds, by our clock and not by Redis's; 0 is without end.
+fn life(expires: UnixTime, now: UnixTime) -> u64 {
+    let seconds = expires.since(now).saturating_add(MARGIN);
+    if seconds > LONG { 0 } else { seconds * 1000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_as_it_was_written() {
+        let row = Row {
+            value: vec![7; 5],
+            version: Version::fresh(),
+            expires: UnixTime(1234),
+        };
+        let again = read(&Value::BulkString(written(&row))).unwrap();
+        assert_eq!((again.value, again.version, again.expires), (row.value, row.version, row.expires));
+        assert!(read(&Value::BulkString(vec![0; 23])).is_none());
+        assert!(read(&Value::Nil).is_none());
+    }
+
+    #[test]
+    fn a_row_lives_an_hour_longer_than_it_must_and_never_shorter() {
+        assert_eq!(life(UnixTime(1_500), UnixTime(1_000)), (500 + MARGIN) * 1000);
+        assert_eq!(life(UnixTime(900), UnixTime(1_000)), MARGIN * 1000);
+        assert_eq!(life(UnixTime::NEVER, UnixTime(1_000)), 0);
+    }
+}

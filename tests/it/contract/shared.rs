@@ -1,0 +1,384 @@
+//! What only a store that many instances share can promise: over a real Redis.
+
+use mcp_oauth_gateway::store::NotOpened;
+
+use super::*;
+use crate::support::redis::Wire;
+
+impl Bench {
+    /// As another instance with these keys would open the same Redis.
+    fn opened_with(&self, keys: Keys) -> Result<Store, NotOpened> {
+        let at = RedisAt::parse(&self.server().url(), "contract", None).unwrap();
+        let clock = Clock::Fixed(self.time.clone());
+        let backend = Redis::open(at, keys.clone(), clock.clone())?;
+        Ok(Store::new(Backend::Redis(backend), keys, clock))
+    }
+
+    fn another(&self) -> Store {
+        self.opened_with(self.keys.clone()).unwrap()
+    }
+
+    fn server(&self) -> &Server {
+        self.redis.as_ref().expect("a bench of Redis")
+    }
+
+    fn cli(&self, arguments: &[&str]) -> String {
+        self.server().cli(arguments)
+    }
+
+    /// The full name of the only door there.
+    fn only_key(&self) -> String {
+        let keys = self.cli(&["--scan", "--pattern", "contract:door/*"]);
+        assert_eq!(keys.lines().count(), 1, "{keys}");
+        keys
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_instance_writes_is_told_within_a_second_or_so() {
+    let Some(bench) = Bench::redis() else { return };
+    let other = bench.another();
+    let mut changes = bench.store.changes();
+    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
+    let told = timeout(SOON, changes.next()).await.unwrap();
+    assert_eq!(told.of::<Door>(), Some(handle.clone()));
+    assert!(bench.store.read(&handle).await.unwrap().is_some());
+    other.remove(&handle).await.unwrap();
+    let told = timeout(SOON, changes.next()).await.unwrap();
+    assert_eq!(told.of::<Door>(), Some(handle));
+    assert!(timeout(Duration::from_millis(1500), changes.next()).await.is_err(), "told twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_have_one_winner() {
+    let Some(bench) = Bench::redis() else { return };
+    let other = bench.another();
+    let handle = bench.insert(2000).await;
+    let moves = (0..32).map(|by| {
+        let store = if by % 2 == 0 { bench.store.clone() } else { other.clone() };
+        let handle = handle.clone();
+        tokio::spawn(async move { store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await.is_ok() })
+    });
+    let mut winners = 0;
+    for moved in moves.collect::<Vec<_>>() {
+        winners += u32::from(moved.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_keeps_a_record_as_long_as_it_must_and_an_hour_longer() {
+    let Some(bench) = Bench::redis() else { return };
+    let handle = bench.insert(1000 + 86_400).await;
+    let left = |key: &str| bench.cli(&["PTTL", key]).parse::<i64>().unwrap();
+    let key = bench.only_key();
+    let (least, most) = (86_400_000, (86_400 + 3_600) * 1000);
+    assert!((least..=most).contains(&left(&key)), "{}", left(&key));
+    let longer = |_: Door| Ok::<_, ()>((Door::Shut(shut(u64::MAX)), ()));
+    bench.store.update(&handle, longer).await.unwrap();
+    assert_eq!(left(&key), -1, "what does not end has no end there");
+    let past = |_: Door| Ok::<_, ()>((Door::Shut(shut(1)), ()));
+    bench.store.update(&handle, past).await.unwrap();
+    assert!((1..=3_600_000).contains(&left(&key)));
+    // Redis does remove it, which nobody but Redis does.
+    bench.cli(&["PEXPIRE", &key, "1"]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(bench.store.read(&handle).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_sees_no_record_in_clear_and_no_id() {
+    let Some(bench) = Bench::redis() else { return };
+    let canary = "canary-4711-at-rest";
+    let note = Shut {
+        until: 9000,
+        note: canary.to_owned(),
+    };
+    let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
+    let name = handle.to_string();
+    let mut seen = 0;
+    for file in bench.server().files() {
+        let bytes = std::fs::read(file).unwrap();
+        seen += bytes.len();
+        for word in [canary.as_bytes(), name.as_bytes(), &handle.id().0, b"note"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word));
+        }
+    }
+    assert!(seen > 200, "the append-only file was read");
+    // Everything of ours is under our prefix.
+    let keys = bench.cli(&["KEYS", "*"]);
+    assert!(keys.lines().all(|key| key.starts_with("contract:")), "{keys}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_keys_are_refused_and_the_same_keys_are_not() {
+    let Some(bench) = Bench::redis() else { return };
+    bench.insert(2000).await;
+    let why = bench.opened_with(keys()).unwrap_err();
+    assert!(matches!(&why, NotOpened::OtherKeys(name) if name == "contract:mark"), "{why}");
+    assert!(why.to_string().contains("MCP_GATEWAY_KEY"));
+    assert!(bench.opened_with(bench.keys.clone()).is_ok());
+    // Another prefix is another store.
+    assert!(
+        Redis::open(
+            RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap(),
+            keys(),
+            Clock::System
+        )
+        .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mark_follows_the_keys_so_that_an_old_one_may_go() {
+    let Some(bench) = Bench::redis() else { return };
+    let old = keyring::made(UnixTime(0));
+    let new = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let both = Arc::new(ArcSwap::from_pointee(KeyRing::parse(new.expose()).unwrap()));
+    let parsed: serde_json::Value = serde_json::from_str(new.expose()).unwrap();
+    let only_new = serde_json::json!({ "keys": [parsed["keys"][1]] }).to_string();
+    let only_new = Arc::new(ArcSwap::from_pointee(KeyRing::parse(&only_new).unwrap()));
+    let only_old = Arc::new(ArcSwap::from_pointee(KeyRing::parse(old.expose()).unwrap()));
+
+    bench.cli(&["DEL", "contract:mark"]);
+    let store = bench.opened_with(only_old).unwrap();
+    drop(store);
+    assert!(bench.opened_with(only_new.clone()).is_err());
+    let store = bench.opened_with(both).unwrap();
+    store.sweep().await.unwrap();
+    assert!(bench.opened_with(only_new).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let keys = keys();
+    let open = |url: &str| Redis::open(RedisAt::parse(url, "p", None).unwrap(), keys.clone(), Clock::System).map(drop);
+    let why = open(&server.url()).unwrap_err();
+    assert!(matches!(&why, NotOpened::Evicts(policy) if policy == "allkeys-lru"), "{why}");
+    server.cli(&["ACL", "SETUSER", "small", "on", ">word", "~*", "&*", "+@all", "-config"]);
+    let small = format!("redis://small:word@127.0.0.1:{}", server.port());
+    assert!(matches!(open(&small), Err(NotOpened::Evicts(_))));
+    server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    assert!(open(&small).is_ok());
+    assert!(open(&server.url()).is_ok());
+}
+
+/// `mcp-gateway`, with the password `p@ss`, who may do no more than docs/stores.md says he must.
+pub fn with_the_user_of_the_documents(server: &Server) {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER mcp-gateway "))
+        .expect("the list");
+    let list: Vec<String> = line.replace(">PASSWORD", ">p@ss").split_whitespace().map(str::to_owned).collect();
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    assert_eq!(server.cli(&list), "OK");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not_is_told() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::start();
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER mcp-gateway "))
+        .expect("the list");
+    let list: Vec<String> = line.replace(">PASSWORD", ">p@ss").split_whitespace().map(str::to_owned).collect();
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    assert_eq!(server.cli(&list), "OK");
+    assert_eq!(server.cli(&["ACL", "SETUSER", "default", "off"]), "OK");
+    let url = |password: &str| format!("redis://mcp-gateway:{password}@127.0.0.1:{}", server.port());
+    let bench = Bench::on(&url("p%40ss"), "mcp-gateway");
+    a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted(bench).await;
+    every_change_is_told(Bench::on(&url("p%40ss"), "mcp-gateway:2")).await;
+
+    for (url, prefix, word) in [
+        (url("canary-1"), "mcp-gateway", "authentication failed"),
+        (server.url(), "mcp-gateway", "NOAUTH"),
+        (url("p%40ss"), "elsewhere", "NOPERM"),
+    ] {
+        let why = Redis::open(RedisAt::parse(&url, prefix, None).unwrap(), keys(), Clock::System).unwrap_err();
+        let said = format!("{why} {why:?}");
+        assert!(said.contains(word), "{said}");
+        assert!(!said.contains("canary") && !said.contains("p@ss"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again() {
+    let Some(mut bench) = Bench::redis() else { return };
+    let handle = bench.insert(2000).await;
+    let mut changes = bench.store.changes();
+    let server = bench.redis.take().unwrap();
+    server.pause();
+    let open = |door: Shut| Ok::<_, ()>(door.opened(1));
+    for _ in 0..2 {
+        let moved = timeout(SOON, bench.store.transition(&handle, open)).await.expect("bounded");
+        assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))), "{moved:?}");
+        assert!(timeout(SOON, bench.store.ping()).await.expect("bounded").is_err());
+    }
+    server.go_on();
+    for _ in 0..500 {
+        if bench.store.ping().await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(bench.store.read(&handle).await.unwrap().is_some());
+    // What was missed meanwhile is looked at again.
+    while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_ends_and_returns_has_everything_and_whoever_listens_is_told_of_a_gap() {
+    let Some(mut bench) = Bench::redis() else { return };
+    let handle = bench.insert(2000).await;
+    let mut changes = bench.store.changes();
+    let mut server = bench.redis.take().unwrap();
+    server.kill();
+    let read = timeout(SOON, bench.store.read(&handle)).await.expect("bounded");
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(bench.store.ping().await.is_err());
+    server.start_again();
+    while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
+    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
+    assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Doorbell>(), Some(bell));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_redis_is_not_ready_and_what_it_holds_is_read() {
+    let Some(bench) = Bench::redis() else { return };
+    let handle = bench.insert(2000).await;
+    bench.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(bench.store.ping().await.is_err());
+    let open = |door: Shut| Ok::<_, ()>(door.opened(1));
+    let moved = bench.store.transition(&handle, open).await;
+    assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))), "{moved:?}");
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
+    bench.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    bench.store.transition(&handle, open).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_that_redis_forgot_is_sent_again() {
+    let Some(bench) = Bench::redis() else { return };
+    let handle = bench.insert(2000).await;
+    bench.cli(&["SCRIPT", "FLUSH"]);
+    assert!(opened_by(&bench.store, &handle, &1).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::start();
+    let wire = Wire::to(&server).await;
+    let bench = Bench::on(&wire.url(), "contract");
+    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let ring = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
+    for rings in 0..5 {
+        wire.lose_an_answer(false);
+        assert_eq!(bench.store.update(&bell, ring).await.unwrap().1, rings);
+        assert!(wire.has_lost_it());
+    }
+    assert_eq!(bench.store.read(&bell).await, Ok(Some(Doorbell { rings: 5 })));
+    wire.lose_an_answer(false);
+    let second = bench.store.insert(Id::fresh(), Doorbell { rings: 9 }).await.unwrap();
+    wire.lose_an_answer(false);
+    bench.store.remove(&second).await.unwrap();
+    assert!(wire.has_lost_it());
+    assert_eq!(bench.store.read(&second).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_is_as_good_as_a_port() {
+    if !wanted() {
+        return;
+    }
+    let server = Server::with(&["--unixsocket", "{dir}/socket"]);
+    let socket = server.files().into_iter().find(|file| file.ends_with("socket")).unwrap();
+    let bench = Bench::on(&format!("redis+unix://{}?db=3", socket.display()), "contract");
+    every_change_is_told(bench).await;
+    assert_ne!(server.cli(&["-n", "3", "DBSIZE"]), "0");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redis_and_memory_behave_as_the_same_map(all in proptest::collection::vec(proptest::collection::vec(op(), 1..60), 8)) {
+        if wanted() {
+            let server = Server::with(&[]);
+            for (n, ops) in all.into_iter().enumerate() {
+                run(Bench::memory(), ops.clone());
+                run(Bench::on(&server.url(), &format!("case-{n}")), ops);
+            }
+        }
+    }
+}
+
+/// A certificate for this machine that is its own CA, and a server that speaks TLS only.
+fn with_tls() -> (Server, std::path::PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let ca = dir.path().join("cert.pem");
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let arguments = [
+        "--tls-port",
+        "--tls-cert-file",
+        "{dir}/cert.pem",
+        "--tls-key-file",
+        "{dir}/key.pem",
+        "--tls-ca-cert-file",
+        "{dir}/cert.pem",
+        "--tls-auth-clients",
+        "no",
+        "--requirepass",
+        "p@ss",
+        "--port",
+        "0",
+    ];
+    (Server::in_dir(dir, &arguments), ca)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
+    if !wanted() {
+        return;
+    }
+    let (server, ca) = with_tls();
+    let at = |host: &str, ca| RedisAt::parse(&format!("rediss://:p%40ss@{host}:{}", server.port()), "contract", ca).unwrap();
+    let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
+    let open = |at: RedisAt| Redis::open(at, keys.clone(), Clock::Fixed(time.clone()));
+    for host in ["127.0.0.1", "localhost"] {
+        let backend = Backend::Redis(open(at(host, Some(ca.clone()))).unwrap());
+        let store = Store::new(backend, keys.clone(), Clock::Fixed(time.clone()));
+        let mut changes = store.changes();
+        let handle = store.insert(Id::fresh(), shut(2000)).await.unwrap();
+        assert!(opened_by(&store, &handle, &1).await);
+        assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(handle));
+    }
+    // Nobody of this machine's roots knows it, its name is another, and another CA is another CA.
+    let why = open(at("127.0.0.1", None)).unwrap_err();
+    assert!(why.to_string().contains("certificate"), "{why}");
+    let other = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(other.path().join("ca.pem"), made.cert.pem()).unwrap();
+    assert!(open(at("127.0.0.1", Some(other.path().join("ca.pem")))).is_err());
+    assert!(matches!(open(at("127.0.0.1", Some("no-such-file".into()))), Err(NotOpened::Ca(_))));
+    let plain = RedisAt::parse(&format!("redis://:p%40ss@127.0.0.1:{}", server.port()), "contract", None).unwrap();
+    assert!(open(plain).is_err());
+}
