@@ -38,6 +38,12 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
     for section in login.tables("users") {
         let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
         let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
+        if !password::is_name(&name.value) {
+            return Err(name.wrong(
+                format!("{:?} cannot be a user's name", name.value),
+                "use 1 to 200 characters, none of them a colon: that stands between a provider's name and its user",
+            ));
+        }
         let hash = section
             .text("hash")?
             .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;

@@ -229,6 +229,16 @@ const AROUND: &[(&str, &str, &str)] = &[
         "login.password.users.hash:",
         "argon2",
     ),
+    (
+        "[login.password]\nusers = [{ name = \"corp:123\", hash = \"x\" }]",
+        "login.password.users.name:",
+        "colon",
+    ),
+    (
+        "[login.password]\nusers = [{ name = \"\", hash = \"x\" }]",
+        "login.password.users.name:",
+        "empty",
+    ),
     ("[login.password]\nusers = [{ nam = \"a\" }]", "login.password.users.nam:", "`name`"),
     ("[login.password]\nusers = \"alice\"", "login.password.users:", "[{ name"),
     ("[login]\npasswords = 1", "login.passwords:", "`password`"),

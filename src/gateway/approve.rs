@@ -52,6 +52,7 @@ impl Gateway {
         approval: Approval<'_>,
         (asked, who, running): (Asked, Who, &Running),
     ) -> Result<Onward, Rejection> {
+        self.stands(&running.service, &asked, &who)?;
         let form = approval.form;
         match running.service.upstream.after_consent() {
             AfterConsent::Upstream => self

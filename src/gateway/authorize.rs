@@ -10,17 +10,17 @@ use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord};
 use crate::flow::client::{Registered, ReturnAddress};
 use crate::flow::rejected::Rejected;
 use crate::flow::remember::{Came, Remember};
-use crate::flow::who::{By, Leg, Way, Who};
+use crate::flow::who::{By, Who};
 use crate::gateway::at::At;
 use crate::gateway::clients::Freshness;
 use crate::gateway::password::Tried;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::session::Session;
+use crate::gateway::standing::way;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
 use crate::oauth::form::Form;
 use crate::oauth::resource;
-use crate::service::{AfterConsent, Login, Service};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
 
@@ -265,21 +265,6 @@ impl Gateway {
             form: next,
             session: self.session(name).await,
         })
-    }
-}
-
-/// The way of a journey to this service.
-fn way(service: &Service) -> Way {
-    Way {
-        by: match &service.login {
-            Login::Password => By::Password,
-            Login::Idp(name) => By::Provider(name.clone()),
-            Login::None => By::Nobody,
-        },
-        leg: match service.upstream.after_consent() {
-            AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
-        },
     }
 }
 

@@ -94,7 +94,8 @@ pub struct Live {
 impl Live {
     /// A new one. What `before` learned of an upstream that is still configured in the same way is kept.
     pub fn new(setup: Setup, before: Option<&Self>) -> Self {
-        let running = |service: Service| {
+        let running = |mut service: Service| {
+            service.mark = service.bound_mark();
             let old = before.and_then(|live| live.find(&service.name));
             let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
             let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.resolver));

@@ -38,6 +38,7 @@ pub mod session;
 pub mod sessions;
 pub mod signing;
 pub mod site;
+mod standing;
 pub mod streams;
 pub mod token;
 pub mod upkeep;

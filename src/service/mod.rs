@@ -53,7 +53,7 @@ pub fn is_name(text: &str) -> bool {
 pub struct Service {
     /// Its name: `default` for the anonymous one of the command line.
     pub name: String,
-    /// The mark that its tokens carry.
+    /// The mark that its tokens carry; whoever runs it makes it [`Service::bound_mark`].
     pub mark: ServiceMark,
     /// What the operator calls it before people.
     pub title: Option<String>,
@@ -159,6 +159,15 @@ impl Service {
     /// The host that the user will sign in behind, for pages.
     pub fn host(&self) -> &str {
         self.mcp.url().host_str().unwrap_or("")
+    }
+
+    /// The mark that its tokens carry: of its name, and, where they carry what opens the upstream for a user, of the
+    /// upstream's origin, so that another one under the same name is never shown it.
+    pub fn bound_mark(&self) -> ServiceMark {
+        match self.upstream {
+            Upstream::OAuth(_) | Upstream::Paste(_) => ServiceMark::of(&format!("{} {}", self.name, self.mcp.origin())),
+            Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => ServiceMark::of(&self.name),
+        }
     }
 
     /// What the pages call it.

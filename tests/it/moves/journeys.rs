@@ -213,7 +213,11 @@ impl World {
             challenge: Challenge::of(&Secret::from(verifier.as_str())),
             scopes: Scopes::parse("a b"),
             service: name.to_owned(),
-            way: Way { by, leg },
+            way: Way {
+                to: "https://upstream.example".to_owned(),
+                by,
+                leg,
+            },
             remember: Remember::Never,
         };
         self.store

@@ -19,6 +19,7 @@ mod profiles;
 mod proxy;
 #[cfg(feature = "raw")]
 mod raw;
+mod reconfigured;
 mod reference;
 mod refresh;
 mod remembered;
