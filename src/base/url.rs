@@ -83,6 +83,11 @@ impl Address {
         &self.text
     }
 
+    /// The text without its query, for logs and people: some servers are given a key there.
+    pub fn shown(&self) -> &str {
+        self.text.split('?').next().unwrap_or("")
+    }
+
     /// The parse, for decisions.
     pub fn url(&self) -> &Url {
         &self.parsed

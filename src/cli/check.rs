@@ -81,9 +81,7 @@ fn about(checked: &Checked, described: &Described) -> String {
     if service.is_default {
         let _ = writeln!(said, "           or {}/mcp/{}", checked.site.public_url(), service.name);
     }
-    // Some have a key in their query.
-    let upstream = service.mcp.as_str().split('?').next().unwrap_or("");
-    let _ = writeln!(said, "  upstream   {upstream}");
+    let _ = writeln!(said, "  upstream   {}", service.mcp.shown());
     if let Upstream::OAuth(given) = &described.service.upstream {
         let who = if given.client_id.is_some() {
             "in the upstream's OAuth app"
@@ -176,8 +174,7 @@ fn server(found: &Discovered, given: &Authorization, said: &mut String) -> bool 
 
 fn attempts(attempts: &[Attempt], said: &mut String) {
     for attempt in attempts {
-        let place = attempt.url.split('?').next().unwrap_or("");
-        let _ = writeln!(said, "  looked at  {place}: {}", attempt.outcome);
+        let _ = writeln!(said, "  looked at  {attempt}");
     }
 }
 
@@ -188,6 +185,7 @@ async fn answers(client: &Client, url: &Address, said: &mut String) -> bool {
         Ok(request) => call::head(client, request, &Allowed::Anything, LOOK).await,
         Err(why) => Err(why),
     };
+    let url = url.shown();
     match answer {
         Ok((status, _)) if status.is_redirection() => {
             let _ = writeln!(said, "  MOVED      {url}: {status}; configure the address that it redirects to");

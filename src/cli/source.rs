@@ -77,8 +77,8 @@ pub fn key_file(checked: &Checked) -> PathBuf {
 /// Reads and checks a file; `data_dir` wins over it.
 fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
+    let Contents { text, open_to_others } =
+        contents(path).map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
     let outside = Outside {
         variable: &|name| std::env::var(name).ok(),
         file: &contents,
@@ -88,7 +88,11 @@ fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String>
         line: 1,
         key: String::new(),
     };
-    let spoken = file::read(&name, &text, outside).map_err(|why| why.to_string())?;
+    let mut spoken = file::read(&name, &text, outside).map_err(|why| why.to_string())?;
+    if let Some(at) = spoken.written_out.as_ref().filter(|_| open_to_others) {
+        let warning = format!("{at}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
+        spoken.warnings.push(warning);
+    }
     let home = data_dir.cloned().or_else(data::home);
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
     if let Some(dir) = data_dir {

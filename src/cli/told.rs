@@ -10,10 +10,21 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
         let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
         match service.upstream.after_consent() {
             AfterConsent::Upstream => {
-                tracing::info!(mcp = url, upstream = %service.mcp, callback, lanes, "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app");
+                tracing::info!(
+                    mcp = url,
+                    upstream = service.mcp.shown(),
+                    callback,
+                    lanes,
+                    "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app"
+                );
             }
             AfterConsent::Form(_) | AfterConsent::Nowhere => {
-                tracing::info!(mcp = url, upstream = %service.mcp, lanes, "listening; give the MCP address to your client");
+                tracing::info!(
+                    mcp = url,
+                    upstream = service.mcp.shown(),
+                    lanes,
+                    "listening; give the MCP address to your client"
+                );
             }
         }
         match service.access {

@@ -38,6 +38,8 @@ pub struct Spoken {
     pub warnings: Vec<String>,
     /// Variables that were put in, and their values, which no message may show.
     pub hidden: Vec<(String, String)>,
+    /// Where the first secret stands that is written out in the file.
+    pub written_out: Option<Place>,
 }
 
 impl Spoken {
@@ -74,6 +76,7 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
             sections: Vec::new(),
             warnings: Vec::new(),
             hidden: Vec::new(),
+            written_out: None,
         },
     };
     if text.len() > LONGEST {
@@ -159,6 +162,9 @@ impl Reader<'_> {
         if let Some(key) = keys::find(section.pattern, name) {
             only_once(section, key, &at)?;
             let value = self.value(key, item, offset, &section.path)?;
+            if key.kind == Kind::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
+                self.spoken.written_out.get_or_insert_with(|| at.clone());
+            }
             section.say(key, value, at);
             return Ok(true);
         }

@@ -58,6 +58,7 @@ pub fn spoken(flags: &Serve) -> Spoken {
         sections,
         warnings: Vec::new(),
         hidden: Vec::new(),
+        written_out: None,
     }
 }
 

@@ -153,8 +153,9 @@ impl Section {
         let example = || "write it like https://mcp.example.com/mcp".to_owned();
         let read = |said: Said<String>| {
             said.read(|text| {
-                // A URL that cannot be read may hold a password: it is not repeated then.
-                let shown = if text.contains('@') { "it".to_owned() } else { format!("'{text}'") };
+                // A URL that cannot be read may hold a password, or a key in its query: they are not repeated then.
+                let told = text.split(['?', '#']).next().unwrap_or("");
+                let shown = if text.contains('@') { "it".to_owned() } else { format!("'{told}'") };
                 let address = Address::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
                 match address.url().scheme() {
                     "http" | "https" if address.url().host().is_some() => Ok(address),

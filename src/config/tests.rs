@@ -529,6 +529,29 @@ fn secrets_come_from_the_file_a_variable_or_a_file_of_their_own_and_are_never_sh
 }
 
 #[test]
+fn what_is_wrong_is_told_without_the_secret_in_it() {
+    for line in [
+        "client_secret = hunter2",
+        "client_secret = \"hunter2",
+        "client_secret = 'hunter2\"",
+        "client_secret = \"hunter2\" hunter2",
+        "client_secret = \"\\hunter2\"",
+        "client_secret = [\"hunter2\"]",
+        "client_secret = { value = \"hunter2\" }",
+        "client_secret = \"hunter2\"",
+        "upstream = \"static\"\ncredential = \"hunter2\\nx\"",
+        "upstream = \"static\"\ncredential = \"hunter2\"\nauth_header = { value = \"x\" }",
+        "authorization_server = \"htps://x.example/?key=hunter2\"",
+        "authorization_server = \"https://x.example/#hunter2\"",
+        "authorization_server = \"https://x.example/ ?key=hunter2\"",
+        "authorization_server = \"https://u:hunter2@x.example/\"",
+    ] {
+        let why = refused(&service(line));
+        assert!(!why.contains("hunter2"), "{why}");
+    }
+}
+
+#[test]
 fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
     let secret = "ab".repeat(32);
     let digest = crate::base::ids::Digest::of(&secret);

@@ -87,7 +87,7 @@ impl Gateway {
 
     /// No token is looked at, not even one that was sent: it is neither needed nor passed on.
     fn anybody(&self, service: &Service, source: IpAddr) -> Result<Admitted, Denied> {
-        if !self.limits.anonymous(source) {
+        if !self.limits.anonymous(source, &self.site.trusted_proxies) {
             return Err(Denied::TooMany);
         }
         let ours = service.upstream.headers(Carried::Nothing, &Secret::from(""));

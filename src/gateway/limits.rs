@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::base::ids::Id;
-use crate::base::range;
+use crate::base::range::{self, Cidr};
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
 const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
@@ -58,10 +58,11 @@ impl Limits {
     }
 
     /// Whether one more request to a public service may come from this address. Whoever comes from this machine is mostly a
-    /// proxy in front of us, which knows its callers better than we do.
-    pub fn anonymous(&self, source: IpAddr) -> bool {
+    /// proxy in front of us, which knows its callers better than we do; unless the operator says which proxies are
+    /// `trusted`: then what stays theirs is of callers who made their word unreadable.
+    pub fn anonymous(&self, source: IpAddr, trusted: &[Cidr]) -> bool {
         let source = source.to_canonical();
-        source.is_loopback() || self.anonymous.check_key(&range::subscriber(source)).is_ok()
+        (source.is_loopback() && trusted.is_empty()) || self.anonymous.check_key(&range::subscriber(source)).is_ok()
     }
 
     /// Forgets addresses that have been quiet.
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn anonymous_requests_are_limited_by_subscriber_and_not_on_this_machine() {
         let limits = Limits::default();
-        let ask = |source: &str| limits.anonymous(source.parse().unwrap());
+        let ask = |source: &str| limits.anonymous(source.parse().unwrap(), &[]);
         let mut host = (0_u32..).map(|n| format!("2001:db8::{:x}:{:x}", n >> 16, n & 0xffff));
         let passed = (0..7_000).filter(|_| ask(&host.next().unwrap())).count();
         assert!((6_000..6_900).contains(&passed), "{passed}");

@@ -118,7 +118,9 @@ impl Gateway {
             Verdict::InsufficientScope { .. } => return Err(Denied::Uncredited),
             Verdict::Redirect { location } => {
                 let absolute = forward::redirect_target(&service.mcp, &location);
-                return Err(Denied::Redirected(absolute.map_or(location, |url| url.to_string())));
+                return Err(Denied::Redirected(
+                    absolute.map_or_else(|| "another address".to_owned(), |url| url.to_string()),
+                ));
             }
         }
         forward::response_headers(answer.headers_mut());

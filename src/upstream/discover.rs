@@ -36,7 +36,7 @@ pub struct Wanted {
 /// One look at one place, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Where.
+    /// Where, without a query.
     pub url: String,
     /// What was there.
     pub outcome: String,
@@ -153,7 +153,7 @@ pub async fn discover(client: &Client, wanted: &Wanted) -> Result<Discovered, Up
             ..found
         }),
         Err(reason) => Err(UpstreamError {
-            mcp: wanted.mcp.to_string(),
+            mcp: wanted.mcp.shown().to_owned(),
             reason,
             attempts: search.attempts,
         }),

@@ -107,16 +107,20 @@ pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderNa
 }
 
 fn passes(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
-    let known = PASSING.contains(&text) || PASSING_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    let is_mcps = || !text.contains('_') && PASSING_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    let known = PASSING.contains(&text) || is_mcps();
     known || (extra.contains(name) && !is_never_sent(text))
 }
 
 /// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
 /// servers do, and would see the other spelling as the same field.
 pub fn is_never_sent(name: &str) -> bool {
-    let name = name.replace('_', "-");
-    let name = name.as_str();
-    NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name) || name.starts_with("x-user-") || name.starts_with("x-forwarded-")
+    let dashed = name.replace('_', "-");
+    // MCP's own fields are judged on their way, a session above all: another spelling would go around that.
+    let is_disguised = dashed != name && dashed.starts_with("mcp-");
+    let name = dashed.as_str();
+    let vouches = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
+    is_disguised || vouches || NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name)
 }
 
 /// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
@@ -237,9 +241,12 @@ pub fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
     }
 }
 
-/// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured.
+/// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured. Without its query: that is mostly
+/// the one that was sent, which may hold a key of the operator's, and this is told to whoever called.
 pub fn redirect_target(mcp: &Address, location: &str) -> Option<Address> {
-    let target = mcp.url().join(location).ok()?;
+    let mut target = mcp.url().join(location).ok()?;
+    target.set_query(None);
+    target.set_fragment(None);
     Address::parse(target.as_str()).ok()
 }
 
@@ -348,6 +355,18 @@ mod tests {
         ];
         let to = request_headers(&from, &[HeaderName::from_static("x-tenant")], &ours);
         assert_eq!(names(&to), ["accept", "authorization", "x-api-key"]);
+    }
+
+    /// A server that reads `_` as `-` would take it for the field that a session was held against.
+    #[test]
+    fn a_field_of_mcp_passes_in_its_own_spelling_only() {
+        let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
+        let from = map(&odd.map(|name| (name, "somebody else's")));
+        assert_eq!(names(&request_headers(&from, &odd.map(HeaderName::from_static), &[])), [""; 0]);
+        assert!(odd.into_iter().all(is_never_sent) && !is_never_sent("mcp-session-id"));
+        let listed = [HeaderName::from_static("x-mcp_tenant")];
+        let from = map(&[("x-mcp_tenant", "t"), ("x-mcp_other", "o"), ("mcp-session-id", "s")]);
+        assert_eq!(names(&request_headers(&from, &listed, &[])), ["mcp-session-id", "x-mcp_tenant"]);
     }
 
     #[test]
@@ -476,5 +495,7 @@ mod tests {
         assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
         assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));
         assert_eq!(to("https://u:p@other/"), None);
+        // What is told of it reaches the client and the log, and some upstreams have a key in their query.
+        assert_eq!(to("/mcp/?key=k#x").as_deref(), Some("https://h/mcp/"));
     }
 }

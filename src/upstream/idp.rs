@@ -197,7 +197,9 @@ impl Idp {
         client_secret: Option<Secret>,
     ) -> Result<Self, BadIdp> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
+        // What a backend is told of users with a password, and of API keys: none of them may be taken for the other.
+        let is_ours = ["password", "key"].contains(&name);
+        if is_ours || !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
             return Err(BadIdp::Name);
         }
         let issuer = match (preset.issuer, issuer) {
@@ -319,7 +321,7 @@ mod tests {
         ] {
             assert_eq!(made(&OIDC, Some(at(odd))), Err(BadIdp::Issuer), "{odd}");
         }
-        for odd in ["", "Corp", "a:b", "-a", "a/b"] {
+        for odd in ["", "Corp", "a:b", "-a", "a/b", "password", "key"] {
             assert_eq!(Idp::new(odd, &OIDC, Some(at("https://h")), "us", None), Err(BadIdp::Name), "{odd}");
         }
         assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(BadIdp::ClientId));

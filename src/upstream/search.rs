@@ -314,7 +314,7 @@ impl<'a> Search<'a> {
 
     fn note(&mut self, url: &str, outcome: String) {
         self.attempts.push(Attempt {
-            url: url.to_owned(),
+            url: url.split('?').next().unwrap_or("").to_owned(),
             outcome,
         });
     }

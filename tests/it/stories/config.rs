@@ -260,6 +260,8 @@ async fn a_bad_file_keeps_what_was_there_and_the_log_says_where_it_is_bad() {
 fn checked(text: &str, more: &[&str]) -> (Output, String) {
     let data = tempfile::tempdir().unwrap();
     let file = write(data.path(), text);
+    #[cfg(unix)]
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut command = command();
     command.arg("check").arg("--config").arg(file).args(more);
     let output = command.env("UPSTREAM_SECRET", CLIENT_SECRET).output().unwrap();
@@ -298,6 +300,26 @@ async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
     let (output, said) = checked(&text.replace("scopes", "scope"), &["--offline"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("gateway.toml:") && said.contains("did you mean `scopes`?"), "{said}");
+}
+
+/// Some upstreams want a key in their address, and some operators write secrets into the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_shows_no_secret_of_the_file_and_says_who_else_could_read_it() {
+    let one = Standin::start(Profile::Standard);
+    one.set(|b| b.mcp_open = true);
+    let url = format!("{}?key=in-the-address", one.mcp_url());
+    let oauth = format!("[services.one]\nurl = \"{url}\"\nclient_id = \"c\"\nclient_secret = \"written-out\"\n");
+    let text = format!("data_dir = \"data\"\n{oauth}[services.two]\nurl = \"{url}\"\nupstream = \"none\"\n");
+    for redirect in [None, Some("/elsewhere?key=in-the-address".to_owned())] {
+        one.set(|b| b.mcp_redirect = redirect);
+        let (_, said) = checked(&text, &[]);
+        assert!(said.contains("looked at") && said.contains(&one.mcp_url()), "{said}");
+        assert!(!said.contains("in-the-address") && !said.contains("written-out"), "{said}");
+        let warned = said.contains("services.one.client_secret: a secret is written here") && said.contains("chmod 600");
+        assert_eq!(warned, cfg!(unix), "{said}");
+    }
+    let (_, said) = checked(&text.replace("written-out", "${UPSTREAM_SECRET}"), &["--offline"]);
+    assert!(!said.contains("chmod"), "{said}");
 }
 
 #[test]

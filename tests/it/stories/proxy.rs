@@ -433,12 +433,15 @@ async fn a_redirect_of_the_upstream_is_a_502_that_names_the_url() {
     for (points_to, named) in [
         ("https://elsewhere.example/mcp/v2", "https://elsewhere.example/mcp/v2".to_owned()),
         ("/mcp/", format!("{}/mcp/", world.standin.origin())),
+        // As a framework answers that adds a slash: the query is what was sent, and the key in it is the operator's.
+        ("/mcp/?key=the-operators", format!("{}/mcp/;", world.standin.origin())),
+        ("https://u:the-operators@elsewhere.example/mcp", "another address".to_owned()),
     ] {
         world.standin.set(|b| b.mcp_redirect = Some(points_to.into()));
         let page = client.call(&pair.access, "echo", json!({})).await;
         assert_eq!((page.status.as_u16(), page.header("location")), (502, ""));
         let message = page.json()["error"]["message"].as_str().unwrap().to_owned();
-        assert!(message.contains(&named), "{message}");
+        assert!(message.contains(&named) && !message.contains("the-operators"), "{message}");
     }
 }
 

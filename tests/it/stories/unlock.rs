@@ -436,6 +436,15 @@ async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
             }
         }
         assert!(upstream.log().is_empty(), "{name}: somebody else's session reached the upstream");
+        // Nor in a spelling that the upstream may read as the same field.
+        for spelling in ["mcp-session_id", "mcp_session_id"] {
+            let request = Request::post(client.resource()).header(header::AUTHORIZATION, format!("Bearer {}", bob.access));
+            let request = request.header(spelling, &session).header(header::CONTENT_TYPE, "application/json");
+            let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
+            send(&client.http.client, request.body(Outgoing::Full(ping.into())).unwrap()).await;
+            assert!(!upstream.log().is_empty(), "{name}: {spelling}");
+            assert!(!format!("{:?}", upstream.log()).contains(&session), "{name}: {spelling}");
+        }
         // Its owner goes on, also after a refresh, until it ends it.
         let alice = Pair::of(&client.refresh(&alice.refresh).await);
         assert_eq!(
