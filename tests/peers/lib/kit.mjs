@@ -115,7 +115,7 @@ export class Stage {
     dataDir ??= mkdtempSync(join(this.dir, 'data-'));
     const url = `http://127.0.0.1:${port}`;
     const line = ['--upstream-rs', mcp, '--host', '127.0.0.1', '--port', String(port), '--public-url', publicUrl ?? url, '--data-dir', dataDir, '--store', 'sqlite', '--log', 'info', ...args];
-    const run = await this.start('gateway', gatewayBin, line, { env: { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD }, ready: `${url}/health/live`, timeout: 30_000 });
+    const run = await this.start('gateway', gatewayBin, line, { env: { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD }, ready: `${url}/health/ready`, timeout: 30_000 });
     return { url, mcp: `${url}/mcp`, port, dataDir, run, output: run.output, restart: () => this.gateway(mcp, { args, port, dataDir, publicUrl }) };
   }
 
