@@ -2,19 +2,25 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Begins to log at `level` (`error`, `warn`, `info`, `debug` or `trace`); other crates only warn.
 pub fn begin(level: &str) {
-    let filter = EnvFilter::new(format!("warn,mcp_oauth_gateway={level}"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let ours = level.parse().unwrap_or(LevelFilter::INFO);
+    let levels = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("mcp_oauth_gateway", ours);
+    let (all, logs) = (
+        tracing_subscriber::registry().with(levels),
+        fmt::layer().with_writer(std::io::stderr).with_target(false),
+    );
     // A second subscriber in the same process (tests) changes nothing.
     let _ = if std::io::stderr().is_terminal() {
-        logs.try_init()
+        all.with(logs).try_init()
     } else {
-        logs.json().flatten_event(true).try_init()
+        all.with(logs.json().flatten_event(true)).try_init()
     };
 }
