@@ -192,7 +192,8 @@ impl Routes {
 
     /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
     fn within<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
-        if self.prefix.is_empty() {
+        // A supervisor asks on the machine itself, where nothing is in front of us that knows of a prefix.
+        if self.prefix.is_empty() || matches!(path, "/health/live" | "/health/ready") {
             return Some(Cow::Borrowed(path));
         }
         if let Some(rest) = path.strip_prefix("/.well-known/") {
@@ -277,6 +278,9 @@ mod tests {
             Ok(Route::AuthorizationServer(Of::Default))
         );
         assert_eq!(get("/gw/.well-known/jwks.json"), Ok(Route::Keys));
+        for health in ["/health/ready", "/gw/health/ready"] {
+            assert_eq!(get(health), Ok(Route::Ready), "{health}");
+        }
         assert_eq!(get("/authorize"), Err(NoRoute::NotFound));
         assert_eq!(get("/gwx/authorize"), Err(NoRoute::NotFound));
         for path in [

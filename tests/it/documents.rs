@@ -121,9 +121,10 @@ fn configurations() -> Vec<(String, String)> {
 fn checked(configuration: &str) -> Result<Checked, Wrong> {
     let outside = Outside {
         variable: &|_| Some("a-secret".to_owned()),
-        file: &|_| {
+        file: &|path| {
+            let is_address = path.ends_with("redis-url");
             Ok(Contents {
-                text: "a-secret\n".to_owned(),
+                text: if is_address { "redis://a:b@redis:6379/0\n" } else { "a-secret\n" }.to_owned(),
                 open_to_others: false,
             })
         },
@@ -195,4 +196,91 @@ fn every_link_between_documents_leads_somewhere() {
             }
         }
     }
+}
+
+/// The files to run it with, and the page about them.
+const DEPLOYMENT: [&str; 7] = [
+    "docs/deployment.md",
+    "deploy/Caddyfile",
+    "deploy/Dockerfile",
+    "deploy/compose.yaml",
+    "deploy/gateway.toml",
+    "deploy/mcp-oauth-gateway.service",
+    "deploy/nginx.conf",
+];
+
+/// What is said to the program in a line: the words behind its name, also where they are a list in JSON.
+fn said_to_the_program(line: &str) -> Vec<String> {
+    let ours = line
+        .split_once("bin/mcp-oauth-gateway")
+        .or_else(|| line.split_once("mcp-oauth-gateway "))
+        .map_or("", |(_, said)| said);
+    // In a container's definition the program is in another line.
+    let ours = line.trim().strip_prefix("command: [\"--").map_or(ours, |_| line);
+    let words = ours.split(|c: char| c.is_whitespace() || "[]\",;`".contains(c));
+    words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_deployment_names_of_the_program_is_there() {
+    let asked = [
+        &["--help"][..],
+        &["check", "--help"],
+        &["keyring", "rotate", "--help"],
+        &["healthcheck", "--help"],
+    ];
+    let help = asked.map(printed).concat();
+    let has = |word: &str| {
+        help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+            .any(|known| known == word)
+    };
+    let keys = reference::reference();
+    let (mut flags, mut variables, mut named) = (0, 0, 0);
+    for file in DEPLOYMENT {
+        let text = read(file);
+        for (at, line) in text.lines().enumerate() {
+            let place = format!("{file}:{}", at + 1);
+            for flag in said_to_the_program(line) {
+                assert!(has(&flag), "{place}: there is no {flag}");
+                flags += 1;
+            }
+            for rest in line.split("MCP_GATEWAY_").skip(1) {
+                let name: String = rest.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+                let name = format!("MCP_GATEWAY_{name}");
+                let has_no_flag = ["MCP_GATEWAY_KEY", "MCP_GATEWAY_PASSWORD"].contains(&name.as_str());
+                assert!(has_no_flag || has(&name), "{place}: there is no {name}");
+                variables += 1;
+            }
+            // A key with its value, in a comment or in text.
+            for (before, _) in line.match_indices(" = ").map(|(at, _)| line.split_at(at)) {
+                let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                assert!(keys.contains(&format!("`{name}`")), "{place}: there is no key {name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(
+        flags > 8 && variables > 3 && named > 12,
+        "{flags} flags, {variables} variables, {named} keys"
+    );
+}
+
+#[test]
+fn the_configuration_and_the_redis_of_the_containers_are_good() {
+    assert_eq!(wrong_with(&read("deploy/gateway.toml")), None);
+    let compose = read("deploy/compose.yaml");
+    let secrets: Vec<String> = ["redis-url", "corp"].map(|name| format!("/run/secrets/{name}")).into();
+    for secret in secrets {
+        assert!(read("deploy/gateway.toml").contains(&secret), "{secret}");
+        assert!(
+            compose.contains(&format!("file: ./secrets/{}", secret.rsplit('/').next().unwrap())),
+            "{secret}"
+        );
+    }
+    let allowed = |document: &str| -> String {
+        let text = read(document);
+        let line = text.lines().find(|line| line.contains("~mcp-gateway:*")).unwrap();
+        line.split_once("~mcp-gateway:*").unwrap().1.to_owned()
+    };
+    assert_eq!(allowed("docs/deployment.md"), allowed("docs/stores.md"));
 }
