@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod check;
 pub mod data;
+pub mod moving;
 pub mod reload;
 pub mod serve;
 pub mod source;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         }
         Some(Other::Keyring { action, data_dir }) => keys(action, data_dir),
         Some(Other::ApiKeys { action, data_dir, store }) => api_keys::run(action, data_dir, store),
+        Some(Other::Store { action }) => moving::run(&action),
         Some(Other::Healthcheck { port }) => healthy(port),
     };
     match done {

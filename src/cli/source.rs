@@ -16,6 +16,15 @@ pub fn load(flags: &Serve) -> Result<Checked, String> {
         return checked::check(given::spoken(flags), &at, data::home()).map_err(|why| why.to_string());
     };
     given::beside_a_file(flags).map_err(|why| why.to_string())?;
+    let mut checked = file(path, flags.data_dir.as_deref())?;
+    if let Some(log) = &flags.log {
+        checked.log.clone_from(log);
+    }
+    Ok(checked)
+}
+
+/// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
+pub fn file(path: &Path, data_dir: Option<&Path>) -> Result<Checked, String> {
     let name = path.display().to_string();
     let Contents { text, open_to_others } =
         contents(path).map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
@@ -33,13 +42,10 @@ pub fn load(flags: &Serve) -> Result<Checked, String> {
         let warning = format!("{at}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
         spoken.warnings.push(warning);
     }
-    let home = flags.data_dir.clone().or_else(data::home);
+    let home = data_dir.map(Path::to_owned).or_else(data::home);
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
-    if let Some(dir) = &flags.data_dir {
-        checked.data_dir.clone_from(dir);
-    }
-    if let Some(log) = &flags.log {
-        checked.log.clone_from(log);
+    if let Some(dir) = data_dir {
+        dir.clone_into(&mut checked.data_dir);
     }
     Ok(checked)
 }

@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod login_hostile;
+mod moving;
 mod origins;
 mod profiles;
 mod proxy;
