@@ -327,6 +327,7 @@ fn service(mcp: Address) -> Service {
     Service {
         name: "default".to_owned(),
         mark: ServiceMark::of("default"),
+        title: None,
         is_default: true,
         mcp,
         access: Access::OAuth,
@@ -339,6 +340,7 @@ fn service(mcp: Address) -> Service {
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),
         forward_headers: Vec::new(),
+        remember_consent: false,
     }
 }
 
@@ -357,7 +359,9 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
         setup: Setup {
             services: vec![service(address(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
+            session_ttl: 0,
             idps: vec![],
+            clients: vec![],
             cors_origins: vec![],
             public_directory: false,
         },

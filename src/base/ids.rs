@@ -61,6 +61,19 @@ impl Digest {
         Self(out)
     }
 
+    /// Reads 64 hexadecimal digits, as `sha256sum` prints them.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (mut out, digits) = ([0; 32], text.as_bytes());
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(out))
+    }
+
     /// The first 16 bytes, where a short mark is enough.
     pub fn short(&self) -> [u8; 16] {
         let mut out = [0; 16];
@@ -98,6 +111,16 @@ impl<'de> Deserialize<'de> for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_is_read_as_sha256sum_prints_it() {
+        let printed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::from_hex(printed), Some(Digest::of("abc")));
+        assert_eq!(Digest::from_hex(&printed.to_uppercase()), Some(Digest::of("abc")));
+        for bad in ["", &printed[1..], &printed.replace('b', "g"), &format!("{printed}00")] {
+            assert_eq!(Digest::from_hex(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn an_id_is_read_as_it_was_written_and_in_no_other_spelling() {

@@ -1,7 +1,6 @@
 //! `api-keys`: made, listed and taken back beside a gateway that runs, in the same store and with the same key ring.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,10 +9,11 @@ use tokio::runtime::Builder;
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::data;
+use crate::cli::source::Kept;
 use crate::config::flags::{self, StoreKind};
 use crate::gateway::api_keys::{ApiKeyRecord, ApiKeys, NewKey, Wanted};
 use crate::oauth::scope::Scopes;
-use crate::service;
+use crate::service::{self, Access};
 use crate::store::{Backend, Missed, NotInserted, SQLITE_FILE, Sqlite, Store, StoreError};
 
 /// Seconds of a day.
@@ -22,7 +22,7 @@ const DAY: u64 = 86_400;
 const SCOPES: usize = 2_048;
 
 /// Does what the command line says.
-pub fn run(action: flags::ApiKeys, data_dir: Option<PathBuf>, store: StoreKind) -> Result<(), String> {
+pub fn run(action: flags::ApiKeys, at: &Kept) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     match action {
         flags::ApiKeys::Add {
@@ -32,47 +32,45 @@ pub fn run(action: flags::ApiKeys, data_dir: Option<PathBuf>, store: StoreKind) 
             expires,
         } => {
             let wanted = Wanted {
-                service: named(service)?,
+                service: taking_keys(named(service)?, at.services.as_deref())?,
                 name: name.map(called).transpose()?,
                 scopes: scoped(&scopes)?,
                 lives: expires.map(|days| u64::from(days) * DAY),
             };
-            runtime.block_on(add(&opened(data_dir, store)?, wanted))
+            runtime.block_on(add(&opened(at)?, wanted))
         }
-        flags::ApiKeys::List => runtime.block_on(list(&opened(data_dir, store)?)),
-        flags::ApiKeys::Revoke { id } => runtime.block_on(revoke(&opened(data_dir, store)?, &id)),
+        flags::ApiKeys::List => runtime.block_on(list(&opened(at)?)),
+        flags::ApiKeys::Revoke { id } => runtime.block_on(revoke(&opened(at)?, &id)),
     }
 }
 
 /// The store of a gateway that has run here, which may be running now. Nothing is made: a key ring or a store of the
 /// command line's own would be nobody's.
-fn opened(data_dir: Option<PathBuf>, store: StoreKind) -> Result<ApiKeys, String> {
-    if store == StoreKind::Memory {
+fn opened(at: &Kept) -> Result<ApiKeys, String> {
+    if at.store == StoreKind::Memory {
         return Err(
             "--store: a gateway with a store in memory takes no API keys: it could not be told of them\n  \
             run it with --store sqlite, and leave --store (or MCP_GATEWAY_STORE) out here"
                 .to_owned(),
         );
     }
-    if store == StoreKind::Redis {
+    if at.store == StoreKind::Redis {
         return Err(
             "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
                 .to_owned(),
         );
     }
-    let dir = data_dir
-        .or_else(data::home)
-        .ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?;
+    let dir = &at.data_dir;
     let is_key_given = std::env::var_os("MCP_GATEWAY_KEY").is_some();
-    if !dir.join(SQLITE_FILE).is_file() || !(is_key_given || dir.join(data::KEYS).is_file()) {
+    if !dir.join(SQLITE_FILE).is_file() || !(is_key_given || at.key_file.is_file()) {
         return Err(format!(
             "--data-dir: no gateway has kept its keys and records in {}\n  name the directory of the gateway, or start it once",
             dir.display()
         ));
     }
     let clock = Clock::System;
-    let keys = Arc::new(ArcSwap::from_pointee(data::keys(&dir.join(data::KEYS), clock.now())?));
-    let backend = Backend::Sqlite(Sqlite::open(&dir).map_err(|why| why.to_string())?);
+    let keys = Arc::new(ArcSwap::from_pointee(data::keys(&at.key_file, clock.now())?));
+    let backend = Backend::Sqlite(Sqlite::open(dir).map_err(|why| why.to_string())?);
     Ok(ApiKeys {
         store: Store::new(backend, Arc::clone(&keys), clock.clone()),
         keys,
@@ -180,6 +178,29 @@ fn named(service: String) -> Result<String, String> {
     Err(format!(
         "'{service}' is no name of a service\n  names are small letters, digits and '-', as in [services.batch]"
     ))
+}
+
+/// The name, if the configuration file has a service of it that takes keys.
+fn taking_keys(name: String, services: Option<&[(String, Access)]>) -> Result<String, String> {
+    let Some(services) = services else { return Ok(name) };
+    let taking: Vec<&str> = services
+        .iter()
+        .filter(|(_, access)| *access == Access::Key)
+        .map(|(known, _)| known.as_str())
+        .collect();
+    if taking.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let what = if services.iter().any(|(known, _)| *known == name) {
+        format!("the service '{name}' takes no API keys: it has no access = \"key\"")
+    } else {
+        format!("there is no service '{name}' in the configuration file")
+    };
+    let instead = match taking.as_slice() {
+        [] => "give a service access = \"key\" there".to_owned(),
+        known => format!("these take keys: {}", known.join(", ")),
+    };
+    Err(format!("{what}\n  {instead}"))
 }
 
 fn called(name: String) -> Result<String, String> {

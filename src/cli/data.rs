@@ -134,6 +134,11 @@ pub struct Users {
 
 /// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
 pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
+    if !password::is_name(name) {
+        return Err(format!(
+            "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
+        ));
+    }
     let one = |hash, unkept| Users {
         users: vec![User {
             name: name.to_owned(),

@@ -9,13 +9,13 @@ pub mod serve;
 pub mod source;
 pub mod told;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
+use crate::cli::source::Kept;
 use crate::config::flags::{Command, Keyring, Other};
 use crate::flow;
 use crate::net::probe;
@@ -33,8 +33,15 @@ pub fn main() -> ExitCode {
             print!("{}", flow::mermaid());
             Ok(())
         }
-        Some(Other::Keyring { action, data_dir }) => keys(action, data_dir),
-        Some(Other::ApiKeys { action, data_dir, store }) => api_keys::run(action, data_dir, store),
+        Some(Other::Keyring { action, config, data_dir }) => {
+            source::kept(config.as_deref(), data_dir, None).and_then(|at| keys(action, &at))
+        }
+        Some(Other::ApiKeys {
+            action,
+            config,
+            data_dir,
+            store,
+        }) => source::kept(config.as_deref(), data_dir, store).and_then(|at| api_keys::run(action, &at)),
         Some(Other::Store { action }) => moving::run(&action),
         Some(Other::Healthcheck { port }) => healthy(port),
     };
@@ -47,12 +54,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn keys(action: Keyring, data_dir: Option<PathBuf>) -> Result<(), String> {
-    let dir = data_dir
-        .or_else(data::home)
-        .ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?;
-    let path = dir.join(data::KEYS);
-    let text = data::read_secret(&path)?;
+fn keys(action: Keyring, at: &Kept) -> Result<(), String> {
+    let path = &at.key_file;
+    let text = data::read_secret(path)?;
     let bad = |why: keyring::BadKeys| format!("{}: {why}", path.display());
     match action {
         Keyring::List => {
@@ -68,7 +72,7 @@ fn keys(action: Keyring, data_dir: Option<PathBuf>) -> Result<(), String> {
         }
         Keyring::Rotate => {
             let next = keyring::rotated(text.expose(), Clock::System.now()).map_err(bad)?;
-            data::write_secret(&path, &next)?;
+            data::write_secret(path, &next)?;
             println!(
                 "a new key was added to {}; it seals in {} s, and nobody is signed out",
                 path.display(),

@@ -37,7 +37,7 @@ pub fn run(action: &Move) -> Result<(), String> {
 /// Looks where the operator says. No key is made: a ring of the command line's own would open nothing.
 fn at(flags: &Kept) -> Result<At, String> {
     let (place, dir, key_file) = if let Some(path) = &flags.config {
-        let checked = source::file(path, flags.data_dir.as_deref())?;
+        let checked = source::described(path, flags.data_dir.as_ref())?;
         checked.services().map_err(|why| why.to_string())?;
         (checked.store, checked.data_dir, checked.key_file)
     } else {

@@ -124,7 +124,9 @@ impl Reloader {
         Ok(Setup {
             services,
             passwords,
+            session_ttl: checked.session_ttl,
             idps: checked.idps,
+            clients: checked.clients,
             cors_origins: checked.cors_origins,
             public_directory: checked.public_directory,
         })

@@ -59,7 +59,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     if checked.store.is_shared() {
         data::given_by_the_operator(checked.key_file.as_deref())?;
     }
-    let key_file = checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS));
+    let key_file = source::key_file(checked);
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
     let server_tls = server_tls(checked)?;
@@ -82,7 +82,9 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         setup: Setup {
             services: services.clone(),
             passwords: passwords.clone(),
+            session_ttl: checked.session_ttl,
             idps: checked.idps.clone(),
+            clients: checked.clients.clone(),
             cors_origins: checked.cors_origins.clone(),
             public_directory: checked.public_directory,
         },

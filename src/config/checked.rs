@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use crate::config::file::Spoken;
 use crate::config::kept::{self, Where};
-use crate::config::people::{self, Client, Kept};
+use crate::config::people::{self, Kept};
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::config::service::{self, Described};
 use crate::config::site::{self, Certificate};
 use crate::config::unbuilt;
+use crate::gateway::clients::Configured;
+use crate::gateway::session::SESSION_TTL;
 use crate::gateway::site::Site;
 use crate::service::{Access, Service};
 use crate::upstream::idp::Idp;
@@ -37,10 +39,12 @@ pub struct Checked {
     pub upstream_ca: Vec<PathBuf>,
     /// Who may sign in with a password; `None`: the one whose password is made at the first start.
     pub users: Option<Vec<Kept>>,
+    /// How long a sign-in skips the password, in seconds.
+    pub session_ttl: u64,
     /// Who else vouches for users.
     pub idps: Vec<Idp>,
     /// Clients that need not register.
-    pub clients: Vec<Client>,
+    pub clients: Vec<Configured>,
     /// What stands behind us.
     pub described: Vec<Described>,
     /// Origins of web pages that may call the MCP endpoints.
@@ -95,7 +99,6 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         upstream_ca.extend(section.files("upstream_ca")?);
     }
     unbuilt.extend(later(&top)?);
-    unbuilt.extend(spoken.each("clients.*").map(|section| unbuilt::key(section, "redirect_uris")));
     let instead = "say where with --data-dir DIR";
     let data_dir = top.file("data_dir")?.or(data_home);
     let checked = Checked {
@@ -108,6 +111,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
         upstream_ca,
         users: people::users(&login)?,
+        session_ttl: top.seconds("session_ttl")?.unwrap_or(SESSION_TTL),
         idps,
         clients,
         described,
@@ -173,17 +177,11 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
 
 /// Keys of the top that nobody honours yet, where they say something else than what holds anyway.
 fn later(top: &Section) -> Result<Vec<Wrong>, Wrong> {
-    let mut found = Vec::new();
-    if top
-        .seconds("session_ttl")?
-        .is_some_and(|seconds| seconds != crate::gateway::session::SESSION_TTL)
-    {
-        found.push(unbuilt::key(top, "session_ttl"));
-    }
-    if !top.some_of("compat")?.is_empty() {
-        found.push(unbuilt::key(top, "compat"));
-    }
-    Ok(found)
+    let compat = top.some_of("compat")?;
+    let wrong = compat
+        .first()
+        .map(|said| said.wrong(format!("'{}' is not in this version", said.value), "write compat = []"));
+    Ok(wrong.into_iter().collect())
 }
 
 fn origin(said: &Said<String>) -> Result<String, Wrong> {

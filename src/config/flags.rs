@@ -26,6 +26,9 @@ pub enum Other {
         /// What to do with them.
         #[command(subcommand)]
         action: Keyring,
+        /// The gateway's configuration file, which says where the keys are
+        #[arg(long, global = true, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Where the keys are
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
@@ -44,12 +47,15 @@ pub enum Other {
         /// What to do with them.
         #[command(subcommand)]
         action: ApiKeys,
+        /// The gateway's configuration file, which says where its keys and records are and which services take keys
+        #[arg(long, global = true, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Where the keys and the store are
         #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
         data_dir: Option<PathBuf>,
-        /// What the gateway keeps its records in
-        #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum, default_value_t = StoreKind::Sqlite)]
-        store: StoreKind,
+        /// What the gateway keeps its records in [default: sqlite]
+        #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum)]
+        store: Option<StoreKind>,
     },
     /// Everything that the gateway has kept, as it lies sealed: from one kind of store to another, or to a backup
     Store {

@@ -1,7 +1,10 @@
 //! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
 
+use crate::base::ids::Digest;
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
+use crate::config::strategy;
+use crate::gateway::clients::{self, Configured};
 use crate::gateway::password;
 use crate::oauth::redirect::RedirectUri;
 use crate::service;
@@ -23,18 +26,8 @@ impl std::fmt::Debug for Kept {
     }
 }
 
-/// A client that need not register.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Its client id.
-    pub id: String,
-    /// Where its answers may go.
-    pub redirect_uris: Vec<RedirectUri>,
-    /// SHA-256 of its secret, in hexadecimal digits; a public client has none.
-    pub secret_hash: Option<String>,
-    /// What people are shown.
-    pub name: String,
-}
+/// The shortest secret of a client, in characters: only its digest is compared, so it must be long and random.
+const SHORTEST: usize = 32;
 
 /// The users of `[login.password]`; `None`: the one whose password is made at the first start.
 pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
@@ -45,6 +38,12 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
     for section in login.tables("users") {
         let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
         let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
+        if !password::is_name(&name.value) {
+            return Err(name.wrong(
+                format!("{:?} cannot be a user's name", name.value),
+                "use 1 to 200 characters, none of them a colon: that stands between a provider's name and its user",
+            ));
+        }
         let hash = section
             .text("hash")?
             .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
@@ -96,6 +95,10 @@ pub fn idp(section: &Section) -> Result<Idp, Wrong> {
     if !scopes.is_empty() {
         idp.scopes = scopes;
     }
+    if let Some(claim) = section.text("groups_claim")? {
+        idp.groups_claim = claim.value;
+    }
+    idp.allow_addresses = strategy::addresses(section)?;
     idp.allow = allow.unwrap_or_default();
     Ok(idp)
 }
@@ -138,9 +141,9 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
 }
 
 /// A client that need not register.
-pub fn client(section: &Section) -> Result<Client, Wrong> {
+pub fn client(section: &Section) -> Result<Configured, Wrong> {
     let id = section.name().to_owned();
-    if id.is_empty() || id.len() > 255 || id.starts_with("gwc_") || id.contains("://") || !id.bytes().all(|b| b.is_ascii_graphic()) {
+    if !clients::may_be_configured(&id) {
         return Err(section.at.wrong(
             format!("'{id}' cannot be a client id of your own"),
             "use letters, digits and hyphens",
@@ -157,22 +160,32 @@ pub fn client(section: &Section) -> Result<Client, Wrong> {
             .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
             .value)
     };
-    let secret_hash = section.text("secret_hash")?;
-    if let Some(bad) = secret_hash
-        .as_ref()
-        .filter(|said| said.value.len() != 64 || !said.value.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        return Err(bad.wrong(
-            "it is not a SHA-256 in hexadecimal digits",
-            "make one: printf %s 'the secret' | sha256sum",
-        ));
-    }
-    Ok(Client {
+    Ok(Configured {
         redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
-        secret_hash: secret_hash.map(|said| said.value.to_ascii_lowercase()),
+        secret: client_secret(section)?,
         name: section.text("name")?.map_or_else(|| id.clone(), |said| said.value),
         id,
     })
+}
+
+/// The digest of a client's secret, if it has one.
+fn client_secret(section: &Section) -> Result<Option<Digest>, Wrong> {
+    match (section.secret("secret")?, section.text("secret_hash")?) {
+        (Some(_), Some(hash)) => Err(hash.wrong("the secret is there too", "take one of the two out")),
+        (Some(secret), None) if secret.expose().chars().count() < SHORTEST => Err(section.place("secret").wrong(
+            format!("it is shorter than {SHORTEST} characters"),
+            "make one: openssl rand -hex 32",
+        )),
+        (Some(secret), None) => Ok(Some(Digest::of(secret.expose()))),
+        (None, Some(hash)) => {
+            let instead = "make a secret with `openssl rand -hex 32`, and this of it: printf %s 'the secret' | sha256sum";
+            let digest = Digest::from_hex(&hash.value);
+            digest
+                .map(Some)
+                .ok_or_else(|| hash.wrong("it is not a SHA-256 in hexadecimal digits", instead))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// The name of a table that stands in a path of ours.

@@ -5,9 +5,12 @@ use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
 use crate::config::strategy;
 use crate::oauth::scope::Scopes;
-use crate::service::{self, Access, Service};
+use crate::service::{self, Access, Login, Service};
 use crate::token::half::{Mode, ServiceMark};
 use crate::token::lifetime::Ttl;
+
+/// The longest title, in characters: it is shown before the host, which must stay in sight.
+const LONGEST_TITLE: usize = 40;
 
 /// `token_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +34,6 @@ pub struct Described {
     pub service: Service,
     /// How its tokens look.
     pub tokens: Tokens,
-    /// What it is called.
-    pub title: Option<String>,
-    /// Trusted clients' users are asked once only.
-    pub remember_consent: bool,
 }
 
 /// Reads a service; `alone`: there is no other.
@@ -59,10 +58,10 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
     let described = Described {
         service: Service {
             mark: ServiceMark::of(&name),
+            title: title(section)?,
             is_default: section.switch_if_said("default")?.map_or(alone, |said| said.value),
             mcp: url.value,
             access,
-            login,
             upstream,
             mode: match tokens {
                 Tokens::Plain => Mode::Plain,
@@ -102,11 +101,11 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
                 .iter()
                 .map(strategy::forwarded)
                 .collect::<Result<_, _>>()?,
+            remember_consent: access == Access::OAuth && remember_consent(section, &login, way)?,
+            login,
             name,
         },
         tokens,
-        title: section.text("title")?.map(|said| said.value),
-        remember_consent: access == Access::OAuth && section.switch("remember_consent")?,
     };
     if let Some((_, at)) = section.unasked().filter(|(name, _)| *name != "upstream_ca") {
         let what = format!(
@@ -117,6 +116,35 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         return Err(at.wrong(what, "take it out"));
     }
     Ok(described)
+}
+
+fn title(section: &Section) -> Result<Option<String>, Wrong> {
+    let Some(said) = section.text("title")? else { return Ok(None) };
+    if said.value.chars().count() > LONGEST_TITLE || said.value.chars().any(char::is_control) {
+        let what = format!("it is longer than {LONGEST_TITLE} characters, or has control characters in it");
+        return Err(said.wrong(what, "write a short name on one line"));
+    }
+    Ok(Some(said.value))
+}
+
+/// Where there is nobody whose consent could be remembered, or the page asks for more than consent, it would say nothing.
+fn remember_consent(section: &Section, login: &Login, way: Way) -> Result<bool, Wrong> {
+    let remembers = section.switch("remember_consent")?;
+    if !remembers {
+        return Ok(false);
+    }
+    let place = section.place("remember_consent");
+    match (login, way) {
+        (Login::None, _) => Err(place.wrong(
+            "with login = \"none\" nobody is known whose consent could be remembered",
+            "take it out, or use login = \"password\" or \"idp:<name>\"",
+        )),
+        (Login::Password | Login::Idp(_), Way::Paste) => Err(place.wrong(
+            "with upstream = \"paste\" the page asks for the user's key each time",
+            "take it out",
+        )),
+        (Login::Password | Login::Idp(_), Way::OAuth | Way::Static | Way::Identity | Way::None) => Ok(true),
+    }
 }
 
 fn tokens(section: &Section, access: Access, way: Way) -> Result<Tokens, Wrong> {

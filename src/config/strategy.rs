@@ -20,7 +20,7 @@ pub fn upstream(service: &Section, way: Way) -> Result<Upstream, Wrong> {
         Way::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
         Way::Paste => Ok(Upstream::Paste(Paste {
             header: auth_header(service)?,
-            hint: String::new(),
+            hint: service.text("auth_hint")?.map_or_else(String::new, |said| said.value),
         })),
         Way::Static => {
             let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
@@ -71,7 +71,7 @@ fn authorization(service: &Section) -> Result<Authorization, Wrong> {
         token_endpoint: url("token_endpoint")?,
         profile: service.text("profile")?.map(|said| profile(&said)).transpose()?,
         extra_authorize: service.pairs("extra_authorize"),
-        allow_addresses: service.texts("allow_addresses")?.iter().map(address).collect::<Result<_, _>>()?,
+        allow_addresses: addresses(service)?,
     };
     if let Some(name) = given.reserved_extra() {
         let what = format!("the parameter '{name}' is the gateway's to say");
@@ -106,6 +106,11 @@ fn profile(said: &Said<String>) -> Result<&'static quirks::Profile, Wrong> {
             format!("use one of: {}", known.join(", ")),
         )
     })
+}
+
+/// `allow_addresses` of a service or an identity provider.
+pub fn addresses(section: &Section) -> Result<Vec<Cidr>, Wrong> {
+    section.texts("allow_addresses")?.iter().map(address).collect()
 }
 
 fn address(said: &Said<String>) -> Result<Cidr, Wrong> {

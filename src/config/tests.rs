@@ -229,6 +229,16 @@ const AROUND: &[(&str, &str, &str)] = &[
         "login.password.users.hash:",
         "argon2",
     ),
+    (
+        "[login.password]\nusers = [{ name = \"corp:123\", hash = \"x\" }]",
+        "login.password.users.name:",
+        "colon",
+    ),
+    (
+        "[login.password]\nusers = [{ name = \"\", hash = \"x\" }]",
+        "login.password.users.name:",
+        "empty",
+    ),
     ("[login.password]\nusers = [{ nam = \"a\" }]", "login.password.users.nam:", "`name`"),
     ("[login.password]\nusers = \"alice\"", "login.password.users:", "[{ name"),
     ("[login]\npasswords = 1", "login.passwords:", "`password`"),
@@ -272,6 +282,21 @@ const AROUND: &[(&str, &str, &str)] = &[
         "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret_hash = \"abc\"",
         "clients.bot.secret_hash:",
         "sha256sum",
+    ),
+    (
+        "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret = \"short\"",
+        "clients.bot.secret:",
+        "openssl rand",
+    ),
+    (
+        "[clients.bot]\nredirect_uris = [\"https://x/\"]\nsecret = \"0123456789abcdef0123456789abcdef\"\nsecret_hash = \"abc\"",
+        "clients.bot.secret_hash:",
+        "one of the two",
+    ),
+    (
+        "[clients.\"https:x\"]\nredirect_uris = [\"https://x/\"]",
+        "clients.https:x:",
+        "client id",
     ),
     (
         "[clients.\"gwc_x\"]\nredirect_uris = [\"https://x/\"]",
@@ -360,6 +385,11 @@ const WITHIN: &[(&str, &str, &str)] = &[
         "token_mode",
         "no effect",
     ),
+    ("remember_consent = true\nlogin = \"none\"", "remember_consent", "nobody is known"),
+    ("remember_consent = true\nupstream = \"paste\"", "remember_consent", "each time"),
+    ("title = \"0123456789012345678901234567890123456789x\"", "title", "longer than 40"),
+    ("title = \"two\\nlines\"", "title", "one line"),
+    ("auth_hint = \"x\"", "auth_hint", "no effect"),
     ("remember_consent = \"perhaps\"", "remember_consent", "`true` or `false`"),
     ("client_secret = \"${NONE}\"\nclient_id = \"x\"", "client_secret", "NONE"),
     (
@@ -532,6 +562,42 @@ fn what_is_wrong_is_told_without_the_secret_in_it() {
 }
 
 #[test]
+fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
+    let secret = "ab".repeat(32);
+    let digest = crate::base::ids::Digest::of(&secret);
+    let hash = "d2ba1f31b8b7c8bb8cd2a9d0ad6ce3cb66aad0b1a0c5bbf5b7a2a4ea3d1e0e6b";
+    let checked = written(&format!(
+        "session_ttl = 0\n[clients.one]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"{secret}\"\n\
+        [clients.two]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"{hash}\"\n\
+        [clients.three]\nredirect_uris = [\"https://a.example/\"]\nname = \"Three\"\n\
+        [idp.corp]\nissuer = \"https://a.example\"\nclient_id = \"a\"\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\n\
+        [services.x]\nurl = \"https://a/\"\ntitle = \"T\"\nupstream = \"paste\"\nauth_hint = \"H\"\n\
+        [services.y]\nurl = \"https://a/\"\nremember_consent = true\n"
+    ))
+    .unwrap();
+    let client = |id: &str| checked.clients.iter().find(|client| client.id == id).unwrap();
+    assert_eq!(client("one").secret.as_ref(), Some(&digest));
+    assert_eq!(client("two").secret, crate::base::ids::Digest::from_hex(hash));
+    assert!(client("two").secret.is_some() && client("three").secret.is_none());
+    assert_eq!((client("one").name.as_str(), client("three").name.as_str()), ("one", "Three"));
+    let idp = &checked.idps[0];
+    assert_eq!((idp.groups_claim.as_str(), idp.allow_addresses.len()), ("roles", 1));
+    assert_eq!((checked.session_ttl, checked.unbuilt.len()), (0, 0));
+    let services = checked.services().unwrap();
+    assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(paste) if paste.hint == "H"));
+    assert_eq!(services[0].title.as_deref(), Some("T"));
+    assert_eq!([&services[0], &services[1]].map(|service| service.remember_consent), [false, true]);
+    let later = written(&format!("compat = [\"json-token\"]\n{}", service(""))).unwrap();
+    assert!(
+        later
+            .services()
+            .unwrap_err()
+            .to_string()
+            .contains("'json-token' is not in this version")
+    );
+}
+
+#[test]
 fn paths_start_at_the_directory_of_the_file() {
     let read = |name: &str| {
         let outside = Outside {
@@ -577,9 +643,10 @@ const NOWHERE: Outside<'static> = Outside {
 /// Files that together say every key.
 const EVERY: &[&str] = &[
     "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
-    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n",
+    "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
+    "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
 ];
 

@@ -16,16 +16,5 @@ pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
             found.push(section.place("token_mode").wrong(what, "use token_mode = \"sealed\""));
         }
     }
-    if described.title.is_some() {
-        found.push(key(section, "title"));
-    }
-    if described.remember_consent {
-        found.push(key(section, "remember_consent"));
-    }
     found
-}
-
-/// One key that nobody honours.
-pub fn key(section: &Section, name: &str) -> Wrong {
-    section.place(name).wrong("this is not in this build yet", "take it out")
 }

@@ -13,6 +13,7 @@ use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
 use crate::flow::login::{IdpCallback, IdpRedirect};
 use crate::flow::rejected::{Rejected, live, same};
+use crate::flow::remember::Remember;
 use crate::flow::who::{By, Leg, Way, Who};
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
@@ -33,6 +34,9 @@ pub struct Asked {
     /// The host of its document, if that vouches for it: see [`Registered::vouching_host`](crate::flow::client::Registered::vouching_host).
     #[serde(default)]
     pub verified_host: Option<String>,
+    /// The operator wrote the client down, and its name with it.
+    #[serde(default)]
+    pub configured: bool,
     /// All its redirects stay on the user's machine.
     pub loopback_only: bool,
     /// The only way back.
@@ -45,6 +49,9 @@ pub struct Asked {
     pub service: String,
     /// How the user signs in, and what follows consent.
     pub way: Way,
+    /// Whether an earlier consent may stand for this one.
+    #[serde(default)]
+    pub remember: Remember,
 }
 
 /// The client asked; nobody has signed in.

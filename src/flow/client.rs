@@ -17,8 +17,18 @@ pub struct Registered {
     client_id: String,
     registration: Registration,
     secret: Option<Digest>,
-    /// Where its document is, if it did not register but has one.
-    document: Option<DocumentUrl>,
+    told_by: ToldBy,
+}
+
+/// Whose word it is what a client may do.
+#[derive(Clone, Debug)]
+enum ToldBy {
+    /// It registered itself.
+    Itself,
+    /// It did not register, but has a document.
+    Document(DocumentUrl),
+    /// The configuration.
+    Operator,
 }
 
 /// A client that proved to be the one that registered: a public one by naming itself, a confidential one by its secret.
@@ -45,7 +55,7 @@ pub struct ReturnAddress {
     uri: RedirectUri,
     client_state: Option<String>,
     issuer: String,
-    /// It is on the host of the client's own document.
+    /// It is on the host of the client's own document, or the operator wrote it down.
     #[serde(default)]
     at_home: bool,
 }
@@ -57,7 +67,15 @@ impl Registered {
             client_id,
             registration,
             secret,
-            document: None,
+            told_by: ToldBy::Itself,
+        }
+    }
+
+    /// The client that the operator wrote down; `secret` is the digest of its secret, if it has one.
+    pub fn configured(client_id: String, registration: Registration, secret: Option<Digest>) -> Self {
+        Self {
+            told_by: ToldBy::Operator,
+            ..Self::new(client_id, registration, secret)
         }
     }
 
@@ -67,7 +85,7 @@ impl Registered {
             client_id: document.address().as_str().to_owned(),
             registration,
             secret: None,
-            document: Some(document),
+            told_by: ToldBy::Document(document),
         }
     }
 
@@ -113,7 +131,11 @@ impl Registered {
             None => return Err(Rejected::RedirectNeeded),
         };
         Ok(ReturnAddress {
-            at_home: self.document.as_ref().is_some_and(|document| document.is_home_of(&uri)),
+            at_home: match &self.told_by {
+                ToldBy::Itself => false,
+                ToldBy::Document(document) => document.is_home_of(&uri),
+                ToldBy::Operator => true,
+            },
             uri,
             client_state,
             issuer: issuer.to_owned(),
@@ -124,8 +146,29 @@ impl Registered {
     /// only where the answer goes to that host too; on the user's machine anybody can take the client's name, and of a
     /// third host nothing is known.
     pub fn vouching_host(&self, back: &ReturnAddress) -> Option<&str> {
-        let document = self.document.as_ref()?;
-        (back.at_home || back.uri.place() != Place::Web).then(|| document.host())
+        match &self.told_by {
+            ToldBy::Document(document) => (back.at_home || back.uri.place() != Place::Web).then(|| document.host()),
+            ToldBy::Itself | ToldBy::Operator => None,
+        }
+    }
+
+    /// The operator wrote it down, and its name with it.
+    pub fn is_configured(&self) -> bool {
+        match &self.told_by {
+            ToldBy::Operator => true,
+            ToldBy::Itself | ToldBy::Document(_) => false,
+        }
+    }
+
+    /// Whether a user who said yes to it need not be asked again when it is answered at `back`: only where nobody else can
+    /// receive that answer, or take its name.
+    pub fn is_remembered_at(&self, back: &ReturnAddress) -> bool {
+        let is_https = back.uri.place() == Place::Web;
+        match &self.told_by {
+            ToldBy::Itself => false,
+            ToldBy::Document(_) => is_https && back.at_home,
+            ToldBy::Operator => is_https && self.secret.is_some(),
+        }
     }
 
     /// All its redirects stay on the user's machine: anything that runs there can call itself this client.
@@ -162,8 +205,9 @@ impl ReturnAddress {
         self.with(&[("error", code.as_str()), ("error_description", &description(why))])
     }
 
-    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine, and to the
-    /// host that the client id itself names: anything else would be an open redirector for anybody who registers.
+    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine, to the host
+    /// that the client id itself names, and where the operator said: anything else would be an open redirector for anybody
+    /// who registers.
     pub fn is_safe_before_consent(&self) -> bool {
         self.at_home || self.uri.place() == Place::Loopback
     }
@@ -282,6 +326,43 @@ mod tests {
         assert!(!back.is_safe_before_consent() && client.vouching_host(&back).is_none());
         let before = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
         assert!(!serde_json::from_str::<ReturnAddress>(before).unwrap().at_home);
+    }
+
+    #[test]
+    fn consent_is_remembered_where_nobody_else_can_be_the_client() {
+        let uris = ["https://a/cb", "http://127.0.0.1/cb", "app.example:/cb"].map(|uri| RedirectUri::parse(uri).unwrap());
+        let registration = |auth_method| Registration {
+            name: Some("A".into()),
+            redirect_uris: uris.to_vec(),
+            auth_method,
+            refreshes: true,
+        };
+        let (public, secret) = (AuthMethod::None, AuthMethod::ClientSecretBasic);
+        let digest = || Some(Digest::of("s"));
+        let written = Registered::configured("bot".into(), registration(secret), digest());
+        let at = |client: &Registered, uri: &RedirectUri| {
+            let back = client.return_address(Some(uri.clone()), None, "i").unwrap();
+            (
+                client.is_remembered_at(&back),
+                back.is_safe_before_consent(),
+                client.vouching_host(&back).is_some(),
+            )
+        };
+        assert_eq!(
+            uris.each_ref().map(|uri| at(&written, uri)),
+            [(true, true, false), (false, true, false), (false, true, false)]
+        );
+        for other in [
+            Registered::configured("bot".into(), registration(public), None),
+            Registered::new("gwc_".into(), registration(public), None),
+            Registered::new("gwc_".into(), registration(secret), digest()),
+        ] {
+            assert!(uris.iter().all(|uri| !at(&other, uri).0), "{other:?}");
+        }
+        let document = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
+        let known = document.registration().redirect_uris.clone();
+        let remembered: Vec<bool> = known.iter().map(|uri| at(&document, uri).0).collect();
+        assert_eq!(remembered, [true, false, false, false]);
     }
 
     #[test]

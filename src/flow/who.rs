@@ -17,6 +17,9 @@ pub struct Who {
 pub struct Identity {
     /// The name of the provider in the configuration.
     pub provider: String,
+    /// Its issuer then, by bytes: another one under the same name has other users.
+    #[serde(default)]
+    pub issuer: String,
     /// The user's unchanging id there (`sub`).
     pub id: String,
     /// The e-mail address, only if the provider says that it is verified.
@@ -87,6 +90,9 @@ pub enum Leg {
 /// The way of one journey, fixed when it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
+    /// What stands behind the service, as an origin: the pages name its host.
+    #[serde(default)]
+    pub to: String,
     /// Who says who the user is.
     pub by: By,
     /// What stands between consent and the code.

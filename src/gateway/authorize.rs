@@ -1,4 +1,4 @@
-//! `/authorize`, the sign-in and the consent: everything before the browser goes to the upstream.
+//! `/authorize` and the sign-in: everything before the user is asked.
 
 use std::net::IpAddr;
 
@@ -6,27 +6,23 @@ use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::range;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord, GatewayLogin, ToUpstream};
+use crate::flow::authorize::{Asked, ClientAuthorize, FlowRecord};
 use crate::flow::client::{Registered, ReturnAddress};
-use crate::flow::code::Obtained;
 use crate::flow::rejected::Rejected;
-use crate::flow::who::{By, Leg, Way, Who};
+use crate::flow::remember::{Came, Remember};
+use crate::flow::who::{By, Who};
 use crate::gateway::at::At;
-use crate::gateway::callback::Home;
 use crate::gateway::clients::Freshness;
-use crate::gateway::live::Running;
 use crate::gateway::password::Tried;
-use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
+use crate::gateway::session::Session;
+use crate::gateway::standing::way;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::authorize::{Addressee, BadRequest, NoAddressee, Request, client_state};
 use crate::oauth::form::Form;
-use crate::oauth::pkce::Challenge;
 use crate::oauth::resource;
-use crate::service::{AfterConsent, Login, Service};
 use crate::store::Handle;
 use crate::store::{Missed, NotInserted};
-use crate::upstream::exchange::{self, Asking};
 
 /// The handle of a journey.
 pub type Flow = Handle<FlowRecord>;
@@ -68,27 +64,15 @@ pub enum Shown {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once in a sign-in, and taken apart at once")]
 pub enum SignedIn {
-    /// The next form's cookie, and the session's.
+    /// The next form's cookie, and the session, if there are sessions.
     Yes {
         /// The value of the new form cookie.
         form: Secret,
-        /// The value of the session cookie.
-        session: Secret,
+        /// See [`Session`].
+        session: Option<Session>,
     },
     /// The page again.
     No(Asked, Tried),
-}
-
-/// Where consent leads.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once in a journey, and taken apart at once")]
-pub enum Onward {
-    /// To the upstream's authorization server.
-    Upstream(ToSignIn),
-    /// Back to the client, with its code.
-    Home(Home),
-    /// To the consent page again: what the user pasted is not taken.
-    Again(Asked, Who, NotTaken),
 }
 
 /// The way to the upstream's authorization server.
@@ -100,15 +84,25 @@ pub struct ToSignIn {
     pub browser: Secret,
 }
 
+/// The browser that a client sends, as far as it says who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    /// The value of the session cookie.
+    pub session: Option<&'a str>,
+    /// The caller's address, for counting only.
+    pub source: IpAddr,
+    /// It says that no page of another site sent it.
+    pub of_its_own: bool,
+}
+
 impl Gateway {
     /// Whether one more journey may begin from this address now: what bounds the writing for journeys that nobody finishes.
     pub fn may_begin(&self, source: IpAddr) -> bool {
         self.limits.journey(source)
     }
 
-    /// The client sends a browser (OAuth 2.1 §4.1.1). `session` is the value of the session cookie, if there is one;
-    /// `source` is the caller's address, for counting only.
-    pub async fn authorize(&self, lane: &Lane, at: At<'_>, query: &[u8], session: Option<&str>, source: IpAddr) -> Result<Begun, Refused> {
+    /// The client sends a browser (OAuth 2.1 §4.1.1).
+    pub async fn authorize(&self, lane: &Lane, at: At<'_>, query: &[u8], visitor: Visitor<'_>) -> Result<Begun, Refused> {
         let form = Form::parse(query).map_err(|why| Refused::Page(why.into()))?;
         let addressee = Addressee::parse(&form).map_err(|why| Refused::Page(unaddressed(why)))?;
         let unknown = Rejection::Client {
@@ -126,32 +120,43 @@ impl Gateway {
         // The upstream says which scopes there are; if it is not there now, approving will say so.
         self.look_if_quiet(lane, at.running).await;
         let asked = self
-            .asked(at, &form, &client, back.clone())
+            .asked(at, &form, (&client, back.clone()), visitor.of_its_own)
             .map_err(|why| Refused::Answer(back.clone(), why))?;
         let by_password = asked.way.by == By::Password;
-        let user = match session.filter(|_| by_password) {
+        let user = match visitor.session.filter(|_| by_password) {
             Some(cookie) => self.signed_in(cookie).await,
             None => None,
         };
-        self.begin(asked, user, source).await.map_err(|why| Refused::Answer(back, why))
+        self.begin(asked, user, visitor.source)
+            .await
+            .map_err(|why| Refused::Answer(back, why))
     }
 
-    fn asked(&self, at: At<'_>, form: &Form, client: &Registered, back: ReturnAddress) -> Result<Asked, Rejection> {
+    fn asked(&self, at: At<'_>, form: &Form, (client, back): (&Registered, ReturnAddress), of_its_own: bool) -> Result<Asked, Rejection> {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
         self.is_for(at, request.resources.iter().map(String::as_str))?;
         let (running, service) = (at.running, &at.running.service);
         let wanted = request.scopes.within(&running.scopes_askable());
         let scopes = if wanted.is_empty() { running.scopes_offered() } else { wanted };
+        let way = way(service);
+        let came = Came {
+            service_remembers: service.remember_consent,
+            by: &way.by,
+            prompt: request.prompt_consent,
+            of_its_own,
+        };
         Ok(Asked {
+            remember: Remember::of(client, &back, came),
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
             verified_host: client.vouching_host(&back).map(str::to_owned),
+            configured: client.is_configured(),
             loopback_only: client.is_loopback_only(),
             back,
             challenge: request.challenge,
             scopes,
             service: service.name.clone(),
-            way: way(service),
+            way,
         })
     }
 
@@ -261,113 +266,9 @@ impl Gateway {
             session: self.session(name).await,
         })
     }
-
-    /// The user says yes: the way to the upstream, and the cookie that must come back; or straight back to the client.
-    pub async fn approve(&self, lane: &Lane, flow: &Flow, approval: Approval<'_>) -> Result<Onward, Rejection> {
-        let form = approval.form;
-        let Shown::Consent(asked, who) = self.shown(flow, form).await? else {
-            return Err(GONE);
-        };
-        let running = self.running(&asked.service).ok_or(GONE)?;
-        match running.service.upstream.after_consent() {
-            AfterConsent::Upstream => self
-                .to_upstream(lane, &running, flow, form, (&asked, &who))
-                .await
-                .map(Onward::Upstream),
-            AfterConsent::Form(paste) => match self.unlocked(lane, (&running, paste), flow, &approval).await {
-                Ok(obtained) => self.granted_here(flow, form, Some(obtained)).await.map(Onward::Home),
-                Err(why) => Ok(Onward::Again(asked, who, why)),
-            },
-            AfterConsent::Nowhere => self.granted_here(flow, form, None).await.map(Onward::Home),
-        }
-    }
-
-    async fn to_upstream(
-        &self,
-        lane: &Lane,
-        running: &Running,
-        flow: &Flow,
-        form: Option<&str>,
-        (asked, who): (&Asked, &Who),
-    ) -> Result<ToSignIn, Rejection> {
-        let target = self.target(lane, running).await?;
-        let (now, browser, state, verifier) = (self.clock.now(), random::token(), random::token(), random::token());
-        let step = |s: GatewayLogin| {
-            let to = ToUpstream {
-                browser: Digest::of(browser.expose()),
-                upstream_state: Digest::of(state.expose()),
-                verifier: verifier.clone(),
-                issuer: target.issuer.clone(),
-                iss_promised: target.iss_promised,
-            };
-            s.approve(form, to, now)
-        };
-        let moved = self.store.transition(flow, step).await.map_err(missed)?;
-        self.waiting.left(flow.id());
-        tracing::info!(
-            service = asked.service,
-            user = who.subject,
-            client = asked.client_name.as_deref().unwrap_or(""),
-            "consent given"
-        );
-        let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
-        let challenge = Challenge::of(&verifier);
-        let asking = Asking {
-            state: state.expose(),
-            challenge: challenge.as_str(),
-            redirect_uri: &self.site.upstream_callback(&running.service),
-            scopes: &asked.scopes.list(),
-        };
-        let location = exchange::authorize_url(&target, &asking);
-        Ok(ToSignIn { location, browser })
-    }
-
-    /// The user said yes, and nothing is to be asked of an authorization server upstream: the code is issued at once.
-    pub(crate) async fn granted_here(&self, flow: &Flow, form: Option<&str>, obtained: Option<Obtained>) -> Result<Home, Rejection> {
-        let (now, secret) = (self.clock.now(), random::token());
-        let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::of(secret.expose()), now);
-        let moved = self.store.transition(flow, step).await.map_err(missed)?;
-        self.waiting.left(flow.id());
-        let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-        Ok(Home {
-            location: moved.out.with_code(&code),
-            back: moved.out,
-            flow: flow.clone(),
-        })
-    }
-
-    /// The user says no, on either page: the client is told.
-    pub async fn deny(&self, flow: &Flow, form: Option<&str>) -> Result<ReturnAddress, Rejection> {
-        let now = self.clock.now();
-        let back = match self.store.transition(flow, |s: GatewayLogin| s.deny(form, now)).await {
-            Ok(moved) => moved.out,
-            Err(Missed::OtherState) => {
-                let step = |s: ClientAuthorize| s.deny(form, now);
-                self.store.transition(flow, step).await.map_err(missed)?.out
-            }
-            Err(other) => return Err(missed(other)),
-        };
-        self.waiting.left(flow.id());
-        Ok(back)
-    }
 }
 
-/// The way of a journey to this service.
-fn way(service: &Service) -> Way {
-    Way {
-        by: match &service.login {
-            Login::Password => By::Password,
-            Login::Idp(name) => By::Provider(name.clone()),
-            Login::None => By::Nobody,
-        },
-        leg: match service.upstream.after_consent() {
-            AfterConsent::Upstream => Leg::Upstream,
-            AfterConsent::Form(_) | AfterConsent::Nowhere => Leg::Here,
-        },
-    }
-}
-
-const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 fn unaddressed(why: NoAddressee) -> Rejection {
     let why = match why {

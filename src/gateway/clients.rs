@@ -17,6 +17,7 @@ use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::client_document::{self, DocumentUrl};
 use crate::oauth::error::Code;
+use crate::oauth::redirect::RedirectUri;
 use crate::oauth::register::{AuthMethod, BadRegistration, Registration};
 use crate::upstream::document::NoDocument;
 
@@ -32,6 +33,40 @@ pub enum Freshness {
     Current,
     /// As it was last known, so that nobody's grant depends on the client's host being up.
     Known,
+}
+
+/// A client that the operator wrote down, so that it need not register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// Its client id; see [`may_be_configured`].
+    pub id: String,
+    /// What people are shown.
+    pub name: String,
+    /// Where its answers may go: at least one.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// The digest of its secret; a public client has none. The secret is long and random, so a digest is all it needs.
+    pub secret: Option<Digest>,
+}
+
+/// Whether the operator may call a client so: it must not be mistaken for one that registered, or for the URL of a document.
+pub fn may_be_configured(client_id: &str) -> bool {
+    let is_word = (1..=255).contains(&client_id.len()) && client_id.bytes().all(|b| b.is_ascii_graphic());
+    is_word && !client_id.starts_with(PREFIX) && !client_id.contains("://") && !client_document::is_url(client_id)
+}
+
+impl Configured {
+    pub(crate) fn registered(&self) -> Registered {
+        let registration = Registration {
+            name: Some(self.name.clone()),
+            redirect_uris: self.redirect_uris.clone(),
+            auth_method: match self.secret {
+                Some(_) => AuthMethod::ClientSecretBasic,
+                None => AuthMethod::None,
+            },
+            refreshes: true,
+        };
+        Registered::configured(self.id.clone(), registration, self.secret.clone())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,8 +107,11 @@ impl Gateway {
         Ok(document(&client_id, &sealed.is, secret.as_ref(), self))
     }
 
-    /// The client of this id, if there is one: it registered here, or its document says so.
+    /// The client of this id, if there is one: the operator wrote it down, its document says so, or it registered here.
     pub async fn client(&self, lane: &Lane, client_id: &str, freshness: Freshness) -> Result<Option<Registered>, Rejection> {
+        if let Some(configured) = self.live().client(client_id) {
+            return Ok(Some(configured.registered()));
+        }
         if !client_document::is_url(client_id) {
             return Ok(self.registered(client_id));
         }

@@ -22,7 +22,6 @@ use crate::oauth::id_token::{self, Expected};
 use crate::oauth::jwt::Claims;
 use crate::oauth::person::Person;
 use crate::oauth::pkce::Challenge;
-use crate::service::Login;
 use crate::store::Moved;
 use crate::upstream::allow::Candidate;
 use crate::upstream::exchange::Asking;
@@ -49,24 +48,11 @@ pub struct Stranger {
     pub provider: String,
 }
 
-fn candidate(identity: &Identity) -> Candidate<'_> {
+pub(super) fn candidate(identity: &Identity) -> Candidate<'_> {
     Candidate {
         id: &identity.id,
         email: identity.email.as_deref(),
         groups: &identity.groups,
-    }
-}
-
-/// Whether a user of an identity provider may still use a service: it is asked anew at each refresh, of the configuration
-/// as it is then. `idp` is the provider of the identity's name, if it is still there.
-pub fn is_still_admitted(identity: &Identity, login: &Login, idp: Option<&Idp>) -> Result<(), &'static str> {
-    if *login != Login::Idp(identity.provider.clone()) {
-        return Err("the service has another sign-in now");
-    }
-    match idp {
-        None => Err("the identity provider is no longer configured"),
-        Some(idp) if idp.admits(candidate(identity)) => Ok(()),
-        Some(_) => Err("the user is no longer allowed"),
     }
 }
 
@@ -255,6 +241,7 @@ impl Gateway {
         } = person;
         Ok(Identity {
             provider: idp.name.clone(),
+            issuer: exchange.issuer.clone(),
             id,
             email,
             name,

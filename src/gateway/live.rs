@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::flow::held::Rules;
 use crate::gateway::assertion::Assertions;
+use crate::gateway::clients::Configured;
 use crate::gateway::password::Passwords;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::resolve::Resolver;
@@ -66,8 +67,12 @@ pub struct Setup {
     pub services: Vec<Service>,
     /// Who may sign in with a password.
     pub passwords: Passwords,
+    /// How long a sign-in skips the password, in seconds; 0: not at all.
+    pub session_ttl: u64,
     /// Who else vouches for users; with distinct names.
     pub idps: Vec<Idp>,
+    /// Clients that need not register; with distinct ids.
+    pub clients: Vec<Configured>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us, for everybody to read.
@@ -79,7 +84,9 @@ pub struct Setup {
 pub struct Live {
     services: Vec<Arc<Running>>,
     pub(crate) passwords: Passwords,
+    pub(crate) session_ttl: u64,
     idps: Vec<Arc<RunningIdp>>,
+    clients: Vec<Configured>,
     cors_origins: Vec<String>,
     public_directory: bool,
 }
@@ -87,7 +94,8 @@ pub struct Live {
 impl Live {
     /// A new one. What `before` learned of an upstream that is still configured in the same way is kept.
     pub fn new(setup: Setup, before: Option<&Self>) -> Self {
-        let running = |service: Service| {
+        let running = |mut service: Service| {
+            service.mark = service.bound_mark();
             let old = before.and_then(|live| live.find(&service.name));
             let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
             let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.resolver));
@@ -100,6 +108,8 @@ impl Live {
         Self {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
+            session_ttl: setup.session_ttl,
+            clients: setup.clients,
             idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
@@ -129,6 +139,11 @@ impl Live {
     /// All of them, as configured.
     pub fn idps(&self) -> &[Arc<RunningIdp>] {
         &self.idps
+    }
+
+    /// The client of this id, if the operator wrote it down.
+    pub(crate) fn client(&self, id: &str) -> Option<&Configured> {
+        self.clients.iter().find(|client| client.id == id)
     }
 
     /// Origins of web pages that may call the MCP endpoints.

@@ -3,11 +3,13 @@
 
 mod admit;
 pub mod api_keys;
+pub mod approve;
 mod assertion;
 pub mod at;
 pub mod authorize;
 pub mod callback;
 pub mod clients;
+pub mod consents;
 pub mod directory;
 pub mod ended;
 mod hashing;
@@ -36,6 +38,7 @@ pub mod session;
 pub mod sessions;
 pub mod signing;
 pub mod site;
+mod standing;
 pub mod streams;
 pub mod token;
 pub mod upkeep;

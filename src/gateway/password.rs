@@ -97,6 +97,12 @@ impl Hash {
     }
 }
 
+/// Whether a user may have this name: not one of those under which the users of providers are known (`provider:id`), nor that
+/// of nobody.
+pub fn is_name(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && !text.contains(|c: char| c == ':' || c.is_control())
+}
+
 /// Whether this is a hash that a password can be compared with: argon2id, with parameters and salt.
 pub fn is_argon2id(hash: &str) -> bool {
     hashing::is_argon2id(hash)
@@ -184,6 +190,11 @@ impl Passwords {
             hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
             clock,
         }))
+    }
+
+    /// Whether there is a user of this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.0.users.iter().any(|user| user.name == name)
     }
 
     /// The hash of this user's password: a session is bound to it, so that a new password ends the sessions of the old one.

@@ -112,38 +112,50 @@ impl Gateway {
     ) -> Result<Claims, NoLogin> {
         let bad = |why: BadJwt| NoLogin::Refused(why.to_string());
         let token = Unverified::parse(token.expose()).map_err(bad)?;
-        let learned = &running.learned;
-        let known = match fresh(&learned.keys, self.clock.now()) {
+        let known = match fresh(&running.learned.keys, self.clock.now()) {
             Some(known) => known,
-            None => self.fetched_keys(lane, running, provider, jwks).await?,
+            None => self.fetched_keys(lane, running, (provider, jwks), None).await?,
         };
         let keys = match known.find(&token) {
-            Err(BadJwt::UnknownKey) if self.may_look_for_a_key(learned) => {
-                tracing::info!(idp = running.idp.name, "a token names an unknown key; the keys are fetched again");
-                self.fetched_keys(lane, running, provider, jwks).await?
-            }
+            Err(BadJwt::UnknownKey) => self.fetched_keys(lane, running, (provider, jwks), Some(&known)).await?,
             Ok(_) | Err(_) => known,
         };
         let key = keys.find(&token).map_err(bad)?;
         token.verified_by(key).map_err(bad)
     }
 
-    /// Whoever makes up names of keys does not keep us fetching: once in [`RESTED`] seconds.
-    fn may_look_for_a_key(&self, learned: &Learned) -> bool {
-        let now = self.clock.now();
-        let last = learned.missed.load_full();
-        if last.as_ref().is_some_and(|at| now.since(**at) < RESTED) {
-            return false;
+    /// The provider's keys, others than those in which one was `missed`, if there are any. One looks at a time, and whoever
+    /// waited for that takes what it found.
+    async fn fetched_keys(
+        &self,
+        lane: &Lane,
+        running: &RunningIdp,
+        (provider, jwks): (&Provider, &Address),
+        missed: Option<&Arc<KeySet>>,
+    ) -> Result<Arc<KeySet>, NoLogin> {
+        let learned = &running.learned;
+        let _turn = learned.looking.acquire().await;
+        let found = fresh(&learned.keys, self.clock.now());
+        if let Some(found) = found.filter(|found| missed.is_none_or(|missed| !Arc::ptr_eq(found, missed))) {
+            return Ok(found);
         }
-        // Of many at once, one looks.
-        let seen = learned.missed.compare_and_swap(&last, Some(Arc::new(now)));
-        let was = |at: Option<&Arc<UnixTime>>| at.map(Arc::as_ptr);
-        was(seen.as_ref()) == was(last.as_ref())
+        if let Some(missed) = missed {
+            if !self.may_look_for_a_key(learned) {
+                return Ok(Arc::clone(missed));
+            }
+            tracing::info!(idp = running.idp.name, "a token names an unknown key; the keys are fetched again");
+        }
+        let looked = provider.keys(&lane.client, jwks).await;
+        kept(&learned.keys, looked, self.clock.now())
     }
 
-    async fn fetched_keys(&self, lane: &Lane, running: &RunningIdp, provider: &Provider, jwks: &Address) -> Result<Arc<KeySet>, NoLogin> {
-        let _turn = running.learned.looking.acquire().await;
-        let looked = provider.keys(&lane.client, jwks).await;
-        kept(&running.learned.keys, looked, self.clock.now())
+    /// Whoever makes up names of keys does not keep us fetching: once in [`RESTED`] seconds. Asked in turn.
+    fn may_look_for_a_key(&self, learned: &Learned) -> bool {
+        let now = self.clock.now();
+        if learned.missed.load().as_ref().is_some_and(|at| now.since(**at) < RESTED) {
+            return false;
+        }
+        learned.missed.store(Some(Arc::new(now)));
+        true
     }
 }

@@ -14,7 +14,6 @@ use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::at::At;
-use crate::gateway::idp::is_still_admitted;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
@@ -50,7 +49,7 @@ impl Gateway {
 
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = Handle::<GrantRecord>::of(opened.half.grant);
-        self.still_admitted(running, &handle).await?;
+        self.still_admitted(&running.service, &handle).await?;
         let pair = presentation(by, opened);
         if matches!(opened.half.carried, Carried::Refresh | Carried::Reference) {
             // Found before the lease is taken, so that looking for it does not use the lease up.
@@ -108,27 +107,6 @@ impl Gateway {
             return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
         }
         Ok(opened)
-    }
-
-    /// A user of an identity provider is held against the configuration of now, not of when he signed in.
-    async fn still_admitted(&self, running: &Running, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
-        let record = self.store.read(handle).await?;
-        let Some(who) = record.as_ref().and_then(GrantRecord::held).map(|held| &held.who) else {
-            return Ok(());
-        };
-        let Some(identity) = &who.identity else {
-            return Ok(());
-        };
-        let live = self.live();
-        let idp = live.idp(&identity.provider).map(|running| &running.idp);
-        let Err(why) = is_still_admitted(identity, &running.service.login, idp) else {
-            return Ok(());
-        };
-        tracing::warn!(grant = %handle.id(), user = who.subject, why, "a user of an identity provider is no longer admitted; the grant is ended");
-        if let Some(held) = self.end(handle.id()).await? {
-            self.revoke_upstream(&held, None);
-        }
-        Err(Rejection::Unknown("this user may no longer use the service; sign in again"))
     }
 
     async fn carried_on(&self, (running, issuer): (&Running, &str), grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {

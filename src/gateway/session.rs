@@ -10,17 +10,31 @@ use crate::base::time::UnixTime;
 use crate::gateway::Gateway;
 
 const LABEL: Label = Label("sign-in session");
-/// How long a session lasts, in seconds.
+/// How long a session lasts where nothing is said, in seconds.
 pub const SESSION_TTL: u64 = 12 * 3_600;
 
+/// A session that begins.
+#[derive(Debug)]
+pub struct Session {
+    /// The cookie's value.
+    pub cookie: Secret,
+    /// How long it lasts, in seconds.
+    pub lasts: u64,
+}
+
 impl Gateway {
-    /// The cookie's value for a user who just signed in.
-    pub async fn session(&self, subject: &str) -> Secret {
-        let (now, passwords) = (self.clock.now(), self.live().passwords.clone());
+    /// The session of a user who just signed in, if there are sessions.
+    pub async fn session(&self, subject: &str) -> Option<Session> {
+        let (now, live) = (self.clock.now(), self.live());
+        let (passwords, lasts) = (live.passwords.clone(), live.session_ttl);
+        if lasts == 0 {
+            return None;
+        }
         let bound = passwords.hash_of(subject).await.unwrap_or_default();
-        let plain = format!("{} {subject}", now.after(SESSION_TTL).0);
+        let plain = format!("{} {subject}", now.after(lasts).0);
         let sealed = seal::boxed(&self.keys.load(), now, LABEL, random::fresh(), bound.as_bytes(), plain.as_bytes());
-        Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)))
+        let cookie = Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)));
+        Some(Session { cookie, lasts })
     }
 
     /// Who is signed in, by the cookie's value: `subject.sealed`. The subject in front only says whose hash to open with.
@@ -28,11 +42,14 @@ impl Gateway {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
-        let passwords = self.live().passwords.clone();
+        let live = self.live();
+        let (passwords, now) = (live.passwords.clone(), self.clock.now());
         let bound = passwords.hash_of(&name).await?;
         let plain = seal::unboxed(&self.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
-        let lives = UnixTime(until.parse().ok()?) > self.clock.now() && subject == name;
-        lives.then_some(name)
+        let until = UnixTime(until.parse().ok()?);
+        // One that began when sessions lasted longer ends when one that begins now would.
+        let lives = until > now && until <= now.after(live.session_ttl);
+        (lives && subject == name).then_some(name)
     }
 }

@@ -101,6 +101,7 @@ impl Gateway {
 
     async fn granted(&self, grant: Id, running: &Running, asker: Asker<'_>, redeemed: Redeemed) -> Result<Value, Rejection> {
         let Redeemed { asked, who, obtained } = redeemed;
+        let stands = self.stands(&running.service, &asked, &who);
         let (issuer, tokens) = obtained.map_or((None, None), |obtained| (obtained.issuer, Some(obtained.tokens)));
         let said = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
         let now = self.clock.now();
@@ -116,6 +117,10 @@ impl Gateway {
             tokens: tokens.clone(),
         };
         let held = Held::new(began, running.rules(), now);
+        if let Err(why) = stands {
+            self.revoke_upstream(&held, None);
+            return Err(why);
+        }
         match self.store.insert(grant, Active::new(held.clone())).await {
             Ok(_) => {}
             // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.

@@ -53,8 +53,10 @@ pub fn is_name(text: &str) -> bool {
 pub struct Service {
     /// Its name: `default` for the anonymous one of the command line.
     pub name: String,
-    /// The mark that its tokens carry.
+    /// The mark that its tokens carry; whoever runs it makes it [`Service::bound_mark`].
     pub mark: ServiceMark,
+    /// What the operator calls it before people.
+    pub title: Option<String>,
     /// It is also at `/mcp`.
     pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured.
@@ -79,6 +81,8 @@ pub struct Service {
     pub required_scopes: Scopes,
     /// Further request headers that pass.
     pub forward_headers: Vec<HeaderName>,
+    /// Users of trusted clients are asked once only.
+    pub remember_consent: bool,
 }
 
 /// What the caller must present.
@@ -157,12 +161,21 @@ impl Service {
         self.mcp.url().host_str().unwrap_or("")
     }
 
+    /// The mark that its tokens carry: of its name, and, where they carry what opens the upstream for a user, of the
+    /// upstream's origin, so that another one under the same name is never shown it.
+    pub fn bound_mark(&self) -> ServiceMark {
+        match self.upstream {
+            Upstream::OAuth(_) | Upstream::Paste(_) => ServiceMark::of(&format!("{} {}", self.name, self.mcp.origin())),
+            Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => ServiceMark::of(&self.name),
+        }
+    }
+
     /// What the pages call it.
     pub fn shown(&self) -> String {
-        if self.is_default {
-            self.host().to_owned()
-        } else {
-            format!("{} ({})", self.name, self.host())
+        match &self.title {
+            Some(title) => format!("{title} ({})", self.host()),
+            None if self.is_default => self.host().to_owned(),
+            None => format!("{} ({})", self.name, self.host()),
         }
     }
 
@@ -181,10 +194,10 @@ impl Service {
 
     /// What it is called in metadata.
     pub fn title(&self) -> String {
-        if self.name == "default" {
-            "MCP OAuth Gateway".to_owned()
-        } else {
-            format!("{} (MCP OAuth Gateway)", self.name)
+        match &self.title {
+            Some(title) => title.clone(),
+            None if self.name == "default" => "MCP OAuth Gateway".to_owned(),
+            None => format!("{} (MCP OAuth Gateway)", self.name),
         }
     }
 }

@@ -185,10 +185,9 @@ impl<R: BufRead> Export<R> {
                 Ok(Some(sealed))
             }
             Ok(Line::End(end)) if end.records == self.records && self.line()?.is_none() => Ok(None),
-            Ok(Line::End(_)) => Err(NotMoved::Broken(self.line)),
             // The last line of what was cut off is half a line.
             Err(_) if !text.ends_with('\n') => Err(NotMoved::CutOff(self.line - 1)),
-            Err(_) => Err(NotMoved::Broken(self.line)),
+            Ok(Line::End(_)) | Err(_) => Err(NotMoved::Broken(self.line)),
         }
     }
 

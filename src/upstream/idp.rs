@@ -175,7 +175,7 @@ pub enum BadIdp {
 impl fmt::Display for BadIdp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Name => "the name may have small letters, digits and hyphens only, at most 63",
+            Self::Name => "the name may have small letters, digits and hyphens only, at most 63, and be neither `password` nor `key`",
             Self::IssuerMissing => "`issuer` is missing: the address of the provider, such as https://login.example.com",
             Self::IssuerGiven => "`issuer` is known for this preset: leave it out, or use preset = \"oidc\"",
             Self::Issuer => "`issuer` must be an https address without a query",

@@ -4,6 +4,7 @@ use cookie::{Cookie, SameSite};
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
+use crate::gateway::session::Session;
 use crate::gateway::site::Site;
 
 /// What a cookie is for.
@@ -23,8 +24,6 @@ pub enum Name<'a> {
 const MOST_FLOWS: usize = 8;
 /// How long a journey's cookies live, in seconds.
 const FLOW_AGE: i64 = 600;
-/// How long the session's cookie lives, in seconds.
-const SESSION_AGE: i64 = 12 * 3_600;
 
 fn prefix(site: &Site) -> String {
     if site.is_https() {
@@ -52,10 +51,15 @@ pub fn value<'a>(site: &Site, headers: &'a HeaderMap, name: Name<'_>) -> Option<
     if found.next().is_some() { None } else { first }
 }
 
-/// Sets a cookie.
+/// Sets a cookie of a journey.
 pub fn set(site: &Site, headers: &mut HeaderMap, name: Name<'_>, value: &str) {
-    let age = if name == Name::Session { SESSION_AGE } else { FLOW_AGE };
-    append(site, headers, named(site, name), value.to_owned(), age);
+    append(site, headers, named(site, name), value.to_owned(), FLOW_AGE);
+}
+
+/// Sets the session's cookie, for as long as the session lasts.
+pub fn begin_session(site: &Site, headers: &mut HeaderMap, session: &Session) {
+    let age = i64::try_from(session.lasts).unwrap_or(i64::MAX);
+    append(site, headers, named(site, Name::Session), session.cookie.expose().to_owned(), age);
 }
 
 /// Removes a cookie.
@@ -116,7 +120,11 @@ mod tests {
             "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600"
         );
         let mut headers = HeaderMap::new();
-        set(&site("http://localhost:8002"), &mut headers, Name::Session, "v");
+        let session = Session {
+            cookie: "v".into(),
+            lasts: 43_200,
+        };
+        begin_session(&site("http://localhost:8002"), &mut headers, &session);
         assert_eq!(headers[SET_COOKIE], "gw8002-s=v; HttpOnly; SameSite=Lax; Path=/; Max-Age=43200");
     }
 

@@ -49,6 +49,17 @@ pub fn is_own_post(called: &As, headers: &HeaderMap) -> bool {
     site_ok && origin(called, headers) == Origin::Own
 }
 
+/// A person's own navigation, and no page of another site sent the browser: it must say so itself, as all current ones do.
+/// What it fetches ahead of a person, or into a frame, is not that.
+pub fn is_of_its_own(headers: &HeaderMap) -> bool {
+    let only = |name: &str| {
+        let mut all = headers.get_all(name).iter();
+        all.next().filter(|_| all.next().is_none()).and_then(|value| value.to_str().ok())
+    };
+    let near = only("sec-fetch-site").is_some_and(|site| ["none", "same-origin", "same-site"].contains(&site));
+    near && only("sec-fetch-mode") == Some("navigate") && only("sec-fetch-dest") == Some("document") && !headers.contains_key("sec-purpose")
+}
+
 /// Which pages may read an answer (`Access-Control-Allow-Origin`); never with credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readers {
@@ -176,6 +187,24 @@ mod tests {
 
     fn local() -> Site {
         Site::new(Address::parse("http://localhost:8002").unwrap(), vec![])
+    }
+
+    #[test]
+    fn a_browser_came_of_its_own_only_if_it_says_so_and_nothing_speaks_against_it() {
+        let came = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().unwrap());
+            }
+            is_of_its_own(&headers)
+        };
+        let rest = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        let from = |site: &'static str| came(&[&[("sec-fetch-site", site)], &rest[..]].concat());
+        assert!(from("none") && from("same-origin") && from("same-site"));
+        assert!(!from("cross-site") && !from("") && !from("None") && !came(&rest));
+        let none = ("sec-fetch-site", "none");
+        assert!(!came(&[none, none, rest[0], rest[1]]) && !came(&[none]) && !came(&[none, rest[0], ("sec-fetch-dest", "iframe")]));
+        assert!(!came(&[none, rest[0], rest[1], ("sec-purpose", "prefetch")]));
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Door {
         match route {
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, lane, &asked, &flow).await,
             Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
-            Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, &asked, &flow).await,
+            Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, lane, &asked, &flow).await,
             Route::LoginCallback(name) => match live.idp(&name) {
                 Some(running) => provider::callback(&self.gateway, &asked, running).await,
                 None => self.no_service(live),

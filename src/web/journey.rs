@@ -10,22 +10,21 @@ use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::flow::authorize::Asked as Wanted;
 use crate::flow::client::ReturnAddress;
-use crate::flow::who::Who;
 use crate::gateway::at::At;
-use crate::gateway::authorize::{Flow, Onward, Refused, Shown, SignedIn};
-use crate::gateway::callback::Home;
+use crate::gateway::authorize::{Flow, Refused, Shown, SignedIn, Visitor};
 use crate::gateway::live::{Live, Running};
 use crate::gateway::password::Tried;
-use crate::gateway::paste::{Approval, NotTaken, Wanted as Pasted};
+use crate::gateway::paste::Approval;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::error::Code;
 use crate::oauth::form::Form;
 use crate::oauth::redirect::Place;
+use crate::web::consent;
 use crate::web::cookie::{self, Name};
+use crate::web::guard;
 use crate::web::handle::Asked;
-use crate::web::pages::{self, Back, ClientView, Consent, Continue, ErrorPage, SignIn};
-use crate::web::paste;
+use crate::web::pages::{self, Back, ClientView, Continue, ErrorPage, SignIn};
 use crate::web::provider;
 use crate::web::reply::{self, Answer};
 
@@ -49,11 +48,12 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
         .and_then(|form| form.one("called").ok().flatten())
         .and_then(|host| site.called(host))
         .unwrap_or(asked.called);
-    let session = cookie::value(site, asked.headers, Name::Session);
-    match gateway
-        .authorize(lane, At { called, ..at }, asked.query.as_bytes(), session, asked.source)
-        .await
-    {
+    let visitor = Visitor {
+        session: cookie::value(site, asked.headers, Name::Session),
+        source: asked.source,
+        of_its_own: guard::is_of_its_own(asked.headers),
+    };
+    match gateway.authorize(lane, At { called, ..at }, asked.query.as_bytes(), visitor).await {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
@@ -73,16 +73,27 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
     }
 }
 
-/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is.
-pub async fn show(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Answer {
+/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
+pub async fn show(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
     let Some(handle) = Flow::parse(flow) else {
         return error_page(gateway, &GONE, None);
     };
     let form = form_cookie(gateway, asked, flow);
+    let approval = Approval {
+        form: form.as_deref(),
+        pasted: Secret::from(""),
+        source: asked.source,
+    };
+    // Boxed, as below: rare, and otherwise the largest part of the future of every request.
+    match Box::pin(gateway.approved_before(lane, &handle, approval)).await {
+        Ok(Some(onward)) => return consent::approved(gateway, asked, (flow, form.as_deref()), onward),
+        Ok(None) => {}
+        Err(why) => return error_page(gateway, &why, None),
+    }
     match gateway.shown(&handle, form.as_deref()).await {
         Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
         Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
-        Ok(Shown::Consent(wanted, who)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
+        Ok(Shown::Consent(wanted, who)) => consent::page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
         Ok(Shown::Elsewhere) => {
             let view = pages::Closed {
                 base: gateway.site().prefix(),
@@ -112,7 +123,9 @@ pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &s
         Ok(SignedIn::Yes { form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
-            cookie::set(gateway.site(), answer.headers_mut(), Name::Session, session.expose());
+            if let Some(session) = session {
+                cookie::begin_session(gateway.site(), answer.headers_mut(), &session);
+            }
             answer
         }
         Ok(SignedIn::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
@@ -134,16 +147,8 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
         pasted: Secret::from(posted.one("credential").ok().flatten().unwrap_or("")),
         source: asked.source,
     };
-    match gateway.approve(lane, &handle, approval).await {
-        Ok(Onward::Home(home)) => went_home(gateway, &home),
-        Ok(Onward::Again(wanted, who, why)) => consent_page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), Some(why)),
-        Ok(Onward::Upstream(onward)) => {
-            let host = host_of(&onward.location);
-            let mut answer = on_by_get(gateway, &onward.location, &host, false);
-            // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
-            cookie::set(gateway.site(), answer.headers_mut(), Name::Upstream(flow), onward.browser.expose());
-            answer
-        }
+    match Box::pin(gateway.approve(lane, &handle, approval)).await {
+        Ok(onward) => consent::approved(gateway, asked, (flow, form.as_deref()), onward),
         Err(why) => error_page(gateway, &why, None),
     }
 }
@@ -225,6 +230,7 @@ pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<
     ClientView {
         name: wanted.client_name.as_deref(),
         verified_host: wanted.verified_host.as_deref(),
+        configured: wanted.configured,
         redirect_host: shown,
         redirect_uri: wanted.back.uri().as_str(),
         is_app_scheme: place == Place::App,
@@ -270,36 +276,6 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn consent_page(
-    asked: &Asked<'_>,
-    gateway: &Gateway,
-    (flow, form): (&str, Option<&str>),
-    (wanted, who): (&Wanted, &Who),
-    not_taken: Option<NotTaken>,
-) -> Answer {
-    let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(gateway, &GONE, None);
-    };
-    let (title, after) = (running.service.shown(), running.service.signs_in_at());
-    let (status, problem) = paste::told(not_taken, running.service.host());
-    let shown = wanted.back.uri().shown();
-    let prefix = gateway.site().prefix();
-    let view = Consent {
-        base: prefix,
-        action: &format!("{prefix}/consent/{flow}"),
-        client: client_view(wanted, &shown),
-        service: &title,
-        upstream_host: after,
-        scopes: &wanted.scopes.list(),
-        user: who.shown(),
-        token: &hidden(form, flow),
-        loopback_only: wanted.loopback_only,
-        has_upstream_login: !after.is_empty(),
-        key: Pasted::of(&running.service).map(|wanted| paste::field(wanted, problem.as_deref())),
-    };
-    reply::page(status, pages::consent(&view))
-}
-
 fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> Answer {
     match back {
         Ok(back) => {
@@ -310,14 +286,6 @@ fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>)
         }
         Err(why) => error_page(gateway, &why, None),
     }
-}
-
-/// After consent, straight back to the client.
-fn went_home(gateway: &Gateway, home: &Home) -> Answer {
-    let closing = home.back.uri().place() == Place::App;
-    let mut answer = on_by_get(gateway, &home.location, &home.back.uri().shown(), closing);
-    cookie::clear(gateway.site(), answer.headers_mut(), Name::Form(&home.flow.to_string()));
-    answer
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.

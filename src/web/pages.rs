@@ -43,8 +43,10 @@ const LONGEST_NAME: usize = 80;
 pub struct ClientView<'a> {
     /// The name it gave itself, if any.
     pub name: Option<&'a str>,
-    /// The host that vouches for it: of its `client_id` document, or the operator's word.
+    /// The host that vouches for it: of its `client_id` document.
     pub verified_host: Option<&'a str>,
+    /// The operator wrote it down, and its name with it.
+    pub configured: bool,
     /// `host[:port]` of its redirect URI, or the scheme of an app, such as `cursor://`.
     pub redirect_host: &'a str,
     /// The whole redirect URI, shown on demand.
@@ -335,6 +337,7 @@ mod tests {
         ClientView {
             name: Some(text),
             verified_host: None,
+            configured: false,
             redirect_host: text,
             redirect_uri: text,
             is_app_scheme: false,
@@ -419,6 +422,7 @@ mod tests {
         let scopes = [text.to_owned()];
         let verified = ClientView {
             verified_host: Some(text),
+            configured: false,
             is_app_scheme: true,
             ..client(text)
         };
@@ -637,6 +641,7 @@ mod tests {
             client: ClientView {
                 name: Some("Claude"),
                 verified_host: None,
+                configured: false,
                 redirect_host: "claude.ai",
                 redirect_uri: "https://claude.ai/api/cb",
                 is_app_scheme: false,
@@ -705,6 +710,7 @@ mod tests {
     fn a_verified_name_on_this_computer_is_not_called_verified() {
         let verified = ClientView {
             verified_host: Some("claude.ai"),
+            configured: false,
             ..client("Claude")
         };
         let said = |client| {

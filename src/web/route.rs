@@ -198,6 +198,9 @@ impl Routes {
         if let Some(rest) = path.strip_prefix("/.well-known/") {
             let (document, behind) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let behind = behind.strip_prefix(self.prefix.as_str())?;
+            if !(behind.is_empty() || behind.starts_with('/')) {
+                return None;
+            }
             return Some(Cow::Owned(format!("/.well-known/{document}{behind}")));
         }
         let rest = path.strip_prefix(self.prefix.as_str())?;
@@ -276,5 +279,26 @@ mod tests {
         assert_eq!(get("/gw/.well-known/jwks.json"), Ok(Route::Keys));
         assert_eq!(get("/authorize"), Err(NoRoute::NotFound));
         assert_eq!(get("/gwx/authorize"), Err(NoRoute::NotFound));
+        for path in [
+            "/.well-known/oauth/gw-protected-resource",
+            "/.well-known/oauth-protected-resource/gwx/mcp",
+            "/.well-known/oauth-protected-resource/mcp",
+            "/.well-known/openid-configuration",
+            "/.well-known/oauth-authorization-server/gw/",
+        ] {
+            assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
+        }
+        assert_eq!(
+            get("/.well-known/oauth-protected-resource/gw/mcp/github"),
+            Ok(Route::ProtectedResource(Of::Named("github".into())))
+        );
+        assert_eq!(
+            get("/.well-known/oauth-protected-resource/gw/github/mcp"),
+            Ok(Route::ProtectedResource(Of::Alias("github".into())))
+        );
+        assert_eq!(
+            get("/.well-known/oauth-authorization-server/gw/mcp/github"),
+            Ok(Route::AuthorizationServer(Of::Named("github".into())))
+        );
     }
 }

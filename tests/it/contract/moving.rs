@@ -17,7 +17,7 @@ const MANY: u32 = 1_100;
 async fn exported(store: &Store) -> Vec<u8> {
     let mut text = Vec::new();
     let records = store.export(&mut text).await.unwrap();
-    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    let lines = text.split_inclusive(|byte| *byte == b'\n').count();
     assert_eq!(u64::try_from(lines).unwrap(), records + 2);
     text
 }

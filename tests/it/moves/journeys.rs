@@ -10,6 +10,7 @@ use mcp_oauth_gateway::flow::authorize::{
 use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
+use mcp_oauth_gateway::flow::remember::Remember;
 use mcp_oauth_gateway::flow::who::{By, Leg, Way};
 use mcp_oauth_gateway::oauth::answer::Tokens;
 use mcp_oauth_gateway::oauth::error::Code;
@@ -206,12 +207,18 @@ impl World {
             client_id,
             client_name: None,
             verified_host: None,
+            configured: false,
             loopback_only: false,
             back,
             challenge: Challenge::of(&Secret::from(verifier.as_str())),
             scopes: Scopes::parse("a b"),
             service: name.to_owned(),
-            way: Way { by, leg },
+            way: Way {
+                to: "https://upstream.example".to_owned(),
+                by,
+                leg,
+            },
+            remember: Remember::Never,
         };
         self.store
             .insert(id, ClientAuthorize::new(asked, Digest::of(&form), now))

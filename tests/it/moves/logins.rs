@@ -165,6 +165,7 @@ impl World {
         let expected = self.standing(i, Stage::FromIdp).and_then(|()| self.in_time(i)).and(judged);
         let identity = Identity {
             provider: provider.to_owned(),
+            issuer: "https://idp.example".to_owned(),
             id: "7".to_owned(),
             email: None,
             name: None,

@@ -224,3 +224,59 @@ async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made
     does_not_start(&mut foreign, "MCP_GATEWAY_KEY");
     assert_eq!(operator.list().len(), 1);
 }
+
+/// What the operator of a gateway with a file types: the file says where everything is, and which services take keys.
+#[tokio::test]
+async fn the_configuration_file_says_where_keys_and_records_are_and_which_services_take_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let world = serving(&data).await;
+    let file = dir.path().join("gateway.toml");
+    let say = |top: &str| {
+        let services = "[services.batch]\nurl = \"http://127.0.0.1:9/mcp\"\naccess = \"key\"\nupstream = \"none\"\n\
+            [services.open]\nurl = \"http://127.0.0.1:9/mcp\"\naccess = \"public\"\nupstream = \"none\"\n";
+        std::fs::write(&file, format!("{top}\n{services}")).unwrap();
+    };
+    let typed = |words: &[&str]| {
+        let mut command = command();
+        command.args(words).arg("--config").arg(&file);
+        command
+    };
+    let run = |command: &mut Command| {
+        let output = done(command);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    say("data_dir = \"data\"");
+    let key = run(&mut typed(&["api-keys", "add", "batch", "--name", "nightly"]))
+        .trim()
+        .to_owned();
+    assert_eq!(status(&world, &key).await, 200);
+    let listed = run(&mut typed(&["api-keys", "list"]));
+    let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(listed.contains("nightly"), "{listed}");
+    run(&mut typed(&["api-keys", "revoke", id]));
+    until_refused(&world, &key).await;
+    let ring = run(&mut typed(&["keyring", "list"]));
+    for (words, names) in [
+        (&["api-keys", "add", "open"][..], "these take keys: batch"),
+        (&["api-keys", "add", "other"], "no service 'other'"),
+        (&["api-keys", "list", "--store", "sqlite"], "[store]"),
+    ] {
+        let why = does_not_start(&mut typed(words), "");
+        assert!(why.contains(names), "{words:?}: {why}");
+    }
+    // Flags win over the file, and the key file may be elsewhere.
+    say("data_dir = \"nowhere\"");
+    does_not_start(&mut typed(&["api-keys", "list"]), "--data-dir");
+    run(typed(&["api-keys", "add", "batch"]).arg("--data-dir").arg(&data));
+    std::fs::rename(data.join("keys.json"), dir.path().join("ring")).unwrap_or_else(|_| {
+        let there: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        panic!("{there:?}")
+    });
+    say("data_dir = \"data\"\nkeys.file = \"ring\"");
+    run(&mut typed(&["api-keys", "add", "batch"]));
+    assert_eq!(run(&mut typed(&["keyring", "list"])), ring);
+    drop(world);
+}

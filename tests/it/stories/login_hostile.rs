@@ -249,6 +249,22 @@ async fn nobody_comes_past_the_provider_by_another_form() {
 }
 
 #[tokio::test]
+async fn many_who_come_at_once_after_the_keys_rotated_get_in_and_the_keys_are_fetched_once() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, _) = signing_in_at(oidc("corp", &idp)).await;
+    let client = McpClient::register(&world.url).await;
+    client.login_by_provider().await;
+    idp.rotate_keys();
+    futures_util::future::join_all((0..8).map(|_| client.login_by_provider())).await;
+    assert_eq!(count(&idp, "/jwks"), 2);
+    // An hour later nobody knows them any more, and again one looks for all.
+    world.pass(3_601);
+    idp.set(|b| b.openid.claims = json!({ "exp": now() + 7_200 }));
+    futures_util::future::join_all((0..8).map(|_| client.login_by_provider())).await;
+    assert_eq!(count(&idp, "/jwks"), 3);
+}
+
+#[tokio::test]
 async fn keys_that_rotate_are_found_without_a_restart_and_made_up_ones_do_not_keep_us_fetching() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;

@@ -4,6 +4,7 @@ mod access;
 mod api_keys;
 mod chain;
 mod cli;
+mod clients;
 mod config;
 mod hostile;
 mod issuers;
@@ -19,8 +20,10 @@ mod profiles;
 mod proxy;
 #[cfg(feature = "raw")]
 mod raw;
+mod reconfigured;
 mod reference;
 mod refresh;
+mod remembered;
 mod replicas;
 mod seed004;
 mod services;

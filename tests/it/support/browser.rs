@@ -90,6 +90,8 @@ fn absolute(base: &str, target: &str) -> String {
 pub struct Browser {
     pub client: Client,
     pub cookies: BTreeMap<String, String>,
+    /// What it says of who sent it to the pages that it opens (`Sec-Fetch-Site`); `None`: an old one, that says nothing.
+    pub sent_by: Option<&'static str>,
 }
 
 impl Default for Browser {
@@ -98,6 +100,7 @@ impl Default for Browser {
         Self {
             client: Client::new(ClientTls::load(&[]).unwrap()),
             cookies: BTreeMap::new(),
+            sent_by: None,
         }
     }
 }
@@ -146,15 +149,20 @@ impl Browser {
         if !jar.is_empty() {
             request = request.header(header::COOKIE, jar.join("; "));
         }
-        let body = match body {
-            Some(text) => {
+        let body = if let Some(text) = body {
+            request = request
+                .header(header::ORIGIN, &origin)
+                .header("sec-fetch-site", "same-origin")
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            Outgoing::Full(Bytes::from(text))
+        } else {
+            if let Some(site) = self.sent_by {
                 request = request
-                    .header(header::ORIGIN, &origin)
-                    .header("sec-fetch-site", "same-origin")
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-                Outgoing::Full(Bytes::from(text))
+                    .header("sec-fetch-site", site)
+                    .header("sec-fetch-mode", "navigate")
+                    .header("sec-fetch-dest", "document");
             }
-            None => Outgoing::Empty,
+            Outgoing::Empty
         };
         let page = send(&self.client, request.body(body).unwrap()).await;
         self.keep(&origin, &page);

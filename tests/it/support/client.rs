@@ -75,6 +75,19 @@ impl McpClient {
         }
     }
 
+    /// A client that the operator wrote down.
+    pub fn configured(base: &str, id: &str, redirect: &str) -> Self {
+        Self {
+            base: base.into(),
+            behind: String::new(),
+            id: id.into(),
+            redirect: redirect.into(),
+            verifier: Secret::from(URL_SAFE_NO_PAD.encode(mcp_oauth_gateway::base::random::bytes::<32>())),
+            state: "the client's state".into(),
+            http: Browser::default(),
+        }
+    }
+
     /// The same client at a service by its name.
     pub fn at(&self, service: &str) -> Self {
         Self {

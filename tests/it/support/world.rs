@@ -11,6 +11,7 @@ use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
+use mcp_oauth_gateway::gateway::session::SESSION_TTL;
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
 use mcp_oauth_gateway::net::client::Client;
@@ -94,7 +95,9 @@ impl World {
             setup: Setup {
                 services: vec![service],
                 passwords: Passwords::new(users.to_vec(), clock.clone()),
+                session_ttl: SESSION_TTL,
                 idps: vec![],
+                clients: vec![],
                 cors_origins: vec![],
                 public_directory: false,
             },
@@ -184,6 +187,7 @@ fn service(standin: &Standin, profile: Profile) -> Service {
     Service {
         name: "default".into(),
         mark: ServiceMark::of("default"),
+        title: None,
         is_default: true,
         mcp: Address::parse(&standin.mcp_url()).unwrap(),
         access: Access::OAuth,
@@ -200,6 +204,7 @@ fn service(standin: &Standin, profile: Profile) -> Service {
         optional_scopes: Scopes::default(),
         required_scopes: Scopes::default(),
         forward_headers: Vec::new(),
+        remember_consent: false,
     }
 }
 

@@ -37,6 +37,84 @@ export default async function pages(stage) {
   const gwSilent = await stage.gateway(upSilent.mcp);
   await oneChain(stage, browser, { gw: gwSilent, client });
   await customScheme(stage, browser, { gw: gwSilent, what: 'approve', wanted: /[?&]code=[^&]/ });
+  await unlocked(stage, browser, client);
+}
+
+// A key that is pasted on the consent page, and a sign-in at an identity provider.
+async function unlocked(stage, browser, client) {
+  const [port, idpPort] = [await freePort(), await freePort()];
+  const idp = `http://127.0.0.1:${idpPort}`;
+  const known = { client_id: 'gateway', client_secret: 'a-secret-of-the-identity-provider', redirect_uris: [`http://127.0.0.1:${port}/login/callback/corp`], grant_types: ['authorization_code'], response_types: ['code'], token_endpoint_auth_method: 'client_secret_basic', scope: 'openid profile email' };
+  await stage.piece('identity-provider', 'oidc-provider.mjs', { PORT: String(idpPort), DEFAULT_SCOPE: '', STATIC_CLIENTS: JSON.stringify([known]) });
+  const pasted = await stage.mcpServer({ name: 'upstream-paste', env: { AUTH: `static:${PASSWORD}` } });
+  const open = await stage.mcpServer({ name: 'upstream-open' });
+  const gateway = await stage.configured(port, `
+[idp.corp]
+preset = "oidc"
+issuer = "${idp}"
+client_id = "gateway"
+client_secret = "${known.client_secret}"
+allow = { emails = ["alice@example.com"] }
+[services.legacy]
+url = "${pasted.mcp}"
+login = "none"
+upstream = "paste"
+[services.calculator]
+url = "${open.mcp}"
+login = "idp:corp"
+upstream = "identity"
+`);
+  await gateway.start();
+  const at = (name) => ({ url: `${gateway.url}/mcp/${name}`, mcp: `${gateway.url}/mcp/${name}` });
+  const field = 'input[type=password]';
+
+  await stage.check('a pasted key: asked for beside consent, refused when wrong, and the client gets its code when right', async () => {
+    const me = await person(browser);
+    const r = await request(at('legacy'), client.redirect);
+    await me.page.goto(r.url);
+    await me.page.waitForSelector(field);
+    await shoot(stage, me.page, 'paste');
+    await me.page.fill(field, 'not-the-key-at-all');
+    await decide(me, 'approve');
+    await me.page.waitForSelector('[role=alert]');
+    await shoot(stage, me.page, 'paste-refused');
+    equal(await me.page.inputValue(field), '', 'the key that was refused is in the page again');
+    await me.page.fill(field, PASSWORD);
+    await decide(me, 'approve');
+    const came = await arrive(client, r.state);
+    assert(came?.code, `no code: ${JSON.stringify(came)} at ${me.page.url()}`);
+    equal(me.blocked(), [], 'complaints of the policy');
+    await me.close();
+  });
+  for (const [who, ends] of [['alice', 'code'], ['bob', undefined]]) {
+    await stage.check(`an identity provider: ${who} ${ends ? 'signs in, consents, and the client gets its code' : 'is not admitted, and told so'}`, async () => {
+      const me = await person(browser);
+      const r = await request(at('calculator'), client.redirect);
+      await me.page.goto(r.url);
+      await me.page.waitForSelector('form button');
+      if (ends) await shoot(stage, me.page, 'provider');
+      await me.page.locator('form button.primary, form [type=submit]').first().click();
+      await me.page.waitForSelector('input[name=login]');
+      await me.page.fill('input[name=login]', who);
+      await me.page.fill('input[name=password]', 'anything');
+      await me.page.locator('button[type=submit]').click();
+      await me.page.waitForSelector('button[autofocus][type=submit]:has-text("Continue")');
+      await me.page.locator('button[type=submit]:has-text("Continue")').click();
+      if (ends) {
+        await me.page.waitForSelector('[name=decision][value=approve]');
+        await shoot(stage, me.page, 'consent-identity');
+        await decide(me, 'approve');
+        const came = await arrive(client, r.state);
+        assert(came?.[ends], `no ${ends}: ${JSON.stringify(came)} at ${me.page.url()}`);
+      } else {
+        await me.page.waitForURL((url) => url.port === String(port));
+        await shoot(stage, me.page, 'not-admitted');
+        assert(!(await me.page.locator('[name=decision][value=approve]').count()), 'consent is asked of somebody who is not admitted');
+      }
+      equal(me.blocked(), [], 'complaints of the policy');
+      await me.close();
+    });
+  }
 }
 
 // The client's own loopback callback.

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { USER, PASSWORD, ROOT, assert, equal, freePort, gatewayBin, run } from '../lib/kit.mjs';
+import { PASSWORD, ROOT, USER, assert, equal, freePort, gatewayBin, run } from '../lib/kit.mjs';
 import { getJson, login, token } from '../lib/oauth.mjs';
 import { TEXT, callSimple, rpc } from '../lib/mcp.mjs';
 import { Bridge } from '../clients/stdio-bridge.mjs';
@@ -29,10 +29,7 @@ export default async function services(stage) {
   const fixed = await stage.mcpServer({ name: 'upstream-static', env: { AUTH: `static:${FIXED}` } });
   const open = await stage.mcpServer({ name: 'upstream-open' });
   const backend = await nginx(stage, open.url);
-  const config = join(stage.dir, 'gateway.toml');
-  writeFileSync(config, `
-public_url = "${url}"
-listen = ["127.0.0.1:${port}"]
+  const { line, env, start } = await stage.configured(port, `
 public_directory = true
 
 [idp.corp]
@@ -71,11 +68,7 @@ upstream = "none"
 url = "${open.mcp}"
 access = "key"
 upstream = "none"
-`);
-  const dataDir = join(stage.dir, 'data');
-  mkdirSync(dataDir);
-  const env = { IDP_SECRET: SECRET, WEATHER_KEY: FIXED, MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD };
-  const line = ['--config', config, '--data-dir', dataDir];
+`, { IDP_SECRET: SECRET, WEATHER_KEY: FIXED });
   const checked = await stage.check('check: every upstream and the identity provider answer', async () => {
     const r = await run(stage, 'check', gatewayBin, ['check', ...line], { env });
     equal(r.code, 0, `exit status of check: ${r.output}`);
@@ -83,7 +76,7 @@ upstream = "none"
     for (const secret of [SECRET, FIXED]) assert(!r.output.includes(secret), 'check prints a secret');
     return true;
   });
-  const gateway = await stage.start('gateway', gatewayBin, line, { env, ready: `${url}/health/ready`, timeout: 30_000 });
+  const gateway = await start();
   const at = (name) => `${url}/mcp/${name}`;
   const key = execFileSync(gatewayBin, ['api-keys', 'add', 'batch', '--name', 'nightly', ...line], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim();
 

@@ -1,7 +1,7 @@
 // What every group is made of: checks, free ports, processes that are ended again, and the gateway under test.
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -115,8 +115,19 @@ export class Stage {
     dataDir ??= mkdtempSync(join(this.dir, 'data-'));
     const url = `http://127.0.0.1:${port}`;
     const line = ['--upstream-rs', mcp, '--host', '127.0.0.1', '--port', String(port), '--public-url', publicUrl ?? url, '--data-dir', dataDir, '--store', 'sqlite', '--log', 'info', ...args];
-    const run = await this.start('gateway', gatewayBin, line, { env: { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD }, ready: `${url}/health/live`, timeout: 30_000 });
+    const run = await this.start('gateway', gatewayBin, line, { env: { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD }, ready: `${url}/health/ready`, timeout: 30_000 });
     return { url, mcp: `${url}/mcp`, port, dataDir, run, output: run.output, restart: () => this.gateway(mcp, { args, port, dataDir, publicUrl }) };
+  }
+
+  // The gateway from a configuration file; `line` is what names the file and the data directory on the command line.
+  async configured(port, text, env = {}) {
+    const url = `http://127.0.0.1:${port}`;
+    const dir = mkdtempSync(join(this.dir, 'configured-'));
+    writeFileSync(join(dir, 'gateway.toml'), `public_url = "${url}"\nlisten = ["127.0.0.1:${port}"]\n${text}`);
+    const line = ['--config', join(dir, 'gateway.toml'), '--data-dir', join(dir, 'data')];
+    const all = { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD, ...env };
+    const start = () => this.start('gateway', gatewayBin, line, { env: all, ready: `${url}/health/ready`, timeout: 30_000 });
+    return { url, line, env: all, start };
   }
 
   async close() {

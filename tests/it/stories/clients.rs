@@ -1,0 +1,216 @@
+//! Clients that the operator wrote down, and how long a sign-in lasts: what the configuration says beside the services.
+
+use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::base::ids::Digest;
+use mcp_oauth_gateway::gateway::clients::{Configured, may_be_configured};
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::oauth::redirect::RedirectUri;
+use serde_json::json;
+
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, Pair, param};
+use crate::support::world::{PASSWORD, USER, World};
+
+/// The secret of those that have one.
+pub const SECRET: &str = "8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c";
+/// A redirect that no other program can receive.
+pub const WEB: &str = "https://app.example/cb";
+
+/// A client of this id, confidential or not.
+pub fn written(id: &str, redirects: &[&str], confidential: bool) -> Configured {
+    Configured {
+        id: id.into(),
+        name: format!("The {id}"),
+        redirect_uris: redirects.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect(),
+        secret: confidential.then(|| Digest::of(SECRET)),
+    }
+}
+
+/// A gateway that knows these clients; and what it is set up with, to be changed.
+pub async fn knowing(clients: Vec<Configured>, change: impl FnOnce(&mut Setup)) -> (World, Setup) {
+    let mut setup = None;
+    let world = World::made(Profile::Standard, |parts| {
+        parts.setup.clients = clients;
+        change(&mut parts.setup);
+        setup = Some(parts.setup.clone());
+    })
+    .await;
+    (world, setup.unwrap())
+}
+
+async fn redeemed(client: &McpClient, secret: Option<&str>) -> Page {
+    let answer = client.browse(&mut Browser::default()).await;
+    let code = McpClient::code(&answer);
+    let mut fields = vec![
+        ("code", code.as_str()),
+        ("code_verifier", client.verifier.expose()),
+        ("redirect_uri", &client.redirect),
+    ];
+    fields.extend(secret.map(|secret| ("client_secret", secret)));
+    client.redeem_with(&fields).await
+}
+
+async fn refreshed(client: &McpClient, pair: &Pair, secret: &str) -> Page {
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("client_id", &client.id),
+        ("refresh_token", &pair.refresh),
+        ("client_secret", secret),
+    ];
+    client.form("/token", &fields).await
+}
+
+#[tokio::test]
+async fn a_client_that_is_written_down_signs_in_unregistered_and_on_any_port_of_its_loopback() {
+    let (world, _) = knowing(vec![written("bot", &["http://127.0.0.1/cb"], false)], |_| {}).await;
+    let client = McpClient::configured(&world.url, "bot", "http://127.0.0.1:4711/cb");
+    let page = client.to_consent(&mut Browser::default()).await;
+    assert!(page.text.contains("The bot") && page.text.contains("Known here:"), "{}", page.text);
+    assert!(!page.text.contains("Unverified"), "{}", page.text);
+    let pair = Pair::of(&redeemed(&client, None).await);
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 200);
+    let elsewhere = McpClient::configured(&world.url, "bot", "http://127.0.0.1:4711/other");
+    let page = Browser::default().get(&elsewhere.authorize_url()).await;
+    assert!(page.status.is_client_error() && page.onward().is_none(), "{}", page.text);
+    let other = McpClient::configured(&world.url, "Bot", "http://127.0.0.1/cb");
+    assert_eq!(Browser::default().get(&other.authorize_url()).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_confidential_one_proves_its_secret_at_each_turn() {
+    let (world, _) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
+    let client = McpClient::configured(&world.url, "bot", WEB);
+    for wrong in [None, Some("wrong"), Some("")] {
+        let refused = redeemed(&client, wrong).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["error"]),
+            (401, &json!("invalid_client")),
+            "{wrong:?}"
+        );
+    }
+    let pair = Pair::of(&redeemed(&client, Some(SECRET)).await);
+    assert_eq!(refreshed(&client, &pair, "wrong").await.status, 401);
+    assert_eq!(refreshed(&client, &pair, SECRET).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_error_goes_straight_to_where_the_operator_said() {
+    let (world, _) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
+    let client = McpClient::configured(&world.url, "bot", WEB);
+    let page = Browser::default()
+        .get(&client.authorize_url_with(&[("response_type", "token")]))
+        .await;
+    let there = page.onward().unwrap_or_default();
+    assert!(there.starts_with(WEB), "{there}");
+    assert_eq!(param(&there, "error").as_deref(), Some("unsupported_response_type"));
+}
+
+#[tokio::test]
+async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
+    let (world, mut setup) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
+    let client = McpClient::configured(&world.url, "bot", WEB);
+    let pair = Pair::of(&redeemed(&client, Some(SECRET)).await);
+    let there = setup.clients.split_off(0);
+    world.gateway.reload(setup.clone());
+    let refused = refreshed(&client, &pair, SECRET).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (401, &json!("invalid_client")));
+    assert_eq!(Browser::default().get(&client.authorize_url()).await.status, 400);
+    // Nothing was used up.
+    setup.clients = there;
+    world.gateway.reload(setup);
+    assert_eq!(refreshed(&client, &pair, SECRET).await.status, 200);
+}
+
+#[test]
+fn no_client_is_written_down_under_a_name_that_means_another() {
+    for id in ["ci-bot", "a", "Ci.Bot_7", "urn:x"] {
+        assert!(may_be_configured(id), "{id}");
+    }
+    for id in [
+        "",
+        "gwc_x",
+        "https://a.example/c.json",
+        "HTTPS:x",
+        "http:x",
+        "x://y",
+        "a b",
+        "é",
+        &"x".repeat(256),
+    ] {
+        assert!(!may_be_configured(id), "{id}");
+    }
+}
+
+/// Signs in, in this browser, and gives the answer to the next `/authorize` of it, followed.
+async fn asked_again(client: &McpClient, browser: &mut Browser) -> Page {
+    client.browse(browser).await;
+    next(client, browser).await
+}
+
+async fn next(client: &McpClient, browser: &mut Browser) -> Page {
+    let page = browser.get(&client.authorize_url()).await;
+    browser.get(&page.onward().unwrap()).await
+}
+
+fn asks_for_password(page: &Page) -> bool {
+    page.text.contains("name=\"password\"")
+}
+
+#[tokio::test]
+async fn a_sign_in_skips_the_password_for_as_long_as_is_said() {
+    let (world, mut setup) = knowing(vec![], |setup| setup.session_ttl = 600).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let page = asked_again(&client, &mut browser).await;
+    assert!(
+        !asks_for_password(&page) && page.text.contains("value=\"approve\""),
+        "{}",
+        page.text
+    );
+    world.pass(599);
+    assert!(!asks_for_password(&next(&client, &mut browser).await));
+    // Sessions are shorter from now on, and those that run too.
+    setup.session_ttl = 0;
+    world.gateway.reload(setup.clone());
+    assert!(asks_for_password(&next(&client, &mut browser).await));
+    setup.session_ttl = 600;
+    world.gateway.reload(setup);
+    world.pass(2);
+    assert!(asks_for_password(&next(&client, &mut browser).await));
+}
+
+#[tokio::test]
+async fn without_sessions_no_cookie_is_set_and_the_password_is_asked_each_time() {
+    let (world, _) = knowing(vec![], |setup| setup.session_ttl = 0).await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let page = browser.get(&client.authorize_url()).await;
+    let page = browser.get(&page.onward().unwrap()).await;
+    let consent = browser.sign_in(&page, USER, PASSWORD).await;
+    assert!(consent.text.contains("value=\"approve\""), "{}", consent.text);
+    assert!(
+        browser.cookies.keys().all(|name| !name.ends_with("-s")),
+        "{:?}",
+        browser.cookies.keys()
+    );
+    assert!(asks_for_password(&next(&client, &mut browser).await));
+}
+
+#[tokio::test]
+async fn a_title_is_shown_where_a_service_is_named_and_is_inert() {
+    let title = "Tickets <b>\u{202e}x";
+    let (world, _) = knowing(vec![], |setup| {
+        setup.public_directory = true;
+        setup.services[0].title = Some(title.into());
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let page = client.to_consent(&mut Browser::default()).await;
+    assert!(page.text.contains("Tickets &#60;b&#62;[U+202E]x (127.0.0.1)"), "{}", page.text);
+    assert!(!page.text.contains("<b>"), "{}", page.text);
+    let get = |path: &str| format!("{}{path}", world.url);
+    let metadata = Browser::default().get(&get("/.well-known/oauth-protected-resource/mcp")).await;
+    assert_eq!(metadata.json()["resource_name"], title);
+    let directory = Browser::default().get(&get("/services")).await;
+    assert_eq!(directory.json()["services"][0]["title"], title);
+}

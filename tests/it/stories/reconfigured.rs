@@ -1,0 +1,284 @@
+//! The configuration is read again while somebody is on the way, or holds a pair: what was begun under one configuration
+//! gives nothing that the other would not give.
+
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::gateway::password::{Hash, Passwords, User, hash};
+use mcp_oauth_gateway::service::fixed::Fixed;
+use mcp_oauth_gateway::service::paste::AuthHeader;
+use mcp_oauth_gateway::service::{Login, Upstream};
+use serde_json::json;
+
+use super::hostile::refused;
+use crate::support::browser::Browser;
+use crate::support::client::{McpClient, Pair};
+use crate::support::house::{KEY, login, paste, paste_key, service};
+use crate::support::provider::{oidc, signing_in_at};
+use crate::support::world::{PASSWORD, USER, World};
+
+/// A gateway whose one service is changed as the test likes, and what it is set up with.
+async fn world_with(change: impl FnOnce(&mut Setup)) -> (World, Setup) {
+    let mut setup = None;
+    let world = World::made(Profile::Standard, |parts| {
+        change(&mut parts.setup);
+        setup = Some(parts.setup.clone());
+    })
+    .await;
+    (world, setup.unwrap())
+}
+
+fn weather() -> Upstream {
+    Upstream::Static(Fixed::new(&AuthHeader::bearer(), &Secret::from("the service's own key")).unwrap())
+}
+
+fn at(url: &str) -> Address {
+    Address::parse(url).unwrap()
+}
+
+/// Whoever began while nobody was asked has ten minutes for consent, and would hold the service's own key for weeks.
+#[tokio::test]
+async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
+    let upstream = Standin::start(Profile::Standard);
+    let (world, setup) = world_with(|setup| {
+        setup.services[0] = service(&setup.services[0], "default", &upstream.mcp_url(), paste(), Login::None);
+        setup.services[0].is_default = true;
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let mut changed = setup.clone();
+    (changed.services[0].login, changed.services[0].upstream) = (Login::Password, weather());
+    world.gateway.reload(changed.clone());
+    let page = paste_key(&mut browser, &consent, KEY).await;
+    assert!(
+        page.onward().is_none() && page.status.is_client_error(),
+        "{} {}",
+        page.status,
+        page.text
+    );
+
+    // The same one step later, with the code already in hand.
+    upstream.set(|b| b.mcp_open = true);
+    world.gateway.reload(setup);
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let answer = paste_key(&mut browser, &consent, KEY).await.onward().unwrap();
+    world.gateway.reload(changed);
+    refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_asked_now() {
+    let idp = Standin::start(Profile::OpenId);
+    let (world, setup) = world_with(|setup| setup.idps = vec![oidc("corp", &idp)]).await;
+    let mut changed = setup.clone();
+    changed.services[0].login = Login::Idp("corp".into());
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let answer = client.browse(&mut Browser::default()).await;
+
+    world.gateway.reload(changed);
+    let page = browser.decide(&consent, "approve").await;
+    assert!(
+        page.onward().is_none() && page.status.is_client_error(),
+        "{} {}",
+        page.status,
+        page.text
+    );
+    refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+    // What the upstream gave for it is given back.
+    world.revoked(1).await;
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    assert_eq!(
+        client.call(&pair.access, "whoami", json!({})).await.status,
+        401,
+        "the grant is over"
+    );
+    client.login_by_provider().await;
+}
+
+#[tokio::test]
+async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_password_can() {
+    let (world, mut setup) = world_with(|_| {}).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let only = |name: &str, password: &str| {
+        let hash = Hash::kept(hash(&Secret::from(password)).unwrap());
+        Passwords::new(vec![User { name: name.into(), hash }], Clock::System)
+    };
+    setup.passwords = only(USER, "another-password-7");
+    world.gateway.reload(setup.clone());
+    let pair = Pair::of(&client.refresh(&pair.refresh).await);
+    setup.passwords = only("carol", PASSWORD);
+    world.gateway.reload(setup);
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    assert_eq!(
+        client.call(&pair.access, "whoami", json!({})).await.status,
+        401,
+        "the grant is over"
+    );
+}
+
+/// The allow-list is asked once more when the code is redeemed, not only when the browser comes back.
+#[tokio::test]
+async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
+    let standin = Standin::start(Profile::OpenId);
+    let (world, setup) = signing_in_at(oidc("corp", &standin)).await;
+    let client = McpClient::register(&world.url).await;
+    let ways: [fn(&mut Setup); 3] = [
+        |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
+        |setup| setup.idps.clear(),
+        |setup| setup.services[0].login = Login::None,
+    ];
+    for change in ways {
+        let mut changed = setup.clone();
+        change(&mut changed);
+        let mut browser = Browser::default();
+        let waiting = client.by_provider(&mut browser).await;
+        let mut other = Browser::default();
+        let consent = client.by_provider(&mut other).await;
+        let onward = other.decide(&consent, "approve").await.onward().unwrap();
+        let answer = client.follow(&mut other, onward).await;
+        world.gateway.reload(changed);
+        let page = browser.decide(&waiting, "approve").await;
+        assert!(
+            page.onward().is_none() && page.status.is_client_error(),
+            "{} {}",
+            page.status,
+            page.text
+        );
+        refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+        world.gateway.reload(setup.clone());
+        refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+    }
+}
+
+/// A `sub` is unique at its issuer only (OpenID Connect Core 2): under the same name, another issuer's users are others.
+#[tokio::test]
+async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_the_same_name() {
+    let (one, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
+    let (world, mut setup) = signing_in_at(oidc("corp", &one)).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login_by_provider().await;
+    let mut browser = Browser::default();
+    let consent = client.by_provider(&mut browser).await;
+    setup.idps = vec![oidc("corp", &other)];
+    world.gateway.reload(setup);
+    let page = browser.decide(&consent, "approve").await;
+    assert!(
+        page.onward().is_none() && page.status.is_client_error(),
+        "{} {}",
+        page.status,
+        page.text
+    );
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    assert_eq!(
+        client.call(&pair.access, "whoami", json!({})).await.status,
+        401,
+        "the grant is over"
+    );
+    client.login_by_provider().await;
+}
+
+/// T-C5: what opens one host is not shown to another that came under the same name.
+#[tokio::test]
+async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_name() {
+    let (one, other) = (Standin::start(Profile::Standard), Standin::start(Profile::Standard));
+    other.set(|b| b.mcp_open = true);
+    one.set(|b| b.mcp_key = Some(("x-api-key".into(), KEY.into())));
+    let ways: [(Upstream, Login); 2] = [(paste(), Login::None), (paste(), Login::Password)];
+    for (upstream, way) in ways {
+        let (world, setup) = world_with(|setup| {
+            setup.services[0] = service(&setup.services[0], "default", &one.mcp_url(), upstream, way);
+            setup.services[0].is_default = true;
+        })
+        .await;
+        let client = McpClient::register(&world.url).await;
+        let pair = login(&client).await;
+        let mut browser = Browser::default();
+        let consent = client.to_consent(&mut browser).await;
+        let mut second = Browser::default();
+        let again = client.to_consent(&mut second).await;
+        let answer = paste_key(&mut second, &again, KEY).await.onward().unwrap();
+
+        let mut changed = setup.clone();
+        changed.services[0].mcp = at(&other.mcp_url());
+        world.gateway.reload(changed);
+        other.clear_log();
+        assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
+        refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+        // The page named the first host, and the key that is pasted into it is the first host's.
+        let page = paste_key(&mut browser, &consent, KEY).await;
+        assert!(
+            page.onward().is_none() && page.status.is_client_error(),
+            "{} {}",
+            page.status,
+            page.text
+        );
+        refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+        assert!(!format!("{:?}", other.log()).contains(KEY), "{:?}", other.log());
+
+        // Another path of the same host is the same upstream.
+        let mut moved = setup;
+        moved.services[0].mcp = at(&format!("{}/", one.mcp_url()));
+        world.gateway.reload(moved);
+        Pair::of(&client.refresh(&pair.refresh).await);
+    }
+}
+
+#[tokio::test]
+async fn an_upstreams_oauth_token_stays_with_its_host() {
+    let other = Standin::start(Profile::Standard);
+    let (world, mut setup) = world_with(|_| {}).await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    setup.services[0].mcp = at(&other.mcp_url());
+    world.gateway.reload(setup);
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    let reached = other.log().into_iter().any(|seen| seen.header("authorization").is_some());
+    assert!(!reached, "{:?}", other.log());
+    client.login().await;
+}
+
+/// The same addresses, another service: what the one gave is no good there, and goes on at its own.
+#[tokio::test]
+async fn nothing_of_the_default_service_before_works_at_the_one_that_is_default_now() {
+    let backend = Standin::start(Profile::Standard);
+    backend.set(|b| b.mcp_open = true);
+    let (world, mut setup) = world_with(|setup| {
+        let other = service(&setup.services[0], "other", &backend.mcp_url(), Upstream::None, Login::Password);
+        setup.services.push(other);
+    })
+    .await;
+    let client = McpClient::register(&world.url).await;
+    let pair = client.login().await;
+    let mut browser = Browser::default();
+    let consent = client.to_consent(&mut browser).await;
+    let onward = browser.decide(&consent, "approve").await.onward().unwrap();
+    let callback = browser.get(&onward).await.onward().unwrap();
+    let answer = client.browse(&mut Browser::default()).await;
+    (setup.services[0].is_default, setup.services[1].is_default) = (false, true);
+    world.gateway.reload(setup);
+
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
+    let page = browser.get(&callback).await;
+    assert!(
+        page.onward().is_none() && page.status.is_client_error(),
+        "{} {}",
+        page.status,
+        page.text
+    );
+    assert!(backend.log().is_empty(), "{:?}", backend.log());
+    let own = client.at("default");
+    assert_eq!(own.call(&pair.access, "whoami", json!({})).await.status, 200);
+    Pair::of(&own.refresh(&pair.refresh).await);
+}

@@ -1,0 +1,281 @@
+//! `remember_consent`: whoever said yes to a trusted client is not asked again; and in all other cases he is.
+//!
+//! The danger is the confused deputy (GHSA-rww4-4w9c-7733 and its like): a yes to one is taken for a yes to another, and an
+//! attacker's link goes through without anybody looking.
+
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::{Login, Upstream};
+
+use super::clients::{WEB, knowing, written};
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, param};
+use crate::support::provider::oidc;
+use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
+
+/// A gateway that remembers, and knows the confidential client `bot`.
+async fn remembering(change: impl FnOnce(&mut Setup)) -> (World, Setup, McpClient) {
+    let (world, setup) = knowing(vec![written("bot", &[WEB], true)], |setup| {
+        setup.services[0].remember_consent = true;
+        setup.services[0].scopes = Scopes::parse("read");
+        setup.services[0].optional_scopes = Scopes::parse("write");
+        change(setup);
+    })
+    .await;
+    let client = McpClient::configured(&world.url, "bot", WEB);
+    (world, setup, client)
+}
+
+/// A person's own browser.
+fn browser() -> Browser {
+    Browser {
+        sent_by: Some("none"),
+        ..Browser::default()
+    }
+}
+
+/// Where `/authorize` leads a browser that nobody touches, within the gateway.
+async fn arrives(browser: &mut Browser, authorize: &str) -> Page {
+    let mut page = browser.get(authorize).await;
+    let origin = authorize.split("/authorize").next().unwrap().to_owned();
+    while let Some(next) = page.onward().filter(|next| next.starts_with(&origin)) {
+        page = browser.get(&next).await;
+    }
+    page
+}
+
+fn is_asked(page: &Page) -> bool {
+    page.text.contains("value=\"approve\"")
+}
+
+/// Whether this browser is asked, sent there like this.
+async fn asks(browser: &mut Browser, sent_by: Option<&'static str>, authorize: &str) -> bool {
+    browser.sent_by = sent_by;
+    let page = arrives(browser, authorize).await;
+    assert!(is_asked(&page) || page.onward().is_some(), "{} {}", page.status, page.text);
+    is_asked(&page)
+}
+
+#[tokio::test]
+async fn whoever_said_yes_goes_straight_on_with_the_cookie_that_only_this_answer_sets() {
+    let (world, _, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    browser.cookies.retain(|name, _| !name.contains("-u-"));
+    let page = arrives(&mut browser, &client.authorize_url()).await;
+    let onward = page.onward().expect("on to the upstream");
+    assert!(onward.starts_with(&world.standin.origin()), "{onward}");
+    let set = page
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .filter(|value| value.to_str().unwrap().contains("-u-"));
+    assert_eq!(set.count(), 1);
+    // Another browser has no such cookie, and gets nothing with what this one was sent on with.
+    let callback = browser.get(&onward).await.onward().unwrap();
+    assert_eq!(Browser::default().get(&callback).await.status, 403);
+    let answer = client.follow(&mut browser, callback).await;
+    assert!(param(&answer, "code").is_some(), "{answer}");
+}
+
+#[tokio::test]
+async fn a_password_that_is_asked_again_leads_on_without_the_page() {
+    let (world, _, client) = remembering(|setup| setup.session_ttl = 0).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    let page = arrives(&mut browser, &client.authorize_url()).await;
+    assert!(
+        page.text.contains("name=\"password\""),
+        "the page is never skipped without a sign-in: {}",
+        page.text
+    );
+    let next = browser.sign_in(&page, USER, PASSWORD).await;
+    assert!(next.onward().unwrap().starts_with(&world.standin.origin()), "{}", next.text);
+    // Somebody else said nothing yet.
+    let page = arrives(&mut browser, &client.authorize_url()).await;
+    assert!(is_asked(&browser.sign_in(&page, OTHER_USER, PASSWORD).await));
+}
+
+#[tokio::test]
+async fn a_stranger_without_a_session_is_never_led_past_the_sign_in() {
+    let (_world, _, client) = remembering(|_| {}).await;
+    client.browse(&mut browser()).await;
+    let page = arrives(&mut browser(), &client.authorize_url()).await;
+    assert!(page.text.contains("name=\"password\""), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_or_a_browser_that_says_nothing_brings_nobody_past_the_page() {
+    let (_world, _, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    for (sent_by, expected) in [
+        (Some("none"), false),
+        (Some("same-origin"), false),
+        (Some("same-site"), false),
+        (Some("cross-site"), true),
+        (Some("something"), true),
+        (None, true),
+    ] {
+        assert_eq!(asks(&mut browser, sent_by, &client.authorize_url()).await, expected, "{sent_by:?}");
+    }
+}
+
+#[tokio::test]
+async fn prompt_consent_asks_each_time() {
+    let (_world, _, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    for prompt in ["consent", "login consent"] {
+        let authorize = client.authorize_url_with(&[("prompt", prompt)]);
+        assert!(asks(&mut browser, Some("none"), &authorize).await, "{prompt}");
+    }
+    assert!(!asks(&mut browser, Some("none"), &client.authorize_url_with(&[("prompt", "login")])).await);
+}
+
+#[tokio::test]
+async fn more_than_was_said_yes_to_is_asked_for_anew() {
+    let (_world, _, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    let both = client.authorize_url_with(&[("scope", "read write")]);
+    let one = client.authorize_url_with(&[("scope", "write")]);
+    assert!(asks(&mut browser, Some("none"), &both).await && asks(&mut browser, Some("none"), &one).await);
+    client.browse_from(&mut browser, &both).await;
+    assert!(!asks(&mut browser, Some("none"), &both).await && !asks(&mut browser, Some("none"), &one).await);
+}
+
+/// The confused deputy: a yes to one client is not a yes to one that an attacker registered, nor at another service.
+#[tokio::test]
+async fn a_yes_is_for_one_client_at_one_service() {
+    let (world, setup, client) = remembering(|setup| {
+        let other = &setup.services[0];
+        let mut other = crate::support::house::service(other, "other", other.mcp.as_str(), other.upstream.clone(), Login::Password);
+        other.remember_consent = true;
+        setup.services.push(other);
+        setup.clients.push(written("twin", &[WEB], true));
+    })
+    .await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    assert!(!asks(&mut browser, Some("none"), &client.authorize_url()).await);
+    assert!(asks(&mut browser, Some("none"), &client.at("other").authorize_url()).await);
+    let twin = McpClient::configured(&world.url, "twin", WEB);
+    assert!(asks(&mut browser, Some("none"), &twin.authorize_url()).await);
+    let attacker = McpClient::register_at(&world.url, WEB).await;
+    assert!(asks(&mut browser, Some("none"), &attacker.authorize_url()).await);
+    // The same name in front of another upstream is another thing to say yes to.
+    let other = Standin::start(Profile::Standard);
+    let mut moved = setup;
+    moved.services[0].mcp = mcp_oauth_gateway::base::url::Address::parse(&other.mcp_url()).unwrap();
+    world.gateway.reload(moved);
+    assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
+}
+
+#[tokio::test]
+async fn no_client_that_another_program_can_pass_for_is_remembered() {
+    let (world, _, _) = remembering(|setup| {
+        setup.clients = vec![
+            written("public", &[WEB], false),
+            written("mixed", &["http://127.0.0.1/cb", "app.example:/cb", WEB], true),
+        ];
+    })
+    .await;
+    let registered = McpClient::register_at(&world.url, WEB).await;
+    let at = |id, redirect| McpClient::configured(&world.url, id, redirect);
+    for (client, expected) in [
+        (registered, true),
+        (at("public", WEB), true),
+        (at("mixed", "http://127.0.0.1:9/cb"), true),
+        (at("mixed", "app.example:/cb"), true),
+        (at("mixed", WEB), false),
+    ] {
+        let mut browser = browser();
+        client.browse(&mut browser).await;
+        let asked = asks(&mut browser, Some("none"), &client.authorize_url()).await;
+        assert_eq!(asked, expected, "{} {}", client.id, client.redirect);
+    }
+    // A yes at the one redirect is none at the others.
+    for redirect in ["http://127.0.0.1:9/cb", "app.example:/cb"] {
+        let page = at("mixed", redirect).to_consent(&mut browser()).await;
+        assert!(is_asked(&page), "{redirect}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_signs_in_nothing_is_remembered() {
+    let (_world, _, client) = remembering(|setup| setup.services[0].login = Login::None).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
+}
+
+#[tokio::test]
+async fn without_the_key_in_the_file_everybody_is_asked_also_about_what_is_still_known() {
+    let (world, mut setup, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    // One journey began before; it is asked as things are when it comes to consent.
+    let begun = browser.get(&client.authorize_url()).await.onward().unwrap();
+    setup.services[0].remember_consent = false;
+    world.gateway.reload(setup);
+    assert!(is_asked(&browser.get(&begun).await));
+    assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
+}
+
+#[tokio::test]
+async fn a_no_ends_the_yes() {
+    let (_world, _, client) = remembering(|_| {}).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    let page = arrives(&mut browser, &client.authorize_url_with(&[("prompt", "consent")])).await;
+    browser.decide(&page, "deny").await;
+    assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
+}
+
+#[tokio::test]
+async fn a_yes_ends_with_the_longest_life_of_a_sign_in_and_is_not_lengthened_by_being_used() {
+    let (world, _, client) = remembering(|setup| {
+        setup.services[0].ttl.absolute = 1_000;
+        setup.services[0].ttl.refresh = 1_000;
+    })
+    .await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    world.pass(900);
+    assert!(!asks(&mut browser, Some("none"), &client.authorize_url()).await);
+    world.pass(200);
+    assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
+}
+
+#[tokio::test]
+async fn a_user_of_a_provider_is_asked_once_and_still_signs_in_there() {
+    let idp = Standin::start(Profile::OpenId);
+    let made = oidc("corp", &idp);
+    let (world, _, client) = remembering(|setup| {
+        setup.services[0].login = Login::Idp("corp".into());
+        setup.idps = vec![made];
+    })
+    .await;
+    let mut browser = browser();
+    let consent = client.by_provider(&mut browser).await;
+    assert!(is_asked(&consent), "{}", consent.text);
+    browser.decide(&consent, "approve").await;
+    let before = idp.log().len();
+    let page = client.by_provider(&mut browser).await;
+    assert!(page.onward().unwrap().starts_with(&world.standin.origin()), "{}", page.text);
+    assert!(idp.log().len() > before);
+    browser.sent_by = Some("cross-site");
+    assert!(is_asked(&client.by_provider(&mut browser).await));
+}
+
+#[tokio::test]
+async fn where_nothing_is_asked_upstream_the_browser_goes_straight_home() {
+    let (_world, _, client) = remembering(|setup| setup.services[0].upstream = Upstream::None).await;
+    let mut browser = browser();
+    client.browse(&mut browser).await;
+    let page = arrives(&mut browser, &client.authorize_url()).await;
+    let home = page.onward().unwrap();
+    assert!(home.starts_with(WEB) && param(&home, "code").is_some(), "{home}");
+}
