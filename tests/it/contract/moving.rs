@@ -103,17 +103,14 @@ pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     assert_eq!(bench.store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
     assert_eq!(bench.store.read(&gone).await, Ok(Some(Door::Shut(shut(2000)))));
     assert_eq!(bench.store.read(&Handle::<Door>::of(ids[3])).await, Ok(None));
-    // Whoever serves from there learns of it.
-    let mut told = Vec::new();
-    for _ in 0..3 {
+    // Whoever serves from there learns of it; on a cluster perhaps after older news.
+    let mut untold = vec![("door", ids[2]), ("door", ids[4]), ("doorbell", ids[4])];
+    while !untold.is_empty() {
         let change = timeout(Duration::from_secs(5), changes.next()).await.unwrap();
-        told.extend(change.of::<Door>().map(|handle| handle.id()));
-        told.extend(change.of::<Doorbell>().map(|handle| handle.id()));
+        let door = change.of::<Door>().map(|handle| ("door", handle.id()));
+        let told = door.or_else(|| change.of::<Doorbell>().map(|handle| ("doorbell", handle.id())));
+        untold.retain(|one| told != Some(*one));
     }
-    let mut expected = vec![ids[2], ids[4], ids[4]];
-    told.sort();
-    expected.sort();
-    assert_eq!(told, expected);
 }
 
 #[tokio::test]
