@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod check;
 pub mod data;
+pub mod moving;
 pub mod reload;
 pub mod serve;
 pub mod source;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
             data_dir,
             store,
         }) => source::kept(config.as_deref(), data_dir, store).and_then(|at| api_keys::run(action, &at)),
+        Some(Other::Store { action }) => moving::run(&action),
         Some(Other::Healthcheck { port }) => healthy(port),
     };
     match done {

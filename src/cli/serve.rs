@@ -74,7 +74,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let store = opened(checked, &keys, &clock)?;
+    let store = opened(&checked.store, &checked.data_dir, &keys, &clock)?;
     let gateway = Gateway::new(Parts {
         store,
         keys: Arc::clone(&keys),
@@ -111,10 +111,11 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     stop_all(&stopper, threads, &back, &gateway)
 }
 
-fn opened(checked: &Checked, keys: &Keys, clock: &Clock) -> Result<Store, String> {
-    let backend = match &checked.store {
+/// The store that is said to be there.
+pub(super) fn opened(place: &Where, data_dir: &Path, keys: &Keys, clock: &Clock) -> Result<Store, String> {
+    let backend = match place {
         Where::Memory => Backend::Memory(Memory::new()),
-        Where::Sqlite => Backend::Sqlite(Sqlite::open(&checked.data_dir).map_err(|why| why.to_string())?),
+        Where::Sqlite => Backend::Sqlite(Sqlite::open(data_dir).map_err(|why| why.to_string())?),
         #[cfg(feature = "redis")]
         Where::Redis(at) => {
             let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());

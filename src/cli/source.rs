@@ -74,8 +74,8 @@ pub fn key_file(checked: &Checked) -> PathBuf {
     checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS))
 }
 
-/// Reads and checks a file; `data_dir` wins over it.
-fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String> {
+/// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
+pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String> {
     let name = path.display().to_string();
     let Contents { text, open_to_others } =
         contents(path).map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;

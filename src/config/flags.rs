@@ -57,6 +57,12 @@ pub enum Other {
         #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum)]
         store: Option<StoreKind>,
     },
+    /// Everything that the gateway has kept, as it lies sealed: from one kind of store to another, or to a backup
+    Store {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: Move,
+    },
     /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
     ///
     /// It asks on loopback, in http, and in https if that is what is spoken there. Any certificate will do: nothing
@@ -101,6 +107,53 @@ pub enum ApiKeys {
         /// What `list` calls it
         id: String,
     },
+}
+
+/// What can be done with everything.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Move {
+    /// Write all records to standard output; worth nothing without the keys, which are not among them
+    ///
+    /// Works while the gateway runs, but misses what is written meanwhile: to move for good, stop the gateway first.
+    Export {
+        /// Where they are.
+        #[command(flatten)]
+        kept: Kept,
+    },
+    /// Put all records of an export, read from standard input, where there are none; what is there stays as it is
+    ///
+    /// With the keys of the gateway that the export is from: its keys.json, or its MCP_GATEWAY_KEY.
+    Import {
+        /// Where they go.
+        #[command(flatten)]
+        kept: Kept,
+    },
+}
+
+/// Where records are kept, in the flags of [`Serve`].
+#[derive(Clone, Debug, Args)]
+pub struct Kept {
+    /// The gateway's configuration file, instead of these flags
+    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE", conflicts_with_all = ["store", "redis_url", "redis_prefix", "redis_ca", "key_file"])]
+    pub config: Option<PathBuf>,
+    /// The kind of store [default: sqlite]
+    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
+    pub store: Option<StoreKind>,
+    /// The Redis of --store redis (better in the variable: flags are visible in the process list)
+    #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// What every key of ours in Redis begins with [default: mcp-gateway]
+    #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", value_name = "PREFIX")]
+    pub redis_prefix: Option<String>,
+    /// The CA to trust when connecting to Redis (PEM), instead of the machine's
+    #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+    /// The key file, instead of the one in the data directory
+    #[arg(long, env = "MCP_GATEWAY_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Where the keys and an SQLite store are
+    #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Serving.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::file::Spoken;
-use crate::config::flags::{Serve, StoreKind, Tls, TokenMode};
+use crate::config::flags::{Kept, Serve, StoreKind, Tls, TokenMode};
 use crate::config::keys;
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::{Section, Value};
@@ -94,21 +94,34 @@ fn around(flags: &Serve) -> Vec<Section> {
     say(&mut tls, "self_signed", own);
     say(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
     say(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
-    let mut store = section("store");
-    let kind = flags.store.map(|kind| match kind {
-        StoreKind::Memory => "memory",
-        StoreKind::Sqlite => "sqlite",
-        StoreKind::Redis => "redis",
-    });
-    say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
-    say(&mut store, "url", flags.redis_url.clone().map(Value::Text));
-    say(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
-    say(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    let redis = (flags.redis_url.as_ref(), flags.redis_prefix.as_ref(), flags.redis_ca.as_deref());
+    let store = store(flags.store, redis);
     let mut keys = section("keys");
     say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
     say(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
     vec![top, tls, store, keys, cors]
+}
+
+/// Where records are kept, in the words of the file: of `store`.
+pub fn kept(flags: &Kept) -> Section {
+    let redis = (flags.redis_url.as_ref(), flags.redis_prefix.as_ref(), flags.redis_ca.as_deref());
+    store(flags.store, redis)
+}
+
+/// The kind; and the URL, prefix and CA of a Redis.
+fn store(kind: Option<StoreKind>, (url, prefix, ca): (Option<&String>, Option<&String>, Option<&Path>)) -> Section {
+    let mut store = Section::new("store", &["store".to_owned()], Place::Flag("--config"));
+    let kind = kind.map(|kind| match kind {
+        StoreKind::Memory => "memory",
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Redis => "redis",
+    });
+    say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
+    say(&mut store, "url", url.cloned().map(Value::Text));
+    say(&mut store, "prefix", prefix.cloned().map(Value::Text));
+    say(&mut store, "ca", ca.map(text).map(Value::Text));
+    store
 }
 
 /// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.

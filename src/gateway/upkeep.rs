@@ -12,10 +12,14 @@ use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
-use crate::store::{Change, Changes, Handle, Missed, StoreError};
+use crate::store::{Change, Changes, Cursor, Handle, Missed, StoreError};
 
 /// How long after something was missed everything is read again; five times so long where that failed.
 const REREAD: Duration = Duration::from_millis(200);
+
+/// How long after a page of grants the next one is read, and how long after the last one the first one again.
+const PAGES: Duration = Duration::from_secs(1);
+const PASSES: Duration = Duration::from_secs(60);
 
 /// Waits for it, or for ever if there is nothing to wait for.
 async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
@@ -36,8 +40,8 @@ impl Gateway {
             pause = (pause * 2).min(Duration::from_secs(5));
         }
         self.upkeep_signing().await;
-        // Side by side: a revocation does not wait until a large store has been swept.
-        futures_util::future::join(self.learning(changes, &stop), self.sweeping(&stop)).await;
+        // Side by side: a revocation does not wait until a large store has been swept, nor a sweep until all grants were read.
+        futures_util::future::join3(self.learning(changes, &stop), self.sweeping(&stop), self.tidying(&stop)).await;
     }
 
     async fn sweeping(&self, stop: &Stop) {
@@ -112,38 +116,50 @@ impl Gateway {
             Ok(swept) => tracing::debug!(swept, "expired records removed"),
             Err(why) => tracing::warn!(%why, "expired records could not be removed"),
         }
-        if let Err(why) = self.tidy().await {
-            tracing::warn!(%why, "grants could not be tidied");
+    }
+
+    /// All grants are read again and again, a page at a time with a pause after each, so that it costs the same however many
+    /// there are: at most a page a second, some milliseconds of one thread. A few hundred grants are looked at every minute
+    /// or so, a million in a little more than half an hour. Nothing depends on the moment: an answer that is dropped half an
+    /// hour after its grace was kept for hours already. To remember instead when each is due would cost memory for every
+    /// grant that is in use, and all would have to be read all the same for those that another process wrote.
+    async fn tidying(&self, stop: &Stop) {
+        let mut cursor = None;
+        loop {
+            let next = tokio::select! {
+                () = stop.draining() => return,
+                next = self.tidied_page(cursor) => next,
+            };
+            if let Err(why) = &next {
+                tracing::warn!(%why, "grants could not be tidied");
+            }
+            cursor = next.unwrap_or_default();
+            let pause = if cursor.is_some() { PAGES } else { PASSES };
+            tokio::select! { () = stop.draining() => return, () = tokio::time::sleep(pause) => {} }
         }
     }
 
-    /// Drops the upstream's answers that nobody can need any more.
-    async fn tidy(&self) -> Result<(), StoreError> {
-        let mut cursor = None;
-        loop {
-            let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
-            let (live, now) = (self.live(), self.clock.now());
-            for (handle, record) in page {
-                // On the way: word of it may have been lost, for the nodes of a cluster keep no copy of what they say.
-                if let Some(until) = record.ended_until() {
-                    self.ended.add(handle.id(), until);
-                    self.is_over(handle.id());
-                    continue;
-                }
-                let service = record.held().and_then(|held| live.find(&held.service));
-                let rules = service.map_or_else(Rules::default, |running| running.rules());
-                if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
-                    let _ = self
-                        .store
-                        .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ())))
-                        .await;
-                }
+    /// Drops the upstream's answers that nobody can need any more from some grants; where the others are.
+    async fn tidied_page(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
+        let (page, next) = self.store.scan::<GrantRecord>(cursor, 500).await?;
+        let (live, now) = (self.live(), self.clock.now());
+        for (handle, record) in page {
+            // On the way: word of it may have been lost, for the nodes of a cluster keep no copy of what they say.
+            if let Some(until) = record.ended_until() {
+                self.ended.add(handle.id(), until);
+                self.is_over(handle.id());
+                continue;
             }
-            cursor = next;
-            if cursor.is_none() {
-                return Ok(());
+            let service = record.held().and_then(|held| live.find(&held.service));
+            let rules = service.map_or_else(Rules::default, |running| running.rules());
+            if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
+                let _ = self
+                    .store
+                    .update(&handle, |r: GrantRecord| Ok::<_, Rejected>((r.tidied(rules, now), ())))
+                    .await;
             }
         }
+        Ok(next)
     }
 
     /// Written behind: the client has the pair of this generation.

@@ -104,6 +104,16 @@ impl Backend {
         }
     }
 
+    /// The kinds of which there is a record, in order; also such as this program does not know.
+    pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.spaces()),
+            Self::Sqlite(sqlite) => sqlite.spaces().await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.spaces().await,
+        }
+    }
+
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),

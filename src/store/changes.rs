@@ -1,5 +1,7 @@
 //! What has changed in the store, told to whoever keeps a copy of a part of it.
 
+use std::borrow::Cow;
+
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -56,7 +58,7 @@ impl Changes {
     pub async fn next(&mut self) -> Change {
         match self.news.recv().await {
             Ok(News::Put { space, id }) => Change::Put {
-                space: space.to_owned(),
+                space: space.into_owned(),
                 handle: id.to_string(),
             },
             Ok(News::Foreign { key, value }) => self.opened(&key, &value, at_rest::id).unwrap_or(Change::Gap),
@@ -81,7 +83,7 @@ impl Changes {
 #[derive(Clone, Debug)]
 pub(super) enum News {
     /// This process wrote it.
-    Put { space: &'static str, id: Id },
+    Put { space: Cow<'static, str>, id: Id },
     /// Another process wrote it; only its seal tells the id.
     Foreign { key: String, value: Vec<u8> },
     /// Somebody, perhaps this process, wrote it; the note tells the id to whoever has the keys.

@@ -1,6 +1,6 @@
 //! Records in this process: for tests and for throw-away gateways.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,6 +66,12 @@ impl Memory {
         let next = if keys.len() == limit { keys.last().cloned() } else { None };
         let rows = keys.into_iter().filter_map(|key| self.get(&key).map(|row| (key, row))).collect();
         Page { rows, next }
+    }
+
+    pub(super) fn spaces(&self) -> Vec<String> {
+        let space = |key: &str| key.split_once('/').map(|(space, _)| space.to_owned());
+        let all: BTreeSet<_> = self.0.rows.iter().filter_map(|row| space(row.key())).collect();
+        all.into_iter().collect()
     }
 
     pub(super) fn sweep(&self, now: UnixTime) -> usize {

@@ -9,6 +9,7 @@ mod changes;
 mod error;
 mod handle;
 mod memory;
+mod moving;
 mod redis;
 mod sqlite;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use crate::store::changes::{Change, Changes};
 pub use crate::store::error::{Missed, NotInserted, StoreError};
 pub use crate::store::handle::{Cursor, Handle, Moved};
 pub use crate::store::memory::Memory;
+pub use crate::store::moving::{Export, Imported, NotMoved};
 pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{NotOpened, Redis};
@@ -259,7 +261,7 @@ impl Store {
 
     async fn put<R: Record>(&self, handle: &Handle<R>, act: Act) -> Result<Put, StoreError> {
         let news = News::Put {
-            space: R::SPACE,
+            space: R::SPACE.into(),
             id: handle.id(),
         };
         let key = key_of(handle);

@@ -96,6 +96,22 @@ impl Sqlite {
         self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
+    /// One look for each kind: behind all keys of the last one found lies the first of the next.
+    pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let from = found.last().map_or_else(String::new, |space| format!("{space}0"));
+            // '{' follows 'z', and no kind begins with anything behind that.
+            let (to, limit) = ("{".to_owned(), 1);
+            let make = |answer: Answer<Page>| Question::Scan { from, to, limit, answer };
+            let page = self.0.readers()?.ask(make).await.map_err(unavailable)??;
+            match page.rows.first().and_then(|(key, _)| key.split_once('/')) {
+                Some((space, _)) => found.push(space.to_owned()),
+                None => return Ok(found),
+            }
+        }
+    }
+
     pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
         match self.0.order(Job::Put(write)).await {
             Ok(Ok(0)) => Ok(Put::Stale),

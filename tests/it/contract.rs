@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use self::moving::{an_import_changes_nothing_that_is_there, everything_is_moved_as_it_lies_sealed};
 use crate::support::redis::{Server, wanted};
 
+mod moving;
 mod shapes;
 mod shared;
 
@@ -283,6 +285,8 @@ contract! {
     a_listener_that_fell_behind_is_told_of_a_gap,
     a_changed_key_ring_is_used_at_once,
     a_working_store_answers_a_ping,
+    everything_is_moved_as_it_lies_sealed,
+    an_import_changes_nothing_that_is_there,
 }
 
 async fn a_record_is_read_as_it_was_inserted(bench: Bench) {

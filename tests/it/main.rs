@@ -8,6 +8,7 @@ mod contract;
 mod documents;
 mod moves;
 mod plan;
+mod records;
 mod stories;
 mod support;
 mod upstreams;

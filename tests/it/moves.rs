@@ -2,11 +2,11 @@
 //!
 //! Each act is done to both, and both must agree on whether it is allowed, why not, and on what is there afterwards.
 
-mod acts;
+pub mod acts;
 mod grants;
 mod journeys;
 mod logins;
-mod world;
+pub mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

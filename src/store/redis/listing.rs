@@ -1,7 +1,7 @@
 //! Scanning. Redis lists keys in no order and some of them twice, so a scan first lists and sorts all names of its kind,
 //! 16 bytes each, and then goes through them. The listing is a cache: a page whose listing is gone makes another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use redis::{Value, from_redis_value};
@@ -74,36 +74,52 @@ async fn rows(link: &Link, keys: Vec<String>) -> Result<Vec<(String, Row)>, Fail
 /// All names of a kind, each once. Of a cluster twice over: a key that is moved to another master behind our back the first
 /// time stands still the second.
 async fn listed(link: &Link, space: &str) -> Result<Vec<Id>, Failed> {
+    let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
     let mut all = Vec::new();
-    match &link.dial.at.place {
-        Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => names(link, &To::WhoHasTheKeys, space, &mut all).await?,
-        Place::Cluster(_) => {
-            for _ in 0..2 {
-                for master in masters(link).await? {
-                    names(link, &To::Master(master), space, &mut all).await?;
-                }
-                all.sort_unstable();
-                all.dedup();
-            }
+    for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
+        for master in each(link).await? {
+            let keep = |hash: &str| all.extend(Id::parse(hash));
+            names(link, &master, &front, keep).await?;
         }
+        all.sort_unstable();
+        all.dedup();
     }
-    all.sort_unstable();
-    all.dedup();
     Ok(all)
 }
 
-async fn names(link: &Link, master: &To, space: &str, all: &mut Vec<Id>) -> Result<(), Failed> {
-    let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
+/// The kinds of which there is a record, in order.
+pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
+    let front = row::name(&link.dial.at.prefix, "");
+    let mut all = BTreeSet::new();
+    for master in each(link).await? {
+        let keep = |name: &str| {
+            if let Some((space, _)) = name.split_once('/').filter(|(space, _)| !all.contains(*space)) {
+                all.insert(space.to_owned());
+            }
+        };
+        names(link, &master, &front, keep).await?;
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Everybody who has to be asked for all keys.
+async fn each(link: &Link) -> Result<Vec<To>, Failed> {
+    match &link.dial.at.place {
+        Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => Ok(vec![To::WhoHasTheKeys]),
+        Place::Cluster(_) => Ok(masters(link).await?.into_iter().map(To::Master).collect()),
+    }
+}
+
+/// What follows `front` in every name that begins with it; some twice.
+async fn names(link: &Link, master: &To, front: &str, mut keep: impl FnMut(&str)) -> Result<(), Failed> {
     let mut cursor = 0_u64;
     loop {
         let mut cmd = redis::cmd("SCAN");
         cmd.arg(cursor).arg("MATCH").arg(format!("{front}*")).arg("COUNT").arg(STEP);
         let answer = link.read_from(&cmd, master).await?;
         let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(answer).map_err(|_| senseless())?;
-        all.extend(keys.iter().filter_map(|key| {
-            let hash = key.strip_prefix(front.as_bytes())?;
-            Id::parse(std::str::from_utf8(hash).ok()?)
-        }));
+        let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(front));
+        names.for_each(&mut keep);
         cursor = next;
         if cursor == 0 {
             return Ok(());

@@ -19,7 +19,7 @@ use crate::store::redis::dial::Dial;
 use crate::store::redis::link::{Failed, Link};
 use crate::store::redis::listing::Listings;
 use crate::store::redis::start::NotOpened;
-use crate::store::redis::{news, row, start};
+use crate::store::redis::{listing, news, row, start};
 
 /// A backend in Redis. Clones share its thread, which ends with the last of them.
 #[derive(Clone)]
@@ -114,6 +114,11 @@ impl Redis {
         .await
     }
 
+    pub(in crate::store) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
+        self.on(async move |shelf| listing::spaces(&shelf.link).await.map_err(unavailable))
+            .await
+    }
+
     /// Writes, for a Redis that is full or read-only answers every question.
     pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
         self.on(async move |shelf| {
@@ -153,11 +158,11 @@ impl Shelf {
     }
 
     async fn put_if(&self, write: &Write) -> Result<Put, StoreError> {
-        let News::Put { space, id } = write.news else {
+        let News::Put { space, id } = &write.news else {
             return Err(StoreError::Unavailable("this write has no news".to_owned()));
         };
         let now = self.clock.now();
-        let note = at_rest::note(&self.keys.load(), now, space, &write.key, id);
+        let note = at_rest::note(&self.keys.load(), now, space, &write.key, *id);
         let news = news::Told {
             channel: news::channel(&self.link.dial.at),
             message: news::message(&write.key, &note),

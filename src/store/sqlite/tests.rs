@@ -20,7 +20,7 @@ fn insert(key: &str, size: usize) -> Job {
         expires: UnixTime(1),
     };
     let news = News::Put {
-        space: "test",
+        space: "test".into(),
         id: Id::fresh(),
     };
     Job::Put(Write {

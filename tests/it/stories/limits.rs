@@ -5,10 +5,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::flow::grant::{Active, GrantRecord};
+use mcp_oauth_gateway::flow::held::{Began, GRACE, Held, Rules};
+use mcp_oauth_gateway::flow::who::Who;
+use mcp_oauth_gateway::gateway::Lane;
+use mcp_oauth_gateway::gateway::clients::Freshness;
 use mcp_oauth_gateway::gateway::site::Site;
 use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::client::Client;
+use mcp_oauth_gateway::net::tls::ClientTls;
+use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess};
+use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::store::Store;
 use serde_json::json;
@@ -219,4 +231,76 @@ async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
         .body(Outgoing::Empty)
         .unwrap();
     assert_eq!(send(&client.http.client, alone).await.status, 401, "it is no way to send one");
+}
+
+/// A client's id is what it registered, sealed: whoever registers and never comes back leaves nothing behind.
+#[tokio::test]
+async fn two_thousand_registrations_leave_the_store_empty() {
+    let (world, store) = small(&[]).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for n in 0..2_000_u32 {
+        let source = std::net::Ipv4Addr::from(0xC612_0000 + n).into();
+        let body = json!({ "client_name": format!("app {n}"), "redirect_uris": [format!("https://app-{n}.example/cb")] });
+        let document = world.gateway.register(body.to_string().as_bytes(), source).unwrap();
+        ids.insert(document["client_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 2_000);
+    let mut everything = Vec::new();
+    assert_eq!(store.export(&mut everything).await, Ok(0));
+    // Each of them is a client all the same.
+    let lane = Lane {
+        client: Client::new(ClientTls::load(&[]).unwrap()),
+    };
+    for id in ids {
+        assert!(world.gateway.client(&lane, &id, Freshness::Current).await.unwrap().is_some());
+    }
+    assert_eq!(store.export(&mut everything).await, Ok(0));
+}
+
+/// More grants than one look takes in: an answer that nobody needs any more is dropped from the last as from the first.
+#[tokio::test]
+async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_them_any_more() {
+    let (mut store, mut keys) = (None, None);
+    let _world = World::made(Profile::Standard, |parts| {
+        (store, keys) = (Some(parts.store.clone()), Some(parts.keys.clone()));
+    })
+    .await;
+    let store = store.unwrap();
+    let long_ago = Clock::System.now().before(GRACE + 60);
+    for n in 0..700 {
+        let began = Began {
+            client_id: "client".into(),
+            service: "default".into(),
+            who: Who::named("alice"),
+            scopes: Scopes::default(),
+            issuer: Some("https://as.example".into()),
+            tokens: Some(Tokens {
+                access: UpstreamAccess::new(Secret::from(format!("access {n}"))),
+                refresh: None,
+                expires: None,
+                refresh_expires: None,
+                scope: None,
+            }),
+        };
+        let held = Held::new(began, Rules::default(), long_ago);
+        let grant = store.insert(Id::fresh(), Active::new(held)).await.unwrap();
+        // The client has its pair, except the first ten.
+        if n >= 10 {
+            let proved = |record: GrantRecord| Ok::<_, ()>((record.proved(1), ()));
+            store.update(&grant, proved).await.unwrap();
+        }
+    }
+    // Another gateway on the same store begins to look.
+    let shared = (store.clone(), keys.unwrap());
+    let _other = World::made(Profile::Standard, |parts| (parts.store, parts.keys) = shared).await;
+    for _ in 0..600 {
+        let mut all = store.scan::<GrantRecord>(None, 1_000).await.unwrap().0;
+        all.retain(|(_, record)| record.held().is_some_and(|held| held.latest().is_some()));
+        if all.len() == 10 {
+            return;
+        }
+        assert!(all.len() > 10, "what may be needed is kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("some are still there");
 }

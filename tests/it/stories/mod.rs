@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod login_hostile;
+mod moving;
 mod origins;
 mod profiles;
 mod proxy;

@@ -1,0 +1,166 @@
+//! Everything at once, from one backend to another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mcp_oauth_gateway::base::ids::Id;
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::store::{Backend, Export, Handle, Imported, Memory, NotMoved, Store, StoreError};
+use tokio::time::timeout;
+
+use super::{Bench, Door, Doorbell, LaterDoor, Shut, keys, shut};
+
+/// More than one page of a scan, and than what is written at once.
+const MANY: u32 = 1_100;
+
+async fn exported(store: &Store) -> Vec<u8> {
+    let mut text = Vec::new();
+    let records = store.export(&mut text).await.unwrap();
+    let lines = text.split_inclusive(|byte| *byte == b'\n').count();
+    assert_eq!(u64::try_from(lines).unwrap(), records + 2);
+    text
+}
+
+async fn imported(bench: &Bench, into: &Store, text: &[u8]) -> Result<Imported, NotMoved> {
+    into.import(Export::open(text, &bench.keys.load())?).await
+}
+
+/// Another store with the same keys and time.
+fn beside(bench: &Bench) -> Store {
+    let clock = Clock::Fixed(Arc::clone(&bench.time));
+    Store::new(Backend::Memory(Memory::new()), Arc::clone(&bench.keys), clock)
+}
+
+fn moved(moved: u64) -> Imported {
+    Imported {
+        moved,
+        ..Imported::default()
+    }
+}
+
+pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
+    let from = beside(&bench);
+    let canary = Shut {
+        until: 2000,
+        note: "canary-4711-at-rest".to_owned(),
+    };
+    let door = from.insert(Id::fresh(), canary.clone()).await.unwrap();
+    let newer = from.insert(Id::fresh(), LaterDoor { hinges: 3 }).await.unwrap();
+    let mut bells = Vec::new();
+    for rings in 0..MANY {
+        bells.push(from.insert(Id::fresh(), Doorbell { rings }).await.unwrap());
+    }
+    let text = exported(&from).await;
+    for secret in [canary.note.clone(), door.to_string(), bells[7].to_string()] {
+        assert!(!text.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+    }
+    let all = u64::from(MANY) + 2;
+    assert_eq!(imported(&bench, &bench.store, &text).await, Ok(moved(all)));
+    let again = Imported {
+        already_there: all,
+        ..Imported::default()
+    };
+    assert_eq!(imported(&bench, &bench.store, &text).await, Ok(again));
+    // And away again, from the backend under test.
+    let to = beside(&bench);
+    let text = exported(&bench.store).await;
+    assert_eq!(imported(&bench, &to, &text).await, Ok(moved(all)));
+    for store in [&bench.store, &to] {
+        assert_eq!(store.read(&door).await, Ok(Some(Door::Shut(canary.clone()))));
+        for (rings, bell) in (0..).zip(&bells) {
+            assert_eq!(store.read(bell).await, Ok(Some(Doorbell { rings })));
+        }
+        // What a newer program wrote is moved as it is, and still refused.
+        let refused = store.read(&Handle::<Door>::of(newer.id())).await;
+        assert_eq!(refused, Err(StoreError::NewerVersion { space: "door", version: 2 }));
+        assert_eq!(store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
+    }
+}
+
+pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
+    let from = beside(&bench);
+    let ids = [(); 5].map(|()| Id::fresh());
+    for (id, until) in ids.into_iter().zip([2000, 2000, 2000, 1100, 2000]) {
+        from.insert(id, shut(until)).await.unwrap();
+    }
+    from.insert(ids[4], Doorbell { rings: 1 }).await.unwrap();
+    let text = exported(&from).await;
+    // One that is further, a newer one, and one that has expired when the import comes.
+    let further = bench.store.insert(ids[0], shut(3000)).await.unwrap();
+    let newer = bench.store.insert(ids[1], LaterDoor { hinges: 3 }).await.unwrap();
+    let gone = bench.store.insert(ids[2], shut(1100)).await.unwrap();
+    bench.time.store(1500, Ordering::SeqCst);
+    let mut changes = bench.store.changes();
+    let done = Imported {
+        moved: 3,
+        already_there: 2,
+        expired: 1,
+        foreign: 0,
+    };
+    assert_eq!(imported(&bench, &bench.store, &text).await, Ok(done));
+    assert_eq!(bench.store.read(&further).await, Ok(Some(Door::Shut(shut(3000)))));
+    assert_eq!(bench.store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
+    assert_eq!(bench.store.read(&gone).await, Ok(Some(Door::Shut(shut(2000)))));
+    assert_eq!(bench.store.read(&Handle::<Door>::of(ids[3])).await, Ok(None));
+    // Whoever serves from there learns of it; on a cluster perhaps after older news.
+    let mut untold = vec![("door", ids[2]), ("door", ids[4]), ("doorbell", ids[4])];
+    while !untold.is_empty() {
+        let change = timeout(Duration::from_secs(5), changes.next()).await.unwrap();
+        let door = change.of::<Door>().map(|handle| ("door", handle.id()));
+        let told = door.or_else(|| change.of::<Doorbell>().map(|handle| ("doorbell", handle.id())));
+        untold.retain(|one| told != Some(*one));
+    }
+}
+
+#[tokio::test]
+async fn an_export_under_other_keys_of_a_newer_form_or_of_no_form_is_refused() {
+    let bench = Bench::memory();
+    bench.insert(2000).await;
+    let text = String::from_utf8(exported(&bench.store).await).unwrap();
+    let refused = |text: &str| Export::open(text.as_bytes(), &bench.keys.load()).err();
+    assert_eq!(refused(&text), None);
+    let newer = text.replacen("\"version\":1", "\"version\":2", 1);
+    assert_eq!(refused(&newer), Some(NotMoved::Newer(2)));
+    for other in ["", "\n", "{}", "nonsense", "{\"format\":\"another\",\"version\":2}"] {
+        assert_eq!(refused(other), Some(NotMoved::NotAnExport), "{other}");
+    }
+    let strange = Export::open(text.as_bytes(), &keys().load()).err();
+    assert_eq!(strange, Some(NotMoved::OtherKeys));
+}
+
+#[tokio::test]
+async fn an_export_that_was_cut_off_or_changed_is_told_from_a_whole_one() {
+    let bench = Bench::memory();
+    for _ in 0..3 {
+        bench.insert(2000).await;
+    }
+    let text = String::from_utf8(exported(&bench.store).await).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let (cut, half) = (lines[..3].concat(), &text[..text.len() - 30]);
+    let less = [lines[0], lines[1], lines[2], lines[4]].concat();
+    let more = format!("{text}{}", lines[1]);
+    for (text, why) in [
+        (cut.as_str(), NotMoved::CutOff(3)),
+        (half, NotMoved::CutOff(3)),
+        (&less, NotMoved::Broken(4)),
+        (&more, NotMoved::Broken(6)),
+        (&text.replace("\"value\"", "\"worth\""), NotMoved::Broken(2)),
+    ] {
+        assert_eq!(imported(&bench, &beside(&bench), text.as_bytes()).await, Err(why));
+    }
+    // What stood before is moved, and the whole export moves the rest.
+    let to = beside(&bench);
+    imported(&bench, &to, cut.as_bytes()).await.unwrap_err();
+    let rest = Imported {
+        moved: 1,
+        already_there: 2,
+        ..Imported::default()
+    };
+    assert_eq!(imported(&bench, &to, text.as_bytes()).await, Ok(rest));
+    // Under another record's key nothing opens.
+    let key = |line: &str| line.split('"').nth(3).unwrap().to_owned();
+    let swapped = text.replacen(&key(lines[1]), &key(lines[2]).replace("door/", "bell/"), 1);
+    let done = imported(&bench, &beside(&bench), swapped.as_bytes()).await.unwrap();
+    assert_eq!((done.moved, done.foreign), (2, 1));
+}

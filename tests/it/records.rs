@@ -1,0 +1,348 @@
+//! Records as earlier programs wrote them, kept in `tests/records`: today's program reads all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use mcp_oauth_gateway::base::ids::{Digest, Id};
+use mcp_oauth_gateway::base::keyring::KeyRing;
+use mcp_oauth_gateway::base::record::Record;
+use mcp_oauth_gateway::base::signing;
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::flow::ARROWS;
+use mcp_oauth_gateway::flow::authorize::FlowRecord;
+use mcp_oauth_gateway::flow::grant::GrantRecord;
+use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeys, Wanted};
+use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
+use mcp_oauth_gateway::gateway::resolve::UpstreamClientRecord;
+use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
+use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::signing::{SigningKeys, SigningRecord};
+use serde_json::{Value, json};
+
+use crate::moves::acts::{Act, Form, Gives, With};
+use crate::moves::world::{KEY, World};
+
+/// When all records of the folder were alive.
+const THEN: u64 = 1_000_000;
+
+/// Runs something for every kind of record.
+macro_rules! kinds {
+    ($each:ident($($argument:expr),*)) => {{
+        $each::<FlowRecord>($($argument),*).await;
+        $each::<GrantRecord>($($argument),*).await;
+        $each::<ApiKeyRecord>($($argument),*).await;
+        $each::<SigningRecord>($($argument),*).await;
+        $each::<UpstreamClientRecord>($($argument),*).await;
+        $each::<UpstreamIssuerRecord>($($argument),*).await;
+    }};
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/records")
+}
+
+fn ring(text: &str) -> Arc<ArcSwap<KeyRing>> {
+    Arc::new(ArcSwap::from_pointee(KeyRing::single(text).unwrap()))
+}
+
+/// The names of the fields, those of fields within fields too; what a list holds counts as one.
+fn shape(value: &Value, at: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                shape(value, &format!("{at}.{name}"), into);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| shape(item, &format!("{at}[]"), into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => drop(into.insert(at.to_owned())),
+    }
+}
+
+/// Whether all that `kept` says is said by `read` too; fields that came later may be there besides.
+fn is_within(kept: &Value, read: &Value) -> bool {
+    match (kept, read) {
+        (Value::Object(kept), Value::Object(read)) => kept
+            .iter()
+            .all(|(name, kept)| read.get(name).is_some_and(|read| is_within(kept, read))),
+        (Value::Array(kept), Value::Array(read)) => {
+            kept.len() == read.len() && kept.iter().zip(read).all(|(kept, read)| is_within(kept, read))
+        }
+        (kept, read) => kept == read,
+    }
+}
+
+/// A file of the folder, such as `grant.Active.1.json`.
+struct Kept {
+    name: String,
+    space: String,
+    state: String,
+    said: Value,
+}
+
+fn kept() -> Vec<Kept> {
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(folder()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if let [space, state, _, "json"] = name.split('.').collect::<Vec<_>>()[..] {
+            all.push(Kept {
+                space: space.to_owned(),
+                state: state.to_owned(),
+                said: serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap(),
+                name,
+            });
+        }
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
+async fn today() -> Store {
+    let (gives, bare) = (
+        Gives {
+            refresh: true,
+            life: Some(3_600),
+        },
+        Gives {
+            refresh: false,
+            life: None,
+        },
+    );
+    let mut acts = Vec::new();
+    for service in 0..6 {
+        for moves in 1..=6 {
+            let gives = if moves % 2 == 0 { gives } else { bare };
+            acts.push(Act::Journey {
+                client: 0,
+                service,
+                gives,
+                moves,
+            });
+        }
+    }
+    let spend = [
+        Act::Journey {
+            client: 1,
+            service: 0,
+            gives,
+            moves: 5,
+        },
+        Act::Redeem {
+            flow: 0,
+            by: None,
+            with: With::Own,
+            at_once: true,
+        },
+    ];
+    let present = Act::Present {
+        pair: 0,
+        by: None,
+        owner: 0,
+        alone: false,
+    };
+    let ends: [&[Act]; 7] = [
+        &[
+            Act::Begin {
+                client: 0,
+                state: true,
+                service: 4,
+            },
+            Act::ToIdp {
+                flow: 0,
+                form: Form::Own,
+                promise: true,
+            },
+        ],
+        &[
+            Act::Begin {
+                client: 2,
+                state: true,
+                service: 0,
+            },
+            Act::Deny { flow: 0, form: Form::Own },
+        ],
+        &spend,
+        &[spend[0], spend[1], present],
+        &[spend[0], spend[1], present, Act::Answer { attempt: 0, gives }],
+        &[spend[0], spend[1], Act::End { grant: 0 }],
+        &[spend[0], spend[1], Act::Renewed { grant: 0, gives }],
+    ];
+    let mut worlds: Vec<_> = acts.into_iter().map(|act| (Mode::Sealed, vec![act])).collect();
+    for mode in [Mode::Sealed, Mode::Reference] {
+        worlds.extend(ends.map(|acts| (mode, acts.to_vec())));
+    }
+    let keys = ring(KEY);
+    let clock = Clock::Fixed(Arc::new(AtomicU64::new(THEN)));
+    let all = Store::new(Backend::Memory(Memory::new()), keys.clone(), clock.clone());
+    for (n, (mode, acts)) in (0..).zip(worlds) {
+        let mut world = World::new(60, mode);
+        world.skip(n);
+        for act in acts {
+            world.act(act).await;
+        }
+        let mut text = Vec::new();
+        world.store.export(&mut text).await.unwrap();
+        let done = all.import(Export::open(&text[..], &keys.load()).unwrap()).await.unwrap();
+        assert_eq!((done.already_there, done.expired, done.foreign), (0, 0, 0));
+    }
+    of_the_house(
+        &all,
+        ApiKeys {
+            store: all.clone(),
+            keys,
+            clock,
+        },
+    )
+    .await;
+    all
+}
+
+/// What no journey makes.
+async fn of_the_house(all: &Store, house: ApiKeys) {
+    let wanted = Wanted {
+        service: "batch".into(),
+        name: Some("nightly".into()),
+        scopes: Scopes::parse("read write"),
+        lives: None,
+    };
+    house.add(wanted.clone()).await.unwrap();
+    let taken_back = house.add(wanted).await.unwrap();
+    house.revoke(taken_back.id).await.unwrap();
+    let id = |name: &str| Id(Digest::of(name).short());
+    let now = house.clock.now();
+    all.insert(id("signing"), SigningKeys::first(signing::made(), now)).await.unwrap();
+    let registration = json!({
+        "issuer": "https://upstream.example", "client_id": "gateway", "client_secret": "a secret", "auth_method": "client_secret_basic",
+        "expires": 2_000_000, "redirect_uri": "https://gateway.example/upstream/callback/default",
+    });
+    let UpstreamClientRecord::Kept(client) = read(&json!({ "state": "Kept", "is": { "registration": registration } }));
+    all.insert(id("client"), client).await.unwrap();
+    let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::of("a secret") });
+    let UpstreamIssuerRecord::Pinned(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
+    all.insert(id("issuer"), pinned).await.unwrap();
+}
+
+fn read<R: Record>(said: &Value) -> R {
+    R::deserialize(said).unwrap_or_else(|why| panic!("{why}: {said}"))
+}
+
+/// Records by kind and state, as they are written.
+type Written = BTreeMap<(String, String), Vec<Value>>;
+
+async fn gather<R: Record>(store: &Store, into: &mut Written) {
+    let mut cursor = None;
+    loop {
+        let (page, next) = store.scan::<R>(cursor, 100).await.unwrap();
+        for (handle, record) in page {
+            let said = serde_json::to_value(&record).unwrap();
+            let state = said["state"].as_str().unwrap().to_owned();
+            let envelope = json!({ "v": R::VERSION, "id": handle.id(), "r": said });
+            into.entry((R::SPACE.to_owned(), state)).or_default().push(envelope);
+        }
+        cursor = next;
+        if cursor.is_none() {
+            return;
+        }
+    }
+}
+
+async fn written(store: &Store) -> Written {
+    let mut all = Written::new();
+    kinds!(gather(store, &mut all));
+    all
+}
+
+/// What today's program writes in a form of which no file is kept: one of each form.
+async fn missing() -> Vec<(String, Value)> {
+    let kept = kept();
+    let mut new = Vec::new();
+    for ((space, state), records) in written(&today().await).await {
+        let of_it: Vec<_> = kept.iter().filter(|kept| kept.space == space && kept.state == state).collect();
+        let (mut known, mut number) = (BTreeSet::new(), of_it.len());
+        for kept in of_it {
+            shape(&kept.said, "", &mut known);
+        }
+        for record in records {
+            let mut fields = BTreeSet::new();
+            shape(&record, "", &mut fields);
+            if number == 0 || !fields.is_subset(&known) {
+                known.extend(fields);
+                number += 1;
+                new.push((format!("{space}.{state}.{number}.json"), record));
+            }
+        }
+    }
+    new
+}
+
+#[tokio::test]
+async fn every_kept_record_is_read_by_this_program_and_nothing_in_it_is_lost() {
+    async fn all<R: Record>(kept: &[Kept], seen: &mut usize) {
+        for kept in kept.iter().filter(|kept| kept.space == R::SPACE) {
+            assert!(kept.said["v"].as_u64().unwrap() <= u64::from(R::VERSION), "{}", kept.name);
+            let again = serde_json::to_value(read::<R>(&kept.said["r"])).unwrap();
+            assert!(is_within(&kept.said["r"], &again), "{}: {again}", kept.name);
+            *seen += 1;
+        }
+    }
+    let (kept, mut seen) = (kept(), 0);
+    kinds!(all(&kept, &mut seen));
+    assert_eq!(seen, kept.len(), "a file of no kind that is read");
+}
+
+#[tokio::test]
+async fn a_record_is_kept_of_every_kind_state_and_field_that_this_program_writes() {
+    let missing = missing().await;
+    if !missing.is_empty() {
+        let new = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("records");
+        std::fs::create_dir_all(&new).unwrap();
+        let number = exports().len() + 1;
+        let mut export = std::fs::File::create(new.join(format!("export-{number}.jsonl"))).unwrap();
+        today().await.export(&mut export).await.unwrap();
+        std::fs::write(new.join(format!("export-{number}.key")), format!("{KEY}\n")).unwrap();
+        for (name, record) in &missing {
+            let text = serde_json::to_string_pretty(record).unwrap();
+            std::fs::write(new.join(name), format!("{text}\n")).unwrap();
+        }
+        let names: Vec<_> = missing.into_iter().map(|(name, _)| name).collect();
+        panic!(
+            "tests/records has no {names:?}; copy what is in {} to it, over nothing",
+            new.display()
+        );
+    }
+    let kept: BTreeSet<String> = kept().into_iter().map(|kept| kept.state).collect();
+    for arrow in &ARROWS {
+        assert!(kept.contains(arrow.to), "{} is kept nowhere", arrow.to);
+    }
+}
+
+/// The numbers of the kept exports.
+fn exports() -> Vec<u32> {
+    (1..1_000)
+        .take_while(|n| folder().join(format!("export-{n}.jsonl")).exists())
+        .collect()
+}
+
+#[tokio::test]
+async fn every_kept_export_is_imported_and_read_by_this_program() {
+    let numbers = exports();
+    assert!(!numbers.is_empty());
+    for n in numbers {
+        let keys = ring(&std::fs::read_to_string(folder().join(format!("export-{n}.key"))).unwrap());
+        let text = std::fs::read(folder().join(format!("export-{n}.jsonl"))).unwrap();
+        let lines = text.split_inclusive(|byte| *byte == b'\n').count();
+        let dir = tempfile::tempdir().unwrap();
+        for backend in [Backend::Memory(Memory::new()), Backend::Sqlite(Sqlite::open(dir.path()).unwrap())] {
+            let store = Store::new(backend, keys.clone(), Clock::Fixed(Arc::new(AtomicU64::new(THEN))));
+            let done = store.import(Export::open(&text[..], &keys.load()).unwrap()).await.unwrap();
+            assert_eq!((done.moved, done.foreign, done.expired), (lines as u64 - 2, 0, 0));
+            let records: usize = written(&store).await.values().map(Vec::len).sum();
+            assert_eq!(records, lines - 2, "all of them are of a kind that is read");
+        }
+    }
+}
