@@ -96,7 +96,7 @@ async fn add(house: &ApiKeys, wanted: Wanted) -> Result<(), String> {
         about.name, about.service
     );
     eprintln!("  Its caller sends it as    Authorization: Bearer <key>");
-    eprintln!("  To take it back           mcp-oauth-gateway api-keys revoke {id}");
+    eprintln!("  To take it back, with the same --config or --data-dir:  mcp-oauth-gateway api-keys revoke {id}");
     Ok(())
 }
 

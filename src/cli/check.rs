@@ -1,6 +1,7 @@
 //! `check`: is the configuration good, do the upstreams answer, and what has to be registered where? For people.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -31,13 +32,11 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     let client = (!offline).then(|| Client::new(client_tls));
     let (said, failed) = runtime.block_on(looked(&checked, client.as_ref()));
-    print!("{said}");
+    let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
+    print(&said)?;
     let troubles = failed + checked.unbuilt.len();
     match troubles {
-        0 => {
-            println!("\neverything is good");
-            Ok(())
-        }
+        0 => print("\neverything is good\n"),
         1 => Err("one thing is not good, see above".to_owned()),
         several => Err(format!("{several} things are not good, see above")),
     }

@@ -29,10 +29,7 @@ pub fn main() -> ExitCode {
     let done = match command.other {
         None => serve::run(&command.serve),
         Some(Other::Check { serve, offline }) => check::run(&serve, offline),
-        Some(Other::Flow) => {
-            print!("{}", flow::mermaid());
-            Ok(())
-        }
+        Some(Other::Flow) => said(&flow::mermaid()),
         Some(Other::Keyring { action, config, data_dir }) => {
             source::kept(config.as_deref(), data_dir, None).and_then(|at| keys(action, &at))
         }
@@ -67,7 +64,7 @@ fn keys(action: Keyring, at: &Kept) -> Result<(), String> {
                 } else {
                     format!("opens; seals in {} s", seals_from.since(now))
                 };
-                println!("{name}  made {} s after 1970  {state}", made.0);
+                said(&format!("{name}  made {}  {state}\n", made.day()))?;
             }
         }
         Keyring::Rotate => {
@@ -81,6 +78,12 @@ fn keys(action: Keyring, at: &Kept) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Prints; whoever reads it may have gone.
+fn said(text: &str) -> Result<(), String> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())
 }
 
 /// Enough for a container's health check.

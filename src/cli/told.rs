@@ -31,7 +31,7 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
             Access::OAuth => {}
             Access::Key => tracing::info!(
                 service = service.name,
-                "this service takes API keys; make one with: mcp-oauth-gateway api-keys add {}",
+                "this service takes API keys; make one with the same --config or --data-dir: mcp-oauth-gateway api-keys add {}",
                 service.name
             ),
             Access::Public => tracing::warn!(

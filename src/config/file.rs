@@ -87,6 +87,12 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
     let document = Document::parse(text).map_err(|why| {
         let at = reader.place(why.span().map_or(0, |span| span.start), &[], "");
         let first = why.message().lines().next().unwrap_or("not TOML").to_owned();
+        if first.contains("duplicate key") {
+            return at.wrong(
+                "what is named here stands above already",
+                "take one of the two out, or give it another name",
+            );
+        }
         at.wrong(
             format!("this is not TOML: {first}"),
             "see https://toml.io; texts stand in quotes, tables in [brackets]",

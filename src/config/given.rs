@@ -72,7 +72,8 @@ fn around(flags: &Serve) -> Vec<Section> {
         let bare = host.trim_matches(['[', ']']);
         let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
         let address = format!("{host}:{}", flags.port.unwrap_or(PORT));
-        say(&mut top, "listen", list("--host", [address]));
+        let flag = if flags.host.is_some() { "--host" } else { "--port" };
+        say(&mut top, "listen", list(flag, [address]));
     }
     say(&mut top, "data_dir", flags.data_dir.as_deref().map(text).map(Value::Text));
     say(
@@ -139,7 +140,7 @@ pub fn beside_a_file(flags: &Serve) -> Result<(), Wrong> {
             let table = keys::written(section.pattern);
             return Err(at.wrong(
                 format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
-                format!("put `{name}` into the file, at {table}"),
+                format!("put `{name}` into the file, at {table}, and unset the variable"),
             ));
         }
     }

@@ -99,6 +99,14 @@ pub fn idp(section: &Section) -> Result<Idp, Wrong> {
         idp.groups_claim = claim.value;
     }
     idp.allow_addresses = strategy::addresses(section)?;
+    if allow.is_none() && idp.preset.is_public {
+        let what = format!(
+            "with preset = \"{}\" nobody could sign in: anybody may have an account there",
+            idp.preset.name
+        );
+        let instead = "say who may, for instance allow = { emails = [\"alice@example.com\"] }, or domains, groups, subjects";
+        return Err(section.missing("allow", &what, instead));
+    }
     idp.allow = allow.unwrap_or_default();
     Ok(idp)
 }
@@ -134,7 +142,7 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
         subjects: plain(allow.texts("subjects")?),
     };
     if allowed == Allow::default() {
-        let instead = "name emails, domains, groups or subjects, or take it out";
+        let instead = "name emails, domains, groups or subjects";
         return Err(section.place("allow").wrong("nobody could sign in", instead));
     }
     Ok(Some(allowed))

@@ -513,7 +513,7 @@ fn several_services_have_names_of_their_own_and_one_default() {
     let none = written(&two("", "")).unwrap();
     assert!(!none.described.iter().any(|one| one.service.is_default));
     assert!(refused(&two("default = true", "default = true")).contains("services.b.default: service 'a' is the default already"));
-    assert!(refused(&two("", "").replace("services.b", "services.a")).contains("not TOML: "));
+    assert!(refused(&two("", "").replace("services.b", "services.a")).contains("stands above already"));
     for name in ["Big", "mcp", "-x", "a_b", "login", "health"] {
         let why = refused(&format!("[services.{name}]\nurl = \"https://a/\""));
         assert!(
