@@ -26,5 +26,6 @@ mod refresh;
 mod remembered;
 mod replicas;
 mod seed004;
+mod seeds;
 mod services;
 mod unlock;
