@@ -237,6 +237,7 @@ mod tests {
         assert_eq!(told(&["id", "email", "name"], &bare), ["x-user-id: 4711"]);
     }
 
+    /// Seed 001 row 46: a name beyond ASCII was a 500.
     #[test]
     fn every_value_decodes_to_what_it_was_and_none_ends_its_header() {
         for text in [

@@ -136,6 +136,7 @@ async fn thirty_two_refreshes_spread_over_two_instances_ask_the_upstream_once() 
     }
 }
 
+/// Seed 001 row 60: any failure of the store fell back to memory, and replicas went apart without a word.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_with_it() {
     if !wanted() {
