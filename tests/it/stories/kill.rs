@@ -191,7 +191,12 @@ async fn strike_when(site: &Site, aim: Aim, seen: usize) {
             below(8_000)
         }
     };
-    tokio::time::sleep(Duration::from_micros(pause)).await;
+    // A timer's tick is a millisecond, within which all may be over.
+    let (begun, pause) = (Instant::now(), Duration::from_micros(pause));
+    while pause < Duration::from_micros(1_500) && begun.elapsed() < pause {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(pause.saturating_sub(begun.elapsed())).await;
 }
 
 /// The time at which the stand-in did this since then, if it did.
