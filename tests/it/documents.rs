@@ -35,14 +35,61 @@ fn the_readme_shows_the_machine_as_the_program_prints_it() {
 
 #[test]
 fn the_readme_names_every_flag() {
-    let (help, readme) = (printed(&["--help"]), read("README.md"));
-    let flags = help
-        .split_whitespace()
-        .filter(|word| word.starts_with("--"))
-        .map(|word| word.trim_end_matches(&[',', '.', ')', ';'][..]));
-    for flag in flags {
-        assert!(readme.contains(flag), "README.md does not name {flag}");
+    let readme = read("README.md");
+    for of in [
+        "",
+        "check",
+        "healthcheck",
+        "keyring list",
+        "keyring rotate",
+        "api-keys add",
+        "api-keys list",
+        "api-keys revoke",
+        "store export",
+        "store import",
+    ] {
+        let mut words: Vec<&str> = of.split_whitespace().collect();
+        assert!(readme.contains(of), "README.md does not name the command {of}");
+        words.push("--help");
+        let help = printed(&words);
+        let flags = help
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+            .map(|word| word.trim_end_matches(&[',', '.', ')', ';', ']'][..]));
+        for flag in flags.filter(|flag| *flag != "--help") {
+            assert!(readme.contains(flag), "README.md does not name {flag} of {of}");
+        }
     }
+}
+
+/// A document that says "shown by" names a test; whoever renames the test finds it here.
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let mut code = String::new();
+    let mut folders = vec!["src".to_owned(), "tests/it".to_owned(), "standin".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
+            match Path::new(&name).extension() {
+                Some(end) if end == "rs" => code.push_str(&read(&name)),
+                Some(_) => {}
+                None => folders.push(name),
+            }
+        }
+    }
+    let is_sentence = |name: &&str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() >= 4 && name.chars().all(letters)
+    };
+    let mut named = 0;
+    for document in documents() {
+        let text = read(&document);
+        for name in text.split('`').skip(1).step_by(2).filter(is_sentence) {
+            assert!(code.contains(&format!("fn {name}(")), "{document} names the test {name}, which is not there");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "the documents name tests: {named}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fi
 apt npm nodejs npm
 apt chromium chromium fonts-dejavu-core
 PATH="$PATH:/usr/sbin" apt nginx nginx-light
+apt openssl openssl
 # python3 may be there without what makes environments
 python3 -c 'import ensurepip' 2>/dev/null || apt no-such-program python3 python3-venv
 
