@@ -26,6 +26,7 @@ mod reference;
 mod refresh;
 mod remembered;
 mod replicas;
+mod rollback;
 mod seed004;
 mod seeds;
 mod services;
