@@ -161,9 +161,13 @@ fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqli
     }
 }
 
-/// Writes what is there already. With every sweep, so that a full disk is known within a minute, also where nobody writes.
+/// Writes a page, and changes nothing. With every sweep, so that a full disk is known within a minute, also where nobody writes.
 fn try_to_write(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE counter SET seq = seq")?.execute([]).map(drop)
+    // What is written over itself, SQLite leaves alone.
+    for change in ["UPDATE counter SET seq = seq + 1", "UPDATE counter SET seq = seq - 1"] {
+        tx.prepare_cached(change)?.execute([])?;
+    }
+    Ok(())
 }
 
 /// A removal of what has expired is no news, and is not counted as a write.
