@@ -86,7 +86,7 @@ impl Place {
     async fn start(&self, standin: &Standin, port: u16, data: &Path) -> (Process, Duration) {
         let mut command = command();
         command.env("MCP_GATEWAY_KEY", KEY);
-        let mut more = vec!["--log", "warn"];
+        let mut more = Vec::new();
         if let Self::Redis(server) = self {
             command.env("MCP_GATEWAY_REDIS_URL", server.url());
             more.extend(["--store", "redis"]);
