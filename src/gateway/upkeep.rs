@@ -25,7 +25,7 @@ const SPARE: u64 = 3_600;
 
 /// How long after a page of grants the next one is read, of the first pass and of later ones; and how long after the last one
 /// the first one again.
-const FIRST_PAGES: Duration = Duration::from_millis(20);
+const FIRST_PAGES: Duration = Duration::from_millis(100);
 const PAGES: Duration = Duration::from_secs(1);
 const PASSES: Duration = Duration::from_secs(60);
 

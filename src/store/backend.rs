@@ -108,18 +108,17 @@ impl Backend {
             Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit)),
             Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => redis.scan(space, after, limit).await,
+            Self::Redis(redis) => redis.scan(space, None, after, limit).await,
         }
     }
 
-    /// As [`Backend::scan`], of what ends no later than `last` only, in whatever order. Where nothing is sorted by its end, all
-    /// of a page is fetched, and most of it left out.
+    /// As [`Backend::scan`], of what ends no later than `last` only, in whatever order.
     pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit).ending(last)),
             Self::Sqlite(sqlite) => sqlite.scan_ending(space, last, after, limit).await,
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => Ok(redis.scan(space, after, limit).await?.ending(last)),
+            Self::Redis(redis) => Ok(redis.scan(space, Some(last), after, limit).await?.ending(last)),
         }
     }
 
