@@ -10,6 +10,7 @@ mod disk;
 mod hostile;
 mod issuers;
 mod jwt;
+mod kept;
 mod kill;
 mod lifecycle;
 mod limits;
