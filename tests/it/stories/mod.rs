@@ -6,6 +6,7 @@ mod chain;
 mod cli;
 mod clients;
 mod config;
+mod disk;
 mod hostile;
 mod issuers;
 mod jwt;
