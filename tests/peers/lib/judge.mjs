@@ -1,0 +1,69 @@
+// What came of a run in which instances died: each failure must have a cause, and the upstream must have been spared.
+import { createHash } from 'node:crypto';
+
+// Logs are written a moment after what they tell of.
+const SLACK = 100;
+// The lease of a dead instance, and the time that a client is held for it.
+const LEASE = 75_000 + 25_000;
+
+// Gives every failure of `people` a cause, or none: `kill` is the one that it was in flight at, `after` says that an earlier failure of
+// the same user is why, `away` that the store was not there.
+export function causes(people, site, outages) {
+  const seen = new Map(site.seen().map((line) => [line.id, line]));
+  const hit = (id) => {
+    const line = seen.get(id);
+    return line && site.kills.find((kill) => line.to.includes(kill.to) && line.from <= kill.gone + SLACK && line.end >= kill.at - SLACK);
+  };
+  const found = [];
+  for (const { failures } of people) {
+    let last;
+    for (const failure of failures) {
+      failure.kill = failure.sent.map(hit).find(Boolean);
+      failure.away = outages.some((outage) => failure.to >= outage.at && failure.from <= outage.back + SLACK);
+      // What an answer that was lost leads to: the lease of the dead is waited for, and a token or code that is spent is refused.
+      const follows = last && failure.from - last.to < LEASE && ['temporarily_unavailable', 'invalid_grant'].includes(failure.why);
+      failure.after = !failure.kill && !failure.away && follows;
+      if (failure.kill || failure.away || failure.after) last = failure;
+      found.push(failure);
+    }
+  }
+  return found;
+}
+
+export const without = (failures) => failures.filter((f) => !f.kill && !f.away && !f.after);
+
+// How often one kill took something from one user: the requests of one user run one after another, so once at most.
+export function mostPerKill(failures) {
+  const counts = new Map();
+  for (const { n, kill } of failures) if (kill) counts.set(`${n} ${kill.at}`, (counts.get(`${n} ${kill.at}`) ?? 0) + 1);
+  return Math.max(0, ...counts.values());
+}
+
+// Requests in flight on an instance when it died, and how many of them nginx could give to another.
+export function inFlight(site) {
+  const lines = site.seen().filter((line) => site.kills.some((kill) => line.to.includes(kill.to) && line.from <= kill.gone && line.end >= kill.at - SLACK && line.to.at(-1) === kill.to));
+  return lines.filter((line) => line.status === 502).length;
+}
+
+export function counted(values) {
+  const counts = {};
+  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+  return Object.entries(counts).sort().map(([what, count]) => `${count} ${what}`).join(', ') || 'none';
+}
+
+// The token endpoint of the upstream: refresh tokens that it had rotated and saw again, and those of them whose successor we had
+// committed, because it was presented before, or a client had what was issued with it. `given` are the access tokens clients had.
+export function upstream(log, given) {
+  const refreshes = log.filter((e) => e.grant === 'refresh_token' && e.presented && e.done).sort((a, b) => a.done - b.done);
+  const had = new Set(given.map((token) => createHash('sha256').update(token).digest('base64url').slice(0, 16)));
+  const rotated = new Map();
+  const presented = new Set();
+  const reused = [];
+  for (const refresh of refreshes) {
+    const before = rotated.get(refresh.presented);
+    if (before) reused.push({ ...refresh, committed: presented.has(before.issued) || had.has(before.access) });
+    if (refresh.status === 200) rotated.set(refresh.presented, refresh);
+    presented.add(refresh.presented);
+  }
+  return { asked: refreshes.length, rotated: rotated.size, reused, committed: reused.filter((r) => r.committed) };
+}
