@@ -4,8 +4,10 @@
 //! Loaded whole before the first MCP request is answered, and fed by the store's changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 
 use crate::base::ids::Id;
 use crate::base::record::Record;
@@ -32,6 +34,7 @@ pub enum Learned {
 pub struct Ended {
     until: DashMap<Id, UnixTime>,
     complete: AtomicBool,
+    completed: Notify,
 }
 
 impl Ended {
@@ -54,11 +57,19 @@ impl Ended {
         self.complete.load(Ordering::Acquire)
     }
 
+    /// Waits until everything is known, and no longer than `patience`; whether it is.
+    pub async fn completed(&self, patience: Duration) -> bool {
+        // Before it is asked, so that nothing falls between.
+        let completed = self.completed.notified();
+        self.is_complete() || tokio::time::timeout(patience, completed).await.is_ok()
+    }
+
     /// Reads all tombstones. To be called after the changes were asked for, so that nothing falls between.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         self.load_of(store, GrantRecord::ended_until).await?;
         self.load_of(store, ApiKeyRecord::ended_until).await?;
         self.complete.store(true, Ordering::Release);
+        self.completed.notify_waiters();
         Ok(())
     }
 

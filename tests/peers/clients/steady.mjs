@@ -30,8 +30,9 @@ export class Steady {
         return value;
       } catch (e) {
         const why = word(e);
-        this.failures.push({ n: this.n, kind, why, from, to: Date.now(), sent: this.sent.slice(first), message: String(e?.message ?? e).slice(0, 300) });
-        if (final(why) || Date.now() > until) throw e;
+        const sent = this.sent.slice(first);
+        this.failures.push({ n: this.n, kind, why, from, to: Date.now(), sent, message: String(e?.message ?? e).slice(0, 300) });
+        if (final(why, sent) || Date.now() > until) throw e;
         await sleep(500);
       }
     }
@@ -39,7 +40,8 @@ export class Steady {
 
   // The whole sign-in; one that fails is begun anew, as its user would.
   async signIn() {
-    const redeem = (spend) => this.steady('code', spend, (why) => why === 'invalid_grant');
+    // Nothing is sent where no code came, but an error.
+    const redeem = (spend) => this.steady('code', spend, (why, sent) => why === 'invalid_grant' || !sent.length);
     const mode = this.n % 2 ? 'auto' : 'legacy';
     Object.assign(this, await this.steady('sign-in', () => connect(this.mcp, { ...this.o, mode, fetch: this.fetch, redeem })));
   }

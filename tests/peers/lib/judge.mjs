@@ -6,19 +6,23 @@ const SLACK = 100;
 // The lease of a dead instance, and the time that a client is held for it.
 const LEASE = 75_000 + 25_000;
 
+// Whether this request was on its way through an instance when that was killed: nginx had a connection, and no answer or half of one.
+function brokenBy(line, kill) {
+  const was = line.tries.some((t) => t.to === kill.to && t.connected && (t.answered === 502 || t.answered < 400));
+  return was && line.from <= kill.gone + SLACK && line.end >= kill.at - SLACK;
+}
+
 // Gives every failure of `people` a cause, or none: `kill` is the one that it was in flight at, `after` says that an earlier failure of
 // the same user is why, `away` that the store was not there.
 export function causes(people, site, outages) {
   const seen = new Map(site.seen().map((line) => [line.id, line]));
-  const hit = (id) => {
-    const line = seen.get(id);
-    return line && site.kills.find((kill) => line.to.includes(kill.to) && line.from <= kill.gone + SLACK && line.end >= kill.at - SLACK);
-  };
+  const hit = (id) => seen.has(id) && site.kills.find((kill) => brokenBy(seen.get(id), kill));
   const found = [];
   for (const { failures } of people) {
     let last;
     for (const failure of failures) {
-      failure.kill = failure.sent.map(hit).find(Boolean);
+      // The request that failed is the last; a client of the older protocol may just have opened its stream of events beside it.
+      failure.kill = failure.sent.slice(-2).map(hit).find(Boolean);
       failure.away = outages.some((outage) => failure.to >= outage.at && failure.from <= outage.back + SLACK);
       // What an answer that was lost leads to: the lease of the dead is waited for, and a token or code that is spent is refused.
       const follows = last && failure.from - last.to < LEASE && ['temporarily_unavailable', 'invalid_grant'].includes(failure.why);
@@ -37,12 +41,6 @@ export function mostPerKill(failures) {
   const counts = new Map();
   for (const { n, kill } of failures) if (kill) counts.set(`${n} ${kill.at}`, (counts.get(`${n} ${kill.at}`) ?? 0) + 1);
   return Math.max(0, ...counts.values());
-}
-
-// Requests in flight on an instance when it died, and how many of them nginx could give to another.
-export function inFlight(site) {
-  const lines = site.seen().filter((line) => site.kills.some((kill) => line.to.includes(kill.to) && line.from <= kill.gone && line.end >= kill.at - SLACK && line.to.at(-1) === kill.to));
-  return lines.filter((line) => line.status === 502).length;
 }
 
 export function counted(values) {
@@ -65,5 +63,6 @@ export function upstream(log, given) {
     if (refresh.status === 200) rotated.set(refresh.presented, refresh);
     presented.add(refresh.presented);
   }
-  return { asked: refreshes.length, rotated: rotated.size, reused, committed: reused.filter((r) => r.committed) };
+  const issued = new Set(log.map((e) => e.access));
+  return { strange: [...had].filter((token) => !issued.has(token)), asked: refreshes.length, rotated: rotated.size, reused, committed: reused.filter((r) => r.committed) };
 }

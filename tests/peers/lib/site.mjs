@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { USER, PASSWORD, assert, freePort, gatewayBin, run, sleep } from './kit.mjs';
 import { filled } from './nginx.mjs';
 
-const FORMAT = '{"id":"$http_x_peers","end":$msec,"took":$request_time,"status":$status,"to":"$upstream_addr","what":"$request_method $uri"}';
+const FORMAT = '{"id":"$http_x_peers","end":$msec,"took":$request_time,"status":$status,"to":"$upstream_addr","answered":"$upstream_status","connected":"$upstream_connect_time","what":"$request_method $uri"}';
 
 export class Site {
   // `store` is the text of [store] in the configuration; every instance has it, and one key file.
@@ -75,7 +75,8 @@ default = true
   // What nginx saw of each request, by its id.
   seen() {
     const lines = readFileSync(join(this.nginx, 'seen.log'), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line));
-    return lines.map((line) => ({ ...line, from: line.end * 1000 - line.took * 1000, end: line.end * 1000, to: line.to.split(', ') }));
+    const tries = ({ to, answered, connected }) => to.split(', ').map((to, i) => ({ to, answered: Number(answered.split(', ')[i]), connected: connected.split(', ')[i] !== '-' }));
+    return lines.map((line) => ({ ...line, from: line.end * 1000 - line.took * 1000, end: line.end * 1000, tries: tries(line) }));
   }
 
   rotateKeys() { return run(this.stage, 'keyring', gatewayBin, ['keyring', '--config', this.instances[0].file, 'rotate']); }
