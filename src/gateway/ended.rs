@@ -125,3 +125,28 @@ impl Ended {
         self.until.retain(|_, until| *until >= now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::base::keyring::{self, KeyRing};
+    use crate::store::{Backend, Memory};
+
+    #[tokio::test]
+    async fn who_asks_early_waits_until_everything_is_known_and_not_for_ever() {
+        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()));
+        let store = Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(Arc::new(1_000.into())));
+        let ended = Ended::default();
+        assert!(!ended.completed(Duration::from_millis(1)).await);
+        let load = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            ended.load(&store).await.unwrap();
+        };
+        let (known, ()) = tokio::join!(ended.completed(Duration::from_secs(60)), load);
+        assert!(known && ended.completed(Duration::ZERO).await);
+    }
+}

@@ -4,8 +4,8 @@ import { OAuthError, refreshAuthorization } from '@modelcontextprotocol/client';
 import { equal, sleep } from '../lib/kit.mjs';
 import { connect } from './ts.mjs';
 
-// Longer than the 75 s for which a dead instance holds its lease.
-const PATIENCE = 120_000;
+// Some times the 75 s for which a dead instance holds its lease: who took it over may die, too.
+const PATIENCE = 300_000;
 
 export class Steady {
   constructor(n, mcp, o) { Object.assign(this, { n, mcp, o, sent: [], failures: [], done: {}, given: [], closed: false }); }

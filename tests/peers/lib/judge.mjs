@@ -34,13 +34,16 @@ export function causes(people, site, outages) {
   return found;
 }
 
+// Whether something without an id, which is what other clients send, was lost with an instance in that time.
+export const lostUnnamed = (site, { from, to }) => site.seen().some((line) => !line.id && line.from >= from && line.end <= to && site.kills.some((kill) => brokenBy(line, kill)));
+
 export const without = (failures) => failures.filter((f) => !f.kill && !f.away && !f.after);
 
-// How often one kill took something from one user: the requests of one user run one after another, so once at most.
-export function mostPerKill(failures) {
-  const counts = new Map();
-  for (const { n, kill } of failures) if (kill) counts.set(`${n} ${kill.at}`, (counts.get(`${n} ${kill.at}`) ?? 0) + 1);
-  return Math.max(0, ...counts.values());
+// What one kill took from one user, where that was more than one thing: the requests of one user run one after another.
+export function twicePerKill(failures) {
+  const taken = new Map();
+  for (const f of failures) if (f.kill) taken.set(`${f.n} ${f.kill.at}`, [...(taken.get(`${f.n} ${f.kill.at}`) ?? []), f]);
+  return [...taken.values()].filter((all) => all.length > 1);
 }
 
 export function counted(values) {

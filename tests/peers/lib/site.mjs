@@ -8,25 +8,25 @@ import { filled } from './nginx.mjs';
 const FORMAT = '{"id":"$http_x_peers","end":$msec,"took":$request_time,"status":$status,"to":"$upstream_addr","answered":"$upstream_status","connected":"$upstream_connect_time","what":"$request_method $uri"}';
 
 export class Site {
-  // `store` is the text of [store] in the configuration; every instance has it, and one key file.
-  static async start(stage, { count, store, mcp }) {
+  // `store` is the text of [store] in the configuration, `service` that of the one service; every instance has them, and one key file.
+  static async start(stage, { root, count, store, service }) {
     const site = Object.assign(new Site(), { stage, kills: [], dir: join(stage.dir, 'site') });
     mkdirSync(site.dir);
     site.keys = join(site.dir, 'keys.json');
     const key = { key: randomBytes(32).toString('base64'), made: 0, seals_from: 0 };
     writeFileSync(site.keys, JSON.stringify({ keys: [key] }), { mode: 0o600 });
-    const at = { root: await freePort(), prefix: await freePort(), gateways: [] };
+    const at = { root, prefix: await freePort(), gateways: [] };
     for (let i = 0; i < count; i++) at.gateways.push(await freePort());
     site.url = `http://127.0.0.1:${at.root}`;
     site.mcp = `${site.url}/mcp`;
-    site.instances = at.gateways.map((port, i) => site.configured(i, port, store, mcp));
+    site.instances = at.gateways.map((port, i) => site.configured(i, port, store, service));
     await Promise.all(site.instances.map((one) => site.run(one)));
     site.nginx = await filled(stage, 'replicas', at, { format: FORMAT });
     await stage.start('nginx', 'nginx', ['-p', site.nginx, '-c', join(site.nginx, 'nginx.conf'), '-e', 'stderr'], { ready: `${site.url}/health/ready` });
     return site;
   }
 
-  configured(i, port, store, mcp) {
+  configured(i, port, store, service) {
     const file = join(this.dir, `${i}.toml`);
     writeFileSync(file, `
 public_url = "${this.url}"
@@ -39,7 +39,7 @@ file = "${this.keys}"
 ${store}
 
 [services.main]
-url = "${mcp}"
+${service}
 default = true
 `, { mode: 0o600 });
     return { name: `gateway-${i}`, port, url: `http://127.0.0.1:${port}`, file, data: join(this.dir, `data-${i}`) };
