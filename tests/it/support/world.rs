@@ -100,6 +100,7 @@ impl World {
                 clients: vec![],
                 cors_origins: vec![],
                 public_directory: false,
+                json_token: false,
             },
             clock,
             most_waiting: waiting::MOST,
