@@ -100,8 +100,7 @@ async function killing(site, enough) {
   // Whoever waits for the lease of the dead is left in peace at the end.
   for (let i = 0; i < size.kills && !enough(); i++) {
     await site.kill(site.instances[i % site.instances.length]);
-    // nginx passes over one that refused for up to two seconds; with fewer instances they must die further apart.
-    await sleep((size.pause * 3) / site.instances.length);
+    await sleep(size.pause);
   }
 }
 
