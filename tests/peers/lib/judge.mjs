@@ -22,7 +22,7 @@ export function causes(people, site, outages) {
     let last;
     for (const failure of failures) {
       // The request that failed is the last; a client of the older protocol may just have opened its stream of events beside it.
-      failure.kill = failure.sent.slice(-2).map(hit).find(Boolean);
+      failure.kill = failure.sent.slice(-2).map(hit).find((kill) => kill && kill.at <= failure.to + SLACK);
       failure.away = outages.some((outage) => failure.to >= outage.at && failure.from <= outage.back + SLACK);
       // What an answer that was lost leads to: the lease of the dead is waited for, and a token or code that is spent is refused.
       const follows = last && failure.from - last.to < LEASE && ['temporarily_unavailable', 'invalid_grant'].includes(failure.why);
