@@ -56,7 +56,7 @@ fn opened(at: &Kept) -> Result<ApiKeys, String> {
     }
     if at.store == StoreKind::Redis {
         return Err(
-            "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
+            "--store: API keys in a store that instances share cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
                 .to_owned(),
         );
     }

@@ -75,7 +75,7 @@ fn export(runtime: &Runtime, at: &At) -> Result<(), String> {
     match (&at.place, held) {
         (Where::Sqlite, Some(lock)) => drop::<File>(lock),
         (Where::Sqlite, None) => eprintln!("a gateway was using {}: what it wrote meanwhile may be missing", at.dir.display()),
-        (Where::Redis(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
+        (Where::Redis(_) | Where::Vault(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
         (Where::Memory, _) => {}
     }
     Ok(())

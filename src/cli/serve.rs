@@ -29,6 +29,8 @@ use crate::store::Backend;
 use crate::store::Memory;
 #[cfg(feature = "redis")]
 use crate::store::Redis;
+#[cfg(feature = "vault")]
+use crate::store::Vault;
 use crate::store::Sqlite;
 use crate::store::{Keys, Store};
 use crate::web::handle::Door;
@@ -121,6 +123,17 @@ pub(super) fn opened(place: &Where, data_dir: &Path, keys: &Keys, clock: &Clock)
         Where::Redis(at) => {
             let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
             Backend::Redis(redis.map_err(|why| why.to_string())?)
+        }
+        #[cfg(feature = "vault")]
+        Where::Vault(at) => {
+            let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
+            Backend::Vault(vault.map_err(|why| why.to_string())?)
+        }
+        #[cfg(not(feature = "vault"))]
+        Where::Vault(at) => {
+            return Err(format!(
+                "[store] kind = \"vault\": {at} cannot be used: this program was made without Vault\n  use one that was made with it: cargo build --release --features vault"
+            ));
         }
         #[cfg(not(feature = "redis"))]
         Where::Redis(at) => return Err(format!("--store: {at} cannot be used: this program was built without Redis")),

@@ -54,7 +54,7 @@ pub fn kept(config: Option<&Path>, data_dir: Option<PathBuf>, store: Option<Stor
             store: match checked.store {
                 Where::Memory => StoreKind::Memory,
                 Where::Sqlite => StoreKind::Sqlite,
-                Where::Redis(_) => StoreKind::Redis,
+                Where::Redis(_) | Where::Vault(_) => StoreKind::Redis,
             },
         });
     }

@@ -8,6 +8,8 @@ use crate::store::memory::Memory;
 #[cfg(feature = "redis")]
 use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
+#[cfg(feature = "vault")]
+use crate::store::vault::Vault;
 
 /// Where records are kept.
 #[derive(Clone, Debug)]
@@ -19,6 +21,9 @@ pub enum Backend {
     /// In a Redis that other instances may share.
     #[cfg(feature = "redis")]
     Redis(Redis),
+    /// In a Vault that other instances may share.
+    #[cfg(feature = "vault")]
+    Vault(Vault),
 }
 
 /// Names one write. Drawn at random, so that it never comes back for a key, not even after a delete.
@@ -83,6 +88,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.get(key).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.get(key).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.get(key).await,
         }
     }
 
@@ -92,6 +99,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.put_if(write).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.put_if(write).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.put_if(write).await,
         }
     }
 
@@ -101,6 +110,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.scan(space, after, limit).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.scan(space, after, limit).await,
         }
     }
 
@@ -111,6 +122,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.spaces().await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.spaces().await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.spaces().await,
         }
     }
 
@@ -120,6 +133,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.ping().await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.ping().await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.ping().await,
         }
     }
 
@@ -130,6 +145,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.sweep(now).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.sweep().await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.sweep(now).await,
         }
     }
 
@@ -139,6 +156,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.feed(),
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.feed(),
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.feed(),
         }
     }
 }
