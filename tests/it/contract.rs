@@ -23,6 +23,8 @@ use crate::support::redis::{Server, wanted};
 mod moving;
 mod shapes;
 mod shared;
+#[cfg(feature = "vault")]
+mod vault;
 
 // A door: shut, then open, then gone. Of another kind: a note, which is only there to be counted.
 
@@ -250,6 +252,18 @@ macro_rules! contract {
                     if let Some(bench) = super::Bench::redis() {
                         super::$promise(bench).await;
                     }
+                }
+            )+
+        }
+
+        #[cfg(feature = "vault")]
+        mod in_vault {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    let (server, bench) = super::vault::bench();
+                    super::$promise(bench).await;
+                    drop(server);
                 }
             )+
         }
