@@ -29,9 +29,9 @@ use crate::store::Backend;
 use crate::store::Memory;
 #[cfg(feature = "redis")]
 use crate::store::Redis;
+use crate::store::Sqlite;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
-use crate::store::Sqlite;
 use crate::store::{Keys, Store};
 use crate::web::handle::Door;
 

@@ -1,8 +1,8 @@
 //! Where records are kept, as the operator said.
 
+use crate::base::url::Address;
 use crate::config::said::{Said, Wrong};
 use crate::config::section::Section;
-use crate::base::url::Address;
 use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
 
 /// The kind of store, with what it needs to be opened.
@@ -68,10 +68,16 @@ fn redis(store: &Section) -> Result<RedisAt, Wrong> {
 
 fn vault(store: &Section) -> Result<VaultAt, Wrong> {
     let instead = "add it: url = \"https://vault.example:8200\"";
-    let said = store.secret("url")?.ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
+    let said = store
+        .secret("url")?
+        .ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
     let is_http = |address: &Address| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
     let url = Address::parse(said.expose()).ok().filter(is_http);
-    let url = url.ok_or_else(|| store.place("url").wrong("it is no http or https URL", "write it like https://vault.example:8200"))?;
+    let url = url.ok_or_else(|| {
+        store
+            .place("url")
+            .wrong("it is no http or https URL", "write it like https://vault.example:8200")
+    })?;
     let text = |name: &str, default: &str| Ok(store.text(name)?.map_or_else(|| default.to_owned(), |said| said.value));
     let at = VaultAt {
         url,
@@ -105,7 +111,9 @@ fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
     match (token, role) {
         (Some(token), _) => Ok(VaultLogin::Token(token)),
         (None, Some(role)) => Ok(VaultLogin::AppRole {
-            mount: store.text("approle_mount")?.map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
+            mount: store
+                .text("approle_mount")?
+                .map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
             role: role.value,
             secret: store.secret("secret_id")?,
         }),

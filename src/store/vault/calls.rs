@@ -129,7 +129,10 @@ impl Calls {
         let body = body.map_err(|why| Failed::Lost(why.to_string()))?;
         match status {
             200..=299 | 404 => Ok(Answer { status, body }),
-            300..=399 => Err(Failed::Refused(status, "a redirect, which is not followed: name the active Vault".to_owned())),
+            300..=399 => Err(Failed::Refused(
+                status,
+                "a redirect, which is not followed: name the active Vault".to_owned(),
+            )),
             400..=499 | 503 => Err(Failed::Refused(status, said(&body))),
             _ => Err(Failed::Lost(format!("it says {status} {}", said(&body)))),
         }
@@ -148,7 +151,8 @@ fn failed(why: &SendError) -> Failed {
 fn said(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let all: Vec<_> = errors.iter().filter_map(Value::as_str).collect();
+    // RustyVault has one, and calls it `error`.
+    let all: Vec<_> = errors.iter().chain([&body["error"]]).filter_map(Value::as_str).collect();
     let one_line = |c: char| if c.is_control() { ' ' } else { c };
     all.join("; ").chars().map(one_line).take(SAID).collect()
 }

@@ -206,7 +206,10 @@ impl Link {
         };
         let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.read()?;
         if data.ttl > 0 && !data.renewable {
-            tracing::warn!(seconds = data.ttl, "the token for Vault cannot be renewed: when it ends nobody can sign in");
+            tracing::warn!(
+                seconds = data.ttl,
+                "the token for Vault cannot be renewed: when it ends nobody can sign in"
+            );
         }
         let (seconds, renewable) = (data.ttl, data.renewable);
         Ok(Lease { seconds, renewable })

@@ -105,7 +105,11 @@ pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>,
     let answer = link.read(&path(link, "data", key), ANSWER).await?;
     if answer.is_absent() {
         // Of a deleted version Vault tells the count with its 404, of what is not there nothing.
-        let count = answer.read::<Read>().ok().and_then(|read| read.data).map(|data| data.metadata.version);
+        let count = answer
+            .read::<Read>()
+            .ok()
+            .and_then(|read| read.data)
+            .map(|data| data.metadata.version);
         return Ok(count.map(|count| (count, Value::Null)));
     }
     let read: Read = answer.read()?;

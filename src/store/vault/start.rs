@@ -38,8 +38,14 @@ impl fmt::Display for NotOpened {
         match self {
             Self::Ca(why) => write!(f, "[store] ca: {why}\n  name a file with certificates in PEM"),
             Self::Unreachable(why) => write!(f, "Vault: {why}\n  check `url` at [store], and that Vault runs and is unsealed"),
-            Self::Login(why, true) => write!(f, "Vault: the AppRole login is refused: {why}\n  check role_id, secret_id, approle_mount and namespace at [store]"),
-            Self::Login(why, false) => write!(f, "Vault: the token is refused: {why}\n  give a token that has not ended, at [store]: token or token_file; check namespace"),
+            Self::Login(why, true) => write!(
+                f,
+                "Vault: the AppRole login is refused: {why}\n  check role_id, secret_id, approle_mount and namespace at [store]"
+            ),
+            Self::Login(why, false) => write!(
+                f,
+                "Vault: the token is refused: {why}\n  give a token that has not ended, at [store]: token or token_file; check namespace"
+            ),
             Self::NotKv2(mount, what) => write!(
                 f,
                 "Vault: the mount {mount} is {what}, which cannot compare and set; two instances could spend the same refresh token\n  use a mount of KV version 2 (vault secrets enable -path=mcp -version=2 kv), and name it at [store]: mount = \"mcp\""
@@ -117,7 +123,10 @@ async fn mounted(link: &Link) -> Result<Mount, Failed> {
     let mount = &link.at.mount;
     let said: Result<Value, Failed> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), ANSWER).await {
         Ok(answer) if !answer.is_absent() => answer.read(),
-        Ok(_) => Err(Failed::Refused(403, format!("of {mount}: there is no such mount, or it is not for us"))),
+        Ok(_) => Err(Failed::Refused(
+            403,
+            format!("of {mount}: there is no such mount, or it is not for us"),
+        )),
         Err(why) => Err(why),
     };
     if let Ok(found) = said.as_ref().map(|said| &said["data"])

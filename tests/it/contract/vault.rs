@@ -192,7 +192,12 @@ async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
     let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
     // Whoever limits the versions does so behind the insert.
     for _ in 0..500 {
-        if server.state().asked.iter().any(|asked| asked.starts_with("POST secret/metadata/contract/door/")) {
+        if server
+            .state()
+            .asked
+            .iter()
+            .any(|asked| asked.starts_with("POST secret/metadata/contract/door/"))
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -296,7 +301,10 @@ async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
     assert!(inside >= 2);
     bench.insert(2000).await;
     let why = Vault::open(at(&server, token(ROOT)), keys(), Clock::System).unwrap_err();
-    assert!(matches!(&why, VaultNotOpened::OtherKeys(path) if path == "secret/data/contract/our.mark"), "{why}");
+    assert!(
+        matches!(&why, VaultNotOpened::OtherKeys(path) if path == "secret/data/contract/our.mark"),
+        "{why}"
+    );
     assert!(why.to_string().contains("MCP_GATEWAY_KEY"));
 }
 

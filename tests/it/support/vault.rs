@@ -136,8 +136,18 @@ impl Vault {
 
 async fn served(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (parts, body) = request.into_parts();
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let body = body.collect().await.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+    let header = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
+            .to_owned()
+    };
+    let body = body
+        .collect()
+        .await
+        .map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
     let path = parts.uri.path().trim_start_matches("/v1/").to_owned();
     let is_list = parts.method == "LIST" || parts.uri.query().is_some_and(|query| query.contains("list=true"));
     let asked = Asked {
@@ -215,7 +225,10 @@ impl State {
             ("POST", "auth/token/renew-self") if token.left > 0 => {
                 token.left -= 1;
                 token.ends = now + self.ttl.0;
-                return (200, json!({ "auth": { "client_token": asked.token, "lease_duration": self.ttl.0.as_secs(), "renewable": true } }));
+                return (
+                    200,
+                    json!({ "auth": { "client_token": asked.token, "lease_duration": self.ttl.0.as_secs(), "renewable": true } }),
+                );
             }
             ("POST", "auth/token/renew-self") => return no(400, "lease is not renewable"),
             ("GET", "sys/internal/ui/mounts/secret") => {
@@ -223,9 +236,14 @@ impl State {
                 return (200, json!({ "data": { "type": "kv", "path": "secret/", "options": options } }));
             }
             ("GET", path) if path.starts_with("sys/internal/ui/mounts/") => {
-                return no(403, "preflight capability check returned 403, please ensure client's policies grant access to path \"x/\"");
+                return no(
+                    403,
+                    "preflight capability check returned 403, please ensure client's policies grant access to path \"x/\"",
+                );
             }
-            ("GET", "sys/mounts") if is_root => return (200, json!({ "data": { "cubbyhole/": { "type": "cubbyhole", "options": null } } })),
+            ("GET", "sys/mounts") if is_root => {
+                return (200, json!({ "data": { "cubbyhole/": { "type": "cubbyhole", "options": null } } }));
+            }
             _ => {}
         }
         if !is_root && !self.allows(asked) {
@@ -249,7 +267,10 @@ impl State {
         let ends = Instant::now() + ttl;
         let is_root = false;
         self.tokens.insert(token.clone(), Token { ends, left, is_root });
-        (200, json!({ "auth": { "client_token": token, "lease_duration": ttl.as_secs(), "renewable": true } }))
+        (
+            200,
+            json!({ "auth": { "client_token": token, "lease_duration": ttl.as_secs(), "renewable": true } }),
+        )
     }
 
     /// Whether the policy has the capability for this, on a path or on what begins with it.
@@ -265,7 +286,8 @@ impl State {
         };
         policy.lines().filter(|line| line.contains(&format!("\"{needs}\""))).any(|line| {
             let path = line.split('"').nth(1).unwrap();
-            path.strip_suffix('*').map_or(asked.path == path, |front| asked.path.starts_with(front))
+            path.strip_suffix('*')
+                .map_or(asked.path == path, |front| asked.path.starts_with(front))
         })
     }
 
@@ -275,7 +297,11 @@ impl State {
             json!({ "created_time": "2026-01-01T00:00:00.000000000Z", "custom_metadata": null, "deletion_time": deleted, "destroyed": false, "version": version })
         };
         match method {
-            "GET" => match self.keys.get(&key).and_then(|meta| Some((meta.current, meta.versions.get(&meta.current)?))) {
+            "GET" => match self
+                .keys
+                .get(&key)
+                .and_then(|meta| Some((meta.current, meta.versions.get(&meta.current)?)))
+            {
                 None => no(404, ""),
                 Some((version, None)) => (404, json!({ "data": { "data": null, "metadata": about(version, true) } })),
                 Some((version, Some(data))) => (200, json!({ "data": { "data": data, "metadata": about(version, false) } })),
@@ -310,7 +336,11 @@ impl State {
     fn metadata(&mut self, method: &str, (namespace, name): (String, String), body: &Value) -> (u16, Value) {
         match method {
             "LIST" => {
-                let below = if name.is_empty() || name.ends_with('/') { name } else { format!("{name}/") };
+                let below = if name.is_empty() || name.ends_with('/') {
+                    name
+                } else {
+                    format!("{name}/")
+                };
                 let all = self.keys.keys().filter(|(of, _)| *of == namespace);
                 let next = |name: &str| match name.split_once('/') {
                     Some((part, _)) => format!("{part}/"),
