@@ -47,7 +47,7 @@ async fn two_instances_on_vault_serve_one_user_also_after_a_kill_and_a_revocatio
     let called = async |client: &McpClient, access: &str| client.call(access, "echo", json!({ "text": "x" })).await.status;
     assert_eq!(called(&there, &pair.access).await, 200);
     let refreshed = there.refresh(&pair.refresh).await;
-    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+    assert_eq!(refreshed.status, 200, "{}", refreshed.text);
     // The instance that signed the user in is killed and comes back.
     first.kill();
     let first = instance(&vault, &standin, &public_url, ports[0], dirs[0].path()).await;
