@@ -1,7 +1,7 @@
 //! Where records are kept, as the operator said.
 
 use crate::base::url::Address;
-use crate::config::said::{Said, Wrong};
+use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
 
@@ -26,6 +26,17 @@ impl Where {
             Self::Redis(_) | Self::Vault(_) => true,
         }
     }
+}
+
+/// Where it was said, or can be said, where everything is kept: for messages of whoever looks there.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The data directory.
+    pub data_dir: Place,
+    /// The store.
+    pub store: Place,
+    /// The key file.
+    pub key_file: Place,
 }
 
 /// Reads the section `store`.

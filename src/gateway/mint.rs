@@ -12,6 +12,7 @@ use crate::flow::held::Held;
 use crate::flow::who::Who;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
+use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::service::Upstream;
@@ -37,7 +38,14 @@ pub(crate) struct Asker<'a> {
 
 impl Gateway {
     /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
-    pub(crate) fn minted(&self, grant: Id, running: &Running, held: &Held, tokens: Option<&Tokens>, asker: Asker<'_>) -> Value {
+    pub(crate) fn minted(
+        &self,
+        grant: Id,
+        running: &Running,
+        held: &Held,
+        tokens: Option<&Tokens>,
+        asker: Asker<'_>,
+    ) -> Result<Value, Rejection> {
         let (now, service) = (self.clock.now(), &running.service);
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         let scopes = held.scopes_with(tokens);
@@ -69,15 +77,15 @@ impl Gateway {
             Mode::Jwt => {
                 let half = half(Kind::Access, access_ends, &for_access);
                 let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*for_access.text));
-                // Asked before: the keys do not vanish. If they did, this is a token that nobody takes.
-                signed.unwrap_or_else(random::token)
+                // Asked before; nothing is handed out that nobody would take.
+                signed.ok_or(Rejection::Busy { retry_after: 1 })?
             }
             #[cfg(feature = "raw")]
             Mode::Raw => Secret::from(&*for_access.text),
         };
         let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
         self.unproved.sent(grant, held.generation());
-        token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
+        Ok(token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes))
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {

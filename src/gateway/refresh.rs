@@ -112,7 +112,7 @@ impl Gateway {
     async fn carried_on(&self, (running, issuer): (&Running, &str), grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
         let asker = Asker { issuer, refreshes: true };
         match next {
-            Next::Answer { tokens, held, .. } => Ok(self.minted(grant, running, &held, tokens.as_ref(), asker)),
+            Next::Answer { tokens, held, .. } => self.minted(grant, running, &held, tokens.as_ref(), asker),
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
@@ -122,7 +122,7 @@ impl Gateway {
             Next::Ask { token, held } => {
                 let work = self.inflight.begin(grant);
                 let (held, tokens) = self.asked_upstream(&work, running, attempt, token, held).await?;
-                Ok(self.minted(grant, running, &held, Some(&tokens), asker))
+                self.minted(grant, running, &held, Some(&tokens), asker)
             }
         }
     }

@@ -126,7 +126,7 @@ impl Gateway {
             Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
             Err(NotInserted::Store(error)) => return Err(error.into()),
         }
-        Ok(self.minted(grant, running, &held, tokens.as_ref(), asker))
+        self.minted(grant, running, &held, tokens.as_ref(), asker)
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {

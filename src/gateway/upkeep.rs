@@ -41,7 +41,8 @@ impl Gateway {
         }
         self.upkeep_signing().await;
         // Side by side: a revocation does not wait until a large store has been swept, nor a sweep until all grants were read.
-        futures_util::future::join3(self.learning(changes, &stop), self.sweeping(&stop), self.tidying(&stop)).await;
+        let (learning, sweeping) = (self.learning(changes, &stop), self.sweeping(&stop));
+        futures_util::future::join4(learning, sweeping, self.tidying(&stop), self.following_keys(&stop)).await;
     }
 
     async fn sweeping(&self, stop: &Stop) {

@@ -9,8 +9,6 @@ mod link;
 #[cfg(feature = "vault")]
 mod listing;
 #[cfg(feature = "vault")]
-mod mark;
-#[cfg(feature = "vault")]
 mod news;
 #[cfg(feature = "vault")]
 mod row;

@@ -17,9 +17,14 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use self::marked::{
+    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records, a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
+    of_two_that_begin_at_once_with_other_keys_one_is_refused, what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
+};
 use self::moving::{an_import_changes_nothing_that_is_there, everything_is_moved_as_it_lies_sealed};
 use crate::support::redis::{Server, wanted};
 
+mod marked;
 mod moving;
 mod shapes;
 mod shared;
@@ -145,6 +150,7 @@ fn opened_by<'a>(store: &'a Store, door: &'a Handle<Door>, by: &'a u32) -> impl 
 
 struct Bench {
     store: Store,
+    backend: Backend,
     time: Arc<AtomicU64>,
     keys: Keys,
     dir: Option<TempDir>,
@@ -160,9 +166,10 @@ fn keys() -> Keys {
 impl Bench {
     fn new(backend: Backend, dir: Option<TempDir>) -> Self {
         let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
-        let store = Store::new(backend, keys.clone(), Clock::Fixed(time.clone()));
+        let store = Store::new(backend.clone(), keys.clone(), Clock::Fixed(time.clone()));
         Self {
             store,
+            backend,
             time,
             keys,
             dir,
@@ -196,7 +203,8 @@ impl Bench {
         let at = RedisAt::parse(url, prefix, None).unwrap();
         let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
         Self {
-            store: Store::new(backend, keys.clone(), clock),
+            store: Store::new(backend.clone(), keys.clone(), clock),
+            backend,
             time,
             keys,
             dir: None,
@@ -301,6 +309,10 @@ contract! {
     a_working_store_answers_a_ping,
     everything_is_moved_as_it_lies_sealed,
     an_import_changes_nothing_that_is_there,
+    a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
+    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records,
+    of_two_that_begin_at_once_with_other_keys_one_is_refused,
+    what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
 }
 
 async fn a_record_is_read_as_it_was_inserted(bench: Bench) {

@@ -42,7 +42,7 @@ pub(super) struct Shelf {
 }
 
 impl Redis {
-    /// Connects, refuses a Redis that may lose records by itself or was filled under other keys, and listens to what
+    /// Connects, refuses a Redis that may lose records by itself, and listens to what
     /// others write. Blocks for a few seconds at most.
     pub fn open(at: RedisAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
         let dial = Dial::new(at).map_err(NotOpened::Ca)?;
@@ -124,15 +124,6 @@ impl Redis {
         self.on(async move |shelf| {
             let done = shelf.link.read(&row::touch(shelf.prefix())).await;
             done.map(drop).map_err(unavailable)
-        })
-        .await
-    }
-
-    /// Redis removes by itself what has expired, so nothing is left to do but to keep our mark under a key of today.
-    pub(in crate::store) async fn sweep(&self) -> Result<usize, StoreError> {
-        self.on(async move |shelf| {
-            start::keep_mark(&shelf).await.map_err(unavailable)?;
-            Ok(0)
         })
         .await
     }

@@ -21,7 +21,7 @@ use crate::store::vault::listing::{self, Listings};
 use crate::store::vault::news::{self, Teller};
 use crate::store::vault::row::{self, Done, Found, New};
 use crate::store::vault::start::{self, NotOpened};
-use crate::store::vault::{mark, sweep};
+use crate::store::vault::sweep;
 
 /// A backend in Vault. Clones share its thread, which ends with the last of them.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub(super) struct Shelf {
 }
 
 impl Vault {
-    /// Signs in, refuses a mount that is no KV version 2 or was filled under other keys, and begins to look at what others
+    /// Signs in, refuses a mount that is no KV version 2 and begins to look at what others
     /// write. Blocks for a few seconds at most.
     pub fn open(at: VaultAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
         let failed = |why: String| NotOpened::Unreachable(why);
@@ -98,11 +98,12 @@ impl Vault {
         self.on(async move |shelf| row::keep_one(&shelf.link, start::START).await).await
     }
 
-    /// Vault removes nothing by itself. Says how many records were made stones.
-    pub(in crate::store) async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
+    /// Vault removes nothing by itself. All that is due is looked at in one go, so nothing is left to do.
+    pub(in crate::store) async fn sweep(&self, now: UnixTime) -> Result<(), StoreError> {
         self.on(async move |shelf| {
-            mark::keep(&shelf.link, &shelf.keys, &shelf.clock).await?;
-            sweep::all(&shelf, now).await
+            let ended = sweep::all(&shelf, now).await?;
+            tracing::debug!(ended, "records in Vault have ended");
+            Ok(())
         })
         .await
     }
@@ -135,7 +136,7 @@ impl Drop for Inner {
 
 impl Shelf {
     async fn begin(link: Arc<Link>, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
-        start::checked(&link, &keys, &clock).await?;
+        start::checked(&link).await?;
         let feed = Feed::default();
         let teller = news::begin(&link, clock.clone(), feed.clone()).await;
         Ok(Self {

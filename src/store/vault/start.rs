@@ -1,17 +1,16 @@
-//! What is asked of a Vault before anything is kept there: that it can compare and set, and that its records are ours.
+//! What is asked of a Vault before anything is kept there: that it can compare and set, and lets us.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::base::time::Clock;
-use crate::store::Keys;
 use crate::store::vault::at::{VaultAt, VaultLogin};
 use crate::store::vault::calls::{ANSWER, Failed};
 use crate::store::vault::link::Link;
+use crate::store::vault::listing;
 use crate::store::vault::row::{self, Done};
-use crate::store::vault::{listing, mark};
 
 /// What is tried at the start, and by every ping. No kind of record has a dot in its name.
 pub(super) const START: &str = "our.start";
@@ -29,32 +28,36 @@ pub enum NotOpened {
     NotKv2(String, String),
     /// We may not do what we must; with what Vault said, and the policy that is needed.
     Forbidden(String, String),
-    /// Its records were sealed with keys that are not in our ring; with the path of the mark that tells.
-    OtherKeys(String),
 }
 
 impl fmt::Display for NotOpened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ca(why) => write!(f, "[store] ca: {why}\n  name a file with certificates in PEM"),
-            Self::Unreachable(why) => write!(f, "Vault: {why}\n  check `url` at [store], and that Vault runs and is unsealed"),
-            Self::Login(why, true) => write!(
-                f,
-                "Vault: the AppRole login is refused: {why}\n  check role_id, secret_id, approle_mount and namespace at [store]"
-            ),
-            Self::Login(why, false) => write!(
-                f,
-                "Vault: the token is refused: {why}\n  give a token that has not ended, at [store]: token or token_file; check namespace"
-            ),
+            Self::Ca(why) => f.write_str(why),
+            Self::Unreachable(why) | Self::Forbidden(why, _) => write!(f, "Vault: {why}"),
+            Self::Login(why, true) => write!(f, "Vault: the AppRole login is refused: {why}"),
+            Self::Login(why, false) => write!(f, "Vault: the token is refused: {why}"),
             Self::NotKv2(mount, what) => write!(
                 f,
-                "Vault: the mount {mount} is {what}, which cannot compare and set; two instances could spend the same refresh token\n  use a mount of KV version 2 (vault secrets enable -path=mcp -version=2 kv), and name it at [store]: mount = \"mcp\""
+                "Vault: the mount {mount} is {what}, which cannot compare and set; two instances could spend the same refresh token"
             ),
-            Self::Forbidden(why, policy) => write!(f, "Vault: {why}\n  give the token or role this policy (docs/stores.md):\n{policy}"),
-            Self::OtherKeys(path) => write!(
-                f,
-                "Vault: what is kept there was sealed with other keys than those of this gateway\n  give every instance the same MCP_GATEWAY_KEY or key file; or another `prefix` at [store] to begin anew. If the old keys are lost for good, delete {path} and everything beside it: everybody then signs in again"
-            ),
+        }
+    }
+}
+
+impl NotOpened {
+    /// What to do instead.
+    pub fn instead(&self) -> String {
+        match self {
+            Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),
+            Self::Unreachable(_) => "check `url` at [store], and that Vault runs and is unsealed".to_owned(),
+            Self::Login(_, true) => "check role_id, secret_id, approle_mount and namespace at [store]".to_owned(),
+            Self::Login(_, false) => "give a token that has not ended: token or token_file at [store]; check namespace".to_owned(),
+            Self::NotKv2(..) => {
+                "use a mount of KV version 2 (vault secrets enable -path=mcp -version=2 kv), and name it at [store]: mount = \"mcp\""
+                    .to_owned()
+            }
+            Self::Forbidden(_, policy) => format!("give the token or role this policy (docs/stores.md):\n{policy}"),
         }
     }
 }
@@ -74,8 +77,8 @@ struct Options {
     version: Option<String>,
 }
 
-/// Refuses a Vault that cannot keep records, or whose records do not open with our keys.
-pub(super) async fn checked(link: &std::sync::Arc<Link>, keys: &Keys, clock: &Clock) -> Result<(), NotOpened> {
+/// Refuses a Vault that cannot keep records.
+pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
     link.begin().await.map_err(|why| match why {
         Failed::Refused(503, _) | Failed::NotAsked(_) | Failed::Lost(_) => NotOpened::Unreachable(why.to_string()),
         Failed::Refused(..) => NotOpened::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
@@ -89,8 +92,7 @@ pub(super) async fn checked(link: &std::sync::Arc<Link>, keys: &Keys, clock: &Cl
         };
         return Err(NotOpened::NotKv2(link.at.mount.clone(), what));
     }
-    permitted(link).await.map_err(|why| refused(link, &why))?;
-    mark::checked(link, keys, clock).await
+    permitted(link).await.map_err(|why| refused(link, &why))
 }
 
 /// Tries everything that a token must be allowed, but for removing.

@@ -1,10 +1,13 @@
 //! Tokens that others verify: access tokens that are one JWT, what a backend is told in one, and the keys behind both.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::signing::{self, SigningKey};
-use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::Parts;
 use mcp_oauth_gateway::gateway::site::Site;
@@ -549,4 +552,48 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
     }
     let pair = login(&client).await;
     assert_eq!(echo(&client, &pair.access).await.status, 200);
+}
+
+/// The key that sealed the keys that sign may leave the ring long before they end.
+#[tokio::test]
+async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first() {
+    let old = keyring::made(UnixTime(0));
+    let both = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let parsed: Value = serde_json::from_str(both.expose()).unwrap();
+    let new = json!({ "keys": [parsed["keys"][1]] }).to_string();
+    let ring = |text: &str| Arc::new(KeyRing::parse(text).unwrap());
+    let mut shared = None;
+    let first = Signing::made(|parts| {
+        parts.keys.store(ring(old.expose()));
+        let (store, keys, clock) = (parts.store.clone(), parts.keys.clone(), parts.clock.clone());
+        shared = Some(Shared { store, keys, clock });
+    })
+    .await;
+    let (shared, url) = (shared.unwrap(), first.world.url.clone());
+    shared.store.claim().await.unwrap();
+    let mut client = first.client("default").await;
+    let access = client.login().await.access;
+    let names = first.published_keys(1).await;
+    // Rotated, and begun again: what lasts is sealed anew.
+    shared.keys.store(ring(both.expose()));
+    let second = Signing::beside(&shared, &url).await;
+    for _ in 0..500 {
+        if shared.store.is_sealed_anew().await.unwrap() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(
+        shared.store.is_sealed_anew().await.unwrap(),
+        "the mark follows when all of it is done"
+    );
+    drop((first, second));
+    shared.keys.store(ring(&new));
+    assert_eq!(shared.store.claim().await, Ok(()));
+    let third = tokio::time::timeout(std::time::Duration::from_secs(20), Signing::beside(&shared, &url));
+    let third = third.await.expect("it is ready: the keys that sign are read");
+    assert_eq!(third.published_keys(1).await, names, "and they are the same");
+    client.base.clone_from(&third.world.url);
+    let page = echo(&client, &access).await;
+    assert_eq!(page.status, 200, "{}", page.text);
 }

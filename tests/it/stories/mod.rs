@@ -9,6 +9,7 @@ mod config;
 mod hostile;
 mod issuers;
 mod jwt;
+mod kept;
 mod kill;
 mod lifecycle;
 mod limits;
