@@ -167,8 +167,8 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
                 waiting.push(one);
             }
             for one in &waiting[told_now..] {
-                let line = format!("{} {}", one.key, STANDARD.encode(&one.note));
-                notes.push_back((Stopwatch::start(), line));
+                let text = format!("{} {}", one.key, STANDARD.encode(&one.note));
+                notes.push_back((Stopwatch::start(), text));
                 count += 1;
             }
             told_now = waiting.len();
@@ -178,7 +178,7 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
             let journal = Written {
                 at: clock.now().0.to_string(),
                 count,
-                notes: notes.iter().map(|(_, line)| line.clone()).collect(),
+                notes: notes.iter().map(|(_, text)| text.clone()).collect(),
             };
             match row::put(&link, &key, writes, &json!(journal)).await {
                 Ok(Done::Written) => break,

@@ -158,8 +158,8 @@ impl Shelf {
         match self.acted(&write).await {
             Ok(Done::Written) => {
                 if matches!(write.act, Act::Insert(_)) {
-                    let (shelf, key) = (Arc::clone(&self), write.key.clone());
-                    tokio::spawn(async move { row::keep_one(&shelf.link, &key).await });
+                    let (link, key) = (Arc::clone(&self.link), write.key.clone());
+                    tokio::spawn(async move { row::keep_one(&link, &key).await });
                 }
                 self.feed.tell(write.news);
                 self.teller.tell(write.key, note).await;
