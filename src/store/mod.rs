@@ -26,8 +26,8 @@ use crate::base::ids::Id;
 use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::record::{Record, State};
-use crate::base::time::Clock;
-use crate::store::backend::{Act, Put, Row, Version, Write};
+use crate::base::time::{Clock, UnixTime};
+use crate::store::backend::{Act, Page, Put, Row, Version, Write};
 use crate::store::changes::News;
 use crate::store::handle::key_of;
 
@@ -48,6 +48,9 @@ pub use crate::store::vault::{Vault, VaultNotOpened};
 
 /// The keys that seal and open records; a reload swaps them.
 pub type Keys = Arc<ArcSwap<KeyRing>>;
+
+/// Records of a page, and where the next one begins, if there is one.
+type Listed<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
 
 /// How often a write is tried again when others write the same record meanwhile.
 const TRIES: u32 = 64;
@@ -205,9 +208,19 @@ impl Store {
 
     /// All records of a kind, a page at a time, until there is no cursor. Sees every record that is there throughout
     /// exactly once; a page may be short, or empty, and not be the last.
-    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<(Vec<(Handle<R>, R)>, Option<Cursor>), StoreError> {
+    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
-        let page = self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?;
+        self.opened_page(self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?)
+    }
+
+    /// As [`Store::scan`], of those records only that are kept until `last` at most: so that what ends soon is found among many
+    /// that do not. It is what the row says beside what is sealed that counts here.
+    pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
+        let after = cursor.map(|cursor| cursor.0);
+        self.opened_page(self.backend.scan_ending(R::SPACE, last, after, limit.clamp(1, PAGE)).await?)
+    }
+
+    fn opened_page<R: Record>(&self, page: Page) -> Result<Listed<R>, StoreError> {
         let (now, ring) = (self.clock.now(), self.keys.load_full());
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {

@@ -302,6 +302,7 @@ contract! {
     an_expired_record_makes_room_for_another,
     a_sweep_removes_what_has_expired_and_nothing_else,
     a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted,
+    what_ends_soon_is_found_among_what_does_not,
     a_newer_record_is_refused_and_kept,
     every_change_is_told,
     a_listener_that_fell_behind_is_told_of_a_gap,
@@ -534,6 +535,34 @@ async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted(ben
     }
     assert!(expected.iter().all(|(id, until)| seen.get(id) == Some(until)));
     assert!(seen.iter().all(|(id, until)| *until == 9999 || expected.contains_key(id)));
+}
+
+async fn what_ends_soon_is_found_among_what_does_not(bench: Bench) {
+    let mut soon = BTreeSet::new();
+    for n in 0..40 {
+        // Several end in the same second, one on the last.
+        soon.insert(bench.insert(2000 + n / 4).await.id());
+        bench.insert(2010 + n).await;
+        bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    }
+    bench.insert(900).await;
+    for last in [2009, 1999] {
+        let (mut seen, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let (page, next) = bench.store.scan_ending::<Door>(UnixTime(last), cursor, 7).await.unwrap();
+            assert!(page.len() <= 7);
+            for (handle, _) in page {
+                assert!(seen.insert(handle.id()), "seen twice");
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, if last == 2009 { soon.clone() } else { BTreeSet::new() });
+    }
+    let (all, _) = bench.store.scan_ending::<Doorbell>(UnixTime::NEVER, None, 1000).await.unwrap();
+    assert_eq!(all.len(), 40);
 }
 
 async fn a_newer_record_is_refused_and_kept(bench: Bench) {

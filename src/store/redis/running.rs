@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::base::time::Clock;
+use crate::base::time::{Clock, UnixTime};
 use crate::store::Keys;
 use crate::store::at_rest;
 use crate::store::backend::{Act, Page, Put, Row, Write};
@@ -105,10 +105,16 @@ impl Redis {
         self.on(async move |shelf| shelf.put_if(&write).await).await
     }
 
-    pub(in crate::store) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+    pub(in crate::store) async fn scan(
+        &self,
+        space: &str,
+        last: Option<UnixTime>,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let space = space.to_owned();
         self.on(async move |shelf| {
-            let page = shelf.listings.page(&shelf.link, &space, after.as_deref(), limit).await;
+            let page = shelf.listings.page(&shelf.link, (&space, last), after.as_deref(), limit).await;
             page.map_err(unavailable)
         })
         .await

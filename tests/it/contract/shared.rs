@@ -113,6 +113,35 @@ async fn redis_sees_no_record_in_clear_and_no_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
+    let Some(bench) = Bench::redis() else { return };
+    let one = bench.insert(2000).await;
+    let first = bench.only_key();
+    let other = bench.insert(2000).await;
+    let all = bench.cli(&["--scan", "--pattern", "contract:door/*"]);
+    let second = all.lines().find(|key| *key != first).unwrap().to_owned();
+    // Moved to another place.
+    bench.cli(&["COPY", &first, &second, "REPLACE"]);
+    assert!(matches!(bench.store.read(&other).await, Err(StoreError::DoesNotOpen { .. })));
+    assert!(bench.store.read(&one).await.unwrap().is_some());
+    // News that nobody with the keys told: everything is read again, and what is true is still heard.
+    let mut changes = bench.store.changes();
+    let told = |message: &str| {
+        let script = format!("return redis.call('PUBLISH', 'contract:news:0', {message})");
+        assert_eq!(bench.cli(&["EVAL", &script, "0"]), "1");
+    };
+    told("'no key'");
+    told("'door/AAAAAAAAAAAAAAAAAAAAAA' .. string.char(0) .. 'forged'");
+    assert_eq!(timeout(SOON, changes.next()).await.unwrap(), Change::Gap);
+    let third = bench.store.insert(Id::fresh(), shut(2000)).await.unwrap();
+    assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(third));
+    // Kept longer than what is sealed says: the expiry in front is Redis's business only.
+    bench.cli(&["SETRANGE", &first, "16", "zzzzzzzz"]);
+    bench.time.store(2001, Ordering::Relaxed);
+    assert_eq!(bench.store.read(&one).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_keys_are_refused_and_the_same_keys_are_not() {
     let Some(bench) = Bench::redis() else { return };
     bench.insert(2000).await;

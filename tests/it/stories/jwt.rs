@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
+use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing::{self, SigningKey};
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::Address;
@@ -17,7 +18,8 @@ use mcp_oauth_gateway::store::{Keys, Store};
 use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::signing::SigningRecord;
 use ring::hmac;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use super::unlock::calling;
@@ -347,6 +349,13 @@ async fn a_restart_keeps_the_keys() {
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }
 
+/// What this key of ours signs when nothing holds it to a kind of token.
+fn sign(key: &Secret, text: &[u8]) -> Vec<u8> {
+    let (document, random) = (STANDARD.decode(key.expose()).unwrap(), SystemRandom::new());
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random).unwrap();
+    pair.sign(&random, text).unwrap().as_ref().to_vec()
+}
+
 /// The same claims in the words of somebody else: the header changed, and signed again by `sign`.
 fn forged(token: &str, header: impl FnOnce(&mut Value), claims: impl FnOnce(&mut Value), sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let (mut head, mut said) = read(token);
@@ -366,8 +375,9 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let same = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let kept = |_: &[u8]| same.clone();
-    let mallory = SigningKey::parse(&signing::made()).unwrap();
-    let by_mallory = |text: &[u8]| mallory.sign(text);
+    let mallorys = signing::made();
+    let mallory = SigningKey::parse(&mallorys).unwrap();
+    let by_mallory = |text: &[u8]| sign(&mallorys, text);
     let document = signing.published().await.json();
     let key = &document["keys"][0];
     let by_public_key = |text: &[u8]| {
@@ -448,8 +458,8 @@ async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
     let [(_, SigningRecord::SigningKeys(keys))] = &records[..] else {
         panic!("one record")
     };
-    let key = SigningKey::parse(&keys.all()[0].key).unwrap();
-    let again = |header: &dyn Fn(&mut Value), claims: &dyn Fn(&mut Value)| forged(&pair.access, header, claims, |text| key.sign(text));
+    let key = &keys.all()[0].key;
+    let again = |header: &dyn Fn(&mut Value), claims: &dyn Fn(&mut Value)| forged(&pair.access, header, claims, |text| sign(key, text));
     let same = again(&|_| {}, &|_| {});
     assert_ne!(same, pair.access);
     assert_eq!(echo(&client, &same).await.status, 200);
@@ -457,6 +467,10 @@ async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
     for kind in ["JWT", "at+JWT", "application/at+jwt", "user-assertion+jwt", ""] {
         refused(&client, &again(&|h| h["typ"] = json!(kind), &|_| {}), kind).await;
     }
+    for crit in [json!(["exp"]), json!([]), json!(null)] {
+        refused(&client, &again(&|h| h["crit"] = crit.clone(), &|_| {}), "crit").await;
+    }
+    refused(&client, &again(&|h| h["alg"] = json!({ "ES256": null }), &|_| {}), "alg").await;
     for (name, value) in [
         ("aud", json!(format!("{url}/mcp/default"))),
         ("aud", json!([format!("{url}/mcp/calculator")])),

@@ -2,10 +2,9 @@
 //! What is real of this is tested against RustyVault, whose KV is version 1.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mcp_oauth_gateway::base::time::Stopwatch;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -58,10 +58,17 @@ pub struct Meta {
 
 /// A token.
 pub struct Token {
-    /// When it ends.
-    pub ends: Instant,
+    since: Stopwatch,
+    ttl: Duration,
+    /// How often it can be renewed.
     left: u32,
     is_root: bool,
+}
+
+impl Token {
+    fn remaining(&self) -> Duration {
+        self.ttl.saturating_sub(Duration::from_micros(self.since.micros()))
+    }
 }
 
 /// It runs until it is dropped.
@@ -75,7 +82,8 @@ impl Vault {
     /// On a free port.
     pub fn start() -> Self {
         let root = Token {
-            ends: Instant::now() + Duration::from_secs(86_400),
+            since: Stopwatch::start(),
+            ttl: Duration::from_secs(86_400),
             left: 0,
             is_root: true,
         };
@@ -112,8 +120,11 @@ impl Vault {
                 }
             });
         });
-        let _until = until;
-        Self { state, port, _until }
+        Self {
+            state,
+            port,
+            _until: until,
+        }
     }
 
     /// Where it is.
@@ -187,8 +198,7 @@ fn reply((status, body): (u16, Value), location: Option<String>) -> Response<Ful
         response = response.header("location", to);
     }
     let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let infallible: Result<_, Infallible> = Ok(response.body(Full::new(body)).unwrap());
-    infallible.unwrap()
+    response.body(Full::new(body)).unwrap()
 }
 
 struct Asked {
@@ -212,19 +222,18 @@ impl State {
         if asked.path == "auth/approle/login" && asked.method == "POST" {
             return self.login(&asked.body);
         }
-        let now = Instant::now();
-        let Some(token) = self.tokens.get_mut(&asked.token).filter(|token| token.ends > now) else {
+        let Some(token) = self.tokens.get_mut(&asked.token).filter(|token| !token.remaining().is_zero()) else {
             return no(403, "permission denied");
         };
         let is_root = token.is_root;
         match (asked.method.as_str(), asked.path.as_str()) {
             ("GET", "auth/token/lookup-self") => {
-                let ttl = if is_root { 0 } else { (token.ends - now).as_secs() };
+                let ttl = if is_root { 0 } else { token.remaining().as_secs() };
                 return (200, json!({ "data": { "ttl": ttl, "renewable": !is_root } }));
             }
             ("POST", "auth/token/renew-self") if token.left > 0 => {
                 token.left -= 1;
-                token.ends = now + self.ttl.0;
+                (token.since, token.ttl) = (Stopwatch::start(), self.ttl.0);
                 return (
                     200,
                     json!({ "auth": { "client_token": asked.token, "lease_duration": self.ttl.0.as_secs(), "renewable": true } }),
@@ -264,9 +273,13 @@ impl State {
         self.logins += 1;
         let token = format!("hvs.of-login-{}", self.logins);
         let (ttl, left) = self.ttl;
-        let ends = Instant::now() + ttl;
-        let is_root = false;
-        self.tokens.insert(token.clone(), Token { ends, left, is_root });
+        let made = Token {
+            since: Stopwatch::start(),
+            ttl,
+            left,
+            is_root: false,
+        };
+        self.tokens.insert(token.clone(), made);
         (
             200,
             json!({ "auth": { "client_token": token, "lease_duration": ttl.as_secs(), "renewable": true } }),
