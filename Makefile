@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench lint unit doctest release peers replicas fuzz deny long tools services
+.PHONY: demo demo-check test verify bench lint unit doctest release peers replicas fuzz deny long vault tools services
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -25,7 +25,7 @@ demo-check: ## the same, driven by a script
 test: lint unit doctest release demo-check peers fuzz deny
 	@echo '== test: everything passed'
 
-verify: test long replicas
+verify: test long replicas vault
 	@echo '== verify: fuzz, 120 s per target'
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=120
 	@echo '== verify: everything passed'
@@ -38,7 +38,7 @@ lint:
 	@echo '== lint: formatting, then clippy with every warning an error'
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --lib --test it --features raw -- -D warnings
+	cargo clippy --lib --bins --test it --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Tests that need a redis-server say so and pass without this; here they run.
@@ -47,8 +47,8 @@ unit long: export GATEWAY_REDIS := 1
 unit: services
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
-	@echo '== unit: the one story of the feature raw'
-	cargo test --features raw --test it stories::raw
+	@echo '== unit: the one story of the feature raw, and the store of the feature vault'
+	cargo test --features raw,vault --test it -- stories::raw vault
 
 doctest:
 	@echo '== doctest: the examples in the documentation'
@@ -81,6 +81,10 @@ deny: tools
 long: services
 	@echo '== long: the tests that take minutes'
 	GATEWAY_LONG=1 cargo test --release --workspace -- long
+
+vault:
+	@echo '== vault: signing in at RustyVault, a real server (built once, some minutes)'
+	tests/rvault.sh
 
 services:
 	@tests/services.sh

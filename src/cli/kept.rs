@@ -15,6 +15,8 @@ use crate::config::given;
 use crate::config::kept::{self, Places, Where};
 use crate::config::said::Place;
 use crate::service::Service;
+#[cfg(feature = "vault")]
+use crate::store::Vault;
 use crate::store::{Backend, Found, Keys, Memory, SQLITE_FILE, Sqlite, Store, Unfit};
 #[cfg(feature = "redis")]
 use crate::store::{NotOpened, Redis};
@@ -101,7 +103,7 @@ impl Kept {
     pub fn store_at(&self) -> &Place {
         match self.store {
             Where::Sqlite => &self.at.data_dir,
-            Where::Memory | Where::Redis(_) => &self.at.store,
+            Where::Memory | Where::Redis(_) | Where::Vault(_) => &self.at.store,
         }
     }
 
@@ -188,6 +190,10 @@ impl Kept {
                 format!("no gateway has kept its records in {at}"),
                 "name the Redis and the prefix of the gateway, or start it once",
             ),
+            Where::Vault(at) => (
+                format!("no gateway has kept its records in {at}"),
+                "name the mount and the prefix of the gateway, or start it once",
+            ),
         };
         self.store_at().wrong(what, instead).to_string()
     }
@@ -205,6 +211,17 @@ impl Kept {
             Where::Redis(at) => {
                 let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
                 Backend::Redis(redis.map_err(|why| self.not_opened(&why))?)
+            }
+            #[cfg(feature = "vault")]
+            Where::Vault(at) => {
+                let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
+                Backend::Vault(vault.map_err(|why| self.at.store.wrong(why.to_string(), why.instead()).to_string())?)
+            }
+            #[cfg(not(feature = "vault"))]
+            Where::Vault(at) => {
+                let what = format!("{at} cannot be used: this program was built without Vault");
+                let instead = "use a build with it: cargo build --release --features vault";
+                return Err(self.at.store.wrong(what, instead).to_string());
             }
             #[cfg(not(feature = "redis"))]
             Where::Redis(at) => {
@@ -260,6 +277,7 @@ impl Kept {
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),
+            Where::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
             Where::Redis(_) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
         };
         let instead = format!(

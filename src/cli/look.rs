@@ -112,6 +112,8 @@ fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -
         Where::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
         Where::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
         Where::Redis(at) => format!("Redis at {at}"),
+        Where::Vault(at) if offline => return Ok(Some(format!("Vault at {at}, which was not asked"))),
+        Where::Vault(at) => format!("Vault at {at}"),
     };
     if kept.store == Where::Sqlite && fs::metadata(&place).map_or(0, |about| about.len()) == 0 {
         return Ok(Some(format!("{place} (made at the first start)")));

@@ -49,7 +49,7 @@ async fn export(at: &Kept) -> Result<(), String> {
     at.fits(&store).await?;
     let held = match at.store {
         Where::Sqlite => data::take(&at.data_dir, at.store_at()).ok(),
-        Where::Memory | Where::Redis(_) => None,
+        Where::Memory | Where::Redis(_) | Where::Vault(_) => None,
     };
     let mut to = BufWriter::new(io::stdout().lock());
     let records = store.export(&mut to).await.map_err(|why| failed(&why))?;
@@ -60,7 +60,7 @@ async fn export(at: &Kept) -> Result<(), String> {
             "a gateway was using {}: what it wrote meanwhile may be missing",
             at.data_dir.display()
         ),
-        (Where::Redis(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
+        (Where::Redis(_) | Where::Vault(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
         (Where::Memory, _) => {}
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! Where records are kept, as the operator said.
 
+use crate::base::url::Address;
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
-use crate::store::{BadRedis, REDIS_PREFIX, RedisAt};
+use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
 
 /// The kind of store, with what it needs to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Where {
     Sqlite,
     /// In a Redis.
     Redis(RedisAt),
+    /// In a Vault.
+    Vault(VaultAt),
 }
 
 impl Where {
@@ -20,7 +23,7 @@ impl Where {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) => true,
+            Self::Redis(_) | Self::Vault(_) => true,
         }
     }
 }
@@ -45,6 +48,7 @@ pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
         "memory" => Ok(Where::Memory),
         "sqlite" => Ok(Where::Sqlite),
         "redis" => redis(store).map(Where::Redis),
+        "vault" => vault(store).map(Where::Vault),
         other => later(store, other, &kind, unbuilt),
     }
 }
@@ -71,6 +75,64 @@ fn redis(store: &Section) -> Result<RedisAt, Wrong> {
         };
         store.place(key).wrong(format!("it {why}"), instead)
     })
+}
+
+fn vault(store: &Section) -> Result<VaultAt, Wrong> {
+    let instead = "add it: url = \"https://vault.example:8200\"";
+    let said = store
+        .secret("url")?
+        .ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
+    let is_http = |address: &Address| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
+    let url = Address::parse(said.expose()).ok().filter(is_http);
+    let url = url.ok_or_else(|| {
+        store
+            .place("url")
+            .wrong("it is no http or https URL", "write it like https://vault.example:8200")
+    })?;
+    let text = |name: &str, default: &str| Ok(store.text(name)?.map_or_else(|| default.to_owned(), |said| said.value));
+    let at = VaultAt {
+        url,
+        namespace: store.text("namespace")?.map(|said| said.value),
+        mount: text("mount", VAULT_MOUNT)?,
+        prefix: text("prefix", REDIS_PREFIX)?,
+        login: vault_login(store)?,
+        ca: store.file("ca")?,
+    };
+    at.checked().map_err(|why| {
+        let (key, instead) = match why {
+            BadVault::NotHttps => ("url", "begin it with https"),
+            BadVault::Query => ("url", "write it like https://vault.example:8200"),
+            BadVault::Mount => ("mount", "write it without / at its ends"),
+            BadVault::AppRoleMount => ("approle_mount", "write it without auth/ and without / at its ends"),
+            BadVault::Prefix => ("prefix", "leave it out, or choose a short name"),
+            BadVault::Namespace => ("namespace", "write it without / at its ends"),
+            BadVault::CaWithoutTls => ("ca", "or leave the CA out"),
+            BadVault::Token => ("token", "look for a line break or a blank in it"),
+        };
+        store.place(key).wrong(format!("it {why}"), instead)
+    })
+}
+
+fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
+    let (token, role) = (store.secret("token")?, store.text("role_id")?);
+    if token.is_some() && role.is_some() {
+        let what = "`token` and `role_id` are two ways to sign in";
+        return Err(store.place("role_id").wrong(what, "leave one of them out"));
+    }
+    match (token, role) {
+        (Some(token), _) => Ok(VaultLogin::Token(token)),
+        (None, Some(role)) => Ok(VaultLogin::AppRole {
+            mount: store
+                .text("approle_mount")?
+                .map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
+            role: role.value,
+            secret: store.secret("secret_id")?,
+        }),
+        (None, None) => {
+            let instead = "add token_file = \"…\", or role_id and secret_id_file";
+            Err(store.missing("token", "kind = \"vault\" needs a way to sign in", instead))
+        }
+    }
 }
 
 fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {

@@ -48,8 +48,14 @@ pub const KEYS: &[Key] = &[
 
     key("store", "kind", Word(STORES), "`\"sqlite\"`", "--store", "Where sign-ins and registrations are kept."),
     key("store", "url", Secret, "none", "--redis-url", "The address of a store that is a server; `docs/stores.md` has the forms."),
-    key("store", "prefix", Text, "`\"mcp-gateway\"`", "--redis-prefix", "What our keys in such a store begin with."),
+    key("store", "prefix", Text, "`\"mcp-gateway\"`", "--redis-prefix", "What our keys in such a store begin with; in Vault, the first part of every path."),
     key("store", "ca", File, "the machine's", "--redis-ca", "The CA to trust when connecting to such a store (PEM), and no other."),
+    key("store", "mount", Text, "`\"secret\"`", "", "`vault`: the mount of a KV engine, version 2."),
+    key("store", "namespace", Text, "none", "", "`vault`: the namespace, where Vault has any."),
+    key("store", "token", Secret, "none", "", "`vault`: a token to sign in with; read at start, and renewed from then on."),
+    key("store", "role_id", Text, "none", "", "`vault`: the AppRole to sign in with, instead of `token`."),
+    key("store", "secret_id", Secret, "none", "", "`vault`: the secret id of that role, where it is bound to one."),
+    key("store", "approle_mount", Text, "`\"approle\"`", "", "`vault`: where AppRole is mounted."),
 
     key("login.password", "users", Tables("login.password.users"), "one user, whose password is made at the first start", "", "Who may sign in at services with `login = \"password\"`."),
     key("login.password.users", "name", Text, "required", "", "The name, compared byte for byte."),

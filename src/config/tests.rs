@@ -202,6 +202,28 @@ const AROUND: &[(&str, &str, &str)] = &[
     ("[store]\nkind = \"redis\"", "store.url:", "address"),
     ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
     ("[store]\nkind = \"redis\"\nurl = \"localhost:6379\"", "store.url:", "rediss://"),
+    ("[store]\nkind = \"vault\"", "store.url:", "address"),
+    ("[store]\nkind = \"vault\"\nurl = \"https://v\"", "store.token:", "role_id"),
+    (
+        "[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\nrole_id = \"r\"",
+        "store.role_id:",
+        "two ways",
+    ),
+    (
+        "[store]\nkind = \"vault\"\nurl = \"http://v.example\"\ntoken = \"t\"",
+        "store.url:",
+        "https",
+    ),
+    (
+        "[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\nmount = \"/kv\"",
+        "store.mount:",
+        "a path",
+    ),
+    (
+        "[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\nsecret_id = \"s\"",
+        "store.secret_id:",
+        "no effect",
+    ),
     (
         "[store]\nkind = \"redis\"\nurl = \"redis://x\"\nprefix = \"{x}\"",
         "store.prefix:",
@@ -640,6 +662,8 @@ const EVERY: &[&str] = &[
     "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\ntitle = \"T\"\naccess = \"oauth\"\nlogin = \"password\"\nupstream = \"oauth\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"a\"]\noptional_scopes = [\"b\"]\nrequired_scopes = [\"c\"]\nprofile = \"github\"\nextra_authorize = { audience = \"a\" }\nauthorization_endpoint = \"https://a/a\"\ntoken_endpoint = \"https://a/t\"\nauthorization_server = \"https://a\"\ntoken_mode = \"plain\"\naccess_ttl = 60\nrefresh_ttl = 60\nrefresh_absolute_ttl = 60\nrefresh_grace = 0\nforward_headers = [\"x-tenant\"]\nallow_addresses = [\"10.0.0.0/8\"]\nremember_consent = true\nallow_token_passthrough = true\nupstream_ca = \"ca\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\naccess = \"public\"\nupstream = \"static\"\nallow_public_credential = true\ncredential = \"s\"\nauth_header = { name = \"X-Key\", value = \"{credential}\" }\n",
+    "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\nprefix = \"p\"\nca = \"ca.pem\"\nmount = \"kv\"\nnamespace = \"team\"\nrole_id = \"r\"\nsecret_id = \"s\"\napprole_mount = \"a\"\n",
+    "[services.x]\nurl = \"https://a/\"\n[store]\nkind = \"vault\"\nurl = \"https://v\"\ntoken = \"t\"\n",
     "[services.x]\nurl = \"https://a/\"\nupstream = \"paste\"\nauth_hint = \"It is under Settings.\"\n",
     "[services.x]\nurl = \"https://a/\"\ndefault = true\nupstream = \"identity\"\nidentity_headers = [\"id\"]\nassertion = true\n",
 ];

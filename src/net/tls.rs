@@ -112,6 +112,18 @@ impl ClientTls {
         Self::trusting(roots)
     }
 
+    /// Those in the PEM file `ca`, and no other.
+    ///
+    /// # Errors
+    /// A file that cannot be read, holds no certificate, or holds an unusable one.
+    pub fn only(ca: &Path) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in read_certificates(ca)? {
+            roots.add(certificate)?;
+        }
+        Self::trusting(roots)
+    }
+
     /// Exactly these roots.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::handle::key;
 
 const RECORD: Label = Label("record");
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "vault"))]
 const NOTE: Label = Label("note of a record");
 
 #[derive(Serialize)]
@@ -83,13 +83,13 @@ pub(super) fn sealed_anew(ring: &KeyRing, now: UnixTime, space: &str, key: &str,
 }
 
 /// The id of the record at `key`, sealed for whoever shares the store: what one instance tells the others.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn note(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id) -> Vec<u8> {
     seal::boxed(ring, now, NOTE, random::fresh(), &place(space, key), &id.0)
 }
 
 /// Opens what `note` made for `key`.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn noted(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
     let plain = seal::unboxed(ring, NOTE, &place(space, key), sealed).ok()?;
     Some(Id(plain.as_slice().try_into().ok()?))

@@ -8,6 +8,8 @@ use crate::store::memory::Memory;
 #[cfg(feature = "redis")]
 use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
+#[cfg(feature = "vault")]
+use crate::store::vault::Vault;
 
 /// Where records are kept.
 #[derive(Clone, Debug)]
@@ -19,6 +21,9 @@ pub enum Backend {
     /// In a Redis that other instances may share.
     #[cfg(feature = "redis")]
     Redis(Redis),
+    /// In a Vault that other instances may share.
+    #[cfg(feature = "vault")]
+    Vault(Vault),
 }
 
 /// Names one write. Drawn at random, so that it never comes back for a key, not even after a delete.
@@ -91,6 +96,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.get(key).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.get(key).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.get(key).await,
         }
     }
 
@@ -100,6 +107,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.put_if(write).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.put_if(write).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.put_if(write).await,
         }
     }
 
@@ -109,6 +118,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.scan(space, None, after, limit).await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.scan(space, after, limit).await,
         }
     }
 
@@ -119,6 +130,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.scan_ending(space, last, after, limit).await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => Ok(redis.scan(space, Some(last), after, limit).await?.ending(last)),
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => Ok(vault.scan(space, after, limit).await?.ending(last)),
         }
     }
 
@@ -129,6 +142,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.spaces().await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.spaces().await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.spaces().await,
         }
     }
 
@@ -138,6 +153,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.ping().await,
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.ping().await,
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.ping().await,
         }
     }
 
@@ -149,6 +166,8 @@ impl Backend {
             #[cfg(feature = "redis")]
             // It removes by itself what has expired.
             Self::Redis(_) => Ok(0),
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.sweep(now).await.map(|()| 0),
         }
     }
 
@@ -158,6 +177,8 @@ impl Backend {
             Self::Sqlite(sqlite) => sqlite.feed(),
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.feed(),
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.feed(),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Changes {
                 handle: id.to_string(),
             },
             Ok(News::Foreign { key, value }) => self.opened(&key, &value, at_rest::id).unwrap_or(Change::Gap),
-            #[cfg(feature = "redis")]
+            #[cfg(any(feature = "redis", feature = "vault"))]
             Ok(News::Noted { key, note }) => self.opened(&key, &note, at_rest::noted).unwrap_or(Change::Gap),
             Ok(News::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
             Err(RecvError::Closed) => std::future::pending().await,
@@ -87,7 +87,7 @@ pub(super) enum News {
     /// Another process wrote it; only its seal tells the id.
     Foreign { key: String, value: Vec<u8> },
     /// Somebody, perhaps this process, wrote it; the note tells the id to whoever has the keys.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "vault"))]
     Noted { key: String, note: Vec<u8> },
     /// Another process wrote something that cannot be told any more.
     Gap,

@@ -15,6 +15,7 @@ mod redis;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{NotOpened, Redis};
 pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
+pub use crate::store::vault::{APPROLE as VAULT_APPROLE, BadVault, MOUNT as VAULT_MOUNT, VaultAt, VaultLogin};
+#[cfg(feature = "vault")]
+pub use crate::store::vault::{Vault, VaultNotOpened};
 
 /// The keys that seal and open records; a reload swaps them.
 pub type Keys = Arc<ArcSwap<KeyRing>>;
@@ -256,6 +260,8 @@ impl Store {
             Backend::Memory(_) | Backend::Sqlite(_) => true,
             #[cfg(feature = "redis")]
             Backend::Redis(_) => false,
+            #[cfg(feature = "vault")]
+            Backend::Vault(_) => false,
         }
     }
 

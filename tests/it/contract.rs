@@ -28,6 +28,8 @@ mod marked;
 mod moving;
 mod shapes;
 mod shared;
+#[cfg(feature = "vault")]
+mod vault;
 
 // A door: shut, then open, then gone. Of another kind: a note, which is only there to be counted.
 
@@ -258,6 +260,18 @@ macro_rules! contract {
                     if let Some(bench) = super::Bench::redis() {
                         super::$promise(bench).await;
                     }
+                }
+            )+
+        }
+
+        #[cfg(feature = "vault")]
+        mod in_vault {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    let (server, bench) = super::vault::bench();
+                    super::$promise(bench).await;
+                    drop(server);
                 }
             )+
         }

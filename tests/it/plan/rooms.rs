@@ -147,6 +147,7 @@ pub const ROOMS: [Room; 13] = [
         outside: &[
             PURE,
             WAITING,
+            HTTP,
             &[
                 "dashmap",
                 "percent_encoding",

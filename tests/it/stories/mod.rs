@@ -32,3 +32,5 @@ mod seed004;
 mod seeds;
 mod services;
 mod unlock;
+#[cfg(feature = "vault")]
+mod vaulted;

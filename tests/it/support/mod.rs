@@ -7,4 +7,6 @@ pub mod house;
 pub mod process;
 pub mod provider;
 pub mod redis;
+#[cfg(feature = "vault")]
+pub mod vault;
 pub mod world;

@@ -1,0 +1,161 @@
+//! Where a Vault is and how to sign in, checked before anything is dialled.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::base::secret::Secret;
+use crate::base::url::Address;
+
+/// Where the KV engine is mounted unless something else is configured.
+pub const MOUNT: &str = "secret";
+/// Where AppRole is mounted unless something else is configured.
+pub const APPROLE: &str = "approle";
+
+/// A Vault, the KV mount in it, and what our paths there begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultAt {
+    /// `https://vault.example:8200`; a path is kept in front of `/v1`.
+    pub url: Address,
+    /// The namespace (Vault Enterprise, HCP, OpenBao), if it has any.
+    pub namespace: Option<String>,
+    /// The mount of a KV engine, version 2.
+    pub mount: String,
+    /// The first part of every path of ours.
+    pub prefix: String,
+    /// How to sign in.
+    pub login: VaultLogin,
+    /// With a PEM file nothing else is trusted.
+    pub ca: Option<PathBuf>,
+}
+
+/// How to sign in to a Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VaultLogin {
+    /// With a token that somebody made for us.
+    Token(Secret),
+    /// With a role, and its secret where it has one.
+    AppRole {
+        /// The path of the auth method, without `auth/`.
+        mount: String,
+        /// The role's id.
+        role: String,
+        /// Its secret id, if it is bound to one.
+        secret: Option<Secret>,
+    },
+}
+
+/// Why a Vault is refused before it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadVault {
+    /// Plain http to another machine.
+    NotHttps,
+    /// A query has no meaning here.
+    Query,
+    /// The mount is no path.
+    Mount,
+    /// The path of AppRole is no path.
+    AppRoleMount,
+    /// The prefix is no single part of a path.
+    Prefix,
+    /// The namespace is no path.
+    Namespace,
+    /// A CA is given, but the URL does not ask for TLS.
+    CaWithoutTls,
+    /// The token has a character that cannot be in a header.
+    Token,
+}
+
+impl fmt::Display for BadVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotHttps => "is plain http to another machine, which would show the token to the network",
+            Self::Query => "has a query",
+            Self::Mount | Self::AppRoleMount | Self::Namespace => {
+                "must be a path of letters, digits, dots, underscores and dashes, such as team/secret"
+            }
+            Self::Prefix => "must be 1 to 64 letters, digits, dots, underscores or dashes",
+            Self::CaWithoutTls => "is a CA for a URL without TLS; begin the URL with https",
+            Self::Token => "has a character that no token has",
+        })
+    }
+}
+
+impl std::error::Error for BadVault {}
+
+impl VaultAt {
+    /// Insists that all parts make sense.
+    pub fn checked(self) -> Result<Self, BadVault> {
+        if !self.url.is_secure_or_loopback() {
+            return Err(BadVault::NotHttps);
+        }
+        if self.url.url().query().is_some() {
+            return Err(BadVault::Query);
+        }
+        if self.ca.is_some() && self.url.url().scheme() != "https" {
+            return Err(BadVault::CaWithoutTls);
+        }
+        if !is_path(&self.mount) {
+            return Err(BadVault::Mount);
+        }
+        if self.prefix.len() > 64 || !is_part(&self.prefix) {
+            return Err(BadVault::Prefix);
+        }
+        if self.namespace.as_deref().is_some_and(|namespace| !is_path(namespace)) {
+            return Err(BadVault::Namespace);
+        }
+        match &self.login {
+            VaultLogin::Token(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => Err(BadVault::Token),
+            VaultLogin::AppRole { mount, .. } if !is_path(mount) => Err(BadVault::AppRoleMount),
+            VaultLogin::Token(_) | VaultLogin::AppRole { .. } => Ok(self),
+        }
+    }
+}
+
+/// Where it is, without who signs in.
+impl fmt::Display for VaultAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}/{})", self.url.shown(), self.mount, self.prefix)
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    text.split('/').all(is_part)
+}
+
+fn is_part(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !text.is_empty() && text != "." && text != ".." && text.chars().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(url: &str, mount: &str, prefix: &str) -> Result<VaultAt, BadVault> {
+        VaultAt {
+            url: Address::parse(url).unwrap(),
+            namespace: None,
+            mount: mount.to_owned(),
+            prefix: prefix.to_owned(),
+            login: VaultLogin::Token(Secret::from("canary-1")),
+            ca: None,
+        }
+        .checked()
+    }
+
+    #[test]
+    fn each_mistake_is_named_and_the_token_is_not() {
+        for (url, mount, prefix, why) in [
+            ("http://vault.example:8200", "kv", "p", BadVault::NotHttps),
+            ("https://vault.example?x=1", "kv", "p", BadVault::Query),
+            ("https://vault.example", "kv/", "p", BadVault::Mount),
+            ("https://vault.example", "../sys", "p", BadVault::Mount),
+            ("https://vault.example", "kv", "a/b", BadVault::Prefix),
+            ("https://vault.example", "kv", "", BadVault::Prefix),
+        ] {
+            assert_eq!(at(url, mount, prefix).unwrap_err(), why, "{url}");
+        }
+        let good = at("http://127.0.0.1:8200", "team/kv", "mcp-gateway").unwrap();
+        assert!(!format!("{good} {good:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,158 @@
+//! One request to a Vault and its answer. No redirect is followed: the token would go with it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::base::secret::Secret;
+use crate::net::body::{Outgoing, read_limited};
+use crate::net::client::{Client, Policy, SendError};
+use crate::net::dial::Allowed;
+use crate::net::tls::ClientTls;
+use crate::store::vault::at::VaultAt;
+
+/// How long one request may take; a request to us makes a few.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// The same for a listing, which nobody's request waits for.
+pub(super) const LONG: Duration = Duration::from_secs(10);
+/// How long a connection may take, names and TLS included.
+const CONNECT: Duration = Duration::from_secs(2);
+/// The longest answer, in bytes: the names of some hundred thousand records.
+const LONGEST: usize = 64 << 20;
+/// The most that is repeated of what Vault said, in characters.
+const SAID: usize = 300;
+
+/// Why something was not done, or may have been.
+#[derive(Clone, Debug)]
+pub(super) enum Failed {
+    /// It was not sent.
+    NotAsked(String),
+    /// It was sent, and may still be acted upon.
+    Lost(String),
+    /// Vault said no with this status, and did nothing.
+    Refused(u16, String),
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAsked(why) | Self::Lost(why) => f.write_str(why),
+            Self::Refused(status, said) => write!(f, "it says {status} {said}"),
+        }
+    }
+}
+
+impl Failed {
+    pub(super) fn senseless() -> Self {
+        Self::Lost("an answer that makes no sense".to_owned())
+    }
+}
+
+/// What is asked.
+pub(super) struct Ask<'a> {
+    pub(super) method: &'static str,
+    /// What follows `/v1/`.
+    pub(super) path: &'a str,
+    pub(super) body: Option<&'a Value>,
+    pub(super) within: Duration,
+}
+
+/// What Vault says: `null` where it says nothing.
+pub(super) struct Answer {
+    status: u16,
+    body: Bytes,
+}
+
+impl Answer {
+    /// Whether nothing is there.
+    pub(super) fn is_absent(&self) -> bool {
+        self.status == 404
+    }
+
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {
+        serde_json::from_slice(&self.body).map_err(|_| Failed::senseless())
+    }
+}
+
+/// Where requests go.
+pub(super) struct Calls {
+    client: Client,
+    base: String,
+    namespace: Option<HeaderValue>,
+}
+
+impl Calls {
+    /// Reads the CA's file.
+    pub(super) fn new(at: &VaultAt) -> Result<Self, String> {
+        let tls = match &at.ca {
+            Some(ca) => ClientTls::only(ca),
+            None => ClientTls::load(&[]),
+        };
+        let namespace = at.namespace.as_deref().map(HeaderValue::from_str).transpose();
+        Ok(Self {
+            client: Client::new(tls.map_err(|why| why.to_string())?),
+            base: format!("{}/v1/", at.url.as_str().trim_end_matches('/')),
+            namespace: namespace.map_err(|why| why.to_string())?,
+        })
+    }
+
+    /// Sends it. What is there (2xx) and what is not (404) are answers.
+    pub(super) async fn send(&self, ask: &Ask<'_>, token: Option<&Secret>) -> Result<Answer, Failed> {
+        let unsendable = |_| Failed::NotAsked("a path or token that cannot be sent".to_owned());
+        let mut request = Request::builder()
+            .method(ask.method)
+            .uri(format!("{}{}", self.base, ask.path))
+            .header("x-vault-request", "true")
+            .header("content-type", "application/json");
+        if let Some(namespace) = &self.namespace {
+            request = request.header("x-vault-namespace", namespace);
+        }
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|why| unsendable(why.into()))?;
+            value.set_sensitive(true);
+            request = request.header("x-vault-token", value);
+        }
+        let body = ask.body.map_or(Outgoing::Empty, |body| Outgoing::Full(body.to_string().into()));
+        let request = request.body(body).map_err(unsendable)?;
+        let policy = Policy {
+            addresses: Allowed::Anything,
+            connect: CONNECT,
+            first_byte: Some(ask.within),
+            http2: false,
+        };
+        let answer = self.client.send(request, &policy).await.map_err(|why| failed(&why))?;
+        let status = answer.status().as_u16();
+        let body = read_limited(answer.into_body(), LONGEST, ask.within).await;
+        let body = body.map_err(|why| Failed::Lost(why.to_string()))?;
+        match status {
+            200..=299 | 404 => Ok(Answer { status, body }),
+            300..=399 => Err(Failed::Refused(
+                status,
+                "a redirect, which is not followed: name the active Vault".to_owned(),
+            )),
+            400..=499 | 503 => Err(Failed::Refused(status, said(&body))),
+            _ => Err(Failed::Lost(format!("it says {status} {}", said(&body)))),
+        }
+    }
+}
+
+fn failed(why: &SendError) -> Failed {
+    if why.never_sent() {
+        Failed::NotAsked(why.to_string())
+    } else {
+        Failed::Lost(why.to_string())
+    }
+}
+
+/// What Vault gives as its reasons, on one line.
+fn said(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // RustyVault has one, and calls it `error`.
+    let all: Vec<_> = errors.iter().chain([&body["error"]]).filter_map(Value::as_str).collect();
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    all.join("; ").chars().map(one_line).take(SAID).collect()
+}

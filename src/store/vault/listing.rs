@@ -1,0 +1,89 @@
+//! Scanning. Vault lists all names under a path at once, so a scan lists its kind and then goes through the names. The
+//! listing is a cache: a page whose listing is gone makes another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
+
+use crate::store::backend::{Page, Row};
+use crate::store::vault::calls::{Failed, LONG};
+use crate::store::vault::link::Link;
+use crate::store::vault::row::{self, Found};
+
+/// How many records are read at once.
+pub(super) const AT_ONCE: usize = 16;
+
+/// The last listing of each kind that is being scanned.
+#[derive(Default)]
+pub(super) struct Listings(Mutex<HashMap<String, Arc<[String]>>>);
+
+#[derive(Deserialize)]
+struct Listed {
+    data: Keys,
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<String>,
+}
+
+impl Listings {
+    /// Part of a scan, in the order of the names.
+    pub(super) async fn page(&self, link: &Link, space: &str, after: Option<&str>, limit: usize) -> Result<Page, Failed> {
+        let known = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
+        let listing: Arc<[String]> = match known {
+            Some(listing) => listing,
+            None => keys(link, space).await?.into(),
+        };
+        let from = after.map_or(0, |after| listing.partition_point(|key| key.as_str() <= after));
+        let to = listing.len().min(from + limit);
+        let next = (to < listing.len()).then(|| listing[to - 1].clone());
+        if let Ok(mut all) = self.0.lock() {
+            match &next {
+                Some(_) => drop(all.insert(space.to_owned(), Arc::clone(&listing))),
+                None => drop(all.remove(space)),
+            }
+        }
+        let reads = stream::iter(listing[from..to].to_vec()).map(|key| async move { row(link, key).await });
+        let rows: Vec<Option<(String, Row)>> = reads.buffered(AT_ONCE).try_collect().await?;
+        Ok(Page {
+            rows: rows.into_iter().flatten().collect(),
+            next,
+        })
+    }
+}
+
+async fn row(link: &Link, key: String) -> Result<Option<(String, Row)>, Failed> {
+    match row::find(link, &key).await? {
+        Found::Row(_, row) => Ok(Some((key, row))),
+        Found::Nothing | Found::Gone(..) | Found::Closing(_) => Ok(None),
+    }
+}
+
+/// All keys of a kind, in order, also those of stones.
+pub(super) async fn keys(link: &Link, space: &str) -> Result<Vec<String>, Failed> {
+    let names = names(link, &format!("{space}/")).await?;
+    let mut keys: Vec<_> = names.iter().map(|name| format!("{space}/{name}")).collect();
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// The kinds of which there is a record, in order. No kind has a dot in its name; what else we keep has.
+pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
+    let kind = |name: &String| name.strip_suffix('/').filter(|name| !name.contains('.')).map(str::to_owned);
+    let mut all: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// What is listed under a path of ours: nothing where there is no such path.
+pub(super) async fn names(link: &Link, under: &str) -> Result<Vec<String>, Failed> {
+    let path = format!("{}?list=true", row::path(link, "metadata", under));
+    let answer = link.read(&path, LONG).await?;
+    if answer.is_absent() {
+        return Ok(Vec::new());
+    }
+    Ok(answer.read::<Listed>()?.data.keys)
+}

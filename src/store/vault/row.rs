@@ -1,0 +1,173 @@
+//! A record as it lies in Vault: one path, whose version counts its writes. Check-and-set compares that count, and we
+//! compare the name of the write that is in the data: the count begins anew where a path was removed whole.
+//!
+//! So a removed record leaves a stone, which another one may replace. What can be removed of a path whole, and without a
+//! comparison, is removed only where nobody may write any more: see `sweep`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::base::time::UnixTime;
+use crate::store::backend::{Row, Version};
+use crate::store::vault::calls::{ANSWER, Ask, Failed};
+use crate::store::vault::link::Link;
+
+/// What Vault says, in words of its documentation, when check-and-set does not match.
+const MISMATCH: &str = "check-and-set parameter did not match";
+
+/// What was found under a path. The number is Vault's count of writes, for check-and-set.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing was ever written, or the path was removed whole.
+    Nothing,
+    Row(u64, Row),
+    /// It was removed, by us at a time, or by somebody else by hand.
+    Gone(u64, Option<UnixTime>),
+    /// The path is about to be removed whole, since then: nobody may write.
+    Closing(UnixTime),
+}
+
+/// What to put under a path.
+#[derive(Clone, Copy)]
+pub(super) enum New<'a> {
+    Row(&'a Row),
+    Gone(UnixTime),
+    Closing(UnixTime),
+}
+
+/// What came of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    Written,
+    Stale,
+}
+
+/// Times are texts: 64 bits are more than a JSON number safely has.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+enum Data {
+    Row { write: String, ends: String, sealed: String },
+    Gone { at: String },
+    Closing { at: String },
+}
+
+#[derive(Deserialize)]
+struct Read {
+    data: Option<Versioned>,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(default)]
+    data: Value,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    version: u64,
+}
+
+/// A path of ours, of the data or of the metadata.
+pub(super) fn path(link: &Link, part: &str, key: &str) -> String {
+    format!("{}/{part}/{}/{key}", link.at.mount, link.at.prefix)
+}
+
+/// Looks what lies there.
+pub(super) async fn find(link: &Link, key: &str) -> Result<Found, Failed> {
+    let Some((count, data)) = read(link, key).await? else {
+        return Ok(Found::Nothing);
+    };
+    if data.is_null() {
+        return Ok(Found::Gone(count, None));
+    }
+    let foreign = || Failed::Refused(200, format!("and what lies at {} is none of our records", path(link, "data", key)));
+    let time = |text: &str| text.parse().map(UnixTime).map_err(|_| foreign());
+    match serde_json::from_value(data).map_err(|_| foreign())? {
+        Data::Gone { at } => Ok(Found::Gone(count, Some(time(&at)?))),
+        Data::Closing { at } => Ok(Found::Closing(time(&at)?)),
+        Data::Row { write, ends, sealed } => {
+            let write = STANDARD.decode(write).ok().and_then(|write| write.try_into().ok());
+            let row = Row {
+                version: Version(write.ok_or_else(foreign)?),
+                value: STANDARD.decode(sealed).map_err(|_| foreign())?,
+                expires: time(&ends)?,
+            };
+            Ok(Found::Row(count, row))
+        }
+    }
+}
+
+/// The count of writes and the data that lies there; `null` if somebody deleted the last version.
+pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>, Failed> {
+    let answer = link.read(&path(link, "data", key), ANSWER).await?;
+    if answer.is_absent() {
+        // Of a deleted version Vault tells the count with its 404, of what is not there nothing.
+        let count = answer
+            .read::<Read>()
+            .ok()
+            .and_then(|read| read.data)
+            .map(|data| data.metadata.version);
+        return Ok(count.map(|count| (count, Value::Null)));
+    }
+    let read: Read = answer.read()?;
+    let found = read.data.ok_or_else(Failed::senseless)?;
+    Ok(Some((found.metadata.version, found.data)))
+}
+
+/// Writes if the path was written so often; 0: never.
+pub(super) async fn write(link: &Link, key: &str, count: u64, new: New<'_>) -> Result<Done, Failed> {
+    let data = match new {
+        New::Row(row) => Data::Row {
+            write: STANDARD.encode(row.version.0),
+            ends: row.expires.0.to_string(),
+            sealed: STANDARD.encode(&row.value),
+        },
+        New::Gone(at) => Data::Gone { at: at.0.to_string() },
+        New::Closing(at) => Data::Closing { at: at.0.to_string() },
+    };
+    put(link, key, count, &json!(data)).await
+}
+
+/// As [`write`], of any data.
+pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Result<Done, Failed> {
+    let body = json!({ "options": { "cas": count }, "data": data });
+    let path = path(link, "data", key);
+    let ask = Ask {
+        method: "POST",
+        path: &path,
+        body: Some(&body),
+        within: ANSWER,
+    };
+    match link.ask(&ask).await {
+        Ok(answer) if answer.is_absent() => Err(Failed::Refused(404, format!("there is no {}", link.at.mount))),
+        Ok(_) => Ok(Done::Written),
+        Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(Done::Stale),
+        Err(why) => Err(why),
+    }
+}
+
+/// Has Vault keep no older versions of a path: they would hold what was superseded.
+pub(super) async fn keep_one(link: &Link, key: &str) -> Result<(), Failed> {
+    let body = json!({ "max_versions": 1 });
+    meta(link, "POST", key, Some(&body)).await
+}
+
+/// Removes the path whole, whatever lies there.
+pub(super) async fn erase(link: &Link, key: &str) -> Result<(), Failed> {
+    meta(link, "DELETE", key, None).await
+}
+
+async fn meta(link: &Link, method: &'static str, key: &str, body: Option<&Value>) -> Result<(), Failed> {
+    let path = path(link, "metadata", key);
+    let within = ANSWER;
+    let ask = Ask {
+        method,
+        path: &path,
+        body,
+        within,
+    };
+    link.ask(&ask).await.map(drop)
+}

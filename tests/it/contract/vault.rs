@@ -1,0 +1,329 @@
+//! What only Vault has to promise: over a stand-in that speaks KV version 2 as Vault's documentation has it.
+
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultAt, VaultLogin};
+use serde_json::json;
+
+use super::*;
+use crate::support::vault::{ROLE, ROOT, Vault as Server};
+
+const SOON: Duration = Duration::from_secs(10);
+const HOUR: u64 = 3_600;
+
+fn token(token: &str) -> VaultLogin {
+    VaultLogin::Token(Secret::from(token))
+}
+
+fn role(secret: &str) -> VaultLogin {
+    VaultLogin::AppRole {
+        mount: VAULT_APPROLE.to_owned(),
+        role: ROLE.0.to_owned(),
+        secret: Some(Secret::from(secret)),
+    }
+}
+
+fn at(server: &Server, login: VaultLogin) -> VaultAt {
+    VaultAt {
+        url: Address::parse(&server.url()).unwrap(),
+        namespace: None,
+        mount: VAULT_MOUNT.to_owned(),
+        prefix: "contract".to_owned(),
+        login,
+        ca: None,
+    }
+}
+
+/// On a server of its own.
+pub fn bench() -> (Server, Bench) {
+    let server = Server::start();
+    let bench = on(at(&server, token(ROOT)));
+    (server, bench)
+}
+
+fn on(at: VaultAt) -> Bench {
+    let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
+    let clock = Clock::Fixed(time.clone());
+    let backend = Backend::Vault(Vault::open(at, keys.clone(), clock.clone()).unwrap());
+    Bench {
+        store: Store::new(backend.clone(), keys.clone(), clock),
+        backend,
+        time,
+        keys,
+        dir: None,
+        redis: None,
+        is_shared: true,
+    }
+}
+
+fn another(bench: &Bench, server: &Server) -> Store {
+    let clock = Clock::Fixed(bench.time.clone());
+    let vault = Vault::open(at(server, token(ROOT)), bench.keys.clone(), clock.clone()).unwrap();
+    Store::new(Backend::Vault(vault), bench.keys.clone(), clock)
+}
+
+fn refused(at: VaultAt) -> String {
+    let why = Vault::open(at, keys(), Clock::System).unwrap_err();
+    format!("{why}\n  {}", why.instead())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn vault_behaves_as_a_map(ops in proptest::collection::vec(op(), 1..60)) {
+        let (server, bench) = bench();
+        run(bench, ops);
+        drop(server);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_instance_writes_in_vault_is_told_soon_and_once() {
+    let (server, bench) = bench();
+    let other = another(&bench, &server);
+    let mut changes = bench.store.changes();
+    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
+    let told = timeout(SOON, changes.next()).await.unwrap();
+    assert_eq!(told.of::<Door>(), Some(handle.clone()));
+    other.remove(&handle).await.unwrap();
+    let told = timeout(SOON, changes.next()).await.unwrap();
+    assert_eq!(told.of::<Door>(), Some(handle));
+    assert!(timeout(Duration::from_millis(2500), changes.next()).await.is_err(), "told twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_on_vault_have_one_winner() {
+    let (server, bench) = bench();
+    let other = another(&bench, &server);
+    let handle = bench.insert(2000).await;
+    let moves = (0..32).map(|by| {
+        let store = if by % 2 == 0 { bench.store.clone() } else { other.clone() };
+        let handle = handle.clone();
+        tokio::spawn(async move { store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await.is_ok() })
+    });
+    let mut winners = 0;
+    for moved in moves.collect::<Vec<_>>() {
+        winners += u32::from(moved.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_becomes_a_stone_and_then_nothing_and_a_stone_can_be_replaced() {
+    let (server, bench) = bench();
+    let (one, two) = (bench.insert(2000).await, bench.insert(2000).await);
+    let removed = bench.insert(9000 * HOUR).await;
+    bench.store.remove(&removed).await.unwrap();
+    let count = || server.names("contract/door/").len();
+    assert_eq!(count(), 3);
+    bench.time.store(2000 + HOUR, Ordering::SeqCst);
+    assert_eq!(bench.store.sweep().await, Ok(0));
+    assert_eq!(count(), 2, "the removed one had a stone for an hour");
+    bench.time.store(2001 + HOUR, Ordering::SeqCst);
+    assert_eq!(bench.store.sweep().await, Ok(0));
+    assert_eq!(count(), 2, "the others are stones");
+    // A stone makes room.
+    bench.store.insert(one.id(), shut(9000 * HOUR)).await.unwrap();
+    assert_eq!(bench.store.read(&two).await, Ok(None));
+    bench.time.store(2002 + 2 * HOUR, Ordering::SeqCst);
+    // Also by an instance that sees it for the first time.
+    assert_eq!(another(&bench, &server).sweep().await, Ok(0));
+    assert_eq!(count(), 1);
+    assert!(bench.store.read(&one).await.unwrap().is_some());
+    bench.store.insert(two.id(), shut(9000 * HOUR)).await.unwrap();
+    assert!(bench.store.read(&two).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_being_removed_is_not_written_and_is_removed_if_its_remover_died() {
+    let (server, bench) = bench();
+    let handle = bench.insert(2000).await;
+    let name = server.names("contract/door/").remove(0);
+    let closing = json!({ "is": "closing", "at": "1000" });
+    {
+        let mut state = server.state();
+        let meta = state.keys.get_mut(&(String::new(), name)).unwrap();
+        meta.current += 1;
+        meta.versions.insert(meta.current, Some(closing));
+    }
+    let insert = bench.store.insert(handle.id(), shut(3000)).await;
+    assert!(matches!(insert, Err(NotInserted::Store(StoreError::Unavailable(_)))), "{insert:?}");
+    bench.time.store(1601, Ordering::SeqCst);
+    another(&bench, &server).sweep().await.unwrap();
+    bench.store.insert(handle.id(), shut(3000)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_somebody_deletes_by_hand_is_absent_and_can_be_written_again() {
+    let (server, bench) = bench();
+    let handle = bench.insert(2000).await;
+    let name = server.names("contract/door/").remove(0);
+    if let Some(meta) = server.state().keys.get_mut(&(String::new(), name)) {
+        meta.versions.insert(meta.current, None);
+    }
+    assert_eq!(bench.store.read(&handle).await, Ok(None));
+    bench.store.insert(handle.id(), shut(3000)).await.unwrap();
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(3000)))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_to_vault_whose_answer_is_lost_or_late_is_done_once() {
+    let (server, bench) = bench();
+    server.state().lose_answers = 1;
+    let handle = bench.insert(2000).await;
+    server.state().lose_answers = 1;
+    let moved = bench.store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
+    assert!(moved.is_ok(), "{moved:?}");
+    // Done after we had given it up: whatever was told, what is there is one of the two.
+    server.state().late = Some(Duration::from_millis(2500));
+    let shut_again = |_: Open| Ok::<_, ()>((shut(2000), ()));
+    bench.store.transition(&handle, shut_again).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
+    let (server, bench) = bench();
+    let canary = "canary-4711-at-rest";
+    let note = Shut {
+        until: 9000,
+        note: canary.to_owned(),
+    };
+    let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
+    // Whoever limits the versions does so behind the insert.
+    for _ in 0..500 {
+        if server
+            .state()
+            .asked
+            .iter()
+            .any(|asked| asked.starts_with("POST secret/metadata/contract/door/"))
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for by in 0..3 {
+        let again = |_: Door| Ok::<_, ()>((Door::Open(Open { until: 2000, by }), ()));
+        bench.store.update(&handle, again).await.unwrap();
+    }
+    let state = server.state();
+    assert!(state.keys.len() > 2);
+    for ((_, name), meta) in &state.keys {
+        assert!(name.starts_with("contract/"), "{name}");
+        assert!(meta.versions.len() == 1 || !name.starts_with("contract/door/"), "{name}");
+        let text = format!("{name} {:?}", meta.versions);
+        assert!(!text.contains(canary) && !text.contains(&handle.to_string()), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended() {
+    let server = Server::start();
+    server.state().ttl = (Duration::from_secs(2), 1);
+    let bench = on(at(&server, role(ROLE.1)));
+    let handle = bench.insert(2000).await;
+    // Renewed once, and then signed in anew, before the token ends.
+    let asked = |what: &str| server.state().asked.iter().filter(|asked| asked.contains(what)).count();
+    for _ in 0..1000 {
+        if asked("approle/login") > 1 {
+            break;
+        }
+        assert!(bench.store.read(&handle).await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(asked("renew-self") >= 1);
+    assert!(asked("approle/login") > 1);
+    // A token that is revoked under us is replaced as soon as it is refused.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    server.state().ttl = (Duration::from_secs(3600), 1);
+    server.state().tokens.clear();
+    for _ in 0..1000 {
+        if bench.store.read(&handle).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(bench.store.read(&handle).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
+    let server = Server::start();
+    for (login, words) in [(token("hvs.canary"), "token_file"), (role("canary"), "secret_id")] {
+        let said = refused(at(&server, login));
+        assert!(said.contains(words) && !said.contains("canary"), "{said}");
+    }
+    server.state().kv = "1";
+    let said = refused(at(&server, token(ROOT)));
+    assert!(said.contains("KV version 1") && said.contains("-version=2 kv"), "{said}");
+    server.state().kv = "2";
+    let elsewhere = VaultAt {
+        mount: "cubbyhole".to_owned(),
+        ..at(&server, token(ROOT))
+    };
+    assert!(refused(elsewhere).contains("of the type cubbyhole"));
+    server.state().sealed = true;
+    assert!(refused(at(&server, token(ROOT))).contains("Vault is sealed"));
+    server.state().sealed = false;
+    // Whoever sends us elsewhere gets no token there.
+    let other = Server::start();
+    server.state().redirect = Some(format!("{}/v1/auth/token/lookup-self", other.url()));
+    assert!(refused(at(&server, token(ROOT))).contains("redirect"));
+    assert!(other.state().asked.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policy_of_the_documents_is_enough_and_each_part_of_it_is_needed() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("path \"secret/")).collect();
+    let policy = lines.join("\n").replace("/mcp-gateway/", "/contract/");
+    let server = Server::start();
+    server.state().policy = Some(policy.clone());
+    let bench = on(at(&server, role(ROLE.1)));
+    let handle = bench.insert(1500).await;
+    for later in [1, 2] {
+        bench.time.store(1501 + later * 2 * HOUR, Ordering::SeqCst);
+        bench.store.sweep().await.unwrap();
+    }
+    assert_eq!(bench.store.read(&handle).await, Ok(None));
+    assert!(server.names("contract/door/").is_empty());
+    for part in ["\"create\", ", "\"update\"", "\"read\", ", "\"list\""] {
+        let server = Server::start();
+        server.state().policy = Some(policy.replace(part, ""));
+        let said = refused(at(&server, role(ROLE.1)));
+        assert!(said.contains("path \"secret/data/contract/*\""), "{part}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
+    let (server, bench) = bench();
+    let namespaced = VaultAt {
+        namespace: Some("team/a".to_owned()),
+        ..at(&server, token(ROOT))
+    };
+    on(namespaced).insert(2000).await;
+    let inside = server.state().keys.keys().filter(|(namespace, _)| namespace == "team/a").count();
+    assert!(inside >= 2);
+    bench.insert(2000).await;
+    bench.store.claim().await.unwrap();
+    let strange = Vault::open(at(&server, token(ROOT)), keys(), Clock::System).unwrap();
+    assert!(Store::new(Backend::Vault(strange), keys(), Clock::System).claim().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_that_is_sealed_for_a_while_fails_closed_and_has_everything_afterwards() {
+    let (server, bench) = bench();
+    let handle = bench.insert(2000).await;
+    server.state().sealed = true;
+    let read = bench.store.read(&handle).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(bench.store.ping().await.is_err());
+    let moved = bench.store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
+    assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))));
+    server.state().sealed = false;
+    assert_eq!(bench.store.ping().await, Ok(()));
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
+}

@@ -1,0 +1,70 @@
+//! Two instances on one Vault, which is played, as processes with a configuration file.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use mcp_gateway_standin::{Profile, Standin};
+use serde_json::json;
+
+use crate::support::browser::Browser;
+use crate::support::client::McpClient;
+use crate::support::process::{Process, command, free_port};
+use crate::support::vault::{ROLE, Vault};
+
+/// An instance on a port of its own, that clients reach under `public_url`.
+async fn instance(vault: &Vault, standin: &Standin, public_url: &str, port: u16, data: &Path) -> Process {
+    let config = data.join("config.toml");
+    let text = format!(
+        "public_url = \"{public_url}\"\nlisten = [\"127.0.0.1:{port}\"]\nallowed_hosts = [\"127.0.0.1:{port}\"]\ndata_dir = \"{}\"\nlog = \"debug\"\n[services.default]\nurl = \"{}\"\ndefault = true\n[store]\nkind = \"vault\"\nurl = \"{}\"\nrole_id = \"{}\"\nsecret_id = \"{}\"\n",
+        data.display(),
+        standin.mcp_url(),
+        vault.url(),
+        ROLE.0,
+        ROLE.1
+    );
+    std::fs::write(&config, text).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(data.join("log")).unwrap();
+    let mut command = command();
+    command.env("MCP_GATEWAY_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+    command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
+    Process::ready(&mut command, port, data).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_on_vault_serve_one_user_also_after_a_kill_and_a_revocation_reaches_both() {
+    let (vault, standin) = (Vault::start(), Standin::start(Profile::Standard));
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let ports = [free_port(), free_port()];
+    let public_url = format!("http://127.0.0.1:{}", ports[0]);
+    let first = instance(&vault, &standin, &public_url, ports[0], dirs[0].path()).await;
+    let second = instance(&vault, &standin, &public_url, ports[1], dirs[1].path()).await;
+    let client = McpClient::register(&first.url).await;
+    let mut there = client.clone();
+    there.base.clone_from(&second.url);
+    there.http = Browser::default();
+
+    let pair = client.login().await;
+    let called = async |client: &McpClient, access: &str| client.call(access, "echo", json!({ "text": "x" })).await.status;
+    assert_eq!(called(&there, &pair.access).await, 200);
+    let refreshed = there.refresh(&pair.refresh).await;
+    assert_eq!(refreshed.status, 200, "{}", refreshed.text);
+    // The instance that signed the user in is killed and comes back.
+    first.kill();
+    let first = instance(&vault, &standin, &public_url, ports[0], dirs[0].path()).await;
+    let token = refreshed.json()["refresh_token"].as_str().unwrap().to_owned();
+    let again = client.refresh(&token).await.json();
+    let (access, refresh) = (again["access_token"].as_str().unwrap(), again["refresh_token"].as_str().unwrap());
+    assert_eq!(called(&there, access).await, 200);
+    assert_eq!(client.revoke(refresh).await.status, 200);
+    let mut status = called(&there, access).await;
+    for _ in 0..1000 {
+        if status == 401 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        status = called(&there, access).await;
+    }
+    assert_eq!(status, 401);
+    assert_eq!(there.refresh(refresh).await.json()["error"], "invalid_grant");
+    assert!(second.terminate().success() && first.terminate().success());
+}
