@@ -22,6 +22,9 @@ pub enum Name<'a> {
 
 /// The most journeys of one browser at a time; the oldest is dropped.
 const MOST_FLOWS: usize = 8;
+/// The most bytes that the cookies of earlier journeys may have when one begins: proxies take a header of 8 KB, and where
+/// journeys travel in their cookies, the new one may have half of that.
+const MOST_BYTES: usize = 4_096;
 /// How long a journey's cookies live, in seconds.
 const FLOW_AGE: i64 = 600;
 
@@ -72,11 +75,13 @@ pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
     for kind in ["f-", "i-", "u-"] {
         let start = format!("{front}{kind}");
-        let names: Vec<&str> = pairs(request)
-            .map(|(name, _)| name)
-            .filter(|name| name.starts_with(&start))
-            .collect();
-        for name in names.iter().take(names.len().saturating_sub(MOST_FLOWS - 1)) {
+        let there: Vec<(&str, &str)> = pairs(request).filter(|(name, _)| name.starts_with(&start)).collect();
+        let mut bytes: usize = there.iter().map(|(_, value)| value.len()).sum();
+        for (i, (name, value)) in there.iter().enumerate() {
+            if there.len() - i < MOST_FLOWS && bytes <= MOST_BYTES {
+                break;
+            }
+            bytes -= value.len();
             append(site, reply, (*name).to_owned(), String::new(), 0);
         }
     }
