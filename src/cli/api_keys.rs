@@ -54,6 +54,12 @@ fn opened(at: &Kept) -> Result<ApiKeys, String> {
                 .to_owned(),
         );
     }
+    if at.store == StoreKind::None {
+        return Err(
+            "--store: a gateway with store = none keeps nothing, so it takes no API keys\n  run it with --store sqlite, and leave --store (or MCP_GATEWAY_STORE) out here"
+                .to_owned(),
+        );
+    }
     if at.store == StoreKind::Redis {
         return Err(
             "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"

@@ -108,6 +108,14 @@ pub fn given_by_the_operator(key_file: Option<&Path>) -> Result<(), String> {
     Err("--store: a store that several instances share needs keys that all of them have\n  set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file, which must be there".to_owned())
 }
 
+/// Refuses to make a password where there is no place to keep it.
+pub fn password_given() -> Result<(), String> {
+    if std::env::var_os("MCP_GATEWAY_PASSWORD").is_some() {
+        return Ok(());
+    }
+    Err("--store: with store = none nothing is kept, so no password is made\n  set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file".to_owned())
+}
+
 /// The key ring: from `MCP_GATEWAY_KEY`, or from the key file at `path`, which is made at the first start.
 pub fn keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
     if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {

@@ -49,6 +49,9 @@ fn at(flags: &Kept) -> Result<At, String> {
     if place == Where::Memory {
         return Err("--store: a store in memory is gone with its gateway, and cannot be moved\n  use --store sqlite or redis".to_owned());
     }
+    if place == Where::Nothing {
+        return Err("--store: with store = none nothing is kept, and there is nothing to move\n  use --store sqlite or redis".to_owned());
+    }
     let key_file = key_file.unwrap_or_else(|| dir.join(data::KEYS));
     if std::env::var_os("MCP_GATEWAY_KEY").is_none() && !key_file.is_file() {
         return Err(format!(
@@ -76,7 +79,7 @@ fn export(runtime: &Runtime, at: &At) -> Result<(), String> {
         (Where::Sqlite, Some(lock)) => drop::<File>(lock),
         (Where::Sqlite, None) => eprintln!("a gateway was using {}: what it wrote meanwhile may be missing", at.dir.display()),
         (Where::Redis(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
-        (Where::Memory, _) => {}
+        (Where::Memory | Where::Nothing, _) => {}
     }
     Ok(())
 }

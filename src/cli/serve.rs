@@ -53,11 +53,19 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    data::prepare(&checked.data_dir)?;
-    let _taken = data::take(&checked.data_dir)?;
+    let _taken = match checked.store {
+        Where::Nothing => None,
+        Where::Memory | Where::Sqlite | Where::Redis(_) => {
+            data::prepare(&checked.data_dir)?;
+            Some(data::take(&checked.data_dir)?)
+        }
+    };
     let clock = Clock::System;
     if checked.store.is_shared() {
         data::given_by_the_operator(checked.key_file.as_deref())?;
+    }
+    if checked.store == Where::Nothing && checked.users.is_none() && checked.asks_passwords() {
+        data::password_given()?;
     }
     let key_file = source::key_file(checked);
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
@@ -114,6 +122,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
 /// The store that is said to be there.
 pub(super) fn opened(place: &Where, data_dir: &Path, keys: &Keys, clock: &Clock) -> Result<Store, String> {
     let backend = match place {
+        Where::Nothing => return Ok(Store::carried(Arc::clone(keys), clock.clone())),
         Where::Memory => Backend::Memory(Memory::new()),
         Where::Sqlite => Backend::Sqlite(Sqlite::open(data_dir).map_err(|why| why.to_string())?),
         #[cfg(feature = "redis")]

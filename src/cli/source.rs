@@ -55,6 +55,7 @@ pub fn kept(config: Option<&Path>, data_dir: Option<PathBuf>, store: Option<Stor
                 Where::Memory => StoreKind::Memory,
                 Where::Sqlite => StoreKind::Sqlite,
                 Where::Redis(_) => StoreKind::Redis,
+                Where::Nothing => StoreKind::None,
             },
         });
     }
@@ -95,7 +96,7 @@ pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, Str
     }
     let home = data_dir.cloned().or_else(data::home);
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
-    if let Some(dir) = data_dir {
+    if let Some(dir) = data_dir.filter(|_| checked.store != Where::Nothing) {
         checked.data_dir.clone_from(dir);
     }
     Ok(checked)

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::carried;
 use crate::config::file::Spoken;
 use crate::config::kept::{self, Where};
 use crate::config::people::{self, Kept};
@@ -94,13 +95,22 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let clients = spoken.each("clients.*").map(people::client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
+    carried::check(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
     let mut upstream_ca = Vec::new();
     for section in spoken.each("services.*") {
         upstream_ca.extend(section.files("upstream_ca")?);
     }
     unbuilt.extend(later(&top)?);
     let instead = "say where with --data-dir DIR";
-    let data_dir = top.file("data_dir")?.or(data_home);
+    let mut warnings = spoken.warnings.clone();
+    let data_dir = match kept {
+        Where::Nothing => {
+            let unused = top.file("data_dir")?.map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));
+            warnings.extend(unused);
+            Some(PathBuf::new())
+        }
+        Where::Memory | Where::Sqlite | Where::Redis(_) => top.file("data_dir")?.or(data_home),
+    };
     let checked = Checked {
         site,
         listen,
@@ -118,7 +128,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         cors_origins: cors.texts("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
         public_directory: top.switch("public_directory")?,
         unbuilt,
-        warnings: spoken.warnings.clone(),
+        warnings,
     };
     for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
         no_effect(section)?;

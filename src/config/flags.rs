@@ -283,6 +283,8 @@ pub enum StoreKind {
     Sqlite,
     /// A Redis that several instances may share; needs --redis-url and keys given by you
     Redis,
+    /// Nothing is kept: sign-ins travel sealed, and any instance with your keys can take any step
+    None,
 }
 
 /// `--tls`.

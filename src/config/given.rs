@@ -117,6 +117,7 @@ fn store(kind: Option<StoreKind>, (url, prefix, ca): (Option<&String>, Option<&S
         StoreKind::Memory => "memory",
         StoreKind::Sqlite => "sqlite",
         StoreKind::Redis => "redis",
+        StoreKind::None => "none",
     });
     say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
     say(&mut store, "url", url.cloned().map(Value::Text));

@@ -13,6 +13,8 @@ pub enum Where {
     Sqlite,
     /// In a Redis.
     Redis(RedisAt),
+    /// Nowhere: records travel.
+    Nothing,
 }
 
 impl Where {
@@ -20,7 +22,7 @@ impl Where {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) => true,
+            Self::Redis(_) | Self::Nothing => true,
         }
     }
 }
@@ -34,6 +36,7 @@ pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
         "memory" => Ok(Where::Memory),
         "sqlite" => Ok(Where::Sqlite),
         "redis" => redis(store).map(Where::Redis),
+        "none" => Ok(Where::Nothing),
         other => later(store, other, &kind, unbuilt),
     }
 }
@@ -65,7 +68,7 @@ fn redis(store: &Section) -> Result<RedisAt, Wrong> {
 fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
     let url = store.secret("url")?;
     store.text("prefix")?;
-    if url.is_none() && other != "none" {
+    if url.is_none() {
         return Err(store.missing(
             "url",
             &format!("kind = \"{other}\" needs the server's address"),
@@ -74,7 +77,7 @@ fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut 
     }
     unbuilt.push(kind.wrong(
         format!("kind = \"{other}\" is not in this build yet"),
-        "use kind = \"sqlite\", \"redis\" or \"memory\"",
+        "use kind = \"sqlite\", \"redis\", \"memory\" or \"none\"",
     ));
     Ok(Where::Memory)
 }

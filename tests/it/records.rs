@@ -23,7 +23,7 @@ use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::signing::{SigningKeys, SigningRecord};
 use serde_json::{Value, json};
 
-use crate::moves::acts::{Act, Form, Gives, With};
+use crate::moves::acts::{Act, Bring, Form, Gives, With};
 use crate::moves::world::{KEY, World};
 
 /// When all records of the folder were alive.
@@ -145,7 +145,7 @@ async fn today() -> Store {
         owner: 0,
         alone: false,
     };
-    let ends: [&[Act]; 7] = [
+    let ends: [&[Act]; 8] = [
         &[
             Act::Begin {
                 client: 0,
@@ -165,6 +165,18 @@ async fn today() -> Store {
                 service: 0,
             },
             Act::Deny { flow: 0, form: Form::Own },
+        ],
+        &[
+            Act::Journey {
+                client: 1,
+                service: 0,
+                gives,
+                moves: 3,
+            },
+            Act::HandOn {
+                flow: 0,
+                bring: Bring::Own,
+            },
         ],
         &spend,
         &[spend[0], spend[1], present],
