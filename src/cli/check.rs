@@ -11,6 +11,7 @@ use crate::cli::source;
 use crate::config::checked::Checked;
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
+use crate::config::kept::Where;
 use crate::config::service::{Described, Tokens};
 use crate::config::strategy;
 use crate::net::client::Client;
@@ -51,7 +52,10 @@ async fn looked(checked: &Checked, client: Option<&Client>) -> (String, usize) {
     let _ = writeln!(said, "gateway    {}", checked.site.public_url());
     let listen: Vec<String> = checked.listen.iter().map(ToString::to_string).collect();
     let _ = writeln!(said, "listen     {}", listen.join(", "));
-    let _ = writeln!(said, "data       {}", checked.data_dir.display());
+    let _ = match checked.store {
+        Where::Nothing => writeln!(said, "data       nothing is kept"),
+        Where::Memory | Where::Sqlite | Where::Redis(_) => writeln!(said, "data       {}", checked.data_dir.display()),
+    };
     for described in &checked.described {
         said.push_str(&about(checked, described));
         if let Some(client) = client {

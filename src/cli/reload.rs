@@ -143,6 +143,9 @@ pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Pass
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
+            if checked.store == Where::Nothing {
+                data::password_given()?;
+            }
             let data::Users { users, unkept } = data::users(data_dir, name)?;
             (users, unkept)
         }

@@ -64,9 +64,6 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     if checked.store.is_shared() {
         data::given_by_the_operator(checked.key_file.as_deref())?;
     }
-    if checked.store == Where::Nothing && checked.users.is_none() && checked.asks_passwords() {
-        data::password_given()?;
-    }
     let key_file = source::key_file(checked);
     let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;

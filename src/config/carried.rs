@@ -44,7 +44,11 @@ fn service(section: &Section, described: &Described) -> Result<(), Wrong> {
         );
     }
     if service.remember_consent {
-        return no("remember_consent", "a consent would have to be kept", "take it out, or use another store");
+        return no(
+            "remember_consent",
+            "a consent would have to be kept",
+            "take it out, or use another store",
+        );
     }
     match described.tokens {
         Tokens::Reference => {

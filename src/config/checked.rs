@@ -105,7 +105,9 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let mut warnings = spoken.warnings.clone();
     let data_dir = match kept {
         Where::Nothing => {
-            let unused = top.file("data_dir")?.map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));
+            let unused = top
+                .file("data_dir")?
+                .map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));
             warnings.extend(unused);
             Some(PathBuf::new())
         }

@@ -9,6 +9,7 @@ use crate::flow::code::Obtained;
 use crate::flow::who::Who;
 use crate::gateway::authorize::{Flow, GONE, Shown, ToSignIn, missed};
 use crate::gateway::callback::Home;
+use crate::gateway::carried;
 use crate::gateway::live::Running;
 use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
@@ -104,7 +105,7 @@ impl Gateway {
             scopes: &asked.scopes.list(),
         };
         let location = exchange::authorize_url(&target, &asking);
-        self.fits(&moved.handle)?;
+        carried::fits(&moved.handle)?;
         Ok(ToSignIn {
             location,
             browser,

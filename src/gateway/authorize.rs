@@ -12,6 +12,7 @@ use crate::flow::rejected::Rejected;
 use crate::flow::remember::{Came, Remember};
 use crate::flow::who::{By, Who};
 use crate::gateway::at::At;
+use crate::gateway::carried;
 use crate::gateway::clients::Freshness;
 use crate::gateway::password::Tried;
 use crate::gateway::rejection::Rejection;
@@ -184,7 +185,7 @@ impl Gateway {
             self.waiting.left(id);
             uninserted(why)
         })?;
-        self.fits_and_grows(&flow).inspect_err(|_| self.waiting.left(id))?;
+        carried::fits_and_grows(&flow).inspect_err(|_| self.waiting.left(id))?;
         let step = |s: ClientAuthorize| match &user {
             Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
             None => s.unnamed(Some(form.expose()), digest.clone(), now),

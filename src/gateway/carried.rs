@@ -19,7 +19,7 @@ use crate::oauth::error::Code;
 use crate::service::Service;
 use crate::store::{Handle, Missed, Moved};
 use crate::token::half::{Carried, Half};
-use crate::token::pair::Opened;
+use crate::token::pair::{self, Opened};
 
 /// The longest cookie of a journey, in bytes: browsers take 4096 with its name.
 const COOKIE: usize = 3_584;
@@ -44,38 +44,11 @@ impl Gateway {
     /// Whether a client's `state` may travel with the journey.
     pub(super) fn travels_with(&self, state: Option<&str>) -> Result<(), Rejection> {
         match state.map(str::len) {
-            Some(length) if self.store.carries() && length > STATE => {
-                Err(too_long(format!("state is {length} bytes long, and may have {STATE} at this gateway")))
-            }
+            Some(length) if self.store.carries() && length > STATE => Err(too_long(format!(
+                "state is {length} bytes long, and may have {STATE} at this gateway"
+            ))),
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Whether a journey that begins fits its cookie, and will when it has grown.
-    pub(super) fn fits_and_grows(&self, flow: &Flow) -> Result<(), Rejection> {
-        let length = length(flow);
-        if length + GROWS <= COOKIE {
-            return Ok(());
-        }
-        Err(too_long(format!(
-            "client_id, redirect_uri, state and scope are too long together for this gateway, by {} bytes",
-            length + GROWS - COOKIE
-        )))
-    }
-
-    /// Whether a journey still fits its cookie.
-    pub(super) fn fits(&self, flow: &Flow) -> Result<(), Rejection> {
-        if length(flow) <= COOKIE {
-            return Ok(());
-        }
-        tracing::error!(
-            length = length(flow),
-            most = COOKIE,
-            "a journey does not fit a cookie: what the identity provider says of the user, such as groups, is too long for store = \"none\""
-        );
-        Err(Rejection::Unknown(
-            "too much is known of this user for this gateway, which keeps nothing; ask whoever runs it",
-        ))
     }
 
     /// The upstream's code goes on to the client, sealed in ours.
@@ -137,16 +110,6 @@ impl Gateway {
         })
     }
 
-    /// The grant of a pair: by its name, or with the record that the pair carries.
-    pub(super) fn grant_of(&self, opened: &Opened) -> Handle<GrantRecord> {
-        let handle = Handle::of(opened.half.grant);
-        if opened.half.carried == Carried::Grant {
-            handle.bringing(opened.upstream.expose())
-        } else {
-            handle
-        }
-    }
-
     /// What a pair brings that carries its grant's record: the upstream's token is in there.
     pub(super) fn brought_by(&self, service: &Service, half: &Half, handle: &Handle<GrantRecord>) -> Result<Brought, Rejection> {
         let other = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
@@ -173,6 +136,49 @@ impl Gateway {
     }
 }
 
+/// Whether a journey that begins fits its cookie, and will when it has grown.
+pub(super) fn fits_and_grows(flow: &Flow) -> Result<(), Rejection> {
+    let length = length(flow);
+    if length + GROWS <= COOKIE {
+        return Ok(());
+    }
+    Err(too_long(format!(
+        "client_id, redirect_uri, state and scope are too long together for this gateway, by {} bytes",
+        length + GROWS - COOKIE
+    )))
+}
+
+/// Whether a journey still fits its cookie.
+pub(super) fn fits(flow: &Flow) -> Result<(), Rejection> {
+    if length(flow) <= COOKIE {
+        return Ok(());
+    }
+    tracing::error!(
+        length = length(flow),
+        most = COOKIE,
+        "a journey does not fit a cookie: what the identity provider says of the user, such as groups, is too long for store = \"none\""
+    );
+    Err(Rejection::Unknown(
+        "too much is known of this user for this gateway, which keeps nothing; ask whoever runs it",
+    ))
+}
+
+/// Whether a refresh pair can carry this grant, if it is to.
+pub(super) fn is_short(grant: &Handle<GrantRecord>) -> bool {
+    // Sealed once more, encoded once more, beside its header.
+    grant.carried().is_none_or(|record| (record.len() + 600) * 4 / 3 <= pair::LONGEST)
+}
+
+/// The grant of a pair: by its name, or with the record that the pair carries.
+pub(super) fn grant_of(opened: &Opened) -> Handle<GrantRecord> {
+    let handle = Handle::of(opened.half.grant);
+    if opened.half.carried == Carried::Grant {
+        handle.bringing(opened.upstream.expose())
+    } else {
+        handle
+    }
+}
+
 /// Back to the client, with the journey itself as its code.
 fn home(flow: Flow, moved: Moved<CodeCarried, ReturnAddress>) -> Home {
     let back = moved.out;
@@ -181,7 +187,11 @@ fn home(flow: Flow, moved: Moved<CodeCarried, ReturnAddress>) -> Home {
     let location = if length <= CODE {
         back.with_code(&code)
     } else {
-        tracing::error!(length, most = CODE, "a code is too long for an address: the upstream's code is, or what is known of the user");
+        tracing::error!(
+            length,
+            most = CODE,
+            "a code is too long for an address: the upstream's code is, or what is known of the user"
+        );
         back.with_error(Code::ServerError, "the upstream's code is too long for this gateway")
     };
     Home { back, location, flow }

@@ -13,6 +13,7 @@ use crate::flow::login::{FromIdp, IdpCallback, IdpRedirect, LoginExchange, ToIdp
 use crate::flow::who::{By, Identity, Who};
 use crate::gateway::authorize::{Flow, Shown, ToSignIn, missed};
 use crate::gateway::callback::Home;
+use crate::gateway::carried;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
@@ -105,7 +106,7 @@ impl Gateway {
             scopes: &running.idp.scopes,
         };
         let location = provider.authorize_url(&asking, &nonce);
-        self.fits(&moved.handle)?;
+        carried::fits(&moved.handle)?;
         Ok(ToSignIn {
             location,
             browser,
@@ -197,7 +198,7 @@ impl Gateway {
         let (now, form) = (self.clock.now(), random::token());
         let step = |s: IdpCallback| s.identified(identity.clone(), Digest::of(form.expose()), now);
         let moved = self.store.transition(&moved.handle, step).await.map_err(missed)?;
-        self.fits(&moved.handle)?;
+        carried::fits(&moved.handle)?;
         tracing::info!(idp = name, user = who.subject, "signed in");
         Ok(Arrived::SignedIn(moved.handle, form))
     }

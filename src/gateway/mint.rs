@@ -56,7 +56,11 @@ impl Gateway {
         }
         let half = |kind, expires, upstream: &Carries<'_>| Half {
             // A grant's record is nobody's to read, whatever the mode.
-            mode: if upstream.carried == Carried::Grant { Mode::Sealed } else { mode.of(kind) },
+            mode: if upstream.carried == Carried::Grant {
+                Mode::Sealed
+            } else {
+                mode.of(kind)
+            },
             kind,
             carried: upstream.carried,
             grant,
@@ -72,7 +76,9 @@ impl Gateway {
         let (for_access, for_refresh) = if held.is_kept() {
             (KEPT, KEPT)
         } else {
-            let for_refresh = at.carried().map_or_else(|| for_refresh(tokens), |record| travelling(record, tokens));
+            let for_refresh = at
+                .carried()
+                .map_or_else(|| for_refresh(tokens), |record| travelling(record, tokens));
             (for_access(&service.upstream, &held.who, tokens), for_refresh)
         };
         let access = match mode {

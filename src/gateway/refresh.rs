@@ -14,6 +14,7 @@ use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::at::At;
+use crate::gateway::carried;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
@@ -48,7 +49,7 @@ impl Gateway {
     }
 
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
-        let handle = self.grant_of(opened);
+        let handle = carried::grant_of(opened);
         self.still_admitted(&running.service, &handle).await?;
         let pair = self.presentation(&running.service, by, opened, &handle)?;
         if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {

@@ -14,6 +14,7 @@ use crate::flow::held::{Began, Held};
 use crate::flow::rejected::Rejected;
 use crate::gateway::at::At;
 use crate::gateway::authorize::Flow;
+use crate::gateway::carried;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
@@ -139,7 +140,13 @@ impl Gateway {
             return Err(why);
         }
         let handle = match self.store.insert(grant, Active::new(held.clone())).await {
-            Ok(handle) => handle,
+            Ok(handle) if carried::is_short(&handle) => handle,
+            Ok(_) => {
+                self.revoke_upstream(&held, None);
+                return Err(Rejection::Unknown(
+                    "the upstream's tokens are too long for a gateway that keeps nothing; whoever runs it must choose another store",
+                ));
+            }
             // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
             Err(NotInserted::AlreadyThere) => {
                 self.revoke_upstream(&held, None);

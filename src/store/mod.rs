@@ -267,7 +267,13 @@ impl Store {
             expires: record.keep_until(),
         };
         let key = key_of(handle);
-        row.value = at_rest::seal(&self.keys.load(), self.clock.now(), self.bound::<R>(&key, &row), handle.id(), record)?;
+        row.value = at_rest::seal(
+            &self.keys.load(),
+            self.clock.now(),
+            self.bound::<R>(&key, &row),
+            handle.id(),
+            record,
+        )?;
         Ok(row)
     }
 

@@ -85,7 +85,10 @@ fn every_test_that_the_documents_name_is_there() {
     for document in documents() {
         let text = read(&document);
         for name in text.split('`').skip(1).step_by(2).filter(is_sentence) {
-            assert!(code.contains(&format!("fn {name}(")), "{document} names the test {name}, which is not there");
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{document} names the test {name}, which is not there"
+            );
             named += 1;
         }
     }

@@ -101,18 +101,8 @@ fn kept() -> Vec<Kept> {
     all
 }
 
-/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
-async fn today() -> Store {
-    let (gives, bare) = (
-        Gives {
-            refresh: true,
-            life: Some(3_600),
-        },
-        Gives {
-            refresh: false,
-            life: None,
-        },
-    );
+/// Honest journeys of every way, each so many moves far.
+fn journeys(gives: Gives, bare: Gives) -> Vec<Act> {
     let mut acts = Vec::new();
     for service in 0..6 {
         for moves in 1..=6 {
@@ -125,6 +115,22 @@ async fn today() -> Store {
             });
         }
     }
+    acts
+}
+
+/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
+async fn today() -> Store {
+    let (gives, bare) = (
+        Gives {
+            refresh: true,
+            life: Some(3_600),
+        },
+        Gives {
+            refresh: false,
+            life: None,
+        },
+    );
+    let acts = journeys(gives, bare);
     let spend = [
         Act::Journey {
             client: 1,

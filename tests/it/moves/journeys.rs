@@ -611,7 +611,11 @@ impl World {
         };
         if let Some((redeemed, to_exchange)) = went(moved, &expected) {
             self.walk(issued.name(), "redeem", "CodeSpent");
-            let redeemed = if carried { self.unlocked_late(i, redeemed, to_exchange) } else { redeemed };
+            let redeemed = if carried {
+                self.unlocked_late(i, redeemed, to_exchange)
+            } else {
+                redeemed
+            };
             assert_eq!(redeemed.client_id, by.client_id());
             self.redeemed(i, redeemed);
             let place = self.new_grant(grant, client);

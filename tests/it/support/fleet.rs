@@ -44,14 +44,20 @@ const IN_TURN: usize = 1 << 32;
 impl Fleet {
     /// So many, in front of such an upstream; requests go to the first.
     pub async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        Self::made(count, profile, |setup| change(&mut setup.services[0])).await
+    }
+
+    /// The same with anything changed of what is set up.
+    pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
         authorization(&mut service).client_id = Some(CLIENT_ID.into());
         authorization(&mut service).client_secret = Some(Secret::from(CLIENT_SECRET));
-        change(&mut service);
         let hand = Arc::new(AtomicU64::new(Clock::System.now().0));
         let clock = Clock::Fixed(Arc::clone(&hand));
+        let mut setup = World::setup(service, &clock);
+        change(&mut setup);
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stopper, stop) = Stop::new();
@@ -62,7 +68,11 @@ impl Fleet {
         let (all, turn) = (Arc::clone(&doors), Arc::clone(&next));
         let handler = move |request, peer: server::Peer| {
             let said = turn.load(Ordering::SeqCst);
-            let which = if said < IN_TURN { said } else { turn.fetch_add(1, Ordering::SeqCst) };
+            let which = if said < IN_TURN {
+                said
+            } else {
+                turn.fetch_add(1, Ordering::SeqCst)
+            };
             let doors = all.lock().unwrap();
             let (door, lane) = (doors[which % doors.len()].clone(), lane.clone());
             async move { door.handle(&lane, request, peer.address.ip()).await }
@@ -76,7 +86,7 @@ impl Fleet {
         let fleet = Self {
             standin,
             url,
-            setup: World::setup(service, &clock),
+            setup,
             keys: Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap())),
             hand,
             doors,
@@ -116,15 +126,20 @@ impl Fleet {
     }
 
     /// Requests go to this one from now on.
-    pub fn to(&self, instance: usize) -> &Self {
+    pub fn to(&self, instance: usize) {
         self.next.store(instance, Ordering::SeqCst);
-        self
     }
 
     /// Each request goes to another one from now on.
     pub fn in_turn(&self) -> &Self {
         self.next.store(IN_TURN, Ordering::SeqCst);
         self
+    }
+
+    /// Requests go to this one from now on, also those of this client.
+    pub fn at(&self, instance: usize, client: &McpClient) -> McpClient {
+        self.to(instance);
+        client.clone()
     }
 
     /// This one forgets all that it had in memory.
@@ -143,17 +158,12 @@ impl Fleet {
         McpClient::register(&self.url).await
     }
 
-    /// The same client on new connections, which matters to none but a proxy in between.
-    pub fn client_at(&self, client: &McpClient) -> McpClient {
-        let mut client = client.clone();
-        client.http = Browser::default();
-        client
-    }
-
     /// The cookie that carries a journey.
     pub fn carried(browser: &Browser) -> (String, String) {
         let found = browser.cookies.iter().find(|(name, _)| name.contains("-f-"));
-        found.map(|(name, value)| (name.clone(), value.clone())).expect("a journey's cookie")
+        found
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .expect("a journey's cookie")
     }
 }
 
