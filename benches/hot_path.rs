@@ -364,6 +364,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             clients: vec![],
             cors_origins: vec![],
             public_directory: false,
+            json_token: false,
         },
         clock,
         most_waiting: waiting::MOST,

@@ -129,6 +129,7 @@ impl Reloader {
             clients: checked.clients,
             cors_origins: checked.cors_origins,
             public_directory: checked.public_directory,
+            json_token: checked.json_token,
         })
     }
 }

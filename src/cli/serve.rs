@@ -92,6 +92,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
             clients: checked.clients.clone(),
             cors_origins: checked.cors_origins.clone(),
             public_directory: checked.public_directory,
+            json_token: checked.json_token,
         },
         clock,
         most_waiting: waiting::MOST,

@@ -52,6 +52,8 @@ pub struct Checked {
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us.
     pub public_directory: bool,
+    /// `/token` also reads a JSON object.
+    pub json_token: bool,
     /// What is good, and cannot be honoured yet.
     pub unbuilt: Vec<Wrong>,
     /// What the operator should know although it is not wrong.
@@ -100,7 +102,6 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     for section in spoken.each("services.*") {
         upstream_ca.extend(section.files("upstream_ca")?);
     }
-    unbuilt.extend(later(&top)?);
     let instead = "say where with --data-dir DIR";
     let mut warnings = spoken.warnings.clone();
     let data_dir = match kept {
@@ -129,6 +130,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         described,
         cors_origins: cors.texts("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
         public_directory: top.switch("public_directory")?,
+        json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
         unbuilt,
         warnings,
     };
@@ -185,15 +187,6 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
         )),
         Some(_) => Ok(described),
     }
-}
-
-/// Keys of the top that nobody honours yet, where they say something else than what holds anyway.
-fn later(top: &Section) -> Result<Vec<Wrong>, Wrong> {
-    let compat = top.some_of("compat")?;
-    let wrong = compat
-        .first()
-        .map(|said| said.wrong(format!("'{}' is not in this version", said.value), "write compat = []"));
-    Ok(wrong.into_iter().collect())
 }
 
 fn origin(said: &Said<String>) -> Result<String, Wrong> {

@@ -37,7 +37,7 @@ pub const KEYS: &[Key] = &[
     key("", "insecure_http", Switch, "`false`", "--insecure-http", "Listen beyond this machine without TLS, because something in front of us does it."),
     key("", "session_ttl", Seconds(0, YEAR), "`\"12h\"`", "", "How long a sign-in skips the password (never the consent page); 0: not at all."),
     key("", "public_directory", Switch, "`false`", "", "List the services at `/services`."),
-    key("", "compat", Words(COMPAT), "none", "", "Departures from the standard for old clients: `json-token` reads JSON bodies at `/token`. Not in this version."),
+    key("", "compat", Words(COMPAT), "none", "", "Departures from the standard for old clients: `json-token` lets `/token` also read a JSON object of strings where the standard has a form."),
     key("", "log", Word(LOGS), "`\"info\"`", "--log", "How much to say."),
 
     key("keys", "file", File, "made in `data_dir`", "--key-file", "The key file; instances of one gateway share one. `MCP_GATEWAY_KEY` wins over it."),

@@ -78,6 +78,8 @@ pub struct Setup {
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us, for everybody to read.
     pub public_directory: bool,
+    /// `/token` also reads a JSON object where the standard has a form: `compat = ["json-token"]`.
+    pub json_token: bool,
 }
 
 /// See [the module](self).
@@ -90,6 +92,7 @@ pub struct Live {
     clients: Vec<Configured>,
     cors_origins: Vec<String>,
     public_directory: bool,
+    json_token: bool,
 }
 
 impl Live {
@@ -114,6 +117,7 @@ impl Live {
             idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
+            json_token: setup.json_token,
         }
     }
 
@@ -155,6 +159,11 @@ impl Live {
     /// Whether `/services` lists what stands behind us.
     pub fn public_directory(&self) -> bool {
         self.public_directory
+    }
+
+    /// Whether `/token` also reads JSON.
+    pub fn json_token(&self) -> bool {
+        self.json_token
     }
 
     /// Whether any service needs keys that sign.

@@ -28,10 +28,9 @@ use crate::token::half::Mode;
 
 impl Gateway {
     /// Answers a token request (OAuth 2.1 §3.2). Everything is checked before anything is used up.
-    pub async fn token(&self, lane: &Lane, at: At<'_>, authorization: Option<&str>, body: &[u8]) -> Result<Value, Rejection> {
-        let form = Form::parse(body)?;
-        let grant = Grant::parse(&form)?;
-        let by = self.authenticated(lane, authorization, &form).await?;
+    pub async fn token(&self, lane: &Lane, at: At<'_>, authorization: Option<&str>, form: &Form) -> Result<Value, Rejection> {
+        let grant = Grant::parse(form)?;
+        let by = self.authenticated(lane, authorization, form).await?;
         self.is_for(at, form.all("resource"))?;
         if at.running.service.mode == Mode::Jwt && self.signing().is_none() {
             return Err(Rejection::Busy { retry_after: 1 });

@@ -115,7 +115,7 @@ impl Request {
         // Some clients append `prompt` twice; each value is looked at.
         let prompts: Vec<&str> = form.all("prompt").flat_map(|value| value.split(' ')).collect();
         if prompts.contains(&"none") {
-            return Err(bad(Code::AccessDenied, "prompt=none cannot be honoured: consent is always asked"));
+            return Err(bad(Code::AccessDenied, "prompt=none cannot be honoured: the user must be asked"));
         }
         let scopes = one("scope")?.map(Scopes::parse).unwrap_or_default();
         let resources = form.all("resource").map(str::to_owned).collect();

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+use serde::de::{Error, MapAccess, Visitor};
+
 /// The parameters of a request, in order.
 #[derive(Clone, Default)]
 pub struct Form(Vec<(String, String)>);
@@ -15,6 +18,8 @@ pub enum BadForm {
     TooMany,
     /// The bytes are not UTF-8 once decoded.
     NotUtf8,
+    /// Not a JSON object whose members are texts.
+    NotJson,
 }
 
 /// The most parameters that are read.
@@ -26,6 +31,7 @@ impl fmt::Display for BadForm {
             Self::Repeated(name) => write!(f, "parameter '{name}' is given more than once"),
             Self::TooMany => write!(f, "more than {MOST} parameters"),
             Self::NotUtf8 => f.write_str("the parameters are not UTF-8"),
+            Self::NotJson => f.write_str("the body must be one JSON object whose members are strings"),
         }
     }
 }
@@ -46,6 +52,13 @@ impl Form {
             list.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self(list))
+    }
+
+    /// Reads a JSON object whose members are strings, as some old clients send where the standard has a form. A member
+    /// that comes twice stays two parameters.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, BadForm> {
+        let Members(list) = serde_json::from_slice(bytes).map_err(|_| BadForm::NotJson)?;
+        if list.len() > MOST { Err(BadForm::TooMany) } else { Ok(Self(list)) }
     }
 
     /// The one value of `name`; a parameter without a value counts as absent (OAuth 2.1 §3.1).
@@ -78,6 +91,34 @@ impl Form {
     }
 }
 
+/// What [`Form::from_json`] reads: a map type would keep the last of two members.
+struct Members(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
+                let mut list = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    if list.len() > MOST {
+                        return Err(A::Error::custom("too many members"));
+                    }
+                    list.push(member);
+                }
+                Ok(Members(list))
+            }
+        }
+        from.deserialize_map(Each)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +131,32 @@ mod tests {
         assert_eq!(form.exact("b"), Ok(Some("")));
         assert_eq!(form.one("c"), Ok(Some("x y z")));
         assert_eq!(form.one("d"), Ok(None));
+    }
+
+    #[test]
+    fn an_object_of_strings_reads_as_the_form_of_the_same_words() {
+        let form = Form::from_json(br#" {"a":"1","b":"","a":"2","c":"x+y z"} "#).unwrap();
+        assert_eq!(form.one("a"), Err(BadForm::Repeated("a")));
+        assert_eq!(
+            (form.one("b"), form.exact("b"), form.one("c")),
+            (Ok(None), Ok(Some("")), Ok(Some("x+y z")))
+        );
+        for bad in [
+            "",
+            "[]",
+            "{",
+            "{} {}",
+            "null",
+            r#"{"a":1}"#,
+            r#"{"a":["b"]}"#,
+            r#"{"a":null}"#,
+            "\u{1}",
+        ] {
+            assert_eq!(Form::from_json(bad.as_bytes()).err(), Some(BadForm::NotJson), "{bad}");
+        }
+        let many = |count| format!("{{{}}}", vec!["\"a\":\"b\""; count].join(","));
+        assert!(Form::from_json(many(MOST).as_bytes()).is_ok());
+        assert_eq!(Form::from_json(many(MOST + 1).as_bytes()).err(), Some(BadForm::TooMany));
+        assert!(Form::from_json(many(MOST + 9).as_bytes()).is_err());
     }
 }

@@ -15,6 +15,7 @@ use crate::gateway::live::Live;
 use crate::gateway::site::As;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
+use crate::oauth::form::Form;
 use crate::web::guard::{self, Readers};
 use crate::web::journey;
 use crate::web::pages;
@@ -28,6 +29,8 @@ const LARGEST: usize = 64 * 1024;
 const WITHIN: Duration = Duration::from_secs(15);
 /// How long a body that nobody asked for is read on.
 const LEFT: Duration = Duration::from_secs(1);
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// A request whose body is taken by whoever reads it, and left by whoever does not.
 type Pending<'a> = Request<&'a mut Option<Incoming>>;
@@ -166,12 +169,10 @@ impl Door {
     async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Pending<'_>, source: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let wanted = if matches!(route, Route::Register(_)) {
-            "application/json"
-        } else {
-            "application/x-www-form-urlencoded"
-        };
-        if !kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted) {
+        let wanted = if matches!(route, Route::Register(_)) { JSON } else { FORM };
+        let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
+        let is_json_token = matches!(route, Route::Token(_)) && is(JSON) && self.gateway.live().json_token();
+        if !is(wanted) && !is_json_token {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
         let body = match taken(body).await {
@@ -180,11 +181,18 @@ impl Door {
         };
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let answer = match route {
-            Route::Token(_) => self
-                .gateway
-                .token(lane, at, authorization, &body)
-                .await
-                .map(|document| (StatusCode::OK, document)),
+            Route::Token(_) => {
+                let form = if is_json_token {
+                    Form::from_json(&body)
+                } else {
+                    Form::parse(&body)
+                };
+                match form {
+                    Ok(form) => self.gateway.token(lane, at, authorization, &form).await,
+                    Err(why) => Err(why.into()),
+                }
+                .map(|document| (StatusCode::OK, document))
+            }
             Route::Revoke(_) => self
                 .gateway
                 .revoke(lane, at.running, authorization, &body)

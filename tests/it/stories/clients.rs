@@ -8,7 +8,7 @@ use mcp_oauth_gateway::oauth::redirect::RedirectUri;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page};
-use crate::support::client::{McpClient, Pair, param};
+use crate::support::client::{McpClient, Pair, param, post_json};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// The secret of those that have one.
@@ -213,4 +213,44 @@ async fn a_title_is_shown_where_a_service_is_named_and_is_inert() {
     assert_eq!(metadata.json()["resource_name"], title);
     let directory = Browser::default().get(&get("/services")).await;
     assert_eq!(directory.json()["services"][0]["title"], title);
+}
+
+#[tokio::test]
+async fn a_json_body_at_the_token_endpoint_is_read_only_where_the_operator_wants_that() {
+    let body = |client: &McpClient, code: &str| {
+        json!({
+            "grant_type": "authorization_code",
+            "client_id": client.id,
+            "code": code,
+            "code_verifier": client.verifier.expose(),
+            "redirect_uri": client.redirect,
+        })
+    };
+    let (strict, mut setup) = knowing(vec![], |_| {}).await;
+    let client = McpClient::register(&strict.url).await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    let token = format!("{}/token", strict.url);
+    let refused = post_json(&Browser::default(), &token, &body(&client, &code)).await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]),
+        (400, &json!("invalid_request"))
+    );
+    setup.json_token = true;
+    strict.gateway.reload(setup);
+    for (wrong, why) in [
+        (json!(["code"]), "JSON object"),
+        (json!({ "grant_type": 1 }), "JSON object"),
+        (json!({}), "grant_type"),
+    ] {
+        let refused = post_json(&Browser::default(), &token, &wrong).await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert!(refused.text.contains(why), "{}", refused.text);
+    }
+    let pair = Pair::of(&post_json(&Browser::default(), &token, &body(&client, &code)).await);
+    assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 200);
+    let again = json!({ "grant_type": "refresh_token", "client_id": client.id, "refresh_token": pair.refresh });
+    Pair::of(&post_json(&Browser::default(), &token, &again).await);
+    assert_eq!(client.refresh(&pair.refresh).await.status, 200, "a form is read as before");
+    let elsewhere = post_json(&Browser::default(), &format!("{}/revoke", strict.url), &json!({ "token": "x" })).await;
+    assert_eq!(elsewhere.status, 400);
 }

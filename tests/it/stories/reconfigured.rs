@@ -13,7 +13,7 @@ use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::json;
 
 use super::hostile::refused;
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
 use crate::support::house::{KEY, login, paste, paste_key, service};
 use crate::support::provider::{oidc, signing_in_at};
@@ -39,6 +39,19 @@ fn at(url: &str) -> Address {
 }
 
 /// Whoever began while nobody was asked has ten minutes for consent, and would hold the service's own key for weeks.
+/// Consent to what is no longer configured leads nowhere.
+async fn stopped(browser: &mut Browser, consent: &Page) {
+    let page = browser.decide(consent, "approve").await;
+    let stays = page.onward().is_none() && page.status.is_client_error();
+    assert!(stays, "{} {}", page.status, page.text);
+}
+
+async fn is_over(client: &McpClient, pair: &Pair) {
+    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
+    let called = client.call(&pair.access, "whoami", json!({})).await;
+    assert_eq!(called.status, 401, "the grant is over");
+}
+
 #[tokio::test]
 async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
     let upstream = Standin::start(Profile::Standard);
@@ -84,22 +97,11 @@ async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_as
     let answer = client.browse(&mut Browser::default()).await;
 
     world.gateway.reload(changed);
-    let page = browser.decide(&consent, "approve").await;
-    assert!(
-        page.onward().is_none() && page.status.is_client_error(),
-        "{} {}",
-        page.status,
-        page.text
-    );
+    stopped(&mut browser, &consent).await;
     refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
     // What the upstream gave for it is given back.
     world.revoked(1).await;
-    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
-    assert_eq!(
-        client.call(&pair.access, "whoami", json!({})).await.status,
-        401,
-        "the grant is over"
-    );
+    is_over(&client, &pair).await;
     client.login_by_provider().await;
 }
 
@@ -170,19 +172,8 @@ async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_t
     let consent = client.by_provider(&mut browser).await;
     setup.idps = vec![oidc("corp", &other)];
     world.gateway.reload(setup);
-    let page = browser.decide(&consent, "approve").await;
-    assert!(
-        page.onward().is_none() && page.status.is_client_error(),
-        "{} {}",
-        page.status,
-        page.text
-    );
-    refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
-    assert_eq!(
-        client.call(&pair.access, "whoami", json!({})).await.status,
-        401,
-        "the grant is over"
-    );
+    stopped(&mut browser, &consent).await;
+    is_over(&client, &pair).await;
     client.login_by_provider().await;
 }
 

@@ -139,6 +139,7 @@ impl World {
             clients: vec![],
             cors_origins: vec![],
             public_directory: false,
+            json_token: false,
         }
     }
 
