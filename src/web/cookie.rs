@@ -142,4 +142,25 @@ mod tests {
         headers.append(COOKIE, HeaderValue::from_static("gw1-s=b"));
         assert_eq!(value(&site, &headers, Name::Session), None);
     }
+
+    #[test]
+    fn the_oldest_journeys_of_a_browser_go_where_they_are_too_many_or_too_long() {
+        let site = site("http://localhost:1");
+        let dropped = |count: usize, length: usize| {
+            let (mut request, mut reply) = (HeaderMap::new(), HeaderMap::new());
+            let all: Vec<String> = (0..count).map(|n| format!("gw1-f-{n:08}={}", "v".repeat(length))).collect();
+            request.insert(COOKIE, HeaderValue::from_str(&all.join("; ")).unwrap());
+            prune(&site, &request, &mut reply);
+            let names = reply
+                .get_all(SET_COOKIE)
+                .iter()
+                .map(|value| value.to_str().unwrap()[6..14].parse::<usize>().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!((dropped(7, 43), dropped(8, 43), dropped(10, 43)), (vec![], vec![0], vec![0, 1, 2]));
+        assert_eq!(
+            (dropped(2, 2_000), dropped(3, 2_000), dropped(2, 3_584)),
+            (vec![], vec![0], vec![0])
+        );
+    }
 }
