@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn token(text: &str) {
     let Ok(token) = Unverified::parse(text) else { return };
-    assert!(text.len() <= LONGEST && !token.algorithm.name().starts_with("HS"));
+    assert!(text.len() <= LONGEST && !format!("{:?}", token.algorithm).starts_with("HS"));
     if let Ok(key) = KNOWN.find(&token)
         && token.verified_by(key).is_ok()
     {

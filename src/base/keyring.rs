@@ -16,6 +16,11 @@ pub const ACTIVATE_AFTER: u64 = 300;
 /// The name of a key: the first four bytes of a digest of it.
 pub type KeyId = [u8; 4];
 
+/// The name as people are shown it.
+pub fn name(id: KeyId) -> String {
+    URL_SAFE_NO_PAD.encode(id)
+}
+
 /// One key, ready to use.
 #[derive(Clone)]
 pub struct Key {
@@ -128,7 +133,7 @@ impl KeyRing {
 
     /// What an operator may see of each key: its name, when it was made, and from when it seals.
     pub fn list(&self) -> impl Iterator<Item = (String, UnixTime, UnixTime)> {
-        self.0.iter().map(|key| (URL_SAFE_NO_PAD.encode(key.id), key.made, key.seals_from))
+        self.0.iter().map(|key| (name(key.id), key.made, key.seals_from))
     }
 }
 

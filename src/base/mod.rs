@@ -1,6 +1,7 @@
 //! GROUND. Words that every room uses. Knows no OAuth, and waits for nothing.
 
 pub mod ids;
+pub mod jws;
 pub mod keyring;
 pub mod random;
 pub mod range;

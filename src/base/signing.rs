@@ -4,18 +4,22 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::digest;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::base::ids::Id;
+use crate::base::jws;
 use crate::base::random;
 use crate::base::secret::Secret;
 
 /// See [the module](self).
 pub struct SigningKey {
     id: Id,
-    pair: EcdsaKeyPair,
+    point: Vec<u8>,
+    key: EncodingKey,
 }
 
 /// A text is no signing key.
@@ -36,9 +40,14 @@ impl SigningKey {
     pub fn parse(text: &Secret) -> Result<Self, NotAKey> {
         let document = Zeroizing::new(STANDARD.decode(text.expose()).map_err(|_| NotAKey)?);
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random::source()).map_err(|_| NotAKey)?;
+        let point = pair.public_key().as_ref().to_vec();
         let mut id = [0; 16];
-        id.copy_from_slice(&digest::digest(&digest::SHA256, pair.public_key().as_ref()).as_ref()[..16]);
-        Ok(Self { id: Id(id), pair })
+        id.copy_from_slice(&digest::digest(&digest::SHA256, &point).as_ref()[..16]);
+        Ok(Self {
+            id: Id(id),
+            point,
+            key: EncodingKey::from_ec_der(&document),
+        })
     }
 
     /// Its name: the first 16 bytes of a digest of its public half.
@@ -48,16 +57,17 @@ impl SigningKey {
 
     /// Its public half: an uncompressed point, 65 bytes.
     pub fn point(&self) -> &[u8] {
-        self.pair.public_key().as_ref()
+        &self.point
     }
 
-    /// The signature of `message`: r and s, 64 bytes.
-    ///
-    /// # Panics
-    /// If the operating system has no randomness to give: nothing safe can be done then.
-    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signature = self.pair.sign(&random::source(), message);
-        signature.expect("the operating system gives random bytes").as_ref().to_vec()
+    /// A JWT of this kind (`typ`) with these claims, which names this key; `None`: nothing can be signed here.
+    pub fn signed(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
+        let header = Header {
+            typ: Some(kind.to_owned()),
+            kid: Some(self.id.to_string()),
+            ..Header::new(Algorithm::ES256)
+        };
+        jws::signed(&header, claims, &self.key).ok()
     }
 }
 
@@ -69,19 +79,25 @@ impl fmt::Debug for SigningKey {
 
 #[cfg(test)]
 mod tests {
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use jsonwebtoken::DecodingKey;
+    use serde_json::{Value, json};
 
     use super::*;
 
     #[test]
     fn what_a_key_signs_is_verified_by_its_point_and_by_no_other() {
         let [one, other] = [made(), made()].map(|text| SigningKey::parse(&text).unwrap());
-        let signature = one.sign(b"said");
-        let verified = |key: &SigningKey, message: &[u8]| {
-            let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point());
-            public.verify(message, &signature).is_ok()
+        let [mine, other_words] = ["a", "b"].map(|user| one.signed("at+jwt", &json!({ "sub": user })).unwrap());
+        let (said, signature) = (&other_words[..other_words.len() - 86], &mine[mine.len() - 86..]);
+        let verified = |key: &SigningKey, token: &str| {
+            let key = DecodingKey::from_ec_der(key.point());
+            jws::verified::<Value>(token, &key, Algorithm::ES256).ok()
         };
-        assert!(verified(&one, b"said") && !verified(&one, b"saib") && !verified(&other, b"said"));
+        assert_eq!(verified(&one, &mine), Some(json!({ "sub": "a" })));
+        assert_eq!(
+            (verified(&one, &format!("{said}{signature}")), verified(&other, &mine)),
+            (None, None)
+        );
         assert_ne!(one.id(), other.id());
         assert_eq!(format!("{one:?}"), format!("SigningKey({})", one.id()));
     }

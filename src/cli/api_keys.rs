@@ -1,20 +1,17 @@
 //! `api-keys`: made, listed and taken back beside a gateway that runs, in the same store and with the same key ring.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
-use crate::cli::data;
-use crate::cli::source::Kept;
-use crate::config::flags::{self, StoreKind};
+use crate::cli::kept::Kept;
+use crate::config::flags;
 use crate::gateway::api_keys::{ApiKeyRecord, ApiKeys, NewKey, Wanted};
 use crate::oauth::scope::Scopes;
-use crate::service::{self, Access};
-use crate::store::{Backend, Missed, NotInserted, SQLITE_FILE, Sqlite, Store, StoreError};
+use crate::service::{self, Access, Service};
+use crate::store::{Missed, NotInserted, StoreError};
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
@@ -32,60 +29,29 @@ pub fn run(action: flags::ApiKeys, at: &Kept) -> Result<(), String> {
             expires,
         } => {
             let wanted = Wanted {
-                service: taking_keys(named(service)?, at.services.as_deref())?,
+                service: named(service)?,
                 name: name.map(called).transpose()?,
                 scopes: scoped(&scopes)?,
                 lives: expires.map(|days| u64::from(days) * DAY),
             };
-            runtime.block_on(add(&opened(at)?, wanted))
+            let services = at.services.as_deref();
+            services.map_or(Ok(()), |services| let_in(&wanted, services))?;
+            runtime.block_on(async { add(&opened(at).await?, wanted).await })
         }
-        flags::ApiKeys::List => runtime.block_on(list(&opened(at)?)),
-        flags::ApiKeys::Revoke { id } => runtime.block_on(revoke(&opened(at)?, &id)),
+        flags::ApiKeys::List => runtime.block_on(async { list(&opened(at).await?).await }),
+        flags::ApiKeys::Revoke { id } => runtime.block_on(async { revoke(&opened(at).await?, &id).await }),
     }
 }
 
-/// The store of a gateway that has run here, which may be running now. Nothing is made: a key ring or a store of the
-/// command line's own would be nobody's.
-fn opened(at: &Kept) -> Result<ApiKeys, String> {
-    if at.store == StoreKind::Memory {
-        return Err(
-            "--store: a gateway with a store in memory takes no API keys: it could not be told of them\n  \
-            run it with --store sqlite, and leave --store (or MCP_GATEWAY_STORE) out here"
-                .to_owned(),
-        );
-    }
-    if at.store == StoreKind::None {
-        return Err(
-            "--store: a gateway with store = none keeps nothing, so it takes no API keys\n  run it with --store sqlite, and leave --store (or MCP_GATEWAY_STORE) out here"
-                .to_owned(),
-        );
-    }
-    if at.store == StoreKind::Redis {
-        return Err(
-            "--store: API keys in Redis cannot be changed from the command line yet\n  run the gateway with --store sqlite for them"
-                .to_owned(),
-        );
-    }
-    let dir = &at.data_dir;
-    let is_key_given = std::env::var_os("MCP_GATEWAY_KEY").is_some();
-    if !dir.join(SQLITE_FILE).is_file() || !(is_key_given || at.key_file.is_file()) {
-        return Err(format!(
-            "--data-dir: no gateway has kept its keys and records in {}\n  name the directory of the gateway, or start it once",
-            dir.display()
-        ));
-    }
+/// The keys of a gateway that has run here, which may be running now, in whatever store it keeps them.
+async fn opened(at: &Kept) -> Result<ApiKeys, String> {
     let clock = Clock::System;
-    let keys = Arc::new(ArcSwap::from_pointee(data::keys(&at.key_file, clock.now())?));
-    let backend = Backend::Sqlite(Sqlite::open(dir).map_err(|why| why.to_string())?);
-    Ok(ApiKeys {
-        store: Store::new(backend, Arc::clone(&keys), clock.clone()),
-        keys,
-        clock,
-    })
+    let (store, keys) = at.opened_beside(&clock)?;
+    at.fits(&store).await?;
+    Ok(ApiKeys { store, keys, clock })
 }
 
 async fn add(house: &ApiKeys, wanted: Wanted) -> Result<(), String> {
-    house.fit().await.map_err(|why| failed(&why))?;
     let NewKey { id, key, about } = house.add(wanted).await.map_err(|why| match why {
         NotInserted::AlreadyThere => "the id is taken; try again".to_owned(),
         NotInserted::Store(why) => failed(&why),
@@ -102,7 +68,7 @@ async fn add(house: &ApiKeys, wanted: Wanted) -> Result<(), String> {
         about.name, about.service
     );
     eprintln!("  Its caller sends it as    Authorization: Bearer <key>");
-    eprintln!("  To take it back, with the same --config or --data-dir:  mcp-oauth-gateway api-keys revoke {id}");
+    eprintln!("  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}");
     Ok(())
 }
 
@@ -171,7 +137,7 @@ fn fingerprint(digest: &Digest) -> String {
 fn failed(why: &StoreError) -> String {
     match why {
         StoreError::DoesNotOpen { .. } => {
-            format!("{why}\n  use the key ring of the gateway: its --data-dir, and the MCP_GATEWAY_KEY that it has, if it has one")
+            format!("{why}\n  use the whole key ring of the gateway, with all the keys that it ever had")
         }
         StoreError::Unavailable(_) | StoreError::NewerVersion { .. } | StoreError::Unreadable { .. } => why.to_string(),
     }
@@ -186,27 +152,32 @@ fn named(service: String) -> Result<String, String> {
     ))
 }
 
-/// The name, if the configuration file has a service of it that takes keys.
-fn taking_keys(name: String, services: Option<&[(String, Access)]>) -> Result<String, String> {
-    let Some(services) = services else { return Ok(name) };
-    let taking: Vec<&str> = services
-        .iter()
-        .filter(|(_, access)| *access == Access::Key)
-        .map(|(known, _)| known.as_str())
-        .collect();
-    if taking.contains(&name.as_str()) {
-        return Ok(name);
+/// Insists that one of these services lets such a key in.
+fn let_in(wanted: &Wanted, services: &[Service]) -> Result<(), String> {
+    let name = &wanted.service;
+    let taking = || services.iter().filter(|service| service.access == Access::Key);
+    let Some(service) = taking().find(|service| service.name == *name) else {
+        let what = if services.iter().any(|service| service.name == *name) {
+            format!("the service '{name}' takes no API keys: it has no access = \"key\"")
+        } else {
+            format!("there is no service '{name}' in the configuration file")
+        };
+        let known: Vec<&str> = taking().map(|service| service.name.as_str()).collect();
+        return Err(match known.as_slice() {
+            [] => format!("{what}\n  give a service access = \"key\" there"),
+            known => format!("{what}\n  these take keys: {}", known.join(", ")),
+        });
+    };
+    let (required, had) = (service.required_scopes.list(), wanted.scopes.list());
+    let missing = required.iter().filter(|scope| !had.contains(scope));
+    let missing: Vec<String> = missing.map(|scope| format!("--scope {scope}")).collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-    let what = if services.iter().any(|(known, _)| *known == name) {
-        format!("the service '{name}' takes no API keys: it has no access = \"key\"")
-    } else {
-        format!("there is no service '{name}' in the configuration file")
-    };
-    let instead = match taking.as_slice() {
-        [] => "give a service access = \"key\" there".to_owned(),
-        known => format!("these take keys: {}", known.join(", ")),
-    };
-    Err(format!("{what}\n  {instead}"))
+    Err(format!(
+        "--scope: the service '{name}' has required_scopes that this key would not have: every call would be refused\n  add {}",
+        missing.join(" ")
+    ))
 }
 
 fn called(name: String) -> Result<String, String> {

@@ -7,16 +7,14 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use crate::base::url::Address;
-use crate::cli::source;
+use crate::cli::{look, serve, source};
 use crate::config::checked::Checked;
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
-use crate::config::kept::Where;
 use crate::config::service::{Described, Tokens};
 use crate::config::strategy;
 use crate::net::client::Client;
 use crate::net::dial::Allowed;
-use crate::net::tls::ClientTls;
 use crate::service::oauth::Authorization;
 use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::call;
@@ -28,11 +26,11 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Checks, and prints what was found. An error says what the operator must still do.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let checked = source::load(flags)?;
-    let client_tls =
-        ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
+    let client_tls = serve::client_tls(&checked)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     let client = (!offline).then(|| Client::new(client_tls));
-    let (said, failed) = runtime.block_on(looked(&checked, client.as_ref()));
+    let here = look::look(&checked, flags, &runtime, offline);
+    let (said, failed) = runtime.block_on(looked(&checked, client.as_ref(), here));
     let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
     print(&said)?;
     let troubles = failed + checked.unbuilt.len();
@@ -43,19 +41,16 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     }
 }
 
-/// What there is to say, and how many upstreams and identity providers did not answer as they should.
-async fn looked(checked: &Checked, client: Option<&Client>) -> (String, usize) {
-    let (mut said, mut failed) = (String::new(), 0);
+/// What there is to say, after what was found on this machine, and how many upstreams and identity providers did not answer as they should.
+async fn looked(checked: &Checked, client: Option<&Client>, (here, mut failed): (String, usize)) -> (String, usize) {
+    let mut said = String::new();
     for warning in &checked.warnings {
         let _ = writeln!(said, "warning: {warning}\n");
     }
     let _ = writeln!(said, "gateway    {}", checked.site.public_url());
     let listen: Vec<String> = checked.listen.iter().map(ToString::to_string).collect();
     let _ = writeln!(said, "listen     {}", listen.join(", "));
-    let _ = match checked.store {
-        Where::Nothing => writeln!(said, "data       nothing is kept"),
-        Where::Memory | Where::Sqlite | Where::Redis(_) => writeln!(said, "data       {}", checked.data_dir.display()),
-    };
+    said.push_str(&here);
     for described in &checked.described {
         said.push_str(&about(checked, described));
         if let Some(client) = client {

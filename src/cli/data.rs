@@ -4,10 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::base::keyring::{self, KeyRing};
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::base::time::UnixTime;
+use crate::config::flags::Serve;
+use crate::config::said::Place;
 use crate::gateway::password::{self, Hash, User};
 
 /// The key file's name.
@@ -25,7 +25,7 @@ pub fn home() -> Option<PathBuf> {
 }
 
 /// Makes the directory if it is not there.
-pub fn prepare(dir: &Path) -> Result<(), String> {
+pub fn prepare(dir: &Path, at: &Place) -> Result<(), String> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -34,21 +34,17 @@ pub fn prepare(dir: &Path) -> Result<(), String> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir).map_err(|why| {
-        format!(
-            "--data-dir: {} cannot be made: {why}\n  choose a directory that you may write to",
-            dir.display()
-        )
+        let what = format!("{} cannot be made: {why}", dir.display());
+        at.wrong(what, "choose a directory that you may write to").to_string()
     })
 }
 
 /// Takes the directory for this process: two gateways on one directory would refresh against each other.
-pub fn take(dir: &Path) -> Result<fs::File, String> {
+pub fn take(dir: &Path, at: &Place) -> Result<fs::File, String> {
     let path = dir.join("lock");
     let failed = |why: std::io::Error| {
-        format!(
-            "--data-dir: {} cannot be used: {why}\n  choose a directory that you may write to",
-            dir.display()
-        )
+        let what = format!("{} cannot be used: {why}", dir.display());
+        at.wrong(what, "choose a directory that you may write to").to_string()
     };
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -57,31 +53,47 @@ pub fn take(dir: &Path) -> Result<fs::File, String> {
     let file = options.open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(format!(
-            "--data-dir: another gateway is using {}\n  stop it, or give this one a directory of its own",
-            dir.display()
-        )),
+        Err(fs::TryLockError::WouldBlock) => {
+            let what = format!("another gateway is using {}", dir.display());
+            Err(at.wrong(what, "stop it, or give this one a directory of its own").to_string())
+        }
         Err(fs::TryLockError::Error(why)) => Err(failed(why)),
     }
 }
 
-/// Reads a file that must be ours alone.
+/// Reads a file that only we may read: ours with mode 0600 or less, or one that was handed to us read-only (0440 at most),
+/// as systemd does with credentials, by root or by ourselves.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(path).map_err(|why| why.to_string())?.permissions().mode();
-        if mode & 0o077 != 0 {
+        use std::os::unix::fs::MetadataExt as _;
+        let about = fs::metadata(path).map_err(|why| why.to_string())?;
+        let mode = about.mode() & 0o777;
+        if mode & 0o077 != 0 && mode & !0o440 != 0 {
             return Err(format!(
-                "{} may be read by others (mode {:o})\n  run: chmod 600 {}",
+                "{} may be read by others (mode {mode:o})\n  run: chmod 600 {}",
                 path.display(),
-                mode & 0o777,
+                path.display()
+            ));
+        }
+        if mode & 0o077 != 0 && about.uid() != 0 && Some(about.uid()) != our_uid() {
+            return Err(format!(
+                "{} belongs to somebody else (user {}), who could write another one there\n  run as root: chown root {}",
+                path.display(),
+                about.uid(),
                 path.display()
             ));
         }
     }
     Ok(Secret::from(text))
+}
+
+/// Who we are, where the machine says it in a file.
+#[cfg(unix)]
+pub(super) fn our_uid() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(fs::metadata("/proc/self").ok()?.uid())
 }
 
 /// Writes a file for us alone, whole or not at all.
@@ -100,38 +112,6 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     fs::rename(&beside, path).map_err(failed)
 }
 
-/// Refuses keys that an instance made by itself, or would: nobody else who uses a shared store could have them.
-pub fn given_by_the_operator(key_file: Option<&Path>) -> Result<(), String> {
-    if std::env::var_os("MCP_GATEWAY_KEY").is_some() || key_file.is_some_and(Path::exists) {
-        return Ok(());
-    }
-    Err("--store: a store that several instances share needs keys that all of them have\n  set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file, which must be there".to_owned())
-}
-
-/// Refuses to make a password where there is no place to keep it.
-pub fn password_given() -> Result<(), String> {
-    if std::env::var_os("MCP_GATEWAY_PASSWORD").is_some() {
-        return Ok(());
-    }
-    Err("--store: with store = none nothing is kept, so no password is made\n  set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file".to_owned())
-}
-
-/// The key ring: from `MCP_GATEWAY_KEY`, or from the key file at `path`, which is made at the first start.
-pub fn keys(path: &Path, now: UnixTime) -> Result<KeyRing, String> {
-    if let Ok(text) = std::env::var("MCP_GATEWAY_KEY") {
-        return KeyRing::single(&text).map_err(|why| format!("MCP_GATEWAY_KEY: {why}"));
-    }
-    if !path.exists() {
-        write_secret(path, &keyring::made(now))?;
-    }
-    KeyRing::parse(read_secret(path)?.expose()).map_err(|why| {
-        format!(
-            "{}: {why}\n  restore it from a backup; without it everybody has to sign in again",
-            path.display()
-        )
-    })
-}
-
 /// Who may sign in, and whether the hash is not kept yet: then [`keep_hash`] is to be called with it.
 pub struct Users {
     /// Those who may sign in.
@@ -140,13 +120,38 @@ pub struct Users {
     pub unkept: bool,
 }
 
-/// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
-pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
+/// The user whose password is in the data directory, or in `MCP_GATEWAY_PASSWORD`.
+pub fn user(flags: &Serve) -> &str {
+    flags.username.as_deref().unwrap_or("gateway")
+}
+
+/// The password that the operator gave, if one was given and will do.
+pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     if !password::is_name(name) {
         return Err(format!(
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
         ));
     }
+    let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") else {
+        return Ok(None);
+    };
+    match password::weakness(name, &given) {
+        Some(why) => Err(format!(
+            "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
+        )),
+        None => Ok(Some(Secret::from(given))),
+    }
+}
+
+/// The hash of the password that was made here, if there is one yet.
+pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
+    let path = dir.join(HASH);
+    if path.exists() { read_secret(&path).map(Some) } else { Ok(None) }
+}
+
+/// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
+pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
+    let given = given_password(name)?;
     let one = |hash, unkept| Users {
         users: vec![User {
             name: name.to_owned(),
@@ -154,19 +159,12 @@ pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
         }],
         unkept,
     };
-    if let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") {
-        if let Some(why) = password::weakness(name, &given) {
-            return Err(format!(
-                "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
-            ));
-        }
-        return Ok(one(Hash::given(name, Secret::from(given)), false));
+    if let Some(given) = given {
+        return Ok(one(Hash::given(name, given), false));
     }
-    let path = dir.join(HASH);
-    if path.exists() {
-        let hash = read_secret(&path)?.expose().trim().to_owned();
+    if let Some(kept) = kept_hash(dir)? {
         forget_pending(dir)?;
-        return Ok(one(Hash::kept(hash), false));
+        return Ok(one(Hash::kept(kept.expose().trim().to_owned()), false));
     }
     let made = pending(dir, name)?;
     tell(dir, name, &made)?;

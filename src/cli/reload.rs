@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
 use crate::cli::{data, serve, source};
 use crate::config::checked::Checked;
@@ -14,6 +16,7 @@ use crate::config::site::Certificate;
 use crate::gateway::Gateway;
 use crate::gateway::live::Setup;
 use crate::gateway::password::{Hash, Passwords, User};
+use crate::store::{Store, Unfit};
 
 /// What holds until the next start.
 #[derive(Clone, PartialEq)]
@@ -107,9 +110,9 @@ impl Reloader {
             // Who was wrong too often still waits.
             gateway.live().passwords.clone()
         } else {
-            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, &self.flags.username)?;
+            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data::user(&self.flags))?;
             if unkept {
-                let (passwords, user) = (passwords.clone(), self.flags.username.clone());
+                let (passwords, user) = (passwords.clone(), data::user(&self.flags).to_owned());
                 gateway.back.spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
             }
             passwords
@@ -144,8 +147,8 @@ pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Pass
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
-            if checked.store == Where::Nothing {
-                data::password_given()?;
+            if checked.store == Where::Nothing && data::given_password(name)?.is_none() {
+                return Err(no_password(checked));
             }
             let data::Users { users, unkept } = data::users(data_dir, name)?;
             (users, unkept)
@@ -153,6 +156,43 @@ pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Pass
         None => (Vec::new(), false),
     };
     Ok((Passwords::new(users, Clock::System), unkept))
+}
+
+/// Reads the key file again when it changes. A bad one, or one that does not open the store, keeps the keys that are there.
+pub async fn watch_keys(path: PathBuf, store: Store) {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut seen = changed(&path);
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        let now = changed(&path);
+        if now == seen {
+            continue;
+        }
+        let read = data::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
+        let taken = match read {
+            Ok(ring) => store.take_keys(ring).await,
+            Err(why) => {
+                tracing::error!(%why, "the new key file is not good; the keys that were there stay");
+                Ok(())
+            }
+        };
+        match taken {
+            Ok(()) => seen = now,
+            Err(why @ Unfit::OtherKeys { .. }) => {
+                tracing::error!(%why, "the new key file is not good; the keys that were there stay");
+                seen = now;
+            }
+            Err(Unfit::Store(why)) => tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again"),
+        }
+    }
+}
+
+/// Where nothing is kept, no password is made.
+pub fn no_password(checked: &Checked) -> String {
+    let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
+    let what = "with store = none nothing is kept, so no password is made";
+    checked.kept_at.store.wrong(what, instead).to_string()
 }
 
 /// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.

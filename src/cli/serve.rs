@@ -1,6 +1,6 @@
 //! Starts everything, waits for the word to stop, and stops everything in order.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,13 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::base::time::Clock;
+use crate::cli::kept::Kept;
 use crate::cli::reload::{self, Reloader};
 use crate::cli::{data, source, told};
 use crate::config::checked::Checked;
 use crate::config::flags::Serve;
 use crate::config::kept::Where;
+use crate::config::said::Place;
 use crate::config::site::Certificate;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
@@ -25,12 +27,7 @@ use crate::net::server::{self, Limits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
-use crate::store::Backend;
-use crate::store::Memory;
-#[cfg(feature = "redis")]
-use crate::store::Redis;
-use crate::store::Sqlite;
-use crate::store::{Keys, Store};
+use crate::store::Keys;
 use crate::web::handle::Door;
 
 /// How long detached refreshes may take to commit after the last connection is gone.
@@ -53,35 +50,32 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
+    let (kept, user) = (Kept::of(checked), data::user(flags));
     let _taken = match checked.store {
         Where::Nothing => None,
         Where::Memory | Where::Sqlite | Where::Redis(_) => {
-            data::prepare(&checked.data_dir)?;
-            Some(data::take(&checked.data_dir)?)
+            data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
+            Some(data::take(&checked.data_dir, &checked.kept_at.data_dir)?)
         }
     };
     let clock = Clock::System;
-    if checked.store.is_shared() {
-        data::given_by_the_operator(checked.key_file.as_deref())?;
-    }
-    let key_file = source::key_file(checked);
-    let keys: Keys = Arc::new(ArcSwap::from_pointee(data::keys(&key_file, clock.now())?));
-    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, &flags.username)?;
-    let server_tls = server_tls(checked)?;
-    let client_tls =
-        ClientTls::load(&checked.upstream_ca).map_err(|why| format!("--upstream-ca: {why}\n  name a file with certificates in PEM"))?;
-    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = listeners(&checked.listen, lanes)?;
-
     let back = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("back")
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let store = opened(&checked.store, &checked.data_dir, &keys, &clock)?;
+    let keys: Keys = Arc::new(ArcSwap::from_pointee(kept.made_ring(&clock, &back)?));
+    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, user)?;
+    let server_tls = server_tls(checked)?;
+    let client_tls = client_tls(checked)?;
+    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let listeners = listeners(checked, lanes)?;
+
+    let store = kept.open(&keys, &clock)?;
+    back.block_on(kept.claim(&store))?;
     let gateway = Gateway::new(Parts {
-        store,
+        store: store.clone(),
         keys: Arc::clone(&keys),
         site: checked.site.clone(),
         setup: Setup {
@@ -102,36 +96,22 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         },
     });
     let (stopper, stop) = Stop::new();
-    if flags.config.is_some() {
+    if flags.kept.config.is_some() {
         // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
         let _entered = back.enter();
         back.spawn(reload::watch(Reloader::new(flags, checked), gateway.clone())?);
     }
-    background(&back, &gateway, (&key_file, &keys), server_tls.as_ref(), &stop);
+    background(&back, &gateway, server_tls.as_ref(), &stop);
+    if Kept::has_key_file() {
+        back.spawn(reload::watch_keys(kept.key_file(), store));
+    }
     told::started(&checked.site, &services, lanes);
     let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
-        back.spawn(keep_hash(passwords, flags.username.clone(), checked.data_dir.clone()));
+        back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
     }
     back.block_on(end);
     stop_all(&stopper, threads, &back, &gateway)
-}
-
-/// The store that is said to be there.
-pub(super) fn opened(place: &Where, data_dir: &Path, keys: &Keys, clock: &Clock) -> Result<Store, String> {
-    let backend = match place {
-        Where::Nothing => return Ok(Store::carried(Arc::clone(keys), clock.clone())),
-        Where::Memory => Backend::Memory(Memory::new()),
-        Where::Sqlite => Backend::Sqlite(Sqlite::open(data_dir).map_err(|why| why.to_string())?),
-        #[cfg(feature = "redis")]
-        Where::Redis(at) => {
-            let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
-            Backend::Redis(redis.map_err(|why| why.to_string())?)
-        }
-        #[cfg(not(feature = "redis"))]
-        Where::Redis(at) => return Err(format!("--store: {at} cannot be used: this program was built without Redis")),
-    };
-    Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
@@ -149,17 +129,13 @@ fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: 
     Ok(())
 }
 
-fn background(back: &Runtime, gateway: &Gateway, keys: (&Path, &Keys), tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn background(back: &Runtime, gateway: &Gateway, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let (upkeep, ends) = (gateway.clone(), stop.clone());
     back.spawn(async move { upkeep.upkeep(ends).await });
     let finds = gateway.clone();
     back.spawn(async move { finds.look_ahead().await });
     if let Some(tls) = tls {
         back.spawn(Arc::clone(tls).watch());
-    }
-    let (path, keys) = (keys.0.to_owned(), Arc::clone(keys.1));
-    if std::env::var_os("MCP_GATEWAY_KEY").is_none() {
-        back.spawn(async move { watch_keys(path, keys).await });
     }
 }
 
@@ -174,41 +150,21 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
     }
 }
 
-/// Reads the key file again when it changes; a bad one keeps the keys that are there.
-async fn watch_keys(path: std::path::PathBuf, keys: Keys) {
-    let changed = |path: &std::path::Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    let mut seen = changed(&path);
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        tick.tick().await;
-        let now = changed(&path);
-        if now == seen {
-            continue;
-        }
-        seen = now;
-        let read =
-            data::read_secret(&path).and_then(|text| crate::base::keyring::KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
-        match read {
-            Ok(ring) => {
-                keys.store(Arc::new(ring));
-                tracing::info!("the key ring was read again");
-            }
-            Err(why) => tracing::error!(%why, "the new key file is not good; the keys that were there stay"),
-        }
-    }
-}
-
 /// One listener for each lane and address.
-fn listeners(addresses: &[SocketAddr], lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+fn listeners(checked: &Checked, lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+    let in_use = "another program may be using the port; stop it, or choose another";
     let mut by_lane: Vec<Vec<TcpListener>> = (0..lanes).map(|_| Vec::new()).collect();
-    for (i, address) in addresses.iter().enumerate() {
+    for (i, address) in checked.listen.iter().enumerate() {
         match listen::bind_lanes(*address, lanes) {
             Ok(listeners) => by_lane.iter_mut().zip(listeners).for_each(|(lane, listener)| lane.push(listener)),
             Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
             Err(why) => {
-                return Err(format!(
-                    "--port: cannot listen on {address}: {why}\n  another program may be using the port; stop it, or choose another with --port"
-                ));
+                let instead = match &checked.listen_at {
+                    Place::Flag(_) => format!("{in_use} with --port"),
+                    Place::Line { .. } => format!("{in_use} at `listen`"),
+                };
+                let what = format!("cannot listen on {address}: {why}");
+                return Err(checked.listen_at.wrong(what, instead).to_string());
             }
         }
     }
@@ -260,6 +216,12 @@ fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_t
     });
 }
 
+/// Whom we trust when we call out.
+pub(super) fn client_tls(checked: &Checked) -> Result<ClientTls, String> {
+    let instead = "name a file with certificates in PEM";
+    ClientTls::load(&checked.upstream_ca).map_err(|why| checked.upstream_ca_at.wrong(why.to_string(), instead).to_string())
+}
+
 fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
     let files = match &checked.certificate {
         Certificate::None => return Ok(None),
@@ -268,14 +230,23 @@ fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
             let name = public
                 .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
                 .unwrap_or_default();
-            let made = self_signed::self_signed(&checked.data_dir, &[name]).map_err(|why| why.to_string())?;
+            let made = self_signed::self_signed(&checked.data_dir, &[name]).map_err(|why| {
+                let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
+                checked.certificate_at.wrong(why.to_string(), instead).to_string()
+            })?;
             told::self_signed(&made);
             (made.certificate, made.key)
         }
         Certificate::Files { cert, key } => (cert.clone(), key.clone()),
     };
-    let tls = ServerTls::from_files(&files.0, &files.1).map_err(|why| format!("--tls-cert, --tls-key: {why}"))?;
-    Ok(Some(Arc::new(tls)))
+    tls_of(checked, &files.0, &files.1).map(Some)
+}
+
+/// The certificate in these files.
+pub(super) fn tls_of(checked: &Checked, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
+    let instead = "name a certificate chain and the key that belongs to it, both in PEM, in files that the gateway may read";
+    let tls = ServerTls::from_files(cert, key).map_err(|why| checked.certificate_at.wrong(why.to_string(), instead).to_string());
+    tls.map(Arc::new)
 }
 
 /// Waits for SIGTERM or SIGINT.

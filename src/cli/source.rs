@@ -1,85 +1,48 @@
 //! Reads what the operator said: the flags, or the configuration file that they name, with the files that it names.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::data;
 use crate::config::checked::{self, Checked};
 use crate::config::file::{self, Contents, Outside};
-use crate::config::flags::{Serve, StoreKind};
+use crate::config::flags::Serve;
 use crate::config::given;
 use crate::config::kept::Where;
 use crate::config::said::Place;
-use crate::service::Access;
+use crate::config::site;
 
 /// Reads and checks it. `--data-dir` and `--log` win over the file.
 pub fn load(flags: &Serve) -> Result<Checked, String> {
-    let Some(path) = &flags.config else {
+    let Some(path) = &flags.kept.config else {
         let at = Place::Flag("--upstream-rs");
         return checked::check(given::spoken(flags), &at, data::home()).map_err(|why| why.to_string());
     };
     given::beside_a_file(flags).map_err(|why| why.to_string())?;
-    let mut checked = described(path, flags.data_dir.as_ref())?;
+    let mut checked = described(path, flags.kept.data_dir.as_ref())?;
     if let Some(log) = &flags.log {
         checked.log.clone_from(log);
     }
-    Ok(checked)
-}
-
-/// Where a gateway keeps its keys and records, for whoever keeps house beside it.
-#[derive(Debug)]
-pub struct Kept {
-    /// The data directory.
-    pub data_dir: PathBuf,
-    /// The key file.
-    pub key_file: PathBuf,
-    /// The store.
-    pub store: StoreKind,
-    /// The services and what their callers present, if there is a file that says it.
-    pub services: Option<Vec<(String, Access)>>,
-}
-
-/// What the configuration file says of it, or the flags where there is none.
-pub fn kept(config: Option<&Path>, data_dir: Option<PathBuf>, store: Option<StoreKind>) -> Result<Kept, String> {
-    if let Some(path) = config {
-        if store.is_some() {
-            let what = "--store: it cannot be given beside --config, nor can MCP_GATEWAY_STORE\n  put `kind` into the file, at [store]";
-            return Err(what.to_owned());
+    if checked.users.is_some() {
+        let password = std::env::var_os("MCP_GATEWAY_PASSWORD").map(|_| "MCP_GATEWAY_PASSWORD");
+        for given in flags
+            .username
+            .as_ref()
+            .map(|_| "--username (or MCP_GATEWAY_USERNAME)")
+            .into_iter()
+            .chain(password)
+        {
+            let warning = format!("{given}: it has no effect beside the users of the file\n  take it out, or `users` at [login.password]");
+            checked.warnings.push(warning);
         }
-        let checked = described(path, data_dir.as_ref())?;
-        let services = checked.described.iter().map(|one| (one.service.name.clone(), one.service.access));
-        return Ok(Kept {
-            services: Some(services.collect()),
-            key_file: key_file(&checked),
-            data_dir: checked.data_dir,
-            store: match checked.store {
-                Where::Memory => StoreKind::Memory,
-                Where::Sqlite => StoreKind::Sqlite,
-                Where::Redis(_) => StoreKind::Redis,
-                Where::Nothing => StoreKind::None,
-            },
-        });
     }
-    let data_dir = data_dir
-        .or_else(data::home)
-        .ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?;
-    Ok(Kept {
-        key_file: data_dir.join(data::KEYS),
-        data_dir,
-        store: store.unwrap_or(StoreKind::Sqlite),
-        services: None,
-    })
-}
-
-/// The key file of a gateway.
-pub fn key_file(checked: &Checked) -> PathBuf {
-    checked.key_file.clone().unwrap_or_else(|| checked.data_dir.join(data::KEYS))
+    Ok(checked)
 }
 
 /// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
 pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String> {
     let name = path.display().to_string();
-    let Contents { text, open_to_others } =
-        contents(path).map_err(|why| format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read"))?;
+    let Contents { text, open_to_others } = contents(path).map_err(|why| unreadable(&name, &why))?;
     let outside = Outside {
         variable: &|name| std::env::var(name).ok(),
         file: &contents,
@@ -98,8 +61,32 @@ pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, Str
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
     if let Some(dir) = data_dir.filter(|_| checked.store != Where::Nothing) {
         checked.data_dir.clone_from(dir);
+        checked.kept_at.data_dir = Place::Flag("--data-dir");
     }
     Ok(checked)
+}
+
+/// Where the gateway of this configuration file listens. Nothing else is judged, and no secret is read: a running gateway is
+/// well although its file was changed since, or names what only its user may read.
+pub fn listens(path: &Path) -> Result<Vec<SocketAddr>, String> {
+    let (name, at) = (path.display().to_string(), Place::Flag("--config"));
+    let text = std::fs::read_to_string(path).map_err(|why| unreadable(&name, &why.to_string()))?;
+    let unread = |_: &Path| {
+        Ok(Contents {
+            text: "unread".to_owned(),
+            open_to_others: false,
+        })
+    };
+    let outside = Outside {
+        variable: &|name| Some(std::env::var(name).unwrap_or_default()),
+        file: &unread,
+    };
+    let listens = file::read(&name, &text, outside).and_then(|mut spoken| site::listens(&spoken.only("", &at).texts("listen")?));
+    listens.map_err(|why| why.to_string())
+}
+
+fn unreadable(name: &str, why: &str) -> String {
+    format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read")
 }
 
 fn contents(path: &Path) -> Result<Contents, String> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::carried;
 use crate::config::file::Spoken;
-use crate::config::kept::{self, Where};
+use crate::config::kept::{self, Places, Where};
 use crate::config::people::{self, Kept};
 use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
@@ -16,7 +16,7 @@ use crate::config::unbuilt;
 use crate::gateway::clients::Configured;
 use crate::gateway::session::SESSION_TTL;
 use crate::gateway::site::Site;
-use crate::service::{Access, Service};
+use crate::service::{Access, Login, Service};
 use crate::upstream::idp::Idp;
 
 /// The configuration, checked.
@@ -34,6 +34,14 @@ pub struct Checked {
     pub key_file: Option<PathBuf>,
     /// The store.
     pub store: Where,
+    /// Where these three were said.
+    pub kept_at: Places,
+    /// Where it was said, or can be said, on what to listen.
+    pub listen_at: Place,
+    /// The same of the certificate.
+    pub certificate_at: Place,
+    /// The same of further CAs.
+    pub upstream_ca_at: Place,
     /// How much to say.
     pub log: String,
     /// Further CAs to trust upstream.
@@ -71,9 +79,7 @@ impl Checked {
 
     /// Whether anybody signs in with a password.
     pub fn asks_passwords(&self) -> bool {
-        self.described
-            .iter()
-            .any(|described| described.service.login == crate::service::Login::Password)
+        self.described.iter().any(|described| described.service.login == Login::Password)
     }
 }
 
@@ -98,12 +104,17 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
     carried::check(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
-    let mut upstream_ca = Vec::new();
+    let (mut upstream_ca, mut upstream_ca_at) = (Vec::new(), whole.clone());
     for section in spoken.each("services.*") {
-        upstream_ca.extend(section.files("upstream_ca")?);
+        let files = section.files("upstream_ca")?;
+        if !files.is_empty() {
+            upstream_ca_at = section.place("upstream_ca");
+        }
+        upstream_ca.extend(files);
     }
     let instead = "say where with --data-dir DIR";
-    let mut warnings = spoken.warnings.clone();
+    let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
+    let mut warnings = [spoken.warnings.clone(), unused(&spoken, &used)].concat();
     let data_dir = match kept {
         Where::Nothing => {
             let unused = top
@@ -121,6 +132,14 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
         key_file: keys.file("file")?,
         store: kept,
+        kept_at: Places {
+            data_dir: top.place("data_dir"),
+            store: store.place("kind"),
+            key_file: keys.place("file"),
+        },
+        listen_at: top.place("listen"),
+        certificate_at: tls.place(if tls.has("self_signed") { "self_signed" } else { "cert" }),
+        upstream_ca_at,
         log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
         upstream_ca,
         users: people::users(&login)?,
@@ -154,6 +173,20 @@ fn keys_can_be_revoked(spoken: &Spoken, described: &[Described], store: &Where) 
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Identity providers at which no service's users sign in: described for nothing, or a `login` is missing.
+fn unused(spoken: &Spoken, used: &[Login]) -> Vec<String> {
+    let is_unused = |section: &&Section| !used.contains(&Login::Idp(section.name().to_owned()));
+    let told = |section: &Section| {
+        let name = section.name();
+        let wrong = section.at.wrong(
+            "no service's users sign in there",
+            format!("say login = \"idp:{name}\" at a service, or take [idp.{name}] out"),
+        );
+        wrong.to_string()
+    };
+    spoken.each("idp.*").filter(is_unused).map(told).collect()
 }
 
 fn no_effect(section: &Section) -> Result<(), Wrong> {

@@ -118,11 +118,7 @@ fn access(service: &Section) -> Result<Access, Wrong> {
     match said.value {
         "key" => Ok(Access::Key),
         "public" => Ok(Access::Public),
-        "oauth" => Ok(Access::OAuth),
-        later => Err(said.wrong(
-            not_in_this_version(service, "access", later),
-            "use access = \"oauth\", \"key\" or \"public\"",
-        )),
+        _ => Ok(Access::OAuth),
     }
 }
 
@@ -154,18 +150,10 @@ fn way(service: &Section) -> Result<Way, Wrong> {
         return Ok(Way::OAuth);
     };
     match said.value {
-        "oauth" => Ok(Way::OAuth),
         "paste" => Ok(Way::Paste),
         "static" => Ok(Way::Static),
         "identity" => Ok(Way::Identity),
         "none" => Ok(Way::None),
-        later => {
-            let instead = "use upstream = \"oauth\", \"paste\", \"static\", \"identity\" or \"none\"";
-            Err(said.wrong(not_in_this_version(service, "upstream", later), instead))
-        }
+        _ => Ok(Way::OAuth),
     }
-}
-
-fn not_in_this_version(service: &Section, key: &str, value: &str) -> String {
-    format!("of service '{}', {key} = \"{value}\" is not in this version", service.name())
 }

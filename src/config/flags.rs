@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 /// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
 #[derive(Debug, Parser)]
@@ -22,16 +22,14 @@ pub enum Other {
     /// Print the state machines as a Mermaid diagram
     Flow,
     /// The keys that seal tokens and records
+    #[command(mut_args(everywhere))]
     Keyring {
         /// What to do with them.
         #[command(subcommand)]
         action: Keyring,
-        /// The gateway's configuration file, which says where the keys are
-        #[arg(long, global = true, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Where the keys are
-        #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
-        data_dir: Option<PathBuf>,
+        /// Where they are.
+        #[command(flatten)]
+        kept: Kept,
     },
     /// Look whether the configuration is good and the upstreams answer, and say what to register where; serve nothing
     Check {
@@ -43,34 +41,36 @@ pub enum Other {
         offline: bool,
     },
     /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
+    #[command(mut_args(everywhere))]
     ApiKeys {
         /// What to do with them.
         #[command(subcommand)]
         action: ApiKeys,
-        /// The gateway's configuration file, which says where its keys and records are and which services take keys
-        #[arg(long, global = true, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Where the keys and the store are
-        #[arg(long, global = true, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// What the gateway keeps its records in [default: sqlite]
-        #[arg(long, global = true, env = "MCP_GATEWAY_STORE", value_enum)]
-        store: Option<StoreKind>,
+        /// Where they are.
+        #[command(flatten)]
+        kept: Kept,
     },
     /// Everything that the gateway has kept, as it lies sealed: from one kind of store to another, or to a backup
+    #[command(mut_args(everywhere))]
     Store {
         /// What to do with it.
         #[command(subcommand)]
         action: Move,
+        /// Where it is.
+        #[command(flatten)]
+        kept: Kept,
     },
     /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
     ///
-    /// It asks on loopback, in http, and in https if that is what is spoken there. Any certificate will do: nothing
-    /// secret is sent, and the answer is only the exit status.
+    /// It asks on loopback, or at the address of this machine that the file says, in http, and in https if that is what is
+    /// spoken there. Any certificate will do: nothing secret is sent, and the answer is only the exit status.
     Healthcheck {
-        /// Where it listens
-        #[arg(long, default_value_t = 8002, env = "MCP_GATEWAY_PORT")]
-        port: u16,
+        /// The gateway's configuration file, which says where it listens
+        #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The port of this machine on which it listens, whatever the file says [default: 8002]
+        #[arg(long, env = "MCP_GATEWAY_PORT")]
+        port: Option<u16>,
     },
 }
 
@@ -115,31 +115,24 @@ pub enum Move {
     /// Write all records to standard output; worth nothing without the keys, which are not among them
     ///
     /// Works while the gateway runs, but misses what is written meanwhile: to move for good, stop the gateway first.
-    Export {
-        /// Where they are.
-        #[command(flatten)]
-        kept: Kept,
-    },
+    Export,
     /// Put all records of an export, read from standard input, where there are none; what is there stays as it is
     ///
     /// With the keys of the gateway that the export is from: its keys.json, or its MCP_GATEWAY_KEY.
-    Import {
-        /// Where they go.
-        #[command(flatten)]
-        kept: Kept,
-    },
+    Import,
 }
 
-/// Where records are kept, in the flags of [`Serve`].
+/// Where keys and records are: the same flags for every command that opens them.
 #[derive(Clone, Debug, Args)]
 pub struct Kept {
-    /// The gateway's configuration file, instead of these flags
-    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE", conflicts_with_all = ["store", "redis_url", "redis_prefix", "redis_ca", "key_file"])]
+    /// A configuration file (TOML) instead of flags, for several services; a gateway that runs reads it again on SIGHUP
+    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The kind of store [default: sqlite]
+    /// Where sign-ins and registrations are kept [default: sqlite]
     #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
     pub store: Option<StoreKind>,
-    /// The Redis of --store redis (better in the variable: flags are visible in the process list)
+    /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or redis-cluster:// (better in the
+    /// variable: flags are visible in the process list)
     #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
     /// What every key of ours in Redis begins with [default: mcp-gateway]
@@ -148,20 +141,25 @@ pub struct Kept {
     /// The CA to trust when connecting to Redis (PEM), instead of the machine's
     #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
     pub redis_ca: Option<PathBuf>,
-    /// The key file, instead of the one in the data directory
+    /// A key file that every instance gets, instead of the one in the data directory; read again when it changes
     #[arg(long, env = "MCP_GATEWAY_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the keys and an SQLite store are
+    /// Where keys, certificates and the store are kept
     #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// A flag that may stand before and after the word that says what to do.
+fn everywhere(flag: Arg) -> Arg {
+    flag.global(true)
 }
 
 /// Serving.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// A configuration file (TOML), for several services; read again on SIGHUP
-    #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where everything is kept.
+    #[command(flatten)]
+    pub kept: Kept,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,
@@ -217,25 +215,6 @@ pub struct Serve {
     /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used [default: 7200]
     #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", value_name = "SECONDS")]
     pub refresh_grace: Option<u64>,
-    /// Where sign-ins and registrations are kept [default: sqlite]
-    #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
-    pub store: Option<StoreKind>,
-    /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or redis-cluster:// (better in the
-    /// variable: flags are visible in the process list)
-    #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
-    pub redis_url: Option<String>,
-    /// What every key of ours in Redis begins with [default: mcp-gateway]
-    #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", value_name = "PREFIX")]
-    pub redis_prefix: Option<String>,
-    /// The CA to trust when connecting to Redis (PEM), instead of the machine's
-    #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
-    pub redis_ca: Option<PathBuf>,
-    /// A key file that every instance gets, instead of the one in the data directory; read again when it changes
-    #[arg(long, env = "MCP_GATEWAY_KEY_FILE", value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// Where keys, certificates and the store are kept
-    #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
     /// Serve https with a certificate of our own making
     #[arg(long, env = "MCP_GATEWAY_TLS", value_enum)]
     pub tls: Option<Tls>,
@@ -257,9 +236,9 @@ pub struct Serve {
     /// Listen beyond this machine without TLS, because something in front of us does it
     #[arg(long, env = "MCP_GATEWAY_INSECURE_HTTP")]
     pub insecure_http: bool,
-    /// The user who may sign in
-    #[arg(long, env = "MCP_GATEWAY_USERNAME", default_value = "gateway", value_name = "NAME")]
-    pub username: String,
+    /// The user who may sign in [default: gateway]
+    #[arg(long, env = "MCP_GATEWAY_USERNAME", value_name = "NAME")]
+    pub username: Option<String>,
     /// How much to say [default: info]
     #[arg(long, env = "MCP_GATEWAY_LOG", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log: Option<String>,
@@ -282,6 +261,7 @@ pub enum StoreKind {
     /// A file in the data directory
     Sqlite,
     /// A Redis that several instances may share; needs --redis-url and keys given by you
+    #[cfg_attr(not(feature = "redis"), value(skip))]
     Redis,
     /// Nothing is kept: sign-ins travel sealed, and any instance with your keys can take any step
     None,

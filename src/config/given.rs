@@ -75,7 +75,7 @@ fn around(flags: &Serve) -> Vec<Section> {
         let flag = if flags.host.is_some() { "--host" } else { "--port" };
         say(&mut top, "listen", list(flag, [address]));
     }
-    say(&mut top, "data_dir", flags.data_dir.as_deref().map(text).map(Value::Text));
+    say(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
     say(
         &mut top,
         "allowed_hosts",
@@ -95,49 +95,52 @@ fn around(flags: &Serve) -> Vec<Section> {
     say(&mut tls, "self_signed", own);
     say(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
     say(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
-    let redis = (flags.redis_url.as_ref(), flags.redis_prefix.as_ref(), flags.redis_ca.as_deref());
-    let store = store(flags.store, redis);
-    let mut keys = section("keys");
-    say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
     say(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
+    let [store, keys] = kept(&flags.kept);
     vec![top, tls, store, keys, cors]
 }
 
-/// Where records are kept, in the words of the file: of `store`.
-pub fn kept(flags: &Kept) -> Section {
-    let redis = (flags.redis_url.as_ref(), flags.redis_prefix.as_ref(), flags.redis_ca.as_deref());
-    store(flags.store, redis)
-}
-
-/// The kind; and the URL, prefix and CA of a Redis.
-fn store(kind: Option<StoreKind>, (url, prefix, ca): (Option<&String>, Option<&String>, Option<&Path>)) -> Section {
-    let mut store = Section::new("store", &["store".to_owned()], Place::Flag("--config"));
-    let kind = kind.map(|kind| match kind {
+/// Where records and keys are kept, in the words of the file: of `store` and of `keys`.
+pub fn kept(flags: &Kept) -> [Section; 2] {
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], Place::Flag("--config"));
+    let (mut store, mut keys) = (section("store"), section("keys"));
+    let kind = flags.store.map(|kind| match kind {
         StoreKind::Memory => "memory",
         StoreKind::Sqlite => "sqlite",
         StoreKind::Redis => "redis",
         StoreKind::None => "none",
     });
     say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
-    say(&mut store, "url", url.cloned().map(Value::Text));
-    say(&mut store, "prefix", prefix.cloned().map(Value::Text));
-    say(&mut store, "ca", ca.map(text).map(Value::Text));
-    store
+    say(&mut store, "url", flags.redis_url.clone().map(Value::Text));
+    say(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
+    say(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
+    [store, keys]
 }
 
 /// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.
+/// `--data-dir`, `--log` and `--username` are not.
 pub fn beside_a_file(flags: &Serve) -> Result<(), Wrong> {
-    let bare = Serve {
-        data_dir: None,
+    let mut bare = Serve {
         log: None,
         ..flags.clone()
     };
-    for section in spoken(&bare).sections {
+    bare.kept.data_dir = None;
+    refused_beside(&flags.kept, spoken(&bare).sections)
+}
+
+/// The same for whoever opens only what is kept.
+pub fn kept_beside_a_file(flags: &Kept) -> Result<(), Wrong> {
+    refused_beside(flags, kept(flags))
+}
+
+fn refused_beside(flags: &Kept, said: impl IntoIterator<Item = Section>) -> Result<(), Wrong> {
+    let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
+    for section in said {
         if let Some((name, at)) = section.unasked() {
             let flag = at.word();
             let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
-            let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
             let table = keys::written(section.pattern);
             return Err(at.wrong(
                 format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),

@@ -1,6 +1,6 @@
 //! Where records are kept, as the operator said.
 
-use crate::config::said::{Said, Wrong};
+use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::store::{BadRedis, REDIS_PREFIX, RedisAt};
 
@@ -25,6 +25,17 @@ impl Where {
             Self::Redis(_) | Self::Nothing => true,
         }
     }
+}
+
+/// Where it was said, or can be said, where everything is kept: for messages of whoever looks there.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The data directory.
+    pub data_dir: Place,
+    /// The store.
+    pub store: Place,
+    /// The key file.
+    pub key_file: Place,
 }
 
 /// Reads the section `store`.

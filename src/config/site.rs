@@ -45,13 +45,7 @@ pub fn certificate(tls: &Section) -> Result<Certificate, Wrong> {
 /// Where to listen, and who we are. A missing `::1` is tolerated when 127.0.0.1 is there.
 pub fn site(top: &Section, certificate: &Certificate) -> Result<(Site, Vec<SocketAddr>), Wrong> {
     let said = top.texts("listen")?;
-    let mut listen = Vec::new();
-    for one in &said {
-        listen.extend(addresses(one)?);
-    }
-    if said.is_empty() {
-        listen = both_loopbacks(PORT);
-    }
+    let listen = listens(&said)?;
     let has_tls = *certificate != Certificate::None;
     let insecure = top.switch("insecure_http")?;
     let proxies = proxies(top)?;
@@ -82,6 +76,18 @@ pub fn site(top: &Section, certificate: &Certificate) -> Result<(Site, Vec<Socke
     Ok((Site::new(public, hosts).behind(proxies), listen))
 }
 
+/// The addresses of `listen`; where it is left out, both loopbacks.
+pub fn listens(said: &[Said<String>]) -> Result<Vec<SocketAddr>, Wrong> {
+    if said.is_empty() {
+        return Ok(both_loopbacks(PORT));
+    }
+    let mut listen = Vec::new();
+    for one in said {
+        listen.extend(addresses(one)?);
+    }
+    Ok(listen)
+}
+
 fn if_flags(top: &Section, flag: &str, key: &str) -> String {
     match top.at {
         Place::Flag(_) => flag.to_owned(),
@@ -89,7 +95,8 @@ fn if_flags(top: &Section, flag: &str, key: &str) -> String {
     }
 }
 
-fn both_loopbacks(port: u16) -> Vec<SocketAddr> {
+/// 127.0.0.1 and ::1.
+pub fn both_loopbacks(port: u16) -> Vec<SocketAddr> {
     vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 

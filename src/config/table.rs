@@ -10,8 +10,8 @@ const LOGS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 const MODES: &[&str] = &["sealed", "plain", "reference", "jwt", "raw"];
 const STORES: &[&str] = &["memory", "sqlite", "redis", "vault", "none"];
 const PRESETS: &[&str] = &["oidc", "google", "github", "okta"];
-const ACCESSES: &[&str] = &["oauth", "key", "public", "local", "introspect"];
-const UPSTREAMS: &[&str] = &["oauth", "paste", "static", "identity", "none", "stored"];
+const ACCESSES: &[&str] = &["oauth", "key", "public"];
+const UPSTREAMS: &[&str] = &["oauth", "paste", "static", "identity", "none"];
 const IDENTITY: &[&str] = &["id", "email", "name", "provider", "avatar"];
 const COMPAT: &[&str] = &["json-token"];
 
@@ -89,7 +89,7 @@ pub const KEYS: &[Key] = &[
     key("services.*", "token_endpoint", Url, "discovered", "--upstream-token-endpoint", "Where codes are exchanged; needs `authorization_endpoint`."),
     key("services.*", "authorization_server", Url, "discovered", "--upstream-as", "The issuer of the upstream's authorization server."),
     key("services.*", "extra_authorize", Pairs, "none", "", "Parameters for the upstream's authorization request, such as `{ audience = \"…\" }`."),
-    key("services.*", "token_mode", Word(MODES), "`\"sealed\"`", "--token-mode", "How tokens are protected."),
+    key("services.*", "token_mode", Word(MODES), "`\"sealed\"`", "--token-mode", "How tokens are protected; `raw` only in builds with `--features raw`."),
     key("services.*", "access_ttl", Seconds(10, YEAR), "`\"1h\"`", "--access-ttl", "How long an access token of ours lives at most."),
     key("services.*", "refresh_ttl", Seconds(10, YEAR), "`\"30d\"`", "--refresh-ttl", "How long an unused refresh token lives."),
     key("services.*", "refresh_absolute_ttl", Seconds(10, 10 * YEAR), "`\"90d\"`", "", "How long a sign-in lives, however often it is refreshed."),

@@ -323,9 +323,9 @@ fn what_is_wrong_around_the_services_is_named() {
 /// A line of a service, the key that is wrong, and a word of the message.
 const WITHIN: &[(&str, &str, &str)] = &[
     ("access = \"opn\"", "access", "oauth, key, public"),
-    ("access = \"local\"", "access", "not in this version"),
-    ("access = \"introspect\"", "access", "not in this version"),
-    ("upstream = \"stored\"", "upstream", "not in this version"),
+    ("access = \"local\"", "access", "oauth, key, public"),
+    ("access = \"introspect\"", "access", "oauth, key, public"),
+    ("upstream = \"stored\"", "upstream", "oauth, paste, static, identity, none"),
     ("login = \"pasword\"", "login", "\"password\""),
     ("login = \"idp:corp\"", "login", "[idp.corp]"),
     ("client_secret = \"x\"", "client_secret", "`client_id`"),

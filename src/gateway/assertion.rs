@@ -49,7 +49,7 @@ impl Gateway {
             id: Id::fresh(),
         }
         .claims();
-        let mut value = HeaderValue::from_str(&self.signing()?.signed(assertion::TYPE, &claims, now)).ok()?;
+        let mut value = HeaderValue::from_str(&self.signing()?.signed(assertion::TYPE, &claims, now)?).ok()?;
         value.set_sensitive(true);
         sent.insert(key, (now, value.clone()));
         Some((NAME, value))

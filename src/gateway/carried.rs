@@ -113,10 +113,6 @@ impl Gateway {
     /// What a pair brings that carries its grant's record: the upstream's token is in there.
     pub(super) fn brought_by(&self, service: &Service, half: &Half, handle: &Handle<GrantRecord>) -> Result<Brought, Rejection> {
         let other = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
-        // What this process ended, it remembers for as long as any pair of it could be presented.
-        if self.ended.contains(handle.id()) {
-            return Err(Rejection::Grant(Rejected::Replayed));
-        }
         let record = self.store.brought(handle)?;
         let held = record.as_ref().and_then(GrantRecord::held).ok_or_else(|| other.clone())?;
         let (carried, brought) = match held.latest() {

@@ -33,7 +33,7 @@ impl Gateway {
             service: service.name.clone(),
             person: IdentityHeaders::read(carried).map(|known| told(&known)),
         };
-        let signed = self.signing()?.signed(access_token::TYPE, &token.claims(), now);
+        let signed = self.signing()?.signed(access_token::TYPE, &token.claims(), now)?;
         Some(Secret::from(signed))
     }
 

@@ -13,6 +13,7 @@ use crate::flow::held::Held;
 use crate::flow::who::Who;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
+use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::service::Upstream;
@@ -46,7 +47,7 @@ impl Gateway {
         held: &Held,
         tokens: Option<&Tokens>,
         asker: Asker<'_>,
-    ) -> Value {
+    ) -> Result<Value, Rejection> {
         let (now, service, grant) = (self.clock.now(), &running.service, at.id());
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         let scopes = held.scopes_with(tokens);
@@ -86,8 +87,8 @@ impl Gateway {
             Mode::Jwt => {
                 let half = half(Kind::Access, access_ends, &for_access);
                 let signed = self.jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*for_access.text));
-                // Asked before: the keys do not vanish. If they did, this is a token that nobody takes.
-                signed.unwrap_or_else(random::token)
+                // Asked before; nothing is handed out that nobody would take.
+                signed.ok_or(Rejection::Busy { retry_after: 1 })?
             }
             #[cfg(feature = "raw")]
             Mode::Raw => Secret::from(&*for_access.text),
@@ -97,7 +98,7 @@ impl Gateway {
             warn_if_long(&access, refresh.as_ref());
         }
         self.unproved.sent(grant, held.generation());
-        token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes)
+        Ok(token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes))
     }
 
     fn pair(&self, half: &Half, upstream: &str) -> Secret {

@@ -21,6 +21,7 @@ pub mod kept;
 pub mod limits;
 pub mod live;
 pub mod mint;
+mod new_keys;
 pub mod noted;
 pub mod password;
 pub mod paste;

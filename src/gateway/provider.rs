@@ -21,8 +21,54 @@ const BELIEVED: u64 = 3_600;
 /// How long after a failed look, or after looking for an unknown key, nobody looks again, in seconds.
 const RESTED: u64 = 30;
 
-/// What was found, and when.
-type Found<T> = ArcSwapOption<(Arc<T>, UnixTime)>;
+/// How long after a failed look everybody is told the same, in seconds: an outage is no reason for every sign-in to look.
+const TOLD: u64 = 5;
+
+/// What was found, or why nothing was, and when.
+#[derive(Debug)]
+struct Found<T> {
+    known: ArcSwapOption<(Arc<T>, UnixTime)>,
+    failed: ArcSwapOption<(NoLogin, UnixTime)>,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self {
+            known: ArcSwapOption::empty(),
+            failed: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    fn fresh(&self, now: UnixTime) -> Option<Arc<T>> {
+        let known = self.known.load_full()?;
+        (now.since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+    }
+
+    /// Why the last look failed, if that was just now and nothing was known before.
+    fn failed(&self, now: UnixTime) -> Option<NoLogin> {
+        let failed = self.failed.load_full()?;
+        (self.known.load().is_none() && now.since(failed.1) < TOLD).then(|| failed.0.clone())
+    }
+
+    /// Keeps what a look brought. If it failed, what was known before is used a little longer.
+    fn kept(&self, looked: Result<T, NoLogin>, now: UnixTime) -> Result<Arc<T>, NoLogin> {
+        let (value, since) = match (looked, self.known.load_full()) {
+            (Ok(value), _) => (Arc::new(value), now),
+            (Err(why), Some(known)) => {
+                tracing::warn!(%why, "an identity provider could not be looked up again; what was known is used");
+                (Arc::clone(&known.0), now.before(BELIEVED - RESTED))
+            }
+            (Err(why), None) => {
+                self.failed.store(Some(Arc::new((why.clone(), now))));
+                return Err(why);
+            }
+        };
+        self.known.store(Some(Arc::new((Arc::clone(&value), since))));
+        Ok(value)
+    }
+}
 
 /// An identity provider, with what was learned of it.
 #[derive(Debug)]
@@ -45,8 +91,8 @@ struct Learned {
 impl Default for Learned {
     fn default() -> Self {
         Self {
-            provider: ArcSwapOption::empty(),
-            keys: ArcSwapOption::empty(),
+            provider: Found::default(),
+            keys: Found::default(),
             missed: ArcSwapOption::empty(),
             looking: Semaphore::new(1),
         }
@@ -64,38 +110,22 @@ impl RunningIdp {
     }
 }
 
-fn fresh<T>(found: &Found<T>, now: UnixTime) -> Option<Arc<T>> {
-    let known = found.load_full()?;
-    (now.since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
-}
-
-/// Keeps what a look brought. If it failed, what was known before is used a little longer.
-fn kept<T>(found: &Found<T>, looked: Result<T, NoLogin>, now: UnixTime) -> Result<Arc<T>, NoLogin> {
-    let (value, since) = match looked {
-        Ok(value) => (Arc::new(value), now),
-        Err(why) => {
-            let known = found.load_full().ok_or_else(|| why.clone())?;
-            tracing::warn!(%why, "an identity provider could not be looked up again; what was known is used");
-            (Arc::clone(&known.0), now.before(BELIEVED - RESTED))
-        }
-    };
-    found.store(Some(Arc::new((Arc::clone(&value), since))));
-    Ok(value)
-}
-
 impl Gateway {
     /// How a provider is met.
     pub async fn provider(&self, lane: &Lane, running: &RunningIdp) -> Result<Arc<Provider>, Rejection> {
         let learned = &running.learned;
-        if let Some(known) = fresh(&learned.provider, self.clock.now()) {
+        if let Some(known) = learned.provider.fresh(self.clock.now()) {
             return Ok(known);
         }
         let _turn = learned.looking.acquire().await;
-        if let Some(known) = fresh(&learned.provider, self.clock.now()) {
+        if let Some(known) = learned.provider.fresh(self.clock.now()) {
             return Ok(known);
         }
+        if let Some(why) = learned.provider.failed(self.clock.now()) {
+            return Err(Rejection::IdpDown(why.to_string()));
+        }
         let looked = oidc::find(&lane.client, &running.idp).await;
-        kept(&learned.provider, looked, self.clock.now()).map_err(|why| {
+        learned.provider.kept(looked, self.clock.now()).map_err(|why| {
             tracing::error!(idp = running.idp.name, %why, "the identity provider was not found");
             Rejection::IdpDown(why.to_string())
         })
@@ -112,7 +142,7 @@ impl Gateway {
     ) -> Result<Claims, NoLogin> {
         let bad = |why: BadJwt| NoLogin::Refused(why.to_string());
         let token = Unverified::parse(token.expose()).map_err(bad)?;
-        let known = match fresh(&running.learned.keys, self.clock.now()) {
+        let known = match running.learned.keys.fresh(self.clock.now()) {
             Some(known) => known,
             None => self.fetched_keys(lane, running, (provider, jwks), None).await?,
         };
@@ -135,7 +165,7 @@ impl Gateway {
     ) -> Result<Arc<KeySet>, NoLogin> {
         let learned = &running.learned;
         let _turn = learned.looking.acquire().await;
-        let found = fresh(&learned.keys, self.clock.now());
+        let found = learned.keys.fresh(self.clock.now());
         if let Some(found) = found.filter(|found| missed.is_none_or(|missed| !Arc::ptr_eq(found, missed))) {
             return Ok(found);
         }
@@ -145,8 +175,11 @@ impl Gateway {
             }
             tracing::info!(idp = running.idp.name, "a token names an unknown key; the keys are fetched again");
         }
+        if let Some(why) = learned.keys.failed(self.clock.now()) {
+            return Err(why);
+        }
         let looked = provider.keys(&lane.client, jwks).await;
-        kept(&learned.keys, looked, self.clock.now())
+        learned.keys.kept(looked, self.clock.now())
     }
 
     /// Whoever makes up names of keys does not keep us fetching: once in [`RESTED`] seconds. Asked in turn.

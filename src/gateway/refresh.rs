@@ -32,6 +32,8 @@ const PATIENCE: u64 = 20;
 /// How long a client waits at most; what runs for it runs on.
 const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
+const ENDED: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
+
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
     pub(crate) async fn refresh(&self, at: At<'_>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
@@ -50,6 +52,7 @@ impl Gateway {
 
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = carried::grant_of(opened);
+        self.still_ended(&handle).await?;
         self.still_admitted(&running.service, &handle).await?;
         let pair = self.presentation(&running.service, by, opened, &handle)?;
         if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {
@@ -84,11 +87,24 @@ impl Gateway {
                 },
                 Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
                 Err(Missed::Absent | Missed::OtherState) => {
-                    return Err(Rejection::Unknown("this refresh token is unknown or has ended; sign in again"));
+                    return Err(ENDED);
                 }
                 Err(Missed::Store(error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// A store that lost its last writes, or was put back, does not bring back what was seen to end here: it is told again.
+    async fn still_ended(&self, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
+        if !self.ended.contains(handle.id()) {
+            return Ok(());
+        }
+        let there = self.store.read(handle).await?;
+        if there.is_none_or(|record| record.ended_until().is_none()) {
+            tracing::warn!(grant = %handle.id(), "the store does not know any more that a grant has ended; it is told again");
+            self.end(handle).await?;
+        }
+        Err(ENDED)
     }
 
     fn opened_refresh(&self, service: &Service, by: &Authenticated, token: &Secret) -> Result<Opened, Rejection> {
@@ -119,7 +135,7 @@ impl Gateway {
     ) -> Result<Value, Rejection> {
         let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
         match next {
-            Next::Answer { tokens, held, .. } => Ok(self.minted(&handle, running, &held, tokens.as_ref(), asker)),
+            Next::Answer { tokens, held, .. } => self.minted(&handle, running, &held, tokens.as_ref(), asker),
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
@@ -129,7 +145,7 @@ impl Gateway {
             Next::Ask { token, held } => {
                 let work = (self.inflight.begin(grant), &handle);
                 let (handle, held, tokens) = self.asked_upstream(work, running, attempt, token, held).await?;
-                Ok(self.minted(&handle, running, &held, Some(&tokens), asker))
+                self.minted(&handle, running, &held, Some(&tokens), asker)
             }
         }
     }

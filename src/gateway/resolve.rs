@@ -28,6 +28,9 @@ const BELIEVED: u64 = 3_600;
 /// How long after a failed look nobody looks again without need, in seconds.
 const RESTED: u64 = 30;
 
+/// How long after a failed look everybody is told the same, in seconds: an outage is no reason for every sign-in to look.
+const TOLD: u64 = 5;
+
 /// For how long the upstream must go on not knowing us before we register anew, in seconds.
 const STRIKES: u64 = 300;
 
@@ -35,7 +38,7 @@ const STRIKES: u64 = 300;
 #[derive(Debug)]
 pub struct Resolver {
     known: ArcSwapOption<(Arc<Target>, UnixTime)>,
-    failed: ArcSwapOption<UnixTime>,
+    failed: ArcSwapOption<(Rejection, UnixTime)>,
     struck: ArcSwapOption<UnixTime>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
@@ -72,6 +75,13 @@ impl Resolver {
     fn fresh(&self, clock: &Clock) -> Option<Arc<Target>> {
         let known = self.known.load_full()?;
         (clock.now().since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+    }
+
+    /// Why the upstream was not found, if that was just now. What else went wrong, such as in the store, may be over.
+    fn not_found(&self, clock: &Clock) -> Option<Rejection> {
+        let failed = self.failed.load_full()?;
+        let told = matches!(failed.0, Rejection::UpstreamDown { .. }) && clock.now().since(failed.1) < TOLD;
+        (told && self.known.load().is_none()).then(|| failed.0.clone())
     }
 }
 
@@ -120,6 +130,9 @@ impl Gateway {
         if let Some(known) = resolver.fresh(&self.clock) {
             return Ok(known);
         }
+        if let Some(why) = resolver.not_found(&self.clock) {
+            return Err(why);
+        }
         match self.find(lane, running).await {
             Ok(target) => {
                 let target = Arc::new(target);
@@ -129,7 +142,7 @@ impl Gateway {
             // Better what was true an hour ago than nothing; and nobody waits again for the same failure right away.
             Err(why) => {
                 let Some(old) = resolver.known.load_full() else {
-                    resolver.failed.store(Some(Arc::new(self.clock.now())));
+                    resolver.failed.store(Some(Arc::new((why.clone(), self.clock.now()))));
                     return Err(why);
                 };
                 tracing::warn!(service = running.service.name, %why, "the upstream could not be looked up again; what was known is used");
@@ -144,7 +157,7 @@ impl Gateway {
     /// journeys could keep us looking.
     pub(crate) async fn look_if_quiet(&self, lane: &Lane, running: &Running) {
         let failed = running.resolver.failed.load_full();
-        if authorization(running).is_some() && failed.is_none_or(|at| self.clock.now().since(*at) >= RESTED) {
+        if authorization(running).is_some() && failed.is_none_or(|failed| self.clock.now().since(failed.1) >= RESTED) {
             let _ = self.target(lane, running).await;
         }
     }

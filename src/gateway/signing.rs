@@ -12,7 +12,6 @@ use crate::base::signing::{self, SigningKey};
 use crate::base::time::UnixTime;
 use crate::gateway::Gateway;
 use crate::oauth::jwk::Jwk;
-use crate::oauth::jwt;
 use crate::store::{Change, Handle, Missed, NotInserted, StoreError};
 use crate::token::signing::{NotDue, SigningKeys, SigningRecord};
 
@@ -42,13 +41,10 @@ impl Ready {
         Some(Self { keys, parsed })
     }
 
-    /// A token of this kind with these claims, signed by the key whose turn it is.
-    pub(crate) fn signed(&self, kind: &str, claims: &Value, now: UnixTime) -> String {
-        let (key, public) = &self.parsed[self.keys.signing(now)];
-        let header = json!({ "alg": public.algorithm().name(), "typ": kind, "kid": key.id() });
-        let text = jwt::to_sign(&header, claims);
-        let signature = key.sign(text.as_bytes());
-        jwt::joined(&text, &signature)
+    /// A token of this kind with these claims, signed by the key whose turn it is; `None`: nothing can be signed.
+    pub(crate) fn signed(&self, kind: &str, claims: &Value, now: UnixTime) -> Option<String> {
+        let (key, _) = &self.parsed[self.keys.signing(now)];
+        key.signed(kind, claims)
     }
 
     /// The key that a token names. One that names none is not ours.

@@ -153,7 +153,7 @@ impl Gateway {
             }
             Err(NotInserted::Store(error)) => return Err(error.into()),
         };
-        Ok(self.minted(&handle, running, &held, tokens.as_ref(), asker))
+        self.minted(&handle, running, &held, tokens.as_ref(), asker)
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {

@@ -17,7 +17,15 @@ use crate::store::{Change, Changes, Cursor, Handle, Missed, StoreError};
 /// How long after something was missed everything is read again; five times so long where that failed.
 const REREAD: Duration = Duration::from_millis(200);
 
-/// How long after a page of grants the next one is read, and how long after the last one the first one again.
+/// A tombstone lies no longer than the longest access token lives, and a little; so long, in seconds, is looked for at least,
+/// because `access_ttl` may have been longer. What was longer still is found by the first pass over all grants.
+const TOMBSTONE: u64 = 86_400;
+/// More than what it lies beyond that, and clocks of several instances differ, in seconds.
+const SPARE: u64 = 3_600;
+
+/// How long after a page of grants the next one is read, of the first pass and of later ones; and how long after the last one
+/// the first one again.
+const FIRST_PAGES: Duration = Duration::from_millis(100);
 const PAGES: Duration = Duration::from_secs(1);
 const PASSES: Duration = Duration::from_secs(60);
 
@@ -34,14 +42,20 @@ impl Gateway {
     pub async fn upkeep(&self, stop: Stop) {
         let changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
-        while let Err(why) = self.ended.load(&self.store).await {
+        while let Err(why) = self.load_ended().await {
             tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis what is under the prefix: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
         self.upkeep_signing().await;
         // Side by side: a revocation does not wait until a large store has been swept, nor a sweep until all grants were read.
-        futures_util::future::join3(self.learning(changes, &stop), self.sweeping(&stop), self.tidying(&stop)).await;
+        let (learning, sweeping) = (self.learning(changes, &stop), self.sweeping(&stop));
+        futures_util::future::join4(learning, sweeping, self.tidying(&stop), self.following_keys(&stop)).await;
+    }
+
+    async fn load_ended(&self) -> Result<(), StoreError> {
+        let longest = self.live().longest_access().max(TOMBSTONE);
+        self.ended.load(&self.store, self.clock.now().after(longest).after(SPARE)).await
     }
 
     async fn sweeping(&self, stop: &Stop) {
@@ -68,7 +82,7 @@ impl Gateway {
                 },
                 () = due(again.as_mut()) => {
                     again = None;
-                    if let Err(why) = self.ended.load(&self.store).await {
+                    if let Err(why) = self.load_ended().await {
                         tracing::warn!(%why, "the ended grants could not be read again");
                         again = Some(Box::pin(tokio::time::sleep(REREAD * 5)));
                     }
@@ -119,11 +133,12 @@ impl Gateway {
     }
 
     /// All grants are read again and again, a page at a time with a pause after each, so that it costs the same however many
-    /// there are: at most a page a second, some milliseconds of one thread. A few hundred grants are looked at every minute
+    /// there are: at most a page a second, some milliseconds of one thread, once the first pass is over. A few hundred grants are looked at every minute
     /// or so, a million in a little more than half an hour. Nothing depends on the moment: an answer that is dropped half an
     /// hour after its grace was kept for hours already. To remember instead when each is due would cost memory for every
     /// grant that is in use, and all would have to be read all the same for those that another process wrote.
     async fn tidying(&self, stop: &Stop) {
+        let mut pages = FIRST_PAGES;
         let mut cursor = None;
         loop {
             let next = tokio::select! {
@@ -133,8 +148,11 @@ impl Gateway {
             if let Err(why) = &next {
                 tracing::warn!(%why, "grants could not be tidied");
             }
+            if let Ok(None) = next {
+                pages = PAGES;
+            }
             cursor = next.unwrap_or_default();
-            let pause = if cursor.is_some() { PAGES } else { PASSES };
+            let pause = if cursor.is_some() { pages } else { PASSES };
             tokio::select! { () = stop.draining() => return, () = tokio::time::sleep(pause) => {} }
         }
     }

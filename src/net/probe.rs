@@ -18,8 +18,6 @@ use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -28,27 +26,34 @@ use std::time::Duration;
 /// For connecting, and for each reading and writing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The first line of the answer to a GET of `path`, from what listens on loopback at `port`. Blocks, some seconds at most.
+/// The first line of the answer to a GET of `path`, from what listens on this machine at the first of `addresses` that
+/// takes a connection. Blocks, some seconds at most for each.
 ///
 /// # Errors
 /// Nothing listens, it does not answer, or it speaks neither http nor https.
-pub fn first_line(port: u16, path: &str) -> io::Result<String> {
+pub fn first_line(addresses: &[SocketAddr], path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    match ask(connect(port)?, &request) {
+    match ask(connect(addresses)?, &request) {
         Ok(line) if line.starts_with("HTTP/") => return Ok(line),
         Err(why) if is_late(&why) => return Err(why),
         // Whoever speaks TLS answers http with an alert, or hangs up.
         Ok(_) | Err(_) => {}
     }
-    let mut line = connect(port)?;
+    let mut line = connect(addresses)?;
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     let mut tls = ClientConnection::new(Arc::new(config()?), name).map_err(io::Error::other)?;
     ask(rustls::Stream::new(&mut tls, &mut line), &request)
 }
 
-fn connect(port: u16) -> io::Result<TcpStream> {
-    let either = |address: SocketAddr| TcpStream::connect_timeout(&address, PATIENCE);
-    let line = either((Ipv4Addr::LOCALHOST, port).into()).or_else(|_| either((Ipv6Addr::LOCALHOST, port).into()))?;
+fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut connected = addresses.iter().filter_map(|address| {
+        let line = TcpStream::connect_timeout(address, PATIENCE);
+        line.map_err(|why| failed = why).ok()
+    });
+    let line = connected.next();
+    drop(connected);
+    let line = line.ok_or(failed)?;
     line.set_read_timeout(Some(PATIENCE))?;
     line.set_write_timeout(Some(PATIENCE))?;
     Ok(line)

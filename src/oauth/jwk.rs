@@ -2,18 +2,12 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::ECDSA_P256_SHA256_FIXED;
-use ring::signature::ECDSA_P384_SHA384_FIXED;
-use ring::signature::ED25519;
-use ring::signature::RSA_PKCS1_2048_8192_SHA256;
-use ring::signature::RSA_PSS_2048_8192_SHA256;
-use ring::signature::RsaPublicKeyComponents;
-use ring::signature::UnparsedPublicKey;
-use serde_json::{Value, json};
+use jsonwebtoken::jwk::{self as published, AlgorithmParameters, EllipticCurve, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize as _;
+use serde_json::Value;
 
-use crate::oauth::jwt::Algorithm;
+use crate::base::jws;
 use crate::oauth::jwt::BadJwt;
 use crate::oauth::jwt::Unverified;
 
@@ -21,49 +15,52 @@ use crate::oauth::jwt::Unverified;
 const MOST_KEYS: usize = 100;
 
 /// A public key. Which algorithm it is for is its own word, or that of its kind; a token does not choose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Jwk {
     id: Option<String>,
     algorithm: Algorithm,
-    public: Public,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Public {
-    /// Modulus and exponent, big-endian, without zeros in front.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    /// An uncompressed point, or the 32 bytes of Ed25519.
-    Point(Vec<u8>),
+    public: DecodingKey,
 }
 
 impl Jwk {
     /// Reads one key; `None` if it is no public key for signatures that we know. A shared secret (`oct`) is none.
     pub fn read(key: &Value) -> Option<Self> {
-        let text = |name: &str| key.get(name).and_then(Value::as_str);
-        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?.trim_end_matches('=')).ok();
-        if text("use").is_some_and(|it| it != "sig") {
+        let published::Jwk { common, algorithm } = published::Jwk::deserialize(key).ok()?;
+        if common.public_key_use.is_some_and(|it| it != PublicKeyUse::Signature) {
             return None;
         }
-        let operations = key.get("key_ops").and_then(Value::as_array);
-        if operations.is_some_and(|all| !all.iter().any(|it| it == "verify")) {
+        if common.key_operations.is_some_and(|all| !all.contains(&KeyOperations::Verify)) {
             return None;
         }
-        let (default, public) = match (text("kty")?, text("crv")) {
-            ("RSA", _) => {
-                let (n, e) = (unpadded(bytes("n")?), unpadded(bytes("e")?));
-                (Algorithm::Rs256, Public::Rsa { n, e })
+        let (default, public) = match algorithm {
+            AlgorithmParameters::RSA(key) => {
+                let public = DecodingKey::from_rsa_components(unpadded(&key.n), unpadded(&key.e));
+                (Algorithm::RS256, public.ok()?)
             }
-            ("EC", Some("P-256")) => (Algorithm::Es256, point(bytes("x")?, bytes("y")?, 32)?),
-            ("EC", Some("P-384")) => (Algorithm::Es384, point(bytes("x")?, bytes("y")?, 48)?),
-            ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, Public::Point(bytes("x")?)),
+            AlgorithmParameters::EllipticCurve(key) => {
+                let (algorithm, size) = match key.curve {
+                    EllipticCurve::P256 => (Algorithm::ES256, 32_usize),
+                    EllipticCurve::P384 => (Algorithm::ES384, 48),
+                    _ => return None,
+                };
+                let (x, y) = (unpadded(&key.x), unpadded(&key.y));
+                // The crate joins them whatever their lengths are.
+                if [x, y].iter().any(|number| number.len() != (size * 4).div_ceil(3)) {
+                    return None;
+                }
+                (algorithm, DecodingKey::from_ec_components(x, y).ok()?)
+            }
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                (Algorithm::EdDSA, DecodingKey::from_ed_components(unpadded(&key.x)).ok()?)
+            }
             _ => return None,
         };
-        let algorithm = match text("alg") {
+        let algorithm = match common.key_algorithm {
             None => default,
-            Some(name) => Algorithm::parse(name).filter(|named| fits(*named, default))?,
+            Some(name) => Algorithm::try_from(name).ok().filter(|named| fits(*named, default))?,
         };
         Some(Self {
-            id: text("kid").map(str::to_owned),
+            id: common.key_id,
             algorithm,
             public,
         })
@@ -71,22 +68,19 @@ impl Jwk {
 
     /// A key of ours, by its name and its uncompressed point on P-256; `None` if it is none.
     pub fn es256(id: &str, uncompressed: &[u8]) -> Option<Self> {
-        let (x, y) = uncompressed.strip_prefix(&[4])?.split_at_checked(32)?;
-        Some(Self {
+        (uncompressed.len() == 65 && uncompressed.starts_with(&[4])).then(|| Self {
             id: Some(id.to_owned()),
-            algorithm: Algorithm::Es256,
-            public: point(x.to_vec(), y.to_vec(), 32)?,
+            algorithm: Algorithm::ES256,
+            public: DecodingKey::from_ec_der(uncompressed),
         })
     }
 
-    /// How it is published (RFC 7517 4), if it is one that we make.
+    /// How it is published (RFC 7517 4).
     pub fn published(&self) -> Option<Value> {
-        let (Public::Point(point), Algorithm::Es256) = (&self.public, self.algorithm) else {
-            return None;
-        };
-        let (x, y) = point.strip_prefix(&[4])?.split_at_checked(32)?;
-        let [x, y] = [x, y].map(|number| URL_SAFE_NO_PAD.encode(number));
-        Some(json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.id, "use": "sig", "alg": "ES256" }))
+        let mut key = published::Jwk::from_decoding_key(&self.public, Some(self.algorithm)).ok()?;
+        key.common.key_id.clone_from(&self.id);
+        key.common.public_key_use = Some(PublicKeyUse::Signature);
+        serde_json::to_value(key).ok()
     }
 
     /// The one algorithm that this key is for.
@@ -94,41 +88,20 @@ impl Jwk {
         self.algorithm
     }
 
-    /// Whether this key signed `message`.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match (&self.public, self.algorithm) {
-            (Public::Rsa { n, e }, Algorithm::Ps256) => {
-                let key = RsaPublicKeyComponents { n, e };
-                key.verify(&RSA_PSS_2048_8192_SHA256, message, signature).is_ok()
-            }
-            (Public::Rsa { n, e }, _) => {
-                let key = RsaPublicKeyComponents { n, e };
-                key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok()
-            }
-            (Public::Point(point), Algorithm::Es384) => UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
-                .verify(message, signature)
-                .is_ok(),
-            (Public::Point(point), Algorithm::EdDsa) => UnparsedPublicKey::new(&ED25519, point).verify(message, signature).is_ok(),
-            (Public::Point(point), _) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                .verify(message, signature)
-                .is_ok(),
-        }
+    /// The key itself.
+    pub fn public(&self) -> &DecodingKey {
+        &self.public
     }
 }
 
-/// An RSA key may be for either padding; every other kind is for one algorithm.
+/// An RSA key may be for either padding and any length of digest; every other kind is for one algorithm.
 fn fits(named: Algorithm, default: Algorithm) -> bool {
-    named == default || (default == Algorithm::Rs256 && named == Algorithm::Ps256)
+    named == default || (default == Algorithm::RS256 && named.family() == default.family() && jws::is_known(named))
 }
 
-fn unpadded(mut number: Vec<u8>) -> Vec<u8> {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    number.drain(..zeros);
-    number
-}
-
-fn point(x: Vec<u8>, y: Vec<u8>, size: usize) -> Option<Public> {
-    (x.len() == size && y.len() == size).then(|| Public::Point([vec![4], x, y].concat()))
+/// Some providers pad, which RFC 7515 2 forbids and the crate refuses.
+fn unpadded(base64url: &str) -> &str {
+    base64url.trim_end_matches('=')
 }
 
 /// Why a document is no set of keys.
@@ -152,11 +125,11 @@ impl fmt::Display for BadKeys {
 impl std::error::Error for BadKeys {}
 
 /// The keys of one provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KeySet(Vec<Jwk>);
 
 impl KeySet {
-    /// Reads a set (RFC 7517 5); keys that we do not understand are passed over.
+    /// Reads a set (RFC 7517 5); keys that we do not understand are passed over. (One of them fails the crate's whole set.)
     pub fn read(body: &[u8]) -> Result<Self, BadKeys> {
         let document: Value = serde_json::from_slice(body).map_err(|_| BadKeys::NotKeys)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(BadKeys::NotKeys)?;
@@ -185,9 +158,12 @@ impl KeySet {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
     use super::*;
-    use crate::oauth::jwt::joined;
-    use crate::oauth::jwt::to_sign;
+    use crate::oauth::jwt::tests::token;
 
     // RFC 7515 A.3 and RFC 8037 A.4: the same texts that every implementation is held to.
     const ES256: (&str, &str, &str) = (
@@ -220,11 +196,12 @@ mod tests {
             URL_SAFE_NO_PAD.decode(ES256.1).unwrap(),
         ]
         .concat();
-        assert_eq!(Jwk::es256("one", &point), Some(key.clone()));
+        let ours = Jwk::es256("one", &point).unwrap();
+        assert_eq!(ours.published(), key.published());
         let mut expected = es256();
         (expected["use"], expected["alg"]) = (json!("sig"), json!("ES256"));
         assert_eq!(key.published(), Some(expected));
-        assert_eq!((Jwk::es256("one", &point[1..]), Jwk::es256("one", &[])), (None, None));
+        assert!(Jwk::es256("one", &point[1..]).is_none() && Jwk::es256("one", &[]).is_none());
     }
 
     #[test]
@@ -233,8 +210,49 @@ mod tests {
         let key = Jwk::read(&key).unwrap();
         let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
         let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-        assert!(key.verifies(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()));
-        assert!(!key.verifies(b"other", &URL_SAFE_NO_PAD.decode(signature).unwrap()));
+        let judged = |token: &str| Unverified::parse(token).unwrap().verified_by(&key).unwrap_err();
+        // What it signs is a text and no claims: a good signature comes as far as that.
+        assert_eq!(judged(&format!("{signed}.{signature}")), BadJwt::Malformed);
+        assert_eq!(judged(&format!("{signed}.{}", signature.replace("hgy", "hgz"))), BadJwt::Signature);
+    }
+
+    #[test]
+    fn a_signature_reads_in_one_way_only() {
+        let key = Jwk::read(&es256()).unwrap();
+        let judged = |token: &str| Unverified::parse(token).unwrap().verified_by(&key).map(|_| ());
+        assert_eq!(judged(ES256.2), Ok(()));
+        // Two bits of the last letter say nothing; padding; a letter of the other alphabet; another part.
+        for other in [
+            ES256.2.replace("NU1Q", "NU1R"),
+            format!("{}==", ES256.2),
+            format!("{}AA", ES256.2),
+            ES256.2.replace("-Xx", "+Xx"),
+            format!("{}\n", ES256.2),
+        ] {
+            assert_eq!(
+                judged(&other),
+                Err(if other.ends_with("1QAA") {
+                    BadJwt::Signature
+                } else {
+                    BadJwt::Malformed
+                }),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_point_has_its_length() {
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(name).unwrap();
+        let all = [bytes(ES256.0), bytes(ES256.1)].concat();
+        for at in [0, 31, 33, 64] {
+            let mut key = es256();
+            (key["x"], key["y"]) = (json!(URL_SAFE_NO_PAD.encode(&all[..at])), json!(URL_SAFE_NO_PAD.encode(&all[at..])));
+            assert!(Jwk::read(&key).is_none(), "{at}");
+        }
+        let mut key = es256();
+        key["x"] = json!(format!("{}=", ES256.0));
+        assert!(Jwk::read(&key).is_some(), "padding is forgiven");
     }
 
     #[test]
@@ -257,7 +275,7 @@ mod tests {
             ("alg", json!("RS256")),
             ("alg", json!("ES384")),
         ] {
-            assert_eq!(changed(name, value.clone()), None, "{name} {value}");
+            assert!(changed(name, value.clone()).is_none(), "{name} {value}");
         }
     }
 
@@ -265,19 +283,16 @@ mod tests {
     fn the_key_says_for_which_algorithm_it_is() {
         let rsa = |alg: &str| json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB", "kid": "two", "alg": alg });
         let set = |keys: Value| KeySet::read(json!({ "keys": keys }).to_string().as_bytes());
-        let find = |set: &KeySet, header: Value| {
-            let token = joined(&to_sign(&header, &json!({})), b"");
-            set.find(&Unverified::parse(&token).unwrap()).map(Jwk::algorithm)
-        };
+        let find = |set: &KeySet, header: Value| set.find(&Unverified::parse(&token(&header)).unwrap()).map(Jwk::algorithm);
         let both = set(json!([es256(), rsa("PS256")])).unwrap();
-        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "one"})), Ok(Algorithm::Es256));
-        assert_eq!(find(&both, json!({"alg": "ES256"})), Ok(Algorithm::Es256));
+        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "one"})), Ok(Algorithm::ES256));
+        assert_eq!(find(&both, json!({"alg": "ES256"})), Ok(Algorithm::ES256));
         assert_eq!(find(&both, json!({"alg": "RS256", "kid": "one"})), Err(BadJwt::Algorithm));
         assert_eq!(find(&both, json!({"alg": "RS256", "kid": "two"})), Err(BadJwt::Algorithm));
         assert_eq!(find(&both, json!({"alg": "ES256", "kid": "other"})), Err(BadJwt::UnknownKey));
         let twice = set(json!([es256(), es256()])).unwrap();
         assert_eq!(find(&twice, json!({"alg": "ES256"})), Err(BadJwt::UnknownKey));
-        assert_eq!(set(json!([rsa("HS256")])), Err(BadKeys::NoneUsable));
-        assert_eq!(KeySet::read(b"[]"), Err(BadKeys::NotKeys));
+        assert_eq!(set(json!([rsa("HS256")])).unwrap_err(), BadKeys::NoneUsable);
+        assert_eq!(KeySet::read(b"[]").unwrap_err(), BadKeys::NotKeys);
     }
 }

@@ -95,6 +95,14 @@ pub(super) fn id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Optio
     Some(envelope.id)
 }
 
+/// What lies at `key`, of any kind and version, sealed again with the key that seals now; and its id.
+pub(super) fn sealed_anew(ring: &KeyRing, now: UnixTime, space: &str, key: &str, sealed: &[u8]) -> Option<(Id, Vec<u8>)> {
+    let place = place(space, key);
+    let plain = seal::unboxed(ring, RECORD, &place, sealed).ok()?;
+    let envelope: Envelope = serde_json::from_slice(&plain).ok()?;
+    Some((envelope.id, seal::boxed(ring, now, RECORD, random::fresh(), &place, &plain)))
+}
+
 /// The id of the record at `key`, sealed for whoever shares the store: what one instance tells the others.
 #[cfg(feature = "redis")]
 pub(super) fn note(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id) -> Vec<u8> {

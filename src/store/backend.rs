@@ -89,6 +89,14 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+impl Page {
+    /// Of these rows those that end no later than `last`.
+    fn ending(mut self, last: UnixTime) -> Self {
+        self.rows.retain(|(_, row)| row.expires <= last);
+        self
+    }
+}
+
 impl Backend {
     pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         match self {
@@ -113,7 +121,17 @@ impl Backend {
             Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit)),
             Self::Sqlite(sqlite) => sqlite.scan(space, after, limit).await,
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => redis.scan(space, after, limit).await,
+            Self::Redis(redis) => redis.scan(space, None, after, limit).await,
+        }
+    }
+
+    /// As [`Backend::scan`], of what ends no later than `last` only, in whatever order.
+    pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit).ending(last)),
+            Self::Sqlite(sqlite) => sqlite.scan_ending(space, last, after, limit).await,
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => Ok(redis.scan(space, Some(last), after, limit).await?.ending(last)),
         }
     }
 
@@ -142,7 +160,8 @@ impl Backend {
             Self::Memory(memory) => Ok(memory.sweep(now)),
             Self::Sqlite(sqlite) => sqlite.sweep(now).await,
             #[cfg(feature = "redis")]
-            Self::Redis(redis) => redis.sweep().await,
+            // It removes by itself what has expired.
+            Self::Redis(_) => Ok(0),
         }
     }
 

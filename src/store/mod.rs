@@ -9,6 +9,7 @@ mod carried;
 mod changes;
 mod error;
 mod handle;
+mod mark;
 mod memory;
 mod moving;
 mod redis;
@@ -25,9 +26,9 @@ use crate::base::ids::Id;
 use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::record::{Record, State};
-use crate::base::time::Clock;
+use crate::base::time::{Clock, UnixTime};
 use crate::store::at_rest::Bound;
-use crate::store::backend::{Act, Put, Row, Version, Write};
+use crate::store::backend::{Act, Page, Put, Row, Version, Write};
 use crate::store::carried::There;
 use crate::store::changes::News;
 use crate::store::handle::key_of;
@@ -36,6 +37,7 @@ pub use crate::store::backend::Backend;
 pub use crate::store::changes::{Change, Changes};
 pub use crate::store::error::{Missed, NotInserted, StoreError};
 pub use crate::store::handle::{Cursor, Handle, Moved};
+pub use crate::store::mark::{Found, Unfit};
 pub use crate::store::memory::Memory;
 pub use crate::store::moving::{Export, Imported, NotMoved};
 pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
@@ -45,6 +47,9 @@ pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
 
 /// The keys that seal and open records; a reload swaps them.
 pub type Keys = Arc<ArcSwap<KeyRing>>;
+
+/// Records of a page, and where the next one begins, if there is one.
+type Listed<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
 
 /// How often a write is tried again when others write the same record meanwhile.
 const TRIES: u32 = 64;
@@ -213,9 +218,19 @@ impl Store {
 
     /// All records of a kind, a page at a time, until there is no cursor. Sees every record that is there throughout
     /// exactly once; a page may be short, or empty, and not be the last.
-    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<(Vec<(Handle<R>, R)>, Option<Cursor>), StoreError> {
+    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
-        let page = self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?;
+        self.opened_page(self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?)
+    }
+
+    /// As [`Store::scan`], of those records only that are kept until `last` at most: so that what ends soon is found among many
+    /// that do not. It is what the row says beside what is sealed that counts here.
+    pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
+        let after = cursor.map(|cursor| cursor.0);
+        self.opened_page(self.backend.scan_ending(R::SPACE, last, after, limit.clamp(1, PAGE)).await?)
+    }
+
+    fn opened_page<R: Record>(&self, page: Page) -> Result<Listed<R>, StoreError> {
         let (now, ring) = (self.clock.now(), self.keys.load_full());
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Id;
 use crate::base::keyring::KeyRing;
 use crate::base::random;
+use crate::base::record::Record as _;
 use crate::base::seal::{self, Label};
 use crate::base::time::UnixTime;
 use crate::store::at_rest;
@@ -20,6 +21,7 @@ use crate::store::backend::{Act, Put, Row, Version, Write};
 use crate::store::changes::News;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
+use crate::store::mark::KeyMark;
 use crate::store::{PAGE, Store, TRIES, answering, contended, pause};
 
 const CHECK: Label = Label("check of an export");
@@ -214,7 +216,9 @@ impl Store {
         };
         write_line(to, &head)?;
         let mut records = 0;
-        for space in self.backend.spaces().await? {
+        // The mark of the keys is that of one store: another one gets its own.
+        let spaces = self.backend.spaces().await?.into_iter().filter(|space| space != KeyMark::SPACE);
+        for space in spaces {
             let mut after = None;
             loop {
                 let page = self.backend.scan(&space, after, PAGE).await?;

@@ -96,6 +96,18 @@ impl Sqlite {
         self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
+    pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+        let space = space.to_owned();
+        let make = |answer: Answer<Page>| Question::Ending {
+            space,
+            last,
+            after,
+            limit,
+            answer,
+        };
+        self.0.readers()?.ask(make).await.map_err(unavailable)?
+    }
+
     /// One look for each kind: behind all keys of the last one found lies the first of the next.
     pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
         let mut found: Vec<String> = Vec::new();
@@ -188,4 +200,9 @@ fn unavailable(no_answer: NoAnswer) -> StoreError {
 /// What SQLite says never holds what is stored: the statements are constant and the values bound.
 fn failed(error: &rusqlite::Error) -> StoreError {
     StoreError::Unavailable(error.to_string())
+}
+
+/// A time as SQLite can hold and compare it: the far future is its largest number.
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
 }

@@ -17,9 +17,14 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use self::marked::{
+    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records, a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
+    of_two_that_begin_at_once_with_other_keys_one_is_refused, what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
+};
 use self::moving::{an_import_changes_nothing_that_is_there, everything_is_moved_as_it_lies_sealed};
 use crate::support::redis::{Server, wanted};
 
+mod marked;
 mod moving;
 mod shapes;
 mod shared;
@@ -143,6 +148,7 @@ fn opened_by<'a>(store: &'a Store, door: &'a Handle<Door>, by: &'a u32) -> impl 
 
 struct Bench {
     store: Store,
+    backend: Backend,
     time: Arc<AtomicU64>,
     keys: Keys,
     dir: Option<TempDir>,
@@ -158,9 +164,10 @@ fn keys() -> Keys {
 impl Bench {
     fn new(backend: Backend, dir: Option<TempDir>) -> Self {
         let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
-        let store = Store::new(backend, keys.clone(), Clock::Fixed(time.clone()));
+        let store = Store::new(backend.clone(), keys.clone(), Clock::Fixed(time.clone()));
         Self {
             store,
+            backend,
             time,
             keys,
             dir,
@@ -194,7 +201,8 @@ impl Bench {
         let at = RedisAt::parse(url, prefix, None).unwrap();
         let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
         Self {
-            store: Store::new(backend, keys.clone(), clock),
+            store: Store::new(backend.clone(), keys.clone(), clock),
+            backend,
             time,
             keys,
             dir: None,
@@ -280,6 +288,7 @@ contract! {
     an_expired_record_makes_room_for_another,
     a_sweep_removes_what_has_expired_and_nothing_else,
     a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted,
+    what_ends_soon_is_found_among_what_does_not,
     a_newer_record_is_refused_and_kept,
     every_change_is_told,
     a_listener_that_fell_behind_is_told_of_a_gap,
@@ -287,6 +296,10 @@ contract! {
     a_working_store_answers_a_ping,
     everything_is_moved_as_it_lies_sealed,
     an_import_changes_nothing_that_is_there,
+    a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
+    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records,
+    of_two_that_begin_at_once_with_other_keys_one_is_refused,
+    what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
 }
 
 async fn a_record_is_read_as_it_was_inserted(bench: Bench) {
@@ -508,6 +521,34 @@ async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted(ben
     }
     assert!(expected.iter().all(|(id, until)| seen.get(id) == Some(until)));
     assert!(seen.iter().all(|(id, until)| *until == 9999 || expected.contains_key(id)));
+}
+
+async fn what_ends_soon_is_found_among_what_does_not(bench: Bench) {
+    let mut soon = BTreeSet::new();
+    for n in 0..40 {
+        // Several end in the same second, one on the last.
+        soon.insert(bench.insert(2000 + n / 4).await.id());
+        bench.insert(2010 + n).await;
+        bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    }
+    bench.insert(900).await;
+    for last in [2009, 1999] {
+        let (mut seen, mut cursor) = (BTreeSet::new(), None);
+        loop {
+            let (page, next) = bench.store.scan_ending::<Door>(UnixTime(last), cursor, 7).await.unwrap();
+            assert!(page.len() <= 7);
+            for (handle, _) in page {
+                assert!(seen.insert(handle.id()), "seen twice");
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, if last == 2009 { soon.clone() } else { BTreeSet::new() });
+    }
+    let (all, _) = bench.store.scan_ending::<Doorbell>(UnixTime::NEVER, None, 1000).await.unwrap();
+    assert_eq!(all.len(), 40);
 }
 
 async fn a_newer_record_is_refused_and_kept(bench: Bench) {

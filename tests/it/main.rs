@@ -9,6 +9,7 @@ mod documents;
 mod moves;
 mod plan;
 mod records;
+mod scale;
 mod stories;
 mod support;
 mod upstreams;

@@ -1,7 +1,7 @@
 //! Records as earlier programs wrote them, kept in `tests/records`: today's program reads all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,11 +10,12 @@ use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::signing;
-use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::ARROWS;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeys, Wanted};
+use mcp_oauth_gateway::gateway::consents::ConsentRecord;
 use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
 use mcp_oauth_gateway::gateway::resolve::UpstreamClientRecord;
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -29,12 +30,27 @@ use crate::moves::world::{KEY, World};
 /// When all records of the folder were alive.
 const THEN: u64 = 1_000_000;
 
+const DAY: u64 = 86_400;
+
+/// How long a record of each kind lies at most after it was written, in seconds, with the default lifetimes. `None`: longer, but
+/// there are only as many as the operator made or configured; nobody who may just send requests makes one.
+const LIES: [(&str, Option<u64>); 7] = [
+    ("api-key", None),
+    ("consent", Some(90 * DAY)),
+    ("flow", Some(1_800)),
+    ("grant", Some(90 * DAY)),
+    ("signing-keys", None),
+    ("upstream-client", None),
+    ("upstream-issuer", None),
+];
+
 /// Runs something for every kind of record.
 macro_rules! kinds {
     ($each:ident($($argument:expr),*)) => {{
         $each::<FlowRecord>($($argument),*).await;
         $each::<GrantRecord>($($argument),*).await;
         $each::<ApiKeyRecord>($($argument),*).await;
+        $each::<ConsentRecord>($($argument),*).await;
         $each::<SigningRecord>($($argument),*).await;
         $each::<UpstreamClientRecord>($($argument),*).await;
         $each::<UpstreamIssuerRecord>($($argument),*).await;
@@ -243,6 +259,9 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::of("a secret") });
     let UpstreamIssuerRecord::Pinned(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
     all.insert(id("issuer"), pinned).await.unwrap();
+    let given = json!({ "scopes": ["read", "write"], "expires": now.after(90 * DAY) });
+    let ConsentRecord::Given(given) = read(&json!({ "state": "Given", "is": given }));
+    all.insert(id("consent"), given).await.unwrap();
 }
 
 fn read<R: Record>(said: &Value) -> R {
@@ -363,4 +382,36 @@ async fn every_kept_export_is_imported_and_read_by_this_program() {
             assert_eq!(records, lines - 2, "all of them are of a kind that is read");
         }
     }
+}
+
+#[tokio::test]
+async fn every_kind_of_record_has_its_end_or_is_no_more_than_what_was_configured() {
+    async fn all<R: Record>(kept: &[Kept], known: &mut BTreeSet<String>) {
+        known.insert(R::SPACE.to_owned());
+        let lies = LIES.iter().find(|(space, _)| *space == R::SPACE);
+        let (_, most) = lies.unwrap_or_else(|| panic!("how long does a {} record lie?", R::SPACE));
+        for kept in kept.iter().filter(|kept| kept.space == R::SPACE) {
+            let lies = read::<R>(&kept.said["r"]).keep_until().since(UnixTime(THEN));
+            assert!(most.is_none_or(|most| lies <= most), "{} lies for {lies} s", kept.name);
+        }
+    }
+    let mut known = BTreeSet::new();
+    kinds!(all(&kept(), &mut known));
+    assert_eq!(known, spaces(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")));
+}
+
+/// The kinds that the source names, but for those of its own tests.
+fn spaces(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(spaces(&path));
+        } else if !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("const SPACE: &'static str = \"").skip(1);
+            found.extend(names.filter_map(|after| Some(after.split_once('"')?.0.to_owned())));
+        }
+    }
+    found
 }

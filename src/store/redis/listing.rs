@@ -7,10 +7,27 @@ use std::sync::{Arc, Mutex};
 use redis::{Value, from_redis_value};
 
 use crate::base::ids::Id;
+use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row};
 use crate::store::redis::at::{Node, Place};
 use crate::store::redis::link::{Failed, Link, To};
 use crate::store::redis::row;
+
+/// One step over the keys, and of those only such as end in time: cursor, pattern, count, and the last second. So the names
+/// of a million records stay where they are. What is no record of ours is passed over.
+const ENDING: &str = r"
+local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
+local found = {}
+for _, key in ipairs(step[2]) do
+  local ends = redis.pcall('GETRANGE', key, 16, 23)
+  if type(ends) == 'string' and #ends == 8 then
+    local at = 0
+    for i = 1, 8 do at = at * 256 + string.byte(ends, i) end
+    if at <= tonumber(ARGV[4]) then found[#found + 1] = key end
+  end
+end
+return {step[1], found}
+";
 
 /// How many keys Redis looks at in one step.
 const STEP: usize = 1_000;
@@ -22,14 +39,21 @@ const SLOTS: i64 = 16_384;
 pub(super) struct Listings(Mutex<HashMap<String, Arc<[Id]>>>);
 
 impl Listings {
-    /// Part of a scan, in the order of the hashes.
-    pub(super) async fn page(&self, link: &Link, space: &str, after: Option<&str>, limit: usize) -> Result<Page, Failed> {
+    /// Part of a scan, in the order of the hashes; with `last`, of what ends no later than that.
+    pub(super) async fn page(
+        &self,
+        link: &Link,
+        (space, last): (&str, Option<UnixTime>),
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, Failed> {
         let after = after.and_then(|key| hash(space, key));
-        let listing = if let Some(listing) = after.and_then(|_| self.known(space)) {
+        let scan = last.map_or_else(|| space.to_owned(), |last| format!("{space} until {}", last.0));
+        let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {
             listing
         } else {
-            let listing: Arc<[Id]> = listed(link, space).await?.into();
-            self.keep(space, Some(Arc::clone(&listing)));
+            let listing: Arc<[Id]> = listed(link, space, last).await?.into();
+            self.keep(&scan, Some(Arc::clone(&listing)));
             listing
         };
         let from = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
@@ -37,21 +61,27 @@ impl Listings {
         let keys: Vec<String> = listing[from..to].iter().map(|id| format!("{space}/{id}")).collect();
         let next = if to < listing.len() { keys.last().cloned() } else { None };
         if next.is_none() {
-            self.keep(space, None);
+            self.keep(&scan, None);
         }
         let rows = rows(link, keys).await?;
         Ok(Page { rows, next })
     }
 
-    fn known(&self, space: &str) -> Option<Arc<[Id]>> {
-        self.0.lock().ok()?.get(space).cloned()
+    fn known(&self, scan: &str) -> Option<Arc<[Id]>> {
+        self.0.lock().ok()?.get(scan).cloned()
     }
 
-    fn keep(&self, space: &str, listing: Option<Arc<[Id]>>) {
+    fn keep(&self, scan: &str, listing: Option<Arc<[Id]>>) {
         let Ok(mut all) = self.0.lock() else { return };
         match listing {
-            Some(listing) => drop(all.insert(space.to_owned(), listing)),
-            None => drop(all.remove(space)),
+            Some(listing) => {
+                // Of scans with an end, of which each has another, only the latest: one may have been given up.
+                if let Some((kind, _)) = scan.split_once(" until ") {
+                    all.retain(|known, _| !known.starts_with(&format!("{kind} until ")));
+                }
+                all.insert(scan.to_owned(), listing);
+            }
+            None => drop(all.remove(scan)),
         }
     }
 }
@@ -73,13 +103,13 @@ async fn rows(link: &Link, keys: Vec<String>) -> Result<Vec<(String, Row)>, Fail
 
 /// All names of a kind, each once. Of a cluster twice over: a key that is moved to another master behind our back the first
 /// time stands still the second.
-async fn listed(link: &Link, space: &str) -> Result<Vec<Id>, Failed> {
+async fn listed(link: &Link, space: &str, last: Option<UnixTime>) -> Result<Vec<Id>, Failed> {
     let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
     let mut all = Vec::new();
     for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
         for master in each(link).await? {
             let keep = |hash: &str| all.extend(Id::parse(hash));
-            names(link, &master, &front, keep).await?;
+            names(link, &master, (&front, last), keep).await?;
         }
         all.sort_unstable();
         all.dedup();
@@ -97,7 +127,7 @@ pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
                 all.insert(space.to_owned());
             }
         };
-        names(link, &master, &front, keep).await?;
+        names(link, &master, (&front, None), keep).await?;
     }
     Ok(all.into_iter().collect())
 }
@@ -110,12 +140,19 @@ async fn each(link: &Link) -> Result<Vec<To>, Failed> {
     }
 }
 
-/// What follows `front` in every name that begins with it; some twice.
-async fn names(link: &Link, master: &To, front: &str, mut keep: impl FnMut(&str)) -> Result<(), Failed> {
-    let mut cursor = 0_u64;
+/// What follows `front` in every name that begins with it, of what ends no later than `last` if that is given; some twice.
+async fn names(link: &Link, master: &To, (front, last): (&str, Option<UnixTime>), mut keep: impl FnMut(&str)) -> Result<(), Failed> {
+    let (mut cursor, pattern) = (0_u64, format!("{front}*"));
     loop {
-        let mut cmd = redis::cmd("SCAN");
-        cmd.arg(cursor).arg("MATCH").arg(format!("{front}*")).arg("COUNT").arg(STEP);
+        let cmd = if let Some(last) = last {
+            let mut cmd = redis::cmd("EVAL");
+            cmd.arg(ENDING).arg(0).arg(cursor).arg(&pattern).arg(STEP).arg(last.0);
+            cmd
+        } else {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
+            cmd
+        };
         let answer = link.read_from(&cmd, master).await?;
         let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(answer).map_err(|_| senseless())?;
         let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(front));

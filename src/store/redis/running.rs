@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::base::time::Clock;
+use crate::base::time::{Clock, UnixTime};
 use crate::store::Keys;
 use crate::store::at_rest;
 use crate::store::backend::{Act, Page, Put, Row, Write};
@@ -42,7 +42,7 @@ pub(super) struct Shelf {
 }
 
 impl Redis {
-    /// Connects, refuses a Redis that may lose records by itself or was filled under other keys, and listens to what
+    /// Connects, refuses a Redis that may lose records by itself, and listens to what
     /// others write. Blocks for a few seconds at most.
     pub fn open(at: RedisAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
         let dial = Dial::new(at).map_err(NotOpened::Ca)?;
@@ -105,10 +105,16 @@ impl Redis {
         self.on(async move |shelf| shelf.put_if(&write).await).await
     }
 
-    pub(in crate::store) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+    pub(in crate::store) async fn scan(
+        &self,
+        space: &str,
+        last: Option<UnixTime>,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let space = space.to_owned();
         self.on(async move |shelf| {
-            let page = shelf.listings.page(&shelf.link, &space, after.as_deref(), limit).await;
+            let page = shelf.listings.page(&shelf.link, (&space, last), after.as_deref(), limit).await;
             page.map_err(unavailable)
         })
         .await
@@ -124,15 +130,6 @@ impl Redis {
         self.on(async move |shelf| {
             let done = shelf.link.read(&row::touch(shelf.prefix())).await;
             done.map(drop).map_err(unavailable)
-        })
-        .await
-    }
-
-    /// Redis removes by itself what has expired, so nothing is left to do but to keep our mark under a key of today.
-    pub(in crate::store) async fn sweep(&self) -> Result<usize, StoreError> {
-        self.on(async move |shelf| {
-            start::keep_mark(&shelf).await.map_err(unavailable)?;
-            Ok(0)
         })
         .await
     }

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Version};
 use crate::store::error::StoreError;
-use crate::store::sqlite::failed;
 use crate::store::sqlite::lane::Queued;
+use crate::store::sqlite::{failed, seconds};
 
 pub(super) type Answer<A> = oneshot::Sender<Result<A, StoreError>>;
 
@@ -19,6 +19,13 @@ pub(super) enum Question {
     Scan {
         from: String,
         to: String,
+        limit: usize,
+        answer: Answer<Page>,
+    },
+    Ending {
+        space: String,
+        last: UnixTime,
+        after: Option<String>,
         limit: usize,
         answer: Answer<Page>,
     },
@@ -40,6 +47,18 @@ pub(super) fn run(db: &Connection, questions: &Mutex<Receiver<Queued<Question>>>
                     answer.send(scan(db, &from, &to, limit).map_err(|e| failed(&e))).ok();
                 }
             }
+            Question::Ending {
+                space,
+                last,
+                after,
+                limit,
+                answer,
+            } => {
+                if !answer.is_closed() {
+                    let page = ending(db, &space, last, after.as_deref(), limit);
+                    answer.send(page.map_err(|e| failed(&e))).ok();
+                }
+            }
         }
     }
 }
@@ -55,6 +74,29 @@ fn scan(db: &Connection, from: &str, to: &str, limit: usize) -> rusqlite::Result
     let rows = select.query_map((from, to, i64::try_from(limit).unwrap_or(i64::MAX)), row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| key.clone());
+    Ok(Page { rows, next })
+}
+
+/// In the order of the index, whose place the cursor names: when the last row ends, and which of those it is. What ends so
+/// soon is of few kinds, so the others are passed over.
+fn ending(db: &Connection, space: &str, last: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
+    let after = after.and_then(|text| text.split_once('/'));
+    let (since, place): (i64, i64) = after
+        .and_then(|(since, place)| Some((since.parse().ok()?, place.parse().ok()?)))
+        .unwrap_or((0, 0));
+    let mut select = db.prepare_cached(
+        "SELECT key, value, version, expires, rowid FROM record INDEXED BY record_expires
+         WHERE (expires, rowid) > (?1, ?2) AND expires <= ?3 AND key > ?4 AND key < ?5 ORDER BY expires, rowid LIMIT ?6",
+    )?;
+    let (from, to) = (format!("{space}/"), format!("{space}0"));
+    let bounds = (since, place, seconds(last), from, to, i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut next = None;
+    let rows = select.query_map(bounds, |found| {
+        next = Some(format!("{}/{}", found.get::<_, i64>(3)?, found.get::<_, i64>(4)?));
+        row(found)
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let next = next.filter(|_| rows.len() == limit);
     Ok(Page { rows, next })
 }
 

@@ -12,8 +12,8 @@ use crate::base::time::UnixTime;
 use crate::store::backend::{Act, Write};
 use crate::store::changes::{Feed, News};
 use crate::store::error::StoreError;
-use crate::store::sqlite::failed;
 use crate::store::sqlite::lane::Queued;
+use crate::store::sqlite::{failed, seconds};
 
 /// How many writes one transaction may hold.
 const BATCH: usize = 256;
@@ -41,12 +41,15 @@ pub(super) struct Writer {
     feed: Feed,
     /// The last write that was told, ours or not.
     told: i64,
+    /// The last transaction was not done: a ping then tries to write, for a full disk takes empty transactions.
+    failed: bool,
 }
 
 impl Writer {
     pub(super) fn new(db: Connection, feed: Feed) -> rusqlite::Result<Self> {
         let told = counter(&db)?;
-        Ok(Self { db, feed, told })
+        let failed = false;
+        Ok(Self { db, feed, told, failed })
     }
 
     /// Writes until nobody can order any more.
@@ -67,7 +70,9 @@ impl Writer {
     }
 
     pub(super) fn batch(&mut self, orders: Vec<Queued<Order>>) {
-        match self.written(&orders) {
+        let written = self.written(&orders);
+        self.failed = written.is_err();
+        match written {
             Ok(done) => {
                 for ((order, _room), rows) in orders.into_iter().zip(done) {
                     if let (Job::Put(write), 1..) = (order.job, rows) {
@@ -94,6 +99,10 @@ impl Writer {
         let before = counter(&tx)?;
         let foreign = foreign(&tx, self.told, before)?;
         let mut seq = before;
+        let is_try = |job: &Job| matches!(job, Job::Sweep(_)) || (self.failed && matches!(job, Job::Ping));
+        if orders.iter().any(|(order, _)| is_try(&order.job)) {
+            try_to_write(&tx)?;
+        }
         let done = orders.iter().map(|(order, _)| act(&tx, &order.job, &mut seq));
         let done = done.collect::<rusqlite::Result<Vec<_>>>()?;
         if seq != before {
@@ -152,6 +161,15 @@ fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqli
     }
 }
 
+/// Writes a page, and changes nothing. With every sweep, so that a full disk is known within a minute, also where nobody writes.
+fn try_to_write(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    // What is written over itself, SQLite leaves alone.
+    for change in ["UPDATE counter SET seq = seq + 1", "UPDATE counter SET seq = seq - 1"] {
+        tx.prepare_cached(change)?.execute([])?;
+    }
+    Ok(())
+}
+
 /// A removal of what has expired is no news, and is not counted as a write.
 fn sweep(tx: &Transaction<'_>, now: UnixTime) -> rusqlite::Result<usize> {
     tx.prepare_cached("DELETE FROM record WHERE rowid IN (SELECT rowid FROM record WHERE expires < ?1 LIMIT ?2)")?
@@ -182,9 +200,4 @@ fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<Ne
     let news = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let complete = i64::try_from(news.len()) == Ok(writes);
     Ok(if complete { news } else { vec![News::Gap] })
-}
-
-/// A time as SQLite can hold and compare it: the far future is its largest number.
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
 }

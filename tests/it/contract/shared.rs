@@ -1,21 +1,21 @@
 //! What only a store that many instances share can promise: over a real Redis.
 
-use mcp_oauth_gateway::store::NotOpened;
+use mcp_oauth_gateway::store::{NotOpened, Unfit};
 
 use super::*;
 use crate::support::redis::Wire;
 
 impl Bench {
     /// As another instance with these keys would open the same Redis.
-    fn opened_with(&self, keys: Keys) -> Result<Store, NotOpened> {
+    fn opened_with(&self, keys: Keys) -> Store {
         let at = RedisAt::parse(&self.server().url(), "contract", None).unwrap();
         let clock = Clock::Fixed(self.time.clone());
-        let backend = Redis::open(at, keys.clone(), clock.clone())?;
-        Ok(Store::new(Backend::Redis(backend), keys, clock))
+        let backend = Redis::open(at, keys.clone(), clock.clone()).unwrap();
+        Store::new(Backend::Redis(backend), keys, clock)
     }
 
     fn another(&self) -> Store {
-        self.opened_with(self.keys.clone()).unwrap()
+        self.opened_with(self.keys.clone())
     }
 
     fn server(&self) -> &Server {
@@ -113,42 +113,46 @@ async fn redis_sees_no_record_in_clear_and_no_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_keys_are_refused_and_the_same_keys_are_not() {
+async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
     let Some(bench) = Bench::redis() else { return };
-    bench.insert(2000).await;
-    let why = bench.opened_with(keys()).unwrap_err();
-    assert!(matches!(&why, NotOpened::OtherKeys(name) if name == "contract:mark"), "{why}");
-    assert!(why.to_string().contains("MCP_GATEWAY_KEY"));
-    assert!(bench.opened_with(bench.keys.clone()).is_ok());
-    // Another prefix is another store.
-    assert!(
-        Redis::open(
-            RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap(),
-            keys(),
-            Clock::System
-        )
-        .is_ok()
-    );
+    let one = bench.insert(2000).await;
+    let first = bench.only_key();
+    let other = bench.insert(2000).await;
+    let all = bench.cli(&["--scan", "--pattern", "contract:door/*"]);
+    let second = all.lines().find(|key| *key != first).unwrap().to_owned();
+    // Moved to another place.
+    bench.cli(&["COPY", &first, &second, "REPLACE"]);
+    assert!(matches!(bench.store.read(&other).await, Err(StoreError::DoesNotOpen { .. })));
+    assert!(bench.store.read(&one).await.unwrap().is_some());
+    // News that nobody with the keys told: everything is read again, and what is true is still heard.
+    let mut changes = bench.store.changes();
+    let told = |message: &str| {
+        let script = format!("return redis.call('PUBLISH', 'contract:news:0', {message})");
+        assert_eq!(bench.cli(&["EVAL", &script, "0"]), "1");
+    };
+    told("'no key'");
+    told("'door/AAAAAAAAAAAAAAAAAAAAAA' .. string.char(0) .. 'forged'");
+    assert_eq!(timeout(SOON, changes.next()).await.unwrap(), Change::Gap);
+    let third = bench.store.insert(Id::fresh(), shut(2000)).await.unwrap();
+    assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(third));
+    // Kept longer than what is sealed says: the expiry in front is Redis's business only.
+    bench.cli(&["SETRANGE", &first, "16", "zzzzzzzz"]);
+    bench.time.store(2001, Ordering::Relaxed);
+    assert_eq!(bench.store.read(&one).await, Ok(None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_mark_follows_the_keys_so_that_an_old_one_may_go() {
+async fn other_keys_are_refused_and_the_same_keys_are_not() {
     let Some(bench) = Bench::redis() else { return };
-    let old = keyring::made(UnixTime(0));
-    let new = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
-    let both = Arc::new(ArcSwap::from_pointee(KeyRing::parse(new.expose()).unwrap()));
-    let parsed: serde_json::Value = serde_json::from_str(new.expose()).unwrap();
-    let only_new = serde_json::json!({ "keys": [parsed["keys"][1]] }).to_string();
-    let only_new = Arc::new(ArcSwap::from_pointee(KeyRing::parse(&only_new).unwrap()));
-    let only_old = Arc::new(ArcSwap::from_pointee(KeyRing::parse(old.expose()).unwrap()));
-
-    bench.cli(&["DEL", "contract:mark"]);
-    let store = bench.opened_with(only_old).unwrap();
-    drop(store);
-    assert!(bench.opened_with(only_new.clone()).is_err());
-    let store = bench.opened_with(both).unwrap();
-    store.sweep().await.unwrap();
-    assert!(bench.opened_with(only_new).is_ok());
+    bench.insert(2000).await;
+    bench.store.claim().await.unwrap();
+    assert!(matches!(bench.opened_with(keys()).claim().await, Err(Unfit::OtherKeys { .. })));
+    assert_eq!(bench.opened_with(bench.keys.clone()).claim().await, Ok(()));
+    // Another prefix is another store.
+    let at = RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap();
+    let (keys, clock) = (keys(), Clock::System);
+    let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
+    assert_eq!(Store::new(backend, keys, clock).claim().await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use syn::{
 };
 
 use super::names::{self, Absolute, House, Leaf, LeftRoom, Source, only_in_tests, plain};
-use super::rooms::{DRAWN, FILE_LINES, FN_LINES, LONGER, NOT_PURE, ONE_PLACE, PARAMETERS, ROOMS, Room};
+use super::rooms::{DRAWN, FILE_LINES, FN_LINES, GLOBAL, LONGER, NOT_PURE, ONE_PLACE, PARAMETERS, ROOMS, Room};
 
 /// What is shared and changes: never in a `static`.
 const CELLS: &[&str] = &[
@@ -537,7 +537,8 @@ impl<'ast> Visit<'ast> for Guard<'_> {
         let mut cells = Cells(None);
         cells.visit_type(&item.ty);
         let mutable = matches!(item.mutability, StaticMutability::Mut(_)).then(|| "mut".to_owned());
-        if let Some(cell) = mutable.or(cells.0).filter(|_| !self.test) {
+        let planned = GLOBAL.iter().any(|(path, name)| *path == self.source.path && item.ident == name);
+        if let Some(cell) = mutable.or(cells.0).filter(|_| !self.test && !planned) {
             let what = format!("`static {}` with `{cell}` in it", item.ident);
             let instead = "let its owner hold it: `Gateway`, a lane, or the call";
             self.refuse(line(item.span()), what, "no global state".to_owned(), instead);

@@ -294,6 +294,9 @@ fn nothing_is_global() {
         1,
         "no global state",
     );
+    let planned = "static IS_OURS: LazyLock<bool> = A;";
+    refused("src/base/time.rs", planned, 1, "no global state");
+    passes(&[("src/base/jws.rs", planned)]);
     refused("src/gateway/live.rs", "thread_local! { static X: u8 = 0; }", 1, "no global state");
     passes(&[("src/upstream/quirks.rs", "static ALL: [&str; 1] = [\"a\"];")]);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::cli::data;
 use mcp_oauth_gateway::service::Access;
@@ -56,8 +57,16 @@ impl Operator {
 
 /// A gateway on this directory, with the key service `batch`, while the operator types beside it.
 async fn serving(data: &Path) -> World {
-    let clock = Clock::System;
-    let ring = data::keys(&data.join(data::KEYS), clock.now()).unwrap();
+    let file = data.join(data::KEYS);
+    if !file.exists() {
+        data::write_secret(&file, &keyring::made(Clock::System.now())).unwrap();
+    }
+    let ring = KeyRing::parse(data::read_secret(&file).unwrap().expose()).unwrap();
+    // As a gateway does when it starts.
+    let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
+    let store = Store::new(backend, Arc::new(ArcSwap::from_pointee(ring.clone())), Clock::System);
+    store.claim().await.unwrap();
+    drop(store);
     let world = World::made(Profile::Standard, |parts| {
         let keys = Arc::new(ArcSwap::from_pointee(ring));
         let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
@@ -200,7 +209,7 @@ async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made
         (&["add", "batch", "--expires", "0"], "--expires"),
         (&["add", "batch", "--expires", "-1"], "--expires"),
         (&["add", "batch", "--expires", "soon"], "--expires"),
-        (&["add", "batch", "--store", "memory"], "--store sqlite"),
+        (&["add", "batch", "--store", "memory"], "--store: "),
         (&["revoke"], "ID"),
         (&["revoke", "nothing"], "api-keys list"),
         (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA"], "api-keys list"),
@@ -269,7 +278,7 @@ async fn the_configuration_file_says_where_keys_and_records_are_and_which_servic
     }
     // Flags win over the file, and the key file may be elsewhere.
     say("data_dir = \"nowhere\"");
-    does_not_start(&mut typed(&["api-keys", "list"]), "--data-dir");
+    does_not_start(&mut typed(&["api-keys", "list"]), "gateway.toml:1: data_dir: no gateway");
     run(typed(&["api-keys", "add", "batch"]).arg("--data-dir").arg(&data));
     std::fs::rename(data.join("keys.json"), dir.path().join("ring")).unwrap_or_else(|_| {
         let there: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();

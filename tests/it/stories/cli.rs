@@ -383,9 +383,17 @@ async fn without_its_upstream_the_gateway_starts_signs_in_and_says_clearly_what_
     assert!(page.text.contains("upstream") && page.text.contains("Reference"), "{}", page.text);
     let reference = page.text.split("Reference <code>").nth(1).unwrap().split('<').next().unwrap();
     assert!(log_of(data.path()).contains(reference), "the operator finds it in the log");
-    // The upstream comes up, and the same page works.
+    // The upstream comes up, and the same page works, once it is looked for again.
     let _upstream = Standin::start_on(Profile::Standard, upstream_port).unwrap();
-    let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
+    let mut page = browser.decide(&consent, "approve").await;
+    for _ in 0..200 {
+        if page.status != 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        page = browser.decide(&consent, "approve").await;
+    }
+    let onward = page.onward().expect("on to the upstream");
     let answer = client.follow(&mut browser, onward).await;
     let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);

@@ -1110,6 +1110,8 @@ async fn redirects_of_the_upstream_are_never_followed() {
         b.metadata_endpoints.registration_endpoint = None;
         b.metadata_endpoints.token_endpoint = at("/token");
     });
+    // That there was no registering is told for a moment to all who ask.
+    world.pass(5);
     let way = client.browse(&mut Browser::default()).await;
     assert!(param(&way, "error").is_some(), "{way}");
     let visits = moved.visits();

@@ -1,10 +1,14 @@
 //! Tokens that others verify: access tokens that are one JWT, what a backend is told in one, and the keys behind both.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::base::keyring::{self, KeyRing};
+use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing::{self, SigningKey};
-use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::Address;
 use mcp_oauth_gateway::gateway::Parts;
 use mcp_oauth_gateway::gateway::site::Site;
@@ -14,7 +18,8 @@ use mcp_oauth_gateway::store::{Keys, Store};
 use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::signing::SigningRecord;
 use ring::hmac;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use super::unlock::calling;
@@ -344,6 +349,13 @@ async fn a_restart_keeps_the_keys() {
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }
 
+/// What this key of ours signs when nothing holds it to a kind of token.
+fn sign(key: &Secret, text: &[u8]) -> Vec<u8> {
+    let (document, random) = (STANDARD.decode(key.expose()).unwrap(), SystemRandom::new());
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random).unwrap();
+    pair.sign(&random, text).unwrap().as_ref().to_vec()
+}
+
 /// The same claims in the words of somebody else: the header changed, and signed again by `sign`.
 fn forged(token: &str, header: impl FnOnce(&mut Value), claims: impl FnOnce(&mut Value), sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let (mut head, mut said) = read(token);
@@ -363,8 +375,9 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let same = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let kept = |_: &[u8]| same.clone();
-    let mallory = SigningKey::parse(&signing::made()).unwrap();
-    let by_mallory = |text: &[u8]| mallory.sign(text);
+    let mallorys = signing::made();
+    let mallory = SigningKey::parse(&mallorys).unwrap();
+    let by_mallory = |text: &[u8]| sign(&mallorys, text);
     let document = signing.published().await.json();
     let key = &document["keys"][0];
     let by_public_key = |text: &[u8]| {
@@ -445,8 +458,8 @@ async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
     let [(_, SigningRecord::SigningKeys(keys))] = &records[..] else {
         panic!("one record")
     };
-    let key = SigningKey::parse(&keys.all()[0].key).unwrap();
-    let again = |header: &dyn Fn(&mut Value), claims: &dyn Fn(&mut Value)| forged(&pair.access, header, claims, |text| key.sign(text));
+    let key = &keys.all()[0].key;
+    let again = |header: &dyn Fn(&mut Value), claims: &dyn Fn(&mut Value)| forged(&pair.access, header, claims, |text| sign(key, text));
     let same = again(&|_| {}, &|_| {});
     assert_ne!(same, pair.access);
     assert_eq!(echo(&client, &same).await.status, 200);
@@ -454,6 +467,10 @@ async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
     for kind in ["JWT", "at+JWT", "application/at+jwt", "user-assertion+jwt", ""] {
         refused(&client, &again(&|h| h["typ"] = json!(kind), &|_| {}), kind).await;
     }
+    for crit in [json!(["exp"]), json!([]), json!(null)] {
+        refused(&client, &again(&|h| h["crit"] = crit.clone(), &|_| {}), "crit").await;
+    }
+    refused(&client, &again(&|h| h["alg"] = json!({ "ES256": null }), &|_| {}), "alg").await;
     for (name, value) in [
         ("aud", json!(format!("{url}/mcp/default"))),
         ("aud", json!([format!("{url}/mcp/calculator")])),
@@ -549,4 +566,48 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
     }
     let pair = login(&client).await;
     assert_eq!(echo(&client, &pair.access).await.status, 200);
+}
+
+/// The key that sealed the keys that sign may leave the ring long before they end.
+#[tokio::test]
+async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first() {
+    let old = keyring::made(UnixTime(0));
+    let both = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let parsed: Value = serde_json::from_str(both.expose()).unwrap();
+    let new = json!({ "keys": [parsed["keys"][1]] }).to_string();
+    let ring = |text: &str| Arc::new(KeyRing::parse(text).unwrap());
+    let mut shared = None;
+    let first = Signing::made(|parts| {
+        parts.keys.store(ring(old.expose()));
+        let (store, keys, clock) = (parts.store.clone(), parts.keys.clone(), parts.clock.clone());
+        shared = Some(Shared { store, keys, clock });
+    })
+    .await;
+    let (shared, url) = (shared.unwrap(), first.world.url.clone());
+    shared.store.claim().await.unwrap();
+    let mut client = first.client("default").await;
+    let access = client.login().await.access;
+    let names = first.published_keys(1).await;
+    // Rotated, and begun again: what lasts is sealed anew.
+    shared.keys.store(ring(both.expose()));
+    let second = Signing::beside(&shared, &url).await;
+    for _ in 0..500 {
+        if shared.store.is_sealed_anew().await.unwrap() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(
+        shared.store.is_sealed_anew().await.unwrap(),
+        "the mark follows when all of it is done"
+    );
+    drop((first, second));
+    shared.keys.store(ring(&new));
+    assert_eq!(shared.store.claim().await, Ok(()));
+    let third = tokio::time::timeout(std::time::Duration::from_secs(20), Signing::beside(&shared, &url));
+    let third = third.await.expect("it is ready: the keys that sign are read");
+    assert_eq!(third.published_keys(1).await, names, "and they are the same");
+    client.base.clone_from(&third.world.url);
+    let page = echo(&client, &access).await;
+    assert_eq!(page.status, 200, "{}", page.text);
 }

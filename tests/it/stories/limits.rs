@@ -304,3 +304,31 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
     }
     panic!("some are still there");
 }
+
+/// In an outage everybody tries again, and none of them should make us try as often.
+#[tokio::test]
+async fn an_upstream_that_was_not_found_is_not_looked_for_by_everybody_who_comes() {
+    let world = World::standard().await;
+    world.standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (true, true));
+    let looks = || {
+        world
+            .standin
+            .log()
+            .iter()
+            .filter(|seen| seen.path.starts_with("/.well-known/"))
+            .count()
+    };
+    let client = McpClient::register(&world.url).await;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let mut browser = Browser::default();
+        let consent = client.to_consent(&mut browser).await;
+        assert_eq!(browser.decide(&consent, "approve").await.status, 503);
+        seen.push(looks());
+    }
+    assert!(seen[0] > 0 && seen.iter().all(|looks| *looks == seen[0]), "{seen:?}");
+    world.standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (false, false));
+    world.pass(5);
+    let pair = client.login().await;
+    assert_eq!(client.refresh(&pair.refresh).await.status, 200);
+}

@@ -244,7 +244,15 @@ async fn a_provider_that_is_down_costs_a_try_and_not_the_journey() {
     let answer = browser.decide(&page, "provider").await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(!answer.text.contains("other.example"), "nothing of the inside is told");
+    // Many who come now are told the same, and do not all go and look.
+    let looked = count(&idp, "/.well-known/openid-configuration");
+    for _ in 0..10 {
+        assert_eq!(browser.decide(&page, "provider").await.status, 503);
+    }
     idp.set(|b| b.metadata_issuer = None);
+    assert_eq!(browser.decide(&page, "provider").await.status, 503);
+    assert_eq!(count(&idp, "/.well-known/openid-configuration"), looked);
+    world.pass(5);
     assert!(browser.decide(&page, "provider").await.onward().is_some());
     idp.set(|b| b.token_status = Some(503));
     let home = client.by_provider(&mut Browser::default()).await.onward().unwrap();

@@ -269,7 +269,10 @@ async fn an_instance_with_other_keys_does_not_start_and_one_with_the_same_key_fi
     let data = tempfile::tempdir().unwrap();
     let other = "QUJDREVGMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk=";
     let said = refused(with_key(other).env("MCP_GATEWAY_REDIS_URL", redis.url()), data.path());
-    assert!(said.contains("other keys") && said.contains("mcp-gateway:mark"), "{said}");
+    assert!(
+        said.contains("MCP_GATEWAY_KEY: ") && said.contains("filled under other keys") && said.contains("--redis-prefix"),
+        "{said}"
+    );
 
     let file = data.path().join("given.json");
     let keys = json!({ "keys": [{ "key": KEY, "made": 0, "seals_from": 0 }] });

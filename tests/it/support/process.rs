@@ -80,7 +80,7 @@ impl Process {
 
     async fn wait_until_ready(&mut self, data: &Path) {
         let http = Browser::default();
-        for _ in 0..400 {
+        for _ in 0..2_000 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!(
                     "the gateway ended ({status}): {}",

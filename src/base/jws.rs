@@ -1,0 +1,198 @@
+//! Signatures of JWTs (RFC 7518 §3) over ring: the cryptography that the JWT crate is given, and the only door to its
+//! `decode` and `encode`. Key pairs only: `none` is no algorithm of the crate, and its HMAC is refused here.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::signature::{Error as BadSignature, Signer, Verifier};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation};
+use ring::signature as of_ring;
+use ring::signature::{EcdsaKeyPair, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::random;
+
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: signer,
+    verifier_factory: verifier,
+    // Private keys are never taken apart and no thumbprint is made. The crate's own stand-ins would panic.
+    key_utils: KeyUtils {
+        rsa_pub_components_from_private_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        rsa_pub_components_from_public_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        ec_pub_components_from_private_key: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        ed_pub_components_from_private_key: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+        compute_digest: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+    },
+};
+
+/// Installed when somebody first asks, once.
+static IS_OURS: LazyLock<bool> = LazyLock::new(|| PROVIDER.install_default().is_ok());
+
+/// Somebody else's provider might believe anything.
+fn ours() -> Result<(), Error> {
+    if *IS_OURS {
+        Ok(())
+    } else {
+        Err(ErrorKind::Provider("another provider was installed before ours".to_owned()).into())
+    }
+}
+
+/// Whether tokens signed in this way are believed at all.
+pub fn is_known(algorithm: Algorithm) -> bool {
+    padding(algorithm).is_some() || curve(algorithm).is_some()
+}
+
+/// What a token says, if its header names `algorithm` and `key` signed it so. Nothing else is judged: times, audience and
+/// issuer are the caller's, and the crate's clock is not asked.
+///
+/// The crate has one provider for each process. Where another came first, nothing is believed, whatever it would say:
+///
+/// ```standalone_crate
+/// use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
+/// use jsonwebtoken::{Algorithm, DecodingKey};
+/// use mcp_oauth_gateway::base::jws;
+///
+/// static OTHER: CryptoProvider = CryptoProvider {
+///     signer_factory: |_, _| unreachable!("not asked"),
+///     verifier_factory: |_, _| unreachable!("not asked"),
+///     key_utils: KeyUtils::new_unimplemented(),
+/// };
+/// OTHER.install_default().expect("it is the first");
+/// let key = DecodingKey::from_ec_der(&[4; 65]);
+/// let refused = jws::verified::<serde_json::Value>("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", &key, Algorithm::ES256);
+/// assert!(refused.unwrap_err().to_string().contains("provider"));
+/// ```
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn verified<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<T, Error> {
+    ours()?;
+    let only_the_signature = Validation {
+        required_spec_claims: HashSet::new(),
+        validate_exp: false,
+        validate_nbf: false,
+        validate_aud: false,
+        ..Validation::new(algorithm)
+    };
+    jsonwebtoken::decode(token, key, &only_the_signature).map(|token| token.claims)
+}
+
+/// A token of ours.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(super) fn signed<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String, Error> {
+    ours()?;
+    jsonwebtoken::encode(header, claims, key)
+}
+
+/// Of RSA: ring takes 2048 to 8192 bits and no others.
+fn padding(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    match algorithm {
+        Algorithm::RS256 => Some(&of_ring::RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::RS384 => Some(&of_ring::RSA_PKCS1_2048_8192_SHA384),
+        Algorithm::RS512 => Some(&of_ring::RSA_PKCS1_2048_8192_SHA512),
+        Algorithm::PS256 => Some(&of_ring::RSA_PSS_2048_8192_SHA256),
+        Algorithm::PS384 => Some(&of_ring::RSA_PSS_2048_8192_SHA384),
+        Algorithm::PS512 => Some(&of_ring::RSA_PSS_2048_8192_SHA512),
+        _ => None,
+    }
+}
+
+fn curve(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    match algorithm {
+        Algorithm::ES256 => Some(&of_ring::ECDSA_P256_SHA256_FIXED),
+        Algorithm::ES384 => Some(&of_ring::ECDSA_P384_SHA384_FIXED),
+        Algorithm::EdDSA => Some(&of_ring::ED25519),
+        _ => None,
+    }
+}
+
+struct Public {
+    key: DecodingKey,
+    algorithm: Algorithm,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the crate asks")]
+fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
+    if key.family() != algorithm.family() || !is_known(*algorithm) {
+        return Err(ErrorKind::InvalidAlgorithm.into());
+    }
+    Ok(Box::new(Public {
+        key: key.clone(),
+        algorithm: *algorithm,
+    }))
+}
+
+impl Verifier<Vec<u8>> for Public {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), BadSignature> {
+        let good = match self.key.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => padding(self.algorithm).map(|padding| {
+                let key = RsaPublicKeyComponents {
+                    n: without_zeros(n),
+                    e: without_zeros(e),
+                };
+                key.verify(padding, message, signature)
+            }),
+            DecodingKeyKind::SecretOrDer(point) => {
+                curve(self.algorithm).map(|curve| UnparsedPublicKey::new(curve, point).verify(message, signature))
+            }
+        };
+        good.and_then(Result::ok).ok_or_else(BadSignature::new)
+    }
+}
+
+impl JwtVerifier for Public {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+/// Some providers publish a number with zeros in front, which ring refuses.
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+struct Private(EcdsaKeyPair);
+
+/// We sign with ES256 and with nothing else.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the crate asks")]
+fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
+    if *algorithm != Algorithm::ES256 {
+        return Err(ErrorKind::InvalidAlgorithm.into());
+    }
+    let pair = EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &random::source());
+    Ok(Box::new(Private(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
+}
+
+impl Signer<Vec<u8>> for Private {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, BadSignature> {
+        let signature = self.0.sign(&random::source(), message).map_err(|_| BadSignature::new())?;
+        Ok(signature.as_ref().to_vec())
+    }
+}
+
+impl JwtSigner for Private {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "to be refused")]
+    fn a_shared_secret_neither_signs_nor_verifies() {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            assert!(!is_known(algorithm));
+            let token = signed(&Header::new(algorithm), &"said", &EncodingKey::from_secret(b"secret"));
+            assert!(matches!(token.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
+            let refused = verified::<String>("eyJhbGciOiJIUzI1NiJ9.IiI.AAAA", &DecodingKey::from_secret(b"secret"), algorithm);
+            assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
+        }
+        let as_a_point = verifier(&Algorithm::ES256, &DecodingKey::from_secret(&[4; 65]));
+        assert!(as_a_point.is_err(), "a key of one family is never used for another");
+    }
+}

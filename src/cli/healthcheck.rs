@@ -1,0 +1,38 @@
+//! `healthcheck`: whether the gateway on this machine is ready. Enough for a container.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use crate::cli::source;
+use crate::config::given::PORT;
+use crate::config::site;
+use crate::net::probe;
+
+/// Asks at the port, or where the configuration file says that it listens.
+pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
+    let loopbacks = |port: u16| site::both_loopbacks(port);
+    let addresses = match (port, config) {
+        (Some(port), _) => loopbacks(port),
+        (None, Some(path)) => source::listens(path)?.into_iter().flat_map(reachable).collect(),
+        (None, None) => loopbacks(PORT),
+    };
+    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let line =
+        probe::first_line(&addresses, "/health/ready").map_err(|why| format!("no gateway answers at {}: {why}", shown.join(" or ")))?;
+    if line.starts_with("HTTP/1.") && line.get(9..12) == Some("200") {
+        Ok(())
+    } else {
+        Err(format!("not ready: {}", if line.is_empty() { "no answer" } else { &line }))
+    }
+}
+
+/// Where this machine reaches what listens there.
+fn reachable(listens: SocketAddr) -> Vec<SocketAddr> {
+    let port = listens.port();
+    match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![(Ipv4Addr::LOCALHOST, port).into()],
+        // Mostly it takes both kinds.
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()],
+        IpAddr::V4(_) | IpAddr::V6(_) => vec![listens],
+    }
+}

@@ -1,0 +1,62 @@
+//! Once another key of the ring seals: all that stays is sealed anew, a page at a time, so that the older keys may leave the
+//! ring and every record still opens. Journeys are not: they end within minutes.
+
+use std::time::Duration;
+
+use crate::base::record::Record;
+use crate::flow::grant::GrantRecord;
+use crate::gateway::Gateway;
+use crate::gateway::api_keys::ApiKeyRecord;
+use crate::gateway::consents::ConsentRecord;
+use crate::gateway::pinned::UpstreamIssuerRecord;
+use crate::gateway::resolve::UpstreamClientRecord;
+use crate::net::stop::Stop;
+use crate::store::StoreError;
+use crate::token::signing::SigningRecord;
+
+/// How long after a page the next one is read, and how long after a look at the keys the next look is taken.
+const PAGES: Duration = Duration::from_millis(500);
+const LOOKS: Duration = Duration::from_secs(60);
+
+impl Gateway {
+    /// Looks again and again whether another key seals, and does what is due.
+    pub(super) async fn following_keys(&self, stop: &Stop) {
+        loop {
+            let followed = tokio::select! {
+                () = stop.draining() => return,
+                followed = self.follow_keys() => followed,
+            };
+            if let Err(why) = followed {
+                tracing::warn!(%why, "not all records could be sealed with the new key; that is tried again");
+            }
+            tokio::select! { () = stop.draining() => return, () = tokio::time::sleep(LOOKS) => {} }
+        }
+    }
+
+    async fn follow_keys(&self) -> Result<(), StoreError> {
+        if self.store.is_sealed_anew().await? {
+            return Ok(());
+        }
+        self.seal_all::<SigningRecord>().await?;
+        self.seal_all::<ApiKeyRecord>().await?;
+        self.seal_all::<ConsentRecord>().await?;
+        self.seal_all::<UpstreamClientRecord>().await?;
+        self.seal_all::<UpstreamIssuerRecord>().await?;
+        self.seal_all::<GrantRecord>().await?;
+        // Last: it says that all of it is done.
+        self.store.mark_sealed_anew().await?;
+        tracing::info!("every record that stays is sealed with the new key");
+        Ok(())
+    }
+
+    async fn seal_all<R: Record>(&self) -> Result<(), StoreError> {
+        let mut cursor = None;
+        loop {
+            cursor = self.store.seal_anew::<R>(cursor).await?;
+            if cursor.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(PAGES).await;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The mark of the keys: one record that tells whether the ring that is brought is the one that the store was filled
+//! under, before anything is written. It lies under the key that everything lasting is sealed under, so that a ring whose
+//! older keys were taken out still opens it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Digest, Id};
+use crate::base::keyring::{self, KeyId, KeyRing};
+use crate::base::record::{Record, State};
+use crate::base::time::UnixTime;
+use crate::store::Store;
+use crate::store::at_rest;
+use crate::store::backend::{Act, Put, Row, Version, Write};
+use crate::store::changes::News;
+use crate::store::error::{NotInserted, StoreError};
+use crate::store::handle::{Cursor, key};
+
+/// How long a key must have sealed everywhere before what is older is sealed anew, in seconds: clocks go apart.
+const SETTLED: u64 = 60;
+/// How many records of each kind are tried in a store that has no mark.
+const TRIED: usize = 16;
+
+/// How many are sealed anew at once, so that SQLite waits for the disk once for all of them.
+const TOGETHER: usize = 256;
+
+/// The kind of the mark. It says nothing but that it opens.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeyMark {}
+
+impl Record for KeyMark {
+    const SPACE: &'static str = "key-mark";
+
+    fn keep_until(&self) -> UnixTime {
+        UnixTime::NEVER
+    }
+}
+
+impl State for KeyMark {
+    type Record = Self;
+
+    fn from_record(record: Self) -> Option<Self> {
+        Some(record)
+    }
+}
+
+/// What a store says of the keys that are brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// They are those that it was filled under.
+    Ours,
+    /// They open what lies there, but nobody has left a mark: an earlier program filled it.
+    Unmarked,
+    /// Nothing lies there, and nobody has left a mark.
+    Empty,
+}
+
+/// Why a store is not to be used with these keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It was filled under other keys.
+    OtherKeys {
+        /// The names of the keys that it was filled under, as far as it shows.
+        filled: Vec<String>,
+        /// The names of the keys that were brought.
+        brought: Vec<String>,
+    },
+    /// It failed.
+    Store(StoreError),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherKeys { filled, brought } => write!(
+                f,
+                "the store was filled under other keys: under {}, and those that were brought are {}",
+                filled.join(", "),
+                brought.join(", ")
+            ),
+            Self::Store(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+impl From<StoreError> for Unfit {
+    fn from(why: StoreError) -> Self {
+        Self::Store(why)
+    }
+}
+
+fn place() -> Id {
+    Id(Digest::of("the mark of the keys").short())
+}
+
+/// The name of the key that sealed this.
+fn sealed_by(value: &[u8]) -> Option<KeyId> {
+    value.first_chunk().copied()
+}
+
+impl Store {
+    /// Whether the ring of this store is the one that it was filled under. Writes nothing.
+    pub async fn fits(&self) -> Result<Found, Unfit> {
+        self.fits_with(&self.keys.load_full()).await
+    }
+
+    /// Whether the store was filled under this ring. Writes nothing.
+    pub async fn fits_with(&self, ring: &KeyRing) -> Result<Found, Unfit> {
+        let mark = key(KeyMark::SPACE, place());
+        let (mut filled, mut spaces): (Vec<String>, _) = (Vec::new(), Vec::new());
+        match self.backend.get(&mark).await? {
+            Some(row) if at_rest::id(ring, KeyMark::SPACE, &mark, &row.value).is_some() => return Ok(Found::Ours),
+            Some(row) => filled.extend(sealed_by(&row.value).map(keyring::name)),
+            None => spaces = self.backend.spaces().await?,
+        }
+        for space in spaces {
+            for (key, row) in self.backend.scan(&space, None, TRIED).await?.rows {
+                if at_rest::id(ring, &space, &key, &row.value).is_some() {
+                    return Ok(Found::Unmarked);
+                }
+                filled.extend(sealed_by(&row.value).map(keyring::name));
+            }
+        }
+        if filled.is_empty() {
+            return Ok(Found::Empty);
+        }
+        filled.sort();
+        filled.dedup();
+        let brought = ring.list().map(|(name, ..)| name).collect();
+        Err(Unfit::OtherKeys { filled, brought })
+    }
+
+    /// Seals and opens with this ring from now on, if it is one that the store was filled under.
+    pub async fn take_keys(&self, ring: KeyRing) -> Result<(), Unfit> {
+        self.fits_with(&ring).await?;
+        self.keys.store(Arc::new(ring));
+        tracing::info!("the key ring was read again");
+        Ok(())
+    }
+
+    /// Leaves our mark where there is none; refuses a store that was filled under other keys. Of several instances that
+    /// begin at once the first one's mark decides.
+    pub async fn claim(&self) -> Result<(), Unfit> {
+        if self.fits().await? == Found::Ours {
+            return Ok(());
+        }
+        match self.insert(place(), KeyMark {}).await {
+            Ok(_) | Err(NotInserted::AlreadyThere | NotInserted::Store(StoreError::DoesNotOpen { .. })) => {}
+            Err(NotInserted::Store(why)) => return Err(why.into()),
+        }
+        self.fits().await.map(drop)
+    }
+
+    /// Whether all that stays is sealed with the key that seals now. A new key must have settled first.
+    pub async fn is_sealed_anew(&self) -> Result<bool, StoreError> {
+        let mark = self.backend.get(&key(KeyMark::SPACE, place())).await?;
+        let settled = self.keys.load().sealing(self.clock.now().before(SETTLED)).id();
+        Ok(mark.is_none_or(|row| sealed_by(&row.value) == Some(settled)))
+    }
+
+    /// Says that all that stays is sealed with the key that seals now.
+    pub async fn mark_sealed_anew(&self) -> Result<(), StoreError> {
+        self.seal_anew::<KeyMark>(None).await.map(drop)
+    }
+
+    /// Seals a page of the records of this kind with the key that seals now, as they are, where another one sealed them;
+    /// says where the others are. What opens with no key of ours stays as it is.
+    pub async fn seal_anew<R: Record>(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
+        let page = self.backend.scan(R::SPACE, cursor.map(|cursor| cursor.0), TOGETHER).await?;
+        let (ring, now) = (self.keys.load_full(), self.clock.now());
+        let sealing = Some(ring.sealing(now).id());
+        let old = page.rows.into_iter().filter(|(_, row)| sealed_by(&row.value) != sealing);
+        let anew = old.filter_map(|(key, row)| {
+            let (id, value) = at_rest::sealed_anew(&ring, now, R::SPACE, &key, &row.value)?;
+            let (version, expires) = (Version::fresh(), row.expires);
+            let (act, space) = (Act::Replace(row.version, Row { value, version, expires }), R::SPACE.into());
+            let news = News::Put { space, id };
+            Some(self.backend.put_if(Write { key, act, news }))
+        });
+        for put in join_all(anew).await {
+            match put? {
+                // Whoever was faster has sealed it with a key of today.
+                Put::Written | Put::Stale => {}
+                Put::Unknown => return Err(StoreError::Unavailable("a write was not answered".to_owned())),
+            }
+        }
+        Ok(page.next.map(Cursor))
+    }
+}

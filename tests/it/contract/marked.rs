@@ -1,0 +1,100 @@
+//! Which keys a store was filled under: what the mark tells, and how it follows the ring.
+
+use mcp_oauth_gateway::store::{Found, Unfit};
+
+use super::*;
+
+/// The text of a ring of one key, of that ring rotated, and of the new key alone.
+fn rotated() -> [String; 3] {
+    let old = keyring::made(UnixTime(0));
+    let both = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(both.expose()).unwrap();
+    let new = serde_json::json!({ "keys": [parsed["keys"][1]] }).to_string();
+    [old.expose().to_owned(), both.expose().to_owned(), new]
+}
+
+fn ring(text: &str) -> KeyRing {
+    KeyRing::parse(text).unwrap()
+}
+
+fn names(ring: &KeyRing) -> Vec<String> {
+    ring.list().map(|(name, ..)| name).collect()
+}
+
+pub async fn a_store_takes_the_keys_that_it_was_filled_under_and_no_others(bench: Bench) {
+    let (ours, theirs) = (KeyRing::clone(&bench.keys.load()), KeyRing::clone(&keys().load()));
+    assert_eq!(bench.store.fits().await, Ok(Found::Empty));
+    assert_eq!(bench.store.fits_with(&theirs).await, Ok(Found::Empty), "looking leaves no mark");
+    bench.store.claim().await.unwrap();
+    assert_eq!(bench.store.fits().await, Ok(Found::Ours));
+    let refused = Unfit::OtherKeys {
+        filled: names(&ours),
+        brought: names(&theirs),
+    };
+    let said = refused.to_string();
+    assert!(said.contains(&names(&ours)[0]) && said.contains(&names(&theirs)[0]), "{said}");
+    assert_eq!(bench.store.fits_with(&theirs).await, Err(refused.clone()));
+    assert_eq!(bench.store.take_keys(theirs.clone()).await, Err(refused.clone()));
+    assert_eq!(names(&bench.keys.load()), names(&ours), "they were not taken");
+    bench.keys.store(Arc::new(theirs));
+    assert_eq!(bench.store.claim().await, Err(refused));
+    bench.keys.store(Arc::new(ours));
+    assert_eq!(bench.store.claim().await, Ok(()));
+}
+
+pub async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records(bench: Bench) {
+    let handle = bench.insert(2000).await;
+    let (ours, theirs) = (bench.keys.load_full(), keys().load_full());
+    assert_eq!(bench.store.fits().await, Ok(Found::Unmarked));
+    bench.keys.store(theirs.clone());
+    let refused = bench.store.claim().await;
+    assert!(
+        matches!(&refused, Err(Unfit::OtherKeys { filled, .. }) if *filled == names(&ours)),
+        "{refused:?}"
+    );
+    bench.keys.store(ours);
+    bench.store.claim().await.unwrap();
+    assert_eq!(bench.store.fits().await, Ok(Found::Ours));
+    assert!(bench.store.read(&handle).await.unwrap().is_some());
+}
+
+pub async fn of_two_that_begin_at_once_with_other_keys_one_is_refused(bench: Bench) {
+    let other = keys();
+    let clock = Clock::Fixed(bench.time.clone());
+    let second = Store::new(bench.backend.clone(), other.clone(), clock);
+    let (first, second) = tokio::join!(bench.store.claim(), second.claim());
+    assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
+}
+
+pub async fn what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said(bench: Bench) {
+    let [old, both, new] = rotated();
+    bench.keys.store(Arc::new(ring(&old)));
+    bench.store.claim().await.unwrap();
+    let handle = bench.insert(5000).await;
+    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 3 }).await.unwrap();
+    assert_eq!(bench.store.is_sealed_anew().await, Ok(true));
+    bench.store.take_keys(ring(&both)).await.unwrap();
+    bench.time.store(330, Ordering::Relaxed);
+    assert_eq!(
+        bench.store.is_sealed_anew().await,
+        Ok(true),
+        "the new key may not have been read everywhere"
+    );
+    bench.time.store(1000, Ordering::Relaxed);
+    assert_eq!(bench.store.is_sealed_anew().await, Ok(false));
+    assert!(bench.store.fits_with(&ring(&new)).await.is_err(), "the old key may not go yet");
+    assert_eq!(bench.store.seal_anew::<Door>(None).await, Ok(None));
+    bench.store.mark_sealed_anew().await.unwrap();
+    assert_eq!(bench.store.is_sealed_anew().await, Ok(true));
+    // Another process that read the older ring still opens what the new one needs not.
+    assert_eq!(bench.store.fits_with(&ring(&both)).await, Ok(Found::Ours));
+    bench.store.take_keys(ring(&new)).await.unwrap();
+    assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(5000)))));
+    let lost = bench.store.read(&bell).await;
+    assert!(
+        matches!(lost, Err(StoreError::DoesNotOpen { .. })),
+        "only what was sealed anew opens: {lost:?}"
+    );
+    bench.time.store(6000, Ordering::Relaxed);
+    assert_eq!(bench.store.read(&handle).await, Ok(None), "and it ends when it would have ended");
+}

@@ -1,0 +1,247 @@
+//! A disk that is full, or may not be written: what needs no disk goes on, everything else says so, and nothing is broken.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use http::Request;
+use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::net::body::Outgoing;
+use serde_json::json;
+
+use super::cli::does_not_start;
+use crate::support::browser::{Browser, Page, send};
+use crate::support::client::{McpClient, Pair};
+use crate::support::process::{Process, command, free_port};
+
+/// The gateway, run by a line of the shell, which finds it in `"$@"`.
+fn run_by(before: &[&str], line: &str, dir: &Path) -> Command {
+    let gateway = command();
+    let words = [before, &["sh", "-c", line]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(dir).arg(gateway.get_program());
+    command.env_clear().stdin(Stdio::null());
+    let given = gateway.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.envs(given);
+    command
+}
+
+/// What runs a program with file systems that only it sees.
+const APART: [&str; 3] = ["unshare", "--map-root-user", "--mount"];
+
+/// Whether this machine lets us have a file system of our own.
+fn is_apart_allowed() -> bool {
+    let tried = Command::new(APART[0])
+        .args(&APART[1..])
+        .args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+        .stderr(Stdio::null())
+        .status();
+    let allowed = tried.is_ok_and(|status| status.success());
+    if !allowed {
+        println!("skipped: this machine lets us mount nothing, not even with unshare");
+    }
+    allowed
+}
+
+/// Something that takes all room away, and gives it back.
+trait Disk {
+    fn fill(&self, process: &Process);
+    fn make_room(&self, process: &Process);
+}
+
+/// No file may grow beyond what the store's log is long: without root, on any file system.
+struct Limit(PathBuf);
+
+impl Limit {
+    fn set(process: &Process, bytes: &str) {
+        let done = Command::new("prlimit")
+            .args(["--pid", &process.child.id().to_string(), &format!("--fsize={bytes}:")])
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Disk for Limit {
+    fn fill(&self, process: &Process) {
+        let log = std::fs::metadata(self.0.join("store.sqlite3-wal")).unwrap().len();
+        Self::set(process, &log.to_string());
+    }
+
+    fn make_room(&self, process: &Process) {
+        Self::set(process, "unlimited");
+    }
+}
+
+/// A small file system of the gateway's own.
+struct Small(PathBuf);
+
+impl Small {
+    fn filler(&self, process: &Process) -> PathBuf {
+        seen_by(process, &self.0).join("filler")
+    }
+}
+
+impl Disk for Small {
+    fn fill(&self, process: &Process) {
+        let mut filler = std::fs::File::create(self.filler(process)).unwrap();
+        let full = std::iter::repeat_with(|| filler.write_all(&[7; 512]))
+            .find_map(Result::err)
+            .unwrap();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self, process: &Process) {
+        std::fs::remove_file(self.filler(process)).unwrap();
+    }
+}
+
+/// A path as this process sees it.
+fn seen_by(process: &Process, path: &Path) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", process.child.id()));
+    root.join(path.strip_prefix("/").unwrap())
+}
+
+async fn ready(process: &Process) -> Page {
+    let request = Request::get(format!("{}/health/ready", process.url)).body(Outgoing::Empty).unwrap();
+    send(&Browser::default().client, request).await
+}
+
+async fn is_soon_ready(process: &Process) {
+    for _ in 0..500 {
+        if ready(process).await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is not ready again: {}", ready(process).await.text);
+}
+
+/// The disk fills up before a refresh, then in the middle of one.
+async fn fills_up(standin: &Standin, process: &Process, disk: &impl Disk, log: &Path) {
+    let client = McpClient::register(&process.url).await;
+    let first = client.login().await;
+    let works = async |pair: &Pair| assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
+
+    disk.fill(process);
+    let refused = client.refresh(&first.refresh).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(refused.json()["error"], "temporarily_unavailable");
+    assert_eq!(
+        standin.refreshes(),
+        [""; 0],
+        "the upstream's token is not spent for what cannot be kept"
+    );
+    works(&first).await;
+    assert_eq!(ready(process).await.status, 503);
+    works(&first).await;
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(
+        ["database or disk is full", "disk I/O error"].iter().any(|why| said.contains(why)),
+        "{said}"
+    );
+
+    disk.make_room(process);
+    is_soon_ready(process).await;
+    let second = Pair::of(&client.refresh(&first.refresh).await);
+    works(&second).await;
+
+    // The upstream has rotated, and there is no room for what it said.
+    standin.set(|b| b.token_delay = Duration::from_millis(500));
+    let (asking, refresh) = (client.clone(), second.refresh.clone());
+    let asked = tokio::spawn(async move { asking.refresh(&refresh).await });
+    while standin.refreshes().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    disk.fill(process);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    works(&second).await;
+    disk.make_room(process);
+    standin.set(|b| b.token_delay = Duration::ZERO);
+    let answer = asked.await.unwrap();
+    assert!([200, 503].contains(&answer.status.as_u16()), "{} {}", answer.status, answer.text);
+    is_soon_ready(process).await;
+    let mut again = client.refresh(&second.refresh).await;
+    for _ in 0..200 {
+        if again.status != 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        again = client.refresh(&second.refresh).await;
+    }
+    let third = Pair::of(&again);
+    works(&third).await;
+    assert_eq!((standin.refreshes().len(), standin.reused().len()), (2, 0), "asked once, and kept");
+}
+
+fn is_whole(store: &Path) {
+    let db = rusqlite::Connection::open(store).unwrap();
+    let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_no_more_stops_what_must_be_kept_and_breaks_nothing() {
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let disk = Limit(data.path().to_owned());
+    // A write that is too long is to fail, as on a full disk, and not to be the end.
+    let command = run_by(&[], "trap '' XFSZ; exec \"$@\"", data.path());
+    let process = Process::start_as(command, &standin.mcp_url(), port, data.path(), &[]).await;
+    fills_up(&standin, &process, &disk, &data.path().join("log")).await;
+    process.kill();
+    is_whole(&data.path().join("store.sqlite3"));
+    let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
+    assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_system_without_room_is_told_from_a_broken_one_and_works_again_when_there_is_room() {
+    if !is_apart_allowed() {
+        return;
+    }
+    let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
+    let line = "mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
+    let command = run_by(&APART, line, data.path());
+    let process = Process::start_as(command, &standin.mcp_url(), port, data.path(), &[]).await;
+    let disk = Small(data.path().to_owned());
+    let log = data.path().join("log");
+    fills_up(&standin, &process, &disk, &log).await;
+    assert!(std::fs::read_to_string(log).unwrap().contains("database or disk is full"));
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["store.sqlite3", "store.sqlite3-wal"] {
+        std::fs::copy(seen_by(&process, data.path()).join(name), copy.path().join(name)).unwrap();
+    }
+    is_whole(&copy.path().join("store.sqlite3"));
+    assert!(process.terminate().success());
+}
+
+#[tokio::test]
+async fn a_data_directory_that_may_not_be_written_is_said_at_the_start() {
+    if !is_apart_allowed() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        let line = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+        let mut command = run_by(&APART, line, data.path());
+        let port = free_port().to_string();
+        command.args(["--upstream-rs", "http://127.0.0.1:9/mcp", "--host", "127.0.0.1", "--port", &port]);
+        command.arg("--data-dir").arg(data.path());
+        command
+    };
+    let says = |said: String| {
+        assert!(
+            said.contains("Read-only file system") && said.contains("choose a directory"),
+            "{said}"
+        );
+        assert!(said.contains(data.path().to_str().unwrap()), "{said}");
+    };
+    // A new one, and one that was in use.
+    says(does_not_start(&mut start(), "--data-dir"));
+    let standin = Standin::start(Profile::Standard);
+    let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
+    assert!(process.terminate().success());
+    says(does_not_start(&mut start(), "--data-dir"));
+    is_whole(&data.path().join("store.sqlite3"));
+}
