@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench lint unit doctest release peers fuzz deny long tools services
+.PHONY: demo demo-check test verify bench lint unit doctest release peers replicas fuzz deny long tools services
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -25,7 +25,7 @@ demo-check: ## the same, driven by a script
 test: lint unit doctest release demo-check peers fuzz deny
 	@echo '== test: everything passed'
 
-verify: test long
+verify: test long replicas
 	@echo '== verify: fuzz, 120 s per target'
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=120
 	@echo '== verify: everything passed'
@@ -60,10 +60,15 @@ release:
 	@echo '== release: how fast it is ready, and how much memory it holds idle'
 	tests/budget.sh $(GATEWAY_BIN)
 
-peers: release
+peers: release services
 	@echo '== peers: real clients and servers against the binary'
 	tests/peers/setup.sh
 	GATEWAY_BIN=$(GATEWAY_BIN) tests/peers/run.sh
+
+replicas: release services
+	@echo '== replicas: 200 sign-ins over three instances that are killed in turn'
+	tests/peers/setup.sh
+	GATEWAY_LONG=1 GATEWAY_BIN=$(GATEWAY_BIN) tests/peers/run.sh replicas
 
 fuzz: tools
 	@echo '== fuzz: $(FUZZ_SECONDS) s per target'

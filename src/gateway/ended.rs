@@ -4,8 +4,10 @@
 //! Loaded whole before the first MCP request is answered, and fed by the store's changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 
 use crate::base::ids::Id;
 use crate::base::record::Record;
@@ -32,6 +34,7 @@ pub enum Learned {
 pub struct Ended {
     until: DashMap<Id, UnixTime>,
     complete: AtomicBool,
+    completed: Notify,
 }
 
 impl Ended {
@@ -54,12 +57,20 @@ impl Ended {
         self.complete.load(Ordering::Acquire)
     }
 
+    /// Waits until everything is known, and no longer than `patience`; whether it is.
+    pub async fn completed(&self, patience: Duration) -> bool {
+        // Before it is asked, so that nothing falls between.
+        let completed = self.completed.notified();
+        self.is_complete() || tokio::time::timeout(patience, completed).await.is_ok()
+    }
+
     /// Reads all tombstones that are kept until `last` at most, past which there should be none. To be called after the changes
     /// were asked for, so that nothing falls between. Of a million living grants, which are kept for weeks, hardly any is read.
     pub async fn load(&self, store: &Store, last: UnixTime) -> Result<(), StoreError> {
         self.load_of(store, last, GrantRecord::ended_until).await?;
         self.load_of(store, UnixTime::NEVER, ApiKeyRecord::ended_until).await?;
         self.complete.store(true, Ordering::Release);
+        self.completed.notify_waiters();
         Ok(())
     }
 
@@ -113,5 +124,30 @@ impl Ended {
     pub fn sweep(&self, clock: &Clock) {
         let now = clock.now();
         self.until.retain(|_, until| *until >= now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::base::keyring::{self, KeyRing};
+    use crate::store::{Backend, Memory};
+
+    #[tokio::test]
+    async fn who_asks_early_waits_until_everything_is_known_and_not_for_ever() {
+        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()));
+        let store = Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(Arc::new(1_000.into())));
+        let ended = Ended::default();
+        assert!(!ended.completed(Duration::from_millis(1)).await);
+        let load = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            ended.load(&store, UnixTime::NEVER).await.unwrap();
+        };
+        let (known, ()) = tokio::join!(ended.completed(Duration::from_secs(60)), load);
+        assert!(known && ended.completed(Duration::ZERO).await);
     }
 }

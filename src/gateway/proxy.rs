@@ -53,6 +53,9 @@ pub enum Denied {
     Later,
 }
 
+/// So long a request waits for the ended grants: a proxy in front may send some as soon as a started process listens, and could not
+/// give a POST to another instance.
+const LOADING: Duration = Duration::from_secs(2);
 /// Connecting may take so long.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A tool may think for an hour before its first byte; only a dead line takes longer.
@@ -67,7 +70,7 @@ impl Gateway {
         request: Request<&mut Option<Incoming>>,
         source: IpAddr,
     ) -> Result<Response<Reply>, Denied> {
-        if !self.ended.is_complete() {
+        if !self.ended.is_complete() && !self.ended.completed(LOADING).await {
             return Err(Denied::NotReady);
         }
         let (head, body) = request.into_parts();

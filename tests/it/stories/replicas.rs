@@ -114,16 +114,16 @@ async fn a_grant_that_is_revoked_at_one_instance_is_refused_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_two_refreshes_spread_over_two_instances_ask_the_upstream_once() {
+async fn thirty_two_refreshes_spread_over_three_instances_ask_the_upstream_once() {
     if !wanted() {
         return;
     }
     let redis = Server::start();
-    let site = Site::of(2, &redis.url(), &[]).await;
+    let site = Site::of(3, &redis.url(), &[]).await;
     let pair = site.at(0).login().await;
     site.standin.set(|b| b.token_delay = Duration::from_millis(500));
     let refreshes = (0..32).map(|n| {
-        let (client, refresh) = (site.at(n % 2), pair.refresh.clone());
+        let (client, refresh) = (site.at(n % 3), pair.refresh.clone());
         tokio::spawn(async move { client.refresh(&refresh).await })
     });
     let mut pairs = Vec::new();
@@ -132,7 +132,7 @@ async fn thirty_two_refreshes_spread_over_two_instances_ask_the_upstream_once() 
     }
     assert_eq!(site.standin.refreshes().len(), 1);
     for (n, pair) in pairs.iter().enumerate().step_by(7) {
-        assert_eq!(site.call((n + 1) % 2, pair).await.status, 200);
+        assert_eq!(site.call((n + 1) % 3, pair).await.status, 200);
     }
 }
 
@@ -246,6 +246,19 @@ fn refused(command: &mut Command, data: &Path) -> String {
         .unwrap();
     assert!(!done.status.success());
     String::from_utf8(done.stderr).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_without_an_append_only_file_is_warned_of_and_one_with_it_is_not() {
+    if !wanted() {
+        return;
+    }
+    for (kept, told) in [("no", true), ("yes", false)] {
+        let redis = Server::with(&["--appendonly", kept]);
+        let site = Site::of(1, &redis.url(), &[]).await;
+        let log = std::fs::read_to_string(site.instances[0].1.path().join("log")).unwrap();
+        assert_eq!(log.contains("this Redis has no append-only file"), told, "{log}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
 import { Browser } from '../lib/browser.mjs';
 
-class MemoryProvider {
+export class MemoryProvider {
   constructor(o) { this.o = o; this.browser = new Browser(o); }
   get redirectUrl() { return this.o.redirect; }
   get clientMetadata() { return { client_name: 'ts peer', redirect_uris: [this.o.redirect], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', application_type: 'native' }; }
@@ -23,17 +23,19 @@ class MemoryProvider {
   }
 }
 
-// o: {user, password, redirect, mode}; mode is legacy (the default), auto, or a protocol version
+// o: {user, password, redirect, mode, fetch, redeem}; mode is legacy (the default), auto, or a protocol version; redeem is given how
+// to spend the code
 export async function connect(url, o) {
   const provider = new MemoryProvider(o);
   const negotiate = o.mode && o.mode !== 'legacy' ? { versionNegotiation: { mode: o.mode === 'auto' ? 'auto' : { pin: o.mode } } } : {};
   for (let i = 0; i < 3; i++) {
-    const transport = new StreamableHTTPClientTransport(new URL(url), { authProvider: provider });
+    const transport = new StreamableHTTPClientTransport(new URL(url), { authProvider: provider, fetch: o.fetch });
     const client = new Client({ name: 'ts-peer', version: '1.0.0' }, { capabilities: {}, ...negotiate });
     try { await client.connect(transport); return { client, transport, provider }; } catch (e) {
       const asked = e instanceof UnauthorizedError || /unauthor/i.test(String(e?.cause ?? e));
       if (!asked || !provider.callback) throw e;
-      await transport.finishAuth(provider.callback);
+      const spend = () => transport.finishAuth(provider.callback);
+      await (o.redeem ? o.redeem(spend) : spend());
       provider.callback = undefined;
     }
   }

@@ -3,17 +3,17 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { USER, PASSWORD, ROOT, assert, equal, freePort, gatewayBin, run, sleep } from '../lib/kit.mjs';
+import { USER, PASSWORD, assert, equal, freePort, gatewayBin, run, sleep } from '../lib/kit.mjs';
 import { asMetadata, authorize, getJson, login, pkce, register, token } from '../lib/oauth.mjs';
 import { Browser } from '../lib/browser.mjs';
 import { callSimple, rpc } from '../lib/mcp.mjs';
+import { filled } from '../lib/nginx.mjs';
 
-const conf = readFileSync(join(ROOT, '../../deploy/nginx.conf'), 'utf8');
 const DOCUMENTS = ['oauth-protected-resource', 'oauth-authorization-server', 'openid-configuration'];
 
 export default async function nginx(stage) {
   await stage.check('nginx takes the file with its TLS lines', async () => {
-    const dir = await filled(stage, 'tls', await ports(), true);
+    const dir = await filled(stage, 'tls', await ports(), { tls: true });
     const r = await run(stage, 'nginx-t', 'nginx', ['-t', '-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr']);
     equal(r.code, 0, `nginx -t: ${r.output}`);
   });
@@ -27,7 +27,7 @@ async function behind(stage, form, as, upstream) {
   const [origin, prefix] = [`http://127.0.0.1:${at[form]}`, form === 'root' ? '' : '/gw'];
   const url = `${origin}${prefix}`;
   const gateway = await started(stage, form, at.gateway, url, upstream);
-  const dir = await filled(stage, form, at, false);
+  const dir = await filled(stage, form, at);
   await stage.start(`nginx-${form}`, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr'], { ready: `${url}/health/ready` });
   const check = (name, what) => stage.check(`${form}: ${name}`, what);
 
@@ -146,33 +146,6 @@ url = "${upstream.mcp}"
   const env = { MCP_GATEWAY_USERNAME: USER, MCP_GATEWAY_PASSWORD: PASSWORD };
   const line = ['--config', join(dir, 'gateway.toml'), '--data-dir', join(dir, 'data')];
   return stage.start(`gateway-${form}`, gatewayBin, line, { env, ready: `http://127.0.0.1:${port}/health/ready`, timeout: 30_000 });
-}
-
-// deploy/nginx.conf with its placeholders filled in, each of which must be there; its directory is the answer.
-async function filled(stage, name, at, tls) {
-  const dir = join(stage.dir, `nginx-${name}`);
-  mkdirSync(join(dir, 'www'), { recursive: true });
-  writeFileSync(join(dir, 'www/index.html'), '');
-  let text = conf;
-  const put = (from, to) => { assert(text.includes(from), `deploy/nginx.conf has no ${from}`); text = text.replaceAll(from, to); };
-  if (tls) {
-    const made = await run(stage, 'openssl', 'openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=mcp.example.com', '-days', '2', '-keyout', join(dir, 'privkey.pem'), '-out', join(dir, 'fullchain.pem')]);
-    equal(made.code, 0, made.output);
-    for (const host of ['mcp', 'www']) put(`/etc/ssl/${host}.example.com/`, `${dir}/`);
-    put('listen 443 ssl', `listen 127.0.0.1:${at.root} ssl`);
-    put('listen [::]:443 ssl', `listen [::1]:${at.root} ssl`);
-  } else {
-    for (const [host, port] of [['mcp', at.root], ['www', at.prefix]]) {
-      put(`    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n    server_name ${host}.example.com;\n`, `    listen 127.0.0.1:${port};\n    server_name 127.0.0.1;\n`);
-      put(`    ssl_certificate     /etc/ssl/${host}.example.com/fullchain.pem;\n    ssl_certificate_key /etc/ssl/${host}.example.com/privkey.pem;\n`, '');
-    }
-  }
-  put('127.0.0.1:8002', `127.0.0.1:${at.gateway}`);
-  put('/var/log/nginx/mcp-gateway.log', `${dir}/access.log`);
-  put('        root /var/www/html;\n', "        return 200 'the rest of the host';\n");
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((what) => `${what}_temp_path ${dir}/${what};`).join(' ');
-  writeFileSync(join(dir, 'nginx.conf'), `daemon off; pid ${dir}/pid; worker_processes 1;\nevents { worker_connections 128; }\nhttp {\naccess_log off; ${temporary}\n${text}\n}\n`);
-  return dir;
 }
 
 // A fetch, as much of it as a browser needs, that comes from another address of this machine.

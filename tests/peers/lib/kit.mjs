@@ -98,7 +98,7 @@ export class Stage {
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
     await this.piece('oidc-provider', 'oidc-provider.mjs', { PORT: port, TOKEN_FORMAT: 'opaque', ...env });
-    return { url, log: async () => (await fetch(`${url}/__ctl/log`)).json(), ctl: (what) => fetch(`${url}/__ctl/${what}`, { method: 'POST' }) };
+    return { url, log: async () => (await fetch(`${url}/__ctl/log`)).json(), forget: () => fetch(`${url}/__ctl/log`, { method: 'DELETE' }), ctl: (what) => fetch(`${url}/__ctl/${what}`, { method: 'POST' }) };
   }
 
   // The dual-era MCP server: with `as`, it demands tokens of that server and says so in its metadata.
