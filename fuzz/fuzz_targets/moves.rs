@@ -3,6 +3,8 @@
 
 #[path = "../../tests/it/moves/acts.rs"]
 mod acts;
+#[path = "../../tests/it/moves/carried.rs"]
+mod carried;
 #[path = "../../tests/it/moves/grants.rs"]
 mod grants;
 #[path = "../../tests/it/moves/journeys.rs"]

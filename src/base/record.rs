@@ -11,6 +11,8 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     const SPACE: &'static str;
     /// The version of the stored form. A newer one than this is refused, and left as it is.
     const VERSION: u32 = 1;
+    /// Where nothing is kept, it travels with whoever holds its handle. What does not travel is then known to one process only.
+    const TRAVELS: bool = false;
 
     /// Until when a store must keep it; after that it may be swept.
     fn keep_until(&self) -> UnixTime;

@@ -103,7 +103,7 @@ impl Kept {
     pub fn store_at(&self) -> &Place {
         match self.store {
             Where::Sqlite => &self.at.data_dir,
-            Where::Memory | Where::Redis(_) | Where::Vault(_) => &self.at.store,
+            Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing => &self.at.store,
         }
     }
 
@@ -169,6 +169,9 @@ impl Kept {
                 .wrong("what a gateway keeps in memory is its own, and gone with it", instead)
                 .to_string());
         }
+        if self.store == Where::Nothing {
+            return Err(self.nothing_kept());
+        }
         let nobody = self.store == Where::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
         match self.ring()? {
             Some(ring) if !nobody => {
@@ -179,10 +182,17 @@ impl Kept {
         }
     }
 
+    /// Why nothing is done where nothing is kept.
+    pub fn nothing_kept(&self) -> String {
+        let what = "with store = none nothing is kept, so there is nothing to look at or to change";
+        let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
+        self.at.store.wrong(what, instead).to_string()
+    }
+
     /// Why nothing is done where no gateway has been.
     pub fn nobody_here(&self) -> String {
         let (what, instead) = match &self.store {
-            Where::Memory | Where::Sqlite => (
+            Where::Memory | Where::Sqlite | Where::Nothing => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
                 "name the directory and the keys of the gateway, or start it once",
             ),
@@ -201,6 +211,7 @@ impl Kept {
     /// The store. Whether the keys are those that it was filled under is not asked yet.
     pub fn open(&self, keys: &Keys, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
+            Where::Nothing => return Ok(Store::carried(Arc::clone(keys), clock.clone())),
             Where::Memory => Backend::Memory(Memory::new()),
             Where::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
                 let instead =
@@ -273,7 +284,7 @@ impl Kept {
                 .to_string();
         };
         let anew = match &self.store {
-            Where::Memory | Where::Sqlite => format!(
+            Where::Memory | Where::Sqlite | Where::Nothing => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),

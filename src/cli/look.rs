@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
 use crate::cli::kept::Kept;
-use crate::cli::{data, serve};
+use crate::cli::{data, reload, serve};
 use crate::config::checked::Checked;
 use crate::config::flags::Serve;
 use crate::config::kept::Where;
@@ -51,6 +51,9 @@ pub fn look(checked: &Checked, flags: &Serve, runtime: &Runtime, offline: bool) 
 
 /// The directory, or where it would be made.
 fn directory(checked: &Checked) -> Result<String, String> {
+    if checked.store == Where::Nothing {
+        return Ok("nothing is written".to_owned());
+    }
     let (dir, at) = (&checked.data_dir, &checked.kept_at.data_dir);
     let shown = dir.display();
     let bad = |what: String| {
@@ -108,6 +111,7 @@ fn keys(kept: &Kept, ring: Option<&KeyRing>) -> String {
 
 fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
     let place = match &kept.store {
+        Where::Nothing => return Ok(Some("none: records travel sealed, and nothing is kept".to_owned())),
         Where::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
         Where::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
         Where::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
@@ -154,6 +158,9 @@ fn password(checked: &Checked, flags: &Serve) -> Result<Option<String>, String> 
     let user = data::user(flags);
     if data::given_password(user)?.is_some() {
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
+    }
+    if checked.store == Where::Nothing {
+        return Err(reload::no_password(checked));
     }
     Ok(Some(match data::kept_hash(&checked.data_dir)? {
         Some(_) => format!("{user}, with the password that was made before"),

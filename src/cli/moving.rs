@@ -24,6 +24,9 @@ pub fn run(action: &Move, at: &Kept) -> Result<(), String> {
             .wrong("a store in memory is gone with its gateway, and cannot be moved", instead);
         return Err(wrong.to_string());
     }
+    if at.store == Where::Nothing {
+        return Err(at.nothing_kept());
+    }
     match action {
         Move::Export => runtime.block_on(export(at)),
         Move::Import if io::stdin().is_terminal() => {
@@ -49,7 +52,7 @@ async fn export(at: &Kept) -> Result<(), String> {
     at.fits(&store).await?;
     let held = match at.store {
         Where::Sqlite => data::take(&at.data_dir, at.store_at()).ok(),
-        Where::Memory | Where::Redis(_) | Where::Vault(_) => None,
+        Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing => None,
     };
     let mut to = BufWriter::new(io::stdout().lock());
     let records = store.export(&mut to).await.map_err(|why| failed(&why))?;
@@ -61,7 +64,7 @@ async fn export(at: &Kept) -> Result<(), String> {
             at.data_dir.display()
         ),
         (Where::Redis(_) | Where::Vault(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
-        (Where::Memory, _) => {}
+        (Where::Memory | Where::Nothing, _) => {}
     }
     Ok(())
 }

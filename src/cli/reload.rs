@@ -147,6 +147,9 @@ pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Pass
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
+            if checked.store == Where::Nothing && data::given_password(name)?.is_none() {
+                return Err(no_password(checked));
+            }
             let data::Users { users, unkept } = data::users(data_dir, name)?;
             (users, unkept)
         }
@@ -183,6 +186,13 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
             Err(Unfit::Store(why)) => tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again"),
         }
     }
+}
+
+/// Where nothing is kept, no password is made.
+pub fn no_password(checked: &Checked) -> String {
+    let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
+    let what = "with store = none nothing is kept, so no password is made";
+    checked.kept_at.store.wrong(what, instead).to_string()
 }
 
 /// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.

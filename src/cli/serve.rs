@@ -14,6 +14,7 @@ use crate::cli::reload::{self, Reloader};
 use crate::cli::{data, source, told};
 use crate::config::checked::Checked;
 use crate::config::flags::Serve;
+use crate::config::kept::Where;
 use crate::config::said::Place;
 use crate::config::site::Certificate;
 use crate::gateway::live::Setup;
@@ -50,8 +51,13 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         tracing::warn!("{warning}");
     }
     let (kept, user) = (Kept::of(checked), data::user(flags));
-    data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
-    let _taken = data::take(&checked.data_dir, &checked.kept_at.data_dir)?;
+    let _taken = match checked.store {
+        Where::Nothing => None,
+        Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => {
+            data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
+            Some(data::take(&checked.data_dir, &checked.kept_at.data_dir)?)
+        }
+    };
     let clock = Clock::System;
     let back = Builder::new_multi_thread()
         .worker_threads(1)

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::carried;
 use crate::config::file::Spoken;
 use crate::config::kept::{self, Places, Where};
 use crate::config::people::{self, Kept};
@@ -102,6 +103,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let clients = spoken.each("clients.*").map(people::client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
+    carried::check(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
     let (mut upstream_ca, mut upstream_ca_at) = (Vec::new(), whole.clone());
     for section in spoken.each("services.*") {
         let files = section.files("upstream_ca")?;
@@ -111,8 +113,18 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         upstream_ca.extend(files);
     }
     let instead = "say where with --data-dir DIR";
-    let data_dir = top.file("data_dir")?.or(data_home);
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
+    let mut warnings = [spoken.warnings.clone(), unused(&spoken, &used)].concat();
+    let data_dir = match kept {
+        Where::Nothing => {
+            let unused = top
+                .file("data_dir")?
+                .map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));
+            warnings.extend(unused);
+            Some(PathBuf::new())
+        }
+        Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => top.file("data_dir")?.or(data_home),
+    };
     let checked = Checked {
         site,
         listen,
@@ -139,7 +151,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
         public_directory: top.switch("public_directory")?,
         json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
         unbuilt,
-        warnings: [spoken.warnings.clone(), unused(&spoken, &used)].concat(),
+        warnings,
     };
     for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
         no_effect(section)?;

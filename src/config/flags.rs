@@ -263,6 +263,8 @@ pub enum StoreKind {
     /// A Redis that several instances may share; needs --redis-url and keys given by you
     #[cfg_attr(not(feature = "redis"), value(skip))]
     Redis,
+    /// Nothing is kept: sign-ins travel sealed, and any instance with your keys can take any step
+    None,
 }
 
 /// `--tls`.

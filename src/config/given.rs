@@ -109,6 +109,7 @@ pub fn kept(flags: &Kept) -> [Section; 2] {
         StoreKind::Memory => "memory",
         StoreKind::Sqlite => "sqlite",
         StoreKind::Redis => "redis",
+        StoreKind::None => "none",
     });
     say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
     say(&mut store, "url", flags.redis_url.clone().map(Value::Text));

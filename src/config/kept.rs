@@ -16,6 +16,8 @@ pub enum Where {
     Redis(RedisAt),
     /// In a Vault.
     Vault(VaultAt),
+    /// Nowhere: records travel.
+    Nothing,
 }
 
 impl Where {
@@ -23,7 +25,7 @@ impl Where {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) | Self::Vault(_) => true,
+            Self::Redis(_) | Self::Vault(_) | Self::Nothing => true,
         }
     }
 }
@@ -49,6 +51,7 @@ pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
         "sqlite" => Ok(Where::Sqlite),
         "redis" => redis(store).map(Where::Redis),
         "vault" => vault(store).map(Where::Vault),
+        "none" => Ok(Where::Nothing),
         other => later(store, other, &kind, unbuilt),
     }
 }
@@ -138,7 +141,7 @@ fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
 fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
     let url = store.secret("url")?;
     store.text("prefix")?;
-    if url.is_none() && other != "none" {
+    if url.is_none() {
         return Err(store.missing(
             "url",
             &format!("kind = \"{other}\" needs the server's address"),
@@ -147,7 +150,7 @@ fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut 
     }
     unbuilt.push(kind.wrong(
         format!("kind = \"{other}\" is not in this build yet"),
-        "use kind = \"sqlite\", \"redis\" or \"memory\"",
+        "use kind = \"sqlite\", \"redis\", \"memory\" or \"none\"",
     ));
     Ok(Where::Memory)
 }

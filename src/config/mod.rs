@@ -1,5 +1,6 @@
 //! FLOOR 6. What the operator said, in flags or in a file, read once into checked types, then consumed.
 
+mod carried;
 pub mod checked;
 pub mod choices;
 pub mod expand;

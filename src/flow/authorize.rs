@@ -9,13 +9,13 @@ use crate::base::ids::Digest;
 use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
+use crate::flow::carried::CodeCarried;
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
 use crate::flow::login::{IdpCallback, IdpRedirect};
 use crate::flow::rejected::{Rejected, live, same};
 use crate::flow::remember::Remember;
 use crate::flow::who::{By, Leg, Way, Who};
-use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
 use crate::oauth::scope::Scopes;
 
@@ -74,13 +74,13 @@ pub struct GatewayLogin {
 /// The user consented, and was sent to the upstream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamRedirect {
-    asked: Asked,
-    who: Who,
+    pub(super) asked: Asked,
+    pub(super) who: Who,
     browser: Digest,
     upstream_state: Digest,
     #[serde(with = "at_rest")]
-    verifier: Secret,
-    issuer: String,
+    pub(super) verifier: Secret,
+    pub(super) issuer: String,
     iss_promised: bool,
     expires: UnixTime,
 }
@@ -88,10 +88,10 @@ pub struct UpstreamRedirect {
 /// The upstream sent the browser back with a code, which is being exchanged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamCallback {
-    asked: Asked,
-    who: Who,
-    issuer: String,
-    expires: UnixTime,
+    pub(super) asked: Asked,
+    pub(super) who: Who,
+    pub(super) issuer: String,
+    pub(super) expires: UnixTime,
 }
 
 /// The journey ended without a code: denied, refused, or failed.
@@ -118,6 +118,8 @@ pub enum FlowRecord {
     UpstreamCallback(UpstreamCallback),
     /// See [`CodeIssued`].
     CodeIssued(CodeIssued),
+    /// See [`CodeCarried`].
+    CodeCarried(CodeCarried),
     /// See [`CodeSpent`].
     CodeSpent(CodeSpent),
     /// See [`Closed`].
@@ -134,16 +136,18 @@ impl FlowRecord {
             | Self::UpstreamRedirect(_)
             | Self::UpstreamCallback(_)
             | Self::CodeIssued(_)
+            | Self::CodeCarried(_)
             | Self::CodeSpent(_)
             | Self::Closed(_) => false,
         }
     }
 }
 
-states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeSpent, Closed);
+states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeCarried, CodeSpent, Closed);
 
 impl Record for FlowRecord {
     const SPACE: &'static str = "flow";
+    const TRAVELS: bool = true;
 
     fn keep_until(&self) -> UnixTime {
         match self {
@@ -154,6 +158,7 @@ impl Record for FlowRecord {
             Self::UpstreamRedirect(s) => s.expires,
             Self::UpstreamCallback(s) => s.expires,
             Self::CodeIssued(s) => s.expires,
+            Self::CodeCarried(s) => s.expires,
             Self::CodeSpent(s) => s.expires,
             Self::Closed(s) => s.expires,
         }
@@ -357,7 +362,7 @@ impl UpstreamRedirect {
     }
 
     /// `state` first, then the browser, then the issuer: before anything else of the answer is read or shown.
-    fn is_answered_by(&self, brought: Returned<'_>, now: UnixTime) -> Result<(), Rejected> {
+    pub(super) fn is_answered_by(&self, brought: Returned<'_>, now: UnixTime) -> Result<(), Rejected> {
         live(self.expires, now)?;
         same(&self.upstream_state, Some(brought.upstream_state), Rejected::OtherState)?;
         if brought.service != self.asked.service {
@@ -369,30 +374,5 @@ impl UpstreamRedirect {
             Some(issuer) if issuer != self.issuer => Err(Rejected::OtherIssuer),
             None | Some(_) => Ok(()),
         }
-    }
-}
-
-impl UpstreamCallback {
-    /// The upstream's code was exchanged. `code` is the digest of the secret half of ours.
-    pub fn exchanged(self, tokens: Tokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), Rejected> {
-        let back = self.asked.back.clone();
-        Ok((
-            CodeIssued {
-                asked: self.asked,
-                who: self.who,
-                code,
-                obtained: Some(Obtained {
-                    issuer: Some(self.issuer),
-                    tokens,
-                }),
-                expires: now.after(CODE_TTL),
-            },
-            back,
-        ))
-    }
-
-    /// The exchange failed.
-    pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
-        Ok((Closed { expires: self.expires }, self.asked.back))
     }
 }

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::Asked;
-use crate::flow::client::Authenticated;
+use crate::flow::authorize::{Asked, CODE_TTL, Closed, UpstreamCallback};
+use crate::flow::client::{Authenticated, ReturnAddress};
 use crate::flow::rejected::{Rejected, live, same};
-use crate::flow::who::Who;
+use crate::flow::who::{Way, Who};
 use crate::oauth::answer::Tokens;
 use crate::oauth::pkce::Challenge;
+use crate::oauth::scope::Scopes;
 
 /// How long a spent code is remembered, in seconds: a replay within this ends the grant.
 pub const SPENT_TTL: u64 = 600;
@@ -46,8 +47,14 @@ pub struct CodeSpent {
 /// To do: make a grant of this.
 #[derive(Clone, Debug)]
 pub struct Redeemed {
-    /// What was asked and by whom.
-    pub asked: Asked,
+    /// The client that it is given to.
+    pub client_id: String,
+    /// The service that it is for.
+    pub service: String,
+    /// The way of the journey.
+    pub way: Way,
+    /// What was asked for.
+    pub scopes: Scopes,
     /// Who signed in.
     pub who: Who,
     /// What opens the upstream for this user, if it takes anything of the user's.
@@ -65,6 +72,31 @@ pub struct Redemption<'a> {
     pub redirect_uri: Option<&'a str>,
     /// PKCE.
     pub verifier: Option<&'a str>,
+}
+
+impl UpstreamCallback {
+    /// The upstream's code was exchanged. `code` is the digest of the secret half of ours.
+    pub fn exchanged(self, tokens: Tokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), Rejected> {
+        let back = self.asked.back.clone();
+        Ok((
+            CodeIssued {
+                asked: self.asked,
+                who: self.who,
+                code,
+                obtained: Some(Obtained {
+                    issuer: Some(self.issuer),
+                    tokens,
+                }),
+                expires: now.after(CODE_TTL),
+            },
+            back,
+        ))
+    }
+
+    /// The exchange failed.
+    pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
+        Ok((Closed { expires: self.expires }, self.asked.back))
+    }
 }
 
 impl CodeIssued {
@@ -98,7 +130,10 @@ impl CodeIssued {
         Ok((
             spent,
             Redeemed {
-                asked: self.asked,
+                client_id: self.asked.client_id,
+                service: self.asked.service,
+                way: self.asked.way,
+                scopes: self.asked.scopes,
                 who: self.who,
                 obtained: self.obtained,
             },
@@ -120,6 +155,10 @@ fn proves(code: &Digest, client_id: &str, challenge: &Challenge, by: &Authentica
     if by.client_id() != client_id {
         return Err(Rejected::OtherClient);
     }
+    verified(challenge, with)
+}
+
+pub(super) fn verified(challenge: &Challenge, with: Redemption<'_>) -> Result<(), Rejected> {
     if with.verifier.is_some_and(|v| challenge.is_met_by(v)) {
         Ok(())
     } else {

@@ -55,6 +55,7 @@ states!(GrantRecord: Active, Refreshing, Ended);
 
 impl Record for GrantRecord {
     const SPACE: &'static str = "grant";
+    const TRAVELS: bool = true;
 
     fn keep_until(&self) -> UnixTime {
         match self {
@@ -339,6 +340,7 @@ mod tests {
             absolute: 1_000_000,
         },
         mode: Mode::Sealed,
+        carried: false,
     };
 
     fn attempt(name: &str) -> Attempt {

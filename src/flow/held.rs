@@ -88,6 +88,8 @@ pub struct Rules {
     pub ttl: Ttl,
     /// How pairs are protected, and whether what opens the upstream is kept here.
     pub mode: Mode,
+    /// Grants travel in their pairs: nothing can be kept here, however long it is.
+    pub carried: bool,
 }
 
 impl Default for Rules {
@@ -96,6 +98,7 @@ impl Default for Rules {
             grace: GRACE,
             ttl: Ttl::default(),
             mode: Mode::Sealed,
+            carried: false,
         }
     }
 }

@@ -30,6 +30,9 @@ impl Held {
 
     /// Whether pairs made of `tokens` refer to them: where the service wants it so, and where they would be too long.
     pub(super) fn keeps(&self, tokens: &Tokens, rules: Rules) -> bool {
+        if rules.carried {
+            return false;
+        }
         match rules.mode {
             Mode::Reference => true,
             // A JWT carries nothing of the upstream's, and a raw token is nothing else.

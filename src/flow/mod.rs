@@ -3,6 +3,7 @@
 //! All arrows are in [`ARROWS`], once. A test holds the table against the code, and `mcp-oauth-gateway flow` prints it.
 
 pub mod authorize;
+pub mod carried;
 pub mod client;
 pub mod code;
 pub mod grant;
@@ -28,7 +29,7 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
 }
 
 /// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 32] = [
+pub const ARROWS: [Arrow; 35] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
@@ -40,12 +41,15 @@ pub const ARROWS: [Arrow; 32] = [
     arrow("IdpCallback", "failed", "Closed"),
     arrow("GatewayLogin", "approve", "UpstreamRedirect"),
     arrow("GatewayLogin", "granted", "CodeIssued"),
+    arrow("GatewayLogin", "carried", "CodeCarried"),
     arrow("GatewayLogin", "deny", "Closed"),
     arrow("UpstreamRedirect", "returned", "UpstreamCallback"),
+    arrow("UpstreamRedirect", "handed_on", "CodeCarried"),
     arrow("UpstreamRedirect", "refused", "Closed"),
     arrow("UpstreamCallback", "exchanged", "CodeIssued"),
     arrow("UpstreamCallback", "failed", "Closed"),
     arrow("CodeIssued", "redeem", "CodeSpent"),
+    arrow("CodeCarried", "redeem", "CodeSpent"),
     arrow("CodeSpent", "replayed", "Ended"),
     arrow("[*]", "new", "Active"),
     arrow("Active", "presented", "Refreshing"),

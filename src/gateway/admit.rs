@@ -189,7 +189,7 @@ fn whoever(half: &Half, upstream: &Secret) -> Option<Known> {
     match (half.kind, half.carried) {
         (Kind::Key, _) => Some(named(&half.subject)),
         (Kind::Access | Kind::Refresh, Carried::Identity) => IdentityHeaders::read(upstream),
-        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing | Carried::Reference) => None,
+        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing | Carried::Reference | Carried::Grant) => None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::flow::code::Obtained;
 use crate::flow::who::Who;
 use crate::gateway::authorize::{Flow, GONE, Shown, ToSignIn, missed};
 use crate::gateway::callback::Home;
+use crate::gateway::carried;
 use crate::gateway::live::Running;
 use crate::gateway::paste::{Approval, NotTaken};
 use crate::gateway::rejection::Rejection;
@@ -52,7 +53,7 @@ impl Gateway {
         approval: Approval<'_>,
         (asked, who, running): (Asked, Who, &Running),
     ) -> Result<Onward, Rejection> {
-        self.stands(&running.service, &asked, &who)?;
+        self.stands(&running.service, &asked.way, &who)?;
         let form = approval.form;
         match running.service.upstream.after_consent() {
             AfterConsent::Upstream => self
@@ -104,11 +105,19 @@ impl Gateway {
             scopes: &asked.scopes.list(),
         };
         let location = exchange::authorize_url(&target, &asking);
-        Ok(ToSignIn { location, browser })
+        carried::fits(&moved.handle)?;
+        Ok(ToSignIn {
+            location,
+            browser,
+            flow: moved.handle,
+        })
     }
 
     /// The user said yes, and nothing is to be asked of an authorization server upstream: the code is issued at once.
     pub(crate) async fn granted_here(&self, flow: &Flow, form: Option<&str>, obtained: Option<Obtained>) -> Result<Home, Rejection> {
+        if self.store.carries() {
+            return self.granted_carried(flow, form, obtained.as_ref()).await;
+        }
         let (now, secret) = (self.clock.now(), random::token());
         let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::of(secret.expose()), now);
         let moved = self.store.transition(flow, step).await.map_err(missed)?;

@@ -12,6 +12,7 @@ use crate::flow::rejected::Rejected;
 use crate::flow::remember::{Came, Remember};
 use crate::flow::who::{By, Who};
 use crate::gateway::at::At;
+use crate::gateway::carried;
 use crate::gateway::clients::Freshness;
 use crate::gateway::password::Tried;
 use crate::gateway::rejection::Rejection;
@@ -66,6 +67,8 @@ pub enum Shown {
 pub enum SignedIn {
     /// The next form's cookie, and the session, if there are sessions.
     Yes {
+        /// The journey's handle from now on.
+        flow: Flow,
         /// The value of the new form cookie.
         form: Secret,
         /// See [`Session`].
@@ -82,6 +85,8 @@ pub struct ToSignIn {
     pub location: String,
     /// The value of the cookie that the callback must bring; it did not exist before consent.
     pub browser: Secret,
+    /// The journey's handle from now on.
+    pub flow: Flow,
 }
 
 /// The browser that a client sends, as far as it says who it is.
@@ -134,6 +139,7 @@ impl Gateway {
 
     fn asked(&self, at: At<'_>, form: &Form, (client, back): (&Registered, ReturnAddress), of_its_own: bool) -> Result<Asked, Rejection> {
         let request = Request::parse(form).map_err(Rejection::Authorize)?;
+        self.travels_with(client_state(form).as_deref())?;
         self.is_for(at, request.resources.iter().map(String::as_str))?;
         let (running, service) = (at.running, &at.running.service);
         let wanted = request.scopes.within(&running.scopes_askable());
@@ -179,6 +185,7 @@ impl Gateway {
             self.waiting.left(id);
             uninserted(why)
         })?;
+        carried::fits_and_grows(&flow).inspect_err(|_| self.waiting.left(id))?;
         let step = |s: ClientAuthorize| match &user {
             Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
             None => s.unnamed(Some(form.expose()), digest.clone(), now),
@@ -231,6 +238,7 @@ impl Gateway {
             | FlowRecord::UpstreamRedirect(_)
             | FlowRecord::UpstreamCallback(_)
             | FlowRecord::CodeIssued(_)
+            | FlowRecord::CodeCarried(_)
             | FlowRecord::CodeSpent(_)
             | FlowRecord::Closed(_) => Ok(Shown::Elsewhere),
         }
@@ -258,10 +266,11 @@ impl Gateway {
         }
         let (now, next) = (self.clock.now(), random::token());
         let step = |s: ClientAuthorize| s.signed_in(form, Digest::of(next.expose()), name.to_owned(), now);
-        self.store.transition(flow, step).await.map_err(missed)?;
+        let moved = self.store.transition(flow, step).await.map_err(missed)?;
         self.waiting.left(flow.id());
         tracing::info!(user = name, "signed in");
         Ok(SignedIn::Yes {
+            flow: moved.handle,
             form: next,
             session: self.session(name).await,
         })

@@ -29,19 +29,19 @@ pub struct Home {
 }
 
 impl Gateway {
-    /// Reads the redirect of a service's upstream. `cookie` finds the value of the cookie of a flow, which only the browser that
-    /// consented has.
+    /// Reads the redirect of a service's upstream. `brings` finds what the browser brings for a flow: the handle to use, and the
+    /// cookie which only the browser has that consented.
     pub async fn callback(
         &self,
         running: &Arc<Running>,
         query: &[u8],
-        cookie: impl Fn(&Flow) -> Option<String>,
+        brings: impl Fn(Flow) -> (Flow, Option<String>),
     ) -> Result<Home, Rejection> {
         let form = Form::parse(query)?;
         let state = form.one("state")?.ok_or(UNKNOWN)?;
         let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN)?;
         let flow = Flow::parse(flow).ok_or(UNKNOWN)?;
-        let browser = cookie(&flow);
+        let (flow, browser) = brings(flow);
         let brought = Returned {
             service: &running.service.name,
             upstream_state,
@@ -50,6 +50,7 @@ impl Gateway {
         };
         match (form.one("error")?, form.one("code")?) {
             (Some(error), _) => self.upstream_said_no(flow, brought, error).await,
+            (None, Some(code)) if self.store.carries() => self.handed_on(flow, brought, code).await,
             (None, Some(code)) => self.upstream_said_yes(running, flow, brought, code).await,
             (None, None) => Err(Rejection::Unknown("the upstream sent neither a code nor an error")),
         }
@@ -123,7 +124,7 @@ impl Gateway {
         }
     }
 
-    async fn exchanged(&self, running: &Running, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
+    pub(super) async fn exchanged(&self, running: &Running, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
         let target = self.target(&self.back_lane, running).await?;
         if target.issuer != exchange.issuer {
             return Err(Rejection::Unknown(

@@ -13,6 +13,7 @@ use crate::flow::login::{FromIdp, IdpCallback, IdpRedirect, LoginExchange, ToIdp
 use crate::flow::who::{By, Identity, Who};
 use crate::gateway::authorize::{Flow, Shown, ToSignIn, missed};
 use crate::gateway::callback::Home;
+use crate::gateway::carried;
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
@@ -105,21 +106,27 @@ impl Gateway {
             scopes: &running.idp.scopes,
         };
         let location = provider.authorize_url(&asking, &nonce);
-        Ok(ToSignIn { location, browser })
+        carried::fits(&moved.handle)?;
+        Ok(ToSignIn {
+            location,
+            browser,
+            flow: moved.handle,
+        })
     }
 
-    /// Reads the redirect of a provider. `cookie` finds the cookie of a flow, which only the browser has that was sent there.
+    /// Reads the redirect of a provider. `brings` finds what the browser brings for a flow: the handle to use, and the cookie
+    /// which only the browser has that was sent there.
     pub async fn idp_callback(
         &self,
         running: &Arc<RunningIdp>,
         query: &[u8],
-        cookie: impl Fn(&Flow) -> Option<String>,
+        brings: impl Fn(Flow) -> (Flow, Option<String>),
     ) -> Result<Arrived, Rejection> {
         let form = Form::parse(query)?;
         let state = form.one("state")?.ok_or(UNKNOWN)?;
         let (flow, idp_state) = state.split_once('.').ok_or(UNKNOWN)?;
         let flow = Flow::parse(flow).ok_or(UNKNOWN)?;
-        let browser = cookie(&flow);
+        let (flow, browser) = brings(flow);
         let brought = FromIdp {
             provider: &running.idp.name,
             idp_state,
@@ -191,6 +198,7 @@ impl Gateway {
         let (now, form) = (self.clock.now(), random::token());
         let step = |s: IdpCallback| s.identified(identity.clone(), Digest::of(form.expose()), now);
         let moved = self.store.transition(&moved.handle, step).await.map_err(missed)?;
+        carried::fits(&moved.handle)?;
         tracing::info!(idp = name, user = who.subject, "signed in");
         Ok(Arrived::SignedIn(moved.handle, form))
     }

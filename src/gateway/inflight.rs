@@ -51,13 +51,6 @@ impl Inflight {
     }
 }
 
-impl Work {
-    /// Which grant it is for.
-    pub fn grant(&self) -> Id {
-        self.grant
-    }
-}
-
 impl Drop for Work {
     fn drop(&mut self) {
         if let Some((_, notify)) = self.of.0.waiting.remove(&self.grant) {

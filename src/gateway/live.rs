@@ -56,6 +56,7 @@ impl Running {
             grace: self.service.refresh_grace,
             ttl: self.service.ttl,
             mode: self.service.mode,
+            carried: false,
         }
     }
 }
@@ -168,6 +169,12 @@ impl Live {
     /// Whether any service needs keys that sign.
     pub(crate) fn signs(&self) -> bool {
         self.services.iter().any(|running| running.service.signs())
+    }
+
+    /// The longest life of a grant of any service, in seconds.
+    pub(crate) fn longest_grant(&self) -> u64 {
+        let ttls = self.services.iter().map(|running| running.service.ttl.absolute);
+        ttls.max().unwrap_or(Ttl::default().absolute)
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.

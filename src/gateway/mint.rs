@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::base::ids::{Digest, Id};
+use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
+use crate::flow::grant::GrantRecord;
 use crate::flow::held::Held;
 use crate::flow::who::Who;
 use crate::gateway::Gateway;
@@ -17,6 +18,7 @@ use crate::oauth::answer::Tokens;
 use crate::oauth::token;
 use crate::service::Upstream;
 use crate::service::identity::Known;
+use crate::store::Handle;
 use crate::token::half::{Carried, Half, Kind, Mode};
 use crate::token::pair;
 
@@ -40,13 +42,13 @@ impl Gateway {
     /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
     pub(crate) fn minted(
         &self,
-        grant: Id,
+        at: &Handle<GrantRecord>,
         running: &Running,
         held: &Held,
         tokens: Option<&Tokens>,
         asker: Asker<'_>,
     ) -> Result<Value, Rejection> {
-        let (now, service) = (self.clock.now(), &running.service);
+        let (now, service, grant) = (self.clock.now(), &running.service, at.id());
         let (access_ends, refresh_ends) = held.ends(tokens, service.ttl, now);
         let scopes = held.scopes_with(tokens);
         let mode = if held.is_kept() { Mode::Reference } else { service.mode };
@@ -54,7 +56,12 @@ impl Gateway {
             tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
         }
         let half = |kind, expires, upstream: &Carries<'_>| Half {
-            mode: mode.of(kind),
+            // A grant's record is nobody's to read, whatever the mode.
+            mode: if upstream.carried == Carried::Grant {
+                Mode::Sealed
+            } else {
+                mode.of(kind)
+            },
             kind,
             carried: upstream.carried,
             grant,
@@ -70,7 +77,10 @@ impl Gateway {
         let (for_access, for_refresh) = if held.is_kept() {
             (KEPT, KEPT)
         } else {
-            (for_access(&service.upstream, &held.who, tokens), for_refresh(tokens))
+            let for_refresh = at
+                .carried()
+                .map_or_else(|| for_refresh(tokens), |record| travelling(record, tokens));
+            (for_access(&service.upstream, &held.who, tokens), for_refresh)
         };
         let access = match mode {
             Mode::Sealed | Mode::Plain | Mode::Reference => pair(Kind::Access, access_ends, &for_access),
@@ -84,6 +94,9 @@ impl Gateway {
             Mode::Raw => Secret::from(&*for_access.text),
         };
         let refresh = asker.refreshes.then(|| pair(Kind::Refresh, refresh_ends, &for_refresh));
+        if at.carried().is_some() {
+            warn_if_long(&access, refresh.as_ref());
+        }
         self.unproved.sent(grant, held.generation());
         Ok(token::response(&access, refresh.as_ref(), access_ends.since(now), &scopes))
     }
@@ -115,6 +128,26 @@ fn for_refresh(tokens: Option<&Tokens>) -> Carries<'_> {
             ends: tokens.refresh_expires.unwrap_or(UnixTime::NEVER),
         },
         None => the_token(tokens),
+    }
+}
+
+/// Where nothing is kept, the refresh pair carries all there is to know of its grant.
+fn travelling<'a>(record: &'a str, tokens: Option<&Tokens>) -> Carries<'a> {
+    Carries {
+        carried: Carried::Grant,
+        text: Cow::Borrowed(record),
+        ends: for_refresh(tokens).ends,
+    }
+}
+
+/// What is too long elsewhere is kept, and referred to; here there is nothing to fall back to.
+fn warn_if_long(access: &Secret, refresh: Option<&Secret>) {
+    if access.expose().len() > pair::COMFORTABLE || refresh.is_some_and(|pair| pair.expose().len() > pair::LONGEST) {
+        tracing::warn!(
+            access = access.expose().len(),
+            refresh = refresh.map_or(0, |pair| pair.expose().len()),
+            "the upstream's tokens make pairs that are too long, which a store would keep instead: with store = \"none\" they may be refused on the way, and a refresh token of more than 16 KiB is not read"
+        );
     }
 }
 

@@ -8,6 +8,7 @@ mod assertion;
 pub mod at;
 pub mod authorize;
 pub mod callback;
+mod carried;
 pub mod clients;
 pub mod consents;
 pub mod directory;

@@ -14,6 +14,7 @@ use crate::flow::held::{Brought, Held, Presentation};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::at::At;
+use crate::gateway::carried;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
@@ -50,11 +51,11 @@ impl Gateway {
     }
 
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
-        let handle = Handle::<GrantRecord>::of(opened.half.grant);
+        let handle = carried::grant_of(opened);
         self.still_ended(&handle).await?;
         self.still_admitted(&running.service, &handle).await?;
-        let pair = presentation(by, opened);
-        if matches!(opened.half.carried, Carried::Refresh | Carried::Reference) {
+        let pair = self.presentation(&running.service, by, opened, &handle)?;
+        if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {
             // Found before the lease is taken, so that looking for it does not use the lease up.
             let _ = self.target(&self.back_lane, running).await;
         }
@@ -73,13 +74,13 @@ impl Gateway {
                 owner: self.owner,
                 alone: self.store.is_single(),
             };
-            let (rules, now) = (running.rules(), self.clock.now());
+            let (rules, now) = (self.rules(running), self.clock.now());
             match self
                 .store
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((_, next)) => return self.carried_on((running, issuer), opened.half.grant, attempt, next).await,
+                Ok((handle, next)) => return self.carried_on((running, issuer), handle, attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -101,7 +102,7 @@ impl Gateway {
         let there = self.store.read(handle).await?;
         if there.is_none_or(|record| record.ended_until().is_none()) {
             tracing::warn!(grant = %handle.id(), "the store does not know any more that a grant has ended; it is told again");
-            self.end(handle.id()).await?;
+            self.end(handle).await?;
         }
         Err(ENDED)
     }
@@ -119,16 +120,22 @@ impl Gateway {
         if half.expires <= self.clock.now() {
             return Err(Rejection::Grant(Rejected::Expired));
         }
-        if !service.upstream.renews_with(half.carried) {
+        if half.carried != Carried::Grant && !service.upstream.renews_with(half.carried) {
             return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
         }
         Ok(opened)
     }
 
-    async fn carried_on(&self, (running, issuer): (&Running, &str), grant: Id, attempt: Attempt, next: Next) -> Result<Value, Rejection> {
-        let asker = Asker { issuer, refreshes: true };
+    async fn carried_on(
+        &self,
+        (running, issuer): (&Running, &str),
+        handle: Handle<GrantRecord>,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<Value, Rejection> {
+        let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
         match next {
-            Next::Answer { tokens, held, .. } => self.minted(grant, running, &held, tokens.as_ref(), asker),
+            Next::Answer { tokens, held, .. } => self.minted(&handle, running, &held, tokens.as_ref(), asker),
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
@@ -136,23 +143,22 @@ impl Gateway {
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let work = self.inflight.begin(grant);
-                let (held, tokens) = self.asked_upstream(&work, running, attempt, token, held).await?;
-                self.minted(grant, running, &held, Some(&tokens), asker)
+                let work = (self.inflight.begin(grant), &handle);
+                let (handle, held, tokens) = self.asked_upstream(work, running, attempt, token, held).await?;
+                self.minted(&handle, running, &held, Some(&tokens), asker)
             }
         }
     }
 
     pub(crate) async fn asked_upstream(
         &self,
-        work: &Work,
+        (_work, handle): (Work, &Handle<GrantRecord>),
         running: &Running,
         attempt: Attempt,
         token: UpstreamRefresh,
         held: Held,
-    ) -> Result<(Held, Tokens), Rejection> {
-        let grant = work.grant();
-        let handle = Handle::<GrantRecord>::of(grant);
+    ) -> Result<(Handle<GrantRecord>, Held, Tokens), Rejection> {
+        let grant = handle.id();
         let asked = async {
             let target = self.target(&self.back_lane, running).await?;
             if held.issuer.as_deref() != Some(&target.issuer) {
@@ -181,15 +187,15 @@ impl Gateway {
             Ok((mut tokens, read)) => {
                 // RFC 6749 §6: no new refresh token means that the old one stays good.
                 tokens.refresh = tokens.refresh.or(Some(token));
-                let held = self.committed(running, &handle, attempt, &tokens, &held).await?;
+                let (handle, held) = self.committed(running, handle, attempt, &tokens, &held).await?;
                 tracing::debug!(%grant, committed_after_us = read.micros(), "the upstream's answer is committed");
-                Ok((held, tokens))
+                Ok((handle, held, tokens))
             }
             Err(why @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(%grant, %why, "the upstream ended the grant");
                 let (now, longest) = (self.clock.now(), self.live().longest_access());
                 let step = |s: Refreshing| s.refused(attempt.id, now, longest);
-                match self.store.transition(&handle, step).await {
+                match self.store.transition(handle, step).await {
                     Ok(_) => self.has_ended(grant),
                     Err(Missed::Store(error)) => return Err(error.into()),
                     // Not ours to end any more.
@@ -201,7 +207,7 @@ impl Gateway {
                 // Nothing readable came back: whether the upstream rotated is unknown. The next refresh asks again
                 // with the same token, and what it says then is final.
                 tracing::warn!(%grant, %why, "the upstream did not answer a refresh");
-                let _ = self.store.transition(&handle, |s: Refreshing| s.released(attempt.id)).await;
+                let _ = self.store.transition(handle, |s: Refreshing| s.released(attempt.id)).await;
                 Err(why)
             }
         }
@@ -215,10 +221,10 @@ impl Gateway {
         attempt: Attempt,
         tokens: &Tokens,
         held: &Held,
-    ) -> Result<Held, Rejection> {
+    ) -> Result<(Handle<GrantRecord>, Held), Rejection> {
         let mut pause = Duration::from_millis(50);
         loop {
-            let (rules, now) = (running.rules(), self.clock.now());
+            let (rules, now) = (self.rules(running), self.clock.now());
             match self
                 .store
                 .transition(handle, |s: Refreshing| s.answered(attempt.id, tokens.clone(), rules, now))
@@ -226,7 +232,7 @@ impl Gateway {
             {
                 Ok(moved) => {
                     self.kept.forget(handle.id());
-                    return Ok(moved.out);
+                    return Ok((moved.handle, moved.out));
                 }
                 Err(Missed::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
@@ -237,7 +243,7 @@ impl Gateway {
                     // Written at the first try, and only the store's word of it was lost.
                     let there = self.store.read(handle).await.ok().flatten();
                     if let Some(held) = there.as_ref().and_then(GrantRecord::held).filter(|held| held.has_answer(tokens)) {
-                        return Ok(held.clone());
+                        return Ok((handle.clone(), held.clone()));
                     }
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
                     // may have committed the same token: then it is left alone.
@@ -249,25 +255,32 @@ impl Gateway {
             }
         }
     }
-}
 
-fn presentation<'a>(by: &'a Authenticated, opened: &Opened) -> Presentation<'a> {
-    let half = &opened.half;
-    let brought = match half.carried {
-        Carried::Refresh => Brought::Refresh(UpstreamRefresh::new(opened.upstream.clone())),
-        Carried::Access => Brought::Access(Tokens {
-            access: UpstreamAccess::new(opened.upstream.clone()),
-            refresh: None,
-            expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
-            refresh_expires: None,
-            scope: None,
-        }),
-        Carried::Nothing | Carried::Identity => Brought::Nothing,
-        Carried::Reference => Brought::Kept,
-    };
-    Presentation {
-        generation: half.generation,
-        client_id: by.client_id(),
-        brought,
+    fn presentation<'a>(
+        &self,
+        service: &Service,
+        by: &'a Authenticated,
+        opened: &Opened,
+        handle: &Handle<GrantRecord>,
+    ) -> Result<Presentation<'a>, Rejection> {
+        let half = &opened.half;
+        let brought = match half.carried {
+            Carried::Refresh => Brought::Refresh(UpstreamRefresh::new(opened.upstream.clone())),
+            Carried::Access => Brought::Access(Tokens {
+                access: UpstreamAccess::new(opened.upstream.clone()),
+                refresh: None,
+                expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
+                refresh_expires: None,
+                scope: None,
+            }),
+            Carried::Nothing | Carried::Identity => Brought::Nothing,
+            Carried::Reference => Brought::Kept,
+            Carried::Grant => self.brought_by(service, half, handle)?,
+        };
+        Ok(Presentation {
+            generation: half.generation,
+            client_id: by.client_id(),
+            brought,
+        })
     }
 }

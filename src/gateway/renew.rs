@@ -75,11 +75,11 @@ impl Gateway {
             };
             let now = self.clock.now();
             match self.store.update(&handle, |r: GrantRecord| r.renew(refused, attempt, now)).await {
-                Ok((_, (token, held))) => {
-                    let work = self.inflight.begin(grant);
-                    let answered = self.asked_upstream(&work, running, attempt, token, held).await;
+                Ok((handle, (token, held))) => {
+                    let work = (self.inflight.begin(grant), &handle);
+                    let answered = self.asked_upstream(work, running, attempt, token, held).await;
                     return answered
-                        .map(|(_, tokens)| Token::of(&tokens))
+                        .map(|(_, _, tokens)| Token::of(&tokens))
                         .map_err(|why| self.unrenewed(grant, &why));
                 }
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {

@@ -2,6 +2,7 @@
 
 use crate::base::secret::Secret;
 use crate::flow::held::Held;
+use crate::gateway::carried;
 use crate::gateway::live::Running;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
@@ -38,7 +39,8 @@ impl Gateway {
             return Ok(());
         }
         // Told once: a client that repeats itself is not passed on.
-        let Some(held) = self.end(opened.half.grant).await? else {
+        let handle = carried::grant_of(&opened);
+        let Some(held) = self.end(&handle).await? else {
             return Ok(());
         };
         tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
@@ -47,7 +49,9 @@ impl Gateway {
             (Kind::Access | Kind::Refresh, Carried::Refresh) => {
                 Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
             }
-            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity | Carried::Reference) => None,
+            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity | Carried::Reference | Carried::Grant) => {
+                None
+            }
         };
         let presented = presented.map(|(access, refresh)| Tokens {
             access,

@@ -1,6 +1,5 @@
 //! What was begun or granted is held against the configuration of now, which may not be the one under which it began.
 
-use crate::flow::authorize::Asked;
 use crate::flow::grant::GrantRecord;
 use crate::flow::who::{By, Identity, Leg, Way, Who};
 use crate::gateway::Gateway;
@@ -41,8 +40,8 @@ fn is_admitted_by(identity: &Identity, login: &Login, idp: Option<&Idp>) -> Resu
 
 impl Gateway {
     /// Whether a journey may go on to consent and to a pair: its service is as it was when it began, and the user may use it.
-    pub(super) fn stands(&self, service: &Service, asked: &Asked, who: &Who) -> Result<(), Rejection> {
-        let still = if asked.way == way(service) {
+    pub(super) fn stands(&self, service: &Service, journey: &Way, who: &Who) -> Result<(), Rejection> {
+        let still = if *journey == way(service) {
             self.admits(service, who)
         } else {
             Err("the service is another one now")
@@ -85,7 +84,7 @@ impl Gateway {
             return Ok(());
         };
         tracing::warn!(grant = %handle.id(), user = who.subject, why, "a user is no longer admitted; the grant is ended");
-        if let Some(held) = self.end(handle.id()).await? {
+        if let Some(held) = self.end(handle).await? {
             self.revoke_upstream(&held, None);
         }
         Err(Rejection::Unknown("this user may no longer use the service; sign in again"))

@@ -14,6 +14,7 @@ use crate::flow::held::{Began, Held};
 use crate::flow::rejected::Rejected;
 use crate::gateway::at::At;
 use crate::gateway::authorize::Flow;
+use crate::gateway::carried;
 use crate::gateway::clients::Freshness;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
@@ -47,6 +48,7 @@ impl Gateway {
                     let _work = work;
                     let (flow, secret) = code.expose().split_once('.').ok_or(NO_CODE)?;
                     let flow = Flow::parse(flow).ok_or(NO_CODE)?;
+                    let flow = if gateway.store.carries() { flow.bringing(secret) } else { flow };
                     let with = Redemption {
                         service: &service.service.name,
                         code: secret,
@@ -89,8 +91,17 @@ impl Gateway {
             refreshes: by.refreshes(),
         };
         let (now, grant) = (self.clock.now(), Id::fresh());
-        match self.store.transition(flow, |s: CodeIssued| s.redeem(by, with, grant, now)).await {
-            Ok(moved) => self.granted(grant, running, asker, moved.out).await,
+        let redeemed = if self.store.carries() {
+            self.redeem_carried(flow, by, with, grant).await
+        } else {
+            let moved = self.store.transition(flow, |s: CodeIssued| s.redeem(by, with, grant, now)).await;
+            moved.map(|moved| (moved.out, None))
+        };
+        match redeemed {
+            Ok((redeemed, to_exchange)) => {
+                let redeemed = self.unlocked_by(running, redeemed, to_exchange).await?;
+                self.granted(grant, running, asker, redeemed).await
+            }
             Err(Missed::OtherState) => self.replayed(flow, by, with).await,
             Err(Missed::Absent) => Err(NO_CODE),
             Err(Missed::Rejected(why)) => Err(Rejection::Grant(why)),
@@ -99,34 +110,50 @@ impl Gateway {
     }
 
     async fn granted(&self, grant: Id, running: &Running, asker: Asker<'_>, redeemed: Redeemed) -> Result<Value, Rejection> {
-        let Redeemed { asked, who, obtained } = redeemed;
-        let stands = self.stands(&running.service, &asked, &who);
+        let Redeemed {
+            client_id,
+            service,
+            way,
+            scopes,
+            who,
+            obtained,
+        } = redeemed;
+        let stands = self.stands(&running.service, &way, &who);
         let (issuer, tokens) = obtained.map_or((None, None), |obtained| (obtained.issuer, Some(obtained.tokens)));
         let said = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
         let now = self.clock.now();
         let began = Began {
-            client_id: asked.client_id,
-            service: asked.service,
+            client_id,
+            service,
             who,
             scopes: match said {
-                Some(granted) => asked.scopes.told(granted),
-                None => asked.scopes,
+                Some(granted) => scopes.told(granted),
+                None => scopes,
             },
             issuer,
             tokens: tokens.clone(),
         };
-        let held = Held::new(began, running.rules(), now);
+        let held = Held::new(began, self.rules(running), now);
         if let Err(why) = stands {
             self.revoke_upstream(&held, None);
             return Err(why);
         }
-        match self.store.insert(grant, Active::new(held.clone())).await {
-            Ok(_) => {}
+        let handle = match self.store.insert(grant, Active::new(held.clone())).await {
+            Ok(handle) if carried::is_short(&handle) => handle,
+            Ok(_) => {
+                self.revoke_upstream(&held, None);
+                return Err(Rejection::Unknown(
+                    "the upstream's tokens are too long for a gateway that keeps nothing; whoever runs it must choose another store",
+                ));
+            }
             // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
-            Err(NotInserted::AlreadyThere) => self.revoke_upstream(&held, None),
+            Err(NotInserted::AlreadyThere) => {
+                self.revoke_upstream(&held, None);
+                Handle::of(grant)
+            }
             Err(NotInserted::Store(error)) => return Err(error.into()),
-        }
-        self.minted(grant, running, &held, tokens.as_ref(), asker)
+        };
+        self.minted(&handle, running, &held, tokens.as_ref(), asker)
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -135,20 +162,20 @@ impl Gateway {
         };
         let grant = CodeSpent::replayed(&spent, by, with).map_err(Rejection::Grant)?;
         tracing::warn!(%grant, "a code was redeemed twice; its grant is ended");
-        if let Some(held) = self.end(grant).await? {
+        if let Some(held) = self.end(&Handle::of(grant)).await? {
             self.revoke_upstream(&held, None);
         }
         Err(Rejection::Grant(Rejected::Replayed))
     }
 
     /// Ends a grant, also one that is not yet there.
-    pub(crate) async fn end(&self, grant: Id) -> Result<Option<Held>, Rejection> {
-        let (now, handle) = (self.clock.now(), Handle::<GrantRecord>::of(grant));
+    pub(crate) async fn end(&self, handle: &Handle<GrantRecord>) -> Result<Option<Held>, Rejection> {
+        let (now, grant) = (self.clock.now(), handle.id());
         let longest = self.live().longest_access();
         loop {
             match self
                 .store
-                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
+                .update(handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
                 .await
             {
                 Ok((_, held)) => {
@@ -171,7 +198,12 @@ impl Gateway {
 
     /// Notes at once what the store's changes will tell too, and closes the grant's streams.
     pub(crate) fn has_ended(&self, grant: Id) {
-        let longest = self.live().longest_access();
+        // Where nothing is kept, nobody else remembers it while its refresh pairs live.
+        let longest = if self.store.carries() {
+            self.live().longest_grant()
+        } else {
+            self.live().longest_access()
+        };
         self.ended.add(grant, self.clock.now().after(longest).after(300));
         self.kept.forget(grant);
         self.streams.end(grant);

@@ -169,7 +169,7 @@ impl Gateway {
                 continue;
             }
             let service = record.held().and_then(|held| live.find(&held.service));
-            let rules = service.map_or_else(Rules::default, |running| running.rules());
+            let rules = service.map_or_else(Rules::default, |running| self.rules(running));
             if record.held().and_then(|held| held.tidy_at(rules)).is_some_and(|at| at <= now) {
                 let _ = self
                     .store

@@ -11,6 +11,7 @@ use crate::base::random;
 use crate::base::record::Record;
 use crate::base::seal::{self, DoesNotOpen, Label};
 use crate::base::time::UnixTime;
+use crate::store::backend::Version;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
 
@@ -37,8 +38,28 @@ struct Content<R> {
     r: R,
 }
 
-/// Seals `record` for the place `key`.
-pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, key: &str, id: Id, record: &R) -> Result<Vec<u8>, StoreError> {
+/// What a sealed record is bound to besides its kind.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'a> {
+    /// Where it lies, or would.
+    pub(super) key: &'a str,
+    /// The move that it came from, where it travels: the count in it is believed because it is bound.
+    pub(super) travels: Option<Version>,
+}
+
+impl Bound<'_> {
+    fn bytes(&self, space: &str) -> Vec<u8> {
+        let mut bytes = place(space, self.key);
+        if let Some(version) = self.travels {
+            bytes.extend_from_slice(b"travels");
+            bytes.extend_from_slice(&version.0);
+        }
+        bytes
+    }
+}
+
+/// Seals `record`, bound to this.
+pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, to: Bound<'_>, id: Id, record: &R) -> Result<Vec<u8>, StoreError> {
     let mut plain = Wiped::default();
     let written = Written {
         v: R::VERSION,
@@ -46,13 +67,13 @@ pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, key: &str, id: Id, 
         r: record,
     };
     serde_json::to_writer(&mut plain, &written).map_err(|_| StoreError::Unreadable { space: R::SPACE })?;
-    Ok(seal::boxed(ring, now, RECORD, random::fresh(), &place(R::SPACE, key), &plain.0))
+    Ok(seal::boxed(ring, now, RECORD, random::fresh(), &to.bytes(R::SPACE), &plain.0))
 }
 
-/// Opens what [`seal`] made for the place `key`.
-pub(super) fn open<R: Record>(ring: &KeyRing, place_key: &str, sealed: &[u8]) -> Result<(Id, R), StoreError> {
+/// Opens what [`seal`] bound to this.
+pub(super) fn open<R: Record>(ring: &KeyRing, to: Bound<'_>, sealed: &[u8]) -> Result<(Id, R), StoreError> {
     let space = R::SPACE;
-    let plain = seal::unboxed(ring, RECORD, &place(space, place_key), sealed).map_err(|DoesNotOpen| StoreError::DoesNotOpen { space })?;
+    let plain = seal::unboxed(ring, RECORD, &to.bytes(space), sealed).map_err(|DoesNotOpen| StoreError::DoesNotOpen { space })?;
     let envelope: Envelope = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;
     if envelope.v > R::VERSION {
         return Err(StoreError::NewerVersion {
@@ -60,7 +81,7 @@ pub(super) fn open<R: Record>(ring: &KeyRing, place_key: &str, sealed: &[u8]) ->
             version: envelope.v,
         });
     }
-    if key(space, envelope.id) != place_key {
+    if key(space, envelope.id) != to.key {
         return Err(StoreError::DoesNotOpen { space });
     }
     let content: Content<R> = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;

@@ -34,6 +34,19 @@ impl Version {
     pub(super) fn fresh() -> Self {
         Self(random::bytes())
     }
+
+    /// The name of the write that follows `seen`: it counts the moves in front, so that of two copies the later one is known.
+    pub(super) fn after(seen: Option<Self>) -> Self {
+        let mut next = Self::fresh();
+        next.0[..4].copy_from_slice(&seen.map_or(0, Self::moves).saturating_add(1).to_be_bytes());
+        next
+    }
+
+    /// How many moves led to it, of one that [`Version::after`] made.
+    pub(super) fn moves(self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
 }
 
 /// What lies under a key.

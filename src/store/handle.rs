@@ -3,20 +3,42 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, State};
 
 /// The way to one record of kind `R`. Callers send on the handle that they got back, and look into none.
+///
+/// Where nothing is kept, it brings the sealed record itself along. Two handles of one record are equal, whatever they bring.
 pub struct Handle<R> {
     id: Id,
+    carried: Option<Arc<str>>,
     of: PhantomData<fn() -> R>,
 }
 
 impl<R> Handle<R> {
     /// The handle of the record that is inserted under `id`.
     pub fn of(id: Id) -> Self {
-        Self { id, of: PhantomData }
+        Self {
+            id,
+            carried: None,
+            of: PhantomData,
+        }
+    }
+
+    /// The same handle with what [`Handle::carried`] gave; any other text opens nothing.
+    #[must_use]
+    pub fn bringing(self, carried: &str) -> Self {
+        Self {
+            carried: Some(carried.into()),
+            ..self
+        }
+    }
+
+    /// The sealed record that travels with the handle, where nothing is kept.
+    pub fn carried(&self) -> Option<&str> {
+        self.carried.as_deref()
     }
 
     /// Reads what `Display` wrote; any other text is `None`.
@@ -32,7 +54,11 @@ impl<R> Handle<R> {
 
 impl<R> Clone for Handle<R> {
     fn clone(&self) -> Self {
-        Self::of(self.id)
+        Self {
+            id: self.id,
+            carried: self.carried.clone(),
+            of: PhantomData,
+        }
     }
 }
 

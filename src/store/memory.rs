@@ -18,6 +18,8 @@ pub struct Memory(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     rows: DashMap<String, Row>,
+    /// The most rows, if there is a most.
+    most: Option<usize>,
     feed: Feed,
     #[cfg(test)]
     fault: faults::Fault,
@@ -27,6 +29,14 @@ impl Memory {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one that forgets what ends soonest when it holds more than `most` rows.
+    pub(super) fn bounded(most: usize) -> Self {
+        Self(Arc::new(Inner {
+            most: Some(most),
+            ..Inner::default()
+        }))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Row> {
@@ -45,8 +55,23 @@ impl Memory {
         let put = act(self.0.rows.entry(write.key), write.act);
         if put == Put::Written {
             self.0.feed.tell(write.news);
+            if self.0.most.is_some_and(|most| self.0.rows.len() > most) {
+                self.forget_soonest();
+            }
         }
         put
+    }
+
+    /// A tenth at once, so that the look at all of them is seldom.
+    fn forget_soonest(&self) {
+        let mut all: Vec<_> = self.0.rows.iter().map(|row| (row.expires, row.key().clone())).collect();
+        let tenth = all.len() / 10;
+        if let Some(last) = tenth.checked_sub(1) {
+            all.select_nth_unstable(last);
+        }
+        for (_, key) in &all[..tenth] {
+            self.0.rows.remove(key);
+        }
     }
 
     /// The first keys after `after`, found by looking at all: an order that costs nothing while nobody scans.

@@ -5,6 +5,7 @@
 
 mod at_rest;
 mod backend;
+mod carried;
 mod changes;
 mod error;
 mod handle;
@@ -27,7 +28,9 @@ use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::record::{Record, State};
 use crate::base::time::{Clock, UnixTime};
+use crate::store::at_rest::Bound;
 use crate::store::backend::{Act, Page, Put, Row, Version, Write};
+use crate::store::carried::There;
 use crate::store::changes::News;
 use crate::store::handle::key_of;
 
@@ -63,6 +66,8 @@ const PAGE: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
+    /// Records that may travel do, and the backend only knows what this process saw last.
+    carries: bool,
     keys: Keys,
     clock: Clock,
 }
@@ -70,7 +75,12 @@ pub struct Store {
 impl Store {
     /// A store over `backend`, sealed with `keys`; records expire by `clock`.
     pub fn new(backend: Backend, keys: Keys, clock: Clock) -> Self {
-        Self { backend, keys, clock }
+        Self {
+            backend,
+            carries: false,
+            keys,
+            clock,
+        }
     }
 
     /// Puts a new record under `id`, unless there is one.
@@ -80,11 +90,11 @@ impl Store {
         let mut lost = Vec::new();
         let mut seen = None;
         for tried in 0..TRIES {
-            let row = self.sealed(&handle, &record)?;
-            let version = row.version;
+            let row = self.sealed(&handle, &record, seen)?;
+            let (version, sent) = (row.version, self.sent(&handle, &row));
             let act = seen.map_or_else(|| Act::Insert(row.clone()), |seen| Act::Replace(seen, row.clone()));
             match self.put(&handle, act).await? {
-                Put::Written => return Ok(handle),
+                Put::Written => return Ok(sent),
                 Put::Stale => {}
                 Put::Unknown => lost.push(version),
             }
@@ -92,7 +102,7 @@ impl Store {
             seen = there.as_ref().map(|row| row.version);
             if let Some(row) = there {
                 if lost.contains(&row.version) {
-                    return Ok(handle);
+                    return Ok(self.sent(&handle, &row));
                 }
                 if self.opened(&handle, &row)?.is_some() {
                     return Err(NotInserted::AlreadyThere);
@@ -106,8 +116,8 @@ impl Store {
 
     /// The record behind `handle`, unless it has expired.
     pub async fn read<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
-        match self.backend.get(&key_of(handle)).await? {
-            Some(row) => self.opened(handle, &row),
+        match self.there(handle).await? {
+            Some(there) => self.opened(handle, &there.row),
             None => Ok(None),
         }
     }
@@ -148,18 +158,22 @@ impl Store {
     ) -> Result<(Handle<R>, T), Missed<E>> {
         let mut lost: Vec<(Version, T)> = Vec::new();
         for tried in 0..TRIES {
-            let there = self.backend.get(&key_of(handle)).await?.ok_or(Missed::Absent)?;
+            let There { row: there, kept } = self.there(handle).await?.ok_or(Missed::Absent)?;
             // A write of ours whose answer was lost, but which is there, is the move: its step must not run again.
             if let Some(done) = lost.iter().position(|(version, _)| *version == there.version) {
-                return Ok((handle.clone(), lost.swap_remove(done).1));
+                return Ok((self.sent(handle, &there), lost.swap_remove(done).1));
             }
             answering(lost.len())?;
             let record = self.opened(handle, &there)?.ok_or(Missed::Absent)?;
             let (next, out) = step(record)?;
-            let row = self.sealed(handle, &next)?;
-            let version = row.version;
-            match self.put(handle, Act::Replace(there.version, row)).await? {
-                Put::Written => return Ok((handle.clone(), out)),
+            let row = self.sealed(handle, &next, Some(there.version))?;
+            let (version, sent) = (row.version, self.sent(handle, &row));
+            let act = match kept {
+                Some(kept) => Act::Replace(kept, row),
+                None => Act::Insert(row),
+            };
+            match self.put(handle, act).await? {
+                Put::Written => return Ok((sent, out)),
                 Put::Stale => {}
                 Put::Unknown => lost.push((version, out)),
             }
@@ -224,7 +238,7 @@ impl Store {
         let (now, ring) = (self.clock.now(), self.keys.load_full());
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {
-            let (id, record) = at_rest::open::<R>(&ring, &key, &row.value)?;
+            let (id, record) = at_rest::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value)?;
             if record.keep_until() >= now {
                 records.push((Handle::of(id), record));
             }
@@ -257,7 +271,7 @@ impl Store {
     /// Whether no other instance of the gateway uses it. The command line of the same machine still may.
     pub fn is_single(&self) -> bool {
         match self.backend {
-            Backend::Memory(_) | Backend::Sqlite(_) => true,
+            Backend::Memory(_) | Backend::Sqlite(_) => !self.carries,
             #[cfg(feature = "redis")]
             Backend::Redis(_) => false,
             #[cfg(feature = "vault")]
@@ -265,18 +279,34 @@ impl Store {
         }
     }
 
-    fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R) -> Result<Row, StoreError> {
-        let value = at_rest::seal(&self.keys.load(), self.clock.now(), &key_of(handle), handle.id(), record)?;
-        Ok(Row {
-            value,
-            version: Version::fresh(),
+    /// Seals what follows the write `seen`.
+    fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R, seen: Option<Version>) -> Result<Row, StoreError> {
+        let travels = self.travels::<R>();
+        let mut row = Row {
+            value: Vec::new(),
+            version: if travels { Version::after(seen) } else { Version::fresh() },
             expires: record.keep_until(),
-        })
+        };
+        let key = key_of(handle);
+        row.value = at_rest::seal(
+            &self.keys.load(),
+            self.clock.now(),
+            self.bound::<R>(&key, &row),
+            handle.id(),
+            record,
+        )?;
+        Ok(row)
+    }
+
+    fn bound<'a, R: Record>(&self, key: &'a str, row: &Row) -> Bound<'a> {
+        let travels = self.travels::<R>().then_some(row.version);
+        Bound { key, travels }
     }
 
     /// The record in `row`, unless it has expired. What is sealed decides, not what the row says beside it.
     fn opened<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Result<Option<R>, StoreError> {
-        let (_, record) = at_rest::open::<R>(&self.keys.load(), &key_of(handle), &row.value)?;
+        let key = key_of(handle);
+        let (_, record) = at_rest::open::<R>(&self.keys.load(), self.bound::<R>(&key, row), &row.value)?;
         Ok(Some(record).filter(|record| record.keep_until() >= self.clock.now()))
     }
 

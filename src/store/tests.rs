@@ -118,7 +118,7 @@ async fn no_write_is_done_upon_another_version_than_it_saw() {
     for store in [in_memory().0, over(sqlite)] {
         let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
         let old = store.backend.get(&key_of(&handle)).await.unwrap().unwrap();
-        let row = || store.sealed(&handle, &Tally(9)).unwrap();
+        let row = || store.sealed(&handle, &Tally(9), None).unwrap();
         assert_eq!(store.put(&handle, Act::Insert(row())).await, Ok(Put::Stale));
         assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Written));
         assert_eq!(store.put(&handle, Act::Replace(old.version, row())).await, Ok(Put::Stale));
@@ -142,7 +142,7 @@ async fn a_record_that_opens_but_is_no_such_record_is_an_error_and_no_panic() {
     }
     let (store, _) = in_memory();
     let text = Handle::<Text>::of(Id::fresh());
-    let row = store.sealed(&text, &Text("seven".to_owned())).unwrap();
+    let row = store.sealed(&text, &Text("seven".to_owned()), None).unwrap();
     store.put(&text, Act::Insert(row)).await.unwrap();
     let read = store.read(&Handle::<Tally>::of(text.id())).await;
     assert_eq!(read, Err(StoreError::Unreadable { space: "tally" }));

@@ -75,6 +75,8 @@ pub enum Carried {
     Nothing,
     /// Nothing: the gateway keeps the upstream's tokens in the grant's record, and refreshes them itself.
     Reference,
+    /// The grant's record itself, sealed once more: the gateway keeps nothing.
+    Grant,
 }
 
 /// The short mark of a service: it binds a token to the service, whatever alias was used.
@@ -146,6 +148,7 @@ impl Half {
             Carried::Nothing => 3,
             Carried::Identity => 4,
             Carried::Reference => 5,
+            Carried::Grant => 6,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -191,6 +194,7 @@ impl Half {
                 3 => Carried::Nothing,
                 4 => Carried::Identity,
                 5 => Carried::Reference,
+                6 => Carried::Grant,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),

@@ -7,6 +7,7 @@ use crate::gateway::approve::Onward;
 use crate::gateway::callback::Home;
 use crate::gateway::paste::{NotTaken, Wanted as Pasted};
 use crate::oauth::redirect::Place;
+use crate::web::bound;
 use crate::web::cookie::{self, Name};
 use crate::web::handle::Asked;
 use crate::web::journey::{GONE, client_view, error_page, hidden, host_of, on_by_get};
@@ -55,6 +56,7 @@ pub fn approved(gateway: &Gateway, asked: &Asked<'_>, (flow, form): (&str, Optio
             let mut answer = on_by_get(gateway, &onward.location, &host, false);
             // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
             cookie::set(gateway.site(), answer.headers_mut(), Name::Upstream(flow), onward.browser.expose());
+            bound::moved(gateway, &mut answer, &onward.flow, form);
             answer
         }
     }

@@ -22,6 +22,9 @@ pub enum Name<'a> {
 
 /// The most journeys of one browser at a time; the oldest is dropped.
 const MOST_FLOWS: usize = 8;
+/// The most bytes that the cookies of earlier journeys may have when one begins: proxies take a header of 8 KB, and where
+/// journeys travel in their cookies, the new one may have half of that.
+const MOST_BYTES: usize = 4_096;
 /// How long a journey's cookies live, in seconds.
 const FLOW_AGE: i64 = 600;
 
@@ -72,11 +75,13 @@ pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
     for kind in ["f-", "i-", "u-"] {
         let start = format!("{front}{kind}");
-        let names: Vec<&str> = pairs(request)
-            .map(|(name, _)| name)
-            .filter(|name| name.starts_with(&start))
-            .collect();
-        for name in names.iter().take(names.len().saturating_sub(MOST_FLOWS - 1)) {
+        let there: Vec<(&str, &str)> = pairs(request).filter(|(name, _)| name.starts_with(&start)).collect();
+        let mut bytes: usize = there.iter().map(|(_, value)| value.len()).sum();
+        for (i, (name, value)) in there.iter().enumerate() {
+            if there.len() - i < MOST_FLOWS && bytes <= MOST_BYTES {
+                break;
+            }
+            bytes -= value.len();
             append(site, reply, (*name).to_owned(), String::new(), 0);
         }
     }
@@ -136,5 +141,26 @@ mod tests {
         assert_eq!(value(&site, &headers, Name::Session), Some("a"));
         headers.append(COOKIE, HeaderValue::from_static("gw1-s=b"));
         assert_eq!(value(&site, &headers, Name::Session), None);
+    }
+
+    #[test]
+    fn the_oldest_journeys_of_a_browser_go_where_they_are_too_many_or_too_long() {
+        let site = site("http://localhost:1");
+        let dropped = |count: usize, length: usize| {
+            let (mut request, mut reply) = (HeaderMap::new(), HeaderMap::new());
+            let all: Vec<String> = (0..count).map(|n| format!("gw1-f-{n:08}={}", "v".repeat(length))).collect();
+            request.insert(COOKIE, HeaderValue::from_str(&all.join("; ")).unwrap());
+            prune(&site, &request, &mut reply);
+            let names = reply
+                .get_all(SET_COOKIE)
+                .iter()
+                .map(|value| value.to_str().unwrap()[6..14].parse::<usize>().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!((dropped(7, 43), dropped(8, 43), dropped(10, 43)), (vec![], vec![0], vec![0, 1, 2]));
+        assert_eq!(
+            (dropped(2, 2_000), dropped(3, 2_000), dropped(2, 3_584)),
+            (vec![], vec![0], vec![0])
+        );
     }
 }

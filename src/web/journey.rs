@@ -20,6 +20,7 @@ use crate::gateway::{Gateway, Lane};
 use crate::oauth::error::Code;
 use crate::oauth::form::Form;
 use crate::oauth::redirect::Place;
+use crate::web::bound;
 use crate::web::consent;
 use crate::web::cookie::{self, Name};
 use crate::web::guard;
@@ -58,7 +59,7 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
             cookie::prune(site, asked.headers, answer.headers_mut());
-            cookie::set(site, answer.headers_mut(), Name::Form(&begun.flow.to_string()), begun.form.expose());
+            bound::set(gateway, &mut answer, &begun.flow, &begun.form);
             answer
         }
         Err(Refused::Page(why)) => error_page(gateway, &why, None),
@@ -78,7 +79,7 @@ pub async fn show(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str)
     let Some(handle) = Flow::parse(flow) else {
         return error_page(gateway, &GONE, None);
     };
-    let form = form_cookie(gateway, asked, flow);
+    let (handle, form) = bound::of(gateway, asked, handle);
     let approval = Approval {
         form: form.as_deref(),
         pasted: Secret::from(""),
@@ -120,9 +121,9 @@ pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &s
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
     match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
-        Ok(SignedIn::Yes { form, session }) => {
+        Ok(SignedIn::Yes { flow, form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
-            cookie::set(gateway.site(), answer.headers_mut(), Name::Form(flow), form.expose());
+            bound::set(gateway, &mut answer, &flow, &form);
             if let Some(session) = session {
                 cookie::begin_session(gateway.site(), answer.headers_mut(), &session);
             }
@@ -156,8 +157,11 @@ pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &st
 /// `GET /upstream/callback`.
 pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<Running>) -> Answer {
     let site = gateway.site();
-    let find = |flow: &Flow| cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
-    match gateway.callback(running, asked.query.as_bytes(), find).await {
+    let brings = |flow: Flow| {
+        let browser = cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
+        (bound::of(gateway, asked, flow).0, browser)
+    };
+    match gateway.callback(running, asked.query.as_bytes(), brings).await {
         Ok(home) => {
             let mut answer = homeward(gateway, &home.back, &home.location);
             cookie::clear(site, answer.headers_mut(), Name::Upstream(&home.flow.to_string()));
@@ -201,15 +205,11 @@ pub fn forged(gateway: &Gateway) -> Answer {
 
 pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
-fn form_cookie(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Option<String> {
-    cookie::value(gateway.site(), asked.headers, Name::Form(flow)).map(str::to_owned)
-}
-
 /// The posted form, if its hidden field goes with the cookie (double submit).
 fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, Form, Option<String>), Rejection> {
     let handle = Flow::parse(flow).ok_or(GONE)?;
     let posted = Form::parse(&asked.body)?;
-    let form = form_cookie(gateway, asked, flow);
+    let (handle, form) = bound::of(gateway, asked, handle);
     let matches = posted
         .one("form")?
         .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));

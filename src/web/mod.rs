@@ -1,5 +1,6 @@
 //! FLOOR 6. The front door: routes, guards, pages, replies. Knows neither the store nor the upstream.
 
+mod bound;
 pub mod consent;
 pub mod cookie;
 pub mod guard;

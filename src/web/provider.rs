@@ -10,6 +10,7 @@ use crate::gateway::callback::Home;
 use crate::gateway::idp::{Arrived, Stranger};
 use crate::gateway::provider::RunningIdp;
 use crate::gateway::{Gateway, Lane};
+use crate::web::bound;
 use crate::web::cookie::{self, Name};
 use crate::web::handle::Asked;
 use crate::web::journey::{GONE, client_view, error_page, hidden, homeward, host_of, on_by_get};
@@ -43,6 +44,7 @@ pub async fn go(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, (flow, handle
             let mut answer = on_by_get(gateway, &onward.location, &host_of(&onward.location), false);
             // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.
             cookie::set(gateway.site(), answer.headers_mut(), Name::Provider(flow), onward.browser.expose());
+            bound::moved(gateway, &mut answer, &onward.flow, form);
             answer
         }
         Err(why) => error_page(gateway, &why, None),
@@ -52,13 +54,15 @@ pub async fn go(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, (flow, handle
 /// `GET /login/callback/{idp}`.
 pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<RunningIdp>) -> Answer {
     let site = gateway.site();
-    let find = |flow: &Flow| cookie::value(site, asked.headers, Name::Provider(&flow.to_string())).map(str::to_owned);
-    match gateway.idp_callback(running, asked.query.as_bytes(), find).await {
+    let brings = |flow: Flow| {
+        let browser = cookie::value(site, asked.headers, Name::Provider(&flow.to_string())).map(str::to_owned);
+        (bound::of(gateway, asked, flow).0, browser)
+    };
+    match gateway.idp_callback(running, asked.query.as_bytes(), brings).await {
         Ok(Arrived::SignedIn(flow, form)) => {
-            let flow = flow.to_string();
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
-            cookie::clear(site, answer.headers_mut(), Name::Provider(&flow));
-            cookie::set(site, answer.headers_mut(), Name::Form(&flow), form.expose());
+            cookie::clear(site, answer.headers_mut(), Name::Provider(&flow.to_string()));
+            bound::set(gateway, &mut answer, &flow, &form);
             answer
         }
         Ok(Arrived::Failed(home)) => {

@@ -3,6 +3,7 @@
 //! Each act is done to both, and both must agree on whether it is allowed, why not, and on what is there afterwards.
 
 pub mod acts;
+mod carried;
 mod grants;
 mod journeys;
 mod logins;

@@ -24,7 +24,7 @@ use mcp_oauth_gateway::token::half::Mode;
 use mcp_oauth_gateway::token::signing::{SigningKeys, SigningRecord};
 use serde_json::{Value, json};
 
-use crate::moves::acts::{Act, Form, Gives, With};
+use crate::moves::acts::{Act, Bring, Form, Gives, With};
 use crate::moves::world::{KEY, World};
 
 /// When all records of the folder were alive.
@@ -117,18 +117,8 @@ fn kept() -> Vec<Kept> {
     all
 }
 
-/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
-async fn today() -> Store {
-    let (gives, bare) = (
-        Gives {
-            refresh: true,
-            life: Some(3_600),
-        },
-        Gives {
-            refresh: false,
-            life: None,
-        },
-    );
+/// Honest journeys of every way, each so many moves far.
+fn journeys(gives: Gives, bare: Gives) -> Vec<Act> {
     let mut acts = Vec::new();
     for service in 0..6 {
         for moves in 1..=6 {
@@ -141,6 +131,22 @@ async fn today() -> Store {
             });
         }
     }
+    acts
+}
+
+/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
+async fn today() -> Store {
+    let (gives, bare) = (
+        Gives {
+            refresh: true,
+            life: Some(3_600),
+        },
+        Gives {
+            refresh: false,
+            life: None,
+        },
+    );
+    let acts = journeys(gives, bare);
     let spend = [
         Act::Journey {
             client: 1,
@@ -161,7 +167,7 @@ async fn today() -> Store {
         owner: 0,
         alone: false,
     };
-    let ends: [&[Act]; 7] = [
+    let ends: [&[Act]; 8] = [
         &[
             Act::Begin {
                 client: 0,
@@ -181,6 +187,18 @@ async fn today() -> Store {
                 service: 0,
             },
             Act::Deny { flow: 0, form: Form::Own },
+        ],
+        &[
+            Act::Journey {
+                client: 1,
+                service: 0,
+                gives,
+                moves: 3,
+            },
+            Act::HandOn {
+                flow: 0,
+                bring: Bring::Own,
+            },
         ],
         &spend,
         &[spend[0], spend[1], present],

@@ -89,6 +89,10 @@ pub enum Act {
     Deny { flow: u8, form: Form },
     /// The upstream sends the browser back.
     Return { flow: u8, bring: Bring, error: bool },
+    /// As that, and its code goes on in the client's, because nothing is kept.
+    HandOn { flow: u8, bring: Bring },
+    /// The user consents, and the code carries nothing, because nothing is kept.
+    Carry { flow: u8, form: Form },
     /// The upstream's code is exchanged.
     Exchange { flow: u8, gives: Gives },
     /// It is not.
@@ -164,7 +168,7 @@ impl Act {
         };
         // Most journeys go the longest way.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
-        match kind % 84 {
+        match kind % 88 {
             0 | 1 => Self::Begin {
                 client: n,
                 state: m % 4 != 0,
@@ -246,6 +250,8 @@ impl Act {
             },
             76 | 77 => Self::Renewed { grant: n, gives },
             78 => Self::Reload,
+            84 | 85 => Self::HandOn { flow: n, bring: bring(m) },
+            86 | 87 => Self::Carry { flow: n, form },
             _ => Self::Sweep,
         }
     }

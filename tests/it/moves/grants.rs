@@ -331,9 +331,9 @@ impl World {
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
         let began = Began {
             client_id,
-            service: redeemed.asked.service,
+            service: redeemed.service,
             who: redeemed.who,
-            scopes: redeemed.asked.scopes,
+            scopes: redeemed.scopes,
             issuer,
             tokens: tokens.clone(),
         };

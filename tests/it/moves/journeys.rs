@@ -7,6 +7,7 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
     Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
 };
+use mcp_oauth_gateway::flow::carried::CodeCarried;
 use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
 use mcp_oauth_gateway::flow::rejected::Rejected;
@@ -27,9 +28,9 @@ use super::logins::{Login, PROVIDER};
 use super::world::{SECRET, World, text, went};
 
 const ISSUER: &str = "https://gateway.example";
-const UPSTREAM: &str = "https://upstream.example";
+pub const UPSTREAM: &str = "https://upstream.example";
 /// The services, and the way of a journey to each.
-static SERVICES: LazyLock<[(&str, By, Leg); 6]> = LazyLock::new(|| {
+pub static SERVICES: LazyLock<[(&str, By, Leg); 6]> = LazyLock::new(|| {
     [
         ("chained", By::Password, Leg::Upstream),
         ("chained for anybody", By::Nobody, Leg::Upstream),
@@ -52,6 +53,7 @@ pub enum Stage {
     Sent,
     Back,
     Issued,
+    Carried,
     Spent,
     Closed,
 }
@@ -66,6 +68,7 @@ impl Stage {
             Self::Sent => "UpstreamRedirect",
             Self::Back => "UpstreamCallback",
             Self::Issued => "CodeIssued",
+            Self::Carried => "CodeCarried",
             Self::Spent => "CodeSpent",
             Self::Closed => "Closed",
         }
@@ -87,9 +90,9 @@ pub struct Journey {
     pub grant: Option<usize>,
     pub pending: Option<Redeemed>,
     /// Its place among the services.
-    service: usize,
+    pub service: usize,
     /// Where it has been.
-    path: Vec<Stage>,
+    pub path: Vec<Stage>,
     uri: String,
     state: bool,
     verifier: String,
@@ -98,17 +101,17 @@ pub struct Journey {
     pub login: Login,
     browser: String,
     upstream_state: String,
-    upstream_verifier: String,
+    pub upstream_verifier: String,
     promise: bool,
-    code: String,
-    tokens: Option<Tokens>,
+    pub code: String,
+    pub tokens: Option<Tokens>,
     seen: Value,
 }
 
 pub type Refusal = Missed<Rejected>;
 
 /// The stages of an honest journey.
-fn way(by: &By, leg: Leg) -> Vec<Stage> {
+pub fn way(by: &By, leg: Leg) -> Vec<Stage> {
     let login: &[Stage] = match by {
         By::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
         By::Password | By::Nobody => &[],
@@ -187,7 +190,7 @@ impl World {
     }
 
     /// The name of the service of this journey, or of another.
-    fn service(&self, i: usize, other: bool) -> &'static str {
+    pub fn service(&self, i: usize, other: bool) -> &'static str {
         SERVICES[(self.journeys[i].service + usize::from(other)) % SERVICES.len()].0
     }
 
@@ -400,7 +403,7 @@ impl World {
     }
 
     /// What the redirect and the browser bring, and whether that should do.
-    fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
+    pub fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
         let (journey, other) = (&self.journeys[i], self.stranger(i));
         let mut state = journey.upstream_state.clone();
         let mut browser = Some(journey.browser.clone());
@@ -554,6 +557,8 @@ impl World {
         assert_eq!(authenticated.is_err(), wrong_secret && client == 2);
         let Ok(by) = authenticated else { return };
         let other = self.stranger(i);
+        // Such a code is the record: there is no other one to bring for it.
+        let carried = self.standing(i, Stage::Carried).is_ok();
         let mut code = journey.code.clone();
         let mut verifier = Some(journey.verifier.clone());
         let mut redirect_uri = Some(journey.uri.clone());
@@ -563,6 +568,7 @@ impl World {
             With::OtherRedirect => {
                 redirect_uri = Some(other.map_or_else(|| "https://evil.example/cb".to_owned(), |other| other.uri.clone()));
             }
+            With::OtherCode if carried => {}
             With::OtherCode => code = other.map_or_else(String::new, |other| other.code.clone()),
             With::OtherVerifier => verifier = other.map(|other| other.verifier.clone()),
             With::NoVerifier => verifier = None,
@@ -584,7 +590,8 @@ impl World {
         let elsewhere = matches!(with, With::OtherService);
         let at_home = if elsewhere { Err(Rejected::OtherService) } else { Ok(()) };
         let judged = at_home.and(proved).and(same_place).map_err(Missed::Rejected);
-        let expected = self.standing(i, Stage::Issued).and_then(|()| self.in_time(i)).and(judged);
+        let issued = if carried { Stage::Carried } else { Stage::Issued };
+        let expected = self.standing(i, issued).and_then(|()| self.in_time(i)).and(judged);
         let with = Redemption {
             service: self.service(i, elsewhere),
             code: &code,
@@ -595,32 +602,22 @@ impl World {
         if expected == Err(Missed::Rejected(Rejected::OtherService)) {
             self.met.insert("a code at another service");
         }
-        let moved = self
-            .store
-            .transition(&handle, |s: CodeIssued| s.redeem(&by, with, grant, now))
-            .await;
-        if let Some(moved) = went(moved, &expected) {
-            self.walk("CodeIssued", "redeem", "CodeSpent");
-            let (asked, journey) = (&moved.out.asked, &mut self.journeys[i]);
-            assert_eq!(asked.client_id, by.client_id());
-            let (name, by, leg) = &SERVICES[journey.service];
-            let subject = match by {
-                By::Nobody => "",
-                By::Password => "alice",
-                By::Provider(_) => "corp:7",
+        let moved = if carried {
+            let moved = self.store.transition(&handle, |s: CodeCarried| s.redeem(&by, with, grant, now));
+            moved.await.map(|moved| moved.out)
+        } else {
+            let moved = self.store.transition(&handle, |s: CodeIssued| s.redeem(&by, with, grant, now));
+            moved.await.map(|moved| (moved.out, None))
+        };
+        if let Some((redeemed, to_exchange)) = went(moved, &expected) {
+            self.walk(issued.name(), "redeem", "CodeSpent");
+            let redeemed = if carried {
+                self.unlocked_late(i, redeemed, to_exchange)
+            } else {
+                redeemed
             };
-            assert_eq!((moved.out.who.subject.as_str(), asked.service.as_str()), (subject, *name));
-            let obtained = moved.out.obtained.as_ref();
-            assert_eq!(
-                obtained.map(|obtained| &obtained.tokens),
-                journey.tokens.as_ref(),
-                "the tokens of another journey"
-            );
-            let issuer = obtained.and_then(|obtained| obtained.issuer.as_deref());
-            assert_eq!(issuer, (*leg == Leg::Upstream).then_some(UPSTREAM));
-            journey.spent += 1;
-            assert_eq!(journey.spent, 1, "a code was spent twice");
-            journey.pending = Some(moved.out);
+            assert_eq!(redeemed.client_id, by.client_id());
+            self.redeemed(i, redeemed);
             let place = self.new_grant(grant, client);
             self.journeys[i].grant = Some(place);
             self.arrived(i, Stage::Spent, now.0 + 600).await;
@@ -631,6 +628,29 @@ impl World {
             self.replayed(i, &by, with, proved).await;
         }
         self.look_at_journey(i).await;
+    }
+
+    /// What was redeemed is this journey's own, and it is so once.
+    fn redeemed(&mut self, i: usize, redeemed: Redeemed) {
+        let journey = &mut self.journeys[i];
+        let (name, by, leg) = &SERVICES[journey.service];
+        let subject = match by {
+            By::Nobody => "",
+            By::Password => "alice",
+            By::Provider(_) => "corp:7",
+        };
+        assert_eq!((redeemed.who.subject.as_str(), redeemed.service.as_str()), (subject, *name));
+        let obtained = redeemed.obtained.as_ref();
+        assert_eq!(
+            obtained.map(|obtained| &obtained.tokens),
+            journey.tokens.as_ref(),
+            "the tokens of another journey"
+        );
+        let issuer = obtained.and_then(|obtained| obtained.issuer.as_deref());
+        assert_eq!(issuer, (*leg == Leg::Upstream).then_some(UPSTREAM));
+        journey.spent += 1;
+        assert_eq!(journey.spent, 1, "a code was spent twice");
+        journey.pending = Some(redeemed);
     }
 
     /// A spent code came again: who proves client and verifier ends the grant, and nobody else does anything.

@@ -64,7 +64,12 @@ impl World {
         Self {
             store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
             time,
-            rules: Rules { grace, ttl, mode },
+            rules: Rules {
+                grace,
+                ttl,
+                mode,
+                carried: false,
+            },
             // The first two have a redirect URI in common; the third has a secret.
             clients: vec![
                 client("one", &["http://localhost/cb", "https://one.example/cb?x=1"], None),
@@ -121,6 +126,8 @@ impl World {
             Act::Deny { flow, form } => on(flow, self.journeys.len(), async |i| self.deny(i, form).await).await,
             Act::Return { flow, bring, error: false } => on(flow, self.journeys.len(), async |i| self.returned(i, bring).await).await,
             Act::Return { flow, bring, error: true } => on(flow, self.journeys.len(), async |i| self.refused(i, bring).await).await,
+            Act::HandOn { flow, bring } => on(flow, self.journeys.len(), async |i| self.handed_on(i, bring).await).await,
+            Act::Carry { flow, form } => on(flow, self.journeys.len(), async |i| self.carried_here(i, form).await).await,
             Act::Exchange { flow, gives } => on(flow, self.journeys.len(), async |i| self.exchanged(i, gives).await).await,
             Act::Fail { flow } => on(flow, self.journeys.len(), async |i| self.failed(i).await).await,
             Act::Redeem { flow, by, with, at_once } => {

@@ -17,6 +17,7 @@ mod limits;
 mod login;
 mod login_hostile;
 mod moving;
+mod none;
 mod origins;
 mod profiles;
 mod proxy;

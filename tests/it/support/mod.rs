@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod fleet;
 pub mod house;
 pub mod process;
 pub mod provider;

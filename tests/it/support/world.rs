@@ -78,10 +78,6 @@ impl World {
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
-        let users = [USER, OTHER_USER].map(|name| User {
-            name: name.into(),
-            hash: Hash::kept(quick_hash()),
-        });
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -92,16 +88,7 @@ impl World {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
             site: Site::new(Address::parse(&url).unwrap(), vec![]),
-            setup: Setup {
-                services: vec![service],
-                passwords: Passwords::new(users.to_vec(), clock.clone()),
-                session_ttl: SESSION_TTL,
-                idps: vec![],
-                clients: vec![],
-                cors_origins: vec![],
-                public_directory: false,
-                json_token: false,
-            },
+            setup: Self::setup(service, &clock),
             clock,
             most_waiting: waiting::MOST,
             back: back.handle().clone(),
@@ -135,6 +122,24 @@ impl World {
             hand,
             _stopper: stopper,
             back: Some(back),
+        }
+    }
+
+    /// One service, and the users of all stories.
+    pub fn setup(service: Service, clock: &Clock) -> Setup {
+        let users = [USER, OTHER_USER].map(|name| User {
+            name: name.into(),
+            hash: Hash::kept(quick_hash()),
+        });
+        Setup {
+            services: vec![service],
+            passwords: Passwords::new(users.to_vec(), clock.clone()),
+            session_ttl: SESSION_TTL,
+            idps: vec![],
+            clients: vec![],
+            cors_origins: vec![],
+            public_directory: false,
+            json_token: false,
         }
     }
 
@@ -177,7 +182,8 @@ impl Drop for World {
     }
 }
 
-fn service(standin: &Standin, profile: Profile) -> Service {
+/// The service of all stories, in front of this upstream.
+pub fn service(standin: &Standin, profile: Profile) -> Service {
     let (client_id, client_secret) = match profile {
         Profile::Standard | Profile::OpenId => (None, None),
         Profile::GitHub => (

@@ -1,0 +1,90 @@
+//! What does not go together with `[store] kind = "none"`, where nothing is kept: said at the key that asks for something kept.
+
+use crate::config::kept::Where;
+use crate::config::said::Wrong;
+use crate::config::section::Section;
+use crate::config::service::{Described, Tokens};
+use crate::config::site::Certificate;
+use crate::service::{Access, Upstream};
+
+/// Refuses what would have to be kept, if nothing is.
+pub fn check<'a>(
+    store: &Where,
+    tls: (&Section, &Certificate),
+    services: impl Iterator<Item = (&'a Section, &'a Described)>,
+) -> Result<(), Wrong> {
+    if *store != Where::Nothing {
+        return Ok(());
+    }
+    let (section, certificate) = tls;
+    if *certificate == Certificate::SelfSigned {
+        let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
+        return Err(section
+            .place("self_signed")
+            .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
+    }
+    for (section, described) in services {
+        service(section, described)?;
+    }
+    Ok(())
+}
+
+fn service(section: &Section, described: &Described) -> Result<(), Wrong> {
+    let service = &described.service;
+    let no = |key: &str, what: &str, valid: &str| {
+        let name = &service.name;
+        let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
+        Err(section.place(key).wrong(what, valid))
+    };
+    if service.access == Access::Key {
+        return no(
+            "access",
+            "API keys are records that can be revoked",
+            "use access = \"oauth\", or another store",
+        );
+    }
+    if service.remember_consent {
+        return no(
+            "remember_consent",
+            "a consent would have to be kept",
+            "take it out, or use another store",
+        );
+    }
+    match described.tokens {
+        Tokens::Reference => {
+            return no(
+                "token_mode",
+                "a reference refers to a kept token",
+                "use token_mode = \"sealed\", or another store",
+            );
+        }
+        Tokens::Jwt => {
+            return no(
+                "token_mode",
+                "the keys that sign would have to be kept",
+                "use token_mode = \"sealed\", or another store",
+            );
+        }
+        Tokens::Sealed | Tokens::Plain | Tokens::Raw => {}
+    }
+    if service.signs() {
+        return no(
+            "assertion",
+            "the keys that sign would have to be kept",
+            "take it out, or use another store",
+        );
+    }
+    match &service.upstream {
+        Upstream::OAuth(given) if given.client_id.is_none() => no(
+            "client_id",
+            "our registration at the upstream would have to be kept",
+            "register the gateway there once and write its client_id, or use another store",
+        ),
+        Upstream::Paste(_) => no(
+            "upstream",
+            "what a user pastes would have to travel in an address",
+            "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
+        ),
+        Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
+    }
+}

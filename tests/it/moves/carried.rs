@@ -1,0 +1,91 @@
+//! Journeys where nothing is kept: a code that carries the upstream's.
+
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::flow::authorize::{GatewayLogin, Returned, UpstreamRedirect};
+use mcp_oauth_gateway::flow::carried::ToExchange;
+use mcp_oauth_gateway::flow::code::{Obtained, Redeemed};
+use mcp_oauth_gateway::flow::who::Leg;
+
+use super::acts::{Bring, Form, Gives};
+use super::journeys::{SERVICES, Stage, UPSTREAM, way};
+use super::world::{World, went};
+
+/// What the upstream's redirect brings.
+const CODE: &str = "the upstream's code";
+
+impl World {
+    /// The upstream sends the browser back, and its code goes on to the client.
+    pub async fn handed_on(&mut self, i: usize, bring: Bring) {
+        let (state, browser, issuer, expected) = self.brought(i, bring);
+        let with = Returned {
+            service: self.service(i, matches!(bring, Bring::OtherService)),
+            upstream_state: &state,
+            browser: browser.as_deref(),
+            issuer,
+        };
+        let now = self.now();
+        let step = |s: UpstreamRedirect| s.handed_on(with, Secret::from(CODE), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("UpstreamRedirect", "handed_on", "CodeCarried");
+            self.on_its_way(i, 2);
+            let code = self.journeys[i].code.clone();
+            self.goes_home(i, &moved.out, Some(&code));
+            self.arrived(i, Stage::Carried, now.0 + 60).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// The code is issued at once, and carries nothing.
+    pub async fn carried_here(&mut self, i: usize, form: Form) {
+        let (brought, now) = (self.form(i, form), self.now());
+        let expected = self
+            .standing(i, Stage::SignedIn)
+            .and_then(|()| self.in_time(i))
+            .and_then(|()| self.same_form(i, brought.as_deref()))
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Here));
+        self.note_if_off_the_way(&expected);
+        let step = |s: GatewayLogin| s.carried(brought.as_deref(), now);
+        let moved = self.store.transition(&self.handle(i), step).await;
+        if let Some(moved) = went(moved, &expected) {
+            self.walk("GatewayLogin", "carried", "CodeCarried");
+            self.on_its_way(i, 1);
+            let code = self.journeys[i].code.clone();
+            self.goes_home(i, &moved.out, Some(&code));
+            self.arrived(i, Stage::Carried, now.0 + 60).await;
+        }
+        self.look_at_journey(i).await;
+    }
+
+    /// It got here by all the stages of an honest journey but the last ones, and has a code now.
+    fn on_its_way(&mut self, i: usize, but: usize) {
+        let code = self.draw();
+        let journey = &mut self.journeys[i];
+        let (_, by, leg) = &SERVICES[journey.service];
+        let honest = way(by, *leg);
+        assert_eq!(journey.path, honest[..honest.len() - but], "a code without consent");
+        (journey.code, journey.tokens) = (code, None);
+    }
+
+    /// What the client's code carried is exchanged, now that it is redeemed.
+    pub fn unlocked_late(&mut self, i: usize, redeemed: Redeemed, to_exchange: Option<ToExchange>) -> Redeemed {
+        let leg = SERVICES[self.journeys[i].service].2;
+        assert_eq!(to_exchange.is_some(), leg == Leg::Upstream);
+        let Some(ToExchange { code, exchange }) = to_exchange else {
+            return redeemed;
+        };
+        let verifier = &self.journeys[i].upstream_verifier;
+        assert_eq!((code.expose(), exchange.verifier.expose()), (CODE, verifier.as_str()));
+        assert_eq!(exchange.issuer, UPSTREAM);
+        let tokens = self.tokens(Gives {
+            refresh: true,
+            life: Some(3_600),
+        });
+        self.journeys[i].tokens = Some(tokens.clone());
+        let issuer = Some(exchange.issuer);
+        Redeemed {
+            obtained: Some(Obtained { issuer, tokens }),
+            ..redeemed
+        }
+    }
+}

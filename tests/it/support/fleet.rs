@@ -1,0 +1,177 @@
+//! Several gateways behind one address, with the same keys and nothing kept: the test says which of them a request goes to.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::base::keyring::{self, KeyRing};
+use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
+use mcp_oauth_gateway::net::client::Client;
+use mcp_oauth_gateway::net::server::{self, Limits};
+use mcp_oauth_gateway::net::stop::{Stop, Stopper};
+use mcp_oauth_gateway::net::tls::{self, ClientTls};
+use mcp_oauth_gateway::service::Service;
+use mcp_oauth_gateway::store::{Keys, Store};
+use mcp_oauth_gateway::web::handle::Door;
+
+use super::browser::Browser;
+use super::client::McpClient;
+use super::world::{self, World, authorization};
+
+/// See [the module](self). Dropping it ends all of it.
+pub struct Fleet {
+    pub standin: Standin,
+    /// The address of all of them, without a slash at its end.
+    pub url: String,
+    setup: Setup,
+    keys: Keys,
+    hand: Arc<AtomicU64>,
+    doors: Arc<Mutex<Vec<Door>>>,
+    next: Arc<AtomicUsize>,
+    _stoppers: Mutex<Vec<Stopper>>,
+    stop: Stop,
+    back: Option<tokio::runtime::Runtime>,
+}
+
+/// Added to the number of an instance: each request goes to the next one.
+const IN_TURN: usize = 1 << 32;
+
+impl Fleet {
+    /// So many, in front of such an upstream; requests go to the first.
+    pub async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        Self::made(count, profile, |setup| change(&mut setup.services[0])).await
+    }
+
+    /// The same with anything changed of what is set up.
+    pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
+        tls::install_provider();
+        let standin = Standin::start(profile);
+        let mut service = world::service(&standin, profile);
+        authorization(&mut service).client_id = Some(CLIENT_ID.into());
+        authorization(&mut service).client_secret = Some(Secret::from(CLIENT_SECRET));
+        let hand = Arc::new(AtomicU64::new(Clock::System.now().0));
+        let clock = Clock::Fixed(Arc::clone(&hand));
+        let mut setup = World::setup(service, &clock);
+        change(&mut setup);
+        let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let (stopper, stop) = Stop::new();
+        let (doors, next) = (Arc::new(Mutex::new(Vec::<Door>::new())), Arc::new(AtomicUsize::new(0)));
+        let lane = Lane {
+            client: Client::new(ClientTls::load(&[]).unwrap()),
+        };
+        let (all, turn) = (Arc::clone(&doors), Arc::clone(&next));
+        let handler = move |request, peer: server::Peer| {
+            let said = turn.load(Ordering::SeqCst);
+            let which = if said < IN_TURN {
+                said
+            } else {
+                turn.fetch_add(1, Ordering::SeqCst)
+            };
+            let doors = all.lock().unwrap();
+            let (door, lane) = (doors[which % doors.len()].clone(), lane.clone());
+            async move { door.handle(&lane, request, peer.address.ip()).await }
+        };
+        tokio::spawn(server::serve(listener, None, Limits::default(), stop.clone(), handler));
+        let back = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let fleet = Self {
+            standin,
+            url,
+            setup,
+            keys: Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap())),
+            hand,
+            doors,
+            next,
+            _stoppers: Mutex::new(vec![stopper]),
+            stop,
+            back: Some(back),
+        };
+        for _ in 0..count {
+            let door = fleet.started().await;
+            fleet.doors.lock().unwrap().push(door);
+        }
+        fleet
+    }
+
+    async fn started(&self) -> Door {
+        let clock = Clock::Fixed(Arc::clone(&self.hand));
+        let back = self.back.as_ref().unwrap().handle();
+        let gateway = Gateway::new(Parts {
+            store: Store::carried(Arc::clone(&self.keys), clock.clone()),
+            keys: Arc::clone(&self.keys),
+            site: mcp_oauth_gateway::gateway::site::Site::new(Address::parse(&self.url).unwrap(), vec![]),
+            setup: self.setup.clone(),
+            clock,
+            most_waiting: waiting::MOST,
+            back: back.clone(),
+            back_lane: Lane {
+                client: Client::new(ClientTls::load(&[]).unwrap()),
+            },
+        });
+        let (upkeep, ends) = (gateway.clone(), self.stop.clone());
+        back.spawn(async move { upkeep.upkeep(ends).await });
+        while gateway.is_ready().await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Door::new(gateway)
+    }
+
+    /// Requests go to this one from now on.
+    pub fn to(&self, instance: usize) {
+        self.next.store(instance, Ordering::SeqCst);
+    }
+
+    /// Each request goes to another one from now on.
+    pub fn in_turn(&self) -> &Self {
+        self.next.store(IN_TURN, Ordering::SeqCst);
+        self
+    }
+
+    /// Requests go to this one from now on, also those of this client.
+    pub fn at(&self, instance: usize, client: &McpClient) -> McpClient {
+        self.to(instance);
+        client.clone()
+    }
+
+    /// This one forgets all that it had in memory.
+    pub async fn restart(&self, instance: usize) {
+        let door = self.started().await;
+        self.doors.lock().unwrap()[instance] = door;
+    }
+
+    /// Time passes.
+    pub fn pass(&self, seconds: u64) {
+        self.hand.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// A client that registered.
+    pub async fn client(&self) -> McpClient {
+        McpClient::register(&self.url).await
+    }
+
+    /// The cookie that carries a journey.
+    pub fn carried(browser: &Browser) -> (String, String) {
+        let found = browser.cookies.iter().find(|(name, _)| name.contains("-f-"));
+        found
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .expect("a journey's cookie")
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where one is running.
+        if let Some(back) = self.back.take() {
+            back.shutdown_background();
+        }
+    }
+}
