@@ -175,12 +175,16 @@ impl Threads {
 }
 
 impl Drop for Threads {
-    /// Ends the threads and waits for them, so that the file is closed, and its log folded in, when this returns.
+    /// Ends the threads and waits for them, so that the file is closed, and its log folded in, when this returns. The writer
+    /// is the last: of two that close at once each may leave the log to the other.
     fn drop(&mut self) {
-        self.to_writer = None;
         self.to_readers = None;
-        for thread in self.running.drain(..) {
-            thread.join().ok();
+        for reader in self.running.drain(1..) {
+            reader.join().ok();
+        }
+        self.to_writer = None;
+        for writer in self.running.drain(..) {
+            writer.join().ok();
         }
     }
 }

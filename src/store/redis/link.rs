@@ -88,7 +88,7 @@ impl Link {
 
     /// Sends a command to whoever has its key.
     pub(super) async fn ask(&self, cmd: &Cmd) -> Result<Value, Failed> {
-        self.sent(cmd, &To::WhoHasTheKey).await
+        self.sent(cmd, &To::WhoHasTheKey, None).await.map_err(|(why, _)| why)
     }
 
     /// As [`Link::ask`], for what may be asked twice: a line that was found dead is no reason to fail when the next one is there.
@@ -98,17 +98,19 @@ impl Link {
 
     /// As [`Link::read`], from somebody in particular.
     pub(super) async fn read_from(&self, cmd: &Cmd, to: &To) -> Result<Value, Failed> {
-        match self.sent(cmd, to).await {
-            Err(Failed::Lost(_)) => self.sent(cmd, to).await,
+        let answer = match self.sent(cmd, to, None).await {
+            Err((Failed::Lost(_), line)) => self.sent(cmd, to, line).await,
             answer => answer,
-        }
+        };
+        answer.map_err(|(why, _)| why)
     }
 
-    async fn sent(&self, cmd: &Cmd, to: &To) -> Result<Value, Failed> {
-        let (number, mut conn) = match self.settled(to.patience()).await {
+    /// Sends a command, not on the line `dead`, of which nobody may have taken note yet. With a failure comes the line that it was sent on.
+    async fn sent(&self, cmd: &Cmd, to: &To, dead: Option<u64>) -> Result<Value, (Failed, Option<u64>)> {
+        let (number, mut conn) = match self.settled(to.patience(), dead).await {
             State::Up(number, conn) => (number, conn),
-            State::Down(why) => return Err(Failed::NotAsked(why)),
-            State::Dialling => return Err(Failed::NotAsked("no connection in time".to_owned())),
+            State::Down(why) => return Err((Failed::NotAsked(why), None)),
+            State::Dialling => return Err((Failed::NotAsked("no connection in time".to_owned()), None)),
         };
         let failed = match timeout(to.patience(), conn.send(cmd, to)).await {
             Ok(Ok(value)) => match value.extract_error() {
@@ -122,13 +124,17 @@ impl Link {
             // Full means that this is known already.
             let _ = self.broken.try_send(number);
         }
-        Err(failed)
+        Err((failed, Some(number)))
     }
 
-    /// The state once it is known whether there is a line, or after a while.
-    async fn settled(&self, patience: Duration) -> State {
+    /// The state once it is known whether there is a line other than `dead`, or after a while.
+    async fn settled(&self, patience: Duration, dead: Option<u64>) -> State {
         let mut state = self.state.clone();
-        let known = state.wait_for(|state| !matches!(state, State::Dialling));
+        let known = state.wait_for(|state| match state {
+            State::Up(number, _) => Some(*number) != dead,
+            State::Down(_) => true,
+            State::Dialling => false,
+        });
         // Whatever it was that ended the wait, the state says it.
         drop(timeout(patience, async { known.await.is_ok() }).await);
         self.state.borrow().clone()

@@ -195,7 +195,13 @@ impl Configured {
         change(&mut command);
         let before = tree(self.dir.path());
         let output = done(&mut command);
-        assert!(before == tree(self.dir.path()), "check changed something");
+        let after = tree(self.dir.path());
+        let changed: Vec<_> = before
+            .keys()
+            .chain(after.keys())
+            .filter(|path| before.get(*path) != after.get(*path))
+            .collect();
+        assert!(changed.is_empty(), "check changed {changed:?}");
         let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         (output.status.success(), said)
     }
