@@ -1,19 +1,37 @@
 //! Forms and queries: a parameter that comes twice is never a choice, and what is read is what was written.
 #![no_main]
 
+use std::collections::HashMap;
+
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::oauth::form::{BadForm, Form, MOST};
 
 const NAMES: [&str; 6] = ["a", "state", "code", "client_id", "resource", ""];
 
+/// As JSON: what is read is an object of texts, and each of them is there.
+fn as_json(bytes: &[u8]) {
+    match Form::from_json(bytes) {
+        Ok(form) => {
+            let members: HashMap<String, String> = serde_json::from_slice(bytes).expect("an object of texts");
+            assert!(members.len() <= MOST);
+            for (name, value) in &members {
+                assert!(value.is_empty() || form.all(name).any(|there| there == value));
+            }
+        }
+        Err(BadForm::TooMany | BadForm::NotJson) => {}
+        Err(BadForm::Repeated(_) | BadForm::NotUtf8) => panic!("JSON is text, and a name is judged only when it is asked for"),
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    as_json(bytes);
     // Counted by hand: pieces between `&` that are not empty.
     let pieces: Vec<&[u8]> = bytes.split(|b| *b == b'&').filter(|piece| !piece.is_empty()).collect();
     let form = match Form::parse(bytes) {
         Ok(form) => form,
         Err(BadForm::TooMany) => return assert!(pieces.len() > MOST),
         Err(BadForm::NotUtf8) => return,
-        Err(BadForm::Repeated(_)) => panic!("a name is judged only when it is asked for"),
+        Err(BadForm::Repeated(_) | BadForm::NotJson) => panic!("a name is judged only when it is asked for"),
     };
     assert!(pieces.len() <= MOST);
     for name in NAMES {
