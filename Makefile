@@ -80,7 +80,7 @@ deny: tools
 
 long: services
 	@echo '== long: the tests that take minutes'
-	GATEWAY_LONG=1 cargo test --release --workspace -- long
+	GATEWAY_LONG=1 cargo test --profile long --workspace -- long
 
 vault:
 	@echo '== vault: signing in at RustyVault, a real server (built once, some minutes)'
