@@ -185,7 +185,11 @@ impl Gateway {
             self.waiting.left(id);
             uninserted(why)
         })?;
-        carried::fits_and_grows(&flow).inspect_err(|_| self.waiting.left(id))?;
+        if let Err(too_long) = carried::fits_and_grows(&flow) {
+            self.waiting.left(id);
+            self.store.remove(&flow).await?;
+            return Err(too_long);
+        }
         let step = |s: ClientAuthorize| match &user {
             Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
             None => s.unnamed(Some(form.expose()), digest.clone(), now),

@@ -149,6 +149,10 @@ impl Gateway {
             // A tombstone is there already: the code was replayed meanwhile, and what we answer is dead.
             Err(NotInserted::AlreadyThere) => {
                 self.revoke_upstream(&held, None);
+                // Where nothing is kept, it would be dead at this instance only.
+                if self.store.carries() {
+                    return Err(Rejection::Grant(Rejected::Replayed));
+                }
                 Handle::of(grant)
             }
             Err(NotInserted::Store(error)) => return Err(error.into()),
@@ -170,12 +174,12 @@ impl Gateway {
 
     /// Ends a grant, also one that is not yet there.
     pub(crate) async fn end(&self, handle: &Handle<GrantRecord>) -> Result<Option<Held>, Rejection> {
-        let (now, grant) = (self.clock.now(), handle.id());
+        let (now, grant, mut handle) = (self.clock.now(), handle.id(), handle.clone());
         let longest = self.live().longest_access();
         loop {
             match self
                 .store
-                .update(handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
+                .update(&handle, |r: GrantRecord| Ok::<_, Rejected>(r.end(now, longest)))
                 .await
             {
                 Ok((_, held)) => {
@@ -187,7 +191,8 @@ impl Gateway {
                         self.has_ended(grant);
                         return Ok(None);
                     }
-                    Err(NotInserted::AlreadyThere) => {}
+                    // A copy that was brought may have expired, or not open, and what is remembered here is there all the same.
+                    Err(NotInserted::AlreadyThere) => handle = Handle::of(grant),
                     Err(NotInserted::Store(error)) => return Err(error.into()),
                 },
                 Err(Missed::Store(error)) => return Err(error.into()),

@@ -1,6 +1,6 @@
 //! Records in this process: for tests and for throw-away gateways.
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,9 +62,19 @@ impl Memory {
         put
     }
 
-    /// A tenth at once, so that the look at all of them is seldom.
+    /// A tenth at once, so that the look at all of them is seldom; of the kind that there is most of, so that grants, which
+    /// live for weeks, do not drive out the journeys of this minute.
     fn forget_soonest(&self) {
-        let mut all: Vec<_> = self.0.rows.iter().map(|row| (row.expires, row.key().clone())).collect();
+        let mut kinds: HashMap<String, Vec<_>> = HashMap::new();
+        for row in &self.0.rows {
+            let kind = row.key().split('/').next().unwrap_or_default();
+            let of_the_kind = match kinds.get_mut(kind) {
+                Some(known) => known,
+                None => kinds.entry(kind.to_owned()).or_default(),
+            };
+            of_the_kind.push((row.expires, row.key().clone()));
+        }
+        let mut all = kinds.into_values().max_by_key(Vec::len).unwrap_or_default();
         let tenth = all.len() / 10;
         if let Some(last) = tenth.checked_sub(1) {
             all.select_nth_unstable(last);

@@ -363,6 +363,22 @@ async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told()
     assert_eq!(fleet.at(0, &client).refresh(&newer.refresh).await.json()["error"], "invalid_grant");
 }
 
+/// A copy that has expired hides a tombstone from whoever looks only at the copy: it was asked for in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
+    let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let pair = client.login().await;
+    fleet.pass(31 * 86_400);
+    fleet.restart(0).await;
+    for _ in 0..3 {
+        let revoked = tokio::time::timeout(std::time::Duration::from_secs(20), client.revoke(&pair.refresh));
+        assert_eq!(revoked.await.expect("it answers").status, 200);
+    }
+    let pair = client.login().await;
+    works(&fleet, &client, &pair).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_refresh_token_is_sealed_even_where_the_access_token_is_plain() {
     let fleet = Fleet::of(2, Profile::Standard, |service| {
