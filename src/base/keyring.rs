@@ -126,6 +126,12 @@ impl KeyRing {
         ready.or(self.0.first()).expect("a key ring is never empty")
     }
 
+    /// A ring of its first key alone.
+    #[must_use]
+    pub fn oldest(&self) -> Self {
+        Self(self.0[..1].to_vec())
+    }
+
     /// The key of this name, if the ring has it. Keys are never tried in turn.
     pub fn opening(&self, id: KeyId) -> Option<&Key> {
         self.0.iter().find(|key| key.id == id)

@@ -68,10 +68,15 @@ impl Ended {
     /// were asked for, so that nothing falls between. Of a million living grants, which are kept for weeks, hardly any is read.
     pub async fn load(&self, store: &Store, last: UnixTime) -> Result<(), StoreError> {
         self.load_of(store, last, GrantRecord::ended_until).await?;
-        self.load_of(store, UnixTime::NEVER, ApiKeyRecord::ended_until).await?;
+        self.load_keys(store).await?;
         self.complete.store(true, Ordering::Release);
         self.completed.notify_waiters();
         Ok(())
+    }
+
+    /// Reads the revoked API keys again, which are few: word of one may have been lost.
+    pub async fn load_keys(&self, store: &Store) -> Result<(), StoreError> {
+        self.load_of(store, UnixTime::NEVER, ApiKeyRecord::ended_until).await
     }
 
     async fn load_of<R: Record>(&self, store: &Store, last: UnixTime, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {

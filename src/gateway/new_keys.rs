@@ -34,9 +34,9 @@ impl Gateway {
     }
 
     async fn follow_keys(&self) -> Result<(), StoreError> {
-        if self.store.is_sealed_anew().await? {
+        let Some(key) = self.store.key_to_seal_with().await? else {
             return Ok(());
-        }
+        };
         self.seal_all::<SigningRecord>().await?;
         self.seal_all::<ApiKeyRecord>().await?;
         self.seal_all::<ConsentRecord>().await?;
@@ -44,8 +44,9 @@ impl Gateway {
         self.seal_all::<UpstreamIssuerRecord>().await?;
         self.seal_all::<GrantRecord>().await?;
         // Last: it says that all of it is done.
-        self.store.mark_sealed_anew().await?;
-        tracing::info!("every record that stays is sealed with the new key");
+        if self.store.mark_sealed_with(key).await? {
+            tracing::info!("every record that stays is sealed with the new key");
+        }
         Ok(())
     }
 

@@ -150,6 +150,10 @@ impl Gateway {
             }
             if let Ok(None) = next {
                 pages = PAGES;
+                match self.ended.load_keys(&self.store).await {
+                    Ok(()) => self.ended.all().into_iter().for_each(|id| self.is_over(id)),
+                    Err(why) => tracing::warn!(%why, "the revoked API keys could not be read again"),
+                }
             }
             cursor = next.unwrap_or_default();
             let pause = if cursor.is_some() { pages } else { PASSES };

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -146,26 +147,45 @@ impl Store {
     /// Leaves our mark where there is none; refuses a store that was filled under other keys. Of several instances that
     /// begin at once the first one's mark decides.
     pub async fn claim(&self) -> Result<(), Unfit> {
-        if self.fits().await? == Found::Ours {
-            return Ok(());
-        }
-        match self.insert(place(), KeyMark {}).await {
+        let ring = match self.fits().await? {
+            Found::Ours => return Ok(()),
+            Found::Empty => self.keys.load_full(),
+            // Nobody knows under which keys all of it lies: under the oldest one the mark says that it is yet to be sealed anew.
+            Found::Unmarked => Arc::new(self.keys.load().oldest()),
+        };
+        let marking = Self {
+            keys: Arc::new(ArcSwap::new(ring)),
+            ..self.clone()
+        };
+        match marking.insert(place(), KeyMark {}).await {
             Ok(_) | Err(NotInserted::AlreadyThere | NotInserted::Store(StoreError::DoesNotOpen { .. })) => {}
             Err(NotInserted::Store(why)) => return Err(why.into()),
         }
         self.fits().await.map(drop)
     }
 
-    /// Whether all that stays is sealed with the key that seals now. A new key must have settled first.
+    /// Whether all that stays is sealed with the key that seals now, as far as that one has settled.
     pub async fn is_sealed_anew(&self) -> Result<bool, StoreError> {
-        let mark = self.backend.get(&key(KeyMark::SPACE, place())).await?;
-        let settled = self.keys.load().sealing(self.clock.now().before(SETTLED)).id();
-        Ok(mark.is_none_or(|row| sealed_by(&row.value) == Some(settled)))
+        Ok(self.key_to_seal_with().await?.is_none())
     }
 
-    /// Says that all that stays is sealed with the key that seals now.
-    pub async fn mark_sealed_anew(&self) -> Result<(), StoreError> {
-        self.seal_anew::<KeyMark>(None).await.map(drop)
+    /// The key that all that stays is to be sealed with, unless it is. A new key must have settled first, and none have come since.
+    pub async fn key_to_seal_with(&self) -> Result<Option<KeyId>, StoreError> {
+        let mark = self.backend.get(&key(KeyMark::SPACE, place())).await?;
+        let settled = self.settled();
+        Ok(mark.filter(|row| sealed_by(&row.value) != Some(settled)).and(Some(settled)))
+    }
+
+    fn settled(&self) -> KeyId {
+        self.keys.load().sealing(self.clock.now().before(SETTLED)).id()
+    }
+
+    /// Says that all that stays is sealed with `key`; says nothing if another one seals by now, for then some of it is under that one.
+    pub async fn mark_sealed_with(&self, key: KeyId) -> Result<bool, StoreError> {
+        if self.keys.load().sealing(self.clock.now()).id() != key {
+            return Ok(false);
+        }
+        self.seal_anew::<KeyMark>(None).await.map(|_| true)
     }
 
     /// Seals a page of the records of this kind with the key that seals now, as they are, where another one sealed them;

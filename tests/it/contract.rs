@@ -19,7 +19,8 @@ use tokio::time::timeout;
 
 use self::marked::{
     a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records, a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
-    of_two_that_begin_at_once_with_other_keys_one_is_refused, what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
+    of_two_that_begin_at_once_with_other_keys_one_is_refused, what_is_imported_lies_under_the_key_of_today,
+    what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said, what_lies_unmarked_under_an_older_key_is_sealed_anew,
 };
 use self::moving::{an_import_changes_nothing_that_is_there, everything_is_moved_as_it_lies_sealed};
 use crate::support::redis::{Server, wanted};
@@ -314,6 +315,8 @@ contract! {
     a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records,
     of_two_that_begin_at_once_with_other_keys_one_is_refused,
     what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
+    what_lies_unmarked_under_an_older_key_is_sealed_anew,
+    what_is_imported_lies_under_the_key_of_today,
 }
 
 async fn a_record_is_read_as_it_was_inserted(bench: Bench) {

@@ -67,9 +67,23 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Whether nothing is there.
+    /// Whether there is no such path, mount or record.
     pub(super) fn is_absent(&self) -> bool {
         self.status == 404
+    }
+
+    /// Whether nothing is there, by Vault's own word: its 404 has no errors, or tells of a deleted version. Any other 404 is of
+    /// a mount that is gone, or of something in front of Vault, and says nothing of what was kept.
+    pub(super) fn says_absent(&self) -> Result<bool, Failed> {
+        if self.status != 404 {
+            return Ok(false);
+        }
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        if body["errors"].as_array().is_some_and(Vec::is_empty) || body["data"]["metadata"].is_object() {
+            Ok(true)
+        } else {
+            Err(Failed::Refused(404, said(&self.body)))
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {

@@ -82,7 +82,7 @@ pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
 pub(super) async fn names(link: &Link, under: &str) -> Result<Vec<String>, Failed> {
     let path = format!("{}?list=true", row::path(link, "metadata", under));
     let answer = link.read(&path, LONG).await?;
-    if answer.is_absent() {
+    if answer.says_absent()? {
         return Ok(Vec::new());
     }
     Ok(answer.read::<Listed>()?.data.keys)

@@ -103,7 +103,7 @@ pub(super) async fn find(link: &Link, key: &str) -> Result<Found, Failed> {
 /// The count of writes and the data that lies there; `null` if somebody deleted the last version.
 pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>, Failed> {
     let answer = link.read(&path(link, "data", key), ANSWER).await?;
-    if answer.is_absent() {
+    if answer.says_absent()? {
         // Of a deleted version Vault tells the count with its 404, of what is not there nothing.
         let count = answer
             .read::<Read>()
@@ -145,6 +145,8 @@ pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Res
         Ok(answer) if answer.is_absent() => Err(Failed::Refused(404, format!("there is no {}", link.at.mount))),
         Ok(_) => Ok(Done::Written),
         Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(Done::Stale),
+        // A standby that passed it on says so too when it does not know what became of it.
+        Err(Failed::Refused(status @ (300..=399 | 503), said)) => Err(Failed::Lost(format!("it says {status} {said}"))),
         Err(why) => Err(why),
     }
 }

@@ -168,6 +168,8 @@ impl Shelf {
             Ok(Done::Stale) => Ok(Put::Stale),
             Err(Acted::Not(why)) => Err(why),
             Err(Acted::Perhaps) => {
+                // Now too: whoever asked may end before it is told again.
+                self.teller.tell(write.key.clone(), note.clone()).await;
                 // If it is done it is done soon, and whoever keeps a copy must look then.
                 tokio::spawn(async move {
                     for _ in 0..3 {

@@ -32,7 +32,7 @@ pub(super) fn due(new: New<'_>) -> UnixTime {
 
 /// Looks at all that is due, or was never seen; says how many records have ended.
 pub(super) async fn all(shelf: &Shelf, now: UnixTime) -> Result<usize, Failed> {
-    let mut ended = 0;
+    let (mut ended, mut failed) = (0, None);
     for space in listing::spaces(&shelf.link).await? {
         let keys = listing::keys(&shelf.link, &space).await?;
         let looked = {
@@ -46,11 +46,15 @@ pub(super) async fn all(shelf: &Shelf, now: UnixTime) -> Result<usize, Failed> {
             .map(|key| async move { one(shelf, &key, now).await })
             .buffer_unordered(AT_ONCE);
         while let Some(is_ended) = looks.next().await {
-            ended += usize::from(is_ended?);
+            match is_ended {
+                Ok(is_ended) => ended += usize::from(is_ended),
+                // One path that is not ours, or not to be removed, is no reason to leave all others.
+                Err(why) => failed = failed.or(Some(why)),
+            }
         }
     }
     dead_journals(shelf, now).await?;
-    Ok(ended)
+    failed.map_or(Ok(ended), Err)
 }
 
 /// Takes the next step with what lies there, if it is time; whether a record has ended by it.

@@ -1,6 +1,6 @@
 //! Which keys a store was filled under: what the mark tells, and how it follows the ring.
 
-use mcp_oauth_gateway::store::{Found, Unfit};
+use mcp_oauth_gateway::store::{Export, Found, Unfit};
 
 use super::*;
 
@@ -58,6 +58,42 @@ pub async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its_record
     assert!(bench.store.read(&handle).await.unwrap().is_some());
 }
 
+/// The mark of a store that an earlier program filled does not say that everything is sealed with the key of today.
+pub async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: Bench) {
+    let [old, both, _] = rotated();
+    bench.keys.store(Arc::new(ring(&old)));
+    bench.insert(5000).await;
+    bench.keys.store(Arc::new(ring(&both)));
+    bench.time.store(1000, Ordering::Relaxed);
+    bench.store.claim().await.unwrap();
+    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
+    assert_eq!(bench.store.seal_anew::<Door>(None).await, Ok(None));
+    // A third key that began to seal meanwhile: some of it is under that one.
+    let third = keyring::rotated(&both, UnixTime(600)).unwrap();
+    bench.store.take_keys(ring(third.expose())).await.unwrap();
+    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(false));
+    assert_eq!(bench.store.is_sealed_anew().await, Ok(false));
+    bench.time.store(1400, Ordering::Relaxed);
+    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
+    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(true));
+}
+
+pub async fn what_is_imported_lies_under_the_key_of_today(bench: Bench) {
+    let [old, both, new] = rotated();
+    bench.keys.store(Arc::new(ring(&old)));
+    let from = Store::new(Backend::Memory(Memory::new()), bench.keys.clone(), Clock::Fixed(bench.time.clone()));
+    let door = from.insert(Id::fresh(), shut(5000)).await.unwrap();
+    let mut text = Vec::new();
+    from.export(&mut text).await.unwrap();
+    bench.time.store(1000, Ordering::Relaxed);
+    bench.keys.store(Arc::new(ring(&both)));
+    bench.store.claim().await.unwrap();
+    let export = Export::open(&text[..], &bench.keys.load()).unwrap();
+    assert_eq!(bench.store.import(export).await.unwrap().moved, 1);
+    bench.store.take_keys(ring(&new)).await.unwrap();
+    assert_eq!(bench.store.read(&door).await, Ok(Some(Door::Shut(shut(5000)))));
+}
+
 pub async fn of_two_that_begin_at_once_with_other_keys_one_is_refused(bench: Bench) {
     let other = keys();
     let clock = Clock::Fixed(bench.time.clone());
@@ -84,7 +120,8 @@ pub async fn what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said
     assert_eq!(bench.store.is_sealed_anew().await, Ok(false));
     assert!(bench.store.fits_with(&ring(&new)).await.is_err(), "the old key may not go yet");
     assert_eq!(bench.store.seal_anew::<Door>(None).await, Ok(None));
-    bench.store.mark_sealed_anew().await.unwrap();
+    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
+    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(true));
     assert_eq!(bench.store.is_sealed_anew().await, Ok(true));
     // Another process that read the older ring still opens what the new one needs not.
     assert_eq!(bench.store.fits_with(&ring(&both)).await, Ok(Found::Ours));
