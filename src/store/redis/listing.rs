@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use redis::{Value, from_redis_value};
 
@@ -31,6 +32,8 @@ return {step[1], found}
 
 /// How many keys Redis looks at in one step.
 const STEP: usize = 1_000;
+/// How long it rests after a step where nobody waits: whoever refreshes meanwhile shares Redis and our thread.
+const BREATH: Duration = Duration::from_millis(20);
 /// What the masters of a cluster have among them.
 const SLOTS: i64 = 16_384;
 
@@ -160,6 +163,9 @@ async fn names(link: &Link, master: &To, (front, last): (&str, Option<UnixTime>)
         cursor = next;
         if cursor == 0 {
             return Ok(());
+        }
+        if last.is_none() {
+            tokio::time::sleep(BREATH).await;
         }
     }
 }
