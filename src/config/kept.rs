@@ -1,8 +1,9 @@
 //! Where records are kept, as the operator said.
 
 use crate::base::url::Address;
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::said::{Place, Wrong};
 use crate::config::section::Section;
+use crate::config::unbuilt;
 use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
 
 /// The kind of store, with what it needs to be opened.
@@ -42,17 +43,22 @@ pub struct Places {
 }
 
 /// Reads the section `store`.
-pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
+pub fn read(store: &Section, missing: &mut Vec<Wrong>) -> Result<Where, Wrong> {
     let Some(kind) = store.one_of("kind")? else {
         return Ok(Where::Sqlite);
     };
     match kind.value {
         "memory" => Ok(Where::Memory),
         "sqlite" => Ok(Where::Sqlite),
-        "redis" => redis(store).map(Where::Redis),
-        "vault" => vault(store).map(Where::Vault),
-        "none" => Ok(Where::Nothing),
-        other => later(store, other, &kind, unbuilt),
+        "redis" => {
+            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "redis")));
+            redis(store).map(Where::Redis)
+        }
+        "vault" => {
+            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "vault")));
+            vault(store).map(Where::Vault)
+        }
+        _ => Ok(Where::Nothing),
     }
 }
 
@@ -136,21 +142,4 @@ fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
             Err(store.missing("token", "kind = \"vault\" needs a way to sign in", instead))
         }
     }
-}
-
-fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
-    let url = store.secret("url")?;
-    store.text("prefix")?;
-    if url.is_none() {
-        return Err(store.missing(
-            "url",
-            &format!("kind = \"{other}\" needs the server's address"),
-            "add url = \"…\", or url_file = \"…\"",
-        ));
-    }
-    unbuilt.push(kind.wrong(
-        format!("kind = \"{other}\" is not in this build yet"),
-        "use kind = \"sqlite\", \"redis\", \"memory\" or \"none\"",
-    ));
-    Ok(Where::Memory)
 }
