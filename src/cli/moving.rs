@@ -25,7 +25,7 @@ pub fn run(action: &Move, at: &Kept) -> Result<(), String> {
             .wrong("a store in memory is gone with its gateway, and cannot be moved", instead);
         return Err(wrong.to_string());
     }
-    if at.store == Where::Nothing {
+    if at.store.keeps_nothing() {
         return Err(at.nothing_kept());
     }
     match action {
@@ -53,7 +53,7 @@ async fn export(at: &Kept) -> Result<(), String> {
     at.fits(&store).await?;
     let held = match at.store {
         Where::Sqlite => data::take(&at.data_dir, at.store_at()).ok(),
-        Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing => None,
+        Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing(_) => None,
     };
     let mut to = BufWriter::new(io::stdout().lock());
     let records = store.export(&mut to).await.map_err(|why| failed(&why))?;
@@ -67,7 +67,7 @@ async fn export(at: &Kept) -> Result<(), String> {
             at.data_dir.display()
         )),
         (Where::Redis(_) | Where::Vault(_), _) => aside(format_args!("what a gateway that runs wrote meanwhile may be missing")),
-        (Where::Memory | Where::Nothing, _) => {}
+        (Where::Memory | Where::Nothing(_), _) => {}
     }
     Ok(())
 }
