@@ -34,7 +34,7 @@ use crate::store::backend::{Act, Page, Put, Row, Version, Write};
 use crate::store::carried::There;
 use crate::store::changes::News;
 use crate::store::handle::key_of;
-use crate::store::spent::Shared;
+use crate::store::spent::Marks;
 
 pub use crate::store::backend::Backend;
 pub use crate::store::changes::{Change, Changes};
@@ -72,7 +72,7 @@ pub struct Store {
     /// Records that may travel do, and the backend only knows what this process saw last.
     carries: bool,
     /// Then, what instances tell each other.
-    shared: Shared,
+    marks: Option<Marks>,
     keys: Keys,
     clock: Clock,
 }
@@ -83,7 +83,7 @@ impl Store {
         Self {
             backend,
             carries: false,
-            shared: Shared::Nowhere,
+            marks: None,
             keys,
             clock,
         }
@@ -258,10 +258,8 @@ impl Store {
 
     /// Whether the store answers, and could write.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match &self.shared {
-            Shared::Nowhere => {}
-            #[cfg(feature = "redis")]
-            Shared::Redis(set) => set.ping().await?,
+        if let Some(marks) = &self.marks {
+            marks.ping().await?;
         }
         self.backend.ping().await
     }

@@ -2,6 +2,8 @@
 //! in it but digests and times.
 
 use std::fmt;
+#[cfg(not(feature = "redis"))]
+use std::future::Ready;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
@@ -9,7 +11,7 @@ use crate::base::time::UnixTime;
 use crate::store::Store;
 use crate::store::error::StoreError;
 #[cfg(feature = "redis")]
-use crate::store::redis::Redis;
+pub use crate::store::redis::Redis as Marks;
 
 /// Names what can be used up once. Nobody can tell from it what that is.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,15 +28,10 @@ pub struct Spent {
     nonce: [u8; 16],
 }
 
-/// Where the set is.
-#[derive(Clone, Debug)]
-pub(super) enum Shared {
-    /// There is none: each instance knows of itself only.
-    Nowhere,
-    /// In a Redis.
-    #[cfg(feature = "redis")]
-    Redis(Redis),
-}
+/// The set, which no build has that cannot reach one.
+#[cfg(not(feature = "redis"))]
+#[derive(Clone, Copy, Debug)]
+pub enum Marks {}
 
 impl Mark {
     /// Of a code, by its secret.
@@ -94,42 +91,48 @@ impl Spent {
 }
 
 impl Store {
-    /// The same, whose instances tell each other through `set` what they used up.
-    #[cfg(feature = "redis")]
+    /// The same, whose instances tell each other in `marks` what they used up.
     #[must_use]
-    pub fn sharing(self, set: Redis) -> Self {
+    pub fn sharing(self, marks: Marks) -> Self {
         Self {
-            shared: Shared::Redis(set),
+            marks: Some(marks),
             ..self
         }
     }
 
-    /// Whether instances tell each other what they used up.
+    /// Whether instances tell each other what they used up. Else each knows of itself only.
     pub fn shares(&self) -> bool {
-        match self.shared {
-            Shared::Nowhere => false,
-            #[cfg(feature = "redis")]
-            Shared::Redis(_) => true,
-        }
+        self.marks.is_some()
     }
 
     /// How this was used up, as far as others tell.
-    #[cfg_attr(not(feature = "redis"), expect(unused_variables, clippy::unused_async, reason = "there is no set"))]
     pub async fn spent(&self, mark: &Mark) -> Result<Option<Spent>, StoreError> {
-        match &self.shared {
-            Shared::Nowhere => Ok(None),
-            #[cfg(feature = "redis")]
-            Shared::Redis(set) => set.spent(mark).await,
+        match &self.marks {
+            Some(marks) => marks.spent(mark).await,
+            None => Ok(None),
         }
     }
 
     /// Tells the others that this is used up, and how it was before, if it was. They know it until `until` and a while longer.
-    #[cfg_attr(not(feature = "redis"), expect(unused_variables, clippy::unused_async, reason = "there is no set"))]
     pub async fn spend(&self, mark: &Mark, spent: Spent, until: UnixTime) -> Result<Option<Spent>, StoreError> {
-        match &self.shared {
-            Shared::Nowhere => Ok(None),
-            #[cfg(feature = "redis")]
-            Shared::Redis(set) => Ok(Some(set.spend(mark, spent, until).await?).filter(|there| *there != spent)),
+        match &self.marks {
+            Some(marks) => Ok(Some(marks.spend(mark, spent, until).await?).filter(|there| *there != spent)),
+            None => Ok(None),
         }
+    }
+}
+
+#[cfg(not(feature = "redis"))]
+impl Marks {
+    fn spent(self, _: &Mark) -> Ready<Result<Option<Spent>, StoreError>> {
+        match self {}
+    }
+
+    fn spend(self, _: &Mark, _: Spent, _: UnixTime) -> Ready<Result<Spent, StoreError>> {
+        match self {}
+    }
+
+    pub(super) fn ping(self) -> Ready<Result<(), StoreError>> {
+        match self {}
     }
 }
