@@ -219,8 +219,9 @@ impl Kept {
                     None => Ok(store),
                     #[cfg(feature = "redis")]
                     Some(at) => {
-                        let set = Redis::open_set(at.clone(), Arc::clone(keys), clock.clone());
-                        Ok(store.sharing(set.map_err(|why| self.not_opened(&why))?))
+                        let set = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
+                        let backend = Backend::Redis(set.map_err(|why| self.not_opened(&why))?);
+                        Ok(store.noticing(Store::new(backend, Arc::clone(keys), clock.clone())))
                     }
                     #[cfg(not(feature = "redis"))]
                     Some(at) => Err(self.without_redis(at)),
@@ -277,7 +278,10 @@ impl Kept {
 
     /// Insists that the store was filled under our keys, or leaves their mark in an empty one.
     pub async fn claim(&self, store: &Store) -> Result<(), String> {
-        store.claim().await.map_err(|why| self.unfit(&why))
+        for store in [Some(store), store.notices()].into_iter().flatten() {
+            store.claim().await.map_err(|why| self.unfit(&why))?;
+        }
+        Ok(())
     }
 
     /// Insists that a gateway has kept its records there, under our keys. Nothing is written.
@@ -301,12 +305,12 @@ impl Kept {
                 .to_string();
         };
         let anew = match &self.store {
-            Where::Memory | Where::Sqlite | Where::Nothing(_) => format!(
+            Where::Memory | Where::Sqlite | Where::Nothing(None) => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),
             Where::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
-            Where::Redis(_) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
+            Where::Redis(_) | Where::Nothing(Some(_)) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
         };
         let instead = format!(
             "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {anew}"

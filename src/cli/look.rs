@@ -116,10 +116,10 @@ fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -
         Where::Nothing(None) => return Ok(Some(TRAVEL.to_owned())),
         Where::Nothing(Some(at)) if offline => {
             return Ok(Some(format!(
-                "{TRAVEL}; what is used up is told in Redis at {at}, which was not asked"
+                "{TRAVEL}; what instances used up is told in Redis at {at}, which was not asked"
             )));
         }
-        Where::Nothing(Some(at)) => format!("{TRAVEL}; what is used up is told in Redis at {at}"),
+        Where::Nothing(Some(at)) => format!("{TRAVEL}; what instances used up is told in Redis at {at}"),
         Where::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
         Where::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
         Where::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
@@ -140,10 +140,9 @@ fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -
     };
     let keys = Arc::new(ArcSwap::from_pointee(ring));
     let store = kept.open(&keys, &Clock::System)?;
-    if store.carries() {
-        return Ok(Some(place));
-    }
-    let found = runtime.block_on(store.fits()).map_err(|why| kept.unfit(&why))?;
+    let found = runtime
+        .block_on(store.notices().unwrap_or(&store).fits())
+        .map_err(|why| kept.unfit(&why))?;
     Ok(Some(match found {
         Found::Ours | Found::Unmarked => format!("{place}: filled under these keys"),
         Found::Empty => format!("{place}: empty"),

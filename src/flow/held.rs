@@ -215,6 +215,11 @@ impl Held {
         )
     }
 
+    /// When the latest refresh pair ends.
+    pub fn refresh_ends(&self) -> UnixTime {
+        self.refresh_ends
+    }
+
     /// What is granted when the upstream gives `tokens`: what it says with them is newer than what the grant began with
     /// (RFC 6749 §6).
     pub fn scopes_with(&self, tokens: Option<&Tokens>) -> Scopes {

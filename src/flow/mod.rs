@@ -10,6 +10,7 @@ pub mod grant;
 pub mod held;
 pub mod kept;
 pub mod login;
+pub mod notice;
 pub mod rejected;
 pub mod remember;
 pub mod who;

@@ -2,7 +2,7 @@
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{CODE_TTL, GatewayLogin, Returned, UpstreamRedirect};
+use crate::flow::authorize::{CODE_TTL, FlowRecord, GatewayLogin, Returned, UpstreamRedirect};
 use crate::flow::carried::{CodeCarried, ToExchange};
 use crate::flow::client::{Authenticated, ReturnAddress};
 use crate::flow::code::{Obtained, Redeemed, Redemption};
@@ -17,7 +17,7 @@ use crate::gateway::rejection::Rejection;
 use crate::oauth::authorize::BadRequest;
 use crate::oauth::error::Code;
 use crate::service::Service;
-use crate::store::{Handle, Mark, Missed, Moved, Spent};
+use crate::store::{Handle, Missed, Moved};
 use crate::token::half::{Carried, Half};
 use crate::token::pair::{self, Opened};
 
@@ -79,16 +79,20 @@ impl Gateway {
         with: Redemption<'_>,
         grant: Id,
     ) -> Result<(Redeemed, Option<ToExchange>), Missed<Rejected>> {
-        let (now, mark) = (self.clock.now(), Mark::code(with.code));
-        // Where others cannot be asked, nothing is used up.
-        self.store.spent(&mark).await?;
-        let moved = self.store.transition(flow, |s: CodeCarried| s.redeem(by, with, grant, now)).await?;
-        let earlier = self.store.spend(&mark, Spent::new(now, false), now.after(CODE_TTL)).await?;
-        if earlier.is_some() {
-            // As if it had been redeemed here.
-            return Err(Missed::OtherState);
+        let now = self.clock.now();
+        let redeem = |s: CodeCarried| s.redeem(by, with, grant, now);
+        // Whoever may not redeem it does not use it up elsewhere, either.
+        if let Some(FlowRecord::CodeCarried(code)) = self.store.brought(flow)? {
+            redeem(code).map_err(Missed::Rejected)?;
         }
-        Ok(moved.out)
+        let is_first = self.is_first_with(with.code, now.after(CODE_TTL)).await?;
+        let moved = self.store.transition(flow, redeem).await?;
+        if is_first {
+            Ok(moved.out)
+        } else {
+            // As if it had been redeemed here.
+            Err(Missed::OtherState)
+        }
     }
 
     /// Exchanges the upstream's code, if ours carried one: now that ours is good, and used up here. Elsewhere the upstream

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::base::record::Record;
 use crate::flow::grant::GrantRecord;
+use crate::flow::notice::{EndNotice, GrantNotice};
 use crate::gateway::Gateway;
 use crate::gateway::api_keys::ApiKeyRecord;
 use crate::gateway::consents::ConsentRecord;
 use crate::gateway::pinned::UpstreamIssuerRecord;
 use crate::gateway::resolve::UpstreamClientRecord;
 use crate::net::stop::Stop;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::token::signing::SigningRecord;
 
 /// How long after a page the next one is read, and how long after a look at the keys the next look is taken.
@@ -34,30 +35,40 @@ impl Gateway {
     }
 
     async fn follow_keys(&self) -> Result<(), StoreError> {
-        let Some(key) = self.store.key_to_seal_with().await? else {
+        let store = &self.store;
+        if let Some(key) = store.key_to_seal_with().await? {
+            seal_all::<SigningRecord>(store).await?;
+            seal_all::<ApiKeyRecord>(store).await?;
+            seal_all::<ConsentRecord>(store).await?;
+            seal_all::<UpstreamClientRecord>(store).await?;
+            seal_all::<UpstreamIssuerRecord>(store).await?;
+            seal_all::<GrantRecord>(store).await?;
+            // Last: it says that all of it is done.
+            if store.mark_sealed_with(key).await? {
+                tracing::info!("every record that stays is sealed with the new key");
+            }
+        }
+        let Some(notices) = store.notices() else {
             return Ok(());
         };
-        self.seal_all::<SigningRecord>().await?;
-        self.seal_all::<ApiKeyRecord>().await?;
-        self.seal_all::<ConsentRecord>().await?;
-        self.seal_all::<UpstreamClientRecord>().await?;
-        self.seal_all::<UpstreamIssuerRecord>().await?;
-        self.seal_all::<GrantRecord>().await?;
-        // Last: it says that all of it is done.
-        if self.store.mark_sealed_with(key).await? {
-            tracing::info!("every record that stays is sealed with the new key");
+        if let Some(key) = notices.key_to_seal_with().await? {
+            seal_all::<GrantNotice>(notices).await?;
+            seal_all::<EndNotice>(notices).await?;
+            if notices.mark_sealed_with(key).await? {
+                tracing::info!("what instances tell each other is sealed with the new key");
+            }
         }
         Ok(())
     }
+}
 
-    async fn seal_all<R: Record>(&self) -> Result<(), StoreError> {
-        let mut cursor = None;
-        loop {
-            cursor = self.store.seal_anew::<R>(cursor).await?;
-            if cursor.is_none() {
-                return Ok(());
-            }
-            tokio::time::sleep(PAGES).await;
+async fn seal_all<R: Record>(store: &Store) -> Result<(), StoreError> {
+    let mut cursor = None;
+    loop {
+        cursor = store.seal_anew::<R>(cursor).await?;
+        if cursor.is_none() {
+            return Ok(());
         }
+        tokio::time::sleep(PAGES).await;
     }
 }

@@ -18,6 +18,7 @@ use crate::gateway::carried;
 use crate::gateway::inflight::Work;
 use crate::gateway::live::Running;
 use crate::gateway::mint::Asker;
+use crate::gateway::notices::Shown;
 use crate::gateway::rejection::Rejection;
 use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
 use crate::service::Service;
@@ -28,7 +29,7 @@ use crate::token::pair::{self, Opened};
 use crate::upstream::exchange;
 
 /// How long a loser waits for the winner, in seconds, before it is told to come again.
-const PATIENCE: u64 = 20;
+pub(super) const PATIENCE: u64 = 20;
 /// How long a client waits at most; what runs for it runs on.
 const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
 
@@ -53,7 +54,12 @@ impl Gateway {
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = carried::grant_of(opened);
         self.still_ended(&handle).await?;
-        self.unspent(running, &handle, opened.half.generation).await?;
+        let shown = Shown {
+            grant: handle.id(),
+            generation: opened.half.generation,
+            expires: opened.half.expires,
+        };
+        self.unspent(running, &handle, shown).await?;
         self.still_admitted(&running.service, &handle).await?;
         let pair = self.presentation(&running.service, by, opened, &handle)?;
         if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {
@@ -81,7 +87,10 @@ impl Gateway {
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((next_handle, next)) => return self.carried_on((running, issuer), (&handle, next_handle), attempt, next).await,
+                Ok((handle, next)) => {
+                    let carried_on = self.carried_on((running, issuer), (&handle, shown), attempt, next);
+                    return Box::pin(carried_on).await;
+                }
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -99,6 +108,10 @@ impl Gateway {
     async fn still_ended(&self, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
         if !self.ended.contains(handle.id()) {
             return Ok(());
+        }
+        if self.store.notices().is_some() {
+            // Told by whoever ended it, and perhaps to us.
+            return Err(ENDED);
         }
         let there = self.store.read(handle).await?;
         if there.is_none_or(|record| record.ended_until().is_none()) {
@@ -130,27 +143,38 @@ impl Gateway {
     async fn carried_on(
         &self,
         (running, issuer): (&Running, &str),
-        (presented, handle): (&Handle<GrantRecord>, Handle<GrantRecord>),
+        (handle, shown): (&Handle<GrantRecord>, Shown),
         attempt: Attempt,
         next: Next,
     ) -> Result<Value, Rejection> {
         let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
         match next {
             Next::Answer { tokens, held, .. } => {
-                self.spend_copy(running, presented, false).await;
-                self.minted(&handle, running, &held, tokens.as_ref(), asker)
+                self.used_up(shown, None, &held).await;
+                self.minted(handle, running, &held, tokens.as_ref(), asker)
             }
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
                 self.revoke_upstream(&held, None);
-                self.tell_ended(grant).await;
+                self.tell_ended(grant, Some(&held)).await?;
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let (work, shown) = ((self.inflight.begin(grant), &handle), token.clone());
-                let (handle, held, tokens) = self.asked_upstream(work, running, attempt, token, held).await?;
-                self.spend_copy(running, presented, tokens.refresh.as_ref() != Some(&shown)).await;
+                let work = self.inflight.begin(grant);
+                if let Err(why) = self.asks_alone(shown, &token).await {
+                    self.gave_up(handle, attempt.id).await;
+                    return Err(why);
+                }
+                let (handle, held, tokens) = match self.asked_upstream((work, handle), running, attempt, token.clone(), held).await {
+                    Ok(answer) => answer,
+                    Err(why) => {
+                        self.asked_in_vain(shown).await;
+                        return Err(why);
+                    }
+                };
+                let replaced = Some(&token).filter(|token| tokens.refresh.as_ref() != Some(*token));
+                self.used_up(shown, replaced, &held).await;
                 self.minted(&handle, running, &held, Some(&tokens), asker)
             }
         }

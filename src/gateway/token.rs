@@ -158,12 +158,18 @@ impl Gateway {
             Err(NotInserted::Store(error)) => return Err(error.into()),
         };
         // The code was replayed meanwhile, at another instance.
-        if self.has_ended_elsewhere(grant).await? {
-            self.has_ended(grant);
-            self.revoke_upstream(&held, None);
-            return Err(Rejection::Grant(Rejected::Replayed));
+        match self.has_ended_elsewhere(grant).await {
+            Ok(false) => self.minted(&handle, running, &held, tokens.as_ref(), asker),
+            Ok(true) => {
+                self.revoke_upstream(&held, None);
+                Err(Rejection::Grant(Rejected::Replayed))
+            }
+            Err(why) => {
+                self.has_ended(grant);
+                self.revoke_upstream(&held, None);
+                Err(why.into())
+            }
         }
-        self.minted(&handle, running, &held, tokens.as_ref(), asker)
     }
 
     async fn replayed(&self, flow: &Flow, by: &Authenticated, with: Redemption<'_>) -> Result<Value, Rejection> {
@@ -178,12 +184,22 @@ impl Gateway {
         Err(Rejection::Grant(Rejected::Replayed))
     }
 
-    /// Ends a grant, also one that is not yet there.
+    /// Ends a grant, also one that is not yet there. What the others cannot be told is ended here all the same, the upstream hears of it,
+    /// and it is said to have failed: who asks again tells it again.
     pub(crate) async fn end(&self, handle: &Handle<GrantRecord>) -> Result<Option<Held>, Rejection> {
+        let held = self.end_here(handle).await?;
+        if let Err(why) = self.tell_ended(handle.id(), held.as_ref()).await {
+            if let Some(held) = held {
+                self.revoke_upstream(&held, None);
+            }
+            return Err(why.into());
+        }
+        Ok(held)
+    }
+
+    async fn end_here(&self, handle: &Handle<GrantRecord>) -> Result<Option<Held>, Rejection> {
         let (now, grant, mut handle) = (self.clock.now(), handle.id(), handle.clone());
         let longest = self.live().longest_access();
-        // What cannot be told is ended here all the same, and then said to have failed: who asks again tells it again.
-        let told = self.mark_ended(grant).await;
         loop {
             match self
                 .store
@@ -192,13 +208,11 @@ impl Gateway {
             {
                 Ok((_, held)) => {
                     self.has_ended(grant);
-                    told?;
                     return Ok(held);
                 }
                 Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, longest)).await {
                     Ok(_) => {
                         self.has_ended(grant);
-                        told?;
                         return Ok(None);
                     }
                     // A copy that was brought may have expired, or not open, and what is remembered here is there all the same.
@@ -206,10 +220,7 @@ impl Gateway {
                     Err(NotInserted::Store(error)) => return Err(error.into()),
                 },
                 Err(Missed::Store(error)) => return Err(error.into()),
-                Err(Missed::OtherState | Missed::Rejected(_)) => {
-                    told?;
-                    return Ok(None);
-                }
+                Err(Missed::OtherState | Missed::Rejected(_)) => return Ok(None),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::ended::Learned;
 use crate::net::stop::Stop;
-use crate::store::{Change, Changes, Cursor, Handle, Missed, StoreError};
+use crate::store::{Change, Changes, Cursor, Handle, Missed, Store, StoreError};
 
 /// How long after something was missed everything is read again; five times so long where that failed.
 const REREAD: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
     pub async fn upkeep(&self, stop: Stop) {
-        let changes = self.store.changes();
+        let (changes, told) = (self.store.changes(), self.store.notices().map(Store::changes));
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.load_ended().await {
             tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis what is under the prefix: everybody then signs in again");
@@ -49,8 +49,8 @@ impl Gateway {
         }
         self.upkeep_signing().await;
         // Side by side: a revocation does not wait until a large store has been swept, nor a sweep until all grants were read.
-        let (learning, sweeping) = (self.learning(changes, &stop), self.sweeping(&stop));
-        futures_util::future::join4(learning, sweeping, self.tidying(&stop), self.following_keys(&stop)).await;
+        let learning = futures_util::future::join(self.learning(changes, &stop), self.hearing(told, &stop));
+        futures_util::future::join4(learning, self.sweeping(&stop), self.tidying(&stop), self.following_keys(&stop)).await;
     }
 
     async fn load_ended(&self) -> Result<(), StoreError> {
@@ -113,7 +113,7 @@ impl Gateway {
     }
 
     /// Drops what is kept and open for what has ended.
-    fn is_over(&self, id: Id) {
+    pub(super) fn is_over(&self, id: Id) {
         self.kept.forget(id);
         self.streams.end(id);
     }

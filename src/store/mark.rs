@@ -139,6 +139,9 @@ impl Store {
     /// Seals and opens with this ring from now on, if it is one that the store was filled under.
     pub async fn take_keys(&self, ring: KeyRing) -> Result<(), Unfit> {
         self.fits_with(&ring).await?;
+        if let Some(notices) = self.notices() {
+            notices.fits_with(&ring).await?;
+        }
         self.keys.store(Arc::new(ring));
         tracing::info!("the key ring was read again");
         Ok(())

@@ -13,7 +13,6 @@ mod mark;
 mod memory;
 mod moving;
 mod redis;
-mod spent;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -34,7 +33,6 @@ use crate::store::backend::{Act, Page, Put, Row, Version, Write};
 use crate::store::carried::There;
 use crate::store::changes::News;
 use crate::store::handle::key_of;
-use crate::store::spent::Marks;
 
 pub use crate::store::backend::Backend;
 pub use crate::store::changes::{Change, Changes};
@@ -46,7 +44,6 @@ pub use crate::store::moving::{Export, Imported, NotMoved};
 pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{NotOpened, Redis};
-pub use crate::store::spent::{Mark, Spent};
 pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
 pub use crate::store::vault::{APPROLE as VAULT_APPROLE, BadVault, MOUNT as VAULT_MOUNT, VaultAt, VaultLogin};
 #[cfg(feature = "vault")]
@@ -71,8 +68,8 @@ pub struct Store {
     backend: Backend,
     /// Records that may travel do, and the backend only knows what this process saw last.
     carries: bool,
-    /// Then, what instances tell each other.
-    marks: Option<Marks>,
+    /// Then, where instances tell each other what they used up.
+    notices: Option<Arc<Store>>,
     keys: Keys,
     clock: Clock,
 }
@@ -83,7 +80,7 @@ impl Store {
         Self {
             backend,
             carries: false,
-            marks: None,
+            notices: None,
             keys,
             clock,
         }
@@ -258,8 +255,8 @@ impl Store {
 
     /// Whether the store answers, and could write.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        if let Some(marks) = &self.marks {
-            marks.ping().await?;
+        if let Some(notices) = &self.notices {
+            notices.backend.ping().await?;
         }
         self.backend.ping().await
     }

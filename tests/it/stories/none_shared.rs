@@ -17,6 +17,17 @@ async fn call(client: &McpClient, pair: &Pair) -> u16 {
     client.call(&pair.access, "echo", json!({ "text": "x" })).await.status.as_u16()
 }
 
+/// Revocations reach all instances, a moment later.
+async fn over(client: &McpClient, pair: &Pair) {
+    for _ in 0..500 {
+        if call(client, pair).await == 401 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it goes on");
+}
+
 #[track_caller]
 fn refused(page: &Page) {
     assert_eq!(page.status, 400, "{}", page.text);
@@ -49,6 +60,9 @@ async fn a_code_is_spent_once_over_all_instances_and_a_replay_ends_its_grant_at_
     assert_eq!(call(&client, &pair).await, 200);
     refused(&fleet.at(1, &client).redeem(&code).await);
     assert_eq!(call(&client, &pair).await, 401, "where it was replayed");
+    for instance in [0, 2] {
+        over(&fleet.at(instance, &client), &pair).await;
+    }
     for instance in 0..3 {
         refused(&fleet.at(instance, &client).refresh(&pair.refresh).await);
     }
@@ -93,7 +107,7 @@ async fn a_code_that_is_replayed_elsewhere_while_it_is_exchanged_gives_no_pair()
     fleet.standin.set(|b| b.token_delay = Duration::from_millis(500));
     let (first, other) = (fleet.at(0, &client), client.clone());
     let (first, ()) = tokio::join!(first.redeem(&code), async {
-        while redis.cli(&["keys", "fleet:spent:*"]).trim().is_empty() {
+        while redis.cli(&["keys", "fleet:code/*"]).trim().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         refused(&fleet.at(1, &other).redeem(&code).await);
@@ -115,9 +129,11 @@ async fn what_the_upstream_rotated_at_one_instance_is_not_shown_to_it_by_another
     let next = Pair::of(&client.refresh(&first.refresh).await);
     refused(&fleet.at(1, &client).refresh(&first.refresh).await);
     // Where it was used it gets an equivalent pair, as ever; and who has the newer one is not disturbed.
-    Pair::of(&fleet.at(0, &client).refresh(&first.refresh).await);
+    let equal = Pair::of(&fleet.at(0, &client).refresh(&first.refresh).await);
     let last = Pair::of(&fleet.at(1, &client).refresh(&next.refresh).await);
-    assert_eq!(call(&client, &last).await, 200);
+    // What the equivalent pair holds was replaced by then, and the instance that gave it does not know.
+    refused(&fleet.at(0, &client).refresh(&equal.refresh).await);
+    assert_eq!(call(&fleet.at(1, &client), &last).await, 200);
     assert_eq!(fleet.standin.reused(), Vec::<String>::new());
     assert_eq!(fleet.standin.refreshes().len(), 2);
 }
@@ -138,7 +154,11 @@ async fn a_refresh_token_that_was_used_up_is_good_elsewhere_for_the_grace_and_th
     let next = Pair::of(&client.refresh(&first.refresh).await);
     let other = Pair::of(&fleet.at(1, &client).refresh(&first.refresh).await);
     assert_eq!(call(&client, &other).await, 200);
+    // Nobody came back with what was given for it: the answers may be lost, however long ago.
     fleet.pass(7_201);
+    Pair::of(&fleet.at(2, &client).refresh(&first.refresh).await);
+    let next = Pair::of(&fleet.at(0, &client).refresh(&next.refresh).await);
+    fleet.restart(2).await;
     refused(&fleet.at(2, &client).refresh(&first.refresh).await);
     for (instance, pair) in [(0, &next), (1, &other), (2, &next)] {
         refused(&fleet.at(instance, &client).refresh(&pair.refresh).await);
@@ -155,9 +175,12 @@ async fn with_no_grace_a_used_refresh_token_ends_the_grant_at_every_instance() {
     let client = fleet.client().await;
     let first = client.login().await;
     let next = Pair::of(&client.refresh(&first.refresh).await);
+    let last = Pair::of(&client.refresh(&next.refresh).await);
     refused(&fleet.at(1, &client).refresh(&first.refresh).await);
-    refused(&fleet.at(0, &client).refresh(&next.refresh).await);
-    assert_eq!(fleet.standin.refreshes().len(), 1, "the upstream was not asked");
+    for instance in 0..2 {
+        refused(&fleet.at(instance, &client).refresh(&last.refresh).await);
+    }
+    assert_eq!(fleet.standin.refreshes().len(), 2, "the upstream was not asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +197,7 @@ async fn a_grant_that_was_revoked_is_refused_by_every_instance_before_the_upstre
         let token = if by_access { &pair.access } else { &pair.refresh };
         assert_eq!(client.revoke(token).await.status, 200);
         refused(&fleet.at(1, &client).refresh(&pair.refresh).await);
-        assert_eq!(call(&client, &pair).await, 401, "it has heard of it by now");
+        over(&client, &pair).await;
         fleet.restart(0).await;
         refused(&fleet.at(0, &client).refresh(&pair.refresh).await);
     }
@@ -259,15 +282,15 @@ async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
     refused(&elsewhere.refresh(&first.refresh).await);
     assert_eq!(elsewhere.revoke(&next.refresh).await.status, 200);
     refused(&client.refresh(&next.refresh).await);
-    let names = redis.cli(&["keys", "*"]);
-    let marks: Vec<&str> = names.lines().filter(|name| !name.ends_with(":ping")).collect();
-    assert_eq!(marks.len(), 3, "a code, a refresh token, an end: {names}");
-    for mark in marks {
-        let digest = mark.strip_prefix("mcp-gateway:spent:").unwrap_or_else(|| panic!("{mark}"));
-        assert_eq!(digest.len(), 22);
-        assert_eq!(redis.cli(&["strlen", mark]).trim(), "25");
-        let life: i64 = redis.cli(&["ttl", mark]).trim().parse().unwrap();
-        assert!((3_600..=91 * 86_400).contains(&life), "{life}");
+    for (kind, longest) in [("code", 60), ("notice", 30 * 86_400), ("end", 90 * 86_400)] {
+        let names = redis.cli(&["keys", &format!("mcp-gateway:{kind}/*")]);
+        let names: Vec<&str> = names.lines().collect();
+        assert_eq!(names.len(), 1, "{kind}: {names:?}");
+        let life: i64 = redis.cli(&["ttl", names[0]]).trim().parse().unwrap();
+        assert!((3_590..=longest + 3_600).contains(&life), "{kind}: {life}");
+        let length: usize = redis.cli(&["strlen", names[0]]).trim().parse().unwrap();
+        println!("{kind}: {length} bytes");
+        assert!(length < 400, "{length}");
     }
     let mut check = command();
     check
@@ -284,8 +307,99 @@ async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
         .env("MCP_GATEWAY_REDIS_URL", redis.url());
     let said = check.output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("what is used up is told in Redis at"), "{said}");
+    assert!(said.contains("what instances used up is told in Redis at"), "{said}");
     for process in processes {
         assert!(process.terminate().success());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_that_refresh_one_grant_at_once_ask_the_upstream_once() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    fleet.standin.set(|b| b.reuse_kills_family = true);
+    let client = fleet.in_turn().client().await;
+    let pair = client.login().await;
+    fleet.standin.set(|b| b.token_delay = Duration::from_millis(200));
+    let all = futures_util::future::join_all((0..16).map(|_| client.refresh(&pair.refresh))).await;
+    fleet.standin.set(|b| b.token_delay = Duration::ZERO);
+    assert_eq!(fleet.standin.refreshes().len(), 1);
+    // Those at the other instance are too late: the newer token was nowhere but in the answers of the first.
+    let (got, late): (Vec<_>, Vec<_>) = all.iter().partition(|page| page.status == 200);
+    late.into_iter().for_each(refused);
+    let next = Pair::of(got.first().expect("a winner"));
+    let last = Pair::of(&client.refresh(&next.refresh).await);
+    assert_eq!(call(&client, &last).await, 200);
+    assert_eq!(fleet.standin.reused(), Vec::<String>::new());
+}
+
+/// It answers questions, and does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_full_uses_nothing_up() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let pair = client.login().await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    redis.cli(&["config", "set", "maxmemory", "1"]);
+    for instance in 0..2 {
+        let client = fleet.at(instance, &client);
+        later(&client.refresh(&pair.refresh).await);
+        later(&client.redeem(&code).await);
+        assert_eq!(call(&client, &pair).await, 200);
+        assert_eq!(fleet.ready().await, 503);
+    }
+    assert_eq!(fleet.standin.refreshes().len(), 0, "the upstream was not asked");
+    redis.cli(&["config", "set", "maxmemory", "0"]);
+    for instance in 0..2 {
+        let pair = fleet.at(instance, &client).login().await;
+        assert_eq!(call(&client, &pair).await, 200);
+    }
+    Pair::of(&fleet.at(1, &client).redeem(&code).await);
+    Pair::of(&fleet.at(0, &client).refresh(&pair.refresh).await);
+}
+
+/// What was obtained is handed out, and what could not be told at once is told when it can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_goes_away_while_the_upstream_thinks_costs_nobody_an_answer() {
+    if !wanted() {
+        return;
+    }
+    let mut redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let pair = client.login().await;
+    fleet.standin.set(|b| b.token_delay = Duration::from_millis(700));
+    let (next, ()) = tokio::join!(client.refresh(&pair.refresh), async {
+        while fleet.standin.phases().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        redis.kill();
+    });
+    let next = Pair::of(&next);
+    assert_eq!(call(&client, &next).await, 200);
+    fleet.standin.set(|b| b.token_delay = Duration::ZERO);
+    redis.start_again();
+    for instance in 0..2 {
+        fleet.to(instance);
+        while fleet.ready().await != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // Until it is told, the one who asked has the lease.
+    for _ in 0..200 {
+        let page = fleet.at(1, &client).refresh(&pair.refresh).await;
+        if page.status != 503 {
+            refused(&page);
+            break;
+        }
+    }
+    assert_eq!(fleet.standin.refreshes().len(), 1);
+    Pair::of(&fleet.at(1, &client).refresh(&next.refresh).await);
 }

@@ -16,7 +16,7 @@ use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
-use mcp_oauth_gateway::store::{Keys, Redis, RedisAt, Store};
+use mcp_oauth_gateway::store::{Backend, Keys, Redis, RedisAt, Store};
 use mcp_oauth_gateway::web::handle::Door;
 
 use super::browser::Browser;
@@ -119,7 +119,8 @@ impl Fleet {
         let back = self.back.as_ref().unwrap().handle();
         let mut store = Store::carried(Arc::clone(&self.keys), clock.clone());
         if let Some(at) = &self.set {
-            store = store.sharing(Redis::open_set(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
+            let backend = Backend::Redis(Redis::open(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
+            store = store.noticing(Store::new(backend, Arc::clone(&self.keys), clock.clone()));
         }
         let gateway = Gateway::new(Parts {
             store,

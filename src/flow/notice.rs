@@ -1,0 +1,223 @@
+//! What instances that keep nothing tell each other of a grant (`store = "none"` with a Redis): which of its refresh pairs were
+//! used, which of the upstream's refresh tokens were replaced, whether somebody asks the upstream right now, and that it ended.
+//! No token is in it and no name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Digest, Id};
+use crate::base::record::{Record, State};
+use crate::base::time::UnixTime;
+use crate::flow::grant::LEASE;
+use crate::flow::rejected::Rejected;
+use crate::oauth::answer::UpstreamRefresh;
+
+/// How many used generations and replaced tokens are remembered.
+const REMEMBERED: usize = 16;
+
+/// What was told of a grant that lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantNotice {
+    /// When each of the last generations was used, newest last.
+    used: Vec<(u32, UnixTime)>,
+    /// The last tokens of the upstream's that were replaced, newest last.
+    replaced: Vec<Mark>,
+    asking: Option<Asking>,
+    expires: UnixTime,
+}
+
+/// Who asks the upstream, and until when it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Asking {
+    owner: Id,
+    lease: UnixTime,
+}
+
+/// Tells a token from others, and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark(Id);
+
+/// That a grant has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndNotice {
+    /// Until when a refresh pair of it could be presented.
+    pub expires: UnixTime,
+}
+
+/// That a code was redeemed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeNotice {
+    /// The instance that did.
+    pub owner: Id,
+    /// When the code would have ended.
+    pub expires: UnixTime,
+}
+
+/// What a presented generation is worth, as far as others tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Nobody used it.
+    First,
+    /// It was used, not long ago or perhaps in vain.
+    InGrace,
+    /// It was used, and whoever did has gone on.
+    Replay,
+}
+
+macro_rules! notice {
+    ($notice:ident, $space:literal) => {
+        impl Record for $notice {
+            const SPACE: &'static str = $space;
+
+            fn keep_until(&self) -> UnixTime {
+                self.expires
+            }
+        }
+
+        impl State for $notice {
+            type Record = Self;
+
+            fn from_record(record: Self) -> Option<Self> {
+                Some(record)
+            }
+        }
+    };
+}
+notice!(GrantNotice, "notice");
+notice!(EndNotice, "end");
+notice!(CodeNotice, "code");
+
+impl Mark {
+    /// Of the upstream's refresh token.
+    pub fn of(token: &UpstreamRefresh) -> Self {
+        Self(Id(Digest::of(token.expose()).short()))
+    }
+}
+
+impl Default for GrantNotice {
+    /// Nothing was told.
+    fn default() -> Self {
+        Self {
+            used: Vec::new(),
+            replaced: Vec::new(),
+            asking: None,
+            expires: UnixTime(0),
+        }
+    }
+}
+
+impl GrantNotice {
+    /// What a pair of this `generation` is worth that was not used here; `grace` in seconds.
+    pub fn judged(&self, generation: u32, grace: u64, now: UnixTime) -> Use {
+        let newest = self.used.last().map(|(newest, _)| *newest);
+        match self.used.iter().find(|(used, _)| *used == generation) {
+            Some((_, at)) if now.since(*at) < grace => Use::InGrace,
+            // Nobody came back with what was given for it: the answer may be lost.
+            Some(_) if newest == Some(generation) => Use::InGrace,
+            Some(_) => Use::Replay,
+            // Used so long ago that it is forgotten.
+            None if newest.is_some_and(|newest| newest > generation) && self.used.len() == REMEMBERED => Use::Replay,
+            None => Use::First,
+        }
+    }
+
+    /// An instance is about to show `token` to the upstream: no other does at the same time, and none that was replaced is shown.
+    pub fn asked(mut self, token: &Mark, owner: Id, until: UnixTime, now: UnixTime) -> Result<Self, Rejected> {
+        if self.replaced.contains(token) {
+            return Err(Rejected::Replaced);
+        }
+        if self
+            .asking
+            .as_ref()
+            .is_some_and(|asking| asking.owner != owner && asking.lease > now)
+        {
+            return Err(Rejected::Busy);
+        }
+        let lease = now.after(LEASE);
+        self.asking = Some(Asking { owner, lease });
+        self.expires = self.expires.max(until).max(lease);
+        Ok(self)
+    }
+
+    /// This generation was used by `owner`; with what the upstream replaced, if it did.
+    #[must_use]
+    pub fn used(mut self, generation: u32, replaced: Option<Mark>, owner: Id, until: UnixTime, now: UnixTime) -> Self {
+        self = self.released(owner);
+        if self.used.iter().all(|(used, _)| *used != generation) {
+            self.used.push((generation, now));
+            self.used.sort_unstable();
+        }
+        self.replaced.extend(replaced);
+        let excess = self.used.len().saturating_sub(REMEMBERED);
+        self.used.drain(..excess);
+        let excess = self.replaced.len().saturating_sub(REMEMBERED);
+        self.replaced.drain(..excess);
+        self.expires = self.expires.max(until);
+        self
+    }
+
+    /// Nothing came of it.
+    #[must_use]
+    pub fn released(mut self, owner: Id) -> Self {
+        self.asking = self.asking.filter(|asking| asking.owner != owner);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+
+    const A: Id = Id([1; 16]);
+    const B: Id = Id([2; 16]);
+    const END: UnixTime = UnixTime(1_000_000);
+
+    fn mark(token: &str) -> Mark {
+        Mark::of(&UpstreamRefresh::new(Secret::from(token)))
+    }
+
+    #[test]
+    fn one_instance_asks_at_a_time_and_another_when_it_is_dead() {
+        let notice = GrantNotice::default().asked(&mark("x"), A, END, UnixTime(100)).unwrap();
+        assert_eq!(notice.clone().asked(&mark("x"), B, END, UnixTime(174)), Err(Rejected::Busy));
+        assert!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)).is_ok());
+        assert!(notice.clone().asked(&mark("x"), B, END, UnixTime(175)).is_ok());
+        assert!(notice.clone().released(B).asked(&mark("x"), B, END, UnixTime(101)).is_err());
+        assert!(notice.released(A).asked(&mark("x"), B, END, UnixTime(101)).is_ok());
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_shown_again_by_anybody() {
+        let notice = GrantNotice::default().used(0, Some(mark("x")), A, END, UnixTime(100));
+        assert_eq!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)), Err(Rejected::Replaced));
+        assert!(notice.asked(&mark("y"), B, END, UnixTime(101)).is_ok());
+    }
+
+    #[test]
+    fn a_used_generation_has_its_grace_and_longer_while_nobody_came_back_with_its_successor() {
+        let first = GrantNotice::default().used(3, None, A, END, UnixTime(100));
+        assert_eq!(first.judged(3, 50, UnixTime(149)), Use::InGrace);
+        assert_eq!(first.judged(3, 50, UnixTime(150)), Use::InGrace);
+        assert_eq!(first.judged(4, 50, UnixTime(150)), Use::First);
+        let next = first.used(4, None, A, END, UnixTime(120));
+        assert_eq!(next.judged(3, 50, UnixTime(149)), Use::InGrace);
+        assert_eq!(next.judged(3, 50, UnixTime(150)), Use::Replay);
+        assert_eq!(next.judged(3, 0, UnixTime(120)), Use::Replay);
+        assert_eq!(next.judged(4, 0, UnixTime(120)), Use::InGrace);
+    }
+
+    #[test]
+    fn it_does_not_grow_and_what_it_forgot_is_a_replay() {
+        let mut notice = GrantNotice::default();
+        for n in 0..100 {
+            notice = notice.used(n, Some(mark(&n.to_string())), A, END, UnixTime(100));
+        }
+        assert_eq!((notice.used.len(), notice.replaced.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(notice.judged(7, 1_000, UnixTime(100)), Use::Replay);
+        assert_eq!(notice.judged(100, 1_000, UnixTime(100)), Use::First);
+        // The first time counts.
+        let again = notice.clone().used(99, None, B, END, UnixTime(900));
+        assert_eq!(again, notice);
+        assert_eq!(notice.keep_until(), END);
+    }
+}

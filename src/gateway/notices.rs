@@ -1,0 +1,233 @@
+//! Where nothing is kept, but instances tell each other what they used up (`store = "none"` with a Redis): what one of them
+//! redeemed, replaced or ended is refused by the others. Without that, each knows of itself.
+
+use std::time::Duration;
+
+use crate::base::ids::{Digest, Id};
+use crate::base::time::UnixTime;
+use crate::flow::grant::{GrantRecord, Refreshing};
+use crate::flow::held::Held;
+use crate::flow::notice::{CodeNotice, EndNotice, GrantNotice, Mark, Use};
+use crate::flow::rejected::Rejected;
+use crate::gateway::Gateway;
+use crate::gateway::live::Running;
+use crate::gateway::refresh::PATIENCE;
+use crate::gateway::rejection::Rejection;
+use crate::net::stop::Stop;
+use crate::oauth::answer::UpstreamRefresh;
+use crate::store::{Change, Changes, Handle, Missed, NotInserted, Store, StoreError};
+
+/// How long a client waits for its answer until the others are told, which goes on without it.
+const TELLING: Duration = Duration::from_secs(2);
+
+/// How long after what was missed could not be read it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A presented refresh pair.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    /// Its grant.
+    pub grant: Id,
+    /// Its generation.
+    pub generation: u32,
+    /// When it ends.
+    pub expires: UnixTime,
+}
+
+impl Gateway {
+    /// The grant that a code begins: where nothing is kept, each instance has to find the same.
+    pub(super) fn grant_of_code(&self, secret: &str) -> Id {
+        if self.store.carries() {
+            named("grant", secret)
+        } else {
+            Id::fresh()
+        }
+    }
+
+    /// Whether no other instance redeemed this code. From then on none does.
+    pub(super) async fn is_first_with(&self, secret: &str, until: UnixTime) -> Result<bool, StoreError> {
+        let Some(notices) = self.store.notices() else {
+            return Ok(true);
+        };
+        let (id, owner) = (named("code", secret), self.owner);
+        match notices.insert(id, CodeNotice { owner, expires: until }).await {
+            Ok(_) => Ok(true),
+            // By us, when we could not be told so.
+            Err(NotInserted::AlreadyThere) => Ok(notices
+                .read(&Handle::<CodeNotice>::of(id))
+                .await?
+                .is_some_and(|notice| notice.owner == owner)),
+            Err(NotInserted::Store(why)) => Err(why),
+        }
+    }
+
+    /// Whether another instance told that a grant has ended.
+    pub(super) async fn has_ended_elsewhere(&self, grant: Id) -> Result<bool, StoreError> {
+        let Some(notices) = self.store.notices() else {
+            return Ok(false);
+        };
+        let ended = notices.read(&Handle::<EndNotice>::of(grant)).await?.is_some();
+        if ended {
+            self.has_ended(grant);
+        }
+        Ok(ended)
+    }
+
+    /// Insists that no instance used this refresh pair up, or ended its grant.
+    pub(super) async fn unspent(&self, running: &Running, handle: &Handle<GrantRecord>, shown: Shown) -> Result<(), Rejection> {
+        let Some(notices) = self.store.notices() else {
+            return Ok(());
+        };
+        if self.has_ended_elsewhere(shown.grant).await? {
+            return Err(Rejection::Unknown("this sign-in was ended; sign in again"));
+        }
+        let notice = notices.read(&Handle::<GrantNotice>::of(shown.grant)).await?.unwrap_or_default();
+        if notice.judged(shown.generation, self.rules(running).grace, self.clock.now()) != Use::Replay {
+            return Ok(());
+        }
+        // Who went on is this instance: what it remembers says what the pair is worth.
+        let there = self.store.read(handle).await?;
+        if there.is_some_and(|record| record.held().is_none_or(|held| held.generation() > shown.generation)) {
+            return Ok(());
+        }
+        tracing::warn!(grant = %shown.grant, "a refresh token was replayed that another instance had used up; its grant is ended");
+        if let Some(held) = self.end(handle).await? {
+            self.revoke_upstream(&held, None);
+        }
+        Err(Rejection::Grant(Rejected::Replayed))
+    }
+
+    /// Insists that this may be shown to the upstream, and that no other instance does so meanwhile; waits for one that does.
+    pub(super) async fn asks_alone(&self, shown: Shown, token: &UpstreamRefresh) -> Result<(), Rejection> {
+        let Some(notices) = self.store.notices() else {
+            return Ok(());
+        };
+        let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(PATIENCE)));
+        tokio::pin!(give_up);
+        loop {
+            let now = self.clock.now();
+            let asked = told(notices, shown, |notice| notice.asked(&mark, self.owner, shown.expires, now)).await;
+            match asked {
+                Ok(()) => return Ok(()),
+                Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                },
+                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
+                Err(Missed::Store(why)) => return Err(why.into()),
+                Err(Missed::Absent | Missed::OtherState) => return Err(Rejection::Busy { retry_after: 1 }),
+            }
+        }
+    }
+
+    /// Gives an attempt back that may not ask the upstream.
+    pub(super) async fn gave_up(&self, handle: &Handle<GrantRecord>, attempt: Id) {
+        let _ = self.store.transition(handle, |s: Refreshing| s.released(attempt)).await;
+    }
+
+    /// Tells that nothing came of asking the upstream.
+    pub(super) async fn asked_in_vain(&self, shown: Shown) {
+        let owner = self.owner;
+        self.tell(shown, move |notice| notice.released(owner)).await;
+    }
+
+    /// Tells that this pair is used up, and what the upstream replaced.
+    pub(super) async fn used_up(&self, shown: Shown, replaced: Option<&UpstreamRefresh>, held: &Held) {
+        let (owner, now, replaced) = (self.owner, self.clock.now(), replaced.map(Mark::of));
+        let until = shown.expires.max(held.refresh_ends());
+        self.tell(shown, move |notice| {
+            notice.used(shown.generation, replaced.clone(), owner, until, now)
+        })
+        .await;
+    }
+
+    /// Tells that a grant has ended, to its last pair's end.
+    pub(super) async fn tell_ended(&self, grant: Id, held: Option<&Held>) -> Result<(), StoreError> {
+        let Some(notices) = self.store.notices().cloned() else {
+            return Ok(());
+        };
+        let longest = self.clock.now().after(self.live().longest_grant());
+        let expires = held.map_or(longest, |held| longest.max(held.refresh_ends()));
+        let work = self.inflight.begin(Id::fresh());
+        // Detached: whoever asked for it may hang up.
+        let telling = self.back.spawn(async move {
+            let _work = work;
+            match notices.insert(grant, EndNotice { expires }).await {
+                Ok(_) | Err(NotInserted::AlreadyThere) => Ok(()),
+                Err(NotInserted::Store(why)) => Err(why),
+            }
+        });
+        telling
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("it was not told".to_owned())))
+    }
+
+    /// Takes in what the others tell of ended grants.
+    pub(super) async fn hearing(&self, told: Option<Changes>, stop: &Stop) {
+        let (Some(mut told), Some(notices)) = (told, self.store.notices()) else {
+            return;
+        };
+        loop {
+            let change = tokio::select! {
+                () = stop.draining() => return,
+                change = told.next() => change,
+            };
+            if let Some(ended) = change.of::<EndNotice>() {
+                self.has_ended(ended.id());
+            }
+            if change == Change::Gap {
+                tokio::select! { () = stop.draining() => return, () = self.heard_again(notices) => {} }
+            }
+        }
+    }
+
+    async fn heard_again(&self, notices: &Store) {
+        while let Err(why) = self.ended.load_notices(notices).await {
+            tracing::warn!(%why, "what other instances ended could not be read again");
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.ended.all().into_iter().for_each(|id| self.is_over(id));
+    }
+
+    /// As often as it takes, for what was done cannot be undone; but nobody waits for it for long.
+    async fn tell(&self, shown: Shown, step: impl Fn(GrantNotice) -> GrantNotice + Send + Sync + 'static) {
+        let Some(notices) = self.store.notices().cloned() else {
+            return;
+        };
+        let work = self.inflight.begin(Id::fresh());
+        let telling = self.back.spawn(async move {
+            let _work = work;
+            let mut pause = Duration::from_millis(50);
+            while let Err(why) = told(&notices, shown, |notice| Ok(step(notice))).await {
+                tracing::error!(%why, "the other instances cannot be told what was used up; trying again and again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        });
+        drop(tokio::time::timeout(TELLING, telling).await);
+    }
+}
+
+/// Moves the notice of a grant, or begins one.
+async fn told(notices: &Store, shown: Shown, step: impl Fn(GrantNotice) -> Result<GrantNotice, Rejected>) -> Result<(), Missed<Rejected>> {
+    let handle = Handle::<GrantNotice>::of(shown.grant);
+    loop {
+        match notices.update(&handle, |notice: GrantNotice| Ok((step(notice)?, ()))).await {
+            Ok(_) => return Ok(()),
+            Err(Missed::Absent) => {}
+            Err(why) => return Err(why),
+        }
+        match notices
+            .insert(shown.grant, step(GrantNotice::default()).map_err(Missed::Rejected)?)
+            .await
+        {
+            Ok(_) => return Ok(()),
+            Err(NotInserted::AlreadyThere) => {}
+            Err(NotInserted::Store(why)) => return Err(Missed::Store(why)),
+        }
+    }
+}
+
+fn named(what: &str, secret: &str) -> Id {
+    Id(Digest::of(&format!("{what} {secret}")).short())
+}
