@@ -8,7 +8,6 @@ use serde_json::json;
 use super::*;
 use crate::support::vault::{ROLE, ROOT, Vault as Server};
 
-const SOON: Duration = Duration::from_secs(10);
 const HOUR: u64 = 3_600;
 
 fn token(token: &str) -> VaultLogin {
@@ -81,32 +80,13 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_instance_writes_in_vault_is_told_soon_and_once() {
     let (server, bench) = bench();
-    let other = another(&bench, &server);
-    let mut changes = bench.store.changes();
-    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle.clone()));
-    other.remove(&handle).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle));
-    assert!(timeout(Duration::from_millis(2500), changes.next()).await.is_err(), "told twice");
+    told::what_another_writes_is_told_here_once(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_on_vault_have_one_winner() {
     let (server, bench) = bench();
-    let other = another(&bench, &server);
-    let handle = bench.insert(2000).await;
-    let moves = (0..32).map(|by| {
-        let store = if by % 2 == 0 { bench.store.clone() } else { other.clone() };
-        let handle = handle.clone();
-        tokio::spawn(async move { store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await.is_ok() })
-    });
-    let mut winners = 0;
-    for moved in moves.collect::<Vec<_>>() {
-        winners += u32::from(moved.await.unwrap());
-    }
-    assert_eq!(winners, 1);
+    told::two_have_one_winner(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
