@@ -32,6 +32,8 @@ pub struct Fleet {
     keys: Keys,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Door>>>,
+    /// What the instances remember, in the order in which they were started.
+    pub stores: Mutex<Vec<Store>>,
     next: Arc<AtomicUsize>,
     _stoppers: Mutex<Vec<Stopper>>,
     stop: Stop,
@@ -90,6 +92,7 @@ impl Fleet {
             keys: Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap())),
             hand,
             doors,
+            stores: Mutex::default(),
             next,
             _stoppers: Mutex::new(vec![stopper]),
             stop,
@@ -105,8 +108,10 @@ impl Fleet {
     async fn started(&self) -> Door {
         let clock = Clock::Fixed(Arc::clone(&self.hand));
         let back = self.back.as_ref().unwrap().handle();
+        let store = Store::carried(Arc::clone(&self.keys), clock.clone());
+        self.stores.lock().unwrap().push(store.clone());
         let gateway = Gateway::new(Parts {
-            store: Store::carried(Arc::clone(&self.keys), clock.clone()),
+            store,
             keys: Arc::clone(&self.keys),
             site: mcp_oauth_gateway::gateway::site::Site::new(Address::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
