@@ -17,6 +17,8 @@ use crate::store::vault::calls::{ANSWER, Answer, Ask, Calls, Failed};
 const PAUSE_MICROS: u64 = 2_000_000;
 /// How long to wait after a renewal that failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is said that a token has ended for which we have no other.
+const ENDED: Duration = Duration::from_secs(60);
 /// How long a token that never ends, or of which nothing is known, is left alone.
 const SELDOM: Duration = Duration::from_secs(3600);
 
@@ -112,19 +114,27 @@ impl Link {
         Ok(())
     }
 
-    /// Asks with our token. A refusal may mean that the token has ended: then signs in, and asks once more.
+    /// Asks with our token. A refusal may mean that the token has ended: then signs in, and asks once more. It may as well
+    /// mean that the policy lacks something, and to sign in for that would leave a token in Vault each time.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Failed> {
         let held = match self.held() {
             Some(held) => held,
             None => self.signed_in(None).await?,
         };
-        match self.calls.send(ask, Some(&held.token)).await {
-            Err(Failed::Refused(403, said)) => match self.signed_in(Some(held.number)).await {
-                Ok(next) if next.number != held.number => self.calls.send(ask, Some(&next.token)).await,
-                Ok(_) | Err(_) => Err(Failed::Refused(403, said)),
-            },
-            answer => answer,
+        let answer = self.calls.send(ask, Some(&held.token)).await;
+        let Err(Failed::Refused(403, said)) = answer else {
+            return answer;
+        };
+        let is_newest = self.held().is_some_and(|now| now.number == held.number);
+        if is_newest && !matches!(self.look_up(&held.token).await, Err(Failed::Refused(403, _))) {
+            return Err(Failed::Refused(403, said));
         }
+        let instead = match self.signed_in(Some(held.number)).await {
+            Ok(next) if next.number != held.number => return self.calls.send(ask, Some(&next.token)).await,
+            Ok(_) => "the token has ended".to_owned(),
+            Err(why) => format!("signing in again failed: {why}"),
+        };
+        Err(Failed::Refused(403, format!("{said}; {instead}")))
     }
 
     /// As [`Link::ask`], for what may be asked twice.
@@ -187,30 +197,29 @@ impl Link {
             body: Some(&body),
             within: ANSWER,
         };
-        let answer = self.calls.send(&ask, None).await?;
-        if answer.is_absent() {
-            return Err(Failed::Refused(404, format!("there is no AppRole at auth/{mount}")));
-        }
-        let LoggedIn { auth } = answer.read()?;
+        let LoggedIn { auth } = self.calls.send(&ask, None).await?.there()?.read()?;
         let (seconds, renewable) = (auth.lease_duration, auth.renewable);
         Ok((auth.client_token, Lease { seconds, renewable }))
     }
 
     /// What Vault knows of a token that somebody made.
     async fn looked_up(&self, token: &Secret) -> Result<Lease, Failed> {
+        let lease = self.look_up(token).await?;
+        if lease.seconds > 0 && !lease.renewable {
+            let seconds = lease.seconds;
+            tracing::warn!(seconds, "the token for Vault cannot be renewed: when it ends nobody can sign in");
+        }
+        Ok(lease)
+    }
+
+    async fn look_up(&self, token: &Secret) -> Result<Lease, Failed> {
         let ask = Ask {
             method: "GET",
             path: "auth/token/lookup-self",
             body: None,
             within: ANSWER,
         };
-        let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.read()?;
-        if data.ttl > 0 && !data.renewable {
-            tracing::warn!(
-                seconds = data.ttl,
-                "the token for Vault cannot be renewed: when it ends nobody can sign in"
-            );
-        }
+        let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.there()?.read()?;
         let (seconds, renewable) = (data.ttl, data.renewable);
         Ok(Lease { seconds, renewable })
     }
@@ -224,19 +233,46 @@ impl Link {
                 return None;
             }
             Ok(lease) => {
-                // It has almost reached its greatest age.
                 self.hold(Held { lease, ..held.clone() });
-                let why = format!("it reaches its greatest age in {} s", lease.seconds);
-                (why, lease.wait().max(AGAIN))
+                ("it has almost reached its greatest age".to_owned(), lease.wait().max(AGAIN))
             }
             Err(why) => (why.to_string(), AGAIN.min(held.lease.wait())),
         };
-        let next = self.signed_in(Some(held.number)).await;
-        if next.is_ok_and(|next| next.number != held.number) {
-            return None;
+        if let VaultLogin::Token(token) = &self.at.login {
+            return Some(self.ending(&held, token, &why, again).await);
         }
-        tracing::warn!(why, "the token for Vault is not renewed; trying again and again");
+        match self.signed_in(Some(held.number)).await {
+            Ok(next) if next.number != held.number => return None,
+            Ok(_) => tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again"),
+            Err(login) => {
+                tracing::warn!(why, %login, "the token for Vault is not renewed, nor is there another; that is tried again and again")
+            }
+        }
         Some(again)
+    }
+
+    /// A given token that is not renewed. We have no other: says so the oftener the nearer its end is, and when to look again.
+    async fn ending(&self, held: &Held, token: &Secret, why: &str, again: Duration) -> Duration {
+        match self.look_up(token).await {
+            Ok(lease) if lease.seconds > 0 => {
+                self.hold(Held { lease, ..held.clone() });
+                let seconds = lease.seconds;
+                tracing::warn!(
+                    why,
+                    seconds,
+                    "the token for Vault ends in so many seconds: give another one (token or token_file at [store]) and start again"
+                );
+                lease.wait().max(AGAIN)
+            }
+            Err(Failed::Refused(403, _)) => {
+                tracing::error!("the token for Vault has ended: give another one (token or token_file at [store]) and start again");
+                ENDED
+            }
+            Ok(_) | Err(_) => {
+                tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again");
+                again
+            }
+        }
     }
 
     async fn renewed(&self, held: &Held) -> Result<Lease, Failed> {
@@ -249,7 +285,7 @@ impl Link {
             body: Some(&json!({})),
             within: ANSWER,
         };
-        let Renewed { auth } = self.calls.send(&ask, Some(&held.token)).await?.read()?;
+        let Renewed { auth } = self.calls.send(&ask, Some(&held.token)).await?.there()?.read()?;
         let (seconds, renewable) = (auth.lease_duration, auth.renewable);
         Ok(Lease { seconds, renewable })
     }
