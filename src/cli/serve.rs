@@ -52,7 +52,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     }
     let (kept, user) = (Kept::of(checked), data::user(flags));
     let _taken = match checked.store {
-        Where::Nothing => None,
+        Where::Nothing(_) => None,
         Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => {
             data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
             Some(data::take(&checked.data_dir, &checked.kept_at.data_dir)?)

@@ -18,6 +18,16 @@ async fn works(fleet: &Fleet, client: &McpClient, pair: &Pair) {
     assert_eq!(page.status, 200, "{} {}", fleet.url, page.text);
 }
 
+async fn one_is_revoked_upstream(fleet: &Fleet) {
+    for _ in 0..500 {
+        if !fleet.standin.revoked().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(fleet.standin.revoked().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_step_of_a_journey_may_go_to_another_instance() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
@@ -172,13 +182,7 @@ async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
     );
     let exchanged = fleet.standin.log().iter().filter(|seen| seen.path == "/token").count();
     assert_eq!(exchanged, 1);
-    for _ in 0..500 {
-        if !fleet.standin.revoked().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(fleet.standin.revoked().len(), 1);
+    one_is_revoked_upstream(&fleet).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -397,13 +401,7 @@ async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told()
     assert_eq!(client.call(&newer.access, "echo", json!({ "text": "x" })).await.status, 401);
     fleet.pass(2 * 86_400);
     assert_eq!(client.refresh(&newer.refresh).await.json()["error"], "invalid_grant");
-    for _ in 0..500 {
-        if !fleet.standin.revoked().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(fleet.standin.revoked().len(), 1);
+    one_is_revoked_upstream(&fleet).await;
     // Elsewhere nobody knows; the upstream does.
     assert_eq!(fleet.at(0, &client).refresh(&newer.refresh).await.json()["error"], "invalid_grant");
 }
