@@ -159,10 +159,11 @@ impl Vault {
                     tokio::spawn(async move {
                         match tls {
                             // Who does not trust it hangs up.
-                            Some(tls) => match tls.accept(stream).await {
-                                Ok(stream) => connection(stream, state).await,
-                                Err(_) => {}
-                            },
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    connection(stream, state).await;
+                                }
+                            }
                             None => connection(stream, state).await,
                         }
                     });

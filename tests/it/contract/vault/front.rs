@@ -59,7 +59,7 @@ async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() 
 async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_is_looked_for_and_done_once() {
     let (server, bench) = bench();
     let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
-    let ring = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
+    let once_more = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
     let mut rings = 0;
     for (status, body) in [
         (503, "{\"errors\":[\"local node not active\"]}"),
@@ -74,8 +74,8 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
         for passes in [true, false] {
             says(&server, "POST secret/data/contract/doorbell/", 1, (status, body));
             server.state().instead.as_mut().unwrap().passes = passes;
-            let rung = bench.store.update(&bell, ring).await;
-            assert_eq!(rung.map(|(_, before)| before), Ok(rings), "{status} {body} {passes}");
+            let moved = bench.store.update(&bell, once_more).await;
+            assert_eq!(moved.map(|(_, before)| before), Ok(rings), "{status} {body} {passes}");
             assert_eq!(server.state().instead.as_ref().unwrap().times, 0);
             rings += 1;
             assert_eq!(
@@ -86,8 +86,11 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
         }
         // And of one that is never done nobody says that it is.
         says(&server, "POST secret/data/contract/doorbell/", u32::MAX, (status, body));
-        let rung = bench.store.update(&bell, ring).await;
-        assert!(matches!(rung, Err(Missed::Store(StoreError::Unavailable(_)))), "{status}: {rung:?}");
+        let moved = bench.store.update(&bell, once_more).await;
+        assert!(
+            matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))),
+            "{status}: {moved:?}"
+        );
         server.state().instead = None;
     }
 }
@@ -186,7 +189,7 @@ async fn who_is_held_up_between_closing_a_path_and_removing_it_leaves_it_to_othe
     bench.time.store(2001 + HOUR, Ordering::SeqCst);
     bench.store.sweep().await.unwrap();
     bench.time.store(2002 + 2 * HOUR, Ordering::SeqCst);
-    server.state().late = Some(Duration::from_millis(1_000));
+    server.state().late = Some(Duration::from_secs(1));
     let (store, paths) = (bench.store.clone(), || server.names("contract/door/").len());
     let sweep = tokio::spawn(async move { store.sweep().await });
     while !server.state().asked.iter().any(|asked| asked.ends_with("late")) {
