@@ -159,7 +159,7 @@ async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
-    fleet.standin.set(|b| b.token_delay = Duration::from_millis(1_500));
+    fleet.standin.set(|b| b.token_delay = Duration::from_secs(3));
     let (mut other, stolen) = (client.clone(), code.clone());
     other.http = Browser::default();
     let first = tokio::spawn(async move { other.redeem(&stolen).await });

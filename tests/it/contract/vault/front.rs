@@ -189,7 +189,7 @@ async fn who_is_held_up_between_closing_a_path_and_removing_it_leaves_it_to_othe
     bench.time.store(2001 + HOUR, Ordering::SeqCst);
     bench.store.sweep().await.unwrap();
     bench.time.store(2002 + 2 * HOUR, Ordering::SeqCst);
-    server.state().late = Some(Duration::from_secs(1));
+    server.state().late = Some(Duration::from_millis(1_500));
     let (store, paths) = (bench.store.clone(), || server.names("contract/door/").len());
     let sweep = tokio::spawn(async move { store.sweep().await });
     while !server.state().asked.iter().any(|asked| asked.ends_with("late")) {

@@ -87,13 +87,13 @@ async fn a_policy_that_begins_to_lack_something_is_no_reason_to_sign_in() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_given_token_that_ended_and_a_login_that_fails_are_named_where_they_are_missed() {
     let server = Server::start();
-    server.give("hvs.short", Duration::from_secs(3), 0);
+    server.give("hvs.short", Duration::from_secs(5), 0);
     let bench = on(at(&server, token("hvs.short")));
     let handle = bench.insert(2000).await;
     // It is looked at when half of its time is over, to say how much is left.
-    tokio::time::sleep(Duration::from_millis(2400)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     assert!(asked(&server, "lookup-self") >= 2);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1600)).await;
     let said = unread(&bench.store, &handle).await;
     assert!(said.contains("the token has ended"), "{said}");
     assert!(bench.store.ping().await.is_err());
