@@ -43,7 +43,7 @@ impl Gateway {
         let (changes, told) = (self.store.changes(), self.store.notices().map(Store::changes));
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.load_ended().await {
-            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis what is under the prefix: everybody then signs in again");
+            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis or Vault what is under the prefix: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.draining() => return }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
@@ -143,22 +143,30 @@ impl Gateway {
         loop {
             let next = tokio::select! {
                 () = stop.draining() => return,
-                next = self.tidied_page(cursor) => next,
+                next = self.tidied(cursor) => next,
             };
             if let Err(why) = &next {
                 tracing::warn!(%why, "grants could not be tidied");
             }
             if let Ok(None) = next {
                 pages = PAGES;
-                match self.ended.load_keys(&self.store).await {
-                    Ok(()) => self.ended.all().into_iter().for_each(|id| self.is_over(id)),
-                    Err(why) => tracing::warn!(%why, "the revoked API keys could not be read again"),
-                }
             }
             cursor = next.unwrap_or_default();
             let pause = if cursor.is_some() { pages } else { PASSES };
             tokio::select! { () = stop.draining() => return, () = tokio::time::sleep(pause) => {} }
         }
+    }
+
+    /// Tidies a page of grants, and after the last one reads the revoked API keys; where the other grants are.
+    async fn tidied(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
+        let next = self.tidied_page(cursor).await?;
+        if next.is_none() {
+            match self.ended.load_keys(&self.store).await {
+                Ok(()) => self.ended.all().into_iter().for_each(|id| self.is_over(id)),
+                Err(why) => tracing::warn!(%why, "the revoked API keys could not be read again"),
+            }
+        }
+        Ok(next)
     }
 
     /// Drops the upstream's answers that nobody can need any more from some grants; where the others are.
@@ -242,5 +250,75 @@ impl Gateway {
     /// Resolves when no detached work is left: what the upstream rotated is committed.
     pub async fn finished(&self) {
         self.inflight.finished().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::base::keyring::{self, KeyRing};
+    use crate::base::time::{Clock, UnixTime};
+    use crate::base::url::Address;
+    use crate::gateway::api_keys::{ApiKeys, Wanted};
+    use crate::gateway::live::Setup;
+    use crate::gateway::password::Passwords;
+    use crate::gateway::site::Site;
+    use crate::gateway::{Lane, Parts, waiting};
+    use crate::net::client::Client;
+    use crate::oauth::scope::Scopes;
+    use crate::store::{Backend, Memory, Store};
+
+    /// A gateway whose upkeep does not run: no word of anything comes to it.
+    fn deaf() -> Gateway {
+        let clock = Clock::Fixed(Arc::new(1_000.into()));
+        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()));
+        Gateway::new(Parts {
+            store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
+            keys,
+            site: Site::new(Address::parse("https://gateway.example").unwrap(), Vec::new()),
+            setup: Setup {
+                services: Vec::new(),
+                passwords: Passwords::new(Vec::new(), clock.clone()),
+                session_ttl: 3_600,
+                idps: Vec::new(),
+                clients: Vec::new(),
+                cors_origins: Vec::new(),
+                public_directory: false,
+                json_token: false,
+            },
+            clock,
+            most_waiting: waiting::MOST,
+            back: tokio::runtime::Handle::current(),
+            back_lane: Lane {
+                client: Client::to_nobody(),
+            },
+        })
+    }
+
+    #[tokio::test]
+    async fn an_api_key_of_whose_revocation_no_word_came_is_refused_after_the_next_pass() {
+        let gateway = deaf();
+        gateway.load_ended().await.unwrap();
+        let operator = ApiKeys {
+            store: gateway.store.clone(),
+            keys: Arc::clone(&gateway.keys),
+            clock: gateway.clock.clone(),
+        };
+        let wanted = || Wanted {
+            service: "batch".to_owned(),
+            name: None,
+            scopes: Scopes::default(),
+            lives: None,
+        };
+        let (taken, other) = (operator.add(wanted()).await.unwrap(), operator.add(wanted()).await.unwrap());
+        operator.revoke(taken.id).await.unwrap();
+        assert!(!gateway.ended.contains(taken.id), "nobody has told");
+        assert!(gateway.tidied(None).await.unwrap().is_none());
+        assert!(gateway.ended.contains(taken.id));
+        assert!(!gateway.ended.contains(other.id));
     }
 }

@@ -145,6 +145,12 @@ impl Client {
         Self { tls, pool: Arc::default() }
     }
 
+    /// One that trusts nobody, for tests that send nothing.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> Client {
+        Self::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
+    }
+
     /// Sends `request`, whose URI is absolute; `Host` is set from it. Resolves when the answer's
     /// head is there; a redirect is an answer like any other.
     ///

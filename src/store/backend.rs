@@ -180,7 +180,7 @@ impl Backend {
             // It removes by itself what has expired.
             Self::Redis(_) => Ok(0),
             #[cfg(feature = "vault")]
-            Self::Vault(vault) => vault.sweep(now).await.map(|()| 0),
+            Self::Vault(vault) => vault.sweep().await.map(|()| 0),
         }
     }
 

@@ -291,4 +291,21 @@ mod tests {
         }
         hand.store(2, Ordering::SeqCst);
     }
+
+    #[tokio::test]
+    async fn what_is_remembered_under_a_key_that_left_the_ring_is_passed_over_by_a_scan() {
+        let Fleet { stores: [a, _], .. } = fleet();
+        a.insert(Id::fresh(), Step(1)).await.unwrap();
+        a.keys.store(fleet().stores[0].keys.load_full());
+        a.insert(Id::fresh(), Step(2)).await.unwrap();
+        let (page, next) = a.scan::<Step>(None, 10).await.unwrap();
+        let steps: Vec<Step> = page.into_iter().map(|(_, step)| step).collect();
+        assert_eq!((steps, next.is_none()), (vec![Step(2)], true));
+        // In a store that keeps its records that is no small matter.
+        let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
+        kept.insert(Id::fresh(), Step(1)).await.unwrap();
+        kept.keys.store(fleet().stores[0].keys.load_full());
+        let scanned = kept.scan::<Step>(None, 10).await.map(drop);
+        assert_eq!(scanned, Err(StoreError::DoesNotOpen { space: "step" }));
+    }
 }

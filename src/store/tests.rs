@@ -154,3 +154,38 @@ async fn the_key_of_a_record_does_not_show_its_id() {
     let key = key_of(&handle);
     assert!(key.starts_with("tally/") && !key.contains(&handle.to_string()));
 }
+
+#[tokio::test]
+async fn what_there_is_most_of_is_forgotten_first_and_of_that_what_ends_soonest() {
+    let memory = Memory::bounded(100);
+    let put = |kind: &str, expires: u64| {
+        let key = format!("{kind}/{expires}");
+        let (value, version) = (Vec::new(), Version::fresh());
+        let row = Row {
+            value,
+            version,
+            expires: UnixTime(expires),
+        };
+        let (act, id) = (Act::Insert(row), Id::fresh());
+        let news = News::Put { space: "".into(), id };
+        assert_eq!(memory.put_if(Write { key, act, news }), Put::Written);
+    };
+    let there = |kind: &str| {
+        let rows = memory.scan(kind, None, 1_000).rows;
+        rows.iter().map(|(_, row)| row.expires.0).collect::<std::collections::BTreeSet<_>>()
+    };
+    // Journeys end within minutes, grants in weeks.
+    (1..=20).for_each(|n| put("flow", n));
+    (1..=80).for_each(|n| put("grant", 1_000_000 + n));
+    assert_eq!((there("flow").len(), there("grant").len()), (20, 80));
+    (81..=400).for_each(|n| put("grant", 1_000_000 + n));
+    assert_eq!(there("flow"), (1..=20).collect(), "no journey is driven out by grants");
+    let grants = there("grant");
+    assert!((70..=80).contains(&grants.len()), "{}", grants.len());
+    let last = 1_000_000 + 400;
+    assert_eq!(
+        grants,
+        (last - grants.len() as u64 + 1..=last).collect(),
+        "those that end last stay"
+    );
+}

@@ -18,6 +18,8 @@ mod running;
 mod start;
 #[cfg(feature = "vault")]
 mod sweep;
+#[cfg(feature = "vault")]
+mod token;
 
 pub use crate::store::vault::at::{APPROLE, BadVault, MOUNT, VaultAt, VaultLogin};
 #[cfg(feature = "vault")]

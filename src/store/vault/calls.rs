@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::base::secret::Secret;
 use crate::net::body::{Outgoing, read_limited};
-use crate::net::client::{Client, Policy, SendError};
+use crate::net::client::{Client, ConnectError, Policy, SendError};
 use crate::net::dial::Allowed;
 use crate::net::tls::ClientTls;
 use crate::store::vault::at::VaultAt;
@@ -30,6 +30,8 @@ const SAID: usize = 300;
 pub(super) enum Failed {
     /// It was not sent.
     NotAsked(String),
+    /// It was not sent, because there is no TLS with whoever answers there.
+    Untrusted(String),
     /// It was sent, and may still be acted upon.
     Lost(String),
     /// Vault said no with this status, and did nothing.
@@ -39,7 +41,7 @@ pub(super) enum Failed {
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotAsked(why) | Self::Lost(why) => f.write_str(why),
+            Self::NotAsked(why) | Self::Untrusted(why) | Self::Lost(why) => f.write_str(why),
             Self::Refused(status, said) => write!(f, "it says {status} {said}"),
         }
     }
@@ -72,18 +74,34 @@ impl Answer {
         self.status == 404
     }
 
+    /// Itself, where a 404 is no answer.
+    pub(super) fn there(self) -> Result<Self, Failed> {
+        if self.is_absent() {
+            return Err(no(self.status, &self.body));
+        }
+        Ok(self)
+    }
+
     /// Whether nothing is there, by Vault's own word: its 404 has no errors, or tells of a deleted version. Any other 404 is of
     /// a mount that is gone, or of something in front of Vault, and says nothing of what was kept.
     pub(super) fn says_absent(&self) -> Result<bool, Failed> {
-        if self.status != 404 {
+        if !self.is_absent() {
             return Ok(false);
         }
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         if body["errors"].as_array().is_some_and(Vec::is_empty) || body["data"]["metadata"].is_object() {
             Ok(true)
         } else {
-            Err(Failed::Refused(404, said(&self.body)))
+            Err(no(self.status, &self.body))
         }
+    }
+
+    /// Whether it says nothing, or something that Vault may say.
+    pub(super) fn done(&self) -> Result<(), Failed> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        self.read::<Map<String, Value>>().map(drop)
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {
@@ -147,26 +165,38 @@ impl Calls {
                 status,
                 "a redirect, which is not followed: name the active Vault".to_owned(),
             )),
-            400..=499 | 503 => Err(Failed::Refused(status, said(&body))),
-            _ => Err(Failed::Lost(format!("it says {status} {}", said(&body)))),
+            400..=499 | 503 => Err(no(status, &body)),
+            _ => Err(Failed::Lost(format!("it says {status} {}", said(&body).unwrap_or_default()))),
         }
     }
 }
 
 fn failed(why: &SendError) -> Failed {
-    if why.never_sent() {
-        Failed::NotAsked(why.to_string())
-    } else {
-        Failed::Lost(why.to_string())
+    match why {
+        SendError::Connect(ConnectError::Tls(_)) => Failed::Untrusted(why.to_string()),
+        _ if why.never_sent() => Failed::NotAsked(why.to_string()),
+        _ => Failed::Lost(why.to_string()),
     }
 }
 
-/// What Vault gives as its reasons, on one line.
-fn said(body: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+/// A no. Where it is not in Vault's words, whoever stands in front of it may have passed on what he was asked.
+fn no(status: u16, body: &[u8]) -> Failed {
+    match said(body) {
+        Some(said) => Failed::Refused(status, said),
+        None => Failed::Lost(format!("it says {status}, but not as Vault does: something else answers there")),
+    }
+}
+
+/// What Vault gives as its reasons, on one line; nothing if that is none of its answers.
+fn said(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
     // RustyVault has one, and calls it `error`.
-    let all: Vec<_> = errors.iter().chain([&body["error"]]).filter_map(Value::as_str).collect();
+    let lists = [body["errors"].as_array(), body["warnings"].as_array()];
+    if lists.iter().all(Option::is_none) && !body["error"].is_string() {
+        return None;
+    }
+    let all = lists.into_iter().flatten().flatten().chain([&body["error"]]);
+    let all: Vec<_> = all.filter_map(Value::as_str).collect();
     let one_line = |c: char| if c.is_control() { ' ' } else { c };
-    all.join("; ").chars().map(one_line).take(SAID).collect()
+    Some(all.join("; ").chars().map(one_line).take(SAID).collect())
 }

@@ -3,80 +3,21 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::{Mutex as Turn, Notify};
 use tokio::time::{sleep, timeout};
 
-use crate::base::secret::{Secret, at_rest};
 use crate::base::time::Stopwatch;
 use crate::store::vault::at::{VaultAt, VaultLogin};
-use crate::store::vault::calls::{ANSWER, Answer, Ask, Calls, Failed};
+use crate::store::vault::calls::{Answer, Ask, Calls, Failed};
+use crate::store::vault::token::{AGAIN, Held, SELDOM};
 
 /// How long after a login another one is refused: a role without rights must not become a flood of logins.
 const PAUSE_MICROS: u64 = 2_000_000;
-/// How long to wait after a renewal that failed.
-const AGAIN: Duration = Duration::from_secs(5);
-/// How long a token that never ends, or of which nothing is known, is left alone.
-const SELDOM: Duration = Duration::from_secs(3600);
-
-/// A token, and what is known of its end.
-#[derive(Clone)]
-struct Held {
-    number: u64,
-    token: Secret,
-    lease: Lease,
-    /// Of the first lease; renewals up to a token's greatest age get shorter and shorter.
-    first: u64,
-}
-
-/// How long it is good, in seconds (0: without end), and whether it can be made longer.
-#[derive(Clone, Copy)]
-struct Lease {
-    seconds: u64,
-    renewable: bool,
-}
-
-#[derive(Deserialize)]
-struct LoggedIn {
-    auth: Auth,
-}
-
-#[derive(Deserialize)]
-struct Auth {
-    #[serde(with = "at_rest")]
-    client_token: Secret,
-    lease_duration: u64,
-    renewable: bool,
-}
-
-#[derive(Deserialize)]
-struct Renewed {
-    auth: Renewal,
-}
-
-#[derive(Deserialize)]
-struct Renewal {
-    lease_duration: u64,
-    renewable: bool,
-}
-
-#[derive(Deserialize)]
-struct LookedUp {
-    data: Ttl,
-}
-
-#[derive(Deserialize)]
-struct Ttl {
-    ttl: u64,
-    #[serde(default)]
-    renewable: bool,
-}
 
 /// The way to Vault for everybody in this process.
 pub(super) struct Link {
     pub(super) at: VaultAt,
-    calls: Calls,
+    pub(super) calls: Calls,
     held: Mutex<Option<Held>>,
     /// Who has it may sign in; when that was last done.
     turn: Turn<Option<Stopwatch>>,
@@ -112,19 +53,27 @@ impl Link {
         Ok(())
     }
 
-    /// Asks with our token. A refusal may mean that the token has ended: then signs in, and asks once more.
+    /// Asks with our token. A refusal may mean that the token has ended: then signs in, and asks once more. It may as well
+    /// mean that the policy lacks something, and to sign in for that would leave a token in Vault each time.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Failed> {
         let held = match self.held() {
             Some(held) => held,
             None => self.signed_in(None).await?,
         };
-        match self.calls.send(ask, Some(&held.token)).await {
-            Err(Failed::Refused(403, said)) => match self.signed_in(Some(held.number)).await {
-                Ok(next) if next.number != held.number => self.calls.send(ask, Some(&next.token)).await,
-                Ok(_) | Err(_) => Err(Failed::Refused(403, said)),
-            },
-            answer => answer,
+        let answer = self.calls.send(ask, Some(&held.token)).await;
+        let Err(Failed::Refused(403, said)) = answer else {
+            return answer;
+        };
+        let is_newest = self.held().is_some_and(|now| now.number == held.number);
+        if is_newest && !matches!(self.look_up(&held.token).await, Err(Failed::Refused(403, _))) {
+            return Err(Failed::Refused(403, said));
         }
+        let instead = match self.signed_in(Some(held.number)).await {
+            Ok(next) if next.number != held.number => return self.calls.send(ask, Some(&next.token)).await,
+            Ok(_) => "the token has ended".to_owned(),
+            Err(why) => format!("signing in again failed: {why}"),
+        };
+        Err(Failed::Refused(403, format!("{said}; {instead}")))
     }
 
     /// As [`Link::ask`], for what may be asked twice.
@@ -141,17 +90,17 @@ impl Link {
         }
     }
 
-    fn held(&self) -> Option<Held> {
+    pub(super) fn held(&self) -> Option<Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn hold(&self, held: Held) {
+    pub(super) fn hold(&self, held: Held) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         self.is_new.notify_waiters();
     }
 
     /// A token other than the one with the number `not`, or the same if there can be no other now.
-    async fn signed_in(&self, not: Option<u64>) -> Result<Held, Failed> {
+    pub(super) async fn signed_in(&self, not: Option<u64>) -> Result<Held, Failed> {
         let mut last = self.turn.lock().await;
         if let Some(held) = self.held() {
             let is_fresh = last.is_some_and(|last| last.micros() < PAUSE_MICROS);
@@ -170,98 +119,6 @@ impl Link {
         };
         self.hold(held.clone());
         Ok(held)
-    }
-
-    async fn login(&self) -> Result<(Secret, Lease), Failed> {
-        let (mount, role, secret) = match &self.at.login {
-            VaultLogin::Token(token) => return Ok((token.clone(), self.looked_up(token).await?)),
-            VaultLogin::AppRole { mount, role, secret } => (mount, role, secret),
-        };
-        let mut body = json!({ "role_id": role });
-        if let Some(secret) = secret {
-            body["secret_id"] = secret.expose().into();
-        }
-        let ask = Ask {
-            method: "POST",
-            path: &format!("auth/{mount}/login"),
-            body: Some(&body),
-            within: ANSWER,
-        };
-        let answer = self.calls.send(&ask, None).await?;
-        if answer.is_absent() {
-            return Err(Failed::Refused(404, format!("there is no AppRole at auth/{mount}")));
-        }
-        let LoggedIn { auth } = answer.read()?;
-        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
-        Ok((auth.client_token, Lease { seconds, renewable }))
-    }
-
-    /// What Vault knows of a token that somebody made.
-    async fn looked_up(&self, token: &Secret) -> Result<Lease, Failed> {
-        let ask = Ask {
-            method: "GET",
-            path: "auth/token/lookup-self",
-            body: None,
-            within: ANSWER,
-        };
-        let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.read()?;
-        if data.ttl > 0 && !data.renewable {
-            tracing::warn!(
-                seconds = data.ttl,
-                "the token for Vault cannot be renewed: when it ends nobody can sign in"
-            );
-        }
-        let (seconds, renewable) = (data.ttl, data.renewable);
-        Ok(Lease { seconds, renewable })
-    }
-
-    /// Makes the token last longer, or signs in anew. If neither can be done, says when to try again.
-    async fn prolong(&self) -> Option<Duration> {
-        let held = self.held().filter(|held| held.lease.seconds > 0)?;
-        let (why, again) = match self.renewed(&held).await {
-            Ok(lease) if lease.seconds >= held.first / 4 => {
-                self.hold(Held { lease, ..held });
-                return None;
-            }
-            Ok(lease) => {
-                // It has almost reached its greatest age.
-                self.hold(Held { lease, ..held.clone() });
-                let why = format!("it reaches its greatest age in {} s", lease.seconds);
-                (why, lease.wait().max(AGAIN))
-            }
-            Err(why) => (why.to_string(), AGAIN.min(held.lease.wait())),
-        };
-        let next = self.signed_in(Some(held.number)).await;
-        if next.is_ok_and(|next| next.number != held.number) {
-            return None;
-        }
-        tracing::warn!(why, "the token for Vault is not renewed; trying again and again");
-        Some(again)
-    }
-
-    async fn renewed(&self, held: &Held) -> Result<Lease, Failed> {
-        if !held.lease.renewable {
-            return Err(Failed::NotAsked("it cannot be renewed".to_owned()));
-        }
-        let ask = Ask {
-            method: "POST",
-            path: "auth/token/renew-self",
-            body: Some(&json!({})),
-            within: ANSWER,
-        };
-        let Renewed { auth } = self.calls.send(&ask, Some(&held.token)).await?.read()?;
-        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
-        Ok(Lease { seconds, renewable })
-    }
-}
-
-impl Lease {
-    /// Until half of it has gone.
-    fn wait(self) -> Duration {
-        match self.seconds {
-            0 => SELDOM,
-            seconds => Duration::from_millis(seconds.saturating_mul(500)).max(Duration::from_millis(250)),
-        }
     }
 }
 

@@ -62,17 +62,26 @@ async fn row(link: &Link, key: String) -> Result<Option<(String, Row)>, Failed> 
     }
 }
 
-/// All keys of a kind, in order, also those of stones.
+/// All keys of a kind, in order, also those of stones. Other names are not ours, whoever put them there, and cannot be asked for.
 pub(super) async fn keys(link: &Link, space: &str) -> Result<Vec<String>, Failed> {
     let names = names(link, &format!("{space}/")).await?;
-    let mut keys: Vec<_> = names.iter().map(|name| format!("{space}/{name}")).collect();
+    let mut keys: Vec<_> = names
+        .iter()
+        .filter(|name| is_plain(name))
+        .map(|name| format!("{space}/{name}"))
+        .collect();
     keys.sort_unstable();
     Ok(keys)
 }
 
-/// The kinds of which there is a record, in order. No kind has a dot in its name; what else we keep has.
+/// Whether a key, or a kind, may have this name: no dot, which what else we keep has, and nothing that means something in a path.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// The kinds of which there is a record, in order.
 pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
-    let kind = |name: &String| name.strip_suffix('/').filter(|name| !name.contains('.')).map(str::to_owned);
+    let kind = |name: &String| name.strip_suffix('/').filter(|name| is_plain(name)).map(str::to_owned);
     let mut all: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
     all.sort_unstable();
     Ok(all)

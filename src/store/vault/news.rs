@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::base::time::{Clock, Stopwatch};
 use crate::store::changes::{Feed, News};
 use crate::store::vault::calls::{ANSWER, Failed};
 use crate::store::vault::link::{Link, pause};
-use crate::store::vault::listing::{AT_ONCE, names};
+use crate::store::vault::listing::{AT_ONCE, is_plain, names};
 use crate::store::vault::row::{self, Done};
 
 /// Where the journals are. No kind of record has a dot in its name.
@@ -34,8 +34,8 @@ const MOST: usize = 1024;
 const BLIND: u64 = 3_600_000_000;
 /// How often a journal is written although nothing happened, so that it is not taken for a dead one's.
 const STILL_HERE: Duration = Duration::from_secs(6 * 3600);
-/// How old a journal is, in seconds, when its writer is long dead.
-pub(super) const DEAD: u64 = 86_400;
+/// How old a journal is, in seconds, when its writer is long dead; if he is not, he writes it again.
+pub(super) const DEAD: u64 = 8 * 3600;
 
 /// A journal at rest.
 #[derive(Serialize, Deserialize)]
@@ -74,7 +74,8 @@ impl Teller {
 pub(super) async fn begin(link: &Arc<Link>, clock: Clock, feed: Feed) -> Result<Teller, Failed> {
     let own = Id::fresh().to_string();
     let mut seen = HashMap::new();
-    for (name, journal) in journals(link, &own).await? {
+    // One that cannot be read now is read whole later.
+    for (name, journal) in journals(link, &own).await?.0 {
         seen.insert(name, journal.count);
     }
     let (tell, told) = mpsc::unbounded_channel();
@@ -86,16 +87,20 @@ pub(super) async fn begin(link: &Arc<Link>, clock: Clock, feed: Feed) -> Result<
 async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<String, u64>) {
     let mut tick = interval(POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = Stopwatch::start();
+    let (mut last, mut is_deaf) = (Stopwatch::start(), false);
     loop {
         tick.tick().await;
-        let all = match journals(&link, &own).await {
-            Ok(all) => all,
-            Err(why) => {
-                tracing::debug!(%why, "what other instances wrote is not known yet");
-                continue;
-            }
+        let (all, failed) = match journals(&link, &own).await {
+            Ok((all, failed)) => (Some(all), failed),
+            Err(why) => (None, Some(why)),
         };
+        match &failed {
+            Some(why) if !is_deaf => tracing::warn!(%why, "what other instances write, such as revocations, is not heard"),
+            None if is_deaf => tracing::info!("what other instances write is heard again"),
+            Some(_) | None => {}
+        }
+        is_deaf = failed.is_some();
+        let Some(all) = all else { continue };
         if last.micros() > BLIND {
             feed.tell(News::Gap);
         }
@@ -111,7 +116,11 @@ async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<Stri
 
 /// What a journal has that was not there when so many notes had been written.
 fn new(journal: &Written, before: u64) -> Vec<News> {
-    let (there, added) = (journal.notes.len(), journal.count.saturating_sub(before));
+    if journal.count < before {
+        // Somebody put back an older one, and perhaps older records with it.
+        return vec![News::Gap];
+    }
+    let (there, added) = (journal.notes.len(), journal.count - before);
     let added = usize::try_from(added).unwrap_or(usize::MAX);
     let mut news = Vec::new();
     if added > there {
@@ -130,51 +139,53 @@ fn new(journal: &Written, before: u64) -> Vec<News> {
     news
 }
 
-/// The journals of the others.
-async fn journals(link: &Link, own: &str) -> Result<Vec<(String, Written)>, Failed> {
+/// The journals of the others, and why some could not be read, if so: what is in all others is heard nevertheless.
+pub(super) async fn journals(link: &Link, own: &str) -> Result<(Vec<(String, Written)>, Option<Failed>), Failed> {
     let names = names(link, &format!("{UNDER}/")).await?;
-    let others = names.into_iter().filter(|name| name != own);
-    let reads = stream::iter(others).map(|name| async move {
-        let found = read(link, &name).await?;
-        Ok(found.map(|(_, journal)| (name, journal)))
-    });
-    let all: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
-    Ok(all.into_iter().flatten().collect())
-}
-
-/// A journal, and how often it was written; none where it is being removed.
-pub(super) async fn read(link: &Link, name: &str) -> Result<Option<(u64, Written)>, Failed> {
-    let found = row::read(link, &format!("{UNDER}/{name}")).await?;
-    Ok(found.and_then(|(count, data)| Some((count, serde_json::from_value(data).ok()?))))
+    let others = names.into_iter().filter(|name| name != own && is_plain(name));
+    let mut reads = stream::iter(others)
+        .map(|name| async move {
+            let found = row::read(link, &format!("{UNDER}/{name}")).await;
+            (name, found)
+        })
+        .buffered(AT_ONCE);
+    let (mut all, mut failed) = (Vec::new(), None);
+    while let Some((name, found)) = reads.next().await {
+        match found.map(|found| serde_json::from_value(found?.1).ok()) {
+            // One that is being removed, or that somebody else put there, tells nothing.
+            Ok(journal) => all.extend(journal.map(|journal| (name, journal))),
+            Err(why) => failed = failed.or(Some(why)),
+        }
+    }
+    Ok((all, failed))
 }
 
 /// Writes down what is told, all that waits at once, in a journal that only this writes.
 async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::UnboundedReceiver<Told>) {
     let key = format!("{UNDER}/{own}");
     let mut notes: VecDeque<(Stopwatch, String)> = VecDeque::new();
-    let (mut count, mut writes, mut waiting) = (0_u64, 0_u64, Vec::new());
+    let (mut count, mut writes) = (0_u64, 0_u64);
     loop {
-        match timeout(STILL_HERE, told.recv()).await {
-            Ok(Some(one)) => waiting.push(one),
+        let mut next = match timeout(STILL_HERE, told.recv()).await {
+            Ok(Some(one)) => Some(one),
             Ok(None) => return,
             // A journal that never was need not be kept alive.
             Err(_) if writes == 0 => continue,
-            Err(_) => {}
-        }
-        let mut told_now = 0;
+            Err(_) => None,
+        };
+        // While Vault is away only the notes are kept, of which there is a most, and who still waits.
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
-            while let Ok(one) = told.try_recv() {
-                waiting.push(one);
-            }
-            for one in &waiting[told_now..] {
+            while let Some(one) = next.take().or_else(|| told.try_recv().ok()) {
                 let text = format!("{} {}", one.key, STANDARD.encode(&one.note));
                 notes.push_back((Stopwatch::start(), text));
                 count += 1;
+                waiting.push(one.done);
             }
-            told_now = waiting.len();
             while notes.len() > MOST || notes.front().is_some_and(|(since, _)| since.micros() > KEPT) {
                 notes.pop_front();
             }
+            waiting.retain(|done| !done.is_closed());
             let journal = Written {
                 at: clock.now().0.to_string(),
                 count,
@@ -189,15 +200,18 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
                     pause().await;
                 }
             }
-            writes = row::read(&link, &key).await.ok().flatten().map_or(0, |(writes, _)| writes);
+            match row::read(&link, &key).await {
+                Ok(found) => writes = found.map_or(0, |(writes, _)| writes),
+                Err(_) => pause().await,
+            }
         }
         if writes == 0 && row::keep_one(&link, &key).await.is_err() {
             tracing::debug!("a journal keeps older versions");
         }
         writes += 1;
-        for one in waiting.drain(..) {
+        for done in waiting {
             // Nobody may wait for it any more.
-            let _ = one.done.send(());
+            let _ = done.send(());
         }
     }
 }
@@ -234,5 +248,6 @@ mod tests {
         assert_eq!(told(&pruned, 3), ["gap", "a/7"]);
         assert_eq!(told(&journal(7, &[]), 6), ["gap"]);
         assert_eq!(told(&journal(1, &["nonsense"]), 0), ["gap"]);
+        assert_eq!(told(&three, 5), ["gap"], "an older one was put back");
     }
 }

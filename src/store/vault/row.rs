@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Row, Version};
-use crate::store::vault::calls::{ANSWER, Ask, Failed};
+use crate::store::vault::calls::{ANSWER, Answer, Ask, Failed};
 use crate::store::vault::link::Link;
 
 /// What Vault says, in words of its documentation, when check-and-set does not match.
@@ -68,6 +68,14 @@ struct Versioned {
 #[derive(Deserialize)]
 struct Metadata {
     version: u64,
+    /// When Vault deletes this version, or did; empty if it does not.
+    #[serde(default)]
+    deletion_time: String,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    data: Metadata,
 }
 
 /// A path of ours, of the data or of the metadata.
@@ -117,6 +125,16 @@ pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>,
     Ok(Some((found.metadata.version, found.data)))
 }
 
+/// When Vault itself will delete what lies there, if it will: so it does where somebody set `delete_version_after`.
+pub(super) async fn deletion(link: &Link, key: &str) -> Result<Option<String>, Failed> {
+    let answer = link.read(&path(link, "data", key), ANSWER).await?;
+    if answer.says_absent()? {
+        return Ok(None);
+    }
+    let time = answer.read::<Read>()?.data.map(|found| found.metadata.deletion_time);
+    Ok(time.filter(|time| !time.is_empty()))
+}
+
 /// Writes if the path was written so often; 0: never.
 pub(super) async fn write(link: &Link, key: &str, count: u64, new: New<'_>) -> Result<Done, Failed> {
     let data = match new {
@@ -141,9 +159,12 @@ pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Res
         body: Some(&body),
         within: ANSWER,
     };
-    match link.ask(&ask).await {
-        Ok(answer) if answer.is_absent() => Err(Failed::Refused(404, format!("there is no {}", link.at.mount))),
-        Ok(_) => Ok(Done::Written),
+    match link.ask(&ask).await.and_then(Answer::there) {
+        Ok(answer) => match answer.read::<Written>() {
+            Ok(written) if written.data.version == count + 1 => Ok(Done::Written),
+            // Somebody in front of Vault may say yes to everything.
+            Ok(_) | Err(_) => Err(Failed::senseless()),
+        },
         Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(Done::Stale),
         // A standby that passed it on says so too when it does not know what became of it.
         Err(Failed::Refused(status @ (300..=399 | 503), said)) => Err(Failed::Lost(format!("it says {status} {said}"))),
@@ -171,5 +192,5 @@ async fn meta(link: &Link, method: &'static str, key: &str, body: Option<&Value>
         body,
         within,
     };
-    link.ask(&ask).await.map(drop)
+    link.ask(&ask).await?.there()?.done()
 }

@@ -50,10 +50,11 @@ impl Vault {
     /// write. Blocks for a few seconds at most.
     pub fn open(at: VaultAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
         let failed = |why: String| NotOpened::Unreachable(why);
+        // Before there is a runtime, which may not be dropped on another one.
+        let link = Arc::new(Link::new(at).map_err(NotOpened::Ca)?);
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("store-vault").enable_all().build();
         let runtime = runtime.map_err(|why| failed(why.to_string()))?;
-        let link = Arc::new(Link::new(at).map_err(NotOpened::Ca)?);
         let (opened, wait) = mpsc::channel();
         // Not `block_on`: the caller may be on a runtime itself.
         runtime.spawn(async move {
@@ -99,9 +100,9 @@ impl Vault {
     }
 
     /// Vault removes nothing by itself. All that is due is looked at in one go, so nothing is left to do.
-    pub(in crate::store) async fn sweep(&self, now: UnixTime) -> Result<(), StoreError> {
+    pub(in crate::store) async fn sweep(&self) -> Result<(), StoreError> {
         self.on(async move |shelf| {
-            let ended = sweep::all(&shelf, now).await?;
+            let ended = sweep::all(&shelf).await?;
             tracing::debug!(ended, "records in Vault have ended");
             Ok(())
         })
@@ -159,7 +160,14 @@ impl Shelf {
             Ok(Done::Written) => {
                 if matches!(write.act, Act::Insert(_)) {
                     let (link, key) = (Arc::clone(&self.link), write.key.clone());
-                    tokio::spawn(async move { row::keep_one(&link, &key).await });
+                    tokio::spawn(async move {
+                        for _ in 0..4 {
+                            if row::keep_one(&link, &key).await.is_ok() {
+                                return;
+                            }
+                            pause().await;
+                        }
+                    });
                 }
                 self.feed.tell(write.news);
                 self.teller.tell(write.key, note).await;
@@ -222,7 +230,7 @@ impl Shelf {
             }
             Ok(Done::Stale) => Ok(Done::Stale),
             Err(Failed::Lost(_)) => Err(Acted::Perhaps),
-            Err(why @ (Failed::NotAsked(_) | Failed::Refused(..))) => Err(Acted::Not(why)),
+            Err(why @ (Failed::NotAsked(_) | Failed::Untrusted(_) | Failed::Refused(..))) => Err(Acted::Not(why)),
         }
     }
 }

@@ -10,10 +10,12 @@ use crate::store::vault::at::{VaultAt, VaultLogin};
 use crate::store::vault::calls::{ANSWER, Failed};
 use crate::store::vault::link::Link;
 use crate::store::vault::listing;
-use crate::store::vault::row::{self, Done};
+use crate::store::vault::row;
 
-/// What is tried at the start, and by every ping. No kind of record has a dot in its name.
+/// What every ping writes. No kind of record has a dot in its name.
 pub(super) const START: &str = "our.start";
+/// What is made at the start, and removed again, so that the next start makes it anew.
+const TRIED: &str = "our.trial";
 
 /// Why a Vault is refused.
 #[derive(Debug)]
@@ -22,10 +24,14 @@ pub enum NotOpened {
     Ca(String),
     /// It is not there, or sealed; with what it said.
     Unreachable(String),
+    /// There is no TLS with it; with what is wrong, and whether a CA was given.
+    Untrusted(String, bool),
     /// It does not let us in; with what it said, and whether that was by AppRole.
     Login(String, bool),
     /// The mount cannot compare and set; with what it is.
     NotKv2(String, String),
+    /// The mount deletes by itself what is written there.
+    Deletes(String),
     /// We may not do what we must; with what Vault said, and the policy that is needed.
     Forbidden(String, String),
 }
@@ -34,7 +40,11 @@ impl fmt::Display for NotOpened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(why) => f.write_str(why),
-            Self::Unreachable(why) | Self::Forbidden(why, _) => write!(f, "Vault: {why}"),
+            Self::Unreachable(why) | Self::Untrusted(why, _) | Self::Forbidden(why, _) => write!(f, "Vault: {why}"),
+            Self::Deletes(mount) => write!(
+                f,
+                "Vault: the mount {mount} deletes each version after a while (delete_version_after); sign-ins would be lost, and revocations forgotten"
+            ),
             Self::Login(why, true) => write!(f, "Vault: the AppRole login is refused: {why}"),
             Self::Login(why, false) => write!(f, "Vault: the token is refused: {why}"),
             Self::NotKv2(mount, what) => write!(
@@ -51,6 +61,15 @@ impl NotOpened {
         match self {
             Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),
             Self::Unreachable(_) => "check `url` at [store], and that Vault runs and is unsealed".to_owned(),
+            Self::Untrusted(_, true) => {
+                "give with `ca` at [store] the certificate of the CA that signed Vault's, and in `url` a name that Vault's certificate has".to_owned()
+            }
+            Self::Untrusted(_, false) => {
+                "if Vault's certificate is of a CA of your own, name its file at [store]: ca = \"/etc/ssl/vault-ca.pem\"; `url` must have a name that the certificate has; if Vault on this machine has no TLS, begin it with http:".to_owned()
+            }
+            Self::Deletes(mount) => {
+                format!("vault write {mount}/config delete_version_after=0s; or another mount at [store]: mount")
+            }
             Self::Login(_, true) => "check role_id, secret_id, approle_mount and namespace at [store]".to_owned(),
             Self::Login(_, false) => "give a token that has not ended: token or token_file at [store]; check namespace".to_owned(),
             Self::NotKv2(..) => {
@@ -80,7 +99,7 @@ struct Options {
 /// Refuses a Vault that cannot keep records.
 pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
     link.begin().await.map_err(|why| match why {
-        Failed::Refused(503, _) | Failed::NotAsked(_) | Failed::Lost(_) => NotOpened::Unreachable(why.to_string()),
+        Failed::Refused(300..=399 | 429 | 503, _) | Failed::NotAsked(_) | Failed::Untrusted(_) | Failed::Lost(_) => refused(link, &why),
         Failed::Refused(..) => NotOpened::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
     })?;
     let mount = mounted(link).await.map_err(|why| refused(link, &why))?;
@@ -92,22 +111,45 @@ pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
         };
         return Err(NotOpened::NotKv2(link.at.mount.clone(), what));
     }
-    permitted(link).await.map_err(|why| refused(link, &why))
+    match permitted(link).await.map_err(|why| refused(link, &why))? {
+        Some(_) => Err(NotOpened::Deletes(link.at.mount.clone())),
+        None => Ok(()),
+    }
 }
 
-/// Tries everything that a token must be allowed, but for removing.
-async fn permitted(link: &Link) -> Result<(), Failed> {
-    // Once written it stays: that it is stale is said after the permission was judged.
-    let (Done::Written | Done::Stale) = row::put(link, START, 0, &json!({ "is": "here" })).await?;
+/// Tries everything that a token must be allowed; when Vault would delete what we write, if it would.
+async fn permitted(link: &Link) -> Result<Option<String>, Failed> {
+    let here = json!({ "is": "here" });
+    let (data, metadata) = (row::path(link, "data", TRIED), row::path(link, "metadata", TRIED));
+    // That a write is stale, because another instance tries too, is said after the permission was judged.
+    row::put(link, TRIED, 0, &here).await.map_err(lacking("create", &data))?;
+    // None if another instance has just removed it.
+    let deletion = row::deletion(link, TRIED).await.map_err(lacking("read", &data))?;
+    row::put(link, TRIED, 1, &here).await.map_err(lacking("update", &data))?;
+    row::keep_one(link, TRIED).await.map_err(lacking("update", &metadata))?;
+    let under = row::path(link, "metadata", "");
+    listing::names(link, "").await.map_err(lacking("list", &under))?;
+    row::erase(link, TRIED).await.map_err(lacking("delete", &metadata))?;
+    // This one stays.
+    row::put(link, START, 0, &here).await?;
     row::keep_one(link, START).await?;
-    row::read(link, START).await?;
-    listing::names(link, "").await.map(drop)
+    Ok(deletion)
+}
+
+/// Names what the policy lacks.
+fn lacking(capability: &str, path: &str) -> impl FnOnce(Failed) -> Failed {
+    let what = format!("to {capability} {path}");
+    move |why| match why {
+        Failed::Refused(403, said) => Failed::Refused(403, format!("{what}: {said}")),
+        Failed::NotAsked(_) | Failed::Untrusted(_) | Failed::Lost(_) | Failed::Refused(..) => why,
+    }
 }
 
 /// What was said no to, in the words of whoever can do something about it.
 pub(super) fn refused(link: &Link, why: &Failed) -> NotOpened {
     match why {
         Failed::Refused(403, _) => NotOpened::Forbidden(why.to_string(), policy(&link.at)),
+        Failed::Untrusted(_) => NotOpened::Untrusted(why.to_string(), link.at.ca.is_some()),
         Failed::NotAsked(_) | Failed::Lost(_) | Failed::Refused(..) => NotOpened::Unreachable(why.to_string()),
     }
 }

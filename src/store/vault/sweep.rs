@@ -31,19 +31,25 @@ pub(super) fn due(new: New<'_>) -> UnixTime {
 }
 
 /// Looks at all that is due, or was never seen; says how many records have ended.
-pub(super) async fn all(shelf: &Shelf, now: UnixTime) -> Result<usize, Failed> {
+pub(super) async fn all(shelf: &Shelf) -> Result<usize, Failed> {
     let (mut ended, mut failed) = (0, None);
     for space in listing::spaces(&shelf.link).await? {
-        let keys = listing::keys(&shelf.link, &space).await?;
+        let keys = match listing::keys(&shelf.link, &space).await {
+            Ok(keys) => keys,
+            Err(why) => {
+                failed = failed.or(Some(why));
+                continue;
+            }
+        };
         let looked = {
-            let mut due = shelf.due.lock().await;
+            let (mut due, now) = (shelf.due.lock().await, shelf.clock.now());
             let of_the_kind = |key: &str| key.split_once('/').is_some_and(|(of, _)| of == space);
             due.retain(|key, _| !of_the_kind(key) || keys.binary_search(key).is_ok());
             let is_due = |key: &String| due.get(key).is_none_or(|due| *due < now);
             keys.into_iter().filter(is_due).collect::<Vec<_>>()
         };
         let mut looks = stream::iter(looked)
-            .map(|key| async move { one(shelf, &key, now).await })
+            .map(|key| async move { one(shelf, &key).await })
             .buffer_unordered(AT_ONCE);
         while let Some(is_ended) = looks.next().await {
             match is_ended {
@@ -53,12 +59,14 @@ pub(super) async fn all(shelf: &Shelf, now: UnixTime) -> Result<usize, Failed> {
             }
         }
     }
-    dead_journals(shelf, now).await?;
+    failed = failed.or(dead_journals(shelf).await.err());
     failed.map_or(Ok(ended), Err)
 }
 
 /// Takes the next step with what lies there, if it is time; whether a record has ended by it.
-async fn one(shelf: &Shelf, key: &str, now: UnixTime) -> Result<bool, Failed> {
+async fn one(shelf: &Shelf, key: &str) -> Result<bool, Failed> {
+    // Not when the sweep began, which may be long ago: others count from what is written here.
+    let now = shelf.clock.now();
     let (count, next, when) = match row::find(&shelf.link, key).await? {
         Found::Row(count, row) => (count, New::Gone(now), due(New::Row(&row))),
         Found::Gone(count, Some(at)) => (count, New::Closing(now), due(New::Gone(at))),
@@ -87,7 +95,10 @@ async fn one(shelf: &Shelf, key: &str, now: UnixTime) -> Result<bool, Failed> {
     shelf.due.lock().await.insert(key.to_owned(), due(next));
     match next {
         New::Closing(_) => {
-            row::erase(&shelf.link, key).await?;
+            // Who was held up so long that others may remove it, and another may write there again, leaves it to them.
+            if shelf.clock.now().since(now) < CLOSING / 2 {
+                row::erase(&shelf.link, key).await?;
+            }
             Ok(false)
         }
         New::Row(_) | New::Gone(_) => Ok(true),
@@ -95,15 +106,14 @@ async fn one(shelf: &Shelf, key: &str, now: UnixTime) -> Result<bool, Failed> {
 }
 
 /// Removes journals that nobody has written for a day. A journal's name never comes back, and its writer makes another.
-async fn dead_journals(shelf: &Shelf, now: UnixTime) -> Result<(), Failed> {
-    for name in listing::names(&shelf.link, &format!("{}/", news::UNDER)).await? {
-        let Some((_, journal)) = news::read(&shelf.link, &name).await? else {
-            continue;
-        };
+async fn dead_journals(shelf: &Shelf) -> Result<(), Failed> {
+    let (journals, mut failed) = news::journals(&shelf.link, "").await?;
+    for (name, journal) in journals {
         let at = journal.at.parse().map_or(UnixTime(0), UnixTime);
-        if now.since(at) > news::DEAD {
-            row::erase(&shelf.link, &format!("{}/{name}", news::UNDER)).await?;
+        if shelf.clock.now().since(at) > news::DEAD {
+            let erased = row::erase(&shelf.link, &format!("{}/{name}", news::UNDER)).await;
+            failed = failed.or(erased.err());
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

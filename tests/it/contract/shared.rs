@@ -39,33 +39,13 @@ const SOON: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_instance_writes_is_told_within_a_second_or_so() {
     let Some(bench) = Bench::redis() else { return };
-    let other = bench.another();
-    let mut changes = bench.store.changes();
-    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle.clone()));
-    assert!(bench.store.read(&handle).await.unwrap().is_some());
-    other.remove(&handle).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle));
-    assert!(timeout(Duration::from_millis(1500), changes.next()).await.is_err(), "told twice");
+    told::what_another_writes_is_told_here_once(&bench.store, &bench.another()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_have_one_winner() {
     let Some(bench) = Bench::redis() else { return };
-    let other = bench.another();
-    let handle = bench.insert(2000).await;
-    let moves = (0..32).map(|by| {
-        let store = if by % 2 == 0 { bench.store.clone() } else { other.clone() };
-        let handle = handle.clone();
-        tokio::spawn(async move { store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await.is_ok() })
-    });
-    let mut winners = 0;
-    for moved in moves.collect::<Vec<_>>() {
-        winners += u32::from(moved.await.unwrap());
-    }
-    assert_eq!(winners, 1);
+    told::two_have_one_winner(&bench.store, &bench.another()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,14 +171,7 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
         return;
     }
     let server = Server::start();
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("ACL SETUSER mcp-gateway "))
-        .expect("the list");
-    let list: Vec<String> = line.replace(">PASSWORD", ">p@ss").split_whitespace().map(str::to_owned).collect();
-    let list: Vec<&str> = list.iter().map(String::as_str).collect();
-    assert_eq!(server.cli(&list), "OK");
+    with_the_user_of_the_documents(&server);
     assert_eq!(server.cli(&["ACL", "SETUSER", "default", "off"]), "OK");
     let url = |password: &str| format!("redis://mcp-gateway:{password}@127.0.0.1:{}", server.port());
     let bench = Bench::on(&url("p%40ss"), "mcp-gateway");

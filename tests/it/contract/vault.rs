@@ -6,9 +6,12 @@ use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultAt, Vault
 use serde_json::json;
 
 use super::*;
-use crate::support::vault::{ROLE, ROOT, Vault as Server};
+use crate::support::vault::{Instead, ROLE, ROOT, Vault as Server};
 
-const SOON: Duration = Duration::from_secs(10);
+mod front;
+mod tls;
+mod tokens;
+
 const HOUR: u64 = 3_600;
 
 fn token(token: &str) -> VaultLogin {
@@ -81,32 +84,13 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_instance_writes_in_vault_is_told_soon_and_once() {
     let (server, bench) = bench();
-    let other = another(&bench, &server);
-    let mut changes = bench.store.changes();
-    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle.clone()));
-    other.remove(&handle).await.unwrap();
-    let told = timeout(SOON, changes.next()).await.unwrap();
-    assert_eq!(told.of::<Door>(), Some(handle));
-    assert!(timeout(Duration::from_millis(2500), changes.next()).await.is_err(), "told twice");
+    told::what_another_writes_is_told_here_once(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_on_vault_have_one_winner() {
     let (server, bench) = bench();
-    let other = another(&bench, &server);
-    let handle = bench.insert(2000).await;
-    let moves = (0..32).map(|by| {
-        let store = if by % 2 == 0 { bench.store.clone() } else { other.clone() };
-        let handle = handle.clone();
-        tokio::spawn(async move { store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await.is_ok() })
-    });
-    let mut winners = 0;
-    for moved in moves.collect::<Vec<_>>() {
-        winners += u32::from(moved.await.unwrap());
-    }
-    assert_eq!(winners, 1);
+    told::two_have_one_winner(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,36 +203,6 @@ async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended() {
-    let server = Server::start();
-    server.state().ttl = (Duration::from_secs(2), 1);
-    let bench = on(at(&server, role(ROLE.1)));
-    let handle = bench.insert(2000).await;
-    // Renewed once, and then signed in anew, before the token ends.
-    let asked = |what: &str| server.state().asked.iter().filter(|asked| asked.contains(what)).count();
-    for _ in 0..1000 {
-        if asked("approle/login") > 1 {
-            break;
-        }
-        assert!(bench.store.read(&handle).await.unwrap().is_some());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(asked("renew-self") >= 1);
-    assert!(asked("approle/login") > 1);
-    // A token that is revoked under us is replaced as soon as it is refused.
-    tokio::time::sleep(Duration::from_millis(2100)).await;
-    server.state().ttl = (Duration::from_secs(3600), 1);
-    server.state().tokens.clear();
-    for _ in 0..1000 {
-        if bench.store.read(&handle).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(bench.store.read(&handle).await.unwrap().is_some());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     let server = Server::start();
     for (login, words) in [(token("hvs.canary"), "token_file"), (role("canary"), "secret_id")] {
@@ -259,6 +213,10 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     let said = refused(at(&server, token(ROOT)));
     assert!(said.contains("KV version 1") && said.contains("-version=2 kv"), "{said}");
     server.state().kv = "2";
+    server.state().deletes = true;
+    let said = refused(at(&server, token(ROOT)));
+    assert!(said.contains("secret/config delete_version_after=0s"), "{said}");
+    server.state().deletes = false;
     let elsewhere = VaultAt {
         mount: "cubbyhole".to_owned(),
         ..at(&server, token(ROOT))
@@ -270,31 +228,9 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     // Whoever sends us elsewhere gets no token there.
     let other = Server::start();
     server.state().redirect = Some(format!("{}/v1/auth/token/lookup-self", other.url()));
-    assert!(refused(at(&server, token(ROOT))).contains("redirect"));
+    let said = refused(at(&server, token(ROOT)));
+    assert!(said.contains("redirect") && said.contains("`url`"), "{said}");
     assert!(other.state().asked.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_policy_of_the_documents_is_enough_and_each_part_of_it_is_needed() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("path \"secret/")).collect();
-    let policy = lines.join("\n").replace("/mcp-gateway/", "/contract/");
-    let server = Server::start();
-    server.state().policy = Some(policy.clone());
-    let bench = on(at(&server, role(ROLE.1)));
-    let handle = bench.insert(1500).await;
-    for later in [1, 2] {
-        bench.time.store(1501 + later * 2 * HOUR, Ordering::SeqCst);
-        bench.store.sweep().await.unwrap();
-    }
-    assert_eq!(bench.store.read(&handle).await, Ok(None));
-    assert!(server.names("contract/door/").is_empty());
-    for part in ["\"create\", ", "\"update\"", "\"read\", ", "\"list\""] {
-        let server = Server::start();
-        server.state().policy = Some(policy.replace(part, ""));
-        let said = refused(at(&server, role(ROLE.1)));
-        assert!(said.contains("path \"secret/data/contract/*\""), "{part}: {said}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,9 @@
 //! `store = "none"`: nothing is kept. Sign-ins travel sealed, and any instance with the same keys can take any step.
 
+use std::time::Duration;
+
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::service::Login;
 use serde_json::json;
 
@@ -13,6 +16,16 @@ use crate::support::provider::oidc;
 async fn works(fleet: &Fleet, client: &McpClient, pair: &Pair) {
     let page = client.call(&pair.access, "echo", json!({ "text": "x" })).await;
     assert_eq!(page.status, 200, "{} {}", fleet.url, page.text);
+}
+
+async fn one_is_revoked_upstream(fleet: &Fleet) {
+    for _ in 0..500 {
+        if !fleet.standin.revoked().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(fleet.standin.revoked().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,6 +153,38 @@ async fn a_code_is_spent_once_at_the_same_instance_and_at_another_one() {
     assert_eq!(client.refresh(&first.refresh).await.json()["error"], "invalid_grant");
 }
 
+/// Whoever brings a code a second time may have stolen it: neither gets a pair, and the upstream is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
+    let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    fleet.standin.set(|b| b.token_delay = Duration::from_secs(3));
+    let (mut other, stolen) = (client.clone(), code.clone());
+    other.http = Browser::default();
+    let first = tokio::spawn(async move { other.redeem(&stolen).await });
+    for _ in 0..1_000 {
+        if fleet.standin.log().iter().any(|seen| seen.path == "/token") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = client.redeem(&code).await;
+    assert_eq!(
+        (second.status.as_u16(), second.json()["error"].as_str()),
+        (400, Some("invalid_grant"))
+    );
+    assert!(!first.is_finished(), "the first is still being exchanged");
+    let first = first.await.unwrap();
+    assert_eq!(
+        (first.status.as_u16(), first.json()["error"].as_str()),
+        (400, Some("invalid_grant"))
+    );
+    let exchanged = fleet.standin.log().iter().filter(|seen| seen.path == "/token").count();
+    assert_eq!(exchanged, 1);
+    one_is_revoked_upstream(&fleet).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_travels_is_short_and_nothing_of_the_upstream_can_be_read_in_it() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
@@ -182,6 +227,10 @@ async fn a_state_or_a_request_that_is_too_long_to_travel_is_refused_and_says_the
     let refused = browser.get(&other.authorize_url()).await.onward().unwrap();
     assert_eq!(param(&refused, "error").as_deref(), Some("invalid_request"));
     assert!(param(&refused, "error_description").unwrap().contains("too long"));
+    // What was refused is not remembered either.
+    let store = fleet.stores.lock().unwrap()[0].clone();
+    let (journeys, _) = store.scan::<FlowRecord>(None, 100).await.unwrap();
+    assert_eq!(journeys.len(), 1, "the good one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,7 +355,7 @@ async fn thirty_two_refreshes_at_one_instance_ask_the_upstream_once() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let pair = client.login().await;
-    fleet.standin.set(|b| b.token_delay = std::time::Duration::from_millis(300));
+    fleet.standin.set(|b| b.token_delay = Duration::from_millis(300));
     let refreshes = (0..32).map(|_| {
         let (mut client, refresh) = (client.clone(), pair.refresh.clone());
         client.http = Browser::default();
@@ -352,13 +401,7 @@ async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told()
     assert_eq!(client.call(&newer.access, "echo", json!({ "text": "x" })).await.status, 401);
     fleet.pass(2 * 86_400);
     assert_eq!(client.refresh(&newer.refresh).await.json()["error"], "invalid_grant");
-    for _ in 0..500 {
-        if !fleet.standin.revoked().is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(fleet.standin.revoked().len(), 1);
+    one_is_revoked_upstream(&fleet).await;
     // Elsewhere nobody knows; the upstream does.
     assert_eq!(fleet.at(0, &client).refresh(&newer.refresh).await.json()["error"], "invalid_grant");
 }
@@ -372,7 +415,7 @@ async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
     fleet.pass(31 * 86_400);
     fleet.restart(0).await;
     for _ in 0..3 {
-        let revoked = tokio::time::timeout(std::time::Duration::from_secs(20), client.revoke(&pair.refresh));
+        let revoked = tokio::time::timeout(Duration::from_secs(20), client.revoke(&pair.refresh));
         assert_eq!(revoked.await.expect("it answers").status, 200);
     }
     let pair = client.login().await;

@@ -1,7 +1,7 @@
 //! Two instances on one Vault, which is played, as processes with a configuration file.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use mcp_gateway_standin::{Profile, Standin};
 use serde_json::json;
@@ -13,6 +13,10 @@ use crate::support::vault::{ROLE, Vault};
 
 /// An instance on a port of its own, that clients reach under `public_url`.
 async fn instance(vault: &Vault, standin: &Standin, public_url: &str, port: u16, data: &Path) -> Process {
+    Process::ready(&mut prepared(vault, standin, public_url, port, data), port, data).await
+}
+
+fn prepared(vault: &Vault, standin: &Standin, public_url: &str, port: u16, data: &Path) -> Command {
     let config = data.join("config.toml");
     let text = format!(
         "public_url = \"{public_url}\"\nlisten = [\"127.0.0.1:{port}\"]\nallowed_hosts = [\"127.0.0.1:{port}\"]\ndata_dir = \"{}\"\nlog = \"debug\"\n[services.default]\nurl = \"{}\"\ndefault = true\n[store]\nkind = \"vault\"\nurl = \"{}\"\nrole_id = \"{}\"\nsecret_id = \"{}\"\n",
@@ -27,7 +31,30 @@ async fn instance(vault: &Vault, standin: &Standin, public_url: &str, port: u16,
     let mut command = command();
     command.env("MCP_GATEWAY_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
-    Process::ready(&mut command, port, data).await
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_of_a_ca_of_ones_own_is_served_from_with_that_ca_and_without_it_the_start_says_how() {
+    let (vault, standin) = (Vault::with_tls(&["127.0.0.1"]), Standin::start(Profile::Standard));
+    let (port, data) = (free_port(), tempfile::tempdir().unwrap());
+    let public_url = format!("http://127.0.0.1:{port}");
+    let mut command = prepared(&vault, &standin, &public_url, port, data.path());
+    assert!(!command.status().unwrap().success());
+    let log = std::fs::read_to_string(data.path().join("log")).unwrap();
+    assert!(log.contains("certificate") && log.contains("ca = "), "{log}");
+    assert!(!log.contains(ROLE.1), "{log}");
+
+    let config = data.path().join("config.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text += &format!("ca = \"{}\"\n", vault.ca().display());
+    std::fs::write(&config, text).unwrap();
+    let process = Process::ready(&mut command, port, data.path()).await;
+    let client = McpClient::register(&process.url).await;
+    let pair = client.login().await;
+    let called = client.call(&pair.access, "echo", json!({ "text": "x" })).await;
+    assert_eq!(called.status, 200, "{}", called.text);
+    assert!(process.terminate().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

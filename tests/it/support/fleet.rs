@@ -33,6 +33,8 @@ pub struct Fleet {
     set: Option<RedisAt>,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Door>>>,
+    /// What the instances remember, in the order in which they were started.
+    pub stores: Mutex<Vec<Store>>,
     next: Arc<AtomicUsize>,
     _stoppers: Mutex<Vec<Stopper>>,
     stop: Stop,
@@ -102,6 +104,7 @@ impl Fleet {
             set,
             hand,
             doors,
+            stores: Mutex::default(),
             next,
             _stoppers: Mutex::new(vec![stopper]),
             stop,
@@ -122,6 +125,7 @@ impl Fleet {
             let backend = Backend::Redis(Redis::open(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
             store = store.noticing(Store::new(backend, Arc::clone(&self.keys), clock.clone()));
         }
+        self.stores.lock().unwrap().push(store.clone());
         let gateway = Gateway::new(Parts {
             store,
             keys: Arc::clone(&self.keys),

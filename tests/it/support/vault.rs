@@ -1,7 +1,8 @@
 //! A Vault that is played: KV version 2, tokens and AppRole as Vault's documentation has them, in memory, with faults on request.
 //! What is real of this is tested against RustyVault, whose KV is version 1.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mcp_oauth_gateway::base::time::Stopwatch;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+mod auth;
+mod kv;
+mod tls;
 
 /// A token that never ends.
 pub const ROOT: &str = "hvs.root-of-the-stand-in";
@@ -41,9 +49,27 @@ pub struct State {
     pub late: Option<Duration>,
     /// Answers everything by sending it there.
     pub redirect: Option<String>,
+    /// The mount deletes each version after a while.
+    pub deletes: bool,
+    /// What somebody in front of it says, in its place.
+    pub instead: Option<Instead>,
     /// Method and path of everything that was asked.
     pub asked: Vec<String>,
     logins: u32,
+}
+
+/// An answer of somebody in front of it.
+pub struct Instead {
+    /// To requests whose method and path contain this.
+    pub to: String,
+    /// How many of them.
+    pub times: u32,
+    /// Whether they are passed on all the same.
+    pub passes: bool,
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: &'static str,
 }
 
 /// A path: its writes are counted, and the last of them kept.
@@ -75,12 +101,25 @@ impl Token {
 pub struct Vault {
     state: Arc<Mutex<State>>,
     port: u16,
+    tls: Option<TempDir>,
     _until: oneshot::Sender<()>,
 }
 
 impl Vault {
     /// On a free port.
     pub fn start() -> Self {
+        Self::begin(None)
+    }
+
+    /// The same over TLS, with a certificate for these names, of a CA of its own.
+    pub fn with_tls(names: &[&str]) -> Self {
+        let (dir, acceptor) = tls::made(names);
+        let mut vault = Self::begin(Some(acceptor));
+        vault.tls = Some(dir);
+        vault
+    }
+
+    fn begin(tls: Option<TlsAcceptor>) -> Self {
         let root = Token {
             since: Stopwatch::start(),
             ttl: Duration::from_secs(86_400),
@@ -97,6 +136,8 @@ impl Vault {
             lose_answers: 0,
             late: None,
             redirect: None,
+            deletes: false,
+            instead: None,
             asked: Vec::new(),
             logins: 0,
         }));
@@ -114,22 +155,55 @@ impl Vault {
                         accepted = listener.accept() => accepted.unwrap().0,
                         _ = &mut ends => return,
                     };
-                    let state = Arc::clone(&shared);
-                    let service = service_fn(move |request| served(Arc::clone(&state), request));
-                    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                    let (state, tls) = (Arc::clone(&shared), tls.clone());
+                    tokio::spawn(async move {
+                        match tls {
+                            // Who does not trust it hangs up.
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    connection(stream, state).await;
+                                }
+                            }
+                            None => connection(stream, state).await,
+                        }
+                    });
                 }
             });
         });
         Self {
             state,
             port,
+            tls: None,
             _until: until,
         }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.url_as("127.0.0.1")
+    }
+
+    /// The same under this name.
+    pub fn url_as(&self, host: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{host}:{}", self.port)
+    }
+
+    /// The file with its CA.
+    pub fn ca(&self) -> PathBuf {
+        self.tls.as_ref().expect("a Vault with TLS").path().join("ca.pem")
+    }
+
+    /// Makes a token that is good so long and can be renewed so often.
+    pub fn give(&self, token: &str, ttl: Duration, left: u32) {
+        let since = Stopwatch::start();
+        let made = Token {
+            since,
+            ttl,
+            left,
+            is_root: false,
+        };
+        self.state().tokens.insert(token.to_owned(), made);
     }
 
     /// What it holds.
@@ -143,6 +217,13 @@ impl Vault {
         let names = state.keys.keys().map(|(_, name)| name.clone());
         names.filter(|name| name.starts_with(below)).collect()
     }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
+    let service = service_fn(move |request| served(Arc::clone(&state), request));
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // Who asks may hang up at any time.
+    let _ = serving.await;
 }
 
 async fn served(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
@@ -171,6 +252,7 @@ async fn served(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     let is_write = asked.method == "POST" && asked.path.starts_with("secret/data/");
     let late = if is_write { state.lock().unwrap().late.take() } else { None };
     if let Some(late) = late {
+        state.lock().unwrap().asked.push(format!("{} {}, late", asked.method, asked.path));
         // Also when nobody waits for it any more.
         let state = Arc::clone(&state);
         let done = tokio::spawn(async move {
@@ -181,6 +263,9 @@ async fn served(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     }
     let mut state = state.lock().unwrap();
     state.asked.push(format!("{} {}", asked.method, asked.path));
+    if let Some((status, body)) = state.said_instead(&asked) {
+        return Ok(Response::builder().status(status).body(Full::new(body.into())).unwrap());
+    }
     if let Some(to) = state.redirect.clone() {
         return Ok(reply((307, Value::Null), Some(to)));
     }
@@ -215,6 +300,20 @@ fn no(status: u16, why: &str) -> (u16, Value) {
 }
 
 impl State {
+    fn said_instead(&mut self, asked: &Asked) -> Option<(u16, &'static str)> {
+        let what = format!("{} {}", asked.method, asked.path);
+        let instead = self
+            .instead
+            .as_mut()
+            .filter(|instead| instead.times > 0 && what.contains(&instead.to))?;
+        instead.times -= 1;
+        let (said, passes) = ((instead.status, instead.body), instead.passes);
+        if passes {
+            self.answer(asked);
+        }
+        Some(said)
+    }
+
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if self.sealed {
             return no(503, "Vault is sealed");
@@ -229,7 +328,7 @@ impl State {
         match (asked.method.as_str(), asked.path.as_str()) {
             ("GET", "auth/token/lookup-self") => {
                 let ttl = if is_root { 0 } else { token.remaining().as_secs() };
-                return (200, json!({ "data": { "ttl": ttl, "renewable": !is_root } }));
+                return (200, json!({ "data": { "ttl": ttl, "renewable": token.left > 0 } }));
             }
             ("POST", "auth/token/renew-self") if token.left > 0 => {
                 token.left -= 1;
@@ -263,117 +362,6 @@ impl State {
             (Some(key), _) => self.data(&asked.method, key, &asked.body),
             (_, Some(key)) => self.metadata(&asked.method, key, &asked.body),
             (None, None) => no(404, "no handler for route"),
-        }
-    }
-
-    fn login(&mut self, body: &Value) -> (u16, Value) {
-        if body["role_id"] != ROLE.0 || body["secret_id"] != ROLE.1 {
-            return no(400, "invalid role or secret ID");
-        }
-        self.logins += 1;
-        let token = format!("hvs.of-login-{}", self.logins);
-        let (ttl, left) = self.ttl;
-        let made = Token {
-            since: Stopwatch::start(),
-            ttl,
-            left,
-            is_root: false,
-        };
-        self.tokens.insert(token.clone(), made);
-        (
-            200,
-            json!({ "auth": { "client_token": token, "lease_duration": ttl.as_secs(), "renewable": true } }),
-        )
-    }
-
-    /// Whether the policy has the capability for this, on a path or on what begins with it.
-    fn allows(&self, asked: &Asked) -> bool {
-        let Some(policy) = &self.policy else { return true };
-        let name = asked.path.splitn(3, '/').nth(2).unwrap_or("").to_owned();
-        let needs = match asked.method.as_str() {
-            "GET" => "read",
-            "LIST" => "list",
-            "DELETE" => "delete",
-            _ if self.keys.contains_key(&(asked.namespace.clone(), name)) => "update",
-            _ => "create",
-        };
-        policy.lines().filter(|line| line.contains(&format!("\"{needs}\""))).any(|line| {
-            let path = line.split('"').nth(1).unwrap();
-            path.strip_suffix('*')
-                .map_or(asked.path == path, |front| asked.path.starts_with(front))
-        })
-    }
-
-    fn data(&mut self, method: &str, key: (String, String), body: &Value) -> (u16, Value) {
-        let about = |version: u64, is_deleted: bool| {
-            let deleted = if is_deleted { "2026-01-01T00:00:00.000000000Z" } else { "" };
-            json!({ "created_time": "2026-01-01T00:00:00.000000000Z", "custom_metadata": null, "deletion_time": deleted, "destroyed": false, "version": version })
-        };
-        match method {
-            "GET" => match self
-                .keys
-                .get(&key)
-                .and_then(|meta| Some((meta.current, meta.versions.get(&meta.current)?)))
-            {
-                None => no(404, ""),
-                Some((version, None)) => (404, json!({ "data": { "data": null, "metadata": about(version, true) } })),
-                Some((version, Some(data))) => (200, json!({ "data": { "data": data, "metadata": about(version, false) } })),
-            },
-            "POST" | "PUT" => {
-                let current = self.keys.get(&key).map_or(0, |meta| meta.current);
-                if body["data"].is_null() {
-                    return no(400, "no data provided");
-                }
-                if body["options"]["cas"].as_u64().is_some_and(|cas| cas != current) {
-                    return no(400, "check-and-set parameter did not match the current version");
-                }
-                let meta = self.keys.entry(key).or_default();
-                meta.current += 1;
-                meta.versions.insert(meta.current, Some(body["data"].clone()));
-                let most = if meta.max == 0 { 10 } else { meta.max };
-                while meta.versions.len() > most {
-                    meta.versions.pop_first();
-                }
-                (200, json!({ "data": about(meta.current, false) }))
-            }
-            "DELETE" => {
-                if let Some(meta) = self.keys.get_mut(&key) {
-                    meta.versions.insert(meta.current, None);
-                }
-                (204, Value::Null)
-            }
-            _ => no(405, "unsupported operation"),
-        }
-    }
-
-    fn metadata(&mut self, method: &str, (namespace, name): (String, String), body: &Value) -> (u16, Value) {
-        match method {
-            "LIST" => {
-                let below = if name.is_empty() || name.ends_with('/') {
-                    name
-                } else {
-                    format!("{name}/")
-                };
-                let all = self.keys.keys().filter(|(of, _)| *of == namespace);
-                let next = |name: &str| match name.split_once('/') {
-                    Some((part, _)) => format!("{part}/"),
-                    None => name.to_owned(),
-                };
-                let keys: BTreeSet<String> = all.filter_map(|(_, name)| name.strip_prefix(&below).map(next)).collect();
-                if keys.is_empty() {
-                    return no(404, "");
-                }
-                (200, json!({ "data": { "keys": keys } }))
-            }
-            "POST" | "PUT" => {
-                self.keys.entry((namespace, name)).or_default().max = usize::try_from(body["max_versions"].as_u64().unwrap_or(0)).unwrap();
-                (204, Value::Null)
-            }
-            "DELETE" => {
-                self.keys.remove(&(namespace, name));
-                (204, Value::Null)
-            }
-            _ => no(405, "unsupported operation"),
         }
     }
 }
