@@ -1,7 +1,6 @@
 // A machine to throw away (pieces/machine.sh), and commands in it.
 import { spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from './kit.mjs';
 
@@ -13,7 +12,7 @@ const PIPED = 'cat | sh -eu -c "$0"';
 
 // Starts one, with copies of files ("from:to"). Nothing, and a line that says why, where this machine does not allow it.
 export async function boot(stage, files) {
-  const dir = mkdtempSync(join(tmpdir(), 'machine-'));
+  const dir = mkdtempSync(join(stage.dir, 'machine-'));
   const [program, ...words] = asRoot(join(ROOT, 'pieces/machine.sh'), dir, ...files);
   const run = await stage.start('machine', program, words, { ready: /^(ready \d+|cannot: .*|sudo: .*)$/m, timeout: 60_000 });
   const [, first, refused] = /^(?:ready (\d+)|(?:cannot|sudo): (.*))$/m.exec(run.output());

@@ -1,8 +1,8 @@
 #!/bin/bash
 # A machine to throw away: systemd as process 1 over a copy of this machine's files, in namespaces of its own. Files and processes are
-# its own, the network is this machine's. Wants root.
+# its own; the network is this machine's, or with MACHINE_NET=own its own too. Wants root.
 #
-#   machine.sh DIR [FROM:TO ...]    # DIR: an empty directory to put it on; FROM (a file here) is put at TO there
+#   machine.sh DIR [FROM:TO ...]    # DIR: an empty directory to put it on; FROM (a file or directory here) is put at TO there
 #
 # Prints "cannot: …" and ends with 3 where this machine does not allow it; else "ready PID", systemd's, and runs until SIGTERM.
 set -euo pipefail
@@ -28,8 +28,9 @@ if [ "${MACHINE_INSIDE-}" ]; then
     printf '[Unit]\nRequires=systemd-journald.service dbus.service\nAfter=systemd-journald.service dbus.service\n' >"$root/etc/systemd/system/machine.target"
     for pair in "$@"; do
         mkdir -p "$(dirname "$root${pair#*:}")"
-        cp "${pair%%:*}" "$root${pair#*:}"
+        cp -a "${pair%%:*}" "$root${pair#*:}"
     done
+    [ "${MACHINE_NET-}" != own ] || ip link set lo up
     mkdir "$root/run/old"
     cd "$root"
     pivot_root . run/old
@@ -44,6 +45,7 @@ cannot() {
     exit 3
 }
 apart=(unshare --mount --pid --fork --cgroup --ipc --uts --kill-child)
+[ "${MACHINE_NET-}" != own ] || apart+=(--net)
 
 [ "$(id -u)" = 0 ] || cannot 'not root'
 [ -x /lib/systemd/systemd ] || cannot 'no systemd here'
