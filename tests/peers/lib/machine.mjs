@@ -1,5 +1,5 @@
 // A machine to throw away (pieces/machine.sh), and commands in it.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from './kit.mjs';
@@ -10,13 +10,19 @@ const asRoot = (...words) => (process.getuid() === 0 ? words : ['sudo', '-n', ..
 // What Node gives a program as standard input cannot be opened as /dev/stdin; a pipe can.
 const PIPED = 'cat | sh -eu -c "$0"';
 
-// Starts one, with copies of files ("from:to"). Nothing, and a line that says why, where this machine does not allow it.
-export async function boot(stage, files) {
-  const dir = mkdtempSync(join(stage.dir, 'machine-'));
-  const [program, ...words] = asRoot(join(ROOT, 'pieces/machine.sh'), dir, ...files);
-  const run = await stage.start('machine', program, words, { ready: /^(ready \d+|cannot: .*|sudo: .*)$/m, timeout: 60_000 });
-  const [, first, refused] = /^(?:ready (\d+)|(?:cannot|sudo): (.*))$/m.exec(run.output());
-  if (refused) { stage.skip(refused); return undefined; }
+// Starts one, with copies of files and directories ("from:to"). Nothing, and a line that says why, where this machine does not allow it.
+export async function boot(stage, files, { ownNetwork = false } = {}) {
+  const [command, ...words] = asRoot('env', `MACHINE_NET=${ownNetwork ? 'own' : ''}`, join(ROOT, 'pieces/machine.sh'), mkdtempSync(join(stage.dir, 'machine-')), ...files);
+  if (command === 'sudo' && spawnSync('sudo', ['-n', 'true']).status !== 0) return stage.skip('neither root nor sudo without a password');
+  let output;
+  try {
+    output = (await stage.start('machine', command, words, { ready: /^ready \d+$/m, timeout: 60_000 })).output();
+  } catch (e) {
+    const [, why] = /^.*cannot: (.*)$/m.exec(e.message) ?? [];
+    if (!why) throw e;
+    return stage.skip(why);
+  }
+  const [, first] = /^ready (\d+)$/m.exec(output);
   return { shell: (script, input) => shell(asRoot('nsenter', '--target', first, '--all', 'sh', '-c', PIPED, script), input) };
 }
 
