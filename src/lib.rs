@@ -12,6 +12,9 @@
 //!
 //! Arrows point down only, and a test holds the code against that.
 
+// They panic where nobody reads any more; the command line has its own.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod base;
 pub mod cli;
 pub mod config;

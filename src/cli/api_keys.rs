@@ -6,6 +6,7 @@ use tokio::runtime::Builder;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
+use crate::cli::aside;
 use crate::cli::kept::Kept;
 use crate::config::flags;
 use crate::gateway::api_keys::{ApiKeyRecord, ApiKeys, NewKey, Wanted};
@@ -63,12 +64,14 @@ async fn add(house: &ApiKeys, wanted: Wanted) -> Result<(), String> {
         UnixTime::NEVER => "does not end by itself".to_owned(),
         expires => format!("ends on {}", expires.day()),
     };
-    eprintln!(
+    aside(format_args!(
         "The key of '{}' for the service '{}', which must have access = \"key\". It {ends}, and is shown only now.",
         about.name, about.service
-    );
-    eprintln!("  Its caller sends it as    Authorization: Bearer <key>");
-    eprintln!("  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}");
+    ));
+    aside(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
+    aside(format_args!(
+        "  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}"
+    ));
     Ok(())
 }
 
@@ -120,8 +123,10 @@ async fn revoke(house: &ApiKeys, id: &str) -> Result<(), String> {
     let unknown = || format!("there is no key '{id}'\n  mcp-oauth-gateway api-keys list names them all");
     let id = Id::parse(id).ok_or_else(unknown)?;
     match house.revoke(id).await {
-        Ok(()) => eprintln!("{id} is taken back; a gateway that runs refuses it within two seconds"),
-        Err(Missed::OtherState) => eprintln!("{id} was taken back before"),
+        Ok(()) => aside(format_args!(
+            "{id} is taken back; a gateway that runs refuses it within two seconds"
+        )),
+        Err(Missed::OtherState) => aside(format_args!("{id} was taken back before")),
         Err(Missed::Absent) => return Err(unknown()),
         Err(Missed::Store(why)) => return Err(failed(&why)),
         Err(Missed::Rejected(never)) => match never {},

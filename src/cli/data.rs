@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::random;
 use crate::base::secret::Secret;
+use crate::cli::aside;
 use crate::config::flags::Serve;
 use crate::config::said::Place;
 use crate::gateway::password::{self, Hash, User};
@@ -207,10 +208,10 @@ pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
 /// Shows the new password once: on the terminal, or in a file where there is none.
 fn tell(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
-        eprintln!(
+        aside(format_args!(
             "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
             made.expose()
-        );
+        ));
         return Ok(());
     }
     let path = dir.join(INITIAL);

@@ -15,6 +15,8 @@ use crate::config::given;
 use crate::config::kept::{self, Places, Where};
 use crate::config::said::Place;
 use crate::service::Service;
+#[cfg(not(feature = "redis"))]
+use crate::store::RedisAt;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
 use crate::store::{Backend, Found, Keys, Memory, SQLITE_FILE, Sqlite, Store, Unfit};
@@ -103,7 +105,7 @@ impl Kept {
     pub fn store_at(&self) -> &Place {
         match self.store {
             Where::Sqlite => &self.at.data_dir,
-            Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing => &self.at.store,
+            Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing(_) => &self.at.store,
         }
     }
 
@@ -169,7 +171,7 @@ impl Kept {
                 .wrong("what a gateway keeps in memory is its own, and gone with it", instead)
                 .to_string());
         }
-        if self.store == Where::Nothing {
+        if self.store.keeps_nothing() {
             return Err(self.nothing_kept());
         }
         let nobody = self.store == Where::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
@@ -192,7 +194,7 @@ impl Kept {
     /// Why nothing is done where no gateway has been.
     pub fn nobody_here(&self) -> String {
         let (what, instead) = match &self.store {
-            Where::Memory | Where::Sqlite | Where::Nothing => (
+            Where::Memory | Where::Sqlite | Where::Nothing(_) => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
                 "name the directory and the keys of the gateway, or start it once",
             ),
@@ -211,7 +213,19 @@ impl Kept {
     /// The store. Whether the keys are those that it was filled under is not asked yet.
     pub fn open(&self, keys: &Keys, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
-            Where::Nothing => return Ok(Store::carried(Arc::clone(keys), clock.clone())),
+            Where::Nothing(set) => {
+                let store = Store::carried(Arc::clone(keys), clock.clone());
+                return match set {
+                    None => Ok(store),
+                    #[cfg(feature = "redis")]
+                    Some(at) => {
+                        let set = Redis::open_set(at.clone(), Arc::clone(keys), clock.clone());
+                        Ok(store.sharing(set.map_err(|why| self.not_opened(&why))?))
+                    }
+                    #[cfg(not(feature = "redis"))]
+                    Some(at) => Err(self.without_redis(at)),
+                };
+            }
             Where::Memory => Backend::Memory(Memory::new()),
             Where::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
                 let instead =
@@ -235,12 +249,15 @@ impl Kept {
                 return Err(self.at.store.wrong(what, instead).to_string());
             }
             #[cfg(not(feature = "redis"))]
-            Where::Redis(at) => {
-                let what = format!("{at} cannot be used: this program was built without Redis");
-                return Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string());
-            }
+            Where::Redis(at) => return Err(self.without_redis(at)),
         };
         Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn without_redis(&self, at: &RedisAt) -> String {
+        let what = format!("{at} cannot be used: this program was built without Redis");
+        self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string()
     }
 
     /// What to do about a Redis that is refused.
@@ -284,7 +301,7 @@ impl Kept {
                 .to_string();
         };
         let anew = match &self.store {
-            Where::Memory | Where::Sqlite | Where::Nothing => format!(
+            Where::Memory | Where::Sqlite | Where::Nothing(_) => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),

@@ -37,12 +37,11 @@ fn rotate(at: &Kept) -> Result<(), String> {
     let next = data::read_secret(&path)
         .and_then(|text| keyring::rotated(text.expose(), Clock::System.now()).map_err(|why| format!("{}: {why}", path.display())))?;
     data::write_secret(&path, &next)?;
-    println!(
-        "a new key was added to {}; it seals in {} s, and nobody is signed out",
+    said(&format!(
+        "a new key was added to {}; it seals in {} s, and nobody is signed out\n",
         path.display(),
         keyring::ACTIVATE_AFTER
-    );
-    Ok(())
+    ))
 }
 
 fn absent(at: &Kept) -> String {

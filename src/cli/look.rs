@@ -51,7 +51,7 @@ pub fn look(checked: &Checked, flags: &Serve, runtime: &Runtime, offline: bool) 
 
 /// The directory, or where it would be made.
 fn directory(checked: &Checked) -> Result<String, String> {
-    if checked.store == Where::Nothing {
+    if checked.store.keeps_nothing() {
         return Ok("nothing is written".to_owned());
     }
     let (dir, at) = (&checked.data_dir, &checked.kept_at.data_dir);
@@ -109,9 +109,17 @@ fn keys(kept: &Kept, ring: Option<&KeyRing>) -> String {
     format!("{place}: {}", names.join(", "))
 }
 
+const TRAVEL: &str = "none: records travel sealed, and nothing is kept";
+
 fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
     let place = match &kept.store {
-        Where::Nothing => return Ok(Some("none: records travel sealed, and nothing is kept".to_owned())),
+        Where::Nothing(None) => return Ok(Some(TRAVEL.to_owned())),
+        Where::Nothing(Some(at)) if offline => {
+            return Ok(Some(format!(
+                "{TRAVEL}; what is used up is told in Redis at {at}, which was not asked"
+            )));
+        }
+        Where::Nothing(Some(at)) => format!("{TRAVEL}; what is used up is told in Redis at {at}"),
         Where::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
         Where::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
         Where::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
@@ -132,6 +140,9 @@ fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -
     };
     let keys = Arc::new(ArcSwap::from_pointee(ring));
     let store = kept.open(&keys, &Clock::System)?;
+    if store.carries() {
+        return Ok(Some(place));
+    }
     let found = runtime.block_on(store.fits()).map_err(|why| kept.unfit(&why))?;
     Ok(Some(match found {
         Found::Ours | Found::Unmarked => format!("{place}: filled under these keys"),
@@ -159,7 +170,7 @@ fn password(checked: &Checked, flags: &Serve) -> Result<Option<String>, String> 
     if data::given_password(user)?.is_some() {
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
     }
-    if checked.store == Where::Nothing {
+    if checked.store.keeps_nothing() {
         return Err(reload::no_password(checked));
     }
     Ok(Some(match data::kept_hash(&checked.data_dir)? {

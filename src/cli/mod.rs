@@ -13,6 +13,7 @@ pub mod serve;
 pub mod source;
 pub mod told;
 
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -39,10 +40,16 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("mcp-oauth-gateway: {why}");
+            aside(format_args!("mcp-oauth-gateway: {why}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells whoever watches the terminal. `eprintln!` panics where nobody does: `… 2>&1 | head`.
+fn aside(text: fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints; whoever reads it may have gone.

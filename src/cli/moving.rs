@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 
 use crate::base::time::Clock;
+use crate::cli::aside;
 use crate::cli::data;
 use crate::cli::kept::Kept;
 use crate::config::flags::Move;
@@ -24,7 +25,7 @@ pub fn run(action: &Move, at: &Kept) -> Result<(), String> {
             .wrong("a store in memory is gone with its gateway, and cannot be moved", instead);
         return Err(wrong.to_string());
     }
-    if at.store == Where::Nothing {
+    if at.store.keeps_nothing() {
         return Err(at.nothing_kept());
     }
     match action {
@@ -52,19 +53,21 @@ async fn export(at: &Kept) -> Result<(), String> {
     at.fits(&store).await?;
     let held = match at.store {
         Where::Sqlite => data::take(&at.data_dir, at.store_at()).ok(),
-        Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing => None,
+        Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing(_) => None,
     };
     let mut to = BufWriter::new(io::stdout().lock());
     let records = store.export(&mut to).await.map_err(|why| failed(&why))?;
-    eprintln!("{records} records were exported, sealed as they lie; they open only with the keys of this gateway");
+    aside(format_args!(
+        "{records} records were exported, sealed as they lie; they open only with the keys of this gateway"
+    ));
     match (&at.store, held) {
         (Where::Sqlite, Some(lock)) => drop::<File>(lock),
-        (Where::Sqlite, None) => eprintln!(
+        (Where::Sqlite, None) => aside(format_args!(
             "a gateway was using {}: what it wrote meanwhile may be missing",
             at.data_dir.display()
-        ),
-        (Where::Redis(_) | Where::Vault(_), _) => eprintln!("what a gateway that runs wrote meanwhile may be missing"),
-        (Where::Memory | Where::Nothing, _) => {}
+        )),
+        (Where::Redis(_) | Where::Vault(_), _) => aside(format_args!("what a gateway that runs wrote meanwhile may be missing")),
+        (Where::Memory | Where::Nothing(_), _) => {}
     }
     Ok(())
 }
@@ -81,10 +84,10 @@ async fn import(at: &Kept, from: impl BufRead) -> Result<(), String> {
     let store = at.open(&keys, &Clock::System)?;
     at.claim(&store).await?;
     let done = store.import(export).await.map_err(|why| failed(&why))?;
-    eprintln!(
+    aside(format_args!(
         "{} records were moved; {} were there already and stay as they are; {} had expired",
         done.moved, done.already_there, done.expired
-    );
+    ));
     match done.foreign {
         0 => Ok(()),
         foreign => Err(format!(

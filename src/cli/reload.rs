@@ -147,7 +147,7 @@ pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Pass
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
-            if checked.store == Where::Nothing && data::given_password(name)?.is_none() {
+            if checked.store.keeps_nothing() && data::given_password(name)?.is_none() {
                 return Err(no_password(checked));
             }
             let data::Users { users, unkept } = data::users(data_dir, name)?;

@@ -55,7 +55,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     }
     let (kept, user) = (Kept::of(checked), data::user(flags));
     let _taken = match checked.store {
-        Where::Nothing => None,
+        Where::Nothing(_) => None,
         Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => {
             data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
             Some(data::take(&checked.data_dir, &checked.kept_at.data_dir)?)
@@ -114,9 +114,9 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
     }
     back.block_on(end);
-    let stopped = stop_all(&stopper, threads, &back, &gateway);
+    let outcome = stop_all(&stopper, threads, &back, &gateway);
     leave(back);
-    stopped
+    outcome
 }
 
 /// Ends a runtime; dropped, it would wait for threads that wait for a name server.

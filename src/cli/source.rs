@@ -8,7 +8,6 @@ use crate::config::checked::{self, Checked};
 use crate::config::file::{self, Contents, Outside};
 use crate::config::flags::Serve;
 use crate::config::given;
-use crate::config::kept::Where;
 use crate::config::said::Place;
 use crate::config::site;
 
@@ -59,7 +58,7 @@ pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, Str
     }
     let home = data_dir.cloned().or_else(data::home);
     let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
-    if let Some(dir) = data_dir.filter(|_| checked.store != Where::Nothing) {
+    if let Some(dir) = data_dir.filter(|_| !checked.store.keeps_nothing()) {
         checked.data_dir.clone_from(dir);
         checked.kept_at.data_dir = Place::Flag("--data-dir");
     }

@@ -1,5 +1,6 @@
 //! What the operator is told at the start.
 
+use crate::cli::aside;
 use crate::gateway::site::Site;
 use crate::net::self_signed::SelfSigned;
 use crate::service::{Access, AfterConsent, Service};
@@ -52,13 +53,19 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
 /// How to trust the certificate that we made.
 pub fn self_signed(made: &SelfSigned) {
     let ca = made.ca.display();
-    eprintln!(
+    aside(format_args!(
         "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
         made.fingerprint
-    );
-    eprintln!("  Trust it once, in one of these ways:");
-    eprintln!("    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'");
-    eprintln!("    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates");
-    eprintln!("    macOS:           security add-trusted-cert -p ssl -k ~/Library/Keychains/login.keychain-db '{ca}'");
-    eprintln!("    Windows:         certutil -user -addstore Root \"{ca}\"\n");
+    ));
+    aside(format_args!("  Trust it once, in one of these ways:"));
+    aside(format_args!(
+        "    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'"
+    ));
+    aside(format_args!(
+        "    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates"
+    ));
+    aside(format_args!(
+        "    macOS:           security add-trusted-cert -p ssl -k ~/Library/Keychains/login.keychain-db '{ca}'"
+    ));
+    aside(format_args!("    Windows:         certutil -user -addstore Root \"{ca}\"\n"));
 }

@@ -13,7 +13,7 @@ pub fn check<'a>(
     tls: (&Section, &Certificate),
     services: impl Iterator<Item = (&'a Section, &'a Described)>,
 ) -> Result<(), Wrong> {
-    if *store != Where::Nothing {
+    if !store.keeps_nothing() {
         return Ok(());
     }
     let (section, certificate) = tls;

@@ -116,7 +116,7 @@ fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Resul
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
     let mut warnings = [spoken.warnings.clone(), unused(&spoken, &used)].concat();
     let data_dir = match kept {
-        Where::Nothing => {
+        Where::Nothing(_) => {
             let unused = top
                 .file("data_dir")?
                 .map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));

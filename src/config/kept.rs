@@ -1,8 +1,10 @@
 //! Where records are kept, as the operator said.
 
+use crate::base::secret::Secret;
 use crate::base::url::Address;
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::said::{Place, Wrong};
 use crate::config::section::Section;
+use crate::config::unbuilt;
 use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
 
 /// The kind of store, with what it needs to be opened.
@@ -16,8 +18,8 @@ pub enum Where {
     Redis(RedisAt),
     /// In a Vault.
     Vault(VaultAt),
-    /// Nowhere: records travel.
-    Nothing,
+    /// Nowhere: records travel. Instances may tell each other through a Redis what they used up.
+    Nothing(Option<RedisAt>),
 }
 
 impl Where {
@@ -25,8 +27,13 @@ impl Where {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) | Self::Vault(_) | Self::Nothing => true,
+            Self::Redis(_) | Self::Vault(_) | Self::Nothing(_) => true,
         }
+    }
+
+    /// Whether nothing is kept.
+    pub fn keeps_nothing(&self) -> bool {
+        matches!(self, Self::Nothing(_))
     }
 }
 
@@ -42,24 +49,38 @@ pub struct Places {
 }
 
 /// Reads the section `store`.
-pub fn read(store: &Section, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
+pub fn read(store: &Section, missing: &mut Vec<Wrong>) -> Result<Where, Wrong> {
     let Some(kind) = store.one_of("kind")? else {
         return Ok(Where::Sqlite);
     };
     match kind.value {
         "memory" => Ok(Where::Memory),
         "sqlite" => Ok(Where::Sqlite),
-        "redis" => redis(store).map(Where::Redis),
-        "vault" => vault(store).map(Where::Vault),
-        "none" => Ok(Where::Nothing),
-        other => later(store, other, &kind, unbuilt),
+        "redis" => {
+            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "redis")));
+            redis(store, &url_of(store)?).map(Where::Redis)
+        }
+        "vault" => {
+            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "vault")));
+            vault(store).map(Where::Vault)
+        }
+        _ => {
+            let Some(url) = store.secret("url")? else {
+                return Ok(Where::Nothing(None));
+            };
+            missing.extend(unbuilt::of_set(&store.place("url"), cfg!(feature = "redis")));
+            redis(store, &url).map(|at| Where::Nothing(Some(at)))
+        }
     }
 }
 
-fn redis(store: &Section) -> Result<RedisAt, Wrong> {
+fn url_of(store: &Section) -> Result<Secret, Wrong> {
     let instead = "add it: rediss://user:password@redis.example:6379/0, best from a file or a variable";
-    let url = store.secret("url")?;
-    let url = url.ok_or_else(|| store.missing("url", "kind = \"redis\" needs the server's address", instead))?;
+    let missing = || store.missing("url", "kind = \"redis\" needs the server's address", instead);
+    store.secret("url")?.ok_or_else(missing)
+}
+
+fn redis(store: &Section, url: &Secret) -> Result<RedisAt, Wrong> {
     let prefix = store.text("prefix")?;
     let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
     // Without the URL: it may hold a password.
@@ -136,21 +157,4 @@ fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
             Err(store.missing("token", "kind = \"vault\" needs a way to sign in", instead))
         }
     }
-}
-
-fn later(store: &Section, other: &str, kind: &Said<&'static str>, unbuilt: &mut Vec<Wrong>) -> Result<Where, Wrong> {
-    let url = store.secret("url")?;
-    store.text("prefix")?;
-    if url.is_none() {
-        return Err(store.missing(
-            "url",
-            &format!("kind = \"{other}\" needs the server's address"),
-            "add url = \"…\", or url_file = \"…\"",
-        ));
-    }
-    unbuilt.push(kind.wrong(
-        format!("kind = \"{other}\" is not in this build yet"),
-        "use kind = \"sqlite\", \"redis\", \"memory\" or \"none\"",
-    ));
-    Ok(Where::Memory)
 }

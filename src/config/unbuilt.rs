@@ -1,9 +1,25 @@
 //! What can be said, and is checked, but that no part of this build honours yet: serving is refused then. Whoever builds
 //! one takes its line out here, and hands the checked value to where it belongs.
 
-use crate::config::said::Wrong;
+use crate::config::said::{Place, Said, Wrong};
 use crate::config::section::Section;
 use crate::config::service::{Described, Tokens};
+
+/// The store, if this build is without it.
+pub fn of_store(kind: &Said<&'static str>, is_built: bool) -> Option<Wrong> {
+    let what = format!(
+        "kind = \"{}\" is not in this build: its binary is made with --features {}",
+        kind.value, kind.value
+    );
+    (!is_built).then(|| kind.wrong(what, "use kind = \"sqlite\""))
+}
+
+/// The set that instances share which keep nothing, if this build is without it.
+pub fn of_set(url: &Place, is_built: bool) -> Option<Wrong> {
+    let what =
+        "what instances with kind = \"none\" share is in a Redis, which is not in this build: its binary is made with --features redis";
+    (!is_built).then(|| url.wrong(what, "take it out"))
+}
 
 /// What of a service cannot be honoured.
 pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {

@@ -40,6 +40,8 @@ pub enum Rejected {
     ClientSecret,
     /// A refresh pair that was rotated away too long ago: somebody else may hold it.
     Replayed,
+    /// A refresh pair that another instance used, which got a newer token of the upstream's.
+    Replaced,
     /// Somebody else is refreshing this grant right now.
     Busy,
     /// The lease of this attempt was taken over; its answer no longer counts.
@@ -67,6 +69,7 @@ impl fmt::Display for Rejected {
             Self::RedirectNeeded => "redirect_uri is missing and the client has several",
             Self::ClientSecret => "the client secret is missing or wrong",
             Self::Replayed => "this refresh token was used before",
+            Self::Replaced => "this refresh token was used at another instance, and what it held was replaced; sign in again",
             Self::Busy => "it is being refreshed right now",
             Self::LeaseLost => "another attempt took over",
             Self::NotNeeded => "there is nothing to renew",

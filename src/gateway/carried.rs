@@ -2,7 +2,7 @@
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{GatewayLogin, Returned, UpstreamRedirect};
+use crate::flow::authorize::{CODE_TTL, GatewayLogin, Returned, UpstreamRedirect};
 use crate::flow::carried::{CodeCarried, ToExchange};
 use crate::flow::client::{Authenticated, ReturnAddress};
 use crate::flow::code::{Obtained, Redeemed, Redemption};
@@ -17,7 +17,7 @@ use crate::gateway::rejection::Rejection;
 use crate::oauth::authorize::BadRequest;
 use crate::oauth::error::Code;
 use crate::service::Service;
-use crate::store::{Handle, Missed, Moved};
+use crate::store::{Handle, Mark, Missed, Moved, Spent};
 use crate::token::half::{Carried, Half};
 use crate::token::pair::{self, Opened};
 
@@ -79,9 +79,16 @@ impl Gateway {
         with: Redemption<'_>,
         grant: Id,
     ) -> Result<(Redeemed, Option<ToExchange>), Missed<Rejected>> {
-        let now = self.clock.now();
-        let moved = self.store.transition(flow, |s: CodeCarried| s.redeem(by, with, grant, now)).await;
-        moved.map(|moved| moved.out)
+        let (now, mark) = (self.clock.now(), Mark::code(with.code));
+        // Where others cannot be asked, nothing is used up.
+        self.store.spent(&mark).await?;
+        let moved = self.store.transition(flow, |s: CodeCarried| s.redeem(by, with, grant, now)).await?;
+        let earlier = self.store.spend(&mark, Spent::new(now, false), now.after(CODE_TTL)).await?;
+        if earlier.is_some() {
+            // As if it had been redeemed here.
+            return Err(Missed::OtherState);
+        }
+        Ok(moved.out)
     }
 
     /// Exchanges the upstream's code, if ours carried one: now that ours is good, and used up here. Elsewhere the upstream

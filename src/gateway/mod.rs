@@ -40,6 +40,7 @@ pub mod session;
 pub mod sessions;
 pub mod signing;
 pub mod site;
+mod spent;
 mod standing;
 pub mod streams;
 pub mod token;

@@ -43,7 +43,7 @@ impl Gateway {
         // taken is used, and what the upstream rotated is not lost.
         let detached = self
             .back
-            .spawn(async move { gateway.refreshed((&running, &issuer), &by, &opened).await });
+            .spawn(async move { Box::pin(gateway.refreshed((&running, &issuer), &by, &opened)).await });
         match tokio::time::timeout(LONGEST, detached).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
@@ -53,6 +53,7 @@ impl Gateway {
     async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
         let handle = carried::grant_of(opened);
         self.still_ended(&handle).await?;
+        self.unspent(running, &handle, opened.half.generation).await?;
         self.still_admitted(&running.service, &handle).await?;
         let pair = self.presentation(&running.service, by, opened, &handle)?;
         if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {
@@ -80,7 +81,7 @@ impl Gateway {
                 .update(&handle, |r: GrantRecord| r.presented(&pair, attempt, rules, now))
                 .await
             {
-                Ok((handle, next)) => return self.carried_on((running, issuer), handle, attempt, next).await,
+                Ok((next_handle, next)) => return self.carried_on((running, issuer), (&handle, next_handle), attempt, next).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -129,22 +130,27 @@ impl Gateway {
     async fn carried_on(
         &self,
         (running, issuer): (&Running, &str),
-        handle: Handle<GrantRecord>,
+        (presented, handle): (&Handle<GrantRecord>, Handle<GrantRecord>),
         attempt: Attempt,
         next: Next,
     ) -> Result<Value, Rejection> {
         let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
         match next {
-            Next::Answer { tokens, held, .. } => self.minted(&handle, running, &held, tokens.as_ref(), asker),
+            Next::Answer { tokens, held, .. } => {
+                self.spend_copy(running, presented, false).await;
+                self.minted(&handle, running, &held, tokens.as_ref(), asker)
+            }
             Next::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.has_ended(grant);
                 self.revoke_upstream(&held, None);
+                self.tell_ended(grant).await;
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let work = (self.inflight.begin(grant), &handle);
+                let (work, shown) = ((self.inflight.begin(grant), &handle), token.clone());
                 let (handle, held, tokens) = self.asked_upstream(work, running, attempt, token, held).await?;
+                self.spend_copy(running, presented, tokens.refresh.as_ref() != Some(&shown)).await;
                 self.minted(&handle, running, &held, Some(&tokens), asker)
             }
         }

@@ -90,7 +90,7 @@ impl Gateway {
             issuer,
             refreshes: by.refreshes(),
         };
-        let (now, grant) = (self.clock.now(), Id::fresh());
+        let (now, grant) = (self.clock.now(), self.grant_of_code(with.code));
         let redeemed = if self.store.carries() {
             self.redeem_carried(flow, by, with, grant).await
         } else {
@@ -157,6 +157,12 @@ impl Gateway {
             }
             Err(NotInserted::Store(error)) => return Err(error.into()),
         };
+        // The code was replayed meanwhile, at another instance.
+        if self.has_ended_elsewhere(grant).await? {
+            self.has_ended(grant);
+            self.revoke_upstream(&held, None);
+            return Err(Rejection::Grant(Rejected::Replayed));
+        }
         self.minted(&handle, running, &held, tokens.as_ref(), asker)
     }
 
@@ -176,6 +182,8 @@ impl Gateway {
     pub(crate) async fn end(&self, handle: &Handle<GrantRecord>) -> Result<Option<Held>, Rejection> {
         let (now, grant, mut handle) = (self.clock.now(), handle.id(), handle.clone());
         let longest = self.live().longest_access();
+        // What cannot be told is ended here all the same, and then said to have failed: who asks again tells it again.
+        let told = self.mark_ended(grant).await;
         loop {
             match self
                 .store
@@ -184,11 +192,13 @@ impl Gateway {
             {
                 Ok((_, held)) => {
                     self.has_ended(grant);
+                    told?;
                     return Ok(held);
                 }
                 Err(Missed::Absent) => match self.store.insert(grant, Ended::before_it_began(now, longest)).await {
                     Ok(_) => {
                         self.has_ended(grant);
+                        told?;
                         return Ok(None);
                     }
                     // A copy that was brought may have expired, or not open, and what is remembered here is there all the same.
@@ -196,7 +206,10 @@ impl Gateway {
                     Err(NotInserted::Store(error)) => return Err(error.into()),
                 },
                 Err(Missed::Store(error)) => return Err(error.into()),
-                Err(Missed::OtherState | Missed::Rejected(_)) => return Ok(None),
+                Err(Missed::OtherState | Missed::Rejected(_)) => {
+                    told?;
+                    return Ok(None);
+                }
             }
         }
     }

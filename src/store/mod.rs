@@ -13,6 +13,7 @@ mod mark;
 mod memory;
 mod moving;
 mod redis;
+mod spent;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::store::backend::{Act, Page, Put, Row, Version, Write};
 use crate::store::carried::There;
 use crate::store::changes::News;
 use crate::store::handle::key_of;
+use crate::store::spent::Marks;
 
 pub use crate::store::backend::Backend;
 pub use crate::store::changes::{Change, Changes};
@@ -44,6 +46,7 @@ pub use crate::store::moving::{Export, Imported, NotMoved};
 pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{NotOpened, Redis};
+pub use crate::store::spent::{Mark, Spent};
 pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
 pub use crate::store::vault::{APPROLE as VAULT_APPROLE, BadVault, MOUNT as VAULT_MOUNT, VaultAt, VaultLogin};
 #[cfg(feature = "vault")]
@@ -68,6 +71,8 @@ pub struct Store {
     backend: Backend,
     /// Records that may travel do, and the backend only knows what this process saw last.
     carries: bool,
+    /// Then, what instances tell each other.
+    marks: Option<Marks>,
     keys: Keys,
     clock: Clock,
 }
@@ -78,6 +83,7 @@ impl Store {
         Self {
             backend,
             carries: false,
+            marks: None,
             keys,
             clock,
         }
@@ -252,6 +258,9 @@ impl Store {
 
     /// Whether the store answers, and could write.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        if let Some(marks) = &self.marks {
+            marks.ping().await?;
+        }
         self.backend.ping().await
     }
 

@@ -15,6 +15,8 @@ mod row;
 #[cfg(feature = "redis")]
 mod running;
 #[cfg(feature = "redis")]
+mod spent;
+#[cfg(feature = "redis")]
 mod start;
 
 pub use crate::store::redis::at::{BadRedis, PREFIX, RedisAt};

@@ -109,7 +109,7 @@ fn written(row: &Row) -> Vec<u8> {
 }
 
 /// How long a row is kept, in milliseconds, by our clock and not by Redis's; 0 is without end.
-fn life(expires: UnixTime, now: UnixTime) -> u64 {
+pub(super) fn life(expires: UnixTime, now: UnixTime) -> u64 {
     let seconds = expires.since(now).saturating_add(MARGIN);
     if seconds > LONG { 0 } else { seconds * 1000 }
 }

@@ -45,6 +45,15 @@ impl Redis {
     /// Connects, refuses a Redis that may lose records by itself, and listens to what
     /// others write. Blocks for a few seconds at most.
     pub fn open(at: RedisAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
+        Self::begin(at, keys, clock, true)
+    }
+
+    /// As [`Redis::open`], for a set of marks: nothing is listened to.
+    pub fn open_set(at: RedisAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
+        Self::begin(at, keys, clock, false)
+    }
+
+    fn begin(at: RedisAt, keys: Keys, clock: Clock, listens: bool) -> Result<Self, NotOpened> {
         let dial = Dial::new(at).map_err(NotOpened::Ca)?;
         let feed = Feed::default();
         let (until, ends) = oneshot::channel();
@@ -65,8 +74,8 @@ impl Redis {
                     };
                     let begun = start::checked(&shelf).await;
                     let begun = match begun {
-                        Ok(()) => news::begin(&shelf.link, feed).await.map_err(NotOpened::from),
-                        Err(why) => Err(why),
+                        Ok(()) if listens => news::begin(&shelf.link, feed).await.map_err(NotOpened::from),
+                        done => done,
                     };
                     let begun = begun.map(|()| (Arc::new(shelf), Handle::current()));
                     let is_open = begun.is_ok();
@@ -139,7 +148,7 @@ impl Redis {
     }
 
     /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
-    async fn on<T, F>(&self, verb: impl FnOnce(Arc<Shelf>) -> F) -> Result<T, StoreError>
+    pub(super) async fn on<T, F>(&self, verb: impl FnOnce(Arc<Shelf>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -182,6 +191,6 @@ impl fmt::Debug for Redis {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
-fn unavailable(why: Failed) -> StoreError {
+pub(super) fn unavailable(why: Failed) -> StoreError {
     StoreError::Unavailable(format!("Redis: {why}"))
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::base::keyring;
+use mcp_oauth_gateway::base::time::UnixTime;
 use serde_json::{Value, json};
 
 use super::hostile::refused;
@@ -148,6 +150,34 @@ fn a_secret_in_the_environment_is_not_printed_by_help() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && said.contains("--upstream-client-secret"));
     assert!(!said.contains("canary-secret") && !said.contains(PASSWORD), "{said}");
+}
+
+/// `check … 2>&1 | head` must not look like a crash.
+#[test]
+fn whoever_stops_reading_what_a_command_says_meets_no_panic() {
+    let data = tempfile::tempdir().unwrap();
+    for args in [
+        &["check", "--offline", "--upstream-rs", NOWHERE][..],
+        &["check", "--upstream-rs", NOWHERE],
+        &["keyring", "list"],
+        &["keyring", "rotate"],
+        &["store", "export"],
+        &["flow"],
+        &["--upstream-rs", NOWHERE, "--host", "0.0.0.0"],
+    ] {
+        if args[0] == "keyring" {
+            let made = keyring::made(UnixTime(0));
+            std::fs::write(data.path().join("keys.json"), made.expose()).unwrap();
+            std::fs::set_permissions(data.path().join("keys.json"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let (gone, out) = std::io::pipe().unwrap();
+        drop(gone);
+        let err = out.try_clone().unwrap();
+        let mut command = command();
+        command.args(args).env("MCP_GATEWAY_DATA_DIR", data.path());
+        let status = command.stdout(out).stderr(err).status().unwrap();
+        assert!(matches!(status.code(), Some(0..=2)), "{args:?}: {status}");
+    }
 }
 
 #[test]

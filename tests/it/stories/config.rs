@@ -336,3 +336,16 @@ fn check_takes_plain_flags_too() {
         "{said}"
     );
 }
+
+#[cfg(not(feature = "vault"))]
+#[test]
+fn a_store_that_is_not_in_this_build_is_refused_where_it_is_said() {
+    let store = "[store]\nkind = \"vault\"\nurl = \"https://vault.example\"\ntoken = \"t\"\n";
+    let (output, said) = checked(
+        &format!("data_dir = \"data\"\n[services.one]\nurl = \"http://127.0.0.1:9/mcp\"\n{store}"),
+        &["--offline"],
+    );
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("gateway.toml:5: store.kind:"), "{said}");
+    assert!(said.contains("is not in this build") && said.contains("--features vault"), "{said}");
+}

@@ -16,7 +16,7 @@ use mcp_oauth_gateway::net::server::{self, Limits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
-use mcp_oauth_gateway::store::{Keys, Store};
+use mcp_oauth_gateway::store::{Keys, Redis, RedisAt, Store};
 use mcp_oauth_gateway::web::handle::Door;
 
 use super::browser::Browser;
@@ -30,6 +30,7 @@ pub struct Fleet {
     pub url: String,
     setup: Setup,
     keys: Keys,
+    set: Option<RedisAt>,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Door>>>,
     next: Arc<AtomicUsize>,
@@ -47,8 +48,18 @@ impl Fleet {
         Self::made(count, profile, |setup| change(&mut setup.services[0])).await
     }
 
+    /// The same, that tell each other in this Redis what they used up.
+    pub async fn sharing(redis: &str, count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+        let set = RedisAt::parse(redis, "fleet", None).unwrap();
+        Self::begun(count, profile, Some(set), |setup| change(&mut setup.services[0])).await
+    }
+
     /// The same with anything changed of what is set up.
     pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
+        Self::begun(count, profile, None, change).await
+    }
+
+    async fn begun(count: usize, profile: Profile, set: Option<RedisAt>, change: impl FnOnce(&mut Setup)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
@@ -88,6 +99,7 @@ impl Fleet {
             url,
             setup,
             keys: Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap())),
+            set,
             hand,
             doors,
             next,
@@ -105,8 +117,12 @@ impl Fleet {
     async fn started(&self) -> Door {
         let clock = Clock::Fixed(Arc::clone(&self.hand));
         let back = self.back.as_ref().unwrap().handle();
+        let mut store = Store::carried(Arc::clone(&self.keys), clock.clone());
+        if let Some(at) = &self.set {
+            store = store.sharing(Redis::open_set(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
+        }
         let gateway = Gateway::new(Parts {
-            store: Store::carried(Arc::clone(&self.keys), clock.clone()),
+            store,
             keys: Arc::clone(&self.keys),
             site: mcp_oauth_gateway::gateway::site::Site::new(Address::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
@@ -123,6 +139,11 @@ impl Fleet {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         Door::new(gateway)
+    }
+
+    /// What `/health/ready` says.
+    pub async fn ready(&self) -> u16 {
+        Browser::default().get(&format!("{}/health/ready", self.url)).await.status.as_u16()
     }
 
     /// Requests go to this one from now on.

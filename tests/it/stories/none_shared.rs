@@ -1,0 +1,291 @@
+//! `store = "none"` with a Redis in which instances tell each other what they used up, and nothing else. Skipped, with a word,
+//! unless `GATEWAY_REDIS=1`.
+
+use std::time::Duration;
+
+use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::service::Upstream;
+use serde_json::json;
+
+use crate::support::browser::{Browser, Page};
+use crate::support::client::{McpClient, Pair};
+use crate::support::fleet::Fleet;
+use crate::support::process::{Process, command, free_port};
+use crate::support::redis::{Server, wanted};
+
+async fn call(client: &McpClient, pair: &Pair) -> u16 {
+    client.call(&pair.access, "echo", json!({ "text": "x" })).await.status.as_u16()
+}
+
+#[track_caller]
+fn refused(page: &Page) {
+    assert_eq!(page.status, 400, "{}", page.text);
+    assert_eq!(page.json()["error"], "invalid_grant", "{}", page.text);
+}
+
+#[track_caller]
+fn later(page: &Page) {
+    assert_eq!(page.status, 503, "{}", page.text);
+    assert_eq!(page.json()["error"], "temporarily_unavailable", "{}", page.text);
+}
+
+/// Where nothing is asked of the upstream, nobody but us could refuse it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_is_spent_once_over_all_instances_and_a_replay_ends_its_grant_at_all_of_them() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
+    let fleet = Fleet::sharing(&redis.url(), 3, Profile::Standard, bare).await;
+    fleet.standin.set(|b| b.mcp_open = true);
+    let client = fleet.client().await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    // Nobody uses up what is another's.
+    let mut wrong = client.clone();
+    wrong.verifier = "wrong".repeat(10).into();
+    refused(&fleet.at(1, &wrong).redeem(&code).await);
+    let pair = Pair::of(&fleet.at(0, &client).redeem(&code).await);
+    assert_eq!(call(&client, &pair).await, 200);
+    refused(&fleet.at(1, &client).redeem(&code).await);
+    assert_eq!(call(&client, &pair).await, 401, "where it was replayed");
+    for instance in 0..3 {
+        refused(&fleet.at(instance, &client).refresh(&pair.refresh).await);
+    }
+    fleet.restart(2).await;
+    refused(&fleet.at(2, &client).redeem(&code).await);
+    refused(&fleet.at(2, &client).refresh(&pair.refresh).await);
+    // Who signs in again is not held to it.
+    let pair = client.login().await;
+    assert_eq!(call(&fleet.at(1, &client), &pair).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_redeem_one_code_at_once_over_two_instances_at_most_one_gets_a_pair() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, bare).await;
+    for _ in 0..5 {
+        let client = fleet.in_turn().client().await;
+        let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+        let all = futures_util::future::join_all((0..8).map(|_| client.redeem(&code))).await;
+        let got: Vec<&Page> = all.iter().filter(|page| page.status == 200).collect();
+        assert!(got.len() <= 1, "{} pairs", got.len());
+        // The first of them was replayed by the others: it is worth nothing any more.
+        for page in got {
+            refused(&client.refresh(&Pair::of(page).refresh).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_that_is_replayed_elsewhere_while_it_is_exchanged_gives_no_pair() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    fleet.standin.set(|b| b.token_delay = Duration::from_millis(500));
+    let (first, other) = (fleet.at(0, &client), client.clone());
+    let (first, ()) = tokio::join!(first.redeem(&code), async {
+        while redis.cli(&["keys", "fleet:spent:*"]).trim().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        refused(&fleet.at(1, &other).redeem(&code).await);
+    });
+    refused(&first);
+    assert!(first.text.contains("used before"), "{}", first.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_upstream_rotated_at_one_instance_is_not_shown_to_it_by_another() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    fleet.standin.set(|b| b.reuse_kills_family = true);
+    let client = fleet.client().await;
+    let first = client.login().await;
+    let next = Pair::of(&client.refresh(&first.refresh).await);
+    refused(&fleet.at(1, &client).refresh(&first.refresh).await);
+    // Where it was used it gets an equivalent pair, as ever; and who has the newer one is not disturbed.
+    Pair::of(&fleet.at(0, &client).refresh(&first.refresh).await);
+    let last = Pair::of(&fleet.at(1, &client).refresh(&next.refresh).await);
+    assert_eq!(call(&client, &last).await, 200);
+    assert_eq!(fleet.standin.reused(), Vec::<String>::new());
+    assert_eq!(fleet.standin.refreshes().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_token_that_was_used_up_is_good_elsewhere_for_the_grace_and_then_ends_the_grant() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 3, Profile::Standard, |_| {}).await;
+    // It does not rotate.
+    fleet.standin.set(|b| b.omit_refresh_token = true);
+    let client = fleet.client().await;
+    fleet.standin.set(|b| b.omit_refresh_token = false);
+    let first = client.login().await;
+    fleet.standin.set(|b| b.omit_refresh_token = true);
+    let next = Pair::of(&client.refresh(&first.refresh).await);
+    let other = Pair::of(&fleet.at(1, &client).refresh(&first.refresh).await);
+    assert_eq!(call(&client, &other).await, 200);
+    fleet.pass(7_201);
+    refused(&fleet.at(2, &client).refresh(&first.refresh).await);
+    for (instance, pair) in [(0, &next), (1, &other), (2, &next)] {
+        refused(&fleet.at(instance, &client).refresh(&pair.refresh).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_grace_a_used_refresh_token_ends_the_grant_at_every_instance() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |service| service.refresh_grace = 0).await;
+    let client = fleet.client().await;
+    let first = client.login().await;
+    let next = Pair::of(&client.refresh(&first.refresh).await);
+    refused(&fleet.at(1, &client).refresh(&first.refresh).await);
+    refused(&fleet.at(0, &client).refresh(&next.refresh).await);
+    assert_eq!(fleet.standin.refreshes().len(), 1, "the upstream was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_was_revoked_is_refused_by_every_instance_before_the_upstream_is_asked() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    // An access token is enough to say which grant it is.
+    for by_access in [false, true] {
+        let pair = fleet.at(0, &client).login().await;
+        let token = if by_access { &pair.access } else { &pair.refresh };
+        assert_eq!(client.revoke(token).await.status, 200);
+        refused(&fleet.at(1, &client).refresh(&pair.refresh).await);
+        assert_eq!(call(&client, &pair).await, 401, "it has heard of it by now");
+        fleet.restart(0).await;
+        refused(&fleet.at(0, &client).refresh(&pair.refresh).await);
+    }
+    assert_eq!(fleet.standin.refreshes().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_redis_nothing_is_used_up_and_access_tokens_go_on() {
+    if !wanted() {
+        return;
+    }
+    let mut redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let pair = client.login().await;
+    let code = McpClient::code(&client.browse(&mut Browser::default()).await);
+    assert_eq!(fleet.ready().await, 200);
+    redis.kill();
+    for instance in 0..2 {
+        let client = fleet.at(instance, &client);
+        later(&client.refresh(&pair.refresh).await);
+        later(&client.redeem(&code).await);
+        assert_eq!(call(&client, &pair).await, 200);
+        assert_eq!(fleet.ready().await, 503);
+    }
+    assert_eq!(client.revoke(&pair.refresh).await.status, 503);
+    assert_eq!(call(&client, &pair).await, 401, "it ended where it was revoked all the same");
+    redis.start_again();
+    for instance in 0..2 {
+        fleet.to(instance);
+        while fleet.ready().await != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let next = Pair::of(&fleet.at(0, &client).redeem(&code).await);
+    assert_eq!(call(&client, &next).await, 200);
+    // Asked again, it is told now.
+    assert_eq!(fleet.at(1, &client).revoke(&pair.refresh).await.status, 200);
+    refused(&fleet.at(0, &client).refresh(&pair.refresh).await);
+}
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// The program itself; and what can be read in Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
+    if !wanted() {
+        return;
+    }
+    let (redis, standin) = (Server::start(), Standin::start(Profile::Standard));
+    let (port, other, data) = (
+        free_port(),
+        free_port(),
+        [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
+    );
+    let known = format!("http://127.0.0.1:{port}");
+    let hosts = format!("127.0.0.1:{other}");
+    let more = [
+        "--store",
+        "none",
+        "--upstream-client-id",
+        CLIENT_ID,
+        "--public-url",
+        &known,
+        "--allowed-hosts",
+        &hosts,
+    ];
+    let mut processes = Vec::new();
+    for (port, data) in [port, other].into_iter().zip(&data) {
+        let mut command = command();
+        command
+            .env("MCP_GATEWAY_KEY", KEY)
+            .env("MCP_GATEWAY_REDIS_URL", redis.url())
+            .env("MCP_GATEWAY_UPSTREAM_CLIENT_SECRET", CLIENT_SECRET);
+        processes.push(Process::start_as(command, &standin.mcp_url(), port, data.path(), &more).await);
+    }
+    let client = McpClient::register(&processes[0].url).await;
+    let mut elsewhere = client.clone();
+    elsewhere.base.clone_from(&processes[1].url);
+    let first = client.login().await;
+    let next = Pair::of(&client.refresh(&first.refresh).await);
+    refused(&elsewhere.refresh(&first.refresh).await);
+    assert_eq!(elsewhere.revoke(&next.refresh).await.status, 200);
+    refused(&client.refresh(&next.refresh).await);
+    let names = redis.cli(&["keys", "*"]);
+    let marks: Vec<&str> = names.lines().filter(|name| !name.ends_with(":ping")).collect();
+    assert_eq!(marks.len(), 3, "a code, a refresh token, an end: {names}");
+    for mark in marks {
+        let digest = mark.strip_prefix("mcp-gateway:spent:").unwrap_or_else(|| panic!("{mark}"));
+        assert_eq!(digest.len(), 22);
+        assert_eq!(redis.cli(&["strlen", mark]).trim(), "25");
+        let life: i64 = redis.cli(&["ttl", mark]).trim().parse().unwrap();
+        assert!((3_600..=91 * 86_400).contains(&life), "{life}");
+    }
+    let mut check = command();
+    check
+        .args([
+            "check",
+            "--upstream-rs",
+            &standin.mcp_url(),
+            "--store",
+            "none",
+            "--upstream-client-id",
+            CLIENT_ID,
+        ])
+        .env("MCP_GATEWAY_KEY", KEY)
+        .env("MCP_GATEWAY_REDIS_URL", redis.url());
+    let said = check.output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("what is used up is told in Redis at"), "{said}");
+    for process in processes {
+        assert!(process.terminate().success());
+    }
+}
