@@ -74,7 +74,8 @@ trap 'exit 0' TERM INT
 
 (
     echo 0 >"$group/cgroup.procs"
-    MACHINE_INSIDE=1 exec "${apart[@]}" "$0" "$dir" "$@"
+    # It ends with us, however we end.
+    MACHINE_INSIDE=1 exec setpriv --pdeathsig KILL "${apart[@]}" "$0" "$dir" "$@"
 ) </dev/null &
 apart_pid=$!
 
