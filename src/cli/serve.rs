@@ -33,6 +33,9 @@ use crate::web::handle::Door;
 /// How long detached refreshes may take to commit after the last connection is gone.
 const COMMIT: Duration = Duration::from_secs(70);
 
+/// How long the end waits for what holds a thread and that nobody needs any more: a name that is looked up, with no answer.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = source::load(flags)?;
@@ -111,7 +114,14 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
     }
     back.block_on(end);
-    stop_all(&stopper, threads, &back, &gateway)
+    let outcome = stop_all(&stopper, threads, &back, &gateway);
+    leave(back);
+    outcome
+}
+
+/// Ends a runtime; dropped, it would wait for threads that wait for a name server.
+fn leave(runtime: Runtime) {
+    runtime.shutdown_timeout(LEAVE);
 }
 
 fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
@@ -214,6 +224,7 @@ fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_t
             }
         }
     });
+    leave(runtime);
 }
 
 /// Whom we trust when we call out.
@@ -261,4 +272,26 @@ pub async fn told_to_stop() {
     }
     #[cfg(not(unix))]
     drop(tokio::signal::ctrl_c().await);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{Builder, leave};
+
+    #[test]
+    fn the_end_does_not_wait_for_a_thread_that_waits_for_somebody() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (began, begins) = mpsc::channel();
+        let (answer, answered) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || {
+            began.send(()).unwrap();
+            answered.recv()
+        });
+        begins.recv().unwrap();
+        leave(runtime);
+        // It still waits: nobody answered.
+        assert!(answer.send(()).is_ok());
+    }
 }

@@ -19,7 +19,7 @@ apt() { # apt PROGRAM PACKAGE...: installs the packages when the program is miss
 }
 
 key=$(cat setup.sh package-lock.json requirements.txt | sha256sum | cut -d' ' -f1)
-if [ "$(cat .node/stamp 2>/dev/null)" = "$key" ] && [ -x .venv/bin/python ] && command -v chromium >/dev/null && PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; then
+if [ "$(cat .node/stamp 2>/dev/null)" = "$key" ] && [ -x .venv/bin/python ] && command -v chromium >/dev/null && PATH="$PATH:/usr/sbin" command -v nginx >/dev/null && command -v caddy >/dev/null && command -v podman >/dev/null; then
   say 'already done'
   exit 0
 fi
@@ -27,6 +27,11 @@ fi
 apt npm nodejs npm
 apt chromium chromium fonts-dejavu-core
 PATH="$PATH:/usr/sbin" apt nginx nginx-light
+apt caddy caddy
+apt systemctl systemd
+apt dbus-daemon dbus
+apt podman podman crun netavark aardvark-dns iptables
+apt curl curl
 apt openssl openssl
 # python3 may be there without what makes environments
 python3 -c 'import ensurepip' 2>/dev/null || apt no-such-program python3 python3-venv

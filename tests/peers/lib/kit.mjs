@@ -65,6 +65,11 @@ export class Stage {
     this.results.push({ name, ok: !error });
     console.log(`${error ? 'FAIL' : 'ok  '} ${this.group}: ${name}${error ? `\n       ${String(error?.message ?? error).slice(0, 600).replaceAll('\n', '\n       ')}` : ''}`);
   }
+  // The whole group cannot be run on this machine.
+  skip(why) {
+    this.skipped = why;
+    console.log(`skip ${this.group}: ${why}`);
+  }
   failed() { return this.results.filter((r) => !r.ok).length; }
 
   // Starts a program and waits until `ready` (a URL that answers below 500, or a pattern in its output).
