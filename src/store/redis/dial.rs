@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use crate::store::redis::at::{Login, Node, Place, RedisAt};
 use crate::store::redis::link::{Conn, Failed, LONG};
 
-/// How long one connection may take, names, TLS and sign-in together.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long one connection may take, names, TLS and sign-in together: longer than a dead name server, of which the second
+/// answers after five seconds. Nobody waits for it so long.
+const CONNECT: Duration = Duration::from_secs(6);
 /// How often a cluster may send us on, or be asked again, for one command.
 const REDIRECTS: u32 = 3;
 
