@@ -29,8 +29,8 @@ const fn arrow(from: &'static str, by: &'static str, to: &'static str) -> Arrow 
     Arrow { from, by, to }
 }
 
-/// Every move there is: one journey, then one grant.
-pub const ARROWS: [Arrow; 35] = [
+/// Every move there is: one journey, then one grant, then what instances that keep nothing tell each other of it.
+pub const ARROWS: [Arrow; 38] = [
     arrow("[*]", "new", "ClientAuthorize"),
     arrow("ClientAuthorize", "signed_in", "GatewayLogin"),
     arrow("ClientAuthorize", "unnamed", "GatewayLogin"),
@@ -66,6 +66,9 @@ pub const ARROWS: [Arrow; 35] = [
     arrow("Refreshing", "released", "Active"),
     arrow("Refreshing", "refused", "Ended"),
     arrow("Refreshing", "end", "Ended"),
+    arrow("Told", "asked", "Told"),
+    arrow("Told", "used", "Told"),
+    arrow("Told", "released", "Told"),
 ];
 
 /// The machine as a Mermaid state diagram.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
-use crate::base::record::{Record, State};
+use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::flow::grant::LEASE;
 use crate::flow::rejected::Rejected;
@@ -16,7 +16,7 @@ const REMEMBERED: usize = 16;
 
 /// What was told of a grant that lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantNotice {
+pub struct Told {
     /// When each of the last generations was used, newest last.
     used: Vec<(u32, UnixTime)>,
     /// The last tokens of the upstream's that were replaced, newest last.
@@ -38,14 +38,14 @@ pub struct Mark(Id);
 
 /// That a grant has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndNotice {
+pub struct Over {
     /// Until when a refresh pair of it could be presented.
     pub expires: UnixTime,
 }
 
 /// That a code was redeemed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CodeNotice {
+pub struct Used {
     /// The instance that did.
     pub owner: Id,
     /// When the code would have ended.
@@ -54,7 +54,7 @@ pub struct CodeNotice {
 
 /// What a presented generation is worth, as far as others tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum Worth {
     /// Nobody used it.
     First,
     /// It was used, not long ago or perhaps in vain.
@@ -63,28 +63,62 @@ pub enum Use {
     Replay,
 }
 
-macro_rules! notice {
-    ($notice:ident, $space:literal) => {
-        impl Record for $notice {
-            const SPACE: &'static str = $space;
-
-            fn keep_until(&self) -> UnixTime {
-                self.expires
-            }
-        }
-
-        impl State for $notice {
-            type Record = Self;
-
-            fn from_record(record: Self) -> Option<Self> {
-                Some(record)
-            }
-        }
-    };
+/// What instances tell each other of a grant that lives.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", content = "is")]
+pub enum NoticeRecord {
+    /// See [`Told`].
+    Told(Told),
 }
-notice!(GrantNotice, "notice");
-notice!(EndNotice, "end");
-notice!(CodeNotice, "code");
+
+states!(NoticeRecord: Told);
+
+impl Record for NoticeRecord {
+    const SPACE: &'static str = "notice";
+
+    fn keep_until(&self) -> UnixTime {
+        let Self::Told(told) = self;
+        told.expires
+    }
+}
+
+/// That a grant has ended.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", content = "is")]
+pub enum EndRecord {
+    /// See [`Over`].
+    Over(Over),
+}
+
+states!(EndRecord: Over);
+
+impl Record for EndRecord {
+    const SPACE: &'static str = "end";
+
+    fn keep_until(&self) -> UnixTime {
+        let Self::Over(over) = self;
+        over.expires
+    }
+}
+
+/// That a code was redeemed.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", content = "is")]
+pub enum UseRecord {
+    /// See [`Used`].
+    Used(Used),
+}
+
+states!(UseRecord: Used);
+
+impl Record for UseRecord {
+    const SPACE: &'static str = "use";
+
+    fn keep_until(&self) -> UnixTime {
+        let Self::Used(used) = self;
+        used.expires
+    }
+}
 
 impl Mark {
     /// Of the upstream's refresh token.
@@ -93,7 +127,13 @@ impl Mark {
     }
 }
 
-impl Default for GrantNotice {
+impl Default for NoticeRecord {
+    fn default() -> Self {
+        Self::Told(Told::default())
+    }
+}
+
+impl Default for Told {
     /// Nothing was told.
     fn default() -> Self {
         Self {
@@ -105,18 +145,18 @@ impl Default for GrantNotice {
     }
 }
 
-impl GrantNotice {
+impl Told {
     /// What a pair of this `generation` is worth that was not used here; `grace` in seconds.
-    pub fn judged(&self, generation: u32, grace: u64, now: UnixTime) -> Use {
+    pub fn judged(&self, generation: u32, grace: u64, now: UnixTime) -> Worth {
         let newest = self.used.last().map(|(newest, _)| *newest);
         match self.used.iter().find(|(used, _)| *used == generation) {
-            Some((_, at)) if now.since(*at) < grace => Use::InGrace,
+            Some((_, at)) if now.since(*at) < grace => Worth::InGrace,
             // Nobody came back with what was given for it: the answer may be lost.
-            Some(_) if newest == Some(generation) => Use::InGrace,
-            Some(_) => Use::Replay,
+            Some(_) if newest == Some(generation) => Worth::InGrace,
+            Some(_) => Worth::Replay,
             // Used so long ago that it is forgotten.
-            None if newest.is_some_and(|newest| newest > generation) && self.used.len() == REMEMBERED => Use::Replay,
-            None => Use::First,
+            None if newest.is_some_and(|newest| newest > generation) && self.used.len() == REMEMBERED => Worth::Replay,
+            None => Worth::First,
         }
     }
 
@@ -178,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_instance_asks_at_a_time_and_another_when_it_is_dead() {
-        let notice = GrantNotice::default().asked(&mark("x"), A, END, UnixTime(100)).unwrap();
+        let notice = Told::default().asked(&mark("x"), A, END, UnixTime(100)).unwrap();
         assert_eq!(notice.clone().asked(&mark("x"), B, END, UnixTime(174)), Err(Rejected::Busy));
         assert!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)).is_ok());
         assert!(notice.clone().asked(&mark("x"), B, END, UnixTime(175)).is_ok());
@@ -188,36 +228,36 @@ mod tests {
 
     #[test]
     fn what_was_replaced_is_not_shown_again_by_anybody() {
-        let notice = GrantNotice::default().used(0, Some(mark("x")), A, END, UnixTime(100));
+        let notice = Told::default().used(0, Some(mark("x")), A, END, UnixTime(100));
         assert_eq!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)), Err(Rejected::Replaced));
         assert!(notice.asked(&mark("y"), B, END, UnixTime(101)).is_ok());
     }
 
     #[test]
     fn a_used_generation_has_its_grace_and_longer_while_nobody_came_back_with_its_successor() {
-        let first = GrantNotice::default().used(3, None, A, END, UnixTime(100));
-        assert_eq!(first.judged(3, 50, UnixTime(149)), Use::InGrace);
-        assert_eq!(first.judged(3, 50, UnixTime(150)), Use::InGrace);
-        assert_eq!(first.judged(4, 50, UnixTime(150)), Use::First);
+        let first = Told::default().used(3, None, A, END, UnixTime(100));
+        assert_eq!(first.judged(3, 50, UnixTime(149)), Worth::InGrace);
+        assert_eq!(first.judged(3, 50, UnixTime(150)), Worth::InGrace);
+        assert_eq!(first.judged(4, 50, UnixTime(150)), Worth::First);
         let next = first.used(4, None, A, END, UnixTime(120));
-        assert_eq!(next.judged(3, 50, UnixTime(149)), Use::InGrace);
-        assert_eq!(next.judged(3, 50, UnixTime(150)), Use::Replay);
-        assert_eq!(next.judged(3, 0, UnixTime(120)), Use::Replay);
-        assert_eq!(next.judged(4, 0, UnixTime(120)), Use::InGrace);
+        assert_eq!(next.judged(3, 50, UnixTime(149)), Worth::InGrace);
+        assert_eq!(next.judged(3, 50, UnixTime(150)), Worth::Replay);
+        assert_eq!(next.judged(3, 0, UnixTime(120)), Worth::Replay);
+        assert_eq!(next.judged(4, 0, UnixTime(120)), Worth::InGrace);
     }
 
     #[test]
     fn it_does_not_grow_and_what_it_forgot_is_a_replay() {
-        let mut notice = GrantNotice::default();
+        let mut notice = Told::default();
         for n in 0..100 {
             notice = notice.used(n, Some(mark(&n.to_string())), A, END, UnixTime(100));
         }
         assert_eq!((notice.used.len(), notice.replaced.len()), (REMEMBERED, REMEMBERED));
-        assert_eq!(notice.judged(7, 1_000, UnixTime(100)), Use::Replay);
-        assert_eq!(notice.judged(100, 1_000, UnixTime(100)), Use::First);
+        assert_eq!(notice.judged(7, 1_000, UnixTime(100)), Worth::Replay);
+        assert_eq!(notice.judged(100, 1_000, UnixTime(100)), Worth::First);
         // The first time counts.
         let again = notice.clone().used(99, None, B, END, UnixTime(900));
         assert_eq!(again, notice);
-        assert_eq!(notice.keep_until(), END);
+        assert_eq!(notice.expires, END);
     }
 }

@@ -13,7 +13,7 @@ use crate::base::ids::Id;
 use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
-use crate::flow::notice::EndNotice;
+use crate::flow::notice::EndRecord;
 use crate::gateway::api_keys::ApiKeyRecord;
 use crate::store::Change;
 use crate::store::Store;
@@ -85,7 +85,7 @@ impl Ended {
 
     /// Reads what other instances told of ended grants, where nothing else is kept.
     pub async fn load_notices(&self, notices: &Store) -> Result<(), StoreError> {
-        self.load_of(notices, UnixTime::NEVER, |notice: &EndNotice| Some(notice.expires))
+        self.load_of(notices, UnixTime::NEVER, |record: &EndRecord| Some(record.keep_until()))
             .await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::record::Record;
 use crate::flow::grant::GrantRecord;
-use crate::flow::notice::{EndNotice, GrantNotice};
+use crate::flow::notice::{EndRecord, NoticeRecord};
 use crate::gateway::Gateway;
 use crate::gateway::api_keys::ApiKeyRecord;
 use crate::gateway::consents::ConsentRecord;
@@ -52,8 +52,8 @@ impl Gateway {
             return Ok(());
         };
         if let Some(key) = notices.key_to_seal_with().await? {
-            seal_all::<GrantNotice>(notices).await?;
-            seal_all::<EndNotice>(notices).await?;
+            seal_all::<NoticeRecord>(notices).await?;
+            seal_all::<EndRecord>(notices).await?;
             if notices.mark_sealed_with(key).await? {
                 tracing::info!("what instances tell each other is sealed with the new key");
             }

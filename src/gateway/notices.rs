@@ -7,7 +7,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 use crate::flow::grant::{GrantRecord, Refreshing};
 use crate::flow::held::Held;
-use crate::flow::notice::{CodeNotice, EndNotice, GrantNotice, Mark, Use};
+use crate::flow::notice::{EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used, Worth};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
@@ -50,13 +50,13 @@ impl Gateway {
             return Ok(true);
         };
         let (id, owner) = (named("code", secret), self.owner);
-        match notices.insert(id, CodeNotice { owner, expires: until }).await {
+        match notices.insert(id, Used { owner, expires: until }).await {
             Ok(_) => Ok(true),
             // By us, when we could not be told so.
             Err(NotInserted::AlreadyThere) => Ok(notices
-                .read(&Handle::<CodeNotice>::of(id))
+                .read(&Handle::<UseRecord>::of(id))
                 .await?
-                .is_some_and(|notice| notice.owner == owner)),
+                .is_some_and(|UseRecord::Used(used)| used.owner == owner)),
             Err(NotInserted::Store(why)) => Err(why),
         }
     }
@@ -66,7 +66,7 @@ impl Gateway {
         let Some(notices) = self.store.notices() else {
             return Ok(false);
         };
-        let ended = notices.read(&Handle::<EndNotice>::of(grant)).await?.is_some();
+        let ended = notices.read(&Handle::<EndRecord>::of(grant)).await?.is_some();
         if ended {
             self.has_ended(grant);
         }
@@ -81,8 +81,8 @@ impl Gateway {
         if self.has_ended_elsewhere(shown.grant).await? {
             return Err(Rejection::Unknown("this sign-in was ended; sign in again"));
         }
-        let notice = notices.read(&Handle::<GrantNotice>::of(shown.grant)).await?.unwrap_or_default();
-        if notice.judged(shown.generation, self.rules(running).grace, self.clock.now()) != Use::Replay {
+        let NoticeRecord::Told(told) = notices.read(&Handle::of(shown.grant)).await?.unwrap_or_default();
+        if told.judged(shown.generation, self.rules(running).grace, self.clock.now()) != Worth::Replay {
             return Ok(());
         }
         // Who went on is this instance: what it remembers says what the pair is worth.
@@ -152,7 +152,7 @@ impl Gateway {
         // Detached: whoever asked for it may hang up.
         let telling = self.back.spawn(async move {
             let _work = work;
-            match notices.insert(grant, EndNotice { expires }).await {
+            match notices.insert(grant, Over { expires }).await {
                 Ok(_) | Err(NotInserted::AlreadyThere) => Ok(()),
                 Err(NotInserted::Store(why)) => Err(why),
             }
@@ -172,7 +172,7 @@ impl Gateway {
                 () = stop.draining() => return,
                 change = told.next() => change,
             };
-            if let Some(ended) = change.of::<EndNotice>() {
+            if let Some(ended) = change.of::<EndRecord>() {
                 self.has_ended(ended.id());
             }
             if change == Change::Gap {
@@ -190,7 +190,7 @@ impl Gateway {
     }
 
     /// As often as it takes, for what was done cannot be undone; but nobody waits for it for long.
-    async fn tell(&self, shown: Shown, step: impl Fn(GrantNotice) -> GrantNotice + Send + Sync + 'static) {
+    async fn tell(&self, shown: Shown, step: impl Fn(Told) -> Told + Send + Sync + 'static) {
         let Some(notices) = self.store.notices().cloned() else {
             return;
         };
@@ -209,18 +209,18 @@ impl Gateway {
 }
 
 /// Moves the notice of a grant, or begins one.
-async fn told(notices: &Store, shown: Shown, step: impl Fn(GrantNotice) -> Result<GrantNotice, Rejected>) -> Result<(), Missed<Rejected>> {
-    let handle = Handle::<GrantNotice>::of(shown.grant);
+async fn told(notices: &Store, shown: Shown, step: impl Fn(Told) -> Result<Told, Rejected>) -> Result<(), Missed<Rejected>> {
+    let handle = Handle::<NoticeRecord>::of(shown.grant);
     loop {
-        match notices.update(&handle, |notice: GrantNotice| Ok((step(notice)?, ()))).await {
+        match notices
+            .update(&handle, |NoticeRecord::Told(told)| Ok((step(told)?.into(), ())))
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(Missed::Absent) => {}
             Err(why) => return Err(why),
         }
-        match notices
-            .insert(shown.grant, step(GrantNotice::default()).map_err(Missed::Rejected)?)
-            .await
-        {
+        match notices.insert(shown.grant, step(Told::default()).map_err(Missed::Rejected)?).await {
             Ok(_) => return Ok(()),
             Err(NotInserted::AlreadyThere) => {}
             Err(NotInserted::Store(why)) => return Err(Missed::Store(why)),

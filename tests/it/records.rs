@@ -14,10 +14,12 @@ use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::ARROWS;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
+use mcp_oauth_gateway::flow::notice::{EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used};
 use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeys, Wanted};
 use mcp_oauth_gateway::gateway::consents::ConsentRecord;
 use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
 use mcp_oauth_gateway::gateway::resolve::UpstreamClientRecord;
+use mcp_oauth_gateway::oauth::answer::UpstreamRefresh;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
 use mcp_oauth_gateway::token::half::Mode;
@@ -34,14 +36,17 @@ const DAY: u64 = 86_400;
 
 /// How long a record of each kind lies at most after it was written, in seconds, with the default lifetimes. `None`: longer, but
 /// there are only as many as the operator made or configured; nobody who may just send requests makes one.
-const LIES: [(&str, Option<u64>); 7] = [
+const LIES: [(&str, Option<u64>); 10] = [
     ("api-key", None),
     ("consent", Some(90 * DAY)),
+    ("end", Some(90 * DAY)),
     ("flow", Some(1_800)),
     ("grant", Some(90 * DAY)),
+    ("notice", Some(90 * DAY)),
     ("signing-keys", None),
     ("upstream-client", None),
     ("upstream-issuer", None),
+    ("use", Some(60)),
 ];
 
 /// Runs something for every kind of record.
@@ -54,6 +59,9 @@ macro_rules! kinds {
         $each::<SigningRecord>($($argument),*).await;
         $each::<UpstreamClientRecord>($($argument),*).await;
         $each::<UpstreamIssuerRecord>($($argument),*).await;
+        $each::<NoticeRecord>($($argument),*).await;
+        $each::<EndRecord>($($argument),*).await;
+        $each::<UseRecord>($($argument),*).await;
     }};
 }
 
@@ -262,6 +270,22 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let given = json!({ "scopes": ["read", "write"], "expires": now.after(90 * DAY) });
     let ConsentRecord::Given(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
+    let (owner, mark) = (id("instance"), Mark::of(&UpstreamRefresh::new("a token".into())));
+    let (told, ends) = (Told::default().used(1, Some(mark), owner, now.after(DAY), now), now.after(DAY));
+    let told = told
+        .asked(&Mark::of(&UpstreamRefresh::new("the next".into())), owner, ends, now)
+        .unwrap();
+    all.insert(id("notice"), told).await.unwrap();
+    all.insert(id("end"), Over { expires: ends }).await.unwrap();
+    all.insert(
+        id("use"),
+        Used {
+            owner,
+            expires: now.after(60),
+        },
+    )
+    .await
+    .unwrap();
 }
 
 fn read<R: Record>(said: &Value) -> R {

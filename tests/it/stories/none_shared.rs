@@ -107,7 +107,7 @@ async fn a_code_that_is_replayed_elsewhere_while_it_is_exchanged_gives_no_pair()
     fleet.standin.set(|b| b.token_delay = Duration::from_millis(500));
     let (first, other) = (fleet.at(0, &client), client.clone());
     let (first, ()) = tokio::join!(first.redeem(&code), async {
-        while redis.cli(&["keys", "fleet:code/*"]).trim().is_empty() {
+        while redis.cli(&["keys", "fleet:use/*"]).trim().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         refused(&fleet.at(1, &other).redeem(&code).await);
@@ -282,7 +282,7 @@ async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
     refused(&elsewhere.refresh(&first.refresh).await);
     assert_eq!(elsewhere.revoke(&next.refresh).await.status, 200);
     refused(&client.refresh(&next.refresh).await);
-    for (kind, longest) in [("code", 60), ("notice", 30 * 86_400), ("end", 90 * 86_400)] {
+    for (kind, longest) in [("use", 60), ("notice", 30 * 86_400), ("end", 90 * 86_400)] {
         let names = redis.cli(&["keys", &format!("mcp-gateway:{kind}/*")]);
         let names: Vec<&str> = names.lines().collect();
         assert_eq!(names.len(), 1, "{kind}: {names:?}");
