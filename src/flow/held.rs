@@ -263,6 +263,12 @@ impl Held {
         }
         if pair.generation > self.generation {
             // The pair is authentic, so the store went back in time: adopt what the client knows.
+            // Those in between were superseded elsewhere, nobody here knows when.
+            let known = pair.generation.saturating_sub(u32::try_from(REMEMBERED).unwrap_or(u32::MAX));
+            self.superseded
+                .extend((self.generation.max(known)..pair.generation).map(|generation| (generation, now)));
+            let excess = self.superseded.len().saturating_sub(REMEMBERED);
+            self.superseded.drain(..excess);
             self.generation = pair.generation;
             if !matches!(pair.brought, Brought::Kept) {
                 (self.latest, self.kept) = (None, false);

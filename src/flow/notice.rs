@@ -29,7 +29,17 @@ pub struct Told {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Asking {
     owner: Id,
+    attempt: Id,
     lease: UnixTime,
+}
+
+/// Who asks: an instance, in one attempt of its many.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The instance.
+    pub owner: Id,
+    /// The attempt.
+    pub attempt: Id,
 }
 
 /// Tells a token from others, and no more.
@@ -148,7 +158,7 @@ impl Default for Told {
 impl Told {
     /// What a pair of this `generation` is worth that was not used here; `grace` in seconds.
     pub fn judged(&self, generation: u32, grace: u64, now: UnixTime) -> Worth {
-        let newest = self.used.last().map(|(newest, _)| *newest);
+        let newest = self.newest();
         match self.used.iter().find(|(used, _)| *used == generation) {
             Some((_, at)) if now.since(*at) < grace => Worth::InGrace,
             // Nobody came back with what was given for it: the answer may be lost.
@@ -160,28 +170,32 @@ impl Told {
         }
     }
 
+    /// The newest generation that was used.
+    pub fn newest(&self) -> Option<u32> {
+        self.used.last().map(|(newest, _)| *newest)
+    }
+
     /// An instance is about to show `token` to the upstream: no other does at the same time, and none that was replaced is shown.
-    pub fn asked(mut self, token: &Mark, owner: Id, until: UnixTime, now: UnixTime) -> Result<Self, Rejected> {
+    /// Says whether the turn was another's, who may be dead, or late to tell what came of it.
+    pub fn asked(mut self, token: &Mark, by: Asker, until: UnixTime, now: UnixTime) -> Result<(Self, bool), Rejected> {
         if self.replaced.contains(token) {
             return Err(Rejected::Replaced);
         }
-        if self
-            .asking
-            .as_ref()
-            .is_some_and(|asking| asking.owner != owner && asking.lease > now)
-        {
+        let other = self.asking.as_ref().filter(|asking| asking.owner != by.owner);
+        if other.is_some_and(|asking| asking.lease > now) {
             return Err(Rejected::Busy);
         }
-        let lease = now.after(LEASE);
-        self.asking = Some(Asking { owner, lease });
+        let (was_anothers, lease) = (other.is_some(), now.after(LEASE));
+        let Asker { owner, attempt } = by;
+        self.asking = Some(Asking { owner, attempt, lease });
         self.expires = self.expires.max(until).max(lease);
-        Ok(self)
+        Ok((self, was_anothers))
     }
 
-    /// This generation was used by `owner`; with what the upstream replaced, if it did.
+    /// This generation was used by `attempt`; with what the upstream replaced, if it did.
     #[must_use]
-    pub fn used(mut self, generation: u32, replaced: Option<Mark>, owner: Id, until: UnixTime, now: UnixTime) -> Self {
-        self = self.released(owner);
+    pub fn used(mut self, generation: u32, replaced: Option<Mark>, attempt: Id, until: UnixTime, now: UnixTime) -> Self {
+        self = self.released(attempt);
         if self.used.iter().all(|(used, _)| *used != generation) {
             self.used.push((generation, now));
             self.used.sort_unstable();
@@ -197,8 +211,8 @@ impl Told {
 
     /// Nothing came of it.
     #[must_use]
-    pub fn released(mut self, owner: Id) -> Self {
-        self.asking = self.asking.filter(|asking| asking.owner != owner);
+    pub fn released(mut self, attempt: Id) -> Self {
+        self.asking = self.asking.filter(|asking| asking.attempt != attempt);
         self
     }
 }
@@ -208,8 +222,14 @@ mod tests {
     use super::*;
     use crate::base::secret::Secret;
 
-    const A: Id = Id([1; 16]);
-    const B: Id = Id([2; 16]);
+    const A: Asker = Asker {
+        owner: Id([1; 16]),
+        attempt: Id([2; 16]),
+    };
+    const B: Asker = Asker {
+        owner: Id([3; 16]),
+        attempt: Id([4; 16]),
+    };
     const END: UnixTime = UnixTime(1_000_000);
 
     fn mark(token: &str) -> Mark {
@@ -218,28 +238,34 @@ mod tests {
 
     #[test]
     fn one_instance_asks_at_a_time_and_another_when_it_is_dead() {
-        let notice = Told::default().asked(&mark("x"), A, END, UnixTime(100)).unwrap();
-        assert_eq!(notice.clone().asked(&mark("x"), B, END, UnixTime(174)), Err(Rejected::Busy));
-        assert!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)).is_ok());
-        assert!(notice.clone().asked(&mark("x"), B, END, UnixTime(175)).is_ok());
-        assert!(notice.clone().released(B).asked(&mark("x"), B, END, UnixTime(101)).is_err());
-        assert!(notice.released(A).asked(&mark("x"), B, END, UnixTime(101)).is_ok());
+        let asked = |notice: &Told, by, now| notice.clone().asked(&mark("x"), by, END, UnixTime(now));
+        let (notice, was_anothers) = asked(&Told::default(), A, 100).unwrap();
+        assert!(!was_anothers);
+        assert_eq!(asked(&notice, B, 174), Err(Rejected::Busy));
+        assert!(!asked(&notice, A, 101).unwrap().1);
+        assert!(asked(&notice, B, 175).unwrap().1, "it may be late to tell what came of it");
+        assert!(asked(&notice.clone().released(B.attempt), B, 101).is_err());
+        assert!(!asked(&notice.clone().released(A.attempt), B, 101).unwrap().1);
+        // What an earlier attempt of the same instance says late changes nothing.
+        let later = Asker { attempt: Id([9; 16]), ..A };
+        let (notice, _) = asked(&notice, later, 110).unwrap();
+        assert_eq!(asked(&notice.released(A.attempt), B, 111), Err(Rejected::Busy));
     }
 
     #[test]
     fn what_was_replaced_is_not_shown_again_by_anybody() {
-        let notice = Told::default().used(0, Some(mark("x")), A, END, UnixTime(100));
+        let notice = Told::default().used(0, Some(mark("x")), A.attempt, END, UnixTime(100));
         assert_eq!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)), Err(Rejected::Replaced));
         assert!(notice.asked(&mark("y"), B, END, UnixTime(101)).is_ok());
     }
 
     #[test]
     fn a_used_generation_has_its_grace_and_longer_while_nobody_came_back_with_its_successor() {
-        let first = Told::default().used(3, None, A, END, UnixTime(100));
+        let first = Told::default().used(3, None, A.attempt, END, UnixTime(100));
         assert_eq!(first.judged(3, 50, UnixTime(149)), Worth::InGrace);
         assert_eq!(first.judged(3, 50, UnixTime(150)), Worth::InGrace);
         assert_eq!(first.judged(4, 50, UnixTime(150)), Worth::First);
-        let next = first.used(4, None, A, END, UnixTime(120));
+        let next = first.used(4, None, A.attempt, END, UnixTime(120));
         assert_eq!(next.judged(3, 50, UnixTime(149)), Worth::InGrace);
         assert_eq!(next.judged(3, 50, UnixTime(150)), Worth::Replay);
         assert_eq!(next.judged(3, 0, UnixTime(120)), Worth::Replay);
@@ -250,13 +276,13 @@ mod tests {
     fn it_does_not_grow_and_what_it_forgot_is_a_replay() {
         let mut notice = Told::default();
         for n in 0..100 {
-            notice = notice.used(n, Some(mark(&n.to_string())), A, END, UnixTime(100));
+            notice = notice.used(n, Some(mark(&n.to_string())), A.attempt, END, UnixTime(100));
         }
         assert_eq!((notice.used.len(), notice.replaced.len()), (REMEMBERED, REMEMBERED));
         assert_eq!(notice.judged(7, 1_000, UnixTime(100)), Worth::Replay);
         assert_eq!(notice.judged(100, 1_000, UnixTime(100)), Worth::First);
         // The first time counts.
-        let again = notice.clone().used(99, None, B, END, UnixTime(900));
+        let again = notice.clone().used(99, None, B.attempt, END, UnixTime(900));
         assert_eq!(again, notice);
         assert_eq!(notice.expires, END);
     }

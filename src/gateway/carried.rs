@@ -2,10 +2,10 @@
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{CODE_TTL, FlowRecord, GatewayLogin, Returned, UpstreamRedirect};
+use crate::flow::authorize::{FlowRecord, GatewayLogin, Returned, UpstreamRedirect};
 use crate::flow::carried::{CodeCarried, ToExchange};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::code::{Obtained, Redeemed, Redemption};
+use crate::flow::code::{Obtained, Redeemed, Redemption, SPENT_TTL};
 use crate::flow::grant::GrantRecord;
 use crate::flow::held::{Brought, Rules};
 use crate::flow::rejected::Rejected;
@@ -85,7 +85,7 @@ impl Gateway {
         if let Some(FlowRecord::CodeCarried(code)) = self.store.brought(flow)? {
             redeem(code).map_err(Missed::Rejected)?;
         }
-        let is_first = self.is_first_with(with.code, now.after(CODE_TTL)).await?;
+        let is_first = self.is_first_with(with.code, now.after(SPENT_TTL)).await?;
         let moved = self.store.transition(flow, redeem).await?;
         if is_first {
             Ok(moved.out)

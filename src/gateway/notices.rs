@@ -7,7 +7,7 @@ use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 use crate::flow::grant::{GrantRecord, Refreshing};
 use crate::flow::held::Held;
-use crate::flow::notice::{EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used, Worth};
+use crate::flow::notice::{Asker, EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used, Worth};
 use crate::flow::rejected::Rejected;
 use crate::gateway::Gateway;
 use crate::gateway::live::Running;
@@ -16,10 +16,13 @@ use crate::gateway::rejection::Rejection;
 use crate::net::stop::Stop;
 use crate::oauth::answer::UpstreamRefresh;
 use crate::store::{Change, Changes, Handle, Missed, NotInserted, Store, StoreError};
+use crate::token::lifetime::Ttl;
 
 /// How long a client waits for its answer until the others are told, which goes on without it.
 const TELLING: Duration = Duration::from_secs(2);
 
+/// Longer than it may take to tell what came of asking, once that can be told.
+const LATE: Duration = Duration::from_secs(2);
 /// How long after what was missed could not be read it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,13 +84,15 @@ impl Gateway {
         if self.has_ended_elsewhere(shown.grant).await? {
             return Err(Rejection::Unknown("this sign-in was ended; sign in again"));
         }
+        // Who may only read finds nothing used up, and would have nobody told.
+        notices.ping().await?;
         let NoticeRecord::Told(told) = notices.read(&Handle::of(shown.grant)).await?.unwrap_or_default();
         if told.judged(shown.generation, self.rules(running).grace, self.clock.now()) != Worth::Replay {
             return Ok(());
         }
-        // Who went on is this instance: what it remembers says what the pair is worth.
+        // Who went on last is this instance: what it remembers says what the pair is worth.
         let there = self.store.read(handle).await?;
-        if there.is_some_and(|record| record.held().is_none_or(|held| held.generation() > shown.generation)) {
+        if there.is_some_and(|record| record.held().is_none_or(|held| Some(held.generation()) > told.newest())) {
             return Ok(());
         }
         tracing::warn!(grant = %shown.grant, "a refresh token was replayed that another instance had used up; its grant is ended");
@@ -97,18 +102,29 @@ impl Gateway {
         Err(Rejection::Grant(Rejected::Replayed))
     }
 
+    /// Whether a grant was ended while the upstream was asked. Who cannot be asked has not heard of it: what was obtained is handed out.
+    pub(super) async fn was_ended_meanwhile(&self, grant: Id) -> bool {
+        self.store.notices().is_some() && (self.ended.contains(grant) || self.has_ended_elsewhere(grant).await.unwrap_or(false))
+    }
+
     /// Insists that this may be shown to the upstream, and that no other instance does so meanwhile; waits for one that does.
-    pub(super) async fn asks_alone(&self, shown: Shown, token: &UpstreamRefresh) -> Result<(), Rejection> {
+    pub(super) async fn asks_alone(&self, (shown, attempt): (Shown, Id), token: &UpstreamRefresh) -> Result<(), Rejection> {
         let Some(notices) = self.store.notices() else {
             return Ok(());
+        };
+        let by = Asker {
+            owner: self.owner,
+            attempt,
         };
         let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(PATIENCE)));
         tokio::pin!(give_up);
         loop {
             let now = self.clock.now();
-            let asked = told(notices, shown, |notice| notice.asked(&mark, self.owner, shown.expires, now)).await;
+            let asked = told(notices, shown, |notice| notice.asked(&mark, by, shown.expires, now)).await;
             match asked {
-                Ok(()) => return Ok(()),
+                Ok(false) => return Ok(()),
+                // Its holder may be about to tell what came of it: it is looked at once more then.
+                Ok(true) => tokio::time::sleep(LATE).await,
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
@@ -126,17 +142,19 @@ impl Gateway {
     }
 
     /// Tells that nothing came of asking the upstream.
-    pub(super) async fn asked_in_vain(&self, shown: Shown) {
-        let owner = self.owner;
-        self.tell(shown, move |notice| notice.released(owner)).await;
+    pub(super) async fn asked_in_vain(&self, shown: Shown, attempt: Id) {
+        self.tell(shown, move |notice| notice.released(attempt)).await;
     }
 
     /// Tells that this pair is used up, and what the upstream replaced.
-    pub(super) async fn used_up(&self, shown: Shown, replaced: Option<&UpstreamRefresh>, held: &Held) {
-        let (owner, now, replaced) = (self.owner, self.clock.now(), replaced.map(Mark::of));
+    pub(super) async fn used_up(&self, (shown, attempt): (Shown, Id), replaced: Option<&UpstreamRefresh>, held: &Held) {
+        if self.store.notices().is_none() {
+            return;
+        }
+        let (now, replaced) = (self.clock.now(), replaced.map(Mark::of));
         let until = shown.expires.max(held.refresh_ends());
         self.tell(shown, move |notice| {
-            notice.used(shown.generation, replaced.clone(), owner, until, now)
+            notice.used(shown.generation, replaced.clone(), attempt, until, now)
         })
         .await;
     }
@@ -146,7 +164,8 @@ impl Gateway {
         let Some(notices) = self.store.notices().cloned() else {
             return Ok(());
         };
-        let longest = self.clock.now().after(self.live().longest_grant());
+        // It may have begun when it could live longer.
+        let longest = self.clock.now().after(self.live().longest_grant().max(Ttl::default().absolute));
         let expires = held.map_or(longest, |held| longest.max(held.refresh_ends()));
         let work = self.inflight.begin(Id::fresh());
         // Detached: whoever asked for it may hang up.
@@ -198,30 +217,29 @@ impl Gateway {
         let telling = self.back.spawn(async move {
             let _work = work;
             let mut pause = Duration::from_millis(50);
-            while let Err(why) = told(&notices, shown, |notice| Ok(step(notice))).await {
+            while let Err(why) = told(&notices, shown, |notice| Ok((step(notice), ()))).await {
                 tracing::error!(%why, "the other instances cannot be told what was used up; trying again and again");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
+                pause = (pause * 2).min(LATE / 2);
             }
         });
         drop(tokio::time::timeout(TELLING, telling).await);
     }
 }
 
-/// Moves the notice of a grant, or begins one.
-async fn told(notices: &Store, shown: Shown, step: impl Fn(Told) -> Result<Told, Rejected>) -> Result<(), Missed<Rejected>> {
+/// Moves the notice of a grant, or begins one; what `step` gave besides.
+async fn told<T>(notices: &Store, shown: Shown, step: impl Fn(Told) -> Result<(Told, T), Rejected>) -> Result<T, Missed<Rejected>> {
     let handle = Handle::<NoticeRecord>::of(shown.grant);
+    let moved = |NoticeRecord::Told(told)| step(told).map(|(next, out)| (next.into(), out));
     loop {
-        match notices
-            .update(&handle, |NoticeRecord::Told(told)| Ok((step(told)?.into(), ())))
-            .await
-        {
-            Ok(_) => return Ok(()),
+        match notices.update(&handle, moved).await {
+            Ok((_, out)) => return Ok(out),
             Err(Missed::Absent) => {}
             Err(why) => return Err(why),
         }
-        match notices.insert(shown.grant, step(Told::default()).map_err(Missed::Rejected)?).await {
-            Ok(_) => return Ok(()),
+        let (first, out) = step(Told::default()).map_err(Missed::Rejected)?;
+        match notices.insert(shown.grant, first).await {
+            Ok(_) => return Ok(out),
             Err(NotInserted::AlreadyThere) => {}
             Err(NotInserted::Store(why)) => return Err(Missed::Store(why)),
         }

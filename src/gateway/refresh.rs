@@ -110,7 +110,8 @@ impl Gateway {
             return Ok(());
         }
         if self.store.notices().is_some() {
-            // Told by whoever ended it, and perhaps to us.
+            // Heard, or ended here and perhaps told in vain.
+            self.tell_ended(handle.id(), None).await?;
             return Err(ENDED);
         }
         let there = self.store.read(handle).await?;
@@ -150,7 +151,7 @@ impl Gateway {
         let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
         match next {
             Next::Answer { tokens, held, .. } => {
-                self.used_up(shown, None, &held).await;
+                self.used_up((shown, attempt.id), None, &held).await;
                 self.minted(handle, running, &held, tokens.as_ref(), asker)
             }
             Next::Ended(held) => {
@@ -161,20 +162,24 @@ impl Gateway {
                 Err(Rejection::Grant(Rejected::Replayed))
             }
             Next::Ask { token, held } => {
-                let work = self.inflight.begin(grant);
-                if let Err(why) = self.asks_alone(shown, &token).await {
+                let (work, _until_told) = (self.inflight.begin(grant), self.inflight.begin(Id::fresh()));
+                if let Err(why) = self.asks_alone((shown, attempt.id), &token).await {
                     self.gave_up(handle, attempt.id).await;
                     return Err(why);
                 }
                 let (handle, held, tokens) = match self.asked_upstream((work, handle), running, attempt, token.clone(), held).await {
                     Ok(answer) => answer,
                     Err(why) => {
-                        self.asked_in_vain(shown).await;
+                        self.asked_in_vain(shown, attempt.id).await;
                         return Err(why);
                     }
                 };
                 let replaced = Some(&token).filter(|token| tokens.refresh.as_ref() != Some(*token));
-                self.used_up(shown, replaced, &held).await;
+                self.used_up((shown, attempt.id), replaced, &held).await;
+                if self.was_ended_meanwhile(grant).await {
+                    self.revoke_upstream(&held, Some(tokens));
+                    return Err(ENDED);
+                }
                 self.minted(&handle, running, &held, Some(&tokens), asker)
             }
         }

@@ -157,14 +157,20 @@ impl Gateway {
         }
     }
 
-    /// Tidies a page of grants, and after the last one reads the revoked API keys; where the other grants are.
+    /// Tidies a page of grants, and after the last one reads the revoked API keys and what others ended; where the other grants are.
     async fn tidied(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
         let next = self.tidied_page(cursor).await?;
         if next.is_none() {
             match self.ended.load_keys(&self.store).await {
-                Ok(()) => self.ended.all().into_iter().for_each(|id| self.is_over(id)),
+                Ok(()) => {}
                 Err(why) => tracing::warn!(%why, "the revoked API keys could not be read again"),
             }
+            if let Some(notices) = self.store.notices()
+                && let Err(why) = self.ended.load_notices(notices).await
+            {
+                tracing::warn!(%why, "what other instances ended could not be read again");
+            }
+            self.ended.all().into_iter().for_each(|id| self.is_over(id));
         }
         Ok(next)
     }

@@ -82,7 +82,9 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
         Ok(())
     });
     lives.unwrap();
-    let drawn: BTreeSet<_> = ARROWS.iter().map(|Arrow { from, by, to }| (*from, *by, *to)).collect();
+    // What instances tell each other has a test of its own beside it; no journey and no grant knows of it.
+    let of_here = ARROWS.iter().filter(|arrow| arrow.to != "Told");
+    let drawn: BTreeSet<_> = of_here.map(|Arrow { from, by, to }| (*from, *by, *to)).collect();
     assert_eq!(walked.into_inner(), drawn);
     assert_eq!(met.into_inner(), BTreeSet::from(RARE));
 }

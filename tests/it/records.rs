@@ -14,7 +14,7 @@ use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::ARROWS;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
-use mcp_oauth_gateway::flow::notice::{EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used};
+use mcp_oauth_gateway::flow::notice::{Asker, EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used};
 use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeys, Wanted};
 use mcp_oauth_gateway::gateway::consents::ConsentRecord;
 use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
@@ -46,7 +46,7 @@ const LIES: [(&str, Option<u64>); 10] = [
     ("signing-keys", None),
     ("upstream-client", None),
     ("upstream-issuer", None),
-    ("use", Some(60)),
+    ("use", Some(600)),
 ];
 
 /// Runs something for every kind of record.
@@ -271,10 +271,10 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let ConsentRecord::Given(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
     let (owner, mark) = (id("instance"), Mark::of(&UpstreamRefresh::new("a token".into())));
-    let (told, ends) = (Told::default().used(1, Some(mark), owner, now.after(DAY), now), now.after(DAY));
-    let told = told
-        .asked(&Mark::of(&UpstreamRefresh::new("the next".into())), owner, ends, now)
-        .unwrap();
+    let (attempt, ends) = (id("attempt"), now.after(DAY));
+    let next = Mark::of(&UpstreamRefresh::new("the next".into()));
+    let told = Told::default().used(1, Some(mark), attempt, ends, now);
+    let (told, _) = told.asked(&next, Asker { owner, attempt }, ends, now).unwrap();
     all.insert(id("notice"), told).await.unwrap();
     all.insert(id("end"), Over { expires: ends }).await.unwrap();
     all.insert(

@@ -138,6 +138,76 @@ async fn what_the_upstream_rotated_at_one_instance_is_not_shown_to_it_by_another
     assert_eq!(fleet.standin.refreshes().len(), 2);
 }
 
+/// A second process of the client, which tries its old token again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_tries_an_old_refresh_token_again_does_not_disturb_who_has_the_newer_one() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    fleet.standin.set(|b| b.reuse_kills_family = true);
+    let client = fleet.client().await;
+    let first = client.login().await;
+    assert_eq!(call(&client, &first).await, 200);
+    let mut good = Pair::of(&fleet.at(1, &client).refresh(&first.refresh).await);
+    for instance in [0, 0, 1, 0] {
+        let client = fleet.at(instance, &client);
+        client.refresh(&first.refresh).await;
+        good = Pair::of(&client.refresh(&good.refresh).await);
+        client.refresh(&first.refresh).await;
+        assert_eq!(call(&client, &good).await, 200);
+    }
+    assert_eq!(fleet.standin.reused(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_behind_knows_a_replay_from_what_others_told() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, bare).await;
+    fleet.standin.set(|b| b.mcp_open = true);
+    let client = fleet.client().await;
+    let first = client.login().await;
+    // Its successor is known here, and was never seen coming back: it was used elsewhere.
+    let next = Pair::of(&client.refresh(&first.refresh).await);
+    let last = Pair::of(&fleet.at(1, &client).refresh(&next.refresh).await);
+    fleet.pass(7_201);
+    refused(&fleet.at(0, &client).refresh(&first.refresh).await);
+    refused(&fleet.at(1, &client).refresh(&last.refresh).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_is_revoked_elsewhere_while_the_upstream_is_asked_gives_no_pair() {
+    if !wanted() {
+        return;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let client = fleet.client().await;
+    let pair = client.login().await;
+    fleet.standin.set(|b| b.token_delay_after = Duration::from_millis(700));
+    let (first, other) = (fleet.at(0, &client), client.clone());
+    let (late, ()) = tokio::join!(first.refresh(&pair.refresh), async {
+        while fleet.standin.phases().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(fleet.at(1, &other).revoke(&pair.refresh).await.status, 200);
+    });
+    refused(&late);
+    // Of what was issued meanwhile the upstream is told too.
+    for _ in 0..500 {
+        if fleet.standin.revoked().len() >= 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("told to revoke: {:?}", fleet.standin.revoked());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_token_that_was_used_up_is_good_elsewhere_for_the_grace_and_then_ends_the_grant() {
     if !wanted() {
@@ -282,7 +352,7 @@ async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
     refused(&elsewhere.refresh(&first.refresh).await);
     assert_eq!(elsewhere.revoke(&next.refresh).await.status, 200);
     refused(&client.refresh(&next.refresh).await);
-    for (kind, longest) in [("use", 60), ("notice", 30 * 86_400), ("end", 90 * 86_400)] {
+    for (kind, longest) in [("use", 600), ("notice", 30 * 86_400), ("end", 90 * 86_400)] {
         let names = redis.cli(&["keys", &format!("mcp-gateway:{kind}/*")]);
         let names: Vec<&str> = names.lines().collect();
         assert_eq!(names.len(), 1, "{kind}: {names:?}");
@@ -342,8 +412,20 @@ async fn a_redis_that_is_full_uses_nothing_up() {
     if !wanted() {
         return;
     }
+    for asks in [true, false] {
+        full(asks).await;
+    }
+}
+
+async fn full(asks: bool) {
     let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let change = |service: &mut mcp_oauth_gateway::service::Service| {
+        if !asks {
+            service.upstream = Upstream::None;
+        }
+    };
+    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, change).await;
+    fleet.standin.set(|b| b.mcp_open = !asks);
     let client = fleet.client().await;
     let pair = client.login().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
