@@ -243,6 +243,15 @@ impl Held {
         self.proved = false;
     }
 
+    /// Those before `next` were superseded at other instances, nobody here knows when.
+    fn skipped(&mut self, next: u32, now: UnixTime) {
+        let known = next.saturating_sub(u32::try_from(REMEMBERED).unwrap_or(u32::MAX));
+        let skipped = self.generation.max(known)..next;
+        self.superseded.extend(skipped.map(|generation| (generation, now)));
+        let excess = self.superseded.len().saturating_sub(REMEMBERED);
+        self.superseded.drain(..excess);
+    }
+
     /// Whether a pair of an older generation still gets an equivalent one.
     fn in_grace(&self, generation: u32, rules: Rules, now: UnixTime) -> bool {
         let recent = self
@@ -263,12 +272,9 @@ impl Held {
         }
         if pair.generation > self.generation {
             // The pair is authentic, so the store went back in time: adopt what the client knows.
-            // Those in between were superseded elsewhere, nobody here knows when.
-            let known = pair.generation.saturating_sub(u32::try_from(REMEMBERED).unwrap_or(u32::MAX));
-            self.superseded
-                .extend((self.generation.max(known)..pair.generation).map(|generation| (generation, now)));
-            let excess = self.superseded.len().saturating_sub(REMEMBERED);
-            self.superseded.drain(..excess);
+            if rules.carried {
+                self.skipped(pair.generation, now);
+            }
             self.generation = pair.generation;
             if !matches!(pair.brought, Brought::Kept) {
                 (self.latest, self.kept) = (None, false);

@@ -11,9 +11,11 @@ use tokio::time::timeout;
 use crate::store::redis::at::{Login, Node, Place, RedisAt};
 use crate::store::redis::link::{Conn, Failed, LONG};
 
-/// How long one connection may take, names, TLS and sign-in together: longer than a dead name server, of which the second
-/// answers after five seconds. Nobody waits for it so long.
-const CONNECT: Duration = Duration::from_secs(6);
+/// How long one connection may take, names, TLS and sign-in together: a name server that answers half of what it is asked costs
+/// ten seconds. Nobody waits for it so long.
+const CONNECT: Duration = Duration::from_secs(12);
+/// The same for a sentinel: there are others.
+const SENTINEL: Duration = Duration::from_secs(3);
 /// How often a cluster may send us on, or be asked again, for one command.
 const REDIRECTS: u32 = 3;
 
@@ -35,7 +37,7 @@ impl Dial {
     /// A connection for commands.
     pub(super) async fn connect(&self) -> Result<Conn, Failed> {
         match &self.at.place {
-            Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => Ok(Conn::One(one(&self.master().await?).await?)),
+            Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => Ok(Conn::One(one(&self.master().await?, CONNECT).await?)),
             Place::Cluster(nodes) => {
                 let infos = nodes.iter().map(|node| Self::info(self.address(node), &self.at.login, 0));
                 let mut builder = ClusterClient::builder(infos.collect::<Result<Vec<_>, _>>()?)
@@ -86,13 +88,15 @@ impl Dial {
 
     /// Whom this sentinel calls the master, if he calls himself so too: a sentinel may be behind.
     async fn watched(&self, sentinel: &Node, group: &str, login: &Login) -> Result<Client, Failed> {
-        let mut asked = one(&self.client(self.address(sentinel), login, 0)?).await?;
+        let mut asked = one(&self.client(self.address(sentinel), login, 0)?, SENTINEL).await?;
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("get-master-addr-by-name").arg(group);
         let named: Option<(String, u16)> = cmd.query_async(&mut asked).await.map_err(|e| not_asked(&e))?;
         let (host, port) = named.ok_or_else(|| Failed::NotAsked(format!("the sentinel {sentinel} watches no {group}")))?;
         let client = self.client(self.address(&Node { host, port }), &self.at.login, self.at.db)?;
-        let role = redis::cmd("ROLE").query_async::<redis::Value>(&mut one(&client).await?).await;
+        let role = redis::cmd("ROLE")
+            .query_async::<redis::Value>(&mut one(&client, SENTINEL).await?)
+            .await;
         let role = role.map_err(|e| not_asked(&e))?;
         let is_master = |role: &redis::Value| matches!(role, redis::Value::Array(parts) if parts.first() == Some(&redis::Value::BulkString(b"master".to_vec())));
         if is_master(&role) {
@@ -149,9 +153,9 @@ impl Dial {
     }
 }
 
-async fn one(client: &Client) -> Result<MultiplexedConnection, Failed> {
+async fn one(client: &Client, within: Duration) -> Result<MultiplexedConnection, Failed> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
+        .set_connection_timeout(Some(within))
         .set_response_timeout(Some(LONG));
     client
         .get_multiplexed_async_connection_with_config(&config)

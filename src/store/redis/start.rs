@@ -45,7 +45,12 @@ impl From<Failed> for NotOpened {
 pub(super) async fn checked(shelf: &Shelf) -> Result<(), NotOpened> {
     let link = &shelf.link;
     // With patience: of several sentinels the first may be dead.
-    link.read_from(&redis::cmd("PING"), &To::WhoHasTheKeys).await?;
+    let ping = redis::cmd("PING");
+    match link.read_from(&ping, &To::WhoHasTheKeys).await {
+        // Names may take longer than one command: once more.
+        Err(Failed::NotAsked(_)) => drop(link.read_from(&ping, &To::WhoHasTheKeys).await?),
+        done => drop(done?),
+    }
     let masters = match &link.dial.at.place {
         Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => vec![To::WhoHasTheKey],
         Place::Cluster(_) => listing::masters(link).await?.into_iter().map(To::Master).collect(),

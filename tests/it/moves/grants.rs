@@ -149,13 +149,8 @@ impl Grant {
             return Err(Rejected::Expired);
         }
         if by.generation > self.generation {
-            // Only a store that went back in time knows less than a client: the grace of what it forgot begins now.
-            while self.generation < by.generation {
-                self.superseded.push((self.generation, now));
-                self.generation += 1;
-            }
-            let from = self.superseded.len().saturating_sub(16);
-            self.superseded.drain(..from);
+            // Only a store that went back in time knows less than a client.
+            self.generation = by.generation;
             if !by.kept {
                 (self.latest, self.refers) = (None, false);
             }
