@@ -279,6 +279,8 @@ mod tests {
             notice = notice.used(n, Some(mark(&n.to_string())), A.attempt, END, UnixTime(100));
         }
         assert_eq!((notice.used.len(), notice.replaced.len()), (REMEMBERED, REMEMBERED));
+        let (asked, _) = notice.clone().asked(&mark("next"), A, END, UnixTime(4_000_000_000)).unwrap();
+        assert!(serde_json::to_vec(&asked).unwrap().len() < 900);
         assert_eq!(notice.judged(7, 1_000, UnixTime(100)), Worth::Replay);
         assert_eq!(notice.judged(100, 1_000, UnixTime(100)), Worth::First);
         // The first time counts.

@@ -118,18 +118,27 @@ impl Gateway {
         };
         let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(PATIENCE)));
         tokio::pin!(give_up);
+        let mut took_over = false;
         loop {
             let now = self.clock.now();
             let asked = told(notices, shown, |notice| notice.asked(&mark, by, shown.expires, now)).await;
             match asked {
                 Ok(false) => return Ok(()),
                 // Its holder may be about to tell what came of it: it is looked at once more then.
-                Ok(true) => tokio::time::sleep(LATE).await,
+                Ok(true) => {
+                    took_over = true;
+                    tokio::time::sleep(LATE).await;
+                }
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
                 },
-                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
+                Err(Missed::Rejected(why)) => {
+                    if took_over {
+                        self.asked_in_vain(shown, attempt).await;
+                    }
+                    return Err(Rejection::Grant(why));
+                }
                 Err(Missed::Store(why)) => return Err(why.into()),
                 Err(Missed::Absent | Missed::OtherState) => return Err(Rejection::Busy { retry_after: 1 }),
             }
