@@ -96,12 +96,17 @@ impl Answer {
         }
     }
 
-    /// Whether it says nothing, or something that Vault may say.
+    /// Whether it is a yes as Vault says it: with nothing and by its status, or with what all its answers have.
     pub(super) fn done(&self) -> Result<(), Failed> {
-        if self.body.is_empty() {
+        if self.status == 204 && self.body.is_empty() {
             return Ok(());
         }
-        self.read::<Map<String, Value>>().map(drop)
+        let said: Map<String, Value> = self.read()?;
+        if said.contains_key("request_id") || said.contains_key("warnings") {
+            Ok(())
+        } else {
+            Err(Failed::senseless())
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {
@@ -192,6 +197,9 @@ fn said(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     // RustyVault has one, and calls it `error`.
     let lists = [body["errors"].as_array(), body["warnings"].as_array()];
+    if lists.into_iter().flatten().flatten().any(|item| !item.is_string()) {
+        return None;
+    }
     if lists.iter().all(Option::is_none) && !body["error"].is_string() {
         return None;
     }

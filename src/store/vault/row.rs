@@ -125,16 +125,6 @@ pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>,
     Ok(Some((found.metadata.version, found.data)))
 }
 
-/// When Vault itself will delete what lies there, if it will: so it does where somebody set `delete_version_after`.
-pub(super) async fn deletion(link: &Link, key: &str) -> Result<Option<String>, Failed> {
-    let answer = link.read(&path(link, "data", key), ANSWER).await?;
-    if answer.says_absent()? {
-        return Ok(None);
-    }
-    let time = answer.read::<Read>()?.data.map(|found| found.metadata.deletion_time);
-    Ok(time.filter(|time| !time.is_empty()))
-}
-
 /// Writes if the path was written so often; 0: never.
 pub(super) async fn write(link: &Link, key: &str, count: u64, new: New<'_>) -> Result<Done, Failed> {
     let data = match new {
@@ -151,6 +141,12 @@ pub(super) async fn write(link: &Link, key: &str, count: u64, new: New<'_>) -> R
 
 /// As [`write`], of any data.
 pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Result<Done, Failed> {
+    let written = put_telling(link, key, count, data).await?;
+    Ok(written.map_or(Done::Stale, |_| Done::Written))
+}
+
+/// As [`put`], and with what Vault says of when it will delete that itself; empty if it will not, nothing if it is stale.
+pub(super) async fn put_telling(link: &Link, key: &str, count: u64, data: &Value) -> Result<Option<String>, Failed> {
     let body = json!({ "options": { "cas": count }, "data": data });
     let path = path(link, "data", key);
     let ask = Ask {
@@ -161,13 +157,14 @@ pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Res
     };
     match link.ask(&ask).await.and_then(Answer::there) {
         Ok(answer) => match answer.read::<Written>() {
-            Ok(written) if written.data.version == count + 1 => Ok(Done::Written),
+            Ok(written) if written.data.version == count + 1 => Ok(Some(written.data.deletion_time)),
             // Somebody in front of Vault may say yes to everything.
             Ok(_) | Err(_) => Err(Failed::senseless()),
         },
-        Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(Done::Stale),
-        // A standby that passed it on says so too when it does not know what became of it.
-        Err(Failed::Refused(status @ (300..=399 | 503), said)) => Err(Failed::Lost(format!("it says {status} {said}"))),
+        Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(None),
+        Err(why @ Failed::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(why),
+        // Who passed it on, a standby or a proxy, says so too when it does not know what became of it.
+        Err(Failed::Refused(status, said)) => Err(Failed::Lost(format!("it says {status} {said}"))),
         Err(why) => Err(why),
     }
 }

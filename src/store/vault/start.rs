@@ -121,11 +121,13 @@ pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
 async fn permitted(link: &Link) -> Result<Option<String>, Failed> {
     let here = json!({ "is": "here" });
     let (data, metadata) = (row::path(link, "data", TRIED), row::path(link, "metadata", TRIED));
-    // That a write is stale, because another instance tries too, is said after the permission was judged.
-    row::put(link, TRIED, 0, &here).await.map_err(lacking("create", &data))?;
-    // None if another instance has just removed it.
-    let deletion = row::deletion(link, TRIED).await.map_err(lacking("read", &data))?;
-    row::put(link, TRIED, 1, &here).await.map_err(lacking("update", &data))?;
+    // That a write is stale, because another instance tries too or an earlier try broke off, is said after the permission was judged.
+    let first = row::put_telling(link, TRIED, 0, &here).await.map_err(lacking("create", &data))?;
+    let there = row::read(link, TRIED).await.map_err(lacking("read", &data))?;
+    let count = there.map_or(0, |(count, _)| count);
+    let second = row::put_telling(link, TRIED, count, &here)
+        .await
+        .map_err(lacking("update", &data))?;
     row::keep_one(link, TRIED).await.map_err(lacking("update", &metadata))?;
     let under = row::path(link, "metadata", "");
     listing::names(link, "").await.map_err(lacking("list", &under))?;
@@ -133,7 +135,7 @@ async fn permitted(link: &Link) -> Result<Option<String>, Failed> {
     // This one stays.
     row::put(link, START, 0, &here).await?;
     row::keep_one(link, START).await?;
-    Ok(deletion)
+    Ok(first.or(second).filter(|time| !time.is_empty()))
 }
 
 /// Names what the policy lacks.

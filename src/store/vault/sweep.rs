@@ -105,7 +105,7 @@ async fn one(shelf: &Shelf, key: &str) -> Result<bool, Failed> {
     }
 }
 
-/// Removes journals that nobody has written for a day. A journal's name never comes back, and its writer makes another.
+/// Removes journals that nobody has written for eight hours. A journal's name never comes back, and its writer makes another.
 async fn dead_journals(shelf: &Shelf) -> Result<(), Failed> {
     let (journals, mut failed) = news::journals(&shelf.link, "").await?;
     for (name, journal) in journals {

@@ -6,7 +6,7 @@ use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultAt, Vault
 use serde_json::json;
 
 use super::*;
-use crate::support::vault::{Instead, ROLE, ROOT, Vault as Server};
+use crate::support::vault::{Instead, Meta, ROLE, ROOT, Vault as Server};
 
 mod front;
 mod tls;
@@ -216,6 +216,12 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     server.state().deletes = true;
     let said = refused(at(&server, token(ROOT)));
     assert!(said.contains("secret/config delete_version_after=0s"), "{said}");
+    // Also where an earlier try broke off, and Vault deleted what it left.
+    let mut left = Meta::default();
+    (left.current, left.versions) = (1, [(1, None)].into());
+    server.state().keys.insert((String::new(), "contract/our.trial".to_owned()), left);
+    let said = refused(at(&server, token(ROOT)));
+    assert!(said.contains("delete_version_after=0s"), "{said}");
     server.state().deletes = false;
     let elsewhere = VaultAt {
         mount: "cubbyhole".to_owned(),

@@ -66,6 +66,8 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
         (307, ""),
         (301, ""),
         (408, HTML),
+        (408, "{\"error\":\"Request Timeout\"}"),
+        (400, "{\"errors\":[{\"message\":\"upstream failed\"}]}"),
         (200, HTML),
         (200, "{}"),
         (200, "{\"data\":{\"version\":4711}}"),
