@@ -101,10 +101,14 @@ async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<Stri
         }
         is_deaf = failed.is_some();
         let Some(all) = all else { continue };
-        if last.micros() > BLIND {
+        // A journal that stays unreadable is as good as one that was missed.
+        let was_blind = last.micros() > BLIND;
+        if was_blind {
             feed.tell(News::Gap);
         }
-        last = Stopwatch::start();
+        if was_blind || failed.is_none() {
+            last = Stopwatch::start();
+        }
         for (name, journal) in all {
             let before = seen.insert(name, journal.count).unwrap_or(0);
             for news in new(&journal, before) {

@@ -122,6 +122,9 @@ impl Link {
                 return None;
             }
             Ok(lease) => {
+                // Nothing left is not "without end".
+                let seconds = lease.seconds.max(1);
+                let lease = Lease { seconds, ..lease };
                 self.hold(Held { lease, ..held.clone() });
                 ("it has almost reached its greatest age".to_owned(), lease.wait().max(AGAIN))
             }
