@@ -40,6 +40,8 @@ pub struct Asker {
     pub owner: Id,
     /// The attempt.
     pub attempt: Id,
+    /// It saw that another's lease is over, and gave him time to tell what came of it.
+    pub has_waited: bool,
 }
 
 /// Tells a token from others, and no more.
@@ -176,7 +178,8 @@ impl Told {
     }
 
     /// An instance is about to show `token` to the upstream: no other does at the same time, and none that was replaced is shown.
-    /// Says whether the turn was another's, who may be dead, or late to tell what came of it.
+    /// Says whether the turn is taken. Where it was another's, who may be dead, or late to tell what came of it, it is only by one
+    /// who has waited for that: who waits holds nothing that would be held up if he died.
     pub fn asked(mut self, token: &Mark, by: Asker, until: UnixTime, now: UnixTime) -> Result<(Self, bool), Rejected> {
         if self.replaced.contains(token) {
             return Err(Rejected::Replaced);
@@ -185,11 +188,13 @@ impl Told {
         if other.is_some_and(|asking| asking.lease > now) {
             return Err(Rejected::Busy);
         }
-        let (was_anothers, lease) = (other.is_some(), now.after(LEASE));
-        let Asker { owner, attempt } = by;
+        if other.is_some() && !by.has_waited {
+            return Ok((self, false));
+        }
+        let (Asker { owner, attempt, .. }, lease) = (by, now.after(LEASE));
         self.asking = Some(Asking { owner, attempt, lease });
         self.expires = self.expires.max(until).max(lease);
-        Ok((self, was_anothers))
+        Ok((self, true))
     }
 
     /// This generation was used by `attempt`; with what the upstream replaced, if it did.
@@ -225,10 +230,12 @@ mod tests {
     const A: Asker = Asker {
         owner: Id([1; 16]),
         attempt: Id([2; 16]),
+        has_waited: false,
     };
     const B: Asker = Asker {
         owner: Id([3; 16]),
         attempt: Id([4; 16]),
+        has_waited: false,
     };
     const END: UnixTime = UnixTime(1_000_000);
 
@@ -239,13 +246,17 @@ mod tests {
     #[test]
     fn one_instance_asks_at_a_time_and_another_when_it_is_dead() {
         let asked = |notice: &Told, by, now| notice.clone().asked(&mark("x"), by, END, UnixTime(now));
-        let (notice, was_anothers) = asked(&Told::default(), A, 100).unwrap();
-        assert!(!was_anothers);
+        let (notice, is_taken) = asked(&Told::default(), A, 100).unwrap();
+        assert!(is_taken);
         assert_eq!(asked(&notice, B, 174), Err(Rejected::Busy));
-        assert!(!asked(&notice, A, 101).unwrap().1);
-        assert!(asked(&notice, B, 175).unwrap().1, "it may be late to tell what came of it");
+        assert!(asked(&notice, A, 101).unwrap().1);
+        let (same, is_taken) = asked(&notice, B, 175).unwrap();
+        assert!(!is_taken && same == notice, "it may be late to tell what came of it");
+        let waited = Asker { has_waited: true, ..B };
+        assert!(asked(&notice, waited, 175).unwrap().1);
+        assert_eq!(asked(&notice, waited, 174), Err(Rejected::Busy));
         assert!(asked(&notice.clone().released(B.attempt), B, 101).is_err());
-        assert!(!asked(&notice.clone().released(A.attempt), B, 101).unwrap().1);
+        assert!(asked(&notice.clone().released(A.attempt), B, 101).unwrap().1);
         // What an earlier attempt of the same instance says late changes nothing.
         let later = Asker { attempt: Id([9; 16]), ..A };
         let (notice, _) = asked(&notice, later, 110).unwrap();

@@ -112,33 +112,28 @@ impl Gateway {
         let Some(notices) = self.store.notices() else {
             return Ok(());
         };
-        let by = Asker {
-            owner: self.owner,
-            attempt,
-        };
         let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(PATIENCE)));
         tokio::pin!(give_up);
-        let mut took_over = false;
+        let mut has_waited = false;
         loop {
             let now = self.clock.now();
+            let by = Asker {
+                owner: self.owner,
+                attempt,
+                has_waited,
+            };
             let asked = told(notices, shown, |notice| notice.asked(&mark, by, shown.expires, now)).await;
             match asked {
-                Ok(false) => return Ok(()),
-                // Its holder may be about to tell what came of it: it is looked at once more then.
-                Ok(true) => {
-                    took_over = true;
+                Ok(true) => return Ok(()),
+                Ok(false) => {
                     tokio::time::sleep(LATE).await;
+                    has_waited = true;
                 }
                 Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => has_waited = false,
                     () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
                 },
-                Err(Missed::Rejected(why)) => {
-                    if took_over {
-                        self.asked_in_vain(shown, attempt).await;
-                    }
-                    return Err(Rejection::Grant(why));
-                }
+                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
                 Err(Missed::Store(why)) => return Err(why.into()),
                 Err(Missed::Absent | Missed::OtherState) => return Err(Rejection::Busy { retry_after: 1 }),
             }

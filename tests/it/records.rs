@@ -273,8 +273,13 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     let (owner, mark) = (id("instance"), Mark::of(&UpstreamRefresh::new("a token".into())));
     let (attempt, ends) = (id("attempt"), now.after(DAY));
     let next = Mark::of(&UpstreamRefresh::new("the next".into()));
+    let by = Asker {
+        owner,
+        attempt,
+        has_waited: false,
+    };
     let told = Told::default().used(1, Some(mark), attempt, ends, now);
-    let (told, _) = told.asked(&next, Asker { owner, attempt }, ends, now).unwrap();
+    let (told, _) = told.asked(&next, by, ends, now).unwrap();
     all.insert(id("notice"), told).await.unwrap();
     all.insert(id("end"), Over { expires: ends }).await.unwrap();
     all.insert(
