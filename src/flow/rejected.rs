@@ -38,7 +38,7 @@ pub enum Rejected {
     RedirectNeeded,
     /// The client's secret is missing or wrong.
     ClientSecret,
-    /// A refresh pair that was rotated away too long ago: somebody else may hold it.
+    /// A code that was redeemed, or a refresh pair that was rotated away too long ago: somebody else may hold it.
     Replayed,
     /// A refresh pair that another instance used, which got a newer token of the upstream's.
     Replaced,
@@ -68,7 +68,7 @@ impl fmt::Display for Rejected {
             Self::UnregisteredRedirect => "redirect_uri is not registered for this client",
             Self::RedirectNeeded => "redirect_uri is missing and the client has several",
             Self::ClientSecret => "the client secret is missing or wrong",
-            Self::Replayed => "this refresh token was used before",
+            Self::Replayed => "this code or refresh token was used before",
             Self::Replaced => "this refresh token was used at another instance, and what it held was replaced; sign in again",
             Self::Busy => "it is being refreshed right now",
             Self::LeaseLost => "another attempt took over",
