@@ -15,11 +15,9 @@ use crate::config::given;
 use crate::config::kept::{self, Places, Where};
 use crate::config::said::Place;
 use crate::service::Service;
-#[cfg(not(feature = "redis"))]
-use crate::store::RedisAt;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
-use crate::store::{Backend, Found, Keys, Memory, SQLITE_FILE, Sqlite, Store, Unfit};
+use crate::store::{Backend, Found, Keys, Memory, RedisAt, SQLITE_FILE, Sqlite, Store, Unfit};
 #[cfg(feature = "redis")]
 use crate::store::{NotOpened, Redis};
 
@@ -213,19 +211,10 @@ impl Kept {
     /// The store. Whether the keys are those that it was filled under is not asked yet.
     pub fn open(&self, keys: &Keys, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
-            Where::Nothing(set) => {
+            Where::Nothing(notices) => {
                 let store = Store::carried(Arc::clone(keys), clock.clone());
-                return match set {
-                    None => Ok(store),
-                    #[cfg(feature = "redis")]
-                    Some(at) => {
-                        let set = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
-                        let backend = Backend::Redis(set.map_err(|why| self.not_opened(&why))?);
-                        Ok(store.noticing(Store::new(backend, Arc::clone(keys), clock.clone())))
-                    }
-                    #[cfg(not(feature = "redis"))]
-                    Some(at) => Err(self.without_redis(at)),
-                };
+                let Some(at) = notices else { return Ok(store) };
+                return Ok(store.noticing(Store::new(self.redis(at, keys, clock)?, Arc::clone(keys), clock.clone())));
             }
             Where::Memory => Backend::Memory(Memory::new()),
             Where::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
@@ -233,11 +222,7 @@ impl Kept {
                     "name a directory that the gateway's user may write to; a file that another program changed, restore from a backup";
                 self.at.data_dir.wrong(why.to_string(), instead).to_string()
             })?),
-            #[cfg(feature = "redis")]
-            Where::Redis(at) => {
-                let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
-                Backend::Redis(redis.map_err(|why| self.not_opened(&why))?)
-            }
+            Where::Redis(at) => self.redis(at, keys, clock)?,
             #[cfg(feature = "vault")]
             Where::Vault(at) => {
                 let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
@@ -249,16 +234,20 @@ impl Kept {
                 let instead = "use a build with it: cargo build --release --features vault";
                 return Err(self.at.store.wrong(what, instead).to_string());
             }
-            #[cfg(not(feature = "redis"))]
-            Where::Redis(at) => return Err(self.without_redis(at)),
         };
         Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
     }
 
+    #[cfg(feature = "redis")]
+    fn redis(&self, at: &RedisAt, keys: &Keys, clock: &Clock) -> Result<Backend, String> {
+        let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
+        Ok(Backend::Redis(redis.map_err(|why| self.not_opened(&why))?))
+    }
+
     #[cfg(not(feature = "redis"))]
-    fn without_redis(&self, at: &RedisAt) -> String {
+    fn redis(&self, at: &RedisAt, _: &Keys, _: &Clock) -> Result<Backend, String> {
         let what = format!("{at} cannot be used: this program was built without Redis");
-        self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string()
+        Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string())
     }
 
     /// What to do about a Redis that is refused.

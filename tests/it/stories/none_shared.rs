@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
-use mcp_oauth_gateway::service::Upstream;
+use mcp_oauth_gateway::service::{Service, Upstream};
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page};
@@ -12,6 +12,21 @@ use crate::support::client::{McpClient, Pair};
 use crate::support::fleet::Fleet;
 use crate::support::process::{Process, command, free_port};
 use crate::support::redis::{Server, wanted};
+
+/// So many instances on a Redis for notices, unless nobody wants tests with one.
+async fn told(count: usize, change: impl FnOnce(&mut Service)) -> Option<(Server, Fleet)> {
+    if !wanted() {
+        return None;
+    }
+    let redis = Server::start();
+    let fleet = Fleet::sharing(&redis.url(), count, Profile::Standard, change).await;
+    Some((redis, fleet))
+}
+
+/// Nothing is asked of the upstream: nobody but us could refuse anything.
+fn bare(service: &mut Service) {
+    service.upstream = Upstream::None;
+}
 
 async fn call(client: &McpClient, pair: &Pair) -> u16 {
     client.call(&pair.access, "echo", json!({ "text": "x" })).await.status.as_u16()
@@ -43,12 +58,7 @@ fn later(page: &Page) {
 /// Where nothing is asked of the upstream, nobody but us could refuse it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_is_spent_once_over_all_instances_and_a_replay_ends_its_grant_at_all_of_them() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
-    let fleet = Fleet::sharing(&redis.url(), 3, Profile::Standard, bare).await;
+    let Some((_redis, fleet)) = told(3, bare).await else { return };
     fleet.standin.set(|b| b.mcp_open = true);
     let client = fleet.client().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -76,12 +86,7 @@ async fn a_code_is_spent_once_over_all_instances_and_a_replay_ends_its_grant_at_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_redeem_one_code_at_once_over_two_instances_at_most_one_gets_a_pair() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, bare).await;
+    let Some((_redis, fleet)) = told(2, bare).await else { return };
     for _ in 0..5 {
         let client = fleet.in_turn().client().await;
         let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -97,11 +102,7 @@ async fn of_many_who_redeem_one_code_at_once_over_two_instances_at_most_one_gets
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_that_is_replayed_elsewhere_while_it_is_exchanged_gives_no_pair() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((redis, fleet)) = told(2, |_| {}).await else { return };
     let client = fleet.client().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
     fleet.standin.set(|b| b.token_delay = Duration::from_millis(500));
@@ -118,11 +119,7 @@ async fn a_code_that_is_replayed_elsewhere_while_it_is_exchanged_gives_no_pair()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_upstream_rotated_at_one_instance_is_not_shown_to_it_by_another() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(2, |_| {}).await else { return };
     fleet.standin.set(|b| b.reuse_kills_family = true);
     let client = fleet.client().await;
     let first = client.login().await;
@@ -141,11 +138,7 @@ async fn what_the_upstream_rotated_at_one_instance_is_not_shown_to_it_by_another
 /// A second process of the client, which tries its old token again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_tries_an_old_refresh_token_again_does_not_disturb_who_has_the_newer_one() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(2, |_| {}).await else { return };
     fleet.standin.set(|b| b.reuse_kills_family = true);
     let client = fleet.client().await;
     let first = client.login().await;
@@ -163,12 +156,7 @@ async fn whoever_tries_an_old_refresh_token_again_does_not_disturb_who_has_the_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_is_behind_knows_a_replay_from_what_others_told() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let bare = |service: &mut mcp_oauth_gateway::service::Service| service.upstream = Upstream::None;
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, bare).await;
+    let Some((_redis, fleet)) = told(2, bare).await else { return };
     fleet.standin.set(|b| b.mcp_open = true);
     let client = fleet.client().await;
     let first = client.login().await;
@@ -182,11 +170,7 @@ async fn an_instance_that_is_behind_knows_a_replay_from_what_others_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_that_is_revoked_elsewhere_while_the_upstream_is_asked_gives_no_pair() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(2, |_| {}).await else { return };
     let client = fleet.client().await;
     let pair = client.login().await;
     fleet.standin.set(|b| b.token_delay_after = Duration::from_millis(700));
@@ -210,11 +194,7 @@ async fn a_grant_that_is_revoked_elsewhere_while_the_upstream_is_asked_gives_no_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_token_that_was_used_up_is_good_elsewhere_for_the_grace_and_then_ends_the_grant() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 3, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(3, |_| {}).await else { return };
     // It does not rotate.
     fleet.standin.set(|b| b.omit_refresh_token = true);
     let client = fleet.client().await;
@@ -237,11 +217,9 @@ async fn a_refresh_token_that_was_used_up_is_good_elsewhere_for_the_grace_and_th
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_no_grace_a_used_refresh_token_ends_the_grant_at_every_instance() {
-    if !wanted() {
+    let Some((_redis, fleet)) = told(2, |service| service.refresh_grace = 0).await else {
         return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |service| service.refresh_grace = 0).await;
+    };
     let client = fleet.client().await;
     let first = client.login().await;
     let next = Pair::of(&client.refresh(&first.refresh).await);
@@ -255,11 +233,7 @@ async fn with_no_grace_a_used_refresh_token_ends_the_grant_at_every_instance() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_that_was_revoked_is_refused_by_every_instance_before_the_upstream_is_asked() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(2, |_| {}).await else { return };
     let client = fleet.client().await;
     // An access token is enough to say which grant it is.
     for by_access in [false, true] {
@@ -276,11 +250,7 @@ async fn a_grant_that_was_revoked_is_refused_by_every_instance_before_the_upstre
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_redis_nothing_is_used_up_and_access_tokens_go_on() {
-    if !wanted() {
-        return;
-    }
-    let mut redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((mut redis, fleet)) = told(2, |_| {}).await else { return };
     let client = fleet.client().await;
     let pair = client.login().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -385,11 +355,7 @@ async fn two_processes_tell_each_other_and_redis_holds_digests_that_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_that_refresh_one_grant_at_once_ask_the_upstream_once() {
-    if !wanted() {
-        return;
-    }
-    let redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((_redis, fleet)) = told(2, |_| {}).await else { return };
     fleet.standin.set(|b| b.reuse_kills_family = true);
     let client = fleet.in_turn().client().await;
     let pair = client.login().await;
@@ -409,22 +375,18 @@ async fn two_instances_that_refresh_one_grant_at_once_ask_the_upstream_once() {
 /// It answers questions, and does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_full_uses_nothing_up() {
-    if !wanted() {
-        return;
-    }
     for asks in [true, false] {
         full(asks).await;
     }
 }
 
 async fn full(asks: bool) {
-    let redis = Server::start();
-    let change = |service: &mut mcp_oauth_gateway::service::Service| {
+    let change = |service: &mut Service| {
         if !asks {
-            service.upstream = Upstream::None;
+            bare(service);
         }
     };
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, change).await;
+    let Some((redis, fleet)) = told(2, change).await else { return };
     fleet.standin.set(|b| b.mcp_open = !asks);
     let client = fleet.client().await;
     let pair = client.login().await;
@@ -450,11 +412,7 @@ async fn full(asks: bool) {
 /// What was obtained is handed out, and what could not be told at once is told when it can be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_goes_away_while_the_upstream_thinks_costs_nobody_an_answer() {
-    if !wanted() {
-        return;
-    }
-    let mut redis = Server::start();
-    let fleet = Fleet::sharing(&redis.url(), 2, Profile::Standard, |_| {}).await;
+    let Some((mut redis, fleet)) = told(2, |_| {}).await else { return };
     let client = fleet.client().await;
     let pair = client.login().await;
     fleet.standin.set(|b| b.token_delay = Duration::from_millis(700));
