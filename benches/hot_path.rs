@@ -22,23 +22,23 @@ use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::password::Passwords;
-use mcp_oauth_gateway::gateway::site::Site;
+use mcp_oauth_gateway::gateway::site::PublicUrls;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::Client;
-use mcp_oauth_gateway::net::server::{self, Limits};
+use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
-use mcp_oauth_gateway::store::{Backend, Keys, Memory, Store};
-use mcp_oauth_gateway::token::half::{Carried, Half, Kind, Mode, ServiceMark};
+use mcp_oauth_gateway::store::{Backend, Memory, SharedKeyRing, Store};
+use mcp_oauth_gateway::token::half::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::upstream::forward;
-use mcp_oauth_gateway::web::handle::Door;
+use mcp_oauth_gateway::web::handle::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
@@ -63,17 +63,17 @@ fn main() {
 }
 
 fn ring() -> KeyRing {
-    KeyRing::parse(keyring::made(Clock::System.now()).expose()).expect("a key file of our own")
+    KeyRing::parse(keyring::generate(Clock::System.now()).expose()).expect("a key file of our own")
 }
 
-fn half(mode: Mode) -> Half {
-    Half {
+fn half(mode: TokenMode) -> PairHeader {
+    PairHeader {
         mode,
-        kind: Kind::Access,
-        carried: Carried::Access,
-        grant: Id::fresh(),
+        kind: TokenKind::Access,
+        carried: PayloadKind::Access,
+        grant: Id::random(),
         generation: 1,
-        service: ServiceMark::of("default"),
+        service: ServiceDigest::of("default"),
         client: [9; 16],
         expires: UnixTime::NEVER,
         upstream_expires: UnixTime::NEVER,
@@ -84,10 +84,10 @@ fn half(mode: Mode) -> Half {
 
 fn pairs(criterion: &mut Criterion) {
     let (ring, now) = (ring(), Clock::System.now());
-    for (name, mode) in [("sealed", Mode::Sealed), ("plain", Mode::Plain)] {
+    for (name, mode) in [("sealed", TokenMode::Sealed), ("plain", TokenMode::Plain)] {
         for length in LENGTHS {
             let (half, upstream) = (half(mode), Secret::from("t".repeat(length)));
-            let token = pair::mint(&ring, now, &half, &upstream, random::fresh());
+            let token = pair::encode(&ring, now, &half, &upstream, random::salt_and_nonce());
             criterion
                 .benchmark_group("pair_open")
                 .bench_function(BenchmarkId::new(name, length), |b| {
@@ -96,7 +96,7 @@ fn pairs(criterion: &mut Criterion) {
             criterion
                 .benchmark_group("pair_mint")
                 .bench_function(BenchmarkId::new(name, length), |b| {
-                    b.iter(|| pair::mint(&ring, now, black_box(&half), &upstream, random::fresh()));
+                    b.iter(|| pair::encode(&ring, now, black_box(&half), &upstream, random::salt_and_nonce()));
                 });
         }
     }
@@ -168,14 +168,14 @@ impl Paths {
             let idle = Idle::default();
             serve(listener, move |request| pass(upstream, Arc::clone(&idle), request))
         });
-        let keys: Keys = Arc::new(ArcSwap::from_pointee(ring()));
+        let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(ring()));
         let upstream_token = Secret::from("t".repeat(LENGTHS[0]));
-        let token = pair::mint(
+        let token = pair::encode(
             &keys.load(),
             Clock::System.now(),
-            &half(Mode::Sealed),
+            &half(TokenMode::Sealed),
             &upstream_token,
-            random::fresh(),
+            random::salt_and_nonce(),
         );
         let (stopper, stop) = Stop::new();
         let gateway = in_thread(move |listener| gateway(listener, upstream, keys, stop));
@@ -323,17 +323,17 @@ async fn pass(to: SocketAddr, idle: Idle, mut request: Request<Incoming>) -> Res
     answer
 }
 
-fn service(mcp: Address) -> Service {
+fn service(mcp: ExactUrl) -> Service {
     Service {
         name: "default".to_owned(),
-        mark: ServiceMark::of("default"),
+        digest: ServiceDigest::of("default"),
         title: None,
         is_default: true,
         mcp,
         access: Access::OAuth,
         login: Login::Password,
         upstream: Upstream::OAuth(Box::default()),
-        mode: Mode::Sealed,
+        mode: TokenMode::Sealed,
         ttl: Ttl::default(),
         refresh_grace: 7_200,
         scopes: Scopes::default(),
@@ -345,17 +345,17 @@ fn service(mcp: Address) -> Service {
 }
 
 /// The gateway as `serve` puts it together, with one lane.
-async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Keys, stop: Stop) {
+async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
     let clock = Clock::System;
     let own = listener.local_addr().expect("an address");
-    let address = |at: SocketAddr, path: &str| Address::parse(&format!("http://{at}{path}")).expect("an address");
+    let address = |at: SocketAddr, path: &str| ExactUrl::parse(&format!("http://{at}{path}")).expect("an address");
     let lane = Lane {
-        client: Client::new(ClientTls::load(&[]).expect("the machine's roots")),
+        client: HttpClient::new(ClientTls::load(&[]).expect("the machine's roots")),
     };
     let gateway = Gateway::new(Parts {
         store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
         keys,
-        site: Site::new(address(own, ""), vec![]),
+        site: PublicUrls::new(address(own, ""), vec![]),
         setup: Setup {
             services: vec![service(address(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
@@ -367,18 +367,18 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Ke
             json_token: false,
         },
         clock,
-        most_waiting: waiting::MOST,
+        most_waiting: waiting::MAX_PENDING_FLOWS,
         back: tokio::runtime::Handle::current(),
         back_lane: lane.clone(),
     });
     let (upkeep, ends) = (gateway.clone(), stop.clone());
-    tokio::spawn(async move { upkeep.upkeep(ends).await });
-    let door = Door::new(gateway);
+    tokio::spawn(async move { upkeep.run(ends).await });
+    let door = Router::new(gateway);
     let handler = move |request, peer: server::Peer| {
         let (door, lane) = (door.clone(), lane.clone());
         async move { door.handle(&lane, request, peer.address.ip()).await }
     };
-    server::serve(listener, None, Limits::default(), stop, handler)
+    server::serve(listener, None, ServerLimits::default(), stop, handler)
         .await
         .expect("a listener");
 }

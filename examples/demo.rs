@@ -18,12 +18,12 @@ use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::cli::{data, serve};
 use mcp_oauth_gateway::config::flags::{Command, Serve};
-use mcp_oauth_gateway::net::body::{Outgoing, read_limited};
-use mcp_oauth_gateway::net::client::{Client, Policy};
-use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
+use mcp_oauth_gateway::net::client::{HttpClient, RequestPolicy};
+use mcp_oauth_gateway::net::dial::AddressPolicy;
 use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
-use mcp_oauth_gateway::oauth::pkce::Challenge;
+use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
 use mcp_oauth_gateway::observe::log;
 use serde_json::{Value, json};
 use url::Url;
@@ -49,7 +49,7 @@ struct Demo {
 
 fn main() -> ExitCode {
     tls::install_provider();
-    log::begin("warn");
+    log::init("warn");
     match demo(&Demo::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -188,7 +188,7 @@ fn invitation(base: &str, password: &Secret) -> String {
 
 /// Shows what reaches the upstream, until told to stop.
 async fn watch(upstream: &Standin) {
-    let end = serve::told_to_stop();
+    let end = serve::shutdown_signal();
     tokio::pin!(end);
     let mut shown = 0;
     loop {
@@ -262,7 +262,7 @@ impl Page {
 /// A client and a browser, as short as they can be. Each step is said as it is done.
 struct Script {
     base: String,
-    http: Client,
+    http: HttpClient,
     cookies: Vec<(String, String)>,
     since: Instant,
 }
@@ -271,7 +271,7 @@ impl Script {
     fn new(base: &str) -> Self {
         Self {
             base: base.to_owned(),
-            http: Client::new(ClientTls::load(&[]).expect("the machine's roots are optional")),
+            http: HttpClient::new(ClientTls::load(&[]).expect("the machine's roots are optional")),
             cookies: Vec::new(),
             since: now(),
         }
@@ -299,7 +299,7 @@ impl Script {
         self.said("it registers");
 
         let verifier = random::token();
-        let challenge = Challenge::of(&verifier);
+        let challenge = CodeChallenge::of(&verifier);
         let asked = [
             ("response_type", "code"),
             ("client_id", &id),
@@ -366,7 +366,7 @@ impl Script {
     }
 
     async fn get(&mut self, url: &str) -> Result<Page, String> {
-        self.send(Request::get(url), Outgoing::Empty).await
+        self.send(Request::get(url), RequestBody::Empty).await
     }
 
     /// Posts the form of a page, as the page would.
@@ -383,7 +383,7 @@ impl Script {
         let request = Request::post(url)
             .header(header::ORIGIN, &self.base)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        self.send(request, Outgoing::Full(Bytes::from(encoded(fields)))).await
+        self.send(request, RequestBody::Full(Bytes::from(encoded(fields)))).await
     }
 
     async fn post_json(&mut self, url: &str, token: &str, body: &Value) -> Result<Page, String> {
@@ -393,10 +393,10 @@ impl Script {
         if !token.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        self.send(request, Outgoing::Full(Bytes::from(body.to_string()))).await
+        self.send(request, RequestBody::Full(Bytes::from(body.to_string()))).await
     }
 
-    async fn send(&mut self, request: http::request::Builder, body: Outgoing) -> Result<Page, String> {
+    async fn send(&mut self, request: http::request::Builder, body: RequestBody) -> Result<Page, String> {
         let mut request = request.body(body).map_err(|why| why.to_string())?;
         let url = request.uri().to_string();
         // Only the gateway sets cookies, and only to the gateway do they go back.
@@ -405,8 +405,8 @@ impl Script {
             let jar = jar.join("; ").parse().map_err(|_| "a cookie that is no header")?;
             request.headers_mut().insert(header::COOKIE, jar);
         }
-        let policy = Policy {
-            addresses: Allowed::Anything,
+        let policy = RequestPolicy {
+            addresses: AddressPolicy::Anything,
             connect: PATIENCE,
             first_byte: Some(PATIENCE),
             http2: false,

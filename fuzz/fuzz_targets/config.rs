@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::config::checked;
-use mcp_oauth_gateway::config::file::{self, Contents, Outside};
-use mcp_oauth_gateway::config::said::Place;
+use mcp_oauth_gateway::config::file::{self, FileContents, Environment};
+use mcp_oauth_gateway::config::said::Location;
 
 fuzz_target!(|text: &str| {
-    let outside = Outside {
+    let outside = Environment {
         variable: &|name| name.starts_with('A').then(|| "value".to_owned()),
         file: &|path| {
-            let contents = Contents {
+            let contents = FileContents {
                 text: "secret\n".to_owned(),
                 open_to_others: false,
             };
             path.starts_with("/a").then_some(contents).ok_or_else(|| "no such file".to_owned())
         },
     };
-    let whole = Place::Line {
+    let whole = Location::Line {
         file: "f".into(),
         line: 1,
         key: String::new(),
@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
             assert!(checked.services().is_ok() == checked.unbuilt.is_empty());
         }
         Err(wrong) => {
-            let Place::Line { line, .. } = &wrong.at else {
+            let Location::Line { line, .. } = &wrong.at else {
                 panic!("{wrong}")
             };
             assert!((1..=text.lines().count() + 1).contains(line), "{wrong}");

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::oauth::form::{BadForm, Form, MOST};
+use mcp_oauth_gateway::oauth::form::{FormError, Form, MAX_PARAMS};
 
 const NAMES: [&str; 6] = ["a", "state", "code", "client_id", "resource", ""];
 
@@ -13,13 +13,13 @@ fn as_json(bytes: &[u8]) {
     match Form::from_json(bytes) {
         Ok(form) => {
             let members: HashMap<String, String> = serde_json::from_slice(bytes).expect("an object of texts");
-            assert!(members.len() <= MOST);
+            assert!(members.len() <= MAX_PARAMS);
             for (name, value) in &members {
                 assert!(value.is_empty() || form.all(name).any(|there| there == value));
             }
         }
-        Err(BadForm::TooMany | BadForm::NotJson) => {}
-        Err(BadForm::Repeated(_) | BadForm::NotUtf8) => panic!("JSON is text, and a name is judged only when it is asked for"),
+        Err(FormError::TooMany | FormError::NotJson) => {}
+        Err(FormError::Repeated(_) | FormError::NotUtf8) => panic!("JSON is text, and a name is judged only when it is asked for"),
     }
 }
 
@@ -29,11 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
     let pieces: Vec<&[u8]> = bytes.split(|b| *b == b'&').filter(|piece| !piece.is_empty()).collect();
     let form = match Form::parse(bytes) {
         Ok(form) => form,
-        Err(BadForm::TooMany) => return assert!(pieces.len() > MOST),
-        Err(BadForm::NotUtf8) => return,
-        Err(BadForm::Repeated(_) | BadForm::NotJson) => panic!("a name is judged only when it is asked for"),
+        Err(FormError::TooMany) => return assert!(pieces.len() > MAX_PARAMS),
+        Err(FormError::NotUtf8) => return,
+        Err(FormError::Repeated(_) | FormError::NotJson) => panic!("a name is judged only when it is asked for"),
     };
-    assert!(pieces.len() <= MOST);
+    assert!(pieces.len() <= MAX_PARAMS);
     for name in NAMES {
         // Written plainly, without escapes: at least so often is it there.
         let plain = pieces
@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
         let all: Vec<&str> = form.all(name).collect();
         assert!(all.iter().all(|value| !value.is_empty() && !value.contains('\u{fffd}')));
         match (form.one(name), form.exact(name)) {
-            (Err(BadForm::Repeated(one)), Err(BadForm::Repeated(exact))) => assert!(one == name && exact == name),
+            (Err(FormError::Repeated(one)), Err(FormError::Repeated(exact))) => assert!(one == name && exact == name),
             (Ok(one), Ok(exact)) => {
                 assert!(plain <= 1, "{name:?} came {plain} times and was read");
                 assert!(plain == 0 || exact.is_some(), "{name:?} was lost");

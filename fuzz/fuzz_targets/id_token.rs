@@ -8,10 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::oauth::access_token::AccessToken;
-use mcp_oauth_gateway::oauth::id_token::{self, Expected};
+use mcp_oauth_gateway::oauth::id_token::{self, ExpectedClaims};
 use mcp_oauth_gateway::oauth::jwk::KeySet;
-use mcp_oauth_gateway::oauth::jwt::{LONGEST, Unverified};
-use mcp_oauth_gateway::oauth::person::Person;
+use mcp_oauth_gateway::oauth::jwt::{MAX_JWT_BYTES, UnverifiedJwt};
+use mcp_oauth_gateway::oauth::person::UserInfo;
 use serde_json::Value;
 
 /// The key and what it signed, of RFC 7515 A.3.
@@ -33,8 +33,8 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn token(text: &str) {
-    let Ok(token) = Unverified::parse(text) else { return };
-    assert!(text.len() <= LONGEST && !format!("{:?}", token.algorithm).starts_with("HS"));
+    let Ok(token) = UnverifiedJwt::parse(text) else { return };
+    assert!(text.len() <= MAX_JWT_BYTES && !format!("{:?}", token.algorithm).starts_with("HS"));
     if let Ok(key) = KNOWN.find(&token)
         && token.verified_by(key).is_ok()
     {
@@ -45,7 +45,7 @@ fn token(text: &str) {
 fn said(claims: &serde_json::Map<String, Value>) {
     if let Ok(keys) = KeySet::read(Value::Object(claims.clone()).to_string().as_bytes()) {
         // Whatever else they are, they did not sign this.
-        if let Ok(token) = Unverified::parse(&format!("{SIGNED}AAAA"))
+        if let Ok(token) = UnverifiedJwt::parse(&format!("{SIGNED}AAAA"))
             && let Ok(key) = keys.find(&token)
         {
             assert!(token.verified_by(key).is_err());
@@ -57,7 +57,7 @@ fn said(claims: &serde_json::Map<String, Value>) {
         assert_eq!(again.as_object().and_then(AccessToken::read), Some(token));
     }
     let nonce = Digest::of("n");
-    let expected = Expected {
+    let expected = ExpectedClaims {
         issuer: "https://idp",
         client_id: "us",
         nonce: &nonce,
@@ -67,7 +67,7 @@ fn said(claims: &serde_json::Map<String, Value>) {
         assert!(claims["iss"] == "https://idp" && claims["nonce"] == "n" && claims["aud"].to_string().contains("\"us\""));
         assert!(claims["exp"].as_f64().expect("a number") > 999_939.0 && claims["iat"].as_f64().expect("a number") < 1_000_061.0);
     }
-    let Some(person) = Person::of(claims, "groups") else { return };
+    let Some(person) = UserInfo::of(claims, "groups") else { return };
     assert!((1..=255).contains(&person.id.len()) && person.id.bytes().all(|b| (b' '..=b'~').contains(&b)));
     if let Some(email) = &person.email {
         assert!(email.matches('@').count() == 1 && email.bytes().all(|b| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b)));

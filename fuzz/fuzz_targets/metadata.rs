@@ -4,38 +4,38 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::base::url::Address;
-use mcp_oauth_gateway::oauth::metadata::{self, AuthorizationServer, BadMetadata, ProtectedResource, Waived};
+use mcp_oauth_gateway::base::url::ExactUrl;
+use mcp_oauth_gateway::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource, MetadataWaivers};
 use url::Url;
 
-static ISSUERS: LazyLock<[Address; 3]> = LazyLock::new(|| ["https://as", "https://as/t/", "http://localhost:9"].map(at));
-static SERVERS: LazyLock<[Address; 2]> = LazyLock::new(|| ["https://as/mcp", "http://localhost:9/mcp"].map(at));
+static ISSUERS: LazyLock<[ExactUrl; 3]> = LazyLock::new(|| ["https://as", "https://as/t/", "http://localhost:9"].map(at));
+static SERVERS: LazyLock<[ExactUrl; 2]> = LazyLock::new(|| ["https://as/mcp", "http://localhost:9/mcp"].map(at));
 
-fn at(text: &str) -> Address {
-    Address::parse(text).expect("an address")
+fn at(text: &str) -> ExactUrl {
+    ExactUrl::parse(text).expect("an address")
 }
 
 fuzz_target!(|bytes: &[u8]| {
     for issuer in ISSUERS.iter() {
-        let strict = AuthorizationServer::read(bytes, issuer, Waived::default());
+        let strict = AuthorizationServer::parse(bytes, issuer, MetadataWaivers::default());
         for waived in [
-            Waived::default(),
-            Waived {
+            MetadataWaivers::default(),
+            MetadataWaivers {
                 pkce: true,
-                ..Waived::default()
+                ..MetadataWaivers::default()
             },
-            Waived {
+            MetadataWaivers {
                 root_slash: true,
                 issuers: &["https://behind"],
-                ..Waived::default()
+                ..MetadataWaivers::default()
             },
-            Waived {
+            MetadataWaivers {
                 pkce: true,
                 root_slash: true,
-                ..Waived::default()
+                ..MetadataWaivers::default()
             },
         ] {
-            let read = AuthorizationServer::read(bytes, issuer, waived);
+            let read = AuthorizationServer::parse(bytes, issuer, waived);
             if strict.is_ok() {
                 assert_eq!(read, strict, "waiving refuses or changes nothing");
             }
@@ -46,7 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for mcp in SERVERS.iter() {
-        match ProtectedResource::read(bytes, mcp) {
+        match ProtectedResource::parse(bytes, mcp) {
             Ok(resource) => {
                 assert!(metadata::is_resource_of(&resource.resource, mcp));
                 assert!(!resource.authorization_servers.is_empty());
@@ -57,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(address) = Address::parse(text) else { return };
+    let Ok(address) = ExactUrl::parse(text) else { return };
     assert!(metadata::is_resource_of(text, &address));
     // Where we would look next: on the same origin, each place once.
     if !matches!(address.url().scheme(), "http" | "https") {
@@ -75,7 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn server_is_good(server: &AuthorizationServer, issuer: &Address, waived: Waived) {
+fn server_is_good(server: &AuthorizationServer, issuer: &ExactUrl, waived: MetadataWaivers) {
     let bare = |text: &str| text.trim_end_matches('/').to_owned();
     let known = waived.issuers.contains(&server.issuer.as_str());
     assert!(known || server.issuer == issuer.as_str() || (waived.root_slash && bare(&server.issuer) == bare(issuer.as_str())));
@@ -89,7 +89,7 @@ fn server_is_good(server: &AuthorizationServer, issuer: &Address, waived: Waived
 }
 
 /// https, or plain http where the one who names it is.
-fn secure(address: &Address, named_by: &Address) {
+fn secure(address: &ExactUrl, named_by: &ExactUrl) {
     let scheme = address.url().scheme();
     assert!(
         scheme == "https" || (scheme == "http" && named_by.url().scheme() == "http"),
@@ -98,7 +98,7 @@ fn secure(address: &Address, named_by: &Address) {
     assert!(address.url().host().is_some());
 }
 
-fn printable(why: &BadMetadata) {
+fn printable(why: &MetadataError) {
     let why = why.to_string();
     assert!(why.len() < 600 && why.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{why:?}");
 }

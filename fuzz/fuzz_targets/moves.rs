@@ -16,7 +16,7 @@ mod world;
 
 use acts::Act;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::half::TokenMode;
 use tokio::runtime::{Builder, Runtime};
 use world::World;
 
@@ -31,6 +31,6 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let (chunks, _) = rest.as_chunks::<{ Act::BYTES }>();
     let acts: Vec<Act> = chunks.iter().take(MOST).copied().map(Act::read).collect();
-    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 }, if first % 3 == 0 { Mode::Reference } else { Mode::Sealed });
+    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 }, if first % 3 == 0 { TokenMode::Reference } else { TokenMode::Sealed });
     RUNTIME.with(|runtime| runtime.block_on(world.live(&acts)));
 });

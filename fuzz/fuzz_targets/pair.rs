@@ -12,7 +12,7 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::token::half::{Carried, Half, Kind, Mode, ServiceMark};
+use mcp_oauth_gateway::token::half::{PayloadKind, PairHeader, TokenKind, TokenMode, ServiceDigest};
 use mcp_oauth_gateway::token::pair;
 
 /// A key that is the same in each run, so that what is found can be found again.
@@ -54,31 +54,31 @@ fuzz_target!(|bytes: &[u8]| {
 fn round_trip(given: Halves<'_>) {
     let ((plain, kind, carried), (grant, generation), (service, client), (expires, upstream_expires), flip, texts) = given;
     let (subject, scopes, upstream) = texts;
-    let half = Half {
+    let half = PairHeader {
         mode: match (plain, carried % 5) {
-            (true, _) => Mode::Plain,
-            (false, 3) => Mode::Reference,
-            (false, _) => Mode::Sealed,
+            (true, _) => TokenMode::Plain,
+            (false, 3) => TokenMode::Reference,
+            (false, _) => TokenMode::Sealed,
         },
-        kind: [Kind::Access, Kind::Refresh, Kind::Key][usize::from(kind % 3)],
+        kind: [TokenKind::Access, TokenKind::Refresh, TokenKind::Key][usize::from(kind % 3)],
         carried: [
-            Carried::Access,
-            Carried::Refresh,
-            Carried::Nothing,
-            Carried::Reference,
-            Carried::Identity,
+            PayloadKind::Access,
+            PayloadKind::Refresh,
+            PayloadKind::Nothing,
+            PayloadKind::Reference,
+            PayloadKind::Identity,
         ][usize::from(carried % 5)],
         grant: Id(grant),
         generation,
-        service: ServiceMark(service),
+        service: ServiceDigest(service),
         client,
         expires: UnixTime(expires),
         upstream_expires: UnixTime(upstream_expires),
         subject: subject.to_owned(),
         scopes: scopes.to_owned(),
     };
-    let token = pair::mint(&RING, UnixTime(0), &half, &Secret::from(upstream), random::fresh());
-    if token.expose().len() > pair::LONGEST {
+    let token = pair::encode(&RING, UnixTime(0), &half, &Secret::from(upstream), random::salt_and_nonce());
+    if token.expose().len() > pair::MAX_PAIR_BYTES {
         return assert!(pair::open(&RING, token.expose()).is_err());
     }
     let opened = pair::open(&RING, token.expose()).expect("it was minted here");

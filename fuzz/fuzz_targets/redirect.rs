@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::oauth::redirect::{Place, RedirectUri};
+use mcp_oauth_gateway::oauth::redirect::{RedirectKind, RedirectUri};
 use url::Url;
 
 fuzz_target!(|text: &str| {
@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
     assert_eq!(uri.admits(&other), other.admits(&uri));
     if uri.admits(&other) && first != second {
         // Only the port of a loopback may differ: the same host, path and query, by an independent parse.
-        assert!(uri.place() == Place::Loopback && other.place() == Place::Loopback);
+        assert!(uri.place() == RedirectKind::Loopback && other.place() == RedirectKind::Loopback);
         let portless = |text: &str| {
             let mut url = Url::parse(text).expect("it was accepted");
             url.set_port(None).expect("it has a host");
@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
 fn good(text: &str, uri: &RedirectUri) {
     // What the parser repairs, a browser reads otherwise: a host must follow `//`.
     let host_follows = || text.split_once("://").is_some_and(|(scheme, rest)| scheme.len() <= 5 && !rest.starts_with('/'));
-    assert!(uri.place() == Place::App || host_follows());
+    assert!(uri.place() == RedirectKind::App || host_follows());
     assert_eq!(uri.as_str(), text);
     assert!(uri.admits(uri));
     // As a browser would read it, which strips and folds.
@@ -52,9 +52,9 @@ fn good(text: &str, uri: &RedirectUri) {
     let url = Url::parse(text).expect("it was accepted");
     assert!(url.fragment().is_none() && url.username().is_empty() && url.password().is_none());
     match uri.place() {
-        Place::Web => assert_eq!(url.scheme(), "https"),
-        Place::Loopback => assert!(matches!(url.scheme(), "http" | "https")),
-        Place::App => assert!(!matches!(url.scheme(), "http" | "https")),
+        RedirectKind::Web => assert_eq!(url.scheme(), "https"),
+        RedirectKind::Loopback => assert!(matches!(url.scheme(), "http" | "https")),
+        RedirectKind::App => assert!(!matches!(url.scheme(), "http" | "https")),
     }
     let shown = uri.shown();
     assert!(!shown.is_empty() && shown.chars().all(|c| c.is_ascii_graphic()), "{shown:?}");

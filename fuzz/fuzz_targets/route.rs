@@ -1,14 +1,14 @@
-//! Routes: nothing but an exact path leads anywhere, with or without a prefix.
+//! RouteTable: nothing but an exact path leads anywhere, with or without a prefix.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::web::route::{NoRoute, Route, Routes};
+use mcp_oauth_gateway::web::route::{RouteError, Route, RouteTable};
 
-static BARE: LazyLock<Routes> = LazyLock::new(|| Routes::new(""));
-static PREFIXED: LazyLock<Routes> = LazyLock::new(|| Routes::new("/gw"));
+static BARE: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new(""));
+static PREFIXED: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new("/gw"));
 const METHODS: [Method; 6] = [
     Method::GET,
     Method::POST,
@@ -27,20 +27,20 @@ fuzz_target!(|path: &str| {
             assert_eq!(PREFIXED.find(&method, &format!("/gw{path}")), bare);
         }
         let prefixed = PREFIXED.find(&method, path);
-        if prefixed != Err(NoRoute::NotFound) {
+        if prefixed != Err(RouteError::NotFound) {
             assert!(path.starts_with("/gw") || path.starts_with("/.well-known/"), "{path}");
             assert!(path.contains("/gw"));
         }
     }
 });
 
-fn judge(method: &Method, path: &str, found: &Result<Route, NoRoute>) {
+fn judge(method: &Method, path: &str, found: &Result<Route, RouteError>) {
     match found {
         Ok(Route::Login(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}")),
         Ok(Route::Consent(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}")),
         Ok(_) => exact(path),
-        Err(NoRoute::Method(allowed)) => assert!(allowed.split(", ").all(|name| name != method.as_str())),
-        Err(NoRoute::NotFound) => {}
+        Err(RouteError::Method(allowed)) => assert!(allowed.split(", ").all(|name| name != method.as_str())),
+        Err(RouteError::NotFound) => {}
     }
 }
 

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::oauth::answer::{self, Refusal, TokenFailure};
+use mcp_oauth_gateway::oauth::answer::{self, OAuthErrorResponse, TokenResponseError};
 
 /// Status, content type, when it was asked, body.
 type Answer<'a> = (u16, Option<&'a str>, u64, &'a [u8]);
@@ -14,16 +14,16 @@ fuzz_target!(|answer: Answer<'_>| {
     read(status, content_type, body, asked);
     // Most statuses never grant; so also as if it were a success.
     read(200, content_type, body, asked);
-    if let Some(refusal) = answer::read_refusal(body) {
+    if let Some(refusal) = answer::parse_error_response(body) {
         safe(&refusal);
     }
 });
 
 fn read(status: u16, content_type: Option<&str>, body: &[u8], asked: UnixTime) {
-    match answer::read_tokens(status, content_type, body, asked) {
+    match answer::parse_token_response(status, content_type, body, asked) {
         Ok(tokens) => {
             assert!((200..300).contains(&status), "{status}");
-            assert!(answer::read_refusal(body).is_none(), "a refusal was taken for tokens");
+            assert!(answer::parse_error_response(body).is_none(), "a refusal was taken for tokens");
             header(tokens.access.expose());
             if let Some(refresh) = &tokens.refresh {
                 assert!(!refresh.expose().is_empty());
@@ -32,11 +32,11 @@ fn read(status: u16, content_type: Option<&str>, body: &[u8], asked: UnixTime) {
                 assert!(end >= asked && end.since(asked) <= 3_155_760_000, "{end:?} of {asked:?}");
             }
         }
-        Err(TokenFailure::Refused(refusal)) => {
+        Err(TokenResponseError::Refused(refusal)) => {
             assert!(status < 500 || refusal.is_invalid_grant() || refusal.is_invalid_client());
             safe(&refusal);
         }
-        Err(TokenFailure::Temporary(why) | TokenFailure::Unreadable(why)) => shown(&why),
+        Err(TokenResponseError::Temporary(why) | TokenResponseError::Unreadable(why)) => shown(&why),
     }
 }
 
@@ -44,7 +44,7 @@ fn header(token: &str) {
     assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()), "{token:?}");
 }
 
-fn safe(refusal: &Refusal) {
+fn safe(refusal: &OAuthErrorResponse) {
     assert!(!refusal.code.is_empty() && refusal.code.len() <= 64);
     shown(&refusal.to_string());
 }

@@ -13,7 +13,7 @@ pub struct Id(pub [u8; 16]);
 
 impl Id {
     /// A new one from fresh random bytes.
-    pub fn fresh() -> Self {
+    pub fn random() -> Self {
         Self(crate::base::random::bytes())
     }
 
@@ -55,7 +55,7 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The digest of `text`.
-    pub fn of(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let mut out = [0; 32];
         out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
         Self(out)
@@ -75,16 +75,16 @@ impl Digest {
     }
 
     /// The first 16 bytes, where a short mark is enough.
-    pub fn short(&self) -> [u8; 16] {
+    pub fn truncated(&self) -> [u8; 16] {
         let mut out = [0; 16];
         out.copy_from_slice(&self.0[..16]);
         out
     }
 
     /// Whether this is the digest of `text`, compared in constant time.
-    pub fn is_of(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         use subtle::ConstantTimeEq as _;
-        self.0.ct_eq(&Self::of(text).0).into()
+        self.0.ct_eq(&Self::new(text).0).into()
     }
 }
 
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn a_digest_is_read_as_sha256sum_prints_it() {
         let printed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Digest::from_hex(printed), Some(Digest::of("abc")));
-        assert_eq!(Digest::from_hex(&printed.to_uppercase()), Some(Digest::of("abc")));
+        assert_eq!(Digest::from_hex(printed), Some(Digest::new("abc")));
+        assert_eq!(Digest::from_hex(&printed.to_uppercase()), Some(Digest::new("abc")));
         for bad in ["", &printed[1..], &printed.replace('b', "g"), &format!("{printed}00")] {
             assert_eq!(Digest::from_hex(bad), None, "{bad}");
         }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_id_is_read_as_it_was_written_and_in_no_other_spelling() {
-        let id = Id::fresh();
+        let id = Id::random();
         assert_eq!(Id::parse(&id.to_string()), Some(id));
         assert_eq!(Id::parse(&format!("{id}=")), None);
         assert_eq!(Id::parse(""), None);

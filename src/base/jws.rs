@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::signature::{Error as BadSignature, Signer, Verifier};
+use jsonwebtoken::signature::{self, Error as SignatureError};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation};
 use ring::signature as of_ring;
 use ring::signature::{EcdsaKeyPair, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
@@ -29,11 +29,11 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Installed when somebody first asks, once.
-static IS_OURS: LazyLock<bool> = LazyLock::new(|| PROVIDER.install_default().is_ok());
+static PROVIDER_INSTALLED: LazyLock<bool> = LazyLock::new(|| PROVIDER.install_default().is_ok());
 
 /// Somebody else's provider might believe anything.
-fn ours() -> Result<(), Error> {
-    if *IS_OURS {
+fn ensure_provider() -> Result<(), Error> {
+    if *PROVIDER_INSTALLED {
         Ok(())
     } else {
         Err(ErrorKind::Provider("another provider was installed before ours".to_owned()).into())
@@ -66,8 +66,8 @@ pub fn is_known(algorithm: Algorithm) -> bool {
 /// assert!(refused.unwrap_err().to_string().contains("provider"));
 /// ```
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-pub fn verified<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<T, Error> {
-    ours()?;
+pub fn verify_token<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<T, Error> {
+    ensure_provider()?;
     let only_the_signature = Validation {
         required_spec_claims: HashSet::new(),
         validate_exp: false,
@@ -80,8 +80,8 @@ pub fn verified<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: 
 
 /// A token of ours.
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-pub(super) fn signed<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String, Error> {
-    ours()?;
+pub(super) fn sign_token<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String, Error> {
+    ensure_provider()?;
     jsonwebtoken::encode(header, claims, key)
 }
 
@@ -107,7 +107,7 @@ fn curve(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     }
 }
 
-struct Public {
+struct Verifier {
     key: DecodingKey,
     algorithm: Algorithm,
 }
@@ -117,14 +117,14 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     if key.family() != algorithm.family() || !is_known(*algorithm) {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
-    Ok(Box::new(Public {
+    Ok(Box::new(Verifier {
         key: key.clone(),
         algorithm: *algorithm,
     }))
 }
 
-impl Verifier<Vec<u8>> for Public {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), BadSignature> {
+impl signature::Verifier<Vec<u8>> for Verifier {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
         let good = match self.key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => padding(self.algorithm).map(|padding| {
                 let key = RsaPublicKeyComponents {
@@ -137,11 +137,11 @@ impl Verifier<Vec<u8>> for Public {
                 curve(self.algorithm).map(|curve| UnparsedPublicKey::new(curve, point).verify(message, signature))
             }
         };
-        good.and_then(Result::ok).ok_or_else(BadSignature::new)
+        good.and_then(Result::ok).ok_or_else(SignatureError::new)
     }
 }
 
-impl JwtVerifier for Public {
+impl JwtVerifier for Verifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -153,7 +153,7 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-struct Private(EcdsaKeyPair);
+struct Signer(EcdsaKeyPair);
 
 /// We sign with ES256 and with nothing else.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as the crate asks")]
@@ -162,17 +162,17 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
     let pair = EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &random::source());
-    Ok(Box::new(Private(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
+    Ok(Box::new(Signer(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
 }
 
-impl Signer<Vec<u8>> for Private {
-    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, BadSignature> {
-        let signature = self.0.sign(&random::source(), message).map_err(|_| BadSignature::new())?;
+impl signature::Signer<Vec<u8>> for Signer {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
+        let signature = self.0.sign(&random::source(), message).map_err(|_| SignatureError::new())?;
         Ok(signature.as_ref().to_vec())
     }
 }
 
-impl JwtSigner for Private {
+impl JwtSigner for Signer {
     fn algorithm(&self) -> Algorithm {
         Algorithm::ES256
     }
@@ -187,9 +187,9 @@ mod tests {
     fn a_shared_secret_neither_signs_nor_verifies() {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             assert!(!is_known(algorithm));
-            let token = signed(&Header::new(algorithm), &"said", &EncodingKey::from_secret(b"secret"));
+            let token = sign_token(&Header::new(algorithm), &"said", &EncodingKey::from_secret(b"secret"));
             assert!(matches!(token.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
-            let refused = verified::<String>("eyJhbGciOiJIUzI1NiJ9.IiI.AAAA", &DecodingKey::from_secret(b"secret"), algorithm);
+            let refused = verify_token::<String>("eyJhbGciOiJIUzI1NiJ9.IiI.AAAA", &DecodingKey::from_secret(b"secret"), algorithm);
             assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
         }
         let as_a_point = verifier(&Algorithm::ES256, &DecodingKey::from_secret(&[4; 65]));

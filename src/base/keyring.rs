@@ -11,7 +11,7 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 
 /// How long a new key opens before it seals, in seconds: until then every instance has read it.
-pub const ACTIVATE_AFTER: u64 = 300;
+pub const ACTIVATION_DELAY_SECONDS: u64 = 300;
 
 /// The name of a key: the first four bytes of a digest of it.
 pub type KeyId = [u8; 4];
@@ -23,7 +23,7 @@ pub fn name(id: KeyId) -> String {
 
 /// One key, ready to use.
 #[derive(Clone)]
-pub struct Key {
+pub struct RingKey {
     id: KeyId,
     prk: hkdf::Prk,
     made: UnixTime,
@@ -32,11 +32,11 @@ pub struct Key {
 
 /// All keys of an installation, oldest first; never empty.
 #[derive(Clone)]
-pub struct KeyRing(Vec<Key>);
+pub struct KeyRing(Vec<RingKey>);
 
 /// A key as it lies in the key file.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct KeyEntry {
     #[serde(with = "at_rest")]
     key: Secret,
     made: UnixTime,
@@ -44,14 +44,14 @@ struct Written {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenRing {
-    keys: Vec<Written>,
+struct KeyFile {
+    keys: Vec<KeyEntry>,
 }
 
 /// Why a key file is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub enum BadKeys {
-    /// Not the JSON that [`made`] writes.
+pub enum KeyFileError {
+    /// Not the JSON that [`generate`] writes.
     NotAKeyFile(String),
     /// No key in it.
     Empty,
@@ -59,7 +59,7 @@ pub enum BadKeys {
     NotAKey,
 }
 
-impl std::fmt::Display for BadKeys {
+impl std::fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotAKeyFile(why) => write!(f, "not a key file: {why}"),
@@ -69,59 +69,63 @@ impl std::fmt::Display for BadKeys {
     }
 }
 
-impl std::error::Error for BadKeys {}
+impl std::error::Error for KeyFileError {}
 
 /// The text of a new key file with one key that seals at once.
-pub fn made(now: UnixTime) -> Secret {
+pub fn generate(now: UnixTime) -> Secret {
     text(vec![fresh(now, now)])
 }
 
-/// The text of the key file `old` with one more key, which seals after [`ACTIVATE_AFTER`].
-pub fn rotated(old: &str, now: UnixTime) -> Result<Secret, BadKeys> {
+/// The text of the key file `old` with one more key, which seals after [`ACTIVATION_DELAY_SECONDS`].
+pub fn rotate(old: &str, now: UnixTime) -> Result<Secret, KeyFileError> {
     let mut keys = read(old)?;
-    keys.push(fresh(now, now.after(ACTIVATE_AFTER)));
+    keys.push(fresh(now, now.plus_seconds(ACTIVATION_DELAY_SECONDS)));
     Ok(text(keys))
 }
 
-fn fresh(made: UnixTime, seals_from: UnixTime) -> Written {
+fn fresh(made: UnixTime, seals_from: UnixTime) -> KeyEntry {
     let bytes = Zeroizing::new(random::bytes::<32>());
-    Written {
+    KeyEntry {
         key: Secret::from(STANDARD.encode(*bytes)),
         made,
         seals_from,
     }
 }
 
-fn text(keys: Vec<Written>) -> Secret {
-    Secret::from(serde_json::to_string_pretty(&WrittenRing { keys }).expect("texts and numbers are JSON"))
+fn text(keys: Vec<KeyEntry>) -> Secret {
+    Secret::from(serde_json::to_string_pretty(&KeyFile { keys }).expect("texts and numbers are JSON"))
 }
 
-fn read(text: &str) -> Result<Vec<Written>, BadKeys> {
-    let ring: WrittenRing =
-        serde_json::from_str(text).map_err(|e| BadKeys::NotAKeyFile(format!("line {}, column {}", e.line(), e.column())))?;
+fn read(text: &str) -> Result<Vec<KeyEntry>, KeyFileError> {
+    let ring: KeyFile =
+        serde_json::from_str(text).map_err(|e| KeyFileError::NotAKeyFile(format!("line {}, column {}", e.line(), e.column())))?;
     Ok(ring.keys)
 }
 
 impl KeyRing {
-    /// Reads a key file, as [`made`] and [`rotated`] write it.
-    pub fn parse(text: &str) -> Result<Self, BadKeys> {
+    /// Reads a key file, as [`generate`] and [`rotate`] write it.
+    pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         let mut keys = Vec::new();
         for written in read(text)? {
-            keys.push(Key::from_base64(written.key.expose(), written.made, written.seals_from)?);
+            keys.push(RingKey::from_base64(written.key.expose(), written.made, written.seals_from)?);
         }
-        if keys.is_empty() { Err(BadKeys::Empty) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err(KeyFileError::Empty)
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// One key given by the operator: 32 bytes in base64 (either alphabet).
-    pub fn single(base64: &str) -> Result<Self, BadKeys> {
-        Ok(Self(vec![Key::from_base64(base64.trim(), UnixTime(0), UnixTime(0))?]))
+    pub fn single(base64: &str) -> Result<Self, KeyFileError> {
+        Ok(Self(vec![RingKey::from_base64(base64.trim(), UnixTime(0), UnixTime(0))?]))
     }
 
     /// The key that seals now: the newest whose time has come.
     ///
     /// # Panics
     /// Never: a ring is not empty.
-    pub fn sealing(&self, now: UnixTime) -> &Key {
+    pub fn sealing_key(&self, now: UnixTime) -> &RingKey {
         let ready = self.0.iter().rfind(|key| key.seals_from <= now);
         ready.or(self.0.first()).expect("a key ring is never empty")
     }
@@ -133,7 +137,7 @@ impl KeyRing {
     }
 
     /// The key of this name, if the ring has it. Keys are never tried in turn.
-    pub fn opening(&self, id: KeyId) -> Option<&Key> {
+    pub fn opening_key(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
@@ -143,16 +147,16 @@ impl KeyRing {
     }
 }
 
-impl Key {
-    fn from_base64(text: &str, made: UnixTime, seals_from: UnixTime) -> Result<Self, BadKeys> {
+impl RingKey {
+    fn from_base64(text: &str, made: UnixTime, seals_from: UnixTime) -> Result<Self, KeyFileError> {
         let bytes = Zeroizing::new(
             STANDARD
                 .decode(text)
                 .or_else(|_| URL_SAFE_NO_PAD.decode(text))
-                .map_err(|_| BadKeys::NotAKey)?,
+                .map_err(|_| KeyFileError::NotAKey)?,
         );
         if bytes.len() != 32 {
-            return Err(BadKeys::NotAKey);
+            return Err(KeyFileError::NotAKey);
         }
         let named = digest::digest(&digest::SHA256, &[b"mcp-oauth-gateway key id".as_slice(), &bytes].concat());
         let mut id = [0; 4];
@@ -185,22 +189,22 @@ mod tests {
     #[test]
     fn a_new_key_opens_at_once_and_seals_after_five_minutes() {
         let now = UnixTime(1_000);
-        let first = made(now);
-        let both = rotated(first.expose(), now).unwrap();
+        let first = generate(now);
+        let both = rotate(first.expose(), now).unwrap();
         let old = KeyRing::parse(first.expose()).unwrap();
         let ring = KeyRing::parse(both.expose()).unwrap();
-        let old_id = old.sealing(now).id();
-        assert_eq!(ring.sealing(now.after(299)).id(), old_id);
-        let new_id = ring.sealing(now.after(300)).id();
+        let old_id = old.sealing_key(now).id();
+        assert_eq!(ring.sealing_key(now.plus_seconds(299)).id(), old_id);
+        let new_id = ring.sealing_key(now.plus_seconds(300)).id();
         assert_ne!(new_id, old_id);
-        assert!(ring.opening(new_id).is_some() && ring.opening(old_id).is_some());
-        assert!(old.opening(new_id).is_none());
+        assert!(ring.opening_key(new_id).is_some() && ring.opening_key(old_id).is_some());
+        assert!(old.opening_key(new_id).is_none());
     }
 
     #[test]
     fn a_short_key_and_a_broken_file_are_refused() {
-        assert_eq!(KeyRing::single("c2hvcnQ=").unwrap_err(), BadKeys::NotAKey);
-        assert_eq!(KeyRing::parse("{\"keys\":[]}").unwrap_err(), BadKeys::Empty);
-        assert!(matches!(KeyRing::parse("nonsense"), Err(BadKeys::NotAKeyFile(_))));
+        assert_eq!(KeyRing::single("c2hvcnQ=").unwrap_err(), KeyFileError::NotAKey);
+        assert_eq!(KeyRing::parse("{\"keys\":[]}").unwrap_err(), KeyFileError::Empty);
+        assert!(matches!(KeyRing::parse("nonsense"), Err(KeyFileError::NotAKeyFile(_))));
     }
 }

@@ -12,21 +12,21 @@ use crate::base::secret::Secret;
 /// ```compile_fail
 /// # use mcp_oauth_gateway::base::random;
 /// fn retried(step: impl Fn()) { step(); step() }
-/// let fresh = random::fresh();
+/// let fresh = random::salt_and_nonce();
 /// retried(|| { let used = fresh; drop(used) });
 /// ```
 /// ```
 /// # use mcp_oauth_gateway::base::random;
 /// fn retried(step: impl FnOnce()) { step() }
-/// let fresh = random::fresh();
+/// let fresh = random::salt_and_nonce();
 /// retried(|| { let used = fresh; drop(used) });
 /// ```
 #[derive(Debug)]
-pub struct Fresh(pub(super) [u8; 28]);
+pub struct SaltAndNonce(pub(super) [u8; 28]);
 
 /// Draws what one sealing needs.
-pub fn fresh() -> Fresh {
-    Fresh(bytes())
+pub fn salt_and_nonce() -> SaltAndNonce {
+    SaltAndNonce(bytes())
 }
 
 /// For what draws by itself: making a key, signing.

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 /// What a range of addresses is reserved for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum AddressKind {
     /// The open internet.
     Global,
     /// This machine: `127.0.0.0/8`, `::1`.
@@ -43,19 +43,19 @@ pub enum Kind {
     Reserved,
 }
 
-impl Kind {
+impl AddressKind {
     /// The networks people run behind a router of their own.
     pub fn is_private(self) -> bool {
         matches!(self, Self::Private | Self::UniqueLocal | Self::SharedCgnat)
     }
 
     /// Kinds no remote party may ever name to us: no service lives there that is meant for it.
-    pub fn is_never_told(self) -> bool {
+    pub fn is_never_allowed(self) -> bool {
         matches!(self, Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Unspecified)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AddressKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Global => "global",
@@ -76,7 +76,7 @@ impl fmt::Display for Kind {
 }
 
 /// The kind of `address`, judged on the IPv4 address inside where there is one.
-pub fn kind(address: IpAddr) -> Kind {
+pub fn address_kind(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => match embedded(v6) {
@@ -84,7 +84,7 @@ pub fn kind(address: IpAddr) -> Kind {
             // A way in that is deprecated or local: never global, and still
             // whatever the inner address is if that is worse.
             Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
-                Kind::Global => Kind::Reserved,
+                AddressKind::Global => AddressKind::Reserved,
                 special => special,
             },
             None => kind_v6(v6),
@@ -103,7 +103,7 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 
 /// Whom an address counts for where a limit counts callers: an IPv4 address for itself, an IPv6 one for its /64, because
 /// whoever has one address of it has them all.
-pub fn subscriber(address: IpAddr) -> IpAddr {
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64)).into(),
@@ -139,45 +139,45 @@ fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
     }
 }
 
-fn kind_v4(v4: Ipv4Addr) -> Kind {
+fn kind_v4(v4: Ipv4Addr) -> AddressKind {
     match v4.octets() {
         [169, 254, 169, 254]        // AWS, Google, Azure, most others
         | [169, 254, 170, 2 | 23]   // AWS containers and pods
         | [100, 100, 100, 200]      // Alibaba
         | [192, 0, 0, 192]          // Oracle
-        | [168, 63, 129, 16] => Kind::Metadata, // Azure's wire server, in a public range
-        [0, ..] => Kind::Unspecified,
-        [127, ..] => Kind::Loopback,
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Kind::Private,
-        [100, 64..=127, ..] => Kind::SharedCgnat,
-        [169, 254, ..] => Kind::LinkLocal,
-        [192, 0, 0, 9 | 10] => Kind::Global, // anycast inside 192.0.0.0/24, RFC 7723 and 8155
-        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Kind::Documentation,
-        [198, 18..=19, ..] => Kind::Benchmark,
-        [224..=239, ..] => Kind::Multicast,
-        [192, 0, 0, _] | [192, 88, 99, _] | [240..=255, ..] => Kind::Reserved,
-        _ => Kind::Global,
+        | [168, 63, 129, 16] => AddressKind::Metadata, // Azure's wire server, in a public range
+        [0, ..] => AddressKind::Unspecified,
+        [127, ..] => AddressKind::Loopback,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => AddressKind::Private,
+        [100, 64..=127, ..] => AddressKind::SharedCgnat,
+        [169, 254, ..] => AddressKind::LinkLocal,
+        [192, 0, 0, 9 | 10] => AddressKind::Global, // anycast inside 192.0.0.0/24, RFC 7723 and 8155
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => AddressKind::Documentation,
+        [198, 18..=19, ..] => AddressKind::Benchmark,
+        [224..=239, ..] => AddressKind::Multicast,
+        [192, 0, 0, _] | [192, 88, 99, _] | [240..=255, ..] => AddressKind::Reserved,
+        _ => AddressKind::Global,
     }
 }
 
-fn kind_v6(v6: Ipv6Addr) -> Kind {
+fn kind_v6(v6: Ipv6Addr) -> AddressKind {
     match v6.segments() {
         [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254]          // AWS
-        | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => Kind::Metadata, // Google
-        [0, 0, 0, 0, 0, 0, 0, 0] => Kind::Unspecified,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Loopback,
-        [0xff00..=0xffff, ..] => Kind::Multicast,
-        [0xfe80..=0xfebf, ..] => Kind::LinkLocal,
-        [0xfec0..=0xfeff, ..] => Kind::SiteLocal,
-        [0xfc00..=0xfdff, ..] => Kind::UniqueLocal,
-        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Kind::Documentation,
-        [0x2001, 2, 0, ..] => Kind::Benchmark,
+        | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => AddressKind::Metadata, // Google
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressKind::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Loopback,
+        [0xff00..=0xffff, ..] => AddressKind::Multicast,
+        [0xfe80..=0xfebf, ..] => AddressKind::LinkLocal,
+        [0xfec0..=0xfeff, ..] => AddressKind::SiteLocal,
+        [0xfc00..=0xfdff, ..] => AddressKind::UniqueLocal,
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => AddressKind::Documentation,
+        [0x2001, 2, 0, ..] => AddressKind::Benchmark,
         [0x2001, 1, 0, 0, 0, 0, 0, 1..=3]                // anycast, RFC 7723, 8155, 9665
         | [0x2001, 3 | 0x20..=0x3f, ..]                  // AMT, ORCHIDv2, DRIP
-        | [0x2001, 4, 0x0112, ..] => Kind::Global,       // AS112
-        [0x2001, 0..=0x01ff, ..] => Kind::Reserved,      // IETF assignments, RFC 2928
-        [0x2000..=0x3fff, ..] => Kind::Global,
-        _ => Kind::Reserved,
+        | [0x2001, 4, 0x0112, ..] => AddressKind::Global,       // AS112
+        [0x2001, 0..=0x01ff, ..] => AddressKind::Reserved,      // IETF assignments, RFC 2928
+        [0x2000..=0x3fff, ..] => AddressKind::Global,
+        _ => AddressKind::Reserved,
     }
 }
 
@@ -191,7 +191,7 @@ pub struct Cidr {
 
 impl Cidr {
     /// Whether every address of its family lies in this block.
-    pub fn is_everybody(&self) -> bool {
+    pub fn is_any(&self) -> bool {
         self.bits == 0
     }
 
@@ -224,7 +224,7 @@ impl fmt::Display for Cidr {
 
 /// Why a text is not a block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotCidr {
+pub enum CidrError {
     /// The part before the slash is not an IP address.
     Address,
     /// The part after the slash is not a length that fits the address.
@@ -233,7 +233,7 @@ pub enum NotCidr {
     HostBits,
 }
 
-impl fmt::Display for NotCidr {
+impl fmt::Display for CidrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Address => "not an IP address",
@@ -243,33 +243,33 @@ impl fmt::Display for NotCidr {
     }
 }
 
-impl std::error::Error for NotCidr {}
+impl std::error::Error for CidrError {}
 
 impl FromStr for Cidr {
-    type Err = NotCidr;
+    type Err = CidrError;
 
     /// # Errors
     /// Any text that is not `address` or `address/length` with all further bits zero.
-    fn from_str(text: &str) -> Result<Self, NotCidr> {
+    fn from_str(text: &str) -> Result<Self, CidrError> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
         };
-        let network: IpAddr = address.parse().map_err(|_| NotCidr::Address)?;
+        let network: IpAddr = address.parse().map_err(|_| CidrError::Address)?;
         let widest = if network.is_ipv4() { 32 } else { 128 };
         let bits = match length {
-            Some(length) => length.parse().map_err(|_| NotCidr::Length)?,
+            Some(length) => length.parse().map_err(|_| CidrError::Length)?,
             None => widest,
         };
         if bits > widest {
-            return Err(NotCidr::Length);
+            return Err(CidrError::Length);
         }
         let exact = match network {
             IpAddr::V4(v4) => u32::from(v4).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
             IpAddr::V6(v6) => u128::from(v6).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
         };
         if !exact {
-            return Err(NotCidr::HostBits);
+            return Err(CidrError::HostBits);
         }
         Ok(match canonical(network) {
             inner @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => Self {
@@ -293,50 +293,50 @@ mod tests {
     fn every_special_range_has_its_kind_at_both_ends() {
         let table = [
             (
-                Kind::Global,
+                AddressKind::Global,
                 "1.1.1.1 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 100.63.255.255 100.128.0.0",
             ),
             (
-                Kind::Global,
+                AddressKind::Global,
                 "126.255.255.255 128.0.0.0 169.253.255.255 169.255.0.0 192.167.255.255 192.169.0.0",
             ),
             (
-                Kind::Global,
+                AddressKind::Global,
                 "198.17.255.255 198.20.0.0 223.255.255.255 192.0.0.9 192.0.0.10 192.31.196.1",
             ),
             (
-                Kind::Global,
+                AddressKind::Global,
                 "2606:4700::1111 2001:4860:4860::8888 2001:1::1 2001:20::1 2001:30::1 2001:200:: 3ffe::1",
             ),
-            (Kind::Loopback, "127.0.0.1 127.0.0.0 127.255.255.255 ::1"),
+            (AddressKind::Loopback, "127.0.0.1 127.0.0.0 127.255.255.255 ::1"),
             (
-                Kind::Private,
+                AddressKind::Private,
                 "10.0.0.0 10.255.255.255 172.16.0.0 172.31.255.255 192.168.0.0 192.168.255.255",
             ),
-            (Kind::SharedCgnat, "100.64.0.0 100.127.255.255"),
-            (Kind::LinkLocal, "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1"),
-            (Kind::SiteLocal, "fec0:: feff:ffff::1"),
-            (Kind::UniqueLocal, "fc00:: fdff:ffff::1"),
+            (AddressKind::SharedCgnat, "100.64.0.0 100.127.255.255"),
+            (AddressKind::LinkLocal, "169.254.0.0 169.254.255.255 fe80:: febf:ffff::1"),
+            (AddressKind::SiteLocal, "fec0:: feff:ffff::1"),
+            (AddressKind::UniqueLocal, "fc00:: fdff:ffff::1"),
             (
-                Kind::Metadata,
+                AddressKind::Metadata,
                 "169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192 168.63.129.16",
             ),
-            (Kind::Metadata, "fd00:ec2::254 fd20:ce::254"),
-            (Kind::Multicast, "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1"),
-            (Kind::Unspecified, "0.0.0.0 0.255.255.255 ::"),
+            (AddressKind::Metadata, "fd00:ec2::254 fd20:ce::254"),
+            (AddressKind::Multicast, "224.0.0.0 239.255.255.255 ff00:: ffff:ffff::1"),
+            (AddressKind::Unspecified, "0.0.0.0 0.255.255.255 ::"),
             (
-                Kind::Documentation,
+                AddressKind::Documentation,
                 "192.0.2.1 198.51.100.255 203.0.113.0 2001:db8:: 2001:db8:ffff::1 3fff:: 3fff:fff::1",
             ),
-            (Kind::Benchmark, "198.18.0.0 198.19.255.255 2001:2::1"),
+            (AddressKind::Benchmark, "198.18.0.0 198.19.255.255 2001:2::1"),
             (
-                Kind::Reserved,
+                AddressKind::Reserved,
                 "192.0.0.0 192.88.99.1 240.0.0.0 255.255.255.255 100::1 5f00::1 4000::1 1::1 2001:10::1",
             ),
         ];
         for (expected, addresses) in table {
             for text in addresses.split(' ') {
-                assert_eq!(kind(ip(text)), expected, "{text}");
+                assert_eq!(address_kind(ip(text)), expected, "{text}");
             }
         }
     }
@@ -344,24 +344,24 @@ mod tests {
     #[test]
     fn the_address_inside_is_the_one_judged() {
         for (text, inner, expected) in [
-            ("::ffff:169.254.169.254", "169.254.169.254", Kind::Metadata),
-            ("::ffff:127.0.0.1", "127.0.0.1", Kind::Loopback),
-            ("::ffff:8.8.8.8", "8.8.8.8", Kind::Global),
-            ("::127.0.0.1", "127.0.0.1", Kind::Loopback),
-            ("::8.8.8.8", "8.8.8.8", Kind::Reserved),
-            ("64:ff9b::10.0.0.1", "10.0.0.1", Kind::Private),
-            ("64:ff9b::8.8.8.8", "8.8.8.8", Kind::Global),
-            ("64:ff9b:1::a9fe:a9fe", "169.254.169.254", Kind::Metadata),
-            ("64:ff9b:1::8.8.8.8", "8.8.8.8", Kind::Reserved),
-            ("2002:7f00:1::1", "127.0.0.1", Kind::Loopback),
-            ("2002:808:808::1", "8.8.8.8", Kind::Global),
-            ("::ffff:0:10.0.0.1", "10.0.0.1", Kind::Private),
+            ("::ffff:169.254.169.254", "169.254.169.254", AddressKind::Metadata),
+            ("::ffff:127.0.0.1", "127.0.0.1", AddressKind::Loopback),
+            ("::ffff:8.8.8.8", "8.8.8.8", AddressKind::Global),
+            ("::127.0.0.1", "127.0.0.1", AddressKind::Loopback),
+            ("::8.8.8.8", "8.8.8.8", AddressKind::Reserved),
+            ("64:ff9b::10.0.0.1", "10.0.0.1", AddressKind::Private),
+            ("64:ff9b::8.8.8.8", "8.8.8.8", AddressKind::Global),
+            ("64:ff9b:1::a9fe:a9fe", "169.254.169.254", AddressKind::Metadata),
+            ("64:ff9b:1::8.8.8.8", "8.8.8.8", AddressKind::Reserved),
+            ("2002:7f00:1::1", "127.0.0.1", AddressKind::Loopback),
+            ("2002:808:808::1", "8.8.8.8", AddressKind::Global),
+            ("::ffff:0:10.0.0.1", "10.0.0.1", AddressKind::Private),
             // 169.254.169.254 inverted
-            ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", Kind::Metadata),
-            ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", Kind::Reserved),
+            ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", AddressKind::Metadata),
+            ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", AddressKind::Reserved),
         ] {
             assert_eq!(canonical(ip(text)), ip(inner), "{text}");
-            assert_eq!(kind(ip(text)), expected, "{text}");
+            assert_eq!(address_kind(ip(text)), expected, "{text}");
         }
     }
 
@@ -381,7 +381,7 @@ mod tests {
             ("2001:db8:1:3:3:4:5:6", "2001:db8:1:3::"),
             ("::1", "::"),
         ] {
-            assert_eq!(subscriber(ip(text)), ip(counted), "{text}");
+            assert_eq!(rate_limit_key(ip(text)), ip(counted), "{text}");
         }
     }
 
@@ -405,11 +405,11 @@ mod tests {
     #[test]
     fn a_slip_in_a_block_is_named() {
         for (text, why) in [
-            ("10.0.0/8", NotCidr::Address),
-            ("10.0.0.0/33", NotCidr::Length),
-            ("10.0.0.0/", NotCidr::Length),
-            ("fd00::/129", NotCidr::Length),
-            ("10.0.0.1/8", NotCidr::HostBits),
+            ("10.0.0/8", CidrError::Address),
+            ("10.0.0.0/33", CidrError::Length),
+            ("10.0.0.0/", CidrError::Length),
+            ("fd00::/129", CidrError::Length),
+            ("10.0.0.1/8", CidrError::HostBits),
         ] {
             assert_eq!(text.parse::<Cidr>(), Err(why), "{text}");
         }

@@ -8,14 +8,14 @@ use crate::base::time::UnixTime;
 /// Everything of one kind that is stored: an enum over its states.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name of the kind, part of its key and of its seal: a record of one kind opens nowhere else.
-    const SPACE: &'static str;
+    const KIND: &'static str;
     /// The version of the stored form. A newer one than this is refused, and left as it is.
     const VERSION: u32 = 1;
     /// Where nothing is kept, it travels with whoever holds its handle. What does not travel is then known to one process only.
-    const TRAVELS: bool = false;
+    const CLIENT_SIDE: bool = false;
 
     /// Until when a store must keep it; after that it may be swept.
-    fn keep_until(&self) -> UnixTime;
+    fn expires_at(&self) -> UnixTime;
 }
 
 /// One state of a record: made only by a move from another state, or by `new` at the start.

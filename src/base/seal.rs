@@ -7,8 +7,8 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use crate::base::keyring::{Key, KeyId, KeyRing};
-use crate::base::random::Fresh;
+use crate::base::keyring::{KeyId, KeyRing, RingKey};
+use crate::base::random::SaltAndNonce;
 use crate::base::time::UnixTime;
 
 /// What a sealed thing is for; a thing sealed for one purpose opens for no other.
@@ -16,20 +16,20 @@ use crate::base::time::UnixTime;
 pub struct Label(pub &'static str);
 
 /// Bytes that the AEAD adds.
-pub const TAG: usize = 16;
-/// Bytes that stand before the ciphertext in a [`boxed`] message: key id and fresh bytes.
-pub const PREFIX: usize = 4 + 28;
+pub const TAG_LEN: usize = 16;
+/// Bytes that stand before the ciphertext in a [`seal_message`] message: key id and fresh bytes.
+pub const PREFIX_LEN: usize = 4 + 28;
 
 /// It did not open: another key, another purpose, or changed bytes. There is nothing more to say.
 #[derive(Debug, PartialEq, Eq)]
-pub struct DoesNotOpen;
+pub struct UnsealError;
 
 /// Seals `plain` in place of itself plus a tag. `associated` is bound to it and stays readable.
 ///
 /// # Panics
 /// Never for messages below 64 GiB.
-pub fn seal(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(plain.len() + TAG);
+pub fn seal(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
     out.extend_from_slice(plain);
     let (aead, nonce) = cipher(key, label, fresh);
     aead.seal_in_place_append_tag(nonce, Aad::from(associated), &mut out)
@@ -38,42 +38,42 @@ pub fn seal(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], plain:
 }
 
 /// Opens what [`seal`] made, within `sealed` itself.
-pub fn open<'a>(key: &Key, label: Label, fresh: &[u8; 28], associated: &[u8], sealed: &'a mut [u8]) -> Result<&'a [u8], DoesNotOpen> {
+pub fn open<'a>(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], sealed: &'a mut [u8]) -> Result<&'a [u8], UnsealError> {
     let (aead, nonce) = cipher(key, label, fresh);
-    let plain = aead.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| DoesNotOpen)?;
+    let plain = aead.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| UnsealError)?;
     Ok(plain)
 }
 
 /// Consumes fresh bytes, so that they cannot be used for a second message.
 #[expect(clippy::needless_pass_by_value, reason = "taking it away is the point")]
-pub fn spend(fresh: Fresh) -> [u8; 28] {
+pub fn into_bytes(fresh: SaltAndNonce) -> [u8; 28] {
     fresh.0
 }
 
 /// A message that says which key opens it: key id ‖ fresh bytes ‖ ciphertext ‖ tag.
-pub fn boxed(ring: &KeyRing, now: UnixTime, label: Label, fresh: Fresh, associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let key = ring.sealing(now);
-    let fresh = spend(fresh);
+pub fn seal_message(ring: &KeyRing, now: UnixTime, label: Label, fresh: SaltAndNonce, associated: &[u8], plain: &[u8]) -> Vec<u8> {
+    let key = ring.sealing_key(now);
+    let fresh = into_bytes(fresh);
     let sealed = seal(key, label, &fresh, associated, plain);
     [key.id().as_slice(), &fresh, &sealed].concat()
 }
 
-/// As [`boxed`], but the same `plain` gives the same message under the same key: the fresh bytes are a keyed digest of it.
+/// As [`seal_message`], but the same `plain` gives the same message under the same key: the fresh bytes are a keyed digest of it.
 /// Whoever sees two messages learns only whether they are equal.
-pub fn repeatable(ring: &KeyRing, now: UnixTime, label: Label, plain: &[u8]) -> Vec<u8> {
-    let key = ring.sealing(now);
+pub fn seal_deterministic(ring: &KeyRing, now: UnixTime, label: Label, plain: &[u8]) -> Vec<u8> {
+    let key = ring.sealing_key(now);
     let mut fresh = [0; 28];
-    fresh.copy_from_slice(&hmac::sign(&signing(key, Label("repeatable")), &[label.0.as_bytes(), &[0], plain].concat()).as_ref()[..28]);
+    fresh.copy_from_slice(&hmac::sign(&hmac_key(key, Label("repeatable")), &[label.0.as_bytes(), &[0], plain].concat()).as_ref()[..28]);
     let sealed = seal(key, label, &fresh, b"", plain);
     [key.id().as_slice(), &fresh, &sealed].concat()
 }
 
-/// Opens what [`boxed`] or [`repeatable`] made.
-pub fn unboxed(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
-    let (id, rest) = message.split_first_chunk::<4>().ok_or(DoesNotOpen)?;
-    let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(DoesNotOpen)?;
+/// Opens what [`seal_message`] or [`seal_deterministic`] made.
+pub fn open_message(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+    let (id, rest) = message.split_first_chunk::<4>().ok_or(UnsealError)?;
+    let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(UnsealError)?;
     let id: KeyId = *id;
-    let key = ring.opening(id).ok_or(DoesNotOpen)?;
+    let key = ring.opening_key(id).ok_or(UnsealError)?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let length = open(key, label, fresh, associated, &mut sealed)?.len();
     sealed.truncate(length);
@@ -81,13 +81,13 @@ pub fn unboxed(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) 
 }
 
 /// An HMAC-SHA-256 key for `label`, for things that are readable but must not be changed.
-pub fn signing(key: &Key, label: Label) -> hmac::Key {
+pub fn hmac_key(key: &RingKey, label: Label) -> hmac::Key {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     expand(key, &[label.0.as_bytes()], &mut bytes);
     hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
 }
 
-fn cipher(key: &Key, label: Label, fresh: &[u8; 28]) -> (LessSafeKey, Nonce) {
+fn cipher(key: &RingKey, label: Label, fresh: &[u8; 28]) -> (LessSafeKey, Nonce) {
     let (salt, nonce) = fresh.split_at(16);
     let mut bytes = Zeroizing::new([0_u8; 32]);
     expand(key, &[label.0.as_bytes(), salt], &mut bytes);
@@ -95,7 +95,7 @@ fn cipher(key: &Key, label: Label, fresh: &[u8; 28]) -> (LessSafeKey, Nonce) {
     (aead, Nonce::try_assume_unique_for_key(nonce).expect("12 bytes are a nonce"))
 }
 
-fn expand(key: &Key, info: &[&[u8]], out: &mut [u8; 32]) {
+fn expand(key: &RingKey, info: &[&[u8]], out: &mut [u8; 32]) {
     let okm = key
         .prk()
         .expand(info, ring::hkdf::HKDF_SHA256)
@@ -109,21 +109,21 @@ mod tests {
     use crate::base::{keyring, random};
 
     fn ring() -> KeyRing {
-        KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()
+        KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap()
     }
 
     #[test]
     fn what_was_boxed_opens_only_whole_for_its_purpose_and_with_its_companion() {
         let ring = ring();
-        let message = boxed(&ring, UnixTime(0), Label("a"), random::fresh(), b"with", b"plain");
-        assert_eq!(*unboxed(&ring, Label("a"), b"with", &message).unwrap(), b"plain");
-        assert_eq!(unboxed(&ring, Label("b"), b"with", &message), Err(DoesNotOpen));
-        assert_eq!(unboxed(&ring, Label("a"), b"without", &message), Err(DoesNotOpen));
-        assert_eq!(unboxed(&self::ring(), Label("a"), b"with", &message), Err(DoesNotOpen));
+        let message = seal_message(&ring, UnixTime(0), Label("a"), random::salt_and_nonce(), b"with", b"plain");
+        assert_eq!(*open_message(&ring, Label("a"), b"with", &message).unwrap(), b"plain");
+        assert_eq!(open_message(&ring, Label("b"), b"with", &message), Err(UnsealError));
+        assert_eq!(open_message(&ring, Label("a"), b"without", &message), Err(UnsealError));
+        assert_eq!(open_message(&self::ring(), Label("a"), b"with", &message), Err(UnsealError));
         for bit in 0..message.len() * 8 {
             let mut changed = message.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(unboxed(&ring, Label("a"), b"with", &changed), Err(DoesNotOpen));
+            assert_eq!(open_message(&ring, Label("a"), b"with", &changed), Err(UnsealError));
         }
     }
 }

@@ -18,34 +18,34 @@ use crate::base::secret::Secret;
 /// See [the module](self).
 pub struct SigningKey {
     id: Id,
-    point: Vec<u8>,
+    public_point: Vec<u8>,
     key: EncodingKey,
 }
 
 /// A text is no signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAKey;
+pub struct SigningKeyError;
 
 /// Makes a key: PKCS#8 in base64.
 ///
 /// # Panics
 /// If the operating system has no randomness to give: nothing safe can be done then.
-pub fn made() -> Secret {
+pub fn generate() -> Secret {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random::source());
     Secret::from(STANDARD.encode(document.expect("the operating system gives random bytes").as_ref()))
 }
 
 impl SigningKey {
-    /// Reads what [`made`] made.
-    pub fn parse(text: &Secret) -> Result<Self, NotAKey> {
-        let document = Zeroizing::new(STANDARD.decode(text.expose()).map_err(|_| NotAKey)?);
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random::source()).map_err(|_| NotAKey)?;
+    /// Reads what [`generate`] made.
+    pub fn parse(text: &Secret) -> Result<Self, SigningKeyError> {
+        let document = Zeroizing::new(STANDARD.decode(text.expose()).map_err(|_| SigningKeyError)?);
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random::source()).map_err(|_| SigningKeyError)?;
         let point = pair.public_key().as_ref().to_vec();
         let mut id = [0; 16];
         id.copy_from_slice(&digest::digest(&digest::SHA256, &point).as_ref()[..16]);
         Ok(Self {
             id: Id(id),
-            point,
+            public_point: point,
             key: EncodingKey::from_ec_der(&document),
         })
     }
@@ -56,18 +56,18 @@ impl SigningKey {
     }
 
     /// Its public half: an uncompressed point, 65 bytes.
-    pub fn point(&self) -> &[u8] {
-        &self.point
+    pub fn public_point(&self) -> &[u8] {
+        &self.public_point
     }
 
     /// A JWT of this kind (`typ`) with these claims, which names this key; `None`: nothing can be signed here.
-    pub fn signed(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
+    pub fn sign(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
         let header = Header {
             typ: Some(kind.to_owned()),
             kid: Some(self.id.to_string()),
             ..Header::new(Algorithm::ES256)
         };
-        jws::signed(&header, claims, &self.key).ok()
+        jws::sign_token(&header, claims, &self.key).ok()
     }
 }
 
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn what_a_key_signs_is_verified_by_its_point_and_by_no_other() {
-        let [one, other] = [made(), made()].map(|text| SigningKey::parse(&text).unwrap());
-        let [mine, other_words] = ["a", "b"].map(|user| one.signed("at+jwt", &json!({ "sub": user })).unwrap());
+        let [one, other] = [generate(), generate()].map(|text| SigningKey::parse(&text).unwrap());
+        let [mine, other_words] = ["a", "b"].map(|user| one.sign("at+jwt", &json!({ "sub": user })).unwrap());
         let (said, signature) = (&other_words[..other_words.len() - 86], &mine[mine.len() - 86..]);
         let verified = |key: &SigningKey, token: &str| {
-            let key = DecodingKey::from_ec_der(key.point());
-            jws::verified::<Value>(token, &key, Algorithm::ES256).ok()
+            let key = DecodingKey::from_ec_der(key.public_point());
+            jws::verify_token::<Value>(token, &key, Algorithm::ES256).ok()
         };
         assert_eq!(verified(&one, &mine), Some(json!({ "sub": "a" })));
         assert_eq!(
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_not_a_key_is_none() {
         for text in ["", "AAAA", "not base64"] {
-            assert_eq!(SigningKey::parse(&Secret::from(text)).unwrap_err(), NotAKey);
+            assert_eq!(SigningKey::parse(&Secret::from(text)).unwrap_err(), SigningKeyError);
         }
     }
 }

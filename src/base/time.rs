@@ -17,18 +17,18 @@ impl UnixTime {
 
     /// This time plus so many seconds, never past [`UnixTime::NEVER`].
     #[must_use]
-    pub fn after(self, seconds: u64) -> Self {
+    pub fn plus_seconds(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
     }
 
     /// This time less so many seconds, never before the epoch.
     #[must_use]
-    pub fn before(self, seconds: u64) -> Self {
+    pub fn minus_seconds(self, seconds: u64) -> Self {
         Self(self.0.saturating_sub(seconds))
     }
 
     /// Its day in UTC, as `2026-11-21`.
-    pub fn day(self) -> String {
+    pub fn to_date(self) -> String {
         // Days since 0000-03-01, so that a leap day is the last of its year; 146097 days are 400 years.
         let days = self.0 / 86_400 + 719_468;
         let (era, day) = (days / 146_097, days % 146_097);
@@ -41,7 +41,7 @@ impl UnixTime {
     }
 
     /// Seconds from `earlier` to this time; 0 if `earlier` is later.
-    pub fn since(self, earlier: Self) -> u64 {
+    pub fn seconds_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
@@ -100,8 +100,8 @@ mod tests {
             (4_107_542_400, "2100-03-01"),
             (4_107_542_399, "2100-02-28"),
         ] {
-            assert_eq!(UnixTime(seconds).day(), day);
+            assert_eq!(UnixTime(seconds).to_date(), day);
         }
-        assert!(!UnixTime::NEVER.day().is_empty());
+        assert!(!UnixTime::NEVER.to_date().is_empty());
     }
 }

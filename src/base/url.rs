@@ -7,15 +7,15 @@ use url::Url;
 
 /// An absolute URL as it was written, beside its parse. Equality and output use the text, decisions the parse.
 #[derive(Clone, Debug)]
-pub struct Address {
+pub struct ExactUrl {
     text: String,
     parsed: Url,
 }
 
 /// Why a text is refused as an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadAddress {
-    /// Longer than [`LONGEST`] bytes.
+pub enum UrlError {
+    /// Longer than [`MAX_URL_BYTES`] bytes.
     TooLong,
     /// White space, a control character, a backslash, or a character outside ASCII.
     SurprisingCharacter,
@@ -30,9 +30,9 @@ pub enum BadAddress {
 }
 
 /// The longest address that is read, in bytes.
-pub const LONGEST: usize = 2048;
+pub const MAX_URL_BYTES: usize = 2048;
 
-impl fmt::Display for BadAddress {
+impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "is longer than 2048 bytes",
@@ -45,32 +45,32 @@ impl fmt::Display for BadAddress {
     }
 }
 
-impl std::error::Error for BadAddress {}
+impl std::error::Error for UrlError {}
 
-impl Address {
+impl ExactUrl {
     /// Reads an absolute URL; surprising texts are refused rather than repaired.
-    pub fn parse(text: &str) -> Result<Self, BadAddress> {
-        if text.len() > LONGEST {
-            return Err(BadAddress::TooLong);
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(UrlError::TooLong);
         }
         if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'\\') {
-            return Err(BadAddress::SurprisingCharacter);
+            return Err(UrlError::SurprisingCharacter);
         }
         if text.contains('#') {
-            return Err(BadAddress::Fragment);
+            return Err(UrlError::Fragment);
         }
-        let parsed = Url::parse(text).map_err(|_| BadAddress::NotAbsolute)?;
+        let parsed = Url::parse(text).map_err(|_| UrlError::NotAbsolute)?;
         // `https:evil.com` and `https:///evil.com` are read as `https://evil.com` by the parser, and otherwise by browsers.
         let behind = text.get(parsed.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
         let host_follows = || behind.is_some_and(|rest| !rest.starts_with(['/', '@', '?', ':']));
         if matches!(parsed.scheme(), "http" | "https") && !host_follows() {
-            return Err(BadAddress::NotAbsolute);
+            return Err(UrlError::NotAbsolute);
         }
         if !parsed.username().is_empty() || parsed.password().is_some() || authority(text).contains('@') {
-            return Err(BadAddress::UserInfo);
+            return Err(UrlError::UserInfo);
         }
         if has_dot_segment(text) {
-            return Err(BadAddress::DotSegment);
+            return Err(UrlError::DotSegment);
         }
         Ok(Self {
             text: text.to_owned(),
@@ -84,7 +84,7 @@ impl Address {
     }
 
     /// The text without its query, for logs and people: some servers are given a key there.
-    pub fn shown(&self) -> &str {
+    pub fn without_query(&self) -> &str {
         self.text.split('?').next().unwrap_or("")
     }
 
@@ -133,27 +133,27 @@ fn has_dot_segment(text: &str) -> bool {
     lower.split('/').any(|segment| segment == "." || segment == "..")
 }
 
-impl PartialEq for Address {
+impl PartialEq for ExactUrl {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
 }
 
-impl Eq for Address {}
+impl Eq for ExactUrl {}
 
-impl fmt::Display for Address {
+impl fmt::Display for ExactUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl Serialize for Address {
+impl Serialize for ExactUrl {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&self.text)
     }
 }
 
-impl<'de> Deserialize<'de> for Address {
+impl<'de> Deserialize<'de> for ExactUrl {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
@@ -167,26 +167,26 @@ mod tests {
     #[test]
     fn surprising_texts_are_refused_not_repaired() {
         for (text, why) in [
-            ("https://a\\b/", BadAddress::SurprisingCharacter),
-            ("https://a/\tb", BadAddress::SurprisingCharacter),
-            ("https://a/#x", BadAddress::Fragment),
-            ("https://u@a/", BadAddress::UserInfo),
-            ("https://@a/", BadAddress::NotAbsolute),
-            ("https://a/b/../c", BadAddress::DotSegment),
-            ("https://a/b/%2E%2e/c", BadAddress::DotSegment),
-            ("/relative", BadAddress::NotAbsolute),
-            ("https:evil.com/cb", BadAddress::NotAbsolute),
-            ("https:/evil.com/cb", BadAddress::NotAbsolute),
-            ("https:/ohttp://7.cl", BadAddress::NotAbsolute),
-            ("https:///evil.com/cb", BadAddress::NotAbsolute),
-            ("https:@evil.com/cb", BadAddress::NotAbsolute),
+            ("https://a\\b/", UrlError::SurprisingCharacter),
+            ("https://a/\tb", UrlError::SurprisingCharacter),
+            ("https://a/#x", UrlError::Fragment),
+            ("https://u@a/", UrlError::UserInfo),
+            ("https://@a/", UrlError::NotAbsolute),
+            ("https://a/b/../c", UrlError::DotSegment),
+            ("https://a/b/%2E%2e/c", UrlError::DotSegment),
+            ("/relative", UrlError::NotAbsolute),
+            ("https:evil.com/cb", UrlError::NotAbsolute),
+            ("https:/evil.com/cb", UrlError::NotAbsolute),
+            ("https:/ohttp://7.cl", UrlError::NotAbsolute),
+            ("https:///evil.com/cb", UrlError::NotAbsolute),
+            ("https:@evil.com/cb", UrlError::NotAbsolute),
         ] {
-            assert_eq!(Address::parse(text).unwrap_err(), why, "{text}");
+            assert_eq!(ExactUrl::parse(text).unwrap_err(), why, "{text}");
         }
     }
 
     #[test]
     fn equality_is_of_the_text() {
-        assert_ne!(Address::parse("https://h").unwrap(), Address::parse("https://h/").unwrap());
+        assert_ne!(ExactUrl::parse("https://h").unwrap(), ExactUrl::parse("https://h/").unwrap());
     }
 }

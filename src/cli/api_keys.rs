@@ -6,21 +6,21 @@ use tokio::runtime::Builder;
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
-use crate::cli::aside;
-use crate::cli::kept::Kept;
+use crate::cli::kept::Storage;
+use crate::cli::print_stderr;
 use crate::config::flags;
-use crate::gateway::api_keys::{ApiKeyRecord, ApiKeys, NewKey, Wanted};
+use crate::gateway::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys, CreatedApiKey};
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Service};
-use crate::store::{Missed, NotInserted, StoreError};
+use crate::store::{InsertError, StoreError, TransitionError};
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 /// The most bytes of all scopes together: a key must fit a header.
-const SCOPES: usize = 2_048;
+const MAX_SCOPE_BYTES: usize = 2_048;
 
 /// Does what the command line says.
-pub fn run(action: flags::ApiKeys, at: &Kept) -> Result<(), String> {
+pub fn run(action: flags::ApiKeys, at: &Storage) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     match action {
         flags::ApiKeys::Add {
@@ -29,14 +29,14 @@ pub fn run(action: flags::ApiKeys, at: &Kept) -> Result<(), String> {
             name,
             expires,
         } => {
-            let wanted = Wanted {
+            let wanted = ApiKeySpec {
                 service: named(service)?,
-                name: name.map(called).transpose()?,
-                scopes: scoped(&scopes)?,
-                lives: expires.map(|days| u64::from(days) * DAY),
+                name: name.map(parse_name).transpose()?,
+                scopes: parse_scopes(&scopes)?,
+                ttl: expires.map(|days| u64::from(days) * DAY),
             };
             let services = at.services.as_deref();
-            services.map_or(Ok(()), |services| let_in(&wanted, services))?;
+            services.map_or(Ok(()), |services| check_accepted(&wanted, services))?;
             runtime.block_on(async { add(&opened(at).await?, wanted).await })
         }
         flags::ApiKeys::List => runtime.block_on(async { list(&opened(at).await?).await }),
@@ -45,31 +45,31 @@ pub fn run(action: flags::ApiKeys, at: &Kept) -> Result<(), String> {
 }
 
 /// The keys of a gateway that has run here, which may be running now, in whatever store it keeps them.
-async fn opened(at: &Kept) -> Result<ApiKeys, String> {
+async fn opened(at: &Storage) -> Result<ApiKeys, String> {
     let clock = Clock::System;
-    let (store, keys) = at.opened_beside(&clock)?;
-    at.fits(&store).await?;
+    let (store, keys) = at.open_existing(&clock)?;
+    at.check_keys(&store).await?;
     Ok(ApiKeys { store, keys, clock })
 }
 
-async fn add(house: &ApiKeys, wanted: Wanted) -> Result<(), String> {
-    let NewKey { id, key, about } = house.add(wanted).await.map_err(|why| match why {
-        NotInserted::AlreadyThere => "the id is taken; try again".to_owned(),
-        NotInserted::Store(why) => failed(&why),
+async fn add(house: &ApiKeys, wanted: ApiKeySpec) -> Result<(), String> {
+    let CreatedApiKey { id, key, about } = house.add(wanted).await.map_err(|why| match why {
+        InsertError::AlreadyExists => "the id is taken; try again".to_owned(),
+        InsertError::Store(why) => failed(&why),
     })?;
     // Nothing else goes there, so that it can be piped to where it is needed.
     writeln!(std::io::stdout(), "{}", key.expose())
         .map_err(|why| format!("the key was made and could not be shown: {why}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
     let ends = match about.expires {
         UnixTime::NEVER => "does not end by itself".to_owned(),
-        expires => format!("ends on {}", expires.day()),
+        expires => format!("ends on {}", expires.to_date()),
     };
-    aside(format_args!(
+    print_stderr(format_args!(
         "The key of '{}' for the service '{}', which must have access = \"key\". It {ends}, and is shown only now.",
         about.name, about.service
     ));
-    aside(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
-    aside(format_args!(
+    print_stderr(format_args!("  Its caller sends it as    Authorization: Bearer <key>"));
+    print_stderr(format_args!(
         "  To take it back, with the same flags:  mcp-oauth-gateway api-keys revoke {id}"
     ));
     Ok(())
@@ -105,14 +105,14 @@ fn row(id: Id, record: &ApiKeyRecord, now: UnixTime) -> [String; 8] {
     };
     let ends = match about.expires {
         UnixTime::NEVER => "never".to_owned(),
-        expires => expires.day(),
+        expires => expires.to_date(),
     };
     [
         id.to_string(),
         state.to_owned(),
         about.service.clone(),
         about.name.clone(),
-        about.made.day(),
+        about.made.to_date(),
         ends,
         fingerprint(&about.digest),
         about.scopes.to_string(),
@@ -123,20 +123,20 @@ async fn revoke(house: &ApiKeys, id: &str) -> Result<(), String> {
     let unknown = || format!("there is no key '{id}'\n  mcp-oauth-gateway api-keys list names them all");
     let id = Id::parse(id).ok_or_else(unknown)?;
     match house.revoke(id).await {
-        Ok(()) => aside(format_args!(
+        Ok(()) => print_stderr(format_args!(
             "{id} is taken back; a gateway that runs refuses it within two seconds"
         )),
-        Err(Missed::OtherState) => aside(format_args!("{id} was taken back before")),
-        Err(Missed::Absent) => return Err(unknown()),
-        Err(Missed::Store(why)) => return Err(failed(&why)),
-        Err(Missed::Rejected(never)) => match never {},
+        Err(TransitionError::WrongState) => print_stderr(format_args!("{id} was taken back before")),
+        Err(TransitionError::NotFound) => return Err(unknown()),
+        Err(TransitionError::Store(why)) => return Err(failed(&why)),
+        Err(TransitionError::Rejected(never)) => match never {},
     }
     Ok(())
 }
 
 /// The beginning of the digest, as `sha256sum` prints it: tells which key somebody holds.
 fn fingerprint(digest: &Digest) -> String {
-    format!("{:016x}", u128::from_be_bytes(digest.short()) >> 64)
+    format!("{:016x}", u128::from_be_bytes(digest.truncated()) >> 64)
 }
 
 fn failed(why: &StoreError) -> String {
@@ -158,7 +158,7 @@ fn named(service: String) -> Result<String, String> {
 }
 
 /// Insists that one of these services lets such a key in.
-fn let_in(wanted: &Wanted, services: &[Service]) -> Result<(), String> {
+fn check_accepted(wanted: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
     let name = &wanted.service;
     let taking = || services.iter().filter(|service| service.access == Access::Key);
     let Some(service) = taking().find(|service| service.name == *name) else {
@@ -185,7 +185,7 @@ fn let_in(wanted: &Wanted, services: &[Service]) -> Result<(), String> {
     ))
 }
 
-fn called(name: String) -> Result<String, String> {
+fn parse_name(name: String) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._@".contains(&b);
     if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(name);
@@ -196,7 +196,7 @@ fn called(name: String) -> Result<String, String> {
     ))
 }
 
-fn scoped(each: &[String]) -> Result<Scopes, String> {
+fn parse_scopes(each: &[String]) -> Result<Scopes, String> {
     for scope in each {
         if Scopes::parse(scope).list() != [scope.clone()] {
             return Err(format!(
@@ -206,9 +206,9 @@ fn scoped(each: &[String]) -> Result<Scopes, String> {
         }
     }
     let all = each.join(" ");
-    if all.len() > SCOPES {
+    if all.len() > MAX_SCOPE_BYTES {
         return Err(format!(
-            "--scope: {} bytes of scopes do not fit a key\n  use at most {SCOPES}",
+            "--scope: {} bytes of scopes do not fit a key\n  use at most {MAX_SCOPE_BYTES}",
             all.len()
         ));
     }

@@ -6,34 +6,34 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 use crate::cli::{look, serve, source};
-use crate::config::checked::Checked;
+use crate::config::checked::Validated;
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
-use crate::config::service::{Described, Tokens};
+use crate::config::service::{ConfiguredTokenMode, Described};
 use crate::config::strategy;
-use crate::net::client::Client;
-use crate::net::dial::Allowed;
-use crate::service::oauth::Authorization;
+use crate::net::client::HttpClient;
+use crate::net::dial::AddressPolicy;
+use crate::service::oauth::AuthServerConfig;
 use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::call;
-use crate::upstream::discover::{Attempt, Discovered, Wanted, discover};
+use crate::upstream::discover::{DiscoveredServer, DiscoveryInput, DiscoveryStep, discover};
 
 /// The longest that one look may take.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks, and prints what was found. An error says what the operator must still do.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let checked = source::load(flags)?;
     let client_tls = serve::client_tls(&checked)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
-    let client = (!offline).then(|| Client::new(client_tls));
-    let here = look::look(&checked, flags, &runtime, offline);
-    let (said, failed) = runtime.block_on(looked(&checked, client.as_ref(), here));
+    let client = (!offline).then(|| HttpClient::new(client_tls));
+    let here = look::check_local(&checked, flags, &runtime, offline);
+    let (said, failed) = runtime.block_on(report(&checked, client.as_ref(), here));
     let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
     print(&said)?;
-    let troubles = failed + checked.unbuilt.len();
+    let troubles = failed + checked.missing_features.len();
     match troubles {
         0 => print("\neverything is good\n"),
         1 => Err("one thing is not good, see above".to_owned()),
@@ -42,7 +42,7 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
 }
 
 /// What there is to say, after what was found on this machine, and how many upstreams and identity providers did not answer as they should.
-async fn looked(checked: &Checked, client: Option<&Client>, (here, mut failed): (String, usize)) -> (String, usize) {
+async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut failed): (String, usize)) -> (String, usize) {
     let mut said = String::new();
     for warning in &checked.warnings {
         let _ = writeln!(said, "warning: {warning}\n");
@@ -65,13 +65,13 @@ async fn looked(checked: &Checked, client: Option<&Client>, (here, mut failed): 
             failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
         }
     }
-    for wrong in &checked.unbuilt {
+    for wrong in &checked.missing_features {
         let _ = writeln!(said, "\n{wrong}");
     }
     (said, failed)
 }
 
-fn about(checked: &Checked, described: &Described) -> String {
+fn about(checked: &Validated, described: &Described) -> String {
     let service = &described.service;
     let is_default = if service.is_default { " (the default)" } else { "" };
     let mut said = format!("\nservice '{}'{is_default}\n", service.name);
@@ -79,7 +79,7 @@ fn about(checked: &Checked, described: &Described) -> String {
     if service.is_default {
         let _ = writeln!(said, "           or {}/mcp/{}", checked.site.public_url(), service.name);
     }
-    let _ = writeln!(said, "  upstream   {}", service.mcp.shown());
+    let _ = writeln!(said, "  upstream   {}", service.mcp.without_query());
     if let Upstream::OAuth(given) = &described.service.upstream {
         let who = if given.client_id.is_some() {
             "in the upstream's OAuth app"
@@ -88,12 +88,12 @@ fn about(checked: &Checked, described: &Described) -> String {
         };
         let _ = writeln!(said, "  register   {}  ({who})", checked.site.upstream_callback(service));
     }
-    let _ = writeln!(said, "  strategy   {}", in_words(described));
+    let _ = writeln!(said, "  strategy   {}", describe(described));
     said
 }
 
 /// The three choices in words.
-fn in_words(described: &Described) -> String {
+fn describe(described: &Described) -> String {
     let service = &described.service;
     let who = match (service.access, &service.login) {
         (Access::Public, _) => "anybody may call; ".to_owned(),
@@ -110,19 +110,19 @@ fn in_words(described: &Described) -> String {
         Upstream::None => "nothing is added to the request",
     };
     let tokens = match described.tokens {
-        Tokens::Sealed => "",
-        Tokens::Plain => "; clients can read the upstream's token (plain)",
-        Tokens::Reference => "; tokens are handles (reference)",
-        Tokens::Jwt => "; tokens are JWTs (jwt)",
-        Tokens::Raw => "; clients hold the upstream's token itself (raw)",
+        ConfiguredTokenMode::Sealed => "",
+        ConfiguredTokenMode::Plain => "; clients can read the upstream's token (plain)",
+        ConfiguredTokenMode::Reference => "; tokens are handles (reference)",
+        ConfiguredTokenMode::Jwt => "; tokens are JWTs (jwt)",
+        ConfiguredTokenMode::Raw => "; clients hold the upstream's token itself (raw)",
     };
     let (access, login) = (access_word(service.access), login_word(&service.login));
-    let way = strategy::way(&service.upstream).word();
+    let way = strategy::kind(&service.upstream).as_str();
     format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
 }
 
 /// Looks for the upstream; whether it is there.
-async fn probed(client: &Client, described: &Described, said: &mut String) -> bool {
+async fn probed(client: &HttpClient, described: &Described, said: &mut String) -> bool {
     let service = &described.service;
     match &described.service.upstream {
         Upstream::OAuth(given) => found(client, service, given, said).await,
@@ -130,8 +130,8 @@ async fn probed(client: &Client, described: &Described, said: &mut String) -> bo
     }
 }
 
-async fn found(client: &Client, service: &Service, given: &Authorization, said: &mut String) -> bool {
-    let wanted = Wanted {
+async fn found(client: &HttpClient, service: &Service, given: &AuthServerConfig, said: &mut String) -> bool {
+    let wanted = DiscoveryInput {
         mcp: service.mcp.clone(),
         issuer: given.issuer.clone(),
         endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
@@ -152,7 +152,7 @@ async fn found(client: &Client, service: &Service, given: &Authorization, said: 
 }
 
 /// What was found; whether it will do.
-fn server(found: &Discovered, given: &Authorization, said: &mut String) -> bool {
+fn server(found: &DiscoveredServer, given: &AuthServerConfig, said: &mut String) -> bool {
     let server = &found.server;
     let _ = writeln!(said, "  found      {}  (profile {})", server.issuer, found.profile.name);
     let _ = writeln!(said, "    authorize  {}", server.authorization_endpoint);
@@ -170,20 +170,20 @@ fn server(found: &Discovered, given: &Authorization, said: &mut String) -> bool 
     !must_register
 }
 
-fn attempts(attempts: &[Attempt], said: &mut String) {
+fn attempts(attempts: &[DiscoveryStep], said: &mut String) {
     for attempt in attempts {
         let _ = writeln!(said, "  looked at  {attempt}");
     }
 }
 
 /// Whether an upstream that is opened by a credential of ours answers at all.
-async fn answers(client: &Client, url: &Address, said: &mut String) -> bool {
+async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let answer = match call::post(url, "application/json", body) {
-        Ok(request) => call::head(client, request, &Allowed::Anything, LOOK).await,
+        Ok(request) => call::fetch_head(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT).await,
         Err(why) => Err(why),
     };
-    let url = url.shown();
+    let url = url.without_query();
     match answer {
         Ok((status, _)) if status.is_redirection() => {
             let _ = writeln!(said, "  MOVED      {url}: {status}; configure the address that it redirects to");
@@ -205,10 +205,10 @@ async fn answers(client: &Client, url: &Address, said: &mut String) -> bool {
 }
 
 /// Whether an identity provider shows its OpenID configuration.
-async fn provider(client: &Client, issuer: &Address, said: &mut String) -> bool {
+async fn provider(client: &HttpClient, issuer: &ExactUrl, said: &mut String) -> bool {
     let place = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
-    let answer = match Address::parse(&place).ok().map(|url| call::get(&url)) {
-        Some(Ok(request)) => call::call(client, request, &Allowed::Anything, LOOK)
+    let answer = match ExactUrl::parse(&place).ok().map(|url| call::get(&url)) {
+        Some(Ok(request)) => call::fetch(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT)
             .await
             .map_err(|why| why.to_string()),
         Some(Err(why)) => Err(why.to_string()),

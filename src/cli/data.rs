@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::cli::aside;
+use crate::cli::print_stderr;
 use crate::config::flags::Serve;
-use crate::config::said::Place;
-use crate::gateway::password::{self, Hash, User};
+use crate::config::said::Location;
+use crate::gateway::password::{self, LazyPasswordHash, PasswordUser};
 
 /// The key file's name.
-pub const KEYS: &str = "keys.json";
-const HASH: &str = "password-hash";
+pub const KEY_FILE: &str = "keys.json";
+const HASH_FILE: &str = "password-hash";
 /// Holds a made password until its hash is kept.
-const PENDING: &str = "pending-password";
-const INITIAL: &str = "initial-password";
+const PENDING_PASSWORD_FILE: &str = "pending-password";
+const INITIAL_PASSWORD_FILE: &str = "initial-password";
 
 /// `$XDG_DATA_HOME/mcp-oauth-gateway`, or its default.
-pub fn home() -> Option<PathBuf> {
+pub fn default_dir() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))?;
     Some(data.join("mcp-oauth-gateway"))
 }
 
 /// Makes the directory if it is not there.
-pub fn prepare(dir: &Path, at: &Place) -> Result<(), String> {
+pub fn prepare(dir: &Path, at: &Location) -> Result<(), String> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub fn prepare(dir: &Path, at: &Place) -> Result<(), String> {
 }
 
 /// Takes the directory for this process: two gateways on one directory would refresh against each other.
-pub fn take(dir: &Path, at: &Place) -> Result<fs::File, String> {
+pub fn lock(dir: &Path, at: &Location) -> Result<fs::File, String> {
     let path = dir.join("lock");
     let failed = |why: std::io::Error| {
         let what = format!("{} cannot be used: {why}", dir.display());
@@ -116,7 +116,7 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
 /// Who may sign in, and whether the hash is not kept yet: then [`keep_hash`] is to be called with it.
 pub struct Users {
     /// Those who may sign in.
-    pub users: Vec<User>,
+    pub users: Vec<PasswordUser>,
     /// The password was made, and only it lies in the data directory.
     pub unkept: bool,
 }
@@ -136,7 +136,7 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") else {
         return Ok(None);
     };
-    match password::weakness(name, &given) {
+    match password::password_weakness(name, &given) {
         Some(why) => Err(format!(
             "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
         )),
@@ -146,7 +146,7 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
 
 /// The hash of the password that was made here, if there is one yet.
 pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
-    let path = dir.join(HASH);
+    let path = dir.join(HASH_FILE);
     if path.exists() { read_secret(&path).map(Some) } else { Ok(None) }
 }
 
@@ -154,30 +154,30 @@ pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
 pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
     let given = given_password(name)?;
     let one = |hash, unkept| Users {
-        users: vec![User {
+        users: vec![PasswordUser {
             name: name.to_owned(),
             hash,
         }],
         unkept,
     };
     if let Some(given) = given {
-        return Ok(one(Hash::given(name, given), false));
+        return Ok(one(LazyPasswordHash::from_fixed_password(name, given), false));
     }
     if let Some(kept) = kept_hash(dir)? {
         forget_pending(dir)?;
-        return Ok(one(Hash::kept(kept.expose().trim().to_owned()), false));
+        return Ok(one(LazyPasswordHash::from_hash(kept.expose().trim().to_owned()), false));
     }
     let made = pending(dir, name)?;
-    tell(dir, name, &made)?;
-    Ok(one(Hash::made(made), true))
+    show_password(dir, name, &made)?;
+    Ok(one(LazyPasswordHash::from_new_password(made), true))
 }
 
 /// The made password, on disk before anybody is told it: whenever we are killed, what was told lets in after the next start.
 fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
-    let path = dir.join(PENDING);
+    let path = dir.join(PENDING_PASSWORD_FILE);
     if path.exists() {
         let made = Secret::from(read_secret(&path)?.expose().trim().to_owned());
-        if password::weakness(name, made.expose()).is_none() {
+        if password::password_weakness(name, made.expose()).is_none() {
             return Ok(made);
         }
     }
@@ -187,7 +187,7 @@ fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
 }
 
 fn forget_pending(dir: &Path) -> Result<(), String> {
-    let path = dir.join(PENDING);
+    let path = dir.join(PENDING_PASSWORD_FILE);
     match fs::remove_file(&path) {
         Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {why}", path.display())),
         Ok(()) | Err(_) => Ok(()),
@@ -196,7 +196,7 @@ fn forget_pending(dir: &Path) -> Result<(), String> {
 
 /// Keeps the hash of the made password, then forgets the password.
 pub fn keep_hash(dir: &Path, hash: &str) -> Result<(), String> {
-    write_secret(&dir.join(HASH), &Secret::from(hash))?;
+    write_secret(&dir.join(HASH_FILE), &Secret::from(hash))?;
     forget_pending(dir)
 }
 
@@ -206,15 +206,15 @@ pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
 }
 
 /// Shows the new password once: on the terminal, or in a file where there is none.
-fn tell(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
+fn show_password(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
-        aside(format_args!(
+        print_stderr(format_args!(
             "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
             made.expose()
         ));
         return Ok(());
     }
-    let path = dir.join(INITIAL);
+    let path = dir.join(INITIAL_PASSWORD_FILE);
     write_secret(&path, &Secret::from(format!("{}\n", made.expose())))?;
     tracing::info!(user = name, file = %path.display(), "a password was made; read it in this file, then delete the file");
     Ok(())

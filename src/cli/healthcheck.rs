@@ -4,17 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::cli::source;
-use crate::config::given::PORT;
+use crate::config::given::DEFAULT_PORT;
 use crate::config::site;
 use crate::net::probe;
 
 /// Asks at the port, or where the configuration file says that it listens.
 pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
-    let loopbacks = |port: u16| site::both_loopbacks(port);
+    let loopbacks = |port: u16| site::loopback_addresses(port);
     let addresses = match (port, config) {
         (Some(port), _) => loopbacks(port),
-        (None, Some(path)) => source::listens(path)?.into_iter().flat_map(reachable).collect(),
-        (None, None) => loopbacks(PORT),
+        (None, Some(path)) => source::listen_addresses(path)?.into_iter().flat_map(reachable).collect(),
+        (None, None) => loopbacks(DEFAULT_PORT),
     };
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let line =

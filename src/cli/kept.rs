@@ -9,37 +9,37 @@ use tokio::runtime::Runtime;
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
 use crate::cli::{data, source};
-use crate::config::checked::Checked;
+use crate::config::checked::Validated;
 use crate::config::flags;
 use crate::config::given;
-use crate::config::kept::{self, Places, Where};
-use crate::config::said::Place;
+use crate::config::kept::{self, StorageLocations, StoreConfig};
+use crate::config::said::Location;
 use crate::service::Service;
 #[cfg(feature = "vault")]
 use crate::store::Vault;
-use crate::store::{Backend, Found, Keys, Memory, RedisAt, SQLITE_FILE, Sqlite, Store, Unfit};
+use crate::store::{Backend, KeyCheckError, KeyStatus, Memory, RedisConfig, SQLITE_FILE, SharedKeyRing, Sqlite, Store};
 #[cfg(feature = "redis")]
-use crate::store::{NotOpened, Redis};
+use crate::store::{Redis, RedisOpenError};
 
 /// The variable that holds a key; it wins over the key file.
-const VARIABLE: &str = "MCP_GATEWAY_KEY";
+const KEY_VARIABLE: &str = "MCP_GATEWAY_KEY";
 
 /// Where everything lies.
 #[derive(Debug)]
-pub struct Kept {
+pub struct Storage {
     /// The data directory.
     pub data_dir: PathBuf,
     /// The store.
-    pub store: Where,
+    pub store: StoreConfig,
     /// The services, if there is a file that says which there are.
     pub services: Option<Vec<Service>>,
     named_keys: Option<PathBuf>,
-    at: Places,
+    at: StorageLocations,
 }
 
-impl Kept {
+impl Storage {
     /// As the configuration of a gateway says.
-    pub fn of(checked: &Checked) -> Self {
+    pub fn of(checked: &Validated) -> Self {
         Self {
             data_dir: checked.data_dir.clone(),
             store: checked.store.clone(),
@@ -50,48 +50,48 @@ impl Kept {
     }
 
     /// As the configuration file says, or the flags where there is none.
-    pub fn read(flags: &flags::Kept) -> Result<Self, String> {
+    pub fn read(flags: &flags::StorageFlags) -> Result<Self, String> {
         if let Some(path) = &flags.config {
-            given::kept_beside_a_file(flags).map_err(|why| why.to_string())?;
-            let checked = source::described(path, flags.data_dir.as_ref())?;
+            given::check_storage_conflicts(flags).map_err(|why| why.to_string())?;
+            let checked = source::load_file(path, flags.data_dir.as_ref())?;
             let services = checked.services().map_err(|why| why.to_string())?;
             return Ok(Self {
                 services: Some(services),
                 ..Self::of(&checked)
             });
         }
-        let (mut unbuilt, [store, keys]) = (Vec::new(), given::kept(flags));
+        let (mut unbuilt, [store, keys]) = (Vec::new(), given::storage_sections(flags));
         let place = kept::read(&store, &mut unbuilt).map_err(|why| why.to_string())?;
         if let Some(why) = unbuilt.first() {
             return Err(why.to_string());
         }
-        let data_dir = flags.data_dir.clone().or_else(data::home);
+        let data_dir = flags.data_dir.clone().or_else(data::default_dir);
         Ok(Self {
             data_dir: data_dir.ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?,
             store: place,
             services: None,
             named_keys: flags.key_file.clone(),
-            at: Places {
-                data_dir: Place::Flag("--data-dir"),
-                store: store.place("kind"),
-                key_file: keys.place("file"),
+            at: StorageLocations {
+                data_dir: Location::Flag("--data-dir"),
+                store: store.location("kind"),
+                key_file: keys.location("file"),
             },
         })
     }
 
     /// The key file, which may not be there.
     pub fn key_file(&self) -> PathBuf {
-        self.named_keys.clone().unwrap_or_else(|| self.data_dir.join(data::KEYS))
+        self.named_keys.clone().unwrap_or_else(|| self.data_dir.join(data::KEY_FILE))
     }
 
     /// Whether the key file counts: the variable wins over it.
     pub fn has_key_file() -> bool {
-        std::env::var_os(VARIABLE).is_none()
+        std::env::var_os(KEY_VARIABLE).is_none()
     }
 
     /// Where the keys were said to be.
-    pub fn keys_at(&self) -> &Place {
-        const GIVEN: Place = Place::Flag(VARIABLE);
+    pub fn keys_at(&self) -> &Location {
+        const GIVEN: Location = Location::Flag(KEY_VARIABLE);
         match (Self::has_key_file(), &self.named_keys) {
             (false, _) => &GIVEN,
             (true, Some(_)) => &self.at.key_file,
@@ -100,22 +100,22 @@ impl Kept {
     }
 
     /// Where the store was said to be.
-    pub fn store_at(&self) -> &Place {
+    pub fn store_at(&self) -> &Location {
         match self.store {
-            Where::Sqlite => &self.at.data_dir,
-            Where::Memory | Where::Redis(_) | Where::Vault(_) | Where::Nothing(_) => &self.at.store,
+            StoreConfig::Sqlite => &self.at.data_dir,
+            StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless(_) => &self.at.store,
         }
     }
 
     /// The key ring, if there is one. A store that several instances share takes none that one of them made by itself.
-    pub fn ring(&self) -> Result<Option<KeyRing>, String> {
+    pub fn load_keys(&self) -> Result<Option<KeyRing>, String> {
         let at = self.keys_at();
         if !Self::has_key_file() {
             let bad = |why: &str| {
                 at.wrong(why, "give it 32 random bytes in base64: openssl rand -base64 32")
                     .to_string()
             };
-            let text = std::env::var(VARIABLE).map_err(|_| bad("it is not text"))?;
+            let text = std::env::var(KEY_VARIABLE).map_err(|_| bad("it is not text"))?;
             return KeyRing::single(&text).map(Some).map_err(|why| bad(&why.to_string()));
         }
         let path = self.key_file();
@@ -137,15 +137,15 @@ impl Kept {
     }
 
     /// The key ring; a key file is made at the first start, but not beside a store that was filled under other keys.
-    pub fn made_ring(&self, clock: &Clock, runtime: &Runtime) -> Result<KeyRing, String> {
-        if let Some(ring) = self.ring()? {
+    pub fn load_or_create_keys(&self, clock: &Clock, runtime: &Runtime) -> Result<KeyRing, String> {
+        if let Some(ring) = self.load_keys()? {
             return Ok(ring);
         }
-        let (path, text) = (self.key_file(), keyring::made(clock.now()));
+        let (path, text) = (self.key_file(), keyring::generate(clock.now()));
         let ring = KeyRing::parse(text.expose()).map_err(|why| why.to_string())?;
-        if self.store == Where::Sqlite && self.data_dir.join(SQLITE_FILE).exists() {
+        if self.store == StoreConfig::Sqlite && self.data_dir.join(SQLITE_FILE).exists() {
             let store = self.open(&Arc::new(ArcSwap::from_pointee(ring.clone())), clock)?;
-            if let Err(why @ Unfit::OtherKeys { .. }) = runtime.block_on(store.fits()) {
+            if let Err(why @ KeyCheckError::OtherKeys { .. }) = runtime.block_on(store.check_keys()) {
                 let missing = format!("{} is not there, and {why}", path.display());
                 return Err(self.unfit_as(&why, &missing));
             }
@@ -160,8 +160,8 @@ impl Kept {
 
     /// The store of a gateway that has run here, which may be running now, and its keys. Nothing is made: a key ring or
     /// a store of the command line's own would be nobody's.
-    pub fn opened_beside(&self, clock: &Clock) -> Result<(Store, Keys), String> {
-        if self.store == Where::Memory {
+    pub fn open_existing(&self, clock: &Clock) -> Result<(Store, SharedKeyRing), String> {
+        if self.store == StoreConfig::Memory {
             let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
             return Err(self
                 .at
@@ -169,38 +169,38 @@ impl Kept {
                 .wrong("what a gateway keeps in memory is its own, and gone with it", instead)
                 .to_string());
         }
-        if self.store.keeps_nothing() {
-            return Err(self.nothing_kept());
+        if self.store.is_stateless() {
+            return Err(self.stateless_error());
         }
-        let nobody = self.store == Where::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
-        match self.ring()? {
+        let nobody = self.store == StoreConfig::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
+        match self.load_keys()? {
             Some(ring) if !nobody => {
                 let keys = Arc::new(ArcSwap::from_pointee(ring));
                 Ok((self.open(&keys, clock)?, keys))
             }
-            Some(_) | None => Err(self.nobody_here()),
+            Some(_) | None => Err(self.no_gateway_error()),
         }
     }
 
     /// Why nothing is done where nothing is kept.
-    pub fn nothing_kept(&self) -> String {
+    pub fn stateless_error(&self) -> String {
         let what = "with store = none nothing is kept, so there is nothing to look at or to change";
         let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
         self.at.store.wrong(what, instead).to_string()
     }
 
     /// Why nothing is done where no gateway has been.
-    pub fn nobody_here(&self) -> String {
+    pub fn no_gateway_error(&self) -> String {
         let (what, instead) = match &self.store {
-            Where::Memory | Where::Sqlite | Where::Nothing(_) => (
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(_) => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
                 "name the directory and the keys of the gateway, or start it once",
             ),
-            Where::Redis(at) => (
+            StoreConfig::Redis(at) => (
                 format!("no gateway has kept its records in {at}"),
                 "name the Redis and the prefix of the gateway, or start it once",
             ),
-            Where::Vault(at) => (
+            StoreConfig::Vault(at) => (
                 format!("no gateway has kept its records in {at}"),
                 "name the mount and the prefix of the gateway, or start it once",
             ),
@@ -209,27 +209,27 @@ impl Kept {
     }
 
     /// The store. Whether the keys are those that it was filled under is not asked yet.
-    pub fn open(&self, keys: &Keys, clock: &Clock) -> Result<Store, String> {
+    pub fn open(&self, keys: &SharedKeyRing, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
-            Where::Nothing(notices) => {
-                let store = Store::carried(Arc::clone(keys), clock.clone());
+            StoreConfig::Stateless(notices) => {
+                let store = Store::stateless(Arc::clone(keys), clock.clone());
                 let Some(at) = notices else { return Ok(store) };
                 return Ok(store.noticing(Store::new(self.redis(at, keys, clock)?, Arc::clone(keys), clock.clone())));
             }
-            Where::Memory => Backend::Memory(Memory::new()),
-            Where::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
+            StoreConfig::Memory => Backend::Memory(Memory::new()),
+            StoreConfig::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
                 let instead =
                     "name a directory that the gateway's user may write to; a file that another program changed, restore from a backup";
                 self.at.data_dir.wrong(why.to_string(), instead).to_string()
             })?),
-            Where::Redis(at) => self.redis(at, keys, clock)?,
+            StoreConfig::Redis(at) => self.redis(at, keys, clock)?,
             #[cfg(feature = "vault")]
-            Where::Vault(at) => {
+            StoreConfig::Vault(at) => {
                 let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
-                Backend::Vault(vault.map_err(|why| self.at.store.wrong(why.to_string(), why.instead()).to_string())?)
+                Backend::Vault(vault.map_err(|why| self.at.store.wrong(why.to_string(), why.remedy()).to_string())?)
             }
             #[cfg(not(feature = "vault"))]
-            Where::Vault(at) => {
+            StoreConfig::Vault(at) => {
                 let what = format!("{at} cannot be used: this program was built without Vault");
                 let instead = "use a build with it: cargo build --release --features vault";
                 return Err(self.at.store.wrong(what, instead).to_string());
@@ -239,67 +239,69 @@ impl Kept {
     }
 
     #[cfg(feature = "redis")]
-    fn redis(&self, at: &RedisAt, keys: &Keys, clock: &Clock) -> Result<Backend, String> {
+    fn redis(&self, at: &RedisConfig, keys: &SharedKeyRing, clock: &Clock) -> Result<Backend, String> {
         let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
         Ok(Backend::Redis(redis.map_err(|why| self.not_opened(&why))?))
     }
 
     #[cfg(not(feature = "redis"))]
-    fn redis(&self, at: &RedisAt, _: &Keys, _: &Clock) -> Result<Backend, String> {
+    fn redis(&self, at: &RedisConfig, _: &SharedKeyRing, _: &Clock) -> Result<Backend, String> {
         let what = format!("{at} cannot be used: this program was built without Redis");
         Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string())
     }
 
     /// What to do about a Redis that is refused.
     #[cfg(feature = "redis")]
-    fn not_opened(&self, why: &NotOpened) -> String {
+    fn not_opened(&self, why: &RedisOpenError) -> String {
         let (url, ca) = match &self.at.store {
-            Place::Flag(_) => ("--redis-url", "--redis-ca"),
-            Place::Line { .. } => ("`url` at [store]", "`ca` at [store]"),
+            Location::Flag(_) => ("--redis-url", "--redis-ca"),
+            Location::Line { .. } => ("`url` at [store]", "`ca` at [store]"),
         };
         let instead = match why {
-            NotOpened::Ca(_) => format!("name a file with certificates in PEM: {ca}"),
-            NotOpened::Unreachable(_) => format!("check {url}, that Redis runs, and what its user may do (docs/stores.md has the list)"),
-            NotOpened::Evicts(_) => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf".to_owned(),
+            RedisOpenError::Ca(_) => format!("name a file with certificates in PEM: {ca}"),
+            RedisOpenError::Unreachable(_) => {
+                format!("check {url}, that Redis runs, and what its user may do (docs/stores.md has the list)")
+            }
+            RedisOpenError::Evicts(_) => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf".to_owned(),
         };
         self.at.store.wrong(why.to_string(), instead).to_string()
     }
 
     /// Insists that the store was filled under our keys, or leaves their mark in an empty one.
-    pub async fn claim(&self, store: &Store) -> Result<(), String> {
+    pub async fn ensure_key_check(&self, store: &Store) -> Result<(), String> {
         for store in [Some(store), store.notices()].into_iter().flatten() {
-            store.claim().await.map_err(|why| self.unfit(&why))?;
+            store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))?;
         }
         Ok(())
     }
 
     /// Insists that a gateway has kept its records there, under our keys. Nothing is written.
-    pub async fn fits(&self, store: &Store) -> Result<(), String> {
-        match store.fits().await.map_err(|why| self.unfit(&why))? {
-            Found::Ours | Found::Unmarked => Ok(()),
-            Found::Empty => Err(self.nobody_here()),
+    pub async fn check_keys(&self, store: &Store) -> Result<(), String> {
+        match store.check_keys().await.map_err(|why| self.key_check_error(&why))? {
+            KeyStatus::Match | KeyStatus::Unchecked => Ok(()),
+            KeyStatus::Empty => Err(self.no_gateway_error()),
         }
     }
 
     /// What to do about keys that are not those of the store.
-    pub fn unfit(&self, why: &Unfit) -> String {
+    pub fn key_check_error(&self, why: &KeyCheckError) -> String {
         self.unfit_as(why, &why.to_string())
     }
 
-    fn unfit_as(&self, why: &Unfit, what: &str) -> String {
-        let Unfit::OtherKeys { .. } = why else {
+    fn unfit_as(&self, why: &KeyCheckError, what: &str) -> String {
+        let KeyCheckError::OtherKeys { .. } = why else {
             return self
                 .store_at()
                 .wrong(what, "see that the store is there, and try again")
                 .to_string();
         };
         let anew = match &self.store {
-            Where::Memory | Where::Sqlite | Where::Nothing(None) => format!(
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(None) => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),
-            Where::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
-            Where::Redis(_) | Where::Nothing(Some(_)) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
+            StoreConfig::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
+            StoreConfig::Redis(_) | StoreConfig::Stateless(Some(_)) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
         };
         let instead = format!(
             "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {anew}"
@@ -308,7 +310,7 @@ impl Kept {
     }
 }
 
-fn parsed(at: &Place, path: &Path) -> Result<KeyRing, String> {
+fn parsed(at: &Location, path: &Path) -> Result<KeyRing, String> {
     let text = data::read_secret(path).map_err(|why| format!("{at}: {why}"))?;
     KeyRing::parse(text.expose()).map_err(|why| {
         at.wrong(

@@ -2,14 +2,14 @@
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
-use crate::cli::kept::Kept;
-use crate::cli::{data, said};
+use crate::cli::kept::Storage;
+use crate::cli::{data, print_stdout};
 use crate::config::flags::Keyring;
 
 /// Does what the command line says.
-pub fn run(action: Keyring, at: &Kept) -> Result<(), String> {
+pub fn run(action: Keyring, at: &Storage) -> Result<(), String> {
     match action {
-        Keyring::List => list(&at.ring()?.ok_or_else(|| absent(at))?),
+        Keyring::List => list(&at.load_keys()?.ok_or_else(|| absent(at))?),
         Keyring::Rotate => rotate(at),
     }
 }
@@ -20,31 +20,31 @@ fn list(ring: &KeyRing) -> Result<(), String> {
         let state = if seals_from <= now {
             "opens and may seal".to_owned()
         } else {
-            format!("opens; seals in {} s", seals_from.since(now))
+            format!("opens; seals in {} s", seals_from.seconds_since(now))
         };
-        said(&format!("{name}  made {}  {state}\n", made.day()))?;
+        print_stdout(&format!("{name}  made {}  {state}\n", made.to_date()))?;
     }
     Ok(())
 }
 
-fn rotate(at: &Kept) -> Result<(), String> {
-    if !Kept::has_key_file() {
+fn rotate(at: &Storage) -> Result<(), String> {
+    if !Storage::has_key_file() {
         let instead = "put the keys into a key file that every instance gets (--key-file, or [keys] file), and unset the variable";
         return Err(at.keys_at().wrong("it is one key, and cannot rotate", instead).to_string());
     }
-    at.ring()?.ok_or_else(|| absent(at))?;
+    at.load_keys()?.ok_or_else(|| absent(at))?;
     let path = at.key_file();
     let next = data::read_secret(&path)
-        .and_then(|text| keyring::rotated(text.expose(), Clock::System.now()).map_err(|why| format!("{}: {why}", path.display())))?;
+        .and_then(|text| keyring::rotate(text.expose(), Clock::System.now()).map_err(|why| format!("{}: {why}", path.display())))?;
     data::write_secret(&path, &next)?;
-    said(&format!(
+    print_stdout(&format!(
         "a new key was added to {}; it seals in {} s, and nobody is signed out\n",
         path.display(),
-        keyring::ACTIVATE_AFTER
+        keyring::ACTIVATION_DELAY_SECONDS
     ))
 }
 
-fn absent(at: &Kept) -> String {
+fn absent(at: &Storage) -> String {
     let what = format!("there is no key file {}", at.key_file().display());
     let instead = "name the directory or the key file of the gateway, or start it once: it makes one";
     at.keys_at().wrong(what, instead).to_string()

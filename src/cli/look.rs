@@ -10,18 +10,18 @@ use tokio::runtime::Runtime;
 
 use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
-use crate::cli::kept::Kept;
+use crate::cli::kept::Storage;
 use crate::cli::{data, reload, serve};
-use crate::config::checked::Checked;
+use crate::config::checked::Validated;
 use crate::config::flags::Serve;
-use crate::config::kept::Where;
-use crate::config::site::Certificate;
-use crate::store::{Found, SQLITE_FILE};
+use crate::config::kept::StoreConfig;
+use crate::config::site::TlsSource;
+use crate::store::{KeyStatus, SQLITE_FILE};
 
 /// Looks at everything; what there is to say, and how many things are not good.
-pub fn look(checked: &Checked, flags: &Serve, runtime: &Runtime, offline: bool) -> (String, usize) {
-    let kept = Kept::of(checked);
-    let ring = kept.ring();
+pub fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offline: bool) -> (String, usize) {
+    let kept = Storage::of(checked);
+    let ring = kept.load_keys();
     let keys = ring.as_ref().map(|ring| keys(&kept, ring.as_ref())).map_err(Clone::clone);
     let store = match &ring {
         Ok(ring) => store(&kept, ring.clone(), runtime, offline),
@@ -50,8 +50,8 @@ pub fn look(checked: &Checked, flags: &Serve, runtime: &Runtime, offline: bool) 
 }
 
 /// The directory, or where it would be made.
-fn directory(checked: &Checked) -> Result<String, String> {
-    if checked.store.keeps_nothing() {
+fn directory(checked: &Validated) -> Result<String, String> {
+    if checked.store.is_stateless() {
         return Ok("nothing is written".to_owned());
     }
     let (dir, at) = (&checked.data_dir, &checked.kept_at.data_dir);
@@ -96,8 +96,8 @@ fn may_write(_: &Path) -> bool {
     true
 }
 
-fn keys(kept: &Kept, ring: Option<&KeyRing>) -> String {
-    let place = if Kept::has_key_file() {
+fn keys(kept: &Storage, ring: Option<&KeyRing>) -> String {
+    let place = if Storage::has_key_file() {
         kept.key_file().display().to_string()
     } else {
         kept.keys_at().to_string()
@@ -109,25 +109,25 @@ fn keys(kept: &Kept, ring: Option<&KeyRing>) -> String {
     format!("{place}: {}", names.join(", "))
 }
 
-const TRAVEL: &str = "none: records travel sealed, and nothing is kept";
+const STATELESS_TEXT: &str = "none: records travel sealed, and nothing is kept";
 
-fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
+fn store(kept: &Storage, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
     let place = match &kept.store {
-        Where::Nothing(None) => return Ok(Some(TRAVEL.to_owned())),
-        Where::Nothing(Some(at)) if offline => {
+        StoreConfig::Stateless(None) => return Ok(Some(STATELESS_TEXT.to_owned())),
+        StoreConfig::Stateless(Some(at)) if offline => {
             return Ok(Some(format!(
-                "{TRAVEL}; what instances used up is told in Redis at {at}, which was not asked"
+                "{STATELESS_TEXT}; what instances used up is told in Redis at {at}, which was not asked"
             )));
         }
-        Where::Nothing(Some(at)) => format!("{TRAVEL}; what instances used up is told in Redis at {at}"),
-        Where::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
-        Where::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
-        Where::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
-        Where::Redis(at) => format!("Redis at {at}"),
-        Where::Vault(at) if offline => return Ok(Some(format!("Vault at {at}, which was not asked"))),
-        Where::Vault(at) => format!("Vault at {at}"),
+        StoreConfig::Stateless(Some(at)) => format!("{STATELESS_TEXT}; what instances used up is told in Redis at {at}"),
+        StoreConfig::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
+        StoreConfig::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
+        StoreConfig::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
+        StoreConfig::Redis(at) => format!("Redis at {at}"),
+        StoreConfig::Vault(at) if offline => return Ok(Some(format!("Vault at {at}, which was not asked"))),
+        StoreConfig::Vault(at) => format!("Vault at {at}"),
     };
-    if kept.store == Where::Sqlite && fs::metadata(&place).map_or(0, |about| about.len()) == 0 {
+    if kept.store == StoreConfig::Sqlite && fs::metadata(&place).map_or(0, |about| about.len()) == 0 {
         return Ok(Some(format!("{place} (made at the first start)")));
     }
     let Some(ring) = ring else {
@@ -141,19 +141,19 @@ fn store(kept: &Kept, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -
     let keys = Arc::new(ArcSwap::from_pointee(ring));
     let store = kept.open(&keys, &Clock::System)?;
     let found = runtime
-        .block_on(store.notices().unwrap_or(&store).fits())
-        .map_err(|why| kept.unfit(&why))?;
+        .block_on(store.notices().unwrap_or(&store).check_keys())
+        .map_err(|why| kept.key_check_error(&why))?;
     Ok(Some(match found {
-        Found::Ours | Found::Unmarked => format!("{place}: filled under these keys"),
-        Found::Empty => format!("{place}: empty"),
+        KeyStatus::Match | KeyStatus::Unchecked => format!("{place}: filled under these keys"),
+        KeyStatus::Empty => format!("{place}: empty"),
     }))
 }
 
-fn certificate(checked: &Checked) -> Result<Option<String>, String> {
+fn certificate(checked: &Validated) -> Result<Option<String>, String> {
     match &checked.certificate {
-        Certificate::None => Ok(None),
-        Certificate::SelfSigned => Ok(Some("with a certificate of our own making".to_owned())),
-        Certificate::Files { cert, key } => {
+        TlsSource::None => Ok(None),
+        TlsSource::SelfSigned => Ok(Some("with a certificate of our own making".to_owned())),
+        TlsSource::Files { cert, key } => {
             serve::tls_of(checked, cert, key)?;
             Ok(Some(format!("{}, and its key", cert.display())))
         }
@@ -161,7 +161,7 @@ fn certificate(checked: &Checked) -> Result<Option<String>, String> {
 }
 
 /// The password of the data directory, where there is no other user.
-fn password(checked: &Checked, flags: &Serve) -> Result<Option<String>, String> {
+fn password(checked: &Validated, flags: &Serve) -> Result<Option<String>, String> {
     if checked.users.is_some() || !checked.asks_passwords() {
         return Ok(None);
     }
@@ -169,7 +169,7 @@ fn password(checked: &Checked, flags: &Serve) -> Result<Option<String>, String> 
     if data::given_password(user)?.is_some() {
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
     }
-    if checked.store.keeps_nothing() {
+    if checked.store.is_stateless() {
         return Err(reload::no_password(checked));
     }
     Ok(Some(match data::kept_hash(&checked.data_dir)? {

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::kept::Kept;
-use crate::config::flags::{Command, Other};
+use crate::cli::kept::Storage;
+use crate::config::flags::{Command, Subcommand};
 use crate::flow;
 use crate::net::tls;
 
@@ -30,30 +30,30 @@ pub fn main() -> ExitCode {
     let command = Command::parse();
     let done = match command.other {
         None => serve::run(&command.serve),
-        Some(Other::Check { serve, offline }) => check::run(&serve, offline),
-        Some(Other::Flow) => said(&flow::mermaid()),
-        Some(Other::Keyring { action, kept }) => Kept::read(&kept).and_then(|kept| keyring::run(action, &kept)),
-        Some(Other::ApiKeys { action, kept }) => Kept::read(&kept).and_then(|kept| api_keys::run(action, &kept)),
-        Some(Other::Store { action, kept }) => Kept::read(&kept).and_then(|kept| moving::run(&action, &kept)),
-        Some(Other::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
+        Some(Subcommand::Check { serve, offline }) => check::run(&serve, offline),
+        Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
+        Some(Subcommand::Keyring { action, kept }) => Storage::read(&kept).and_then(|kept| keyring::run(action, &kept)),
+        Some(Subcommand::ApiKeys { action, kept }) => Storage::read(&kept).and_then(|kept| api_keys::run(action, &kept)),
+        Some(Subcommand::Store { action, kept }) => Storage::read(&kept).and_then(|kept| moving::run(&action, &kept)),
+        Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            aside(format_args!("mcp-oauth-gateway: {why}"));
+            print_stderr(format_args!("mcp-oauth-gateway: {why}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Tells whoever watches the terminal. `eprintln!` panics where nobody does: `… 2>&1 | head`.
-fn aside(text: fmt::Arguments<'_>) {
+fn print_stderr(text: fmt::Arguments<'_>) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints; whoever reads it may have gone.
-fn said(text: &str) -> Result<(), String> {
+fn print_stdout(text: &str) -> Result<(), String> {
     use std::io::Write as _;
     std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())
 }

@@ -8,32 +8,32 @@ use std::time::Duration;
 use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
 use crate::cli::{data, serve, source};
-use crate::config::checked::Checked;
+use crate::config::checked::Validated;
 use crate::config::flags::Serve;
-use crate::config::kept::Where;
+use crate::config::kept::StoreConfig;
 use crate::config::people::Kept;
-use crate::config::site::Certificate;
+use crate::config::site::TlsSource;
 use crate::gateway::Gateway;
 use crate::gateway::live::Setup;
-use crate::gateway::password::{Hash, Passwords, User};
-use crate::store::{Store, Unfit};
+use crate::gateway::password::{LazyPasswordHash, PasswordUser, Passwords};
+use crate::store::{KeyCheckError, Store};
 
 /// What holds until the next start.
 #[derive(Clone, PartialEq)]
-struct Fixed {
+struct StartConfig {
     listen: Vec<SocketAddr>,
     public_url: String,
     hosts: String,
-    certificate: Certificate,
+    certificate: TlsSource,
     data_dir: PathBuf,
     key_file: Option<PathBuf>,
-    store: Where,
+    store: StoreConfig,
     upstream_ca: Vec<PathBuf>,
     log: String,
 }
 
-impl Fixed {
-    fn of(checked: &Checked) -> Self {
+impl StartConfig {
+    fn of(checked: &Validated) -> Self {
         Self {
             listen: checked.listen.clone(),
             public_url: checked.site.public_url().to_owned(),
@@ -69,23 +69,23 @@ impl Fixed {
 /// What is needed to read it again.
 pub struct Reloader {
     flags: Serve,
-    fixed: Fixed,
+    fixed: StartConfig,
     people: People,
 }
 
 /// What [`passwords`] looks at.
 type People = (Option<Vec<Kept>>, bool);
 
-fn people(checked: &Checked) -> People {
+fn people(checked: &Validated) -> People {
     (checked.users.clone(), checked.asks_passwords())
 }
 
 impl Reloader {
     /// Beside a gateway that was started with this.
-    pub fn new(flags: &Serve, started: &Checked) -> Self {
+    pub fn new(flags: &Serve, started: &Validated) -> Self {
         Self {
             flags: flags.clone(),
-            fixed: Fixed::of(started),
+            fixed: StartConfig::of(started),
             people: people(started),
         }
     }
@@ -121,7 +121,7 @@ impl Reloader {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
-        for key in self.fixed.changed(&Fixed::of(&checked)) {
+        for key in self.fixed.changed(&StartConfig::of(&checked)) {
             tracing::warn!(key, "this has changed, and holds from the next start on");
         }
         Ok(Setup {
@@ -139,15 +139,15 @@ impl Reloader {
 
 /// Who may sign in with a password: those of the file, or the one of the data directory; and whether its hash is not
 /// kept yet.
-pub fn passwords(checked: &Checked, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
-    let user = |kept: &Kept| User {
+pub fn passwords(checked: &Validated, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
+    let user = |kept: &Kept| PasswordUser {
         name: kept.name.clone(),
-        hash: Hash::kept(kept.hash.clone()),
+        hash: LazyPasswordHash::from_hash(kept.hash.clone()),
     };
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
-            if checked.store.keeps_nothing() && data::given_password(name)?.is_none() {
+            if checked.store.is_stateless() && data::given_password(name)?.is_none() {
                 return Err(no_password(checked));
             }
             let data::Users { users, unkept } = data::users(data_dir, name)?;
@@ -171,7 +171,7 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
         }
         let read = data::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
         let taken = match read {
-            Ok(ring) => store.take_keys(ring).await,
+            Ok(ring) => store.replace_keys(ring).await,
             Err(why) => {
                 tracing::error!(%why, "the new key file is not good; the keys that were there stay");
                 Ok(())
@@ -179,17 +179,19 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
         };
         match taken {
             Ok(()) => seen = now,
-            Err(why @ Unfit::OtherKeys { .. }) => {
+            Err(why @ KeyCheckError::OtherKeys { .. }) => {
                 tracing::error!(%why, "the new key file is not good; the keys that were there stay");
                 seen = now;
             }
-            Err(Unfit::Store(why)) => tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again"),
+            Err(KeyCheckError::Store(why)) => {
+                tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again")
+            }
         }
     }
 }
 
 /// Where nothing is kept, no password is made.
-pub fn no_password(checked: &Checked) -> String {
+pub fn no_password(checked: &Validated) -> String {
     let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
     let what = "with store = none nothing is kept, so no password is made";
     checked.kept_at.store.wrong(what, instead).to_string()
@@ -197,7 +199,7 @@ pub fn no_password(checked: &Checked) -> String {
 
 /// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.
 #[cfg(unix)]
-pub fn watch(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
+pub fn reload_on_sighup(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut told = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     Ok(async move {
@@ -205,7 +207,7 @@ pub fn watch(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Out
             reloader.reload(&gateway);
             // Beside us: an upstream that is slow to answer keeps nobody from the next word.
             let finds = gateway.clone();
-            tokio::spawn(async move { finds.look_ahead().await });
+            tokio::spawn(async move { finds.prefetch().await });
         }
     })
 }

@@ -9,38 +9,38 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::base::time::Clock;
-use crate::cli::kept::Kept;
+use crate::cli::kept::Storage;
 use crate::cli::reload::{self, Reloader};
 use crate::cli::{data, source, told};
-use crate::config::checked::Checked;
+use crate::config::checked::Validated;
 use crate::config::flags::Serve;
-use crate::config::kept::Where;
-use crate::config::said::Place;
-use crate::config::site::Certificate;
+use crate::config::kept::StoreConfig;
+use crate::config::said::Location;
+use crate::config::site::TlsSource;
 use crate::gateway::live::Setup;
 use crate::gateway::password::Passwords;
 use crate::gateway::{Gateway, Lane, Parts, waiting};
-use crate::net::client::Client;
+use crate::net::client::HttpClient;
 use crate::net::listen;
 use crate::net::self_signed;
-use crate::net::server::{self, Limits};
+use crate::net::server::{self, ServerLimits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
-use crate::store::Keys;
-use crate::web::handle::Door;
+use crate::store::SharedKeyRing;
+use crate::web::handle::Router;
 
 /// How long detached refreshes may take to commit after the last connection is gone.
-const COMMIT: Duration = Duration::from_secs(70);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// How long the end waits for what holds a thread and that nobody needs any more: a name that is looked up, with no answer.
-const LEAVE: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = source::load(flags)?;
-    log::begin(&checked.log);
-    serve(flags, &checked, told_to_stop())
+    log::init(&checked.log);
+    serve(flags, &checked, shutdown_signal())
 }
 
 /// Serves until `end` is over, for a process that has its own reason to stop.
@@ -48,17 +48,17 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
     serve(flags, &source::load(flags)?, end)
 }
 
-fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Result<(), String> {
+fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> Result<(), String> {
     let services = checked.services().map_err(|why| why.to_string())?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let (kept, user) = (Kept::of(checked), data::user(flags));
+    let (kept, user) = (Storage::of(checked), data::user(flags));
     let _taken = match checked.store {
-        Where::Nothing(_) => None,
-        Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => {
+        StoreConfig::Stateless(_) => None,
+        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
             data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
-            Some(data::take(&checked.data_dir, &checked.kept_at.data_dir)?)
+            Some(data::lock(&checked.data_dir, &checked.kept_at.data_dir)?)
         }
     };
     let clock = Clock::System;
@@ -68,7 +68,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let keys: Keys = Arc::new(ArcSwap::from_pointee(kept.made_ring(&clock, &back)?));
+    let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &back)?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, user)?;
     let server_tls = server_tls(checked)?;
     let client_tls = client_tls(checked)?;
@@ -76,7 +76,7 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
     let listeners = listeners(checked, lanes)?;
 
     let store = kept.open(&keys, &clock)?;
-    back.block_on(kept.claim(&store))?;
+    back.block_on(kept.ensure_key_check(&store))?;
     let gateway = Gateway::new(Parts {
         store: store.clone(),
         keys: Arc::clone(&keys),
@@ -92,46 +92,46 @@ fn serve(flags: &Serve, checked: &Checked, end: impl Future<Output = ()>) -> Res
             json_token: checked.json_token,
         },
         clock,
-        most_waiting: waiting::MOST,
+        most_waiting: waiting::MAX_PENDING_FLOWS,
         back: back.handle().clone(),
         back_lane: Lane {
-            client: Client::new(client_tls.clone()),
+            client: HttpClient::new(client_tls.clone()),
         },
     });
     let (stopper, stop) = Stop::new();
     if flags.kept.config.is_some() {
         // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
         let _entered = back.enter();
-        back.spawn(reload::watch(Reloader::new(flags, checked), gateway.clone())?);
+        back.spawn(reload::reload_on_sighup(Reloader::new(flags, checked), gateway.clone())?);
     }
     background(&back, &gateway, server_tls.as_ref(), &stop);
-    if Kept::has_key_file() {
+    if Storage::has_key_file() {
         back.spawn(reload::watch_keys(kept.key_file(), store));
     }
-    told::started(&checked.site, &services, lanes);
-    let threads = start_lanes(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
+    told::print_started(&checked.site, &services, lanes);
+    let threads = start_workers(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
         back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
     }
     back.block_on(end);
-    let outcome = stop_all(&stopper, threads, &back, &gateway);
-    leave(back);
+    let outcome = drain(&stopper, threads, &back, &gateway);
+    shutdown_runtime(back);
     outcome
 }
 
 /// Ends a runtime; dropped, it would wait for threads that wait for a name server.
-fn leave(runtime: Runtime) {
-    runtime.shutdown_timeout(LEAVE);
+fn shutdown_runtime(runtime: Runtime) {
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 }
 
-fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
+fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
     tracing::info!("draining: no new connections; running requests may finish");
     stopper.drain();
     for thread in threads {
         thread.join().map_err(|_| "a lane panicked")?;
     }
     // What an upstream rotated is not lost: a refresh that runs is waited for, whoever asked for it.
-    let finished = back.block_on(async { tokio::time::timeout(COMMIT, gateway.finished()).await });
+    let finished = back.block_on(async { tokio::time::timeout(COMMIT_TIMEOUT, gateway.drained()).await });
     if finished.is_err() {
         tracing::error!("a refresh did not finish in time");
     }
@@ -141,9 +141,9 @@ fn stop_all(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: 
 
 fn background(back: &Runtime, gateway: &Gateway, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let (upkeep, ends) = (gateway.clone(), stop.clone());
-    back.spawn(async move { upkeep.upkeep(ends).await });
+    back.spawn(async move { upkeep.run(ends).await });
     let finds = gateway.clone();
-    back.spawn(async move { finds.look_ahead().await });
+    back.spawn(async move { finds.prefetch().await });
     if let Some(tls) = tls {
         back.spawn(Arc::clone(tls).watch());
     }
@@ -161,17 +161,17 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
 }
 
 /// One listener for each lane and address.
-fn listeners(checked: &Checked, lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+fn listeners(checked: &Validated, lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let in_use = "another program may be using the port; stop it, or choose another";
     let mut by_lane: Vec<Vec<TcpListener>> = (0..lanes).map(|_| Vec::new()).collect();
     for (i, address) in checked.listen.iter().enumerate() {
-        match listen::bind_lanes(*address, lanes) {
+        match listen::bind_workers(*address, lanes) {
             Ok(listeners) => by_lane.iter_mut().zip(listeners).for_each(|(lane, listener)| lane.push(listener)),
             Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
             Err(why) => {
                 let instead = match &checked.listen_at {
-                    Place::Flag(_) => format!("{in_use} with --port"),
-                    Place::Line { .. } => format!("{in_use} at `listen`"),
+                    Location::Flag(_) => format!("{in_use} with --port"),
+                    Location::Line { .. } => format!("{in_use} at `listen`"),
                 };
                 let what = format!("cannot listen on {address}: {why}");
                 return Err(checked.listen_at.wrong(what, instead).to_string());
@@ -181,7 +181,7 @@ fn listeners(checked: &Checked, lanes: usize) -> Result<Vec<Vec<TcpListener>>, S
     Ok(by_lane)
 }
 
-fn start_lanes(
+fn start_workers(
     listeners: Vec<Vec<TcpListener>>,
     gateway: &Gateway,
     tls: &ClientTls,
@@ -191,7 +191,7 @@ fn start_lanes(
     let mut threads = Vec::new();
     for (i, listeners) in listeners.into_iter().enumerate() {
         let (gateway, tls, server_tls, stop) = (gateway.clone(), tls.clone(), server_tls.cloned(), stop.clone());
-        let lane = move || lane(listeners, &gateway, tls, server_tls.as_ref(), &stop);
+        let lane = move || run_worker(listeners, &gateway, tls, server_tls.as_ref(), &stop);
         threads.push(
             std::thread::Builder::new()
                 .name(format!("lane-{i}"))
@@ -203,20 +203,25 @@ fn start_lanes(
 }
 
 /// One core: a runtime, its listeners, its own way out.
-fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn run_worker(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return tracing::error!(%why, "a lane did not start"),
     };
     runtime.block_on(async {
-        let (door, lane) = (Door::new(gateway.clone()), Lane { client: Client::new(tls) });
+        let (door, lane) = (
+            Router::new(gateway.clone()),
+            Lane {
+                client: HttpClient::new(tls),
+            },
+        );
         let serving = listeners.into_iter().map(|listener| {
             let (door, lane) = (door.clone(), lane.clone());
             let handler = move |request, peer: server::Peer| {
                 let (door, lane) = (door.clone(), lane.clone());
                 async move { door.handle(&lane, request, peer.address.ip()).await }
             };
-            server::serve(listener, server_tls.cloned(), Limits::default(), stop.clone(), handler)
+            server::serve(listener, server_tls.cloned(), ServerLimits::default(), stop.clone(), handler)
         });
         for served in futures_util::future::join_all(serving).await {
             if let Err(why) = served {
@@ -224,20 +229,20 @@ fn lane(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_t
             }
         }
     });
-    leave(runtime);
+    shutdown_runtime(runtime);
 }
 
 /// Whom we trust when we call out.
-pub(super) fn client_tls(checked: &Checked) -> Result<ClientTls, String> {
+pub(super) fn client_tls(checked: &Validated) -> Result<ClientTls, String> {
     let instead = "name a file with certificates in PEM";
     ClientTls::load(&checked.upstream_ca).map_err(|why| checked.upstream_ca_at.wrong(why.to_string(), instead).to_string())
 }
 
-fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
+fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
     let files = match &checked.certificate {
-        Certificate::None => return Ok(None),
-        Certificate::SelfSigned => {
-            let public = crate::base::url::Address::parse(checked.site.public_url()).ok();
+        TlsSource::None => return Ok(None),
+        TlsSource::SelfSigned => {
+            let public = crate::base::url::ExactUrl::parse(checked.site.public_url()).ok();
             let name = public
                 .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
                 .unwrap_or_default();
@@ -245,23 +250,23 @@ fn server_tls(checked: &Checked) -> Result<Option<Arc<ServerTls>>, String> {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
                 checked.certificate_at.wrong(why.to_string(), instead).to_string()
             })?;
-            told::self_signed(&made);
+            told::print_self_signed(&made);
             (made.certificate, made.key)
         }
-        Certificate::Files { cert, key } => (cert.clone(), key.clone()),
+        TlsSource::Files { cert, key } => (cert.clone(), key.clone()),
     };
     tls_of(checked, &files.0, &files.1).map(Some)
 }
 
 /// The certificate in these files.
-pub(super) fn tls_of(checked: &Checked, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
+pub(super) fn tls_of(checked: &Validated, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
     let instead = "name a certificate chain and the key that belongs to it, both in PEM, in files that the gateway may read";
     let tls = ServerTls::from_files(cert, key).map_err(|why| checked.certificate_at.wrong(why.to_string(), instead).to_string());
     tls.map(Arc::new)
 }
 
 /// Waits for SIGTERM or SIGINT.
-pub async fn told_to_stop() {
+pub async fn shutdown_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -278,7 +283,7 @@ pub async fn told_to_stop() {
 mod tests {
     use std::sync::mpsc;
 
-    use super::{Builder, leave};
+    use super::{Builder, shutdown_runtime};
 
     #[test]
     fn the_end_does_not_wait_for_a_thread_that_waits_for_somebody() {
@@ -290,7 +295,7 @@ mod tests {
             answered.recv()
         });
         begins.recv().unwrap();
-        leave(runtime);
+        shutdown_runtime(runtime);
         // It still waits: nobody answered.
         assert!(answer.send(()).is_ok());
     }

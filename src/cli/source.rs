@@ -4,21 +4,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::data;
-use crate::config::checked::{self, Checked};
-use crate::config::file::{self, Contents, Outside};
+use crate::config::checked::{self, Validated};
+use crate::config::file::{self, Environment, FileContents};
 use crate::config::flags::Serve;
 use crate::config::given;
-use crate::config::said::Place;
+use crate::config::said::Location;
 use crate::config::site;
 
 /// Reads and checks it. `--data-dir` and `--log` win over the file.
-pub fn load(flags: &Serve) -> Result<Checked, String> {
+pub fn load(flags: &Serve) -> Result<Validated, String> {
     let Some(path) = &flags.kept.config else {
-        let at = Place::Flag("--upstream-rs");
-        return checked::check(given::spoken(flags), &at, data::home()).map_err(|why| why.to_string());
+        let at = Location::Flag("--upstream-rs");
+        return checked::validate(given::document(flags), &at, data::default_dir()).map_err(|why| why.to_string());
     };
-    given::beside_a_file(flags).map_err(|why| why.to_string())?;
-    let mut checked = described(path, flags.kept.data_dir.as_ref())?;
+    given::check_conflicts(flags).map_err(|why| why.to_string())?;
+    let mut checked = load_file(path, flags.kept.data_dir.as_ref())?;
     if let Some(log) = &flags.log {
         checked.log.clone_from(log);
     }
@@ -39,14 +39,14 @@ pub fn load(flags: &Serve) -> Result<Checked, String> {
 }
 
 /// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
-pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, String> {
+pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, String> {
     let name = path.display().to_string();
-    let Contents { text, open_to_others } = contents(path).map_err(|why| unreadable(&name, &why))?;
-    let outside = Outside {
+    let FileContents { text, open_to_others } = contents(path).map_err(|why| unreadable(&name, &why))?;
+    let outside = Environment {
         variable: &|name| std::env::var(name).ok(),
         file: &contents,
     };
-    let at = Place::Line {
+    let at = Location::Line {
         file: name.as_str().into(),
         line: 1,
         key: String::new(),
@@ -56,31 +56,31 @@ pub fn described(path: &Path, data_dir: Option<&PathBuf>) -> Result<Checked, Str
         let warning = format!("{at}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
         spoken.warnings.push(warning);
     }
-    let home = data_dir.cloned().or_else(data::home);
-    let mut checked = checked::check(spoken, &at, home).map_err(|why| why.to_string())?;
-    if let Some(dir) = data_dir.filter(|_| !checked.store.keeps_nothing()) {
+    let home = data_dir.cloned().or_else(data::default_dir);
+    let mut checked = checked::validate(spoken, &at, home).map_err(|why| why.to_string())?;
+    if let Some(dir) = data_dir.filter(|_| !checked.store.is_stateless()) {
         checked.data_dir.clone_from(dir);
-        checked.kept_at.data_dir = Place::Flag("--data-dir");
+        checked.kept_at.data_dir = Location::Flag("--data-dir");
     }
     Ok(checked)
 }
 
 /// Where the gateway of this configuration file listens. Nothing else is judged, and no secret is read: a running gateway is
 /// well although its file was changed since, or names what only its user may read.
-pub fn listens(path: &Path) -> Result<Vec<SocketAddr>, String> {
-    let (name, at) = (path.display().to_string(), Place::Flag("--config"));
+pub fn listen_addresses(path: &Path) -> Result<Vec<SocketAddr>, String> {
+    let (name, at) = (path.display().to_string(), Location::Flag("--config"));
     let text = std::fs::read_to_string(path).map_err(|why| unreadable(&name, &why.to_string()))?;
     let unread = |_: &Path| {
-        Ok(Contents {
+        Ok(FileContents {
             text: "unread".to_owned(),
             open_to_others: false,
         })
     };
-    let outside = Outside {
+    let outside = Environment {
         variable: &|name| Some(std::env::var(name).unwrap_or_default()),
         file: &unread,
     };
-    let listens = file::read(&name, &text, outside).and_then(|mut spoken| site::listens(&spoken.only("", &at).texts("listen")?));
+    let listens = file::read(&name, &text, outside).and_then(|mut spoken| site::listen_addresses(&spoken.only("", &at).strings("listen")?));
     listens.map_err(|why| why.to_string())
 }
 
@@ -88,7 +88,7 @@ fn unreadable(name: &str, why: &str) -> String {
     format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read")
 }
 
-fn contents(path: &Path) -> Result<Contents, String> {
+fn contents(path: &Path) -> Result<FileContents, String> {
     let text = std::fs::read_to_string(path).map_err(|why| why.to_string())?;
     #[cfg(unix)]
     let open_to_others = {
@@ -97,5 +97,5 @@ fn contents(path: &Path) -> Result<Contents, String> {
     };
     #[cfg(not(unix))]
     let open_to_others = false;
-    Ok(Contents { text, open_to_others })
+    Ok(FileContents { text, open_to_others })
 }

@@ -1,19 +1,19 @@
 //! What the operator is told at the start.
 
-use crate::cli::aside;
-use crate::gateway::site::Site;
+use crate::cli::print_stderr;
+use crate::gateway::site::PublicUrls;
 use crate::net::self_signed::SelfSigned;
 use crate::service::{Access, AfterConsent, Service};
 
 /// Where to point clients, and what to register upstream.
-pub fn started(site: &Site, services: &[Service], lanes: usize) {
+pub fn print_started(site: &PublicUrls, services: &[Service], lanes: usize) {
     for service in services {
         let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
         match service.upstream.after_consent() {
             AfterConsent::Upstream => {
                 tracing::info!(
                     mcp = url,
-                    upstream = service.mcp.shown(),
+                    upstream = service.mcp.without_query(),
                     callback,
                     lanes,
                     "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app"
@@ -22,7 +22,7 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
             AfterConsent::Form(_) | AfterConsent::Nowhere => {
                 tracing::info!(
                     mcp = url,
-                    upstream = service.mcp.shown(),
+                    upstream = service.mcp.without_query(),
                     lanes,
                     "listening; give the MCP address to your client"
                 );
@@ -40,7 +40,7 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
                 "this service is public: whoever reaches this gateway may call it, without any token"
             ),
         }
-        if service.mode.shows_upstream_tokens() {
+        if service.mode.exposes_upstream_tokens() {
             tracing::warn!(
                 service = service.name,
                 mode = ?service.mode,
@@ -51,21 +51,21 @@ pub fn started(site: &Site, services: &[Service], lanes: usize) {
 }
 
 /// How to trust the certificate that we made.
-pub fn self_signed(made: &SelfSigned) {
+pub fn print_self_signed(made: &SelfSigned) {
     let ca = made.ca.display();
-    aside(format_args!(
+    print_stderr(format_args!(
         "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
         made.fingerprint
     ));
-    aside(format_args!("  Trust it once, in one of these ways:"));
-    aside(format_args!(
+    print_stderr(format_args!("  Trust it once, in one of these ways:"));
+    print_stderr(format_args!(
         "    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'"
     ));
-    aside(format_args!(
+    print_stderr(format_args!(
         "    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates"
     ));
-    aside(format_args!(
+    print_stderr(format_args!(
         "    macOS:           security add-trusted-cert -p ssl -k ~/Library/Keychains/login.keychain-db '{ca}'"
     ));
-    aside(format_args!("    Windows:         certutil -user -addstore Root \"{ca}\"\n"));
+    print_stderr(format_args!("    Windows:         certutil -user -addstore Root \"{ca}\"\n"));
 }

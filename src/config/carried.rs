@@ -1,26 +1,26 @@
 //! What does not go together with `[store] kind = "none"`, where nothing is kept: said at the key that asks for something kept.
 
-use crate::config::kept::Where;
-use crate::config::said::Wrong;
+use crate::config::kept::StoreConfig;
+use crate::config::said::ConfigError;
 use crate::config::section::Section;
-use crate::config::service::{Described, Tokens};
-use crate::config::site::Certificate;
+use crate::config::service::{ConfiguredTokenMode, Described};
+use crate::config::site::TlsSource;
 use crate::service::{Access, Upstream};
 
 /// Refuses what would have to be kept, if nothing is.
-pub fn check<'a>(
-    store: &Where,
-    tls: (&Section, &Certificate),
+pub fn check_stateless<'a>(
+    store: &StoreConfig,
+    tls: (&Section, &TlsSource),
     services: impl Iterator<Item = (&'a Section, &'a Described)>,
-) -> Result<(), Wrong> {
-    if !store.keeps_nothing() {
+) -> Result<(), ConfigError> {
+    if !store.is_stateless() {
         return Ok(());
     }
     let (section, certificate) = tls;
-    if *certificate == Certificate::SelfSigned {
+    if *certificate == TlsSource::SelfSigned {
         let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
         return Err(section
-            .place("self_signed")
+            .location("self_signed")
             .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
     }
     for (section, described) in services {
@@ -29,12 +29,12 @@ pub fn check<'a>(
     Ok(())
 }
 
-fn service(section: &Section, described: &Described) -> Result<(), Wrong> {
+fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
     let service = &described.service;
     let no = |key: &str, what: &str, valid: &str| {
         let name = &service.name;
         let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
-        Err(section.place(key).wrong(what, valid))
+        Err(section.location(key).wrong(what, valid))
     };
     if service.access == Access::Key {
         return no(
@@ -51,23 +51,23 @@ fn service(section: &Section, described: &Described) -> Result<(), Wrong> {
         );
     }
     match described.tokens {
-        Tokens::Reference => {
+        ConfiguredTokenMode::Reference => {
             return no(
                 "token_mode",
                 "a reference refers to a kept token",
                 "use token_mode = \"sealed\", or another store",
             );
         }
-        Tokens::Jwt => {
+        ConfiguredTokenMode::Jwt => {
             return no(
                 "token_mode",
                 "the keys that sign would have to be kept",
                 "use token_mode = \"sealed\", or another store",
             );
         }
-        Tokens::Sealed | Tokens::Plain | Tokens::Raw => {}
+        ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Raw => {}
     }
-    if service.signs() {
+    if service.needs_signing_keys() {
         return no(
             "assertion",
             "the keys that sign would have to be kept",

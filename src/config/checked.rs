@@ -5,43 +5,43 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::carried;
-use crate::config::file::Spoken;
-use crate::config::kept::{self, Places, Where};
+use crate::config::file::Document;
+use crate::config::kept::{self, StorageLocations, StoreConfig};
 use crate::config::people::{self, Kept};
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::said::{ConfigError, Location, Spanned};
 use crate::config::section::Section;
 use crate::config::service::{self, Described};
-use crate::config::site::{self, Certificate};
+use crate::config::site::{self, TlsSource};
 use crate::config::unbuilt;
-use crate::gateway::clients::Configured;
-use crate::gateway::session::SESSION_TTL;
-use crate::gateway::site::Site;
+use crate::gateway::clients::ConfiguredClient;
+use crate::gateway::session::DEFAULT_SESSION_TTL_SECONDS;
+use crate::gateway::site::PublicUrls;
 use crate::service::{Access, Login, Service};
 use crate::upstream::idp::Idp;
 
 /// The configuration, checked.
 #[derive(Debug)]
-pub struct Checked {
+pub struct Validated {
     /// Who we are.
-    pub site: Site,
+    pub site: PublicUrls,
     /// Where to listen. A missing `::1` is tolerated when 127.0.0.1 is there.
     pub listen: Vec<SocketAddr>,
     /// How we serve https.
-    pub certificate: Certificate,
+    pub certificate: TlsSource,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// The key file, if it is not that of the data directory.
     pub key_file: Option<PathBuf>,
     /// The store.
-    pub store: Where,
+    pub store: StoreConfig,
     /// Where these three were said.
-    pub kept_at: Places,
+    pub kept_at: StorageLocations,
     /// Where it was said, or can be said, on what to listen.
-    pub listen_at: Place,
+    pub listen_at: Location,
     /// The same of the certificate.
-    pub certificate_at: Place,
+    pub certificate_at: Location,
     /// The same of further CAs.
-    pub upstream_ca_at: Place,
+    pub upstream_ca_at: Location,
     /// How much to say.
     pub log: String,
     /// Further CAs to trust upstream.
@@ -53,7 +53,7 @@ pub struct Checked {
     /// Who else vouches for users.
     pub idps: Vec<Idp>,
     /// Clients that need not register.
-    pub clients: Vec<Configured>,
+    pub clients: Vec<ConfiguredClient>,
     /// What stands behind us.
     pub described: Vec<Described>,
     /// Origins of web pages that may call the MCP endpoints.
@@ -63,15 +63,15 @@ pub struct Checked {
     /// `/token` also reads a JSON object.
     pub json_token: bool,
     /// What is good, and cannot be honoured yet.
-    pub unbuilt: Vec<Wrong>,
+    pub missing_features: Vec<ConfigError>,
     /// What the operator should know although it is not wrong.
     pub warnings: Vec<String>,
 }
 
-impl Checked {
+impl Validated {
     /// The services, if this build can serve all that was said.
-    pub fn services(&self) -> Result<Vec<Service>, Wrong> {
-        match self.unbuilt.first() {
+    pub fn services(&self) -> Result<Vec<Service>, ConfigError> {
+        match self.missing_features.first() {
             Some(wrong) => Err(wrong.clone()),
             None => Ok(self.described.iter().map(|described| described.service.clone()).collect()),
         }
@@ -84,99 +84,102 @@ impl Checked {
 }
 
 /// Checks what was said at `whole`: the file, or the flags. `data_home` is where data directories are by custom.
-pub fn check(spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Result<Checked, Wrong> {
+pub fn validate(spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
     let hidden = spoken.hidden.clone();
-    let mut checked = judge(spoken, whole, data_home).map_err(|wrong| wrong.hiding(&hidden))?;
-    checked.unbuilt = checked.unbuilt.into_iter().map(|wrong| wrong.hiding(&hidden)).collect();
+    let mut checked = validate_document(spoken, whole, data_home).map_err(|wrong| wrong.redact(&hidden))?;
+    checked.missing_features = checked.missing_features.into_iter().map(|wrong| wrong.redact(&hidden)).collect();
     Ok(checked)
 }
 
-fn judge(mut spoken: Spoken, whole: &Place, data_home: Option<PathBuf>) -> Result<Checked, Wrong> {
+fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
     let mut only = |pattern| spoken.only(pattern, whole);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
     let (login, cors) = (only("login.password"), only("cors"));
     let mut unbuilt = Vec::new();
     let certificate = site::certificate(&tls)?;
-    let (site, listen) = site::site(&top, &certificate)?;
+    let (site, listen) = site::public_urls(&top, &certificate)?;
     let kept = kept::read(&store, &mut unbuilt)?;
-    let idps = spoken.each("idp.*").map(people::idp).collect::<Result<Vec<_>, _>>()?;
-    let clients = spoken.each("clients.*").map(people::client).collect::<Result<Vec<_>, _>>()?;
+    let idps = spoken.each("idp.*").map(people::parse_provider).collect::<Result<Vec<_>, _>>()?;
+    let clients = spoken.each("clients.*").map(people::parse_client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
-    carried::check(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
+    carried::check_stateless(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
     let (mut upstream_ca, mut upstream_ca_at) = (Vec::new(), whole.clone());
     for section in spoken.each("services.*") {
         let files = section.files("upstream_ca")?;
         if !files.is_empty() {
-            upstream_ca_at = section.place("upstream_ca");
+            upstream_ca_at = section.location("upstream_ca");
         }
         upstream_ca.extend(files);
     }
     let instead = "say where with --data-dir DIR";
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
-    let mut warnings = [spoken.warnings.clone(), unused(&spoken, &used)].concat();
+    let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
     let data_dir = match kept {
-        Where::Nothing(_) => {
-            let unused = top
-                .file("data_dir")?
-                .map(|_| format!("{}: it has no effect with store = \"none\": nothing is kept", top.place("data_dir")));
+        StoreConfig::Stateless(_) => {
+            let unused = top.file("data_dir")?.map(|_| {
+                format!(
+                    "{}: it has no effect with store = \"none\": nothing is kept",
+                    top.location("data_dir")
+                )
+            });
             warnings.extend(unused);
             Some(PathBuf::new())
         }
-        Where::Memory | Where::Sqlite | Where::Redis(_) | Where::Vault(_) => top.file("data_dir")?.or(data_home),
+        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => top.file("data_dir")?.or(data_home),
     };
-    let checked = Checked {
+    let checked = Validated {
         site,
         listen,
         certificate,
         data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
         key_file: keys.file("file")?,
         store: kept,
-        kept_at: Places {
-            data_dir: top.place("data_dir"),
-            store: store.place("kind"),
-            key_file: keys.place("file"),
+        kept_at: StorageLocations {
+            data_dir: top.location("data_dir"),
+            store: store.location("kind"),
+            key_file: keys.location("file"),
         },
-        listen_at: top.place("listen"),
-        certificate_at: tls.place(if tls.has("self_signed") { "self_signed" } else { "cert" }),
+        listen_at: top.location("listen"),
+        certificate_at: tls.location(if tls.contains("self_signed") { "self_signed" } else { "cert" }),
         upstream_ca_at,
         log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
         upstream_ca,
         users: people::users(&login)?,
-        session_ttl: top.seconds("session_ttl")?.unwrap_or(SESSION_TTL),
+        session_ttl: top.seconds("session_ttl")?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
         idps,
         clients,
         described,
-        cors_origins: cors.texts("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
-        public_directory: top.switch("public_directory")?,
+        cors_origins: cors.strings("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
+        public_directory: top.bool("public_directory")?,
         json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
-        unbuilt,
+        missing_features: unbuilt,
         warnings,
     };
     for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
-        no_effect(section)?;
+        check_unread(section)?;
     }
     Ok(checked)
 }
 
 /// A store in memory can neither be given an API key nor be told that one was revoked.
-fn keys_can_be_revoked(spoken: &Spoken, described: &[Described], store: &Where) -> Result<(), Wrong> {
+fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
     let both = spoken.each("services.*").zip(described);
     let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
     match taking.next() {
-        Some((section, one)) if *store == Where::Memory => {
+        Some((section, one)) if *store == StoreConfig::Memory => {
             let what = format!(
                 "service '{}' takes API keys, which a store in memory cannot be told of",
                 one.service.name
             );
-            Err(section.place("access").wrong(what, "use [store] kind = \"sqlite\""))
+            Err(section.location("access").wrong(what, "use [store] kind = \"sqlite\""))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// Identity providers at which no service's users sign in: described for nothing, or a `login` is missing.
-fn unused(spoken: &Spoken, used: &[Login]) -> Vec<String> {
+fn unused_providers(spoken: &Document, used: &[Login]) -> Vec<String> {
     let is_unused = |section: &&Section| !used.contains(&Login::Idp(section.name().to_owned()));
     let told = |section: &Section| {
         let name = section.name();
@@ -189,26 +192,26 @@ fn unused(spoken: &Spoken, used: &[Login]) -> Vec<String> {
     spoken.each("idp.*").filter(is_unused).map(told).collect()
 }
 
-fn no_effect(section: &Section) -> Result<(), Wrong> {
-    match section.unasked() {
+fn check_unread(section: &Section) -> Result<(), ConfigError> {
+    match section.first_unread() {
         Some((_, at)) => Err(at.wrong("it has no effect beside the rest", "take it out")),
         None => Ok(()),
     }
 }
 
-fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wrong>) -> Result<Vec<Described>, Wrong> {
+fn services(spoken: &Document, idps: &[Idp], whole: &Location, unbuilt: &mut Vec<ConfigError>) -> Result<Vec<Described>, ConfigError> {
     let names: Vec<String> = idps.iter().map(|idp| idp.name.clone()).collect();
     let sections: Vec<&Section> = spoken.each("services.*").collect();
     let mut described: Vec<Described> = Vec::new();
     for section in &sections {
         let one = service::service(section, &names, sections.len() == 1)?;
-        unbuilt.extend(unbuilt::of_service(section, &one));
+        unbuilt.extend(unbuilt::check_service(section, &one));
         if one.service.is_default
             && let Some(other) = described.iter().find(|other| other.service.is_default)
         {
             let what = format!("service '{}' is the default already", other.service.name);
             return Err(section
-                .place("default")
+                .location("default")
                 .wrong(what, "only one service is also at /mcp: take one `default = true` out"));
         }
         described.push(one);
@@ -222,8 +225,8 @@ fn services(spoken: &Spoken, idps: &[Idp], whole: &Place, unbuilt: &mut Vec<Wron
     }
 }
 
-fn origin(said: &Said<String>) -> Result<String, Wrong> {
-    let is_origin = said.value == "*" || crate::base::url::Address::parse(&said.value).is_ok_and(|address| address.origin() == said.value);
+fn origin(said: &Spanned<String>) -> Result<String, ConfigError> {
+    let is_origin = said.value == "*" || crate::base::url::ExactUrl::parse(&said.value).is_ok_and(|address| address.origin() == said.value);
     if is_origin {
         return Ok(said.value.clone());
     }

@@ -1,12 +1,12 @@
 //! Three choices for each service, and which of them go together.
 
-use crate::config::said::Wrong;
+use crate::config::said::ConfigError;
 use crate::config::section::Section;
 use crate::service::{Access, Login};
 
 /// What is put on the forwarded request, as a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum UpstreamKind {
     /// `oauth`
     OAuth,
     /// `paste`
@@ -19,9 +19,9 @@ pub enum Way {
     None,
 }
 
-impl Way {
+impl UpstreamKind {
     /// The word for it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::OAuth => "oauth",
             Self::Paste => "paste",
@@ -51,7 +51,7 @@ pub fn login_word(login: &Login) -> String {
 }
 
 /// The three choices of a service, if they go together.
-pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way), Wrong> {
+pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Login, UpstreamKind), ConfigError> {
     let (access, login, way) = (access(service)?, login(service, idps)?, way(service)?);
     let is_said = login.is_some();
     let login = login.unwrap_or(match access {
@@ -61,7 +61,7 @@ pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way
     let nobody = login == Login::None;
     if access != Access::OAuth && is_said && !nobody {
         let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
-        return Err(clash(
+        return Err(conflict_error(
             service,
             ("access", access_word(access)),
             ("login", &login_word(&login)),
@@ -70,38 +70,38 @@ pub fn choices(service: &Section, idps: &[String]) -> Result<(Access, Login, Way
     }
     match (access, nobody, way) {
         (Access::OAuth, false, _)
-        | (Access::OAuth, true, Way::OAuth | Way::Paste)
-        | (Access::Key, _, Way::Static | Way::None | Way::Identity)
-        | (Access::Public, _, Way::None) => {}
-        (Access::OAuth, true, Way::Static | Way::Identity | Way::None) => {
+        | (Access::OAuth, true, UpstreamKind::OAuth | UpstreamKind::Paste)
+        | (Access::Key, _, UpstreamKind::Static | UpstreamKind::None | UpstreamKind::Identity)
+        | (Access::Public, _, UpstreamKind::None) => {}
+        (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
-            return Err(clash(service, ("login", "none"), ("upstream", way.word()), valid));
+            return Err(conflict_error(service, ("login", "none"), ("upstream", way.as_str()), valid));
         }
-        (Access::Key, _, Way::OAuth | Way::Paste) => {
+        (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste) => {
             let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
-            return Err(clash(service, ("access", "key"), ("upstream", way.word()), valid));
+            return Err(conflict_error(service, ("access", "key"), ("upstream", way.as_str()), valid));
         }
-        (Access::Public, _, Way::Static) if service.switch("allow_public_credential")? => {}
-        (Access::Public, _, Way::Static) => {
+        (Access::Public, _, UpstreamKind::Static) if service.bool("allow_public_credential")? => {}
+        (Access::Public, _, UpstreamKind::Static) => {
             let valid =
                 "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
-            return Err(clash(service, ("access", "public"), ("upstream", "static"), valid));
+            return Err(conflict_error(service, ("access", "public"), ("upstream", "static"), valid));
         }
-        (Access::Public, _, Way::OAuth | Way::Paste | Way::Identity) => {
+        (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Identity) => {
             let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
-            return Err(clash(service, ("access", "public"), ("upstream", way.word()), valid));
+            return Err(conflict_error(service, ("access", "public"), ("upstream", way.as_str()), valid));
         }
     }
     Ok((access, login, way))
 }
 
 /// Two keys of a service that do not go together; said at the one that was written.
-pub fn clash(service: &Section, one: (&str, &str), other: (&str, &str), valid: &str) -> Wrong {
+pub fn conflict_error(service: &Section, one: (&str, &str), other: (&str, &str), valid: &str) -> ConfigError {
     let say = |(key, value): (&str, &str)| {
-        let is_default = if service.has(key) { "" } else { " (the default)" };
+        let is_default = if service.contains(key) { "" } else { " (the default)" };
         format!("{key} = \"{value}\"{is_default}")
     };
-    let at = service.place(if service.has(other.0) { other.0 } else { one.0 });
+    let at = service.location(if service.contains(other.0) { other.0 } else { one.0 });
     let what = format!(
         "of service '{}', {} and {} do not go together",
         service.name(),
@@ -111,7 +111,7 @@ pub fn clash(service: &Section, one: (&str, &str), other: (&str, &str), valid: &
     at.wrong(what, valid)
 }
 
-fn access(service: &Section) -> Result<Access, Wrong> {
+fn access(service: &Section) -> Result<Access, ConfigError> {
     let Some(said) = service.one_of("access")? else {
         return Ok(Access::OAuth);
     };
@@ -122,7 +122,7 @@ fn access(service: &Section) -> Result<Access, Wrong> {
     }
 }
 
-fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, Wrong> {
+fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, ConfigError> {
     let Some(said) = service.text("login")? else { return Ok(None) };
     match (said.value.as_str(), said.value.strip_prefix("idp:")) {
         ("password", _) => Ok(Some(Login::Password)),
@@ -145,15 +145,15 @@ fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, Wrong> {
     }
 }
 
-fn way(service: &Section) -> Result<Way, Wrong> {
+fn way(service: &Section) -> Result<UpstreamKind, ConfigError> {
     let Some(said) = service.one_of("upstream")? else {
-        return Ok(Way::OAuth);
+        return Ok(UpstreamKind::OAuth);
     };
     match said.value {
-        "paste" => Ok(Way::Paste),
-        "static" => Ok(Way::Static),
-        "identity" => Ok(Way::Identity),
-        "none" => Ok(Way::None),
-        _ => Ok(Way::OAuth),
+        "paste" => Ok(UpstreamKind::Paste),
+        "static" => Ok(UpstreamKind::Static),
+        "identity" => Ok(UpstreamKind::Identity),
+        "none" => Ok(UpstreamKind::None),
+        _ => Ok(UpstreamKind::OAuth),
     }
 }

@@ -1,7 +1,7 @@
 //! `${NAME}` and `${NAME:-default}` in texts of the file; `$$` is a dollar, and so is one before anything but `{`.
 
 /// A text with its variables put in. The error never shows a value.
-pub fn expand(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
+pub fn interpolate(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(text.len());
     let mut left = text;
     while let Some(at) = left.find('$') {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn with_home(text: &str) -> Result<String, (String, String)> {
-        expand(text, &mut |name| match name {
+        interpolate(text, &mut |name| match name {
             "HOME" => Some("/root".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use toml_edit::{Document, Item, TableLike};
+use toml_edit::{Item, TableLike};
 
-use crate::config::expand::expand;
-use crate::config::keys::{self, Here, Key, Kind};
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::expand::interpolate;
+use crate::config::keys::{self, Key, PathTarget, ValueType};
+use crate::config::said::{ConfigError, Location, Spanned};
 use crate::config::section::{Section, Value};
 
 /// The longest file that is read, in bytes.
-pub const LONGEST: usize = 1 << 20;
+pub const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// A file that a key names.
-pub struct Contents {
+pub struct FileContents {
     /// What is in it.
     pub text: String,
     /// Everybody on this machine may read it.
@@ -23,15 +23,15 @@ pub struct Contents {
 
 /// How to ask the machine.
 #[derive(Clone, Copy)]
-pub struct Outside<'a> {
+pub struct Environment<'a> {
     /// A variable of the environment.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// A file; why it cannot be read.
-    pub file: &'a dyn Fn(&Path) -> Result<Contents, String>,
+    pub file: &'a dyn Fn(&Path) -> Result<FileContents, String>,
 }
 
 /// All that was said.
-pub struct Spoken {
+pub struct Document {
     /// Each table.
     pub sections: Vec<Section>,
     /// What the operator should know although it is not wrong.
@@ -39,12 +39,12 @@ pub struct Spoken {
     /// Variables that were put in, and their values, which no message may show.
     pub hidden: Vec<(String, String)>,
     /// Where the first secret stands that is written out in the file.
-    pub written_out: Option<Place>,
+    pub written_out: Option<Location>,
 }
 
-impl Spoken {
+impl Document {
     /// The section of a pattern without `*`; an empty one is put there first.
-    pub fn only(&mut self, pattern: &'static str, at: &Place) -> Section {
+    pub fn only(&mut self, pattern: &'static str, at: &Location) -> Section {
         match self.sections.iter().position(|section| section.pattern == pattern) {
             Some(i) => self.sections.remove(i),
             None => Section::new(
@@ -62,7 +62,7 @@ impl Spoken {
 }
 
 /// Reads a file called `name` with this text.
-pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wrong> {
+pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document, ConfigError> {
     let mut reader = Reader {
         file: name.into(),
         ends: text
@@ -72,19 +72,20 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
             .map(|(at, _)| at)
             .collect(),
         outside,
-        spoken: Spoken {
+        spoken: Document {
             sections: Vec::new(),
             warnings: Vec::new(),
             hidden: Vec::new(),
             written_out: None,
         },
     };
-    if text.len() > LONGEST {
-        return Err(reader
-            .place(0, &[], "")
-            .wrong(format!("it is longer than {LONGEST} bytes"), "take out what does not belong there"));
+    if text.len() > MAX_FILE_BYTES {
+        return Err(reader.place(0, &[], "").wrong(
+            format!("it is longer than {MAX_FILE_BYTES} bytes"),
+            "take out what does not belong there",
+        ));
     }
-    let document = Document::parse(text).map_err(|why| {
+    let document = toml_edit::Document::parse(text).map_err(|why| {
         let at = reader.place(why.span().map_or(0, |span| span.start), &[], "");
         let first = why.message().lines().next().unwrap_or("not TOML").to_owned();
         if first.contains("duplicate key") {
@@ -100,7 +101,7 @@ pub fn read(name: &str, text: &str, outside: Outside<'_>) -> Result<Spoken, Wron
     })?;
     match reader.table(&[], document.as_table(), 0) {
         Ok(()) => Ok(reader.spoken),
-        Err(wrong) => Err(wrong.hiding(&reader.spoken.hidden)),
+        Err(wrong) => Err(wrong.redact(&reader.spoken.hidden)),
     }
 }
 
@@ -108,19 +109,19 @@ struct Reader<'a> {
     file: Arc<str>,
     /// Where each line ends.
     ends: Vec<usize>,
-    outside: Outside<'a>,
-    spoken: Spoken,
+    outside: Environment<'a>,
+    spoken: Document,
 }
 
 impl Reader<'_> {
-    fn place(&self, offset: usize, path: &[String], key: &str) -> Place {
+    fn place(&self, offset: usize, path: &[String], key: &str) -> Location {
         let words: Vec<&str> = path
             .iter()
             .map(String::as_str)
             .chain([key])
             .filter(|word| !word.is_empty())
             .collect();
-        Place::Line {
+        Location::Line {
             file: Arc::clone(&self.file),
             line: self.ends.partition_point(|end| *end < offset) + 1,
             key: words.join("."),
@@ -128,10 +129,10 @@ impl Reader<'_> {
     }
 
     /// A table and all below it.
-    fn table(&mut self, path: &[String], table: &dyn TableLike, offset: usize) -> Result<(), Wrong> {
-        let pattern = match keys::here(path) {
-            Here::Keys(pattern) => Some(pattern),
-            Here::Tables | Here::Nothing => None,
+    fn table(&mut self, path: &[String], table: &dyn TableLike, offset: usize) -> Result<(), ConfigError> {
+        let pattern = match keys::find_target(path) {
+            PathTarget::Keys(pattern) => Some(pattern),
+            PathTarget::Tables | PathTarget::Nothing => None,
         };
         let mut section = pattern.map(|pattern| Section::new(pattern, path, self.place(offset, path, "")));
         for (name, item) in table.iter() {
@@ -143,16 +144,16 @@ impl Reader<'_> {
             }
             let inner: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
             let at = self.place(offset, path, name);
-            match (keys::here(&inner), item.as_table_like()) {
-                (Here::Nothing, _) => return Err(at.wrong("there is no such key", keys::instead(path, pattern, name))),
-                (Here::Keys(_) | Here::Tables, Some(table)) => self.table(&inner, table, offset)?,
-                (Here::Keys(pattern), None) => {
+            match (keys::find_target(&inner), item.as_table_like()) {
+                (PathTarget::Nothing, _) => return Err(at.wrong("there is no such key", keys::suggest(path, pattern, name))),
+                (PathTarget::Keys(_) | PathTarget::Tables, Some(table)) => self.table(&inner, table, offset)?,
+                (PathTarget::Keys(pattern), None) => {
                     return Err(at.wrong(
                         "it is a table, not a value",
-                        format!("write {}, and its keys below", keys::written(pattern)),
+                        format!("write {}, and its keys below", keys::to_header(pattern)),
                     ));
                 }
-                (Here::Tables, None) => {
+                (PathTarget::Tables, None) => {
                     let instead = format!("write [{}.<name>], and its keys below", inner.join("."));
                     return Err(at.wrong("it is a table of tables, not a value", instead));
                 }
@@ -163,19 +164,19 @@ impl Reader<'_> {
     }
 
     /// A key of a table, if it is one.
-    fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, Wrong> {
+    fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, ConfigError> {
         let at = self.place(offset, &section.path, name);
         if let Some(key) = keys::find(section.pattern, name) {
             only_once(section, key, &at)?;
             let value = self.value(key, item, offset, &section.path)?;
-            if key.kind == Kind::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
+            if key.kind == ValueType::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
                 self.spoken.written_out.get_or_insert_with(|| at.clone());
             }
-            section.say(key, value, at);
+            section.set(key, value, at);
             return Ok(true);
         }
         let twin = name.strip_suffix("_file").and_then(|name| keys::find(section.pattern, name));
-        let Some(key) = twin.filter(|key| key.kind == Kind::Secret) else {
+        let Some(key) = twin.filter(|key| key.kind == ValueType::Secret) else {
             return Ok(false);
         };
         only_once(section, key, &at)?;
@@ -183,12 +184,12 @@ impl Reader<'_> {
             .expanded(item, &at)?
             .ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
         let text = self.secret_file(&named, &at)?;
-        section.say(key, Value::Text(text), at);
+        section.set(key, Value::Text(text), at);
         Ok(true)
     }
 
-    fn secret_file(&mut self, named: &str, at: &Place) -> Result<String, Wrong> {
-        let path = self.beside(named);
+    fn secret_file(&mut self, named: &str, at: &Location) -> Result<String, ConfigError> {
+        let path = self.resolve_path(named);
         let read = (self.outside.file)(Path::new(&path));
         let contents = read.map_err(|why| at.wrong(format!("{path} cannot be read: {why}"), "name a file that the gateway may read"))?;
         let text = contents
@@ -207,65 +208,65 @@ impl Reader<'_> {
     }
 
     /// A relative name starts at the directory of the configuration file.
-    fn beside(&self, named: &str) -> String {
+    fn resolve_path(&self, named: &str) -> String {
         let directory = Path::new(&*self.file).parent().unwrap_or(Path::new(""));
         directory.join(named).to_string_lossy().into_owned()
     }
 
-    fn value(&mut self, key: &'static Key, item: &Item, offset: usize, path: &[String]) -> Result<Value, Wrong> {
+    fn value(&mut self, key: &'static Key, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
         let at = self.place(offset, path, key.name);
         match key.kind {
-            Kind::Table(pattern) | Kind::Tables(pattern) => self.tables(key, pattern, item, path, offset),
-            Kind::Pairs => self.pairs(item, &at),
-            Kind::Text | Kind::Secret | Kind::Url | Kind::Word(_) => {
+            ValueType::Table(pattern) | ValueType::Tables(pattern) => self.tables(key, pattern, item, path, offset),
+            ValueType::Pairs => self.pairs(item, &at),
+            ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
                 let text = self.expanded(item, &at)?;
                 text.map(Value::Text)
                     .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))
             }
-            Kind::File => {
+            ValueType::File => {
                 let text = self
                     .expanded(item, &at)?
                     .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))?;
-                Ok(Value::Text(if text.is_empty() { text } else { self.beside(&text) }))
+                Ok(Value::Text(if text.is_empty() { text } else { self.resolve_path(&text) }))
             }
-            Kind::Files => {
+            ValueType::Files => {
                 let mut texts = self.list(item, &at)?;
                 for said in texts.iter_mut().filter(|said| !said.value.is_empty()) {
-                    said.value = self.beside(&said.value);
+                    said.value = self.resolve_path(&said.value);
                 }
                 Ok(Value::List(texts))
             }
-            Kind::Switch | Kind::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &at)?) {
+            ValueType::Switch | ValueType::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &at)?) {
                 (Some(value), ..) => Ok(Value::Switch(value)),
                 (_, Some(number), _) => Ok(Value::Number(number)),
                 (_, _, Some(text)) => Ok(Value::Text(text)),
                 (None, None, None) => Err(at.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
             },
-            Kind::Texts | Kind::Words(_) => Ok(Value::List(self.list(item, &at)?)),
+            ValueType::Texts | ValueType::Words(_) => Ok(Value::List(self.list(item, &at)?)),
         }
     }
 
-    fn expanded(&mut self, item: &Item, at: &Place) -> Result<Option<String>, Wrong> {
-        item.as_str().map(|text| self.put_in(text, at)).transpose()
+    fn expanded(&mut self, item: &Item, at: &Location) -> Result<Option<String>, ConfigError> {
+        item.as_str().map(|text| self.interpolate(text, at)).transpose()
     }
 
-    fn put_in(&mut self, text: &str, at: &Place) -> Result<String, Wrong> {
+    fn interpolate(&mut self, text: &str, at: &Location) -> Result<String, ConfigError> {
         let (variable, hidden) = (self.outside.variable, &mut self.spoken.hidden);
         let mut seen = |name: &str| {
             let value = variable(name)?;
             hidden.push((name.to_owned(), value.clone()));
             Some(value)
         };
-        expand(text, &mut seen).map_err(|(what, instead)| at.wrong(what, instead))
+        interpolate(text, &mut seen).map_err(|(what, instead)| at.wrong(what, instead))
     }
 
-    fn list(&mut self, item: &Item, at: &Place) -> Result<Vec<Said<String>>, Wrong> {
+    fn list(&mut self, item: &Item, at: &Location) -> Result<Vec<Spanned<String>>, ConfigError> {
         let Some(array) = item.as_array() else {
             let instead = "write it like [\"one\", \"two\"]";
             let one = self
                 .expanded(item, at)?
                 .ok_or_else(|| at.wrong(not_a(item, "list of texts"), instead))?;
-            return Ok(vec![Said {
+            return Ok(vec![Spanned {
                 value: one,
                 at: at.clone(),
             }]);
@@ -275,15 +276,15 @@ impl Reader<'_> {
             let text = value
                 .as_str()
                 .ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
-            texts.push(Said {
-                value: self.put_in(text, at)?,
+            texts.push(Spanned {
+                value: self.interpolate(text, at)?,
                 at: at.clone(),
             });
         }
         Ok(texts)
     }
 
-    fn pairs(&mut self, item: &Item, at: &Place) -> Result<Value, Wrong> {
+    fn pairs(&mut self, item: &Item, at: &Location) -> Result<Value, ConfigError> {
         let instead = "write it like { name = \"value\" }";
         let table = item.as_table_like().ok_or_else(|| at.wrong(not_a(item, "table"), instead))?;
         let mut pairs = Vec::new();
@@ -296,9 +297,9 @@ impl Reader<'_> {
     }
 
     /// A table that is a key's value, or a list of such, inline or not.
-    fn tables(&mut self, key: &Key, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, Wrong> {
+    fn tables(&mut self, key: &Key, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
         let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
-        let several = matches!(key.kind, Kind::Tables(_));
+        let several = matches!(key.kind, ValueType::Tables(_));
         let tables: Option<Vec<&dyn TableLike>> = match item {
             Item::ArrayOfTables(tables) if several => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
             Item::Value(toml_edit::Value::Array(array)) if several => array
@@ -323,7 +324,7 @@ impl Reader<'_> {
                 let offset = start(table, name, item);
                 if !self.entry(&mut section, name, item, offset)? {
                     let at = self.place(offset, &inner, name);
-                    return Err(at.wrong("there is no such key", keys::instead(&inner, Some(pattern), name)));
+                    return Err(at.wrong("there is no such key", keys::suggest(&inner, Some(pattern), name)));
                 }
             }
             sections.push(section);
@@ -342,8 +343,8 @@ fn not_a(item: &Item, wanted: &str) -> String {
     format!("it is a {}, not a {wanted}", item.type_name())
 }
 
-fn only_once(section: &Section, key: &Key, at: &Place) -> Result<(), Wrong> {
-    if section.has(key.name) {
+fn only_once(section: &Section, key: &Key, at: &Location) -> Result<(), ConfigError> {
+    if section.contains(key.name) {
         let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
         return Err(at.wrong(what, "keep one of them"));
     }

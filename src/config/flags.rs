@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, ValueEnum};
 
 /// An OAuth 2.1 gateway for MCP: clients sign in here, the gateway signs in upstream.
 #[derive(Debug, Parser)]
@@ -10,26 +10,26 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 pub struct Command {
     /// What to do instead of serving.
     #[command(subcommand)]
-    pub other: Option<Other>,
+    pub other: Option<Subcommand>,
     /// How to serve.
     #[command(flatten)]
     pub serve: Serve,
 }
 
 /// What can be done besides serving.
-#[derive(Debug, Subcommand)]
-pub enum Other {
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
     /// Print the state machines as a Mermaid diagram
     Flow,
     /// The keys that seal tokens and records
-    #[command(mut_args(everywhere))]
+    #[command(mut_args(global))]
     Keyring {
         /// What to do with them.
         #[command(subcommand)]
         action: Keyring,
         /// Where they are.
         #[command(flatten)]
-        kept: Kept,
+        kept: StorageFlags,
     },
     /// Look whether the configuration is good and the upstreams answer, and say what to register where; serve nothing
     Check {
@@ -41,24 +41,24 @@ pub enum Other {
         offline: bool,
     },
     /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
-    #[command(mut_args(everywhere))]
+    #[command(mut_args(global))]
     ApiKeys {
         /// What to do with them.
         #[command(subcommand)]
         action: ApiKeys,
         /// Where they are.
         #[command(flatten)]
-        kept: Kept,
+        kept: StorageFlags,
     },
     /// Everything that the gateway has kept, as it lies sealed: from one kind of store to another, or to a backup
-    #[command(mut_args(everywhere))]
+    #[command(mut_args(global))]
     Store {
         /// What to do with it.
         #[command(subcommand)]
-        action: Move,
+        action: StoreCommand,
         /// Where it is.
         #[command(flatten)]
-        kept: Kept,
+        kept: StorageFlags,
     },
     /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
     ///
@@ -75,7 +75,7 @@ pub enum Other {
 }
 
 /// What can be done with keys.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub enum Keyring {
     /// Show each key's name and since when it seals
     List,
@@ -84,7 +84,7 @@ pub enum Keyring {
 }
 
 /// What can be done with API keys.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum ApiKeys {
     /// Make a key, and print it once; everything else is said on standard error
     Add {
@@ -110,8 +110,8 @@ pub enum ApiKeys {
 }
 
 /// What can be done with everything.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Move {
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum StoreCommand {
     /// Write all records to standard output; worth nothing without the keys, which are not among them
     ///
     /// Works while the gateway runs, but misses what is written meanwhile: to move for good, stop the gateway first.
@@ -124,7 +124,7 @@ pub enum Move {
 
 /// Where keys and records are: the same flags for every command that opens them.
 #[derive(Clone, Debug, Args)]
-pub struct Kept {
+pub struct StorageFlags {
     /// A configuration file (TOML) instead of flags, for several services; a gateway that runs reads it again on SIGHUP
     #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -150,7 +150,7 @@ pub struct Kept {
 }
 
 /// A flag that may stand before and after the word that says what to do.
-fn everywhere(flag: Arg) -> Arg {
+fn global(flag: Arg) -> Arg {
     flag.global(true)
 }
 
@@ -159,7 +159,7 @@ fn everywhere(flag: Arg) -> Arg {
 pub struct Serve {
     /// Where everything is kept.
     #[command(flatten)]
-    pub kept: Kept,
+    pub kept: StorageFlags,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,

@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
-use crate::config::file::Spoken;
-use crate::config::flags::{Kept, Serve, StoreKind, Tls, TokenMode};
+use crate::config::file::Document;
+use crate::config::flags::{Serve, StorageFlags, StoreKind, Tls, TokenMode};
 use crate::config::keys;
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::said::{ConfigError, Location, Spanned};
 use crate::config::section::{Section, Value};
 
 /// The port of all who choose none.
-pub const PORT: u16 = 8002;
+pub const DEFAULT_PORT: u16 = 8002;
 
 /// The path of the service that the flags describe.
-const SERVICE: &str = "default";
+const DEFAULT_SERVICE: &str = "default";
 
 /// What the flags say, in the words of the file.
-pub fn spoken(flags: &Serve) -> Spoken {
-    let path = ["services".to_owned(), SERVICE.to_owned()];
-    let mut service = Section::new("services.*", &path, Place::Flag("--upstream-rs"));
+pub fn document(flags: &Serve) -> Document {
+    let path = ["services".to_owned(), DEFAULT_SERVICE.to_owned()];
+    let mut service = Section::new("services.*", &path, Location::Flag("--upstream-rs"));
     for (name, said) in [
         ("url", &flags.upstream_rs),
         ("authorization_server", &flags.upstream_as),
@@ -26,16 +26,16 @@ pub fn spoken(flags: &Serve) -> Spoken {
         ("authorization_endpoint", &flags.upstream_authorize_endpoint),
         ("token_endpoint", &flags.upstream_token_endpoint),
     ] {
-        say(&mut service, name, said.clone().filter(|text| !text.is_empty()).map(Value::Text));
+        set(&mut service, name, said.clone().filter(|text| !text.is_empty()).map(Value::Text));
     }
     let scopes = flags.upstream_scopes.as_deref().unwrap_or("").split_whitespace();
-    say(&mut service, "scopes", list("--upstream-scopes", scopes.map(str::to_owned)));
+    set(&mut service, "scopes", list("--upstream-scopes", scopes.map(str::to_owned)));
     let mode = flags.token_mode.map(|mode| match mode {
         TokenMode::Sealed => "sealed",
         TokenMode::Plain => "plain",
     });
-    say(&mut service, "token_mode", mode.map(|mode| Value::Text(mode.to_owned())));
-    say(
+    set(&mut service, "token_mode", mode.map(|mode| Value::Text(mode.to_owned())));
+    set(
         &mut service,
         "allow_token_passthrough",
         flags.allow_token_passthrough.then_some(Value::Switch(true)),
@@ -45,16 +45,16 @@ pub fn spoken(flags: &Serve) -> Spoken {
         ("refresh_ttl", flags.refresh_ttl),
         ("refresh_grace", flags.refresh_grace),
     ] {
-        say(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
+        set(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
     }
-    say(
+    set(
         &mut service,
         "upstream_ca",
         list("--upstream-ca", flags.upstream_ca.iter().map(|path| text(path))),
     );
-    let mut sections = around(flags);
+    let mut sections = top_level(flags);
     sections.push(service);
-    Spoken {
+    Document {
         sections,
         warnings: Vec::new(),
         hidden: Vec::new(),
@@ -62,48 +62,48 @@ pub fn spoken(flags: &Serve) -> Spoken {
     }
 }
 
-fn around(flags: &Serve) -> Vec<Section> {
-    let at = Place::Flag("--config");
+fn top_level(flags: &Serve) -> Vec<Section> {
+    let at = Location::Flag("--config");
     let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], at.clone());
     let mut top = Section::new("", &[], at.clone());
-    say(&mut top, "public_url", flags.public_url.clone().map(Value::Text));
+    set(&mut top, "public_url", flags.public_url.clone().map(Value::Text));
     if flags.host.is_some() || flags.port.is_some() {
         let host = flags.host.as_deref().unwrap_or("localhost");
         let bare = host.trim_matches(['[', ']']);
         let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
-        let address = format!("{host}:{}", flags.port.unwrap_or(PORT));
+        let address = format!("{host}:{}", flags.port.unwrap_or(DEFAULT_PORT));
         let flag = if flags.host.is_some() { "--host" } else { "--port" };
-        say(&mut top, "listen", list(flag, [address]));
+        set(&mut top, "listen", list(flag, [address]));
     }
-    say(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
-    say(
+    set(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
+    set(
         &mut top,
         "allowed_hosts",
         list("--allowed-hosts", flags.allowed_hosts.iter().cloned()),
     );
-    say(
+    set(
         &mut top,
         "trusted_proxies",
         list("--trusted-proxies", flags.trusted_proxies.iter().cloned()),
     );
-    say(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
-    say(&mut top, "log", flags.log.clone().map(Value::Text));
+    set(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
+    set(&mut top, "log", flags.log.clone().map(Value::Text));
     let mut tls = section("tls");
     let own = flags.tls.map(|tls| match tls {
         Tls::SelfSigned => Value::Switch(true),
     });
-    say(&mut tls, "self_signed", own);
-    say(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
-    say(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
+    set(&mut tls, "self_signed", own);
+    set(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
+    set(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
-    say(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
-    let [store, keys] = kept(&flags.kept);
+    set(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
+    let [store, keys] = storage_sections(&flags.kept);
     vec![top, tls, store, keys, cors]
 }
 
 /// Where records and keys are kept, in the words of the file: of `store` and of `keys`.
-pub fn kept(flags: &Kept) -> [Section; 2] {
-    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], Place::Flag("--config"));
+pub fn storage_sections(flags: &StorageFlags) -> [Section; 2] {
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], Location::Flag("--config"));
     let (mut store, mut keys) = (section("store"), section("keys"));
     let kind = flags.store.map(|kind| match kind {
         StoreKind::Memory => "memory",
@@ -111,37 +111,37 @@ pub fn kept(flags: &Kept) -> [Section; 2] {
         StoreKind::Redis => "redis",
         StoreKind::None => "none",
     });
-    say(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
-    say(&mut store, "url", flags.redis_url.clone().map(Value::Text));
-    say(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
-    say(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
-    say(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
+    set(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
+    set(&mut store, "url", flags.redis_url.clone().map(Value::Text));
+    set(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
+    set(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    set(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
     [store, keys]
 }
 
 /// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.
 /// `--data-dir`, `--log` and `--username` are not.
-pub fn beside_a_file(flags: &Serve) -> Result<(), Wrong> {
+pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
     let mut bare = Serve {
         log: None,
         ..flags.clone()
     };
     bare.kept.data_dir = None;
-    refused_beside(&flags.kept, spoken(&bare).sections)
+    refused_beside(&flags.kept, document(&bare).sections)
 }
 
 /// The same for whoever opens only what is kept.
-pub fn kept_beside_a_file(flags: &Kept) -> Result<(), Wrong> {
-    refused_beside(flags, kept(flags))
+pub fn check_storage_conflicts(flags: &StorageFlags) -> Result<(), ConfigError> {
+    refused_beside(flags, storage_sections(flags))
 }
 
-fn refused_beside(flags: &Kept, said: impl IntoIterator<Item = Section>) -> Result<(), Wrong> {
+fn refused_beside(flags: &StorageFlags, said: impl IntoIterator<Item = Section>) -> Result<(), ConfigError> {
     let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
     for section in said {
-        if let Some((name, at)) = section.unasked() {
-            let flag = at.word();
+        if let Some((name, at)) = section.first_unread() {
+            let flag = at.label();
             let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
-            let table = keys::written(section.pattern);
+            let table = keys::to_header(section.pattern);
             return Err(at.wrong(
                 format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
                 format!("put `{name}` into the file, at {table}, and unset the variable"),
@@ -151,16 +151,16 @@ fn refused_beside(flags: &Kept, said: impl IntoIterator<Item = Section>) -> Resu
     Ok(())
 }
 
-fn say(section: &mut Section, name: &str, value: Option<Value>) {
+fn set(section: &mut Section, name: &str, value: Option<Value>) {
     if let (Some(key), Some(value)) = (keys::find(section.pattern, name), value) {
-        section.say(key, value, Place::Flag(key.flag));
+        section.set(key, value, Location::Flag(key.flag));
     }
 }
 
 fn list(flag: &'static str, texts: impl IntoIterator<Item = String>) -> Option<Value> {
-    let said = |value| Said {
+    let said = |value| Spanned {
         value,
-        at: Place::Flag(flag),
+        at: Location::Flag(flag),
     };
     let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).map(said).collect();
     (!texts.is_empty()).then_some(Value::List(texts))

@@ -1,120 +1,120 @@
 //! Where records are kept, as the operator said.
 
 use crate::base::secret::Secret;
-use crate::base::url::Address;
-use crate::config::said::{Place, Wrong};
+use crate::base::url::ExactUrl;
+use crate::config::said::{ConfigError, Location};
 use crate::config::section::Section;
 use crate::config::unbuilt;
-use crate::store::{BadRedis, BadVault, REDIS_PREFIX, RedisAt, VAULT_APPROLE, VAULT_MOUNT, VaultAt, VaultLogin};
+use crate::store::{REDIS_PREFIX, RedisConfig, RedisConfigError, VAULT_APPROLE, VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
 
 /// The kind of store, with what it needs to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum StoreConfig {
     /// In memory.
     Memory,
     /// In a file of the data directory.
     Sqlite,
     /// In a Redis.
-    Redis(RedisAt),
+    Redis(RedisConfig),
     /// In a Vault.
-    Vault(VaultAt),
+    Vault(VaultConfig),
     /// Nowhere: records travel. Instances may tell each other through a Redis what they used up.
-    Nothing(Option<RedisAt>),
+    Stateless(Option<RedisConfig>),
 }
 
-impl Where {
+impl StoreConfig {
     /// Whether other instances may use it too; then all must have the same keys, given by the operator.
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) | Self::Vault(_) | Self::Nothing(_) => true,
+            Self::Redis(_) | Self::Vault(_) | Self::Stateless(_) => true,
         }
     }
 
     /// Whether nothing is kept.
-    pub fn keeps_nothing(&self) -> bool {
-        matches!(self, Self::Nothing(_))
+    pub fn is_stateless(&self) -> bool {
+        matches!(self, Self::Stateless(_))
     }
 }
 
 /// Where it was said, or can be said, where everything is kept: for messages of whoever looks there.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct StorageLocations {
     /// The data directory.
-    pub data_dir: Place,
+    pub data_dir: Location,
     /// The store.
-    pub store: Place,
+    pub store: Location,
     /// The key file.
-    pub key_file: Place,
+    pub key_file: Location,
 }
 
 /// Reads the section `store`.
-pub fn read(store: &Section, missing: &mut Vec<Wrong>) -> Result<Where, Wrong> {
+pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
     let Some(kind) = store.one_of("kind")? else {
-        return Ok(Where::Sqlite);
+        return Ok(StoreConfig::Sqlite);
     };
     match kind.value {
-        "memory" => Ok(Where::Memory),
-        "sqlite" => Ok(Where::Sqlite),
+        "memory" => Ok(StoreConfig::Memory),
+        "sqlite" => Ok(StoreConfig::Sqlite),
         "redis" => {
-            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "redis")));
-            redis(store, &url_of(store)?).map(Where::Redis)
+            missing.extend(unbuilt::check_store(&kind, cfg!(feature = "redis")));
+            redis(store, &url_of(store)?).map(StoreConfig::Redis)
         }
         "vault" => {
-            missing.extend(unbuilt::of_store(&kind, cfg!(feature = "vault")));
-            vault(store).map(Where::Vault)
+            missing.extend(unbuilt::check_store(&kind, cfg!(feature = "vault")));
+            vault(store).map(StoreConfig::Vault)
         }
         _ => {
             let Some(url) = store.secret("url")? else {
-                return Ok(Where::Nothing(None));
+                return Ok(StoreConfig::Stateless(None));
             };
-            missing.extend(unbuilt::of_set(&store.place("url"), cfg!(feature = "redis")));
-            redis(store, &url).map(|at| Where::Nothing(Some(at)))
+            missing.extend(unbuilt::of_set(&store.location("url"), cfg!(feature = "redis")));
+            redis(store, &url).map(|at| StoreConfig::Stateless(Some(at)))
         }
     }
 }
 
-fn url_of(store: &Section) -> Result<Secret, Wrong> {
+fn url_of(store: &Section) -> Result<Secret, ConfigError> {
     let instead = "add it: rediss://user:password@redis.example:6379/0, best from a file or a variable";
     let missing = || store.missing("url", "kind = \"redis\" needs the server's address", instead);
     store.secret("url")?.ok_or_else(missing)
 }
 
-fn redis(store: &Section, url: &Secret) -> Result<RedisAt, Wrong> {
+fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
     let prefix = store.text("prefix")?;
     let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
     // Without the URL: it may hold a password.
-    RedisAt::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
+    RedisConfig::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
         let (key, instead) = match why {
-            BadRedis::Prefix => ("prefix", "leave it out, or choose a short name"),
-            BadRedis::CaWithoutTls => ("ca", "or leave the CA out"),
-            BadRedis::Scheme
-            | BadRedis::Host
-            | BadRedis::ManyHosts
-            | BadRedis::Database
-            | BadRedis::NoGroup
-            | BadRedis::Login
-            | BadRedis::Query
-            | BadRedis::Fragment => ("url", "write it like rediss://user:password@redis.example:6379/0"),
+            RedisConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
+            RedisConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
+            RedisConfigError::Scheme
+            | RedisConfigError::Host
+            | RedisConfigError::ManyHosts
+            | RedisConfigError::Database
+            | RedisConfigError::NoGroup
+            | RedisConfigError::Login
+            | RedisConfigError::Query
+            | RedisConfigError::Fragment => ("url", "write it like rediss://user:password@redis.example:6379/0"),
         };
-        store.place(key).wrong(format!("it {why}"), instead)
+        store.location(key).wrong(format!("it {why}"), instead)
     })
 }
 
-fn vault(store: &Section) -> Result<VaultAt, Wrong> {
+fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
     let instead = "add it: url = \"https://vault.example:8200\"";
     let said = store
         .secret("url")?
         .ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
-    let is_http = |address: &Address| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
-    let url = Address::parse(said.expose()).ok().filter(is_http);
+    let is_http = |address: &ExactUrl| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
+    let url = ExactUrl::parse(said.expose()).ok().filter(is_http);
     let url = url.ok_or_else(|| {
         store
-            .place("url")
+            .location("url")
             .wrong("it is no http or https URL", "write it like https://vault.example:8200")
     })?;
     let text = |name: &str, default: &str| Ok(store.text(name)?.map_or_else(|| default.to_owned(), |said| said.value));
-    let at = VaultAt {
+    let at = VaultConfig {
         url,
         namespace: store.text("namespace")?.map(|said| said.value),
         mount: text("mount", VAULT_MOUNT)?,
@@ -122,26 +122,26 @@ fn vault(store: &Section) -> Result<VaultAt, Wrong> {
         login: vault_login(store)?,
         ca: store.file("ca")?,
     };
-    at.checked().map_err(|why| {
+    at.validate().map_err(|why| {
         let (key, instead) = match why {
-            BadVault::NotHttps => ("url", "begin it with https"),
-            BadVault::Query => ("url", "write it like https://vault.example:8200"),
-            BadVault::Mount => ("mount", "write it without / at its ends"),
-            BadVault::AppRoleMount => ("approle_mount", "write it without auth/ and without / at its ends"),
-            BadVault::Prefix => ("prefix", "leave it out, or choose a short name"),
-            BadVault::Namespace => ("namespace", "write it without / at its ends"),
-            BadVault::CaWithoutTls => ("ca", "or leave the CA out"),
-            BadVault::Token => ("token", "look for a line break or a blank in it"),
+            VaultConfigError::NotHttps => ("url", "begin it with https"),
+            VaultConfigError::Query => ("url", "write it like https://vault.example:8200"),
+            VaultConfigError::Mount => ("mount", "write it without / at its ends"),
+            VaultConfigError::AppRoleMount => ("approle_mount", "write it without auth/ and without / at its ends"),
+            VaultConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
+            VaultConfigError::Namespace => ("namespace", "write it without / at its ends"),
+            VaultConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
+            VaultConfigError::Token => ("token", "look for a line break or a blank in it"),
         };
-        store.place(key).wrong(format!("it {why}"), instead)
+        store.location(key).wrong(format!("it {why}"), instead)
     })
 }
 
-fn vault_login(store: &Section) -> Result<VaultLogin, Wrong> {
+fn vault_login(store: &Section) -> Result<VaultLogin, ConfigError> {
     let (token, role) = (store.secret("token")?, store.text("role_id")?);
     if token.is_some() && role.is_some() {
         let what = "`token` and `role_id` are two ways to sign in";
-        return Err(store.place("role_id").wrong(what, "leave one of them out"));
+        return Err(store.location("role_id").wrong(what, "leave one of them out"));
     }
     match (token, role) {
         (Some(token), _) => Ok(VaultLogin::Token(token)),

@@ -5,7 +5,7 @@ use crate::config::table::KEYS;
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueType {
     /// A text.
     Text,
     /// A text that must not be seen. It has a twin, `<key>_file`, that names a file with it.
@@ -42,7 +42,7 @@ pub struct Key {
     /// Its name.
     pub name: &'static str,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: ValueType,
     /// What holds where it is left out, in words.
     pub default: &'static str,
     /// The flag that says the same of the anonymous service of the command line, or nothing.
@@ -69,7 +69,7 @@ pub const TABLES: [&str; 12] = [
 
 /// What stands at a path of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Here {
+pub enum PathTarget {
     /// A table with keys, of this pattern.
     Keys(&'static str),
     /// Only further tables.
@@ -89,21 +89,21 @@ pub fn find(table: &str, name: &str) -> Option<&'static Key> {
 }
 
 /// What stands at this path.
-pub fn here(path: &[String]) -> Here {
+pub fn find_target(path: &[String]) -> PathTarget {
     let mut inner = false;
     for table in TABLES {
         let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
         let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
         if fits && segments.len() == path.len() {
-            return Here::Keys(table);
+            return PathTarget::Keys(table);
         }
         inner |= fits && segments.len() > path.len();
     }
-    if inner { Here::Tables } else { Here::Nothing }
+    if inner { PathTarget::Tables } else { PathTarget::Nothing }
 }
 
 /// A table as it is written in a file.
-pub fn written(table: &str) -> String {
+pub fn to_header(table: &str) -> String {
     match table {
         "" => "the top of the file, before any [table]".to_owned(),
         _ => format!("[{}]", table.replace('*', "<name>")),
@@ -111,7 +111,7 @@ pub fn written(table: &str) -> String {
 }
 
 /// What to do about a name that is no key of the table at this path.
-pub fn instead(path: &[String], pattern: Option<&str>, name: &str) -> String {
+pub fn suggest(path: &[String], pattern: Option<&str>, name: &str) -> String {
     let mut known: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
     known.extend(tables_below(path));
     let near = |known: &[String]| {
@@ -124,7 +124,7 @@ pub fn instead(path: &[String], pattern: Option<&str>, name: &str) -> String {
     let elsewhere: Vec<String> = KEYS
         .iter()
         .filter(|key| Some(key.table) != pattern && spellings(key).iter().any(|spelling| spelling == name))
-        .map(|key| written(key.table))
+        .map(|key| to_header(key.table))
         .collect();
     match (near(&known), elsewhere.is_empty()) {
         (Some(near), true) => format!("did you mean `{near}`?"),
@@ -137,7 +137,7 @@ pub fn instead(path: &[String], pattern: Option<&str>, name: &str) -> String {
 
 /// A key's name, and that of its twin.
 fn spellings(key: &Key) -> Vec<String> {
-    let twin = (key.kind == Kind::Secret).then(|| format!("{}_file", key.name));
+    let twin = (key.kind == ValueType::Secret).then(|| format!("{}_file", key.name));
     std::iter::once(key.name.to_owned()).chain(twin).collect()
 }
 
@@ -174,20 +174,20 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_keys_to_tables_or_to_nothing() {
-        assert_eq!(here(&path("services.github")), Here::Keys("services.*"));
-        assert_eq!(here(&path("services")), Here::Tables);
-        assert_eq!(here(&path("login")), Here::Tables);
-        assert_eq!(here(&path("service")), Here::Nothing);
-        assert_eq!(here(&path("services.github.deeper")), Here::Nothing);
+        assert_eq!(find_target(&path("services.github")), PathTarget::Keys("services.*"));
+        assert_eq!(find_target(&path("services")), PathTarget::Tables);
+        assert_eq!(find_target(&path("login")), PathTarget::Tables);
+        assert_eq!(find_target(&path("service")), PathTarget::Nothing);
+        assert_eq!(find_target(&path("services.github.deeper")), PathTarget::Nothing);
     }
 
     #[test]
     fn a_misspelt_key_is_recognised_and_a_misplaced_one_is_sent_home() {
-        let in_service = |name| instead(&path("services.github"), Some("services.*"), name);
+        let in_service = |name| suggest(&path("services.github"), Some("services.*"), name);
         assert_eq!(in_service("scope"), "did you mean `scopes`?");
         assert_eq!(in_service("client_secret_fiel"), "did you mean `client_secret_file`?");
         assert_eq!(in_service("origins"), "`origins` belongs in [cors]");
         assert!(in_service("zzz").contains("here may be: url,"));
-        assert_eq!(instead(&[], Some(""), "service"), "did you mean `services`?");
+        assert_eq!(suggest(&[], Some(""), "service"), "did you mean `services`?");
     }
 }

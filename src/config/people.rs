@@ -1,15 +1,15 @@
 //! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
 
 use crate::base::ids::Digest;
-use crate::config::said::{Said, Wrong};
+use crate::config::said::{ConfigError, Spanned};
 use crate::config::section::Section;
 use crate::config::strategy;
-use crate::gateway::clients::{self, Configured};
+use crate::gateway::clients::{self, ConfiguredClient};
 use crate::gateway::password;
 use crate::oauth::redirect::RedirectUri;
 use crate::service;
-use crate::upstream::allow::Allow;
-use crate::upstream::idp::{self, BadIdp, Idp};
+use crate::upstream::allow::AllowList;
+use crate::upstream::idp::{self, Idp, IdpConfigError};
 
 /// A user, and the hash of the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,11 +27,11 @@ impl std::fmt::Debug for Kept {
 }
 
 /// The shortest secret of a client, in characters: only its digest is compared, so it must be long and random.
-const SHORTEST: usize = 32;
+const MIN_SECRET_CHARS: usize = 32;
 
 /// The users of `[login.password]`; `None`: the one whose password is made at the first start.
-pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
-    if !login.has("users") {
+pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
+    if !login.contains("users") {
         return Ok(None);
     }
     let mut users: Vec<Kept> = Vec::new();
@@ -63,13 +63,13 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, Wrong> {
     }
     if users.is_empty() {
         let instead = "name one, or take the line out: then a password is made at the first start";
-        return Err(login.place("users").wrong("nobody could sign in", instead));
+        return Err(login.location("users").wrong("nobody could sign in", instead));
     }
     Ok(Some(users))
 }
 
 /// An identity provider.
-pub fn idp(section: &Section) -> Result<Idp, Wrong> {
+pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     let name = named(section, "an identity provider")?;
     let preset = section
         .one_of("preset")?
@@ -78,19 +78,19 @@ pub fn idp(section: &Section) -> Result<Idp, Wrong> {
     let issuer = section.url("issuer")?.map(|said| said.value);
     let client_id = section.text("client_id")?.map_or_else(String::new, |said| said.value);
     let secret = section.secret("client_secret")?;
-    let (allow, scopes) = (allow(section)?, plain(section.texts("scopes")?));
+    let (allow, scopes) = (allow(section)?, plain(section.strings("scopes")?));
     let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
         let (key, instead) = match why {
-            BadIdp::Name => return section.at.wrong(why.to_string(), "choose another name"),
-            BadIdp::IssuerMissing | BadIdp::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
-            BadIdp::IssuerGiven => ("issuer", "take it out"),
-            BadIdp::ClientId => ("client_id", "register the gateway there, and write its client id here"),
-            BadIdp::SecretMissing => (
+            IdpConfigError::Name => return section.at.wrong(why.to_string(), "choose another name"),
+            IdpConfigError::IssuerMissing | IdpConfigError::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
+            IdpConfigError::IssuerGiven => ("issuer", "take it out"),
+            IdpConfigError::ClientId => ("client_id", "register the gateway there, and write its client id here"),
+            IdpConfigError::SecretMissing => (
                 "client_secret",
                 "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
             ),
         };
-        section.place(key).wrong(why.to_string(), instead)
+        section.location(key).wrong(why.to_string(), instead)
     })?;
     if !scopes.is_empty() {
         idp.scopes = scopes;
@@ -111,11 +111,11 @@ pub fn idp(section: &Section) -> Result<Idp, Wrong> {
     Ok(idp)
 }
 
-fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
+fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
     let [allow] = section.tables("allow") else {
         return Ok(None);
     };
-    let emails = allow.texts("emails")?;
+    let emails = allow.strings("emails")?;
     if let Some(bad) = emails
         .iter()
         .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
@@ -125,7 +125,7 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
             "write it like alice@example.com",
         ));
     }
-    let domains = allow.texts("domains")?;
+    let domains = allow.strings("domains")?;
     if let Some(bad) = domains
         .iter()
         .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
@@ -135,40 +135,40 @@ fn allow(section: &Section) -> Result<Option<Allow>, Wrong> {
             "write it like example.com; what is below it is not meant",
         ));
     }
-    let allowed = Allow {
+    let allowed = AllowList {
         emails: plain(emails),
         domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
-        groups: plain(allow.texts("groups")?),
-        subjects: plain(allow.texts("subjects")?),
+        groups: plain(allow.strings("groups")?),
+        subjects: plain(allow.strings("subjects")?),
     };
-    if allowed == Allow::default() {
+    if allowed == AllowList::default() {
         let instead = "name emails, domains, groups or subjects";
-        return Err(section.place("allow").wrong("nobody could sign in", instead));
+        return Err(section.location("allow").wrong("nobody could sign in", instead));
     }
     Ok(Some(allowed))
 }
 
 /// A client that need not register.
-pub fn client(section: &Section) -> Result<Configured, Wrong> {
+pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
     let id = section.name().to_owned();
-    if !clients::may_be_configured(&id) {
+    if !clients::is_valid_client_id(&id) {
         return Err(section.at.wrong(
             format!("'{id}' cannot be a client id of your own"),
             "use letters, digits and hyphens",
         ));
     }
-    let uris = section.texts("redirect_uris")?;
+    let uris = section.strings("redirect_uris")?;
     if uris.is_empty() {
         let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
         return Err(section.missing("redirect_uris", "a client needs an address for its answers", instead));
     }
-    let read = |said: &Said<String>| {
+    let read = |said: &Spanned<String>| {
         let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
         Ok(said
             .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
             .value)
     };
-    Ok(Configured {
+    Ok(ConfiguredClient {
         redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
         secret: client_secret(section)?,
         name: section.text("name")?.map_or_else(|| id.clone(), |said| said.value),
@@ -177,14 +177,14 @@ pub fn client(section: &Section) -> Result<Configured, Wrong> {
 }
 
 /// The digest of a client's secret, if it has one.
-fn client_secret(section: &Section) -> Result<Option<Digest>, Wrong> {
+fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {
     match (section.secret("secret")?, section.text("secret_hash")?) {
         (Some(_), Some(hash)) => Err(hash.wrong("the secret is there too", "take one of the two out")),
-        (Some(secret), None) if secret.expose().chars().count() < SHORTEST => Err(section.place("secret").wrong(
-            format!("it is shorter than {SHORTEST} characters"),
+        (Some(secret), None) if secret.expose().chars().count() < MIN_SECRET_CHARS => Err(section.location("secret").wrong(
+            format!("it is shorter than {MIN_SECRET_CHARS} characters"),
             "make one: openssl rand -hex 32",
         )),
-        (Some(secret), None) => Ok(Some(Digest::of(secret.expose()))),
+        (Some(secret), None) => Ok(Some(Digest::new(secret.expose()))),
         (None, Some(hash)) => {
             let instead = "make a secret with `openssl rand -hex 32`, and this of it: printf %s 'the secret' | sha256sum";
             let digest = Digest::from_hex(&hash.value);
@@ -197,7 +197,7 @@ fn client_secret(section: &Section) -> Result<Option<Digest>, Wrong> {
 }
 
 /// The name of a table that stands in a path of ours.
-fn named(section: &Section, what: &str) -> Result<String, Wrong> {
+fn named(section: &Section, what: &str) -> Result<String, ConfigError> {
     let name = section.name();
     if service::is_name(name) {
         return Ok(name.to_owned());
@@ -206,6 +206,6 @@ fn named(section: &Section, what: &str) -> Result<String, Wrong> {
     Err(section.at.wrong(format!("'{name}' cannot be the name of {what}"), instead))
 }
 
-fn plain(said: Vec<Said<String>>) -> Vec<String> {
+fn plain(said: Vec<Spanned<String>>) -> Vec<String> {
     said.into_iter().map(|said| said.value).collect()
 }

@@ -3,21 +3,21 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::config::checked::Checked;
-use crate::config::keys::{Key, Kind};
-use crate::config::said::{Place, Wrong};
+use crate::config::checked::Validated;
+use crate::config::keys::{Key, ValueType};
+use crate::config::said::{ConfigError, Location};
 use crate::config::table::KEYS;
 use crate::config::tests::{HASH, written};
 use crate::service::{self, Login};
 
 /// A table of the file, with its lines.
 #[derive(Clone, Debug)]
-struct Written {
+struct GeneratedTable {
     table: String,
     lines: Vec<(String, String)>,
 }
 
-fn text(Written { table, lines }: &Written) -> String {
+fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
     let heading = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
     heading + &lines.concat()
@@ -27,15 +27,15 @@ fn text(Written { table, lines }: &Written) -> String {
 fn value(key: &'static Key) -> BoxedStrategy<String> {
     let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
     let suits: BoxedStrategy<String> = match key.kind {
-        Kind::Switch => select(&["true", "false"][..]).prop_map(str::to_owned).boxed(),
-        Kind::Seconds(..) => select(&["0", "60", "3600", "\"2h\"", "\"40d\"", "-1", "\"soon\""][..])
+        ValueType::Switch => select(&["true", "false"][..]).prop_map(str::to_owned).boxed(),
+        ValueType::Seconds(..) => select(&["0", "60", "3600", "\"2h\"", "\"40d\"", "-1", "\"soon\""][..])
             .prop_map(str::to_owned)
             .boxed(),
-        Kind::Word(words) => quoted(words).boxed(),
-        Kind::Words(words) => proptest::collection::vec(select(words), 0..3)
+        ValueType::Word(words) => quoted(words).boxed(),
+        ValueType::Words(words) => proptest::collection::vec(select(words), 0..3)
             .prop_map(|words| format!("{words:?}"))
             .boxed(),
-        Kind::Url => quoted(&[
+        ValueType::Url => quoted(&[
             "https://a.example/mcp",
             "http://127.0.0.1:9/mcp",
             "http://a.example",
@@ -43,7 +43,7 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
             "${SECRET}",
         ])
         .boxed(),
-        Kind::Texts | Kind::Files => {
+        ValueType::Texts | ValueType::Files => {
             let some = &[
                 "a",
                 "b c",
@@ -61,21 +61,23 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
                 .prop_map(|texts| format!("{texts:?}"))
                 .boxed()
         }
-        Kind::Pairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
-        Kind::Table("idp.*.allow") => quoted_raw(&["{ domains = [\"a.example\"] }", "{ emails = [\"a@b.c\"] }", "{ groups = [] }", "{}"]),
-        Kind::Table(_) => quoted_raw(&[
+        ValueType::Pairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
+        ValueType::Table("idp.*.allow") => {
+            quoted_raw(&["{ domains = [\"a.example\"] }", "{ emails = [\"a@b.c\"] }", "{ groups = [] }", "{}"])
+        }
+        ValueType::Table(_) => quoted_raw(&[
             "{ name = \"X-Api-Key\" }",
             "{ value = \"token {credential}\" }",
             "{ value = \"x\" }",
             "{ nam = \"x\" }",
         ]),
-        Kind::Tables(_) => select(vec![
+        ValueType::Tables(_) => select(vec![
             format!("[{{ name = \"a\", hash = \"{HASH}\" }}]"),
             "[{ name = \"a\" }]".to_owned(),
             "[]".to_owned(),
         ])
         .boxed(),
-        Kind::Text | Kind::Secret | Kind::File => quoted(&[
+        ValueType::Text | ValueType::Secret | ValueType::File => quoted(&[
             "password",
             "none",
             "idp:corp",
@@ -101,7 +103,7 @@ fn line(pattern: &'static str) -> impl Strategy<Value = (String, String)> {
     let keys: Vec<&'static Key> = KEYS.iter().filter(|key| key.table == pattern).collect();
     select(keys).prop_flat_map(|key| {
         let name = match key.kind {
-            Kind::Secret => prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed(),
+            ValueType::Secret => prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed(),
             _ => prop_oneof![30 => Just(key.name.to_owned()), 1 => Just(format!("{}s", key.name))].boxed(),
         };
         (name, value(key))
@@ -113,7 +115,7 @@ fn table(
     at: &'static str,
     always: &'static [(&'static str, &'static str)],
     most: usize,
-) -> impl Strategy<Value = Written> {
+) -> impl Strategy<Value = GeneratedTable> {
     proptest::collection::vec(line(pattern), 0..most).prop_map(move |said| {
         let mut lines: Vec<(String, String)> = Vec::new();
         let always = always.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -123,14 +125,14 @@ fn table(
                 lines.push((key, value));
             }
         }
-        Written {
+        GeneratedTable {
             table: at.to_owned(),
             lines,
         }
     })
 }
 
-fn file() -> impl Strategy<Value = Vec<Written>> {
+fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
     const URL: &[(&str, &str)] = &[("url", "\"https://a.example/mcp\"")];
     const IDP: &[(&str, &str)] = &[("client_id", "\"a\""), ("issuer", "\"https://a.example\"")];
     let maybe = |pattern, at, always, most| proptest::option::weighted(0.4, table(pattern, at, always, most)).boxed();
@@ -155,7 +157,7 @@ fn file() -> impl Strategy<Value = Vec<Written>> {
 }
 
 /// What holds of everything that is served.
-fn runs(checked: &Checked) {
+fn runs(checked: &Validated) {
     let names: Vec<&str> = checked.described.iter().map(|one| one.service.name.as_str()).collect();
     assert!(!names.is_empty() && names.iter().all(|name| service::is_name(name)));
     assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
@@ -167,12 +169,12 @@ fn runs(checked: &Checked) {
         let ttl = one.service.ttl;
         assert!(ttl.access >= 10 && ttl.refresh >= 10 && ttl.absolute >= 10);
     }
-    assert_eq!(checked.services().is_ok(), checked.unbuilt.is_empty());
+    assert_eq!(checked.services().is_ok(), checked.missing_features.is_empty());
 }
 
 /// The message names a key that is in the file, at its line, or one of the table that is missing where it belongs.
-fn names_the_key(wrong: &Wrong, text: &str) {
-    let Place::Line { line, key, .. } = &wrong.at else {
+fn names_the_key(wrong: &ConfigError, text: &str) {
+    let Location::Line { line, key, .. } = &wrong.at else {
         panic!("{wrong}")
     };
     let name = key.rsplit('.').next().unwrap();
@@ -198,7 +200,7 @@ proptest! {
     #[test]
     fn any_text_at_all_is_read_or_refused(text in ".{0,200}") {
         if let Err(wrong) = written(&text) {
-            let in_the_file = matches!(wrong.at, Place::Line { .. });
+            let in_the_file = matches!(wrong.at, Location::Line { .. });
             prop_assert!(in_the_file);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::keys::{self, Key, Kind, TABLES};
+use crate::config::keys::{self, Key, TABLES, ValueType};
 
 /// One table for each table, in Markdown.
 pub fn reference() -> String {
@@ -11,7 +11,7 @@ pub fn reference() -> String {
         let heading = if table.is_empty() {
             "At the top".to_owned()
         } else {
-            format!("`{}`", keys::written(table))
+            format!("`{}`", keys::to_header(table))
         };
         let _ = write!(
             text,
@@ -41,26 +41,26 @@ pub fn reference() -> String {
 
 fn name(key: &Key) -> String {
     match key.kind {
-        Kind::Secret => format!("`{0}` or `{0}_file`", key.name),
+        ValueType::Secret => format!("`{0}` or `{0}_file`", key.name),
         _ => format!("`{}`", key.name),
     }
 }
 
-fn holds(kind: Kind) -> String {
+fn holds(kind: ValueType) -> String {
     let words = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     match kind {
-        Kind::Text => "a text".to_owned(),
-        Kind::Secret => "a secret text".to_owned(),
-        Kind::Url => "a URL".to_owned(),
-        Kind::File => "a path".to_owned(),
-        Kind::Files => "a path, or a list of paths".to_owned(),
-        Kind::Switch => "`true` or `false`".to_owned(),
-        Kind::Seconds(least, most) => format!("a time, {least} to {most} seconds"),
-        Kind::Texts => "a list of texts".to_owned(),
-        Kind::Word(known) => format!("one of {}", words(known)),
-        Kind::Words(known) => format!("a list of {}", words(known)),
-        Kind::Pairs => "a table of texts".to_owned(),
-        Kind::Table(table) => format!("a table, see `{}`", keys::written(table)),
-        Kind::Tables(table) => format!("a list of tables, see `{}`", keys::written(table)),
+        ValueType::Text => "a text".to_owned(),
+        ValueType::Secret => "a secret text".to_owned(),
+        ValueType::Url => "a URL".to_owned(),
+        ValueType::File => "a path".to_owned(),
+        ValueType::Files => "a path, or a list of paths".to_owned(),
+        ValueType::Switch => "`true` or `false`".to_owned(),
+        ValueType::Seconds(least, most) => format!("a time, {least} to {most} seconds"),
+        ValueType::Texts => "a list of texts".to_owned(),
+        ValueType::Word(known) => format!("one of {}", words(known)),
+        ValueType::Words(known) => format!("a list of {}", words(known)),
+        ValueType::Pairs => "a table of texts".to_owned(),
+        ValueType::Table(table) => format!("a table, see `{}`", keys::to_header(table)),
+        ValueType::Tables(table) => format!("a list of tables, see `{}`", keys::to_header(table)),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Where something was said, or should have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// On the command line, or in the flag's variable.
     Flag(&'static str),
     /// In the configuration file.
@@ -19,7 +19,7 @@ pub enum Place {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => f.write_str(flag),
@@ -29,9 +29,9 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Location {
     /// What to call a key beside this place: the flag, or the key in the file.
-    pub fn word(&self) -> &str {
+    pub fn label(&self) -> &str {
         match self {
             Self::Flag(flag) => flag,
             Self::Line { key, .. } => key,
@@ -39,8 +39,8 @@ impl Place {
     }
 
     /// Something is wrong here.
-    pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> Wrong {
-        Wrong {
+    pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> ConfigError {
+        ConfigError {
             at: self.clone(),
             what: what.into(),
             instead: instead.into(),
@@ -50,23 +50,23 @@ impl Place {
 
 /// A value, and where it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<T> {
+pub struct Spanned<T> {
     /// What.
     pub value: T,
     /// Where.
-    pub at: Place,
+    pub at: Location,
 }
 
-impl<T> Said<T> {
+impl<T> Spanned<T> {
     /// Something is wrong with it.
-    pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> Wrong {
+    pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> ConfigError {
         self.at.wrong(what, instead)
     }
 
     /// The value read further; `why` it cannot be, and what to write instead.
-    pub fn read<U>(&self, read: impl FnOnce(&T) -> Result<U, (String, String)>) -> Result<Said<U>, Wrong> {
+    pub fn read<U>(&self, read: impl FnOnce(&T) -> Result<U, (String, String)>) -> Result<Spanned<U>, ConfigError> {
         match read(&self.value) {
-            Ok(value) => Ok(Said {
+            Ok(value) => Ok(Spanned {
                 value,
                 at: self.at.clone(),
             }),
@@ -77,19 +77,19 @@ impl<T> Said<T> {
 
 /// What is wrong, where, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct ConfigError {
     /// Where.
-    pub at: Place,
+    pub at: Location,
     /// What is wrong there.
     pub what: String,
     /// What to write instead.
     pub instead: String,
 }
 
-impl Wrong {
+impl ConfigError {
     /// The same without the values of these variables: somebody may have put a secret where none belongs.
     #[must_use]
-    pub fn hiding(self, hidden: &[(String, String)]) -> Self {
+    pub fn redact(self, hidden: &[(String, String)]) -> Self {
         let mut hidden: Vec<_> = hidden.iter().filter(|(_, value)| value.len() >= 4).collect();
         // One value may be part of another.
         hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
@@ -106,10 +106,10 @@ impl Wrong {
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}\n  {}", self.at, self.what, self.instead)
     }
 }
 
-impl std::error::Error for Wrong {}
+impl std::error::Error for ConfigError {}

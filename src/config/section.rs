@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use crate::base::secret::Secret;
-use crate::base::url::Address;
-use crate::config::keys::{self, Key, Kind};
-use crate::config::said::{Place, Said, Wrong};
+use crate::base::url::ExactUrl;
+use crate::config::keys::{self, Key, ValueType};
+use crate::config::said::{ConfigError, Location, Spanned};
 
 /// A value as it was written. No `Debug`: it may be a secret.
 pub enum Value {
@@ -18,7 +18,7 @@ pub enum Value {
     /// `true` or `false`.
     Switch(bool),
     /// A list of texts.
-    List(Vec<Said<String>>),
+    List(Vec<Spanned<String>>),
     /// Texts by their names.
     Pairs(Vec<(String, String)>),
     /// One table, or a list of them.
@@ -28,7 +28,7 @@ pub enum Value {
 struct Entry {
     key: &'static Key,
     value: Value,
-    at: Place,
+    at: Location,
     asked: Cell<bool>,
 }
 
@@ -39,13 +39,13 @@ pub struct Section {
     /// The names on the way to it.
     pub path: Vec<String>,
     /// Where it begins.
-    pub at: Place,
+    pub at: Location,
     entries: Vec<Entry>,
 }
 
 impl Section {
     /// An empty one.
-    pub fn new(pattern: &'static str, path: &[String], at: Place) -> Self {
+    pub fn new(pattern: &'static str, path: &[String], at: Location) -> Self {
         Self {
             pattern,
             path: path.to_vec(),
@@ -60,7 +60,7 @@ impl Section {
     }
 
     /// Something is said here.
-    pub fn say(&mut self, key: &'static Key, value: Value, at: Place) {
+    pub fn set(&mut self, key: &'static Key, value: Value, at: Location) {
         self.entries.push(Entry {
             key,
             value,
@@ -70,28 +70,28 @@ impl Section {
     }
 
     /// Whether the key is said, without asking what. Asking later still counts.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn contains(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| entry.key.name == name)
     }
 
     /// The first key that is said and that nobody asked for.
-    pub fn unasked(&self) -> Option<(&'static str, &Place)> {
+    pub fn first_unread(&self) -> Option<(&'static str, &Location)> {
         let mut left = self.entries.iter().filter(|entry| !entry.asked.get());
         left.next().map(|entry| (entry.key.name, &entry.at))
     }
 
     /// Where a key was said, or else where it could be.
-    pub fn place(&self, name: &str) -> Place {
+    pub fn location(&self, name: &str) -> Location {
         let key = keys::find(self.pattern, name);
         debug_assert!(key.is_some(), "`{name}` is not in the table of keys for `{}`", self.pattern);
         let said = self.entries.iter().find(|entry| entry.key.name == name);
         match (said, &self.at) {
             (Some(entry), _) => entry.at.clone(),
-            (None, Place::Flag(_)) => {
+            (None, Location::Flag(_)) => {
                 let flag = key.map_or("", |key| key.flag);
-                if flag.is_empty() { self.at.clone() } else { Place::Flag(flag) }
+                if flag.is_empty() { self.at.clone() } else { Location::Flag(flag) }
             }
-            (None, Place::Line { file, line, .. }) => Place::Line {
+            (None, Location::Line { file, line, .. }) => Location::Line {
                 file: file.clone(),
                 line: *line,
                 key: self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("."),
@@ -100,16 +100,16 @@ impl Section {
     }
 
     /// What to call a key of this section in a message.
-    pub fn word(&self, name: &str) -> String {
-        match self.place(name) {
-            Place::Flag(flag) => flag.to_owned(),
-            Place::Line { .. } => format!("`{name}`"),
+    pub fn key_label(&self, name: &str) -> String {
+        match self.location(name) {
+            Location::Flag(flag) => flag.to_owned(),
+            Location::Line { .. } => format!("`{name}`"),
         }
     }
 
     /// The key is missing and cannot be.
-    pub fn missing(&self, name: &str, what: &str, instead: &str) -> Wrong {
-        self.place(name).wrong(what, instead)
+    pub fn missing(&self, name: &str, what: &str, instead: &str) -> ConfigError {
+        self.location(name).wrong(what, instead)
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
@@ -124,11 +124,11 @@ impl Section {
     }
 
     /// A text that is not empty.
-    pub fn text(&self, name: &str) -> Result<Option<Said<String>>, Wrong> {
+    pub fn text(&self, name: &str) -> Result<Option<Spanned<String>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         match &entry.value {
             Value::Text(text) if text.trim().is_empty() => Err(entry.at.wrong("it is empty", "give it a value, or take the line out")),
-            Value::Text(text) => Ok(Some(Said {
+            Value::Text(text) => Ok(Some(Spanned {
                 value: text.clone(),
                 at: entry.at.clone(),
             })),
@@ -139,24 +139,24 @@ impl Section {
     }
 
     /// A text that must not be seen.
-    pub fn secret(&self, name: &str) -> Result<Option<Secret>, Wrong> {
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         Ok(self.text(name)?.map(|said| Secret::from(said.value)))
     }
 
     /// A file or directory.
-    pub fn file(&self, name: &str) -> Result<Option<PathBuf>, Wrong> {
+    pub fn file(&self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
         Ok(self.text(name)?.map(|said| PathBuf::from(said.value)))
     }
 
     /// An http or https URL.
-    pub fn url(&self, name: &str) -> Result<Option<Said<Address>>, Wrong> {
+    pub fn url(&self, name: &str) -> Result<Option<Spanned<ExactUrl>>, ConfigError> {
         let example = || "write it like https://mcp.example.com/mcp".to_owned();
-        let read = |said: Said<String>| {
+        let read = |said: Spanned<String>| {
             said.read(|text| {
                 // A URL that cannot be read may hold a password, or a key in its query: they are not repeated then.
                 let told = text.split(['?', '#']).next().unwrap_or("");
                 let shown = if text.contains('@') { "it".to_owned() } else { format!("'{told}'") };
-                let address = Address::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
+                let address = ExactUrl::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
                 match address.url().scheme() {
                     "http" | "https" if address.url().host().is_some() => Ok(address),
                     _ => Err((format!("{shown} is not an http or https URL"), example())),
@@ -167,12 +167,12 @@ impl Section {
     }
 
     /// `true` or `false`; `false` where it is left out.
-    pub fn switch(&self, name: &str) -> Result<bool, Wrong> {
-        Ok(self.switch_if_said(name)?.is_some_and(|said| said.value))
+    pub fn bool(&self, name: &str) -> Result<bool, ConfigError> {
+        Ok(self.optional_bool(name)?.is_some_and(|said| said.value))
     }
 
     /// `true`, `false`, or nothing.
-    pub fn switch_if_said(&self, name: &str) -> Result<Option<Said<bool>>, Wrong> {
+    pub fn optional_bool(&self, name: &str) -> Result<Option<Spanned<bool>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         let value = match &entry.value {
             Value::Switch(value) => Some(*value),
@@ -185,16 +185,16 @@ impl Section {
                 .wrong("it is neither `true` nor `false`", "write `true` or `false`, without quotes")
         };
         let value = value.ok_or_else(wrong)?;
-        Ok(Some(Said {
+        Ok(Some(Spanned {
             value,
             at: entry.at.clone(),
         }))
     }
 
     /// A time in seconds, within the range that the table of keys gives.
-    pub fn seconds(&self, name: &str) -> Result<Option<u64>, Wrong> {
+    pub fn seconds(&self, name: &str) -> Result<Option<u64>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
-        let Kind::Seconds(least, most) = entry.key.kind else {
+        let ValueType::Seconds(least, most) = entry.key.kind else {
             return Ok(None);
         };
         let (shown, value) = match &entry.value {
@@ -211,11 +211,11 @@ impl Section {
     }
 
     /// A list of texts, none of them empty or twice; empty where it is left out.
-    pub fn texts(&self, name: &str) -> Result<Vec<Said<String>>, Wrong> {
+    pub fn strings(&self, name: &str) -> Result<Vec<Spanned<String>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(Vec::new()) };
         let texts = match &entry.value {
             Value::List(texts) => texts.clone(),
-            Value::Text(text) => vec![Said {
+            Value::Text(text) => vec![Spanned {
                 value: text.clone(),
                 at: entry.at.clone(),
             }],
@@ -235,25 +235,28 @@ impl Section {
     }
 
     /// Files, one or several.
-    pub fn files(&self, name: &str) -> Result<Vec<PathBuf>, Wrong> {
-        Ok(self.texts(name)?.into_iter().map(|said| PathBuf::from(said.value)).collect())
+    pub fn files(&self, name: &str) -> Result<Vec<PathBuf>, ConfigError> {
+        Ok(self.strings(name)?.into_iter().map(|said| PathBuf::from(said.value)).collect())
     }
 
     /// One of the words that the table of keys has for this key.
-    pub fn one_of(&self, name: &str) -> Result<Option<Said<&'static str>>, Wrong> {
+    pub fn one_of(&self, name: &str) -> Result<Option<Spanned<&'static str>>, ConfigError> {
         let known = self.known(name);
-        self.text(name)?.map(|said| said.read(|text| word(text, known))).transpose()
+        self.text(name)?.map(|said| said.read(|text| key_label(text, known))).transpose()
     }
 
     /// Some of the words that the table of keys has for this key.
-    pub fn some_of(&self, name: &str) -> Result<Vec<Said<&'static str>>, Wrong> {
+    pub fn some_of(&self, name: &str) -> Result<Vec<Spanned<&'static str>>, ConfigError> {
         let known = self.known(name);
-        self.texts(name)?.iter().map(|said| said.read(|text| word(text, known))).collect()
+        self.strings(name)?
+            .iter()
+            .map(|said| said.read(|text| key_label(text, known)))
+            .collect()
     }
 
     fn known(&self, name: &str) -> &'static [&'static str] {
         match keys::find(self.pattern, name).map(|key| key.kind) {
-            Some(Kind::Word(known) | Kind::Words(known)) => known,
+            Some(ValueType::Word(known) | ValueType::Words(known)) => known,
             _ => &[],
         }
     }
@@ -275,7 +278,7 @@ impl Section {
     }
 }
 
-fn word(text: &str, known: &'static [&'static str]) -> Result<&'static str, (String, String)> {
+fn key_label(text: &str, known: &'static [&'static str]) -> Result<&'static str, (String, String)> {
     known.iter().find(|word| **word == text).copied().ok_or_else(|| {
         let instead = format!("use one of: {}", known.join(", "));
         (format!("'{text}' is not known here"), instead)

@@ -3,67 +3,67 @@
 use http::header::HeaderName;
 
 use crate::base::range::Cidr;
-use crate::config::choices::Way;
-use crate::config::said::{Said, Wrong};
+use crate::config::choices::UpstreamKind;
+use crate::config::said::{ConfigError, Spanned};
 use crate::config::section::Section;
 use crate::service::Upstream;
-use crate::service::fixed::Fixed;
-use crate::service::identity::{BadFields, IdentityHeaders};
-use crate::service::oauth::Authorization;
-use crate::service::paste::{AuthHeader, BadAuthHeader, BadCredential, Paste};
+use crate::service::fixed::StaticCredential;
+use crate::service::identity::{IdentityFieldsError, IdentityHeaders};
+use crate::service::oauth::AuthServerConfig;
+use crate::service::paste::{AuthHeader, AuthHeaderError, CredentialSyntaxError, PasteSettings};
 use crate::upstream::forward;
 use crate::upstream::quirks;
 
 /// Reads what the strategy of a service needs.
-pub fn upstream(service: &Section, way: Way) -> Result<Upstream, Wrong> {
+pub fn upstream(service: &Section, way: UpstreamKind) -> Result<Upstream, ConfigError> {
     match way {
-        Way::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
-        Way::Paste => Ok(Upstream::Paste(Paste {
+        UpstreamKind::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
+        UpstreamKind::Paste => Ok(Upstream::Paste(PasteSettings {
             header: auth_header(service)?,
             hint: service.text("auth_hint")?.map_or_else(String::new, |said| said.value),
         })),
-        Way::Static => {
+        UpstreamKind::Static => {
             let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
             let missing = || service.missing("credential", "upstream = \"static\" needs the service's key", instead);
             let credential = service.secret("credential")?.ok_or_else(missing)?;
-            let fixed = Fixed::new(&auth_header(service)?, &credential);
-            let wrong = |why: BadCredential| service.place("credential").wrong(why.to_string(), "check the file or variable");
+            let fixed = StaticCredential::new(&auth_header(service)?, &credential);
+            let wrong = |why: CredentialSyntaxError| service.location("credential").wrong(why.to_string(), "check the file or variable");
             Ok(Upstream::Static(fixed.map_err(wrong)?))
         }
-        Way::Identity => {
+        UpstreamKind::Identity => {
             let words = service.some_of("identity_headers")?;
-            let default = (!service.has("identity_headers")).then_some("id");
+            let default = (!service.contains("identity_headers")).then_some("id");
             let headers = IdentityHeaders::parse(words.iter().map(|said| said.value).chain(default));
-            let wrong = |why: BadFields| {
+            let wrong = |why: IdentityFieldsError| {
                 service
-                    .place("identity_headers")
+                    .location("identity_headers")
                     .wrong(why.to_string(), "write it like [\"id\", \"email\"]")
             };
             let headers = headers.map_err(wrong)?;
-            Ok(Upstream::Identity(if service.switch("assertion")? {
+            Ok(Upstream::Identity(if service.bool("assertion")? {
                 headers.with_assertion()
             } else {
                 headers
             }))
         }
-        Way::None => Ok(Upstream::None),
+        UpstreamKind::None => Ok(Upstream::None),
     }
 }
 
 /// The value of `upstream` that chose it.
-pub fn way(upstream: &Upstream) -> Way {
+pub fn kind(upstream: &Upstream) -> UpstreamKind {
     match upstream {
-        Upstream::OAuth(_) => Way::OAuth,
-        Upstream::Paste(_) => Way::Paste,
-        Upstream::Static(_) => Way::Static,
-        Upstream::Identity(_) => Way::Identity,
-        Upstream::None => Way::None,
+        Upstream::OAuth(_) => UpstreamKind::OAuth,
+        Upstream::Paste(_) => UpstreamKind::Paste,
+        Upstream::Static(_) => UpstreamKind::Static,
+        Upstream::Identity(_) => UpstreamKind::Identity,
+        Upstream::None => UpstreamKind::None,
     }
 }
 
-fn authorization(service: &Section) -> Result<Authorization, Wrong> {
+fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
     let url = |name| Ok(service.url(name)?.map(|said| said.value));
-    let given = Authorization {
+    let given = AuthServerConfig {
         issuer: url("authorization_server")?,
         client_id: service.text("client_id")?.map(|said| said.value),
         client_secret: service.secret("client_secret")?,
@@ -75,15 +75,17 @@ fn authorization(service: &Section) -> Result<Authorization, Wrong> {
     };
     if let Some(name) = given.reserved_extra() {
         let what = format!("the parameter '{name}' is the gateway's to say");
-        return Err(service.place("extra_authorize").wrong(what, "take it out"));
+        return Err(service.location("extra_authorize").wrong(what, "take it out"));
     }
     if given.client_secret.is_some() && given.client_id.is_none() {
-        let instead = format!("add {}", service.word("client_id"));
-        return Err(service.place("client_secret").wrong("a client secret without a client id", instead));
+        let instead = format!("add {}", service.key_label("client_id"));
+        return Err(service
+            .location("client_secret")
+            .wrong("a client secret without a client id", instead));
     }
     let instead = "give both endpoints, or neither and let them be discovered";
     let without = |name: &str, other: &str| {
-        let what = format!("{} is given without it", service.word(other));
+        let what = format!("{} is given without it", service.key_label(other));
         Err(service.missing(name, &what, instead))
     };
     match (&given.authorization_endpoint, &given.token_endpoint) {
@@ -98,7 +100,7 @@ fn authorization(service: &Section) -> Result<Authorization, Wrong> {
     }
 }
 
-fn profile(said: &Said<String>) -> Result<&'static quirks::Profile, Wrong> {
+fn profile(said: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigError> {
     quirks::by_name(&said.value).ok_or_else(|| {
         let known: Vec<&str> = quirks::names().collect();
         said.wrong(
@@ -109,17 +111,17 @@ fn profile(said: &Said<String>) -> Result<&'static quirks::Profile, Wrong> {
 }
 
 /// `allow_addresses` of a service or an identity provider.
-pub fn addresses(section: &Section) -> Result<Vec<Cidr>, Wrong> {
-    section.texts("allow_addresses")?.iter().map(address).collect()
+pub fn addresses(section: &Section) -> Result<Vec<Cidr>, ConfigError> {
+    section.strings("allow_addresses")?.iter().map(address).collect()
 }
 
-fn address(said: &Said<String>) -> Result<Cidr, Wrong> {
+fn address(said: &Spanned<String>) -> Result<Cidr, ConfigError> {
     let instead = || "write addresses or networks like 10.0.0.7, 172.16.0.0/12 or fd00::/8".to_owned();
     let read = said.read(|text| text.trim().parse::<Cidr>().map_err(|why| (format!("'{text}': {why}"), instead())))?;
     Ok(read.value)
 }
 
-fn auth_header(service: &Section) -> Result<AuthHeader, Wrong> {
+fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
     let [header] = service.tables("auth_header") else {
         return Ok(AuthHeader::bearer());
     };
@@ -130,19 +132,19 @@ fn auth_header(service: &Section) -> Result<AuthHeader, Wrong> {
     let template = value.as_ref().map_or(default, |said| said.value.as_str());
     AuthHeader::parse(name_text, template).map_err(|why| {
         let key = match &why {
-            BadAuthHeader::Name(_) | BadAuthHeader::NotOurs(_) => "name",
-            BadAuthHeader::Template(_) | BadAuthHeader::Characters(_) => "value",
+            AuthHeaderError::Name(_) | AuthHeaderError::NotOurs(_) => "name",
+            AuthHeaderError::Template(_) | AuthHeaderError::Characters(_) => "value",
         };
         let instead = "write it like { name = \"X-Api-Key\", value = \"{credential}\" }";
-        header.place(key).wrong(why.to_string(), instead)
+        header.location(key).wrong(why.to_string(), instead)
     })
 }
 
 /// A further request header that may pass to the upstream.
-pub fn forwarded(said: &Said<String>) -> Result<HeaderName, Wrong> {
+pub fn parse_forward_header(said: &Spanned<String>) -> Result<HeaderName, ConfigError> {
     let name = said.value.parse::<HeaderName>();
     let name = name.map_err(|_| said.wrong(format!("'{}' is not the name of a header", said.value), "write names like X-Tenant"))?;
-    if forward::is_never_sent(name.as_str()) {
+    if forward::is_forbidden_request_header(name.as_str()) {
         let what = format!(
             "'{}' is never sent on: it is a credential, it vouches for somebody, or it belongs to one connection",
             said.value

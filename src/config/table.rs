@@ -1,7 +1,7 @@
 //! The table of all keys; what its columns mean is in `config/keys.rs`.
 
 use crate::config::keys::Key;
-use crate::config::keys::Kind::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
+use crate::config::keys::ValueType::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
 
 /// A year, in seconds.
 pub const YEAR: u64 = 31_536_000;
@@ -15,7 +15,14 @@ const UPSTREAMS: &[&str] = &["oauth", "paste", "static", "identity", "none"];
 const IDENTITY: &[&str] = &["id", "email", "name", "provider", "avatar"];
 const COMPAT: &[&str] = &["json-token"];
 
-const fn key(table: &'static str, name: &'static str, kind: Kind, default: &'static str, flag: &'static str, means: &'static str) -> Key {
+const fn key(
+    table: &'static str,
+    name: &'static str,
+    kind: ValueType,
+    default: &'static str,
+    flag: &'static str,
+    means: &'static str,
+) -> Key {
     Key {
         table,
         name,

@@ -4,49 +4,53 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 
-use crate::config::checked::{self, Checked};
-use crate::config::file::{self, Contents, Outside};
+use crate::config::checked::{self, Validated};
+use crate::config::file::{self, Environment, FileContents};
 use crate::config::flags::Command;
 use crate::config::given;
 use crate::config::keys::{self, Key};
-use crate::config::said::{Place, Wrong};
+use crate::config::said::{ConfigError, Location};
 use crate::config::section::Section;
-use crate::config::site::Certificate;
+use crate::config::site::TlsSource;
 use crate::config::table::KEYS;
 
 /// A hash of nothing in particular.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
-fn given(args: &str) -> Result<Checked, Wrong> {
+fn given(args: &str) -> Result<Validated, ConfigError> {
     let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
     let flags = Command::try_parse_from(words).unwrap().serve;
-    checked::check(given::spoken(&flags), &Place::Flag("--upstream-rs"), Some(PathBuf::from("/data")))
+    checked::validate(
+        given::document(&flags),
+        &Location::Flag("--upstream-rs"),
+        Some(PathBuf::from("/data")),
+    )
 }
 
 /// A file, with a variable `SECRET` and files of the directory `/run`.
-pub(super) fn written(text: &str) -> Result<Checked, Wrong> {
+pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
     let variable = |name: &str| (name == "SECRET").then(|| "from the variable".to_owned());
     let contents = |path: &Path| match path.to_str() {
-        Some("/run/secret") => Ok(Contents {
+        Some("/run/secret") => Ok(FileContents {
             text: "from the file\n".to_owned(),
             open_to_others: true,
         }),
-        Some("/run/empty") => Ok(Contents {
+        Some("/run/empty") => Ok(FileContents {
             text: "\n".to_owned(),
             open_to_others: false,
         }),
         _ => Err("no such file".to_owned()),
     };
-    let outside = Outside {
+    let outside = Environment {
         variable: &variable,
         file: &contents,
     };
-    let at = Place::Line {
+    let at = Location::Line {
         file: "gateway.toml".into(),
         line: 1,
         key: String::new(),
     };
-    checked::check(file::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
+    checked::validate(file::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
 }
 
 fn refused(text: &str) -> String {
@@ -58,7 +62,7 @@ fn service(line: &str) -> String {
     format!("[services.one]\nurl = \"https://x.example/mcp\"\n{line}\n")
 }
 
-fn authorization(checked: &Checked) -> &crate::service::oauth::Authorization {
+fn authorization(checked: &Validated) -> &crate::service::oauth::AuthServerConfig {
     match &checked.described[0].service.upstream {
         crate::service::Upstream::OAuth(given) => given,
         other => panic!("{other:?}"),
@@ -116,7 +120,7 @@ fn each_mistake_is_named_at_its_flag() {
         ("--upstream-rs https://x/ --token-mode plain", "--token-mode"),
         ("--upstream-rs https://x/ --access-ttl 0", "--access-ttl"),
     ] {
-        assert_eq!(given(args).map(|_| ()).unwrap_err().at, Place::Flag(flag), "{args}");
+        assert_eq!(given(args).map(|_| ()).unwrap_err().at, Location::Flag(flag), "{args}");
     }
 }
 
@@ -135,10 +139,10 @@ fn beside_a_file_the_flags_that_describe_a_service_are_refused() {
         ("--store memory", "`kind` into the file, at [store]"),
         ("--refresh-grace 5", "`refresh_grace`"),
     ] {
-        let wrong = given::beside_a_file(&flags(args)).unwrap_err().to_string();
+        let wrong = given::check_conflicts(&flags(args)).unwrap_err().to_string();
         assert!(wrong.contains(key) && wrong.starts_with("--"), "{wrong}");
     }
-    given::beside_a_file(&flags("--log debug --data-dir /d --username bob")).unwrap();
+    given::check_conflicts(&flags("--log debug --data-dir /d --username bob")).unwrap();
 }
 
 #[test]
@@ -586,7 +590,7 @@ fn what_is_wrong_is_told_without_the_secret_in_it() {
 #[test]
 fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
     let secret = "ab".repeat(32);
-    let digest = crate::base::ids::Digest::of(&secret);
+    let digest = crate::base::ids::Digest::new(&secret);
     let hash = "d2ba1f31b8b7c8bb8cd2a9d0ad6ce3cb66aad0b1a0c5bbf5b7a2a4ea3d1e0e6b";
     let checked = written(&format!(
         "session_ttl = 0\n[clients.one]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"{secret}\"\n\
@@ -604,7 +608,7 @@ fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
     assert_eq!((client("one").name.as_str(), client("three").name.as_str()), ("one", "Three"));
     let idp = &checked.idps[0];
     assert_eq!((idp.groups_claim.as_str(), idp.allow_addresses.len()), ("roles", 1));
-    assert_eq!((checked.session_ttl, checked.unbuilt.len()), (0, 0));
+    assert_eq!((checked.session_ttl, checked.missing_features.len()), (0, 0));
     let services = checked.services().unwrap();
     assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(paste) if paste.hint == "H"));
     assert_eq!(services[0].title.as_deref(), Some("T"));
@@ -616,7 +620,7 @@ fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
 #[test]
 fn paths_start_at_the_directory_of_the_file() {
     let read = |name: &str| {
-        let outside = Outside {
+        let outside = Environment {
             variable: &|_| None,
             file: &|_| Err("none".to_owned()),
         };
@@ -624,17 +628,17 @@ fn paths_start_at_the_directory_of_the_file() {
             "data_dir = \"data\"\n[tls]\ncert = \"a.pem\"\nkey = \"/b.pem\"\n{}",
             service("upstream_ca = \"ca.pem\"")
         );
-        let at = Place::Line {
+        let at = Location::Line {
             file: name.into(),
             line: 1,
             key: String::new(),
         };
-        checked::check(file::read(name, &text, outside).unwrap(), &at, None).unwrap()
+        checked::validate(file::read(name, &text, outside).unwrap(), &at, None).unwrap()
     };
     let checked = read("/etc/gw/gateway.toml");
     assert_eq!(checked.data_dir, Path::new("/etc/gw/data"));
     assert_eq!(checked.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
-    let files = Certificate::Files {
+    let files = TlsSource::Files {
         cert: "/etc/gw/a.pem".into(),
         key: "/b.pem".into(),
     };
@@ -651,7 +655,7 @@ fn numbers_and_switches_may_come_from_variables() {
     assert_eq!(checked.described[0].service.ttl.access, 600);
 }
 
-const NOWHERE: Outside<'static> = Outside {
+const NOWHERE: Environment<'static> = Environment {
     variable: &|_| None,
     file: &|_| Err(String::new()),
 };
@@ -683,7 +687,7 @@ fn every_key_of_the_table_has_an_effect_somewhere() {
             panic!("{why}");
         }
     }
-    let says = |section: &Section, key: &Key| section.pattern == key.table && section.has(key.name);
+    let says = |section: &Section, key: &Key| section.pattern == key.table && section.contains(key.name);
     let spoken: Vec<_> = every.iter().map(|text| file::read("f", text, NOWHERE).unwrap()).collect();
     for key in KEYS {
         let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {

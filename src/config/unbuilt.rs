@@ -1,12 +1,12 @@
 //! What can be said, and is checked, but that no part of this build honours yet: serving is refused then. Whoever builds
 //! one takes its line out here, and hands the checked value to where it belongs.
 
-use crate::config::said::{Place, Said, Wrong};
+use crate::config::said::{ConfigError, Location, Spanned};
 use crate::config::section::Section;
-use crate::config::service::{Described, Tokens};
+use crate::config::service::{ConfiguredTokenMode, Described};
 
 /// The store, if this build is without it.
-pub fn of_store(kind: &Said<&'static str>, is_built: bool) -> Option<Wrong> {
+pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<ConfigError> {
     let what = format!(
         "kind = \"{}\" is not in this build: its binary is made with --features {}",
         kind.value, kind.value
@@ -15,21 +15,21 @@ pub fn of_store(kind: &Said<&'static str>, is_built: bool) -> Option<Wrong> {
 }
 
 /// The set that instances share which keep nothing, if this build is without it.
-pub fn of_set(url: &Place, is_built: bool) -> Option<Wrong> {
+pub fn of_set(url: &Location, is_built: bool) -> Option<ConfigError> {
     let what =
         "what instances with kind = \"none\" share is in a Redis, which is not in this build: its binary is made with --features redis";
     (!is_built).then(|| url.wrong(what, "take it out"))
 }
 
 /// What of a service cannot be honoured.
-pub fn of_service(section: &Section, described: &Described) -> Vec<Wrong> {
+pub fn check_service(section: &Section, described: &Described) -> Vec<ConfigError> {
     let mut found = Vec::new();
     match described.tokens {
-        Tokens::Sealed | Tokens::Plain | Tokens::Reference | Tokens::Jwt => {}
-        Tokens::Raw if cfg!(feature = "raw") => {}
-        Tokens::Raw => {
+        ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Reference | ConfiguredTokenMode::Jwt => {}
+        ConfiguredTokenMode::Raw if cfg!(feature = "raw") => {}
+        ConfiguredTokenMode::Raw => {
             let what = "token_mode = \"raw\" is not in this build: its binary is made with --features raw";
-            found.push(section.place("token_mode").wrong(what, "use token_mode = \"sealed\""));
+            found.push(section.location("token_mode").wrong(what, "use token_mode = \"sealed\""));
         }
     }
     found

@@ -9,55 +9,58 @@ use crate::base::ids::Digest;
 use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::carried::CodeCarried;
+use crate::flow::carried::StatelessCode;
 use crate::flow::client::ReturnAddress;
-use crate::flow::code::{CodeIssued, CodeSpent, Obtained};
+use crate::flow::code::{CodeIssued, CodeSpent, ObtainedTokens};
 use crate::flow::login::{IdpCallback, IdpRedirect};
-use crate::flow::rejected::{Rejected, live, same};
-use crate::flow::remember::Remember;
-use crate::flow::who::{By, Leg, Way, Who};
-use crate::oauth::pkce::Challenge;
+use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
+use crate::flow::remember::RememberConsent;
+use crate::flow::who::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
+use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
 /// How long a journey may take, in seconds.
-pub const FLOW_TTL: u64 = 600;
+pub const FLOW_TTL_SECONDS: u64 = 600;
 /// How long a code lives, in seconds.
-pub const CODE_TTL: u64 = 60;
+pub const CODE_TTL_SECONDS: u64 = 60;
 
 /// What the client asked for; travels through all states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Asked {
+pub struct AuthorizationRequest {
     /// The client's id.
     pub client_id: String,
     /// The name that it gave itself.
     pub client_name: Option<String>,
-    /// The host of its document, if that vouches for it: see [`Registered::vouching_host`](crate::flow::client::Registered::vouching_host).
+    /// The host of its document, if that vouches for it: see [`RegisteredClient::verified_host`](crate::flow::client::RegisteredClient::verified_host).
     #[serde(default)]
     pub verified_host: Option<String>,
     /// The operator wrote the client down, and its name with it.
     #[serde(default)]
     pub configured: bool,
     /// All its redirects stay on the user's machine.
-    pub loopback_only: bool,
+    #[serde(rename = "loopback_only")]
+    pub is_loopback_only: bool,
     /// The only way back.
-    pub back: ReturnAddress,
+    #[serde(rename = "back")]
+    pub return_address: ReturnAddress,
     /// PKCE.
-    pub challenge: Challenge,
+    pub challenge: CodeChallenge,
     /// What it may get, already within what the service offers.
     pub scopes: Scopes,
     /// The service's name.
     pub service: String,
     /// How the user signs in, and what follows consent.
-    pub way: Way,
+    pub way: ServiceSnapshot,
     /// Whether an earlier consent may stand for this one.
     #[serde(default)]
-    pub remember: Remember,
+    pub remember: RememberConsent,
 }
 
 /// The client asked; nobody has signed in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientAuthorize {
-    pub(super) asked: Asked,
+    #[serde(rename = "asked")]
+    pub(super) request: AuthorizationRequest,
     form: Digest,
     expires: UnixTime,
 }
@@ -65,8 +68,9 @@ pub struct ClientAuthorize {
 /// The user signed in here, and is asked to consent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayLogin {
-    pub(super) asked: Asked,
-    pub(super) who: Who,
+    #[serde(rename = "asked")]
+    pub(super) request: AuthorizationRequest,
+    pub(super) who: User,
     pub(super) form: Digest,
     pub(super) expires: UnixTime,
 }
@@ -74,8 +78,9 @@ pub struct GatewayLogin {
 /// The user consented, and was sent to the upstream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamRedirect {
-    pub(super) asked: Asked,
-    pub(super) who: Who,
+    #[serde(rename = "asked")]
+    pub(super) request: AuthorizationRequest,
+    pub(super) who: User,
     browser: Digest,
     upstream_state: Digest,
     #[serde(with = "at_rest")]
@@ -88,8 +93,9 @@ pub struct UpstreamRedirect {
 /// The upstream sent the browser back with a code, which is being exchanged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamCallback {
-    pub(super) asked: Asked,
-    pub(super) who: Who,
+    #[serde(rename = "asked")]
+    pub(super) request: AuthorizationRequest,
+    pub(super) who: User,
     pub(super) issuer: String,
     pub(super) expires: UnixTime,
 }
@@ -118,8 +124,9 @@ pub enum FlowRecord {
     UpstreamCallback(UpstreamCallback),
     /// See [`CodeIssued`].
     CodeIssued(CodeIssued),
-    /// See [`CodeCarried`].
-    CodeCarried(CodeCarried),
+    /// See [`StatelessCode`].
+    #[serde(rename = "CodeCarried")]
+    StatelessCode(StatelessCode),
     /// See [`CodeSpent`].
     CodeSpent(CodeSpent),
     /// See [`Closed`].
@@ -128,28 +135,28 @@ pub enum FlowRecord {
 
 impl FlowRecord {
     /// Nobody has signed in to it, nor consented: what anybody can begin as often as they like.
-    pub fn is_anybodys(&self) -> bool {
+    pub fn is_unauthenticated(&self) -> bool {
         match self {
             Self::ClientAuthorize(_) | Self::IdpRedirect(_) => true,
-            Self::GatewayLogin(s) => s.asked.way.by == By::Nobody,
+            Self::GatewayLogin(s) => s.request.way.by == LoginMethod::Nobody,
             Self::IdpCallback(_)
             | Self::UpstreamRedirect(_)
             | Self::UpstreamCallback(_)
             | Self::CodeIssued(_)
-            | Self::CodeCarried(_)
+            | Self::StatelessCode(_)
             | Self::CodeSpent(_)
             | Self::Closed(_) => false,
         }
     }
 }
 
-states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, CodeCarried, CodeSpent, Closed);
+states!(FlowRecord: ClientAuthorize, IdpRedirect, IdpCallback, GatewayLogin, UpstreamRedirect, UpstreamCallback, CodeIssued, StatelessCode, CodeSpent, Closed);
 
 impl Record for FlowRecord {
-    const SPACE: &'static str = "flow";
-    const TRAVELS: bool = true;
+    const KIND: &'static str = "flow";
+    const CLIENT_SIDE: bool = true;
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         match self {
             Self::ClientAuthorize(s) => s.expires,
             Self::IdpRedirect(s) => s.expires,
@@ -158,7 +165,7 @@ impl Record for FlowRecord {
             Self::UpstreamRedirect(s) => s.expires,
             Self::UpstreamCallback(s) => s.expires,
             Self::CodeIssued(s) => s.expires,
-            Self::CodeCarried(s) => s.expires,
+            Self::StatelessCode(s) => s.expires,
             Self::CodeSpent(s) => s.expires,
             Self::Closed(s) => s.expires,
         }
@@ -167,7 +174,7 @@ impl Record for FlowRecord {
 
 /// What goes with the browser to the upstream: drawn fresh for this one redirect.
 #[derive(Clone, Debug)]
-pub struct ToUpstream {
+pub struct UpstreamRedirectParams {
     /// The digest of the cookie that the callback must bring.
     pub browser: Digest,
     /// The digest of our `state`.
@@ -182,7 +189,7 @@ pub struct ToUpstream {
 
 /// What the upstream's redirect brought, and what the browser brought with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Returned<'a> {
+pub struct UpstreamCallbackParams<'a> {
     /// The service whose callback it is.
     pub service: &'a str,
     /// The random part of `state`.
@@ -204,39 +211,45 @@ pub struct CodeExchange {
 
 impl ClientAuthorize {
     /// A journey begins. `form` is the digest of the cookie that binds its forms to this browser.
-    pub fn new(asked: Asked, form: Digest, now: UnixTime) -> Self {
+    pub fn new(asked: AuthorizationRequest, form: Digest, now: UnixTime) -> Self {
         Self {
-            asked,
+            request: asked,
             form,
-            expires: now.after(FLOW_TTL),
+            expires: now.plus_seconds(FLOW_TTL_SECONDS),
         }
     }
 
     /// Whether the form was shown to this browser; to be asked before a password is looked at.
-    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<&Asked, Rejected> {
-        live(self.expires, now)?;
-        same(&self.form, form, Rejected::OtherBrowser)?;
-        Ok(&self.asked)
+    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<&AuthorizationRequest, RejectReason> {
+        check_not_expired(self.expires, now)?;
+        check_digest(&self.form, form, RejectReason::WrongBrowser)?;
+        Ok(&self.request)
     }
 
     /// The user signed in with a password: the form gets a new key, so that one seen before does not work after.
-    pub fn signed_in(self, form: Option<&str>, next_form: Digest, subject: String, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
+    pub fn signed_in(
+        self,
+        form: Option<&str>,
+        next_form: Digest,
+        subject: String,
+        now: UnixTime,
+    ) -> Result<(GatewayLogin, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        self.known_as(&By::Password, Who::named(subject), next_form)
+        self.logged_in_as(&LoginMethod::Password, User::with_name(subject), next_form)
     }
 
     /// Nobody has to sign in here: consent comes next.
-    pub fn unnamed(self, form: Option<&str>, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
+    pub fn login_skipped(self, form: Option<&str>, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        self.known_as(&By::Nobody, Who::default(), next_form)
+        self.logged_in_as(&LoginMethod::Nobody, User::default(), next_form)
     }
 
-    fn known_as(self, by: &By, who: Who, form: Digest) -> Result<(GatewayLogin, ()), Rejected> {
-        if self.asked.way.by != *by {
-            return Err(Rejected::OtherWay);
+    fn logged_in_as(self, by: &LoginMethod, who: User, form: Digest) -> Result<(GatewayLogin, ()), RejectReason> {
+        if self.request.way.by != *by {
+            return Err(RejectReason::WrongStep);
         }
         let next = GatewayLogin {
-            asked: self.asked,
+            request: self.request,
             who,
             form,
             expires: self.expires,
@@ -245,46 +258,46 @@ impl ClientAuthorize {
     }
 
     /// The user turned away before signing in.
-    pub fn deny(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
-        Ok((Closed { expires: self.expires }, self.asked.back))
+        Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 }
 
 impl GatewayLogin {
     /// Whether the form was shown to this browser: what was asked, and who signed in.
-    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&Asked, &Who), Rejected> {
-        live(self.expires, now)?;
-        same(&self.form, form, Rejected::OtherBrowser)?;
-        Ok((&self.asked, &self.who))
+    pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&AuthorizationRequest, &User), RejectReason> {
+        check_not_expired(self.expires, now)?;
+        check_digest(&self.form, form, RejectReason::WrongBrowser)?;
+        Ok((&self.request, &self.who))
     }
 
     /// The user said yes. Only from here does a browser go to the upstream: no other state has this move.
     ///
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, ToUpstream}};
-    /// fn on(state: ClientAuthorize, to: ToUpstream) { let _ = state.approve(None, to, UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, UpstreamRedirectParams}};
+    /// fn on(state: ClientAuthorize, to: UpstreamRedirectParams) { let _ = state.consented(None, to, UnixTime(0)); }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, ToUpstream}};
-    /// fn on(state: GatewayLogin, to: ToUpstream) { let _ = state.approve(None, to, UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, UpstreamRedirectParams}};
+    /// fn on(state: GatewayLogin, to: UpstreamRedirectParams) { let _ = state.consented(None, to, UnixTime(0)); }
     /// ```
-    pub fn approve(self, form: Option<&str>, to: ToUpstream, now: UnixTime) -> Result<(UpstreamRedirect, ()), Rejected> {
+    pub fn consented(self, form: Option<&str>, to: UpstreamRedirectParams, now: UnixTime) -> Result<(UpstreamRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        if self.asked.way.leg != Leg::Upstream {
-            return Err(Rejected::OtherWay);
+        if self.request.way.leg != UpstreamStep::Upstream {
+            return Err(RejectReason::WrongStep);
         }
-        let ToUpstream {
+        let UpstreamRedirectParams {
             browser,
             upstream_state,
             verifier,
             issuer,
             iss_promised,
         } = to;
-        let expires = now.after(FLOW_TTL);
+        let expires = now.plus_seconds(FLOW_TTL_SECONDS);
         Ok((
             UpstreamRedirect {
-                asked: self.asked,
+                request: self.request,
                 who: self.who,
                 browser,
                 upstream_state,
@@ -303,29 +316,29 @@ impl GatewayLogin {
     pub fn granted(
         self,
         form: Option<&str>,
-        obtained: Option<Obtained>,
+        obtained: Option<ObtainedTokens>,
         code: Digest,
         now: UnixTime,
-    ) -> Result<(CodeIssued, ReturnAddress), Rejected> {
+    ) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
-        if self.asked.way.leg != Leg::Here {
-            return Err(Rejected::OtherWay);
+        if self.request.way.leg != UpstreamStep::Here {
+            return Err(RejectReason::WrongStep);
         }
-        let back = self.asked.back.clone();
+        let back = self.request.return_address.clone();
         let next = CodeIssued {
-            asked: self.asked,
+            asked: self.request,
             who: self.who,
             code,
             obtained,
-            expires: now.after(CODE_TTL),
+            expires: now.plus_seconds(CODE_TTL_SECONDS),
         };
         Ok((next, back))
     }
 
     /// The user said no.
-    pub fn deny(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+    pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
-        Ok((Closed { expires: self.expires }, self.asked.back))
+        Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 }
 
@@ -333,20 +346,20 @@ impl UpstreamRedirect {
     /// The upstream sent the browser back with a code. The state is used up: there is no second time.
     ///
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{Returned, UpstreamRedirect}};
-    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: Returned<'_>) { let _ = (a.returned(with, UnixTime(0)), a.returned(with, UnixTime(0))); }
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: UpstreamCallbackParams<'_>) { let _ = (a.returned(with, UnixTime(0)), a.returned(with, UnixTime(0))); }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{Returned, UpstreamRedirect}};
-    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: Returned<'_>) { let _ = (a.returned(with, UnixTime(0)), b.returned(with, UnixTime(0))); }
+    /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: UpstreamCallbackParams<'_>) { let _ = (a.returned(with, UnixTime(0)), b.returned(with, UnixTime(0))); }
     /// ```
-    pub fn returned(self, brought: Returned<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), Rejected> {
-        self.is_answered_by(brought, now)?;
+    pub fn returned(self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), RejectReason> {
+        self.check_callback(brought, now)?;
         let next = UpstreamCallback {
-            asked: self.asked,
+            request: self.request,
             who: self.who,
             issuer: self.issuer.clone(),
-            expires: now.after(120),
+            expires: now.plus_seconds(120),
         };
         let exchange = CodeExchange {
             verifier: self.verifier,
@@ -356,22 +369,22 @@ impl UpstreamRedirect {
     }
 
     /// The upstream sent the browser back with an error.
-    pub fn refused(self, brought: Returned<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
-        self.is_answered_by(brought, now)?;
-        Ok((Closed { expires: self.expires }, self.asked.back))
+    pub fn refused(self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
+        self.check_callback(brought, now)?;
+        Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 
     /// `state` first, then the browser, then the issuer: before anything else of the answer is read or shown.
-    pub(super) fn is_answered_by(&self, brought: Returned<'_>, now: UnixTime) -> Result<(), Rejected> {
-        live(self.expires, now)?;
-        same(&self.upstream_state, Some(brought.upstream_state), Rejected::OtherState)?;
-        if brought.service != self.asked.service {
-            return Err(Rejected::OtherService);
+    pub(super) fn check_callback(&self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
+        check_not_expired(self.expires, now)?;
+        check_digest(&self.upstream_state, Some(brought.upstream_state), RejectReason::WrongUpstreamState)?;
+        if brought.service != self.request.service {
+            return Err(RejectReason::WrongService);
         }
-        same(&self.browser, brought.browser, Rejected::OtherBrowser)?;
+        check_digest(&self.browser, brought.browser, RejectReason::WrongBrowser)?;
         match brought.issuer {
-            None if self.iss_promised => Err(Rejected::MissingIssuer),
-            Some(issuer) if issuer != self.issuer => Err(Rejected::OtherIssuer),
+            None if self.iss_promised => Err(RejectReason::MissingIssuer),
+            Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
             None | Some(_) => Ok(()),
         }
     }

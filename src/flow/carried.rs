@@ -6,32 +6,34 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{Asked, CODE_TTL, CodeExchange, GatewayLogin, Returned, UpstreamRedirect};
+use crate::flow::authorize::{
+    AuthorizationRequest, CODE_TTL_SECONDS, CodeExchange, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect,
+};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::code::{CodeSpent, Redeemed, Redemption, SPENT_TTL, verified};
-use crate::flow::rejected::{Rejected, live};
-use crate::flow::who::{Leg, Way, Who};
-use crate::oauth::pkce::Challenge;
+use crate::flow::code::{CodeRedemption, CodeSpent, RedeemedCode, SPENT_CODE_TTL_SECONDS, check_verifier};
+use crate::flow::rejected::{RejectReason, check_not_expired};
+use crate::flow::who::{ServiceSnapshot, UpstreamStep, User};
+use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
 /// The client's code is on its way, and this is in it. No more than redeeming needs, because it travels in an address; of
 /// what the client brings anyway, digests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CodeCarried {
+pub struct StatelessCode {
     client: Digest,
     redirect_uri: Digest,
-    challenge: Challenge,
+    challenge: CodeChallenge,
     scopes: Scopes,
     service: String,
-    way: Way,
-    who: Who,
-    upstream: Option<FromUpstream>,
+    way: ServiceSnapshot,
+    who: User,
+    upstream: Option<SealedUpstreamCode>,
     pub(super) expires: UnixTime,
 }
 
 /// What the upstream's redirect brought. There is no room for a token here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct FromUpstream {
+struct SealedUpstreamCode {
     #[serde(with = "at_rest")]
     code: Secret,
     #[serde(with = "at_rest")]
@@ -41,7 +43,7 @@ struct FromUpstream {
 
 /// To do: exchange the upstream's code, before there is a grant.
 #[derive(Clone, Debug)]
-pub struct ToExchange {
+pub struct PendingExchange {
     /// The upstream's code.
     pub code: Secret,
     /// What goes with it.
@@ -50,12 +52,12 @@ pub struct ToExchange {
 
 impl GatewayLogin {
     /// As [`GatewayLogin::granted`], where nothing is kept, and the user gave nothing.
-    pub fn carried(self, form: Option<&str>, now: UnixTime) -> Result<(CodeCarried, ReturnAddress), Rejected> {
+    pub fn granted_stateless(self, form: Option<&str>, now: UnixTime) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
-        if self.asked.way.leg != Leg::Here {
-            return Err(Rejected::OtherWay);
+        if self.request.way.leg != UpstreamStep::Here {
+            return Err(RejectReason::WrongStep);
         }
-        Ok(CodeCarried::of(self.asked, self.who, None, now))
+        Ok(StatelessCode::of(self.request, self.who, None, now))
     }
 }
 
@@ -63,84 +65,89 @@ impl UpstreamRedirect {
     /// As [`UpstreamRedirect::returned`], where nothing is kept: the upstream's code goes on to the client, sealed.
     ///
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, Returned, UpstreamRedirect}};
-    /// fn on(state: GatewayLogin, with: Returned<'_>, code: Secret) { let _ = state.handed_on(with, code, UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn on(state: GatewayLogin, with: UpstreamCallbackParams<'_>, code: Secret) { let _ = state.returned_stateless(with, code, UnixTime(0)); }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, Returned, UpstreamRedirect}};
-    /// fn on(state: UpstreamRedirect, with: Returned<'_>, code: Secret) { let _ = state.handed_on(with, code, UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn on(state: UpstreamRedirect, with: UpstreamCallbackParams<'_>, code: Secret) { let _ = state.returned_stateless(with, code, UnixTime(0)); }
     /// ```
-    pub fn handed_on(self, brought: Returned<'_>, code: Secret, now: UnixTime) -> Result<(CodeCarried, ReturnAddress), Rejected> {
-        self.is_answered_by(brought, now)?;
-        let upstream = FromUpstream {
+    pub fn returned_stateless(
+        self,
+        brought: UpstreamCallbackParams<'_>,
+        code: Secret,
+        now: UnixTime,
+    ) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
+        self.check_callback(brought, now)?;
+        let upstream = SealedUpstreamCode {
             code,
             verifier: self.verifier,
             issuer: self.issuer,
         };
-        Ok(CodeCarried::of(self.asked, self.who, Some(upstream), now))
+        Ok(StatelessCode::of(self.request, self.who, Some(upstream), now))
     }
 }
 
-impl CodeCarried {
-    fn of(asked: Asked, who: Who, upstream: Option<FromUpstream>, now: UnixTime) -> (Self, ReturnAddress) {
-        let back = asked.back;
+impl StatelessCode {
+    fn of(asked: AuthorizationRequest, who: User, upstream: Option<SealedUpstreamCode>, now: UnixTime) -> (Self, ReturnAddress) {
+        let back = asked.return_address;
         let next = Self {
-            client: Digest::of(&asked.client_id),
-            redirect_uri: Digest::of(back.uri().as_str()),
+            client: Digest::new(&asked.client_id),
+            redirect_uri: Digest::new(back.uri().as_str()),
             challenge: asked.challenge,
             scopes: asked.scopes,
             service: asked.service,
             way: asked.way,
             who,
             upstream,
-            expires: now.after(CODE_TTL),
+            expires: now.plus_seconds(CODE_TTL_SECONDS),
         };
         (next, back)
     }
 
-    /// The client redeems its code, as with [`CodeIssued::redeem`](crate::flow::code::CodeIssued::redeem). That it opened proves
+    /// The client redeems its code, as with [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeem). That it opened proves
     /// the code itself. What comes of it has no tokens yet:
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::CodeCarried, code::{CodeIssued, Obtained, Redemption}, client::Authenticated}};
-    /// fn tokens(code: CodeCarried, by: &Authenticated, with: Redemption<'_>) -> Option<Obtained> { code.redeem(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// fn tokens(code: StatelessCode, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::CodeCarried, code::{CodeIssued, Obtained, Redemption}, client::Authenticated}};
-    /// fn tokens(code: CodeIssued, by: &Authenticated, with: Redemption<'_>) -> Option<Obtained> { code.redeem(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// fn tokens(code: CodeIssued, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
     /// ```
-    pub fn redeem(
+    pub fn redeemed(
         self,
         by: &Authenticated,
-        with: Redemption<'_>,
+        with: CodeRedemption<'_>,
         grant: Id,
         now: UnixTime,
-    ) -> Result<(CodeSpent, (Redeemed, Option<ToExchange>)), Rejected> {
-        live(self.expires, now)?;
+    ) -> Result<(CodeSpent, (RedeemedCode, Option<PendingExchange>)), RejectReason> {
+        check_not_expired(self.expires, now)?;
         if with.service != self.service {
-            return Err(Rejected::OtherService);
+            return Err(RejectReason::WrongService);
         }
-        if !self.client.is_of(by.client_id()) {
-            return Err(Rejected::OtherClient);
+        if !self.client.matches(by.client_id()) {
+            return Err(RejectReason::WrongClient);
         }
-        verified(&self.challenge, with)?;
-        if with.redirect_uri.is_some_and(|uri| !self.redirect_uri.is_of(uri)) {
-            return Err(Rejected::OtherRedirect);
+        check_verifier(&self.challenge, with)?;
+        if with.redirect_uri.is_some_and(|uri| !self.redirect_uri.matches(uri)) {
+            return Err(RejectReason::WrongRedirectUri);
         }
         let spent = CodeSpent {
             client_id: by.client_id().to_owned(),
-            code: Digest::of(with.code),
+            code: Digest::new(with.code),
             challenge: self.challenge,
             grant,
-            expires: now.after(SPENT_TTL),
+            expires: now.plus_seconds(SPENT_CODE_TTL_SECONDS),
         };
-        let to_exchange = self.upstream.map(|upstream| ToExchange {
+        let to_exchange = self.upstream.map(|upstream| PendingExchange {
             code: upstream.code,
             exchange: CodeExchange {
                 verifier: upstream.verifier,
                 issuer: upstream.issuer,
             },
         });
-        let redeemed = Redeemed {
+        let redeemed = RedeemedCode {
             client_id: by.client_id().to_owned(),
             service: self.service,
             way: self.way,

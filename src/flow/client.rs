@@ -4,39 +4,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
-use crate::flow::rejected::Rejected;
-use crate::oauth::client_document::DocumentUrl;
-use crate::oauth::error::{Code, description};
-use crate::oauth::redirect::{Place, RedirectUri};
-use crate::oauth::register::{AuthMethod, Registration};
-use crate::oauth::token::Credentials;
+use crate::flow::rejected::RejectReason;
+use crate::oauth::client_document::ClientIdUrl;
+use crate::oauth::error::{OAuthErrorCode, description};
+use crate::oauth::redirect::{RedirectKind, RedirectUri};
+use crate::oauth::register::{ClientAuthMethod, ClientRegistration};
+use crate::oauth::token::ClientCredentials;
 
 /// A client that registered here.
 #[derive(Clone, Debug)]
-pub struct Registered {
+pub struct RegisteredClient {
     client_id: String,
-    registration: Registration,
+    registration: ClientRegistration,
     secret: Option<Digest>,
-    told_by: ToldBy,
+    told_by: MetadataSource,
 }
 
 /// Whose word it is what a client may do.
 #[derive(Clone, Debug)]
-enum ToldBy {
+enum MetadataSource {
     /// It registered itself.
-    Itself,
+    Registration,
     /// It did not register, but has a document.
-    Document(DocumentUrl),
+    Document(ClientIdUrl),
     /// The configuration.
-    Operator,
+    Configuration,
 }
 
 /// A client that proved to be the one that registered: a public one by naming itself, a confidential one by its secret.
-/// Only [`Registered::authenticate`] makes one, and it says for whom it holds.
+/// Only [`RegisteredClient::authenticate`] makes one, and it says for whom it holds.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     client_id: String,
-    refreshes: bool,
+    may_refresh: bool,
 }
 
 /// Where a browser may be sent with an answer for the client. Made only by a match against the client's registration,
@@ -57,40 +57,41 @@ pub struct ReturnAddress {
     issuer: String,
     /// It is on the host of the client's own document, or the operator wrote it down.
     #[serde(default)]
-    at_home: bool,
+    #[serde(rename = "at_home")]
+    is_client_host: bool,
 }
 
-impl Registered {
+impl RegisteredClient {
     /// The client behind a client id that was opened; `secret` is the digest of its secret, if it has one.
-    pub fn new(client_id: String, registration: Registration, secret: Option<Digest>) -> Self {
+    pub fn new(client_id: String, registration: ClientRegistration, secret: Option<Digest>) -> Self {
         Self {
             client_id,
             registration,
             secret,
-            told_by: ToldBy::Itself,
+            told_by: MetadataSource::Registration,
         }
     }
 
     /// The client that the operator wrote down; `secret` is the digest of its secret, if it has one.
-    pub fn configured(client_id: String, registration: Registration, secret: Option<Digest>) -> Self {
+    pub fn configured(client_id: String, registration: ClientRegistration, secret: Option<Digest>) -> Self {
         Self {
-            told_by: ToldBy::Operator,
+            told_by: MetadataSource::Configuration,
             ..Self::new(client_id, registration, secret)
         }
     }
 
     /// The client that is named by its document, and what that says.
-    pub fn documented(document: DocumentUrl, registration: Registration) -> Self {
+    pub fn from_metadata(document: ClientIdUrl, registration: ClientRegistration) -> Self {
         Self {
             client_id: document.address().as_str().to_owned(),
             registration,
             secret: None,
-            told_by: ToldBy::Document(document),
+            told_by: MetadataSource::Document(document),
         }
     }
 
     /// What it said of itself.
-    pub fn registration(&self) -> &Registration {
+    pub fn registration(&self) -> &ClientRegistration {
         &self.registration
     }
 
@@ -100,19 +101,20 @@ impl Registered {
     }
 
     /// Checks who it is at the token endpoint. A public client proves nothing here: PKCE does.
-    pub fn authenticate(&self, credentials: &Credentials) -> Result<Authenticated, Rejected> {
+    pub fn authenticate(&self, credentials: &ClientCredentials) -> Result<Authenticated, RejectReason> {
         if credentials.client_id != self.client_id {
-            return Err(Rejected::OtherClient);
+            return Err(RejectReason::WrongClient);
         }
         match (self.registration.auth_method, &self.secret, &credentials.secret) {
             // Some public clients send a secret nobody gave them: it proves nothing, and harms nothing.
-            (AuthMethod::None, _, _) => {}
-            (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, Some(kept), Some(sent)) if kept.is_of(sent.expose()) => {}
-            (AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost, _, _) => return Err(Rejected::ClientSecret),
+            (ClientAuthMethod::None, _, _) => {}
+            (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, Some(kept), Some(sent))
+                if kept.matches(sent.expose()) => {}
+            (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, _, _) => return Err(RejectReason::ClientSecret),
         }
         Ok(Authenticated {
             client_id: self.client_id.clone(),
-            refreshes: self.registration.refreshes,
+            may_refresh: self.registration.may_refresh,
         })
     }
 
@@ -122,19 +124,19 @@ impl Registered {
         asked: Option<RedirectUri>,
         client_state: Option<String>,
         issuer: &str,
-    ) -> Result<ReturnAddress, Rejected> {
+    ) -> Result<ReturnAddress, RejectReason> {
         let known = &self.registration.redirect_uris;
         let uri = match asked {
-            Some(uri) if known.iter().any(|registered| registered.admits(&uri)) => uri,
-            Some(_) => return Err(Rejected::UnregisteredRedirect),
+            Some(uri) if known.iter().any(|registered| registered.matches(&uri)) => uri,
+            Some(_) => return Err(RejectReason::UnregisteredRedirect),
             None if known.len() == 1 => known[0].clone(),
-            None => return Err(Rejected::RedirectNeeded),
+            None => return Err(RejectReason::RedirectNeeded),
         };
         Ok(ReturnAddress {
-            at_home: match &self.told_by {
-                ToldBy::Itself => false,
-                ToldBy::Document(document) => document.is_home_of(&uri),
-                ToldBy::Operator => true,
+            is_client_host: match &self.told_by {
+                MetadataSource::Registration => false,
+                MetadataSource::Document(document) => document.is_same_host_as(&uri),
+                MetadataSource::Configuration => true,
             },
             uri,
             client_state,
@@ -145,35 +147,38 @@ impl Registered {
     /// The host that vouches for the client when it is answered at `back`: that of its document. Pages call it verified
     /// only where the answer goes to that host too; on the user's machine anybody can take the client's name, and of a
     /// third host nothing is known.
-    pub fn vouching_host(&self, back: &ReturnAddress) -> Option<&str> {
+    pub fn verified_host(&self, back: &ReturnAddress) -> Option<&str> {
         match &self.told_by {
-            ToldBy::Document(document) => (back.at_home || back.uri.place() != Place::Web).then(|| document.host()),
-            ToldBy::Itself | ToldBy::Operator => None,
+            MetadataSource::Document(document) => (back.is_client_host || back.uri.kind() != RedirectKind::Web).then(|| document.host()),
+            MetadataSource::Registration | MetadataSource::Configuration => None,
         }
     }
 
     /// The operator wrote it down, and its name with it.
     pub fn is_configured(&self) -> bool {
         match &self.told_by {
-            ToldBy::Operator => true,
-            ToldBy::Itself | ToldBy::Document(_) => false,
+            MetadataSource::Configuration => true,
+            MetadataSource::Registration | MetadataSource::Document(_) => false,
         }
     }
 
     /// Whether a user who said yes to it need not be asked again when it is answered at `back`: only where nobody else can
     /// receive that answer, or take its name.
-    pub fn is_remembered_at(&self, back: &ReturnAddress) -> bool {
-        let is_https = back.uri.place() == Place::Web;
+    pub fn may_remember_consent(&self, back: &ReturnAddress) -> bool {
+        let is_https = back.uri.kind() == RedirectKind::Web;
         match &self.told_by {
-            ToldBy::Itself => false,
-            ToldBy::Document(_) => is_https && back.at_home,
-            ToldBy::Operator => is_https && self.secret.is_some(),
+            MetadataSource::Registration => false,
+            MetadataSource::Document(_) => is_https && back.is_client_host,
+            MetadataSource::Configuration => is_https && self.secret.is_some(),
         }
     }
 
     /// All its redirects stay on the user's machine: anything that runs there can call itself this client.
     pub fn is_loopback_only(&self) -> bool {
-        self.registration.redirect_uris.iter().all(|uri| uri.place() == Place::Loopback)
+        self.registration
+            .redirect_uris
+            .iter()
+            .all(|uri| uri.kind() == RedirectKind::Loopback)
     }
 }
 
@@ -184,13 +189,13 @@ impl Authenticated {
     }
 
     /// The short mark of it that pairs carry.
-    pub fn mark(&self) -> [u8; 16] {
-        Digest::of(&self.client_id).short()
+    pub fn client_digest(&self) -> [u8; 16] {
+        Digest::new(&self.client_id).truncated()
     }
 
     /// Whether it may be given a refresh token.
-    pub fn refreshes(&self) -> bool {
-        self.refreshes
+    pub fn may_refresh(&self) -> bool {
+        self.may_refresh
     }
 }
 
@@ -201,7 +206,7 @@ impl ReturnAddress {
     }
 
     /// The redirect with an error.
-    pub fn with_error(&self, code: Code, why: &str) -> String {
+    pub fn with_error(&self, code: OAuthErrorCode, why: &str) -> String {
         self.with(&[("error", code.as_str()), ("error_description", &description(why))])
     }
 
@@ -209,7 +214,7 @@ impl ReturnAddress {
     /// that the client id itself names, and where the operator said: anything else would be an open redirector for anybody
     /// who registers.
     pub fn is_safe_before_consent(&self) -> bool {
-        self.at_home || self.uri.place() == Place::Loopback
+        self.is_client_host || self.uri.kind() == RedirectKind::Loopback
     }
 
     /// Where it leads.
@@ -243,38 +248,38 @@ impl ReturnAddress {
 mod tests {
     use super::*;
 
-    fn client(uris: &[&str], auth_method: AuthMethod, secret: Option<&str>) -> Registered {
+    fn client(uris: &[&str], auth_method: ClientAuthMethod, secret: Option<&str>) -> RegisteredClient {
         let redirect_uris = uris.iter().map(|u| RedirectUri::parse(u).unwrap()).collect();
-        Registered::new(
+        RegisteredClient::new(
             "c".into(),
-            Registration {
+            ClientRegistration {
                 name: None,
                 redirect_uris,
                 auth_method,
-                refreshes: true,
+                may_refresh: true,
             },
-            secret.map(Digest::of),
+            secret.map(Digest::new),
         )
     }
 
     #[test]
     fn the_way_back_keeps_an_existing_query_and_carries_state_and_issuer() {
-        let client = client(&["https://a/cb?x=1"], AuthMethod::None, None);
+        let client = client(&["https://a/cb?x=1"], ClientAuthMethod::None, None);
         let back = client.return_address(None, Some("<s>".into()), "https://gw").unwrap();
         assert_eq!(
             back.with_code(&Secret::from("c")),
             "https://a/cb?x=1&code=c&state=%3Cs%3E&iss=https%3A%2F%2Fgw"
         );
         let back = client.return_address(None, None, "https://gw").unwrap();
-        assert!(!back.with_error(Code::AccessDenied, "no").contains("state="));
+        assert!(!back.with_error(OAuthErrorCode::AccessDenied, "no").contains("state="));
     }
 
     #[test]
     fn a_confidential_client_needs_its_own_secret() {
-        let client = client(&["https://a/cb"], AuthMethod::ClientSecretPost, Some("s"));
+        let client = client(&["https://a/cb"], ClientAuthMethod::ClientSecretPost, Some("s"));
         let says = |secret: Option<&str>| {
             client
-                .authenticate(&Credentials {
+                .authenticate(&ClientCredentials {
                     client_id: "c".into(),
                     secret: secret.map(Secret::from),
                     basic: false,
@@ -282,15 +287,15 @@ mod tests {
                 .map(|_| ())
         };
         assert_eq!(says(Some("s")), Ok(()));
-        assert_eq!(says(Some("x")), Err(Rejected::ClientSecret));
-        assert_eq!(says(None), Err(Rejected::ClientSecret));
+        assert_eq!(says(Some("x")), Err(RejectReason::ClientSecret));
+        assert_eq!(says(None), Err(RejectReason::ClientSecret));
     }
 
-    fn documented(redirects: &str) -> Registered {
-        let url = DocumentUrl::parse("https://app.example/c.json", false).unwrap();
+    fn documented(redirects: &str) -> RegisteredClient {
+        let url = ClientIdUrl::parse("https://app.example/c.json", false).unwrap();
         let body = format!(r#"{{"client_id":"https://app.example/c.json","client_name":"A","redirect_uris":{redirects}}}"#);
-        let read = crate::oauth::client_document::read(&url, body.as_bytes()).unwrap();
-        Registered::documented(url, read)
+        let read = crate::oauth::client_document::parse_document(&url, body.as_bytes()).unwrap();
+        RegisteredClient::from_metadata(url, read)
     }
 
     #[test]
@@ -304,9 +309,9 @@ mod tests {
             ("app.example:/cb", false, Some("app.example")),
         ] {
             let back = back(uri);
-            assert_eq!((back.is_safe_before_consent(), client.vouching_host(&back)), (safe, host), "{uri}");
+            assert_eq!((back.is_safe_before_consent(), client.verified_host(&back)), (safe, host), "{uri}");
         }
-        assert!(back("https://app.example/cb").at_home && !back("http://127.0.0.1:4711/cb").at_home);
+        assert!(back("https://app.example/cb").is_client_host && !back("http://127.0.0.1:4711/cb").is_client_host);
     }
 
     #[test]
@@ -315,37 +320,37 @@ mod tests {
         let other = RedirectUri::parse("https://app.example/cb2").unwrap();
         assert_eq!(
             client.return_address(Some(other), None, "i").unwrap_err(),
-            Rejected::UnregisteredRedirect
+            RejectReason::UnregisteredRedirect
         );
     }
 
     #[test]
     fn nobody_vouches_for_a_client_that_registered_itself() {
-        let client = client(&["https://a/cb"], AuthMethod::None, None);
+        let client = client(&["https://a/cb"], ClientAuthMethod::None, None);
         let back = client.return_address(None, None, "i").unwrap();
-        assert!(!back.is_safe_before_consent() && client.vouching_host(&back).is_none());
+        assert!(!back.is_safe_before_consent() && client.verified_host(&back).is_none());
         let before = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
-        assert!(!serde_json::from_str::<ReturnAddress>(before).unwrap().at_home);
+        assert!(!serde_json::from_str::<ReturnAddress>(before).unwrap().is_client_host);
     }
 
     #[test]
     fn consent_is_remembered_where_nobody_else_can_be_the_client() {
         let uris = ["https://a/cb", "http://127.0.0.1/cb", "app.example:/cb"].map(|uri| RedirectUri::parse(uri).unwrap());
-        let registration = |auth_method| Registration {
+        let registration = |auth_method| ClientRegistration {
             name: Some("A".into()),
             redirect_uris: uris.to_vec(),
             auth_method,
-            refreshes: true,
+            may_refresh: true,
         };
-        let (public, secret) = (AuthMethod::None, AuthMethod::ClientSecretBasic);
-        let digest = || Some(Digest::of("s"));
-        let written = Registered::configured("bot".into(), registration(secret), digest());
-        let at = |client: &Registered, uri: &RedirectUri| {
+        let (public, secret) = (ClientAuthMethod::None, ClientAuthMethod::ClientSecretBasic);
+        let digest = || Some(Digest::new("s"));
+        let written = RegisteredClient::configured("bot".into(), registration(secret), digest());
+        let at = |client: &RegisteredClient, uri: &RedirectUri| {
             let back = client.return_address(Some(uri.clone()), None, "i").unwrap();
             (
-                client.is_remembered_at(&back),
+                client.may_remember_consent(&back),
                 back.is_safe_before_consent(),
-                client.vouching_host(&back).is_some(),
+                client.verified_host(&back).is_some(),
             )
         };
         assert_eq!(
@@ -353,9 +358,9 @@ mod tests {
             [(true, true, false), (false, true, false), (false, true, false)]
         );
         for other in [
-            Registered::configured("bot".into(), registration(public), None),
-            Registered::new("gwc_".into(), registration(public), None),
-            Registered::new("gwc_".into(), registration(secret), digest()),
+            RegisteredClient::configured("bot".into(), registration(public), None),
+            RegisteredClient::new("gwc_".into(), registration(public), None),
+            RegisteredClient::new("gwc_".into(), registration(secret), digest()),
         ] {
             assert!(uris.iter().all(|uri| !at(&other, uri).0), "{other:?}");
         }
@@ -367,12 +372,12 @@ mod tests {
 
     #[test]
     fn an_unregistered_or_ambiguous_redirect_has_no_way_back() {
-        let client = client(&["https://a/cb", "https://b/cb"], AuthMethod::None, None);
-        assert_eq!(client.return_address(None, None, "i").unwrap_err(), Rejected::RedirectNeeded);
+        let client = client(&["https://a/cb", "https://b/cb"], ClientAuthMethod::None, None);
+        assert_eq!(client.return_address(None, None, "i").unwrap_err(), RejectReason::RedirectNeeded);
         let other = RedirectUri::parse("https://c/cb").unwrap();
         assert_eq!(
             client.return_address(Some(other), None, "i").unwrap_err(),
-            Rejected::UnregisteredRedirect
+            RejectReason::UnregisteredRedirect
         );
     }
 }

@@ -4,33 +4,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{Asked, CODE_TTL, Closed, UpstreamCallback};
+use crate::flow::authorize::{AuthorizationRequest, CODE_TTL_SECONDS, Closed, UpstreamCallback};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::rejected::{Rejected, live, same};
-use crate::flow::who::{Way, Who};
-use crate::oauth::answer::Tokens;
-use crate::oauth::pkce::Challenge;
+use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
+use crate::flow::who::{ServiceSnapshot, User};
+use crate::oauth::answer::UpstreamTokens;
+use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
 /// How long a spent code is remembered, in seconds: a replay within this ends the grant.
-pub const SPENT_TTL: u64 = 600;
+pub const SPENT_CODE_TTL_SECONDS: u64 = 600;
 
 /// What opens the upstream for this user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Obtained {
+pub struct ObtainedTokens {
     /// The authorization server that gave it, by bytes; `None` if the user gave it here.
     pub issuer: Option<String>,
     /// What was given.
-    pub tokens: Tokens,
+    pub tokens: UpstreamTokens,
 }
 
 /// The client's code is on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CodeIssued {
-    pub(super) asked: Asked,
-    pub(super) who: Who,
+    pub(super) asked: AuthorizationRequest,
+    pub(super) who: User,
     pub(super) code: Digest,
-    pub(super) obtained: Option<Obtained>,
+    pub(super) obtained: Option<ObtainedTokens>,
     pub(super) expires: UnixTime,
 }
 
@@ -39,31 +39,31 @@ pub struct CodeIssued {
 pub struct CodeSpent {
     pub(super) client_id: String,
     pub(super) code: Digest,
-    pub(super) challenge: Challenge,
+    pub(super) challenge: CodeChallenge,
     pub(super) grant: Id,
     pub(super) expires: UnixTime,
 }
 
 /// To do: make a grant of this.
 #[derive(Clone, Debug)]
-pub struct Redeemed {
+pub struct RedeemedCode {
     /// The client that it is given to.
     pub client_id: String,
     /// The service that it is for.
     pub service: String,
     /// The way of the journey.
-    pub way: Way,
+    pub way: ServiceSnapshot,
     /// What was asked for.
     pub scopes: Scopes,
     /// Who signed in.
-    pub who: Who,
+    pub who: User,
     /// What opens the upstream for this user, if it takes anything of the user's.
-    pub obtained: Option<Obtained>,
+    pub obtained: Option<ObtainedTokens>,
 }
 
 /// What a client brings to redeem a code.
 #[derive(Clone, Copy, Debug)]
-pub struct Redemption<'a> {
+pub struct CodeRedemption<'a> {
     /// The service whose token endpoint it came to.
     pub service: &'a str,
     /// The code's secret half.
@@ -76,26 +76,26 @@ pub struct Redemption<'a> {
 
 impl UpstreamCallback {
     /// The upstream's code was exchanged. `code` is the digest of the secret half of ours.
-    pub fn exchanged(self, tokens: Tokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), Rejected> {
-        let back = self.asked.back.clone();
+    pub fn exchanged(self, tokens: UpstreamTokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
+        let back = self.request.return_address.clone();
         Ok((
             CodeIssued {
-                asked: self.asked,
+                asked: self.request,
                 who: self.who,
                 code,
-                obtained: Some(Obtained {
+                obtained: Some(ObtainedTokens {
                     issuer: Some(self.issuer),
                     tokens,
                 }),
-                expires: now.after(CODE_TTL),
+                expires: now.plus_seconds(CODE_TTL_SECONDS),
             },
             back,
         ))
     }
 
     /// The exchange failed.
-    pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
-        Ok((Closed { expires: self.expires }, self.asked.back))
+    pub fn failed(self) -> Result<(Closed, ReturnAddress), RejectReason> {
+        Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 }
 
@@ -104,32 +104,38 @@ impl CodeIssued {
     ///
     /// It takes a client that authenticated, and it takes the PKCE verifier:
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, Redemption}, client::Authenticated}};
-    /// fn redeem(code: CodeIssued, by: &str, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, CodeRedemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &str, with: CodeRedemption<'_>) { let _ = code.redeemed(by, with, Id([0; 16]), UnixTime(0)); }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, Redemption}, client::Authenticated}};
-    /// fn redeem(code: CodeIssued, by: &Authenticated, with: Redemption<'_>) { let _ = code.redeem(by, with, Id([0; 16]), UnixTime(0)); }
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, CodeRedemption}, client::Authenticated}};
+    /// fn redeem(code: CodeIssued, by: &Authenticated, with: CodeRedemption<'_>) { let _ = code.redeemed(by, with, Id([0; 16]), UnixTime(0)); }
     /// ```
-    pub fn redeem(self, by: &Authenticated, with: Redemption<'_>, grant: Id, now: UnixTime) -> Result<(CodeSpent, Redeemed), Rejected> {
-        live(self.expires, now)?;
+    pub fn redeemed(
+        self,
+        by: &Authenticated,
+        with: CodeRedemption<'_>,
+        grant: Id,
+        now: UnixTime,
+    ) -> Result<(CodeSpent, RedeemedCode), RejectReason> {
+        check_not_expired(self.expires, now)?;
         if with.service != self.asked.service {
-            return Err(Rejected::OtherService);
+            return Err(RejectReason::WrongService);
         }
-        proves(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
-        if with.redirect_uri.is_some_and(|uri| uri != self.asked.back.uri().as_str()) {
-            return Err(Rejected::OtherRedirect);
+        check_redemption(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
+        if with.redirect_uri.is_some_and(|uri| uri != self.asked.return_address.uri().as_str()) {
+            return Err(RejectReason::WrongRedirectUri);
         }
         let spent = CodeSpent {
             client_id: self.asked.client_id.clone(),
             code: self.code,
             challenge: self.asked.challenge.clone(),
             grant,
-            expires: now.after(SPENT_TTL),
+            expires: now.plus_seconds(SPENT_CODE_TTL_SECONDS),
         };
         Ok((
             spent,
-            Redeemed {
+            RedeemedCode {
                 client_id: self.asked.client_id,
                 service: self.asked.service,
                 way: self.asked.way,
@@ -144,24 +150,30 @@ impl CodeIssued {
 impl CodeSpent {
     /// Somebody redeems the code again. If he proves client and verifier, the code was stolen or the client is broken:
     /// the grant is to be ended, also one that is not yet there. A replay that proves neither has no effect.
-    pub fn replayed(&self, by: &Authenticated, with: Redemption<'_>) -> Result<Id, Rejected> {
-        proves(&self.code, &self.client_id, &self.challenge, by, with)?;
+    pub fn replayed(&self, by: &Authenticated, with: CodeRedemption<'_>) -> Result<Id, RejectReason> {
+        check_redemption(&self.code, &self.client_id, &self.challenge, by, with)?;
         Ok(self.grant)
     }
 }
 
-fn proves(code: &Digest, client_id: &str, challenge: &Challenge, by: &Authenticated, with: Redemption<'_>) -> Result<(), Rejected> {
-    same(code, Some(with.code), Rejected::OtherCode)?;
+fn check_redemption(
+    code: &Digest,
+    client_id: &str,
+    challenge: &CodeChallenge,
+    by: &Authenticated,
+    with: CodeRedemption<'_>,
+) -> Result<(), RejectReason> {
+    check_digest(code, Some(with.code), RejectReason::WrongCode)?;
     if by.client_id() != client_id {
-        return Err(Rejected::OtherClient);
+        return Err(RejectReason::WrongClient);
     }
-    verified(challenge, with)
+    check_verifier(challenge, with)
 }
 
-pub(super) fn verified(challenge: &Challenge, with: Redemption<'_>) -> Result<(), Rejected> {
-    if with.verifier.is_some_and(|v| challenge.is_met_by(v)) {
+pub(super) fn check_verifier(challenge: &CodeChallenge, with: CodeRedemption<'_>) -> Result<(), RejectReason> {
+    if with.verifier.is_some_and(|v| challenge.matches_verifier(v)) {
         Ok(())
     } else {
-        Err(Rejected::Verifier)
+        Err(RejectReason::Verifier)
     }
 }

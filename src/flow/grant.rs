@@ -5,32 +5,33 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Id;
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::flow::held::{Held, Judged, Presentation, Presented, Rules};
-use crate::flow::kept::Worth;
-use crate::flow::rejected::Rejected;
-use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use crate::flow::held::{GrantData, RefreshAction, RefreshDenial, RefreshRequest, RefreshRules};
+use crate::flow::kept::ReferenceStatus;
+use crate::flow::rejected::RejectReason;
+use crate::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
-pub const LEASE: u64 = 75;
+pub const LEASE_SECONDS: u64 = 75;
 /// A second upstream 401 within this many seconds of the first ends a grant that cannot be refreshed.
-const TWICE: u64 = 300;
+const REPEATED_401_SECONDS: u64 = 300;
 
 /// A grant at peace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Active {
-    held: Held,
+    held: GrantData,
 }
 
 /// A grant whose upstream is being asked, by the attempt that holds the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refreshing {
-    held: Held,
+    held: GrantData,
     attempt: Id,
     owner: Id,
     lease: UnixTime,
     /// The gateway began it by itself: what comes of it is no new generation.
     #[serde(default)]
-    silent: bool,
+    #[serde(rename = "silent")]
+    is_proactive: bool,
 }
 
 /// A tombstone: kept until no access pair of the grant can be alive.
@@ -54,10 +55,10 @@ pub enum GrantRecord {
 states!(GrantRecord: Active, Refreshing, Ended);
 
 impl Record for GrantRecord {
-    const SPACE: &'static str = "grant";
-    const TRAVELS: bool = true;
+    const KIND: &'static str = "grant";
+    const CLIENT_SIDE: bool = true;
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         match self {
             Self::Active(s) => s.held.refresh_ends.max(s.held.access_ends),
             Self::Refreshing(s) => s.held.refresh_ends.max(s.held.access_ends).max(s.lease),
@@ -68,120 +69,126 @@ impl Record for GrantRecord {
 
 /// Who wants to ask the upstream: a new attempt, in this process.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
+pub struct RefreshAttempt {
     /// Its own name.
     pub id: Id,
     /// The process.
     pub owner: Id,
     /// No other process uses the store: a lease of another owner is that of a process that died.
-    pub alone: bool,
+    pub is_exclusive: bool,
 }
 
 /// Where a presentation leads.
 #[derive(Debug)]
-pub enum Next {
+pub enum RefreshStep {
     /// Answer from what is there.
     Answer {
         /// The generation to mint.
         generation: u32,
         /// The upstream's tokens, if it has any.
-        tokens: Option<Tokens>,
+        tokens: Option<UpstreamTokens>,
         /// The grant.
-        held: Held,
+        held: GrantData,
     },
     /// Ask the upstream.
     Ask {
         /// With this token.
-        token: UpstreamRefresh,
+        token: UpstreamRefreshToken,
         /// The grant.
-        held: Held,
+        held: GrantData,
     },
     /// The grant was ended: a replay.
-    Ended(Held),
+    Ended(GrantData),
 }
 
 impl GrantRecord {
     /// A refresh pair is presented: the next record, and what to do. One attempt wins; others are told to wait.
-    pub fn presented(self, pair: &Presentation<'_>, attempt: Attempt, rules: Rules, now: UnixTime) -> Result<(Self, Next), Rejected> {
-        let mut held = self.free(attempt, now)?;
+    pub fn presented(
+        self,
+        pair: &RefreshRequest<'_>,
+        attempt: RefreshAttempt,
+        rules: RefreshRules,
+        now: UnixTime,
+    ) -> Result<(Self, RefreshStep), RejectReason> {
+        let mut held = self.take_data(attempt, now)?;
         match held.present(pair, rules, now) {
-            Ok(Presented::Equivalent(generation, tokens)) => {
-                let (access_ends, refresh_ends) = held.ends(tokens.as_ref(), rules.ttl, now);
-                let held = held.ending(access_ends, refresh_ends);
-                let next = Next::Answer {
+            Ok(RefreshAction::Equivalent(generation, tokens)) => {
+                let (access_ends, refresh_ends) = held.pair_expiry(tokens.as_ref(), rules.ttl, now);
+                let held = held.with_expiry(access_ends, refresh_ends);
+                let next = RefreshStep::Answer {
                     generation,
                     tokens,
                     held: held.clone(),
                 };
                 Ok((Active { held }.into(), next))
             }
-            Ok(Presented::Ask(token)) => {
-                let next = Next::Ask { token, held: held.clone() };
+            Ok(RefreshAction::Ask(token)) => {
+                let next = RefreshStep::Ask { token, held: held.clone() };
                 Ok((
                     Refreshing {
                         held,
                         attempt: attempt.id,
                         owner: attempt.owner,
-                        lease: now.after(LEASE),
-                        silent: false,
+                        lease: now.plus_seconds(LEASE_SECONDS),
+                        is_proactive: false,
                     }
                     .into(),
                     next,
                 ))
             }
-            Err(Judged::End) => Ok((
+            Err(RefreshDenial::End) => Ok((
                 Ended {
-                    expires: tombstone(&held, now, rules.ttl.access),
+                    expires: tombstone_expiry(&held, now, rules.ttl.access),
                 }
                 .into(),
-                Next::Ended(held),
+                RefreshStep::Ended(held),
             )),
-            Err(Judged::Refuse(why)) => Err(why),
+            Err(RefreshDenial::Refuse(why)) => Err(why),
         }
     }
 
     /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or was `refused` there.
     /// The client's generation, and all that it holds, stays good. One attempt wins; others are told to wait.
-    pub fn renew(
+    pub fn renewal_started(
         self,
-        refused: Option<&UpstreamAccess>,
-        attempt: Attempt,
+        refused: Option<&UpstreamAccessToken>,
+        attempt: RefreshAttempt,
         now: UnixTime,
-    ) -> Result<(Self, (UpstreamRefresh, Held)), Rejected> {
-        let held = self.free(attempt, now)?;
-        match held.worth(refused, now) {
-            Worth::Ask(token) => {
+    ) -> Result<(Self, (UpstreamRefreshToken, GrantData)), RejectReason> {
+        let held = self.take_data(attempt, now)?;
+        match held.reference_status(refused, now) {
+            ReferenceStatus::Renew(token) => {
                 let next = Refreshing {
                     held: held.clone(),
                     attempt: attempt.id,
                     owner: attempt.owner,
-                    lease: now.after(LEASE),
-                    silent: true,
+                    lease: now.plus_seconds(LEASE_SECONDS),
+                    is_proactive: true,
                 };
                 Ok((next.into(), (token, held)))
             }
-            Worth::Good(_) | Worth::Spent => Err(Rejected::NotNeeded),
+            ReferenceStatus::Valid(_) | ReferenceStatus::Expired => Err(RejectReason::NotNeeded),
         }
     }
 
     /// The living grant, unless an attempt that may still be alive holds it.
-    fn free(self, attempt: Attempt, now: UnixTime) -> Result<Held, Rejected> {
+    fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
         match self {
             Self::Active(active) => Ok(active.held),
             Self::Refreshing(running) => {
-                let dead = running.lease <= now || (attempt.alone && running.owner != attempt.owner);
-                if dead { Ok(running.held) } else { Err(Rejected::Busy) }
+                let dead = running.lease <= now || (attempt.is_exclusive && running.owner != attempt.owner);
+                if dead { Ok(running.held) } else { Err(RejectReason::Busy) }
             }
-            Self::Ended(_) => Err(Rejected::Replayed),
+            Self::Ended(_) => Err(RejectReason::Replayed),
         }
     }
 
     /// The grant ends, whatever it was doing; also one that has ended already. `longest` is how long any access pair lives, in seconds.
-    pub fn end(self, now: UnixTime, longest: u64) -> (Self, Option<Held>) {
+    pub fn ended(self, now: UnixTime, longest: u64) -> (Self, Option<GrantData>) {
         match self {
             Self::Active(Active { held }) | Self::Refreshing(Refreshing { held, .. }) => (
                 Ended {
-                    expires: tombstone(&held, now, longest),
+                    expires: tombstone_expiry(&held, now, longest),
                 }
                 .into(),
                 Some(held),
@@ -191,7 +198,7 @@ impl GrantRecord {
     }
 
     /// The living grant.
-    pub fn held(&self) -> Option<&Held> {
+    pub fn data(&self) -> Option<&GrantData> {
         match self {
             Self::Active(s) => Some(&s.held),
             Self::Refreshing(s) => Some(&s.held),
@@ -200,7 +207,7 @@ impl GrantRecord {
     }
 
     /// The living grant, to note something on it.
-    fn held_mut(&mut self) -> Option<&mut Held> {
+    fn held_mut(&mut self) -> Option<&mut GrantData> {
         match self {
             Self::Active(s) => Some(&mut s.held),
             Self::Refreshing(s) => Some(&mut s.held),
@@ -218,17 +225,17 @@ impl GrantRecord {
 
     /// Notes that the client has the pair of `generation`.
     #[must_use]
-    pub fn proved(mut self, generation: u32) -> Self {
+    pub fn confirmed(mut self, generation: u32) -> Self {
         if let Some(held) = self.held_mut().filter(|held| held.generation == generation) {
-            held.proved = true;
+            held.confirmed = true;
         }
         self
     }
 
     /// Drops the upstream's latest answer when nobody can need it any more.
     #[must_use]
-    pub fn tidied(mut self, rules: Rules, now: UnixTime) -> Self {
-        if let Some(held) = self.held_mut().filter(|held| held.tidy_at(rules).is_some_and(|at| at <= now)) {
+    pub fn pruned(mut self, rules: RefreshRules, now: UnixTime) -> Self {
+        if let Some(held) = self.held_mut().filter(|held| held.prune_at(rules).is_some_and(|at| at <= now)) {
             held.latest = None;
         }
         self
@@ -236,13 +243,13 @@ impl GrantRecord {
 
     /// The upstream said 401 to a token of `generation` that cannot be refreshed. A second time within five minutes,
     /// after it was re-issued, ends the grant: the client signs in again instead of going in circles.
-    pub fn refused_upstream(mut self, generation: u32, now: UnixTime, longest: u64) -> (Self, bool) {
+    pub fn upstream_401_seen(mut self, generation: u32, now: UnixTime, longest: u64) -> (Self, bool) {
         let Some(held) = self.held_mut().filter(|held| !held.refreshable) else {
             return (self, false);
         };
         match held.refused {
-            Some((at, then)) if generation > then && now.since(at) <= TWICE => (self.end(now, longest).0, true),
-            Some((at, then)) if generation <= then && now.since(at) <= TWICE => (self, false),
+            Some((at, then)) if generation > then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self.ended(now, longest).0, true),
+            Some((at, then)) if generation <= then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self, false),
             Some(_) | None => {
                 held.refused = Some((now, generation));
                 (self, false)
@@ -252,21 +259,27 @@ impl GrantRecord {
 }
 
 /// Not only the pairs that the record knows of: if the store was put back to an older one, younger pairs are out there.
-fn tombstone(held: &Held, now: UnixTime, longest: u64) -> UnixTime {
-    held.access_ends.max(now.after(longest)).after(300)
+fn tombstone_expiry(held: &GrantData, now: UnixTime, longest: u64) -> UnixTime {
+    held.access_ends.max(now.plus_seconds(longest)).plus_seconds(300)
 }
 
 impl Active {
     /// The grant of a code just redeemed.
-    pub fn new(held: Held) -> Self {
+    pub fn new(held: GrantData) -> Self {
         Self { held }
     }
 }
 
 impl Refreshing {
     /// The upstream answered: its answer is kept before ours is sent. Only the attempt that holds the lease may say so.
-    pub fn answered(self, attempt: Id, tokens: Tokens, rules: Rules, now: UnixTime) -> Result<(Active, Held), Rejected> {
-        let silent = self.silent;
+    pub fn answered(
+        self,
+        attempt: Id,
+        tokens: UpstreamTokens,
+        rules: RefreshRules,
+        now: UnixTime,
+    ) -> Result<(Active, GrantData), RejectReason> {
+        let silent = self.is_proactive;
         let mut held = self.owned_by(attempt)?;
         held.latest = Some(tokens);
         held.refused = None;
@@ -275,24 +288,24 @@ impl Refreshing {
             held
         } else {
             held.supersede(now);
-            held.made(rules, now)
+            held.with_current_tokens(rules, now)
         };
         Ok((Active { held: held.clone() }, held))
     }
 
     /// The upstream refused for good.
-    pub fn refused(self, attempt: Id, now: UnixTime, longest: u64) -> Result<(Ended, Held), Rejected> {
+    pub fn refused(self, attempt: Id, now: UnixTime, longest: u64) -> Result<(Ended, GrantData), RejectReason> {
         let held = self.owned_by(attempt)?;
         Ok((
             Ended {
-                expires: tombstone(&held, now, longest),
+                expires: tombstone_expiry(&held, now, longest),
             },
             held,
         ))
     }
 
     /// Nothing came of it: as before, and the next refresh asks again with the same token.
-    pub fn released(self, attempt: Id) -> Result<(Active, ()), Rejected> {
+    pub fn released(self, attempt: Id) -> Result<(Active, ()), RejectReason> {
         Ok((
             Active {
                 held: self.owned_by(attempt)?,
@@ -301,11 +314,11 @@ impl Refreshing {
         ))
     }
 
-    fn owned_by(self, attempt: Id) -> Result<Held, Rejected> {
+    fn owned_by(self, attempt: Id) -> Result<GrantData, RejectReason> {
         if self.attempt == attempt {
             Ok(self.held)
         } else {
-            Err(Rejected::LeaseLost)
+            Err(RejectReason::LeaseLost)
         }
     }
 }
@@ -313,9 +326,9 @@ impl Refreshing {
 impl Ended {
     /// A tombstone for a grant that is not there yet: a replayed code must not become one.
     /// `longest` is the longest life of an access pair, in seconds.
-    pub fn before_it_began(now: UnixTime, longest: u64) -> Self {
+    pub fn without_grant(now: UnixTime, longest: u64) -> Self {
         Self {
-            expires: now.after(longest).after(300),
+            expires: now.plus_seconds(longest).plus_seconds(300),
         }
     }
 }
@@ -325,50 +338,50 @@ mod tests {
     use super::*;
     use crate::base::ids::Digest;
     use crate::base::secret::Secret;
-    use crate::flow::held::{self, Brought};
-    use crate::flow::who::Who;
-    use crate::oauth::answer::UpstreamAccess;
+    use crate::flow::held::{self, RefreshPayload};
+    use crate::flow::who::User;
+    use crate::oauth::answer::UpstreamAccessToken;
     use crate::oauth::scope::Scopes;
-    use crate::token::half::Mode;
+    use crate::token::half::TokenMode;
     use crate::token::lifetime::Ttl;
 
-    const RULES: Rules = Rules {
-        grace: 7_200,
+    const RULES: RefreshRules = RefreshRules {
+        reuse_window: 7_200,
         ttl: Ttl {
             access: 3_600,
             refresh: 100_000,
             absolute: 1_000_000,
         },
-        mode: Mode::Sealed,
+        mode: TokenMode::Sealed,
         carried: false,
     };
 
-    fn attempt(name: &str) -> Attempt {
-        let id = Id(Digest::of(name).short());
-        Attempt {
+    fn attempt(name: &str) -> RefreshAttempt {
+        let id = Id(Digest::new(name).truncated());
+        RefreshAttempt {
             id,
             owner: id,
-            alone: true,
+            is_exclusive: true,
         }
     }
 
-    fn tokens(refresh: Option<&str>) -> Tokens {
-        Tokens {
-            access: UpstreamAccess::new(Secret::from("access")),
-            refresh: refresh.map(|text| UpstreamRefresh::new(Secret::from(text))),
+    fn tokens(refresh: Option<&str>) -> UpstreamTokens {
+        UpstreamTokens {
+            access: UpstreamAccessToken::new(Secret::from("access")),
+            refresh: refresh.map(|text| UpstreamRefreshToken::new(Secret::from(text))),
             expires: None,
             refresh_expires: None,
             scope: None,
         }
     }
 
-    fn grant(tokens: &Tokens) -> GrantRecord {
+    fn grant(tokens: &UpstreamTokens) -> GrantRecord {
         let now = UnixTime(0);
-        let held = Held::new(
-            held::Began {
+        let held = GrantData::new(
+            held::NewGrant {
                 client_id: "client".into(),
                 service: "default".into(),
-                who: Who::named("alice"),
+                who: User::with_name("alice"),
                 scopes: Scopes::default(),
                 issuer: Some("https://as".into()),
                 tokens: Some(tokens.clone()),
@@ -381,16 +394,16 @@ mod tests {
 
     /// Presents a pair of the first generation that carries a token to re-issue; the record after it.
     fn re_issued(record: GrantRecord, now: UnixTime) -> GrantRecord {
-        let generation = record.held().unwrap().generation();
-        let pair = Presentation {
+        let generation = record.data().unwrap().generation();
+        let pair = RefreshRequest {
             generation,
             client_id: "client",
-            brought: Brought::Access(tokens(None)),
+            brought: RefreshPayload::Access(tokens(None)),
         };
         let (next, what) = record
             .presented(&pair, attempt("one"), RULES, now)
             .unwrap_or_else(|why| panic!("{why}"));
-        assert!(matches!(what, Next::Answer { .. }));
+        assert!(matches!(what, RefreshStep::Answer { .. }));
         next
     }
 
@@ -399,19 +412,19 @@ mod tests {
         let mut record = grant(&tokens(None));
         for now in [3_000, 90_000, 180_000] {
             record = re_issued(record, UnixTime(now));
-            assert_eq!(record.keep_until(), UnixTime(now + RULES.ttl.refresh));
+            assert_eq!(record.expires_at(), UnixTime(now + RULES.ttl.refresh));
         }
-        let (ended, _) = record.end(UnixTime(180_001), RULES.ttl.access);
+        let (ended, _) = record.ended(UnixTime(180_001), RULES.ttl.access);
         assert!(ended.ended_until().unwrap() > UnixTime(180_000 + RULES.ttl.access));
     }
 
     #[test]
     fn a_late_pair_that_gets_an_equivalent_one_is_outlived_too() {
         let now = UnixTime(0);
-        let pair = Presentation {
+        let pair = RefreshRequest {
             generation: 1,
             client_id: "client",
-            brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("first"))),
+            brought: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("first"))),
         };
         let (record, _) = grant(&tokens(Some("first")))
             .presented(&pair, attempt("one"), RULES, now)
@@ -424,9 +437,9 @@ mod tests {
         let (record, what) = GrantRecord::from(active)
             .presented(&pair, attempt("two"), RULES, late)
             .unwrap_or_else(|why| panic!("{why}"));
-        assert!(matches!(what, Next::Answer { generation: 2, .. }));
-        let (ended, _) = record.end(late, RULES.ttl.access);
-        assert!(ended.ended_until().unwrap() > late.after(RULES.ttl.access));
+        assert!(matches!(what, RefreshStep::Answer { generation: 2, .. }));
+        let (ended, _) = record.ended(late, RULES.ttl.access);
+        assert!(ended.ended_until().unwrap() > late.plus_seconds(RULES.ttl.access));
     }
 
     #[test]
@@ -435,19 +448,19 @@ mod tests {
         // The store was put back to the first hour; a pair made just before that ends an hour from now.
         let old = || grant(&tokens(Some("first")));
         let now = UnixTime(50_000);
-        let (ended, _) = old().end(now, RULES.ttl.access);
-        assert!(ended.ended_until().unwrap() >= longest(now.0).after(300));
-        let unknown = Presentation {
+        let (ended, _) = old().ended(now, RULES.ttl.access);
+        assert!(ended.ended_until().unwrap() >= longest(now.0).plus_seconds(300));
+        let unknown = RefreshRequest {
             generation: 0,
             client_id: "client",
-            brought: Brought::Refresh(UpstreamRefresh::new(Secret::from("older"))),
+            brought: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("older"))),
         };
         let (ended, _) = old()
-            .proved(1)
+            .confirmed(1)
             .presented(&unknown, attempt("one"), RULES, now)
             .unwrap_or_else(|why| panic!("{why}"));
-        assert!(ended.ended_until().unwrap() >= longest(now.0).after(300));
-        let pair = Presentation { generation: 1, ..unknown };
+        assert!(ended.ended_until().unwrap() >= longest(now.0).plus_seconds(300));
+        let pair = RefreshRequest { generation: 1, ..unknown };
         let (asking, _) = old()
             .presented(&pair, attempt("one"), RULES, now)
             .unwrap_or_else(|why| panic!("{why}"));
@@ -455,6 +468,6 @@ mod tests {
             panic!("the upstream is asked")
         };
         let (ended, _) = running.refused(attempt("one").id, now, RULES.ttl.access).unwrap();
-        assert!(GrantRecord::from(ended).ended_until().unwrap() >= longest(now.0).after(300));
+        assert!(GrantRecord::from(ended).ended_until().unwrap() >= longest(now.0).plus_seconds(300));
     }
 }

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Digest;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::{Asked, ClientAuthorize, Closed, FLOW_TTL, GatewayLogin};
+use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, Closed, FLOW_TTL_SECONDS, GatewayLogin};
 use crate::flow::client::ReturnAddress;
-use crate::flow::rejected::{Rejected, live, same};
-use crate::flow::who::{By, Identity, Who};
+use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
+use crate::flow::who::{Identity, LoginMethod, User};
 
 /// How long the provider's answer may take to be judged, in seconds.
-const JUDGING: u64 = 120;
+const LOGIN_EXCHANGE_SECONDS: u64 = 120;
 
 /// The user was sent to the identity provider.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdpRedirect {
-    asked: Asked,
+    asked: AuthorizationRequest,
     browser: Digest,
     idp_state: Digest,
     nonce: Digest,
@@ -33,13 +33,13 @@ pub struct IdpRedirect {
 /// The provider sent the browser back with a code, which is being exchanged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdpCallback {
-    asked: Asked,
+    asked: AuthorizationRequest,
     pub(super) expires: UnixTime,
 }
 
 /// What goes with the browser to the provider: drawn fresh for this one redirect.
 #[derive(Clone, Debug)]
-pub struct ToIdp {
+pub struct IdpRedirectParams {
     /// The provider's name in the configuration.
     pub provider: String,
     /// The digest of the cookie that the callback must bring.
@@ -58,7 +58,7 @@ pub struct ToIdp {
 
 /// What the provider's redirect brought, and what the browser brought with it.
 #[derive(Clone, Copy, Debug)]
-pub struct FromIdp<'a> {
+pub struct IdpCallbackParams<'a> {
     /// The provider whose callback it is.
     pub provider: &'a str,
     /// The random part of `state`.
@@ -82,9 +82,9 @@ pub struct LoginExchange {
 
 impl ClientAuthorize {
     /// The user goes on to the identity provider of this service.
-    pub fn to_idp(self, form: Option<&str>, to: ToIdp, now: UnixTime) -> Result<(IdpRedirect, ()), Rejected> {
+    pub fn sent_to_idp(self, form: Option<&str>, to: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
-        let ToIdp {
+        let IdpRedirectParams {
             provider,
             browser,
             idp_state,
@@ -93,18 +93,18 @@ impl ClientAuthorize {
             issuer,
             iss_promised,
         } = to;
-        if self.asked.way.by != By::Provider(provider) {
-            return Err(Rejected::OtherWay);
+        if self.request.way.by != LoginMethod::Provider(provider) {
+            return Err(RejectReason::WrongStep);
         }
         let next = IdpRedirect {
-            asked: self.asked,
+            asked: self.request,
             browser,
             idp_state,
             nonce,
             verifier,
             issuer,
             iss_promised,
-            expires: now.after(FLOW_TTL),
+            expires: now.plus_seconds(FLOW_TTL_SECONDS),
         };
         Ok((next, ()))
     }
@@ -112,11 +112,11 @@ impl ClientAuthorize {
 
 impl IdpRedirect {
     /// The provider sent the browser back with a code. The state is used up: there is no second time.
-    pub fn returned(self, brought: FromIdp<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), Rejected> {
+    pub fn returned(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
         self.is_answered_by(brought, now)?;
         let next = IdpCallback {
             asked: self.asked,
-            expires: now.after(JUDGING),
+            expires: now.plus_seconds(LOGIN_EXCHANGE_SECONDS),
         };
         let exchange = LoginExchange {
             verifier: self.verifier,
@@ -127,22 +127,22 @@ impl IdpRedirect {
     }
 
     /// The provider sent the browser back with an error.
-    pub fn refused(self, brought: FromIdp<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), Rejected> {
+    pub fn refused(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.is_answered_by(brought, now)?;
-        Ok((Closed { expires: self.expires }, self.asked.back))
+        Ok((Closed { expires: self.expires }, self.asked.return_address))
     }
 
     /// `state` first, then the provider, then the browser, then the issuer: before anything else is read or shown.
-    fn is_answered_by(&self, brought: FromIdp<'_>, now: UnixTime) -> Result<(), Rejected> {
-        live(self.expires, now)?;
-        same(&self.idp_state, Some(brought.idp_state), Rejected::OtherState)?;
+    fn is_answered_by(&self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
+        check_not_expired(self.expires, now)?;
+        check_digest(&self.idp_state, Some(brought.idp_state), RejectReason::WrongUpstreamState)?;
         if !self.asked.way.by.is_provider(brought.provider) {
-            return Err(Rejected::OtherProvider);
+            return Err(RejectReason::WrongProvider);
         }
-        same(&self.browser, brought.browser, Rejected::OtherBrowser)?;
+        check_digest(&self.browser, brought.browser, RejectReason::WrongBrowser)?;
         match brought.issuer {
-            None if self.iss_promised => Err(Rejected::MissingIssuer),
-            Some(issuer) if issuer != self.issuer => Err(Rejected::OtherIssuer),
+            None if self.iss_promised => Err(RejectReason::MissingIssuer),
+            Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
             None | Some(_) => Ok(()),
         }
     }
@@ -165,22 +165,22 @@ impl IdpCallback {
     /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, who::Identity}};
     /// fn on(state: IdpCallback, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
     /// ```
-    pub fn identified(self, identity: Identity, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), Rejected> {
-        live(self.expires, now)?;
+    pub fn identified(self, identity: Identity, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {
+        check_not_expired(self.expires, now)?;
         if !self.asked.way.by.is_provider(&identity.provider) {
-            return Err(Rejected::OtherProvider);
+            return Err(RejectReason::WrongProvider);
         }
         let next = GatewayLogin {
-            asked: self.asked,
-            who: Who::identified(identity),
+            request: self.asked,
+            who: User::identified(identity),
             form: next_form,
-            expires: now.after(FLOW_TTL),
+            expires: now.plus_seconds(FLOW_TTL_SECONDS),
         };
         Ok((next, ()))
     }
 
     /// The exchange failed, the ID token is not good, or the user may not use the service.
-    pub fn failed(self) -> Result<(Closed, ReturnAddress), Rejected> {
-        Ok((Closed { expires: self.expires }, self.asked.back))
+    pub fn failed(self) -> Result<(Closed, ReturnAddress), RejectReason> {
+        Ok((Closed { expires: self.expires }, self.asked.return_address))
     }
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::flow::grant::LEASE;
-use crate::flow::rejected::Rejected;
-use crate::oauth::answer::UpstreamRefresh;
+use crate::flow::grant::LEASE_SECONDS;
+use crate::flow::rejected::RejectReason;
+use crate::oauth::answer::UpstreamRefreshToken;
 
 /// How many used generations and replaced tokens are remembered.
 const REMEMBERED: usize = 16;
@@ -86,9 +86,9 @@ pub enum NoticeRecord {
 states!(NoticeRecord: Told);
 
 impl Record for NoticeRecord {
-    const SPACE: &'static str = "notice";
+    const KIND: &'static str = "notice";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         let Self::Told(told) = self;
         told.expires
     }
@@ -105,9 +105,9 @@ pub enum EndRecord {
 states!(EndRecord: Over);
 
 impl Record for EndRecord {
-    const SPACE: &'static str = "end";
+    const KIND: &'static str = "end";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         let Self::Over(over) = self;
         over.expires
     }
@@ -124,9 +124,9 @@ pub enum UseRecord {
 states!(UseRecord: Used);
 
 impl Record for UseRecord {
-    const SPACE: &'static str = "use";
+    const KIND: &'static str = "use";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         let Self::Used(used) = self;
         used.expires
     }
@@ -134,8 +134,8 @@ impl Record for UseRecord {
 
 impl Mark {
     /// Of the upstream's refresh token.
-    pub fn of(token: &UpstreamRefresh) -> Self {
-        Self(Id(Digest::of(token.expose()).short()))
+    pub fn of(token: &UpstreamRefreshToken) -> Self {
+        Self(Id(Digest::new(token.expose()).truncated()))
     }
 }
 
@@ -162,7 +162,7 @@ impl Told {
     pub fn judged(&self, generation: u32, grace: u64, now: UnixTime) -> Worth {
         let newest = self.newest();
         match self.used.iter().find(|(used, _)| *used == generation) {
-            Some((_, at)) if now.since(*at) < grace => Worth::InGrace,
+            Some((_, at)) if now.seconds_since(*at) < grace => Worth::InGrace,
             // Nobody came back with what was given for it: the answer may be lost.
             Some(_) if newest == Some(generation) => Worth::InGrace,
             Some(_) => Worth::Replay,
@@ -180,18 +180,18 @@ impl Told {
     /// An instance is about to show `token` to the upstream: no other does at the same time, and none that was replaced is shown.
     /// Says whether the turn is taken. Where it was another's, who may be dead, or late to tell what came of it, it is only by one
     /// who has waited for that: who waits holds nothing that would be held up if he died.
-    pub fn asked(mut self, token: &Mark, by: Asker, until: UnixTime, now: UnixTime) -> Result<(Self, bool), Rejected> {
+    pub fn asked(mut self, token: &Mark, by: Asker, until: UnixTime, now: UnixTime) -> Result<(Self, bool), RejectReason> {
         if self.replaced.contains(token) {
-            return Err(Rejected::Replaced);
+            return Err(RejectReason::Replaced);
         }
         let other = self.asking.as_ref().filter(|asking| asking.owner != by.owner);
         if other.is_some_and(|asking| asking.lease > now) {
-            return Err(Rejected::Busy);
+            return Err(RejectReason::Busy);
         }
         if other.is_some() && !by.has_waited {
             return Ok((self, false));
         }
-        let (Asker { owner, attempt, .. }, lease) = (by, now.after(LEASE));
+        let (Asker { owner, attempt, .. }, lease) = (by, now.plus_seconds(LEASE_SECONDS));
         self.asking = Some(Asking { owner, attempt, lease });
         self.expires = self.expires.max(until).max(lease);
         Ok((self, true))
@@ -240,7 +240,7 @@ mod tests {
     const END: UnixTime = UnixTime(1_000_000);
 
     fn mark(token: &str) -> Mark {
-        Mark::of(&UpstreamRefresh::new(Secret::from(token)))
+        Mark::of(&UpstreamRefreshToken::new(Secret::from(token)))
     }
 
     #[test]
@@ -248,25 +248,25 @@ mod tests {
         let asked = |notice: &Told, by, now| notice.clone().asked(&mark("x"), by, END, UnixTime(now));
         let (notice, is_taken) = asked(&Told::default(), A, 100).unwrap();
         assert!(is_taken);
-        assert_eq!(asked(&notice, B, 174), Err(Rejected::Busy));
+        assert_eq!(asked(&notice, B, 174), Err(RejectReason::Busy));
         assert!(asked(&notice, A, 101).unwrap().1);
         let (same, is_taken) = asked(&notice, B, 175).unwrap();
         assert!(!is_taken && same == notice, "it may be late to tell what came of it");
         let waited = Asker { has_waited: true, ..B };
         assert!(asked(&notice, waited, 175).unwrap().1);
-        assert_eq!(asked(&notice, waited, 174), Err(Rejected::Busy));
+        assert_eq!(asked(&notice, waited, 174), Err(RejectReason::Busy));
         assert!(asked(&notice.clone().released(B.attempt), B, 101).is_err());
         assert!(asked(&notice.clone().released(A.attempt), B, 101).unwrap().1);
         // What an earlier attempt of the same instance says late changes nothing.
         let later = Asker { attempt: Id([9; 16]), ..A };
         let (notice, _) = asked(&notice, later, 110).unwrap();
-        assert_eq!(asked(&notice.released(A.attempt), B, 111), Err(Rejected::Busy));
+        assert_eq!(asked(&notice.released(A.attempt), B, 111), Err(RejectReason::Busy));
     }
 
     #[test]
     fn what_was_replaced_is_not_shown_again_by_anybody() {
         let notice = Told::default().used(0, Some(mark("x")), A.attempt, END, UnixTime(100));
-        assert_eq!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)), Err(Rejected::Replaced));
+        assert_eq!(notice.clone().asked(&mark("x"), A, END, UnixTime(101)), Err(RejectReason::Replaced));
         assert!(notice.asked(&mark("y"), B, END, UnixTime(101)).is_ok());
     }
 

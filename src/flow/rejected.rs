@@ -7,29 +7,29 @@ use crate::base::time::UnixTime;
 
 /// A reason of the state machines to say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
+pub enum RejectReason {
     /// The flow, code or grant has ended by time.
     Expired,
     /// A form of another browser, or of another flow.
-    OtherBrowser,
+    WrongBrowser,
     /// The upstream's answer came with another `state`.
-    OtherState,
+    WrongUpstreamState,
     /// A code or an answer that belongs to another service.
-    OtherService,
+    WrongService,
     /// An answer at the callback of another identity provider, or about a user of another one.
-    OtherProvider,
+    WrongProvider,
     /// A step that is not on the way of this journey.
-    OtherWay,
+    WrongStep,
     /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
     MissingIssuer,
     /// The upstream's `iss` is another one.
-    OtherIssuer,
+    WrongIssuer,
     /// The code's secret half is wrong.
-    OtherCode,
+    WrongCode,
     /// The code or token is another client's.
-    OtherClient,
+    WrongClient,
     /// The redirect URI differs from the one of the authorization request.
-    OtherRedirect,
+    WrongRedirectUri,
     /// The PKCE verifier is missing or wrong.
     Verifier,
     /// The redirect URI is not registered for this client.
@@ -50,20 +50,20 @@ pub enum Rejected {
     NotNeeded,
 }
 
-impl fmt::Display for Rejected {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "it has expired",
-            Self::OtherBrowser => "it was started in another browser",
-            Self::OtherState => "the upstream's state is not the one that was sent",
-            Self::OtherService => "it belongs to another service",
-            Self::OtherProvider => "it belongs to another sign-in provider",
-            Self::OtherWay => "this sign-in goes another way",
+            Self::WrongBrowser => "it was started in another browser",
+            Self::WrongUpstreamState => "the upstream's state is not the one that was sent",
+            Self::WrongService => "it belongs to another service",
+            Self::WrongProvider => "it belongs to another sign-in provider",
+            Self::WrongStep => "this sign-in goes another way",
             Self::MissingIssuer => "the upstream promised iss and did not send it",
-            Self::OtherIssuer => "the answer comes from another issuer",
-            Self::OtherCode => "the code is not the one that was issued",
-            Self::OtherClient => "it belongs to another client",
-            Self::OtherRedirect => "redirect_uri differs from the authorization request",
+            Self::WrongIssuer => "the answer comes from another issuer",
+            Self::WrongCode => "the code is not the one that was issued",
+            Self::WrongClient => "it belongs to another client",
+            Self::WrongRedirectUri => "redirect_uri differs from the authorization request",
             Self::Verifier => "code_verifier is missing or does not match",
             Self::UnregisteredRedirect => "redirect_uri is not registered for this client",
             Self::RedirectNeeded => "redirect_uri is missing and the client has several",
@@ -77,14 +77,14 @@ impl fmt::Display for Rejected {
     }
 }
 
-impl std::error::Error for Rejected {}
+impl std::error::Error for RejectReason {}
 
-pub(super) fn live(expires: UnixTime, now: UnixTime) -> Result<(), Rejected> {
-    if now < expires { Ok(()) } else { Err(Rejected::Expired) }
+pub(super) fn check_not_expired(expires: UnixTime, now: UnixTime) -> Result<(), RejectReason> {
+    if now < expires { Ok(()) } else { Err(RejectReason::Expired) }
 }
 
-pub(super) fn same(kept: &Digest, brought: Option<&str>, otherwise: Rejected) -> Result<(), Rejected> {
-    if brought.is_some_and(|text| kept.is_of(text)) {
+pub(super) fn check_digest(kept: &Digest, brought: Option<&str>, otherwise: RejectReason) -> Result<(), RejectReason> {
+    if brought.is_some_and(|text| kept.matches(text)) {
         Ok(())
     } else {
         Err(otherwise)

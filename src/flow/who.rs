@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Who signed in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Who {
+pub struct User {
     /// The name under which the house knows the user: a user name, `provider:id` of an identity provider, or nothing.
     pub subject: String,
     /// What an identity provider said of the user.
@@ -33,9 +33,9 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
-impl Who {
+impl User {
     /// A user known by a name of our own.
-    pub fn named(subject: impl Into<String>) -> Self {
+    pub fn with_name(subject: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
             identity: None,
@@ -51,9 +51,9 @@ impl Who {
     }
 }
 
-impl Who {
+impl User {
     /// What people are told that they are signed in as: the e-mail address or name, if somebody vouches for one.
-    pub fn shown(&self) -> &str {
+    pub fn display_name(&self) -> &str {
         let identity = self.identity.as_ref();
         let known = identity.and_then(|identity| identity.email.as_deref().or(identity.name.as_deref()));
         known.unwrap_or(&self.subject)
@@ -62,7 +62,7 @@ impl Who {
 
 /// Who is to say who the user is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum By {
+pub enum LoginMethod {
     /// The gateway, by a password.
     Password,
     /// The identity provider of this name.
@@ -71,7 +71,7 @@ pub enum By {
     Nobody,
 }
 
-impl By {
+impl LoginMethod {
     /// Whether it is the identity provider of this name.
     pub fn is_provider(&self, name: &str) -> bool {
         matches!(self, Self::Provider(provider) if provider == name)
@@ -80,7 +80,7 @@ impl By {
 
 /// What stands between consent and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Leg {
+pub enum UpstreamStep {
     /// The browser goes to the upstream's authorization server.
     Upstream,
     /// Nothing: the code is issued here.
@@ -89,12 +89,12 @@ pub enum Leg {
 
 /// The way of one journey, fixed when it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct ServiceSnapshot {
     /// What stands behind the service, as an origin: the pages name its host.
     #[serde(default)]
     pub to: String,
     /// Who says who the user is.
-    pub by: By,
+    pub by: LoginMethod,
     /// What stands between consent and the code.
-    pub leg: Leg,
+    pub leg: UpstreamStep,
 }

@@ -8,201 +8,215 @@ use http::header::AUTHORIZATION;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::gateway::Gateway;
-use crate::gateway::live::Running;
-use crate::gateway::proxy::Denied;
-use crate::gateway::sessions::Owner;
-use crate::oauth::bearer::{self, Presented};
+use crate::gateway::live::ActiveService;
+use crate::gateway::proxy::ProxyError;
+use crate::gateway::sessions::SessionOwner;
+use crate::oauth::bearer::{self, BearerHeader};
 use crate::oauth::scope::Scopes;
-use crate::service::identity::{IdentityHeaders, Known};
-use crate::service::{Access, Ours, Service, Upstream};
-use crate::token::half::{Carried, Half, Kind, Mode};
-use crate::token::pair::{self, BadPair, Opened};
+use crate::service::identity::{IdentityHeaders, IdentityPayload};
+use crate::service::{Access, Service, Upstream, UpstreamHeaders};
+use crate::token::half::{PairHeader, PayloadKind, TokenKind, TokenMode};
+use crate::token::pair::{self, OpenedPair, PairError};
 
 /// Who was let in.
 #[derive(Debug)]
 pub(super) enum Caller {
     /// Anybody: a public service asks nothing, and knows nobody.
-    Anybody,
+    Anonymous,
     /// The holder of a token or of an API key, which said this.
-    Holder(Half),
+    TokenHolder(PairHeader),
     /// Whoever holds something that may be a token of the upstream's.
     #[cfg(feature = "raw")]
-    Stranger,
+    RawBearer,
 }
 
 /// A request that may go on.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct AuthenticatedRequest {
     /// Whose it is.
     pub(super) caller: Caller,
     /// What goes upstream of ours.
-    pub(super) ours: Ours,
+    pub(super) ours: UpstreamHeaders,
 }
 
 impl Caller {
     /// Whether refreshing, or signing in anew, could change what the upstream thinks of it.
-    pub(super) fn can_sign_in(&self) -> bool {
+    pub(super) fn can_reauthenticate(&self) -> bool {
         match self {
-            Self::Anybody => false,
+            Self::Anonymous => false,
             // What is the service's own stays what it is, whoever signs in.
-            Self::Holder(half) => half.kind != Kind::Key && matches!(half.carried, Carried::Access | Carried::Reference),
+            Self::TokenHolder(half) => half.kind != TokenKind::Key && matches!(half.carried, PayloadKind::Access | PayloadKind::Reference),
             #[cfg(feature = "raw")]
-            Self::Stranger => true,
+            Self::RawBearer => true,
         }
     }
 
     /// Whose the sessions are that this caller is given, where the upstream cannot tell.
-    pub(super) fn owner(&self, service: &Service) -> Option<Owner<'_>> {
+    pub(super) fn owner(&self, service: &Service) -> Option<SessionOwner<'_>> {
         match self {
-            Self::Holder(half) if service.upstream.sees_all_alike() => Some(Owner {
-                service: service.mark,
+            Self::TokenHolder(half) if service.upstream.is_shared_identity() => Some(SessionOwner {
+                service: service.digest,
                 subject: &half.subject,
             }),
-            Self::Holder(_) | Self::Anybody => None,
+            Self::TokenHolder(_) | Self::Anonymous => None,
             #[cfg(feature = "raw")]
-            Self::Stranger => None,
+            Self::RawBearer => None,
         }
     }
 
     /// What ends the caller's streams when it ends: the grant, or the API key.
-    pub(super) fn ends_with(&self) -> Option<Id> {
+    pub(super) fn grant_id(&self) -> Option<Id> {
         match self {
-            Self::Anybody => None,
-            Self::Holder(half) => Some(half.grant),
+            Self::Anonymous => None,
+            Self::TokenHolder(half) => Some(half.grant),
             #[cfg(feature = "raw")]
-            Self::Stranger => None,
+            Self::RawBearer => None,
         }
     }
 }
 
 impl Gateway {
     /// Judges by what the service asks of its callers. `source` is the caller's address, for limits only.
-    pub(super) fn admitted(&self, running: &Running, headers: &HeaderMap, source: IpAddr) -> Result<Admitted, Denied> {
+    pub(super) fn authenticate(
+        &self,
+        running: &ActiveService,
+        headers: &HeaderMap,
+        source: IpAddr,
+    ) -> Result<AuthenticatedRequest, ProxyError> {
         match running.service.access {
-            Access::Public => self.anybody(&running.service, source),
-            Access::OAuth => self.holder(running, Kind::Access, headers),
-            Access::Key => self.holder(running, Kind::Key, headers),
+            Access::Public => self.anonymous(&running.service, source),
+            Access::OAuth => self.token_holder(running, TokenKind::Access, headers),
+            Access::Key => self.token_holder(running, TokenKind::Key, headers),
         }
     }
 
     /// No token is looked at, not even one that was sent: it is neither needed nor passed on.
-    fn anybody(&self, service: &Service, source: IpAddr) -> Result<Admitted, Denied> {
-        if !self.limits.anonymous(source, &self.site.trusted_proxies) {
-            return Err(Denied::TooMany);
+    fn anonymous(&self, service: &Service, source: IpAddr) -> Result<AuthenticatedRequest, ProxyError> {
+        if !self.limits.allow_anonymous(source, &self.site.trusted_proxies) {
+            return Err(ProxyError::RateLimited);
         }
-        let ours = service.upstream.headers(Carried::Nothing, &Secret::from(""));
-        Ok(Admitted {
-            caller: Caller::Anybody,
-            ours: ours.ok_or(Denied::Uncredited)?,
+        let ours = service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));
+        Ok(AuthenticatedRequest {
+            caller: Caller::Anonymous,
+            ours: ours.ok_or(ProxyError::CredentialRefused)?,
         })
     }
 
     /// Opens what was presented, all of it at once, and makes the credential for the upstream of it.
-    fn holder(&self, running: &Running, kind: Kind, headers: &HeaderMap) -> Result<Admitted, Denied> {
-        let (service, token) = (&running.service, presented(headers)?);
+    fn token_holder(&self, running: &ActiveService, kind: TokenKind, headers: &HeaderMap) -> Result<AuthenticatedRequest, ProxyError> {
+        let (service, token) = (&running.service, bearer_token(headers)?);
         #[cfg(feature = "raw")]
-        if service.mode.of(kind) == Mode::Raw {
-            return super::raw::admitted(service, token);
+        if service.mode.for_kind(kind) == TokenMode::Raw {
+            return super::raw::raw_bearer(service, token);
         }
-        let Opened { half, upstream } = self.opened(service, kind, token)?;
+        let OpenedPair { half, upstream } = self.open_token(service, kind, token)?;
         if half.kind != kind {
-            return Err(Denied::BadToken(match kind {
-                Kind::Key => "this is not an API key",
-                Kind::Access | Kind::Refresh => "this is not an access token",
+            return Err(ProxyError::BadToken(match kind {
+                TokenKind::Key => "this is not an API key",
+                TokenKind::Access | TokenKind::Refresh => "this is not an access token",
             }));
         }
-        if half.service != service.mark {
-            return Err(Denied::BadToken("the token is for another service"));
+        if half.service != service.digest {
+            return Err(ProxyError::BadToken("the token is for another service"));
         }
-        let refers = kind == Kind::Access && half.mode == Mode::Reference;
-        if half.mode != service.mode.of(kind) && !refers {
-            return Err(Denied::BadToken("the token is of a kind that this service does not take"));
+        let refers = kind == TokenKind::Access && half.mode == TokenMode::Reference;
+        if half.mode != service.mode.for_kind(kind) && !refers {
+            return Err(ProxyError::BadToken("the token is of a kind that this service does not take"));
         }
         if half.expires <= self.clock.now() {
-            return Err(Denied::BadToken("the token has expired"));
+            return Err(ProxyError::BadToken("the token has expired"));
         }
         if self.ended.contains(half.grant) {
-            return Err(Denied::BadToken("the token was revoked"));
+            return Err(ProxyError::BadToken("the token was revoked"));
         }
         if !has_scopes(&half, &service.required_scopes) {
-            return Err(Denied::TooFewScopes);
+            return Err(ProxyError::MissingScopes);
         }
         let ours = match &service.upstream {
             // What it refers to is looked up once it is let in.
-            _ if half.carried == Carried::Reference => Some(Ours::Nothing),
-            Upstream::Identity(chosen) => match whoever(&half, &upstream) {
-                Some(known) => Some(self.introduced(running, chosen, &known, &half)?),
+            _ if half.carried == PayloadKind::Reference => Some(UpstreamHeaders::Nothing),
+            Upstream::Identity(chosen) => match identity_of(&half, &upstream) {
+                Some(known) => Some(self.identity_headers(running, chosen, &known, &half)?),
                 None => None,
             },
             others => others.headers(half.carried, &upstream),
         };
-        let ours = ours.ok_or(OTHER)?;
-        Ok(Admitted {
-            caller: Caller::Holder(half),
+        let ours = ours.ok_or(WRONG_PAYLOAD)?;
+        Ok(AuthenticatedRequest {
+            caller: Caller::TokenHolder(half),
             ours,
         })
     }
 
     /// Who the caller is, in the words that the backend was promised.
-    fn introduced(&self, running: &Running, chosen: &IdentityHeaders, known: &Known, half: &Half) -> Result<Ours, Denied> {
-        let mut headers = chosen.of(known).ok_or(OTHER)?;
-        if chosen.asserts() {
-            headers.push(self.asserted(running, known, half).ok_or(Denied::NotReady)?);
+    fn identity_headers(
+        &self,
+        running: &ActiveService,
+        chosen: &IdentityHeaders,
+        known: &IdentityPayload,
+        half: &PairHeader,
+    ) -> Result<UpstreamHeaders, ProxyError> {
+        let mut headers = chosen.of(known).ok_or(WRONG_PAYLOAD)?;
+        if chosen.has_assertion() {
+            headers.push(self.assertion_header(running, known, half).ok_or(ProxyError::NotReady)?);
         }
-        Ok(Ours::Many(headers))
+        Ok(UpstreamHeaders::Many(headers))
     }
 
-    fn opened(&self, service: &Service, kind: Kind, token: &str) -> Result<Opened, Denied> {
-        if service.mode.of(kind) == Mode::Jwt {
+    fn open_token(&self, service: &Service, kind: TokenKind, token: &str) -> Result<OpenedPair, ProxyError> {
+        if service.mode.for_kind(kind) == TokenMode::Jwt {
             if !self.can_sign() {
-                return Err(Denied::NotReady);
+                return Err(ProxyError::NotReady);
             }
-            return self.opened_jwt(service, token).map_err(Denied::BadToken);
+            return self.open_jwt(service, token).map_err(ProxyError::BadToken);
         }
         pair::open(&self.keys.load(), token).map_err(|why| match why {
-            BadPair::Shape => Denied::BadToken("the token is not one of this gateway"),
-            BadPair::UnknownKey => Denied::BadToken("the token was sealed with a key that is no longer known"),
-            BadPair::DoesNotOpen => Denied::BadToken("the token was changed"),
+            PairError::Shape => ProxyError::BadToken("the token is not one of this gateway"),
+            PairError::UnknownKey => ProxyError::BadToken("the token was sealed with a key that is no longer known"),
+            PairError::DoesNotOpen => ProxyError::BadToken("the token was changed"),
         })
     }
 }
 
 /// The pair is for something else.
-pub(super) const OTHER: Denied = Denied::BadToken("the token carries something else than this service needs");
+pub(super) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
 
 /// The token of the one header that may carry it.
-fn presented(headers: &HeaderMap) -> Result<&str, Denied> {
+fn bearer_token(headers: &HeaderMap) -> Result<&str, ProxyError> {
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     let first = sent.next().and_then(|value| value.to_str().ok());
     if sent.next().is_some() {
-        return Err(Denied::BadToken("more than one Authorization header"));
+        return Err(ProxyError::BadToken("more than one Authorization header"));
     }
     match bearer::parse(first) {
-        Presented::Bearer(token) => Ok(token),
-        Presented::Malformed => Err(Denied::BadToken("the token is malformed")),
-        Presented::Nothing => Err(Denied::NoToken),
+        BearerHeader::Bearer(token) => Ok(token),
+        BearerHeader::Malformed => Err(ProxyError::BadToken("the token is malformed")),
+        BearerHeader::Nothing => Err(ProxyError::NoToken),
     }
 }
 
 /// Whom a backend is told of. A key carries nobody: it is told its name.
-fn whoever(half: &Half, upstream: &Secret) -> Option<Known> {
+fn identity_of(half: &PairHeader, upstream: &Secret) -> Option<IdentityPayload> {
     match (half.kind, half.carried) {
-        (Kind::Key, _) => Some(named(&half.subject)),
-        (Kind::Access | Kind::Refresh, Carried::Identity) => IdentityHeaders::read(upstream),
-        (Kind::Access | Kind::Refresh, Carried::Access | Carried::Refresh | Carried::Nothing | Carried::Reference | Carried::Grant) => None,
+        (TokenKind::Key, _) => Some(api_key_identity(&half.subject)),
+        (TokenKind::Access | TokenKind::Refresh, PayloadKind::Identity) => IdentityHeaders::from_payload(upstream),
+        (
+            TokenKind::Access | TokenKind::Refresh,
+            PayloadKind::Access | PayloadKind::Refresh | PayloadKind::Nothing | PayloadKind::Reference | PayloadKind::Grant,
+        ) => None,
     }
 }
 
 /// Read only where scopes are required at all.
-fn has_scopes(half: &Half, required: &Scopes) -> bool {
-    required.is_empty() || Scopes::parse(&half.scopes).covers(required)
+fn has_scopes(half: &PairHeader, required: &Scopes) -> bool {
+    required.is_empty() || Scopes::parse(&half.scopes).contains_all(required)
 }
 
 /// Who a key is to a backend that trusts us.
-fn named(key: &str) -> Known {
-    Known {
+fn api_key_identity(key: &str) -> IdentityPayload {
+    IdentityPayload {
         id: key.to_owned(),
         provider: "key".to_owned(),
-        ..Known::default()
+        ..IdentityPayload::default()
     }
 }

@@ -11,16 +11,16 @@ use crate::base::record::{Record, states};
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
 use crate::oauth::scope::Scopes;
-use crate::store::{Handle, Keys, Missed, NotInserted, Store, StoreError};
-use crate::token::half::{Carried, Half, Kind, Mode, ServiceMark};
+use crate::store::{Handle, InsertError, SharedKeyRing, Store, StoreError, TransitionError};
+use crate::token::half::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use crate::token::pair;
 
 /// How long a dead key is still listed, in seconds.
-const LISTED: u64 = 7 * 86_400;
+const LISTED_SECONDS: u64 = 7 * 86_400;
 
 /// What is kept of a key. The key itself is not: its digest is enough to recognise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
+pub struct ApiKeyInfo {
     /// The service that it opens.
     pub service: String,
     /// Who its caller is called.
@@ -38,13 +38,13 @@ pub struct About {
 /// A key that works until it ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usable {
-    about: About,
+    about: ApiKeyInfo,
 }
 
 /// A key that was taken back. Kept until it would have ended: for ever, if it does not end by itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Revoked {
-    about: About,
+    about: ApiKeyInfo,
     at: UnixTime,
 }
 
@@ -72,7 +72,7 @@ impl Usable {
 
 impl ApiKeyRecord {
     /// What is kept of the key.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &ApiKeyInfo {
         match self {
             Self::Usable(key) => &key.about,
             Self::Revoked(key) => &key.about,
@@ -94,16 +94,16 @@ impl ApiKeyRecord {
 }
 
 impl Record for ApiKeyRecord {
-    const SPACE: &'static str = "api-key";
+    const KIND: &'static str = "api-key";
 
-    fn keep_until(&self) -> UnixTime {
-        self.about().expires.after(LISTED)
+    fn expires_at(&self) -> UnixTime {
+        self.about().expires.plus_seconds(LISTED_SECONDS)
     }
 }
 
 /// What the operator asks for.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct ApiKeySpec {
     /// The service that the key is to open.
     pub service: String,
     /// Who its caller is to be called; without a name it gets one.
@@ -111,18 +111,18 @@ pub struct Wanted {
     /// What it may do there.
     pub scopes: Scopes,
     /// After so many seconds it ends.
-    pub lives: Option<u64>,
+    pub ttl: Option<u64>,
 }
 
 /// A key, the one time that it is there to be seen.
 #[derive(Debug)]
-pub struct NewKey {
+pub struct CreatedApiKey {
     /// What it is revoked by.
     pub id: Id,
     /// What the caller sends.
     pub key: Secret,
     /// What is kept of it.
-    pub about: About,
+    pub about: ApiKeyInfo,
 }
 
 /// The keys of an installation, for whoever keeps house; a gateway may be serving from the same store.
@@ -131,41 +131,41 @@ pub struct ApiKeys {
     /// Where records lie.
     pub store: Store,
     /// What seals keys and records: the gateway's own.
-    pub keys: Keys,
+    pub keys: SharedKeyRing,
     /// What time it is.
     pub clock: Clock,
 }
 
 impl ApiKeys {
     /// Makes a key, and keeps its record before it is shown.
-    pub async fn add(&self, wanted: Wanted) -> Result<NewKey, NotInserted> {
-        let (now, id) = (self.clock.now(), typeable());
-        let expires = wanted.lives.map_or(UnixTime::NEVER, |seconds| now.after(seconds));
+    pub async fn add(&self, wanted: ApiKeySpec) -> Result<CreatedApiKey, InsertError> {
+        let (now, id) = (self.clock.now(), cli_safe_id());
+        let expires = wanted.ttl.map_or(UnixTime::NEVER, |seconds| now.plus_seconds(seconds));
         let name = wanted.name.unwrap_or_else(|| format!("key-{}", &id.to_string()[..8]));
-        let half = Half {
-            mode: Mode::Sealed,
-            kind: Kind::Key,
-            carried: Carried::Nothing,
+        let half = PairHeader {
+            mode: TokenMode::Sealed,
+            kind: TokenKind::Key,
+            carried: PayloadKind::Nothing,
             grant: id,
             generation: 0,
-            service: ServiceMark::of(&wanted.service),
+            service: ServiceDigest::of(&wanted.service),
             client: [0; 16],
             expires,
             upstream_expires: UnixTime::NEVER,
             subject: name.clone(),
             scopes: wanted.scopes.to_string(),
         };
-        let key = pair::mint(&self.keys.load(), now, &half, &Secret::from(""), random::fresh());
-        let about = About {
+        let key = pair::encode(&self.keys.load(), now, &half, &Secret::from(""), random::salt_and_nonce());
+        let about = ApiKeyInfo {
             service: wanted.service,
             name,
             scopes: wanted.scopes,
-            digest: Digest::of(key.expose()),
+            digest: Digest::new(key.expose()),
             made: now,
             expires,
         };
         self.store.insert(id, Usable { about: about.clone() }).await?;
-        Ok(NewKey { id, key, about })
+        Ok(CreatedApiKey { id, key, about })
     }
 
     /// All keys, the oldest first.
@@ -183,18 +183,18 @@ impl ApiKeys {
         Ok(all)
     }
 
-    /// Takes a key back. `Absent`: there is none of this id; `OtherState`: that was done before.
-    pub async fn revoke(&self, id: Id) -> Result<(), Missed<std::convert::Infallible>> {
-        let (now, handle) = (self.clock.now(), Handle::<ApiKeyRecord>::of(id));
+    /// Takes a key back. `NotFound`: there is none of this id; `OtherState`: that was done before.
+    pub async fn revoke(&self, id: Id) -> Result<(), TransitionError<std::convert::Infallible>> {
+        let (now, handle) = (self.clock.now(), Handle::<ApiKeyRecord>::new(id));
         self.store.transition(&handle, |key: Usable| Ok((key.revoke(now), ()))).await?;
         Ok(())
     }
 }
 
 /// An id that no command line takes for a flag.
-fn typeable() -> Id {
+fn cli_safe_id() -> Id {
     loop {
-        let id = Id::fresh();
+        let id = Id::random();
         if !id.to_string().starts_with('-') {
             return id;
         }
@@ -213,7 +213,9 @@ mod tests {
 
     fn house() -> ApiKeys {
         let clock = Clock::Fixed(Arc::new(1_000.into()));
-        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()));
+        let keys = Arc::new(ArcSwap::from_pointee(
+            KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap(),
+        ));
         ApiKeys {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
@@ -221,12 +223,12 @@ mod tests {
         }
     }
 
-    fn wanted(lives: Option<u64>) -> Wanted {
-        Wanted {
+    fn wanted(lives: Option<u64>) -> ApiKeySpec {
+        ApiKeySpec {
             service: "batch".into(),
             name: None,
             scopes: Scopes::parse("read"),
-            lives,
+            ttl: lives,
         }
     }
 
@@ -237,14 +239,14 @@ mod tests {
         let opened = pair::open(&house.keys.load(), new.key.expose()).unwrap();
         assert_eq!(
             (opened.half.kind, opened.half.grant, opened.half.expires),
-            (Kind::Key, new.id, UnixTime(1_060))
+            (TokenKind::Key, new.id, UnixTime(1_060))
         );
         assert_eq!(
             (opened.half.subject.as_str(), opened.half.scopes.as_str()),
             (new.about.name.as_str(), "read")
         );
         let all = house.list().await.unwrap();
-        assert!(all[0].1.about().digest.is_of(new.key.expose()));
+        assert!(all[0].1.about().digest.matches(new.key.expose()));
         assert!(!serde_json::to_string(&all[0].1).unwrap().contains(new.key.expose()));
     }
 
@@ -254,11 +256,11 @@ mod tests {
         for (lives, until) in [(None, UnixTime::NEVER), (Some(60), UnixTime(1_060))] {
             let id = house.add(wanted(lives)).await.unwrap().id;
             house.revoke(id).await.unwrap();
-            let record = house.store.read(&Handle::<ApiKeyRecord>::of(id)).await.unwrap().unwrap();
+            let record = house.store.read(&Handle::<ApiKeyRecord>::new(id)).await.unwrap().unwrap();
             assert_eq!(record.ended_until(), Some(until));
-            assert!(record.keep_until() >= until);
-            assert_eq!(house.revoke(id).await, Err(Missed::OtherState));
+            assert!(record.expires_at() >= until);
+            assert_eq!(house.revoke(id).await, Err(TransitionError::WrongState));
         }
-        assert_eq!(house.revoke(Id::fresh()).await, Err(Missed::Absent));
+        assert_eq!(house.revoke(Id::random()).await, Err(TransitionError::NotFound));
     }
 }

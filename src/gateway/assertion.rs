@@ -10,23 +10,23 @@ use quick_cache::sync::Cache;
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 use crate::gateway::Gateway;
-use crate::gateway::live::Running;
-use crate::oauth::access_token::Told;
-use crate::oauth::assertion::{self, Assertion};
-use crate::service::identity::Known;
-use crate::token::half::Half;
+use crate::gateway::live::ActiveService;
+use crate::oauth::access_token::UserClaims;
+use crate::oauth::assertion::{self, UserAssertion};
+use crate::service::identity::IdentityPayload;
+use crate::token::half::PairHeader;
 
-const NAME: HeaderName = HeaderName::from_static("x-user-assertion");
+const HEADER_NAME: HeaderName = HeaderName::from_static("x-user-assertion");
 /// One is sent for so many seconds, half of what it is believed for; a signature costs as much as all else here.
-const REUSED: u64 = 30;
+const REUSE_SECONDS: u64 = 30;
 /// The most callers whose assertion is remembered, for each service.
-const CALLERS: usize = 10_000;
+const MAX_CALLERS: usize = 10_000;
 
 /// The assertions that one service sent a moment ago. A reload, after which the backend may be another, forgets them.
 #[derive(Default)]
-pub(crate) struct Assertions(OnceLock<Cache<(Id, u32), (UnixTime, HeaderValue)>>);
+pub(crate) struct AssertionCache(OnceLock<Cache<(Id, u32), (UnixTime, HeaderValue)>>);
 
-impl fmt::Debug for Assertions {
+impl fmt::Debug for AssertionCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Assertions(..)")
     }
@@ -34,31 +34,36 @@ impl fmt::Debug for Assertions {
 
 impl Gateway {
     /// The header for this caller; `None`: nothing can be signed yet.
-    pub(crate) fn asserted(&self, running: &Running, known: &Known, half: &Half) -> Option<(HeaderName, HeaderValue)> {
+    pub(crate) fn assertion_header(
+        &self,
+        running: &ActiveService,
+        known: &IdentityPayload,
+        half: &PairHeader,
+    ) -> Option<(HeaderName, HeaderValue)> {
         let (now, key) = (self.clock.now(), (half.grant, half.generation));
-        let sent = running.assertions.0.get_or_init(|| Cache::new(CALLERS));
-        let fresh = |made: UnixTime| made <= now && now.since(made) < REUSED;
+        let sent = running.assertions.0.get_or_init(|| Cache::new(MAX_CALLERS));
+        let fresh = |made: UnixTime| made <= now && now.seconds_since(made) < REUSE_SECONDS;
         if let Some((_, value)) = sent.get(&key).filter(|(made, _)| fresh(*made)) {
-            return Some((NAME, value));
+            return Some((HEADER_NAME, value));
         }
-        let claims = Assertion {
-            issuer: &self.site.canonical_of(&running.service),
+        let claims = UserAssertion {
+            issuer: &self.site.service_url(&running.service),
             audience: running.service.mcp.as_str(),
-            person: &told(known),
+            person: &user_claims(known),
             now,
-            id: Id::fresh(),
+            id: Id::random(),
         }
         .claims();
-        let mut value = HeaderValue::from_str(&self.signing()?.signed(assertion::TYPE, &claims, now)?).ok()?;
+        let mut value = HeaderValue::from_str(&self.keys_or_rotate()?.sign(assertion::TYPE, &claims, now)?).ok()?;
         value.set_sensitive(true);
         sent.insert(key, (now, value.clone()));
-        Some((NAME, value))
+        Some((HEADER_NAME, value))
     }
 }
 
 /// In the words of the protocol.
-pub(crate) fn told(known: &Known) -> Told {
-    Told {
+pub(crate) fn user_claims(known: &IdentityPayload) -> UserClaims {
+    UserClaims {
         id: known.id.clone(),
         provider: known.provider.clone(),
         email: known.email.clone(),

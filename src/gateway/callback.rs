@@ -5,27 +5,27 @@ use std::sync::Arc;
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{CodeExchange, Returned, UpstreamCallback, UpstreamRedirect};
+use crate::flow::authorize::{CodeExchange, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect};
 use crate::flow::client::ReturnAddress;
 use crate::gateway::Gateway;
-use crate::gateway::authorize::{Flow, missed};
-use crate::gateway::live::Running;
+use crate::gateway::authorize::{FlowHandle, flow_error};
+use crate::gateway::live::ActiveService;
 use crate::gateway::rejection::Rejection;
-use crate::oauth::answer::Tokens;
-use crate::oauth::error::Code;
+use crate::oauth::answer::UpstreamTokens;
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
-use crate::store::Moved;
-use crate::upstream::exchange::{ask, code_request};
+use crate::store::Transitioned;
+use crate::upstream::exchange::{code_request, send_with_retry};
 
 /// Where the browser goes next: to the client, with a code or an error.
 #[derive(Debug)]
-pub struct Home {
+pub struct ClientRedirect {
     /// The client's address.
     pub back: ReturnAddress,
     /// The whole `Location`.
     pub location: String,
     /// The journey, whose cookies are done with.
-    pub flow: Flow,
+    pub flow: FlowHandle,
 }
 
 impl Gateway {
@@ -33,89 +33,100 @@ impl Gateway {
     /// cookie which only the browser has that consented.
     pub async fn callback(
         &self,
-        running: &Arc<Running>,
+        running: &Arc<ActiveService>,
         query: &[u8],
-        brings: impl Fn(Flow) -> (Flow, Option<String>),
-    ) -> Result<Home, Rejection> {
+        brings: impl Fn(FlowHandle) -> (FlowHandle, Option<String>),
+    ) -> Result<ClientRedirect, Rejection> {
         let form = Form::parse(query)?;
-        let state = form.one("state")?.ok_or(UNKNOWN)?;
-        let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN)?;
-        let flow = Flow::parse(flow).ok_or(UNKNOWN)?;
+        let state = form.single("state")?.ok_or(UNKNOWN_CALLBACK)?;
+        let (flow, upstream_state) = state.split_once('.').ok_or(UNKNOWN_CALLBACK)?;
+        let flow = FlowHandle::parse(flow).ok_or(UNKNOWN_CALLBACK)?;
         let (flow, browser) = brings(flow);
-        let brought = Returned {
+        let brought = UpstreamCallbackParams {
             service: &running.service.name,
             upstream_state,
             browser: browser.as_deref(),
-            issuer: form.one("iss")?,
+            issuer: form.single("iss")?,
         };
-        match (form.one("error")?, form.one("code")?) {
-            (Some(error), _) => self.upstream_said_no(flow, brought, error).await,
-            (None, Some(code)) if self.store.carries() => self.handed_on(flow, brought, code).await,
-            (None, Some(code)) => self.upstream_said_yes(running, flow, brought, code).await,
+        match (form.single("error")?, form.single("code")?) {
+            (Some(error), _) => self.handle_upstream_error(flow, brought, error).await,
+            (None, Some(code)) if self.store.is_stateless() => self.accept_upstream_code(flow, brought, code).await,
+            (None, Some(code)) => self.handle_upstream_code(running, flow, brought, code).await,
             (None, None) => Err(Rejection::Unknown("the upstream sent neither a code nor an error")),
         }
     }
 
-    async fn upstream_said_no(&self, flow: Flow, brought: Returned<'_>, error: &str) -> Result<Home, Rejection> {
+    async fn handle_upstream_error(
+        &self,
+        flow: FlowHandle,
+        brought: UpstreamCallbackParams<'_>,
+        error: &str,
+    ) -> Result<ClientRedirect, Rejection> {
         let now = self.clock.now();
         let moved = self
             .store
             .transition(&flow, |s: UpstreamRedirect| s.refused(brought, now))
             .await
-            .map_err(missed)?;
+            .map_err(flow_error)?;
         let (code, why) = match error {
-            "access_denied" => (Code::AccessDenied, "access was refused at the upstream"),
-            "temporarily_unavailable" => (Code::TemporarilyUnavailable, "the upstream is temporarily unavailable"),
-            _ => (Code::ServerError, "the upstream refused the request"),
+            "access_denied" => (OAuthErrorCode::AccessDenied, "access was refused at the upstream"),
+            "temporarily_unavailable" => (OAuthErrorCode::TemporarilyUnavailable, "the upstream is temporarily unavailable"),
+            _ => (OAuthErrorCode::ServerError, "the upstream refused the request"),
         };
         tracing::warn!(error = %error.escape_debug(), "the upstream refused to authorize");
-        Ok(Home {
-            location: moved.out.with_error(code, why),
-            back: moved.out,
+        Ok(ClientRedirect {
+            location: moved.effect.with_error(code, why),
+            back: moved.effect,
             flow,
         })
     }
 
-    async fn upstream_said_yes(&self, running: &Arc<Running>, flow: Flow, brought: Returned<'_>, code: &str) -> Result<Home, Rejection> {
+    async fn handle_upstream_code(
+        &self,
+        running: &Arc<ActiveService>,
+        flow: FlowHandle,
+        brought: UpstreamCallbackParams<'_>,
+        code: &str,
+    ) -> Result<ClientRedirect, Rejection> {
         let now = self.clock.now();
         let moved = self
             .store
             .transition(&flow, |s: UpstreamRedirect| s.returned(brought, now))
             .await
-            .map_err(missed)?;
+            .map_err(flow_error)?;
         // Detached: a browser that goes away does not burn the upstream's code.
         let (gateway, service, code) = (self.clone(), Arc::clone(running), Secret::from(code));
-        let running = self.inflight.begin(Id::fresh());
+        let running = self.inflight.lock(Id::random());
         let detached = self.back.spawn(async move {
             let _running = running;
-            gateway.finished_exchange(&service, flow, moved, &code).await
+            gateway.finish_exchange(&service, flow, moved, &code).await
         });
-        detached.await.map_err(|_| Rejection::Busy { retry_after: 1 })?
+        detached.await.map_err(|_| Rejection::TryLater { retry_after: 1 })?
     }
 
-    async fn finished_exchange(
+    async fn finish_exchange(
         &self,
-        running: &Running,
-        flow: Flow,
-        moved: Moved<UpstreamCallback, CodeExchange>,
+        running: &ActiveService,
+        flow: FlowHandle,
+        moved: Transitioned<UpstreamCallback, CodeExchange>,
         code: &Secret,
-    ) -> Result<Home, Rejection> {
-        match self.exchanged(running, code, &moved.out).await {
-            Ok(tokens) => self.code_issued(moved.handle, tokens).await,
+    ) -> Result<ClientRedirect, Rejection> {
+        match self.exchange_code(running, code, &moved.effect).await {
+            Ok(tokens) => self.issue_code_after_exchange(moved.handle, tokens).await,
             Err(why) => {
                 tracing::warn!(%why, "the upstream's code could not be exchanged");
                 let back = self
                     .store
                     .transition(&moved.handle, UpstreamCallback::failed)
                     .await
-                    .map_err(missed)?
-                    .out;
+                    .map_err(flow_error)?
+                    .effect;
                 let code = if matches!(why, Rejection::UpstreamDown { .. }) {
-                    Code::TemporarilyUnavailable
+                    OAuthErrorCode::TemporarilyUnavailable
                 } else {
-                    Code::ServerError
+                    OAuthErrorCode::ServerError
                 };
-                Ok(Home {
+                Ok(ClientRedirect {
                     location: back.with_error(code, "the upstream did not give a token; try again"),
                     back,
                     flow,
@@ -124,8 +135,13 @@ impl Gateway {
         }
     }
 
-    pub(super) async fn exchanged(&self, running: &Running, code: &Secret, exchange: &CodeExchange) -> Result<Tokens, Rejection> {
-        let target = self.target(&self.back_lane, running).await?;
+    pub(super) async fn exchange_code(
+        &self,
+        running: &ActiveService,
+        code: &Secret,
+        exchange: &CodeExchange,
+    ) -> Result<UpstreamTokens, Rejection> {
+        let target = self.auth_server(&self.back_lane, running).await?;
         if target.issuer != exchange.issuer {
             return Err(Rejection::Unknown(
                 "the upstream has moved to another authorization server; start again",
@@ -133,26 +149,26 @@ impl Gateway {
         }
         let callback = self.site.upstream_callback(&running.service);
         let request = || code_request(&target, code, &exchange.verifier, &callback);
-        match ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
+        match send_with_retry(&self.back_lane.client, &self.clock, &target.addresses, request).await {
             Ok(tokens) => {
-                running.resolver.is_known_there();
+                running.discovery.clear_unknown_client();
                 Ok(tokens)
             }
-            Err(why) => Err(self.failure(running, &target, why).await),
+            Err(why) => Err(self.map_token_error(running, &target, why).await),
         }
     }
 
-    async fn code_issued(&self, flow: Flow, tokens: Tokens) -> Result<Home, Rejection> {
+    async fn issue_code_after_exchange(&self, flow: FlowHandle, tokens: UpstreamTokens) -> Result<ClientRedirect, Rejection> {
         let (now, secret) = (self.clock.now(), random::token());
-        let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::of(secret.expose()), now);
-        let moved = self.store.transition(&flow, step).await.map_err(missed)?;
+        let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::new(secret.expose()), now);
+        let moved = self.store.transition(&flow, step).await.map_err(flow_error)?;
         let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-        Ok(Home {
-            location: moved.out.with_code(&code),
-            back: moved.out,
+        Ok(ClientRedirect {
+            location: moved.effect.with_code(&code),
+            back: moved.effect,
             flow,
         })
     }
 }
 
-const UNKNOWN: Rejection = Rejection::Unknown("this answer does not belong to a sign-in of this gateway");
+const UNKNOWN_CALLBACK: Rejection = Rejection::Unknown("this answer does not belong to a sign-in of this gateway");

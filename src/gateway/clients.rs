@@ -12,19 +12,19 @@ use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
-use crate::flow::client::Registered;
+use crate::flow::client::RegisteredClient;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
-use crate::oauth::client_document::{self, DocumentUrl};
-use crate::oauth::error::Code;
+use crate::oauth::client_document::{self, ClientIdUrl};
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::redirect::RedirectUri;
-use crate::oauth::register::{AuthMethod, BadRegistration, Registration};
-use crate::upstream::document::NoDocument;
+use crate::oauth::register::{ClientAuthMethod, ClientRegistration, RegistrationError};
+use crate::upstream::document::ClientMetadataFetchError;
 
 const LABEL: Label = Label("client id");
 const PREFIX: &str = "gwc_";
 /// The longest client id that is made or looked at, in bytes.
-const LONGEST: usize = 4 * 1024;
+const MAX_CLIENT_ID_BYTES: usize = 4 * 1024;
 
 /// How fresh a client's document must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,13 @@ pub enum Freshness {
     /// As fresh as its host wants: a journey begins.
     Current,
     /// As it was last known, so that nobody's grant depends on the client's host being up.
-    Known,
+    LastKnown,
 }
 
 /// A client that the operator wrote down, so that it need not register.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Configured {
-    /// Its client id; see [`may_be_configured`].
+pub struct ConfiguredClient {
+    /// Its client id; see [`is_valid_client_id`].
     pub id: String,
     /// What people are shown.
     pub name: String,
@@ -49,29 +49,29 @@ pub struct Configured {
 }
 
 /// Whether the operator may call a client so: it must not be mistaken for one that registered, or for the URL of a document.
-pub fn may_be_configured(client_id: &str) -> bool {
+pub fn is_valid_client_id(client_id: &str) -> bool {
     let is_word = (1..=255).contains(&client_id.len()) && client_id.bytes().all(|b| b.is_ascii_graphic());
     is_word && !client_id.starts_with(PREFIX) && !client_id.contains("://") && !client_document::is_url(client_id)
 }
 
-impl Configured {
-    pub(crate) fn registered(&self) -> Registered {
-        let registration = Registration {
+impl ConfiguredClient {
+    pub(crate) fn registered(&self) -> RegisteredClient {
+        let registration = ClientRegistration {
             name: Some(self.name.clone()),
             redirect_uris: self.redirect_uris.clone(),
             auth_method: match self.secret {
-                Some(_) => AuthMethod::ClientSecretBasic,
-                None => AuthMethod::None,
+                Some(_) => ClientAuthMethod::ClientSecretBasic,
+                None => ClientAuthMethod::None,
             },
-            refreshes: true,
+            may_refresh: true,
         };
-        Registered::configured(self.id.clone(), registration, self.secret.clone())
+        RegisteredClient::configured(self.id.clone(), registration, self.secret.clone())
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Sealed {
-    is: Registration,
+struct SealedClient {
+    is: ClientRegistration,
     secret: Option<Digest>,
 }
 
@@ -82,63 +82,64 @@ impl Gateway {
     /// # Panics
     /// Never: what was read is texts, and texts can be written.
     pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
-        if !self.limits.registration(source) {
-            return Err(Rejection::Busy { retry_after: 10 });
+        if !self.limits.allow_registration(source) {
+            return Err(Rejection::TryLater { retry_after: 10 });
         }
-        let registration = Registration::parse(body).map_err(Rejection::Registration)?;
+        let registration = ClientRegistration::parse(body).map_err(Rejection::Registration)?;
         let secret = match registration.auth_method {
-            AuthMethod::None => None,
-            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => Some(random::token()),
+            ClientAuthMethod::None => None,
+            ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost => Some(random::token()),
         };
-        let sealed = Sealed {
-            secret: secret.as_ref().map(|s| Digest::of(s.expose())),
+        let sealed = SealedClient {
+            secret: secret.as_ref().map(|s| Digest::new(s.expose())),
             is: registration,
         };
         let plain = serde_json::to_vec(&sealed).expect("texts are JSON");
-        let message = seal::repeatable(&self.keys.load(), self.clock.now(), LABEL, &plain);
+        let message = seal::seal_deterministic(&self.keys.load(), self.clock.now(), LABEL, &plain);
         let client_id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
-        if client_id.len() > LONGEST {
+        if client_id.len() > MAX_CLIENT_ID_BYTES {
             let why = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
-            return Err(Rejection::Registration(BadRegistration {
-                code: Code::InvalidClientMetadata,
+            return Err(Rejection::Registration(RegistrationError {
+                code: OAuthErrorCode::InvalidClientMetadata,
                 why,
             }));
         }
-        Ok(document(&client_id, &sealed.is, secret.as_ref(), self))
+        Ok(registration_response(&client_id, &sealed.is, secret.as_ref(), self))
     }
 
     /// The client of this id, if there is one: the operator wrote it down, its document says so, or it registered here.
-    pub async fn client(&self, lane: &Lane, client_id: &str, freshness: Freshness) -> Result<Option<Registered>, Rejection> {
+    pub async fn client(&self, lane: &Lane, client_id: &str, freshness: Freshness) -> Result<Option<RegisteredClient>, Rejection> {
         if let Some(configured) = self.live().client(client_id) {
             return Ok(Some(configured.registered()));
         }
         if !client_document::is_url(client_id) {
             return Ok(self.registered(client_id));
         }
-        let url = DocumentUrl::parse(client_id, self.site.is_loopback()).map_err(|why| Rejection::Document(NoDocument::Url(why)))?;
+        let url = ClientIdUrl::parse(client_id, self.site.is_loopback())
+            .map_err(|why| Rejection::Document(ClientMetadataFetchError::Url(why)))?;
         let read = match freshness {
-            Freshness::Current => self.documents.current(&lane.client, &url).await,
-            Freshness::Known => self.documents.known(&lane.client, &url).await,
+            Freshness::Current => self.documents.get_fresh(&lane.client, &url).await,
+            Freshness::LastKnown => self.documents.get_cached(&lane.client, &url).await,
         };
         match read {
-            Ok(registration) => Ok(Some(Registered::documented(url, Registration::clone(&registration)))),
+            Ok(registration) => Ok(Some(RegisteredClient::from_metadata(url, ClientRegistration::clone(&registration)))),
             // That is our own limit, and says nothing about the client.
-            Err(NoDocument::Busy) => Err(Rejection::Busy { retry_after: 5 }),
+            Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
             Err(why) => Err(Rejection::Document(why)),
         }
     }
 
-    fn registered(&self, client_id: &str) -> Option<Registered> {
-        let text = client_id.strip_prefix(PREFIX).filter(|_| client_id.len() <= LONGEST)?;
+    fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
+        let text = client_id.strip_prefix(PREFIX).filter(|_| client_id.len() <= MAX_CLIENT_ID_BYTES)?;
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plain = seal::unboxed(&self.keys.load(), LABEL, b"", &message).ok()?;
-        let sealed: Sealed = serde_json::from_slice(&plain).ok()?;
-        Some(Registered::new(client_id.to_owned(), sealed.is, sealed.secret))
+        let plain = seal::open_message(&self.keys.load(), LABEL, b"", &message).ok()?;
+        let sealed: SealedClient = serde_json::from_slice(&plain).ok()?;
+        Some(RegisteredClient::new(client_id.to_owned(), sealed.is, sealed.secret))
     }
 }
 
-fn document(client_id: &str, is: &Registration, secret: Option<&Secret>, gateway: &Gateway) -> Value {
-    let grants: &[&str] = if is.refreshes {
+fn registration_response(client_id: &str, is: &ClientRegistration, secret: Option<&Secret>, gateway: &Gateway) -> Value {
+    let grants: &[&str] = if is.may_refresh {
         &["authorization_code", "refresh_token"]
     } else {
         &["authorization_code"]

@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::flow::authorize::Asked;
-use crate::flow::remember::Remember;
-use crate::flow::who::{By, Who};
+use crate::flow::authorize::AuthorizationRequest;
+use crate::flow::remember::RememberConsent;
+use crate::flow::who::{LoginMethod, User};
 use crate::gateway::Gateway;
-use crate::gateway::approve::Onward;
-use crate::gateway::authorize::{Flow, Shown};
-use crate::gateway::live::Running;
-use crate::gateway::paste::Approval;
+use crate::gateway::approve::ConsentOutcome;
+use crate::gateway::authorize::{FlowHandle, FlowPage};
+use crate::gateway::live::ActiveService;
+use crate::gateway::paste::ConsentForm;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Lane, authorize};
 use crate::oauth::scope::Scopes;
 use crate::service::AfterConsent;
-use crate::store::{Handle, Missed, NotInserted, StoreError};
+use crate::store::{Handle, InsertError, StoreError, TransitionError};
 
 /// The longest that a consent stands, in seconds.
-const LONGEST: u64 = 90 * 86_400;
+const MAX_CONSENT_SECONDS: u64 = 90 * 86_400;
 
 /// A user said yes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
+pub struct Consent {
     scopes: Scopes,
     expires: UnixTime,
 }
@@ -35,17 +35,18 @@ pub struct Given {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum ConsentRecord {
-    /// See [`Given`].
-    Given(Given),
+    /// See [`Consent`].
+    #[serde(rename = "Given")]
+    Consent(Consent),
 }
 
-states!(ConsentRecord: Given);
+states!(ConsentRecord: Consent);
 
 impl Record for ConsentRecord {
-    const SPACE: &'static str = "consent";
+    const KIND: &'static str = "consent";
 
-    fn keep_until(&self) -> UnixTime {
-        let Self::Given(given) = self;
+    fn expires_at(&self) -> UnixTime {
+        let Self::Consent(given) = self;
         given.expires
     }
 }
@@ -54,18 +55,18 @@ impl ConsentRecord {
     /// Whether what is asked now was said yes to. To ask for nothing in particular is to ask for whatever the upstream
     /// gives: that is covered only by a yes to the same.
     fn covers(&self, asked: &Scopes, now: UnixTime) -> bool {
-        let Self::Given(given) = self;
-        let is_wider = given.scopes.covers(asked) && (!asked.is_empty() || given.scopes.is_empty());
+        let Self::Consent(given) = self;
+        let is_wider = given.scopes.contains_all(asked) && (!asked.is_empty() || given.scopes.is_empty());
         given.expires > now && is_wider
     }
 }
 
 /// What a consent is of: this client, this service in front of this upstream, this user signed in this way.
-fn of(asked: &Asked, who: &Who, running: &Running) -> Option<Handle<ConsentRecord>> {
+fn of(asked: &AuthorizationRequest, who: &User, running: &ActiveService) -> Option<Handle<ConsentRecord>> {
     let by = match &asked.way.by {
-        By::Password => "password",
-        By::Provider(name) => name,
-        By::Nobody => return None,
+        LoginMethod::Password => "password",
+        LoginMethod::Provider(name) => name,
+        LoginMethod::Nobody => return None,
     };
     if who.subject.is_empty() {
         return None;
@@ -75,20 +76,25 @@ fn of(asked: &Asked, who: &Who, running: &Running) -> Option<Handle<ConsentRecor
     for part in [&asked.client_id, &asked.service, running.service.mcp.as_str(), by, &who.subject] {
         let _ = write!(named, " {}:{part}", part.len());
     }
-    Some(Handle::of(Id(Digest::of(&named).short())))
+    Some(Handle::new(Id(Digest::new(&named).truncated())))
 }
 
 impl Gateway {
     /// Goes on without the page, as after [`Gateway::approve`], if the user said yes to this before and is not to be asked
     /// each time. `None`: the page is to be shown.
-    pub async fn approved_before(&self, lane: &Lane, flow: &Flow, approval: Approval<'_>) -> Result<Option<Onward>, Rejection> {
-        let Shown::Consent(asked, who) = self.shown(flow, approval.form).await? else {
+    pub async fn try_remembered(
+        &self,
+        lane: &Lane,
+        flow: &FlowHandle,
+        approval: ConsentForm<'_>,
+    ) -> Result<Option<ConsentOutcome>, Rejection> {
+        let FlowPage::Consent(asked, who) = self.page(flow, approval.form).await? else {
             return Ok(None);
         };
-        if asked.remember != Remember::Use {
+        if asked.remember != RememberConsent::Use {
             return Ok(None);
         }
-        let running = self.running(&asked.service).ok_or(authorize::GONE)?;
+        let running = self.running(&asked.service).ok_or(authorize::FLOW_NOT_FOUND)?;
         let is_form = match running.service.upstream.after_consent() {
             AfterConsent::Form(_) => true,
             AfterConsent::Upstream | AfterConsent::Nowhere => false,
@@ -108,45 +114,45 @@ impl Gateway {
             client = asked.client_id,
             "consent was given before"
         );
-        self.onward(lane, flow, approval, (asked, who, &running)).await.map(Some)
+        self.after_consent(lane, flow, approval, (asked, who, &running)).await.map(Some)
     }
 
     /// The user said yes on the page. If it cannot be kept, the user is asked again the next time.
-    pub(crate) async fn remember(&self, asked: &Asked, who: &Who, running: &Running) {
+    pub(crate) async fn remember_consent(&self, asked: &AuthorizationRequest, who: &User, running: &ActiveService) {
         let may = match asked.remember {
-            Remember::Never => false,
-            Remember::Write | Remember::Use => running.service.remember_consent,
+            RememberConsent::Never => false,
+            RememberConsent::Write | RememberConsent::Use => running.service.remember_consent,
         };
         let Some(handle) = of(asked, who, running).filter(|_| may) else {
             return;
         };
-        let given = Given {
+        let given = Consent {
             scopes: asked.scopes.clone(),
-            expires: self.clock.now().after(running.service.ttl.absolute.min(LONGEST)),
+            expires: self.clock.now().plus_seconds(running.service.ttl.absolute.min(MAX_CONSENT_SECONDS)),
         };
-        if let Err(why) = self.keep(&handle, &given).await {
+        if let Err(why) = self.save(&handle, &given).await {
             tracing::warn!(%why, "a consent is not remembered");
         }
     }
 
-    async fn keep(&self, handle: &Handle<ConsentRecord>, given: &Given) -> Result<(), StoreError> {
+    async fn save(&self, handle: &Handle<ConsentRecord>, given: &Consent) -> Result<(), StoreError> {
         let again = |_: ConsentRecord| Ok::<_, std::convert::Infallible>((given.clone().into(), ()));
         match self.store.insert(handle.id(), given.clone()).await {
             Ok(_) => return Ok(()),
-            Err(NotInserted::AlreadyThere) => {}
-            Err(NotInserted::Store(why)) => return Err(why),
+            Err(InsertError::AlreadyExists) => {}
+            Err(InsertError::Store(why)) => return Err(why),
         }
         match self.store.update(handle, again).await {
             // It was forgotten meanwhile: that the user said too.
-            Ok(_) | Err(Missed::Absent | Missed::OtherState) => Ok(()),
-            Err(Missed::Rejected(never)) => match never {},
-            Err(Missed::Store(why)) => Err(why),
+            Ok(_) | Err(TransitionError::NotFound | TransitionError::WrongState) => Ok(()),
+            Err(TransitionError::Rejected(never)) => match never {},
+            Err(TransitionError::Store(why)) => Err(why),
         }
     }
 
     /// The user says no on the consent page: whatever was said before, it holds no longer.
-    pub(crate) async fn forget(&self, flow: &Flow, form: Option<&str>) -> Result<(), Rejection> {
-        let Ok(Shown::Consent(asked, who)) = self.shown(flow, form).await else {
+    pub(crate) async fn forget_consent(&self, flow: &FlowHandle, form: Option<&str>) -> Result<(), Rejection> {
+        let Ok(FlowPage::Consent(asked, who)) = self.page(flow, form).await else {
             return Ok(());
         };
         let running = self.running(&asked.service);
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn a_consent_covers_what_is_not_more_than_it_said() {
         let record = |scopes| {
-            ConsentRecord::Given(Given {
+            ConsentRecord::Consent(Consent {
                 scopes: Scopes::parse(scopes),
                 expires: UnixTime(100),
             })

@@ -5,42 +5,46 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::gateway::at::{At, Path};
-use crate::gateway::live::{Live, Running};
-use crate::gateway::site::As;
+use crate::gateway::at::{PathStyle, ServiceEndpoint};
+use crate::gateway::live::{ActiveService, RuntimeConfig};
+use crate::gateway::site::BaseUrl;
 use crate::service::Access;
 
 /// All services, under the name of ours that the caller used; `None` where there is no public directory.
-pub fn all(live: &Live, called: &As) -> Option<Value> {
+pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
     let each = live.services().iter().map(|running| entry(running, called));
     live.public_directory().then(|| json!({ "services": each.collect::<Vec<_>>() }))
 }
 
 /// The service of this name.
-pub fn one(live: &Live, called: &As, name: &str) -> Option<Value> {
+pub fn find(live: &RuntimeConfig, called: &BaseUrl, name: &str) -> Option<Value> {
     let running = live.find(name).filter(|_| live.public_directory())?;
     Some(entry(running, called))
 }
 
-fn entry(running: &Arc<Running>, called: &As) -> Value {
+fn entry(running: &Arc<ActiveService>, called: &BaseUrl) -> Value {
     let service = &running.service;
-    let reached = |path| At { called, running, path };
-    let at = reached(Path::Named);
+    let reached = |path| ServiceEndpoint {
+        base_url: called,
+        service: running,
+        path,
+    };
+    let at = reached(PathStyle::Named);
     let mut entry = json!({
         "name": service.name,
         "title": service.title(),
         "url": at.resource(),
     });
     if service.is_default {
-        entry["also_at"] = reached(Path::Root).resource().into();
+        entry["also_at"] = reached(PathStyle::Root).resource().into();
     }
     let (access, needs) = match service.access {
         Access::OAuth => {
             entry["resource_metadata"] = at.resource_metadata().into();
             entry["scopes"] = at
-                .running
+                .service
                 .scopes_offered()
-                .with(&service.required_scopes)
+                .union(&service.required_scopes)
                 .without("offline_access")
                 .list()
                 .into();

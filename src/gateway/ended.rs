@@ -21,7 +21,7 @@ use crate::store::StoreError;
 
 /// What a change taught.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Learned {
+pub enum ChangeOutcome {
     /// This grant, or this key, has just ended.
     Ended(Id),
     /// Nothing about what has ended.
@@ -32,13 +32,13 @@ pub enum Learned {
 
 /// Ended grants and keys, each until the last that could be presented is dead.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct RevocationList {
     until: DashMap<Id, UnixTime>,
     complete: AtomicBool,
-    completed: Notify,
+    wait_loaded: Notify,
 }
 
-impl Ended {
+impl RevocationList {
     /// Whether the grant, or the key, has ended.
     pub fn contains(&self, grant: Id) -> bool {
         self.until.contains_key(&grant)
@@ -54,15 +54,15 @@ impl Ended {
     }
 
     /// Whether everything is known. Before that, no MCP request may be answered.
-    pub fn is_complete(&self) -> bool {
+    pub fn is_loaded(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
 
     /// Waits until everything is known, and no longer than `patience`; whether it is.
-    pub async fn completed(&self, patience: Duration) -> bool {
+    pub async fn wait_loaded(&self, patience: Duration) -> bool {
         // Before it is asked, so that nothing falls between.
-        let completed = self.completed.notified();
-        self.is_complete() || tokio::time::timeout(patience, completed).await.is_ok()
+        let completed = self.wait_loaded.notified();
+        self.is_loaded() || tokio::time::timeout(patience, completed).await.is_ok()
     }
 
     /// Reads all tombstones that are kept until `last` at most, past which there should be none. To be called after the changes
@@ -74,7 +74,7 @@ impl Ended {
             self.load_notices(notices).await?;
         }
         self.complete.store(true, Ordering::Release);
-        self.completed.notify_waiters();
+        self.wait_loaded.notify_waiters();
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl Ended {
 
     /// Reads what other instances told of ended grants, where nothing else is kept.
     pub async fn load_notices(&self, notices: &Store) -> Result<(), StoreError> {
-        self.load_of(notices, UnixTime::NEVER, |record: &EndRecord| Some(record.keep_until()))
+        self.load_of(notices, UnixTime::NEVER, |record: &EndRecord| Some(record.expires_at()))
             .await
     }
 
@@ -106,24 +106,24 @@ impl Ended {
     }
 
     /// Takes one change in.
-    pub async fn learn(&self, store: &Store, change: &Change) -> Learned {
-        match self.told(store, change).await {
+    pub async fn apply_change(&self, store: &Store, change: &Change) -> ChangeOutcome {
+        match self.read_tombstone(store, change).await {
             Ok(Some((id, until))) => {
                 self.add(id, until);
-                Learned::Ended(id)
+                ChangeOutcome::Ended(id)
             }
-            Ok(None) if *change != Change::Gap => Learned::Nothing,
+            Ok(None) if *change != Change::Gap => ChangeOutcome::Nothing,
             // It may have ended: a store that is away for a moment must not make us forget it.
-            Ok(None) | Err(_) => Learned::Missed,
+            Ok(None) | Err(_) => ChangeOutcome::Missed,
         }
     }
 
     /// Everything that has ended.
-    pub fn all(&self) -> Vec<Id> {
+    pub fn ids(&self) -> Vec<Id> {
         self.until.iter().map(|known| *known.key()).collect()
     }
 
-    async fn told(&self, store: &Store, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {
+    async fn read_tombstone(&self, store: &Store, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {
         if let Some(handle) = change.of::<GrantRecord>() {
             let until = store.read(&handle).await?.and_then(|record| record.ended_until());
             return Ok(until.map(|until| (handle.id(), until)));
@@ -154,15 +154,17 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_early_waits_until_everything_is_known_and_not_for_ever() {
-        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap()));
+        let keys = Arc::new(ArcSwap::from_pointee(
+            KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap(),
+        ));
         let store = Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(Arc::new(1_000.into())));
-        let ended = Ended::default();
-        assert!(!ended.completed(Duration::from_millis(1)).await);
+        let ended = RevocationList::default();
+        assert!(!ended.wait_loaded(Duration::from_millis(1)).await);
         let load = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             ended.load(&store, UnixTime::NEVER).await.unwrap();
         };
-        let (known, ()) = tokio::join!(ended.completed(Duration::from_secs(60)), load);
-        assert!(known && ended.completed(Duration::ZERO).await);
+        let (known, ()) = tokio::join!(ended.wait_loaded(Duration::from_secs(60)), load);
+        assert!(known && ended.wait_loaded(Duration::ZERO).await);
     }
 }

@@ -8,7 +8,7 @@ use crate::base::secret::Secret;
 
 /// What is asked of the allocator at least, in bytes. glibc keeps what was freed for later unless it is larger than
 /// 32 MiB; of a larger piece only what is written to becomes memory.
-const LARGE: usize = 34 << 20;
+const MIN_MMAP_BYTES: usize = 34 << 20;
 
 /// The hash of a password, `$argon2id$…`, with the crate's default costs.
 pub(super) fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
@@ -42,7 +42,7 @@ fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHa
     let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
     let out = out.get_mut(..length).ok_or("the hash is too long")?;
     let needed = params.block_count();
-    let mut memory = Vec::with_capacity(needed.max(LARGE / Block::SIZE));
+    let mut memory = Vec::with_capacity(needed.max(MIN_MMAP_BYTES / Block::SIZE));
     memory.resize(needed, Block::new());
     let written = ParamsString::try_from(&params).map_err(|why| why.to_string())?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)

@@ -21,26 +21,26 @@ struct Inner {
 
 /// One piece of detached work; dropping it wakes whoever waits for it.
 #[derive(Debug)]
-pub struct Work {
+pub struct RefreshGuard {
     of: Inflight,
     grant: Id,
 }
 
 impl Inflight {
     /// A refresh of `grant` begins here.
-    pub fn begin(&self, grant: Id) -> Work {
+    pub fn lock(&self, grant: Id) -> RefreshGuard {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         self.0.waiting.entry(grant).or_default();
-        Work { of: self.clone(), grant }
+        RefreshGuard { of: self.clone(), grant }
     }
 
     /// What a loser of the race waits on, if the winner is in this process.
-    pub fn watch(&self, grant: Id) -> Option<Arc<Notify>> {
+    pub fn wait_for(&self, grant: Id) -> Option<Arc<Notify>> {
         self.0.waiting.get(&grant).map(|notify| Arc::clone(&notify))
     }
 
     /// Resolves when no detached work is left.
-    pub async fn finished(&self) {
+    pub async fn drained(&self) {
         loop {
             let idle = self.0.idle.notified();
             if self.0.running.load(Ordering::Acquire) == 0 {
@@ -51,7 +51,7 @@ impl Inflight {
     }
 }
 
-impl Drop for Work {
+impl Drop for RefreshGuard {
     fn drop(&mut self) {
         if let Some((_, notify)) = self.of.0.waiting.remove(&self.grant) {
             notify.notify_waiters();

@@ -9,15 +9,15 @@ use crate::base::ids::Id;
 use crate::base::range::{self, Cidr};
 
 /// Registrations a minute from one address: a hosted client registers anew on every connect.
-const REGISTRATIONS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 /// Requests a minute from one address to services that ask nothing of their callers: a hundred a second.
-const ANONYMOUS: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
+const ANONYMOUS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(6_000).expect("not zero");
 /// Journeys a minute from one address. How many may wait is bounded elsewhere (`waiting`); this bounds the writing.
-const JOURNEYS: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
+const FLOWS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("not zero");
 
 /// Keys that one address may have tried at an upstream in a minute, and one journey in all: enough to mistype, too few to guess.
-const PROBES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
-const PROBES_OF_ONE: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+const PROBES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+const PROBES_PER_FLOW: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
 
 /// The limits of this process.
 pub struct Limits {
@@ -25,44 +25,44 @@ pub struct Limits {
     journeys: DefaultKeyedRateLimiter<IpAddr>,
     probes: DefaultKeyedRateLimiter<IpAddr>,
     probes_of_one: DefaultKeyedRateLimiter<Id>,
-    anonymous: DefaultKeyedRateLimiter<IpAddr>,
+    allow_anonymous: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let keyed = |rate| RateLimiter::keyed(Quota::per_minute(rate));
         Self {
-            registrations: keyed(REGISTRATIONS),
-            journeys: keyed(JOURNEYS),
-            probes: keyed(PROBES),
-            probes_of_one: RateLimiter::keyed(Quota::per_hour(PROBES_OF_ONE)),
-            anonymous: keyed(ANONYMOUS),
+            registrations: keyed(REGISTRATIONS_PER_MINUTE),
+            journeys: keyed(FLOWS_PER_MINUTE),
+            probes: keyed(PROBES_PER_MINUTE),
+            probes_of_one: RateLimiter::keyed(Quota::per_hour(PROBES_PER_FLOW)),
+            allow_anonymous: keyed(ANONYMOUS_PER_MINUTE),
         }
     }
 }
 
 impl Limits {
     /// Whether this address may register one more client.
-    pub fn registration(&self, source: IpAddr) -> bool {
-        self.registrations.check_key(&range::subscriber(source)).is_ok()
+    pub fn allow_registration(&self, source: IpAddr) -> bool {
+        self.registrations.check_key(&range::rate_limit_key(source)).is_ok()
     }
 
     /// Whether this address may begin one more journey.
-    pub fn journey(&self, source: IpAddr) -> bool {
-        self.journeys.check_key(&range::subscriber(source)).is_ok()
+    pub fn allow_flow(&self, source: IpAddr) -> bool {
+        self.journeys.check_key(&range::rate_limit_key(source)).is_ok()
     }
 
     /// Whether one more key may be tried at an upstream, from this address and in this journey.
-    pub fn probe(&self, source: IpAddr, flow: Id) -> bool {
-        self.probes_of_one.check_key(&flow).is_ok() && self.probes.check_key(&range::subscriber(source)).is_ok()
+    pub fn allow_probe(&self, source: IpAddr, flow: Id) -> bool {
+        self.probes_of_one.check_key(&flow).is_ok() && self.probes.check_key(&range::rate_limit_key(source)).is_ok()
     }
 
     /// Whether one more request to a public service may come from this address. Whoever comes from this machine is mostly a
     /// proxy in front of us, which knows its callers better than we do; unless the operator says which proxies are
     /// `trusted`: then what stays theirs is of callers who made their word unreadable.
-    pub fn anonymous(&self, source: IpAddr, trusted: &[Cidr]) -> bool {
+    pub fn allow_anonymous(&self, source: IpAddr, trusted: &[Cidr]) -> bool {
         let source = source.to_canonical();
-        (source.is_loopback() && trusted.is_empty()) || self.anonymous.check_key(&range::subscriber(source)).is_ok()
+        (source.is_loopback() && trusted.is_empty()) || self.allow_anonymous.check_key(&range::rate_limit_key(source)).is_ok()
     }
 
     /// Forgets addresses that have been quiet.
@@ -71,7 +71,7 @@ impl Limits {
         self.journeys.retain_recent();
         self.probes.retain_recent();
         self.probes_of_one.retain_recent();
-        self.anonymous.retain_recent();
+        self.allow_anonymous.retain_recent();
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn anonymous_requests_are_limited_by_subscriber_and_not_on_this_machine() {
         let limits = Limits::default();
-        let ask = |source: &str| limits.anonymous(source.parse().unwrap(), &[]);
+        let ask = |source: &str| limits.allow_anonymous(source.parse().unwrap(), &[]);
         let mut host = (0_u32..).map(|n| format!("2001:db8::{:x}:{:x}", n >> 16, n & 0xffff));
         let passed = (0..7_000).filter(|_| ask(&host.next().unwrap())).count();
         assert!((6_000..6_900).contains(&passed), "{passed}");
@@ -94,20 +94,20 @@ mod tests {
     fn one_ipv6_subscriber_has_one_allowance_and_its_neighbour_another() {
         let limits = Limits::default();
         let address = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
-        let many = |network| (0..2_000).filter(|n| limits.journey(address(network, *n))).count();
+        let many = |network| (0..2_000).filter(|n| limits.allow_flow(address(network, *n))).count();
         // Some come back while they are counted.
         assert!((600..700).contains(&many(1)));
-        assert!(limits.journey(address(2, 1)) && limits.registration(address(1, 1)));
+        assert!(limits.allow_flow(address(2, 1)) && limits.allow_registration(address(1, 1)));
     }
 
     #[test]
     fn keys_are_tried_few_times_in_a_journey_and_not_often_from_one_address() {
         let (limits, address) = (Limits::default(), |last| IpAddr::from([192, 0, 2, last]));
-        let flow = Id::fresh();
-        assert_eq!((0..100).filter(|n| limits.probe(address(*n), flow)).count(), 5);
-        let many = (0..100).filter(|_| limits.probe(address(200), Id::fresh())).count();
+        let flow = Id::random();
+        assert_eq!((0..100).filter(|n| limits.allow_probe(address(*n), flow)).count(), 5);
+        let many = (0..100).filter(|_| limits.allow_probe(address(200), Id::random())).count();
         // Some come back while they are counted.
         assert!((20..25).contains(&many), "{many}");
-        assert!(limits.probe(address(201), Id::fresh()));
+        assert!(limits.allow_probe(address(201), Id::random()));
     }
 }

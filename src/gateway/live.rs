@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::flow::held::Rules;
-use crate::gateway::assertion::Assertions;
-use crate::gateway::clients::Configured;
+use crate::flow::held::RefreshRules;
+use crate::gateway::assertion::AssertionCache;
+use crate::gateway::clients::ConfiguredClient;
 use crate::gateway::password::Passwords;
-use crate::gateway::provider::RunningIdp;
-use crate::gateway::resolve::Resolver;
+use crate::gateway::provider::ActiveIdp;
+use crate::gateway::resolve::UpstreamCache;
 use crate::oauth::scope::Scopes;
 use crate::service::{AfterConsent, Service};
 use crate::token::lifetime::Ttl;
@@ -15,21 +15,21 @@ use crate::upstream::idp::Idp;
 
 /// A service, with what was learned of its upstream.
 #[derive(Debug)]
-pub struct Running {
+pub struct ActiveService {
     /// As configured.
     pub service: Service,
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) assertions: Assertions,
+    pub(crate) discovery: Arc<UpstreamCache>,
+    pub(crate) assertions: AssertionCache,
 }
 
-impl Running {
+impl ActiveService {
     /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
     /// that a token must have.
     pub fn scopes_offered(&self) -> Scopes {
         if !self.service.scopes.is_empty() {
             return self.service.scopes.clone();
         }
-        let named = self.resolver.scopes().without("offline_access");
+        let named = self.discovery.scopes().without("offline_access");
         if named.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
             return self.service.required_scopes.clone();
         }
@@ -39,7 +39,9 @@ impl Running {
     /// The scopes that a client may ask for: whatever is required can be got.
     pub fn scopes_askable(&self) -> Scopes {
         let service = &self.service;
-        self.scopes_offered().with(&service.optional_scopes).with(&service.required_scopes)
+        self.scopes_offered()
+            .union(&service.optional_scopes)
+            .union(&service.required_scopes)
     }
 
     /// The scopes that a challenge names: those that a token must have, or those that a client gets.
@@ -51,9 +53,9 @@ impl Running {
         }
     }
 
-    pub(crate) fn rules(&self) -> Rules {
-        Rules {
-            grace: self.service.refresh_grace,
+    pub(crate) fn refresh_rules(&self) -> RefreshRules {
+        RefreshRules {
+            reuse_window: self.service.refresh_grace,
             ttl: self.service.ttl,
             mode: self.service.mode,
             carried: false,
@@ -73,7 +75,7 @@ pub struct Setup {
     /// Who else vouches for users; with distinct names.
     pub idps: Vec<Idp>,
     /// Clients that need not register; with distinct ids.
-    pub clients: Vec<Configured>,
+    pub clients: Vec<ConfiguredClient>,
     /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
     pub cors_origins: Vec<String>,
     /// `/services` lists what stands behind us, for everybody to read.
@@ -84,29 +86,29 @@ pub struct Setup {
 
 /// See [the module](self).
 #[derive(Debug)]
-pub struct Live {
-    services: Vec<Arc<Running>>,
+pub struct RuntimeConfig {
+    services: Vec<Arc<ActiveService>>,
     pub(crate) passwords: Passwords,
     pub(crate) session_ttl: u64,
-    idps: Vec<Arc<RunningIdp>>,
-    clients: Vec<Configured>,
+    idps: Vec<Arc<ActiveIdp>>,
+    clients: Vec<ConfiguredClient>,
     cors_origins: Vec<String>,
     public_directory: bool,
     json_token: bool,
 }
 
-impl Live {
+impl RuntimeConfig {
     /// A new one. What `before` learned of an upstream that is still configured in the same way is kept.
     pub fn new(setup: Setup, before: Option<&Self>) -> Self {
         let running = |mut service: Service| {
-            service.mark = service.bound_mark();
+            service.digest = service.token_service_digest();
             let old = before.and_then(|live| live.find(&service.name));
             let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
-            let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.resolver));
-            Arc::new(Running {
+            let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.discovery));
+            Arc::new(ActiveService {
                 service,
-                resolver,
-                assertions: Assertions::default(),
+                discovery: resolver,
+                assertions: AssertionCache::default(),
             })
         };
         Self {
@@ -114,7 +116,7 @@ impl Live {
             passwords: setup.passwords,
             session_ttl: setup.session_ttl,
             clients: setup.clients,
-            idps: setup.idps.into_iter().map(|idp| RunningIdp::new(idp, before)).collect(),
+            idps: setup.idps.into_iter().map(|idp| ActiveIdp::new(idp, before)).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
             json_token: setup.json_token,
@@ -122,32 +124,32 @@ impl Live {
     }
 
     /// The service of this name.
-    pub fn find(&self, name: &str) -> Option<&Arc<Running>> {
+    pub fn find(&self, name: &str) -> Option<&Arc<ActiveService>> {
         self.services.iter().find(|running| running.service.name == name)
     }
 
     /// The one that is also at `/mcp`.
-    pub fn default_service(&self) -> Option<&Arc<Running>> {
+    pub fn default_service(&self) -> Option<&Arc<ActiveService>> {
         self.services.iter().find(|running| running.service.is_default)
     }
 
     /// All of them, as configured.
-    pub fn services(&self) -> &[Arc<Running>] {
+    pub fn services(&self) -> &[Arc<ActiveService>] {
         &self.services
     }
 
     /// The identity provider of this name.
-    pub fn idp(&self, name: &str) -> Option<&Arc<RunningIdp>> {
+    pub fn idp(&self, name: &str) -> Option<&Arc<ActiveIdp>> {
         self.idps.iter().find(|running| running.idp.name == name)
     }
 
     /// All of them, as configured.
-    pub fn idps(&self) -> &[Arc<RunningIdp>] {
+    pub fn idps(&self) -> &[Arc<ActiveIdp>] {
         &self.idps
     }
 
     /// The client of this id, if the operator wrote it down.
-    pub(crate) fn client(&self, id: &str) -> Option<&Configured> {
+    pub(crate) fn client(&self, id: &str) -> Option<&ConfiguredClient> {
         self.clients.iter().find(|client| client.id == id)
     }
 
@@ -167,8 +169,8 @@ impl Live {
     }
 
     /// Whether any service needs keys that sign.
-    pub(crate) fn signs(&self) -> bool {
-        self.services.iter().any(|running| running.service.signs())
+    pub(crate) fn needs_signing_keys(&self) -> bool {
+        self.services.iter().any(|running| running.service.needs_signing_keys())
     }
 
     /// The longest life of a grant of any service, in seconds.

@@ -53,26 +53,26 @@ use arc_swap::ArcSwap;
 
 use crate::base::ids::Id;
 use crate::base::time::Clock;
-use crate::gateway::ended::Ended;
+use crate::gateway::ended::RevocationList;
 use crate::gateway::inflight::Inflight;
-use crate::gateway::kept::Kept;
+use crate::gateway::kept::TokenCache;
 use crate::gateway::limits::Limits;
-use crate::gateway::live::{Live, Running, Setup};
-use crate::gateway::noted::Noted;
-use crate::gateway::sessions::Sessions;
-use crate::gateway::signing::Signing;
-use crate::gateway::site::Site;
-use crate::gateway::streams::{Streams, Unproved};
-use crate::gateway::waiting::Waiting;
-use crate::net::client::Client;
-use crate::store::{Keys, Store};
-use crate::upstream::document::Documents;
+use crate::gateway::live::{ActiveService, RuntimeConfig, Setup};
+use crate::gateway::noted::Recent401s;
+use crate::gateway::sessions::McpSessions;
+use crate::gateway::signing::SigningState;
+use crate::gateway::site::PublicUrls;
+use crate::gateway::streams::{EventStreams, UnconfirmedGenerations};
+use crate::gateway::waiting::PendingFlows;
+use crate::net::client::HttpClient;
+use crate::store::{SharedKeyRing, Store};
+use crate::upstream::document::ClientMetadataCache;
 
 /// One core's way out: a client of its own, so that no lane waits for another.
 #[derive(Clone)]
 pub struct Lane {
     /// The lane's connections.
-    pub client: Client,
+    pub client: HttpClient,
 }
 
 /// Everything the use cases need. Cheap to clone, and owns no socket.
@@ -82,21 +82,21 @@ pub struct Gateway(Arc<Inner>);
 /// What [`Gateway`] points at.
 pub struct Inner {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
+    pub(crate) keys: SharedKeyRing,
     pub(crate) clock: Clock,
-    pub(crate) site: Site,
-    live: ArcSwap<Live>,
-    pub(crate) documents: Documents,
-    pub(crate) ended: Ended,
+    pub(crate) site: PublicUrls,
+    live: ArcSwap<RuntimeConfig>,
+    pub(crate) documents: ClientMetadataCache,
+    pub(crate) ended: RevocationList,
     pub(crate) inflight: Inflight,
     pub(crate) limits: Limits,
-    pub(crate) streams: Streams,
-    pub(crate) kept: Kept,
-    pub(crate) unproved: Unproved,
-    pub(crate) refused: Noted,
-    pub(crate) sessions: Sessions,
-    pub(crate) signing: Signing,
-    pub(crate) waiting: Waiting,
+    pub(crate) streams: EventStreams,
+    pub(crate) kept: TokenCache,
+    pub(crate) unproved: UnconfirmedGenerations,
+    pub(crate) refused: Recent401s,
+    pub(crate) sessions: McpSessions,
+    pub(crate) signing: SigningState,
+    pub(crate) waiting: PendingFlows,
     /// This process: a lease of another owner in a store that only we use is that of a process that died.
     pub(crate) owner: Id,
     /// Where detached work runs, so that a closing lane cancels nothing.
@@ -110,11 +110,11 @@ pub struct Parts {
     /// Where records lie.
     pub store: Store,
     /// What seals.
-    pub keys: Keys,
+    pub keys: SharedKeyRing,
     /// What time it is.
     pub clock: Clock,
     /// Who we are to the outside.
-    pub site: Site,
+    pub site: PublicUrls,
     /// What stands behind us, and who may sign in.
     pub setup: Setup,
     /// The most journeys that wait for a sign-in, see [`waiting`].
@@ -134,7 +134,7 @@ impl std::ops::Deref for Gateway {
 }
 
 impl Gateway {
-    /// Puts a gateway together. It answers MCP requests once [`Gateway::prepare`](upkeep) is done.
+    /// Puts a gateway together. It answers MCP requests once [`App::prepare`](upkeep) is done.
     pub fn new(parts: Parts) -> Self {
         let Parts {
             store,
@@ -149,47 +149,47 @@ impl Gateway {
         Self(Arc::new(Inner {
             store,
             keys,
-            documents: Documents::new(site.is_loopback(), clock.clone()),
+            documents: ClientMetadataCache::new(site.is_loopback(), clock.clone()),
             clock,
             site,
-            live: ArcSwap::from_pointee(Live::new(setup, None)),
-            ended: Ended::default(),
+            live: ArcSwap::from_pointee(RuntimeConfig::new(setup, None)),
+            ended: RevocationList::default(),
             inflight: Inflight::default(),
             limits: Limits::default(),
-            streams: Streams::default(),
-            kept: Kept::default(),
-            unproved: Unproved::default(),
-            refused: Noted::default(),
-            sessions: Sessions::default(),
-            signing: Signing::default(),
-            waiting: Waiting::new(most_waiting),
-            owner: Id::fresh(),
+            streams: EventStreams::default(),
+            kept: TokenCache::default(),
+            unproved: UnconfirmedGenerations::default(),
+            refused: Recent401s::default(),
+            sessions: McpSessions::default(),
+            signing: SigningState::default(),
+            waiting: PendingFlows::new(most_waiting),
+            owner: Id::random(),
             back,
             back_lane,
         }))
     }
 
     /// Who we are to the outside.
-    pub fn site(&self) -> &Site {
+    pub fn site(&self) -> &PublicUrls {
         &self.site
     }
 
     /// What stands behind us now. To be loaded once for each request.
-    pub fn live(&self) -> Arc<Live> {
+    pub fn live(&self) -> Arc<RuntimeConfig> {
         self.live.load_full()
     }
 
     /// Swaps what stands behind us, whole. Running requests and streams go on with what they began with.
     pub fn reload(&self, setup: Setup) {
-        let next = Live::new(setup, Some(&self.live()));
+        let next = RuntimeConfig::new(setup, Some(&self.live()));
         self.live.store(Arc::new(next));
         if !self.can_sign() {
-            self.keep_signing_soon();
+            self.load_or_rotate_in_background();
         }
     }
 
     /// The service of this name, as it is now.
-    pub(crate) fn running(&self, name: &str) -> Option<Arc<Running>> {
+    pub(crate) fn running(&self, name: &str) -> Option<Arc<ActiveService>> {
         self.live().find(name).cloned()
     }
 }

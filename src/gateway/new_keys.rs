@@ -16,45 +16,45 @@ use crate::store::{Store, StoreError};
 use crate::token::signing::SigningRecord;
 
 /// How long after a page the next one is read, and how long after a look at the keys the next look is taken.
-const PAGES: Duration = Duration::from_millis(500);
-const LOOKS: Duration = Duration::from_secs(60);
+const RESEAL_PAGE_DELAY: Duration = Duration::from_millis(500);
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Gateway {
     /// Looks again and again whether another key seals, and does what is due.
-    pub(super) async fn following_keys(&self, stop: &Stop) {
+    pub(super) async fn reseal_loop(&self, stop: &Stop) {
         loop {
             let followed = tokio::select! {
-                () = stop.draining() => return,
-                followed = self.follow_keys() => followed,
+                () = stop.cancelled() => return,
+                followed = self.reseal() => followed,
             };
             if let Err(why) = followed {
                 tracing::warn!(%why, "not all records could be sealed with the new key; that is tried again");
             }
-            tokio::select! { () = stop.draining() => return, () = tokio::time::sleep(LOOKS) => {} }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(KEY_CHECK_INTERVAL) => {} }
         }
     }
 
-    async fn follow_keys(&self) -> Result<(), StoreError> {
+    async fn reseal(&self) -> Result<(), StoreError> {
         let store = &self.store;
-        if let Some(key) = store.key_to_seal_with().await? {
-            seal_all::<SigningRecord>(store).await?;
-            seal_all::<ApiKeyRecord>(store).await?;
-            seal_all::<ConsentRecord>(store).await?;
-            seal_all::<UpstreamClientRecord>(store).await?;
-            seal_all::<UpstreamIssuerRecord>(store).await?;
-            seal_all::<GrantRecord>(store).await?;
+        if let Some(key) = store.key_for_reseal().await? {
+            reseal_all::<SigningRecord>(store).await?;
+            reseal_all::<ApiKeyRecord>(store).await?;
+            reseal_all::<ConsentRecord>(store).await?;
+            reseal_all::<UpstreamClientRecord>(store).await?;
+            reseal_all::<UpstreamIssuerRecord>(store).await?;
+            reseal_all::<GrantRecord>(store).await?;
             // Last: it says that all of it is done.
-            if store.mark_sealed_with(key).await? {
+            if store.mark_resealed(key).await? {
                 tracing::info!("every record that stays is sealed with the new key");
             }
         }
         let Some(notices) = store.notices() else {
             return Ok(());
         };
-        if let Some(key) = notices.key_to_seal_with().await? {
-            seal_all::<NoticeRecord>(notices).await?;
-            seal_all::<EndRecord>(notices).await?;
-            if notices.mark_sealed_with(key).await? {
+        if let Some(key) = notices.key_for_reseal().await? {
+            reseal_all::<NoticeRecord>(notices).await?;
+            reseal_all::<EndRecord>(notices).await?;
+            if notices.mark_resealed(key).await? {
                 tracing::info!("what instances tell each other is sealed with the new key");
             }
         }
@@ -62,13 +62,13 @@ impl Gateway {
     }
 }
 
-async fn seal_all<R: Record>(store: &Store) -> Result<(), StoreError> {
+async fn reseal_all<R: Record>(store: &Store) -> Result<(), StoreError> {
     let mut cursor = None;
     loop {
-        cursor = store.seal_anew::<R>(cursor).await?;
+        cursor = store.reseal_page::<R>(cursor).await?;
         if cursor.is_none() {
             return Ok(());
         }
-        tokio::time::sleep(PAGES).await;
+        tokio::time::sleep(RESEAL_PAGE_DELAY).await;
     }
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 use crate::flow::grant::{GrantRecord, Refreshing};
-use crate::flow::held::Held;
+use crate::flow::held::GrantData;
 use crate::flow::notice::{Asker, EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used, Worth};
-use crate::flow::rejected::Rejected;
+use crate::flow::rejected::RejectReason;
 use crate::gateway::Gateway;
-use crate::gateway::live::Running;
-use crate::gateway::refresh::PATIENCE;
+use crate::gateway::live::ActiveService;
+use crate::gateway::refresh::LEASE_WAIT_SECONDS;
 use crate::gateway::rejection::Rejection;
 use crate::net::stop::Stop;
-use crate::oauth::answer::UpstreamRefresh;
-use crate::store::{Change, Changes, Handle, Missed, NotInserted, Store, StoreError};
+use crate::oauth::answer::UpstreamRefreshToken;
+use crate::store::{Change, ChangeReceiver, Handle, InsertError, Store, StoreError, TransitionError};
 use crate::token::lifetime::Ttl;
 
 /// How long a client waits for its answer until the others are told, which goes on without it.
@@ -39,11 +39,11 @@ pub(super) struct Shown {
 
 impl Gateway {
     /// The grant that a code begins: where nothing is kept, each instance has to find the same.
-    pub(super) fn grant_of_code(&self, secret: &str) -> Id {
-        if self.store.carries() {
+    pub(super) fn grant_id_for_code(&self, secret: &str) -> Id {
+        if self.store.is_stateless() {
             named("grant", secret)
         } else {
-            Id::fresh()
+            Id::random()
         }
     }
 
@@ -56,11 +56,11 @@ impl Gateway {
         match notices.insert(id, Used { owner, expires: until }).await {
             Ok(_) => Ok(true),
             // By us, when we could not be told so.
-            Err(NotInserted::AlreadyThere) => Ok(notices
-                .read(&Handle::<UseRecord>::of(id))
+            Err(InsertError::AlreadyExists) => Ok(notices
+                .read(&Handle::<UseRecord>::new(id))
                 .await?
                 .is_some_and(|UseRecord::Used(used)| used.owner == owner)),
-            Err(NotInserted::Store(why)) => Err(why),
+            Err(InsertError::Store(why)) => Err(why),
         }
     }
 
@@ -69,15 +69,15 @@ impl Gateway {
         let Some(notices) = self.store.notices() else {
             return Ok(false);
         };
-        let ended = notices.read(&Handle::<EndRecord>::of(grant)).await?.is_some();
+        let ended = notices.read(&Handle::<EndRecord>::new(grant)).await?.is_some();
         if ended {
-            self.has_ended(grant);
+            self.mark_ended(grant);
         }
         Ok(ended)
     }
 
     /// Insists that no instance used this refresh pair up, or ended its grant.
-    pub(super) async fn unspent(&self, running: &Running, handle: &Handle<GrantRecord>, shown: Shown) -> Result<(), Rejection> {
+    pub(super) async fn unspent(&self, running: &ActiveService, handle: &Handle<GrantRecord>, shown: Shown) -> Result<(), Rejection> {
         let Some(notices) = self.store.notices() else {
             return Ok(());
         };
@@ -86,20 +86,20 @@ impl Gateway {
         }
         // Who may only read finds nothing used up, and would have nobody told.
         notices.ping().await?;
-        let NoticeRecord::Told(told) = notices.read(&Handle::of(shown.grant)).await?.unwrap_or_default();
-        if told.judged(shown.generation, self.rules(running).grace, self.clock.now()) != Worth::Replay {
+        let NoticeRecord::Told(told) = notices.read(&Handle::new(shown.grant)).await?.unwrap_or_default();
+        if told.judged(shown.generation, self.rules(running).reuse_window, self.clock.now()) != Worth::Replay {
             return Ok(());
         }
         // Who went on last is this instance: what it remembers says what the pair is worth.
         let there = self.store.read(handle).await?;
-        if there.is_some_and(|record| record.held().is_none_or(|held| Some(held.generation()) > told.newest())) {
+        if there.is_some_and(|record| record.data().is_none_or(|held| Some(held.generation()) > told.newest())) {
             return Ok(());
         }
         tracing::warn!(grant = %shown.grant, "a refresh token was replayed that another instance had used up; its grant is ended");
-        if let Some(held) = self.end(handle).await? {
+        if let Some(held) = self.end_grant(handle).await? {
             self.revoke_upstream(&held, None);
         }
-        Err(Rejection::Grant(Rejected::Replayed))
+        Err(Rejection::Grant(RejectReason::Replayed))
     }
 
     /// Whether a grant was ended while the upstream was asked. Who cannot be asked has not heard of it: what was obtained is handed out.
@@ -108,11 +108,11 @@ impl Gateway {
     }
 
     /// Insists that this may be shown to the upstream, and that no other instance does so meanwhile; waits for one that does.
-    pub(super) async fn asks_alone(&self, (shown, attempt): (Shown, Id), token: &UpstreamRefresh) -> Result<(), Rejection> {
+    pub(super) async fn asks_alone(&self, (shown, attempt): (Shown, Id), token: &UpstreamRefreshToken) -> Result<(), Rejection> {
         let Some(notices) = self.store.notices() else {
             return Ok(());
         };
-        let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(PATIENCE)));
+        let (mark, give_up) = (Mark::of(token), tokio::time::sleep(Duration::from_secs(LEASE_WAIT_SECONDS)));
         tokio::pin!(give_up);
         let mut has_waited = false;
         loop {
@@ -129,13 +129,13 @@ impl Gateway {
                     tokio::time::sleep(LATE).await;
                     has_waited = true;
                 }
-                Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
+                Err(TransitionError::Rejected(RejectReason::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => has_waited = false,
-                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                    () = &mut give_up => return Err(Rejection::TryLater { retry_after: 5 }),
                 },
-                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
-                Err(Missed::Store(why)) => return Err(why.into()),
-                Err(Missed::Absent | Missed::OtherState) => return Err(Rejection::Busy { retry_after: 1 }),
+                Err(TransitionError::Rejected(why)) => return Err(Rejection::Grant(why)),
+                Err(TransitionError::Store(why)) => return Err(why.into()),
+                Err(TransitionError::NotFound | TransitionError::WrongState) => return Err(Rejection::TryLater { retry_after: 1 }),
             }
         }
     }
@@ -151,7 +151,7 @@ impl Gateway {
     }
 
     /// Tells that this pair is used up, and what the upstream replaced.
-    pub(super) async fn used_up(&self, (shown, attempt): (Shown, Id), replaced: Option<&UpstreamRefresh>, held: &Held) {
+    pub(super) async fn used_up(&self, (shown, attempt): (Shown, Id), replaced: Option<&UpstreamRefreshToken>, held: &GrantData) {
         if self.store.notices().is_none() {
             return;
         }
@@ -164,20 +164,23 @@ impl Gateway {
     }
 
     /// Tells that a grant has ended, to its last pair's end.
-    pub(super) async fn tell_ended(&self, grant: Id, held: Option<&Held>) -> Result<(), StoreError> {
+    pub(super) async fn tell_ended(&self, grant: Id, held: Option<&GrantData>) -> Result<(), StoreError> {
         let Some(notices) = self.store.notices().cloned() else {
             return Ok(());
         };
         // It may have begun when it could live longer.
-        let longest = self.clock.now().after(self.live().longest_grant().max(Ttl::default().absolute));
+        let longest = self
+            .clock
+            .now()
+            .plus_seconds(self.live().longest_grant().max(Ttl::default().absolute));
         let expires = held.map_or(longest, |held| longest.max(held.refresh_ends()));
-        let work = self.inflight.begin(Id::fresh());
+        let work = self.inflight.lock(Id::random());
         // Detached: whoever asked for it may hang up.
         let telling = self.back.spawn(async move {
             let _work = work;
             match notices.insert(grant, Over { expires }).await {
-                Ok(_) | Err(NotInserted::AlreadyThere) => Ok(()),
-                Err(NotInserted::Store(why)) => Err(why),
+                Ok(_) | Err(InsertError::AlreadyExists) => Ok(()),
+                Err(InsertError::Store(why)) => Err(why),
             }
         });
         telling
@@ -186,20 +189,20 @@ impl Gateway {
     }
 
     /// Takes in what the others tell of ended grants.
-    pub(super) async fn hearing(&self, told: Option<Changes>, stop: &Stop) {
+    pub(super) async fn hearing(&self, told: Option<ChangeReceiver>, stop: &Stop) {
         let (Some(mut told), Some(notices)) = (told, self.store.notices()) else {
             return;
         };
         loop {
             let change = tokio::select! {
-                () = stop.draining() => return,
+                () = stop.cancelled() => return,
                 change = told.next() => change,
             };
             if let Some(ended) = change.of::<EndRecord>() {
-                self.has_ended(ended.id());
+                self.mark_ended(ended.id());
             }
             if change == Change::Gap {
-                tokio::select! { () = stop.draining() => return, () = self.heard_again(notices) => {} }
+                tokio::select! { () = stop.cancelled() => return, () = self.heard_again(notices) => {} }
             }
         }
     }
@@ -209,7 +212,7 @@ impl Gateway {
             tracing::warn!(%why, "what other instances ended could not be read again");
             tokio::time::sleep(AGAIN).await;
         }
-        self.ended.all().into_iter().for_each(|id| self.is_over(id));
+        self.ended.ids().into_iter().for_each(|id| self.drop_grant_state(id));
     }
 
     /// As often as it takes, for what was done cannot be undone; but nobody waits for it for long.
@@ -217,7 +220,7 @@ impl Gateway {
         let Some(notices) = self.store.notices().cloned() else {
             return;
         };
-        let work = self.inflight.begin(Id::fresh());
+        let work = self.inflight.lock(Id::random());
         let telling = self.back.spawn(async move {
             let _work = work;
             let mut pause = Duration::from_millis(50);
@@ -232,24 +235,28 @@ impl Gateway {
 }
 
 /// Moves the notice of a grant, or begins one; what `step` gave besides.
-async fn told<T>(notices: &Store, shown: Shown, step: impl Fn(Told) -> Result<(Told, T), Rejected>) -> Result<T, Missed<Rejected>> {
-    let handle = Handle::<NoticeRecord>::of(shown.grant);
+async fn told<T>(
+    notices: &Store,
+    shown: Shown,
+    step: impl Fn(Told) -> Result<(Told, T), RejectReason>,
+) -> Result<T, TransitionError<RejectReason>> {
+    let handle = Handle::<NoticeRecord>::new(shown.grant);
     let moved = |NoticeRecord::Told(told)| step(told).map(|(next, out)| (next.into(), out));
     loop {
         match notices.update(&handle, moved).await {
             Ok((_, out)) => return Ok(out),
-            Err(Missed::Absent) => {}
+            Err(TransitionError::NotFound) => {}
             Err(why) => return Err(why),
         }
-        let (first, out) = step(Told::default()).map_err(Missed::Rejected)?;
+        let (first, out) = step(Told::default()).map_err(TransitionError::Rejected)?;
         match notices.insert(shown.grant, first).await {
             Ok(_) => return Ok(out),
-            Err(NotInserted::AlreadyThere) => {}
-            Err(NotInserted::Store(why)) => return Err(Missed::Store(why)),
+            Err(InsertError::AlreadyExists) => {}
+            Err(InsertError::Store(why)) => return Err(TransitionError::Store(why)),
         }
     }
 }
 
 fn named(what: &str, secret: &str) -> Id {
-    Id(Digest::of(&format!("{what} {secret}")).short())
+    Id(Digest::new(&format!("{what} {secret}")).truncated())
 }

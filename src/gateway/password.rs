@@ -13,14 +13,14 @@ use crate::gateway::hashing;
 
 /// One user and the hash of the password.
 #[derive(Clone)]
-pub struct User {
+pub struct PasswordUser {
     /// The name, compared byte for byte.
     pub name: String,
     /// The hash of the password.
-    pub hash: Hash,
+    pub hash: LazyPasswordHash,
 }
 
-impl std::fmt::Debug for User {
+impl std::fmt::Debug for PasswordUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "User({})", self.name)
     }
@@ -33,35 +33,35 @@ pub fn hash(password: &Secret) -> Result<String, String> {
 
 /// A hash, `$argon2id$…`, made when it is first asked for: making it takes longer than starting.
 #[derive(Clone)]
-pub struct Hash(Arc<Making>);
+pub struct LazyPasswordHash(Arc<HashState>);
 
-struct Making {
+struct HashState {
     made: OnceCell<String>,
     /// The password and its salt, until the hash is made.
     of: Mutex<Option<(Secret, [u8; 16])>>,
 }
 
-impl Hash {
+impl LazyPasswordHash {
     /// One that was made long ago.
-    pub fn kept(hash: String) -> Self {
-        Self(Arc::new(Making {
+    pub fn from_hash(hash: String) -> Self {
+        Self(Arc::new(HashState {
             made: OnceCell::new_with(Some(hash)),
             of: Mutex::default(),
         }))
     }
 
     /// Of a new password, to be kept.
-    pub fn made(password: Secret) -> Self {
+    pub fn from_new_password(password: Secret) -> Self {
         Self::later(password, crate::base::random::bytes())
     }
 
     /// Of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
-    pub fn given(name: &str, password: Secret) -> Self {
-        Self::later(password, Digest::of(&format!("salt {name}")).short())
+    pub fn from_fixed_password(name: &str, password: Secret) -> Self {
+        Self::later(password, Digest::new(&format!("salt {name}")).truncated())
     }
 
     fn later(password: Secret, salt: [u8; 16]) -> Self {
-        Self(Arc::new(Making {
+        Self(Arc::new(HashState {
             made: OnceCell::new(),
             of: Mutex::new(Some((password, salt))),
         }))
@@ -109,7 +109,7 @@ pub fn is_argon2id(hash: &str) -> bool {
 }
 
 /// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
-pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
+pub fn password_weakness(name: &str, password: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
         "gateway_pass",
         "change-this",
@@ -138,12 +138,12 @@ pub fn weakness(name: &str, password: &str) -> Option<&'static str> {
 }
 
 /// Wrong tries that cost nothing: of one account from one source, and of one source.
-const FREE_BY_ACCOUNT: u32 = 3;
-const FREE_BY_SOURCE: u32 = 30;
+const FREE_ATTEMPTS_PER_ACCOUNT: u32 = 3;
+const FREE_ATTEMPTS_PER_SOURCE: u32 = 30;
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tried {
+pub enum PasswordCheck {
     /// It is the user.
     Right,
     /// Wrong name or password; the same answer for both.
@@ -166,9 +166,9 @@ impl std::fmt::Debug for Passwords {
 }
 
 struct Inner {
-    users: Vec<User>,
+    users: Vec<PasswordUser>,
     /// A hash of nothing: an unknown user costs as much as a known one.
-    nobody: Hash,
+    nobody: LazyPasswordHash,
     wrong: Cache<String, (u32, UnixTime)>,
     hashing: Arc<Semaphore>,
     clock: Clock,
@@ -176,12 +176,12 @@ struct Inner {
 
 impl Passwords {
     /// At most cores/2 hashes run at once (each takes some 20 MB and tens of milliseconds).
-    pub fn new(users: Vec<User>, clock: Clock) -> Self {
+    pub fn new(users: Vec<PasswordUser>, clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         // Any hash costs as much as any other, and whether it matches counts for known users only.
         let nobody = match users.first() {
             Some(user) => user.hash.clone(),
-            None => Hash::made(crate::base::random::token()),
+            None => LazyPasswordHash::from_new_password(crate::base::random::token()),
         };
         Self(Arc::new(Inner {
             users,
@@ -193,7 +193,7 @@ impl Passwords {
     }
 
     /// Whether there is a user of this name.
-    pub(crate) fn knows(&self, name: &str) -> bool {
+    pub(crate) fn has_user(&self, name: &str) -> bool {
         self.0.users.iter().any(|user| user.name == name)
     }
 
@@ -204,12 +204,12 @@ impl Passwords {
     }
 
     /// Tries a password. Runs on a thread of its own; it never blocks a lane.
-    pub async fn check(&self, source: &str, name: &str, password: Secret) -> Tried {
+    pub async fn check(&self, source: &str, name: &str, password: Secret) -> PasswordCheck {
         let now = self.0.clock.now();
         // A source may be a proxy with many people behind it: it is slowed only after many more.
         let keys = [
-            (format!("u {source} {name}"), FREE_BY_ACCOUNT),
-            (format!("s {source}"), FREE_BY_SOURCE),
+            (format!("u {source} {name}"), FREE_ATTEMPTS_PER_ACCOUNT),
+            (format!("s {source}"), FREE_ATTEMPTS_PER_SOURCE),
         ];
         let until = keys
             .iter()
@@ -217,20 +217,22 @@ impl Passwords {
             .map(|(_, until)| until)
             .max();
         if let Some(until) = until.filter(|until| *until > now) {
-            return Tried::Wait { seconds: until.since(now) };
+            return PasswordCheck::Wait {
+                seconds: until.seconds_since(now),
+            };
         }
         // Counted before it is looked at: many tries at once are many tries.
         for (key, free) in &keys {
-            self.note(key.clone(), *free, now);
+            self.note_attempt(key.clone(), *free, now);
         }
         let user = self.0.users.iter().find(|user| user.name == name);
         let (known, kept) = (user.is_some(), user.map_or(&self.0.nobody, |user| &user.hash));
         // First the hash, then a permit to compare with it: making the hash takes a permit of its own.
         let Some(kept) = kept.get(&self.0.hashing).await.map(str::to_owned) else {
-            return Tried::Wait { seconds: 1 };
+            return PasswordCheck::Wait { seconds: 1 };
         };
         let Ok(permit) = Arc::clone(&self.0.hashing).acquire_owned().await else {
-            return Tried::Wait { seconds: 1 };
+            return PasswordCheck::Wait { seconds: 1 };
         };
         let hashed = tokio::task::spawn_blocking(move || {
             // The permit goes where the work is: a browser that goes away frees nothing early.
@@ -241,27 +243,27 @@ impl Passwords {
             for (key, _) in &keys {
                 self.0.wrong.remove(key);
             }
-            return Tried::Right;
+            return PasswordCheck::Right;
         }
         // A moment's wait, so that even the first wrong ones cost time.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        Tried::Wrong
+        PasswordCheck::Wrong
     }
 
     /// The first `free` cost nothing; then 2, 4, 8 … 60 seconds.
-    fn note(&self, key: String, free: u32, now: UnixTime) {
+    fn note_attempt(&self, key: String, free: u32, now: UnixTime) {
         let count = self
             .0
             .wrong
             .get(&key)
-            .filter(|(_, until)| now.since(*until) < 900)
+            .filter(|(_, until)| now.seconds_since(*until) < 900)
             .map_or(1, |(count, _)| count + 1);
         let wait = if count <= free {
             0
         } else {
             (1_u64 << (count - free).min(6)).min(60)
         };
-        self.0.wrong.insert(key, (count, now.after(wait)));
+        self.0.wrong.insert(key, (count, now.plus_seconds(wait)));
     }
 }
 
@@ -272,33 +274,36 @@ mod tests {
     #[test]
     fn known_samples_and_weak_passwords_are_named() {
         for weak in ["gateway_pass", "change-this-now", "short", "aaaaaaaaaaaa", "Alice-Alice"] {
-            assert!(weakness("alice-alice", weak).is_some(), "{weak}");
+            assert!(password_weakness("alice-alice", weak).is_some(), "{weak}");
         }
-        assert_eq!(weakness("alice", "correct-horse-battery-9"), None);
+        assert_eq!(password_weakness("alice", "correct-horse-battery-9"), None);
     }
 
     #[tokio::test]
     async fn a_wrong_password_waits_and_never_locks() {
         let hash = hash(&Secret::from("correct-horse")).unwrap();
         let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
-        let passwords = Passwords::new(alice(Hash::kept(hash)), Clock::Fixed(hand.clone()));
+        let passwords = Passwords::new(alice(LazyPasswordHash::from_hash(hash)), Clock::Fixed(hand.clone()));
         for _ in 0..4 {
-            assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, Tried::Wrong);
+            assert_eq!(passwords.check("here", "alice", Secret::from("wrong")).await, PasswordCheck::Wrong);
         }
         assert!(matches!(
             passwords.check("here", "alice", Secret::from("correct-horse")).await,
-            Tried::Wait { .. }
+            PasswordCheck::Wait { .. }
         ));
         hand.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(passwords.check("here", "alice", Secret::from("correct-horse")).await, Tried::Right);
+        assert_eq!(
+            passwords.check("here", "alice", Secret::from("correct-horse")).await,
+            PasswordCheck::Right
+        );
         assert_eq!(
             passwords.check("here", "mallory", Secret::from("correct-horse")).await,
-            Tried::Wrong
+            PasswordCheck::Wrong
         );
     }
 
-    fn alice(hash: Hash) -> Vec<User> {
-        vec![User {
+    fn alice(hash: LazyPasswordHash) -> Vec<PasswordUser> {
+        vec![PasswordUser {
             name: "alice".into(),
             hash,
         }]
@@ -308,7 +313,10 @@ mod tests {
     #[tokio::test]
     async fn a_hash_in_the_making_lets_nobody_in_and_is_made_once() {
         let right = || Secret::from("correct-horse");
-        for hash in [Hash::made(right()), Hash::given("alice", right())] {
+        for hash in [
+            LazyPasswordHash::from_new_password(right()),
+            LazyPasswordHash::from_fixed_password("alice", right()),
+        ] {
             let passwords = Passwords::new(alice(hash), Clock::System);
             // The first goes away at once, while it makes the hash for all others.
             let (gone, unknown, wrong) = tokio::join!(
@@ -316,9 +324,9 @@ mod tests {
                 passwords.check("b", "mallory", right()),
                 passwords.check("c", "alice", Secret::from("")),
             );
-            assert_eq!((unknown, wrong, gone.is_err()), (Tried::Wrong, Tried::Wrong, true));
+            assert_eq!((unknown, wrong, gone.is_err()), (PasswordCheck::Wrong, PasswordCheck::Wrong, true));
             let first = passwords.hash_of("alice").await.unwrap().to_owned();
-            assert_eq!(passwords.check("d", "alice", right()).await, Tried::Right);
+            assert_eq!(passwords.check("d", "alice", right()).await, PasswordCheck::Right);
             assert_eq!(passwords.hash_of("alice").await.unwrap(), first);
             assert!(first.starts_with("$argon2id$") && passwords.0.users[0].hash.of().is_none());
             assert_eq!(passwords.hash_of("mallory").await, None);
@@ -328,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn sessions_outlive_a_start_with_the_same_given_password_and_no_other() {
         let of = async |name: &str, password: &str| {
-            let hash = Hash::given(name, Secret::from(password));
+            let hash = LazyPasswordHash::from_fixed_password(name, Secret::from(password));
             hash.get(&Arc::new(Semaphore::new(1))).await.unwrap().to_owned()
         };
         let first = of("alice", "correct-horse").await;
@@ -346,7 +354,7 @@ mod tests {
             .build()
             .unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let passwords = Passwords::new(alice(Hash::kept(String::new())), Clock::System);
+        let passwords = Passwords::new(alice(LazyPasswordHash::from_hash(String::new())), Clock::System);
         let places = passwords.0.hashing.available_permits();
         runtime.block_on(async {
             let busy = tokio::task::spawn_blocking(move || wait.recv());

@@ -6,18 +6,18 @@ use http::HeaderValue;
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::flow::code::Obtained;
-use crate::gateway::authorize::Flow;
-use crate::gateway::live::Running;
+use crate::flow::code::ObtainedTokens;
+use crate::gateway::authorize::FlowHandle;
+use crate::gateway::live::ActiveService;
 use crate::gateway::{Gateway, Lane};
-use crate::oauth::answer::{Tokens, UpstreamAccess};
-use crate::service::paste::{BadCredential, Paste};
+use crate::oauth::answer::{UpstreamAccessToken, UpstreamTokens};
+use crate::service::paste::{CredentialSyntaxError, PasteSettings};
 use crate::service::{AfterConsent, Service};
-use crate::upstream::probe::{self, Credential, Probed};
+use crate::upstream::probe::{self, CredentialHeader, ProbeResult};
 
 /// The consent form, as it came in.
 #[derive(Debug)]
-pub struct Approval<'a> {
+pub struct ConsentForm<'a> {
     /// The form cookie.
     pub form: Option<&'a str>,
     /// What was pasted for the upstream.
@@ -28,7 +28,7 @@ pub struct Approval<'a> {
 
 /// Why a code is not issued for what was pasted. The journey is where it was, and the user may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotTaken {
+pub enum CredentialError {
     /// Nothing was pasted.
     Empty,
     /// It is too long for a key.
@@ -38,14 +38,14 @@ pub enum NotTaken {
     /// The upstream does not know it.
     Refused,
     /// The upstream does not answer, so nobody knows.
-    Silent,
+    NoResponse,
     /// Too many keys were tried: this page is not for guessing them.
     TooMany,
 }
 
 /// What a page asks the user to paste.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Prompt<'a> {
     /// The host that it goes to.
     pub host: &'a str,
     /// The header in which it goes there.
@@ -56,7 +56,7 @@ pub struct Wanted<'a> {
     pub readable: bool,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Prompt<'a> {
     /// What this service takes, if it is something of the user's.
     pub fn of(service: &'a Service) -> Option<Self> {
         match service.upstream.after_consent() {
@@ -64,49 +64,49 @@ impl<'a> Wanted<'a> {
                 host: service.host(),
                 header: paste.header.name().as_str(),
                 hint: &paste.hint,
-                readable: service.mode.shows_upstream_tokens(),
+                readable: service.mode.exposes_upstream_tokens(),
             }),
             AfterConsent::Upstream | AfterConsent::Nowhere => None,
         }
     }
 }
 
-impl From<BadCredential> for NotTaken {
-    fn from(why: BadCredential) -> Self {
+impl From<CredentialSyntaxError> for CredentialError {
+    fn from(why: CredentialSyntaxError) -> Self {
         match why {
-            BadCredential::Empty => Self::Empty,
-            BadCredential::TooLong => Self::TooLong,
-            BadCredential::Characters => Self::Characters,
+            CredentialSyntaxError::Empty => Self::Empty,
+            CredentialSyntaxError::TooLong => Self::TooLong,
+            CredentialSyntaxError::Characters => Self::Characters,
         }
     }
 }
 
 impl Gateway {
     /// Tries what was pasted. It is in no log, on no page and in no address: only in what this returns.
-    pub(super) async fn unlocked(
+    pub(super) async fn verify_user_credential(
         &self,
         lane: &Lane,
-        (running, paste): (&Running, &Paste),
-        flow: &Flow,
-        approval: &Approval<'_>,
-    ) -> Result<Obtained, NotTaken> {
-        let credential = paste.header.cleaned(approval.pasted.expose())?;
-        let value = paste.header.value(&credential).ok_or(NotTaken::Characters)?;
+        (running, paste): (&ActiveService, &PasteSettings),
+        flow: &FlowHandle,
+        approval: &ConsentForm<'_>,
+    ) -> Result<ObtainedTokens, CredentialError> {
+        let credential = paste.header.parse_credential(approval.pasted.expose())?;
+        let value = paste.header.value(&credential).ok_or(CredentialError::Characters)?;
         let service = &running.service;
-        if !self.limits.probe(approval.source, flow.id()) {
+        if !self.limits.allow_probe(approval.source, flow.id()) {
             tracing::warn!(service = service.name, source = %approval.source, "too many keys were tried");
-            return Err(NotTaken::TooMany);
+            return Err(CredentialError::TooMany);
         }
         let header = (paste.header.name().clone(), value);
         match probe::probe(&lane.client, &service.mcp, &header).await {
-            Probed::Accepted(session) => {
+            ProbeResult::Accepted(session) => {
                 if let Some(session) = session {
                     self.close_session(running, header, session);
                 }
-                let access = UpstreamAccess::new(credential);
-                Ok(Obtained {
+                let access = UpstreamAccessToken::new(credential);
+                Ok(ObtainedTokens {
                     issuer: None,
-                    tokens: Tokens {
+                    tokens: UpstreamTokens {
                         access,
                         refresh: None,
                         expires: None,
@@ -115,20 +115,20 @@ impl Gateway {
                     },
                 })
             }
-            Probed::Refused => {
+            ProbeResult::Refused => {
                 tracing::info!(service = service.name, source = %approval.source, "the upstream refused a pasted key");
-                Err(NotTaken::Refused)
+                Err(CredentialError::Refused)
             }
-            Probed::Silent(why) => {
+            ProbeResult::NoResponse(why) => {
                 tracing::warn!(service = service.name, why, "a pasted key could not be tried");
-                Err(NotTaken::Silent)
+                Err(CredentialError::NoResponse)
             }
         }
     }
 
     /// The probe opened a session that nobody will use: best effort, and nobody waits for it.
-    fn close_session(&self, running: &Running, header: Credential, session: HeaderValue) {
-        let (gateway, mcp, work) = (self.clone(), running.service.mcp.clone(), self.inflight.begin(Id::fresh()));
+    fn close_session(&self, running: &ActiveService, header: CredentialHeader, session: HeaderValue) {
+        let (gateway, mcp, work) = (self.clone(), running.service.mcp.clone(), self.inflight.lock(Id::random()));
         self.back.spawn(async move {
             let _work = work;
             probe::close(&gateway.back_lane.client, &mcp, header, session).await;

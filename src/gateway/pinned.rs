@@ -6,41 +6,42 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 use crate::gateway::Gateway;
 use crate::gateway::rejection::Rejection;
-use crate::service::oauth::Authorization;
-use crate::store::{Handle, Missed, NotInserted};
+use crate::service::oauth::AuthServerConfig;
+use crate::store::{Handle, InsertError, TransitionError};
 
 /// Where a client secret belongs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Pinned {
+pub struct IssuerBinding {
     issuer: String,
     secret: Digest,
 }
 
-/// See [`Pinned`].
+/// See [`IssuerBinding`].
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum UpstreamIssuerRecord {
-    /// See [`Pinned`].
-    Pinned(Pinned),
+    /// See [`IssuerBinding`].
+    #[serde(rename = "Pinned")]
+    IssuerBinding(IssuerBinding),
 }
 
-states!(UpstreamIssuerRecord: Pinned);
+states!(UpstreamIssuerRecord: IssuerBinding);
 
 impl Record for UpstreamIssuerRecord {
-    const SPACE: &'static str = "upstream-issuer";
+    const KIND: &'static str = "upstream-issuer";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
 
-impl Pinned {
+impl IssuerBinding {
     /// Another secret begins anew, and the operator's word is newer than what was found; else the issuer stays, which is
     /// told.
-    fn followed_by(self, next: Self, by_operator: bool) -> Result<(Self, ()), String> {
+    fn rebound(self, next: Self, by_operator: bool) -> Result<(Self, ()), String> {
         if by_operator || self.secret != next.secret || self.issuer == next.issuer {
             Ok((next, ()))
         } else {
@@ -51,36 +52,36 @@ impl Pinned {
 
 impl Gateway {
     /// Insists that the configured client secret, if there is one, belongs to `issuer`, which `mcp` names today.
-    pub(crate) async fn pinned(&self, mcp: &Address, given: &Authorization, issuer: &str) -> Result<(), Rejection> {
+    pub(crate) async fn ensure_issuer_bound(&self, mcp: &ExactUrl, given: &AuthServerConfig, issuer: &str) -> Result<(), Rejection> {
         let (Some(client_id), Some(secret)) = (&given.client_id, &given.client_secret) else {
             return Ok(());
         };
-        let next = Pinned {
+        let next = IssuerBinding {
             issuer: issuer.to_owned(),
-            secret: Digest::of(secret.expose()),
+            secret: Digest::new(secret.expose()),
         };
         let by_operator = given.issuer.is_some() || given.token_endpoint.is_some();
-        let handle = Handle::<UpstreamIssuerRecord>::of(Id(Digest::of(&format!("{mcp}\n{client_id}")).short()));
+        let handle = Handle::<UpstreamIssuerRecord>::new(Id(Digest::new(&format!("{mcp}\n{client_id}")).truncated()));
         loop {
             match self
                 .store
-                .transition(&handle, |s: Pinned| s.followed_by(next.clone(), by_operator))
+                .transition(&handle, |s: IssuerBinding| s.rebound(next.clone(), by_operator))
                 .await
             {
                 Ok(_) => return Ok(()),
-                Err(Missed::Rejected(was)) => return Err(moved(&was, issuer)),
-                Err(Missed::Store(error)) => return Err(error.into()),
-                Err(Missed::Absent | Missed::OtherState) => match self.store.insert(handle.id(), next.clone()).await {
+                Err(TransitionError::Rejected(was)) => return Err(issuer_changed_error(&was, issuer)),
+                Err(TransitionError::Store(error)) => return Err(error.into()),
+                Err(TransitionError::NotFound | TransitionError::WrongState) => match self.store.insert(handle.id(), next.clone()).await {
                     Ok(_) => return Ok(()),
-                    Err(NotInserted::AlreadyThere) => {}
-                    Err(NotInserted::Store(error)) => return Err(error.into()),
+                    Err(InsertError::AlreadyExists) => {}
+                    Err(InsertError::Store(error)) => return Err(error.into()),
                 },
             }
         }
     }
 }
 
-fn moved(was: &str, now: &str) -> Rejection {
+fn issuer_changed_error(was: &str, now: &str) -> Rejection {
     let (was, now) = (was.escape_debug(), now.escape_debug());
     let why = format!(
         "the upstream now names {now} as its authorization server, and the client secret belongs to {was}; \

@@ -7,14 +7,14 @@ use tokio::sync::Semaphore;
 
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
-use crate::base::url::Address;
-use crate::gateway::live::Live;
+use crate::base::url::ExactUrl;
+use crate::gateway::live::RuntimeConfig;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::jwk::KeySet;
-use crate::oauth::jwt::{BadJwt, Claims, Unverified};
+use crate::oauth::jwt::{Claims, JwtError, UnverifiedJwt};
 use crate::upstream::idp::Idp;
-use crate::upstream::oidc::{self, NoLogin, Provider};
+use crate::upstream::oidc::{self, IdpError, Provider};
 
 /// How long what was found is believed, in seconds.
 const BELIEVED: u64 = 3_600;
@@ -26,12 +26,12 @@ const TOLD: u64 = 5;
 
 /// What was found, or why nothing was, and when.
 #[derive(Debug)]
-struct Found<T> {
+struct Cached<T> {
     known: ArcSwapOption<(Arc<T>, UnixTime)>,
-    failed: ArcSwapOption<(NoLogin, UnixTime)>,
+    failed: ArcSwapOption<(IdpError, UnixTime)>,
 }
 
-impl<T> Default for Found<T> {
+impl<T> Default for Cached<T> {
     fn default() -> Self {
         Self {
             known: ArcSwapOption::empty(),
@@ -40,25 +40,25 @@ impl<T> Default for Found<T> {
     }
 }
 
-impl<T> Found<T> {
+impl<T> Cached<T> {
     fn fresh(&self, now: UnixTime) -> Option<Arc<T>> {
         let known = self.known.load_full()?;
-        (now.since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+        (now.seconds_since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
     }
 
     /// Why the last look failed, if that was just now and nothing was known before.
-    fn failed(&self, now: UnixTime) -> Option<NoLogin> {
+    fn failed(&self, now: UnixTime) -> Option<IdpError> {
         let failed = self.failed.load_full()?;
-        (self.known.load().is_none() && now.since(failed.1) < TOLD).then(|| failed.0.clone())
+        (self.known.load().is_none() && now.seconds_since(failed.1) < TOLD).then(|| failed.0.clone())
     }
 
     /// Keeps what a look brought. If it failed, what was known before is used a little longer.
-    fn kept(&self, looked: Result<T, NoLogin>, now: UnixTime) -> Result<Arc<T>, NoLogin> {
+    fn store_result(&self, looked: Result<T, IdpError>, now: UnixTime) -> Result<Arc<T>, IdpError> {
         let (value, since) = match (looked, self.known.load_full()) {
             (Ok(value), _) => (Arc::new(value), now),
             (Err(why), Some(known)) => {
                 tracing::warn!(%why, "an identity provider could not be looked up again; what was known is used");
-                (Arc::clone(&known.0), now.before(BELIEVED - RESTED))
+                (Arc::clone(&known.0), now.minus_seconds(BELIEVED - RESTED))
             }
             (Err(why), None) => {
                 self.failed.store(Some(Arc::new((why.clone(), now))));
@@ -72,39 +72,39 @@ impl<T> Found<T> {
 
 /// An identity provider, with what was learned of it.
 #[derive(Debug)]
-pub struct RunningIdp {
+pub struct ActiveIdp {
     /// As configured.
     pub idp: Idp,
-    learned: Arc<Learned>,
+    learned: Arc<IdpCache>,
 }
 
 #[derive(Debug)]
-struct Learned {
-    provider: Found<Provider>,
-    keys: Found<KeySet>,
+struct IdpCache {
+    provider: Cached<Provider>,
+    keys: Cached<KeySet>,
     /// When keys were last fetched because a token named an unknown one.
-    missed: ArcSwapOption<UnixTime>,
+    last_key_refetch: ArcSwapOption<UnixTime>,
     /// One look at a time.
-    looking: Semaphore,
+    lookup_permit: Semaphore,
 }
 
-impl Default for Learned {
+impl Default for IdpCache {
     fn default() -> Self {
         Self {
-            provider: Found::default(),
-            keys: Found::default(),
-            missed: ArcSwapOption::empty(),
-            looking: Semaphore::new(1),
+            provider: Cached::default(),
+            keys: Cached::default(),
+            last_key_refetch: ArcSwapOption::empty(),
+            lookup_permit: Semaphore::new(1),
         }
     }
 }
 
-impl RunningIdp {
+impl ActiveIdp {
     /// With what `before` learned of a provider that is still configured in the same way.
-    pub(crate) fn new(idp: Idp, before: Option<&Live>) -> Arc<Self> {
+    pub(crate) fn new(idp: Idp, before: Option<&RuntimeConfig>) -> Arc<Self> {
         let old = before
             .and_then(|live| live.idp(&idp.name))
-            .filter(|old| old.idp.is_same_place(&idp));
+            .filter(|old| old.idp.has_same_endpoints(&idp));
         let learned = old.map_or_else(Arc::default, |old| Arc::clone(&old.learned));
         Arc::new(Self { idp, learned })
     }
@@ -112,65 +112,65 @@ impl RunningIdp {
 
 impl Gateway {
     /// How a provider is met.
-    pub async fn provider(&self, lane: &Lane, running: &RunningIdp) -> Result<Arc<Provider>, Rejection> {
+    pub async fn provider(&self, lane: &Lane, running: &ActiveIdp) -> Result<Arc<Provider>, Rejection> {
         let learned = &running.learned;
         if let Some(known) = learned.provider.fresh(self.clock.now()) {
             return Ok(known);
         }
-        let _turn = learned.looking.acquire().await;
+        let _turn = learned.lookup_permit.acquire().await;
         if let Some(known) = learned.provider.fresh(self.clock.now()) {
             return Ok(known);
         }
         if let Some(why) = learned.provider.failed(self.clock.now()) {
             return Err(Rejection::IdpDown(why.to_string()));
         }
-        let looked = oidc::find(&lane.client, &running.idp).await;
-        learned.provider.kept(looked, self.clock.now()).map_err(|why| {
+        let looked = oidc::discover(&lane.client, &running.idp).await;
+        learned.provider.store_result(looked, self.clock.now()).map_err(|why| {
             tracing::error!(idp = running.idp.name, %why, "the identity provider was not found");
             Rejection::IdpDown(why.to_string())
         })
     }
 
     /// The claims of a token that a key of this provider signed.
-    pub(crate) async fn claims(
+    pub(crate) async fn verify_id_token(
         &self,
         lane: &Lane,
-        running: &RunningIdp,
+        running: &ActiveIdp,
         provider: &Provider,
-        jwks: &Address,
+        jwks: &ExactUrl,
         token: &Secret,
-    ) -> Result<Claims, NoLogin> {
-        let bad = |why: BadJwt| NoLogin::Refused(why.to_string());
-        let token = Unverified::parse(token.expose()).map_err(bad)?;
+    ) -> Result<Claims, IdpError> {
+        let bad = |why: JwtError| IdpError::Refused(why.to_string());
+        let token = UnverifiedJwt::parse(token.expose()).map_err(bad)?;
         let known = match running.learned.keys.fresh(self.clock.now()) {
             Some(known) => known,
-            None => self.fetched_keys(lane, running, (provider, jwks), None).await?,
+            None => self.fetch_keys(lane, running, (provider, jwks), None).await?,
         };
         let keys = match known.find(&token) {
-            Err(BadJwt::UnknownKey) => self.fetched_keys(lane, running, (provider, jwks), Some(&known)).await?,
+            Err(JwtError::UnknownKey) => self.fetch_keys(lane, running, (provider, jwks), Some(&known)).await?,
             Ok(_) | Err(_) => known,
         };
         let key = keys.find(&token).map_err(bad)?;
-        token.verified_by(key).map_err(bad)
+        token.verify(key).map_err(bad)
     }
 
-    /// The provider's keys, others than those in which one was `missed`, if there are any. One looks at a time, and whoever
+    /// The provider's keys, others than those in which one was `last_key_refetch`, if there are any. One looks at a time, and whoever
     /// waited for that takes what it found.
-    async fn fetched_keys(
+    async fn fetch_keys(
         &self,
         lane: &Lane,
-        running: &RunningIdp,
-        (provider, jwks): (&Provider, &Address),
+        running: &ActiveIdp,
+        (provider, jwks): (&Provider, &ExactUrl),
         missed: Option<&Arc<KeySet>>,
-    ) -> Result<Arc<KeySet>, NoLogin> {
+    ) -> Result<Arc<KeySet>, IdpError> {
         let learned = &running.learned;
-        let _turn = learned.looking.acquire().await;
+        let _turn = learned.lookup_permit.acquire().await;
         let found = learned.keys.fresh(self.clock.now());
         if let Some(found) = found.filter(|found| missed.is_none_or(|missed| !Arc::ptr_eq(found, missed))) {
             return Ok(found);
         }
         if let Some(missed) = missed {
-            if !self.may_look_for_a_key(learned) {
+            if !self.may_refetch_keys(learned) {
                 return Ok(Arc::clone(missed));
             }
             tracing::info!(idp = running.idp.name, "a token names an unknown key; the keys are fetched again");
@@ -178,17 +178,22 @@ impl Gateway {
         if let Some(why) = learned.keys.failed(self.clock.now()) {
             return Err(why);
         }
-        let looked = provider.keys(&lane.client, jwks).await;
-        learned.keys.kept(looked, self.clock.now())
+        let looked = provider.fetch_keys(&lane.client, jwks).await;
+        learned.keys.store_result(looked, self.clock.now())
     }
 
     /// Whoever makes up names of keys does not keep us fetching: once in [`RESTED`] seconds. Asked in turn.
-    fn may_look_for_a_key(&self, learned: &Learned) -> bool {
+    fn may_refetch_keys(&self, learned: &IdpCache) -> bool {
         let now = self.clock.now();
-        if learned.missed.load().as_ref().is_some_and(|at| now.since(**at) < RESTED) {
+        if learned
+            .last_key_refetch
+            .load()
+            .as_ref()
+            .is_some_and(|at| now.seconds_since(**at) < RESTED)
+        {
             return false;
         }
-        learned.missed.store(Some(Arc::new(now)));
+        learned.last_key_refetch.store(Some(Arc::new(now)));
         true
     }
 }

@@ -2,16 +2,16 @@
 //! client presents goes upstream as it is. Nothing here can bind it to a service, ask it for scopes, or know that it ended.
 
 use crate::base::secret::Secret;
-use crate::gateway::admit::{Admitted, Caller};
-use crate::gateway::proxy::Denied;
+use crate::gateway::admit::{AuthenticatedRequest, Caller};
+use crate::gateway::proxy::ProxyError;
 use crate::service::Service;
-use crate::token::half::Carried;
+use crate::token::half::PayloadKind;
 
 /// Lets the bearer pass, in the header that the upstream takes.
-pub(super) fn admitted(service: &Service, token: &str) -> Result<Admitted, Denied> {
-    let ours = service.upstream.headers(Carried::Access, &Secret::from(token));
-    Ok(Admitted {
-        caller: Caller::Stranger,
-        ours: ours.ok_or(Denied::BadToken("this service takes no token of the upstream's"))?,
+pub(super) fn raw_bearer(service: &Service, token: &str) -> Result<AuthenticatedRequest, ProxyError> {
+    let ours = service.upstream.headers(PayloadKind::Access, &Secret::from(token));
+    Ok(AuthenticatedRequest {
+        caller: Caller::RawBearer,
+        ours: ours.ok_or(ProxyError::BadToken("this service takes no token of the upstream's"))?,
     })
 }

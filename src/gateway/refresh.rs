@@ -9,77 +9,82 @@ use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::base::time::{Stopwatch, UnixTime};
 use crate::flow::client::Authenticated;
-use crate::flow::grant::{Attempt, GrantRecord, Next, Refreshing};
-use crate::flow::held::{Brought, Held, Presentation};
-use crate::flow::rejected::Rejected;
+use crate::flow::grant::{GrantRecord, RefreshAttempt, RefreshStep, Refreshing};
+use crate::flow::held::{GrantData, RefreshPayload, RefreshRequest};
+use crate::flow::rejected::RejectReason;
 use crate::gateway::Gateway;
-use crate::gateway::at::At;
+use crate::gateway::at::ServiceEndpoint;
 use crate::gateway::carried;
-use crate::gateway::inflight::Work;
-use crate::gateway::live::Running;
-use crate::gateway::mint::Asker;
+use crate::gateway::inflight::RefreshGuard;
+use crate::gateway::live::ActiveService;
+use crate::gateway::mint::TokenRequestContext;
 use crate::gateway::notices::Shown;
 use crate::gateway::rejection::Rejection;
-use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use crate::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use crate::service::Service;
 use crate::store::Handle;
-use crate::store::Missed;
-use crate::token::half::{Carried, Kind};
-use crate::token::pair::{self, Opened};
+use crate::store::TransitionError;
+use crate::token::half::{PayloadKind, TokenKind};
+use crate::token::pair::{self, OpenedPair};
 use crate::upstream::exchange;
 
 /// How long a loser waits for the winner, in seconds, before it is told to come again.
-pub(super) const PATIENCE: u64 = 20;
+pub(super) const LEASE_WAIT_SECONDS: u64 = 20;
 /// How long a client waits at most; what runs for it runs on.
-const LONGEST: Duration = Duration::from_secs(60 + PATIENCE);
+const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60 + LEASE_WAIT_SECONDS);
 
-const ENDED: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
+const GRANT_NOT_FOUND: Rejection = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
 
 impl Gateway {
     /// Answers a refresh pair with a new one, or an equivalent one.
-    pub(crate) async fn refresh(&self, at: At<'_>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
-        let opened = self.opened_refresh(&at.running.service, by, token)?;
-        let (gateway, running, by, issuer) = (self.clone(), Arc::clone(at.running), by.clone(), at.issuer());
+    pub(crate) async fn refresh(&self, at: ServiceEndpoint<'_>, by: &Authenticated, token: &Secret) -> Result<Value, Rejection> {
+        let opened = self.open_refresh_pair(&at.service.service, by, token)?;
+        let (gateway, running, by, issuer) = (self.clone(), Arc::clone(at.service), by.clone(), at.issuer());
         // Detached before the first write: the client may hang up, its lane may close, and still a lease that was
         // taken is used, and what the upstream rotated is not lost.
         let detached = self
             .back
-            .spawn(async move { Box::pin(gateway.refreshed((&running, &issuer), &by, &opened)).await });
-        match tokio::time::timeout(LONGEST, detached).await {
+            .spawn(async move { Box::pin(gateway.refresh_detached((&running, &issuer), &by, &opened)).await });
+        match tokio::time::timeout(MAX_CLIENT_WAIT, detached).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(Rejection::Busy { retry_after: 5 }),
+            Ok(Err(_)) | Err(_) => Err(Rejection::TryLater { retry_after: 5 }),
         }
     }
 
-    async fn refreshed(&self, (running, issuer): (&Running, &str), by: &Authenticated, opened: &Opened) -> Result<Value, Rejection> {
-        let handle = carried::grant_of(opened);
-        self.still_ended(&handle).await?;
+    async fn refresh_detached(
+        &self,
+        (running, issuer): (&ActiveService, &str),
+        by: &Authenticated,
+        opened: &OpenedPair,
+    ) -> Result<Value, Rejection> {
+        let handle = carried::grant_handle(opened);
+        self.check_not_ended(&handle).await?;
         let shown = Shown {
             grant: handle.id(),
             generation: opened.half.generation,
             expires: opened.half.expires,
         };
         self.unspent(running, &handle, shown).await?;
-        self.still_admitted(&running.service, &handle).await?;
-        let pair = self.presentation(&running.service, by, opened, &handle)?;
-        if matches!(pair.brought, Brought::Refresh(_) | Brought::Kept) {
+        self.check_grant_user(&running.service, &handle).await?;
+        let pair = self.refresh_request(&running.service, by, opened, &handle)?;
+        if matches!(pair.brought, RefreshPayload::Refresh(_) | RefreshPayload::Kept) {
             // Found before the lease is taken, so that looking for it does not use the lease up.
-            let _ = self.target(&self.back_lane, running).await;
+            let _ = self.auth_server(&self.back_lane, running).await;
         }
-        let give_up = tokio::time::sleep(Duration::from_secs(PATIENCE));
+        let give_up = tokio::time::sleep(Duration::from_secs(LEASE_WAIT_SECONDS));
         tokio::pin!(give_up);
         loop {
             // An attempt that runs here is not taken over, however long it holds an answer that the store cannot take.
-            if let Some(winner) = self.inflight.watch(opened.half.grant) {
+            if let Some(winner) = self.inflight.wait_for(opened.half.grant) {
                 tokio::select! {
                     _ = tokio::time::timeout(Duration::from_millis(250), winner.notified()) => continue,
-                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                    () = &mut give_up => return Err(Rejection::TryLater { retry_after: 5 }),
                 }
             }
-            let attempt = Attempt {
-                id: Id::fresh(),
+            let attempt = RefreshAttempt {
+                id: Id::random(),
                 owner: self.owner,
-                alone: self.store.is_single(),
+                is_exclusive: self.store.is_single(),
             };
             let (rules, now) = (self.rules(running), self.clock.now());
             match self
@@ -88,86 +93,86 @@ impl Gateway {
                 .await
             {
                 Ok((handle, next)) => {
-                    let carried_on = self.carried_on((running, issuer), (&handle, shown), attempt, next);
+                    let carried_on = self.finish_refresh((running, issuer), (&handle, shown), attempt, next);
                     return Box::pin(carried_on).await;
                 }
-                Err(Missed::Rejected(Rejected::Busy)) => tokio::select! {
+                Err(TransitionError::Rejected(RejectReason::Busy)) => tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
-                    () = &mut give_up => return Err(Rejection::Busy { retry_after: 5 }),
+                    () = &mut give_up => return Err(Rejection::TryLater { retry_after: 5 }),
                 },
-                Err(Missed::Rejected(why)) => return Err(Rejection::Grant(why)),
-                Err(Missed::Absent | Missed::OtherState) => {
-                    return Err(ENDED);
+                Err(TransitionError::Rejected(why)) => return Err(Rejection::Grant(why)),
+                Err(TransitionError::NotFound | TransitionError::WrongState) => {
+                    return Err(GRANT_NOT_FOUND);
                 }
-                Err(Missed::Store(error)) => return Err(error.into()),
+                Err(TransitionError::Store(error)) => return Err(error.into()),
             }
         }
     }
 
     /// A store that lost its last writes, or was put back, does not bring back what was seen to end here: it is told again.
-    async fn still_ended(&self, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
+    async fn check_not_ended(&self, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
         if !self.ended.contains(handle.id()) {
             return Ok(());
         }
         if self.store.notices().is_some() {
             // Heard, or ended here and perhaps told in vain.
             self.tell_ended(handle.id(), None).await?;
-            return Err(ENDED);
+            return Err(GRANT_NOT_FOUND);
         }
         let there = self.store.read(handle).await?;
         if there.is_none_or(|record| record.ended_until().is_none()) {
             tracing::warn!(grant = %handle.id(), "the store does not know any more that a grant has ended; it is told again");
-            self.end(handle).await?;
+            self.end_grant(handle).await?;
         }
-        Err(ENDED)
+        Err(GRANT_NOT_FOUND)
     }
 
-    fn opened_refresh(&self, service: &Service, by: &Authenticated, token: &Secret) -> Result<Opened, Rejection> {
-        let refused = Rejection::Misplaced("this is not a refresh token of this gateway");
+    fn open_refresh_pair(&self, service: &Service, by: &Authenticated, token: &Secret) -> Result<OpenedPair, Rejection> {
+        let refused = Rejection::WrongContext("this is not a refresh token of this gateway");
         let opened = pair::open(&self.keys.load(), token.expose()).map_err(|_| refused.clone())?;
         let half = &opened.half;
-        if half.kind != Kind::Refresh || half.service != service.mark {
+        if half.kind != TokenKind::Refresh || half.service != service.digest {
             return Err(refused);
         }
-        if half.client != by.mark() {
-            return Err(Rejection::Grant(Rejected::OtherClient));
+        if half.client != by.client_digest() {
+            return Err(Rejection::Grant(RejectReason::WrongClient));
         }
         if half.expires <= self.clock.now() {
-            return Err(Rejection::Grant(Rejected::Expired));
+            return Err(Rejection::Grant(RejectReason::Expired));
         }
-        if half.carried != Carried::Grant && !service.upstream.renews_with(half.carried) {
+        if half.carried != PayloadKind::Grant && !service.upstream.accepts_payload(half.carried) {
             return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
         }
         Ok(opened)
     }
 
-    async fn carried_on(
+    async fn finish_refresh(
         &self,
-        (running, issuer): (&Running, &str),
+        (running, issuer): (&ActiveService, &str),
         (handle, shown): (&Handle<GrantRecord>, Shown),
-        attempt: Attempt,
-        next: Next,
+        attempt: RefreshAttempt,
+        next: RefreshStep,
     ) -> Result<Value, Rejection> {
-        let (asker, grant) = (Asker { issuer, refreshes: true }, handle.id());
+        let (asker, grant) = (TokenRequestContext { issuer, refreshes: true }, handle.id());
         match next {
-            Next::Answer { tokens, held, .. } => {
+            RefreshStep::Answer { tokens, held, .. } => {
                 self.used_up((shown, attempt.id), None, &held).await;
-                self.minted(handle, running, &held, tokens.as_ref(), asker)
+                self.issue(handle, running, &held, tokens.as_ref(), asker)
             }
-            Next::Ended(held) => {
+            RefreshStep::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
-                self.has_ended(grant);
+                self.mark_ended(grant);
                 self.revoke_upstream(&held, None);
                 self.tell_ended(grant, Some(&held)).await?;
-                Err(Rejection::Grant(Rejected::Replayed))
+                Err(Rejection::Grant(RejectReason::Replayed))
             }
-            Next::Ask { token, held } => {
-                let (work, _until_told) = (self.inflight.begin(grant), self.inflight.begin(Id::fresh()));
+            RefreshStep::Ask { token, held } => {
+                let (work, _until_told) = (self.inflight.lock(grant), self.inflight.lock(Id::random()));
                 if let Err(why) = self.asks_alone((shown, attempt.id), &token).await {
                     self.gave_up(handle, attempt.id).await;
                     return Err(why);
                 }
-                let (handle, held, tokens) = match self.asked_upstream((work, handle), running, attempt, token.clone(), held).await {
+                let (handle, held, tokens) = match self.ask_upstream((work, handle), running, attempt, token.clone(), held).await {
                     Ok(answer) => answer,
                     Err(why) => {
                         self.asked_in_vain(shown, attempt.id).await;
@@ -178,24 +183,24 @@ impl Gateway {
                 self.used_up((shown, attempt.id), replaced, &held).await;
                 if self.was_ended_meanwhile(grant).await {
                     self.revoke_upstream(&held, Some(tokens));
-                    return Err(ENDED);
+                    return Err(GRANT_NOT_FOUND);
                 }
-                self.minted(&handle, running, &held, Some(&tokens), asker)
+                self.issue(&handle, running, &held, Some(&tokens), asker)
             }
         }
     }
 
-    pub(crate) async fn asked_upstream(
+    pub(crate) async fn ask_upstream(
         &self,
-        (_work, handle): (Work, &Handle<GrantRecord>),
-        running: &Running,
-        attempt: Attempt,
-        token: UpstreamRefresh,
-        held: Held,
-    ) -> Result<(Handle<GrantRecord>, Held, Tokens), Rejection> {
+        (_work, handle): (RefreshGuard, &Handle<GrantRecord>),
+        running: &ActiveService,
+        attempt: RefreshAttempt,
+        token: UpstreamRefreshToken,
+        held: GrantData,
+    ) -> Result<(Handle<GrantRecord>, GrantData, UpstreamTokens), Rejection> {
         let grant = handle.id();
         let asked = async {
-            let target = self.target(&self.back_lane, running).await?;
+            let target = self.auth_server(&self.back_lane, running).await?;
             if held.issuer.as_deref() != Some(&target.issuer) {
                 tracing::error!(
                     was = held.issuer.as_deref().unwrap_or(""),
@@ -208,21 +213,21 @@ impl Gateway {
             }
             let scope = held.scopes.to_string();
             let request = || exchange::refresh_request(&target, &token, Some(scope.as_str()).filter(|s| !s.is_empty()));
-            match exchange::ask(&self.back_lane.client, &self.clock, &target.addresses, request).await {
+            match exchange::send_with_retry(&self.back_lane.client, &self.clock, &target.addresses, request).await {
                 Ok(tokens) => {
                     // Its body was read to the end a few microseconds ago, and nothing was waited for since.
                     let read = Stopwatch::start();
-                    running.resolver.is_known_there();
+                    running.discovery.clear_unknown_client();
                     Ok((tokens, read))
                 }
-                Err(why) => Err(self.failure(running, &target, why).await),
+                Err(why) => Err(self.map_token_error(running, &target, why).await),
             }
         };
         match asked.await {
             Ok((mut tokens, read)) => {
                 // RFC 6749 §6: no new refresh token means that the old one stays good.
                 tokens.refresh = tokens.refresh.or(Some(token));
-                let (handle, held) = self.committed(running, handle, attempt, &tokens, &held).await?;
+                let (handle, held) = self.commit_tokens(running, handle, attempt, &tokens, &held).await?;
                 tracing::debug!(%grant, committed_after_us = read.micros(), "the upstream's answer is committed");
                 Ok((handle, held, tokens))
             }
@@ -231,10 +236,10 @@ impl Gateway {
                 let (now, longest) = (self.clock.now(), self.live().longest_access());
                 let step = |s: Refreshing| s.refused(attempt.id, now, longest);
                 match self.store.transition(handle, step).await {
-                    Ok(_) => self.has_ended(grant),
-                    Err(Missed::Store(error)) => return Err(error.into()),
+                    Ok(_) => self.mark_ended(grant),
+                    Err(TransitionError::Store(error)) => return Err(error.into()),
                     // Not ours to end any more.
-                    Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {}
+                    Err(TransitionError::NotFound | TransitionError::WrongState | TransitionError::Rejected(_)) => {}
                 }
                 Err(why)
             }
@@ -249,14 +254,14 @@ impl Gateway {
     }
 
     /// Writes the upstream's answer, as often as it takes: if the store is down, the answer is held here until it is up.
-    async fn committed(
+    async fn commit_tokens(
         &self,
-        running: &Running,
+        running: &ActiveService,
         handle: &Handle<GrantRecord>,
-        attempt: Attempt,
-        tokens: &Tokens,
-        held: &Held,
-    ) -> Result<(Handle<GrantRecord>, Held), Rejection> {
+        attempt: RefreshAttempt,
+        tokens: &UpstreamTokens,
+        held: &GrantData,
+    ) -> Result<(Handle<GrantRecord>, GrantData), Rejection> {
         let mut pause = Duration::from_millis(50);
         loop {
             let (rules, now) = (self.rules(running), self.clock.now());
@@ -266,18 +271,18 @@ impl Gateway {
                 .await
             {
                 Ok(moved) => {
-                    self.kept.forget(handle.id());
-                    return Ok((moved.handle, moved.out));
+                    self.kept.remove(handle.id());
+                    return Ok((moved.handle, moved.effect));
                 }
-                Err(Missed::Store(error)) => {
+                Err(TransitionError::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
-                Err(Missed::Absent | Missed::OtherState | Missed::Rejected(_)) => {
+                Err(TransitionError::NotFound | TransitionError::WrongState | TransitionError::Rejected(_)) => {
                     // Written at the first try, and only the store's word of it was lost.
                     let there = self.store.read(handle).await.ok().flatten();
-                    if let Some(held) = there.as_ref().and_then(GrantRecord::held).filter(|held| held.has_answer(tokens)) {
+                    if let Some(held) = there.as_ref().and_then(GrantRecord::data).filter(|held| held.has_answer(tokens)) {
                         return Ok((handle.clone(), held.clone()));
                     }
                     // Revoked meanwhile: what was just issued must not live on upstream. If another attempt took over, it
@@ -285,34 +290,34 @@ impl Gateway {
                     if self.ended.contains(handle.id()) {
                         self.revoke_upstream(held, Some(tokens.clone()));
                     }
-                    return Err(Rejection::Grant(Rejected::LeaseLost));
+                    return Err(Rejection::Grant(RejectReason::LeaseLost));
                 }
             }
         }
     }
 
-    fn presentation<'a>(
+    fn refresh_request<'a>(
         &self,
         service: &Service,
         by: &'a Authenticated,
-        opened: &Opened,
+        opened: &OpenedPair,
         handle: &Handle<GrantRecord>,
-    ) -> Result<Presentation<'a>, Rejection> {
+    ) -> Result<RefreshRequest<'a>, Rejection> {
         let half = &opened.half;
         let brought = match half.carried {
-            Carried::Refresh => Brought::Refresh(UpstreamRefresh::new(opened.upstream.clone())),
-            Carried::Access => Brought::Access(Tokens {
-                access: UpstreamAccess::new(opened.upstream.clone()),
+            PayloadKind::Refresh => RefreshPayload::Refresh(UpstreamRefreshToken::new(opened.upstream.clone())),
+            PayloadKind::Access => RefreshPayload::Access(UpstreamTokens {
+                access: UpstreamAccessToken::new(opened.upstream.clone()),
                 refresh: None,
                 expires: Some(half.upstream_expires).filter(|end| *end != UnixTime::NEVER),
                 refresh_expires: None,
                 scope: None,
             }),
-            Carried::Nothing | Carried::Identity => Brought::Nothing,
-            Carried::Reference => Brought::Kept,
-            Carried::Grant => self.brought_by(service, half, handle)?,
+            PayloadKind::Nothing | PayloadKind::Identity => RefreshPayload::Nothing,
+            PayloadKind::Reference => RefreshPayload::Kept,
+            PayloadKind::Grant => self.refresh_payload(service, half, handle)?,
         };
-        Ok(Presentation {
+        Ok(RefreshRequest {
             generation: half.generation,
             client_id: by.client_id(),
             brought,

@@ -2,30 +2,30 @@
 
 use std::fmt;
 
-use crate::flow::rejected::Rejected;
-use crate::oauth::authorize::BadRequest;
-use crate::oauth::error::Code;
-use crate::oauth::form::BadForm;
-use crate::oauth::register::BadRegistration;
-use crate::oauth::token::BadTokenRequest;
+use crate::flow::rejected::RejectReason;
+use crate::oauth::authorize::RequestParamsError;
+use crate::oauth::error::OAuthErrorCode;
+use crate::oauth::form::FormError;
+use crate::oauth::register::RegistrationError;
+use crate::oauth::token::TokenRequestError;
 use crate::store::StoreError;
-use crate::upstream::document::NoDocument;
+use crate::upstream::document::ClientMetadataFetchError;
 
 /// Why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug)]
 pub enum Rejection {
     /// A state machine said no about a code or a grant.
-    Grant(Rejected),
+    Grant(RejectReason),
     /// A journey said no.
-    Journey(Rejected),
+    Flow(RejectReason),
     /// The authorization request is not good.
-    Authorize(BadRequest),
+    Authorize(RequestParamsError),
     /// The token request is not good.
-    Token(BadTokenRequest),
+    Token(TokenRequestError),
     /// The form cannot be read.
-    Form(BadForm),
+    Form(FormError),
     /// The registration is not good.
-    Registration(BadRegistration),
+    Registration(RegistrationError),
     /// No client of this name, or it is not this client.
     Client {
         /// What is wrong.
@@ -34,13 +34,13 @@ pub enum Rejection {
         basic: bool,
     },
     /// The client is named by a URL, and there is no good document.
-    Document(NoDocument),
+    Document(ClientMetadataFetchError),
     /// A code, pair, flow or state that leads nowhere.
     Unknown(&'static str),
     /// The pair belongs to another service, client or purpose.
-    Misplaced(&'static str),
+    WrongContext(&'static str),
     /// A form that the browser was not given by us, for this journey.
-    Forged(&'static str),
+    ForgedForm(&'static str),
     /// `resource` is not ours (RFC 8707).
     Target,
     /// The upstream said no for good.
@@ -57,7 +57,7 @@ pub enum Rejection {
     /// The store is down: nothing is issued.
     Store(String),
     /// Too much at once.
-    Busy {
+    TryLater {
         /// Seconds after which to try again.
         retry_after: u64,
     },
@@ -65,63 +65,63 @@ pub enum Rejection {
 
 impl Rejection {
     /// The word on the wire.
-    pub fn code(&self) -> Code {
+    pub fn code(&self) -> OAuthErrorCode {
         match self {
-            Self::Grant(_) | Self::Unknown(_) | Self::Misplaced(_) | Self::UpstreamRefused(_) => Code::InvalidGrant,
-            Self::Journey(_) | Self::Forged(_) => Code::AccessDenied,
+            Self::Grant(_) | Self::Unknown(_) | Self::WrongContext(_) | Self::UpstreamRefused(_) => OAuthErrorCode::InvalidGrant,
+            Self::Flow(_) | Self::ForgedForm(_) => OAuthErrorCode::AccessDenied,
             Self::Authorize(bad) => bad.code,
             Self::Token(bad) => bad.code,
             Self::Registration(bad) => bad.code,
-            Self::Form(_) => Code::InvalidRequest,
+            Self::Form(_) => OAuthErrorCode::InvalidRequest,
             // "Unknown client" is all the wire has a word for; page and log say more (asks D6).
-            Self::Client { .. } | Self::Document(_) => Code::InvalidClient,
-            Self::Target => Code::InvalidTarget,
-            Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::Busy { .. } => Code::TemporarilyUnavailable,
+            Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
+            Self::Target => OAuthErrorCode::InvalidTarget,
+            Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::TryLater { .. } => OAuthErrorCode::TemporarilyUnavailable,
         }
     }
 
     /// Seconds for `Retry-After`.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::UpstreamDown { retry_after, .. } | Self::Busy { retry_after } => Some(*retry_after),
+            Self::UpstreamDown { retry_after, .. } | Self::TryLater { retry_after } => Some(*retry_after),
             Self::IdpDown(_) => Some(10),
             Self::Store(_) => Some(2),
-            Self::Document(why) => why.is_passing().then_some(10),
+            Self::Document(why) => why.is_temporary().then_some(10),
             Self::Grant(_)
-            | Self::Journey(_)
+            | Self::Flow(_)
             | Self::Authorize(_)
             | Self::Token(_)
             | Self::Form(_)
             | Self::Registration(_)
             | Self::Client { .. }
             | Self::Unknown(_)
-            | Self::Misplaced(_)
-            | Self::Forged(_)
+            | Self::WrongContext(_)
+            | Self::ForgedForm(_)
             | Self::Target
             | Self::UpstreamRefused(_) => None,
         }
     }
 
     /// What may be told outside.
-    pub fn outside(&self) -> String {
+    pub fn public_message(&self) -> String {
         match self {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
             Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
             Self::IdpDown(_) => "the identity provider does not answer; try again".to_owned(),
-            Self::Document(why) => why.outside(),
+            Self::Document(why) => why.public_message(),
             Self::Grant(_)
-            | Self::Journey(_)
+            | Self::Flow(_)
             | Self::Authorize(_)
             | Self::Token(_)
             | Self::Form(_)
             | Self::Registration(_)
             | Self::Client { .. }
             | Self::Unknown(_)
-            | Self::Misplaced(_)
-            | Self::Forged(_)
+            | Self::WrongContext(_)
+            | Self::ForgedForm(_)
             | Self::Target
             | Self::UpstreamRefused(_)
-            | Self::Busy { .. } => self.to_string(),
+            | Self::TryLater { .. } => self.to_string(),
         }
     }
 
@@ -134,19 +134,19 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Grant(why) | Self::Journey(why) => why.fmt(f),
+            Self::Grant(why) | Self::Flow(why) => why.fmt(f),
             Self::Authorize(bad) => f.write_str(&bad.why),
             Self::Token(bad) => f.write_str(&bad.why),
             Self::Registration(bad) => f.write_str(&bad.why),
             Self::Form(why) => why.fmt(f),
             Self::Document(why) => why.fmt(f),
-            Self::Client { why, .. } | Self::Unknown(why) | Self::Misplaced(why) | Self::Forged(why) => f.write_str(why),
+            Self::Client { why, .. } | Self::Unknown(why) | Self::WrongContext(why) | Self::ForgedForm(why) => f.write_str(why),
             Self::Target => f.write_str("resource is not a resource of this gateway"),
             Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
             Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),
             Self::IdpDown(why) => write!(f, "the identity provider cannot be asked: {why}"),
             Self::Store(why) => f.write_str(why),
-            Self::Busy { .. } => f.write_str("too much at once; try again"),
+            Self::TryLater { .. } => f.write_str("too much at once; try again"),
         }
     }
 }
@@ -159,14 +159,14 @@ impl From<StoreError> for Rejection {
     }
 }
 
-impl From<BadForm> for Rejection {
-    fn from(why: BadForm) -> Self {
+impl From<FormError> for Rejection {
+    fn from(why: FormError) -> Self {
         Self::Form(why)
     }
 }
 
-impl From<BadTokenRequest> for Rejection {
-    fn from(bad: BadTokenRequest) -> Self {
+impl From<TokenRequestError> for Rejection {
+    fn from(bad: TokenRequestError) -> Self {
         Self::Token(bad)
     }
 }

@@ -10,87 +10,93 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
-use crate::gateway::admit::OTHER;
-use crate::gateway::kept::Token;
-use crate::gateway::live::Running;
-use crate::gateway::proxy::{Denied, FIRST_BYTE, send, streamed};
+use crate::gateway::admit::WRONG_PAYLOAD;
+use crate::gateway::kept::CachedToken;
+use crate::gateway::live::ActiveService;
+use crate::gateway::proxy::{FIRST_BYTE_TIMEOUT, ProxyError, send, stream_body};
 use crate::gateway::{Gateway, Lane};
-use crate::net::body::{BodyError, Outgoing, read_limited};
-use crate::service::{Ours, Service};
-use crate::token::half::Carried;
-use crate::upstream::forward::{self, Verdict};
+use crate::net::body::{BodyError, RequestBody, read_limited};
+use crate::service::{Service, UpstreamHeaders};
+use crate::token::half::PayloadKind;
+use crate::upstream::forward::{self, ResponseVerdict};
 
 /// The longest body that is held back to be sent again, in bytes.
-const REPLAYABLE: usize = 64 * 1024;
+const MAX_RETRY_BODY_BYTES: usize = 64 * 1024;
 
 /// A client's body.
-enum Sent {
+enum BufferedBody {
     /// All of it is here: it can be sent again.
-    Whole(Bytes),
+    Buffered(Bytes),
     /// Passed on as it arrives, once.
-    Once(Incoming),
+    Streaming(Incoming),
 }
 
 impl Gateway {
     /// Sends one request on with what is kept for its grant.
-    pub(super) async fn sent_as_kept(
+    pub(super) async fn send_with_reference(
         &self,
         lane: &Lane,
-        running: &Arc<Running>,
+        running: &Arc<ActiveService>,
         grant: Id,
         (head, body): (&Parts, Option<Incoming>),
-    ) -> Result<Response<Incoming>, Denied> {
+    ) -> Result<Response<Incoming>, ProxyError> {
         let service = &running.service;
-        let body = held_back(body).await?;
-        let token = self.kept_token(running, grant).await?;
+        let body = buffer(body).await?;
+        let token = self.upstream_token(running, grant).await?;
         let ours = credential(service, &token)?;
         let again = match body {
-            Sent::Once(body) => {
-                let answer = send(lane, service, head, &ours, streamed(Some(body))).await?;
-                if is_refused(&answer) {
+            BufferedBody::Streaming(body) => {
+                let answer = send(lane, service, head, &ours, stream_body(Some(body))).await?;
+                if is_unauthorized(&answer) {
                     // Too late for this one; the next shall not meet the same.
-                    self.renew_behind(running, grant, Some(&token.access));
+                    self.renew_in_background(running, grant, Some(&token.access));
                 }
                 return Ok(answer);
             }
-            Sent::Whole(bytes) => bytes,
+            BufferedBody::Buffered(bytes) => bytes,
         };
         let answer = send(lane, service, head, &ours, whole(again.clone())).await?;
-        if !is_refused(&answer) {
+        if !is_unauthorized(&answer) {
             return Ok(answer);
         }
-        match self.renewed(running, grant, Some(&token.access)).await {
+        match self.renew(running, grant, Some(&token.access)).await {
             Ok(newer) => send(lane, service, head, &credential(service, &newer)?, whole(again)).await,
             // There is nothing newer: what was answered counts.
-            Err(Denied::BadToken(_)) => Ok(answer),
+            Err(ProxyError::BadToken(_)) => Ok(answer),
             Err(why) => Err(why),
         }
     }
 }
 
-fn is_refused(answer: &Response<Incoming>) -> bool {
-    matches!(forward::judge(answer.status(), answer.headers()), Verdict::Unauthorized)
+fn is_unauthorized(answer: &Response<Incoming>) -> bool {
+    matches!(forward::classify(answer.status(), answer.headers()), ResponseVerdict::Unauthorized)
 }
 
-fn credential(service: &Service, token: &Token) -> Result<Ours, Denied> {
+fn credential(service: &Service, token: &CachedToken) -> Result<UpstreamHeaders, ProxyError> {
     let access = Secret::from(token.access.expose());
-    service.upstream.headers(Carried::Access, &access).ok_or(OTHER)
+    service.upstream.headers(PayloadKind::Access, &access).ok_or(WRONG_PAYLOAD)
 }
 
-fn whole(bytes: Bytes) -> Outgoing {
-    if bytes.is_empty() { Outgoing::Empty } else { Outgoing::Full(bytes) }
+fn whole(bytes: Bytes) -> RequestBody {
+    if bytes.is_empty() {
+        RequestBody::Empty
+    } else {
+        RequestBody::Full(bytes)
+    }
 }
 
 /// Reads a body that promises to be short.
-async fn held_back(body: Option<Incoming>) -> Result<Sent, Denied> {
-    let Some(body) = body else { return Ok(Sent::Whole(Bytes::new())) };
-    if body.size_hint().exact().is_none_or(|length| length > REPLAYABLE as u64) {
-        return Ok(Sent::Once(body));
+async fn buffer(body: Option<Incoming>) -> Result<BufferedBody, ProxyError> {
+    let Some(body) = body else {
+        return Ok(BufferedBody::Buffered(Bytes::new()));
+    };
+    if body.size_hint().exact().is_none_or(|length| length > MAX_RETRY_BODY_BYTES as u64) {
+        return Ok(BufferedBody::Streaming(body));
     }
-    match read_limited(body, REPLAYABLE, FIRST_BYTE).await {
-        Ok(bytes) => Ok(Sent::Whole(bytes)),
-        Err(BodyError::TimedOut) => Err(Denied::Slow),
+    match read_limited(body, MAX_RETRY_BODY_BYTES, FIRST_BYTE_TIMEOUT).await {
+        Ok(bytes) => Ok(BufferedBody::Buffered(bytes)),
+        Err(BodyError::TimedOut) => Err(ProxyError::UpstreamTimeout),
         // The client is gone, and nobody reads this.
-        Err(why @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => Err(Denied::Down(why.to_string())),
+        Err(why @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => Err(ProxyError::UpstreamDown(why.to_string())),
     }
 }

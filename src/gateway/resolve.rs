@@ -9,42 +9,42 @@ use tokio::sync::Semaphore;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::{Clock, UnixTime};
-use crate::base::url::Address;
-use crate::gateway::live::Running;
+use crate::base::url::ExactUrl;
+use crate::gateway::live::ActiveService;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
 use crate::oauth::scope::Scopes;
-use crate::service::oauth::Authorization;
+use crate::service::oauth::AuthServerConfig;
 use crate::service::{Service, Upstream};
-use crate::store::{Handle, NotInserted};
-use crate::upstream::discover::{Discovered, Wanted, discover};
-use crate::upstream::exchange::SendFailure;
-use crate::upstream::register::{Application, Registration, register};
-use crate::upstream::target::{Credentials, Target};
+use crate::store::{Handle, InsertError};
+use crate::upstream::discover::{DiscoveredServer, DiscoveryInput, discover};
+use crate::upstream::exchange::TokenEndpointError;
+use crate::upstream::register::{OwnClientMetadata, UpstreamRegistration, register};
+use crate::upstream::target::{AuthServer, UpstreamClientCredentials};
 
 /// How long what was found is believed, in seconds.
-const BELIEVED: u64 = 3_600;
+const CACHE_TTL_SECONDS: u64 = 3_600;
 
 /// How long after a failed look nobody looks again without need, in seconds.
-const RESTED: u64 = 30;
+const RETRY_PAUSE_SECONDS: u64 = 30;
 
 /// How long after a failed look everybody is told the same, in seconds: an outage is no reason for every sign-in to look.
-const TOLD: u64 = 5;
+const NEGATIVE_TTL_SECONDS: u64 = 5;
 
 /// For how long the upstream must go on not knowing us before we register anew, in seconds.
-const STRIKES: u64 = 300;
+const UNKNOWN_CLIENT_SECONDS: u64 = 300;
 
 /// What is known of the upstream, and since when.
 #[derive(Debug)]
-pub struct Resolver {
-    known: ArcSwapOption<(Arc<Target>, UnixTime)>,
+pub struct UpstreamCache {
+    known: ArcSwapOption<(Arc<AuthServer>, UnixTime)>,
     failed: ArcSwapOption<(Rejection, UnixTime)>,
     struck: ArcSwapOption<UnixTime>,
     /// One at a time, so that we do not register twice.
     looking: Semaphore,
 }
 
-impl Default for Resolver {
+impl Default for UpstreamCache {
     fn default() -> Self {
         Self {
             known: ArcSwapOption::empty(),
@@ -55,7 +55,7 @@ impl Default for Resolver {
     }
 }
 
-impl Resolver {
+impl UpstreamCache {
     /// The scopes that the upstream says it needs, as far as it is known.
     pub fn scopes(&self) -> Scopes {
         self.known
@@ -66,27 +66,27 @@ impl Resolver {
     }
 
     /// Tokens came: the upstream knows us.
-    pub(crate) fn is_known_there(&self) {
+    pub(crate) fn clear_unknown_client(&self) {
         if self.struck.load().is_some() {
             self.struck.store(None);
         }
     }
 
-    fn fresh(&self, clock: &Clock) -> Option<Arc<Target>> {
+    fn fresh(&self, clock: &Clock) -> Option<Arc<AuthServer>> {
         let known = self.known.load_full()?;
-        (clock.now().since(known.1) < BELIEVED).then(|| Arc::clone(&known.0))
+        (clock.now().seconds_since(known.1) < CACHE_TTL_SECONDS).then(|| Arc::clone(&known.0))
     }
 
     /// Why the upstream was not found, if that was just now. What else went wrong, such as in the store, may be over.
     fn not_found(&self, clock: &Clock) -> Option<Rejection> {
         let failed = self.failed.load_full()?;
-        let told = matches!(failed.0, Rejection::UpstreamDown { .. }) && clock.now().since(failed.1) < TOLD;
+        let told = matches!(failed.0, Rejection::UpstreamDown { .. }) && clock.now().seconds_since(failed.1) < NEGATIVE_TTL_SECONDS;
         (told && self.known.load().is_none()).then(|| failed.0.clone())
     }
 }
 
 /// What is configured of the upstream's authorization server, where there is one.
-fn authorization(running: &Running) -> Option<&Authorization> {
+fn authorization(running: &ActiveService) -> Option<&AuthServerConfig> {
     match &running.service.upstream {
         Upstream::OAuth(given) => Some(given),
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
@@ -95,34 +95,35 @@ fn authorization(running: &Running) -> Option<&Authorization> {
 
 /// Our registration at an upstream (RFC 7591), kept across restarts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Kept {
-    registration: Registration,
+pub struct OwnRegistration {
+    registration: UpstreamRegistration,
 }
 
-/// See [`Kept`].
+/// See [`OwnRegistration`].
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum UpstreamClientRecord {
-    /// See [`Kept`].
-    Kept(Kept),
+    /// See [`OwnRegistration`].
+    #[serde(rename = "Kept")]
+    OwnRegistration(OwnRegistration),
 }
 
-states!(UpstreamClientRecord: Kept);
+states!(UpstreamClientRecord: OwnRegistration);
 
 impl Record for UpstreamClientRecord {
-    const SPACE: &'static str = "upstream-client";
+    const KIND: &'static str = "upstream-client";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         match self {
-            Self::Kept(kept) => kept.registration.expires.unwrap_or(UnixTime::NEVER),
+            Self::OwnRegistration(kept) => kept.registration.expires.unwrap_or(UnixTime::NEVER),
         }
     }
 }
 
 impl Gateway {
     /// The upstream as an OAuth client sees it: endpoints, and who we are there.
-    pub async fn target(&self, lane: &Lane, running: &Running) -> Result<Arc<Target>, Rejection> {
-        let resolver = &running.resolver;
+    pub async fn auth_server(&self, lane: &Lane, running: &ActiveService) -> Result<Arc<AuthServer>, Rejection> {
+        let resolver = &running.discovery;
         if let Some(known) = resolver.fresh(&self.clock) {
             return Ok(known);
         }
@@ -133,7 +134,7 @@ impl Gateway {
         if let Some(why) = resolver.not_found(&self.clock) {
             return Err(why);
         }
-        match self.find(lane, running).await {
+        match self.discover(lane, running).await {
             Ok(target) => {
                 let target = Arc::new(target);
                 resolver.known.store(Some(Arc::new((Arc::clone(&target), self.clock.now()))));
@@ -146,7 +147,7 @@ impl Gateway {
                     return Err(why);
                 };
                 tracing::warn!(service = running.service.name, %why, "the upstream could not be looked up again; what was known is used");
-                let again = self.clock.now().before(BELIEVED - RESTED);
+                let again = self.clock.now().minus_seconds(CACHE_TTL_SECONDS - RETRY_PAUSE_SECONDS);
                 resolver.known.store(Some(Arc::new((Arc::clone(&old.0), again))));
                 Ok(Arc::clone(&old.0))
             }
@@ -155,17 +156,17 @@ impl Gateway {
 
     /// Looks for the upstream where its finding would be nice to have: not again right after it failed, or whoever begins
     /// journeys could keep us looking.
-    pub(crate) async fn look_if_quiet(&self, lane: &Lane, running: &Running) {
-        let failed = running.resolver.failed.load_full();
-        if authorization(running).is_some() && failed.is_none_or(|failed| self.clock.now().since(failed.1) >= RESTED) {
-            let _ = self.target(lane, running).await;
+    pub(crate) async fn discover_if_due(&self, lane: &Lane, running: &ActiveService) {
+        let failed = running.discovery.failed.load_full();
+        if authorization(running).is_some() && failed.is_none_or(|failed| self.clock.now().seconds_since(failed.1) >= RETRY_PAUSE_SECONDS) {
+            let _ = self.auth_server(lane, running).await;
         }
     }
 
-    async fn find(&self, lane: &Lane, running: &Running) -> Result<Target, Rejection> {
+    async fn discover(&self, lane: &Lane, running: &ActiveService) -> Result<AuthServer, Rejection> {
         let service = &running.service;
         let given = authorization(running).ok_or(Rejection::Unknown("this service has no authorization server of its own"))?;
-        let wanted = Wanted {
+        let wanted = DiscoveryInput {
             mcp: service.mcp.clone(),
             issuer: given.issuer.clone(),
             endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
@@ -183,25 +184,25 @@ impl Gateway {
         for attempt in &found.attempts {
             tracing::debug!(%attempt, "discovery");
         }
-        self.pinned(&service.mcp, given, &found.server.issuer).await?;
+        self.ensure_issuer_bound(&service.mcp, given, &found.server.issuer).await?;
         let credentials = match &given.client_id {
-            Some(id) => Credentials {
+            Some(id) => UpstreamClientCredentials {
                 id: id.clone(),
                 secret: given.client_secret.clone(),
                 auth_method: None,
             },
-            None => self.registered_at(lane, service, &found).await?.credentials(),
+            None => self.find_or_register(lane, service, &found).await?.credentials(),
         };
-        Ok(Target {
+        Ok(AuthServer {
             extra_authorize: given.extra_authorize.clone(),
             ..found.target(&credentials)
         })
     }
 
-    async fn registered_at(&self, lane: &Lane, service: &Service, found: &Discovered) -> Result<Registration, Rejection> {
+    async fn find_or_register(&self, lane: &Lane, service: &Service, found: &DiscoveredServer) -> Result<UpstreamRegistration, Rejection> {
         let handle = self.registration_at(service, &found.server.issuer);
-        if let Some(UpstreamClientRecord::Kept(kept)) = self.store.read(&handle).await? {
-            if kept.registration.is_live(self.clock.now()) {
+        if let Some(UpstreamClientRecord::OwnRegistration(kept)) = self.store.read(&handle).await? {
+            if kept.registration.is_valid(self.clock.now()) {
                 return Ok(kept.registration);
             }
             self.store.remove(&handle).await?;
@@ -210,8 +211,8 @@ impl Gateway {
             tracing::error!(why, "registering at the upstream failed");
             Rejection::UpstreamDown { why, retry_after: 10 }
         };
-        let callback = Address::parse(&self.site.upstream_callback(service)).map_err(|why| down(why.to_string()))?;
-        let application = Application {
+        let callback = ExactUrl::parse(&self.site.upstream_callback(service)).map_err(|why| down(why.to_string()))?;
+        let application = OwnClientMetadata {
             name: "MCP OAuth Gateway",
             redirect_uri: &callback,
             scopes: &found.scopes_known,
@@ -224,7 +225,7 @@ impl Gateway {
             .store
             .insert(
                 handle.id(),
-                Kept {
+                OwnRegistration {
                     registration: registration.clone(),
                 },
             )
@@ -232,21 +233,21 @@ impl Gateway {
         {
             Ok(_) => Ok(registration),
             // Another instance was first: its registration is ours.
-            Err(NotInserted::AlreadyThere) => match self.store.read(&handle).await? {
-                Some(UpstreamClientRecord::Kept(kept)) => Ok(kept.registration),
+            Err(InsertError::AlreadyExists) => match self.store.read(&handle).await? {
+                Some(UpstreamClientRecord::OwnRegistration(kept)) => Ok(kept.registration),
                 None => Ok(registration),
             },
-            Err(NotInserted::Store(error)) => Err(error.into()),
+            Err(InsertError::Store(error)) => Err(error.into()),
         }
     }
 
     fn registration_at(&self, service: &Service, issuer: &str) -> Handle<UpstreamClientRecord> {
         let callback = self.site.upstream_callback(service);
-        Handle::of(Id(Digest::of(&format!("{issuer}\n{callback}")).short()))
+        Handle::new(Id(Digest::new(&format!("{issuer}\n{callback}")).truncated()))
     }
 
     /// Looks before anybody asks, so that the first user does not wait, and the operator sees at once what is wrong.
-    pub async fn look_ahead(&self) {
+    pub async fn prefetch(&self) {
         for running in self.live().idps() {
             if self.provider(&self.back_lane, running).await.is_ok() {
                 tracing::info!(idp = running.idp.name, "the identity provider was found");
@@ -256,7 +257,7 @@ impl Gateway {
             if authorization(running).is_none() {
                 continue;
             }
-            if let Ok(target) = self.target(&self.back_lane, running).await {
+            if let Ok(target) = self.auth_server(&self.back_lane, running).await {
                 let service = &running.service.name;
                 tracing::info!(service, issuer = target.issuer, "the upstream's authorization server was found");
             }
@@ -264,11 +265,11 @@ impl Gateway {
     }
 
     /// The upstream said that it does not know us. Once may be a slip, and what it gave to us under the old name would be
-    /// lost: only when it says so again and again over [`STRIKES`] seconds is the registration forgotten.
-    async fn struck(&self, running: &Running, target: &Target) {
-        let (now, struck) = (self.clock.now(), &running.resolver.struck);
+    /// lost: only when it says so again and again over [`UNKNOWN_CLIENT_SECONDS`] seconds is the registration forgotten.
+    async fn note_unknown_client(&self, running: &ActiveService, target: &AuthServer) {
+        let (now, struck) = (self.clock.now(), &running.discovery.struck);
         let since = struck.load_full().map_or(now, |at| *at);
-        if now.since(since) >= STRIKES {
+        if now.seconds_since(since) >= UNKNOWN_CLIENT_SECONDS {
             struck.store(None);
             self.forget_registration(running, &target.issuer).await;
         } else {
@@ -277,30 +278,30 @@ impl Gateway {
     }
 
     /// The upstream does not know us any more: forget who we were there, and register anew next time.
-    async fn forget_registration(&self, running: &Running, issuer: &str) {
+    async fn forget_registration(&self, running: &ActiveService, issuer: &str) {
         if authorization(running).is_some_and(|given| given.client_id.is_some()) {
             return;
         }
         let _ = self.store.remove(&self.registration_at(&running.service, issuer)).await;
-        running.resolver.known.store(None);
+        running.discovery.known.store(None);
     }
 }
 
 impl Gateway {
     /// A failure of the upstream's token endpoint, as a reason of ours.
-    pub(crate) async fn failure(&self, running: &Running, target: &Target, why: SendFailure) -> Rejection {
+    pub(crate) async fn map_token_error(&self, running: &ActiveService, target: &AuthServer, why: TokenEndpointError) -> Rejection {
         match why {
-            SendFailure::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
+            TokenEndpointError::Refused(refusal) if refusal.is_invalid_grant() => Rejection::UpstreamRefused(refusal.code),
             // Our own credentials are wrong there: nobody's grant is over for that.
-            SendFailure::Refused(refusal) => {
+            TokenEndpointError::Refused(refusal) => {
                 let why = format!("it refused us with '{}'", refusal.code);
                 if refusal.code == "invalid_client" {
-                    self.struck(running, target).await;
+                    self.note_unknown_client(running, target).await;
                 }
                 Rejection::UpstreamDown { why, retry_after: 30 }
             }
-            SendFailure::NeverSent(why) | SendFailure::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
-            SendFailure::Throttled { retry_after } => Rejection::UpstreamDown {
+            TokenEndpointError::NeverSent(why) | TokenEndpointError::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
+            TokenEndpointError::Throttled { retry_after } => Rejection::UpstreamDown {
                 why: "it is throttling".into(),
                 retry_after: retry_after.unwrap_or(10),
             },

@@ -1,59 +1,62 @@
 //! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
 
 use crate::base::secret::Secret;
-use crate::flow::held::Held;
+use crate::flow::held::GrantData;
 use crate::gateway::carried;
-use crate::gateway::live::Running;
+use crate::gateway::live::ActiveService;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
-use crate::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
-use crate::oauth::error::Code;
+use crate::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
-use crate::oauth::token::BadTokenRequest;
-use crate::token::half::{Carried, Kind};
+use crate::oauth::token::TokenRequestError;
+use crate::token::half::{PayloadKind, TokenKind};
 use crate::token::pair;
-use crate::upstream::exchange::{self, Revoked};
+use crate::upstream::exchange::{self, TokenToRevoke};
 
 impl Gateway {
     /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
-    pub async fn revoke(&self, lane: &Lane, running: &Running, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+    pub async fn revoke(&self, lane: &Lane, running: &ActiveService, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
         let form = Form::parse(body)?;
         let by = self.authenticated(lane, authorization, &form).await?;
         let missing = || {
-            Rejection::Token(BadTokenRequest {
-                code: Code::InvalidRequest,
+            Rejection::Token(TokenRequestError {
+                code: OAuthErrorCode::InvalidRequest,
                 why: "token is missing".into(),
             })
         };
-        let token = Secret::from(form.one("token")?.ok_or_else(missing)?);
+        let token = Secret::from(form.single("token")?.ok_or_else(missing)?);
         let pair = pair::open(&self.keys.load(), token.expose()).ok();
-        let opened = pair.or_else(|| self.opened_jwt(&running.service, token.expose()).ok());
+        let opened = pair.or_else(|| self.open_jwt(&running.service, token.expose()).ok());
         let Some(opened) = opened else {
             return Ok(());
         };
         // An API key is the operator's to revoke.
-        if opened.half.kind == Kind::Key {
+        if opened.half.kind == TokenKind::Key {
             return Ok(());
         }
-        if opened.half.client != by.mark() || opened.half.service != running.service.mark {
+        if opened.half.client != by.client_digest() || opened.half.service != running.service.digest {
             return Ok(());
         }
         // Told once: a client that repeats itself is not passed on.
-        let handle = carried::grant_of(&opened);
-        let Some(held) = self.end(&handle).await? else {
+        let handle = carried::grant_handle(&opened);
+        let Some(held) = self.end_grant(&handle).await? else {
             return Ok(());
         };
         tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
         let presented = match (opened.half.kind, opened.half.carried) {
-            (Kind::Access | Kind::Refresh, Carried::Access) => Some((UpstreamAccess::new(opened.upstream), None)),
-            (Kind::Access | Kind::Refresh, Carried::Refresh) => {
-                Some((UpstreamAccess::new(Secret::from("")), Some(UpstreamRefresh::new(opened.upstream))))
-            }
-            (Kind::Key, _) | (Kind::Access | Kind::Refresh, Carried::Nothing | Carried::Identity | Carried::Reference | Carried::Grant) => {
-                None
-            }
+            (TokenKind::Access | TokenKind::Refresh, PayloadKind::Access) => Some((UpstreamAccessToken::new(opened.upstream), None)),
+            (TokenKind::Access | TokenKind::Refresh, PayloadKind::Refresh) => Some((
+                UpstreamAccessToken::new(Secret::from("")),
+                Some(UpstreamRefreshToken::new(opened.upstream)),
+            )),
+            (TokenKind::Key, _)
+            | (
+                TokenKind::Access | TokenKind::Refresh,
+                PayloadKind::Nothing | PayloadKind::Identity | PayloadKind::Reference | PayloadKind::Grant,
+            ) => None,
         };
-        let presented = presented.map(|(access, refresh)| Tokens {
+        let presented = presented.map(|(access, refresh)| UpstreamTokens {
             access,
             refresh,
             expires: None,
@@ -66,15 +69,15 @@ impl Gateway {
 
     /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that. Without
     /// `tokens`, those that the grant still holds. Nobody but the authorization server that gave them hears of them.
-    pub(crate) fn revoke_upstream(&self, held: &Held, tokens: Option<Tokens>) {
+    pub(crate) fn revoke_upstream(&self, held: &GrantData, tokens: Option<UpstreamTokens>) {
         let tokens = tokens.or_else(|| held.latest().cloned());
         let (Some(tokens), Some(issuer), Some(running)) = (tokens, held.issuer.clone(), self.running(&held.service)) else {
             return;
         };
-        let (gateway, work) = (self.clone(), self.inflight.begin(crate::base::ids::Id::fresh()));
+        let (gateway, work) = (self.clone(), self.inflight.lock(crate::base::ids::Id::random()));
         self.back.spawn(async move {
             let _work = work;
-            let Ok(target) = gateway.target(&gateway.back_lane, &running).await else {
+            let Ok(target) = gateway.auth_server(&gateway.back_lane, &running).await else {
                 return;
             };
             if target.issuer != issuer {
@@ -85,7 +88,10 @@ impl Gateway {
                 );
                 return;
             }
-            let token = tokens.refresh.as_ref().map_or(Revoked::Access(&tokens.access), Revoked::Refresh);
+            let token = tokens
+                .refresh
+                .as_ref()
+                .map_or(TokenToRevoke::Access(&tokens.access), TokenToRevoke::Refresh);
             let Some(Ok(request)) = exchange::revoke_request(&target, token) else {
                 return;
             };

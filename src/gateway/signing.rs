@@ -12,29 +12,29 @@ use crate::base::signing::{self, SigningKey};
 use crate::base::time::UnixTime;
 use crate::gateway::Gateway;
 use crate::oauth::jwk::Jwk;
-use crate::store::{Change, Handle, Missed, NotInserted, StoreError};
-use crate::token::signing::{NotDue, SigningKeys, SigningRecord};
+use crate::store::{Change, Handle, InsertError, StoreError, TransitionError};
+use crate::token::signing::{RotationNotDue, SigningKeys, SigningRecord};
 
 /// What this process knows of the keys.
 #[derive(Debug, Default)]
-pub struct Signing {
-    ready: ArcSwapOption<Ready>,
+pub struct SigningState {
+    ready: ArcSwapOption<LoadedKeys>,
     keeping: AtomicBool,
 }
 
 /// All keys, ready to be used.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct LoadedKeys {
     keys: SigningKeys,
     parsed: Vec<(SigningKey, Jwk)>,
 }
 
-impl Ready {
+impl LoadedKeys {
     /// `None`: one of them is no key.
     fn new(keys: SigningKeys) -> Option<Self> {
         let parsed = keys.all().iter().map(|kept| {
             let key = SigningKey::parse(&kept.key).ok()?;
-            let public = Jwk::es256(&key.id().to_string(), key.point())?;
+            let public = Jwk::es256(&key.id().to_string(), key.public_point())?;
             Some((key, public))
         });
         let parsed = parsed.collect::<Option<_>>()?;
@@ -42,41 +42,41 @@ impl Ready {
     }
 
     /// A token of this kind with these claims, signed by the key whose turn it is; `None`: nothing can be signed.
-    pub(crate) fn signed(&self, kind: &str, claims: &Value, now: UnixTime) -> Option<String> {
-        let (key, _) = &self.parsed[self.keys.signing(now)];
-        key.signed(kind, claims)
+    pub(crate) fn sign(&self, kind: &str, claims: &Value, now: UnixTime) -> Option<String> {
+        let (key, _) = &self.parsed[self.keys.signing_index(now)];
+        key.sign(kind, claims)
     }
 
     /// The key that a token names. One that names none is not ours.
-    pub(crate) fn named(&self, name: Option<&str>) -> Option<&Jwk> {
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<&Jwk> {
         let id = Id::parse(name?)?;
         self.parsed.iter().find(|(key, _)| key.id() == id).map(|(_, public)| public)
     }
 
-    fn document(&self, now: UnixTime, longest: u64) -> Value {
-        let published: Vec<_> = self.keys.published(now, longest).collect();
+    fn jwks(&self, now: UnixTime, longest: u64) -> Value {
+        let published: Vec<_> = self.keys.published_keys(now, longest).collect();
         let told = self
             .keys
             .all()
             .iter()
             .zip(&self.parsed)
             .filter(|(kept, _)| published.contains(kept));
-        let keys: Vec<Value> = told.filter_map(|(_, (_, public))| public.published()).collect();
+        let keys: Vec<Value> = told.filter_map(|(_, (_, public))| public.to_public_jwk()).collect();
         json!({ "keys": keys })
     }
 }
 
 /// Where the one record lies.
-fn place() -> Id {
-    Id(Digest::of("the keys that sign").short())
+fn record_id() -> Id {
+    Id(Digest::new("the keys that sign").truncated())
 }
 
 impl Gateway {
     /// The keys, once they are read. A new one is made behind whoever asks, when it is time.
-    pub(crate) fn signing(&self) -> Option<Arc<Ready>> {
+    pub(crate) fn keys_or_rotate(&self) -> Option<Arc<LoadedKeys>> {
         let ready = self.signing.ready.load_full();
-        if ready.as_ref().is_none_or(|ready| ready.keys.is_due(self.clock.now())) {
-            self.keep_signing_soon();
+        if ready.as_ref().is_none_or(|ready| ready.keys.is_rotation_due(self.clock.now())) {
+            self.load_or_rotate_in_background();
         }
         ready
     }
@@ -84,39 +84,39 @@ impl Gateway {
     /// The public keys (RFC 7517), for whoever verifies what we sign; `None`: there are none, or not yet.
     pub fn published_keys(&self) -> Option<Value> {
         let live = self.live();
-        if !live.signs() {
+        if !live.needs_signing_keys() {
             return None;
         }
-        Some(self.signing()?.document(self.clock.now(), live.longest_access()))
+        Some(self.keys_or_rotate()?.jwks(self.clock.now(), live.longest_access()))
     }
 
     /// Whether what must be signed can be.
     pub(crate) fn can_sign(&self) -> bool {
-        !self.live().signs() || self.signing.ready.load().is_some()
+        !self.live().needs_signing_keys() || self.signing.ready.load().is_some()
     }
 
     /// Reads the keys; makes the first one, or the next one when it is time. Several instances agree by the record: the
     /// first to write it has made the key, and the others read it.
-    pub(crate) async fn keep_signing(&self) -> Result<(), StoreError> {
+    pub(crate) async fn load_or_rotate(&self) -> Result<(), StoreError> {
         let live = self.live();
-        if !live.signs() {
+        if !live.needs_signing_keys() {
             return Ok(());
         }
         let (now, longest) = (self.clock.now(), live.longest_access());
-        let handle = Handle::<SigningRecord>::of(place());
+        let handle = Handle::<SigningRecord>::new(record_id());
         match self.store.read(&handle).await? {
-            None => match self.store.insert(place(), SigningKeys::first(signing::made(), now)).await {
+            None => match self.store.insert(record_id(), SigningKeys::new(signing::generate(), now)).await {
                 Ok(_) => tracing::info!("a key was made to sign with"),
-                Err(NotInserted::AlreadyThere) => {}
-                Err(NotInserted::Store(error)) => return Err(error),
+                Err(InsertError::AlreadyExists) => {}
+                Err(InsertError::Store(error)) => return Err(error),
             },
-            Some(SigningRecord::SigningKeys(keys)) if keys.is_due(now) => {
-                let new = signing::made();
+            Some(SigningRecord::SigningKeys(keys)) if keys.is_rotation_due(now) => {
+                let new = signing::generate();
                 let step = |keys: SigningKeys| keys.rotated(new.clone(), now, longest).map(|keys| (keys, ()));
                 match self.store.transition(&handle, step).await {
                     Ok(_) => tracing::info!("a new key was made to sign with; it is published now and used in an hour"),
-                    Err(Missed::Rejected(NotDue) | Missed::Absent | Missed::OtherState) => {}
-                    Err(Missed::Store(error)) => return Err(error),
+                    Err(TransitionError::Rejected(RotationNotDue) | TransitionError::NotFound | TransitionError::WrongState) => {}
+                    Err(TransitionError::Store(error)) => return Err(error),
                 }
             }
             Some(SigningRecord::SigningKeys(_)) => {}
@@ -124,7 +124,7 @@ impl Gateway {
         let Some(SigningRecord::SigningKeys(keys)) = self.store.read(&handle).await? else {
             return Ok(());
         };
-        if let Some(ready) = Ready::new(keys) {
+        if let Some(ready) = LoadedKeys::new(keys) {
             self.signing.ready.store(Some(Arc::new(ready)));
         } else {
             tracing::error!("the keys that sign cannot be used");
@@ -133,14 +133,14 @@ impl Gateway {
     }
 
     /// The same, behind whatever goes on, and once at a time.
-    pub(crate) fn keep_signing_soon(&self) {
+    pub(crate) fn load_or_rotate_in_background(&self) {
         if self.signing.keeping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (gateway, work) = (self.clone(), self.inflight.begin(Id::fresh()));
+        let (gateway, work) = (self.clone(), self.inflight.lock(Id::random()));
         self.back.spawn(async move {
             let _work = work;
-            let kept = gateway.keep_signing().await;
+            let kept = gateway.load_or_rotate().await;
             gateway.signing.keeping.store(false, Ordering::Release);
             if let Err(why) = kept {
                 tracing::warn!(%why, "the keys that sign could not be read");
@@ -149,9 +149,9 @@ impl Gateway {
     }
 
     /// Another instance may have made a key.
-    pub(crate) fn learn_signing(&self, change: &Change) {
+    pub(crate) fn apply_signing_change(&self, change: &Change) {
         if change.of::<SigningRecord>().is_some() || *change == Change::Gap {
-            self.keep_signing_soon();
+            self.load_or_rotate_in_background();
         }
     }
 }

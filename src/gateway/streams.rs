@@ -11,12 +11,12 @@ use crate::net::stop::{Ender, Ends};
 
 /// Open streams by grant.
 #[derive(Debug, Default)]
-pub struct Streams {
+pub struct EventStreams {
     by_grant: DashMap<Id, (Ender, Ends, Arc<AtomicUsize>)>,
     count: Arc<AtomicUsize>,
 }
 
-impl Streams {
+impl EventStreams {
     /// Counts a stream of `grant`, and ties it to the grant's end.
     pub fn open(&self, grant: Id) -> StreamGuard {
         let entry = self.by_grant.entry(grant).or_insert_with(|| {
@@ -42,24 +42,24 @@ impl Streams {
 
 /// Generations that were handed out and not yet seen coming back.
 #[derive(Debug, Default)]
-pub struct Unproved {
+pub struct UnconfirmedGenerations {
     generation: DashMap<Id, u32>,
     count: AtomicUsize,
 }
 
 /// The most that is remembered; forgetting one only lengthens a grace.
-const MOST: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
-impl Unproved {
+impl UnconfirmedGenerations {
     /// A pair of this generation is on its way to the client.
-    pub fn sent(&self, grant: Id, generation: u32) {
-        if self.count.load(Ordering::Relaxed) < MOST && self.generation.insert(grant, generation).is_none() {
+    pub fn insert(&self, grant: Id, generation: u32) {
+        if self.count.load(Ordering::Relaxed) < MAX_ENTRIES && self.generation.insert(grant, generation).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The proxy sees an access pair: true if this is the first proof of its generation. One load when there is nothing to prove.
-    pub fn seen(&self, grant: Id, generation: u32) -> bool {
+    pub fn confirm(&self, grant: Id, generation: u32) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }

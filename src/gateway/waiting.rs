@@ -8,23 +8,23 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::ids::Id;
 use crate::base::range;
 use crate::base::time::UnixTime;
-use crate::flow::authorize::FLOW_TTL;
+use crate::flow::authorize::FLOW_TTL_SECONDS;
 
 /// The most that wait at once: some 20 MB of records.
-pub const MOST: usize = 10_000;
+pub const MAX_PENDING_FLOWS: usize = 10_000;
 
 /// The book of those who wait. Losing it at a restart loses the count of ten minutes, no journey.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct PendingFlows {
     most: usize,
-    book: Mutex<Book>,
+    book: Mutex<PendingIndex>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct PendingIndex {
     /// How many ever came: who came first has the lower number.
     came: u64,
-    places: HashMap<Id, Place>,
+    places: HashMap<Id, PendingEntry>,
     /// By source, oldest first.
     sources: HashMap<IpAddr, BTreeMap<u64, Id>>,
     /// The busiest last; of equally busy ones the one whose oldest waits longest.
@@ -32,13 +32,13 @@ struct Book {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PendingEntry {
     source: IpAddr,
     number: u64,
     began: UnixTime,
 }
 
-impl Waiting {
+impl PendingFlows {
     /// An empty book for at most `most` journeys.
     pub fn new(most: usize) -> Self {
         Self {
@@ -49,9 +49,9 @@ impl Waiting {
 
     /// A journey begins at the address `source`. If that is one too many, this one must go: the oldest of the busiest source.
     #[must_use]
-    pub fn began(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
+    pub fn insert(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
         self.with(|book| {
-            book.enter(flow, range::subscriber(source), now);
+            book.enter(flow, range::rate_limit_key(source), now);
             let evicted = (book.places.len() > self.most).then(|| book.oldest_of_busiest()).flatten()?;
             book.leave(evicted);
             Some(evicted)
@@ -60,20 +60,20 @@ impl Waiting {
 
     /// The journey goes on waiting, from now: somebody was sent on to sign in elsewhere.
     #[must_use]
-    pub fn waits_on(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
-        self.left(flow);
-        self.began(flow, source, now)
+    pub fn restart(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
+        self.remove(flow);
+        self.insert(flow, source, now)
     }
 
     /// The journey waits no longer: somebody signed in or turned away, or it did not begin after all.
-    pub fn left(&self, flow: Id) {
+    pub fn remove(&self, flow: Id) {
         self.with(|book| book.leave(flow));
     }
 
     /// Forgets what has expired.
     pub fn sweep(&self, now: UnixTime) {
         self.with(|book| {
-            let over = |place: &Place| place.began.after(FLOW_TTL) <= now;
+            let over = |place: &PendingEntry| place.began.plus_seconds(FLOW_TTL_SECONDS) <= now;
             let expired: Vec<Id> = book.places.iter().filter(|(_, place)| over(place)).map(|(flow, _)| *flow).collect();
             for flow in expired {
                 book.leave(flow);
@@ -81,24 +81,24 @@ impl Waiting {
         });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Book) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut PendingIndex) -> T) -> T {
         // A count that is wrong after a panic is better than no sign-in at all.
         act(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Book {
+impl PendingIndex {
     fn enter(&mut self, flow: Id, source: IpAddr, began: UnixTime) {
         self.came += 1;
         let number = self.came;
-        self.places.insert(flow, Place { source, number, began });
+        self.places.insert(flow, PendingEntry { source, number, began });
         self.change(source, |flows| {
             flows.insert(number, flow);
         });
     }
 
     fn leave(&mut self, flow: Id) {
-        if let Some(Place { source, number, .. }) = self.places.remove(&flow) {
+        if let Some(PendingEntry { source, number, .. }) = self.places.remove(&flow) {
             self.change(source, |flows| {
                 flows.remove(&number);
             });
@@ -140,19 +140,19 @@ mod tests {
     }
 
     /// Begins so many from `source`; who was evicted meanwhile, in order.
-    fn flood(waiting: &Waiting, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
-        let ids: Vec<Id> = (0..count).map(|_| Id::fresh()).collect();
-        let evicted = ids.iter().filter_map(|id| waiting.began(*id, ip(source), NOW)).collect();
+    fn flood(waiting: &PendingFlows, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
+        let ids: Vec<Id> = (0..count).map(|_| Id::random()).collect();
+        let evicted = ids.iter().filter_map(|id| waiting.insert(*id, ip(source), NOW)).collect();
         (ids, evicted)
     }
 
-    fn is_empty(waiting: &Waiting) -> bool {
+    fn is_empty(waiting: &PendingFlows) -> bool {
         waiting.with(|book| book.places.is_empty() && book.sources.is_empty() && book.busy.is_empty())
     }
 
     #[test]
     fn the_oldest_of_the_busiest_source_gives_way() {
-        let waiting = Waiting::new(5);
+        let waiting = PendingFlows::new(5);
         let (_, nobody) = flood(&waiting, "192.0.2.1", 2);
         assert!(nobody.is_empty());
         let (ids, evicted) = flood(&waiting, "192.0.2.2", 20);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn of_equally_busy_sources_the_one_that_waits_longest_gives_way() {
-        let waiting = Waiting::new(3);
+        let waiting = PendingFlows::new(3);
         let first: Vec<Id> = (1..=3).flat_map(|n| flood(&waiting, &format!("192.0.2.{n}"), 1).0).collect();
         let evicted: Vec<Id> = (4..=6).flat_map(|n| flood(&waiting, &format!("198.51.100.{n}"), 1).1).collect();
         assert_eq!(evicted, first);
@@ -171,12 +171,12 @@ mod tests {
 
     #[test]
     fn whoever_signed_in_or_turned_away_is_not_counted_and_not_evicted() {
-        let waiting = Waiting::new(2);
+        let waiting = PendingFlows::new(2);
         let (ids, _) = flood(&waiting, "192.0.2.1", 2);
         for id in &ids {
-            waiting.left(*id);
+            waiting.remove(*id);
         }
-        waiting.left(ids[0]);
+        waiting.remove(ids[0]);
         assert!(is_empty(&waiting));
         let (more, evicted) = flood(&waiting, "192.0.2.1", 3);
         assert_eq!(evicted, more[..1]);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_networks_of_one_ipv6_subscriber_are_one_source() {
-        let waiting = Waiting::new(3);
+        let waiting = PendingFlows::new(3);
         let (mine, _) = flood(&waiting, "2001:db8:1:2::1", 1);
         let many: Vec<Id> = (1..=9)
             .filter_map(|n| flood(&waiting, &format!("2001:db8:7:7:{n}::1"), 1).1.pop())
@@ -195,29 +195,29 @@ mod tests {
 
     #[test]
     fn what_expired_leaves_with_the_sweep_and_nothing_else() {
-        let waiting = Waiting::new(2);
-        let (old, new) = (Id::fresh(), Id::fresh());
-        assert_eq!(waiting.began(old, ip("192.0.2.1"), NOW), None);
-        assert_eq!(waiting.began(new, ip("192.0.2.1"), NOW.after(1)), None);
-        waiting.sweep(NOW.after(FLOW_TTL));
-        assert_eq!(waiting.began(Id::fresh(), ip("192.0.2.1"), NOW), None, "the old one made room");
-        waiting.sweep(NOW.after(FLOW_TTL + 1));
+        let waiting = PendingFlows::new(2);
+        let (old, new) = (Id::random(), Id::random());
+        assert_eq!(waiting.insert(old, ip("192.0.2.1"), NOW), None);
+        assert_eq!(waiting.insert(new, ip("192.0.2.1"), NOW.plus_seconds(1)), None);
+        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS));
+        assert_eq!(waiting.insert(Id::random(), ip("192.0.2.1"), NOW), None, "the old one made room");
+        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS + 1));
         assert!(is_empty(&waiting));
     }
 
     #[test]
     fn the_book_is_never_longer_than_its_most_whatever_comes_and_goes() {
-        let waiting = Waiting::new(50);
+        let waiting = PendingFlows::new(50);
         let mut alive = Vec::new();
         for n in 0..2_000_u32 {
-            let id = Id::fresh();
+            let id = Id::random();
             let [a, b, ..] = id.0;
-            let gone = waiting.began(id, IpAddr::from([192, 0, 2, a % 7]), NOW);
+            let gone = waiting.insert(id, IpAddr::from([192, 0, 2, a % 7]), NOW);
             alive.push(id);
             alive.retain(|id| Some(*id) != gone);
             if b % 3 == 0 {
                 let left = alive.swap_remove(n as usize % alive.len());
-                waiting.left(left);
+                waiting.remove(left);
             }
             assert!(alive.len() <= 50);
             waiting.with(|book| {

@@ -1,7 +1,7 @@
 //! Whether a connection is in use.
 
 use crate::net::body::BodyError;
-use crate::net::body::Reply;
+use crate::net::body::ResponseBody;
 use crate::net::stop::Ends;
 use bytes::Bytes;
 use http_body::Body;
@@ -19,15 +19,15 @@ use tokio::time::Instant;
 
 /// Whether a connection does anything. HTTP/1.1 has a timer of its own for that; HTTP/2, and a
 /// connection that has not yet shown which of the two it speaks, have not.
-pub(super) struct Activity(Mutex<Doing>);
+pub(super) struct Activity(Mutex<ActivityState>);
 
-struct Doing {
+struct ActivityState {
     running: usize,
     spoke: bool,
     since: Instant,
 }
 
-pub(super) enum Idle {
+pub(super) enum IdleStatus {
     /// It is not.
     No,
     /// No request ever came.
@@ -38,32 +38,32 @@ pub(super) enum Idle {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Doing {
+        Arc::new(Self(Mutex::new(ActivityState {
             running: 0,
             spoke: false,
             since: Instant::now(),
         })))
     }
 
-    fn change(&self, by: impl FnOnce(&mut Doing)) {
+    fn change(&self, by: impl FnOnce(&mut ActivityState)) {
         by(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// `long`: how long it may have had nothing to do.
-    pub(super) fn idle(&self, long: Duration) -> Idle {
+    pub(super) fn idle(&self, long: Duration) -> IdleStatus {
         let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (doing.running, doing.spoke) {
-            (0, false) => Idle::NeverSpoke,
-            (0, true) if doing.since.elapsed() >= long => Idle::TooLong,
-            _ => Idle::No,
+            (0, false) => IdleStatus::NeverSpoke,
+            (0, true) if doing.since.elapsed() >= long => IdleStatus::TooLong,
+            _ => IdleStatus::No,
         }
     }
 }
 
 /// One request, from its head to the end of the answer's body.
-pub(super) struct Busy(Arc<Activity>);
+pub(super) struct ActiveRequest(Arc<Activity>);
 
-impl Busy {
+impl ActiveRequest {
     pub(super) fn new(activity: &Arc<Activity>) -> Self {
         activity.change(|doing| {
             doing.running += 1;
@@ -73,8 +73,8 @@ impl Busy {
     }
 
     /// The request goes on as long as its answer's body does; that ends early when `ends` resolves.
-    pub(super) fn with(self, reply: Reply, ends: Option<Ends>) -> Watched {
-        Watched {
+    pub(super) fn with(self, reply: ResponseBody, ends: Option<Ends>) -> TrackedBody {
+        TrackedBody {
             reply,
             ends,
             ended: false,
@@ -83,7 +83,7 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.change(|doing| {
             doing.running -= 1;
@@ -93,14 +93,14 @@ impl Drop for Busy {
 }
 
 /// An answer's body that keeps its connection busy.
-pub(super) struct Watched {
-    reply: Reply,
+pub(super) struct TrackedBody {
+    reply: ResponseBody,
     ends: Option<Ends>,
     ended: bool,
-    _busy: Busy,
+    _busy: ActiveRequest,
 }
 
-impl Body for Watched {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -61,7 +61,7 @@ impl From<hyper::Error> for BodyError {
 
 /// The body of a request we send.
 #[derive(Default)]
-pub enum Outgoing {
+pub enum RequestBody {
     /// No body.
     #[default]
     Empty,
@@ -73,7 +73,7 @@ pub enum Outgoing {
     Prefixed(Bytes, Incoming),
 }
 
-impl fmt::Debug for Outgoing {
+impl fmt::Debug for RequestBody {
     /// Bodies hold tokens: only the kind is printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -85,7 +85,7 @@ impl fmt::Debug for Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -125,20 +125,20 @@ impl Body for Outgoing {
 
 /// The body of an answer we give.
 #[derive(Debug)]
-pub enum Reply {
+pub enum ResponseBody {
     /// All of it, here.
     Full(Bytes),
     /// An upstream's body, passed on as it arrives.
     Stream(StreamBody),
 }
 
-impl Default for Reply {
+impl Default for ResponseBody {
     fn default() -> Self {
         Self::Full(Bytes::new())
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -179,7 +179,7 @@ impl StreamBody {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.ends.as_mut())
+        if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.cancel.as_mut())
             && !self.ended
             && Pin::new(ends).poll(context).is_ready()
         {
@@ -196,17 +196,17 @@ impl StreamBody {
 #[derive(Debug)]
 pub struct StreamGuard {
     count: Arc<AtomicUsize>,
-    ends: Option<Ends>,
+    cancel: Option<Ends>,
 }
 
 impl StreamGuard {
-    /// Adds one to `count` until dropped. When `ends` resolves, the body ends there and then:
+    /// Adds one to `count` until dropped. When `cancel` resolves, the body ends there and then:
     /// a chunked or HTTP/2 body cleanly, one with a promised length by a closed connection.
     pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self {
             count: Arc::clone(count),
-            ends,
+            cancel: ends,
         }
     }
 }
@@ -339,7 +339,7 @@ mod tests {
         let (body, _) = frames(3, false);
         let read = read_limited(body, 30, SOON).await.expect("read");
         assert_eq!(&read[..], b"012345678901234567890123456789");
-        assert_eq!(read_limited(Outgoing::Empty, 0, SOON).await.expect("read"), Bytes::new());
+        assert_eq!(read_limited(RequestBody::Empty, 0, SOON).await.expect("read"), Bytes::new());
     }
 
     #[tokio::test]
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_body_says_its_length_and_is_given_once() {
-        let mut body = Outgoing::Full(Bytes::from_static(b"abc"));
+        let mut body = RequestBody::Full(Bytes::from_static(b"abc"));
         assert_eq!(body.size_hint().exact(), Some(3));
         let frame = body.frame().await.expect("frame").expect("frame");
         assert_eq!(frame.into_data().expect("data"), "abc");

@@ -2,13 +2,13 @@
 //!
 //! One client for each lane: its connections live on the runtime that made them.
 
-use crate::net::body::Outgoing;
+use crate::net::body::RequestBody;
 use crate::net::dial;
 use crate::net::dial::DialError;
-use crate::net::pool::Key;
-use crate::net::pool::Line;
 use crate::net::pool::Pool;
-use crate::net::target::Target;
+use crate::net::pool::PoolKey;
+use crate::net::pool::PooledConn;
+use crate::net::target::RequestTarget;
 use crate::net::tls::ClientTls;
 use http::Request;
 use http::Response;
@@ -30,9 +30,9 @@ use tokio::io::AsyncWrite;
 
 /// How one request may be sent.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct RequestPolicy {
     /// Which addresses may be dialled.
-    pub addresses: dial::Allowed,
+    pub addresses: dial::AddressPolicy,
     /// For resolving, connecting and the TLS handshake together.
     pub connect: Duration,
     /// From having a connection to having the answer's head, sending the body included.
@@ -48,7 +48,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub enum SendError {
     /// The address may not be dialled under this policy.
-    Refused(dial::Refused),
+    Refused(dial::AddressRefused),
     /// There was no connection to send on.
     Connect(ConnectError),
     /// The answer's head did not come in time.
@@ -134,20 +134,20 @@ impl From<DialError> for SendError {
 /// Sends requests, and keeps connections for the next ones. Cheap to clone. Works only on a
 /// tokio runtime, and all its uses must be on the same one.
 #[derive(Clone)]
-pub struct Client {
+pub struct HttpClient {
     tls: ClientTls,
     pool: Arc<Pool>,
 }
 
-impl Client {
+impl HttpClient {
     /// A client that trusts as `tls` does, with no connections yet.
-    pub fn new(tls: ClientTls) -> Client {
+    pub fn new(tls: ClientTls) -> HttpClient {
         Self { tls, pool: Arc::default() }
     }
 
     /// One that trusts nobody, for tests that send nothing.
     #[cfg(test)]
-    pub(crate) fn to_nobody() -> Client {
+    pub(crate) fn without_roots() -> HttpClient {
         Self::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
     }
 
@@ -160,8 +160,8 @@ impl Client {
     ///
     /// # Errors
     /// [`SendError`]; ask [`SendError::never_sent`] before trying elsewhere.
-    pub async fn send(&self, request: Request<Outgoing>, policy: &Policy) -> Result<Response<Incoming>, SendError> {
-        let target = Target::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
+    pub async fn send(&self, request: Request<RequestBody>, policy: &RequestPolicy) -> Result<Response<Incoming>, SendError> {
+        let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
         let key = target.key(policy);
         let mut request = request;
         loop {
@@ -171,7 +171,7 @@ impl Client {
                 Some(line) => line,
                 None => self.connect(&key, policy.connect).await?,
             };
-            target.address(&mut request, matches!(line, Line::Http2(_)));
+            target.apply_to(&mut request, matches!(line, PooledConn::Http2(_)));
             let mut failed = match self.send_on(line, &key, request, policy.first_byte).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -188,34 +188,34 @@ impl Client {
 
     async fn send_on(
         &self,
-        line: Line,
-        key: &Key,
-        request: Request<Outgoing>,
+        line: PooledConn,
+        key: &PoolKey,
+        request: Request<RequestBody>,
         within: Option<Duration>,
-    ) -> Result<Result<Response<Incoming>, TrySendError<Request<Outgoing>>>, SendError> {
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, SendError> {
         match line {
-            Line::Http1(mut line) => {
-                let sent = in_time(within, line.try_send_request(request)).await?;
+            PooledConn::Http1(mut line) => {
+                let sent = with_timeout(within, line.try_send_request(request)).await?;
                 if sent.is_ok() {
-                    self.pool.keep(key.clone(), line);
+                    self.pool.return_conn(key.clone(), line);
                 }
                 Ok(sent)
             }
-            Line::Http2(mut line) => in_time(within, line.try_send_request(request)).await,
+            PooledConn::Http2(mut line) => with_timeout(within, line.try_send_request(request)).await,
         }
     }
 
-    async fn connect(&self, key: &Key, within: Duration) -> Result<Line, SendError> {
+    async fn connect(&self, key: &PoolKey, within: Duration) -> Result<PooledConn, SendError> {
         match tokio::time::timeout(within, self.connect_now(key)).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(SendError::Connect(ConnectError::TimedOut)),
         }
     }
 
-    async fn connect_now(&self, key: &Key) -> Result<Line, SendError> {
+    async fn connect_now(&self, key: &PoolKey) -> Result<PooledConn, SendError> {
         let stream = dial::dial(&key.host, key.port, key.https, &key.addresses).await?;
         if !key.https {
-            return speak_http1(stream).await;
+            return handshake_http1(stream).await;
         }
         let bare = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
@@ -224,30 +224,30 @@ impl Client {
             .await
             .map_err(|cause| SendError::Connect(ConnectError::Tls(cause)))?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            let line = speak_http2(stream).await?;
+            let line = handshake_http2(stream).await?;
             self.pool.share(key, &line);
-            return Ok(Line::Http2(line));
+            return Ok(PooledConn::Http2(line));
         }
-        speak_http1(stream).await
+        handshake_http1(stream).await
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Client")
     }
 }
 
-async fn speak_http1<I>(stream: I) -> Result<Line, SendError>
+async fn handshake_http1<I>(stream: I) -> Result<PooledConn, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (line, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
     drive(connection);
-    Ok(Line::Http1(line))
+    Ok(PooledConn::Http1(line))
 }
 
-async fn speak_http2<I>(stream: I) -> Result<http2::SendRequest<Outgoing>, SendError>
+async fn handshake_http2<I>(stream: I) -> Result<http2::SendRequest<RequestBody>, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -276,7 +276,7 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     });
 }
 
-async fn in_time<T>(within: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, SendError> {
+async fn with_timeout<T>(within: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, SendError> {
     match within {
         None => Ok(answer.await),
         Some(within) => tokio::time::timeout(within, answer).await.map_err(|_elapsed| SendError::TimedOut),
@@ -299,22 +299,22 @@ mod tests {
     const SOON: Duration = Duration::from_secs(2);
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-    fn client() -> Client {
-        Client::new(ClientTls::trusting(rustls::RootCertStore::empty()).expect("tls"))
+    fn client() -> HttpClient {
+        HttpClient::new(ClientTls::trusting(rustls::RootCertStore::empty()).expect("tls"))
     }
 
-    fn policy() -> Policy {
-        Policy {
-            addresses: dial::Allowed::Anything,
+    fn policy() -> RequestPolicy {
+        RequestPolicy {
+            addresses: dial::AddressPolicy::Anything,
             connect: SOON,
             first_byte: Some(SOON),
             http2: false,
         }
     }
 
-    fn post(to: SocketAddr) -> Request<Outgoing> {
+    fn post(to: SocketAddr) -> Request<RequestBody> {
         Request::post(format!("http://user@{to}/mcp?a=b"))
-            .body(Outgoing::Full(Bytes::from_static(b"hi")))
+            .body(RequestBody::Full(Bytes::from_static(b"hi")))
             .expect("request")
     }
 
@@ -337,7 +337,7 @@ mod tests {
         read_limited(answer.into_body(), 1000, SOON).await.expect("body")
     }
 
-    async fn settles(client: &Client, idle: usize) {
+    async fn settles(client: &HttpClient, idle: usize) {
         for _ in 0..200 {
             if client.pool.idle() == idle {
                 return;
@@ -384,8 +384,8 @@ mod tests {
         let client = client();
         whole(client.send(post(address), &policy()).await.expect("answer")).await;
         settles(&client, 1).await;
-        let strict = Policy {
-            addresses: dial::Allowed::Public { loopback: false },
+        let strict = RequestPolicy {
+            addresses: dial::AddressPolicy::Public { loopback: false },
             ..policy()
         };
         let refused = client.send(post(address), &strict).await.expect_err("refused");
@@ -483,7 +483,7 @@ mod tests {
             request(&mut stream).await;
             stream.read(&mut [0; 8]).await.unwrap_or(0)
         });
-        let hasty = Policy {
+        let hasty = RequestPolicy {
             first_byte: Some(Duration::from_millis(50)),
             ..policy()
         };
@@ -500,7 +500,7 @@ mod tests {
         let gone = client().send(post(address), &policy()).await.expect_err("gone");
         assert!(matches!(gone, SendError::Connect(ConnectError::Unreachable(_))));
         assert!(gone.never_sent());
-        let odd = Request::get("/only/a/path").body(Outgoing::Empty).expect("request");
+        let odd = Request::get("/only/a/path").body(RequestBody::Empty).expect("request");
         let odd = client().send(odd, &policy()).await.expect_err("no host");
         assert!(matches!(odd, SendError::Connect(ConnectError::NotHttp)));
     }

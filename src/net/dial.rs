@@ -5,8 +5,8 @@
 //! written into the URL takes the same way as one that DNS gave.
 
 use crate::base::range;
+use crate::base::range::AddressKind;
 use crate::base::range::Cidr;
-use crate::base::range::Kind;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::SockRef;
@@ -20,13 +20,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long one address may try alone before the next one joins in (RFC 8305 section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// A name with more addresses than this is tried at its first ones only.
-const MOST_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
 
 /// Which addresses may be dialled: it depends on who named them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Allowed {
+pub enum AddressPolicy {
     /// The operator named it in the configuration: anything goes.
     Anything,
     /// A client named it: global addresses over https only.
@@ -48,16 +48,20 @@ pub enum Allowed {
     },
 }
 
-impl Allowed {
+impl AddressPolicy {
     /// What an upstream at `host` may name, found by resolving `host` itself: it counts as
     /// loopback or private when all of its addresses are.
     ///
     /// # Errors
     /// The resolver's own error.
-    pub async fn told_by(host: &str, plain_http: bool, extra: Arc<[Cidr]>) -> io::Result<Allowed> {
-        let kinds: Vec<Kind> = resolve(host, 0).await?.iter().map(|found| range::kind(found.ip())).collect();
-        Ok(Allowed::AsUpstream {
-            loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == Kind::Loopback),
+    pub async fn for_upstream(host: &str, plain_http: bool, extra: Arc<[Cidr]>) -> io::Result<AddressPolicy> {
+        let kinds: Vec<AddressKind> = resolve(host, 0)
+            .await?
+            .iter()
+            .map(|found| range::address_kind(found.ip()))
+            .collect();
+        Ok(AddressPolicy::AsUpstream {
+            loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == AddressKind::Loopback),
             private: !kinds.is_empty() && kinds.iter().all(|kind| kind.is_private()),
             plain_http,
             extra,
@@ -67,14 +71,14 @@ impl Allowed {
     /// Judges one address that `host` stands for.
     ///
     /// # Errors
-    /// [`Refused`] with the reason, for logs and for the operator.
-    pub fn judge(&self, host: &str, address: IpAddr, https: bool) -> Result<(), Refused> {
-        let kind = range::kind(address);
+    /// [`AddressRefused`] with the reason, for logs and for the operator.
+    pub fn check(&self, host: &str, address: IpAddr, https: bool) -> Result<(), AddressRefused> {
+        let kind = range::address_kind(address);
         let (ok, http_ok) = match self {
             Self::Anything => (true, true),
             Self::Public { loopback } => {
-                let near = *loopback && kind == Kind::Loopback;
-                (kind == Kind::Global || near, near)
+                let near = *loopback && kind == AddressKind::Loopback;
+                (kind == AddressKind::Global || near, near)
             }
             Self::AsUpstream {
                 loopback,
@@ -82,21 +86,21 @@ impl Allowed {
                 plain_http,
                 extra,
             } => {
-                let near = (*loopback && kind == Kind::Loopback)
+                let near = (*loopback && kind == AddressKind::Loopback)
                     || (*private && kind.is_private())
                     || extra.iter().any(|block| block.contains(address));
-                (kind == Kind::Global || (near && !kind.is_never_told()), *plain_http)
+                (kind == AddressKind::Global || (near && !kind.is_never_allowed()), *plain_http)
             }
         };
         if !ok {
-            return Err(Refused::SpecialPurpose {
+            return Err(AddressRefused::SpecialPurpose {
                 host: host.to_owned(),
                 address,
                 kind,
             });
         }
         if !https && !http_ok {
-            return Err(Refused::NotHttps { host: host.to_owned() });
+            return Err(AddressRefused::NotHttps { host: host.to_owned() });
         }
         Ok(())
     }
@@ -104,7 +108,7 @@ impl Allowed {
 
 /// Why an address is not dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum AddressRefused {
     /// It is set aside for something that the party who named it has no business with.
     SpecialPurpose {
         /// The name or literal that was asked for.
@@ -112,7 +116,7 @@ pub enum Refused {
         /// What it stands for.
         address: IpAddr,
         /// What that is set aside for.
-        kind: Kind,
+        kind: AddressKind,
     },
     /// It was named without https by a party that may not.
     NotHttps {
@@ -121,7 +125,7 @@ pub enum Refused {
     },
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for AddressRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SpecialPurpose { host, address, kind } => {
@@ -132,13 +136,13 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for AddressRefused {}
 
 /// Why there is no connection. In every case no byte was sent.
 #[derive(Debug)]
 pub enum DialError {
     /// It was found, and may not be dialled.
-    Refused(Refused),
+    Refused(AddressRefused),
     /// The name has no address.
     Unresolved(io::Error),
     /// No address answered; the last reason.
@@ -150,12 +154,12 @@ pub enum DialError {
 ///
 /// # Errors
 /// [`DialError::Refused`] only when every address was refused.
-pub async fn dial(host: &str, port: u16, https: bool, allowed: &Allowed) -> Result<TcpStream, DialError> {
+pub async fn dial(host: &str, port: u16, https: bool, allowed: &AddressPolicy) -> Result<TcpStream, DialError> {
     let found = resolve(host, port).await.map_err(DialError::Unresolved)?;
     let mut good = Vec::with_capacity(found.len());
     let mut refused = None;
     for address in found {
-        match allowed.judge(host, address.ip(), https) {
+        match allowed.check(host, address.ip(), https) {
             Ok(()) => good.push(address),
             Err(reason) => refused = refused.or(Some(reason)),
         }
@@ -172,7 +176,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(literal) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(literal, port)]);
     }
-    Ok(tokio::net::lookup_host((bare, port)).await?.take(MOST_ADDRESSES).collect())
+    Ok(tokio::net::lookup_host((bare, port)).await?.take(MAX_ADDRESSES).collect())
 }
 
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
@@ -188,7 +192,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
         let finished = if waiting.len() == 0 {
             trying.next().await
         } else {
-            tokio::time::timeout(HEAD_START, trying.next()).await.ok().flatten()
+            tokio::time::timeout(NEXT_ADDRESS_DELAY, trying.next()).await.ok().flatten()
         };
         match finished {
             Some(Ok(stream)) => {
@@ -215,13 +219,13 @@ pub(super) fn prepare(stream: &TcpStream) {
 mod tests {
     use super::*;
 
-    fn judged(allowed: &Allowed, text: &str) -> bool {
-        allowed.judge("host", text.parse().expect(text), true).is_ok()
+    fn judged(allowed: &AddressPolicy, text: &str) -> bool {
+        allowed.check("host", text.parse().expect(text), true).is_ok()
     }
 
-    fn upstream(loopback: bool, private: bool, extra: &[&str]) -> Allowed {
+    fn upstream(loopback: bool, private: bool, extra: &[&str]) -> AddressPolicy {
         let extra = extra.iter().map(|block| block.parse().expect("block")).collect();
-        Allowed::AsUpstream {
+        AddressPolicy::AsUpstream {
             loopback,
             private,
             plain_http: false,
@@ -231,8 +235,8 @@ mod tests {
 
     #[test]
     fn who_named_an_address_decides_which_ones_are_good() {
-        let public = Allowed::Public { loopback: false };
-        let local = Allowed::Public { loopback: true };
+        let public = AddressPolicy::Public { loopback: false };
+        let local = AddressPolicy::Public { loopback: true };
         let remote = upstream(false, false, &[]);
         let on_loopback = upstream(true, false, &[]);
         let on_private = upstream(false, true, &[]);
@@ -251,7 +255,7 @@ mod tests {
             ("0.0.0.0", [true, false, false, false, false, false]),
             ("224.0.0.1", [true, false, false, false, false, false]),
         ] {
-            let policies = [&Allowed::Anything, &public, &local, &remote, &on_loopback, &on_private];
+            let policies = [&AddressPolicy::Anything, &public, &local, &remote, &on_loopback, &on_private];
             assert_eq!(policies.map(|policy| judged(policy, address)), expected, "{address}");
         }
     }
@@ -268,28 +272,28 @@ mod tests {
     fn plain_http_is_for_those_who_have_it_themselves() {
         let global: IpAddr = "8.8.8.8".parse().expect("address");
         let here: IpAddr = "127.0.0.1".parse().expect("address");
-        let not_https = Err(Refused::NotHttps { host: "h".into() });
-        let local = Allowed::Public { loopback: true };
-        assert_eq!(local.judge("h", global, false), not_https);
-        assert_eq!(local.judge("h", here, false), Ok(()));
-        assert_eq!(upstream(true, false, &[]).judge("h", here, false), not_https);
-        let plain = Allowed::AsUpstream {
+        let not_https = Err(AddressRefused::NotHttps { host: "h".into() });
+        let local = AddressPolicy::Public { loopback: true };
+        assert_eq!(local.check("h", global, false), not_https);
+        assert_eq!(local.check("h", here, false), Ok(()));
+        assert_eq!(upstream(true, false, &[]).check("h", here, false), not_https);
+        let plain = AddressPolicy::AsUpstream {
             loopback: true,
             private: false,
             plain_http: true,
             extra: Arc::new([]),
         };
-        assert_eq!(plain.judge("h", here, false), Ok(()));
-        assert_eq!(Allowed::Anything.judge("h", global, false), Ok(()));
+        assert_eq!(plain.check("h", here, false), Ok(()));
+        assert_eq!(AddressPolicy::Anything.check("h", global, false), Ok(()));
     }
 
     #[tokio::test]
     async fn names_and_literals_are_refused_at_the_dial() {
-        let policy = Allowed::Public { loopback: false };
+        let policy = AddressPolicy::Public { loopback: false };
         for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]"] {
             let refused = dial(host, 9, true, &policy).await;
             assert!(
-                matches!(&refused, Err(DialError::Refused(Refused::SpecialPurpose { .. }))),
+                matches!(&refused, Err(DialError::Refused(AddressRefused::SpecialPurpose { .. }))),
                 "{host}: {refused:?}"
             );
         }
@@ -311,19 +315,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_upstream_speaks_for_its_own_neighbourhood() {
-        let here = Allowed::told_by("127.0.0.1", true, Arc::new([])).await.expect("resolved");
+        let here = AddressPolicy::for_upstream("127.0.0.1", true, Arc::new([]))
+            .await
+            .expect("resolved");
         assert!(matches!(
             here,
-            Allowed::AsUpstream {
+            AddressPolicy::AsUpstream {
                 loopback: true,
                 private: false,
                 ..
             }
         ));
-        let there = Allowed::told_by("10.0.0.1", false, Arc::new([])).await.expect("resolved");
+        let there = AddressPolicy::for_upstream("10.0.0.1", false, Arc::new([]))
+            .await
+            .expect("resolved");
         assert!(matches!(
             there,
-            Allowed::AsUpstream {
+            AddressPolicy::AsUpstream {
                 loopback: false,
                 private: true,
                 ..
@@ -334,7 +342,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_was_found() {
         let address = "10.0.0.1".parse().expect("address");
-        let refused = Allowed::Public { loopback: false }.judge("as.example", address, true);
+        let refused = AddressPolicy::Public { loopback: false }.check("as.example", address, true);
         assert_eq!(
             refused.expect_err("refused").to_string(),
             "as.example is at 10.0.0.1, a private address"

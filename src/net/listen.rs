@@ -12,7 +12,7 @@ use std::net::TcpListener;
 const BACKLOG: i32 = 1024;
 
 /// Binds one listener, non-blocking. With `reuse_port` more can be bound beside it, see
-/// [`bind_lanes`]; also then a port that somebody else already listens on is an error.
+/// [`bind_workers`]; also then a port that somebody else already listens on is an error.
 ///
 /// With `SO_REUSEPORT` alone a second gateway, started by mistake, would silently get half of the
 /// first one's connections. So the port is bound alone first, and let go again. Two gateways that
@@ -38,7 +38,7 @@ pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_lanes(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>> {
+pub fn bind_workers(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>> {
     let own_sockets = cfg!(target_os = "linux") && lanes > 1;
     let first = bind(addr, own_sockets)?;
     let chosen = first.local_addr()?;
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_lane_has_a_listener_on_the_same_port() {
-        let lanes = bind_lanes(any(), 3).expect("bound");
+        let lanes = bind_workers(any(), 3).expect("bound");
         let ports: Vec<_> = lanes.iter().map(|lane| lane.local_addr().expect("address")).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| *port == ports[0]) && ports[0].port() != 0);

@@ -1,8 +1,8 @@
 //! Connections that may be used again. Per key, so that one policy's connection never serves
 //! another's request.
 
-use crate::net::body::Outgoing;
-use crate::net::dial::Allowed;
+use crate::net::body::RequestBody;
+use crate::net::dial::AddressPolicy;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use std::collections::HashMap;
@@ -15,43 +15,43 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// How long an unused connection is kept.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unused HTTP/1.1 connections for each key.
-const MOST_IDLE: usize = 64;
+const MAX_IDLE_PER_KEY: usize = 64;
 /// Keys at the same time; beyond, connections are used once. Clients can name hosts to us.
-const MOST_KEYS: usize = 1024;
+const MAX_KEYS: usize = 1024;
 
 /// What makes two connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct PoolKey {
     pub(super) https: bool,
     /// As it stands in the URL, lower-case; IPv6 literals in brackets.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) http2: bool,
-    pub(super) addresses: Allowed,
+    pub(super) addresses: AddressPolicy,
 }
 
 /// The sending end of a connection. Its other end is driven by a task that ends with it.
-pub(super) enum Line {
-    Http1(http1::SendRequest<Outgoing>),
-    Http2(http2::SendRequest<Outgoing>),
+pub(super) enum PooledConn {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
 }
 
 #[derive(Default)]
-struct Shelf {
+struct HostPool {
     /// The one used last is on top, so that the others get old.
-    idle: Vec<(http1::SendRequest<Outgoing>, Instant)>,
-    shared: Option<(http2::SendRequest<Outgoing>, Instant)>,
+    idle: Vec<(http1::SendRequest<RequestBody>, Instant)>,
+    shared: Option<(http2::SendRequest<RequestBody>, Instant)>,
 }
 
-impl Shelf {
+impl HostPool {
     fn is_empty(&self) -> bool {
         self.idle.is_empty() && self.shared.is_none()
     }
 
     fn drop_old(&mut self, now: Instant) {
-        let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE;
+        let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE_TIMEOUT;
         self.idle.retain(|(line, since)| fresh(*since) && line.is_ready());
         if self.shared.as_ref().is_some_and(|(line, since)| !fresh(*since) || line.is_closed()) {
             self.shared = None;
@@ -60,35 +60,35 @@ impl Shelf {
 }
 
 #[derive(Default)]
-struct Shelves {
-    by_key: HashMap<Key, Shelf>,
+struct PoolState {
+    by_key: HashMap<PoolKey, HostPool>,
     /// A task sweeps while there is anything to sweep.
     swept: bool,
 }
 
 /// All unused connections of one client, and the shared HTTP/2 ones.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Shelves>);
+pub(super) struct Pool(Mutex<PoolState>);
 
 impl Pool {
-    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+    fn shelves(&self) -> MutexGuard<'_, PoolState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that seems alive.
-    pub(super) fn take(&self, key: &Key) -> Option<Line> {
+    pub(super) fn take(&self, key: &PoolKey) -> Option<PooledConn> {
         let mut all = self.shelves();
         let lines = all.by_key.get_mut(key)?;
         lines.drop_old(now());
         if let Some((line, since)) = &mut lines.shared {
             *since = now();
-            return Some(Line::Http2(line.clone()));
+            return Some(PooledConn::Http2(line.clone()));
         }
-        lines.idle.pop().map(|(line, _)| Line::Http1(line))
+        lines.idle.pop().map(|(line, _)| PooledConn::Http1(line))
     }
 
     /// Shares a new HTTP/2 connection, unless another one was quicker.
-    pub(super) fn share(self: &Arc<Self>, key: &Key, line: &http2::SendRequest<Outgoing>) {
+    pub(super) fn share(self: &Arc<Self>, key: &PoolKey, line: &http2::SendRequest<RequestBody>) {
         self.put(key.clone(), |shelf| {
             if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
                 shelf.shared = Some((line.clone(), now()));
@@ -98,14 +98,14 @@ impl Pool {
 
     /// Keeps an HTTP/1.1 connection for the next request, once this one's answer has been read to
     /// its end. An answer that is dropped before closes the connection, and nothing is kept.
-    pub(super) fn keep(self: &Arc<Self>, key: Key, mut line: http1::SendRequest<Outgoing>) {
+    pub(super) fn return_conn(self: &Arc<Self>, key: PoolKey, mut line: http1::SendRequest<RequestBody>) {
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
             if line.ready().await.is_ok()
                 && let Some(pool) = pool.upgrade()
             {
                 pool.put(key, |shelf| {
-                    if shelf.idle.len() < MOST_IDLE {
+                    if shelf.idle.len() < MAX_IDLE_PER_KEY {
                         shelf.idle.push((line, now()));
                     }
                 });
@@ -113,9 +113,9 @@ impl Pool {
         });
     }
 
-    fn put(self: &Arc<Self>, key: Key, onto: impl FnOnce(&mut Shelf)) {
+    fn put(self: &Arc<Self>, key: PoolKey, onto: impl FnOnce(&mut HostPool)) {
         let mut shelves = self.shelves();
-        if shelves.by_key.len() >= MOST_KEYS && !shelves.by_key.contains_key(&key) {
+        if shelves.by_key.len() >= MAX_KEYS && !shelves.by_key.contains_key(&key) {
             return;
         }
         onto(shelves.by_key.entry(key).or_default());
@@ -140,7 +140,7 @@ fn now() -> Instant {
 /// Drops what nobody came back for, until nothing is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
-        tokio::time::sleep(IDLE / 3).await;
+        tokio::time::sleep(IDLE_TIMEOUT / 3).await;
         let Some(pool) = pool.upgrade() else { return };
         let moment = now();
         let mut shelves = pool.shelves();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// For connecting, and for each reading and writing.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first line of the answer to a GET of `path`, from what listens on this machine at the first of `addresses` that
 /// takes a connection. Blocks, some seconds at most for each.
@@ -35,7 +35,7 @@ pub fn first_line(addresses: &[SocketAddr], path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     match ask(connect(addresses)?, &request) {
         Ok(line) if line.starts_with("HTTP/") => return Ok(line),
-        Err(why) if is_late(&why) => return Err(why),
+        Err(why) if is_timeout(&why) => return Err(why),
         // Whoever speaks TLS answers http with an alert, or hangs up.
         Ok(_) | Err(_) => {}
     }
@@ -48,14 +48,14 @@ pub fn first_line(addresses: &[SocketAddr], path: &str) -> io::Result<String> {
 fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let mut connected = addresses.iter().filter_map(|address| {
-        let line = TcpStream::connect_timeout(address, PATIENCE);
+        let line = TcpStream::connect_timeout(address, IO_TIMEOUT);
         line.map_err(|why| failed = why).ok()
     });
     let line = connected.next();
     drop(connected);
     let line = line.ok_or(failed)?;
-    line.set_read_timeout(Some(PATIENCE))?;
-    line.set_write_timeout(Some(PATIENCE))?;
+    line.set_read_timeout(Some(IO_TIMEOUT))?;
+    line.set_write_timeout(Some(IO_TIMEOUT))?;
     Ok(line)
 }
 
@@ -67,7 +67,7 @@ fn ask(mut line: impl Read + Write, request: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&first).trim_end().to_owned())
 }
 
-fn is_late(why: &io::Error) -> bool {
+fn is_timeout(why: &io::Error) -> bool {
     matches!(why.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
@@ -76,7 +76,7 @@ fn config() -> io::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider())))
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider())))
         .with_no_client_auth())
 }
 
@@ -84,9 +84,9 @@ fn config() -> io::Result<ClientConfig> {
 /// ready, without a secret: over plain http it would have to prove no more. The certificate of a gateway is made out to
 /// its public name, which nobody reaches by loopback.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -79,9 +79,9 @@ pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError>
     // A name constraint with such a name would panic deep inside; a subject name is checked.
     CertificateParams::new(all.as_slice())?;
     let paths = Paths::within(dir);
-    let kept = paths.good_for(&all) || (paths.renew(&all).is_ok() && paths.good_for(&all));
+    let kept = paths.is_valid_for(&all) || (paths.renew(&all).is_ok() && paths.is_valid_for(&all));
     if !kept {
-        paths.start_over(&all)?;
+        paths.recreate(&all)?;
     }
     let ca = read_certificates(&paths.ca)?;
     let first = ca.first().ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
@@ -113,7 +113,7 @@ impl Paths {
 
     /// Whether a client that trusts the CA would accept the leaf for every name, in 30 days still.
     /// Asked of the same verifier that clients use, instead of reading the certificate ourselves.
-    fn good_for(&self, names: &[String]) -> bool {
+    fn is_valid_for(&self, names: &[String]) -> bool {
         let checked = || -> Result<(), TlsError> {
             let mut roots = RootCertStore::empty();
             for ca in read_certificates(&self.ca)? {
@@ -142,7 +142,7 @@ impl Paths {
         self.issue(&Issuer::new(ca_params(names)?, ca_key), names)
     }
 
-    fn start_over(&self, names: &[String]) -> Result<(), TlsError> {
+    fn recreate(&self, names: &[String]) -> Result<(), TlsError> {
         let ca_key = KeyPair::generate()?;
         let params = ca_params(names)?;
         let ca = params.self_signed(&ca_key)?;
@@ -278,8 +278,8 @@ mod tests {
         let more = self_signed(dir.path(), &names(&["other.example"])).expect("made");
         assert!(more.new_ca);
         assert_ne!(more.fingerprint, made.fingerprint);
-        assert!(Paths::within(dir.path()).good_for(&names(&["other.example", "localhost"])));
-        assert!(!Paths::within(dir.path()).good_for(&names(&["third.example"])));
+        assert!(Paths::within(dir.path()).is_valid_for(&names(&["other.example", "localhost"])));
+        assert!(!Paths::within(dir.path()).is_valid_for(&names(&["third.example"])));
     }
 
     #[test]

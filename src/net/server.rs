@@ -3,10 +3,10 @@
 //! A client that goes away, by FIN or RST, takes its request with it: the handler's future or
 //! the body it answered with is dropped at once. HTTP leaves no other way to cancel in HTTP/1.1.
 
+use crate::net::activity::ActiveRequest;
 use crate::net::activity::Activity;
-use crate::net::activity::Busy;
-use crate::net::activity::Idle;
-use crate::net::body::Reply;
+use crate::net::activity::IdleStatus;
+use crate::net::body::ResponseBody;
 use crate::net::body::is_event_stream;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
@@ -38,11 +38,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Pause after a failed accept; out of file descriptors, trying at once would only burn a core.
-const BACK_OFF: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What one listener takes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections at the same time; further ones wait in the kernel's backlog.
     pub connections: usize,
     /// For the TLS handshake; for the first request; and in HTTP/1.1 from the end of an answer to
@@ -59,7 +59,7 @@ pub struct Limits {
     pub parting: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -90,19 +90,19 @@ pub struct Peer {
 pub async fn serve<H, F>(
     listener: std::net::TcpListener,
     tls: Option<Arc<ServerTls>>,
-    limits: Limits,
+    limits: ServerLimits,
     stop: Stop,
     handler: H,
 ) -> io::Result<()>
 where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Reply>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
-    let mut draining = std::pin::pin!(stop.draining());
+    let mut draining = std::pin::pin!(stop.cancelled());
     let (parting, ends) = Ends::new();
     loop {
         tokio::select! {
@@ -110,14 +110,14 @@ where
             () = &mut draining => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (slot, stream, address) = accept(&listener, &slots) => {
-                let serving = Serving {
+                let serving = ConnectionContext {
                     limits: limits.clone(),
                     stop: stop.clone(),
                     ends: ends.clone(),
                     peer: Peer { address, tls: tls.is_some() },
                     handler: handler.clone(),
                 };
-                connections.spawn(one(stream, tls.clone(), serving, slot));
+                connections.spawn(handle_connection(stream, tls.clone(), serving, slot));
             }
         }
     }
@@ -161,17 +161,17 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemapho
             Ok((stream, from)) => {
                 return (slot, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
             }
-            Err(error) if is_one_clients(&error) => {}
+            Err(error) if is_client_error(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(BACK_OFF).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
 /// The client was gone before we looked: no reason to wait with the next one.
-fn is_one_clients(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
@@ -179,8 +179,8 @@ fn is_one_clients(error: &io::Error) -> bool {
 }
 
 /// What one connection needs to know.
-struct Serving<H> {
-    limits: Limits,
+struct ConnectionContext<H> {
+    limits: ServerLimits,
     stop: Stop,
     /// Ends what has no end of its own, a moment after draining began.
     ends: Ends,
@@ -188,22 +188,22 @@ struct Serving<H> {
     handler: H,
 }
 
-async fn one<H, F>(stream: TcpStream, tls: Option<Arc<ServerTls>>, serving: Serving<H>, slot: OwnedSemaphorePermit)
+async fn handle_connection<H, F>(stream: TcpStream, tls: Option<Arc<ServerTls>>, serving: ConnectionContext<H>, slot: OwnedSemaphorePermit)
 where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Reply>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     prepare(&stream);
     match tls {
-        None => converse(stream, serving).await,
+        None => serve_connection(stream, serving).await,
         Some(tls) => {
             let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
             let shaken = tokio::select! {
-                () = serving.stop.draining() => return,
+                () = serving.stop.cancelled() => return,
                 shaken = tokio::time::timeout(serving.limits.header_read, handshake) => shaken,
             };
             match shaken {
-                Ok(Ok(stream)) => converse(stream, serving).await,
+                Ok(Ok(stream)) => serve_connection(stream, serving).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
             }
@@ -212,13 +212,13 @@ where
     drop(slot);
 }
 
-async fn converse<I, H, F>(stream: I, serving: Serving<H>)
+async fn serve_connection<I, H, F>(stream: I, serving: ConnectionContext<H>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Reply>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let Serving {
+    let ConnectionContext {
         limits,
         stop,
         ends,
@@ -228,7 +228,7 @@ where
     let activity = Activity::new();
     let seen = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = Busy::new(&seen);
+        let busy = ActiveRequest::new(&seen);
         let ends = (request.method() == Method::GET).then(|| ends.clone());
         let answer = handler(request, peer);
         async move {
@@ -239,7 +239,7 @@ where
     });
     let http = protocol(&limits);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let mut draining = std::pin::pin!(stop.draining());
+    let mut draining = std::pin::pin!(stop.cancelled());
     let mut told = false;
     loop {
         tokio::select! {
@@ -254,11 +254,11 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
-                Idle::No => {}
+                IdleStatus::No => {}
                 // Never a request, or told to go and still here: no manners needed.
-                Idle::NeverSpoke => return,
-                Idle::TooLong if told => return,
-                Idle::TooLong => {
+                IdleStatus::NeverSpoke => return,
+                IdleStatus::TooLong if told => return,
+                IdleStatus::TooLong => {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -267,7 +267,7 @@ where
     }
 }
 
-fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+fn protocol(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     let head = limits.max_headers_bytes.max(8 * 1024);
     http.http1()
@@ -285,13 +285,13 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::body::Outgoing;
+    use crate::net::body::RequestBody;
     use crate::net::body::StreamBody;
     use crate::net::body::StreamGuard;
     use crate::net::body::read_limited;
-    use crate::net::client::Client;
-    use crate::net::client::Policy;
-    use crate::net::dial::Allowed;
+    use crate::net::client::HttpClient;
+    use crate::net::client::RequestPolicy;
+    use crate::net::dial::AddressPolicy;
     use crate::net::self_signed::self_signed;
     use crate::net::stop::Ends;
     use crate::net::tls::ClientTls;
@@ -315,10 +315,10 @@ mod tests {
         task: JoinHandle<io::Result<()>>,
     }
 
-    fn start<H, F>(tls: Option<Arc<ServerTls>>, limits: Limits, handler: H) -> Running
+    fn start<H, F>(tls: Option<Arc<ServerTls>>, limits: ServerLimits, handler: H) -> Running
     where
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Reply>> + Send + 'static,
+        F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
         let address = listener.local_addr().expect("address");
@@ -327,29 +327,29 @@ mod tests {
         Running { address, stopper, task }
     }
 
-    fn ok(text: impl Into<Bytes>) -> Response<Reply> {
-        Response::new(Reply::Full(text.into()))
+    fn ok(text: impl Into<Bytes>) -> Response<ResponseBody> {
+        Response::new(ResponseBody::Full(text.into()))
     }
 
-    fn trusting(roots: rustls::RootCertStore) -> Client {
-        Client::new(ClientTls::trusting(roots).expect("tls"))
+    fn trusting(roots: rustls::RootCertStore) -> HttpClient {
+        HttpClient::new(ClientTls::trusting(roots).expect("tls"))
     }
 
-    fn plain() -> Client {
+    fn plain() -> HttpClient {
         trusting(rustls::RootCertStore::empty())
     }
 
-    fn policy(http2: bool) -> Policy {
-        Policy {
-            addresses: Allowed::Anything,
+    fn policy(http2: bool) -> RequestPolicy {
+        RequestPolicy {
+            addresses: AddressPolicy::Anything,
             connect: SOON,
             first_byte: Some(SOON),
             http2,
         }
     }
 
-    fn get(url: String) -> Request<Outgoing> {
-        Request::get(url).body(Outgoing::Empty).expect("request")
+    fn get(url: String) -> Request<RequestBody> {
+        Request::get(url).body(RequestBody::Empty).expect("request")
     }
 
     /// An upstream that says `first` and then waits until it is left.
@@ -377,16 +377,16 @@ mod tests {
     fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Running {
         let client = plain();
         let count = Arc::clone(count);
-        start(None, Limits::default(), move |request, _| {
+        start(None, ServerLimits::default(), move |request, _| {
             let (client, count, ends) = (client.clone(), Arc::clone(&count), ends.clone());
             async move {
                 let (_, body) = request.into_parts();
                 let request = Request::post(format!("http://{upstream}/"))
-                    .body(Outgoing::Prefixed(Bytes::from_static(b"0"), body))
+                    .body(RequestBody::Prefixed(Bytes::from_static(b"0"), body))
                     .expect("request");
                 let answer = client.send(request, &policy(false)).await.expect("answer");
                 let guard = StreamGuard::new(&count, ends);
-                answer.map(|body| Reply::Stream(StreamBody::new(body, Some(guard))))
+                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, Some(guard))))
             }
         })
     }
@@ -456,10 +456,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
-        let server = start(Some(Arc::new(tls)), Limits::default(), |request, peer| async move {
+        let server = start(Some(Arc::new(tls)), ServerLimits::default(), |request, peer| async move {
             ok(format!("{:?} {}", request.version(), peer.tls))
         });
-        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let client = HttpClient::new(ClientTls::load(&[made.ca]).expect("roots"));
         for host in ["localhost", "127.0.0.1"] {
             for (http2, expected) in [(true, Version::HTTP_2), (false, Version::HTTP_11)] {
                 let url = format!("https://{host}:{}/", server.address.port());
@@ -483,20 +483,20 @@ mod tests {
         let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
         let (upstream, left) = endless().await;
         let inner = plain();
-        let server = start(Some(Arc::new(tls)), Limits::default(), move |request, peer| {
+        let server = start(Some(Arc::new(tls)), ServerLimits::default(), move |request, peer| {
             let inner = inner.clone();
             async move {
                 if request.uri().path() == "/port" {
                     return ok(peer.address.port().to_string());
                 }
                 let request = Request::post(format!("http://{upstream}/"))
-                    .body(Outgoing::Full(Bytes::from_static(b"0hi")))
+                    .body(RequestBody::Full(Bytes::from_static(b"0hi")))
                     .expect("request");
                 let answer = inner.send(request, &policy(false)).await.expect("answer");
-                answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
             }
         });
-        let client = Client::new(ClientTls::load(&[made.ca]).expect("roots"));
+        let client = HttpClient::new(ClientTls::load(&[made.ca]).expect("roots"));
         let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
         let mut ports = Vec::new();
         for _ in 0..2 {
@@ -513,7 +513,7 @@ mod tests {
 
     #[tokio::test]
     async fn http2_with_prior_knowledge_works_without_tls() {
-        let server = start(None, Limits::default(), |request, _| async move {
+        let server = start(None, ServerLimits::default(), |request, _| async move {
             ok(format!("{:?}", request.version()))
         });
         let stream = TcpStream::connect(server.address).await.expect("connect");
@@ -529,7 +529,7 @@ mod tests {
 
     #[tokio::test]
     async fn draining_lets_a_running_request_finish_and_nothing_else_begin() {
-        let server = start(None, Limits::default(), |_, _| async {
+        let server = start(None, ServerLimits::default(), |_, _| async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             ok("done")
         });
@@ -552,26 +552,26 @@ mod tests {
     /// A gateway in small whose answers are streams of events, which end as the path says.
     async fn draining_ends(method: Method) -> (Result<usize, crate::net::body::BodyError>, bool) {
         let (upstream, left) = endless().await;
-        let limits = Limits {
+        let limits = ServerLimits {
             grace: Duration::from_millis(800),
             parting: Duration::from_millis(50),
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         let inner = plain();
         let server = start(None, limits, move |_, _| {
             let inner = inner.clone();
             async move {
-                let request = Request::post(format!("http://{upstream}/")).body(Outgoing::Full(Bytes::from_static(b"0hi")));
+                let request = Request::post(format!("http://{upstream}/")).body(RequestBody::Full(Bytes::from_static(b"0hi")));
                 let mut answer = inner.send(request.expect("request"), &policy(false)).await.expect("answer");
                 answer
                     .headers_mut()
                     .insert("content-type", "text/event-stream".parse().expect("value"));
-                answer.map(|body| Reply::Stream(StreamBody::new(body, None)))
+                answer.map(|body| ResponseBody::Stream(StreamBody::new(body, None)))
             }
         });
         let request = Request::builder().method(method).uri(format!("http://{}/", server.address));
         let answer = plain()
-            .send(request.body(Outgoing::Empty).expect("request"), &policy(false))
+            .send(request.body(RequestBody::Empty).expect("request"), &policy(false))
             .await
             .expect("answer");
         let reading = tokio::spawn(async move { read_limited(answer.into_body(), 100, SOON).await.map(|body| body.len()) });
@@ -591,9 +591,9 @@ mod tests {
 
     #[tokio::test]
     async fn draining_cuts_what_outlives_its_grace() {
-        let limits = Limits {
+        let limits = ServerLimits {
             grace: Duration::from_millis(50),
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         let server = start(None, limits, |_, _| std::future::pending());
         let url = format!("http://{}/", server.address);
@@ -610,9 +610,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_says_nothing_or_half_a_head_is_dropped() {
-        let limits = Limits {
+        let limits = ServerLimits {
             header_read: Duration::from_millis(100),
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         let server = start(None, limits, |_, _| async { ok("") });
         for said in ["", "PRI * HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
@@ -625,7 +625,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_beyond_the_limit_is_refused() {
-        let server = start(None, Limits::default(), |_, _| async { ok("") });
+        let server = start(None, ServerLimits::default(), |_, _| async { ok("") });
         for (size, status) in [(30_000, 200), (70_000, 431)] {
             let mut request = get(format!("http://{}/", server.address));
             let value = "x".repeat(size).parse().expect("value");
@@ -637,9 +637,9 @@ mod tests {
 
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_their_turn() {
-        let limits = Limits {
+        let limits = ServerLimits {
             connections: 1,
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         let server = start(None, limits, |_, _| async { ok("served") });
         let first = TcpStream::connect(server.address).await.expect("connect");

@@ -33,7 +33,7 @@ impl Stop {
     }
 
     /// Resolves once draining has begun; at once if it already has.
-    pub async fn draining(&self) {
+    pub async fn cancelled(&self) {
         let mut heard = self.0.clone();
         // An error means that the stopper is gone, which is the same word.
         let _ = heard.wait_for(|draining| *draining).await;
@@ -91,11 +91,11 @@ mod tests {
     async fn everyone_hears_the_drain_however_late_they_ask() {
         let (stopper, stop) = Stop::new();
         let early = stop.clone();
-        let waiting = tokio::spawn(async move { early.draining().await });
+        let waiting = tokio::spawn(async move { early.cancelled().await });
         assert!(!stop.is_draining());
         stopper.drain();
         waiting.await.expect("heard");
-        stop.draining().await;
+        stop.cancelled().await;
         assert!(stop.is_draining());
     }
 
@@ -103,7 +103,7 @@ mod tests {
     async fn a_stopper_that_is_gone_has_said_drain() {
         let (stopper, stop) = Stop::new();
         drop(stopper);
-        stop.draining().await;
+        stop.cancelled().await;
         assert!(stop.is_draining());
     }
 

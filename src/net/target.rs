@@ -1,8 +1,8 @@
 //! Where a request goes: its URL taken apart once.
 
-use crate::net::body::Outgoing;
-use crate::net::client::Policy;
-use crate::net::pool::Key;
+use crate::net::body::RequestBody;
+use crate::net::client::RequestPolicy;
+use crate::net::pool::PoolKey;
 use http::HeaderValue;
 use http::Request;
 use http::Uri;
@@ -12,7 +12,7 @@ use http::uri::Authority;
 use http::uri::PathAndQuery;
 
 /// Where a request goes, in the two ways of writing it.
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     https: bool,
     host: String,
     port: u16,
@@ -23,7 +23,7 @@ pub(super) struct Target {
     authority: HeaderValue,
 }
 
-impl Target {
+impl RequestTarget {
     /// `None` unless `uri` is absolute, http or https, with a host.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let https = match uri.scheme_str()? {
@@ -60,8 +60,8 @@ impl Target {
     }
 
     /// Whose connections may carry the request.
-    pub(super) fn key(&self, policy: &Policy) -> Key {
-        Key {
+    pub(super) fn key(&self, policy: &RequestPolicy) -> PoolKey {
+        PoolKey {
             https: self.https,
             host: self.host.clone(),
             port: self.port,
@@ -71,7 +71,7 @@ impl Target {
     }
 
     /// Writes the target into `request`, as the connection's version wants it.
-    pub(super) fn address(&self, request: &mut Request<Outgoing>, http2: bool) {
+    pub(super) fn apply_to(&self, request: &mut Request<RequestBody>, http2: bool) {
         if http2 {
             *request.version_mut() = Version::HTTP_2;
             *request.uri_mut() = self.full.clone();
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Option<(String, u16, String, String)> {
-        let target = Target::of(&url.parse().expect(url))?;
+        let target = RequestTarget::of(&url.parse().expect(url))?;
         let authority = target.authority.to_str().expect("text").to_owned();
         Some((target.host, target.port, authority, target.full.to_string()))
     }

@@ -24,7 +24,7 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 /// How often [`ServerTls::watch`] looks at the files.
-const LOOK: Duration = Duration::from_secs(5);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes `ring` the provider of this process. For crates that ask rustls for "the default";
 /// this room names its provider itself. The first caller wins, later calls change nothing.
@@ -157,12 +157,12 @@ impl fmt::Debug for ClientTls {
 pub struct ServerTls {
     certificate: PathBuf,
     key: PathBuf,
-    seen: Mutex<[Stamp; 2]>,
+    seen: Mutex<[FileVersion; 2]>,
     config: ArcSwap<ServerConfig>,
 }
 
 /// What tells a file from its successor; through symbolic links, as orchestrators swap those.
-type Stamp = Option<(SystemTime, u64)>;
+type FileVersion = Option<(SystemTime, u64)>;
 
 impl ServerTls {
     /// Reads both files.
@@ -202,7 +202,7 @@ impl ServerTls {
     /// logged, and the old ones stay in use.
     pub async fn watch(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(RELOAD_INTERVAL).await;
             let this = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || this.reload()).await {
                 Ok(Ok(false)) => {}
@@ -226,7 +226,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
+fn stamp(path: &Path) -> FileVersion {
     let found = std::fs::metadata(path).ok()?;
     Some((found.modified().ok()?, found.len()))
 }

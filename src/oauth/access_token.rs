@@ -7,10 +7,10 @@ use crate::base::time::UnixTime;
 use crate::oauth::jwt::Claims;
 
 /// What kind of token it is (RFC 9068 §2.1): nothing else that we sign says the same.
-pub const TYPE: &str = "at+jwt";
+pub const JWT_TYPE: &str = "at+jwt";
 
 /// What only we need, in one member: enough to admit a request without asking the store.
-const OURS: &str = "mcp_gateway";
+const PRIVATE_CLAIM: &str = "mcp_gateway";
 
 /// See [the module](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,12 @@ pub struct AccessToken {
     /// The name of the service that it is for.
     pub service: String,
     /// Who the user is, where the backend is told.
-    pub person: Option<Told>,
+    pub user: Option<UserClaims>,
 }
 
 /// What a backend is told of a user (OpenID Connect Core 5.1), and by whose word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct UserClaims {
     /// The unchanging id at the provider.
     pub id: String,
     /// The provider's name in the configuration.
@@ -67,13 +67,13 @@ impl AccessToken {
             "iat": self.issued,
             "exp": self.expires,
             "jti": self.id,
-            OURS: { "grant": self.grant, "generation": self.generation, "service": self.service },
+            PRIVATE_CLAIM: { "grant": self.grant, "generation": self.generation, "service": self.service },
         });
         if !self.scope.is_empty() {
             claims["scope"] = json!(self.scope);
         }
-        if let Some(person) = &self.person {
-            claims[OURS]["user"] = json!({ "id": person.id, "provider": person.provider });
+        if let Some(person) = &self.user {
+            claims[PRIVATE_CLAIM]["user"] = json!({ "id": person.id, "provider": person.provider });
             for (name, value) in [("email", &person.email), ("name", &person.name), ("picture", &person.picture)] {
                 if let Some(value) = value {
                     claims[name] = json!(value);
@@ -84,15 +84,15 @@ impl AccessToken {
     }
 
     /// Reads claims that were verified; `None`: they are not of an access token of ours.
-    pub fn read(claims: &Claims) -> Option<Self> {
+    pub fn from_claims(claims: &Claims) -> Option<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let time = |name: &str| claims.get(name).and_then(Value::as_u64).map(UnixTime);
         let id = |value: &Value| Id::parse(value.as_str()?);
-        let ours = claims.get(OURS)?;
+        let ours = claims.get(PRIVATE_CLAIM)?;
         let word = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).map(str::to_owned);
         let person = match ours.get("user") {
             None => None,
-            Some(user) => Some(Told {
+            Some(user) => Some(UserClaims {
                 id: word(user, "id")?,
                 provider: word(user, "provider")?,
                 email: text("email"),
@@ -112,7 +112,7 @@ impl AccessToken {
             grant: id(ours.get("grant")?)?,
             generation: ours.get("generation")?.as_u64()?.try_into().ok()?,
             service: word(ours, "service")?,
-            person,
+            user: person,
         })
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             grant: Id([2; 16]),
             generation: 7,
             service: "calculator".into(),
-            person: Some(Told {
+            user: Some(UserClaims {
                 id: "4711".into(),
                 provider: "corp".into(),
                 email: Some("zoe@example.com".into()),
@@ -153,31 +153,31 @@ mod tests {
     fn what_is_written_is_read() {
         let bare = AccessToken {
             scope: String::new(),
-            person: None,
+            user: None,
             ..token()
         };
         assert!(!members(bare.claims()).contains_key("scope"));
         for token in [token(), bare] {
-            assert_eq!(AccessToken::read(&members(token.claims())), Some(token));
+            assert_eq!(AccessToken::from_claims(&members(token.claims())), Some(token));
         }
     }
 
     #[test]
     fn claims_that_lack_something_are_not_of_a_token_of_ours() {
-        for name in ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", OURS] {
+        for name in ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", PRIVATE_CLAIM] {
             let mut claims = members(token().claims());
             claims.remove(name);
-            assert_eq!(AccessToken::read(&claims), None, "{name}");
+            assert_eq!(AccessToken::from_claims(&claims), None, "{name}");
             for other in [json!(null), json!(-1), json!(["https://gateway/mcp/calculator"]), json!({})] {
                 claims.insert(name.to_owned(), other.clone());
-                assert_eq!(AccessToken::read(&claims), None, "{name} {other}");
+                assert_eq!(AccessToken::from_claims(&claims), None, "{name} {other}");
             }
         }
         for name in ["grant", "generation", "service", "user"] {
             for other in [json!(null), json!(u64::MAX), json!("x"), json!({ "id": "4711" })] {
                 let mut claims = token().claims();
-                claims[OURS][name] = other.clone();
-                let read = AccessToken::read(&members(claims));
+                claims[PRIVATE_CLAIM][name] = other.clone();
+                let read = AccessToken::from_claims(&members(claims));
                 assert!(read.is_none() || (name == "service" && other == "x"), "{name} {other}");
             }
         }

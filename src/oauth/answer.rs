@@ -15,20 +15,20 @@ use crate::base::secret::at_rest_option;
 use crate::base::time::UnixTime;
 
 /// The longest life that is believed, in seconds: a hundred years. More would overflow other people's clocks.
-const LONGEST_LIFE: u64 = 3_155_760_000;
+const MAX_LIFETIME_SECONDS: u64 = 3_155_760_000;
 
 /// The longest description of an error that is kept, in characters.
-const LONGEST_DESCRIPTION: usize = 300;
+const MAX_DESCRIPTION_CHARS: usize = 300;
 
 /// The upstream's access token: the only thing that may be forwarded as a bearer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamAccess(Secret);
+pub struct UpstreamAccessToken(Secret);
 
 /// The upstream's refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamRefresh(Secret);
+pub struct UpstreamRefreshToken(Secret);
 
-impl UpstreamAccess {
+impl UpstreamAccessToken {
     /// Takes a text as an upstream's access token.
     pub fn new(token: Secret) -> Self {
         Self(token)
@@ -40,7 +40,7 @@ impl UpstreamAccess {
     }
 }
 
-impl UpstreamRefresh {
+impl UpstreamRefreshToken {
     /// Takes a text as an upstream's refresh token.
     pub fn new(token: Secret) -> Self {
         Self(token)
@@ -57,17 +57,17 @@ pub mod access_at_rest {
     use serde::Deserializer;
     use serde::Serializer;
 
-    use super::UpstreamAccess;
+    use super::UpstreamAccessToken;
     use crate::base::secret::at_rest;
 
     /// Writes the token; the record around it is sealed.
-    pub fn serialize<S: Serializer>(token: &UpstreamAccess, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(token: &UpstreamAccessToken, to: S) -> Result<S::Ok, S::Error> {
         at_rest::serialize(&token.0, to)
     }
 
     /// Reads the token back.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UpstreamAccess, D::Error> {
-        at_rest::deserialize(from).map(UpstreamAccess)
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UpstreamAccessToken, D::Error> {
+        at_rest::deserialize(from).map(UpstreamAccessToken)
     }
 }
 
@@ -76,29 +76,29 @@ pub mod refresh_at_rest {
     use serde::Deserializer;
     use serde::Serializer;
 
-    use super::UpstreamRefresh;
+    use super::UpstreamRefreshToken;
     use crate::base::secret::at_rest_option;
 
     /// Writes the token or nothing; the record around it is sealed.
-    pub fn serialize<S: Serializer>(token: &Option<UpstreamRefresh>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(token: &Option<UpstreamRefreshToken>, to: S) -> Result<S::Ok, S::Error> {
         at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), to)
     }
 
     /// Reads the token back.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<UpstreamRefresh>, D::Error> {
-        at_rest_option::deserialize(from).map(|token| token.map(UpstreamRefresh))
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<UpstreamRefreshToken>, D::Error> {
+        at_rest_option::deserialize(from).map(|token| token.map(UpstreamRefreshToken))
     }
 }
 
 /// What an upstream granted (RFC 6749 5.1), with times made absolute. It may lie in sealed records only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
+pub struct UpstreamTokens {
     /// The access token; never empty, and fit for a header.
     #[serde(with = "access_at_rest")]
-    pub access: UpstreamAccess,
+    pub access: UpstreamAccessToken,
     /// The refresh token, if one came with it.
     #[serde(with = "refresh_at_rest", default)]
-    pub refresh: Option<UpstreamRefresh>,
+    pub refresh: Option<UpstreamRefreshToken>,
     /// When the access token ends, counted from when the request was sent. `None`: the upstream did not say.
     pub expires: Option<UnixTime>,
     /// When the refresh token ends. `None`: no fixed end (Keycloak's offline tokens say 0).
@@ -109,9 +109,9 @@ pub struct Tokens {
 
 /// Why an answer brought no tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenFailure {
+pub enum TokenResponseError {
     /// The upstream said no, in OAuth's words (RFC 6749 5.2).
-    Refused(Refusal),
+    Refused(OAuthErrorResponse),
     /// The upstream said "not now", in OAuth's words or by its status. Nothing is known about the grant.
     Temporary(String),
     /// Nothing that OAuth knows: a page, a cut body, a 4xx without an error code. Says nothing about the grant.
@@ -120,14 +120,14 @@ pub enum TokenFailure {
 
 /// An OAuth error of an upstream, made safe to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct OAuthErrorResponse {
     /// The error code: letters, digits, `_`, `-` and `.`, at most 64.
     pub code: String,
     /// What the upstream adds, in printable ASCII.
     pub description: Option<String>,
 }
 
-impl Refusal {
+impl OAuthErrorResponse {
     /// Whether the code, the refresh token or the verifier is what was refused: the grant is over.
     ///
     /// GitHub says `bad_refresh_token` and `bad_verification_code`, Slack `invalid_refresh_token`, `token_revoked`,
@@ -173,7 +173,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for OAuthErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.description {
             Some(description) => write!(f, "the upstream refused with `{}`: {description}", self.code),
@@ -182,7 +182,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for TokenFailure {
+impl fmt::Display for TokenResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
@@ -191,11 +191,11 @@ impl fmt::Display for TokenFailure {
     }
 }
 
-impl std::error::Error for TokenFailure {}
+impl std::error::Error for TokenResponseError {}
 
 /// The members we look at, before they are judged. Unknown members are ignored (RFC 6749 5.1).
 #[derive(Default, Deserialize)]
-struct Raw {
+struct TokenResponseFields {
     #[serde(default, with = "at_rest_option")]
     access_token: Option<Secret>,
     #[serde(default, with = "at_rest_option")]
@@ -210,13 +210,18 @@ struct Raw {
     error_description: Option<Value>,
     /// Slack's envelope: `ok`, and the user's token one level down.
     ok: Option<Value>,
-    authed_user: Option<Box<Raw>>,
+    authed_user: Option<Box<TokenResponseFields>>,
 }
 
 /// Reads the answer of a token endpoint. `asked` is when the request was *sent*: a slow answer has aged on the way.
-pub fn read_tokens(status: u16, content_type: Option<&str>, body: &[u8], asked: UnixTime) -> Result<Tokens, TokenFailure> {
+pub fn parse_token_response(
+    status: u16,
+    content_type: Option<&str>,
+    body: &[u8],
+    asked: UnixTime,
+) -> Result<UpstreamTokens, TokenResponseError> {
     if matches!(status, 429 | 503) {
-        return Err(TokenFailure::Temporary(format!("the token endpoint answered {status}")));
+        return Err(TokenResponseError::Temporary(format!("the token endpoint answered {status}")));
     }
     let raw = read(body).map_err(|why| unreadable(status, content_type, why))?;
     if let Some(refusal) = refusal_of(&raw) {
@@ -229,30 +234,30 @@ pub fn read_tokens(status: u16, content_type: Option<&str>, body: &[u8], asked: 
 }
 
 /// The OAuth error in a body, if there is one: for answers that should bring no tokens (RFC 7009 2.2.1, RFC 7591 3.2.2).
-pub fn read_refusal(body: &[u8]) -> Option<Refusal> {
+pub fn parse_error_response(body: &[u8]) -> Option<OAuthErrorResponse> {
     refusal_of(&read(body).ok()?)
 }
 
-fn unreadable(status: u16, content_type: Option<&str>, why: &str) -> TokenFailure {
+fn unreadable(status: u16, content_type: Option<&str>, why: &str) -> TokenResponseError {
     let kind: String = content_type
         .unwrap_or("no content type")
         .chars()
         .filter(char::is_ascii_graphic)
         .take(60)
         .collect();
-    TokenFailure::Unreadable(format!("the token endpoint answered {status} ({kind}): {why}"))
+    TokenResponseError::Unreadable(format!("the token endpoint answered {status} ({kind}): {why}"))
 }
 
-fn judged(status: u16, refusal: Refusal) -> TokenFailure {
+fn judged(status: u16, refusal: OAuthErrorResponse) -> TokenResponseError {
     let certain = refusal.is_invalid_grant() || refusal.is_invalid_client();
     if refusal.is_temporary() || (status >= 500 && !certain) {
-        return TokenFailure::Temporary(format!("the token endpoint answered {status} with `{}`", refusal.code));
+        return TokenResponseError::Temporary(format!("the token endpoint answered {status} with `{}`", refusal.code));
     }
-    TokenFailure::Refused(refusal)
+    TokenResponseError::Refused(refusal)
 }
 
 /// By content, because PHP says `text/html` of its JSON, and GitHub answers forms to who did not ask for JSON.
-fn read(body: &[u8]) -> Result<Raw, &'static str> {
+fn read(body: &[u8]) -> Result<TokenResponseFields, &'static str> {
     let text = std::str::from_utf8(body).map_err(|_| "not UTF-8")?;
     let text = text.trim_start_matches('\u{feff}').trim();
     match text.bytes().next() {
@@ -263,8 +268,8 @@ fn read(body: &[u8]) -> Result<Raw, &'static str> {
     }
 }
 
-fn read_form(text: &str) -> Result<Raw, &'static str> {
-    let mut raw = Raw::default();
+fn read_form(text: &str) -> Result<TokenResponseFields, &'static str> {
+    let mut raw = TokenResponseFields::default();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         let slot = match &*name {
             "access_token" => {
@@ -303,14 +308,14 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
     }
 }
 
-fn refusal_of(raw: &Raw) -> Option<Refusal> {
+fn refusal_of(raw: &TokenResponseFields) -> Option<OAuthErrorResponse> {
     let code = raw.error.as_ref()?.as_str()?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     if code.is_empty() || code.len() > 64 || !code.bytes().all(fits) {
         return None;
     }
     let description = raw.error_description.as_ref().and_then(Value::as_str).map(printable);
-    Some(Refusal {
+    Some(OAuthErrorResponse {
         code: code.to_owned(),
         description: description.filter(|text| !text.is_empty()),
     })
@@ -324,10 +329,10 @@ fn printable(text: &str) -> String {
         ' '..='~' => c,
         _ => '?',
     };
-    text.trim().chars().take(LONGEST_DESCRIPTION).map(shown).collect()
+    text.trim().chars().take(MAX_DESCRIPTION_CHARS).map(shown).collect()
 }
 
-fn granted(raw: Raw, asked: UnixTime) -> Result<Tokens, &'static str> {
+fn granted(raw: TokenResponseFields, asked: UnixTime) -> Result<UpstreamTokens, &'static str> {
     if raw.error.as_ref().is_some_and(|error| error.as_str() != Some("")) {
         return Err("an error that is not an OAuth error code");
     }
@@ -344,11 +349,11 @@ fn granted(raw: Raw, asked: UnixTime) -> Result<Tokens, &'static str> {
         return Err("a `token_type` other than `Bearer`");
     }
     let refresh_life = seconds(raw.refresh_expires_in.as_ref()).or_else(|| seconds(raw.refresh_token_expires_in.as_ref()));
-    Ok(Tokens {
-        access: UpstreamAccess(access),
-        refresh: raw.refresh_token.filter(|token| !token.is_empty()).map(UpstreamRefresh),
-        expires: seconds(raw.expires_in.as_ref()).map(|life| asked.after(life)),
-        refresh_expires: refresh_life.map(|life| asked.after(life)),
+    Ok(UpstreamTokens {
+        access: UpstreamAccessToken(access),
+        refresh: raw.refresh_token.filter(|token| !token.is_empty()).map(UpstreamRefreshToken),
+        expires: seconds(raw.expires_in.as_ref()).map(|life| asked.plus_seconds(life)),
+        refresh_expires: refresh_life.map(|life| asked.plus_seconds(life)),
         scope: scope(raw.scope.as_ref()),
     })
 }
@@ -374,7 +379,7 @@ fn seconds(value: Option<&Value>) -> Option<u64> {
     reason = "the cast of a float saturates, and the range is checked first"
 )]
 fn whole(life: f64) -> Option<u64> {
-    (life.is_finite() && life >= 1.0).then(|| (life as u64).min(LONGEST_LIFE))
+    (life.is_finite() && life >= 1.0).then(|| (life as u64).min(MAX_LIFETIME_SECONDS))
 }
 
 /// Scopes with spaces between, from a text with spaces or commas or from a list. Empty ones say nothing: GitHub Apps
@@ -397,19 +402,22 @@ mod tests {
 
     const SENT: UnixTime = UnixTime(1_000);
 
-    fn read_ok(body: &str) -> Tokens {
-        read_tokens(200, None, body.as_bytes(), SENT).unwrap()
+    fn read_ok(body: &str) -> UpstreamTokens {
+        parse_token_response(200, None, body.as_bytes(), SENT).unwrap()
     }
 
-    fn refused(status: u16, body: &str) -> Refusal {
-        match read_tokens(status, None, body.as_bytes(), SENT) {
-            Err(TokenFailure::Refused(refusal)) => refusal,
+    fn refused(status: u16, body: &str) -> OAuthErrorResponse {
+        match parse_token_response(status, None, body.as_bytes(), SENT) {
+            Err(TokenResponseError::Refused(refusal)) => refusal,
             other => panic!("{body}: {other:?}"),
         }
     }
 
     fn is_unreadable(status: u16, body: &str) -> bool {
-        matches!(read_tokens(status, None, body.as_bytes(), SENT), Err(TokenFailure::Unreadable(_)))
+        matches!(
+            parse_token_response(status, None, body.as_bytes(), SENT),
+            Err(TokenResponseError::Unreadable(_))
+        )
     }
 
     #[test]
@@ -429,22 +437,22 @@ mod tests {
         }
         for long in ["99999999999999999999999", "\"1e300\"", "18446744073709551615"] {
             let body = format!(r#"{{"access_token":"a","expires_in":{long}}}"#);
-            assert_eq!(read_ok(&body).expires, Some(SENT.after(LONGEST_LIFE)), "{long}");
+            assert_eq!(read_ok(&body).expires, Some(SENT.plus_seconds(MAX_LIFETIME_SECONDS)), "{long}");
         }
         for (text, life) in [("\"3600\"", 3_600), ("\" 60 \"", 60), ("59.9", 59), ("\"59.9\"", 59)] {
             let body = format!(r#"{{"access_token":"a","expires_in":{text}}}"#);
-            assert_eq!(read_ok(&body).expires, Some(SENT.after(life)), "{text}");
+            assert_eq!(read_ok(&body).expires, Some(SENT.plus_seconds(life)), "{text}");
         }
     }
 
     #[test]
     fn a_form_is_read_like_json_whatever_the_header_says() {
         let body = b"access_token=gho_abc&scope=repo%2Cread%3Auser&token_type=bearer";
-        let tokens = read_tokens(200, Some("application/json"), body, SENT).unwrap();
+        let tokens = parse_token_response(200, Some("application/json"), body, SENT).unwrap();
         assert_eq!(tokens.access.expose(), "gho_abc");
         assert_eq!(tokens.scope.as_deref(), Some("repo read:user"));
         assert_eq!((tokens.refresh, tokens.expires), (None, None));
-        let json = read_tokens(200, Some("text/html"), br#" {"access_token":"a"}"#, SENT).unwrap();
+        let json = parse_token_response(200, Some("text/html"), br#" {"access_token":"a"}"#, SENT).unwrap();
         assert_eq!(json.access.expose(), "a");
         assert!(is_unreadable(200, "access_token=a&access_token=b"));
     }
@@ -511,8 +519,8 @@ mod tests {
             (400, r#"{"error":"temporarily_unavailable"}"#),
             (200, r#"{"ok":false,"error":"ratelimited"}"#),
         ] {
-            let failure = read_tokens(status, None, body.as_bytes(), SENT).unwrap_err();
-            assert!(matches!(failure, TokenFailure::Temporary(_)), "{status} {body}: {failure}");
+            let failure = parse_token_response(status, None, body.as_bytes(), SENT).unwrap_err();
+            assert!(matches!(failure, TokenResponseError::Temporary(_)), "{status} {body}: {failure}");
         }
     }
 
@@ -531,7 +539,7 @@ mod tests {
         let refusal = refused(400, r#"{"error":"invalid_grant","error_description":"a\r\nb \"c\" \u202e\u001b"}"#);
         assert_eq!(refusal.description.as_deref(), Some("a  b 'c' ??"));
         let long = format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(5_000));
-        assert_eq!(refused(400, &long).description.unwrap().len(), LONGEST_DESCRIPTION);
+        assert_eq!(refused(400, &long).description.unwrap().len(), MAX_DESCRIPTION_CHARS);
     }
 
     #[test]
@@ -539,10 +547,10 @@ mod tests {
         let tokens = read_ok(r#"{"access_token":"hidden1","refresh_token":"hidden2","expires_in":5}"#);
         assert!(!format!("{tokens:?}").contains("hidden"));
         let kept = serde_json::to_string(&tokens).unwrap();
-        assert_eq!(serde_json::from_str::<Tokens>(&kept).unwrap(), tokens);
+        assert_eq!(serde_json::from_str::<UpstreamTokens>(&kept).unwrap(), tokens);
         let once = read_ok(r#"{"access_token":"a"}"#);
         assert_eq!(
-            serde_json::from_str::<Tokens>(&serde_json::to_string(&once).unwrap()).unwrap(),
+            serde_json::from_str::<UpstreamTokens>(&serde_json::to_string(&once).unwrap()).unwrap(),
             once
         );
     }
@@ -552,7 +560,7 @@ mod tests {
         ($path:literal) => {{
             let (_, name) = $path.split_once('/').unwrap();
             let body = include_bytes!(concat!("../../tests/upstreams/", $path));
-            read_tokens(name[..3].parse().unwrap(), None, body, SENT)
+            parse_token_response(name[..3].parse().unwrap(), None, body, SENT)
         }};
     }
 
@@ -564,8 +572,8 @@ mod tests {
         assert_eq!(forever.scope.as_deref(), Some("repo read:user"));
         assert_eq!(recorded!("github/200-github-app.txt"), recorded!("github/200-github-app.json"));
         let rotating = recorded!("github/200-github-app.json").unwrap();
-        assert_eq!(rotating.expires, Some(SENT.after(28_800)));
-        assert_eq!(rotating.refresh_expires, Some(SENT.after(15_897_600)));
+        assert_eq!(rotating.expires, Some(SENT.plus_seconds(28_800)));
+        assert_eq!(rotating.refresh_expires, Some(SENT.plus_seconds(15_897_600)));
         assert_eq!(rotating.scope, None);
     }
 
@@ -580,23 +588,26 @@ mod tests {
             recorded!("google/400-refresh.json"),
         ] {
             assert!(
-                matches!(answer, Err(TokenFailure::Refused(ref refusal)) if refusal.is_invalid_grant()),
+                matches!(answer, Err(TokenResponseError::Refused(ref refusal)) if refusal.is_invalid_grant()),
                 "{answer:?}"
             );
         }
         let client = recorded!("github/200-bad-client.json");
         assert!(
-            matches!(client, Err(TokenFailure::Refused(ref refusal)) if refusal.is_invalid_client()),
+            matches!(client, Err(TokenResponseError::Refused(ref refusal)) if refusal.is_invalid_client()),
             "{client:?}"
         );
-        assert!(matches!(recorded!("slack/200-internal.json"), Err(TokenFailure::Temporary(_))));
+        assert!(matches!(
+            recorded!("slack/200-internal.json"),
+            Err(TokenResponseError::Temporary(_))
+        ));
         for answer in [
             recorded!("github/200-wrong-endpoint.txt"),
             recorded!("firewall/403-nginx.html"),
             recorded!("firewall/403-challenge.html"),
             recorded!("firewall/403-api-gateway.json"),
         ] {
-            assert!(matches!(answer, Err(TokenFailure::Unreadable(_))), "{answer:?}");
+            assert!(matches!(answer, Err(TokenResponseError::Unreadable(_))), "{answer:?}");
         }
     }
 
@@ -606,7 +617,7 @@ mod tests {
         assert_eq!((offline.refresh_expires, offline.refresh.is_some()), (None, true));
         assert_eq!(
             recorded!("keycloak/200-online.json").unwrap().refresh_expires,
-            Some(SENT.after(1_800))
+            Some(SENT.plus_seconds(1_800))
         );
         assert_eq!(recorded!("slack/200-bot.json").unwrap().access.expose(), "xoxb-made-up");
         let user = recorded!("slack/200-user.json").unwrap();

@@ -1,17 +1,17 @@
 //! The authorization request (OAuth 2.1 §4.1.1, RFC 7636 §4.3, RFC 8707 §2.1).
 
-use crate::oauth::error::Code;
-use crate::oauth::form::{BadForm, Form};
-use crate::oauth::pkce::{BadChallenge, Challenge};
-use crate::oauth::redirect::{BadRedirect, RedirectUri};
+use crate::oauth::error::OAuthErrorCode;
+use crate::oauth::form::{Form, FormError};
+use crate::oauth::pkce::{CodeChallenge, CodeChallengeError};
+use crate::oauth::redirect::{RedirectUri, RedirectUriError};
 use crate::oauth::scope::Scopes;
 
 /// The longest client `state` that is carried, in bytes.
-pub const LONGEST_STATE: usize = 2048;
+pub const MAX_STATE_BYTES: usize = 2048;
 
 /// What must be known before anything may be sent back by redirect.
 #[derive(Debug)]
-pub struct Addressee {
+pub struct RedirectParams {
     /// The client's name for itself.
     pub client_id: String,
     /// Where it wants the answer; absent is allowed when it registered exactly one.
@@ -20,20 +20,20 @@ pub struct Addressee {
 
 /// Why the addressee is not known: the answer is a page.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NoAddressee {
+pub enum RedirectParamsError {
     /// The parameters cannot be read.
-    Form(BadForm),
+    Form(FormError),
     /// No `client_id`.
     ClientIdMissing,
     /// The redirect URI is not one.
-    Redirect(BadRedirect),
+    Redirect(RedirectUriError),
 }
 
 /// The rest of the request.
 #[derive(Debug)]
-pub struct Request {
+pub struct RequestParams {
     /// PKCE, S256.
-    pub challenge: Challenge,
+    pub challenge: CodeChallenge,
     /// What is asked for; empty means the default.
     pub scopes: Scopes,
     /// `prompt=consent` was there.
@@ -44,22 +44,25 @@ pub struct Request {
 
 /// Why the rest is refused: by redirect or page, as the addressee allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRequest {
+pub struct RequestParamsError {
     /// The word on the wire.
-    pub code: Code,
+    pub code: OAuthErrorCode,
     /// What is wrong.
     pub why: String,
 }
 
-impl Addressee {
+impl RedirectParams {
     /// Reads who asks, and where the answer goes.
-    pub fn parse(form: &Form) -> Result<Self, NoAddressee> {
+    pub fn parse(form: &Form) -> Result<Self, RedirectParamsError> {
         let client_id = form
-            .one("client_id")
-            .map_err(NoAddressee::Form)?
-            .ok_or(NoAddressee::ClientIdMissing)?;
-        let redirect_uri = form.one("redirect_uri").map_err(NoAddressee::Form)?;
-        let redirect_uri = redirect_uri.map(RedirectUri::parse).transpose().map_err(NoAddressee::Redirect)?;
+            .single("client_id")
+            .map_err(RedirectParamsError::Form)?
+            .ok_or(RedirectParamsError::ClientIdMissing)?;
+        let redirect_uri = form.single("redirect_uri").map_err(RedirectParamsError::Form)?;
+        let redirect_uri = redirect_uri
+            .map(RedirectUri::parse)
+            .transpose()
+            .map_err(RedirectParamsError::Redirect)?;
         Ok(Self {
             client_id: client_id.to_owned(),
             redirect_uri,
@@ -69,56 +72,65 @@ impl Addressee {
 
 /// The client's `state`, byte for byte: `None` if it sent none, or if it is repeated or too long (then an error says so).
 pub fn client_state(form: &Form) -> Option<String> {
-    form.exact("state")
+    form.single_or_empty("state")
         .ok()
         .flatten()
-        .filter(|state| state.len() <= LONGEST_STATE)
+        .filter(|state| state.len() <= MAX_STATE_BYTES)
         .map(str::to_owned)
 }
 
-impl Request {
+impl RequestParams {
     /// Reads what is asked.
-    pub fn parse(form: &Form) -> Result<Self, BadRequest> {
-        let one = |name| form.one(name).map_err(|why| bad(Code::InvalidRequest, why.to_string()));
+    pub fn parse(form: &Form) -> Result<Self, RequestParamsError> {
+        let one = |name| {
+            form.single(name)
+                .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))
+        };
         refuse_request_objects(form)?;
         if form
-            .exact("state")
-            .map_err(|why| bad(Code::InvalidRequest, why.to_string()))?
-            .is_some_and(|s| s.len() > LONGEST_STATE)
+            .single_or_empty("state")
+            .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))?
+            .is_some_and(|s| s.len() > MAX_STATE_BYTES)
         {
-            return Err(bad(Code::InvalidRequest, format!("state is longer than {LONGEST_STATE} bytes")));
+            return Err(bad(
+                OAuthErrorCode::InvalidRequest,
+                format!("state is longer than {MAX_STATE_BYTES} bytes"),
+            ));
         }
         match one("response_type")? {
             Some("code") => {}
             Some(other) => {
                 return Err(bad(
-                    Code::UnsupportedResponseType,
+                    OAuthErrorCode::UnsupportedResponseType,
                     format!("response_type '{other}' is not supported; use 'code'"),
                 ));
             }
-            None => return Err(bad(Code::InvalidRequest, "response_type is missing; use 'code'")),
+            None => return Err(bad(OAuthErrorCode::InvalidRequest, "response_type is missing; use 'code'")),
         }
         if let Some(mode) = one("response_mode")?.filter(|mode| *mode != "query") {
             return Err(bad(
-                Code::InvalidRequest,
+                OAuthErrorCode::InvalidRequest,
                 format!("response_mode '{mode}' is not supported; use 'query'"),
             ));
         }
-        let challenge = Challenge::parse(one("code_challenge")?, one("code_challenge_method")?).map_err(|why| {
+        let challenge = CodeChallenge::parse(one("code_challenge")?, one("code_challenge_method")?).map_err(|why| {
             let text = match why {
-                BadChallenge::Missing => "code challenge required: PKCE with code_challenge_method=S256",
-                BadChallenge::Method => "transform algorithm not supported: use code_challenge_method=S256",
-                BadChallenge::Malformed => "code_challenge must be 43 base64url characters",
+                CodeChallengeError::Missing => "code challenge required: PKCE with code_challenge_method=S256",
+                CodeChallengeError::Method => "transform algorithm not supported: use code_challenge_method=S256",
+                CodeChallengeError::Malformed => "code_challenge must be 43 base64url characters",
             };
-            bad(Code::InvalidRequest, text)
+            bad(OAuthErrorCode::InvalidRequest, text)
         })?;
         // Some clients append `prompt` twice; each value is looked at.
-        let prompts: Vec<&str> = form.all("prompt").flat_map(|value| value.split(' ')).collect();
+        let prompts: Vec<&str> = form.values("prompt").flat_map(|value| value.split(' ')).collect();
         if prompts.contains(&"none") {
-            return Err(bad(Code::AccessDenied, "prompt=none cannot be honoured: the user must be asked"));
+            return Err(bad(
+                OAuthErrorCode::AccessDenied,
+                "prompt=none cannot be honoured: the user must be asked",
+            ));
         }
         let scopes = one("scope")?.map(Scopes::parse).unwrap_or_default();
-        let resources = form.all("resource").map(str::to_owned).collect();
+        let resources = form.values("resource").map(str::to_owned).collect();
         Ok(Self {
             challenge,
             scopes,
@@ -128,18 +140,21 @@ impl Request {
     }
 }
 
-fn refuse_request_objects(form: &Form) -> Result<(), BadRequest> {
-    if form.all("request").next().is_some() {
-        return Err(bad(Code::RequestNotSupported, "request objects are not supported"));
+fn refuse_request_objects(form: &Form) -> Result<(), RequestParamsError> {
+    if form.values("request").next().is_some() {
+        return Err(bad(OAuthErrorCode::RequestNotSupported, "request objects are not supported"));
     }
-    if form.all("request_uri").next().is_some() {
-        return Err(bad(Code::RequestUriNotSupported, "request objects by reference are not supported"));
+    if form.values("request_uri").next().is_some() {
+        return Err(bad(
+            OAuthErrorCode::RequestUriNotSupported,
+            "request objects by reference are not supported",
+        ));
     }
     Ok(())
 }
 
-fn bad(code: Code, why: impl Into<String>) -> BadRequest {
-    BadRequest { code, why: why.into() }
+fn bad(code: OAuthErrorCode, why: impl Into<String>) -> RequestParamsError {
+    RequestParamsError { code, why: why.into() }
 }
 
 #[cfg(test)]
@@ -148,19 +163,25 @@ mod tests {
 
     const GOOD: &str = "response_type=code&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
 
-    fn code(query: &str) -> Option<Code> {
-        Request::parse(&Form::parse(query.as_bytes()).unwrap()).err().map(|e| e.code)
+    fn code(query: &str) -> Option<OAuthErrorCode> {
+        RequestParams::parse(&Form::parse(query.as_bytes()).unwrap()).err().map(|e| e.code)
     }
 
     #[test]
     fn only_the_code_flow_with_s256_is_spoken() {
         assert_eq!(code(GOOD), None);
-        assert_eq!(code(&GOOD.replace("=code&", "=token&")), Some(Code::UnsupportedResponseType));
-        assert_eq!(code("response_type=code"), Some(Code::InvalidRequest));
-        assert_eq!(code(&GOOD.replace("S256", "plain")), Some(Code::InvalidRequest));
-        assert_eq!(code(&format!("{GOOD}&response_mode=fragment")), Some(Code::InvalidRequest));
-        assert_eq!(code(&format!("{GOOD}&request=x")), Some(Code::RequestNotSupported));
-        assert_eq!(code(&format!("{GOOD}&scope=a&scope=b")), Some(Code::InvalidRequest));
+        assert_eq!(
+            code(&GOOD.replace("=code&", "=token&")),
+            Some(OAuthErrorCode::UnsupportedResponseType)
+        );
+        assert_eq!(code("response_type=code"), Some(OAuthErrorCode::InvalidRequest));
+        assert_eq!(code(&GOOD.replace("S256", "plain")), Some(OAuthErrorCode::InvalidRequest));
+        assert_eq!(
+            code(&format!("{GOOD}&response_mode=fragment")),
+            Some(OAuthErrorCode::InvalidRequest)
+        );
+        assert_eq!(code(&format!("{GOOD}&request=x")), Some(OAuthErrorCode::RequestNotSupported));
+        assert_eq!(code(&format!("{GOOD}&scope=a&scope=b")), Some(OAuthErrorCode::InvalidRequest));
         assert_eq!(code(&format!("{GOOD}&prompt=consent&prompt=consent")), None);
     }
 

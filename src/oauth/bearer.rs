@@ -1,10 +1,10 @@
 //! `Authorization: Bearer …` in, `WWW-Authenticate: Bearer …` out (RFC 6750, RFC 9728 §5.1).
 
-use crate::oauth::error::{Code, description};
+use crate::oauth::error::{OAuthErrorCode, description};
 
-/// What an `Authorization` header says.
+/// What an `AuthServerConfig` header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presented<'a> {
+pub enum BearerHeader<'a> {
     /// There is none, or it is of another scheme.
     Nothing,
     /// A bearer token (not yet looked at).
@@ -13,21 +13,25 @@ pub enum Presented<'a> {
     Malformed,
 }
 
-/// Reads the value of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
-pub fn parse(header: Option<&str>) -> Presented<'_> {
-    let Some(header) = header else { return Presented::Nothing };
+/// Reads the value of an `AuthServerConfig` header; the scheme's case does not matter (RFC 9110 §11.1).
+pub fn parse(header: Option<&str>) -> BearerHeader<'_> {
+    let Some(header) = header else { return BearerHeader::Nothing };
     let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Presented::Nothing;
+        return BearerHeader::Nothing;
     }
     let token = token.trim_matches(' ');
     let formed = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
-    if formed { Presented::Bearer(token) } else { Presented::Malformed }
+    if formed {
+        BearerHeader::Bearer(token)
+    } else {
+        BearerHeader::Malformed
+    }
 }
 
 /// Whether a query carries a token (RFC 6750 §2.3), which nobody but the upstream would read: in any case, and also where
 /// parameters are parted by semicolons, as some servers still read them.
-pub fn is_in_query(query: &str) -> bool {
+pub fn is_token_in_query(query: &str) -> bool {
     query
         .split(['&', ';'])
         .flat_map(|part| url::form_urlencoded::parse(part.as_bytes()))
@@ -36,7 +40,7 @@ pub fn is_in_query(query: &str) -> bool {
 
 /// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression. Without metadata there
 /// is no authorization server to be found.
-pub fn challenge(resource_metadata: Option<&str>, scope: &str, error: Option<(Code, &str)>) -> String {
+pub fn challenge(resource_metadata: Option<&str>, scope: &str, error: Option<(OAuthErrorCode, &str)>) -> String {
     let mut said = Vec::new();
     if let Some((code, why)) = error {
         said.push(format!("error=\"{code}\", error_description=\"{}\"", description(why)));
@@ -54,12 +58,12 @@ mod tests {
 
     #[test]
     fn the_scheme_is_read_in_any_case_and_the_token_strictly() {
-        assert_eq!(parse(Some("bearer abc")), Presented::Bearer("abc"));
-        assert_eq!(parse(Some("BEARER abc=")), Presented::Bearer("abc="));
-        assert_eq!(parse(Some("Bearer")), Presented::Malformed);
-        assert_eq!(parse(Some("Bearer a b")), Presented::Malformed);
-        assert_eq!(parse(Some("Basic abc")), Presented::Nothing);
-        assert_eq!(parse(None), Presented::Nothing);
+        assert_eq!(parse(Some("bearer abc")), BearerHeader::Bearer("abc"));
+        assert_eq!(parse(Some("BEARER abc=")), BearerHeader::Bearer("abc="));
+        assert_eq!(parse(Some("Bearer")), BearerHeader::Malformed);
+        assert_eq!(parse(Some("Bearer a b")), BearerHeader::Malformed);
+        assert_eq!(parse(Some("Basic abc")), BearerHeader::Nothing);
+        assert_eq!(parse(None), BearerHeader::Nothing);
     }
 
     #[test]
@@ -72,7 +76,7 @@ mod tests {
             "a=1;access_token=x",
             "+access_token=x",
         ] {
-            assert!(is_in_query(query), "{query}");
+            assert!(is_token_in_query(query), "{query}");
         }
         for query in [
             "",
@@ -82,7 +86,7 @@ mod tests {
             "my_access_token=x",
             "a=%26access_token=x",
         ] {
-            assert!(!is_in_query(query), "{query}");
+            assert!(!is_token_in_query(query), "{query}");
         }
     }
 
@@ -92,7 +96,7 @@ mod tests {
             challenge(Some("https://h/m"), "a b", None),
             "Bearer scope=\"a b\", resource_metadata=\"https://h/m\""
         );
-        let invalid = Some((Code::InvalidToken, "expired"));
+        let invalid = Some((OAuthErrorCode::InvalidToken, "expired"));
         assert!(challenge(Some("https://h/m"), "", invalid).starts_with("Bearer error=\"invalid_token\""));
         assert_eq!(
             challenge(None, "", invalid),

@@ -2,7 +2,7 @@
 
 /// What a Bearer challenge says. Everything in it is the upstream's word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Challenge {
+pub struct BearerChallenge {
     /// Where its protected resource metadata lies (RFC 9728 5.1).
     pub resource_metadata: Option<String>,
     /// The scopes that the request would have needed.
@@ -11,9 +11,9 @@ pub struct Challenge {
     pub error: Option<String>,
 }
 
-impl Challenge {
+impl BearerChallenge {
     /// The first Bearer challenge in all `WWW-Authenticate` fields of an answer; other schemes are passed over.
-    pub fn read<'a>(fields: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+    pub fn parse<'a>(fields: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         fields.into_iter().find_map(of_field)
     }
 
@@ -26,8 +26,8 @@ impl Challenge {
 }
 
 /// One field may hold several challenges, each a scheme and then parameters, all separated by commas.
-fn of_field(field: &str) -> Option<Challenge> {
-    let mut found: Option<Challenge> = None;
+fn of_field(field: &str) -> Option<BearerChallenge> {
+    let mut found: Option<BearerChallenge> = None;
     let mut in_bearer = false;
     for part in parts(field) {
         let (scheme, parameter) = split_scheme(part);
@@ -37,7 +37,7 @@ fn of_field(field: &str) -> Option<Challenge> {
             }
             in_bearer = scheme.eq_ignore_ascii_case("bearer");
             if in_bearer {
-                found = Some(Challenge::default());
+                found = Some(BearerChallenge::default());
             }
         }
         if let (true, Some(challenge), Some((name, value))) = (in_bearer, found.as_mut(), parameter.split_once('=')) {
@@ -48,7 +48,7 @@ fn of_field(field: &str) -> Option<Challenge> {
 }
 
 /// The first of a repeated parameter counts: RFC 6750 3 forbids to repeat one.
-fn keep(challenge: &mut Challenge, name: &str, value: String) {
+fn keep(challenge: &mut BearerChallenge, name: &str, value: String) {
     let slot = match name.to_ascii_lowercase().as_str() {
         "resource_metadata" => &mut challenge.resource_metadata,
         "scope" => &mut challenge.scope,
@@ -99,8 +99,8 @@ fn unquoted(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(field: &str) -> Challenge {
-        Challenge::read([field]).unwrap_or_else(|| panic!("no challenge in {field}"))
+    fn read(field: &str) -> BearerChallenge {
+        BearerChallenge::parse([field]).unwrap_or_else(|| panic!("no challenge in {field}"))
     }
 
     #[test]
@@ -122,17 +122,17 @@ mod tests {
     #[test]
     fn a_bare_or_broken_challenge_says_nothing() {
         for field in ["Bearer", "Bearer ", "Bearer realm=\"open", "Bearer ,,,", "Bearer scope"] {
-            assert_eq!(read(field), Challenge::default(), "{field}");
+            assert_eq!(read(field), BearerChallenge::default(), "{field}");
         }
         for field in ["", "Basic realm=\"x\"", ",", "\"Bearer\"", "scope=\"a\"", "Bearer ="] {
-            assert_eq!(Challenge::read([field]), None, "{field}");
+            assert_eq!(BearerChallenge::parse([field]), None, "{field}");
         }
         assert!(read(r#"Bearer scope="a\" b""#).scopes().contains(&"b".to_owned()));
     }
 
     #[test]
     fn the_bearer_challenge_may_stand_in_any_field() {
-        let challenge = Challenge::read(["Basic realm=\"x\"", "Bearer scope=\"a\""]).unwrap();
+        let challenge = BearerChallenge::parse(["Basic realm=\"x\"", "Bearer scope=\"a\""]).unwrap();
         assert_eq!(challenge.scopes(), ["a"]);
     }
 }

@@ -5,19 +5,19 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::base::url::{Address, BadAddress};
-use crate::oauth::redirect::{Place, RedirectUri};
-use crate::oauth::register::{self, AuthMethod, BadRegistration, LONGEST_NAME, Registration};
+use crate::base::url::{ExactUrl, UrlError};
+use crate::oauth::redirect::{RedirectKind, RedirectUri};
+use crate::oauth::register::{self, ClientAuthMethod, ClientRegistration, MAX_NAME_CHARS, RegistrationError};
 
 /// A client id that is the URL of its client's document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DocumentUrl(Address);
+pub struct ClientIdUrl(ExactUrl);
 
 /// Why a URL cannot name a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadDocumentUrl {
+pub enum ClientIdUrlError {
     /// The text itself is surprising.
-    Text(BadAddress),
+    Text(UrlError),
     /// It is not https, nor loopback http of a gateway that is on loopback itself.
     NotHttps,
     /// It names a host, and no document there.
@@ -26,7 +26,7 @@ pub enum BadDocumentUrl {
     NotNormal,
 }
 
-impl fmt::Display for BadDocumentUrl {
+impl fmt::Display for ClientIdUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(why) => write!(f, "{why}"),
@@ -43,28 +43,28 @@ pub fn is_url(client_id: &str) -> bool {
     begins("https:") || begins("http:")
 }
 
-impl DocumentUrl {
+impl ClientIdUrl {
     /// Reads one. With `loopback`, which is for a gateway that is on loopback itself, plain http to loopback will do. A
     /// query is tolerated, although it should not be there (asks D8).
-    pub fn parse(text: &str, loopback: bool) -> Result<Self, BadDocumentUrl> {
-        let address = Address::parse(text).map_err(BadDocumentUrl::Text)?;
+    pub fn parse(text: &str, loopback: bool) -> Result<Self, ClientIdUrlError> {
+        let address = ExactUrl::parse(text).map_err(ClientIdUrlError::Text)?;
         let url = address.url();
         match url.scheme() {
             "https" => {}
             "http" if loopback && address.is_loopback() => {}
-            _ => return Err(BadDocumentUrl::NotHttps),
+            _ => return Err(ClientIdUrlError::NotHttps),
         }
         if url.path() == "/" {
-            return Err(BadDocumentUrl::NoPath);
+            return Err(ClientIdUrlError::NoPath);
         }
         if url.as_str() != text || url.query() == Some("") {
-            return Err(BadDocumentUrl::NotNormal);
+            return Err(ClientIdUrlError::NotNormal);
         }
         Ok(Self(address))
     }
 
     /// Where the document is; its text is the client id, byte for byte.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ExactUrl {
         &self.0
     }
 
@@ -74,14 +74,14 @@ impl DocumentUrl {
     }
 
     /// The redirect goes over https to the host of the document: whoever controls the one controls the other.
-    pub fn is_home_of(&self, redirect: &RedirectUri) -> bool {
-        redirect.place() == Place::Web && !self.host().is_empty() && redirect.host() == Some(self.host())
+    pub fn is_same_host_as(&self, redirect: &RedirectUri) -> bool {
+        redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.host() == Some(self.host())
     }
 }
 
 /// Why a document is not accepted. What it said is cut and made printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadDocument {
+pub enum ClientMetadataError {
     /// Not a JSON object, or one of an absurd depth.
     NotJson,
     /// It is the document of another client.
@@ -96,7 +96,7 @@ pub enum BadDocument {
     Registration(String),
 }
 
-impl fmt::Display for BadDocument {
+impl fmt::Display for ClientMetadataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("it is not a JSON object"),
@@ -112,41 +112,41 @@ impl fmt::Display for BadDocument {
     }
 }
 
-impl From<BadRegistration> for BadDocument {
-    fn from(bad: BadRegistration) -> Self {
+impl From<RegistrationError> for ClientMetadataError {
+    fn from(bad: RegistrationError) -> Self {
         Self::Registration(bad.why)
     }
 }
 
 /// Reads the document that lies at `url`. Unknown members and grants are passed over (asks D3); every client that is
 /// read is public, since a secret cannot be in a document that everybody reads.
-pub fn read(url: &DocumentUrl, body: &[u8]) -> Result<Registration, BadDocument> {
+pub fn parse_document(url: &ClientIdUrl, body: &[u8]) -> Result<ClientRegistration, ClientMetadataError> {
     // The parser refuses what is nested deeper than 128.
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
-        return Err(BadDocument::NotJson);
+        return Err(ClientMetadataError::NotJson);
     };
-    let client_id = text(&members, "client_id").ok_or(BadDocument::Missing("client_id"))?;
+    let client_id = text(&members, "client_id").ok_or(ClientMetadataError::Missing("client_id"))?;
     if client_id != url.address().as_str() {
-        return Err(BadDocument::OtherClient(printable(client_id)));
+        return Err(ClientMetadataError::OtherClient(printable(client_id)));
     }
-    let name = text(&members, "client_name").ok_or(BadDocument::Missing("client_name"))?;
+    let name = text(&members, "client_name").ok_or(ClientMetadataError::Missing("client_name"))?;
     is_public(&members)?;
     let refreshes = register::grants(members.get("grant_types"))?;
     register::responses(members.get("response_types"))?;
-    Ok(Registration {
-        name: Some(name.chars().take(LONGEST_NAME).collect()),
+    Ok(ClientRegistration {
+        name: Some(name.chars().take(MAX_NAME_CHARS).collect()),
         redirect_uris: register::redirects(members.get("redirect_uris"))?,
-        auth_method: AuthMethod::None,
-        refreshes,
+        auth_method: ClientAuthMethod::None,
+        may_refresh: refreshes,
     })
 }
 
 /// `none`, or some way that needs no shared secret with `none` offered beside it (asks D4). Absent is `none`, unless the
 /// client publishes keys: then it means to be authenticated by them.
-fn is_public(members: &Map<String, Value>) -> Result<(), BadDocument> {
+fn is_public(members: &Map<String, Value>) -> Result<(), ClientMetadataError> {
     let holds = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
     if holds("client_secret") || holds("client_secret_expires_at") {
-        return Err(BadDocument::HoldsSecret);
+        return Err(ClientMetadataError::HoldsSecret);
     }
     let offers_none = members
         .get("token_endpoint_auth_methods_supported")
@@ -154,11 +154,13 @@ fn is_public(members: &Map<String, Value>) -> Result<(), BadDocument> {
         .is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("none")));
     match text(members, "token_endpoint_auth_method") {
         Some("none") => Ok(()),
-        Some(shared @ ("client_secret_basic" | "client_secret_post" | "client_secret_jwt")) => Err(BadDocument::AuthMethod(shared.into())),
+        Some(shared @ ("client_secret_basic" | "client_secret_post" | "client_secret_jwt")) => {
+            Err(ClientMetadataError::AuthMethod(shared.into()))
+        }
         Some(_) if offers_none => Ok(()),
-        Some(other) => Err(BadDocument::AuthMethod(printable(other))),
+        Some(other) => Err(ClientMetadataError::AuthMethod(printable(other))),
         None if offers_none || !(holds("jwks") || holds("jwks_uri")) => Ok(()),
-        None => Err(BadDocument::AuthMethod("private_key_jwt".into())),
+        None => Err(ClientMetadataError::AuthMethod("private_key_jwt".into())),
     }
 }
 
@@ -177,19 +179,19 @@ mod tests {
 
     const HERE: &str = "https://app.example/client.json";
 
-    fn url(text: &str) -> DocumentUrl {
-        DocumentUrl::parse(text, false).unwrap()
+    fn url(text: &str) -> ClientIdUrl {
+        ClientIdUrl::parse(text, false).unwrap()
     }
 
     /// A document with these members over, or instead of, the usual ones.
-    fn document(members: &str) -> Result<Registration, BadDocument> {
+    fn document(members: &str) -> Result<ClientRegistration, ClientMetadataError> {
         let mut whole: Map<String, Value> = serde_json::from_str(&format!(
             r#"{{"client_id":"{HERE}","client_name":"App","redirect_uris":["https://app.example/cb"]}}"#
         ))
         .unwrap();
         whole.extend(serde_json::from_str::<Map<String, Value>>(members).unwrap());
         whole.retain(|_, value| value != "absent");
-        read(&url(HERE), &serde_json::to_vec(&whole).unwrap())
+        parse_document(&url(HERE), &serde_json::to_vec(&whole).unwrap())
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
             "https://chatgpt.com/oauth/abc/client.json",
             "https://app.example:8443/c?v=1",
         ] {
-            assert!(is_url(text) && DocumentUrl::parse(text, false).is_ok(), "{text}");
+            assert!(is_url(text) && ClientIdUrl::parse(text, false).is_ok(), "{text}");
         }
         assert!(!is_url("gwc_abc") && !is_url("httpsx") && is_url("HTTPS://a/b"));
     }
@@ -209,42 +211,42 @@ mod tests {
     #[test]
     fn a_url_that_two_programs_read_differently_names_nobody() {
         for (text, why) in [
-            ("https://app.example", BadDocumentUrl::NoPath),
-            ("https://app.example/", BadDocumentUrl::NoPath),
-            ("https://app.example?x=1", BadDocumentUrl::NoPath),
-            ("http://app.example/c", BadDocumentUrl::NotHttps),
-            ("http://127.0.0.1/c", BadDocumentUrl::NotHttps),
-            ("https://app.example/c?", BadDocumentUrl::NotNormal),
-            ("https://app.example:/c", BadDocumentUrl::NotNormal),
-            ("https://app.example:443/c", BadDocumentUrl::NotNormal),
-            ("https://APP.example/c", BadDocumentUrl::NotNormal),
-            ("HTTPS://app.example/c", BadDocumentUrl::NotNormal),
-            ("https:/app.example/c", BadDocumentUrl::Text(BadAddress::NotAbsolute)),
-            ("https:///app.example/c", BadDocumentUrl::Text(BadAddress::NotAbsolute)),
-            ("https://0x7f.1/c", BadDocumentUrl::NotNormal),
-            ("https://2130706433/c", BadDocumentUrl::NotNormal),
-            ("https://app.example/c#x", BadDocumentUrl::Text(BadAddress::Fragment)),
-            ("https://app.example/c#", BadDocumentUrl::Text(BadAddress::Fragment)),
-            ("https://u@app.example/c", BadDocumentUrl::Text(BadAddress::UserInfo)),
-            ("https://app.example/a/../c", BadDocumentUrl::Text(BadAddress::DotSegment)),
-            ("https://app.example/./c", BadDocumentUrl::Text(BadAddress::DotSegment)),
-            ("https://app.example/%2e%2E/c", BadDocumentUrl::Text(BadAddress::DotSegment)),
+            ("https://app.example", ClientIdUrlError::NoPath),
+            ("https://app.example/", ClientIdUrlError::NoPath),
+            ("https://app.example?x=1", ClientIdUrlError::NoPath),
+            ("http://app.example/c", ClientIdUrlError::NotHttps),
+            ("http://127.0.0.1/c", ClientIdUrlError::NotHttps),
+            ("https://app.example/c?", ClientIdUrlError::NotNormal),
+            ("https://app.example:/c", ClientIdUrlError::NotNormal),
+            ("https://app.example:443/c", ClientIdUrlError::NotNormal),
+            ("https://APP.example/c", ClientIdUrlError::NotNormal),
+            ("HTTPS://app.example/c", ClientIdUrlError::NotNormal),
+            ("https:/app.example/c", ClientIdUrlError::Text(UrlError::NotAbsolute)),
+            ("https:///app.example/c", ClientIdUrlError::Text(UrlError::NotAbsolute)),
+            ("https://0x7f.1/c", ClientIdUrlError::NotNormal),
+            ("https://2130706433/c", ClientIdUrlError::NotNormal),
+            ("https://app.example/c#x", ClientIdUrlError::Text(UrlError::Fragment)),
+            ("https://app.example/c#", ClientIdUrlError::Text(UrlError::Fragment)),
+            ("https://u@app.example/c", ClientIdUrlError::Text(UrlError::UserInfo)),
+            ("https://app.example/a/../c", ClientIdUrlError::Text(UrlError::DotSegment)),
+            ("https://app.example/./c", ClientIdUrlError::Text(UrlError::DotSegment)),
+            ("https://app.example/%2e%2E/c", ClientIdUrlError::Text(UrlError::DotSegment)),
         ] {
-            assert_eq!(DocumentUrl::parse(text, false), Err(why), "{text}");
+            assert_eq!(ClientIdUrl::parse(text, false), Err(why), "{text}");
         }
     }
 
     #[test]
     fn plain_http_will_do_only_on_loopback_for_a_gateway_on_loopback() {
-        assert!(DocumentUrl::parse("http://127.0.0.1:9/c", true).is_ok());
-        assert!(DocumentUrl::parse("http://localhost:9/c", true).is_ok());
-        assert_eq!(DocumentUrl::parse("http://10.0.0.1/c", true), Err(BadDocumentUrl::NotHttps));
-        assert_eq!(DocumentUrl::parse("http://127.0.0.1:9/c", false), Err(BadDocumentUrl::NotHttps));
+        assert!(ClientIdUrl::parse("http://127.0.0.1:9/c", true).is_ok());
+        assert!(ClientIdUrl::parse("http://localhost:9/c", true).is_ok());
+        assert_eq!(ClientIdUrl::parse("http://10.0.0.1/c", true), Err(ClientIdUrlError::NotHttps));
+        assert_eq!(ClientIdUrl::parse("http://127.0.0.1:9/c", false), Err(ClientIdUrlError::NotHttps));
     }
 
     #[test]
     fn only_an_https_redirect_to_the_same_host_is_at_home() {
-        let home = |redirect: &str| url(HERE).is_home_of(&RedirectUri::parse(redirect).unwrap());
+        let home = |redirect: &str| url(HERE).is_same_host_as(&RedirectUri::parse(redirect).unwrap());
         assert!(home("https://app.example/cb") && home("https://APP.example/cb"));
         for elsewhere in [
             "https://app.example.evil/cb",
@@ -255,8 +257,8 @@ mod tests {
         ] {
             assert!(!home(elsewhere), "{elsewhere}");
         }
-        let local = DocumentUrl::parse("https://localhost/c", true).unwrap();
-        assert!(!local.is_home_of(&RedirectUri::parse("https://localhost/cb").unwrap()));
+        let local = ClientIdUrl::parse("https://localhost/c", true).unwrap();
+        assert!(!local.is_same_host_as(&RedirectUri::parse("https://localhost/cb").unwrap()));
     }
 
     #[test]
@@ -269,17 +271,23 @@ mod tests {
             HERE.get(..30).unwrap(),
         ] {
             assert!(
-                matches!(document(&format!(r#"{{"client_id":"{other}"}}"#)), Err(BadDocument::OtherClient(_))),
+                matches!(
+                    document(&format!(r#"{{"client_id":"{other}"}}"#)),
+                    Err(ClientMetadataError::OtherClient(_))
+                ),
                 "{other}"
             );
         }
-        assert_eq!(document(r#"{"client_id":7}"#), Err(BadDocument::Missing("client_id")));
+        assert_eq!(document(r#"{"client_id":7}"#), Err(ClientMetadataError::Missing("client_id")));
     }
 
     #[test]
     fn name_and_redirects_are_required() {
-        assert_eq!(document(r#"{"client_name":"absent"}"#), Err(BadDocument::Missing("client_name")));
-        assert_eq!(document(r#"{"client_name":""}"#), Err(BadDocument::Missing("client_name")));
+        assert_eq!(
+            document(r#"{"client_name":"absent"}"#),
+            Err(ClientMetadataError::Missing("client_name"))
+        );
+        assert_eq!(document(r#"{"client_name":""}"#), Err(ClientMetadataError::Missing("client_name")));
         for redirects in [
             r#""absent""#,
             "[]",
@@ -288,14 +296,14 @@ mod tests {
             r#"["https://a/#x"]"#,
         ] {
             let read = document(&format!(r#"{{"redirect_uris":{redirects}}}"#));
-            assert!(matches!(read, Err(BadDocument::Registration(_))), "{redirects}: {read:?}");
+            assert!(matches!(read, Err(ClientMetadataError::Registration(_))), "{redirects}: {read:?}");
         }
     }
 
     #[test]
     fn grants_that_do_not_exist_here_are_passed_over() {
         let read = document(r#"{"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"]}"#);
-        assert!(read.unwrap().refreshes);
+        assert!(read.unwrap().may_refresh);
         assert!(document(r#"{"grant_types":["client_credentials"]}"#).is_err());
     }
 
@@ -307,7 +315,7 @@ mod tests {
             r#"{"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["private_key_jwt","none"]}"#,
             r#"{"client_secret":null}"#,
         ] {
-            assert_eq!(document(good).map(|read| read.auth_method), Ok(AuthMethod::None), "{good}");
+            assert_eq!(document(good).map(|read| read.auth_method), Ok(ClientAuthMethod::None), "{good}");
         }
         for bad in [
             r#"{"token_endpoint_auth_method":"client_secret_basic"}"#,
@@ -325,7 +333,7 @@ mod tests {
     fn what_is_no_object_or_too_deep_is_refused() {
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         for body in ["", "[]", "null", "\u{feff}{}", deep.as_str()] {
-            assert_eq!(read(&url(HERE), body.as_bytes()), Err(BadDocument::NotJson));
+            assert_eq!(parse_document(&url(HERE), body.as_bytes()), Err(ClientMetadataError::NotJson));
         }
     }
 }

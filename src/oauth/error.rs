@@ -4,7 +4,7 @@ use std::fmt;
 
 /// An OAuth error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Code {
+pub enum OAuthErrorCode {
     /// A parameter is missing, repeated or malformed.
     InvalidRequest,
     /// The client is unknown or did not authenticate.
@@ -39,7 +39,7 @@ pub enum Code {
     RequestUriNotSupported,
 }
 
-impl Code {
+impl OAuthErrorCode {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,7 +84,7 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for OAuthErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

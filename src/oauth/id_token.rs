@@ -13,7 +13,7 @@ const LEEWAY: u64 = 60;
 
 /// What an ID token must say.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct ExpectedClaims<'a> {
     /// Who signed the user in, by bytes.
     pub issuer: &'a str,
     /// Who we are there.
@@ -26,7 +26,7 @@ pub struct Expected<'a> {
 
 /// Why a token with a good signature is still not about this sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadIdToken {
+pub enum IdTokenError {
     /// Another issuer's.
     Issuer,
     /// Not for us.
@@ -43,7 +43,7 @@ pub enum BadIdToken {
     Subject,
 }
 
-impl fmt::Display for BadIdToken {
+impl fmt::Display for IdTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Issuer => "the ID token is of another issuer",
@@ -57,39 +57,39 @@ impl fmt::Display for BadIdToken {
     }
 }
 
-impl std::error::Error for BadIdToken {}
+impl std::error::Error for IdTokenError {}
 
 /// Checks claims whose signature is good.
-pub fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), BadIdToken> {
+pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTokenError> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss") != Some(expected.issuer) {
-        return Err(BadIdToken::Issuer);
+        return Err(IdTokenError::Issuer);
     }
     let audience = audience(claims.get("aud"));
     if !audience.contains(&expected.client_id) {
-        return Err(BadIdToken::Audience);
+        return Err(IdTokenError::Audience);
     }
     match claims.get("azp") {
         None if audience.len() == 1 => {}
         Some(party) if *party == expected.client_id => {}
-        None | Some(_) => return Err(BadIdToken::AuthorizedParty),
+        None | Some(_) => return Err(IdTokenError::AuthorizedParty),
     }
     let now = expected.now;
-    let ends = time(claims.get("exp")).ok_or(BadIdToken::Expired)?;
-    if ends.after(LEEWAY) <= now {
-        return Err(BadIdToken::Expired);
+    let ends = time(claims.get("exp")).ok_or(IdTokenError::Expired)?;
+    if ends.plus_seconds(LEEWAY) <= now {
+        return Err(IdTokenError::Expired);
     }
-    let issued = time(claims.get("iat")).ok_or(BadIdToken::NotYet)?;
+    let issued = time(claims.get("iat")).ok_or(IdTokenError::NotYet)?;
     let begins = match claims.get("nbf") {
         None => issued,
-        Some(value) => time(Some(value)).ok_or(BadIdToken::NotYet)?,
+        Some(value) => time(Some(value)).ok_or(IdTokenError::NotYet)?,
     };
-    if issued.max(begins) > now.after(LEEWAY) {
-        return Err(BadIdToken::NotYet);
+    if issued.max(begins) > now.plus_seconds(LEEWAY) {
+        return Err(IdTokenError::NotYet);
     }
     match text("nonce") {
-        Some(nonce) if expected.nonce.is_of(nonce) => Ok(()),
-        Some(_) | None => Err(BadIdToken::Nonce),
+        Some(nonce) if expected.nonce.matches(nonce) => Ok(()),
+        Some(_) | None => Err(IdTokenError::Nonce),
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         json!({ "iss": "https://idp", "aud": "us", "sub": "1", "exp": NOW + 300, "iat": NOW, "nonce": "n" })
     }
 
-    fn judged(changes: Value) -> Result<(), BadIdToken> {
+    fn judged(changes: Value) -> Result<(), IdTokenError> {
         let mut claims = good();
         let Value::Object(changes) = changes else { panic!("an object") };
         for (name, value) in changes {
@@ -132,8 +132,8 @@ mod tests {
         }
         let Value::Object(mut claims) = claims else { panic!("an object") };
         claims.retain(|_, value| !value.is_null());
-        let nonce = Digest::of("n");
-        let expected = Expected {
+        let nonce = Digest::new("n");
+        let expected = ExpectedClaims {
             issuer: "https://idp",
             client_id: "us",
             nonce: &nonce,
@@ -160,31 +160,31 @@ mod tests {
     #[test]
     fn a_token_of_another_sign_in_is_refused_for_what_is_wrong_with_it() {
         for (change, why) in [
-            (json!({"iss": "https://idp/"}), BadIdToken::Issuer),
-            (json!({"iss": "https://IDP"}), BadIdToken::Issuer),
-            (json!({"iss": null}), BadIdToken::Issuer),
-            (json!({"aud": "them"}), BadIdToken::Audience),
-            (json!({"aud": "us,them"}), BadIdToken::Audience),
-            (json!({"aud": []}), BadIdToken::Audience),
-            (json!({"aud": null}), BadIdToken::Audience),
-            (json!({"aud": {"us": 1}}), BadIdToken::Audience),
-            (json!({"aud": ["us", 5]}), BadIdToken::Audience),
-            (json!({"aud": ["us", "them"]}), BadIdToken::AuthorizedParty),
-            (json!({"aud": ["us", "us"]}), BadIdToken::AuthorizedParty),
-            (json!({"aud": ["us", "them"], "azp": "them"}), BadIdToken::AuthorizedParty),
-            (json!({"azp": "them"}), BadIdToken::AuthorizedParty),
-            (json!({"azp": ["us"]}), BadIdToken::AuthorizedParty),
-            (json!({"exp": NOW - 60}), BadIdToken::Expired),
-            (json!({"exp": null}), BadIdToken::Expired),
-            (json!({"exp": "2000000"}), BadIdToken::Expired),
-            (json!({"exp": -5}), BadIdToken::Expired),
-            (json!({"iat": null}), BadIdToken::NotYet),
-            (json!({"iat": NOW + 61}), BadIdToken::NotYet),
-            (json!({"nbf": NOW + 61}), BadIdToken::NotYet),
-            (json!({"nbf": "0"}), BadIdToken::NotYet),
-            (json!({"nonce": "m"}), BadIdToken::Nonce),
-            (json!({"nonce": null}), BadIdToken::Nonce),
-            (json!({"nonce": ["n"]}), BadIdToken::Nonce),
+            (json!({"iss": "https://idp/"}), IdTokenError::Issuer),
+            (json!({"iss": "https://IDP"}), IdTokenError::Issuer),
+            (json!({"iss": null}), IdTokenError::Issuer),
+            (json!({"aud": "them"}), IdTokenError::Audience),
+            (json!({"aud": "us,them"}), IdTokenError::Audience),
+            (json!({"aud": []}), IdTokenError::Audience),
+            (json!({"aud": null}), IdTokenError::Audience),
+            (json!({"aud": {"us": 1}}), IdTokenError::Audience),
+            (json!({"aud": ["us", 5]}), IdTokenError::Audience),
+            (json!({"aud": ["us", "them"]}), IdTokenError::AuthorizedParty),
+            (json!({"aud": ["us", "us"]}), IdTokenError::AuthorizedParty),
+            (json!({"aud": ["us", "them"], "azp": "them"}), IdTokenError::AuthorizedParty),
+            (json!({"azp": "them"}), IdTokenError::AuthorizedParty),
+            (json!({"azp": ["us"]}), IdTokenError::AuthorizedParty),
+            (json!({"exp": NOW - 60}), IdTokenError::Expired),
+            (json!({"exp": null}), IdTokenError::Expired),
+            (json!({"exp": "2000000"}), IdTokenError::Expired),
+            (json!({"exp": -5}), IdTokenError::Expired),
+            (json!({"iat": null}), IdTokenError::NotYet),
+            (json!({"iat": NOW + 61}), IdTokenError::NotYet),
+            (json!({"nbf": NOW + 61}), IdTokenError::NotYet),
+            (json!({"nbf": "0"}), IdTokenError::NotYet),
+            (json!({"nonce": "m"}), IdTokenError::Nonce),
+            (json!({"nonce": null}), IdTokenError::Nonce),
+            (json!({"nonce": ["n"]}), IdTokenError::Nonce),
         ] {
             assert_eq!(judged(change.clone()), Err(why), "{change}");
         }

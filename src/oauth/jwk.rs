@@ -8,11 +8,11 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::base::jws;
-use crate::oauth::jwt::BadJwt;
-use crate::oauth::jwt::Unverified;
+use crate::oauth::jwt::JwtError;
+use crate::oauth::jwt::UnverifiedJwt;
 
 /// The most keys of one set; an honest provider has two or three.
-const MOST_KEYS: usize = 100;
+const MAX_KEYS: usize = 100;
 
 /// A public key. Which algorithm it is for is its own word, or that of its kind; a token does not choose.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Jwk {
 
 impl Jwk {
     /// Reads one key; `None` if it is no public key for signatures that we know. A shared secret (`oct`) is none.
-    pub fn read(key: &Value) -> Option<Self> {
+    pub fn parse(key: &Value) -> Option<Self> {
         let published::Jwk { common, algorithm } = published::Jwk::deserialize(key).ok()?;
         if common.public_key_use.is_some_and(|it| it != PublicKeyUse::Signature) {
             return None;
@@ -76,7 +76,7 @@ impl Jwk {
     }
 
     /// How it is published (RFC 7517 4).
-    pub fn published(&self) -> Option<Value> {
+    pub fn to_public_jwk(&self) -> Option<Value> {
         let mut key = published::Jwk::from_decoding_key(&self.public, Some(self.algorithm)).ok()?;
         key.common.key_id.clone_from(&self.id);
         key.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -106,14 +106,14 @@ fn unpadded(base64url: &str) -> &str {
 
 /// Why a document is no set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadKeys {
+pub enum KeySetError {
     /// Not a JSON object with `keys`.
     NotKeys,
     /// None of its keys can be used.
     NoneUsable,
 }
 
-impl fmt::Display for BadKeys {
+impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotKeys => "not a set of keys",
@@ -122,7 +122,7 @@ impl fmt::Display for BadKeys {
     }
 }
 
-impl std::error::Error for BadKeys {}
+impl std::error::Error for KeySetError {}
 
 /// The keys of one provider.
 #[derive(Clone, Debug)]
@@ -130,27 +130,27 @@ pub struct KeySet(Vec<Jwk>);
 
 impl KeySet {
     /// Reads a set (RFC 7517 5); keys that we do not understand are passed over. (One of them fails the crate's whole set.)
-    pub fn read(body: &[u8]) -> Result<Self, BadKeys> {
-        let document: Value = serde_json::from_slice(body).map_err(|_| BadKeys::NotKeys)?;
-        let keys = document.get("keys").and_then(Value::as_array).ok_or(BadKeys::NotKeys)?;
-        let keys: Vec<Jwk> = keys.iter().take(MOST_KEYS).filter_map(Jwk::read).collect();
+    pub fn parse(body: &[u8]) -> Result<Self, KeySetError> {
+        let document: Value = serde_json::from_slice(body).map_err(|_| KeySetError::NotKeys)?;
+        let keys = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::NotKeys)?;
+        let keys: Vec<Jwk> = keys.iter().take(MAX_KEYS).filter_map(Jwk::parse).collect();
         if keys.is_empty() {
-            return Err(BadKeys::NoneUsable);
+            return Err(KeySetError::NoneUsable);
         }
         Ok(Self(keys))
     }
 
     /// The key that a token names, if it is for the algorithm that the token says. A token that names none gets the only
     /// key of its algorithm.
-    pub fn find(&self, token: &Unverified<'_>) -> Result<&Jwk, BadJwt> {
+    pub fn find(&self, token: &UnverifiedJwt<'_>) -> Result<&Jwk, JwtError> {
         let named = |key: &&Jwk| token.key_id.is_none() || key.id == token.key_id;
         if !self.0.iter().any(|key| named(&key)) {
-            return Err(BadJwt::UnknownKey);
+            return Err(JwtError::UnknownKey);
         }
         let mut fitting = self.0.iter().filter(named).filter(|key| key.algorithm == token.algorithm);
-        let key = fitting.next().ok_or(BadJwt::Algorithm)?;
+        let key = fitting.next().ok_or(JwtError::Algorithm)?;
         if fitting.next().is_some() {
-            return Err(BadJwt::UnknownKey);
+            return Err(JwtError::UnknownKey);
         }
         Ok(key)
     }
@@ -178,18 +178,18 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_7515_is_verified_and_a_changed_one_is_not() {
-        let key = Jwk::read(&es256()).unwrap();
-        let claims = Unverified::parse(ES256.2).unwrap().verified_by(&key).unwrap();
+        let key = Jwk::parse(&es256()).unwrap();
+        let claims = UnverifiedJwt::parse(ES256.2).unwrap().verify(&key).unwrap();
         assert_eq!(claims["iss"], "joe");
         let changed = ES256.2.replace("DtEh", "DtEi");
-        assert_eq!(Unverified::parse(&changed).unwrap().verified_by(&key), Err(BadJwt::Signature));
-        let other = Jwk::read(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
-        assert_eq!(Unverified::parse(ES256.2).unwrap().verified_by(&other), Err(BadJwt::Algorithm));
+        assert_eq!(UnverifiedJwt::parse(&changed).unwrap().verify(&key), Err(JwtError::Signature));
+        let other = Jwk::parse(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
+        assert_eq!(UnverifiedJwt::parse(ES256.2).unwrap().verify(&other), Err(JwtError::Algorithm));
     }
 
     #[test]
     fn a_key_of_ours_is_published_as_others_read_it() {
-        let key = Jwk::read(&es256()).unwrap();
+        let key = Jwk::parse(&es256()).unwrap();
         let point = [
             vec![4],
             URL_SAFE_NO_PAD.decode(ES256.0).unwrap(),
@@ -197,29 +197,32 @@ mod tests {
         ]
         .concat();
         let ours = Jwk::es256("one", &point).unwrap();
-        assert_eq!(ours.published(), key.published());
+        assert_eq!(ours.to_public_jwk(), key.to_public_jwk());
         let mut expected = es256();
         (expected["use"], expected["alg"]) = (json!("sig"), json!("ES256"));
-        assert_eq!(key.published(), Some(expected));
+        assert_eq!(key.to_public_jwk(), Some(expected));
         assert!(Jwk::es256("one", &point[1..]).is_none() && Jwk::es256("one", &[]).is_none());
     }
 
     #[test]
     fn the_example_of_rfc_8037_is_verified() {
         let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
-        let key = Jwk::read(&key).unwrap();
+        let key = Jwk::parse(&key).unwrap();
         let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
         let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-        let judged = |token: &str| Unverified::parse(token).unwrap().verified_by(&key).unwrap_err();
+        let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).unwrap_err();
         // What it signs is a text and no claims: a good signature comes as far as that.
-        assert_eq!(judged(&format!("{signed}.{signature}")), BadJwt::Malformed);
-        assert_eq!(judged(&format!("{signed}.{}", signature.replace("hgy", "hgz"))), BadJwt::Signature);
+        assert_eq!(judged(&format!("{signed}.{signature}")), JwtError::Malformed);
+        assert_eq!(
+            judged(&format!("{signed}.{}", signature.replace("hgy", "hgz"))),
+            JwtError::Signature
+        );
     }
 
     #[test]
     fn a_signature_reads_in_one_way_only() {
-        let key = Jwk::read(&es256()).unwrap();
-        let judged = |token: &str| Unverified::parse(token).unwrap().verified_by(&key).map(|_| ());
+        let key = Jwk::parse(&es256()).unwrap();
+        let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).map(|_| ());
         assert_eq!(judged(ES256.2), Ok(()));
         // Two bits of the last letter say nothing; padding; a letter of the other alphabet; another part.
         for other in [
@@ -232,9 +235,9 @@ mod tests {
             assert_eq!(
                 judged(&other),
                 Err(if other.ends_with("1QAA") {
-                    BadJwt::Signature
+                    JwtError::Signature
                 } else {
-                    BadJwt::Malformed
+                    JwtError::Malformed
                 }),
                 "{other}"
             );
@@ -248,11 +251,11 @@ mod tests {
         for at in [0, 31, 33, 64] {
             let mut key = es256();
             (key["x"], key["y"]) = (json!(URL_SAFE_NO_PAD.encode(&all[..at])), json!(URL_SAFE_NO_PAD.encode(&all[at..])));
-            assert!(Jwk::read(&key).is_none(), "{at}");
+            assert!(Jwk::parse(&key).is_none(), "{at}");
         }
         let mut key = es256();
         key["x"] = json!(format!("{}=", ES256.0));
-        assert!(Jwk::read(&key).is_some(), "padding is forgiven");
+        assert!(Jwk::parse(&key).is_some(), "padding is forgiven");
     }
 
     #[test]
@@ -260,7 +263,7 @@ mod tests {
         let changed = |name: &str, value: Value| {
             let mut key = es256();
             key[name] = value;
-            Jwk::read(&key)
+            Jwk::parse(&key)
         };
         assert!(changed("use", json!("sig")).is_some());
         assert!(changed("key_ops", json!(["verify"])).is_some());
@@ -282,17 +285,17 @@ mod tests {
     #[test]
     fn the_key_says_for_which_algorithm_it_is() {
         let rsa = |alg: &str| json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB", "kid": "two", "alg": alg });
-        let set = |keys: Value| KeySet::read(json!({ "keys": keys }).to_string().as_bytes());
-        let find = |set: &KeySet, header: Value| set.find(&Unverified::parse(&token(&header)).unwrap()).map(Jwk::algorithm);
+        let set = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
+        let find = |set: &KeySet, header: Value| set.find(&UnverifiedJwt::parse(&token(&header)).unwrap()).map(Jwk::algorithm);
         let both = set(json!([es256(), rsa("PS256")])).unwrap();
         assert_eq!(find(&both, json!({"alg": "ES256", "kid": "one"})), Ok(Algorithm::ES256));
         assert_eq!(find(&both, json!({"alg": "ES256"})), Ok(Algorithm::ES256));
-        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "one"})), Err(BadJwt::Algorithm));
-        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "two"})), Err(BadJwt::Algorithm));
-        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "other"})), Err(BadJwt::UnknownKey));
+        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "one"})), Err(JwtError::Algorithm));
+        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "two"})), Err(JwtError::Algorithm));
+        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "other"})), Err(JwtError::UnknownKey));
         let twice = set(json!([es256(), es256()])).unwrap();
-        assert_eq!(find(&twice, json!({"alg": "ES256"})), Err(BadJwt::UnknownKey));
-        assert_eq!(set(json!([rsa("HS256")])).unwrap_err(), BadKeys::NoneUsable);
-        assert_eq!(KeySet::read(b"[]").unwrap_err(), BadKeys::NotKeys);
+        assert_eq!(find(&twice, json!({"alg": "ES256"})), Err(JwtError::UnknownKey));
+        assert_eq!(set(json!([rsa("HS256")])).unwrap_err(), KeySetError::NoneUsable);
+        assert_eq!(KeySet::parse(b"[]").unwrap_err(), KeySetError::NotKeys);
     }
 }

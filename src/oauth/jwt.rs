@@ -15,14 +15,14 @@ use crate::base::jws;
 use crate::oauth::jwk::Jwk;
 
 /// The longest token that is looked at, in bytes.
-pub const LONGEST: usize = 16 * 1024;
+pub const MAX_JWT_BYTES: usize = 16 * 1024;
 /// The longest header, in bytes of base64url.
-const LONGEST_HEADER: usize = 2 * 1024;
+const MAX_HEADER_BYTES: usize = 2 * 1024;
 
 /// Why a token is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadJwt {
-    /// Longer than [`LONGEST`].
+pub enum JwtError {
+    /// Longer than [`MAX_JWT_BYTES`].
     TooLong,
     /// Not three parts of base64url, or not JSON objects in the first two.
     Malformed,
@@ -36,7 +36,7 @@ pub enum BadJwt {
     Signature,
 }
 
-impl fmt::Display for BadJwt {
+impl fmt::Display for JwtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "the token is too long",
@@ -49,14 +49,14 @@ impl fmt::Display for BadJwt {
     }
 }
 
-impl std::error::Error for BadJwt {}
+impl std::error::Error for JwtError {}
 
 /// The members of a signed token.
 pub type Claims = Map<String, Value>;
 
 /// A token whose header was read. Its claims cannot be reached before a key has vouched for them.
 #[derive(Debug)]
-pub struct Unverified<'a> {
+pub struct UnverifiedJwt<'a> {
     /// How it says that it is signed.
     pub algorithm: Algorithm,
     /// Which key it names.
@@ -66,15 +66,15 @@ pub struct Unverified<'a> {
     token: &'a str,
 }
 
-impl<'a> Unverified<'a> {
+impl<'a> UnverifiedJwt<'a> {
     /// Reads a token's header. One that is signed in a way that we never believe ends here, before any key is looked for.
-    pub fn parse(token: &'a str) -> Result<Self, BadJwt> {
-        if token.len() > LONGEST {
-            return Err(BadJwt::TooLong);
+    pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        if token.len() > MAX_JWT_BYTES {
+            return Err(JwtError::TooLong);
         }
-        let (header, _) = token.split_once('.').ok_or(BadJwt::Malformed)?;
-        if header.len() > LONGEST_HEADER {
-            return Err(BadJwt::TooLong);
+        let (header, _) = token.split_once('.').ok_or(JwtError::Malformed)?;
+        if header.len() > MAX_HEADER_BYTES {
+            return Err(JwtError::TooLong);
         }
         strict(header)?;
         let header = decode_header(token).map_err(|why| bad(&why))?;
@@ -87,34 +87,34 @@ impl<'a> Unverified<'a> {
     }
 
     /// The claims, if `key` signed them in the one way that it is for.
-    pub fn verified_by(self, key: &Jwk) -> Result<Claims, BadJwt> {
+    pub fn verify(self, key: &Jwk) -> Result<Claims, JwtError> {
         if key.algorithm() != self.algorithm {
-            return Err(BadJwt::Algorithm);
+            return Err(JwtError::Algorithm);
         }
-        jws::verified(self.token, key.public(), key.algorithm()).map_err(|why| bad(&why))
+        jws::verify_token(self.token, key.public(), key.algorithm()).map_err(|why| bad(&why))
     }
 }
 
 /// The crate passes over `crit`, takes `null` for a member that is not there and `{"ES256": null}` for a name, and has HMAC.
-fn strict(header: &str) -> Result<(), BadJwt> {
-    let bytes = URL_SAFE_NO_PAD.decode(header).map_err(|_| BadJwt::Malformed)?;
-    let members: Claims = serde_json::from_slice(&bytes).map_err(|_| BadJwt::Malformed)?;
+fn strict(header: &str) -> Result<(), JwtError> {
+    let bytes = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
+    let members: Claims = serde_json::from_slice(&bytes).map_err(|_| JwtError::Malformed)?;
     if members.contains_key("crit") {
-        return Err(BadJwt::Critical);
+        return Err(JwtError::Critical);
     }
     let is_text = |name: &&str| members.get(*name).is_none_or(Value::is_string);
     if !["alg", "kid", "typ"].iter().all(is_text) {
-        return Err(BadJwt::Malformed);
+        return Err(JwtError::Malformed);
     }
     let named = members.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
-    named.filter(|named| jws::is_known(*named)).map(|_| ()).ok_or(BadJwt::Algorithm)
+    named.filter(|named| jws::is_known(*named)).map(|_| ()).ok_or(JwtError::Algorithm)
 }
 
-fn bad(why: &Error) -> BadJwt {
+fn bad(why: &Error) -> JwtError {
     match why.kind() {
-        ErrorKind::InvalidSignature => BadJwt::Signature,
-        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => BadJwt::Algorithm,
-        _ => BadJwt::Malformed,
+        ErrorKind::InvalidSignature => JwtError::Signature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => JwtError::Algorithm,
+        _ => JwtError::Malformed,
     }
 }
 
@@ -141,24 +141,24 @@ pub(super) mod tests {
     #[test]
     fn what_is_not_a_token_ends_before_a_key_is_looked_for() {
         for (text, why) in [
-            (String::new(), BadJwt::Malformed),
-            ("a.b".to_owned(), BadJwt::Malformed),
-            ("a.b.c.d".to_owned(), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256"})) + ".d", BadJwt::Malformed),
-            (token(&json!([])), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256", "kid": 5})), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256", "kid": null})), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256", "typ": null})), BadJwt::Malformed),
-            (token(&json!({"alg": {"RS256": null}})), BadJwt::Malformed),
-            (raw(r#"{"alg":"RS256","kid":"a","kid":"b"}"#), BadJwt::Malformed),
-            (raw(r#"{"alg":"RS256","alg":"ES256"}"#), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256"})).replacen('.', "=.", 1), BadJwt::Malformed),
-            (token(&json!({"alg": "RS256", "crit": ["b64"]})), BadJwt::Critical),
-            (token(&json!({"alg": "RS256", "crit": null})), BadJwt::Critical),
-            (token(&json!({"alg": "RS256", "x": "y".repeat(3_000)})), BadJwt::TooLong),
-            ("a".repeat(LONGEST + 1), BadJwt::TooLong),
+            (String::new(), JwtError::Malformed),
+            ("a.b".to_owned(), JwtError::Malformed),
+            ("a.b.c.d".to_owned(), JwtError::Malformed),
+            (token(&json!({"alg": "RS256"})) + ".d", JwtError::Malformed),
+            (token(&json!([])), JwtError::Malformed),
+            (token(&json!({"alg": "RS256", "kid": 5})), JwtError::Malformed),
+            (token(&json!({"alg": "RS256", "kid": null})), JwtError::Malformed),
+            (token(&json!({"alg": "RS256", "typ": null})), JwtError::Malformed),
+            (token(&json!({"alg": {"RS256": null}})), JwtError::Malformed),
+            (raw(r#"{"alg":"RS256","kid":"a","kid":"b"}"#), JwtError::Malformed),
+            (raw(r#"{"alg":"RS256","alg":"ES256"}"#), JwtError::Malformed),
+            (token(&json!({"alg": "RS256"})).replacen('.', "=.", 1), JwtError::Malformed),
+            (token(&json!({"alg": "RS256", "crit": ["b64"]})), JwtError::Critical),
+            (token(&json!({"alg": "RS256", "crit": null})), JwtError::Critical),
+            (token(&json!({"alg": "RS256", "x": "y".repeat(3_000)})), JwtError::TooLong),
+            ("a".repeat(MAX_JWT_BYTES + 1), JwtError::TooLong),
         ] {
-            assert_eq!(Unverified::parse(&text).unwrap_err(), why, "{text:.80}");
+            assert_eq!(UnverifiedJwt::parse(&text).unwrap_err(), why, "{text:.80}");
         }
     }
 
@@ -168,14 +168,14 @@ pub(super) mod tests {
             "none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "RS1", "dir",
         ] {
             assert_eq!(
-                Unverified::parse(&token(&json!({ "alg": name }))).unwrap_err(),
-                BadJwt::Algorithm,
+                UnverifiedJwt::parse(&token(&json!({ "alg": name }))).unwrap_err(),
+                JwtError::Algorithm,
                 "{name}"
             );
         }
-        assert_eq!(Unverified::parse(&token(&json!({}))).unwrap_err(), BadJwt::Algorithm);
+        assert_eq!(UnverifiedJwt::parse(&token(&json!({}))).unwrap_err(), JwtError::Algorithm);
         for name in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
-            let read = Unverified::parse(&token(&json!({ "alg": name }))).unwrap().algorithm;
+            let read = UnverifiedJwt::parse(&token(&json!({ "alg": name }))).unwrap().algorithm;
             assert!(is_known(read) && format!("{read:?}") == name, "{name}");
         }
     }

@@ -9,15 +9,15 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::base::url::Address;
-use crate::base::url::BadAddress;
+use crate::base::url::ExactUrl;
+use crate::base::url::UrlError;
 
 /// The longest list that is kept of a foreign document; an honest one is far shorter.
-const LONGEST_LIST: usize = 200;
+const MAX_LIST_ITEMS: usize = 200;
 
 /// Why a document is not used. None of these is the upstream's word in full: what it said is cut and made printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadMetadata {
+pub enum MetadataError {
     /// Not a JSON object.
     NotJson,
     /// A member that must be there is not, or is of another type.
@@ -39,12 +39,12 @@ pub enum BadMetadata {
     /// It does not promise PKCE with S256 (MCP: "MUST refuse to proceed").
     NoS256,
     /// A URL in it is malformed.
-    BadUrl(&'static str, BadAddress),
+    BadUrl(&'static str, UrlError),
     /// A URL in it is not https, nor may be plain http here.
     NotSecure(&'static str),
 }
 
-impl fmt::Display for BadMetadata {
+impl fmt::Display for MetadataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("not a JSON object"),
@@ -58,7 +58,7 @@ impl fmt::Display for BadMetadata {
     }
 }
 
-impl std::error::Error for BadMetadata {}
+impl std::error::Error for MetadataError {}
 
 /// What an MCP server says of itself (RFC 9728 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,18 +66,18 @@ pub struct ProtectedResource {
     /// Its identifier, byte for byte: what is sent as `resource` (RFC 8707).
     pub resource: String,
     /// Its authorization servers, in its order; at least one.
-    pub authorization_servers: Vec<Address>,
+    pub authorization_servers: Vec<ExactUrl>,
     /// The scopes it knows; empty when it does not say.
     pub scopes_supported: Vec<String>,
 }
 
 impl ProtectedResource {
     /// Reads the document of the MCP server at `mcp`. An https server may not name a plain-http authorization server.
-    pub fn read(body: &[u8], mcp: &Address) -> Result<Self, BadMetadata> {
+    pub fn parse(body: &[u8], mcp: &ExactUrl) -> Result<Self, MetadataError> {
         let document = object(body)?;
-        let resource = text(&document, "resource").ok_or(BadMetadata::Missing("resource"))?;
+        let resource = text(&document, "resource").ok_or(MetadataError::Missing("resource"))?;
         if !is_resource_of(resource, mcp) {
-            return Err(BadMetadata::OtherResource {
+            return Err(MetadataError::OtherResource {
                 found: shown(resource),
                 expected: mcp.as_str().to_owned(),
             });
@@ -88,7 +88,7 @@ impl ProtectedResource {
             servers.push(secure("authorization_servers", &server, plain_http)?);
         }
         if servers.is_empty() {
-            return Err(BadMetadata::Missing("authorization_servers"));
+            return Err(MetadataError::Missing("authorization_servers"));
         }
         Ok(Self {
             resource: resource.to_owned(),
@@ -100,8 +100,8 @@ impl ProtectedResource {
 
 /// Whether `resource` names the server at `mcp`: the same URL but for case of the host, a default port, a slash at the
 /// end and the query (asks E2, E11, E12); or a parent path of it on the same origin, as MCP's own SDKs accept.
-pub fn is_resource_of(resource: &str, mcp: &Address) -> bool {
-    let Ok(resource) = Address::parse(resource) else {
+pub fn is_resource_of(resource: &str, mcp: &ExactUrl) -> bool {
+    let Ok(resource) = ExactUrl::parse(resource) else {
         return false;
     };
     if resource.as_str() == mcp.as_str() {
@@ -118,7 +118,7 @@ pub fn is_resource_of(resource: &str, mcp: &Address) -> bool {
 
 /// What may be waived of an authorization server's metadata, by its profile or by the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waived {
+pub struct MetadataWaivers {
     /// It need not list S256; PKCE is sent all the same (asks J1).
     pub pkce: bool,
     /// A slash at the end of an issuer without a path may be there or not (asks J2).
@@ -133,13 +133,13 @@ pub struct AuthorizationServer {
     /// Its name, byte for byte; the `iss` of its answers is compared with this (RFC 9207).
     pub issuer: String,
     /// Where the browser goes.
-    pub authorization_endpoint: Address,
+    pub authorization_endpoint: ExactUrl,
     /// Where codes and refresh tokens go.
-    pub token_endpoint: Address,
+    pub token_endpoint: ExactUrl,
     /// Where clients register (RFC 7591).
-    pub registration_endpoint: Option<Address>,
+    pub registration_endpoint: Option<ExactUrl>,
     /// Where tokens are given back (RFC 7009).
-    pub revocation_endpoint: Option<Address>,
+    pub revocation_endpoint: Option<ExactUrl>,
     /// How clients may authenticate; empty when it does not say (then: `client_secret_basic`).
     pub auth_methods: Vec<String>,
     /// The scopes it knows; empty when it does not say.
@@ -152,11 +152,11 @@ pub struct AuthorizationServer {
 
 impl AuthorizationServer {
     /// Reads the document that was found for `issuer`. A document of an https issuer may not name plain http.
-    pub fn read(body: &[u8], issuer: &Address, waived: Waived) -> Result<Self, BadMetadata> {
+    pub fn parse(body: &[u8], issuer: &ExactUrl, waived: MetadataWaivers) -> Result<Self, MetadataError> {
         let document = object(body)?;
-        let found = text(&document, "issuer").ok_or(BadMetadata::Missing("issuer"))?;
+        let found = text(&document, "issuer").ok_or(MetadataError::Missing("issuer"))?;
         if !is_issuer(found, issuer, waived.root_slash) && !waived.issuers.contains(&found) {
-            return Err(BadMetadata::OtherIssuer {
+            return Err(MetadataError::OtherIssuer {
                 found: shown(found),
                 expected: issuer.as_str().to_owned(),
             });
@@ -169,12 +169,12 @@ impl AuthorizationServer {
         let is_true = |member| document.get(member) == Some(&Value::Bool(true));
         let methods = list(&document, "code_challenge_methods_supported");
         if !waived.pkce && !methods.iter().any(|method| method == "S256") {
-            return Err(BadMetadata::NoS256);
+            return Err(MetadataError::NoS256);
         }
         Ok(Self {
             issuer: found.to_owned(),
-            authorization_endpoint: endpoint("authorization_endpoint")?.ok_or(BadMetadata::Missing("authorization_endpoint"))?,
-            token_endpoint: endpoint("token_endpoint")?.ok_or(BadMetadata::Missing("token_endpoint"))?,
+            authorization_endpoint: endpoint("authorization_endpoint")?.ok_or(MetadataError::Missing("authorization_endpoint"))?,
+            token_endpoint: endpoint("token_endpoint")?.ok_or(MetadataError::Missing("token_endpoint"))?,
             registration_endpoint: endpoint("registration_endpoint")?,
             revocation_endpoint: endpoint("revocation_endpoint")?,
             auth_methods: list(&document, "token_endpoint_auth_methods_supported"),
@@ -186,7 +186,7 @@ impl AuthorizationServer {
 }
 
 /// By bytes (RFC 8414 3.3), unless the slash after the host was waived.
-fn is_issuer(found: &str, issuer: &Address, root_slash: bool) -> bool {
+fn is_issuer(found: &str, issuer: &ExactUrl, root_slash: bool) -> bool {
     let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
     let is_root = issuer.url().path() == "/" && issuer.url().query().is_none();
     found == issuer.as_str() || (root_slash && is_root && bare(found) == bare(issuer.as_str()))
@@ -194,7 +194,7 @@ fn is_issuer(found: &str, issuer: &Address, root_slash: bool) -> bool {
 
 /// Where the metadata of the MCP server at `mcp` may lie (RFC 9728 3.1), in order: with its path inserted as it is
 /// written, with its path and no slash at the end, at the root.
-pub fn protected_resource_urls(mcp: &Address) -> Vec<String> {
+pub fn protected_resource_urls(mcp: &ExactUrl) -> Vec<String> {
     const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
     let (origin, path) = (mcp.origin(), mcp.url().path());
     let query = mcp.url().query().map_or(String::new(), |query| format!("?{query}"));
@@ -208,7 +208,7 @@ pub fn protected_resource_urls(mcp: &Address) -> Vec<String> {
 
 /// Where the metadata of `issuer` may lie, in MCP's order: RFC 8414 with the path inserted, OpenID Connect with the path
 /// inserted, OpenID Connect with the path in front, and last the old habit of RFC 8414 with the path in front.
-pub fn authorization_server_urls(issuer: &Address) -> Vec<String> {
+pub fn authorization_server_urls(issuer: &ExactUrl) -> Vec<String> {
     let (origin, path) = (issuer.origin(), issuer.url().path().trim_end_matches('/'));
     distinct([
         format!("{origin}/.well-known/oauth-authorization-server{path}"),
@@ -228,10 +228,10 @@ fn distinct<const N: usize>(urls: [String; N]) -> Vec<String> {
     out
 }
 
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, BadMetadata> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, MetadataError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) | Err(_) => Err(BadMetadata::NotJson),
+        Ok(_) | Err(_) => Err(MetadataError::NotJson),
     }
 }
 
@@ -247,21 +247,21 @@ fn list(document: &Map<String, Value>, member: &str) -> Vec<String> {
         .flatten()
         .filter_map(Value::as_str)
         .filter(|text| !text.is_empty());
-    texts.take(LONGEST_LIST).map(str::to_owned).collect()
+    texts.take(MAX_LIST_ITEMS).map(str::to_owned).collect()
 }
 
-fn is_plain_http(address: &Address) -> bool {
+fn is_plain_http(address: &ExactUrl) -> bool {
     address.url().scheme() == "http"
 }
 
 /// https; or http, where who names it is plain http itself. Never another scheme: these go to a browser or are dialled.
-pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<Address, BadMetadata> {
-    let address = Address::parse(url).map_err(|why| BadMetadata::BadUrl(member, why))?;
+pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<ExactUrl, MetadataError> {
+    let address = ExactUrl::parse(url).map_err(|why| MetadataError::BadUrl(member, why))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
     if allowed && address.url().host().is_some() {
         Ok(address)
     } else {
-        Err(BadMetadata::NotSecure(member))
+        Err(MetadataError::NotSecure(member))
     }
 }
 
@@ -272,7 +272,7 @@ fn shown(text: &str) -> String {
 
 /// Where our own authorization server answers, for [`authorization_server`].
 #[derive(Clone, Copy, Debug)]
-pub struct Endpoints<'a> {
+pub struct ServerEndpoints<'a> {
     /// The authorization endpoint.
     pub authorize: &'a str,
     /// The token endpoint.
@@ -291,7 +291,7 @@ pub struct Endpoints<'a> {
 
 /// Our own authorization server metadata (RFC 8414 2). Members without content are left out: some clients drop a document
 /// with an empty URL in it (asks E6). `iss` is promised because it is always sent (RFC 9207 3).
-pub fn authorization_server(issuer: &str, endpoints: &Endpoints<'_>) -> Value {
+pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Value {
     const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
     let mut document = json!({
         "issuer": issuer,
@@ -341,11 +341,11 @@ fn add(document: &mut Value, member: &str, value: Option<Value>) {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Address {
-        Address::parse(text).unwrap()
+    fn at(text: &str) -> ExactUrl {
+        ExactUrl::parse(text).unwrap()
     }
 
-    fn server(issuer: &str, change: impl FnOnce(&mut Value), waived: Waived) -> Result<AuthorizationServer, BadMetadata> {
+    fn server(issuer: &str, change: impl FnOnce(&mut Value), waived: MetadataWaivers) -> Result<AuthorizationServer, MetadataError> {
         let mut document = json!({
             "issuer": issuer,
             "authorization_endpoint": "https://as/authorize",
@@ -353,7 +353,7 @@ mod tests {
             "code_challenge_methods_supported": ["plain", "S256"],
         });
         change(&mut document);
-        AuthorizationServer::read(document.to_string().as_bytes(), &at(issuer), waived)
+        AuthorizationServer::parse(document.to_string().as_bytes(), &at(issuer), waived)
     }
 
     #[test]
@@ -422,11 +422,15 @@ mod tests {
 
     #[test]
     fn the_issuer_is_compared_by_bytes() {
-        assert!(server("https://as/t", |_| (), Waived::default()).is_ok());
+        assert!(server("https://as/t", |_| (), MetadataWaivers::default()).is_ok());
         for found in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
-            let read = server("https://as/t", |document| document["issuer"] = found.into(), Waived::default());
+            let read = server(
+                "https://as/t",
+                |document| document["issuer"] = found.into(),
+                MetadataWaivers::default(),
+            );
             assert!(
-                matches!(read, Err(BadMetadata::OtherIssuer { .. } | BadMetadata::Missing("issuer"))),
+                matches!(read, Err(MetadataError::OtherIssuer { .. } | MetadataError::Missing("issuer"))),
                 "{found}"
             );
         }
@@ -435,11 +439,11 @@ mod tests {
     #[test]
     fn the_slash_of_a_root_issuer_is_waived_for_a_profile_only() {
         let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
-        let root_slash = Waived {
+        let root_slash = MetadataWaivers {
             root_slash: true,
-            ..Waived::default()
+            ..MetadataWaivers::default()
         };
-        assert!(server("https://as", slash, Waived::default()).is_err());
+        assert!(server("https://as", slash, MetadataWaivers::default()).is_err());
         assert_eq!(server("https://as", slash, root_slash).unwrap().issuer, "https://as/");
         let path = server("https://as/t", |document| document["issuer"] = "https://as/t/".into(), root_slash);
         assert!(path.is_err());
@@ -447,24 +451,24 @@ mod tests {
 
     #[test]
     fn another_issuer_is_taken_only_of_a_profile_that_knows_it() {
-        let waived = Waived {
+        let waived = MetadataWaivers {
             issuers: &["https://behind"],
-            ..Waived::default()
+            ..MetadataWaivers::default()
         };
         let read = |found: &str, waived| server("https://as/t", |document| document["issuer"] = found.into(), waived);
         assert_eq!(read("https://behind", waived).unwrap().issuer, "https://behind");
-        assert!(read("https://behind", Waived::default()).is_err());
+        assert!(read("https://behind", MetadataWaivers::default()).is_err());
         for other in ["https://behind/", "https://behind.evil.example", "https://evil.example"] {
-            assert!(matches!(read(other, waived), Err(BadMetadata::OtherIssuer { .. })), "{other}");
+            assert!(matches!(read(other, waived), Err(MetadataError::OtherIssuer { .. })), "{other}");
         }
         assert!(read("https://as/t", waived).is_ok());
     }
 
     #[test]
     fn a_server_without_s256_is_refused_unless_that_is_waived() {
-        let waived = Waived {
+        let waived = MetadataWaivers {
             pkce: true,
-            ..Waived::default()
+            ..MetadataWaivers::default()
         };
         for methods in [json!(null), json!([]), json!(["plain"]), json!("S256")] {
             let read = |waived| {
@@ -474,7 +478,7 @@ mod tests {
                     waived,
                 )
             };
-            assert_eq!(read(Waived::default()).unwrap_err(), BadMetadata::NoS256, "{methods}");
+            assert_eq!(read(MetadataWaivers::default()).unwrap_err(), MetadataError::NoS256, "{methods}");
             assert!(read(waived).is_ok());
         }
     }
@@ -495,24 +499,27 @@ mod tests {
                 "revocation_endpoint",
                 "registration_endpoint",
             ] {
-                let read = server("https://as", |document| document[member] = bad.into(), Waived::default());
+                let read = server("https://as", |document| document[member] = bad.into(), MetadataWaivers::default());
                 assert!(
-                    matches!(read, Err(BadMetadata::NotSecure(_) | BadMetadata::BadUrl(..))),
+                    matches!(read, Err(MetadataError::NotSecure(_) | MetadataError::BadUrl(..))),
                     "{member} {bad}"
                 );
             }
         }
         let plain = |document: &mut Value| document["token_endpoint"] = "http://127.0.0.1:1/token".into();
-        assert!(server("http://127.0.0.1:1", plain, Waived::default()).is_ok());
+        assert!(server("http://127.0.0.1:1", plain, MetadataWaivers::default()).is_ok());
         let script = |document: &mut Value| document["token_endpoint"] = "data:x".into();
-        assert!(server("http://127.0.0.1:1", script, Waived::default()).is_err());
+        assert!(server("http://127.0.0.1:1", script, MetadataWaivers::default()).is_err());
         let empty = |document: &mut Value| document["revocation_endpoint"] = "".into();
-        assert_eq!(server("https://as", empty, Waived::default()).unwrap().revocation_endpoint, None);
+        assert_eq!(
+            server("https://as", empty, MetadataWaivers::default()).unwrap().revocation_endpoint,
+            None
+        );
     }
 
     #[test]
     fn a_resource_names_its_servers() {
-        let read = |document: Value| ProtectedResource::read(document.to_string().as_bytes(), &at("https://h/mcp"));
+        let read = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"));
         let good = read(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
         let good = good.unwrap();
         assert_eq!(
@@ -521,18 +528,18 @@ mod tests {
         );
         assert_eq!(
             read(json!({"resource": "https://h/mcp"})).unwrap_err(),
-            BadMetadata::Missing("authorization_servers")
+            MetadataError::Missing("authorization_servers")
         );
-        assert_eq!(read(json!([])).unwrap_err(), BadMetadata::NotJson);
+        assert_eq!(read(json!([])).unwrap_err(), MetadataError::NotJson);
         let other = read(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
-        assert!(matches!(other, Err(BadMetadata::OtherResource { .. })));
+        assert!(matches!(other, Err(MetadataError::OtherResource { .. })));
         let plain = read(json!({"resource": "https://h/mcp", "authorization_servers": ["http://as"]}));
-        assert_eq!(plain.unwrap_err(), BadMetadata::NotSecure("authorization_servers"));
+        assert_eq!(plain.unwrap_err(), MetadataError::NotSecure("authorization_servers"));
     }
 
     #[test]
     fn our_own_documents_pass_our_own_reading_and_hold_nothing_empty() {
-        let endpoints = Endpoints {
+        let endpoints = ServerEndpoints {
             authorize: "https://g/authorize",
             token: "https://g/token",
             register: None,
@@ -542,13 +549,13 @@ mod tests {
             client_documents: true,
         };
         let document = authorization_server("https://g", &endpoints);
-        let read = AuthorizationServer::read(document.to_string().as_bytes(), &at("https://g"), Waived::default()).unwrap();
+        let read = AuthorizationServer::parse(document.to_string().as_bytes(), &at("https://g"), MetadataWaivers::default()).unwrap();
         assert!(read.iss_promised && read.client_documents && read.registration_endpoint.is_none());
         assert!(document.get("scopes_supported").is_none() && document.get("jwks_uri").is_none());
         let scopes = ["a".to_owned(), "offline_access".to_owned()];
         let document = protected_resource("https://g/mcp", "https://g", &scopes, "files");
         assert_eq!(document["scopes_supported"], json!(["a"]));
-        assert!(ProtectedResource::read(document.to_string().as_bytes(), &at("https://g/mcp")).is_ok());
+        assert!(ProtectedResource::parse(document.to_string().as_bytes(), &at("https://g/mcp")).is_ok());
         let only_offline = protected_resource("https://g/mcp", "https://g", &scopes[1..], "");
         assert!(only_offline.get("scopes_supported").is_none() && only_offline.get("resource_name").is_none());
     }

@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 use crate::oauth::jwt::Claims;
 
 /// The longest subject (OpenID Connect Core 2), in bytes.
-const LONGEST_ID: usize = 255;
+const MAX_SUBJECT_BYTES: usize = 255;
 /// The longest name or group that is kept, in characters.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 /// The most groups that are kept.
-const MOST_GROUPS: usize = 200;
+const MAX_GROUPS: usize = 200;
 
 /// A user, as far as the provider vouches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Person {
+pub struct UserInfo {
     /// The unchanging id at the provider.
     pub id: String,
     /// The e-mail address: only one that the provider says is verified, and that reads in one way only.
@@ -27,9 +27,9 @@ pub struct Person {
     pub groups: Vec<String>,
 }
 
-impl Person {
+impl UserInfo {
     /// Of claims; `groups` is the name of the member that lists groups. `None`: there is no usable `sub`.
-    pub fn of(claims: &Claims, groups: &str) -> Option<Self> {
+    pub fn from_claims(claims: &Claims, groups: &str) -> Option<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let verified = claims.get("email_verified").is_some_and(|it| *it == true || *it == "true");
         Some(Self {
@@ -42,7 +42,7 @@ impl Person {
     }
 
     /// Of GitHub's `GET /user` and `GET /user/emails`: the primary address, if it is verified.
-    pub fn of_github(user: &Value, emails: &Value) -> Option<Self> {
+    pub fn from_github(user: &Value, emails: &Value) -> Option<Self> {
         let id = user.get("id")?.as_u64()?.to_string();
         let primary = emails.as_array().into_iter().flatten().find(|entry| entry["primary"] == true);
         let email = primary
@@ -60,7 +60,7 @@ impl Person {
 
     /// Takes from `more`, which the same provider says of the same user, what is missing here. `None`: it is of another user.
     #[must_use]
-    pub fn completed(self, more: Self) -> Option<Self> {
+    pub fn merge(self, more: Self) -> Option<Self> {
         (self.id == more.id).then(|| Self {
             id: self.id,
             email: self.email.or(more.email),
@@ -72,7 +72,7 @@ impl Person {
 }
 
 fn is_id(text: &str) -> bool {
-    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+    (1..=MAX_SUBJECT_BYTES).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
 /// Whether an address reads in one way only: printable ASCII, one `@`, no quotes, comments or lists, a plain host name.
@@ -87,23 +87,23 @@ pub fn is_plain_email(text: &str) -> bool {
 
 /// A text for people, without control characters; an empty one is none.
 fn shown(text: &str) -> Option<String> {
-    let kept: String = text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
+    let kept: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
     (!kept.is_empty()).then_some(kept)
 }
 
 fn picture(text: &str) -> Option<String> {
-    let address = Address::parse(text).ok()?;
+    let address = ExactUrl::parse(text).ok()?;
     (address.url().scheme() == "https").then(|| text.to_owned())
 }
 
 /// A list of texts, or one text.
 fn listed(value: Option<&Value>) -> Vec<String> {
-    let fits = |text: &&str| !text.is_empty() && text.chars().count() <= LONGEST_TEXT;
+    let fits = |text: &&str| !text.is_empty() && text.chars().count() <= MAX_TEXT_CHARS;
     match value {
         Some(Value::String(one)) => Some(one.as_str()).filter(fits).map(str::to_owned).into_iter().collect(),
         Some(Value::Array(all)) => {
             let texts = all.iter().filter_map(Value::as_str).filter(fits);
-            texts.take(MOST_GROUPS).map(str::to_owned).collect()
+            texts.take(MAX_GROUPS).map(str::to_owned).collect()
         }
         Some(_) | None => Vec::new(),
     }
@@ -115,9 +115,9 @@ mod tests {
 
     use super::*;
 
-    fn of(claims: Value) -> Option<Person> {
+    fn of(claims: Value) -> Option<UserInfo> {
         let Value::Object(claims) = claims else { panic!("an object") };
-        Person::of(&claims, "groups")
+        UserInfo::from_claims(&claims, "groups")
     }
 
     #[test]
@@ -170,21 +170,21 @@ mod tests {
         assert_eq!(person.name.as_deref(), Some("Alice"));
         assert_eq!((person.avatar.as_deref(), person.groups.len()), (None, 2));
         let other = of(json!({"sub": "2", "email": "a@b.c", "email_verified": true})).unwrap();
-        assert_eq!(person.clone().completed(other.clone()), None);
-        let same = Person { id: "1".into(), ..other };
-        assert_eq!(person.completed(same).unwrap().email.as_deref(), Some("a@b.c"));
+        assert_eq!(person.clone().merge(other.clone()), None);
+        let same = UserInfo { id: "1".into(), ..other };
+        assert_eq!(person.merge(same).unwrap().email.as_deref(), Some("a@b.c"));
     }
 
     #[test]
     fn github_gives_the_primary_address_only_if_it_is_verified() {
         let user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
         let emails = |verified: bool| json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}]);
-        let cat = Person::of_github(&user, &emails(true)).unwrap();
+        let cat = UserInfo::from_github(&user, &emails(true)).unwrap();
         assert_eq!(
             (cat.id.as_str(), cat.email.as_deref(), cat.name.as_deref()),
             ("583231", Some("cat@x.y"), Some("octocat"))
         );
-        assert_eq!(Person::of_github(&user, &emails(false)).unwrap().email, None);
-        assert_eq!(Person::of_github(&json!({"id": "583231"}), &emails(true)), None);
+        assert_eq!(UserInfo::from_github(&user, &emails(false)).unwrap().email, None);
+        assert_eq!(UserInfo::from_github(&json!({"id": "583231"}), &emails(true)), None);
     }
 }

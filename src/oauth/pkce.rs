@@ -10,11 +10,11 @@ use crate::base::secret::Secret;
 
 /// BASE64URL(SHA256(verifier)): 43 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Challenge(String);
+pub struct CodeChallenge(String);
 
 /// Why a challenge is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadChallenge {
+pub enum CodeChallengeError {
     /// None was sent.
     Missing,
     /// `plain`, none, or an unknown one: an absent method means `plain` (RFC 7636 §4.3).
@@ -23,16 +23,16 @@ pub enum BadChallenge {
     Malformed,
 }
 
-impl Challenge {
+impl CodeChallenge {
     /// Reads `code_challenge` and `code_challenge_method`.
-    pub fn parse(challenge: Option<&str>, method: Option<&str>) -> Result<Self, BadChallenge> {
-        let text = challenge.ok_or(BadChallenge::Missing)?;
+    pub fn parse(challenge: Option<&str>, method: Option<&str>) -> Result<Self, CodeChallengeError> {
+        let text = challenge.ok_or(CodeChallengeError::Missing)?;
         if method != Some("S256") {
-            return Err(BadChallenge::Method);
+            return Err(CodeChallengeError::Method);
         }
         match URL_SAFE_NO_PAD.decode(text) {
             Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
-            Ok(_) | Err(_) => Err(BadChallenge::Malformed),
+            Ok(_) | Err(_) => Err(CodeChallengeError::Malformed),
         }
     }
 
@@ -42,7 +42,7 @@ impl Challenge {
     }
 
     /// Whether `verifier` is well formed (43–128 unreserved characters) and hashes to this.
-    pub fn is_met_by(&self, verifier: &str) -> bool {
+    pub fn matches_verifier(&self, verifier: &str) -> bool {
         let formed = (43..=128).contains(&verifier.len())
             && verifier
                 .bytes()
@@ -66,18 +66,21 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc_holds() {
-        let challenge = Challenge::parse(Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"), Some("S256")).unwrap();
-        assert!(challenge.is_met_by("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
-        assert!(!challenge.is_met_by("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"));
+        let challenge = CodeChallenge::parse(Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"), Some("S256")).unwrap();
+        assert!(challenge.matches_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
+        assert!(!challenge.matches_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"));
     }
 
     #[test]
     fn plain_absent_and_unknown_methods_are_refused() {
         let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         for method in [None, Some("plain"), Some("s256"), Some("S512")] {
-            assert_eq!(Challenge::parse(Some(good), method), Err(BadChallenge::Method));
+            assert_eq!(CodeChallenge::parse(Some(good), method), Err(CodeChallengeError::Method));
         }
-        assert_eq!(Challenge::parse(None, Some("S256")), Err(BadChallenge::Missing));
-        assert_eq!(Challenge::parse(Some("short"), Some("S256")), Err(BadChallenge::Malformed));
+        assert_eq!(CodeChallenge::parse(None, Some("S256")), Err(CodeChallengeError::Missing));
+        assert_eq!(
+            CodeChallenge::parse(Some("short"), Some("S256")),
+            Err(CodeChallengeError::Malformed)
+        );
     }
 }

@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::url::{Address, BadAddress};
+use crate::base::url::{ExactUrl, UrlError};
 
 /// A redirect URI that may be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RedirectUri(Address);
+pub struct RedirectUri(ExactUrl);
 
 /// What kind of place a redirect URI is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RedirectKind {
     /// A host on the web, over https.
     Web,
     /// A program on the user's machine, over loopback http or https.
@@ -22,16 +22,16 @@ pub enum Place {
 
 /// Why a redirect URI is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadRedirect {
+pub enum RedirectUriError {
     /// The text itself is surprising.
-    Text(BadAddress),
+    Text(UrlError),
     /// Plain http to a host that is not loopback.
     PlainHttp,
     /// A scheme that a browser runs, reads or shows: `javascript`, `data`, `file` and their like.
     Scheme,
 }
 
-impl std::fmt::Display for BadRedirect {
+impl std::fmt::Display for RedirectUriError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(why) => write!(f, "{why}"),
@@ -41,7 +41,7 @@ impl std::fmt::Display for BadRedirect {
     }
 }
 
-const NEVER: [&str; 17] = [
+const FORBIDDEN_SCHEMES: [&str; 17] = [
     "javascript",
     "data",
     "file",
@@ -63,47 +63,47 @@ const NEVER: [&str; 17] = [
 
 impl RedirectUri {
     /// Reads one; exactly as written, nothing is repaired.
-    pub fn parse(text: &str) -> Result<Self, BadRedirect> {
-        let address = Address::parse(text).map_err(BadRedirect::Text)?;
+    pub fn parse(text: &str) -> Result<Self, RedirectUriError> {
+        let address = ExactUrl::parse(text).map_err(RedirectUriError::Text)?;
         let scheme = address.url().scheme();
-        if NEVER.contains(&scheme) {
-            return Err(BadRedirect::Scheme);
+        if FORBIDDEN_SCHEMES.contains(&scheme) {
+            return Err(RedirectUriError::Scheme);
         }
         match scheme {
             "https" if address.url().host().is_some() => Ok(Self(address)),
             "http" if address.is_loopback() => Ok(Self(address)),
-            "http" => Err(BadRedirect::PlainHttp),
+            "http" => Err(RedirectUriError::PlainHttp),
             // Nothing nested such as `x:javascript:…`, and a real `scheme:/…` form.
             _ if text[scheme.len()..].starts_with(":/") => Ok(Self(address)),
-            _ => Err(BadRedirect::Scheme),
+            _ => Err(RedirectUriError::Scheme),
         }
     }
 
     /// Whether `asked` is this registered URI: byte for byte, except for the port of a loopback (RFC 8252 §7.3).
-    pub fn admits(&self, asked: &Self) -> bool {
+    pub fn matches(&self, asked: &Self) -> bool {
         if self.0 == asked.0 {
             return true;
         }
-        let both = self.place() == Place::Loopback && asked.place() == Place::Loopback;
+        let both = self.kind() == RedirectKind::Loopback && asked.kind() == RedirectKind::Loopback;
         both && without_port(&self.0) == without_port(&asked.0)
     }
 
     /// What kind of place this is.
-    pub fn place(&self) -> Place {
+    pub fn kind(&self) -> RedirectKind {
         match self.0.url().scheme() {
-            "http" | "https" if self.0.is_loopback() => Place::Loopback,
-            "http" | "https" => Place::Web,
-            _ => Place::App,
+            "http" | "https" if self.0.is_loopback() => RedirectKind::Loopback,
+            "http" | "https" => RedirectKind::Web,
+            _ => RedirectKind::App,
         }
     }
 
     /// What a person is shown: `host[:port]`, or `scheme://` of an app.
-    pub fn shown(&self) -> String {
+    pub fn display_host(&self) -> String {
         let url = self.0.url();
-        match (self.place(), url.host_str(), url.port()) {
-            (Place::App, _, _) => format!("{}://", url.scheme()),
-            (Place::Web | Place::Loopback, host, Some(port)) => format!("{}:{port}", host.unwrap_or("")),
-            (Place::Web | Place::Loopback, host, None) => host.unwrap_or("").to_owned(),
+        match (self.kind(), url.host_str(), url.port()) {
+            (RedirectKind::App, _, _) => format!("{}://", url.scheme()),
+            (RedirectKind::Web | RedirectKind::Loopback, host, Some(port)) => format!("{}:{port}", host.unwrap_or("")),
+            (RedirectKind::Web | RedirectKind::Loopback, host, None) => host.unwrap_or("").to_owned(),
         }
     }
 
@@ -120,7 +120,7 @@ impl RedirectUri {
 
 /// The text with the port cut out: scheme, host literal, path and query stay byte-exact. What is written counts: `:80` is a
 /// port like any other, though the parse drops it, and a `:` with nothing behind it names none, so that it is never cut.
-fn without_port(address: &Address) -> String {
+fn without_port(address: &ExactUrl) -> String {
     let text = address.as_str();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     fn only_the_port_of_a_loopback_may_differ() {
-        assert!(uri("http://localhost/callback").admits(&uri("http://localhost:49152/callback")));
-        assert!(uri("http://127.0.0.1:1/cb").admits(&uri("http://127.0.0.1:2/cb")));
-        assert!(uri("http://[::1]/cb").admits(&uri("http://[::1]:9/cb")));
-        assert!(!uri("http://localhost:1/cb").admits(&uri("http://127.0.0.1:1/cb")));
-        assert!(!uri("http://localhost:1/cb").admits(&uri("http://localhost:1/cb2")));
-        assert!(!uri("http://localhost:1/cb").admits(&uri("http://localhost:1/cb?x=1")));
-        assert!(!uri("https://a:1/cb").admits(&uri("https://a:2/cb")));
-        assert!(!uri("cursor://a:1/cb").admits(&uri("cursor://a:2/cb")));
+        assert!(uri("http://localhost/callback").matches(&uri("http://localhost:49152/callback")));
+        assert!(uri("http://127.0.0.1:1/cb").matches(&uri("http://127.0.0.1:2/cb")));
+        assert!(uri("http://[::1]/cb").matches(&uri("http://[::1]:9/cb")));
+        assert!(!uri("http://localhost:1/cb").matches(&uri("http://127.0.0.1:1/cb")));
+        assert!(!uri("http://localhost:1/cb").matches(&uri("http://localhost:1/cb2")));
+        assert!(!uri("http://localhost:1/cb").matches(&uri("http://localhost:1/cb?x=1")));
+        assert!(!uri("https://a:1/cb").matches(&uri("https://a:2/cb")));
+        assert!(!uri("cursor://a:1/cb").matches(&uri("cursor://a:2/cb")));
     }
 
     #[test]
@@ -200,15 +200,15 @@ mod tests {
             ("https://[::1]/cb", "https://[::1]:443/cb"),
         ] {
             assert!(
-                uri(registered).admits(&uri(asked)) && uri(asked).admits(&uri(registered)),
+                uri(registered).matches(&uri(asked)) && uri(asked).matches(&uri(registered)),
                 "{registered} {asked}"
             );
         }
         for other in ["http://127.0.0.1/cb", "http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"] {
-            assert!(!uri(other).admits(&uri("http://127.0.0.1:/cb")) && !uri("http://127.0.0.1:/cb").admits(&uri(other)));
+            assert!(!uri(other).matches(&uri("http://127.0.0.1:/cb")) && !uri("http://127.0.0.1:/cb").matches(&uri(other)));
         }
-        assert!(uri("http://127.0.0.1:/cb").admits(&uri("http://127.0.0.1:/cb")));
-        assert!(!uri("https://a/cb").admits(&uri("https://a:443/cb")));
-        assert!(!uri("http://127.0.0.1/cb").admits(&uri("https://127.0.0.1:80/cb")));
+        assert!(uri("http://127.0.0.1:/cb").matches(&uri("http://127.0.0.1:/cb")));
+        assert!(!uri("https://a/cb").matches(&uri("https://a:443/cb")));
+        assert!(!uri("http://127.0.0.1/cb").matches(&uri("https://127.0.0.1:80/cb")));
     }
 }

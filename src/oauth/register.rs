@@ -3,18 +3,18 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::oauth::error::Code;
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::redirect::RedirectUri;
 
 /// The most redirect URIs of one client.
-pub const MOST_REDIRECTS: usize = 20;
+pub const MAX_REDIRECT_URIS: usize = 20;
 /// The longest client name, in characters; what is longer is cut.
-pub const LONGEST_NAME: usize = 100;
+pub const MAX_NAME_CHARS: usize = 100;
 
 /// How a client authenticates at the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AuthMethod {
+pub enum ClientAuthMethod {
     /// A public client.
     None,
     /// A secret in the Authorization header.
@@ -23,7 +23,7 @@ pub enum AuthMethod {
     ClientSecretPost,
 }
 
-impl AuthMethod {
+impl ClientAuthMethod {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,29 +36,30 @@ impl AuthMethod {
 
 /// What a client says of itself. All of it is unverified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registration {
+pub struct ClientRegistration {
     /// A name to show, as unverified.
     pub name: Option<String>,
     /// Where its answers may go: at least one.
     pub redirect_uris: Vec<RedirectUri>,
     /// How it authenticates: public unless it asks.
-    pub auth_method: AuthMethod,
+    pub auth_method: ClientAuthMethod,
     /// It can use refresh tokens.
-    pub refreshes: bool,
+    #[serde(rename = "refreshes")]
+    pub may_refresh: bool,
 }
 
 /// Why a registration is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRegistration {
+pub struct RegistrationError {
     /// `invalid_redirect_uri` or `invalid_client_metadata`.
-    pub code: Code,
+    pub code: OAuthErrorCode,
     /// What is wrong, naming the member.
     pub why: String,
 }
 
-impl Registration {
+impl ClientRegistration {
     /// Reads the request body. Unknown members, nulls and empty strings are ignored, unknown grants dropped.
-    pub fn parse(body: &[u8]) -> Result<Self, BadRegistration> {
+    pub fn parse(body: &[u8]) -> Result<Self, RegistrationError> {
         let value: Value = serde_json::from_slice(body)
             .map_err(|e| metadata(format!("the body is not JSON (line {}, column {})", e.line(), e.column())))?;
         let Value::Object(members) = value else {
@@ -69,9 +70,9 @@ impl Registration {
             return Err(metadata("jwks and jwks_uri exclude each other"));
         }
         let auth_method = match text("token_endpoint_auth_method") {
-            None | Some("none") => AuthMethod::None,
-            Some("client_secret_basic") => AuthMethod::ClientSecretBasic,
-            Some("client_secret_post") => AuthMethod::ClientSecretPost,
+            None | Some("none") => ClientAuthMethod::None,
+            Some("client_secret_basic") => ClientAuthMethod::ClientSecretBasic,
+            Some("client_secret_post") => ClientAuthMethod::ClientSecretPost,
             Some(_) => {
                 return Err(metadata(
                     "token_endpoint_auth_method must be none, client_secret_basic or client_secret_post",
@@ -80,23 +81,23 @@ impl Registration {
         };
         let refreshes = grants(members.get("grant_types"))?;
         responses(members.get("response_types"))?;
-        let name = text("client_name").map(|name| name.chars().take(LONGEST_NAME).collect());
+        let name = text("client_name").map(|name| name.chars().take(MAX_NAME_CHARS).collect());
         Ok(Self {
             name,
             redirect_uris: redirects(members.get("redirect_uris"))?,
             auth_method,
-            refreshes,
+            may_refresh: refreshes,
         })
     }
 }
 
-pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRegistration> {
+pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, RegistrationError> {
     let list = value
         .and_then(Value::as_array)
         .filter(|list| !list.is_empty())
         .ok_or_else(|| redirect("redirect_uris must be a list of at least one URI"))?;
-    if list.len() > MOST_REDIRECTS {
-        return Err(redirect(format!("redirect_uris has more than {MOST_REDIRECTS} entries")));
+    if list.len() > MAX_REDIRECT_URIS {
+        return Err(redirect(format!("redirect_uris has more than {MAX_REDIRECT_URIS} entries")));
     }
     let mut uris = Vec::new();
     for entry in list {
@@ -113,7 +114,7 @@ pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, BadRe
 }
 
 /// Absent means that refreshing is allowed: clients that never ask get refresh tokens too (they would else sign in hourly).
-pub(super) fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
+pub(super) fn grants(value: Option<&Value>) -> Result<bool, RegistrationError> {
     let Some(list) = value.and_then(Value::as_array) else {
         return Ok(true);
     };
@@ -124,7 +125,7 @@ pub(super) fn grants(value: Option<&Value>) -> Result<bool, BadRegistration> {
     Ok(list.is_empty() || named("refresh_token"))
 }
 
-pub(super) fn responses(value: Option<&Value>) -> Result<(), BadRegistration> {
+pub(super) fn responses(value: Option<&Value>) -> Result<(), RegistrationError> {
     let Some(list) = value.and_then(Value::as_array).filter(|list| !list.is_empty()) else {
         return Ok(());
     };
@@ -135,16 +136,16 @@ pub(super) fn responses(value: Option<&Value>) -> Result<(), BadRegistration> {
     }
 }
 
-fn redirect(why: impl Into<String>) -> BadRegistration {
-    BadRegistration {
-        code: Code::InvalidRedirectUri,
+fn redirect(why: impl Into<String>) -> RegistrationError {
+    RegistrationError {
+        code: OAuthErrorCode::InvalidRedirectUri,
         why: why.into(),
     }
 }
 
-fn metadata(why: impl Into<String>) -> BadRegistration {
-    BadRegistration {
-        code: Code::InvalidClientMetadata,
+fn metadata(why: impl Into<String>) -> RegistrationError {
+    RegistrationError {
+        code: OAuthErrorCode::InvalidClientMetadata,
         why: why.into(),
     }
 }
@@ -156,27 +157,34 @@ mod tests {
     #[test]
     fn what_cursor_registers_is_accepted_whole() {
         let body = r#"{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","logo_uri":null,"scope":""}"#;
-        let read = Registration::parse(body.as_bytes()).unwrap();
+        let read = ClientRegistration::parse(body.as_bytes()).unwrap();
         assert_eq!(
-            (read.redirect_uris.len(), read.auth_method, read.refreshes),
-            (3, AuthMethod::None, true)
+            (read.redirect_uris.len(), read.auth_method, read.may_refresh),
+            (3, ClientAuthMethod::None, true)
         );
     }
 
     #[test]
     fn a_bad_redirect_uri_is_named_in_the_answer() {
-        let refused = Registration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
-        assert_eq!(refused.code, Code::InvalidRedirectUri);
+        let refused = ClientRegistration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
+        assert_eq!(refused.code, OAuthErrorCode::InvalidRedirectUri);
         assert!(refused.why.contains("http://evil.com/cb"), "{}", refused.why);
-        assert_eq!(Registration::parse(br"{}").unwrap_err().code, Code::InvalidRedirectUri);
-        assert_eq!(Registration::parse(b"[").unwrap_err().code, Code::InvalidClientMetadata);
+        assert_eq!(
+            ClientRegistration::parse(br"{}").unwrap_err().code,
+            OAuthErrorCode::InvalidRedirectUri
+        );
+        assert_eq!(
+            ClientRegistration::parse(b"[").unwrap_err().code,
+            OAuthErrorCode::InvalidClientMetadata
+        );
     }
 
     #[test]
     fn unknown_grants_are_dropped_and_only_unusable_ones_refused() {
-        let with = |grants: &str| Registration::parse(format!(r#"{{"redirect_uris":["https://a/cb"],"grant_types":{grants}}}"#).as_bytes());
-        assert!(with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.refreshes));
+        let with =
+            |grants: &str| ClientRegistration::parse(format!(r#"{{"redirect_uris":["https://a/cb"],"grant_types":{grants}}}"#).as_bytes());
+        assert!(with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.may_refresh));
         assert!(with(r#"["client_credentials"]"#).is_err());
-        assert!(with("null").is_ok_and(|r| r.refreshes));
+        assert!(with("null").is_ok_and(|r| r.may_refresh));
     }
 }

@@ -4,7 +4,7 @@ use url::Url;
 
 /// Why a `resource` is refused with `invalid_target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadResource {
+pub enum ResourceError {
     /// Not an absolute URI without a fragment.
     Malformed,
     /// Not one of this service's names.
@@ -15,16 +15,16 @@ pub enum BadResource {
 ///
 /// Upper case in scheme and host, a trailing slash, and the bare origin (2025-03-26 clients) are accepted; what is
 /// *emitted* has one form only.
-pub fn check<'a>(asked: impl Iterator<Item = &'a str>, ours: &[String]) -> Result<(), BadResource> {
+pub fn check<'a>(asked: impl Iterator<Item = &'a str>, ours: &[String]) -> Result<(), ResourceError> {
     for text in asked {
-        let url = Url::parse(text).map_err(|_| BadResource::Malformed)?;
+        let url = Url::parse(text).map_err(|_| ResourceError::Malformed)?;
         if url.fragment().is_some() || url.cannot_be_a_base() || !url.username().is_empty() {
-            return Err(BadResource::Malformed);
+            return Err(ResourceError::Malformed);
         }
         let asked = normal(&url);
         let known = |name: &String| Url::parse(name).is_ok_and(|own| normal(&own) == asked || own.origin().ascii_serialization() == asked);
         if !ours.iter().any(known) {
-            return Err(BadResource::NotOurs);
+            return Err(ResourceError::NotOurs);
         }
     }
     Ok(())
@@ -38,7 +38,7 @@ fn normal(url: &Url) -> String {
 mod tests {
     use super::*;
 
-    fn asked(text: &str) -> Result<(), BadResource> {
+    fn asked(text: &str) -> Result<(), ResourceError> {
         check([text].into_iter(), &["https://gw.example.com/mcp".to_owned()])
     }
 
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn other_resources_and_fragments_are_refused() {
-        assert_eq!(asked("https://gw.example.com/other"), Err(BadResource::NotOurs));
-        assert_eq!(asked("https://evil.example.com/mcp"), Err(BadResource::NotOurs));
-        assert_eq!(asked("https://gw.example.com/mcp#x"), Err(BadResource::Malformed));
-        assert_eq!(asked("mcp"), Err(BadResource::Malformed));
+        assert_eq!(asked("https://gw.example.com/other"), Err(ResourceError::NotOurs));
+        assert_eq!(asked("https://evil.example.com/mcp"), Err(ResourceError::NotOurs));
+        assert_eq!(asked("https://gw.example.com/mcp#x"), Err(ResourceError::Malformed));
+        assert_eq!(asked("mcp"), Err(ResourceError::Malformed));
     }
 }

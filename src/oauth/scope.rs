@@ -18,20 +18,20 @@ impl Scopes {
 
     /// What is in both.
     #[must_use]
-    pub fn within(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
     /// What is in either.
     #[must_use]
-    pub fn with(&self, other: &Self) -> Self {
+    pub fn union(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
     /// What the upstream says that it granted, as it is told to a client that asked for this set: `offline_access` is
     /// between us and the upstream, unless the client asked for it too.
     #[must_use]
-    pub fn told(&self, granted: &str) -> Self {
+    pub fn granted_to_client(&self, granted: &str) -> Self {
         let granted = Self::parse(granted);
         if self.0.contains("offline_access") {
             granted
@@ -47,7 +47,7 @@ impl Scopes {
     }
 
     /// Whether everything of `other` is here.
-    pub fn covers(&self, other: &Self) -> bool {
+    pub fn contains_all(&self, other: &Self) -> bool {
         other.0.is_subset(&self.0)
     }
 
@@ -86,6 +86,6 @@ mod tests {
     fn scopes_are_a_set_of_clean_tokens() {
         let scopes = Scopes::parse("b a  a \"x\" \u{e9}");
         assert_eq!(scopes.to_string(), "a b");
-        assert!(scopes.covers(&Scopes::parse("a")) && !scopes.covers(&Scopes::parse("c")));
+        assert!(scopes.contains_all(&Scopes::parse("a")) && !scopes.contains_all(&Scopes::parse("c")));
     }
 }

@@ -5,24 +5,24 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::base::secret::Secret;
-use crate::oauth::error::Code;
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::scope::Scopes;
 
 /// How a client said who it is.
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub struct ClientCredentials {
     /// Its name.
     pub client_id: String,
     /// Its secret, if it sent one.
     pub secret: Option<Secret>,
-    /// It used the `Authorization` header: a refusal must then carry a challenge (RFC 6749 §5.2).
+    /// It used the `AuthServerConfig` header: a refusal must then carry a challenge (RFC 6749 §5.2).
     pub basic: bool,
 }
 
 /// A request at the token endpoint.
 #[derive(Debug)]
-pub enum Grant {
+pub enum TokenRequest {
     /// `authorization_code`.
     Code {
         /// The code.
@@ -43,28 +43,29 @@ pub enum Grant {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadTokenRequest {
+pub struct TokenRequestError {
     /// The word on the wire.
-    pub code: Code,
+    pub code: OAuthErrorCode,
     /// What is wrong.
     pub why: String,
 }
 
-fn bad(code: Code, why: impl Into<String>) -> BadTokenRequest {
-    BadTokenRequest { code, why: why.into() }
+fn bad(code: OAuthErrorCode, why: impl Into<String>) -> TokenRequestError {
+    TokenRequestError { code, why: why.into() }
 }
 
-fn one<'a>(form: &'a Form, name: &'static str) -> Result<Option<&'a str>, BadTokenRequest> {
-    form.one(name).map_err(|why| bad(Code::InvalidRequest, why.to_string()))
+fn one<'a>(form: &'a Form, name: &'static str) -> Result<Option<&'a str>, TokenRequestError> {
+    form.single(name)
+        .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))
 }
 
-impl Credentials {
+impl ClientCredentials {
     /// Reads `Authorization: Basic` or the form; both at once are refused (OAuth 2.1 §2.4).
-    pub fn parse(authorization: Option<&str>, form: &Form) -> Result<Self, BadTokenRequest> {
+    pub fn parse(authorization: Option<&str>, form: &Form) -> Result<Self, TokenRequestError> {
         let in_form = one(form, "client_id")?;
         let secret = one(form, "client_secret")?;
         let Some(header) = authorization else {
-            let client_id = in_form.ok_or_else(|| bad(Code::InvalidClient, "client_id is missing"))?;
+            let client_id = in_form.ok_or_else(|| bad(OAuthErrorCode::InvalidClient, "client_id is missing"))?;
             return Ok(Self {
                 client_id: client_id.to_owned(),
                 secret: secret.map(Secret::from),
@@ -72,15 +73,18 @@ impl Credentials {
             });
         };
         let (client_id, from_header) =
-            basic(header).ok_or_else(|| bad(Code::InvalidClient, "the Authorization header is not well-formed Basic"))?;
+            basic(header).ok_or_else(|| bad(OAuthErrorCode::InvalidClient, "the Authorization header is not well-formed Basic"))?;
         if secret.is_some() {
             return Err(bad(
-                Code::InvalidRequest,
+                OAuthErrorCode::InvalidRequest,
                 "client credentials are in the header and in the form; use one",
             ));
         }
         if in_form.is_some_and(|id| id != client_id) {
-            return Err(bad(Code::InvalidRequest, "client_id differs between the header and the form"));
+            return Err(bad(
+                OAuthErrorCode::InvalidRequest,
+                "client_id differs between the header and the form",
+            ));
         }
         Ok(Self {
             client_id,
@@ -106,30 +110,32 @@ fn basic(header: &str) -> Option<(String, Secret)> {
     Some((decoded(id)?, Secret::from(decoded(secret)?)))
 }
 
-impl Grant {
+impl TokenRequest {
     /// Reads the request's grant.
-    pub fn parse(form: &Form) -> Result<Self, BadTokenRequest> {
+    pub fn parse(form: &Form) -> Result<Self, TokenRequestError> {
         match one(form, "grant_type")? {
             Some("authorization_code") => Ok(Self::Code {
-                code: Secret::from(one(form, "code")?.ok_or_else(|| bad(Code::InvalidRequest, "code is missing"))?),
+                code: Secret::from(one(form, "code")?.ok_or_else(|| bad(OAuthErrorCode::InvalidRequest, "code is missing"))?),
                 redirect_uri: one(form, "redirect_uri")?.map(str::to_owned),
                 verifier: one(form, "code_verifier")?.map(Secret::from),
             }),
             Some("refresh_token") => Ok(Self::Refresh {
-                token: Secret::from(one(form, "refresh_token")?.ok_or_else(|| bad(Code::InvalidRequest, "refresh_token is missing"))?),
+                token: Secret::from(
+                    one(form, "refresh_token")?.ok_or_else(|| bad(OAuthErrorCode::InvalidRequest, "refresh_token is missing"))?,
+                ),
                 scopes: one(form, "scope")?.map(Scopes::parse),
             }),
             Some(_) => Err(bad(
-                Code::UnsupportedGrantType,
+                OAuthErrorCode::UnsupportedGrantType,
                 "grant_type must be authorization_code or refresh_token",
             )),
-            None => Err(bad(Code::InvalidRequest, "grant_type is missing")),
+            None => Err(bad(OAuthErrorCode::InvalidRequest, "grant_type is missing")),
         }
     }
 }
 
 /// The token response (RFC 6749 §5.1). `expires_in` is in seconds, always there, at least 1.
-pub fn response(access: &Secret, refresh: Option<&Secret>, expires_in: u64, scope: &Scopes) -> Value {
+pub fn build_response(access: &Secret, refresh: Option<&Secret>, expires_in: u64, scope: &Scopes) -> Value {
     let mut body = json!({
         "access_token": access.expose(),
         "token_type": "Bearer",
@@ -155,7 +161,7 @@ mod tests {
     #[test]
     fn basic_credentials_are_form_decoded() {
         let header = format!("Basic {}", STANDARD.encode("a%20b:s%3A%2Bx"));
-        let who = Credentials::parse(Some(&header), &form("")).unwrap();
+        let who = ClientCredentials::parse(Some(&header), &form("")).unwrap();
         assert_eq!((who.client_id.as_str(), who.secret.unwrap().expose()), ("a b", "s:+x"));
     }
 
@@ -163,29 +169,29 @@ mod tests {
     fn two_ways_of_saying_who_one_is_are_one_too_many() {
         let header = format!("Basic {}", STANDARD.encode("a:s"));
         assert_eq!(
-            Credentials::parse(Some(&header), &form("client_secret=s")).unwrap_err().code,
-            Code::InvalidRequest
+            ClientCredentials::parse(Some(&header), &form("client_secret=s")).unwrap_err().code,
+            OAuthErrorCode::InvalidRequest
         );
         assert_eq!(
-            Credentials::parse(Some(&header), &form("client_id=b")).unwrap_err().code,
-            Code::InvalidRequest
+            ClientCredentials::parse(Some(&header), &form("client_id=b")).unwrap_err().code,
+            OAuthErrorCode::InvalidRequest
         );
         assert_eq!(
-            Credentials::parse(Some("Basic ???"), &form("")).unwrap_err().code,
-            Code::InvalidClient
+            ClientCredentials::parse(Some("Basic ???"), &form("")).unwrap_err().code,
+            OAuthErrorCode::InvalidClient
         );
     }
 
     #[test]
     fn grants_that_this_server_does_not_do_have_their_own_word() {
         assert_eq!(
-            Grant::parse(&form("grant_type=password")).unwrap_err().code,
-            Code::UnsupportedGrantType
+            TokenRequest::parse(&form("grant_type=password")).unwrap_err().code,
+            OAuthErrorCode::UnsupportedGrantType
         );
-        assert_eq!(Grant::parse(&form("")).unwrap_err().code, Code::InvalidRequest);
+        assert_eq!(TokenRequest::parse(&form("")).unwrap_err().code, OAuthErrorCode::InvalidRequest);
         assert_eq!(
-            Grant::parse(&form("grant_type=refresh_token")).unwrap_err().code,
-            Code::InvalidRequest
+            TokenRequest::parse(&form("grant_type=refresh_token")).unwrap_err().code,
+            OAuthErrorCode::InvalidRequest
         );
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Begins to log at `level` (`error`, `warn`, `info`, `debug` or `trace`); other crates only warn.
-pub fn begin(level: &str) {
+pub fn init(level: &str) {
     let ours = level.parse().unwrap_or(LevelFilter::INFO);
     let levels = Targets::new()
         .with_default(LevelFilter::WARN)

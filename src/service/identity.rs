@@ -15,7 +15,7 @@ use crate::base::secret::Secret;
 
 /// One thing that a backend may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum IdentityField {
     /// `x-user-id`: the unchanging id at the provider, or the name of a user of the gateway.
     Id,
     /// `x-user-email`: only one that the provider says it verified.
@@ -29,31 +29,31 @@ pub enum Field {
 }
 
 /// Every field, by its word in the configuration.
-pub const FIELDS: [(&str, Field); 5] = [
-    ("id", Field::Id),
-    ("email", Field::Email),
-    ("name", Field::Name),
-    ("provider", Field::Provider),
-    ("avatar", Field::Avatar),
+pub const FIELDS: [(&str, IdentityField); 5] = [
+    ("id", IdentityField::Id),
+    ("email", IdentityField::Email),
+    ("name", IdentityField::Name),
+    ("provider", IdentityField::Provider),
+    ("avatar", IdentityField::Avatar),
 ];
 
 /// The headers that a backend gets, in the order of [`FIELDS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHeaders {
-    fields: Vec<Field>,
-    asserts: bool,
+    fields: Vec<IdentityField>,
+    has_assertion: bool,
 }
 
 /// Why a list of fields is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadFields {
+pub enum IdentityFieldsError {
     /// A word that is no field.
     Unknown(String),
     /// Nothing is chosen, so that the backend would learn nothing.
     Empty,
 }
 
-impl fmt::Display for BadFields {
+impl fmt::Display for IdentityFieldsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = FIELDS.map(|(word, _)| word).join(", ");
         match self {
@@ -63,95 +63,101 @@ impl fmt::Display for BadFields {
     }
 }
 
-impl std::error::Error for BadFields {}
+impl std::error::Error for IdentityFieldsError {}
 
 /// What is known of a user; as text, it is what the access pair carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    /// See [`Field::Id`]; never empty.
+pub struct IdentityPayload {
+    /// See [`IdentityField::Id`]; never empty.
     pub id: String,
-    /// See [`Field::Provider`].
+    /// See [`IdentityField::Provider`].
     pub provider: String,
-    /// See [`Field::Email`].
+    /// See [`IdentityField::Email`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// See [`Field::Name`].
+    /// See [`IdentityField::Name`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// See [`Field::Avatar`].
+    /// See [`IdentityField::Avatar`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
 }
 
 impl IdentityHeaders {
     /// The fields by their words.
-    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, BadFields> {
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, IdentityFieldsError> {
         let mut chosen = [false; FIELDS.len()];
         for word in words {
             let place = FIELDS.iter().position(|(known, _)| *known == word);
-            chosen[place.ok_or_else(|| BadFields::Unknown(word.to_owned()))?] = true;
+            chosen[place.ok_or_else(|| IdentityFieldsError::Unknown(word.to_owned()))?] = true;
         }
-        let fields: Vec<Field> = FIELDS
+        let fields: Vec<IdentityField> = FIELDS
             .iter()
             .zip(chosen)
             .filter(|(_, is)| *is)
             .map(|((_, field), _)| *field)
             .collect();
         if fields.is_empty() {
-            return Err(BadFields::Empty);
+            return Err(IdentityFieldsError::Empty);
         }
-        Ok(Self { fields, asserts: false })
+        Ok(Self {
+            fields,
+            has_assertion: false,
+        })
     }
 
     /// The same, and `x-user-assertion`: id, provider, e-mail address and name in a JWT that we sign.
     #[must_use]
     pub fn with_assertion(self) -> Self {
-        Self { asserts: true, ..self }
+        Self {
+            has_assertion: true,
+            ..self
+        }
     }
 
     /// Whether the backend gets an assertion.
-    pub fn asserts(&self) -> bool {
-        self.asserts
+    pub fn has_assertion(&self) -> bool {
+        self.has_assertion
     }
 
     /// What a pair must carry for these headers: nothing that the backend is not told, beside the id.
-    pub fn carried(&self, known: &Known) -> Secret {
-        let asserted = |field| self.asserts && matches!(field, Field::Email | Field::Name);
+    pub fn to_payload(&self, known: &IdentityPayload) -> Secret {
+        let asserted = |field| self.has_assertion && matches!(field, IdentityField::Email | IdentityField::Name);
         let keep = |field, value: &Option<String>| value.clone().filter(|_| asserted(field) || self.fields.contains(&field));
-        let told = Known {
+        let told = IdentityPayload {
             id: known.id.clone(),
             provider: known.provider.clone(),
-            email: keep(Field::Email, &known.email),
-            name: keep(Field::Name, &known.name),
-            avatar: keep(Field::Avatar, &known.avatar),
+            email: keep(IdentityField::Email, &known.email),
+            name: keep(IdentityField::Name, &known.name),
+            avatar: keep(IdentityField::Avatar, &known.avatar),
         };
         Secret::from(serde_json::to_string(&told).unwrap_or_default())
     }
 
     /// Who it is, of what a pair carried; `None`: it carried nobody.
-    pub fn read(carried: &Secret) -> Option<Known> {
+    pub fn from_payload(carried: &Secret) -> Option<IdentityPayload> {
         serde_json::from_str(carried.expose())
             .ok()
-            .filter(|known: &Known| !known.id.is_empty())
+            .filter(|known: &IdentityPayload| !known.id.is_empty())
     }
 
     /// The headers, of what a pair carried. What is not known has none; `None`: it carried nobody.
     pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        self.of(&Self::read(carried)?)
+        self.of(&Self::from_payload(carried)?)
     }
 
     /// The headers for this user; `None`: it is nobody.
-    pub fn of(&self, known: &Known) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    pub fn of(&self, known: &IdentityPayload) -> Option<Vec<(HeaderName, HeaderValue)>> {
         if known.id.is_empty() {
             return None;
         }
-        let header = |field: &Field| {
+        let header = |field: &IdentityField| {
             let (name, value) = match field {
-                Field::Id => ("x-user-id", Some(known.id.as_str())),
-                Field::Email => ("x-user-email", known.email.as_deref()),
-                Field::Name => ("x-user-name", known.name.as_deref()),
-                Field::Provider => ("x-user-provider", Some(known.provider.as_str())),
-                Field::Avatar => ("x-user-avatar", known.avatar.as_deref()),
+                IdentityField::Id => ("x-user-id", Some(known.id.as_str())),
+                IdentityField::Email => ("x-user-email", known.email.as_deref()),
+                IdentityField::Name => ("x-user-name", known.name.as_deref()),
+                IdentityField::Provider => ("x-user-provider", Some(known.provider.as_str())),
+                IdentityField::Avatar => ("x-user-avatar", known.avatar.as_deref()),
             };
             let value = HeaderValue::from_str(&encoded(value.filter(|text| !text.is_empty())?)).ok()?;
             Some((HeaderName::from_static(name), value))
@@ -182,8 +188,8 @@ fn encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn known() -> Known {
-        Known {
+    fn known() -> IdentityPayload {
+        IdentityPayload {
             id: "4711".into(),
             provider: "corp".into(),
             email: Some("zoe+mcp@example.com".into()),
@@ -192,9 +198,9 @@ mod tests {
         }
     }
 
-    fn told(words: &[&str], known: &Known) -> Vec<String> {
+    fn told(words: &[&str], known: &IdentityPayload) -> Vec<String> {
         let chosen = IdentityHeaders::parse(words.iter().copied()).unwrap();
-        let headers = chosen.headers(&chosen.carried(known)).unwrap();
+        let headers = chosen.headers(&chosen.to_payload(known)).unwrap();
         let text = |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
         headers.iter().map(text).collect()
     }
@@ -214,22 +220,22 @@ mod tests {
         );
         assert_eq!(told(&["id"], &known()), ["x-user-id: 4711"]);
         let chosen = IdentityHeaders::parse(["id"]).unwrap();
-        let carried = chosen.carried(&known());
+        let carried = chosen.to_payload(&known());
         assert!(!carried.expose().contains("example") && !carried.expose().contains("Zo"));
     }
 
     #[test]
     fn a_backend_that_gets_an_assertion_is_told_its_members_and_no_further_header() {
         let chosen = IdentityHeaders::parse(["id"]).unwrap().with_assertion();
-        let carried = chosen.carried(&known());
-        let expected = Known { avatar: None, ..known() };
-        assert_eq!(IdentityHeaders::read(&carried), Some(expected));
+        let carried = chosen.to_payload(&known());
+        let expected = IdentityPayload { avatar: None, ..known() };
+        assert_eq!(IdentityHeaders::from_payload(&carried), Some(expected));
         assert_eq!(chosen.headers(&carried).unwrap().len(), 1);
     }
 
     #[test]
     fn what_is_not_known_has_no_header() {
-        let bare = Known {
+        let bare = IdentityPayload {
             name: Some(String::new()),
             email: None,
             ..known()
@@ -282,8 +288,11 @@ mod tests {
     #[test]
     fn fields_are_chosen_by_their_words() {
         let none: [&str; 0] = [];
-        assert_eq!(IdentityHeaders::parse(none), Err(BadFields::Empty));
-        assert_eq!(IdentityHeaders::parse(["id", "phone"]), Err(BadFields::Unknown("phone".into())));
+        assert_eq!(IdentityHeaders::parse(none), Err(IdentityFieldsError::Empty));
+        assert_eq!(
+            IdentityHeaders::parse(["id", "phone"]),
+            Err(IdentityFieldsError::Unknown("phone".into()))
+        );
         assert_eq!(IdentityHeaders::parse(["name", "id", "id"]), IdentityHeaders::parse(["id", "name"]));
     }
 }

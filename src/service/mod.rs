@@ -15,13 +15,13 @@ use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
 
 use crate::base::secret::Secret;
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 use crate::oauth::scope::Scopes;
-use crate::service::fixed::Fixed;
+use crate::service::fixed::StaticCredential;
 use crate::service::identity::IdentityHeaders;
-use crate::service::oauth::Authorization;
-use crate::service::paste::Paste;
-use crate::token::half::{Carried, Mode, ServiceMark};
+use crate::service::oauth::AuthServerConfig;
+use crate::service::paste::PasteSettings;
+use crate::token::half::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::Ttl;
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$`, and no word that stands in a path of ours.
@@ -53,14 +53,14 @@ pub fn is_name(text: &str) -> bool {
 pub struct Service {
     /// Its name: `default` for the anonymous one of the command line.
     pub name: String,
-    /// The mark that its tokens carry; whoever runs it makes it [`Service::bound_mark`].
-    pub mark: ServiceMark,
+    /// The mark that its tokens carry; whoever runs it makes it [`Service::token_service_digest`].
+    pub digest: ServiceDigest,
     /// What the operator calls it before people.
     pub title: Option<String>,
     /// It is also at `/mcp`.
     pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured.
-    pub mcp: Address,
+    pub mcp: ExactUrl,
     /// What the caller must present.
     pub access: Access,
     /// Who the user is, before consent.
@@ -68,7 +68,7 @@ pub struct Service {
     /// What is put on the forwarded request.
     pub upstream: Upstream,
     /// How pairs are protected.
-    pub mode: Mode,
+    pub mode: TokenMode,
     /// Lifetimes of our tokens.
     pub ttl: Ttl,
     /// How long a superseded refresh pair still works, in seconds.
@@ -111,11 +111,11 @@ pub enum Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
     /// A token of the upstream's own authorization server, got by OAuth.
-    OAuth(Box<Authorization>),
+    OAuth(Box<AuthServerConfig>),
     /// A key or token that the user pastes.
-    Paste(Paste),
+    Paste(PasteSettings),
     /// A credential of the service, the same for everybody.
-    Static(Fixed),
+    Static(StaticCredential),
     /// Who the user is, for a backend that trusts us.
     Identity(IdentityHeaders),
     /// Nothing.
@@ -128,14 +128,14 @@ pub enum AfterConsent<'a> {
     /// To the upstream's authorization server.
     Upstream,
     /// Nowhere, once the form of the consent page brought what the upstream takes.
-    Form(&'a Paste),
+    Form(&'a PasteSettings),
     /// Nowhere: the code is issued.
     Nowhere,
 }
 
 /// What goes on the forwarded request of ours.
 #[derive(Clone, Debug)]
-pub enum Ours {
+pub enum UpstreamHeaders {
     /// Nothing.
     Nothing,
     /// One header.
@@ -144,7 +144,7 @@ pub enum Ours {
     Many(Vec<(HeaderName, HeaderValue)>),
 }
 
-impl Ours {
+impl UpstreamHeaders {
     /// As a list.
     pub fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
         match self {
@@ -163,15 +163,15 @@ impl Service {
 
     /// The mark that its tokens carry: of its name, and, where they carry what opens the upstream for a user, of the
     /// upstream's origin, so that another one under the same name is never shown it.
-    pub fn bound_mark(&self) -> ServiceMark {
+    pub fn token_service_digest(&self) -> ServiceDigest {
         match self.upstream {
-            Upstream::OAuth(_) | Upstream::Paste(_) => ServiceMark::of(&format!("{} {}", self.name, self.mcp.origin())),
-            Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => ServiceMark::of(&self.name),
+            Upstream::OAuth(_) | Upstream::Paste(_) => ServiceDigest::of(&format!("{} {}", self.name, self.mcp.origin())),
+            Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => ServiceDigest::of(&self.name),
         }
     }
 
     /// What the pages call it.
-    pub fn shown(&self) -> String {
+    pub fn display_name(&self) -> String {
         match &self.title {
             Some(title) => format!("{title} ({})", self.host()),
             None if self.is_default => self.host().to_owned(),
@@ -180,7 +180,7 @@ impl Service {
     }
 
     /// The host at which the user signs in after consent; empty if nowhere.
-    pub fn signs_in_at(&self) -> &str {
+    pub fn upstream_login_host(&self) -> &str {
         match self.upstream.after_consent() {
             AfterConsent::Upstream => self.host(),
             AfterConsent::Form(_) | AfterConsent::Nowhere => "",
@@ -188,8 +188,8 @@ impl Service {
     }
 
     /// Whether something is signed for it that others may verify.
-    pub fn signs(&self) -> bool {
-        self.mode == Mode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.asserts())
+    pub fn needs_signing_keys(&self) -> bool {
+        self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.has_assertion())
     }
 
     /// What it is called in metadata.
@@ -213,7 +213,7 @@ impl Upstream {
     }
 
     /// Whether the upstream cannot tell our users apart, so that somebody else's session would be anybody's.
-    pub fn sees_all_alike(&self) -> bool {
+    pub fn is_shared_identity(&self) -> bool {
         match self {
             Self::Static(_) | Self::None => true,
             Self::OAuth(_) | Self::Paste(_) | Self::Identity(_) => false,
@@ -222,23 +222,25 @@ impl Upstream {
 
     /// Whether a refresh pair that carries this renews access here. One of before the service was configured anew does not:
     /// its access pair would be refused, and its client would go in circles.
-    pub fn renews_with(&self, carried: Carried) -> bool {
+    pub fn accepts_payload(&self, carried: PayloadKind) -> bool {
         match self {
-            Self::OAuth(_) => matches!(carried, Carried::Refresh | Carried::Access | Carried::Reference),
-            Self::Paste(_) => matches!(carried, Carried::Access | Carried::Reference),
-            Self::Static(_) | Self::Identity(_) | Self::None => carried == Carried::Nothing,
+            Self::OAuth(_) => matches!(carried, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
+            Self::Paste(_) => matches!(carried, PayloadKind::Access | PayloadKind::Reference),
+            Self::Static(_) | Self::Identity(_) | Self::None => carried == PayloadKind::Nothing,
         }
     }
 
     /// What goes on the forwarded request instead of the client's token. Only what an opened pair carried can be put
     /// here, so passing the client's token on cannot be written. `None`: the pair carries something else than is needed.
-    pub fn headers(&self, carried: Carried, upstream: &Secret) -> Option<Ours> {
+    pub fn headers(&self, carried: PayloadKind, upstream: &Secret) -> Option<UpstreamHeaders> {
         match (self, carried) {
-            (Self::OAuth(_), Carried::Access) => Some(Ours::One([(AUTHORIZATION, bearer(upstream)?)])),
-            (Self::Paste(paste), Carried::Access) => Some(Ours::One([(paste.header.name().clone(), paste.header.value(upstream)?)])),
-            (Self::Static(fixed), Carried::Nothing) => Some(Ours::One([fixed.header()])),
-            (Self::Identity(chosen), Carried::Identity) => Some(Ours::Many(chosen.headers(upstream)?)),
-            (Self::None, Carried::Nothing) => Some(Ours::Nothing),
+            (Self::OAuth(_), PayloadKind::Access) => Some(UpstreamHeaders::One([(AUTHORIZATION, bearer(upstream)?)])),
+            (Self::Paste(paste), PayloadKind::Access) => {
+                Some(UpstreamHeaders::One([(paste.header.name().clone(), paste.header.value(upstream)?)]))
+            }
+            (Self::Static(fixed), PayloadKind::Nothing) => Some(UpstreamHeaders::One([fixed.header()])),
+            (Self::Identity(chosen), PayloadKind::Identity) => Some(UpstreamHeaders::Many(chosen.headers(upstream)?)),
+            (Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
             (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Identity(_) | Self::None, _) => None,
         }
     }
@@ -255,22 +257,31 @@ mod tests {
     use super::*;
     use crate::service::paste::AuthHeader;
 
-    const CARRIED: [Carried; 4] = [Carried::Access, Carried::Refresh, Carried::Identity, Carried::Nothing];
+    const CARRIED: [PayloadKind; 4] = [
+        PayloadKind::Access,
+        PayloadKind::Refresh,
+        PayloadKind::Identity,
+        PayloadKind::Nothing,
+    ];
 
-    fn every_way() -> [(Upstream, Carried, &'static str); 5] {
+    fn every_way() -> [(Upstream, PayloadKind, &'static str); 5] {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
-        let fixed = Fixed::new(&header, &Secret::from("fixed")).unwrap();
-        let paste = Paste {
+        let fixed = StaticCredential::new(&header, &Secret::from("fixed")).unwrap();
+        let paste = PasteSettings {
             header,
             hint: String::new(),
         };
         let told = IdentityHeaders::parse(["id"]).unwrap();
         [
-            (Upstream::OAuth(Box::default()), Carried::Access, "authorization: Bearer carried"),
-            (Upstream::Paste(paste), Carried::Access, "x-api-key: carried"),
-            (Upstream::Static(fixed), Carried::Nothing, "x-api-key: fixed"),
-            (Upstream::Identity(told), Carried::Identity, "x-user-id: 4711"),
-            (Upstream::None, Carried::Nothing, ""),
+            (
+                Upstream::OAuth(Box::default()),
+                PayloadKind::Access,
+                "authorization: Bearer carried",
+            ),
+            (Upstream::Paste(paste), PayloadKind::Access, "x-api-key: carried"),
+            (Upstream::Static(fixed), PayloadKind::Nothing, "x-api-key: fixed"),
+            (Upstream::Identity(told), PayloadKind::Identity, "x-user-id: 4711"),
+            (Upstream::None, PayloadKind::Nothing, ""),
         ]
     }
 
@@ -278,7 +289,7 @@ mod tests {
     fn each_way_sends_what_is_its_own_of_what_it_needs_and_takes_nothing_else() {
         for (upstream, needs, sent) in every_way() {
             for carried in CARRIED {
-                let text = if carried == Carried::Identity {
+                let text = if carried == PayloadKind::Identity {
                     r#"{"id":"4711","provider":"corp"}"#
                 } else {
                     "carried"
@@ -295,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_refresh_pair_of_another_way_renews_nothing() {
-        let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.renews_with(carried));
+        let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.accepts_payload(carried));
         for (upstream, _, _) in every_way() {
             let expected = match &upstream {
                 Upstream::OAuth(_) => [true, true, false, false],

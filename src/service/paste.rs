@@ -9,13 +9,13 @@ use crate::base::secret::Secret;
 use crate::upstream::forward;
 
 /// The longest credential that is taken, in bytes: it must fit a header, and travel in a pair that fits one too.
-pub const LONGEST: usize = 4 * 1024;
+pub const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 /// Where the credential goes in a template.
-const PLACE: &str = "{credential}";
+const PLACEHOLDER: &str = "{credential}";
 
 /// What the page asks the user for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paste {
+pub struct PasteSettings {
     /// The header that takes the credential to the upstream.
     pub header: AuthHeader,
     /// What the operator tells the user about it, such as where to find one; may be empty.
@@ -32,7 +32,7 @@ pub struct AuthHeader {
 
 /// Why a header of the configuration cannot carry a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadAuthHeader {
+pub enum AuthHeaderError {
     /// The name is not one of a header.
     Name(String),
     /// A header that is not ours to set.
@@ -43,7 +43,7 @@ pub enum BadAuthHeader {
     Characters(String),
 }
 
-impl fmt::Display for BadAuthHeader {
+impl fmt::Display for AuthHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(f, "`{name}` is not the name of a header; write one such as `X-Api-Key`"),
@@ -51,7 +51,7 @@ impl fmt::Display for BadAuthHeader {
                 f,
                 "the header `{name}` may not carry a credential; write `Authorization` or one such as `X-Api-Key`"
             ),
-            Self::Template(text) => write!(f, "`{text}` must hold {PLACE} exactly once, such as `Bearer {PLACE}`"),
+            Self::Template(text) => write!(f, "`{text}` must hold {PLACEHOLDER} exactly once, such as `Bearer {PLACEHOLDER}`"),
             Self::Characters(text) => write!(
                 f,
                 "`{}` may hold visible ASCII and single spaces within, and nothing else",
@@ -61,30 +61,30 @@ impl fmt::Display for BadAuthHeader {
     }
 }
 
-impl std::error::Error for BadAuthHeader {}
+impl std::error::Error for AuthHeaderError {}
 
 /// Why what was given cannot be a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadCredential {
+pub enum CredentialSyntaxError {
     /// Nothing was given.
     Empty,
-    /// More than [`LONGEST`] bytes.
+    /// More than [`MAX_CREDENTIAL_BYTES`] bytes.
     TooLong,
     /// It holds what no header may hold.
     Characters,
 }
 
-impl fmt::Display for BadCredential {
+impl fmt::Display for CredentialSyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the key is missing"),
-            Self::TooLong => write!(f, "the key is longer than {LONGEST} characters"),
+            Self::TooLong => write!(f, "the key is longer than {MAX_CREDENTIAL_BYTES} characters"),
             Self::Characters => f.write_str("the key holds characters that no key has; was it copied whole, and nothing else?"),
         }
     }
 }
 
-impl std::error::Error for BadCredential {}
+impl std::error::Error for CredentialSyntaxError {}
 
 impl AuthHeader {
     /// `Authorization: Bearer {credential}` (RFC 6750 §2.1).
@@ -97,19 +97,19 @@ impl AuthHeader {
     }
 
     /// A header by its name and the template of its value, which holds `{credential}` once.
-    pub fn parse(name: &str, template: &str) -> Result<Self, BadAuthHeader> {
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BadAuthHeader::Name(name.to_owned()))?;
+    pub fn parse(name: &str, template: &str) -> Result<Self, AuthHeaderError> {
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| AuthHeaderError::Name(name.to_owned()))?;
         if !forward::may_carry_a_credential(&header) {
-            return Err(BadAuthHeader::NotOurs(name.to_owned()));
+            return Err(AuthHeaderError::NotOurs(name.to_owned()));
         }
-        let bad = || BadAuthHeader::Template(template.to_owned());
-        let (before, after) = template.split_once(PLACE).ok_or_else(bad)?;
+        let bad = || AuthHeaderError::Template(template.to_owned());
+        let (before, after) = template.split_once(PLACEHOLDER).ok_or_else(bad)?;
         // A stray brace is a slip of the pen, and would be sent.
         if [before, after].iter().any(|part| part.contains(['{', '}'])) {
             return Err(bad());
         }
-        if template.trim() != template || !is_sendable(template) {
-            return Err(BadAuthHeader::Characters(template.to_owned()));
+        if template.trim() != template || !is_header_safe(template) {
+            return Err(AuthHeaderError::Characters(template.to_owned()));
         }
         Ok(Self {
             name: header,
@@ -124,7 +124,7 @@ impl AuthHeader {
     }
 
     /// What was pasted, without what people paste along: white space around it, and the scheme that the template has already.
-    pub fn cleaned(&self, pasted: &str) -> Result<Secret, BadCredential> {
+    pub fn parse_credential(&self, pasted: &str) -> Result<Secret, CredentialSyntaxError> {
         let mut text = pasted.trim();
         let scheme = self.before.trim();
         // Where the template leaves the scheme to the user, `Bearer` belongs to what is pasted.
@@ -135,9 +135,9 @@ impl AuthHeader {
             }
         }
         match text {
-            "" => Err(BadCredential::Empty),
-            _ if text.len() > LONGEST => Err(BadCredential::TooLong),
-            _ if !is_sendable(text) => Err(BadCredential::Characters),
+            "" => Err(CredentialSyntaxError::Empty),
+            _ if text.len() > MAX_CREDENTIAL_BYTES => Err(CredentialSyntaxError::TooLong),
+            _ if !is_header_safe(text) => Err(CredentialSyntaxError::Characters),
             _ => Ok(Secret::from(text)),
         }
     }
@@ -145,7 +145,7 @@ impl AuthHeader {
     /// The header's value, marked so that it is not printed nor indexed by HPACK.
     pub fn value(&self, credential: &Secret) -> Option<HeaderValue> {
         let text = credential.expose();
-        if text.is_empty() || text.len() > LONGEST || !is_sendable(text) {
+        if text.is_empty() || text.len() > MAX_CREDENTIAL_BYTES || !is_header_safe(text) {
             return None;
         }
         let mut value = HeaderValue::from_str(&format!("{}{text}{}", self.before, self.after)).ok()?;
@@ -155,7 +155,7 @@ impl AuthHeader {
 }
 
 /// Visible ASCII and spaces: what every server reads alike.
-fn is_sendable(text: &str) -> bool {
+fn is_header_safe(text: &str) -> bool {
     text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
@@ -205,7 +205,7 @@ mod tests {
             "Bearer {credential} {x}",
         ] {
             let why = AuthHeader::parse("Authorization", template).unwrap_err();
-            assert!(matches!(why, BadAuthHeader::Template(_)), "{template}: {why}");
+            assert!(matches!(why, AuthHeaderError::Template(_)), "{template}: {why}");
         }
         for template in [
             " {credential}",
@@ -214,7 +214,7 @@ mod tests {
             "a\t{credential}",
         ] {
             let why = AuthHeader::parse("Authorization", template).unwrap_err();
-            assert!(matches!(why, BadAuthHeader::Characters(_)), "{template:?}: {why}");
+            assert!(matches!(why, AuthHeaderError::Characters(_)), "{template:?}: {why}");
         }
     }
 
@@ -245,11 +245,11 @@ mod tests {
             "MCP-Protocol-Version",
             "Last-Event-ID",
         ] {
-            let why = AuthHeader::parse(name, PLACE).unwrap_err();
-            assert_eq!(why, BadAuthHeader::NotOurs(name.to_owned()));
+            let why = AuthHeader::parse(name, PLACEHOLDER).unwrap_err();
+            assert_eq!(why, AuthHeaderError::NotOurs(name.to_owned()));
         }
         for name in ["", "X Api Key", "X-Api-Key:", "x\r\ny"] {
-            assert_eq!(AuthHeader::parse(name, PLACE), Err(BadAuthHeader::Name(name.to_owned())));
+            assert_eq!(AuthHeader::parse(name, PLACEHOLDER), Err(AuthHeaderError::Name(name.to_owned())));
         }
     }
 
@@ -257,35 +257,42 @@ mod tests {
     fn what_is_pasted_along_with_a_key_is_dropped() {
         let bearer = AuthHeader::bearer();
         for pasted in ["k1", "  k1\r\n", "Bearer k1", "bearer   k1", "\u{a0}k1\u{2003}", "BEARER\tk1 "] {
-            assert_eq!(bearer.cleaned(pasted).unwrap().expose(), "k1", "{pasted:?}");
+            assert_eq!(bearer.parse_credential(pasted).unwrap().expose(), "k1", "{pasted:?}");
         }
         // Only where a word of its own stands before the key.
-        assert_eq!(bearer.cleaned("Bearerk1").unwrap().expose(), "Bearerk1");
+        assert_eq!(bearer.parse_credential("Bearerk1").unwrap().expose(), "Bearerk1");
         let token = AuthHeader::parse("Authorization", "token {credential}").unwrap();
-        assert_eq!(token.cleaned("token k1").unwrap().expose(), "k1");
-        assert_eq!(token.cleaned("Bearer k1").unwrap().expose(), "k1");
+        assert_eq!(token.parse_credential("token k1").unwrap().expose(), "k1");
+        assert_eq!(token.parse_credential("Bearer k1").unwrap().expose(), "k1");
         let key = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
-        assert_eq!(key.cleaned("Bearer k1").unwrap().expose(), "k1");
+        assert_eq!(key.parse_credential("Bearer k1").unwrap().expose(), "k1");
     }
 
     #[test]
     fn where_the_template_has_no_scheme_the_pasted_one_stays() {
         let open = AuthHeader::parse("Authorization", "{credential}").unwrap();
-        assert_eq!(open.cleaned("Bearer k1").unwrap().expose(), "Bearer k1");
-        assert_eq!(open.cleaned("Basic YTpi").unwrap().expose(), "Basic YTpi");
+        assert_eq!(open.parse_credential("Bearer k1").unwrap().expose(), "Bearer k1");
+        assert_eq!(open.parse_credential("Basic YTpi").unwrap().expose(), "Basic YTpi");
     }
 
     #[test]
     fn what_cannot_be_a_key_is_refused() {
         let bearer = AuthHeader::bearer();
         for pasted in ["", " \n ", "Bearer", "bearer "] {
-            assert_eq!(bearer.cleaned(pasted), Err(BadCredential::Empty), "{pasted:?}");
+            assert_eq!(bearer.parse_credential(pasted), Err(CredentialSyntaxError::Empty), "{pasted:?}");
         }
         for pasted in ["a\r\nX-User-Id: root", "a\nb", "a\0b", "a\tb", "schlüssel", "a\u{200b}b"] {
-            assert_eq!(bearer.cleaned(pasted), Err(BadCredential::Characters), "{pasted:?}");
+            assert_eq!(
+                bearer.parse_credential(pasted),
+                Err(CredentialSyntaxError::Characters),
+                "{pasted:?}"
+            );
         }
-        assert!(bearer.cleaned(&"k".repeat(LONGEST)).is_ok());
-        assert_eq!(bearer.cleaned(&"k".repeat(LONGEST + 1)), Err(BadCredential::TooLong));
+        assert!(bearer.parse_credential(&"k".repeat(MAX_CREDENTIAL_BYTES)).is_ok());
+        assert_eq!(
+            bearer.parse_credential(&"k".repeat(MAX_CREDENTIAL_BYTES + 1)),
+            Err(CredentialSyntaxError::TooLong)
+        );
         assert_eq!(bearer.value(&Secret::from("a\r\nb")), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::random;
 use crate::base::time::UnixTime;
-use crate::store::changes::{Feed, News};
+use crate::store::changes::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
 use crate::store::memory::Memory;
 #[cfg(feature = "redis")]
@@ -36,14 +36,14 @@ impl Version {
     }
 
     /// The name of the write that follows `seen`: it counts the moves in front, so that of two copies the later one is known.
-    pub(super) fn after(seen: Option<Self>) -> Self {
+    pub(super) fn next(seen: Option<Self>) -> Self {
         let mut next = Self::fresh();
-        next.0[..4].copy_from_slice(&seen.map_or(0, Self::moves).saturating_add(1).to_be_bytes());
+        next.0[..4].copy_from_slice(&seen.map_or(0, Self::transition_count).saturating_add(1).to_be_bytes());
         next
     }
 
-    /// How many moves led to it, of one that [`Version::after`] made.
-    pub(super) fn moves(self) -> u32 {
+    /// How many moves led to it, of one that [`Version::next`] made.
+    pub(super) fn transition_count(self) -> u32 {
         let [a, b, c, d, ..] = self.0;
         u32::from_be_bytes([a, b, c, d])
     }
@@ -59,7 +59,7 @@ pub(super) struct Row {
 
 /// What to do, and what must lie there for it to be done.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(super) enum WriteOp {
     /// Only if nothing lies there.
     Insert(Row),
     /// Only if this version lies there.
@@ -72,13 +72,13 @@ pub(super) enum Act {
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) key: String,
-    pub(super) act: Act,
-    pub(super) news: News,
+    pub(super) act: WriteOp,
+    pub(super) news: ChangeEvent,
 }
 
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Put {
+pub(super) enum WriteOutcome {
     /// It is done, and will stay done.
     Written,
     /// Something else lies there; nothing was done.
@@ -114,7 +114,7 @@ impl Backend {
         }
     }
 
-    pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
+    pub(super) async fn compare_and_set(&self, write: Write) -> Result<WriteOutcome, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.put_if(write)),
             Self::Sqlite(sqlite) => sqlite.put_if(write).await,
@@ -184,7 +184,7 @@ impl Backend {
         }
     }
 
-    pub(super) fn feed(&self) -> &Feed {
+    pub(super) fn feed(&self) -> &ChangeFeed {
         match self {
             Self::Memory(memory) => memory.feed(),
             Self::Sqlite(sqlite) => sqlite.feed(),

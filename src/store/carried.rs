@@ -13,17 +13,17 @@ use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
 use crate::store::backend::{Backend, Row, Version};
 use crate::store::error::StoreError;
-use crate::store::handle::{Handle, key_of};
+use crate::store::handle::{Handle, storage_key};
 use crate::store::memory::Memory;
-use crate::store::{Keys, Store};
+use crate::store::{SharedKeyRing, Store};
 
 /// The most records of which the last state is remembered: some tens of MB. What ends soonest is forgotten first.
-const MOST: usize = 30_000;
+const MAX_CACHED_RECORDS: usize = 30_000;
 /// The longest text that is looked at, in bytes; a refresh pair has room for less.
-const LONGEST: usize = 16 * 1024;
+const MAX_RECORD_BYTES: usize = 16 * 1024;
 
 /// What lies behind a handle.
-pub(super) struct There {
+pub(super) struct Current {
     /// The record.
     pub(super) row: Row,
     /// What the backend has under its key: the write to be compared with.
@@ -32,10 +32,10 @@ pub(super) struct There {
 
 impl Store {
     /// A store that keeps nothing: records travel with their handles, sealed with `keys`.
-    pub fn carried(keys: Keys, clock: Clock) -> Self {
+    pub fn stateless(keys: SharedKeyRing, clock: Clock) -> Self {
         Self {
             carries: true,
-            ..Self::new(Backend::Memory(Memory::bounded(MOST)), keys, clock)
+            ..Self::new(Backend::Memory(Memory::bounded(MAX_CACHED_RECORDS)), keys, clock)
         }
     }
 
@@ -54,64 +54,64 @@ impl Store {
     }
 
     /// Whether nothing is kept, and records travel with their handles.
-    pub fn carries(&self) -> bool {
+    pub fn is_stateless(&self) -> bool {
         self.carries
     }
 
     /// The record as `handle` brings it, unless it has expired; there may be a later one.
-    pub fn brought<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
+    pub fn supplied<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
         match self.brought_row(handle)? {
-            Brought::Row(row) => self.opened(handle, &row),
-            Brought::Nothing | Brought::Bad => Ok(None),
+            Supplied::Row(row) => self.opened(handle, &row),
+            Supplied::Nothing | Supplied::Bad => Ok(None),
         }
     }
 
     /// What lies behind `handle`: the later one of what the backend has and of what the handle brings.
-    pub(super) async fn there<R: Record>(&self, handle: &Handle<R>) -> Result<Option<There>, StoreError> {
-        let row = self.backend.get(&key_of(handle)).await?;
+    pub(super) async fn current<R: Record>(&self, handle: &Handle<R>) -> Result<Option<Current>, StoreError> {
+        let row = self.backend.get(&storage_key(handle)).await?;
         let kept = row.as_ref().map(|row| row.version);
         let row = match self.brought_row(handle)? {
-            Brought::Nothing => row,
+            Supplied::Nothing => row,
             // Not even what is remembered is given to whoever brings a forgery.
-            Brought::Bad => None,
+            Supplied::Bad => None,
             // As many moves, and another copy: both are authentic, and the one who comes has only this one.
-            Brought::Row(brought) => match row {
-                Some(row) if row.version.moves() > brought.version.moves() => Some(row),
+            Supplied::Row(brought) => match row {
+                Some(row) if row.version.transition_count() > brought.version.transition_count() => Some(row),
                 Some(_) | None => Some(brought),
             },
         };
-        Ok(row.map(|row| There { row, kept }))
+        Ok(row.map(|row| Current { row, kept }))
     }
 
-    pub(super) fn travels<R: Record>(&self) -> bool {
-        self.carries && R::TRAVELS
+    pub(super) fn is_client_side<R: Record>(&self) -> bool {
+        self.carries && R::CLIENT_SIDE
     }
 
     /// The handle to send on: with the record, where it travels.
-    pub(super) fn sent<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Handle<R> {
-        if self.travels::<R>() {
+    pub(super) fn outgoing_handle<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Handle<R> {
+        if self.is_client_side::<R>() {
             let text = URL_SAFE_NO_PAD.encode([&row.version.0, &*row.value].concat());
-            Handle::of(handle.id()).bringing(&text)
+            Handle::new(handle.id()).with_record(&text)
         } else {
             handle.clone()
         }
     }
 
     /// Opened once here already: the count of moves is not believed before.
-    fn brought_row<R: Record>(&self, handle: &Handle<R>) -> Result<Brought, StoreError> {
-        let Some(text) = handle.carried().filter(|_| self.travels::<R>()) else {
-            return Ok(Brought::Nothing);
+    fn brought_row<R: Record>(&self, handle: &Handle<R>) -> Result<Supplied, StoreError> {
+        let Some(text) = handle.client_side_record().filter(|_| self.is_client_side::<R>()) else {
+            return Ok(Supplied::Nothing);
         };
-        let Some(row) = row(text) else { return Ok(Brought::Bad) };
+        let Some(row) = row(text) else { return Ok(Supplied::Bad) };
         match self.opened(handle, &row) {
-            Ok(_) => Ok(Brought::Row(row)),
-            Err(StoreError::DoesNotOpen { .. } | StoreError::Unreadable { .. }) => Ok(Brought::Bad),
+            Ok(_) => Ok(Supplied::Row(row)),
+            Err(StoreError::DoesNotOpen { .. } | StoreError::Unreadable { .. }) => Ok(Supplied::Bad),
             Err(other @ (StoreError::NewerVersion { .. } | StoreError::Unavailable(_))) => Err(other),
         }
     }
 }
 
-enum Brought {
+enum Supplied {
     /// The handle is only a name.
     Nothing,
     /// It brings something that is not ours, or belongs elsewhere.
@@ -120,7 +120,7 @@ enum Brought {
 }
 
 fn row(text: &str) -> Option<Row> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_RECORD_BYTES {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -144,7 +144,7 @@ mod tests {
     use crate::base::ids::Id;
     use crate::base::keyring::{self, KeyRing};
     use crate::base::record::State;
-    use crate::store::{Missed, NotInserted};
+    use crate::store::{InsertError, TransitionError};
 
     #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
     struct Step(u32);
@@ -155,10 +155,10 @@ mod tests {
     macro_rules! travels {
         ($record:ident, $space:literal) => {
             impl Record for $record {
-                const SPACE: &'static str = $space;
-                const TRAVELS: bool = true;
+                const KIND: &'static str = $space;
+                const CLIENT_SIDE: bool = true;
 
-                fn keep_until(&self) -> UnixTime {
+                fn expires_at(&self) -> UnixTime {
                     UnixTime(100)
                 }
             }
@@ -181,21 +181,21 @@ mod tests {
     }
 
     fn fleet() -> Fleet {
-        let ring = KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap();
+        let ring = KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap();
         let (keys, hand) = (Arc::new(ArcSwap::from_pointee(ring)), Arc::new(AtomicU64::new(1)));
-        let stores = [(); 2].map(|()| Store::carried(Arc::clone(&keys), Clock::Fixed(Arc::clone(&hand))));
+        let stores = [(); 2].map(|()| Store::stateless(Arc::clone(&keys), Clock::Fixed(Arc::clone(&hand))));
         Fleet { stores, hand }
     }
 
-    async fn on(store: &Store, handle: &Handle<Step>) -> Result<(Handle<Step>, u32), Missed<()>> {
+    async fn on(store: &Store, handle: &Handle<Step>) -> Result<(Handle<Step>, u32), TransitionError<()>> {
         let moved = store.transition(handle, |Step(n)| Ok::<_, ()>((Step(n + 1), n))).await?;
-        Ok((moved.handle, moved.out))
+        Ok((moved.handle, moved.effect))
     }
 
     #[tokio::test]
     async fn a_record_is_moved_by_whoever_has_the_keys_and_is_brought_it() {
         let Fleet { stores: [a, b], .. } = fleet();
-        let mut handle = a.insert(Id::fresh(), Step(0)).await.unwrap();
+        let mut handle = a.insert(Id::random(), Step(0)).await.unwrap();
         for n in 0..6 {
             let (next, out) = on(if n % 2 == 0 { &b } else { &a }, &handle).await.unwrap();
             assert_eq!(out, n);
@@ -205,28 +205,28 @@ mod tests {
         assert_eq!(stranger[0].read(&handle).await, Ok(None));
         // A name alone is enough only where the record was seen.
         let fresh = fleet();
-        assert_eq!(fresh.stores[0].read(&Handle::<Step>::of(handle.id())).await, Ok(None));
+        assert_eq!(fresh.stores[0].read(&Handle::<Step>::new(handle.id())).await, Ok(None));
     }
 
     #[tokio::test]
     async fn an_older_copy_loses_where_a_later_one_was_seen_and_is_believed_elsewhere() {
         let Fleet { stores: [a, b], .. } = fleet();
-        let first = a.insert(Id::fresh(), Step(0)).await.unwrap();
+        let first = a.insert(Id::random(), Step(0)).await.unwrap();
         let (second, _) = on(&a, &first).await.unwrap();
         assert_eq!(a.read(&first).await, Ok(Some(Step(1))));
         assert_eq!(on(&a, &first).await.unwrap().1, 1);
         assert_eq!(on(&b, &first).await.unwrap().1, 0);
         // What is brought is told apart from what was seen.
-        assert_eq!(a.brought(&first), Ok(Some(Step(0))));
-        assert_eq!(a.brought(&second), Ok(Some(Step(1))));
+        assert_eq!(a.supplied(&first), Ok(Some(Step(0))));
+        assert_eq!(a.supplied(&second), Ok(Some(Step(1))));
     }
 
     #[tokio::test]
     async fn one_of_many_who_bring_the_same_copy_at_once_is_first() {
         let Fleet { stores: [a, _], .. } = fleet();
-        let handle = fleet().stores[0].insert(Id::fresh(), Step(0)).await.unwrap();
+        let handle = fleet().stores[0].insert(Id::random(), Step(0)).await.unwrap();
         assert_eq!(a.read(&handle).await, Ok(None), "other keys");
-        let handle = a.insert(Id::fresh(), Step(0)).await.unwrap();
+        let handle = a.insert(Id::random(), Step(0)).await.unwrap();
         let all = futures_util::future::join_all((0..32).map(|_| on(&a, &handle))).await;
         let mut seen: Vec<u32> = all.into_iter().map(|one| one.unwrap().1).collect();
         seen.sort_unstable();
@@ -236,29 +236,29 @@ mod tests {
     #[tokio::test]
     async fn no_changed_copy_and_none_of_another_record_opens() {
         let Fleet { stores: [a, b], hand } = fleet();
-        let handle = a.insert(Id::fresh(), Step(7)).await.unwrap();
-        let bytes = URL_SAFE_NO_PAD.decode(handle.carried().unwrap()).unwrap();
+        let handle = a.insert(Id::random(), Step(7)).await.unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(handle.client_side_record().unwrap()).unwrap();
         for store in [&a, &b] {
             for bit in 0..bytes.len() * 8 {
                 let mut changed = bytes.clone();
                 changed[bit / 8] ^= 1 << (bit % 8);
-                let forged = Handle::<Step>::of(handle.id()).bringing(&URL_SAFE_NO_PAD.encode(changed));
+                let forged = Handle::<Step>::new(handle.id()).with_record(&URL_SAFE_NO_PAD.encode(changed));
                 assert_eq!(store.read(&forged).await, Ok(None), "bit {bit}");
             }
-            let text = handle.carried().unwrap();
-            assert_eq!(store.read(&Handle::<Step>::of(Id::fresh()).bringing(text)).await, Ok(None));
-            assert_eq!(store.read(&Handle::<Twin>::of(handle.id()).bringing(text)).await, Ok(None));
-            for text in ["", "AAAA", "?", &"A".repeat(LONGEST + 1)] {
-                assert_eq!(store.read(&Handle::<Step>::of(handle.id()).bringing(text)).await, Ok(None));
+            let text = handle.client_side_record().unwrap();
+            assert_eq!(store.read(&Handle::<Step>::new(Id::random()).with_record(text)).await, Ok(None));
+            assert_eq!(store.read(&Handle::<Twin>::new(handle.id()).with_record(text)).await, Ok(None));
+            for text in ["", "AAAA", "?", &"A".repeat(MAX_RECORD_BYTES + 1)] {
+                assert_eq!(store.read(&Handle::<Step>::new(handle.id()).with_record(text)).await, Ok(None));
             }
         }
         // Nor does one that lay in a store.
         let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
-        let there = kept.insert(Id::fresh(), Step(7)).await.unwrap();
-        let row = kept.backend.get(&key_of(&there)).await.unwrap().unwrap();
+        let there = kept.insert(Id::random(), Step(7)).await.unwrap();
+        let row = kept.backend.get(&storage_key(&there)).await.unwrap().unwrap();
         let taken = URL_SAFE_NO_PAD.encode([&row.version.0, &*row.value].concat());
-        assert_eq!(b.read(&Handle::<Step>::of(there.id()).bringing(&taken)).await, Ok(None));
-        assert!(there.carried().is_none(), "nothing travels where there is a store");
+        assert_eq!(b.read(&Handle::<Step>::new(there.id()).with_record(&taken)).await, Ok(None));
+        assert!(there.client_side_record().is_none(), "nothing travels where there is a store");
         assert_eq!(kept.read(&handle).await, Ok(None), "and nothing is believed there");
         hand.store(101, Ordering::SeqCst);
         assert_eq!((a.read(&handle).await, b.read(&handle).await), (Ok(None), Ok(None)));
@@ -267,22 +267,22 @@ mod tests {
     #[tokio::test]
     async fn what_was_put_down_here_is_not_begun_again_by_insert() {
         let Fleet { stores: [a, _], .. } = fleet();
-        let id = Id::fresh();
+        let id = Id::random();
         a.insert(id, Step(0)).await.unwrap();
-        assert_eq!(a.insert(id, Step(1)).await, Err(NotInserted::AlreadyThere));
+        assert_eq!(a.insert(id, Step(1)).await, Err(InsertError::AlreadyExists));
     }
 
     #[tokio::test]
     async fn what_is_remembered_is_bounded_and_the_handle_still_works() {
         let Fleet { stores: [a, _], hand } = fleet();
-        let handle = a.insert(Id::fresh(), Step(0)).await.unwrap();
+        let handle = a.insert(Id::random(), Step(0)).await.unwrap();
         let small = Store {
             backend: Backend::Memory(Memory::bounded(50)),
             ..a
         };
         let mut handles = vec![handle];
         for _ in 0..500 {
-            handles.push(small.insert(Id::fresh(), Step(0)).await.unwrap());
+            handles.push(small.insert(Id::random(), Step(0)).await.unwrap());
         }
         let (page, _) = small.scan::<Step>(None, 1_000).await.unwrap();
         assert!(page.len() <= 50, "{}", page.len());
@@ -295,15 +295,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_remembered_under_a_key_that_left_the_ring_is_passed_over_by_a_scan() {
         let Fleet { stores: [a, _], .. } = fleet();
-        a.insert(Id::fresh(), Step(1)).await.unwrap();
+        a.insert(Id::random(), Step(1)).await.unwrap();
         a.keys.store(fleet().stores[0].keys.load_full());
-        a.insert(Id::fresh(), Step(2)).await.unwrap();
+        a.insert(Id::random(), Step(2)).await.unwrap();
         let (page, next) = a.scan::<Step>(None, 10).await.unwrap();
         let steps: Vec<Step> = page.into_iter().map(|(_, step)| step).collect();
         assert_eq!((steps, next.is_none()), (vec![Step(2)], true));
         // In a store that keeps its records that is no small matter.
         let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
-        kept.insert(Id::fresh(), Step(1)).await.unwrap();
+        kept.insert(Id::random(), Step(1)).await.unwrap();
         kept.keys.store(fleet().stores[0].keys.load_full());
         let scanned = kept.scan::<Step>(None, 10).await.map(drop);
         assert_eq!(scanned, Err(StoreError::DoesNotOpen { space: "step" }));

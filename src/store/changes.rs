@@ -8,12 +8,12 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::base::ids::Id;
 use crate::base::keyring::KeyRing;
 use crate::base::record::Record;
-use crate::store::Keys;
+use crate::store::SharedKeyRing;
 use crate::store::at_rest;
 use crate::store::handle::Handle;
 
 /// How many changes a slow listener may fall behind before it has to scan again.
-const KEPT: usize = 4096;
+const FEED_CAPACITY: usize = 4096;
 
 /// Something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Change {
     /// The record that was put, if it is of this kind.
     pub fn of<R: Record>(&self) -> Option<Handle<R>> {
         match self {
-            Self::Put { space, handle } if space == R::SPACE => Handle::parse(handle),
+            Self::Put { space, handle } if space == R::KIND => Handle::parse(handle),
             Self::Put { .. } | Self::Gap => None,
         }
     }
@@ -41,13 +41,13 @@ impl Change {
 
 /// Everything that is written from the moment on when this was asked for: ask first, then scan, then listen.
 #[derive(Debug)]
-pub struct Changes {
-    news: broadcast::Receiver<News>,
-    keys: Keys,
+pub struct ChangeReceiver {
+    news: broadcast::Receiver<ChangeEvent>,
+    keys: SharedKeyRing,
 }
 
-impl Changes {
-    pub(super) fn new(feed: &Feed, keys: Keys) -> Self {
+impl ChangeReceiver {
+    pub(super) fn new(feed: &ChangeFeed, keys: SharedKeyRing) -> Self {
         Self {
             news: feed.0.subscribe(),
             keys,
@@ -57,14 +57,14 @@ impl Changes {
     /// Waits for the next change. Waits for ever once the store is closed. May be dropped and called again.
     pub async fn next(&mut self) -> Change {
         match self.news.recv().await {
-            Ok(News::Put { space, id }) => Change::Put {
+            Ok(ChangeEvent::Put { space, id }) => Change::Put {
                 space: space.into_owned(),
                 handle: id.to_string(),
             },
-            Ok(News::Foreign { key, value }) => self.opened(&key, &value, at_rest::id).unwrap_or(Change::Gap),
+            Ok(ChangeEvent::External { key, value }) => self.opened(&key, &value, at_rest::id).unwrap_or(Change::Gap),
             #[cfg(any(feature = "redis", feature = "vault"))]
-            Ok(News::Noted { key, note }) => self.opened(&key, &note, at_rest::noted).unwrap_or(Change::Gap),
-            Ok(News::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
+            Ok(ChangeEvent::SealedId { key, note }) => self.opened(&key, &note, at_rest::open_sealed_id).unwrap_or(Change::Gap),
+            Ok(ChangeEvent::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -81,31 +81,31 @@ impl Changes {
 
 /// What a backend says of a write.
 #[derive(Clone, Debug)]
-pub(super) enum News {
+pub(super) enum ChangeEvent {
     /// This process wrote it.
     Put { space: Cow<'static, str>, id: Id },
     /// Another process wrote it; only its seal tells the id.
-    Foreign { key: String, value: Vec<u8> },
+    External { key: String, value: Vec<u8> },
     /// Somebody, perhaps this process, wrote it; the note tells the id to whoever has the keys.
     #[cfg(any(feature = "redis", feature = "vault"))]
-    Noted { key: String, note: Vec<u8> },
+    SealedId { key: String, note: Vec<u8> },
     /// Another process wrote something that cannot be told any more.
     Gap,
 }
 
 /// Where a backend tells its news.
 #[derive(Clone, Debug)]
-pub(super) struct Feed(broadcast::Sender<News>);
+pub(super) struct ChangeFeed(broadcast::Sender<ChangeEvent>);
 
-impl Default for Feed {
+impl Default for ChangeFeed {
     fn default() -> Self {
-        Self(broadcast::Sender::new(KEPT))
+        Self(broadcast::Sender::new(FEED_CAPACITY))
     }
 }
 
-impl Feed {
+impl ChangeFeed {
     /// Tells all listeners, of whom there may be none.
-    pub(super) fn tell(&self, news: News) {
+    pub(super) fn publish(&self, news: ChangeEvent) {
         self.0.send(news).ok();
     }
 }

@@ -42,58 +42,58 @@ impl Error for StoreError {}
 
 /// Why a record was not inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotInserted {
+pub enum InsertError {
     /// There is one under this id.
-    AlreadyThere,
+    AlreadyExists,
     /// The store failed.
     Store(StoreError),
 }
 
-impl From<StoreError> for NotInserted {
+impl From<StoreError> for InsertError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl fmt::Display for NotInserted {
+impl fmt::Display for InsertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AlreadyThere => f.write_str("there is a record under this id already"),
+            Self::AlreadyExists => f.write_str("there is a record under this id already"),
             Self::Store(error) => error.fmt(f),
         }
     }
 }
 
-impl Error for NotInserted {}
+impl Error for InsertError {}
 
 /// Why a record was not moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missed<E> {
+pub enum TransitionError<E> {
     /// There is no such record, or it has expired.
-    Absent,
+    NotFound,
     /// It is in another state than the step starts from.
-    OtherState,
+    WrongState,
     /// The step said no.
     Rejected(E),
     /// The store failed.
     Store(StoreError),
 }
 
-impl<E> From<StoreError> for Missed<E> {
+impl<E> From<StoreError> for TransitionError<E> {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl<E: fmt::Display> fmt::Display for Missed<E> {
+impl<E: fmt::Display> fmt::Display for TransitionError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Absent => f.write_str("there is no such record"),
-            Self::OtherState => f.write_str("the record is in another state"),
+            Self::NotFound => f.write_str("there is no such record"),
+            Self::WrongState => f.write_str("the record is in another state"),
             Self::Rejected(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
         }
     }
 }
 
-impl<E: fmt::Debug + fmt::Display> Error for Missed<E> {}
+impl<E: fmt::Debug + fmt::Display> Error for TransitionError<E> {}

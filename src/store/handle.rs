@@ -13,37 +13,37 @@ use crate::base::record::{Record, State};
 /// Where nothing is kept, it brings the sealed record itself along. Two handles of one record are equal, whatever they bring.
 pub struct Handle<R> {
     id: Id,
-    carried: Option<Arc<str>>,
-    of: PhantomData<fn() -> R>,
+    client_side_record: Option<Arc<str>>,
+    new: PhantomData<fn() -> R>,
 }
 
 impl<R> Handle<R> {
     /// The handle of the record that is inserted under `id`.
-    pub fn of(id: Id) -> Self {
+    pub fn new(id: Id) -> Self {
         Self {
             id,
-            carried: None,
-            of: PhantomData,
+            client_side_record: None,
+            new: PhantomData,
         }
     }
 
-    /// The same handle with what [`Handle::carried`] gave; any other text opens nothing.
+    /// The same handle with what [`Handle::client_side_record`] gave; any other text opens nothing.
     #[must_use]
-    pub fn bringing(self, carried: &str) -> Self {
+    pub fn with_record(self, carried: &str) -> Self {
         Self {
-            carried: Some(carried.into()),
+            client_side_record: Some(carried.into()),
             ..self
         }
     }
 
     /// The sealed record that travels with the handle, where nothing is kept.
-    pub fn carried(&self) -> Option<&str> {
-        self.carried.as_deref()
+    pub fn client_side_record(&self) -> Option<&str> {
+        self.client_side_record.as_deref()
     }
 
     /// Reads what `Display` wrote; any other text is `None`.
     pub fn parse(text: &str) -> Option<Self> {
-        Id::parse(text).map(Self::of)
+        Id::parse(text).map(Self::new)
     }
 
     /// The id that the record was inserted under.
@@ -56,8 +56,8 @@ impl<R> Clone for Handle<R> {
     fn clone(&self) -> Self {
         Self {
             id: self.id,
-            carried: self.carried.clone(),
-            of: PhantomData,
+            client_side_record: self.client_side_record.clone(),
+            new: PhantomData,
         }
     }
 }
@@ -90,11 +90,11 @@ impl<R> fmt::Debug for Handle<R> {
 
 /// What a transition left: the handle to use from now on, and what the step gave out.
 #[derive(Debug)]
-pub struct Moved<N: State, T> {
+pub struct Transitioned<N: State, T> {
     /// Where the record is reached now.
     pub handle: Handle<N::Record>,
     /// What the step returned beside the next state.
-    pub out: T,
+    pub effect: T,
 }
 
 /// Where a scan goes on.
@@ -103,14 +103,14 @@ pub struct Cursor(pub(super) String);
 
 /// The key that a backend sees: the space in clear, the id hashed, so that whoever reads the keys cannot name a record.
 pub(super) fn key(space: &str, id: Id) -> String {
-    let hashed = Digest::of(&id.to_string()).short();
+    let hashed = Digest::new(&id.to_string()).truncated();
     format!("{space}/{}", Id(hashed))
 }
 
 /// As [`key`], for a kind of record; a space that could be taken for a part of another one's keys does not compile.
-pub(super) fn key_of<R: Record>(handle: &Handle<R>) -> String {
-    const { assert!(is_plain(R::SPACE), "a space is lower-case letters and hyphens") };
-    key(R::SPACE, handle.id)
+pub(super) fn storage_key<R: Record>(handle: &Handle<R>) -> String {
+    const { assert!(is_plain(R::KIND), "a space is lower-case letters and hyphens") };
+    key(R::KIND, handle.id)
 }
 
 const fn is_plain(space: &str) -> bool {

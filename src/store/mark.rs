@@ -15,32 +15,32 @@ use crate::base::record::{Record, State};
 use crate::base::time::UnixTime;
 use crate::store::Store;
 use crate::store::at_rest;
-use crate::store::backend::{Act, Put, Row, Version, Write};
-use crate::store::changes::News;
-use crate::store::error::{NotInserted, StoreError};
+use crate::store::backend::{Row, Version, Write, WriteOp, WriteOutcome};
+use crate::store::changes::ChangeEvent;
+use crate::store::error::{InsertError, StoreError};
 use crate::store::handle::{Cursor, key};
 
 /// How long a key must have sealed everywhere before what is older is sealed anew, in seconds: clocks go apart.
-const SETTLED: u64 = 60;
+const KEY_SETTLE_SECONDS: u64 = 60;
 /// How many records of each kind are tried in a store that has no mark.
-const TRIED: usize = 16;
+const SAMPLE_SIZE: usize = 16;
 
 /// How many are sealed anew at once, so that SQLite waits for the disk once for all of them.
-const TOGETHER: usize = 256;
+const BATCH_SIZE: usize = 256;
 
 /// The kind of the mark. It says nothing but that it opens.
 #[derive(Serialize, Deserialize)]
-pub(super) struct KeyMark {}
+pub(super) struct KeyCheck {}
 
-impl Record for KeyMark {
-    const SPACE: &'static str = "key-mark";
+impl Record for KeyCheck {
+    const KIND: &'static str = "key-mark";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
 
-impl State for KeyMark {
+impl State for KeyCheck {
     type Record = Self;
 
     fn from_record(record: Self) -> Option<Self> {
@@ -50,18 +50,18 @@ impl State for KeyMark {
 
 /// What a store says of the keys that are brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum KeyStatus {
     /// They are those that it was filled under.
-    Ours,
+    Match,
     /// They open what lies there, but nobody has left a mark: an earlier program filled it.
-    Unmarked,
+    Unchecked,
     /// Nothing lies there, and nobody has left a mark.
     Empty,
 }
 
 /// Why a store is not to be used with these keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum KeyCheckError {
     /// It was filled under other keys.
     OtherKeys {
         /// The names of the keys that it was filled under, as far as it shows.
@@ -73,7 +73,7 @@ pub enum Unfit {
     Store(StoreError),
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for KeyCheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherKeys { filled, brought } => write!(
@@ -87,16 +87,16 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl std::error::Error for Unfit {}
+impl std::error::Error for KeyCheckError {}
 
-impl From<StoreError> for Unfit {
+impl From<StoreError> for KeyCheckError {
     fn from(why: StoreError) -> Self {
         Self::Store(why)
     }
 }
 
 fn place() -> Id {
-    Id(Digest::of("the mark of the keys").short())
+    Id(Digest::new("the mark of the keys").truncated())
 }
 
 /// The name of the key that sealed this.
@@ -106,41 +106,41 @@ fn sealed_by(value: &[u8]) -> Option<KeyId> {
 
 impl Store {
     /// Whether the ring of this store is the one that it was filled under. Writes nothing.
-    pub async fn fits(&self) -> Result<Found, Unfit> {
-        self.fits_with(&self.keys.load_full()).await
+    pub async fn check_keys(&self) -> Result<KeyStatus, KeyCheckError> {
+        self.check_keys_against(&self.keys.load_full()).await
     }
 
     /// Whether the store was filled under this ring. Writes nothing.
-    pub async fn fits_with(&self, ring: &KeyRing) -> Result<Found, Unfit> {
-        let mark = key(KeyMark::SPACE, place());
+    pub async fn check_keys_against(&self, ring: &KeyRing) -> Result<KeyStatus, KeyCheckError> {
+        let mark = key(KeyCheck::KIND, place());
         let (mut filled, mut spaces): (Vec<String>, _) = (Vec::new(), Vec::new());
         match self.backend.get(&mark).await? {
-            Some(row) if at_rest::id(ring, KeyMark::SPACE, &mark, &row.value).is_some() => return Ok(Found::Ours),
+            Some(row) if at_rest::id(ring, KeyCheck::KIND, &mark, &row.value).is_some() => return Ok(KeyStatus::Match),
             Some(row) => filled.extend(sealed_by(&row.value).map(keyring::name)),
             None => spaces = self.backend.spaces().await?,
         }
         for space in spaces {
-            for (key, row) in self.backend.scan(&space, None, TRIED).await?.rows {
+            for (key, row) in self.backend.scan(&space, None, SAMPLE_SIZE).await?.rows {
                 if at_rest::id(ring, &space, &key, &row.value).is_some() {
-                    return Ok(Found::Unmarked);
+                    return Ok(KeyStatus::Unchecked);
                 }
                 filled.extend(sealed_by(&row.value).map(keyring::name));
             }
         }
         if filled.is_empty() {
-            return Ok(Found::Empty);
+            return Ok(KeyStatus::Empty);
         }
         filled.sort();
         filled.dedup();
         let brought = ring.list().map(|(name, ..)| name).collect();
-        Err(Unfit::OtherKeys { filled, brought })
+        Err(KeyCheckError::OtherKeys { filled, brought })
     }
 
     /// Seals and opens with this ring from now on, if it is one that the store was filled under.
-    pub async fn take_keys(&self, ring: KeyRing) -> Result<(), Unfit> {
-        self.fits_with(&ring).await?;
+    pub async fn replace_keys(&self, ring: KeyRing) -> Result<(), KeyCheckError> {
+        self.check_keys_against(&ring).await?;
         if let Some(notices) = self.notices() {
-            notices.fits_with(&ring).await?;
+            notices.check_keys_against(&ring).await?;
         }
         self.keys.store(Arc::new(ring));
         tracing::info!("the key ring was read again");
@@ -149,67 +149,70 @@ impl Store {
 
     /// Leaves our mark where there is none; refuses a store that was filled under other keys. Of several instances that
     /// begin at once the first one's mark decides.
-    pub async fn claim(&self) -> Result<(), Unfit> {
-        let ring = match self.fits().await? {
-            Found::Ours => return Ok(()),
-            Found::Empty => self.keys.load_full(),
+    pub async fn ensure_key_check(&self) -> Result<(), KeyCheckError> {
+        let ring = match self.check_keys().await? {
+            KeyStatus::Match => return Ok(()),
+            KeyStatus::Empty => self.keys.load_full(),
             // Nobody knows under which keys all of it lies: under the oldest one the mark says that it is yet to be sealed anew.
-            Found::Unmarked => Arc::new(self.keys.load().oldest()),
+            KeyStatus::Unchecked => Arc::new(self.keys.load().oldest()),
         };
         let marking = Self {
             keys: Arc::new(ArcSwap::new(ring)),
             ..self.clone()
         };
-        match marking.insert(place(), KeyMark {}).await {
-            Ok(_) | Err(NotInserted::AlreadyThere | NotInserted::Store(StoreError::DoesNotOpen { .. })) => {}
-            Err(NotInserted::Store(why)) => return Err(why.into()),
+        match marking.insert(place(), KeyCheck {}).await {
+            Ok(_) | Err(InsertError::AlreadyExists | InsertError::Store(StoreError::DoesNotOpen { .. })) => {}
+            Err(InsertError::Store(why)) => return Err(why.into()),
         }
-        self.fits().await.map(drop)
+        self.check_keys().await.map(drop)
     }
 
     /// Whether all that stays is sealed with the key that seals now, as far as that one has settled.
-    pub async fn is_sealed_anew(&self) -> Result<bool, StoreError> {
-        Ok(self.key_to_seal_with().await?.is_none())
+    pub async fn is_resealed(&self) -> Result<bool, StoreError> {
+        Ok(self.key_for_reseal().await?.is_none())
     }
 
     /// The key that all that stays is to be sealed with, unless it is. A new key must have settled first, and none have come since.
-    pub async fn key_to_seal_with(&self) -> Result<Option<KeyId>, StoreError> {
-        let mark = self.backend.get(&key(KeyMark::SPACE, place())).await?;
+    pub async fn key_for_reseal(&self) -> Result<Option<KeyId>, StoreError> {
+        let mark = self.backend.get(&key(KeyCheck::KIND, place())).await?;
         let settled = self.settled();
         Ok(mark.filter(|row| sealed_by(&row.value) != Some(settled)).and(Some(settled)))
     }
 
     fn settled(&self) -> KeyId {
-        self.keys.load().sealing(self.clock.now().before(SETTLED)).id()
+        self.keys
+            .load()
+            .sealing_key(self.clock.now().minus_seconds(KEY_SETTLE_SECONDS))
+            .id()
     }
 
     /// Says that all that stays is sealed with `key`; says nothing if another one seals by now, for then some of it is under that one.
-    pub async fn mark_sealed_with(&self, key: KeyId) -> Result<bool, StoreError> {
-        if self.keys.load().sealing(self.clock.now()).id() != key {
+    pub async fn mark_resealed(&self, key: KeyId) -> Result<bool, StoreError> {
+        if self.keys.load().sealing_key(self.clock.now()).id() != key {
             return Ok(false);
         }
-        self.seal_anew::<KeyMark>(None).await.map(|_| true)
+        self.reseal_page::<KeyCheck>(None).await.map(|_| true)
     }
 
     /// Seals a page of the records of this kind with the key that seals now, as they are, where another one sealed them;
     /// says where the others are. What opens with no key of ours stays as it is.
-    pub async fn seal_anew<R: Record>(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
-        let page = self.backend.scan(R::SPACE, cursor.map(|cursor| cursor.0), TOGETHER).await?;
+    pub async fn reseal_page<R: Record>(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
+        let page = self.backend.scan(R::KIND, cursor.map(|cursor| cursor.0), BATCH_SIZE).await?;
         let (ring, now) = (self.keys.load_full(), self.clock.now());
-        let sealing = Some(ring.sealing(now).id());
+        let sealing = Some(ring.sealing_key(now).id());
         let old = page.rows.into_iter().filter(|(_, row)| sealed_by(&row.value) != sealing);
         let anew = old.filter_map(|(key, row)| {
-            let (id, value) = at_rest::sealed_anew(&ring, now, R::SPACE, &key, &row.value)?;
+            let (id, value) = at_rest::reseal(&ring, now, R::KIND, &key, &row.value)?;
             let (version, expires) = (Version::fresh(), row.expires);
-            let (act, space) = (Act::Replace(row.version, Row { value, version, expires }), R::SPACE.into());
-            let news = News::Put { space, id };
-            Some(self.backend.put_if(Write { key, act, news }))
+            let (act, space) = (WriteOp::Replace(row.version, Row { value, version, expires }), R::KIND.into());
+            let news = ChangeEvent::Put { space, id };
+            Some(self.backend.compare_and_set(Write { key, act, news }))
         });
         for put in join_all(anew).await {
             match put? {
                 // Whoever was faster has sealed it with a key of today.
-                Put::Written | Put::Stale => {}
-                Put::Unknown => return Err(StoreError::Unavailable("a write was not answered".to_owned())),
+                WriteOutcome::Written | WriteOutcome::Stale => {}
+                WriteOutcome::Unknown => return Err(StoreError::Unavailable("a write was not answered".to_owned())),
             }
         }
         Ok(page.next.map(Cursor))

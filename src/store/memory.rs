@@ -8,8 +8,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Act, Page, Put, Row, Write};
-use crate::store::changes::Feed;
+use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::changes::ChangeFeed;
 
 /// A backend that forgets everything when the process ends. Clones share their records.
 #[derive(Clone, Default)]
@@ -19,8 +19,8 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     rows: DashMap<String, Row>,
     /// The most rows, if there is a most.
-    most: Option<usize>,
-    feed: Feed,
+    max_rows: Option<usize>,
+    feed: ChangeFeed,
     #[cfg(test)]
     fault: faults::Fault,
 }
@@ -31,10 +31,10 @@ impl Memory {
         Self::default()
     }
 
-    /// An empty one that forgets what ends soonest when it holds more than `most` rows.
+    /// An empty one that forgets what ends soonest when it holds more than `max_rows` rows.
     pub(super) fn bounded(most: usize) -> Self {
         Self(Arc::new(Inner {
-            most: Some(most),
+            max_rows: Some(most),
             ..Inner::default()
         }))
     }
@@ -43,7 +43,7 @@ impl Memory {
         self.0.rows.get(key).map(|row| row.clone())
     }
 
-    pub(super) fn put_if(&self, write: Write) -> Put {
+    pub(super) fn put_if(&self, write: Write) -> WriteOutcome {
         #[cfg(test)]
         if let Some(put) = self.0.fault.instead(|| self.put(write.clone())) {
             return put;
@@ -51,12 +51,12 @@ impl Memory {
         self.put(write)
     }
 
-    fn put(&self, write: Write) -> Put {
-        let put = act(self.0.rows.entry(write.key), write.act);
-        if put == Put::Written {
-            self.0.feed.tell(write.news);
-            if self.0.most.is_some_and(|most| self.0.rows.len() > most) {
-                self.forget_soonest();
+    fn put(&self, write: Write) -> WriteOutcome {
+        let put = apply(self.0.rows.entry(write.key), write.act);
+        if put == WriteOutcome::Written {
+            self.0.feed.publish(write.news);
+            if self.0.max_rows.is_some_and(|most| self.0.rows.len() > most) {
+                self.evict_expiring();
             }
         }
         put
@@ -64,7 +64,7 @@ impl Memory {
 
     /// A tenth at once, so that the look at all of them is seldom; of the kind that there is most of, so that grants, which
     /// live for weeks, do not drive out the journeys of this minute.
-    fn forget_soonest(&self) {
+    fn evict_expiring(&self) {
         let mut kinds: HashMap<String, Vec<_>> = HashMap::new();
         for row in &self.0.rows {
             let kind = row.key().split('/').next().unwrap_or_default();
@@ -119,26 +119,26 @@ impl Memory {
         swept
     }
 
-    pub(super) fn feed(&self) -> &Feed {
+    pub(super) fn feed(&self) -> &ChangeFeed {
         &self.0.feed
     }
 }
 
-fn act(place: Entry<'_, String, Row>, act: Act) -> Put {
+fn apply(place: Entry<'_, String, Row>, act: WriteOp) -> WriteOutcome {
     match (place, act) {
-        (Entry::Vacant(place), Act::Insert(row)) => {
+        (Entry::Vacant(place), WriteOp::Insert(row)) => {
             place.insert(row);
         }
-        (Entry::Occupied(mut there), Act::Replace(seen, row)) if there.get().version == seen => {
+        (Entry::Occupied(mut there), WriteOp::Replace(seen, row)) if there.get().version == seen => {
             there.insert(row);
         }
-        (Entry::Occupied(there), Act::Delete(seen)) if there.get().version == seen => {
+        (Entry::Occupied(there), WriteOp::Delete(seen)) if there.get().version == seen => {
             there.remove();
         }
-        (Entry::Occupied(_), Act::Insert(_) | Act::Replace(..) | Act::Delete(_))
-        | (Entry::Vacant(_), Act::Replace(..) | Act::Delete(_)) => return Put::Stale,
+        (Entry::Occupied(_), WriteOp::Insert(_) | WriteOp::Replace(..) | WriteOp::Delete(_))
+        | (Entry::Vacant(_), WriteOp::Replace(..) | WriteOp::Delete(_)) => return WriteOutcome::Stale,
     }
-    Put::Written
+    WriteOutcome::Written
 }
 
 impl fmt::Debug for Memory {
@@ -152,7 +152,7 @@ impl fmt::Debug for Memory {
 pub(super) mod faults {
     use std::sync::Mutex;
 
-    use super::{Memory, Put};
+    use super::{Memory, WriteOutcome};
 
     #[derive(Clone, Copy, Debug)]
     pub(in crate::store) enum Lost {
@@ -166,13 +166,13 @@ pub(super) mod faults {
     pub(super) struct Fault(Mutex<Vec<Lost>>);
 
     impl Fault {
-        pub(super) fn instead(&self, put: impl FnOnce() -> Put) -> Option<Put> {
+        pub(super) fn instead(&self, put: impl FnOnce() -> WriteOutcome) -> Option<WriteOutcome> {
             let lost = self.0.lock().unwrap().pop()?;
             match lost {
                 Lost::Answer => drop(put()),
                 Lost::Write => {}
             }
-            Some(Put::Unknown)
+            Some(WriteOutcome::Unknown)
         }
     }
 

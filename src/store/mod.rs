@@ -28,39 +28,41 @@ use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::record::{Record, State};
 use crate::base::time::{Clock, UnixTime};
-use crate::store::at_rest::Bound;
-use crate::store::backend::{Act, Page, Put, Row, Version, Write};
-use crate::store::carried::There;
-use crate::store::changes::News;
-use crate::store::handle::key_of;
+use crate::store::at_rest::AssociatedData;
+use crate::store::backend::{Page, Row, Version, Write, WriteOp, WriteOutcome};
+use crate::store::carried::Current;
+use crate::store::changes::ChangeEvent;
+use crate::store::handle::storage_key;
 
 pub use crate::store::backend::Backend;
-pub use crate::store::changes::{Change, Changes};
-pub use crate::store::error::{Missed, NotInserted, StoreError};
-pub use crate::store::handle::{Cursor, Handle, Moved};
-pub use crate::store::mark::{Found, Unfit};
+pub use crate::store::changes::{Change, ChangeReceiver};
+pub use crate::store::error::{InsertError, StoreError, TransitionError};
+pub use crate::store::handle::{Cursor, Handle, Transitioned};
+pub use crate::store::mark::{KeyCheckError, KeyStatus};
 pub use crate::store::memory::Memory;
-pub use crate::store::moving::{Export, Imported, NotMoved};
-pub use crate::store::redis::{BadRedis, PREFIX as REDIS_PREFIX, RedisAt};
+pub use crate::store::moving::{Export, ImportReport, TransferError};
+pub use crate::store::redis::{DEFAULT_PREFIX as REDIS_PREFIX, RedisConfig, RedisConfigError};
 #[cfg(feature = "redis")]
-pub use crate::store::redis::{NotOpened, Redis};
-pub use crate::store::sqlite::{FILE as SQLITE_FILE, OpenError, Sqlite};
-pub use crate::store::vault::{APPROLE as VAULT_APPROLE, BadVault, MOUNT as VAULT_MOUNT, VaultAt, VaultLogin};
+pub use crate::store::redis::{Redis, RedisOpenError};
+pub use crate::store::sqlite::{FILE_NAME as SQLITE_FILE, Sqlite, SqliteOpenError};
+pub use crate::store::vault::{
+    DEFAULT_APPROLE_MOUNT as VAULT_APPROLE, DEFAULT_MOUNT as VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin,
+};
 #[cfg(feature = "vault")]
 pub use crate::store::vault::{Vault, VaultNotOpened};
 
 /// The keys that seal and open records; a reload swaps them.
-pub type Keys = Arc<ArcSwap<KeyRing>>;
+pub type SharedKeyRing = Arc<ArcSwap<KeyRing>>;
 
 /// Records of a page, and where the next one begins, if there is one.
-type Listed<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
+type RecordPage<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
 
 /// How often a write is tried again when others write the same record meanwhile.
-const TRIES: u32 = 64;
+const MAX_ATTEMPTS: u32 = 64;
 /// How many unanswered writes are enough to call a store unavailable.
-const UNANSWERED: usize = 3;
+const MAX_UNANSWERED: usize = 3;
 /// The most rows that one page of a scan may have.
-const PAGE: usize = 1000;
+const MAX_PAGE_SIZE: usize = 1000;
 
 /// All records of an installation. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -70,13 +72,13 @@ pub struct Store {
     carries: bool,
     /// Then, where instances tell each other what they used up.
     notices: Option<Arc<Store>>,
-    keys: Keys,
+    keys: SharedKeyRing,
     clock: Clock,
 }
 
 impl Store {
     /// A store over `backend`, sealed with `keys`; records expire by `clock`.
-    pub fn new(backend: Backend, keys: Keys, clock: Clock) -> Self {
+    pub fn new(backend: Backend, keys: SharedKeyRing, clock: Clock) -> Self {
         Self {
             backend,
             carries: false,
@@ -87,39 +89,39 @@ impl Store {
     }
 
     /// Puts a new record under `id`, unless there is one.
-    pub async fn insert<S: State>(&self, id: Id, state: S) -> Result<Handle<S::Record>, NotInserted> {
-        let handle = Handle::of(id);
+    pub async fn insert<S: State>(&self, id: Id, state: S) -> Result<Handle<S::Record>, InsertError> {
+        let handle = Handle::new(id);
         let record = state.into();
         let mut lost = Vec::new();
         let mut seen = None;
-        for tried in 0..TRIES {
+        for tried in 0..MAX_ATTEMPTS {
             let row = self.sealed(&handle, &record, seen)?;
-            let (version, sent) = (row.version, self.sent(&handle, &row));
-            let act = seen.map_or_else(|| Act::Insert(row.clone()), |seen| Act::Replace(seen, row.clone()));
+            let (version, sent) = (row.version, self.outgoing_handle(&handle, &row));
+            let act = seen.map_or_else(|| WriteOp::Insert(row.clone()), |seen| WriteOp::Replace(seen, row.clone()));
             match self.put(&handle, act).await? {
-                Put::Written => return Ok(sent),
-                Put::Stale => {}
-                Put::Unknown => lost.push(version),
+                WriteOutcome::Written => return Ok(sent),
+                WriteOutcome::Stale => {}
+                WriteOutcome::Unknown => lost.push(version),
             }
-            let there = self.backend.get(&key_of(&handle)).await?;
+            let there = self.backend.get(&storage_key(&handle)).await?;
             seen = there.as_ref().map(|row| row.version);
             if let Some(row) = there {
                 if lost.contains(&row.version) {
-                    return Ok(self.sent(&handle, &row));
+                    return Ok(self.outgoing_handle(&handle, &row));
                 }
                 if self.opened(&handle, &row)?.is_some() {
-                    return Err(NotInserted::AlreadyThere);
+                    return Err(InsertError::AlreadyExists);
                 }
             }
-            answering(lost.len())?;
-            pause(tried).await;
+            check_unanswered(lost.len())?;
+            backoff(tried).await;
         }
-        Err(contended().into())
+        Err(contention_error().into())
     }
 
     /// The record behind `handle`, unless it has expired.
     pub async fn read<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
-        match self.there(handle).await? {
+        match self.current(handle).await? {
             Some(there) => self.opened(handle, &there.row),
             None => Ok(None),
         }
@@ -131,18 +133,18 @@ impl Store {
         &self,
         handle: &Handle<S::Record>,
         step: impl Fn(S) -> Result<(N, T), E>,
-    ) -> Result<Moved<N, T>, Missed<E>>
+    ) -> Result<Transitioned<N, T>, TransitionError<E>>
     where
         S: State,
         N: State<Record = S::Record>,
     {
         let step = |record: S::Record| {
-            let state = S::from_record(record).ok_or(Missed::OtherState)?;
-            let (next, out) = step(state).map_err(Missed::Rejected)?;
+            let state = S::from_record(record).ok_or(TransitionError::WrongState)?;
+            let (next, out) = step(state).map_err(TransitionError::Rejected)?;
             Ok((next.into(), out))
         };
-        let (handle, out) = self.moved(handle, step).await?;
-        Ok(Moved { handle, out })
+        let (handle, out) = self.apply(handle, step).await?;
+        Ok(Transitioned { handle, effect: out })
     }
 
     /// As [`Store::transition`], from whatever state the record is in.
@@ -150,39 +152,39 @@ impl Store {
         &self,
         handle: &Handle<R>,
         step: impl Fn(R) -> Result<(R, T), E>,
-    ) -> Result<(Handle<R>, T), Missed<E>> {
-        self.moved(handle, |record| step(record).map_err(Missed::Rejected)).await
+    ) -> Result<(Handle<R>, T), TransitionError<E>> {
+        self.apply(handle, |record| step(record).map_err(TransitionError::Rejected)).await
     }
 
-    async fn moved<R: Record, T, E>(
+    async fn apply<R: Record, T, E>(
         &self,
         handle: &Handle<R>,
-        step: impl Fn(R) -> Result<(R, T), Missed<E>>,
-    ) -> Result<(Handle<R>, T), Missed<E>> {
+        step: impl Fn(R) -> Result<(R, T), TransitionError<E>>,
+    ) -> Result<(Handle<R>, T), TransitionError<E>> {
         let mut lost: Vec<(Version, T)> = Vec::new();
-        for tried in 0..TRIES {
-            let There { row: there, kept } = self.there(handle).await?.ok_or(Missed::Absent)?;
+        for tried in 0..MAX_ATTEMPTS {
+            let Current { row: there, kept } = self.current(handle).await?.ok_or(TransitionError::NotFound)?;
             // A write of ours whose answer was lost, but which is there, is the move: its step must not run again.
             if let Some(done) = lost.iter().position(|(version, _)| *version == there.version) {
-                return Ok((self.sent(handle, &there), lost.swap_remove(done).1));
+                return Ok((self.outgoing_handle(handle, &there), lost.swap_remove(done).1));
             }
-            answering(lost.len())?;
-            let record = self.opened(handle, &there)?.ok_or(Missed::Absent)?;
+            check_unanswered(lost.len())?;
+            let record = self.opened(handle, &there)?.ok_or(TransitionError::NotFound)?;
             let (next, out) = step(record)?;
             let row = self.sealed(handle, &next, Some(there.version))?;
-            let (version, sent) = (row.version, self.sent(handle, &row));
+            let (version, sent) = (row.version, self.outgoing_handle(handle, &row));
             let act = match kept {
-                Some(kept) => Act::Replace(kept, row),
-                None => Act::Insert(row),
+                Some(kept) => WriteOp::Replace(kept, row),
+                None => WriteOp::Insert(row),
             };
             match self.put(handle, act).await? {
-                Put::Written => return Ok((sent, out)),
-                Put::Stale => {}
-                Put::Unknown => lost.push((version, out)),
+                WriteOutcome::Written => return Ok((sent, out)),
+                WriteOutcome::Stale => {}
+                WriteOutcome::Unknown => lost.push((version, out)),
             }
-            pause(tried).await;
+            backoff(tried).await;
         }
-        Err(contended().into())
+        Err(contention_error().into())
     }
 
     /// Removes the record behind `handle`, if there is one; also one that does not open, but none that is newer.
@@ -191,63 +193,67 @@ impl Store {
             Err(newer @ StoreError::NewerVersion { .. }) => Err(newer),
             Ok(_) | Err(_) => Ok(true),
         };
-        self.removed(handle, whatever).await.map(drop)
+        self.remove_with(handle, whatever).await.map(drop)
     }
 
     /// Removes the record behind `handle` if it `is` one to be removed when that is done; whether it is gone by this.
     pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, is: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
-        self.removed(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
+        self.remove_with(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
     }
 
-    async fn removed<R: Record>(
+    async fn remove_with<R: Record>(
         &self,
         handle: &Handle<R>,
         wanted: impl Fn(Result<Option<R>, StoreError>) -> Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
         let mut lost = 0;
-        for tried in 0..TRIES {
-            let Some(there) = self.backend.get(&key_of(handle)).await? else {
+        for tried in 0..MAX_ATTEMPTS {
+            let Some(there) = self.backend.get(&storage_key(handle)).await? else {
                 return Ok(lost > 0);
             };
-            answering(lost)?;
+            check_unanswered(lost)?;
             if !wanted(self.opened(handle, &there))? {
                 return Ok(false);
             }
-            match self.put(handle, Act::Delete(there.version)).await? {
-                Put::Written => return Ok(true),
-                Put::Stale => {}
-                Put::Unknown => lost += 1,
+            match self.put(handle, WriteOp::Delete(there.version)).await? {
+                WriteOutcome::Written => return Ok(true),
+                WriteOutcome::Stale => {}
+                WriteOutcome::Unknown => lost += 1,
             }
-            pause(tried).await;
+            backoff(tried).await;
         }
-        Err(contended())
+        Err(contention_error())
     }
 
     /// All records of a kind, a page at a time, until there is no cursor. Sees every record that is there throughout
     /// exactly once; a page may be short, or empty, and not be the last.
-    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
+    pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<RecordPage<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
-        self.opened_page(self.backend.scan(R::SPACE, after, limit.clamp(1, PAGE)).await?)
+        self.opened_page(self.backend.scan(R::KIND, after, limit.clamp(1, MAX_PAGE_SIZE)).await?)
     }
 
     /// As [`Store::scan`], of those records only that are kept until `last` at most: so that what ends soon is found among many
     /// that do not. It is what the row says beside what is sealed that counts here.
-    pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<Listed<R>, StoreError> {
+    pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<RecordPage<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
-        self.opened_page(self.backend.scan_ending(R::SPACE, last, after, limit.clamp(1, PAGE)).await?)
+        self.opened_page(
+            self.backend
+                .scan_ending(R::KIND, last, after, limit.clamp(1, MAX_PAGE_SIZE))
+                .await?,
+        )
     }
 
-    fn opened_page<R: Record>(&self, page: Page) -> Result<Listed<R>, StoreError> {
+    fn opened_page<R: Record>(&self, page: Page) -> Result<RecordPage<R>, StoreError> {
         let (now, ring) = (self.clock.now(), self.keys.load_full());
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {
             let (id, record) = match at_rest::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value) {
                 // What travels is not sealed anew: its key may have left the ring, and what is remembered of it is of no use.
-                Err(StoreError::DoesNotOpen { .. }) if self.travels::<R>() => continue,
+                Err(StoreError::DoesNotOpen { .. }) if self.is_client_side::<R>() => continue,
                 opened => opened?,
             };
-            if record.keep_until() >= now {
-                records.push((Handle::of(id), record));
+            if record.expires_at() >= now {
+                records.push((Handle::new(id), record));
             }
         }
         Ok((records, page.next.map(Cursor)))
@@ -262,8 +268,8 @@ impl Store {
     }
 
     /// Everything that is written from now on.
-    pub fn changes(&self) -> Changes {
-        Changes::new(self.backend.feed(), self.keys.clone())
+    pub fn changes(&self) -> ChangeReceiver {
+        ChangeReceiver::new(self.backend.feed(), self.keys.clone())
     }
 
     /// Removes what has expired, and says how many records that were.
@@ -291,13 +297,13 @@ impl Store {
 
     /// Seals what follows the write `seen`.
     fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R, seen: Option<Version>) -> Result<Row, StoreError> {
-        let travels = self.travels::<R>();
+        let travels = self.is_client_side::<R>();
         let mut row = Row {
             value: Vec::new(),
-            version: if travels { Version::after(seen) } else { Version::fresh() },
-            expires: record.keep_until(),
+            version: if travels { Version::next(seen) } else { Version::fresh() },
+            expires: record.expires_at(),
         };
-        let key = key_of(handle);
+        let key = storage_key(handle);
         row.value = at_rest::seal(
             &self.keys.load(),
             self.clock.now(),
@@ -308,30 +314,30 @@ impl Store {
         Ok(row)
     }
 
-    fn bound<'a, R: Record>(&self, key: &'a str, row: &Row) -> Bound<'a> {
-        let travels = self.travels::<R>().then_some(row.version);
-        Bound { key, travels }
+    fn bound<'a, R: Record>(&self, key: &'a str, row: &Row) -> AssociatedData<'a> {
+        let travels = self.is_client_side::<R>().then_some(row.version);
+        AssociatedData { key, travels }
     }
 
     /// The record in `row`, unless it has expired. What is sealed decides, not what the row says beside it.
     fn opened<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Result<Option<R>, StoreError> {
-        let key = key_of(handle);
+        let key = storage_key(handle);
         let (_, record) = at_rest::open::<R>(&self.keys.load(), self.bound::<R>(&key, row), &row.value)?;
-        Ok(Some(record).filter(|record| record.keep_until() >= self.clock.now()))
+        Ok(Some(record).filter(|record| record.expires_at() >= self.clock.now()))
     }
 
-    async fn put<R: Record>(&self, handle: &Handle<R>, act: Act) -> Result<Put, StoreError> {
-        let news = News::Put {
-            space: R::SPACE.into(),
+    async fn put<R: Record>(&self, handle: &Handle<R>, act: WriteOp) -> Result<WriteOutcome, StoreError> {
+        let news = ChangeEvent::Put {
+            space: R::KIND.into(),
             id: handle.id(),
         };
-        let key = key_of(handle);
-        self.backend.put_if(Write { key, act, news }).await
+        let key = storage_key(handle);
+        self.backend.compare_and_set(Write { key, act, news }).await
     }
 }
 
 /// Lets others go first, for longer and unevenly when that did not help.
-async fn pause(tried: u32) {
+async fn backoff(tried: u32) {
     if tried < 4 {
         tokio::task::yield_now().await;
     } else {
@@ -341,13 +347,13 @@ async fn pause(tried: u32) {
 }
 
 /// Asked after a look at what is there, so that no write that was done is called lost.
-fn answering(lost: usize) -> Result<(), StoreError> {
-    if lost < UNANSWERED {
+fn check_unanswered(lost: usize) -> Result<(), StoreError> {
+    if lost < MAX_UNANSWERED {
         return Ok(());
     }
     Err(StoreError::Unavailable("writes are not answered".to_owned()))
 }
 
-fn contended() -> StoreError {
+fn contention_error() -> StoreError {
     StoreError::Unavailable("too many others write the same record".to_owned())
 }

@@ -17,12 +17,12 @@ use crate::base::record::Record as _;
 use crate::base::seal::{self, Label};
 use crate::base::time::UnixTime;
 use crate::store::at_rest;
-use crate::store::backend::{Act, Put, Row, Version, Write};
-use crate::store::changes::News;
+use crate::store::backend::{Row, Version, Write, WriteOp, WriteOutcome};
+use crate::store::changes::ChangeEvent;
 use crate::store::error::StoreError;
 use crate::store::handle::key;
-use crate::store::mark::KeyMark;
-use crate::store::{PAGE, Store, TRIES, answering, contended, pause};
+use crate::store::mark::KeyCheck;
+use crate::store::{MAX_ATTEMPTS, MAX_PAGE_SIZE, Store, backoff, check_unanswered, contention_error};
 
 const CHECK: Label = Label("check of an export");
 /// What the first line says this is, and what its check value says when it opens.
@@ -30,12 +30,12 @@ const FORMAT: &str = "mcp-oauth-gateway store";
 /// The version of the lines.
 const VERSION: u32 = 1;
 /// How many are written at once, so that SQLite waits for the disk once for all of them.
-const TOGETHER: usize = 256;
+const BATCH_SIZE: usize = 256;
 /// The longest line, in bytes: far more than the longest record.
-const LONGEST: u64 = 16 << 20;
+const MAX_LINE_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct ExportHeader {
     format: String,
     version: u32,
     /// Opens with the key ring that the records open with.
@@ -45,15 +45,15 @@ struct Head {
 /// A line after the first one.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Line {
-    Sealed(Sealed),
-    End(End),
+enum ExportLine {
+    Sealed(ExportedRecord),
+    End(ExportTrailer),
 }
 
 /// A record as it lies at rest.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sealed {
+struct ExportedRecord {
     key: String,
     value: String,
     expires: UnixTime,
@@ -61,7 +61,7 @@ struct Sealed {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct End {
+struct ExportTrailer {
     records: u64,
 }
 
@@ -76,7 +76,7 @@ pub struct Export<R> {
 
 /// What came of an import. The same import again moves what is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
+pub struct ImportReport {
     /// So many records are there now that were not.
     pub moved: u64,
     /// So many have one under their key already, which stays as it is.
@@ -89,7 +89,7 @@ pub struct Imported {
 
 /// Why an export was not made, or not read to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NotMoved {
+pub enum TransferError {
     /// The first line is none of ours.
     NotAnExport,
     /// A newer program wrote it, in this version.
@@ -106,7 +106,7 @@ pub enum NotMoved {
     Store(StoreError),
 }
 
-impl fmt::Display for NotMoved {
+impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnExport => f.write_str("this is not what `mcp-oauth-gateway store export` writes"),
@@ -120,22 +120,22 @@ impl fmt::Display for NotMoved {
     }
 }
 
-impl std::error::Error for NotMoved {}
+impl std::error::Error for TransferError {}
 
-impl From<StoreError> for NotMoved {
+impl From<StoreError> for TransferError {
     fn from(why: StoreError) -> Self {
         Self::Store(why)
     }
 }
 
-impl From<io::Error> for NotMoved {
+impl From<io::Error> for TransferError {
     fn from(why: io::Error) -> Self {
         Self::Io(why.to_string())
     }
 }
 
 /// What came of one record.
-enum Landed {
+enum ImportOutcome {
     Moved,
     AlreadyThere,
     Expired,
@@ -144,32 +144,32 @@ enum Landed {
 
 impl<R: BufRead> Export<R> {
     /// Reads the first line, and insists that our keys open what follows. Before a store is made for it.
-    pub fn open(from: R, ring: &KeyRing) -> Result<Self, NotMoved> {
+    pub fn open(from: R, ring: &KeyRing) -> Result<Self, TransferError> {
         let (line, records) = (0, 0);
         let mut export = Self { from, line, records };
-        let text = export.line()?.ok_or(NotMoved::NotAnExport)?;
+        let text = export.line()?.ok_or(TransferError::NotAnExport)?;
         // Of a later version only these two are known.
-        let said: serde_json::Value = serde_json::from_str(&text).map_err(|_| NotMoved::NotAnExport)?;
+        let said: serde_json::Value = serde_json::from_str(&text).map_err(|_| TransferError::NotAnExport)?;
         let version = said["version"].as_u64().and_then(|version| u32::try_from(version).ok());
         match version.filter(|_| said["format"] == FORMAT) {
             Some(VERSION) => {}
-            Some(newer) if newer > VERSION => return Err(NotMoved::Newer(newer)),
-            Some(_) | None => return Err(NotMoved::NotAnExport),
+            Some(newer) if newer > VERSION => return Err(TransferError::Newer(newer)),
+            Some(_) | None => return Err(TransferError::NotAnExport),
         }
-        let head: Head = serde_json::from_value(said).map_err(|_| NotMoved::NotAnExport)?;
-        let check = URL_SAFE_NO_PAD.decode(head.check).map_err(|_| NotMoved::NotAnExport)?;
-        let opened = seal::unboxed(ring, CHECK, b"", &check).map_err(|_| NotMoved::OtherKeys)?;
+        let head: ExportHeader = serde_json::from_value(said).map_err(|_| TransferError::NotAnExport)?;
+        let check = URL_SAFE_NO_PAD.decode(head.check).map_err(|_| TransferError::NotAnExport)?;
+        let opened = seal::open_message(ring, CHECK, b"", &check).map_err(|_| TransferError::OtherKeys)?;
         if *opened == FORMAT.as_bytes() {
             Ok(export)
         } else {
-            Err(NotMoved::NotAnExport)
+            Err(TransferError::NotAnExport)
         }
     }
 
-    /// The next records, sealed; fewer than [`TOGETHER`] only at the end.
-    fn next(&mut self) -> Result<Vec<Sealed>, (Vec<Sealed>, NotMoved)> {
-        let mut several = Vec::with_capacity(TOGETHER);
-        while several.len() < TOGETHER {
+    /// The next records, sealed; fewer than [`BATCH_SIZE`] only at the end.
+    fn next(&mut self) -> Result<Vec<ExportedRecord>, (Vec<ExportedRecord>, TransferError)> {
+        let mut several = Vec::with_capacity(BATCH_SIZE);
+        while several.len() < BATCH_SIZE {
             match self.record() {
                 Ok(Some(sealed)) => several.push(sealed),
                 Ok(None) => break,
@@ -179,37 +179,44 @@ impl<R: BufRead> Export<R> {
         Ok(several)
     }
 
-    fn record(&mut self) -> Result<Option<Sealed>, NotMoved> {
-        let text = self.line()?.ok_or(NotMoved::CutOff(self.line))?;
+    fn record(&mut self) -> Result<Option<ExportedRecord>, TransferError> {
+        let text = self.line()?.ok_or(TransferError::CutOff(self.line))?;
         match serde_json::from_str(&text) {
-            Ok(Line::Sealed(sealed)) => {
+            Ok(ExportLine::Sealed(sealed)) => {
                 self.records += 1;
                 Ok(Some(sealed))
             }
-            Ok(Line::End(end)) if end.records == self.records && self.line()?.is_none() => Ok(None),
+            Ok(ExportLine::End(end)) if end.records == self.records && self.line()?.is_none() => Ok(None),
             // The last line of what was cut off is half a line.
-            Err(_) if !text.ends_with('\n') => Err(NotMoved::CutOff(self.line - 1)),
-            Ok(Line::End(_)) | Err(_) => Err(NotMoved::Broken(self.line)),
+            Err(_) if !text.ends_with('\n') => Err(TransferError::CutOff(self.line - 1)),
+            Ok(ExportLine::End(_)) | Err(_) => Err(TransferError::Broken(self.line)),
         }
     }
 
-    fn line(&mut self) -> Result<Option<String>, NotMoved> {
+    fn line(&mut self) -> Result<Option<String>, TransferError> {
         let mut bytes = Vec::new();
-        io::Read::take(&mut self.from, LONGEST).read_until(b'\n', &mut bytes)?;
+        io::Read::take(&mut self.from, MAX_LINE_BYTES).read_until(b'\n', &mut bytes)?;
         if bytes.is_empty() {
             return Ok(None);
         }
         self.line += 1;
-        String::from_utf8(bytes).map(Some).map_err(|_| NotMoved::Broken(self.line))
+        String::from_utf8(bytes).map(Some).map_err(|_| TransferError::Broken(self.line))
     }
 }
 
 impl Store {
     /// Writes all records as they lie at rest, of whatever kind and version, also such as do not open; and says how many.
     /// What is written to the store meanwhile may be missed.
-    pub async fn export(&self, to: &mut impl io::Write) -> Result<u64, NotMoved> {
-        let check = seal::boxed(&self.keys.load(), self.clock.now(), CHECK, random::fresh(), b"", FORMAT.as_bytes());
-        let head = Head {
+    pub async fn export(&self, to: &mut impl io::Write) -> Result<u64, TransferError> {
+        let check = seal::seal_message(
+            &self.keys.load(),
+            self.clock.now(),
+            CHECK,
+            random::salt_and_nonce(),
+            b"",
+            FORMAT.as_bytes(),
+        );
+        let head = ExportHeader {
             format: FORMAT.to_owned(),
             version: VERSION,
             check: URL_SAFE_NO_PAD.encode(check),
@@ -217,16 +224,16 @@ impl Store {
         write_line(to, &head)?;
         let mut records = 0;
         // The mark of the keys is that of one store: another one gets its own.
-        let spaces = self.backend.spaces().await?.into_iter().filter(|space| space != KeyMark::SPACE);
+        let spaces = self.backend.spaces().await?.into_iter().filter(|space| space != KeyCheck::KIND);
         for space in spaces {
             let mut after = None;
             loop {
-                let page = self.backend.scan(&space, after, PAGE).await?;
+                let page = self.backend.scan(&space, after, MAX_PAGE_SIZE).await?;
                 for (key, row) in page.rows {
                     records += 1;
                     let value = URL_SAFE_NO_PAD.encode(row.value);
                     let expires = row.expires;
-                    write_line(to, &Line::Sealed(Sealed { key, value, expires }))?;
+                    write_line(to, &ExportLine::Sealed(ExportedRecord { key, value, expires }))?;
                 }
                 after = page.next;
                 if after.is_none() {
@@ -234,27 +241,27 @@ impl Store {
                 }
             }
         }
-        write_line(to, &Line::End(End { records }))?;
+        write_line(to, &ExportLine::End(ExportTrailer { records }))?;
         to.flush()?;
         Ok(records)
     }
 
     /// Puts all records of an export where nothing lies under their keys; nothing that is there is changed.
-    pub async fn import<R: BufRead>(&self, mut export: Export<R>) -> Result<Imported, NotMoved> {
-        let mut imported = Imported::default();
+    pub async fn import<R: BufRead>(&self, mut export: Export<R>) -> Result<ImportReport, TransferError> {
+        let mut imported = ImportReport::default();
         loop {
             // What stands before a broken line is good.
             let (several, end) = match export.next() {
                 Ok(several) => (several, None),
                 Err((several, why)) => (several, Some(why)),
             };
-            let is_last = several.len() < TOGETHER;
-            for landed in join_all(several.into_iter().map(|sealed| self.landed(sealed))).await {
+            let is_last = several.len() < BATCH_SIZE;
+            for landed in join_all(several.into_iter().map(|sealed| self.import_one(sealed))).await {
                 match landed? {
-                    Landed::Moved => imported.moved += 1,
-                    Landed::AlreadyThere => imported.already_there += 1,
-                    Landed::Expired => imported.expired += 1,
-                    Landed::Foreign => imported.foreign += 1,
+                    ImportOutcome::Moved => imported.moved += 1,
+                    ImportOutcome::AlreadyThere => imported.already_there += 1,
+                    ImportOutcome::Expired => imported.expired += 1,
+                    ImportOutcome::Foreign => imported.foreign += 1,
                 }
             }
             match end {
@@ -265,51 +272,51 @@ impl Store {
         }
     }
 
-    async fn landed(&self, sealed: Sealed) -> Result<Landed, StoreError> {
+    async fn import_one(&self, sealed: ExportedRecord) -> Result<ImportOutcome, StoreError> {
         let now = self.clock.now();
-        let Sealed { key, value, expires } = sealed;
+        let ExportedRecord { key, value, expires } = sealed;
         if expires < now {
-            return Ok(Landed::Expired);
+            return Ok(ImportOutcome::Expired);
         }
         let value = URL_SAFE_NO_PAD.decode(value).unwrap_or_default();
         let Some((space, id)) = self.named(&key, &value) else {
-            return Ok(Landed::Foreign);
+            return Ok(ImportOutcome::Foreign);
         };
         // Whatever the mark says of the keys stays true.
         let ring = self.keys.load_full();
         let value = match value.first_chunk() {
-            Some(by) if *by == ring.sealing(now).id() => value,
-            Some(_) | None => at_rest::sealed_anew(&ring, now, &space, &key, &value).map_or(value, |(_, anew)| anew),
+            Some(by) if *by == ring.sealing_key(now).id() => value,
+            Some(_) | None => at_rest::reseal(&ring, now, &space, &key, &value).map_or(value, |(_, anew)| anew),
         };
         let mut lost = Vec::new();
         let mut seen = None;
-        for tried in 0..TRIES {
+        for tried in 0..MAX_ATTEMPTS {
             let version = Version::fresh();
             let value = value.clone();
             let row = Row { value, version, expires };
             let space = space.clone().into();
             let write = Write {
                 key: key.clone(),
-                act: seen.map_or_else(|| Act::Insert(row.clone()), |seen| Act::Replace(seen, row.clone())),
-                news: News::Put { space, id },
+                act: seen.map_or_else(|| WriteOp::Insert(row.clone()), |seen| WriteOp::Replace(seen, row.clone())),
+                news: ChangeEvent::Put { space, id },
             };
-            match self.backend.put_if(write).await? {
-                Put::Written => return Ok(Landed::Moved),
-                Put::Stale => {}
-                Put::Unknown => lost.push(version),
+            match self.backend.compare_and_set(write).await? {
+                WriteOutcome::Written => return Ok(ImportOutcome::Moved),
+                WriteOutcome::Stale => {}
+                WriteOutcome::Unknown => lost.push(version),
             }
             let there = self.backend.get(&key).await?;
             seen = there.as_ref().map(|row| row.version);
             match there {
-                Some(row) if lost.contains(&row.version) => return Ok(Landed::Moved),
-                Some(row) if row.expires >= now => return Ok(Landed::AlreadyThere),
+                Some(row) if lost.contains(&row.version) => return Ok(ImportOutcome::Moved),
+                Some(row) if row.expires >= now => return Ok(ImportOutcome::AlreadyThere),
                 // What has expired makes room.
                 Some(_) | None => {}
             }
-            answering(lost.len())?;
-            pause(tried).await;
+            check_unanswered(lost.len())?;
+            backoff(tried).await;
         }
-        Err(contended())
+        Err(contention_error())
     }
 
     /// The kind and the id of a sealed record of any version, if it opens where it is to lie.

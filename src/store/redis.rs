@@ -17,8 +17,8 @@ mod running;
 #[cfg(feature = "redis")]
 mod start;
 
-pub use crate::store::redis::at::{BadRedis, PREFIX, RedisAt};
+pub use crate::store::redis::at::{DEFAULT_PREFIX, RedisConfig, RedisConfigError};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::running::Redis;
 #[cfg(feature = "redis")]
-pub use crate::store::redis::start::NotOpened;
+pub use crate::store::redis::start::RedisOpenError;

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Page, Put, Row, Write};
-use crate::store::changes::Feed;
+use crate::store::backend::{Page, Row, Write, WriteOutcome};
+use crate::store::changes::ChangeFeed;
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::{Lane, NoAnswer};
-use crate::store::sqlite::reader::{Answer, Question};
+use crate::store::sqlite::lane::{QueueError, RequestQueue};
+use crate::store::sqlite::reader::{ReadRequest, ResponseSender};
 use crate::store::sqlite::writer::{Job, Writer};
 
 /// The name of the file in the data directory.
-pub const FILE: &str = "store.sqlite3";
+pub const FILE_NAME: &str = "store.sqlite3";
 
 const READERS: usize = 2;
 
@@ -32,7 +32,7 @@ pub struct Sqlite(Arc<Threads>);
 
 /// Why a store file is refused.
 #[derive(Debug)]
-pub enum OpenError {
+pub enum SqliteOpenError {
     /// The directory or the file cannot be made, or its mode cannot be set.
     Io(PathBuf, io::Error),
     /// SQLite does not take it; with what it said.
@@ -41,7 +41,7 @@ pub enum OpenError {
     OtherSchema(PathBuf, i64),
 }
 
-impl fmt::Display for OpenError {
+impl fmt::Display for SqliteOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
@@ -57,21 +57,21 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for SqliteOpenError {}
 
 impl Sqlite {
-    /// Opens [`FILE`] in `dir`, and makes what is missing: the directory with mode 0700, the file with 0600.
-    pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let path = file::made(dir)?;
-        let in_path = |why: rusqlite::Error| OpenError::Sqlite(path.clone(), why.to_string());
-        let feed = Feed::default();
-        let (to_writer, orders) = Lane::new();
-        let writer = Writer::new(file::writing(&path)?, feed.clone()).map_err(in_path)?;
+    /// Opens [`FILE_NAME`] in `dir`, and makes what is missing: the directory with mode 0700, the file with 0600.
+    pub fn open(dir: &Path) -> Result<Self, SqliteOpenError> {
+        let path = file::create(dir)?;
+        let in_path = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.clone(), why.to_string());
+        let feed = ChangeFeed::default();
+        let (to_writer, orders) = RequestQueue::new();
+        let writer = Writer::new(file::open_writer(&path)?, feed.clone()).map_err(in_path)?;
         let mut running = vec![spawned(&path, "store-writer", move || writer.run(&orders))?];
-        let (to_readers, questions) = Lane::new();
+        let (to_readers, questions) = RequestQueue::new();
         let questions = Arc::new(Mutex::new(questions));
         for _ in 0..READERS {
-            let db = file::reading(&path).map_err(in_path)?;
+            let db = file::open_reader(&path).map_err(in_path)?;
             let questions = questions.clone();
             running.push(spawned(&path, "store-reader", move || reader::run(&db, &questions))?);
         }
@@ -84,7 +84,7 @@ impl Sqlite {
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
-        let make = |answer: Answer<Option<Row>>| Question::Get(key.to_owned(), answer);
+        let make = |answer: ResponseSender<Option<Row>>| ReadRequest::Get(key.to_owned(), answer);
         self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
@@ -92,13 +92,13 @@ impl Sqlite {
         let from = after.unwrap_or_else(|| format!("{space}/"));
         // '0' follows '/', so this is the first text behind all keys of the space.
         let to = format!("{space}0");
-        let make = |answer: Answer<Page>| Question::Scan { from, to, limit, answer };
+        let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
         self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
     pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         let space = space.to_owned();
-        let make = |answer: Answer<Page>| Question::Ending {
+        let make = |answer: ResponseSender<Page>| ReadRequest::Ending {
             space,
             last,
             after,
@@ -115,7 +115,7 @@ impl Sqlite {
             let from = found.last().map_or_else(String::new, |space| format!("{space}0"));
             // '{' follows 'z', and no kind begins with anything behind that.
             let (to, limit) = ("{".to_owned(), 1);
-            let make = |answer: Answer<Page>| Question::Scan { from, to, limit, answer };
+            let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
             let page = self.0.readers()?.ask(make).await.map_err(unavailable)??;
             match page.rows.first().and_then(|(key, _)| key.split_once('/')) {
                 Some((space, _)) => found.push(space.to_owned()),
@@ -124,13 +124,13 @@ impl Sqlite {
         }
     }
 
-    pub(super) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
+    pub(super) async fn put_if(&self, write: Write) -> Result<WriteOutcome, StoreError> {
         match self.0.order(Job::Put(write)).await {
-            Ok(Ok(0)) => Ok(Put::Stale),
-            Ok(Ok(_)) => Ok(Put::Written),
+            Ok(Ok(0)) => Ok(WriteOutcome::Stale),
+            Ok(Ok(_)) => Ok(WriteOutcome::Written),
             Ok(Err(error)) => Err(error),
-            Err(NoAnswer::Lost) => Ok(Put::Unknown),
-            Err(NoAnswer::NotAsked(why)) => Err(StoreError::Unavailable(why.to_owned())),
+            Err(QueueError::Lost) => Ok(WriteOutcome::Unknown),
+            Err(QueueError::NotAsked(why)) => Err(StoreError::Unavailable(why.to_owned())),
         }
     }
 
@@ -144,7 +144,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) fn feed(&self) -> &Feed {
+    pub(super) fn feed(&self) -> &ChangeFeed {
         &self.0.feed
     }
 }
@@ -157,20 +157,20 @@ impl fmt::Debug for Sqlite {
 
 /// The threads and the ways to them; the ways are there until the end.
 struct Threads {
-    to_writer: Option<Lane<writer::Order>>,
-    to_readers: Option<Lane<Question>>,
-    feed: Feed,
+    to_writer: Option<RequestQueue<writer::WriteRequest>>,
+    to_readers: Option<RequestQueue<ReadRequest>>,
+    feed: ChangeFeed,
     running: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    fn readers(&self) -> Result<&Lane<Question>, StoreError> {
+    fn readers(&self) -> Result<&RequestQueue<ReadRequest>, StoreError> {
         self.to_readers.as_ref().ok_or_else(|| unavailable(lane::ENDED))
     }
 
-    async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, NoAnswer> {
+    async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, QueueError> {
         let writer = self.to_writer.as_ref().ok_or(lane::ENDED)?;
-        writer.ask(|answer| writer::Order { job, answer }).await
+        writer.ask(|answer| writer::WriteRequest { job, answer }).await
     }
 }
 
@@ -189,15 +189,15 @@ impl Drop for Threads {
     }
 }
 
-fn spawned(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+fn spawned(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SqliteOpenError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
-    thread.map_err(|why| OpenError::Io(path.to_owned(), why))
+    thread.map_err(|why| SqliteOpenError::Io(path.to_owned(), why))
 }
 
-fn unavailable(no_answer: NoAnswer) -> StoreError {
+fn unavailable(no_answer: QueueError) -> StoreError {
     StoreError::Unavailable(match no_answer {
-        NoAnswer::NotAsked(why) => why.to_owned(),
-        NoAnswer::Lost => "no answer in time".to_owned(),
+        QueueError::NotAsked(why) => why.to_owned(),
+        QueueError::Lost => "no answer in time".to_owned(),
     })
 }
 

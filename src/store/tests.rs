@@ -17,17 +17,17 @@ struct Tally(u32);
 struct Twin(u32);
 
 impl Record for Tally {
-    const SPACE: &'static str = "tally";
+    const KIND: &'static str = "tally";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
 
 impl Record for Twin {
-    const SPACE: &'static str = "twin";
+    const KIND: &'static str = "twin";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
@@ -41,7 +41,7 @@ impl State for Tally {
 }
 
 fn over(backend: Backend) -> Store {
-    let ring = KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap();
+    let ring = KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap();
     Store::new(backend, Arc::new(ArcSwap::from_pointee(ring)), Clock::default())
 }
 
@@ -58,12 +58,12 @@ fn one_more(Tally(n): Tally) -> Result<(Tally, u32), ()> {
 #[tokio::test]
 async fn a_record_that_was_copied_to_another_key_does_not_open_there() {
     let (store, _) = in_memory();
-    let from = store.insert(Id::fresh(), Tally(7)).await.unwrap();
-    let row = store.backend.get(&key_of(&from)).await.unwrap().unwrap();
-    let other = Handle::<Tally>::of(Id::fresh());
-    store.put(&other, Act::Insert(row.clone())).await.unwrap();
-    let twin = Handle::<Twin>::of(from.id());
-    store.put(&twin, Act::Insert(row)).await.unwrap();
+    let from = store.insert(Id::random(), Tally(7)).await.unwrap();
+    let row = store.backend.get(&storage_key(&from)).await.unwrap().unwrap();
+    let other = Handle::<Tally>::new(Id::random());
+    store.put(&other, WriteOp::Insert(row.clone())).await.unwrap();
+    let twin = Handle::<Twin>::new(from.id());
+    store.put(&twin, WriteOp::Insert(row)).await.unwrap();
     assert_eq!(store.read(&other).await, Err(StoreError::DoesNotOpen { space: "tally" }));
     assert_eq!(store.read(&twin).await, Err(StoreError::DoesNotOpen { space: "twin" }));
     assert_eq!(store.read(&from).await, Ok(Some(Tally(7))));
@@ -72,9 +72,9 @@ async fn a_record_that_was_copied_to_another_key_does_not_open_there() {
 #[tokio::test]
 async fn a_move_whose_answer_was_lost_is_done_once_and_known() {
     let (store, memory) = in_memory();
-    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Answer]);
-    assert_eq!(store.transition(&handle, one_more).await.unwrap().out, 0);
+    assert_eq!(store.transition(&handle, one_more).await.unwrap().effect, 0);
     assert_eq!(store.read(&handle).await, Ok(Some(Tally(1))));
     memory.lose(vec![Lost::Answer, Lost::Write, Lost::Write]);
     assert_eq!(store.update(&handle, one_more).await.unwrap().1, 1);
@@ -84,10 +84,10 @@ async fn a_move_whose_answer_was_lost_is_done_once_and_known() {
 #[tokio::test]
 async fn a_move_that_never_arrives_is_not_said_to_be_done() {
     let (store, memory) = in_memory();
-    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Write; 3]);
     let missed = store.update(&handle, one_more).await.unwrap_err();
-    assert!(matches!(missed, Missed::Store(StoreError::Unavailable(_))));
+    assert!(matches!(missed, TransitionError::Store(StoreError::Unavailable(_))));
     assert_eq!(store.read(&handle).await, Ok(Some(Tally(0))));
 }
 
@@ -95,17 +95,17 @@ async fn a_move_that_never_arrives_is_not_said_to_be_done() {
 async fn an_insert_whose_answer_was_lost_is_told_from_somebody_elses() {
     let (store, memory) = in_memory();
     memory.lose(vec![Lost::Answer, Lost::Write]);
-    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
-    assert_eq!(store.insert(handle.id(), Tally(1)).await, Err(NotInserted::AlreadyThere));
+    let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
+    assert_eq!(store.insert(handle.id(), Tally(1)).await, Err(InsertError::AlreadyExists));
     memory.lose(vec![Lost::Write; 3]);
-    let nowhere = store.insert(Id::fresh(), Tally(0)).await;
-    assert!(matches!(nowhere, Err(NotInserted::Store(StoreError::Unavailable(_)))));
+    let nowhere = store.insert(Id::random(), Tally(0)).await;
+    assert!(matches!(nowhere, Err(InsertError::Store(StoreError::Unavailable(_)))));
 }
 
 #[tokio::test]
 async fn a_removal_whose_answer_was_lost_is_done() {
     let (store, memory) = in_memory();
-    let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
+    let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Answer, Lost::Write, Lost::Write]);
     store.remove(&handle).await.unwrap();
     assert_eq!(store.read(&handle).await, Ok(None));
@@ -116,16 +116,22 @@ async fn no_write_is_done_upon_another_version_than_it_saw() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Backend::Sqlite(Sqlite::open(dir.path()).unwrap());
     for store in [in_memory().0, over(sqlite)] {
-        let handle = store.insert(Id::fresh(), Tally(0)).await.unwrap();
-        let old = store.backend.get(&key_of(&handle)).await.unwrap().unwrap();
+        let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
+        let old = store.backend.get(&storage_key(&handle)).await.unwrap().unwrap();
         let row = || store.sealed(&handle, &Tally(9), None).unwrap();
-        assert_eq!(store.put(&handle, Act::Insert(row())).await, Ok(Put::Stale));
-        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Written));
-        assert_eq!(store.put(&handle, Act::Replace(old.version, row())).await, Ok(Put::Stale));
-        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Stale));
+        assert_eq!(store.put(&handle, WriteOp::Insert(row())).await, Ok(WriteOutcome::Stale));
+        assert_eq!(store.put(&handle, WriteOp::Delete(old.version)).await, Ok(WriteOutcome::Written));
+        assert_eq!(
+            store.put(&handle, WriteOp::Replace(old.version, row())).await,
+            Ok(WriteOutcome::Stale)
+        );
+        assert_eq!(store.put(&handle, WriteOp::Delete(old.version)).await, Ok(WriteOutcome::Stale));
         store.insert(handle.id(), Tally(0)).await.unwrap();
-        assert_eq!(store.put(&handle, Act::Replace(old.version, row())).await, Ok(Put::Stale));
-        assert_eq!(store.put(&handle, Act::Delete(old.version)).await, Ok(Put::Stale));
+        assert_eq!(
+            store.put(&handle, WriteOp::Replace(old.version, row())).await,
+            Ok(WriteOutcome::Stale)
+        );
+        assert_eq!(store.put(&handle, WriteOp::Delete(old.version)).await, Ok(WriteOutcome::Stale));
         assert_eq!(store.read(&handle).await, Ok(Some(Tally(0))));
     }
 }
@@ -135,23 +141,23 @@ async fn a_record_that_opens_but_is_no_such_record_is_an_error_and_no_panic() {
     #[derive(Serialize, Deserialize)]
     struct Text(String);
     impl Record for Text {
-        const SPACE: &'static str = "tally";
-        fn keep_until(&self) -> UnixTime {
+        const KIND: &'static str = "tally";
+        fn expires_at(&self) -> UnixTime {
             UnixTime::NEVER
         }
     }
     let (store, _) = in_memory();
-    let text = Handle::<Text>::of(Id::fresh());
+    let text = Handle::<Text>::new(Id::random());
     let row = store.sealed(&text, &Text("seven".to_owned()), None).unwrap();
-    store.put(&text, Act::Insert(row)).await.unwrap();
-    let read = store.read(&Handle::<Tally>::of(text.id())).await;
+    store.put(&text, WriteOp::Insert(row)).await.unwrap();
+    let read = store.read(&Handle::<Tally>::new(text.id())).await;
     assert_eq!(read, Err(StoreError::Unreadable { space: "tally" }));
 }
 
 #[tokio::test]
 async fn the_key_of_a_record_does_not_show_its_id() {
-    let handle = Handle::<Tally>::of(Id::fresh());
-    let key = key_of(&handle);
+    let handle = Handle::<Tally>::new(Id::random());
+    let key = storage_key(&handle);
     assert!(key.starts_with("tally/") && !key.contains(&handle.to_string()));
 }
 
@@ -166,9 +172,9 @@ async fn what_there_is_most_of_is_forgotten_first_and_of_that_what_ends_soonest(
             version,
             expires: UnixTime(expires),
         };
-        let (act, id) = (Act::Insert(row), Id::fresh());
-        let news = News::Put { space: "".into(), id };
-        assert_eq!(memory.put_if(Write { key, act, news }), Put::Written);
+        let (act, id) = (WriteOp::Insert(row), Id::random());
+        let news = ChangeEvent::Put { space: "".into(), id };
+        assert_eq!(memory.put_if(Write { key, act, news }), WriteOutcome::Written);
     };
     let there = |kind: &str| {
         let rows = memory.scan(kind, None, 1_000).rows;

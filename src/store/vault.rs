@@ -21,8 +21,8 @@ mod sweep;
 #[cfg(feature = "vault")]
 mod token;
 
-pub use crate::store::vault::at::{APPROLE, BadVault, MOUNT, VaultAt, VaultLogin};
+pub use crate::store::vault::at::{DEFAULT_APPROLE_MOUNT, DEFAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
 #[cfg(feature = "vault")]
 pub use crate::store::vault::running::Vault;
 #[cfg(feature = "vault")]
-pub use crate::store::vault::start::NotOpened as VaultNotOpened;
+pub use crate::store::vault::start::VaultOpenError as VaultNotOpened;

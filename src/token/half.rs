@@ -13,7 +13,7 @@ const VERSION: u8 = 1;
 
 /// How the upstream half is kept from being changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TokenMode {
     /// Sealed: nobody but the gateway reads it.
     Sealed,
     /// Readable by whoever holds the pair, exactly as in the first dual-token gateway.
@@ -27,21 +27,21 @@ pub enum Mode {
     Raw,
 }
 
-impl Mode {
+impl TokenMode {
     /// How a token of this kind is protected, in a service of this mode.
     #[must_use]
-    pub fn of(self, kind: Kind) -> Self {
+    pub fn for_kind(self, kind: TokenKind) -> Self {
         match (self, kind) {
             // A key carries nothing that a client could read.
-            (_, Kind::Key) | (Self::Jwt, Kind::Refresh) => Self::Sealed,
+            (_, TokenKind::Key) | (Self::Jwt, TokenKind::Refresh) => Self::Sealed,
             #[cfg(feature = "raw")]
-            (Self::Raw, Kind::Refresh) => Self::Sealed,
-            (own, Kind::Access | Kind::Refresh) => own,
+            (Self::Raw, TokenKind::Refresh) => Self::Sealed,
+            (own, TokenKind::Access | TokenKind::Refresh) => own,
         }
     }
 
     /// Whoever holds a client's token can read the upstream's in it.
-    pub fn shows_upstream_tokens(self) -> bool {
+    pub fn exposes_upstream_tokens(self) -> bool {
         match self {
             Self::Sealed | Self::Reference | Self::Jwt => false,
             Self::Plain => true,
@@ -53,7 +53,7 @@ impl Mode {
 
 /// What the pair is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// Presented at the MCP endpoint.
     Access,
     /// Presented at the token endpoint.
@@ -64,7 +64,7 @@ pub enum Kind {
 
 /// What the upstream half is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
+pub enum PayloadKind {
     /// The upstream's access token.
     Access,
     /// The upstream's refresh token.
@@ -81,32 +81,32 @@ pub enum Carried {
 
 /// The short mark of a service: it binds a token to the service, whatever alias was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceMark(pub [u8; 8]);
+pub struct ServiceDigest(pub [u8; 8]);
 
-impl ServiceMark {
+impl ServiceDigest {
     /// The mark of the service of this name.
     pub fn of(name: &str) -> Self {
         let mut out = [0; 8];
-        out.copy_from_slice(&Digest::of(name).short()[..8]);
+        out.copy_from_slice(&Digest::new(name).truncated()[..8]);
         Self(out)
     }
 }
 
 /// The gateway half, read or about to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Half {
+pub struct PairHeader {
     /// How it is protected.
-    pub mode: Mode,
+    pub mode: TokenMode,
     /// Access, refresh or key.
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// What the upstream half is.
-    pub carried: Carried,
+    pub carried: PayloadKind,
     /// The grant that it belongs to; of a key, the key's own id.
     pub grant: Id,
     /// Which refresh of its grant it comes from.
     pub generation: u32,
     /// The service that it is for.
-    pub service: ServiceMark,
+    pub service: ServiceDigest,
     /// The first 16 bytes of the digest of the client's id.
     pub client: [u8; 16],
     /// When it ends.
@@ -120,35 +120,35 @@ pub struct Half {
 }
 
 /// How long a header is without its texts, in bytes.
-pub(super) const BARE: usize = FIXED + 4 + 28;
+pub(super) const BASE_LEN: usize = FIXED_LEN + 4 + 28;
 /// The fixed part: everything but subject, scopes and fresh bytes.
-const FIXED: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
+const FIXED_LEN: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
-impl Half {
+impl PairHeader {
     /// The header's bytes.
     pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(BARE + self.subject.len() + self.scopes.len());
+        let mut out = Vec::with_capacity(BASE_LEN + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
-            Mode::Sealed => 1,
-            Mode::Plain => 2,
-            Mode::Reference => 3,
+            TokenMode::Sealed => 1,
+            TokenMode::Plain => 2,
+            TokenMode::Reference => 3,
             // No pair is of these; what is written so by mistake does not read.
-            Mode::Jwt => 0,
+            TokenMode::Jwt => 0,
             #[cfg(feature = "raw")]
-            Mode::Raw => 0,
+            TokenMode::Raw => 0,
         };
         let kind = match self.kind {
-            Kind::Access => 1,
-            Kind::Refresh => 2,
-            Kind::Key => 3,
+            TokenKind::Access => 1,
+            TokenKind::Refresh => 2,
+            TokenKind::Key => 3,
         };
         let carried = match self.carried {
-            Carried::Access => 1,
-            Carried::Refresh => 2,
-            Carried::Nothing => 3,
-            Carried::Identity => 4,
-            Carried::Reference => 5,
-            Carried::Grant => 6,
+            PayloadKind::Access => 1,
+            PayloadKind::Refresh => 2,
+            PayloadKind::Nothing => 3,
+            PayloadKind::Identity => 4,
+            PayloadKind::Reference => 5,
+            PayloadKind::Grant => 6,
         };
         out.extend_from_slice(&[VERSION, mode, kind, carried]);
         out.extend_from_slice(&key);
@@ -159,7 +159,7 @@ impl Half {
         out.extend_from_slice(&self.expires.0.to_be_bytes());
         out.extend_from_slice(&self.upstream_expires.0.to_be_bytes());
         for text in [&self.subject, &self.scopes] {
-            let bytes = &text.as_bytes()[..floor(text, usize::from(u16::MAX))];
+            let bytes = &text.as_bytes()[..char_boundary_before(text, usize::from(u16::MAX))];
             out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(bytes);
         }
@@ -177,29 +177,29 @@ impl Half {
         let key = take(&mut rest)?;
         let half = Self {
             mode: match mode {
-                1 => Mode::Sealed,
-                2 => Mode::Plain,
-                3 => Mode::Reference,
+                1 => TokenMode::Sealed,
+                2 => TokenMode::Plain,
+                3 => TokenMode::Reference,
                 _ => return None,
             },
             kind: match kind {
-                1 => Kind::Access,
-                2 => Kind::Refresh,
-                3 => Kind::Key,
+                1 => TokenKind::Access,
+                2 => TokenKind::Refresh,
+                3 => TokenKind::Key,
                 _ => return None,
             },
             carried: match carried {
-                1 => Carried::Access,
-                2 => Carried::Refresh,
-                3 => Carried::Nothing,
-                4 => Carried::Identity,
-                5 => Carried::Reference,
-                6 => Carried::Grant,
+                1 => PayloadKind::Access,
+                2 => PayloadKind::Refresh,
+                3 => PayloadKind::Nothing,
+                4 => PayloadKind::Identity,
+                5 => PayloadKind::Reference,
+                6 => PayloadKind::Grant,
                 _ => return None,
             },
             grant: Id(take(&mut rest)?),
             generation: u32::from_be_bytes(take(&mut rest)?),
-            service: ServiceMark(take(&mut rest)?),
+            service: ServiceDigest(take(&mut rest)?),
             client: take(&mut rest)?,
             expires: UnixTime(u64::from_be_bytes(take(&mut rest)?)),
             upstream_expires: UnixTime(u64::from_be_bytes(take(&mut rest)?)),
@@ -225,6 +225,6 @@ fn text(rest: &mut &[u8]) -> Option<String> {
 }
 
 /// The largest index up to `most` at which `text` may be cut.
-fn floor(text: &str, most: usize) -> usize {
+fn char_boundary_before(text: &str, most: usize) -> usize {
     (0..=text.len().min(most)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }

@@ -24,19 +24,19 @@ impl Default for Ttl {
 }
 
 /// Taken off the upstream's lifetime, in seconds: nobody should be told a token lives when it dies on the way.
-pub const MARGIN: u64 = 10;
+pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
-/// When an access pair ends: ours, or the upstream's less [`MARGIN`], whichever is first; at least a second from now.
+/// When an access pair ends: ours, or the upstream's less [`UPSTREAM_MARGIN_SECONDS`], whichever is first; at least a second from now.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
-    let ours = now.after(ttl.max(1));
-    let theirs = upstream.map_or(UnixTime::NEVER, |end| end.before(MARGIN));
-    ours.min(theirs).max(now.after(1))
+    let ours = now.plus_seconds(ttl.max(1));
+    let theirs = upstream.map_or(UnixTime::NEVER, |end| end.minus_seconds(UPSTREAM_MARGIN_SECONDS));
+    ours.min(theirs).max(now.plus_seconds(1))
 }
 
 /// When a refresh pair ends: ours, the grant's, or the upstream's, whichever is first.
 pub fn refresh_ends(now: UnixTime, ttl: Ttl, granted: UnixTime, upstream: Option<UnixTime>) -> UnixTime {
-    now.after(ttl.refresh)
-        .min(granted.after(ttl.absolute))
+    now.plus_seconds(ttl.refresh)
+        .min(granted.plus_seconds(ttl.absolute))
         .min(upstream.unwrap_or(UnixTime::NEVER))
 }
 
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn an_access_pair_lives_as_long_as_the_shorter_half() {
         let now = UnixTime(1_000);
-        let ends = |ttl, upstream: Option<u64>| access_ends(now, ttl, upstream.map(UnixTime)).since(now);
+        let ends = |ttl, upstream: Option<u64>| access_ends(now, ttl, upstream.map(UnixTime)).seconds_since(now);
         assert_eq!(ends(3_600, None), 3_600);
         assert_eq!(ends(3_600, Some(1_300)), 290);
         assert_eq!(ends(60, Some(99_999)), 60);

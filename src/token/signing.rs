@@ -9,14 +9,14 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 
 /// A new key is made so long after the last, in seconds.
-pub const ROTATES_AFTER: u64 = 30 * 86_400;
+pub const ROTATION_SECONDS: u64 = 30 * 86_400;
 /// A new key is published so long before it signs, and an old one so long after it is needed, in seconds.
-pub const AHEAD: u64 = 3_600;
+pub const PUBLISH_LEAD_SECONDS: u64 = 3_600;
 
 /// One key, and when it begins to sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// As `base::signing` made it.
+pub struct SigningKeyEntry {
+    /// As `base::signing_index` made it.
     #[serde(with = "at_rest")]
     pub key: Secret,
     made: UnixTime,
@@ -26,12 +26,12 @@ pub struct Kept {
 /// All of them, oldest first; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKeys {
-    keys: Vec<Kept>,
+    keys: Vec<SigningKeyEntry>,
 }
 
 /// Another instance made the new key already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotDue;
+pub struct RotationNotDue;
 
 /// What lies in the store: one record, so that all instances sign and publish alike.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,17 +44,17 @@ pub enum SigningRecord {
 states!(SigningRecord: SigningKeys);
 
 impl Record for SigningRecord {
-    const SPACE: &'static str = "signing-keys";
+    const KIND: &'static str = "signing-keys";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
 
 impl SigningKeys {
     /// The first key: nobody keeps a copy of older ones, so it signs at once.
-    pub fn first(key: Secret, now: UnixTime) -> Self {
-        let kept = Kept {
+    pub fn new(key: Secret, now: UnixTime) -> Self {
+        let kept = SigningKeyEntry {
             key,
             made: now,
             signs_from: now,
@@ -63,40 +63,42 @@ impl SigningKeys {
     }
 
     /// Whether it is time for a new key.
-    pub fn is_due(&self, now: UnixTime) -> bool {
-        self.keys.last().is_none_or(|newest| newest.made.after(ROTATES_AFTER) <= now)
+    pub fn is_rotation_due(&self, now: UnixTime) -> bool {
+        self.keys
+            .last()
+            .is_none_or(|newest| newest.made.plus_seconds(ROTATION_SECONDS) <= now)
     }
 
     /// With this new key, and without those that nobody needs any more. `longest` is the longest life of anything signed,
     /// in seconds.
-    pub fn rotated(self, key: Secret, now: UnixTime, longest: u64) -> Result<Self, NotDue> {
-        if !self.is_due(now) {
-            return Err(NotDue);
+    pub fn rotated(self, key: Secret, now: UnixTime, longest: u64) -> Result<Self, RotationNotDue> {
+        if !self.is_rotation_due(now) {
+            return Err(RotationNotDue);
         }
-        let needed = self.published(now, longest).cloned();
-        let new = Kept {
+        let needed = self.published_keys(now, longest).cloned();
+        let new = SigningKeyEntry {
             key,
             made: now,
-            signs_from: now.after(AHEAD),
+            signs_from: now.plus_seconds(PUBLISH_LEAD_SECONDS),
         };
         let keys = needed.chain([new]).collect();
         Ok(Self { keys })
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Kept] {
+    pub fn all(&self) -> &[SigningKeyEntry] {
         &self.keys
     }
 
     /// Which one signs now. A clock that was set back finds none whose time has come: then the oldest.
-    pub fn signing(&self, now: UnixTime) -> usize {
+    pub fn signing_index(&self, now: UnixTime) -> usize {
         self.keys.iter().rposition(|key| key.signs_from <= now).unwrap_or(0)
     }
 
     /// Those that others are told of: every one but those whose last signature is dead, and an hour more.
-    pub fn published(&self, now: UnixTime, longest: u64) -> impl Iterator<Item = &Kept> {
+    pub fn published_keys(&self, now: UnixTime, longest: u64) -> impl Iterator<Item = &SigningKeyEntry> {
         let successor = |i: usize| self.keys.get(i + 1).map_or(UnixTime::NEVER, |next| next.signs_from);
-        let is_needed = move |i: &usize| successor(*i).after(longest).after(AHEAD) >= now;
+        let is_needed = move |i: &usize| successor(*i).plus_seconds(longest).plus_seconds(PUBLISH_LEAD_SECONDS) >= now;
         (0..self.keys.len()).filter(is_needed).map(|i| &self.keys[i])
     }
 }
@@ -108,46 +110,52 @@ mod tests {
     const TTL: u64 = 7_200;
 
     fn names(keys: &SigningKeys, now: u64) -> Vec<&str> {
-        keys.published(UnixTime(now), TTL).map(|kept| kept.key.expose()).collect()
+        keys.published_keys(UnixTime(now), TTL).map(|kept| kept.key.expose()).collect()
     }
 
     fn signs(keys: &SigningKeys, now: u64) -> &str {
-        keys.all()[keys.signing(UnixTime(now))].key.expose()
+        keys.all()[keys.signing_index(UnixTime(now))].key.expose()
     }
 
     #[test]
     fn a_new_key_is_published_an_hour_before_it_signs_and_an_old_one_until_its_last_token_is_dead() {
         let begin = 1_000;
-        let first = SigningKeys::first(Secret::from("one"), UnixTime(begin));
-        let due = begin + ROTATES_AFTER;
-        assert!(!first.is_due(UnixTime(due - 1)) && first.is_due(UnixTime(due)));
+        let first = SigningKeys::new(Secret::from("one"), UnixTime(begin));
+        let due = begin + ROTATION_SECONDS;
+        assert!(!first.is_rotation_due(UnixTime(due - 1)) && first.is_rotation_due(UnixTime(due)));
         let early = first.clone().rotated(Secret::from("two"), UnixTime(due - 1), TTL);
-        assert_eq!(early, Err(NotDue));
+        assert_eq!(early, Err(RotationNotDue));
         let both = first.rotated(Secret::from("two"), UnixTime(due), TTL).unwrap();
-        assert_eq!(both.clone().rotated(Secret::from("three"), UnixTime(due), TTL), Err(NotDue));
+        assert_eq!(both.clone().rotated(Secret::from("three"), UnixTime(due), TTL), Err(RotationNotDue));
         assert_eq!(names(&both, due), ["one", "two"]);
-        assert_eq!((signs(&both, due + AHEAD - 1), signs(&both, due + AHEAD)), ("one", "two"));
-        let gone = due + AHEAD + TTL + AHEAD;
+        assert_eq!(
+            (
+                signs(&both, due + PUBLISH_LEAD_SECONDS - 1),
+                signs(&both, due + PUBLISH_LEAD_SECONDS)
+            ),
+            ("one", "two")
+        );
+        let gone = due + PUBLISH_LEAD_SECONDS + TTL + PUBLISH_LEAD_SECONDS;
         assert_eq!(names(&both, gone), ["one", "two"]);
         assert_eq!(names(&both, gone + 1), ["two"]);
-        let third = both.rotated(Secret::from("three"), UnixTime(due + ROTATES_AFTER), TTL).unwrap();
+        let third = both.rotated(Secret::from("three"), UnixTime(due + ROTATION_SECONDS), TTL).unwrap();
         assert_eq!(third.all().len(), 2);
-        assert_eq!(names(&third, due + ROTATES_AFTER), ["two", "three"]);
+        assert_eq!(names(&third, due + ROTATION_SECONDS), ["two", "three"]);
     }
 
     #[test]
     fn after_a_long_sleep_the_last_key_signs_until_the_new_one_is_known() {
-        let first = SigningKeys::first(Secret::from("one"), UnixTime(0));
-        let late = 10 * ROTATES_AFTER;
+        let first = SigningKeys::new(Secret::from("one"), UnixTime(0));
+        let late = 10 * ROTATION_SECONDS;
         let both = first.rotated(Secret::from("two"), UnixTime(late), TTL).unwrap();
-        assert_eq!((signs(&both, late), signs(&both, late + AHEAD)), ("one", "two"));
+        assert_eq!((signs(&both, late), signs(&both, late + PUBLISH_LEAD_SECONDS)), ("one", "two"));
         assert_eq!(names(&both, late), ["one", "two"]);
     }
 
     #[test]
     fn a_clock_that_was_set_back_still_finds_a_key() {
-        let first = SigningKeys::first(Secret::from("one"), UnixTime(5_000));
+        let first = SigningKeys::new(Secret::from("one"), UnixTime(5_000));
         assert_eq!(signs(&first, 10), "one");
-        assert!(!first.is_due(UnixTime(10)));
+        assert!(!first.is_rotation_due(UnixTime(10)));
     }
 }

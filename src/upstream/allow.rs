@@ -2,7 +2,7 @@
 
 /// What is looked at of a user.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
+pub struct AllowListSubject<'a> {
     /// The unchanging id at the provider.
     pub id: &'a str,
     /// The e-mail address, if the provider says that it is verified.
@@ -13,7 +13,7 @@ pub struct Candidate<'a> {
 
 /// A list of those who may: whoever is on one of its lists is on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allow {
+pub struct AllowList {
     /// E-mail addresses; upper and lower case are the same.
     pub emails: Vec<String>,
     /// What stands behind the `@`, whole: `example.com` does not let in `sub.example.com`.
@@ -24,14 +24,14 @@ pub struct Allow {
     pub subjects: Vec<String>,
 }
 
-impl Allow {
+impl AllowList {
     /// Whether nobody is named.
     pub fn is_empty(&self) -> bool {
         self.emails.is_empty() && self.domains.is_empty() && self.groups.is_empty() && self.subjects.is_empty()
     }
 
     /// Whether this user is named. An empty list names nobody.
-    pub fn names(&self, who: Candidate<'_>) -> bool {
+    pub fn contains(&self, who: AllowListSubject<'_>) -> bool {
         let (emails, domains) = (&self.emails, &self.domains);
         let by_email = who.email.is_some_and(|email| match email.split_once('@') {
             // Whoever made the candidate saw to it that there is one `@`; two are nobody's address all the same.
@@ -53,20 +53,20 @@ mod tests {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
-    fn by_email(allow: &Allow, email: &str) -> bool {
-        let candidate = Candidate {
+    fn by_email(allow: &AllowList, email: &str) -> bool {
+        let candidate = AllowListSubject {
             id: "1",
             email: Some(email),
             groups: &[],
         };
-        allow.names(candidate)
+        allow.contains(candidate)
     }
 
     #[test]
     fn a_domain_is_what_stands_behind_the_only_at_sign_whole() {
-        let allow = Allow {
+        let allow = AllowList {
             domains: list(&["Example.com"]),
-            ..Allow::default()
+            ..AllowList::default()
         };
         assert!(by_email(&allow, "a@example.COM") && by_email(&allow, "a@Example.com"));
         for other in [
@@ -85,25 +85,25 @@ mod tests {
 
     #[test]
     fn who_is_on_no_list_is_nobody_and_an_empty_list_names_nobody() {
-        let nobody = Candidate {
+        let nobody = AllowListSubject {
             id: "",
             email: None,
             groups: &[],
         };
-        assert!(!Allow::default().names(nobody) && Allow::default().is_empty());
-        let allow = Allow {
+        assert!(!AllowList::default().contains(nobody) && AllowList::default().is_empty());
+        let allow = AllowList {
             emails: list(&["alice@example.com"]),
             groups: list(&["admins"]),
             subjects: list(&["42"]),
-            ..Allow::default()
+            ..AllowList::default()
         };
         assert!(by_email(&allow, "Alice@example.com") && !by_email(&allow, "bob@example.com"));
         let groups = list(&["users", "admins"]);
-        assert!(allow.names(Candidate { groups: &groups, ..nobody }) && !allow.names(nobody));
-        assert!(!allow.names(Candidate {
+        assert!(allow.contains(AllowListSubject { groups: &groups, ..nobody }) && !allow.contains(nobody));
+        assert!(!allow.contains(AllowListSubject {
             groups: &list(&["Admins"]),
             ..nobody
         }));
-        assert!(allow.names(Candidate { id: "42", ..nobody }) && !allow.names(Candidate { id: "4", ..nobody }));
+        assert!(allow.contains(AllowListSubject { id: "42", ..nobody }) && !allow.contains(AllowListSubject { id: "4", ..nobody }));
     }
 }

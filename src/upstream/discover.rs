@@ -7,26 +7,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::range::Cidr;
-use crate::base::url::Address;
-use crate::net::client::Client;
-use crate::net::dial::Allowed;
+use crate::base::url::ExactUrl;
+use crate::net::client::HttpClient;
+use crate::net::dial::AddressPolicy;
 use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::metadata::BadMetadata;
+use crate::oauth::metadata::MetadataError;
 use crate::upstream::quirks::Profile;
 use crate::upstream::search::Search;
-use crate::upstream::target::AuthMethod;
-use crate::upstream::target::Credentials;
-use crate::upstream::target::Target;
+use crate::upstream::target::AuthServer;
+use crate::upstream::target::TokenEndpointAuth;
+use crate::upstream::target::UpstreamClientCredentials;
 
 /// What the operator says of a service.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct DiscoveryInput {
     /// The MCP server.
-    pub mcp: Address,
+    pub mcp: ExactUrl,
     /// Its authorization server, if it need not be asked for (`--upstream-as`).
-    pub issuer: Option<Address>,
+    pub issuer: Option<ExactUrl>,
     /// The endpoints, where there is no metadata: authorization, then token.
-    pub endpoints: Option<(Address, Address)>,
+    pub endpoints: Option<(ExactUrl, ExactUrl)>,
     /// The profile; `None`: found by host.
     pub profile: Option<&'static Profile>,
     /// Addresses that the upstream may name beyond its own neighbourhood (`allow_addresses`).
@@ -35,14 +35,14 @@ pub struct Wanted {
 
 /// One look at one place, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct DiscoveryStep {
     /// Where, without a query.
     pub url: String,
     /// What was there.
     pub outcome: String,
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for DiscoveryStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.url, self.outcome)
     }
@@ -50,9 +50,9 @@ impl fmt::Display for Attempt {
 
 /// What was found.
 #[derive(Clone, Debug)]
-pub struct Discovered {
+pub struct DiscoveredServer {
     /// The MCP server.
-    pub mcp: Address,
+    pub mcp: ExactUrl,
     /// Its identifier: what it says itself, or else its URL.
     pub resource: String,
     /// Its authorization server.
@@ -62,22 +62,22 @@ pub struct Discovered {
     /// The scopes of its challenge, else those of its metadata.
     pub scopes_known: Vec<String>,
     /// Which addresses its endpoints may be at.
-    pub addresses: Allowed,
+    pub addresses: AddressPolicy,
     /// The way there.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<DiscoveryStep>,
 }
 
-impl Discovered {
+impl DiscoveredServer {
     /// What was found, together with who we are there.
-    pub fn target(&self, credentials: &Credentials) -> Target {
+    pub fn target(&self, credentials: &UpstreamClientCredentials) -> AuthServer {
         let server = &self.server;
         let known = self.profile.endpoints.as_ref().filter(|known| known.issuer == server.issuer);
         let listed = match known {
             Some(known) if server.auth_methods.is_empty() => known.auth_methods.iter().map(|name| (*name).to_owned()).collect(),
             Some(_) | None => server.auth_methods.clone(),
         };
-        let chosen = || AuthMethod::choose(&listed, credentials.secret.is_some());
-        Target {
+        let chosen = || TokenEndpointAuth::choose(&listed, credentials.secret.is_some());
+        AuthServer {
             mcp: self.mcp.clone(),
             issuer: server.issuer.clone(),
             iss_promised: server.iss_promised,
@@ -99,61 +99,61 @@ impl Discovered {
 
 /// Why nothing was found, with the way there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamError {
+pub struct DiscoveryError {
     /// The MCP server.
     pub mcp: String,
     /// What stood in the way.
-    pub reason: Reason,
+    pub reason: DiscoveryFailure,
     /// Every place that was looked at.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<DiscoveryStep>,
 }
 
 /// What stood in the way of a discovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum DiscoveryFailure {
     /// No answer, or a 5xx, where one was needed. Nothing else is tried then: a server that is ill must not look like
     /// one without metadata, whose users sign in elsewhere (asks E13).
     Unreachable(String),
     /// The MCP server is somewhere else.
     Moved(String),
     /// A document cannot be used.
-    Document(BadMetadata),
+    Document(MetadataError),
     /// There is no document at all.
     NoMetadata,
 }
 
-impl fmt::Display for UpstreamError {
+impl fmt::Display for DiscoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot find out where to sign in for {}: ", self.mcp)?;
         match &self.reason {
-            Reason::Unreachable(why) => write!(f, "{why}"),
-            Reason::Moved(to) => write!(f, "it redirects; configure `{to}` as its URL instead"),
-            Reason::Document(why @ BadMetadata::NoS256) => {
+            DiscoveryFailure::Unreachable(why) => write!(f, "{why}"),
+            DiscoveryFailure::Moved(to) => write!(f, "it redirects; configure `{to}` as its URL instead"),
+            DiscoveryFailure::Document(why @ MetadataError::NoS256) => {
                 write!(
                     f,
                     "{why}; if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
                 )
             }
-            Reason::Document(why) => write!(f, "{why}; ask its operator, or set `authorization_server` to the right issuer"),
-            Reason::NoMetadata => {
+            DiscoveryFailure::Document(why) => write!(f, "{why}; ask its operator, or set `authorization_server` to the right issuer"),
+            DiscoveryFailure::NoMetadata => {
                 f.write_str("no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")
             }
         }
     }
 }
 
-impl std::error::Error for UpstreamError {}
+impl std::error::Error for DiscoveryError {}
 
 /// Finds the authorization server of an upstream.
-pub async fn discover(client: &Client, wanted: &Wanted) -> Result<Discovered, UpstreamError> {
+pub async fn discover(client: &HttpClient, wanted: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
     let mut search = Search::new(client, wanted);
     match search.run().await {
-        Ok(found) => Ok(Discovered {
+        Ok(found) => Ok(DiscoveredServer {
             attempts: search.attempts,
             ..found
         }),
-        Err(reason) => Err(UpstreamError {
-            mcp: wanted.mcp.shown().to_owned(),
+        Err(reason) => Err(DiscoveryError {
+            mcp: wanted.mcp.without_query().to_owned(),
             reason,
             attempts: search.attempts,
         }),
@@ -205,8 +205,8 @@ mod tests {
         })
     }
 
-    fn wanted(stub: &Stub) -> Wanted {
-        Wanted {
+    fn wanted(stub: &Stub) -> DiscoveryInput {
+        DiscoveryInput {
             mcp: stub.at("/mcp"),
             issuer: None,
             endpoints: None,
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    async fn discovered(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<Discovered, UpstreamError>) {
+    async fn discovered(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<DiscoveredServer, DiscoveryError>) {
         let stub = testing::serve(answer).await;
         let found = discover(&testing::client(), &wanted(&stub)).await;
         (stub, found)
@@ -240,15 +240,15 @@ mod tests {
         assert_eq!(found.scopes_known, ["a", "b"]);
         assert_eq!(found.attempts.len(), 3);
         assert_eq!(lines(&stub).len(), 3);
-        let target = found.target(&Credentials {
+        let target = found.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
             secret: Some(Secret::from("s")),
             auth_method: None,
         });
-        assert_eq!((target.auth_method, target.offline_access), (AuthMethod::Basic, true));
+        assert_eq!((target.auth_method, target.offline_access), (TokenEndpointAuth::Basic, true));
         let named = matches!(
             target.addresses,
-            Allowed::AsUpstream {
+            AddressPolicy::AsUpstream {
                 loopback: true,
                 plain_http: true,
                 ..
@@ -264,7 +264,7 @@ mod tests {
             _ => nothing(),
         };
         let stub = testing::serve(answer).await;
-        let allowing = |blocks: &[&str]| Wanted {
+        let allowing = |blocks: &[&str]| DiscoveryInput {
             allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
             ..wanted(&stub)
         };
@@ -274,7 +274,7 @@ mod tests {
             (&[], "10.20.0.1", false),
         ] {
             let found = discover(&testing::client(), &allowing(blocks)).await.unwrap();
-            let judged = found.addresses.judge("as.example", address.parse().unwrap(), true);
+            let judged = found.addresses.check("as.example", address.parse().unwrap(), true);
             assert_eq!(judged.is_ok(), good, "{blocks:?} {address}");
         }
     }
@@ -326,7 +326,7 @@ mod tests {
         })
         .await;
         let error = found.unwrap_err();
-        assert_eq!(error.reason, Reason::NoMetadata);
+        assert_eq!(error.reason, DiscoveryFailure::NoMetadata);
         assert!(
             error.attempts.iter().any(|attempt| attempt.outcome.contains("another origin")),
             "{:?}",
@@ -345,7 +345,7 @@ mod tests {
         .await;
         let error = found.unwrap_err();
         assert!(
-            matches!(error.reason, Reason::Document(BadMetadata::OtherResource { .. })),
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherResource { .. })),
             "{error}"
         );
     }
@@ -359,7 +359,10 @@ mod tests {
         })
         .await;
         let error = found.unwrap_err();
-        assert!(matches!(error.reason, Reason::Document(BadMetadata::OtherIssuer { .. })), "{error}");
+        assert!(
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherIssuer { .. })),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -374,8 +377,8 @@ mod tests {
         };
         let stub = testing::serve(answer).await;
         let error = discover(&testing::client(), &wanted(&stub)).await.unwrap_err();
-        assert_eq!(error.reason, Reason::Document(BadMetadata::NoS256));
-        let waived = Wanted {
+        assert_eq!(error.reason, DiscoveryFailure::Document(MetadataError::NoS256));
+        let waived = DiscoveryInput {
             profile: Some(&quirks::ENTRA),
             ..wanted(&stub)
         };
@@ -391,7 +394,7 @@ mod tests {
         })
         .await;
         let error = found.unwrap_err();
-        assert!(matches!(error.reason, Reason::Unreachable(_)), "{error}");
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)), "{error}");
     }
 
     #[tokio::test]
@@ -402,7 +405,7 @@ mod tests {
         })
         .await;
         let error = found.unwrap_err();
-        assert_eq!(error.reason, Reason::Moved(format!("{}/mcp/", stub.base)));
+        assert_eq!(error.reason, DiscoveryFailure::Moved(format!("{}/mcp/", stub.base)));
         assert_eq!(lines(&stub), ["POST /mcp"]);
     }
 
@@ -413,7 +416,7 @@ mod tests {
             _ => nothing(),
         });
         let stub = stub.await;
-        let told = Wanted {
+        let told = DiscoveryInput {
             issuer: Some(stub.at("/realm")),
             ..wanted(&stub)
         };
@@ -429,14 +432,14 @@ mod tests {
     #[tokio::test]
     async fn endpoints_of_the_operator_ask_nobody() {
         let stub = testing::serve(|_| nothing()).await;
-        let told = Wanted {
+        let told = DiscoveryInput {
             endpoints: Some((stub.at("/a"), stub.at("/t"))),
             ..wanted(&stub)
         };
         let found = discover(&testing::client(), &told).await.unwrap();
         assert_eq!(
             (found.server.issuer.as_str(), found.addresses),
-            (stub.base.as_str(), Allowed::Anything)
+            (stub.base.as_str(), AddressPolicy::Anything)
         );
         assert!(stub.seen().is_empty());
     }
@@ -444,32 +447,32 @@ mod tests {
     #[tokio::test]
     async fn github_works_without_any_metadata_and_wants_its_secret_in_the_body() {
         let stub = testing::serve(|_| nothing()).await;
-        let github = Wanted {
+        let github = DiscoveryInput {
             profile: Some(&quirks::GITHUB),
             ..wanted(&stub)
         };
         let found = discover(&testing::client(), &github).await.unwrap();
         assert_eq!(found.server.token_endpoint.as_str(), "https://github.com/login/oauth/access_token");
-        let target = found.target(&Credentials {
+        let target = found.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
             secret: Some(Secret::from("s")),
             auth_method: None,
         });
         assert_eq!(
             (target.auth_method, target.issuer.as_str()),
-            (AuthMethod::Post, "https://github.com/login/oauth")
+            (TokenEndpointAuth::Post, "https://github.com/login/oauth")
         );
         assert!(discover(&testing::client(), &wanted(&stub)).await.is_err());
     }
 
     #[tokio::test]
     async fn an_unreachable_server_says_so() {
-        let gone = Wanted {
-            mcp: Address::parse("http://127.0.0.1:1/mcp").unwrap(),
+        let gone = DiscoveryInput {
+            mcp: ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap(),
             ..wanted(&testing::serve(|_| nothing()).await)
         };
         let error = discover(&testing::client(), &gone).await.unwrap_err();
-        assert!(matches!(error.reason, Reason::Unreachable(_)));
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)));
         assert!(
             error
                 .to_string()

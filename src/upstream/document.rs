@@ -18,35 +18,35 @@ use http::{HeaderMap, StatusCode};
 use quick_cache::sync::Cache;
 
 use crate::base::time::{Clock, UnixTime};
-use crate::net::client::Client;
-use crate::net::dial::Allowed;
-use crate::oauth::client_document::{self, BadDocument, BadDocumentUrl, DocumentUrl};
-use crate::oauth::register::Registration;
-use crate::upstream::call::{self, Answer, NoAnswer};
+use crate::net::client::HttpClient;
+use crate::net::dial::AddressPolicy;
+use crate::oauth::client_document::{self, ClientIdUrl, ClientIdUrlError, ClientMetadataError};
+use crate::oauth::register::ClientRegistration;
+use crate::upstream::call::{self, FetchError, FetchResponse};
 
 /// How long a fetch may take, everything included.
-pub const WITHIN: Duration = Duration::from_secs(5);
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest document that is read, in bytes. Honest ones are below 2 KiB.
-pub const LARGEST: usize = 10 * 1024;
+pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024;
 /// The most documents that are kept.
-const MOST: usize = 1_000;
+const MAX_DOCUMENTS: usize = 1_000;
 /// Fetches a second, and how many at once after a quiet time: for all clients together.
 const RATE: (NonZeroU32, NonZeroU32) = (NonZeroU32::new(10).expect("not zero"), NonZeroU32::new(50).expect("not zero"));
 
 /// How long a document is believed, in seconds: if its host does not say, at least, and at most.
-const USUAL: u64 = 300;
-const SHORTEST: u64 = 60;
-const LONGEST: u64 = 24 * 3_600;
+const DEFAULT_TTL_SECONDS: u64 = 300;
+const MIN_TTL_SECONDS: u64 = 60;
+const MAX_TTL_SECONDS: u64 = 24 * 3_600;
 /// How long a failure is believed: long enough to spare the other side, short enough not to be noticed.
-const FAILED: u64 = 10;
+const FAILURE_TTL_SECONDS: u64 = 10;
 /// How long a document that can no longer be fetched is still used: vendors' firewalls do answer 403 for days (asks D5).
-const OUTLIVES: u64 = 7 * 24 * 3_600;
+const STALE_TTL_SECONDS: u64 = 7 * 24 * 3_600;
 
 /// Why there is no document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoDocument {
+pub enum ClientMetadataFetchError {
     /// The URL cannot name a client.
-    Url(BadDocumentUrl),
+    Url(ClientIdUrlError),
     /// Nobody is there, or nobody whom a stranger may name. The detail is for the log: it tells of our network.
     Unreachable(String),
     /// Somebody is there, and there was no whole answer. The detail is for the log.
@@ -58,14 +58,14 @@ pub enum NoDocument {
     /// It came compressed, although we asked for it plain.
     Encoded,
     /// It came, and is not accepted.
-    Refused(BadDocument),
+    Refused(ClientMetadataError),
     /// Too many are being fetched right now.
     Busy,
 }
 
-impl NoDocument {
+impl ClientMetadataFetchError {
     /// Trying again may help.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => true,
             Self::Url(_) | Self::Refused(_) => false,
@@ -73,7 +73,7 @@ impl NoDocument {
     }
 
     /// What may be told outside: nothing about who is at which address.
-    pub fn outside(&self) -> String {
+    pub fn public_message(&self) -> String {
         match self {
             Self::Unreachable(_) => could_not("its host could not be reached"),
             Self::Broken(_) => could_not("there was no whole answer in time"),
@@ -82,10 +82,10 @@ impl NoDocument {
     }
 
     /// Its host says plainly that there is no such client any more; what was known of it is void.
-    fn withdraws(&self) -> bool {
+    fn is_gone(&self) -> bool {
         match self {
             // What is no JSON at all comes from something in between.
-            Self::Refused(BadDocument::NotJson) => false,
+            Self::Refused(ClientMetadataError::NotJson) => false,
             Self::Refused(_) | Self::Answered(410) => true,
             Self::Url(_) | Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => {
                 false
@@ -94,7 +94,7 @@ impl NoDocument {
     }
 }
 
-impl fmt::Display for NoDocument {
+impl fmt::Display for ClientMetadataFetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self {
             Self::Url(why) => return write!(f, "the client_id {why}"),
@@ -109,7 +109,7 @@ impl fmt::Display for NoDocument {
     }
 }
 
-impl std::error::Error for NoDocument {}
+impl std::error::Error for ClientMetadataFetchError {}
 
 fn could_not(why: &str) -> String {
     format!("the client's metadata document could not be fetched: {why}")
@@ -117,48 +117,48 @@ fn could_not(why: &str) -> String {
 
 /// How a look at a URL ended, and how long that is believed.
 #[derive(Clone)]
-struct Seen {
-    is: Result<Arc<Registration>, NoDocument>,
+struct CachedFetch {
+    is: Result<Arc<ClientRegistration>, ClientMetadataFetchError>,
     until: UnixTime,
 }
 
 /// What was good when it was last fetched.
 #[derive(Clone)]
-struct Good {
-    is: Arc<Registration>,
+struct LastGood {
+    is: Arc<ClientRegistration>,
     at: UnixTime,
 }
 
 /// The documents that were fetched. Shared by all lanes; a document is fetched over the lane that asks first.
-pub struct Documents {
-    seen: Cache<String, Seen>,
+pub struct ClientMetadataCache {
+    seen: Cache<String, CachedFetch>,
     /// Apart from the others, so that a flood of URLs that lead nowhere pushes nobody out.
-    good: Cache<String, Good>,
+    good: Cache<String, LastGood>,
     rate: DefaultDirectRateLimiter,
-    addresses: Allowed,
+    addresses: AddressPolicy,
     clock: Clock,
 }
 
-impl fmt::Debug for Documents {
+impl fmt::Debug for ClientMetadataCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Documents({} kept)", self.good.len())
     }
 }
 
-impl Documents {
+impl ClientMetadataCache {
     /// None kept yet. `loopback` is for a gateway that is on loopback itself: then so may clients be.
     pub fn new(loopback: bool, clock: Clock) -> Self {
         Self {
-            seen: Cache::new(MOST),
-            good: Cache::new(MOST),
+            seen: Cache::new(MAX_DOCUMENTS),
+            good: Cache::new(MAX_DOCUMENTS),
             rate: RateLimiter::direct(Quota::per_second(RATE.0).allow_burst(RATE.1)),
-            addresses: Allowed::Public { loopback },
+            addresses: AddressPolicy::Public { loopback },
             clock,
         }
     }
 
     /// The client as its document says now, or said when it could last be fetched.
-    pub async fn current(&self, client: &Client, url: &DocumentUrl) -> Result<Arc<Registration>, NoDocument> {
+    pub async fn get_fresh(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
         let key = url.address().as_str();
         loop {
             // One fetches, the others wait for what it finds; if it is cancelled, the next one takes over.
@@ -166,9 +166,9 @@ impl Documents {
                 Ok(seen) if self.clock.now() < seen.until => return seen.is,
                 Ok(_old) => drop(self.seen.remove_if(key, |seen| seen.until <= self.clock.now())),
                 Err(turn) => {
-                    let seen = self.look(client, url).await;
+                    let seen = self.fetch_and_cache(client, url).await;
                     // Our own limit says nothing about the client: the next one may try at once.
-                    if seen.is != Err(NoDocument::Busy) {
+                    if seen.is != Err(ClientMetadataFetchError::Busy) {
                         // An error means that it was pushed out already.
                         let _ = turn.insert(seen.clone());
                     }
@@ -179,22 +179,22 @@ impl Documents {
     }
 
     /// The client as it was last known here, however stale; asked for only if it is not known.
-    pub async fn known(&self, client: &Client, url: &DocumentUrl) -> Result<Arc<Registration>, NoDocument> {
+    pub async fn get_cached(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
         match self.last_good(url) {
             Some(good) => Ok(good.is),
-            None => self.current(client, url).await,
+            None => self.get_fresh(client, url).await,
         }
     }
 
-    fn last_good(&self, url: &DocumentUrl) -> Option<Good> {
+    fn last_good(&self, url: &ClientIdUrl) -> Option<LastGood> {
         let good = self.good.get(url.address().as_str())?;
-        (self.clock.now().since(good.at) < OUTLIVES).then_some(good)
+        (self.clock.now().seconds_since(good.at) < STALE_TTL_SECONDS).then_some(good)
     }
 
-    async fn look(&self, client: &Client, url: &DocumentUrl) -> Seen {
+    async fn fetch_and_cache(&self, client: &HttpClient, url: &ClientIdUrl) -> CachedFetch {
         let found = match self.rate.check() {
             Ok(()) => fetch(client, url, &self.addresses).await,
-            Err(_) => Err(NoDocument::Busy),
+            Err(_) => Err(ClientMetadataFetchError::Busy),
         };
         let (now, key) = (self.clock.now(), url.address().as_str());
         let why = match found {
@@ -202,60 +202,64 @@ impl Documents {
                 let is = Arc::new(read);
                 self.good.insert(
                     key.to_owned(),
-                    Good {
+                    LastGood {
                         is: Arc::clone(&is),
                         at: now,
                     },
                 );
-                return Seen {
+                return CachedFetch {
                     is: Ok(is),
-                    until: now.after(fresh),
+                    until: now.plus_seconds(fresh),
                 };
             }
             Err(why) => why,
         };
-        if why.withdraws() {
+        if why.is_gone() {
             self.good.remove(key);
         }
         if let Some(good) = self.last_good(url) {
             tracing::warn!(client = key, %why, "what the client's document said before is used");
-            return Seen {
+            return CachedFetch {
                 is: Ok(good.is),
-                until: now.after(SHORTEST),
+                until: now.plus_seconds(MIN_TTL_SECONDS),
             };
         }
         tracing::info!(client = key, %why, "no client document");
-        Seen {
+        CachedFetch {
             is: Err(why),
-            until: now.after(FAILED),
+            until: now.plus_seconds(FAILURE_TTL_SECONDS),
         }
     }
 }
 
-async fn fetch(client: &Client, url: &DocumentUrl, addresses: &Allowed) -> Result<(Registration, u64), NoDocument> {
+async fn fetch(
+    client: &HttpClient,
+    url: &ClientIdUrl,
+    addresses: &AddressPolicy,
+) -> Result<(ClientRegistration, u64), ClientMetadataFetchError> {
     let asked = async {
         let request = call::get(url.address())?;
-        call::call_at_most(client, request, addresses, WITHIN, LARGEST).await
+        call::fetch_limited(client, request, addresses, FETCH_TIMEOUT, MAX_DOCUMENT_BYTES).await
     };
     let answer = asked.await.map_err(|why| match why {
-        NoAnswer::NeverSent(why) => NoDocument::Unreachable(why),
-        NoAnswer::Unknown(why) => NoDocument::Broken(why),
+        FetchError::NeverSent(why) => ClientMetadataFetchError::Unreachable(why),
+        FetchError::Unknown(why) => ClientMetadataFetchError::Broken(why),
     })?;
     if answer.status != StatusCode::OK {
-        return Err(NoDocument::Answered(answer.status.as_u16()));
+        return Err(ClientMetadataFetchError::Answered(answer.status.as_u16()));
     }
     if !is_json(&answer) {
-        return Err(NoDocument::ContentType);
+        return Err(ClientMetadataFetchError::ContentType);
     }
     let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !answer.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
-        return Err(NoDocument::Encoded);
+        return Err(ClientMetadataFetchError::Encoded);
     }
-    let read = client_document::read(url, &answer.body).map_err(NoDocument::Refused)?;
-    Ok((read, fresh(&answer.headers)))
+    let read = client_document::parse_document(url, &answer.body).map_err(ClientMetadataFetchError::Refused)?;
+    Ok((read, freshness_seconds(&answer.headers)))
 }
 
-fn is_json(answer: &Answer) -> bool {
+fn is_json(answer: &FetchResponse) -> bool {
     let kind = answer.content_type().unwrap_or("").split(';').next().unwrap_or("");
     let kind = kind.trim().to_ascii_lowercase();
     kind == "application/json" || kind.strip_prefix("application/").is_some_and(|rest| rest.ends_with("+json"))
@@ -263,7 +267,7 @@ fn is_json(answer: &Answer) -> bool {
 
 /// How long the answer may be believed, in seconds (RFC 9111 §5.2.2), within our bounds. What a cache on the way has
 /// used up of it is gone (§5.1), and of two values the shorter counts (§4.2.1).
-fn fresh(headers: &HeaderMap) -> u64 {
+fn freshness_seconds(headers: &HeaderMap) -> u64 {
     let texts = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut said = None;
     for directive in texts.flat_map(|text| text.split(',')) {
@@ -276,7 +280,8 @@ fn fresh(headers: &HeaderMap) -> u64 {
         said = Some(said.map_or(seconds, |before: u64| before.min(seconds)));
     }
     let age = headers.get(AGE).and_then(|age| age.to_str().ok()).map_or(0, seconds);
-    said.map_or(USUAL, |said| said.saturating_sub(age)).clamp(SHORTEST, LONGEST)
+    said.map_or(DEFAULT_TTL_SECONDS, |said| said.saturating_sub(age))
+        .clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS)
 }
 
 /// What is no number is no time at all; what is too large for one is for ever (RFC 9111 §1.2.2).

@@ -16,36 +16,36 @@ use zeroize::Zeroizing;
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
 use crate::base::time::UnixTime;
-use crate::base::url::Address;
-use crate::net::body::Outgoing;
-use crate::net::client::Client;
-use crate::net::dial::Allowed;
-use crate::oauth::answer::Refusal;
-use crate::oauth::answer::TokenFailure;
-use crate::oauth::answer::Tokens;
-use crate::oauth::answer::UpstreamRefresh;
-use crate::oauth::answer::read_refusal;
-use crate::oauth::answer::read_tokens;
-use crate::upstream::call::Answer;
-use crate::upstream::call::NoAnswer;
-use crate::upstream::call::call;
+use crate::base::url::ExactUrl;
+use crate::net::body::RequestBody;
+use crate::net::client::HttpClient;
+use crate::net::dial::AddressPolicy;
+use crate::oauth::answer::OAuthErrorResponse;
+use crate::oauth::answer::TokenResponseError;
+use crate::oauth::answer::UpstreamRefreshToken;
+use crate::oauth::answer::UpstreamTokens;
+use crate::oauth::answer::parse_error_response;
+use crate::oauth::answer::parse_token_response;
+use crate::upstream::call::FetchError;
+use crate::upstream::call::FetchResponse;
+use crate::upstream::call::fetch;
 use crate::upstream::call::post;
-use crate::upstream::quirks::Offline;
-use crate::upstream::target::AuthMethod;
-use crate::upstream::target::Target;
+use crate::upstream::quirks::OfflineAccess;
+use crate::upstream::target::AuthServer;
+use crate::upstream::target::TokenEndpointAuth;
 
 /// The longest that one attempt may take; a lease on a refresh is longer than this.
-pub const ATTEMPT: Duration = Duration::from_secs(60);
-/// The longest that [`ask`] takes with all its attempts.
-pub const ALL_ATTEMPTS: Duration = Duration::from_secs(55);
-/// How often [`ask`] tries at most.
-const MOST_ATTEMPTS: u32 = 3;
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that [`send_with_retry`] takes with all its attempts.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(55);
+/// How often [`send_with_retry`] tries at most.
+const MAX_ATTEMPTS: u32 = 3;
 /// A longer `Retry-After` than this is for the client to wait.
-const LONGEST_WAIT: u64 = 5;
+const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 
 /// What an authorization request needs beside the target (RFC 6749 4.1.1, RFC 7636 4.3).
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct AuthorizeUrlParams<'a> {
     /// Our own `state`, single use.
     pub state: &'a str,
     /// The S256 challenge of our own verifier.
@@ -59,7 +59,7 @@ pub struct Asking<'a> {
 /// The URL that starts the upstream's sign-in. The endpoint's own query is kept (RFC 6749 3.1), but each name is said once,
 /// because a second `prompt` or `client_id` is refused by some, and read by others (asks J1): what is ours first, then
 /// what the operator adds, what the endpoint has, and what the profile adds.
-pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
+pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> String {
     let profile = target.profile;
     let mut ours: Vec<(&str, String)> = vec![
         ("response_type", "code".to_owned()),
@@ -78,7 +78,7 @@ pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
     }
     let mut extra: Vec<(&str, &str)> = Vec::new();
     for (name, value) in &target.extra_authorize {
-        let said = is_ours(name) || ours.iter().any(|(our, _)| our == name) || extra.iter().any(|(other, _)| other == name);
+        let said = is_reserved_param(name) || ours.iter().any(|(our, _)| our == name) || extra.iter().any(|(other, _)| other == name);
         if !said {
             extra.push((name, value));
         }
@@ -103,8 +103,8 @@ pub fn authorize_url(target: &Target, asking: &Asking<'_>) -> String {
 
 /// Whether a parameter of the authorization request is ours to say, so that neither the operator nor a profile may: what
 /// the flow's safety hangs on, and what would say all of it anew in an object (RFC 9101) or send it elsewhere.
-pub fn is_ours(name: &str) -> bool {
-    const OURS: [&str; 12] = [
+pub fn is_reserved_param(name: &str) -> bool {
+    const RESERVED_PARAMS: [&str; 12] = [
         "response_type",
         "response_mode",
         "client_id",
@@ -118,18 +118,18 @@ pub fn is_ours(name: &str) -> bool {
         "request",
         "request_uri",
     ];
-    OURS.contains(&name)
+    RESERVED_PARAMS.contains(&name)
 }
 
-fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
+fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     const OFFLINE: &str = "offline_access";
     let profile = target.profile;
     let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let wanted = match profile.offline_access {
         // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
-        Offline::IfListed => target.offline_access && !asked.is_empty(),
-        Offline::Always => true,
-        Offline::Never => {
+        OfflineAccess::IfListed => target.offline_access && !asked.is_empty(),
+        OfflineAccess::Always => true,
+        OfflineAccess::Never => {
             asked.retain(|scope| *scope != OFFLINE);
             false
         }
@@ -141,8 +141,8 @@ fn scope_to_ask(target: &Target, scopes: &[String]) -> String {
 }
 
 /// The request that turns a code into tokens (RFC 6749 4.1.3, RFC 7636 4.5, RFC 8707 2.2).
-pub fn code_request(target: &Target, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Result<Request<Outgoing>, NoAnswer> {
-    let mut form = Form::new("authorization_code");
+pub fn code_request(target: &AuthServer, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Result<Request<RequestBody>, FetchError> {
+    let mut form = TokenForm::new("authorization_code");
     form.add("code", code.expose());
     form.add("redirect_uri", redirect_uri);
     form.add("code_verifier", verifier.expose());
@@ -152,8 +152,12 @@ pub fn code_request(target: &Target, code: &Secret, verifier: &Secret, redirect_
 
 /// The request that turns a refresh token into tokens (RFC 6749 6). `scope` is what was granted; it is repeated only
 /// where the profile says that it must be.
-pub fn refresh_request(target: &Target, refresh: &UpstreamRefresh, scope: Option<&str>) -> Result<Request<Outgoing>, NoAnswer> {
-    let mut form = Form::new("refresh_token");
+pub fn refresh_request(
+    target: &AuthServer,
+    refresh: &UpstreamRefreshToken,
+    scope: Option<&str>,
+) -> Result<Request<RequestBody>, FetchError> {
+    let mut form = TokenForm::new("refresh_token");
     form.add("refresh_token", refresh.expose());
     if let (true, Some(scope)) = (target.profile.scope_on_refresh, scope) {
         form.add("scope", scope);
@@ -164,21 +168,21 @@ pub fn refresh_request(target: &Target, refresh: &UpstreamRefresh, scope: Option
 
 /// Which token [`revoke_request`] gives back (RFC 7009 2.1).
 #[derive(Clone, Copy, Debug)]
-pub enum Revoked<'a> {
+pub enum TokenToRevoke<'a> {
     /// An access token.
-    Access(&'a crate::oauth::answer::UpstreamAccess),
+    Access(&'a crate::oauth::answer::UpstreamAccessToken),
     /// A refresh token.
-    Refresh(&'a UpstreamRefresh),
+    Refresh(&'a UpstreamRefreshToken),
 }
 
 /// The request that gives a token back (RFC 7009 2.1). `None`: this upstream has no place for it.
-pub fn revoke_request(target: &Target, token: Revoked<'_>) -> Option<Result<Request<Outgoing>, NoAnswer>> {
+pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<Result<Request<RequestBody>, FetchError>> {
     let endpoint = target.revocation_endpoint.as_ref()?;
     let (text, hint) = match token {
-        Revoked::Access(token) => (token.expose(), "access_token"),
-        Revoked::Refresh(token) => (token.expose(), "refresh_token"),
+        TokenToRevoke::Access(token) => (token.expose(), "access_token"),
+        TokenToRevoke::Refresh(token) => (token.expose(), "refresh_token"),
     };
-    let mut form = Form::default();
+    let mut form = TokenForm::default();
     form.add("token", text);
     form.add("token_type_hint", hint);
     Some(form.request(target, endpoint))
@@ -186,9 +190,9 @@ pub fn revoke_request(target: &Target, token: Revoked<'_>) -> Option<Result<Requ
 
 /// A form body on its way; wiped on drop, though what the request carries of it is not ours to wipe.
 #[derive(Default)]
-struct Form(Zeroizing<String>);
+struct TokenForm(Zeroizing<String>);
 
-impl Form {
+impl TokenForm {
     fn new(grant_type: &str) -> Self {
         let mut form = Self::default();
         form.add("grant_type", grant_type);
@@ -204,25 +208,25 @@ impl Form {
         self.0.extend(form_urlencoded::byte_serialize(value.as_bytes()));
     }
 
-    fn resource(&mut self, target: &Target) {
+    fn resource(&mut self, target: &AuthServer) {
         if target.profile.send_resource {
             self.add("resource", &target.resource);
         }
     }
 
     /// Authenticates in one way only: two at once are an error (RFC 6749 2.3).
-    fn request(mut self, target: &Target, endpoint: &Address) -> Result<Request<Outgoing>, NoAnswer> {
+    fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
         let secret = target.client_secret.as_ref().map_or("", Secret::expose);
         match target.auth_method {
-            AuthMethod::None => self.add("client_id", &target.client_id),
-            AuthMethod::Basic => {}
-            AuthMethod::Post => {
+            TokenEndpointAuth::None => self.add("client_id", &target.client_id),
+            TokenEndpointAuth::Basic => {}
+            TokenEndpointAuth::Post => {
                 self.add("client_id", &target.client_id);
                 self.add("client_secret", secret);
             }
         }
         let mut request = post(endpoint, "application/x-www-form-urlencoded", self.0.as_bytes().to_vec())?;
-        if target.auth_method == AuthMethod::Basic {
+        if target.auth_method == TokenEndpointAuth::Basic {
             request.headers_mut().insert(AUTHORIZATION, basic(&target.client_id, secret)?);
         }
         Ok(request)
@@ -230,20 +234,20 @@ impl Form {
 }
 
 /// Both parts are form-encoded first (RFC 6749 2.3.1), which matters as soon as a secret has a `:` or `+` in it.
-fn basic(id: &str, secret: &str) -> Result<HeaderValue, NoAnswer> {
+fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
     let mut pair = Zeroizing::new(String::new());
     pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
     pair.push(':');
     pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
     let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| NoAnswer::NeverSent("the client secret fits no header".to_owned()))?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| FetchError::NeverSent("the client secret fits no header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// Why a request to a token endpoint brought nothing, by whether it can have been processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SendFailure {
+pub enum TokenEndpointError {
     /// Certainly not processed: no connection, or an address that may not be dialled.
     NeverSent(String),
     /// 429 or 503: not processed now, by the upstream's own word.
@@ -254,10 +258,10 @@ pub enum SendFailure {
     /// A time-out, a cut line, a 5xx, a page: it may have been processed.
     Unknown(String),
     /// A parsed OAuth error: the upstream's final word.
-    Refused(Refusal),
+    Refused(OAuthErrorResponse),
 }
 
-impl fmt::Display for SendFailure {
+impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverSent(why) => write!(f, "the upstream cannot be reached: {why}"),
@@ -268,40 +272,45 @@ impl fmt::Display for SendFailure {
     }
 }
 
-impl std::error::Error for SendFailure {}
+impl std::error::Error for TokenEndpointError {}
 
-impl From<NoAnswer> for SendFailure {
-    fn from(failure: NoAnswer) -> Self {
+impl From<FetchError> for TokenEndpointError {
+    fn from(failure: FetchError) -> Self {
         match failure {
-            NoAnswer::NeverSent(why) => Self::NeverSent(why),
-            NoAnswer::Unknown(why) => Self::Unknown(why),
+            FetchError::NeverSent(why) => Self::NeverSent(why),
+            FetchError::Unknown(why) => Self::Unknown(why),
         }
     }
 }
 
 /// Sends one request to a token endpoint, once. `asked` is now: lives are counted from it.
-pub async fn send(client: &Client, request: Request<Outgoing>, addresses: &Allowed, asked: UnixTime) -> Result<Tokens, SendFailure> {
-    send_within(client, request, addresses, asked, ATTEMPT).await
+pub async fn send(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    addresses: &AddressPolicy,
+    asked: UnixTime,
+) -> Result<UpstreamTokens, TokenEndpointError> {
+    send_within(client, request, addresses, asked, ATTEMPT_TIMEOUT).await
 }
 
 async fn send_within(
-    client: &Client,
-    request: Request<Outgoing>,
-    addresses: &Allowed,
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    addresses: &AddressPolicy,
     asked: UnixTime,
     within: Duration,
-) -> Result<Tokens, SendFailure> {
-    let answer = call(client, request, addresses, within).await?;
+) -> Result<UpstreamTokens, TokenEndpointError> {
+    let answer = fetch(client, request, addresses, within).await?;
     throttled(&answer)?;
-    read_tokens(answer.status.as_u16(), answer.content_type(), &answer.body, asked).map_err(|failure| match failure {
-        TokenFailure::Refused(refusal) => SendFailure::Refused(refusal),
-        TokenFailure::Temporary(why) | TokenFailure::Unreadable(why) => SendFailure::Unknown(why),
+    parse_token_response(answer.status.as_u16(), answer.content_type(), &answer.body, asked).map_err(|failure| match failure {
+        TokenResponseError::Refused(refusal) => TokenEndpointError::Refused(refusal),
+        TokenResponseError::Temporary(why) | TokenResponseError::Unreadable(why) => TokenEndpointError::Unknown(why),
     })
 }
 
-fn throttled(answer: &Answer) -> Result<(), SendFailure> {
+fn throttled(answer: &FetchResponse) -> Result<(), TokenEndpointError> {
     match answer.status.as_u16() {
-        429 | 503 => Err(SendFailure::Throttled {
+        429 | 503 => Err(TokenEndpointError::Throttled {
             retry_after: answer.retry_after(),
         }),
         _ => Ok(()),
@@ -310,11 +319,16 @@ fn throttled(answer: &Answer) -> Result<(), SendFailure> {
 
 /// Sends what `build` makes until there is an answer: again only after what certainly was not processed, at most three
 /// times, 55 seconds in all.
-pub async fn ask<B>(client: &Client, clock: &Clock, addresses: &Allowed, build: B) -> Result<Tokens, SendFailure>
+pub async fn send_with_retry<B>(
+    client: &HttpClient,
+    clock: &Clock,
+    addresses: &AddressPolicy,
+    build: B,
+) -> Result<UpstreamTokens, TokenEndpointError>
 where
-    B: Fn() -> Result<Request<Outgoing>, NoAnswer>,
+    B: Fn() -> Result<Request<RequestBody>, FetchError>,
 {
-    let until = Instant::now() + ALL_ATTEMPTS;
+    let until = Instant::now() + TOTAL_TIMEOUT;
     let mut attempt = 1;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -322,7 +336,7 @@ where
             Ok(tokens) => return Ok(tokens),
             Err(failure) => failure,
         };
-        let wait = if attempt < MOST_ATTEMPTS {
+        let wait = if attempt < MAX_ATTEMPTS {
             wait_after(&failure, attempt)
         } else {
             None
@@ -337,25 +351,27 @@ where
 }
 
 /// How long to wait before the same may be sent again; `None`: it may not, or not by us.
-fn wait_after(failure: &SendFailure, attempt: u32) -> Option<Duration> {
+fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
     match failure {
-        SendFailure::NeverSent(_) | SendFailure::Throttled { retry_after: None } => Some(Duration::from_millis(300) * attempt * attempt),
-        SendFailure::Throttled {
+        TokenEndpointError::NeverSent(_) | TokenEndpointError::Throttled { retry_after: None } => {
+            Some(Duration::from_millis(300) * attempt * attempt)
+        }
+        TokenEndpointError::Throttled {
             retry_after: Some(seconds),
-        } if *seconds <= LONGEST_WAIT => Some(Duration::from_secs(*seconds)),
-        SendFailure::Throttled { retry_after: Some(_) } | SendFailure::Unknown(_) | SendFailure::Refused(_) => None,
+        } if *seconds <= MAX_RETRY_AFTER_SECONDS => Some(Duration::from_secs(*seconds)),
+        TokenEndpointError::Throttled { retry_after: Some(_) } | TokenEndpointError::Unknown(_) | TokenEndpointError::Refused(_) => None,
     }
 }
 
 /// Gives a token back, once. An unknown token is a success there (RFC 7009 2.2).
-pub async fn revoke(client: &Client, request: Request<Outgoing>, addresses: &Allowed) -> Result<(), SendFailure> {
-    let answer = call(client, request, addresses, Duration::from_secs(15)).await?;
+pub async fn revoke(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<(), TokenEndpointError> {
+    let answer = fetch(client, request, addresses, Duration::from_secs(15)).await?;
     throttled(&answer)?;
     if answer.status.is_success() {
         return Ok(());
     }
-    let unknown = || SendFailure::Unknown(format!("the revocation endpoint answered {}", answer.status.as_u16()));
-    Err(read_refusal(&answer.body).map_or_else(unknown, SendFailure::Refused))
+    let unknown = || TokenEndpointError::Unknown(format!("the revocation endpoint answered {}", answer.status.as_u16()));
+    Err(parse_error_response(&answer.body).map_or_else(unknown, TokenEndpointError::Refused))
 }
 
 #[cfg(test)]
@@ -369,17 +385,17 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::oauth::answer::UpstreamAccess;
+    use crate::oauth::answer::UpstreamAccessToken;
     use crate::upstream::quirks;
     use crate::upstream::quirks::Profile;
     use crate::upstream::testing;
 
-    fn at(text: &str) -> Address {
-        Address::parse(text).unwrap()
+    fn at(text: &str) -> ExactUrl {
+        ExactUrl::parse(text).unwrap()
     }
 
-    fn target(profile: &'static Profile, auth_method: AuthMethod) -> Target {
-        Target {
+    fn target(profile: &'static Profile, auth_method: TokenEndpointAuth) -> AuthServer {
+        AuthServer {
             mcp: at("https://h/mcp"),
             issuer: "https://as".to_owned(),
             iss_promised: false,
@@ -392,7 +408,7 @@ mod tests {
             resource: "https://h/mcp".to_owned(),
             profile,
             extra_authorize: Vec::new(),
-            addresses: Allowed::Anything,
+            addresses: AddressPolicy::Anything,
             scopes_known: Vec::new(),
             offline_access: false,
         }
@@ -410,9 +426,9 @@ mod tests {
             .collect()
     }
 
-    fn asked(target: &Target, scopes: &[&str]) -> Vec<(String, String)> {
+    fn asked(target: &AuthServer, scopes: &[&str]) -> Vec<(String, String)> {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let asking = Asking {
+        let asking = AuthorizeUrlParams {
             state: "st",
             challenge: "ch",
             redirect_uri: "http://localhost:8002/upstream/callback",
@@ -422,14 +438,14 @@ mod tests {
         pairs(url.split_once('?').unwrap().1)
     }
 
-    async fn form(request: Request<Outgoing>) -> Vec<(String, String)> {
+    async fn form(request: Request<RequestBody>) -> Vec<(String, String)> {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         pairs(std::str::from_utf8(&body).unwrap())
     }
 
     #[test]
     fn the_browser_is_sent_with_everything_the_standard_wants() {
-        let asked = asked(&target(&quirks::STANDARD, AuthMethod::None), &["a", "b"]);
+        let asked = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a", "b"]);
         for (name, value) in [
             ("response_type", "code"),
             ("client_id", "id:1"),
@@ -447,9 +463,9 @@ mod tests {
 
     #[test]
     fn the_endpoints_own_query_is_kept_and_nothing_is_said_twice() {
-        let mut target = target(&quirks::GOOGLE, AuthMethod::None);
+        let mut target = target(&quirks::GOOGLE, TokenEndpointAuth::None);
         target.authorization_endpoint = at("https://as/authorize?audience=a%2Fb&prompt=login&client%5Fid=evil&state=x&");
-        let asking = Asking {
+        let asking = AuthorizeUrlParams {
             state: "st",
             challenge: "ch",
             redirect_uri: "https://g/cb",
@@ -470,30 +486,33 @@ mod tests {
 
     #[test]
     fn offline_access_is_asked_for_where_it_is_known_and_never_where_it_is_an_error() {
-        let mut standard = target(&quirks::STANDARD, AuthMethod::None);
+        let mut standard = target(&quirks::STANDARD, TokenEndpointAuth::None);
         assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a"]);
         standard.offline_access = true;
         assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a offline_access"]);
         assert_eq!(all(&asked(&standard, &["offline_access"]), "scope"), ["offline_access"]);
         assert_eq!(
-            all(&asked(&target(&quirks::ENTRA, AuthMethod::None), &["a"]), "scope"),
+            all(&asked(&target(&quirks::ENTRA, TokenEndpointAuth::None), &["a"]), "scope"),
             ["a offline_access"]
         );
-        let mut google = target(&quirks::GOOGLE, AuthMethod::None);
+        let mut google = target(&quirks::GOOGLE, TokenEndpointAuth::None);
         google.offline_access = true;
         assert_eq!(all(&asked(&google, &["a", "offline_access"]), "scope"), ["a"]);
     }
 
     #[test]
     fn a_profile_drops_the_resource_or_names_the_scopes_its_way() {
-        assert_eq!(all(&asked(&target(&quirks::ENTRA, AuthMethod::None), &[]), "resource"), [""; 0]);
-        let slack = asked(&target(&quirks::SLACK, AuthMethod::None), &["a", "b"]);
+        assert_eq!(
+            all(&asked(&target(&quirks::ENTRA, TokenEndpointAuth::None), &[]), "resource"),
+            [""; 0]
+        );
+        let slack = asked(&target(&quirks::SLACK, TokenEndpointAuth::None), &["a", "b"]);
         assert_eq!((all(&slack, "user_scope"), all(&slack, "scope")), (vec!["a,b"], vec![]));
     }
 
     #[test]
     fn what_the_operator_adds_is_sent_once_and_never_in_place_of_what_is_ours() {
-        let mut auth0 = target(&quirks::AUTH0, AuthMethod::None);
+        let mut auth0 = target(&quirks::AUTH0, TokenEndpointAuth::None);
         auth0.authorization_endpoint = at("https://as/authorize?audience=wrong&ui=1");
         assert_eq!(all(&asked(&auth0, &["a"]), "audience"), ["wrong"]);
         let before = asked(&auth0, &["a"]);
@@ -521,10 +540,10 @@ mod tests {
         for dropped in ["resource", "request_uri", "response_mode"] {
             assert_eq!(all(&asked_now, dropped), [""; 0], "{dropped}");
         }
-        let mut slack = target(&quirks::SLACK, AuthMethod::None);
+        let mut slack = target(&quirks::SLACK, TokenEndpointAuth::None);
         slack.extra_authorize = vec![("user_scope".to_owned(), "admin".to_owned())];
         assert_eq!(all(&asked(&slack, &["a"]), "user_scope"), ["a"]);
-        let mut google = target(&quirks::GOOGLE, AuthMethod::None);
+        let mut google = target(&quirks::GOOGLE, TokenEndpointAuth::None);
         google.extra_authorize = vec![("prompt".to_owned(), "select_account".to_owned())];
         let google = asked(&google, &["a"]);
         assert_eq!(
@@ -535,7 +554,7 @@ mod tests {
 
     #[test]
     fn only_the_odd_are_asked_in_an_odd_way() {
-        let standard: Vec<(String, String)> = asked(&target(&quirks::STANDARD, AuthMethod::None), &["a"]);
+        let standard: Vec<(String, String)> = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a"]);
         for profile in [
             &quirks::NOTION,
             &quirks::LINEAR,
@@ -544,15 +563,20 @@ mod tests {
             &quirks::SLACK_MCP,
             &quirks::ATLASSIAN_MCP,
         ] {
-            assert_eq!(asked(&target(profile, AuthMethod::None), &["a"]), standard, "{}", profile.name);
+            assert_eq!(
+                asked(&target(profile, TokenEndpointAuth::None), &["a"]),
+                standard,
+                "{}",
+                profile.name
+            );
         }
-        let atlassian = asked(&target(&quirks::ATLASSIAN, AuthMethod::None), &["a"]);
+        let atlassian = asked(&target(&quirks::ATLASSIAN, TokenEndpointAuth::None), &["a"]);
         assert_eq!(
             (all(&atlassian, "audience"), all(&atlassian, "prompt"), all(&atlassian, "resource")),
             (vec!["api.atlassian.com"], vec!["consent"], vec![])
         );
         assert_eq!(all(&atlassian, "scope"), ["a offline_access"]);
-        let mut cognito = target(&quirks::COGNITO, AuthMethod::None);
+        let mut cognito = target(&quirks::COGNITO, TokenEndpointAuth::None);
         cognito.offline_access = true;
         assert_eq!(all(&asked(&cognito, &["a", "offline_access"]), "scope"), ["a"]);
     }
@@ -568,7 +592,7 @@ mod tests {
             );
             request.unwrap()
         };
-        let basic = code(AuthMethod::Basic);
+        let basic = code(TokenEndpointAuth::Basic);
         assert_eq!(
             basic.headers()["authorization"],
             format!("Basic {}", STANDARD.encode("id%3A1:s%2Bcret+%25%2F%26"))
@@ -581,7 +605,7 @@ mod tests {
         assert_eq!(all(&sent, "code_verifier"), ["v"]);
         assert_eq!(all(&sent, "resource"), ["https://h/mcp"]);
 
-        let post = code(AuthMethod::Post);
+        let post = code(TokenEndpointAuth::Post);
         assert!(!post.headers().contains_key("authorization"));
         let sent = form(post).await;
         assert_eq!(
@@ -589,7 +613,7 @@ mod tests {
             (vec!["id:1"], vec!["s+cret %/&"])
         );
 
-        let none = code(AuthMethod::None);
+        let none = code(TokenEndpointAuth::None);
         assert!(!none.headers().contains_key("authorization"));
         let sent = form(none).await;
         assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec!["id:1"], vec![]));
@@ -597,8 +621,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_repeats_the_scope_only_where_it_must() {
-        let refresh = UpstreamRefresh::new(Secret::from("r"));
-        let sent = |profile| refresh_request(&target(profile, AuthMethod::None), &refresh, Some("a b")).unwrap();
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
+        let sent = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
         let standard = form(sent(&quirks::STANDARD)).await;
         assert_eq!(
             (all(&standard, "scope"), all(&standard, "resource")),
@@ -614,32 +638,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_given_back_where_there_is_a_place_for_it() {
-        let mut target = target(&quirks::STANDARD, AuthMethod::None);
-        let access = UpstreamAccess::new(Secret::from("a"));
-        let sent = form(revoke_request(&target, Revoked::Access(&access)).unwrap().unwrap()).await;
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        let access = UpstreamAccessToken::new(Secret::from("a"));
+        let sent = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
         assert_eq!(
             (all(&sent, "token"), all(&sent, "token_type_hint")),
             (vec!["a"], vec!["access_token"])
         );
         target.revocation_endpoint = None;
-        assert!(revoke_request(&target, Revoked::Access(&access)).is_none());
+        assert!(revoke_request(&target, TokenToRevoke::Access(&access)).is_none());
     }
 
     #[test]
     fn a_target_prints_no_secret() {
-        assert!(!format!("{:?}", target(&quirks::STANDARD, AuthMethod::Post)).contains("s+cret"));
+        assert!(!format!("{:?}", target(&quirks::STANDARD, TokenEndpointAuth::Post)).contains("s+cret"));
     }
 
     fn clock() -> Clock {
         Clock::Fixed(Arc::new(AtomicU64::new(1_000)))
     }
 
-    async fn asked_of(stub: &testing::Stub) -> Result<Tokens, SendFailure> {
-        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+    async fn asked_of(stub: &testing::Stub) -> Result<UpstreamTokens, TokenEndpointError> {
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.token_endpoint = stub.at("/token");
-        let refresh = UpstreamRefresh::new(Secret::from("r"));
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
         let build = || refresh_request(&target, &refresh, None);
-        ask(&testing::client(), &clock(), &target.addresses, build).await
+        send_with_retry(&testing::client(), &clock(), &target.addresses, build).await
     }
 
     #[tokio::test]
@@ -657,10 +681,16 @@ mod tests {
     #[tokio::test]
     async fn patience_with_a_throttling_upstream_ends() {
         let stub = testing::serve(|_| (503, vec![("retry-after", "0".to_owned())], String::new())).await;
-        assert_eq!(asked_of(&stub).await.unwrap_err(), SendFailure::Throttled { retry_after: Some(0) });
+        assert_eq!(
+            asked_of(&stub).await.unwrap_err(),
+            TokenEndpointError::Throttled { retry_after: Some(0) }
+        );
         assert_eq!(stub.seen().len(), 3);
         let stub = testing::serve(|_| (429, vec![("retry-after", "60".to_owned())], String::new())).await;
-        assert_eq!(asked_of(&stub).await.unwrap_err(), SendFailure::Throttled { retry_after: Some(60) });
+        assert_eq!(
+            asked_of(&stub).await.unwrap_err(),
+            TokenEndpointError::Throttled { retry_after: Some(60) }
+        );
         assert_eq!(stub.seen().len(), 1);
     }
 
@@ -668,18 +698,18 @@ mod tests {
     async fn what_may_have_been_processed_is_never_sent_again() {
         for (status, body) in [(500, "oops"), (502, "<html>"), (403, "<html>"), (200, "<html>"), (302, "")] {
             let stub = testing::serve(move |_| (status, vec![("location", "/elsewhere".to_owned())], body.to_owned())).await;
-            assert!(matches!(asked_of(&stub).await, Err(SendFailure::Unknown(_))), "{status}");
+            assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Unknown(_))), "{status}");
             assert_eq!(stub.seen().len(), 1, "{status}");
         }
         let big = testing::serve(|_| testing::json(200, &"x".repeat(300 * 1024))).await;
-        assert!(matches!(asked_of(&big).await, Err(SendFailure::Unknown(_))));
+        assert!(matches!(asked_of(&big).await, Err(TokenEndpointError::Unknown(_))));
     }
 
     #[tokio::test]
     async fn a_refusal_is_final_in_any_status() {
         for status in [200, 400, 401] {
             let stub = testing::serve(move |_| testing::json(status, &json!({"error": "invalid_grant"}))).await;
-            assert!(matches!(asked_of(&stub).await, Err(SendFailure::Refused(refusal)) if refusal.is_invalid_grant()));
+            assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Refused(refusal)) if refusal.is_invalid_grant()));
             assert_eq!(stub.seen().len(), 1);
         }
     }
@@ -693,18 +723,18 @@ mod tests {
             let read = socket.read(&mut [0; 1024]).await.unwrap();
             assert!(read > 0);
         });
-        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.token_endpoint = at(&base);
-        let refresh = UpstreamRefresh::new(Secret::from("r"));
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
         let once = || refresh_request(&target, &refresh, None).unwrap();
         let client = testing::client();
         let cut = send(&client, once(), &target.addresses, UnixTime(0)).await;
-        assert!(matches!(cut, Err(SendFailure::Unknown(_))), "{cut:?}");
+        assert!(matches!(cut, Err(TokenEndpointError::Unknown(_))), "{cut:?}");
         cutting.await.unwrap();
         let gone = send(&client, once(), &target.addresses, UnixTime(0)).await;
-        assert!(matches!(gone, Err(SendFailure::NeverSent(_))), "{gone:?}");
-        let refused = send(&client, once(), &Allowed::Public { loopback: false }, UnixTime(0)).await;
-        assert!(matches!(refused, Err(SendFailure::NeverSent(_))), "{refused:?}");
+        assert!(matches!(gone, Err(TokenEndpointError::NeverSent(_))), "{gone:?}");
+        let refused = send(&client, once(), &AddressPolicy::Public { loopback: false }, UnixTime(0)).await;
+        assert!(matches!(refused, Err(TokenEndpointError::NeverSent(_))), "{refused:?}");
     }
 
     #[tokio::test]
@@ -715,19 +745,19 @@ mod tests {
             _ => (404, vec![], "<html>".to_owned()),
         });
         let stub = stub.await;
-        let mut target = target(&quirks::STANDARD, AuthMethod::None);
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.revocation_endpoint = Some(stub.at("/revoke"));
-        let access = UpstreamAccess::new(Secret::from("a"));
-        let again = || revoke_request(&target, Revoked::Access(&access)).unwrap().unwrap();
+        let access = UpstreamAccessToken::new(Secret::from("a"));
+        let again = || revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap();
         let client = testing::client();
         assert_eq!(revoke(&client, again(), &target.addresses).await, Ok(()));
         assert!(matches!(
             revoke(&client, again(), &target.addresses).await,
-            Err(SendFailure::Refused(_))
+            Err(TokenEndpointError::Refused(_))
         ));
         assert!(matches!(
             revoke(&client, again(), &target.addresses).await,
-            Err(SendFailure::Unknown(_))
+            Err(TokenEndpointError::Unknown(_))
         ));
     }
 }

@@ -8,13 +8,13 @@ use http::Uri;
 use http::header;
 use http::uri::InvalidUri;
 
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 pub use crate::net::body::is_event_stream;
-use crate::oauth::answer::UpstreamAccess;
-use crate::oauth::challenge::Challenge;
+use crate::oauth::answer::UpstreamAccessToken;
+use crate::oauth::challenge::BearerChallenge;
 
-/// What passes of a client's header, beside what starts with [`PASSING_PREFIXES`] and what the service lists.
-const PASSING: [&str; 10] = [
+/// What passes of a client's header, beside what starts with [`ALLOWED_REQUEST_PREFIXES`] and what the service lists.
+const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
     "content-type",
     "content-encoding",
     "accept",
@@ -28,7 +28,7 @@ const PASSING: [&str; 10] = [
 ];
 
 /// MCP's own fields, and those that GitHub's server is configured by.
-const PASSING_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
+const ALLOWED_REQUEST_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
 
 /// Fields of one connection (RFC 9110 7.6.1), and the framing that is made anew.
 const HOP_BY_HOP: [&str; 11] = [
@@ -46,7 +46,7 @@ const HOP_BY_HOP: [&str; 11] = [
 ];
 
 /// What a client cannot send on, not even where the service lists it: credentials of ours, and what vouches for somebody.
-const NEVER_SENT: [&str; 12] = [
+const FORBIDDEN_REQUEST_HEADERS: [&str; 12] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -62,7 +62,7 @@ const NEVER_SENT: [&str; 12] = [
 ];
 
 /// What an upstream cannot say to the client: it would speak for our origin, where the consent page is (PRODUCT 8).
-const NEVER_ANSWERED: [&str; 20] = [
+const FORBIDDEN_RESPONSE_HEADERS: [&str; 20] = [
     "set-cookie",
     "set-cookie2",
     "location",
@@ -86,7 +86,7 @@ const NEVER_ANSWERED: [&str; 20] = [
 ];
 
 /// What keeps nginx and its like from collecting events before they pass them on.
-const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
 /// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
@@ -96,7 +96,7 @@ pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderNa
     for (name, value) in from {
         let text = name.as_str();
         let replaced = ours.iter().any(|(our, _)| same_field(our.as_str(), text));
-        if passes(text, name, extra) && !replaced && !listed.iter().any(|option| option == text) {
+        if is_allowed(text, name, extra) && !replaced && !listed.iter().any(|option| option == text) {
             to.append(name.clone(), value.clone());
         }
     }
@@ -106,21 +106,21 @@ pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderNa
     to
 }
 
-fn passes(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
-    let is_mcps = || !text.contains('_') && PASSING_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-    let known = PASSING.contains(&text) || is_mcps();
-    known || (extra.contains(name) && !is_never_sent(text))
+fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
+    let is_mcps = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    let known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcps();
+    known || (extra.contains(name) && !is_forbidden_request_header(text))
 }
 
 /// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
 /// servers do, and would see the other spelling as the same field.
-pub fn is_never_sent(name: &str) -> bool {
+pub fn is_forbidden_request_header(name: &str) -> bool {
     let dashed = name.replace('_', "-");
     // MCP's own fields are judged on their way, a session above all: another spelling would go around that.
     let is_disguised = dashed != name && dashed.starts_with("mcp-");
     let name = dashed.as_str();
     let vouches = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
-    is_disguised || vouches || NEVER_SENT.contains(&name) || HOP_BY_HOP.contains(&name)
+    is_disguised || vouches || FORBIDDEN_REQUEST_HEADERS.contains(&name) || HOP_BY_HOP.contains(&name)
 }
 
 /// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
@@ -128,8 +128,8 @@ pub fn is_never_sent(name: &str) -> bool {
 pub fn may_carry_a_credential(name: &HeaderName) -> bool {
     let text = name.as_str().replace('_', "-");
     let text = text.as_str();
-    let clients = PASSING.contains(&text) || text.starts_with("mcp-");
-    text == header::AUTHORIZATION.as_str() || !(clients || is_never_sent(text))
+    let clients = ALLOWED_REQUEST_HEADERS.contains(&text) || text.starts_with("mcp-");
+    text == header::AUTHORIZATION.as_str() || !(clients || is_forbidden_request_header(text))
 }
 
 fn same_field(one: &str, other: &str) -> bool {
@@ -152,10 +152,10 @@ pub fn response_headers(headers: &mut HeaderMap) {
     let listed = connection_options(headers);
     let goes = |name: &str| {
         HOP_BY_HOP.contains(&name)
-            || NEVER_ANSWERED.contains(&name)
+            || FORBIDDEN_RESPONSE_HEADERS.contains(&name)
             || name.starts_with("access-control-")
             // They would make a proxy in front of us serve its own files.
-            || (name.starts_with("x-accel-") && name != UNBUFFERED)
+            || (name.starts_with("x-accel-") && name != ACCEL_BUFFERING)
             || name.starts_with("x-reproxy-")
             || (listed.iter().any(|option| option == name) && name != "content-type")
     };
@@ -180,20 +180,20 @@ pub fn response_headers(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if is_event_stream(headers) && !headers.contains_key(UNBUFFERED) {
-        headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
+    if is_event_stream(headers) && !headers.contains_key(ACCEL_BUFFERING) {
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
 }
 
 /// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.
-pub fn bearer(token: &UpstreamAccess) -> Option<HeaderValue> {
+pub fn bearer(token: &UpstreamAccessToken) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// Where a request goes: the configured URL byte for byte, its query and then the client's (asks E12, G9).
-pub fn target_uri(mcp: &Address, query: Option<&str>) -> Result<Uri, InvalidUri> {
+pub fn target_uri(mcp: &ExactUrl, query: Option<&str>) -> Result<Uri, InvalidUri> {
     let joined = |base: &str| match query.filter(|query| !query.is_empty()) {
         None => base.to_owned(),
         Some(query) => format!("{base}{}{query}", if base.contains('?') { '&' } else { '?' }),
@@ -204,7 +204,7 @@ pub fn target_uri(mcp: &Address, query: Option<&str>) -> Result<Uri, InvalidUri>
 
 /// What an answer's head means for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ResponseVerdict {
     /// It goes on to the client.
     Pass,
     /// The upstream's token is no good there: our 401, so that the client refreshes.
@@ -222,38 +222,38 @@ pub enum Verdict {
 }
 
 /// Judges an answer of the MCP server by its head.
-pub fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
+pub fn classify(status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
     match status.as_u16() {
-        401 => Verdict::Unauthorized,
+        401 => ResponseVerdict::Unauthorized,
         403 => match challenge(headers) {
             Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => {
-                Verdict::InsufficientScope { scope: challenge.scopes() }
+                ResponseVerdict::InsufficientScope { scope: challenge.scopes() }
             }
-            Some(_) | None => Verdict::Pass,
+            Some(_) | None => ResponseVerdict::Pass,
         },
         301 | 302 | 303 | 307 | 308 => {
             let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-            Verdict::Redirect {
+            ResponseVerdict::Redirect {
                 location: location.unwrap_or_default().to_owned(),
             }
         }
-        _ => Verdict::Pass,
+        _ => ResponseVerdict::Pass,
     }
 }
 
 /// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured. Without its query: that is mostly
 /// the one that was sent, which may hold a key of the operator's, and this is told to whoever called.
-pub fn redirect_target(mcp: &Address, location: &str) -> Option<Address> {
+pub fn redirect_target(mcp: &ExactUrl, location: &str) -> Option<ExactUrl> {
     let mut target = mcp.url().join(location).ok()?;
     target.set_query(None);
     target.set_fragment(None);
-    Address::parse(target.as_str()).ok()
+    ExactUrl::parse(target.as_str()).ok()
 }
 
 /// The Bearer challenge of an answer.
-pub fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+pub fn challenge(headers: &HeaderMap) -> Option<BearerChallenge> {
     let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
-    Challenge::read(fields.filter_map(|value| value.to_str().ok()))
+    BearerChallenge::parse(fields.filter_map(|value| value.to_str().ok()))
 }
 
 #[cfg(test)]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn ours() -> [(HeaderName, HeaderValue); 1] {
-        let token = UpstreamAccess::new(Secret::from("upstream"));
+        let token = UpstreamAccessToken::new(Secret::from("upstream"));
         [(header::AUTHORIZATION, bearer(&token).unwrap())]
     }
 
@@ -363,7 +363,7 @@ mod tests {
         let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
         let from = map(&odd.map(|name| (name, "somebody else's")));
         assert_eq!(names(&request_headers(&from, &odd.map(HeaderName::from_static), &[])), [""; 0]);
-        assert!(odd.into_iter().all(is_never_sent) && !is_never_sent("mcp-session-id"));
+        assert!(odd.into_iter().all(is_forbidden_request_header) && !is_forbidden_request_header("mcp-session-id"));
         let listed = [HeaderName::from_static("x-mcp_tenant")];
         let from = map(&[("x-mcp_tenant", "t"), ("x-mcp_other", "o"), ("mcp-session-id", "s")]);
         assert_eq!(names(&request_headers(&from, &listed, &[])), ["mcp-session-id", "x-mcp_tenant"]);
@@ -465,7 +465,7 @@ mod tests {
             ("https://h/a%2fb//c", None, "https://h/a%2fb//c"),
             ("https://h/a<b", None, "https://h/a%3Cb"),
         ] {
-            let made = target_uri(&Address::parse(url).unwrap(), query).unwrap();
+            let made = target_uri(&ExactUrl::parse(url).unwrap(), query).unwrap();
             assert_eq!(made.to_string(), uri, "{url}");
         }
     }
@@ -474,23 +474,33 @@ mod tests {
     fn an_answer_is_judged_by_its_head() {
         let challenge = map(&[("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)]);
         let scope = vec!["repo".to_owned(), "gist".to_owned()];
-        assert_eq!(judge(StatusCode::FORBIDDEN, &challenge), Verdict::InsufficientScope { scope });
+        assert_eq!(
+            classify(StatusCode::FORBIDDEN, &challenge),
+            ResponseVerdict::InsufficientScope { scope }
+        );
         let plain = map(&[("www-authenticate", "Bearer")]);
-        assert_eq!(judge(StatusCode::FORBIDDEN, &plain), Verdict::Pass);
-        assert_eq!(judge(StatusCode::UNAUTHORIZED, &HeaderMap::new()), Verdict::Unauthorized);
+        assert_eq!(classify(StatusCode::FORBIDDEN, &plain), ResponseVerdict::Pass);
+        assert_eq!(classify(StatusCode::UNAUTHORIZED, &HeaderMap::new()), ResponseVerdict::Unauthorized);
         let moved = map(&[("location", "/mcp/")]);
         for status in [301, 302, 303, 307, 308] {
             let location = "/mcp/".to_owned();
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), &moved), Verdict::Redirect { location });
+            assert_eq!(
+                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                ResponseVerdict::Redirect { location }
+            );
         }
         for status in [200, 201, 202, 304, 400, 404, 405, 429, 500, 503] {
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), &moved), Verdict::Pass, "{status}");
+            assert_eq!(
+                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                ResponseVerdict::Pass,
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn a_redirect_names_the_url_to_configure() {
-        let mcp = Address::parse("https://h/mcp").unwrap();
+        let mcp = ExactUrl::parse("https://h/mcp").unwrap();
         let to = |location| redirect_target(&mcp, location).map(|to| to.to_string());
         assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
         assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::base::range::Cidr;
 use crate::base::secret::Secret;
-use crate::base::url::Address;
-use crate::upstream::allow::{Allow, Candidate};
-use crate::upstream::quirks::{Offline, Profile, STRICT};
+use crate::base::url::ExactUrl;
+use crate::upstream::allow::{AllowList, AllowListSubject};
+use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
 /// How a kind of provider is met.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Preset {
     /// Its issuer, where there is only one.
     pub issuer: Option<&'static str>,
     /// Endpoints of one that speaks OAuth without ID tokens.
-    pub plain: Option<KnownPlain>,
+    pub plain: Option<PresetUserApi>,
     /// What is asked of it.
     pub scopes: &'static [&'static str],
     /// Anybody can have an account there, so an empty allow-list lets in nobody.
@@ -29,7 +29,7 @@ pub struct Preset {
 
 /// Endpoints that a provider without ID tokens documents for people.
 #[derive(Debug, PartialEq, Eq)]
-pub struct KnownPlain {
+pub struct PresetUserApi {
     /// Where the browser goes.
     pub authorize: &'static str,
     /// Where codes are exchanged.
@@ -44,7 +44,7 @@ const LOGIN: Profile = Profile {
     name: "login",
     send_resource: false,
     require_pkce_metadata: false,
-    offline_access: Offline::Never,
+    offline_access: OfflineAccess::Never,
     ..STRICT
 };
 static STANDARD_LOGIN: Profile = LOGIN;
@@ -70,7 +70,7 @@ pub static GITHUB: Preset = Preset {
     name: "github",
     shown: "GitHub",
     issuer: Some("https://github.com/login/oauth"),
-    plain: Some(KnownPlain {
+    plain: Some(PresetUserApi {
         authorize: "https://github.com/login/oauth/authorize",
         token: "https://github.com/login/oauth/access_token",
         user: "https://api.github.com/user",
@@ -117,15 +117,15 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Endpoints of a provider that speaks OAuth without ID tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plain {
+pub struct UserApi {
     /// Where the browser goes.
-    pub authorize: Address,
+    pub authorize: ExactUrl,
     /// Where codes are exchanged.
-    pub token: Address,
+    pub token: ExactUrl,
     /// Who the user is.
-    pub user: Address,
+    pub user: ExactUrl,
     /// Which addresses the user has.
-    pub emails: Address,
+    pub emails: ExactUrl,
 }
 
 /// One configured identity provider.
@@ -136,7 +136,7 @@ pub struct Idp {
     /// How it is met.
     pub preset: &'static Preset,
     /// Its issuer, by bytes.
-    pub issuer: Address,
+    pub issuer: ExactUrl,
     /// Who we are there.
     pub client_id: String,
     /// And how we prove it.
@@ -146,9 +146,9 @@ pub struct Idp {
     /// The claim that lists groups.
     pub groups_claim: String,
     /// Who may sign in.
-    pub allow: Allow,
+    pub allow: AllowList,
     /// Endpoints, if it has no ID tokens.
-    pub plain: Option<Plain>,
+    pub plain: Option<UserApi>,
     /// What goes with every authorization request besides, such as `prompt` or `acr_values`; never what is ours to say.
     pub extra_authorize: Vec<(String, String)>,
     /// Addresses that its metadata may name beyond its own neighbourhood.
@@ -157,7 +157,7 @@ pub struct Idp {
 
 /// Why there can be no such provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadIdp {
+pub enum IdpConfigError {
     /// The name would not fit a path and a subject.
     Name,
     /// The preset has none of its own.
@@ -172,7 +172,7 @@ pub enum BadIdp {
     SecretMissing,
 }
 
-impl fmt::Display for BadIdp {
+impl fmt::Display for IdpConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "the name may have small letters, digits and hyphens only, at most 63, and be neither `password` nor `key`",
@@ -185,39 +185,39 @@ impl fmt::Display for BadIdp {
     }
 }
 
-impl std::error::Error for BadIdp {}
+impl std::error::Error for IdpConfigError {}
 
 impl Idp {
     /// A provider with what its preset knows; scopes, groups claim and allow-list can be changed afterwards.
     pub fn new(
         name: &str,
         preset: &'static Preset,
-        issuer: Option<Address>,
+        issuer: Option<ExactUrl>,
         client_id: &str,
         client_secret: Option<Secret>,
-    ) -> Result<Self, BadIdp> {
+    ) -> Result<Self, IdpConfigError> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         // What a backend is told of users with a password, and of API keys: none of them may be taken for the other.
         let is_ours = ["password", "key"].contains(&name);
         if is_ours || !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
-            return Err(BadIdp::Name);
+            return Err(IdpConfigError::Name);
         }
         let issuer = match (preset.issuer, issuer) {
-            (Some(known), None) => Address::parse(known).map_err(|_| BadIdp::Issuer)?,
-            (Some(_), Some(_)) => return Err(BadIdp::IssuerGiven),
+            (Some(known), None) => ExactUrl::parse(known).map_err(|_| IdpConfigError::Issuer)?,
+            (Some(_), Some(_)) => return Err(IdpConfigError::IssuerGiven),
             (None, Some(given)) => given,
-            (None, None) => return Err(BadIdp::IssuerMissing),
+            (None, None) => return Err(IdpConfigError::IssuerMissing),
         };
         let url = issuer.url();
         if !(url.scheme() == "https" || (url.scheme() == "http" && issuer.is_loopback())) || url.query().is_some() {
-            return Err(BadIdp::Issuer);
+            return Err(IdpConfigError::Issuer);
         }
         if client_id.is_empty() {
-            return Err(BadIdp::ClientId);
+            return Err(IdpConfigError::ClientId);
         }
         let client_secret = client_secret.filter(|secret| !secret.is_empty());
         if client_secret.is_none() && preset.is_public {
-            return Err(BadIdp::SecretMissing);
+            return Err(IdpConfigError::SecretMissing);
         }
         Ok(Self {
             name: name.to_owned(),
@@ -227,15 +227,15 @@ impl Idp {
             client_secret,
             scopes: preset.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             groups_claim: "groups".to_owned(),
-            allow: Allow::default(),
-            plain: preset.plain.as_ref().and_then(Plain::of),
+            allow: AllowList::default(),
+            plain: preset.plain.as_ref().and_then(UserApi::of),
             extra_authorize: Vec::new(),
             allow_addresses: Vec::new(),
         })
     }
 
     /// What people call it: its name, or its host.
-    pub fn shown(&self) -> &str {
+    pub fn display_name(&self) -> &str {
         if self.preset.shown.is_empty() {
             self.issuer.url().host_str().unwrap_or(&self.name)
         } else {
@@ -245,12 +245,12 @@ impl Idp {
 
     /// Whether this user may sign in. Where anybody can have an account, only those who are named; else everybody if
     /// nobody is named.
-    pub fn admits(&self, who: Candidate<'_>) -> bool {
-        self.allow.names(who) || (self.allow.is_empty() && !self.preset.is_public)
+    pub fn is_allowed(&self, who: AllowListSubject<'_>) -> bool {
+        self.allow.contains(who) || (self.allow.is_empty() && !self.preset.is_public)
     }
 
     /// Whether what was learned of `other` is true of this one as well.
-    pub fn is_same_place(&self, other: &Self) -> bool {
+    pub fn has_same_endpoints(&self, other: &Self) -> bool {
         let place = |idp: &Self| {
             let who = (idp.client_id.clone(), idp.client_secret.clone());
             let how = (idp.plain.clone(), idp.extra_authorize.clone(), idp.allow_addresses.clone());
@@ -260,9 +260,9 @@ impl Idp {
     }
 }
 
-impl Plain {
-    fn of(known: &KnownPlain) -> Option<Self> {
-        let at = |text| Address::parse(text).ok();
+impl UserApi {
+    fn of(known: &PresetUserApi) -> Option<Self> {
+        let at = |text| ExactUrl::parse(text).ok();
         Some(Self {
             authorize: at(known.authorize)?,
             token: at(known.token)?,
@@ -276,11 +276,11 @@ impl Plain {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Address {
-        Address::parse(text).unwrap()
+    fn at(text: &str) -> ExactUrl {
+        ExactUrl::parse(text).unwrap()
     }
 
-    fn made(preset: &'static Preset, issuer: Option<Address>) -> Result<Idp, BadIdp> {
+    fn made(preset: &'static Preset, issuer: Option<ExactUrl>) -> Result<Idp, IdpConfigError> {
         Idp::new("corp", preset, issuer, "us", Some(Secret::from("s")))
     }
 
@@ -298,36 +298,43 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_nobody_where_anybody_can_have_an_account_and_everybody_elsewhere() {
-        let anybody = Candidate {
+        let anybody = AllowListSubject {
             id: "1",
             email: Some("a@gmail.com"),
             groups: &[],
         };
-        assert!(!made(&GOOGLE, None).unwrap().admits(anybody) && !made(&GITHUB, None).unwrap().admits(anybody));
+        assert!(!made(&GOOGLE, None).unwrap().is_allowed(anybody) && !made(&GITHUB, None).unwrap().is_allowed(anybody));
         let mut own = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
-        assert!(own.admits(anybody));
+        assert!(own.is_allowed(anybody));
         own.allow.domains.push("example.com".into());
-        assert!(!own.admits(anybody));
+        assert!(!own.is_allowed(anybody));
     }
 
     #[test]
     fn what_cannot_work_is_refused() {
-        assert_eq!(made(&OIDC, None), Err(BadIdp::IssuerMissing));
-        assert_eq!(made(&GOOGLE, Some(at("https://accounts.google.com"))), Err(BadIdp::IssuerGiven));
+        assert_eq!(made(&OIDC, None), Err(IdpConfigError::IssuerMissing));
+        assert_eq!(
+            made(&GOOGLE, Some(at("https://accounts.google.com"))),
+            Err(IdpConfigError::IssuerGiven)
+        );
         for odd in [
             "http://login.example.com",
             "https://login.example.com/?a=b",
             "ftp://login.example.com",
         ] {
-            assert_eq!(made(&OIDC, Some(at(odd))), Err(BadIdp::Issuer), "{odd}");
+            assert_eq!(made(&OIDC, Some(at(odd))), Err(IdpConfigError::Issuer), "{odd}");
         }
         for odd in ["", "Corp", "a:b", "-a", "a/b", "password", "key"] {
-            assert_eq!(Idp::new(odd, &OIDC, Some(at("https://h")), "us", None), Err(BadIdp::Name), "{odd}");
+            assert_eq!(
+                Idp::new(odd, &OIDC, Some(at("https://h")), "us", None),
+                Err(IdpConfigError::Name),
+                "{odd}"
+            );
         }
-        assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(BadIdp::ClientId));
+        assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(IdpConfigError::ClientId));
         assert_eq!(
             Idp::new("a", &GOOGLE, None, "us", Some(Secret::from(""))),
-            Err(BadIdp::SecretMissing)
+            Err(IdpConfigError::SecretMissing)
         );
         assert!(Idp::new("a", &OIDC, Some(at("http://127.0.0.1:9")), "us", None).is_ok());
     }

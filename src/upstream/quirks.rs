@@ -2,11 +2,11 @@
 //!
 //! Every field is honoured by one pure function, and a well-behaved upstream is still held to the standard.
 
-use crate::oauth::metadata::Waived;
+use crate::oauth::metadata::MetadataWaivers;
 
 /// When `offline_access` is asked for: it is what brings a refresh token at OpenID providers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offline {
+pub enum OfflineAccess {
     /// When the server lists it (MCP, "Refresh Tokens").
     IfListed,
     /// Also when it does not.
@@ -34,7 +34,7 @@ pub struct Profile {
     /// What goes with every authorization request beyond the standard.
     pub extra_authorize: &'static [(&'static str, &'static str)],
     /// When `offline_access` is asked for.
-    pub offline_access: Offline,
+    pub offline_access: OfflineAccess,
     /// The granted scope is repeated at refresh; without it the new token would have less.
     pub scope_on_refresh: bool,
     /// The name of the scope parameter of the authorization request.
@@ -42,12 +42,12 @@ pub struct Profile {
     /// What stands between scopes in the authorization request.
     pub scope_separator: &'static str,
     /// Endpoints that are known, for when there is no metadata.
-    pub endpoints: Option<Known>,
+    pub endpoints: Option<KnownEndpoints>,
 }
 
 /// Endpoints that an upstream documents for people instead of in metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownEndpoints {
     /// Its issuer.
     pub issuer: &'static str,
     /// Where the browser goes.
@@ -62,8 +62,8 @@ pub struct Known {
 
 impl Profile {
     /// What of an authorization server's metadata is waived.
-    pub fn waived(&self) -> Waived {
-        Waived {
+    pub fn waived(&self) -> MetadataWaivers {
+        MetadataWaivers {
             pkce: !self.require_pkce_metadata,
             root_slash: self.waive_root_slash,
             issuers: self.other_issuers,
@@ -82,7 +82,7 @@ pub(super) const STRICT: Profile = Profile {
     waive_root_slash: false,
     other_issuers: &[],
     extra_authorize: &[],
-    offline_access: Offline::IfListed,
+    offline_access: OfflineAccess::IfListed,
     scope_on_refresh: false,
     scope_parameter: "scope",
     scope_separator: " ",
@@ -97,7 +97,7 @@ pub static GITHUB: Profile = Profile {
     name: "github",
     hosts: &["api.githubcopilot.com", "github.com"],
     require_pkce_metadata: false,
-    endpoints: Some(Known {
+    endpoints: Some(KnownEndpoints {
         issuer: "https://github.com/login/oauth",
         authorize: "https://github.com/login/oauth/authorize",
         token: "https://github.com/login/oauth/access_token",
@@ -122,7 +122,7 @@ pub static ENTRA: Profile = Profile {
     send_resource: false,
     require_pkce_metadata: false,
     other_issuers: &["https://login.microsoftonline.com/{tenantid}/v2.0"],
-    offline_access: Offline::Always,
+    offline_access: OfflineAccess::Always,
     scope_on_refresh: true,
     ..STRICT
 };
@@ -135,7 +135,7 @@ pub static GOOGLE: Profile = Profile {
     hosts: &["accounts.google.com"],
     waive_root_slash: true,
     extra_authorize: &[("access_type", "offline"), ("prompt", "consent")],
-    offline_access: Offline::Never,
+    offline_access: OfflineAccess::Never,
     ..STRICT
 };
 
@@ -169,7 +169,7 @@ pub static ATLASSIAN: Profile = Profile {
     send_resource: false,
     require_pkce_metadata: false,
     extra_authorize: &[("audience", "api.atlassian.com"), ("prompt", "consent")],
-    offline_access: Offline::Always,
+    offline_access: OfflineAccess::Always,
     ..STRICT
 };
 
@@ -202,26 +202,26 @@ pub static COGNITO: Profile = Profile {
     name: "cognito",
     hosts: &[".amazoncognito.com"],
     require_pkce_metadata: false,
-    offline_access: Offline::Never,
+    offline_access: OfflineAccess::Never,
     ..STRICT
 };
 
 /// Notion's MCP server keeps to the standard, strictly: a rotated refresh token that comes twice ends the grant, which one
 /// refresh at a time answers for everybody. Seen: makenotion/notion-cookbook#1, openclaw/mcporter#226 (asks J6).
-pub static NOTION: Profile = named("notion", &["mcp.notion.com"]);
+pub static NOTION: Profile = standard_profile("notion", &["mcp.notion.com"]);
 
 /// Linear's MCP server: as [`NOTION`]. Seen: anthropics/claude-code#91641 (asks J8).
-pub static LINEAR: Profile = named("linear", &["mcp.linear.app"]);
+pub static LINEAR: Profile = standard_profile("linear", &["mcp.linear.app"]);
 
 /// Keycloak keeps to the standard here; `refresh_expires_in: 0` of its offline tokens is read as "no end" of everybody.
 /// By name only, as everybody has their own. Seen: PrefectHQ/fastmcp#3514 (asks J9).
-pub static KEYCLOAK: Profile = named("keycloak", &[]);
+pub static KEYCLOAK: Profile = standard_profile("keycloak", &[]);
 
 /// Okta keeps to the standard. Nothing odd was seen.
-pub static OKTA: Profile = named("okta", &[".okta.com", ".oktapreview.com", ".okta-emea.com"]);
+pub static OKTA: Profile = standard_profile("okta", &[".okta.com", ".oktapreview.com", ".okta-emea.com"]);
 
 /// Somebody looked, and found nothing that needs a field; the operator may still name what is there.
-const fn named(name: &'static str, hosts: &'static [&'static str]) -> Profile {
+const fn standard_profile(name: &'static str, hosts: &'static [&'static str]) -> Profile {
     Profile { name, hosts, ..STRICT }
 }
 
@@ -315,7 +315,7 @@ mod tests {
             };
             assert_eq!(unnamed, STANDARD);
         }
-        assert_eq!(STANDARD.waived(), Waived::default());
+        assert_eq!(STANDARD.waived(), MetadataWaivers::default());
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
         for profile in ALL {
             let says = profile.extra_authorize.iter().map(|(name, _)| *name);
             assert_eq!(
-                says.filter(|name| crate::upstream::exchange::is_ours(name)).count(),
+                says.filter(|name| crate::upstream::exchange::is_reserved_param(name)).count(),
                 0,
                 "{}",
                 profile.name

@@ -6,44 +6,44 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::base::url::Address;
-use crate::net::client::Client;
-use crate::net::dial::Allowed;
-use crate::oauth::challenge::Challenge;
+use crate::base::url::ExactUrl;
+use crate::net::client::HttpClient;
+use crate::net::dial::AddressPolicy;
+use crate::oauth::challenge::BearerChallenge;
 use crate::oauth::metadata;
 use crate::oauth::metadata::AuthorizationServer;
-use crate::oauth::metadata::BadMetadata;
+use crate::oauth::metadata::MetadataError;
 use crate::oauth::metadata::ProtectedResource;
 use crate::upstream::call;
-use crate::upstream::call::NoAnswer;
-use crate::upstream::discover::Attempt;
-use crate::upstream::discover::Discovered;
-use crate::upstream::discover::Reason;
-use crate::upstream::discover::Wanted;
+use crate::upstream::call::FetchError;
+use crate::upstream::discover::DiscoveredServer;
+use crate::upstream::discover::DiscoveryFailure;
+use crate::upstream::discover::DiscoveryInput;
+use crate::upstream::discover::DiscoveryStep;
 use crate::upstream::forward;
-use crate::upstream::forward::Verdict;
+use crate::upstream::forward::ResponseVerdict;
 use crate::upstream::probe;
 use crate::upstream::quirks;
-use crate::upstream::quirks::Known;
+use crate::upstream::quirks::KnownEndpoints;
 use crate::upstream::quirks::Profile;
 
 /// The longest that one document may take.
-const ONE: Duration = Duration::from_secs(10);
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that all of it may take.
-const ALL: Duration = Duration::from_secs(45);
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// How many of the authorization servers of one MCP server are tried.
-const MOST_SERVERS: usize = 3;
+const MAX_SERVERS: usize = 3;
 
 /// One discovery under way.
 pub(super) struct Search<'a> {
-    client: &'a Client,
-    wanted: &'a Wanted,
+    client: &'a HttpClient,
+    wanted: &'a DiscoveryInput,
     until: Instant,
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) attempts: Vec<DiscoveryStep>,
 }
 
 /// What lay at one place.
-enum Fetched {
+enum FetchedDocument {
     /// A document, or something in its place.
     Body(Bytes),
     /// Nothing: the server said so.
@@ -53,37 +53,37 @@ enum Fetched {
 }
 
 /// Where to look for the authorization server, and what the MCP server said of itself.
-struct Lead {
-    issuers: Vec<Address>,
+struct ServerHint {
+    issuers: Vec<ExactUrl>,
     /// Addresses of the metadata, which depend on who named the issuer; then those of the endpoints that it names.
-    metadata: Allowed,
-    endpoints: Allowed,
+    metadata: AddressPolicy,
+    endpoints: AddressPolicy,
     resource: Option<ProtectedResource>,
     scopes: Vec<String>,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(client: &'a Client, wanted: &'a Wanted) -> Self {
+    pub(super) fn new(client: &'a HttpClient, wanted: &'a DiscoveryInput) -> Self {
         Self {
             client,
             wanted,
-            until: Instant::now() + ALL,
+            until: Instant::now() + DISCOVERY_TIMEOUT,
             attempts: Vec::new(),
         }
     }
 
-    pub(super) async fn run(&mut self) -> Result<Discovered, Reason> {
+    pub(super) async fn run(&mut self) -> Result<DiscoveredServer, DiscoveryFailure> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
             return Ok(self.configured(authorize, token));
         }
         let lead = match &self.wanted.issuer {
-            Some(issuer) => self.lead_of_operator(issuer).await?,
-            None => self.lead_of_server().await?,
+            Some(issuer) => self.hint_from_config(issuer).await?,
+            None => self.hint_from_server().await?,
         };
         let (server, profile) = self.first_server(&lead).await?;
         let said = lead.resource;
         let supported = said.as_ref().map(|said| said.scopes_supported.clone()).unwrap_or_default();
-        Ok(Discovered {
+        Ok(DiscoveredServer {
             mcp: self.wanted.mcp.clone(),
             resource: said.map_or_else(|| self.wanted.mcp.to_string(), |said| said.resource),
             server,
@@ -95,7 +95,7 @@ impl<'a> Search<'a> {
     }
 
     /// Everything comes from the configuration; nobody is asked, and any address goes.
-    fn configured(&self, authorize: &Address, token: &Address) -> Discovered {
+    fn configured(&self, authorize: &ExactUrl, token: &ExactUrl) -> DiscoveredServer {
         let profile = self.profile(authorize);
         let known = profile.endpoints.as_ref().filter(|known| known.token == token.as_str());
         let issuer = match (&self.wanted.issuer, known) {
@@ -103,37 +103,40 @@ impl<'a> Search<'a> {
             (None, Some(known)) => known.issuer.to_owned(),
             (None, None) => authorize.origin(),
         };
-        Discovered {
+        DiscoveredServer {
             mcp: self.wanted.mcp.clone(),
             resource: self.wanted.mcp.to_string(),
-            server: bare_server(issuer, authorize.clone(), token.clone()),
+            server: minimal_server(issuer, authorize.clone(), token.clone()),
             profile,
             scopes_known: Vec::new(),
-            addresses: Allowed::Anything,
+            addresses: AddressPolicy::Anything,
             attempts: Vec::new(),
         }
     }
 
-    async fn lead_of_operator(&mut self, issuer: &Address) -> Result<Lead, Reason> {
-        Ok(Lead {
+    async fn hint_from_config(&mut self, issuer: &ExactUrl) -> Result<ServerHint, DiscoveryFailure> {
+        Ok(ServerHint {
             issuers: vec![issuer.clone()],
-            metadata: Allowed::Anything,
-            endpoints: self.told_by(issuer).await?,
+            metadata: AddressPolicy::Anything,
+            endpoints: self.allowed_addresses(issuer).await?,
             resource: None,
             scopes: Vec::new(),
         })
     }
 
-    async fn lead_of_server(&mut self) -> Result<Lead, Reason> {
+    async fn hint_from_server(&mut self) -> Result<ServerHint, DiscoveryFailure> {
         let challenge = self.probe().await?;
-        let told = self.told_by(&self.wanted.mcp).await?;
+        let told = self.allowed_addresses(&self.wanted.mcp).await?;
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
             Some(resource) => (resource.authorization_servers.clone(), told.clone()),
             // 2025-03-26 knew no resource metadata: the MCP server's origin is the issuer. The operator named that.
-            None => (Address::parse(&self.wanted.mcp.origin()).into_iter().collect(), Allowed::Anything),
+            None => (
+                ExactUrl::parse(&self.wanted.mcp.origin()).into_iter().collect(),
+                AddressPolicy::Anything,
+            ),
         };
-        Ok(Lead {
+        Ok(ServerHint {
             issuers,
             metadata,
             endpoints: told,
@@ -143,24 +146,24 @@ impl<'a> Search<'a> {
     }
 
     /// What a client would send first, without a token: the answer should be a 401 with a challenge.
-    async fn probe(&mut self) -> Result<Challenge, Reason> {
+    async fn probe(&mut self) -> Result<BearerChallenge, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
-        let request = probe::hello(mcp).map_err(|why| unreachable(&why))?;
+        let request = probe::initialize_request(mcp).map_err(|why| unreachable(&why))?;
         let url = mcp.to_string();
-        match call::head(self.client, request, &Allowed::Anything, self.left()).await {
-            Err(why @ NoAnswer::NeverSent(_)) => {
-                self.note(&url, why.to_string());
+        match call::fetch_head(self.client, request, &AddressPolicy::Anything, self.time_left()).await {
+            Err(why @ FetchError::NeverSent(_)) => {
+                self.note_step(&url, why.to_string());
                 Err(unreachable(&why))
             }
-            Err(why @ NoAnswer::Unknown(_)) => {
-                self.note(&url, why.to_string());
-                Ok(Challenge::default())
+            Err(why @ FetchError::Unknown(_)) => {
+                self.note_step(&url, why.to_string());
+                Ok(BearerChallenge::default())
             }
             Ok((status, headers)) => {
-                if let Verdict::Redirect { location } = forward::judge(status, &headers) {
+                if let ResponseVerdict::Redirect { location } = forward::classify(status, &headers) {
                     let to = forward::redirect_target(mcp, &location).map_or_else(|| "?".to_owned(), |to| to.to_string());
-                    self.note(&url, format!("{}, to {to}", status.as_u16()));
-                    return Err(Reason::Moved(to));
+                    self.note_step(&url, format!("{}, to {to}", status.as_u16()));
+                    return Err(DiscoveryFailure::Moved(to));
                 }
                 let challenge = forward::challenge(&headers);
                 let kind = if challenge.is_some() {
@@ -168,23 +171,23 @@ impl<'a> Search<'a> {
                 } else {
                     "without a challenge"
                 };
-                self.note(&url, format!("{}, {kind}", status.as_u16()));
+                self.note_step(&url, format!("{}, {kind}", status.as_u16()));
                 Ok(challenge.unwrap_or_default())
             }
         }
     }
 
     /// The resource metadata: where the challenge says, with the path inserted, at the root. The first document decides.
-    async fn resource(&mut self, challenged: Option<&str>) -> Result<Option<ProtectedResource>, Reason> {
+    async fn resource(&mut self, challenged: Option<&str>) -> Result<Option<ProtectedResource>, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
         let mut places = metadata::protected_resource_urls(mcp);
         if let Some(url) = challenged {
             // Elsewhere it would be a request of ours to wherever the upstream likes (attacks T-D2).
-            if Address::parse(url).is_ok_and(|address| address.origin() == mcp.origin()) {
+            if ExactUrl::parse(url).is_ok_and(|address| address.origin() == mcp.origin()) {
                 places.retain(|place| place != url);
                 places.insert(0, url.to_owned());
             } else {
-                self.note(
+                self.note_step(
                     &printable(url),
                     "not fetched: the challenge names another origin than the MCP server's".to_owned(),
                 );
@@ -192,21 +195,21 @@ impl<'a> Search<'a> {
         }
         let mut failed = None;
         for place in places {
-            match self.fetch(&place, &Allowed::Anything).await {
-                Fetched::Missing(why) => self.note(&place, why),
-                Fetched::Failed(why) => {
-                    self.note(&place, why.clone());
-                    failed = failed.or(Some(Reason::Unreachable(format!("{place}: {why}"))));
+            match self.fetch(&place, &AddressPolicy::Anything).await {
+                FetchedDocument::Missing(why) => self.note_step(&place, why),
+                FetchedDocument::Failed(why) => {
+                    self.note_step(&place, why.clone());
+                    failed = failed.or(Some(DiscoveryFailure::Unreachable(format!("{place}: {why}"))));
                 }
-                Fetched::Body(body) => match ProtectedResource::read(&body, mcp) {
+                FetchedDocument::Body(body) => match ProtectedResource::parse(&body, mcp) {
                     Ok(resource) => {
-                        self.note(&place, "resource metadata".to_owned());
+                        self.note_step(&place, "resource metadata".to_owned());
                         return Ok(Some(resource));
                     }
                     Err(why) => {
-                        self.note(&place, why.to_string());
-                        if !matches!(why, BadMetadata::NotJson | BadMetadata::Missing("resource")) {
-                            return Err(Reason::Document(why));
+                        self.note_step(&place, why.to_string());
+                        if !matches!(why, MetadataError::NotJson | MetadataError::Missing("resource")) {
+                            return Err(DiscoveryFailure::Document(why));
                         }
                     }
                 },
@@ -215,13 +218,13 @@ impl<'a> Search<'a> {
         failed.map_or(Ok(None), Err)
     }
 
-    async fn first_server(&mut self, lead: &Lead) -> Result<(AuthorizationServer, &'static Profile), Reason> {
-        let mut worst = Reason::NoMetadata;
-        for issuer in lead.issuers.iter().take(MOST_SERVERS) {
+    async fn first_server(&mut self, lead: &ServerHint) -> Result<(AuthorizationServer, &'static Profile), DiscoveryFailure> {
+        let mut worst = DiscoveryFailure::NoMetadata;
+        for issuer in lead.issuers.iter().take(MAX_SERVERS) {
             let profile = self.profile(issuer);
             match self.server(issuer, &lead.metadata, profile).await {
                 Ok(server) => return Ok((server, profile)),
-                Err(why) => worst = worse(worst, why),
+                Err(why) => worst = more_specific(worst, why),
             }
         }
         let profile = self.profile(&self.wanted.mcp);
@@ -232,7 +235,7 @@ impl<'a> Search<'a> {
         match known.and_then(known_server) {
             Some(server) => {
                 let told = format!("not found; using the endpoints that the profile `{}` knows", profile.name);
-                self.note(&server.issuer, told);
+                self.note_step(&server.issuer, told);
                 Ok((server, profile))
             }
             None => Err(worst),
@@ -240,27 +243,32 @@ impl<'a> Search<'a> {
     }
 
     /// The metadata of one issuer. A document of another issuer is passed over (RFC 8414 3.3), but named if none fits.
-    async fn server(&mut self, issuer: &Address, allowed: &Allowed, profile: &Profile) -> Result<AuthorizationServer, Reason> {
-        let mut worst = Reason::NoMetadata;
+    async fn server(
+        &mut self,
+        issuer: &ExactUrl,
+        allowed: &AddressPolicy,
+        profile: &Profile,
+    ) -> Result<AuthorizationServer, DiscoveryFailure> {
+        let mut worst = DiscoveryFailure::NoMetadata;
         let mut waived = profile.waived();
         // The origin as an issuer is our own guess, and so is that it has no slash.
         waived.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
         for place in metadata::authorization_server_urls(issuer) {
             match self.fetch(&place, allowed).await {
-                Fetched::Missing(why) => self.note(&place, why),
-                Fetched::Failed(why) => {
-                    self.note(&place, why.clone());
-                    worst = worse(worst, Reason::Unreachable(format!("{place}: {why}")));
+                FetchedDocument::Missing(why) => self.note_step(&place, why),
+                FetchedDocument::Failed(why) => {
+                    self.note_step(&place, why.clone());
+                    worst = more_specific(worst, DiscoveryFailure::Unreachable(format!("{place}: {why}")));
                 }
-                Fetched::Body(body) => match AuthorizationServer::read(&body, issuer, waived) {
+                FetchedDocument::Body(body) => match AuthorizationServer::parse(&body, issuer, waived) {
                     Ok(server) => {
-                        self.note(&place, "authorization server metadata".to_owned());
+                        self.note_step(&place, "authorization server metadata".to_owned());
                         return Ok(server);
                     }
                     Err(why) => {
-                        self.note(&place, why.to_string());
-                        if why != BadMetadata::NotJson {
-                            worst = worse(worst, Reason::Document(why));
+                        self.note_step(&place, why.to_string());
+                        if why != MetadataError::NotJson {
+                            worst = more_specific(worst, DiscoveryFailure::Document(why));
                         }
                     }
                 },
@@ -269,38 +277,38 @@ impl<'a> Search<'a> {
         Err(worst)
     }
 
-    async fn fetch(&self, place: &str, allowed: &Allowed) -> Fetched {
-        let Ok(address) = Address::parse(place) else {
-            return Fetched::Missing("not a URL".to_owned());
+    async fn fetch(&self, place: &str, allowed: &AddressPolicy) -> FetchedDocument {
+        let Ok(address) = ExactUrl::parse(place) else {
+            return FetchedDocument::Missing("not a URL".to_owned());
         };
         let request = match call::get(&address) {
             Ok(request) => request,
-            Err(why) => return Fetched::Missing(why.to_string()),
+            Err(why) => return FetchedDocument::Missing(why.to_string()),
         };
-        match call::call(self.client, request, allowed, self.left()).await {
-            Err(why) => Fetched::Failed(why.to_string()),
-            Ok(answer) if answer.status == StatusCode::OK => Fetched::Body(answer.body),
+        match call::fetch(self.client, request, allowed, self.time_left()).await {
+            Err(why) => FetchedDocument::Failed(why.to_string()),
+            Ok(answer) if answer.status == StatusCode::OK => FetchedDocument::Body(answer.body),
             Ok(answer) => {
                 let status = answer.status.as_u16();
                 if status == 429 || status >= 500 {
-                    Fetched::Failed(format!("status {status}"))
+                    FetchedDocument::Failed(format!("status {status}"))
                 } else {
-                    Fetched::Missing(format!("status {status}"))
+                    FetchedDocument::Missing(format!("status {status}"))
                 }
             }
         }
     }
 
-    async fn told_by(&self, by: &Address) -> Result<Allowed, Reason> {
+    async fn allowed_addresses(&self, by: &ExactUrl) -> Result<AddressPolicy, DiscoveryFailure> {
         let host = by.url().host_str().unwrap_or_default();
         let plain_http = by.url().scheme() == "http";
-        let told = Allowed::told_by(host, plain_http, self.wanted.allow_addresses.clone()).await;
-        told.map_err(|why| Reason::Unreachable(format!("{host} cannot be resolved: {why}")))
+        let told = AddressPolicy::for_upstream(host, plain_http, self.wanted.allow_addresses.clone()).await;
+        told.map_err(|why| DiscoveryFailure::Unreachable(format!("{host} cannot be resolved: {why}")))
     }
 
     /// The operator's choice, else by the MCP server's host, else by `other`'s.
-    fn profile(&self, other: &Address) -> &'static Profile {
-        let by_host = |address: &Address| address.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
+    fn profile(&self, other: &ExactUrl) -> &'static Profile {
+        let by_host = |address: &ExactUrl| address.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
         let of_mcp = || match by_host(&self.wanted.mcp) {
             standard if *standard == quirks::STANDARD => by_host(other),
             special => special,
@@ -308,12 +316,12 @@ impl<'a> Search<'a> {
         self.wanted.profile.unwrap_or_else(of_mcp)
     }
 
-    fn left(&self) -> Duration {
-        ONE.min(self.until.saturating_duration_since(Instant::now()))
+    fn time_left(&self) -> Duration {
+        DOCUMENT_TIMEOUT.min(self.until.saturating_duration_since(Instant::now()))
     }
 
-    fn note(&mut self, url: &str, outcome: String) {
-        self.attempts.push(Attempt {
+    fn note_step(&mut self, url: &str, outcome: String) {
+        self.attempts.push(DiscoveryStep {
             url: url.split('?').next().unwrap_or("").to_owned(),
             outcome,
         });
@@ -321,25 +329,25 @@ impl<'a> Search<'a> {
 }
 
 /// A document that cannot be used says more than a place that cannot be reached, and that more than nothing.
-fn worse(one: Reason, other: Reason) -> Reason {
-    let rank = |reason: &Reason| match reason {
-        Reason::NoMetadata => 0,
-        Reason::Unreachable(_) => 1,
-        Reason::Document(_) => 2,
-        Reason::Moved(_) => 3,
+fn more_specific(one: DiscoveryFailure, other: DiscoveryFailure) -> DiscoveryFailure {
+    let rank = |reason: &DiscoveryFailure| match reason {
+        DiscoveryFailure::NoMetadata => 0,
+        DiscoveryFailure::Unreachable(_) => 1,
+        DiscoveryFailure::Document(_) => 2,
+        DiscoveryFailure::Moved(_) => 3,
     };
     if rank(&other) > rank(&one) { other } else { one }
 }
 
-fn known_server(known: &Known) -> Option<AuthorizationServer> {
-    let at = |url: &str| Address::parse(url).ok();
-    let mut server = bare_server(known.issuer.to_owned(), at(known.authorize)?, at(known.token)?);
+fn known_server(known: &KnownEndpoints) -> Option<AuthorizationServer> {
+    let at = |url: &str| ExactUrl::parse(url).ok();
+    let mut server = minimal_server(known.issuer.to_owned(), at(known.authorize)?, at(known.token)?);
     server.revocation_endpoint = known.revoke.and_then(at);
     server.auth_methods = known.auth_methods.iter().map(|name| (*name).to_owned()).collect();
     Some(server)
 }
 
-fn bare_server(issuer: String, authorization_endpoint: Address, token_endpoint: Address) -> AuthorizationServer {
+fn minimal_server(issuer: String, authorization_endpoint: ExactUrl, token_endpoint: ExactUrl) -> AuthorizationServer {
     AuthorizationServer {
         issuer,
         authorization_endpoint,
@@ -353,8 +361,8 @@ fn bare_server(issuer: String, authorization_endpoint: Address, token_endpoint: 
     }
 }
 
-fn unreachable(why: &NoAnswer) -> Reason {
-    Reason::Unreachable(why.to_string())
+fn unreachable(why: &FetchError) -> DiscoveryFailure {
+    DiscoveryFailure::Unreachable(why.to_string())
 }
 
 /// A foreign text in a line of ours.

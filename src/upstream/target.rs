@@ -4,13 +4,13 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::base::secret::Secret;
-use crate::base::url::Address;
-use crate::net::dial::Allowed;
+use crate::base::url::ExactUrl;
+use crate::net::dial::AddressPolicy;
 use crate::upstream::quirks::Profile;
 
 /// How we authenticate at the token endpoint (RFC 6749 2.3.1, RFC 7591 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AuthMethod {
+pub enum TokenEndpointAuth {
     /// As a public client: only `client_id`, in the body.
     #[serde(rename = "none")]
     None,
@@ -22,7 +22,7 @@ pub enum AuthMethod {
     Post,
 }
 
-impl AuthMethod {
+impl TokenEndpointAuth {
     /// The method by its registered name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::None, Self::Basic, Self::Post]
@@ -54,25 +54,25 @@ impl AuthMethod {
 
 /// Where one service's users sign in upstream, and as whom we do. Prints no secret.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct AuthServer {
     /// The MCP server.
-    pub mcp: Address,
+    pub mcp: ExactUrl,
     /// The authorization server's name, byte for byte, which `iss` is compared with (RFC 9207).
     pub issuer: String,
     /// `iss` is promised: an answer without it is refused.
     pub iss_promised: bool,
     /// Where the browser goes.
-    pub authorization_endpoint: Address,
+    pub authorization_endpoint: ExactUrl,
     /// Where codes and refresh tokens go.
-    pub token_endpoint: Address,
+    pub token_endpoint: ExactUrl,
     /// Where tokens are given back (RFC 7009).
-    pub revocation_endpoint: Option<Address>,
+    pub revocation_endpoint: Option<ExactUrl>,
     /// Who we are there.
     pub client_id: String,
     /// And how we prove it.
     pub client_secret: Option<Secret>,
     /// In which way.
-    pub auth_method: AuthMethod,
+    pub auth_method: TokenEndpointAuth,
     /// The MCP server's canonical identifier (RFC 8707).
     pub resource: String,
     /// How this upstream departs from the standard.
@@ -80,7 +80,7 @@ pub struct Target {
     /// What the operator adds to every authorization request.
     pub extra_authorize: Vec<(String, String)>,
     /// Which addresses its endpoints may be at.
-    pub addresses: Allowed,
+    pub addresses: AddressPolicy,
     /// The scopes of the challenge, else those of the resource metadata: what MCP says to ask for.
     pub scopes_known: Vec<String>,
     /// The server lists `offline_access`, which is then asked for as well unless the profile says otherwise.
@@ -89,13 +89,13 @@ pub struct Target {
 
 /// Who we are at an authorization server: from the configuration, or from registering.
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub struct UpstreamClientCredentials {
     /// The client id.
     pub id: String,
     /// The client secret, for a confidential client.
     pub secret: Option<Secret>,
     /// The method that registering settled; `None`: chosen from what the server lists.
-    pub auth_method: Option<AuthMethod>,
+    pub auth_method: Option<TokenEndpointAuth>,
 }
 
 #[cfg(test)]
@@ -106,17 +106,20 @@ mod tests {
     fn the_method_is_chosen_by_what_the_server_lists() {
         let choose = |listed: &[&str], has_secret| {
             let listed: Vec<String> = listed.iter().map(|name| (*name).to_owned()).collect();
-            AuthMethod::choose(&listed, has_secret)
+            TokenEndpointAuth::choose(&listed, has_secret)
         };
-        assert_eq!(choose(&[], true), AuthMethod::Basic);
-        assert_eq!(choose(&["client_secret_post"], true), AuthMethod::Post);
-        assert_eq!(choose(&["client_secret_post", "client_secret_basic"], true), AuthMethod::Basic);
-        assert_eq!(choose(&["private_key_jwt"], true), AuthMethod::Basic);
-        assert_eq!(choose(&["client_secret_basic"], false), AuthMethod::None);
-        for method in [AuthMethod::None, AuthMethod::Basic, AuthMethod::Post] {
-            assert_eq!(AuthMethod::parse(method.name()), Some(method));
+        assert_eq!(choose(&[], true), TokenEndpointAuth::Basic);
+        assert_eq!(choose(&["client_secret_post"], true), TokenEndpointAuth::Post);
+        assert_eq!(
+            choose(&["client_secret_post", "client_secret_basic"], true),
+            TokenEndpointAuth::Basic
+        );
+        assert_eq!(choose(&["private_key_jwt"], true), TokenEndpointAuth::Basic);
+        assert_eq!(choose(&["client_secret_basic"], false), TokenEndpointAuth::None);
+        for method in [TokenEndpointAuth::None, TokenEndpointAuth::Basic, TokenEndpointAuth::Post] {
+            assert_eq!(TokenEndpointAuth::parse(method.name()), Some(method));
             assert_eq!(serde_json::to_value(method).unwrap(), method.name());
         }
-        assert_eq!(AuthMethod::parse("private_key_jwt"), None);
+        assert_eq!(TokenEndpointAuth::parse("private_key_jwt"), None);
     }
 }

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
 
-use crate::base::url::Address;
-use crate::net::client::Client;
+use crate::base::url::ExactUrl;
+use crate::net::client::HttpClient;
 use crate::net::tls::ClientTls;
 
 /// One request that came in.
@@ -41,8 +41,8 @@ impl Stub {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(super) fn at(&self, path: &str) -> Address {
-        Address::parse(&format!("{}{path}", self.base)).unwrap()
+    pub(super) fn at(&self, path: &str) -> ExactUrl {
+        ExactUrl::parse(&format!("{}{path}", self.base)).unwrap()
     }
 }
 
@@ -97,6 +97,6 @@ pub(super) async fn serve(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static
 }
 
 /// A client that trusts nobody: these tests are on loopback, without TLS.
-pub(super) fn client() -> Client {
-    Client::new(ClientTls::trusting(RootCertStore::empty()).unwrap())
+pub(super) fn client() -> HttpClient {
+    HttpClient::new(ClientTls::trusting(RootCertStore::empty()).unwrap())
 }

@@ -4,12 +4,12 @@ use cookie::{Cookie, SameSite};
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
-use crate::gateway::session::Session;
-use crate::gateway::site::Site;
+use crate::gateway::session::LoginSession;
+use crate::gateway::site::PublicUrls;
 
 /// What a cookie is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name<'a> {
+pub enum CookieName<'a> {
     /// Binds the forms of a journey (first 8 characters of its id) to this browser.
     Form(&'a str),
     /// Set only when the browser leaves for an identity provider; the provider's callback needs it.
@@ -21,14 +21,14 @@ pub enum Name<'a> {
 }
 
 /// The most journeys of one browser at a time; the oldest is dropped.
-const MOST_FLOWS: usize = 8;
+const MAX_FLOWS: usize = 8;
 /// The most bytes that the cookies of earlier journeys may have when one begins: proxies take a header of 8 KB, and where
 /// journeys travel in their cookies, the new one may have half of that.
-const MOST_BYTES: usize = 4_096;
+const MAX_FLOW_BYTES: usize = 4_096;
 /// How long a journey's cookies live, in seconds.
-const FLOW_AGE: i64 = 600;
+const FLOW_MAX_AGE_SECONDS: i64 = 600;
 
-fn prefix(site: &Site) -> String {
+fn prefix(site: &PublicUrls) -> String {
     if site.is_https() {
         "__Host-gw-".to_owned()
     } else {
@@ -36,18 +36,18 @@ fn prefix(site: &Site) -> String {
     }
 }
 
-fn named(site: &Site, name: Name<'_>) -> String {
+fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
     let front = prefix(site);
     match name {
-        Name::Form(flow) => format!("{front}f-{}", flow.get(..8).unwrap_or(flow)),
-        Name::Provider(flow) => format!("{front}i-{}", flow.get(..8).unwrap_or(flow)),
-        Name::Upstream(flow) => format!("{front}u-{}", flow.get(..8).unwrap_or(flow)),
-        Name::Session => format!("{front}s"),
+        CookieName::Form(flow) => format!("{front}f-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Provider(flow) => format!("{front}i-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Upstream(flow) => format!("{front}u-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Session => format!("{front}s"),
     }
 }
 
 /// The value of a cookie. One that comes twice is not believed.
-pub fn value<'a>(site: &Site, headers: &'a HeaderMap, name: Name<'_>) -> Option<&'a str> {
+pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>) -> Option<&'a str> {
     let wanted = named(site, name);
     let mut found = pairs(headers).filter(|(name, _)| *name == wanted).map(|(_, value)| value);
     let first = found.next();
@@ -55,30 +55,36 @@ pub fn value<'a>(site: &Site, headers: &'a HeaderMap, name: Name<'_>) -> Option<
 }
 
 /// Sets a cookie of a journey.
-pub fn set(site: &Site, headers: &mut HeaderMap, name: Name<'_>, value: &str) {
-    append(site, headers, named(site, name), value.to_owned(), FLOW_AGE);
+pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
+    append(site, headers, named(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
 }
 
 /// Sets the session's cookie, for as long as the session lasts.
-pub fn begin_session(site: &Site, headers: &mut HeaderMap, session: &Session) {
-    let age = i64::try_from(session.lasts).unwrap_or(i64::MAX);
-    append(site, headers, named(site, Name::Session), session.cookie.expose().to_owned(), age);
+pub fn begin_session(site: &PublicUrls, headers: &mut HeaderMap, session: &LoginSession) {
+    let age = i64::try_from(session.ttl).unwrap_or(i64::MAX);
+    append(
+        site,
+        headers,
+        named(site, CookieName::Session),
+        session.cookie.expose().to_owned(),
+        age,
+    );
 }
 
 /// Removes a cookie.
-pub fn clear(site: &Site, headers: &mut HeaderMap, name: Name<'_>) {
+pub fn clear(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>) {
     append(site, headers, named(site, name), String::new(), 0);
 }
 
 /// Drops the oldest journeys of a browser that has too many: browsers send the oldest cookie first.
-pub fn prune(site: &Site, request: &HeaderMap, reply: &mut HeaderMap) {
+pub fn prune_flows(site: &PublicUrls, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
     for kind in ["f-", "i-", "u-"] {
         let start = format!("{front}{kind}");
         let there: Vec<(&str, &str)> = pairs(request).filter(|(name, _)| name.starts_with(&start)).collect();
         let mut bytes: usize = there.iter().map(|(_, value)| value.len()).sum();
         for (i, (name, value)) in there.iter().enumerate() {
-            if there.len() - i < MOST_FLOWS && bytes <= MOST_BYTES {
+            if there.len() - i < MAX_FLOWS && bytes <= MAX_FLOW_BYTES {
                 break;
             }
             bytes -= value.len();
@@ -94,7 +100,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .filter_map(|pair| pair.trim().split_once('='))
 }
 
-fn append(site: &Site, headers: &mut HeaderMap, name: String, value: String, age: i64) {
+fn append(site: &PublicUrls, headers: &mut HeaderMap, name: String, value: String, age: i64) {
     let made = Cookie::build((name, value))
         .path("/")
         .http_only(true)
@@ -110,24 +116,24 @@ fn append(site: &Site, headers: &mut HeaderMap, name: String, value: String, age
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::url::Address;
+    use crate::base::url::ExactUrl;
 
-    fn site(public: &str) -> Site {
-        Site::new(Address::parse(public).unwrap(), vec![])
+    fn site(public: &str) -> PublicUrls {
+        PublicUrls::new(ExactUrl::parse(public).unwrap(), vec![])
     }
 
     #[test]
     fn cookies_on_https_are_host_cookies_and_on_loopback_carry_the_port() {
         let mut headers = HeaderMap::new();
-        set(&site("https://gw"), &mut headers, Name::Form("abcdefghijk"), "v");
+        set(&site("https://gw"), &mut headers, CookieName::Form("abcdefghijk"), "v");
         assert_eq!(
             headers[SET_COOKIE],
             "__Host-gw-f-abcdefgh=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600"
         );
         let mut headers = HeaderMap::new();
-        let session = Session {
+        let session = LoginSession {
             cookie: "v".into(),
-            lasts: 43_200,
+            ttl: 43_200,
         };
         begin_session(&site("http://localhost:8002"), &mut headers, &session);
         assert_eq!(headers[SET_COOKIE], "gw8002-s=v; HttpOnly; SameSite=Lax; Path=/; Max-Age=43200");
@@ -138,9 +144,9 @@ mod tests {
         let site = site("http://localhost:1");
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::from_static("gw1-s=a; x=y"));
-        assert_eq!(value(&site, &headers, Name::Session), Some("a"));
+        assert_eq!(value(&site, &headers, CookieName::Session), Some("a"));
         headers.append(COOKIE, HeaderValue::from_static("gw1-s=b"));
-        assert_eq!(value(&site, &headers, Name::Session), None);
+        assert_eq!(value(&site, &headers, CookieName::Session), None);
     }
 
     #[test]
@@ -150,7 +156,7 @@ mod tests {
             let (mut request, mut reply) = (HeaderMap::new(), HeaderMap::new());
             let all: Vec<String> = (0..count).map(|n| format!("gw1-f-{n:08}={}", "v".repeat(length))).collect();
             request.insert(COOKIE, HeaderValue::from_str(&all.join("; ")).unwrap());
-            prune(&site, &request, &mut reply);
+            prune_flows(&site, &request, &mut reply);
             let names = reply
                 .get_all(SET_COOKIE)
                 .iter()

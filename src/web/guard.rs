@@ -6,17 +6,17 @@ use http::header::{FORWARDED, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Request};
 
 use crate::base::range::Cidr;
-use crate::gateway::site::{As, Site};
+use crate::gateway::site::{BaseUrl, PublicUrls};
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
-pub fn called<'a, B>(site: &'a Site, request: &Request<B>) -> Option<&'a As> {
+pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&'a BaseUrl> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\0"));
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     if hosts.next().is_some() || (authority.is_some() && host.is_some() && authority != host) {
         return None;
     }
-    site.called(authority.or(host)?)
+    site.find_base(authority.or(host)?)
 }
 
 /// What the browser's `Origin` is to an endpoint.
@@ -31,7 +31,7 @@ pub enum Origin {
 }
 
 /// Reads `Origin`.
-pub fn origin(called: &As, headers: &HeaderMap) -> Origin {
+pub fn origin(called: &BaseUrl, headers: &HeaderMap) -> Origin {
     let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
     let Ok(text) = value.to_str() else {
         return Origin::Other("null".into());
@@ -44,14 +44,14 @@ pub fn origin(called: &As, headers: &HeaderMap) -> Origin {
 }
 
 /// A form of ours is posted by a page of ours, in the same browser: anything else is a forgery.
-pub fn is_own_post(called: &As, headers: &HeaderMap) -> bool {
+pub fn is_own_post(called: &BaseUrl, headers: &HeaderMap) -> bool {
     let site_ok = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
     site_ok && origin(called, headers) == Origin::Own
 }
 
 /// A person's own navigation, and no page of another site sent the browser: it must say so itself, as all current ones do.
 /// What it fetches ahead of a person, or into a frame, is not that.
-pub fn is_of_its_own(headers: &HeaderMap) -> bool {
+pub fn is_user_initiated(headers: &HeaderMap) -> bool {
     let only = |name: &str| {
         let mut all = headers.get_all(name).iter();
         all.next().filter(|_| all.next().is_none()).and_then(|value| value.to_str().ok())
@@ -62,7 +62,7 @@ pub fn is_of_its_own(headers: &HeaderMap) -> bool {
 
 /// Which pages may read an answer (`Access-Control-Allow-Origin`); never with credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readers {
+pub enum CorsPolicy {
     /// Whoever is not a page of another origin: nothing is to be said.
     Own,
     /// Pages of this origin.
@@ -73,23 +73,25 @@ pub enum Readers {
 
 /// Which pages may read what an MCP endpoint answers to `origin`; `None`: it may not even ask. `allowed` are the
 /// configured origins, compared byte for byte.
-pub fn mcp_readers(site: &Site, allowed: &[String], origin: &Origin) -> Option<Readers> {
-    let Origin::Other(text) = origin else { return Some(Readers::Own) };
+pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &Origin) -> Option<CorsPolicy> {
+    let Origin::Other(text) = origin else {
+        return Some(CorsPolicy::Own);
+    };
     let everyone = if allowed.is_empty() {
         !site.is_loopback()
     } else {
         allowed.iter().any(|allowed| allowed == "*")
     };
     if everyone {
-        return Some(Readers::Everyone);
+        return Some(CorsPolicy::Everyone);
     }
     let listed = allowed.contains(text) || (allowed.is_empty() && is_loopback(text));
-    listed.then(|| Readers::Only(text.clone()))
+    listed.then(|| CorsPolicy::Only(text.clone()))
 }
 
 /// A page of another site asked for something without wanting to read the answer, an image perhaps. Such a GET carries no
 /// `Origin`, and a service that asks no token would serve it.
-pub fn is_blind(headers: &HeaderMap) -> bool {
+pub fn is_opaque_request(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors")
 }
 
@@ -172,21 +174,21 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn own_origin(called: &As) -> &str {
+fn own_origin(called: &BaseUrl) -> &str {
     called.parts().0
 }
 
 fn is_loopback(origin: &str) -> bool {
-    crate::base::url::Address::parse(origin).is_ok_and(|address| address.is_loopback())
+    crate::base::url::ExactUrl::parse(origin).is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::url::Address;
+    use crate::base::url::ExactUrl;
 
-    fn local() -> Site {
-        Site::new(Address::parse("http://localhost:8002").unwrap(), vec![])
+    fn local() -> PublicUrls {
+        PublicUrls::new(ExactUrl::parse("http://localhost:8002").unwrap(), vec![])
     }
 
     #[test]
@@ -196,7 +198,7 @@ mod tests {
             for (name, value) in lines {
                 headers.append(*name, value.parse().unwrap());
             }
-            is_of_its_own(&headers)
+            is_user_initiated(&headers)
         };
         let rest = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         let from = |site: &'static str| came(&[&[("sec-fetch-site", site)], &rest[..]].concat());
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_rebound_name_is_not_ours() {
         let site = local();
-        let ask = |host: &str| called(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
+        let ask = |host: &str| match_host(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
         assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
         assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
         let two = Request::builder()
@@ -218,14 +220,14 @@ mod tests {
             .header(HOST, "evil.example")
             .body(())
             .unwrap();
-        assert!(called(&site, &two).is_none());
+        assert!(match_host(&site, &two).is_none());
     }
 
     #[test]
     fn a_local_gateway_takes_mcp_calls_from_local_pages_only() {
-        let may = |text: &str| mcp_readers(&local(), &[], &Origin::Other(text.into()));
+        let may = |text: &str| mcp_cors_policy(&local(), &[], &Origin::Other(text.into()));
         for near in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
-            assert_eq!(may(near), Some(Readers::Only(near.into())));
+            assert_eq!(may(near), Some(CorsPolicy::Only(near.into())));
         }
         for far in [
             "https://evil.example",
@@ -239,13 +241,16 @@ mod tests {
 
     #[test]
     fn configured_origins_are_the_whole_list_and_compared_whole() {
-        let public = Site::new(Address::parse("https://gw.example").unwrap(), vec![]);
+        let public = PublicUrls::new(ExactUrl::parse("https://gw.example").unwrap(), vec![]);
         let other = |text: &str| Origin::Other(text.into());
         let listed = ["https://app.example".to_owned()];
-        assert_eq!(mcp_readers(&public, &[], &other("https://app.example")), Some(Readers::Everyone));
+        assert_eq!(
+            mcp_cors_policy(&public, &[], &other("https://app.example")),
+            Some(CorsPolicy::Everyone)
+        );
         for site in [&public, &local()] {
-            let may = |text: &str| mcp_readers(site, &listed, &other(text));
-            assert_eq!(may("https://app.example"), Some(Readers::Only("https://app.example".into())));
+            let may = |text: &str| mcp_cors_policy(site, &listed, &other(text));
+            assert_eq!(may("https://app.example"), Some(CorsPolicy::Only("https://app.example".into())));
             for far in [
                 "https://app.example.evil",
                 "http://app.example",
@@ -256,8 +261,8 @@ mod tests {
             ] {
                 assert_eq!(may(far), None, "{far}");
             }
-            assert_eq!(mcp_readers(site, &["*".into()], &other("null")), Some(Readers::Everyone));
-            assert_eq!(mcp_readers(site, &listed, &Origin::Own), Some(Readers::Own));
+            assert_eq!(mcp_cors_policy(site, &["*".into()], &other("null")), Some(CorsPolicy::Everyone));
+            assert_eq!(mcp_cors_policy(site, &listed, &Origin::Own), Some(CorsPolicy::Own));
         }
     }
 
@@ -365,7 +370,7 @@ mod tests {
         headers.insert("x-forwarded-for", "198.51.100.7".parse().unwrap());
         headers.insert("forwarded", "for=203.0.113.9".parse().unwrap());
         let source = source([127, 0, 0, 1].into(), &headers, &trusted);
-        let passed = (0..7_000).filter(|_| limits.anonymous(source, &trusted)).count();
+        let passed = (0..7_000).filter(|_| limits.allow_anonymous(source, &trusted)).count();
         assert!((6_000..6_900).contains(&passed), "{passed}");
     }
 }

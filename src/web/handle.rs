@@ -9,45 +9,45 @@ use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use serde_json::json;
 
-use crate::gateway::at::{At, Path};
+use crate::gateway::at::{PathStyle, ServiceEndpoint};
 use crate::gateway::directory;
-use crate::gateway::live::Live;
-use crate::gateway::site::As;
+use crate::gateway::live::RuntimeConfig;
+use crate::gateway::site::BaseUrl;
 use crate::gateway::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
 use crate::oauth::form::Form;
-use crate::web::guard::{self, Readers};
+use crate::web::guard::{self, CorsPolicy};
 use crate::web::journey;
 use crate::web::pages;
 use crate::web::provider;
-use crate::web::reply::{self, Answer};
-use crate::web::route::{NoRoute, Of, Route, Routes};
+use crate::web::reply::{self, HttpResponse};
+use crate::web::route::{Route, RouteError, RouteTable, ServiceRef};
 
 /// The largest body of an OAuth request, in bytes.
-const LARGEST: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long such a body may take.
-const WITHIN: Duration = Duration::from_secs(15);
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a body that nobody asked for is read on.
-const LEFT: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
 /// A request whose body is taken by whoever reads it, and left by whoever does not.
-type Pending<'a> = Request<&'a mut Option<Incoming>>;
+type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
 
 /// The front door. Cheap to clone.
 #[derive(Clone)]
-pub struct Door {
+pub struct Router {
     gateway: Gateway,
-    routes: Arc<Routes>,
+    routes: Arc<RouteTable>,
 }
 
 /// One request to an endpoint of ours, with its body read.
-pub struct Asked<'a> {
+pub struct BrowserRequest<'a> {
     /// The name that it used.
-    pub called: &'a As,
+    pub called: &'a BaseUrl,
     /// What stands behind us.
-    pub live: &'a Live,
+    pub live: &'a RuntimeConfig,
     /// The whole head.
     pub headers: &'a HeaderMap,
     /// The query, undecoded.
@@ -58,30 +58,30 @@ pub struct Asked<'a> {
     pub source: IpAddr,
 }
 
-impl Door {
+impl Router {
     /// The door of this gateway.
     pub fn new(gateway: Gateway) -> Self {
-        let routes = Arc::new(Routes::new(gateway.site().prefix()));
+        let routes = Arc::new(RouteTable::new(gateway.site().prefix()));
         Self { gateway, routes }
     }
 
     /// Answers one request of `peer`, the other end of the connection.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let (head, body) = request.into_parts();
         let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
         let mut body = Some(body);
-        let answer = self.answered(lane, Request::from_parts(head, &mut body), peer).await;
+        let answer = self.dispatch(lane, Request::from_parts(head, &mut body), peer).await;
         match body {
-            Some(body) if version < Version::HTTP_2 => unread_left(answer, body, waits).await,
+            Some(body) if version < Version::HTTP_2 => drain_body(answer, body, waits).await,
             Some(_) | None => answer,
         }
     }
 
-    async fn answered(&self, lane: &Lane, request: Pending<'_>, peer: IpAddr) -> Answer {
+    async fn dispatch(&self, lane: &Lane, request: PendingRequest<'_>, peer: IpAddr) -> HttpResponse {
         let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
-            Err(why) => return self.nowhere(why, &request),
+            Err(why) => return self.not_found(why, &request),
         };
         match route {
             // Health is asked by machines that know no name of ours.
@@ -89,18 +89,18 @@ impl Door {
             Route::Ready => return self.ready().await,
             _ => {}
         }
-        let Some(called) = guard::called(self.gateway.site(), &request) else {
+        let Some(called) = guard::match_host(self.gateway.site(), &request) else {
             return self.misdirected();
         };
         let live = self.gateway.live();
         let readers = match route {
             Route::Mcp(_) => {
-                match guard::mcp_readers(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
+                match guard::mcp_cors_policy(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
                     Some(readers) => readers,
-                    None => return foreign(),
+                    None => return origin_denied(),
                 }
             }
-            _ => Readers::Everyone,
+            _ => CorsPolicy::Everyone,
         };
         if request.method() == Method::OPTIONS {
             return reply::preflight(&readers, request.headers());
@@ -111,45 +111,45 @@ impl Door {
                     Some(at) => self.mcp(lane, at, request, source).await,
                     None => self.no_service(&live),
                 };
-                reply::share(answer, &readers)
+                reply::with_cors(answer, &readers)
             }
             Route::Live | Route::Ready => self.ready().await,
             Route::ProtectedResource(of) => {
-                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.resource_document()));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.resource_metadata_document()));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::AuthorizationServer(of) => {
-                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.server_document()));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.server_metadata_document()));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Services(name) => {
                 let listed = match name {
-                    Some(name) => directory::one(&live, called, &name),
-                    None => directory::all(&live, called),
+                    Some(name) => directory::find(&live, called, &name),
+                    None => directory::list(&live, called),
                 };
                 let answer = listed.map(|document| reply::document(&document));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Keys => {
                 let answer = self.gateway.published_keys().map(|keys| reply::document(&keys));
-                reply::share(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Style => style(),
             Route::Home => journey::home(&self.gateway, &live),
             Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
                 let answer = match find_oauth(&live, called, of) {
-                    Some(at) => self.machine(lane, &route, at, request, source).await,
+                    Some(at) => self.oauth_endpoint(lane, &route, at, request, source).await,
                     None => self.no_service(&live),
                 };
-                reply::share(answer, &readers)
+                reply::with_cors(answer, &readers)
             }
             Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
-                self.person(lane, route, (&live, called), request, source).await
+                self.browser_endpoint(lane, route, (&live, called), request, source).await
             }
         }
     }
 
-    async fn mcp(&self, lane: &Lane, at: At<'_>, request: Pending<'_>, source: IpAddr) -> Answer {
+    async fn mcp(&self, lane: &Lane, at: ServiceEndpoint<'_>, request: PendingRequest<'_>, source: IpAddr) -> HttpResponse {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -157,16 +157,23 @@ impl Door {
                 "this is an MCP endpoint: give its address to an MCP client",
             );
         }
-        if guard::is_blind(request.headers()) {
-            return foreign();
+        if guard::is_opaque_request(request.headers()) {
+            return origin_denied();
         }
-        match self.gateway.forward(lane, at.running, request, source).await {
+        match self.gateway.forward(lane, at.service, request, source).await {
             Ok(answer) => answer,
-            Err(why) => reply::denied(&why, at),
+            Err(why) => reply::proxy_error(&why, at),
         }
     }
 
-    async fn machine(&self, lane: &Lane, route: &Route, at: At<'_>, request: Pending<'_>, source: IpAddr) -> Answer {
+    async fn oauth_endpoint(
+        &self,
+        lane: &Lane,
+        route: &Route,
+        at: ServiceEndpoint<'_>,
+        request: PendingRequest<'_>,
+        source: IpAddr,
+    ) -> HttpResponse {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let wanted = if matches!(route, Route::Register(_)) { JSON } else { FORM };
@@ -175,9 +182,9 @@ impl Door {
         if !is(wanted) && !is_json_token {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
-        let body = match taken(body).await {
+        let body = match read_body(body).await {
             Ok(body) => body,
-            Err(why) => return unread(&why),
+            Err(why) => return body_error(&why),
         };
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let answer = match route {
@@ -188,14 +195,14 @@ impl Door {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => self.gateway.token(lane, at, authorization, &form).await,
+                    Ok(form) => self.gateway.respond(lane, at, authorization, &form).await,
                     Err(why) => Err(why.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
             }
             Route::Revoke(_) => self
                 .gateway
-                .revoke(lane, at.running, authorization, &body)
+                .revoke(lane, at.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
@@ -208,18 +215,25 @@ impl Door {
                     .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
                 answer
             }
-            Err(why) => reply::refusal(&why),
+            Err(why) => reply::oauth_error(&why),
         }
     }
 
-    async fn person(&self, lane: &Lane, route: Route, (live, called): (&Live, &As), request: Pending<'_>, source: IpAddr) -> Answer {
+    async fn browser_endpoint(
+        &self,
+        lane: &Lane,
+        route: Route,
+        (live, called): (&RuntimeConfig, &BaseUrl),
+        request: PendingRequest<'_>,
+        source: IpAddr,
+    ) -> HttpResponse {
         let (head, body) = request.into_parts();
-        let body = match taken(body).await {
+        let body = match read_body(body).await {
             Ok(body) => body,
-            Err(why) => return unread(&why),
+            Err(why) => return body_error(&why),
         };
         let query = head.uri.query().unwrap_or("");
-        let asked = Asked {
+        let asked = BrowserRequest {
             called,
             live,
             headers: &head.headers,
@@ -229,18 +243,18 @@ impl Door {
         };
         let is_post = head.method == Method::POST;
         if is_post && !guard::is_own_post(called, &head.headers) {
-            return journey::forged(&self.gateway);
+            return journey::forged_form_page(&self.gateway);
         }
         match route {
             Route::Login(flow) if is_post => journey::sign_in(&self.gateway, lane, &asked, &flow).await,
-            Route::Consent(flow) if is_post => journey::decide(&self.gateway, lane, &asked, &flow).await,
+            Route::Consent(flow) if is_post => journey::submit_consent(&self.gateway, lane, &asked, &flow).await,
             Route::Login(flow) | Route::Consent(flow) => journey::show(&self.gateway, lane, &asked, &flow).await,
             Route::LoginCallback(name) => match live.idp(&name) {
                 Some(running) => provider::callback(&self.gateway, &asked, running).await,
                 None => self.no_service(live),
             },
             Route::UpstreamCallback(of) => match find(live, called, &of) {
-                Some(at) => journey::callback(&self.gateway, &asked, at.running).await,
+                Some(at) => journey::callback(&self.gateway, &asked, at.service).await,
                 None => self.no_service(live),
             },
             Route::Authorize(of) => match find_oauth(live, called, &of) {
@@ -252,7 +266,7 @@ impl Door {
     }
 
     /// No service of this name, or none that is the default one.
-    fn no_service(&self, live: &Live) -> Answer {
+    fn no_service(&self, live: &RuntimeConfig) -> HttpResponse {
         let hint = match live.default_service() {
             Some(_) => format!("the MCP endpoint is {}/mcp", self.gateway.site().public_url()),
             None => format!("name the service: {}/mcp/{{service}}", self.gateway.site().public_url()),
@@ -260,32 +274,32 @@ impl Door {
         reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
     }
 
-    async fn ready(&self) -> Answer {
+    async fn ready(&self) -> HttpResponse {
         match self.gateway.is_ready().await {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
             Err(why) => {
                 tracing::warn!(%why, "not ready");
                 let document = json!({ "status": "not ready", "error": "temporarily_unavailable" });
-                reply::later(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
+                reply::with_retry_after(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
             }
         }
     }
 
-    fn misdirected(&self) -> Answer {
+    fn misdirected(&self) -> HttpResponse {
         let why = format!("this host is not known here; use {}", self.gateway.site().public_url());
         reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
     }
 
-    fn nowhere(&self, why: NoRoute, request: &Pending<'_>) -> Answer {
-        if guard::called(self.gateway.site(), request).is_none() {
+    fn not_found(&self, why: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
+        if guard::match_host(self.gateway.site(), request).is_none() {
             return self.misdirected();
         }
         match why {
-            NoRoute::NotFound => {
+            RouteError::NotFound => {
                 let answer = self.no_service(&self.gateway.live());
-                reply::share(answer, &Readers::Everyone)
+                reply::with_cors(answer, &CorsPolicy::Everyone)
             }
-            NoRoute::Method(allowed) => {
+            RouteError::Method(allowed) => {
                 let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
                 answer
                     .headers_mut()
@@ -297,22 +311,26 @@ impl Door {
 }
 
 /// The service that a path is of, and how it was called.
-fn find<'a>(live: &'a Live, called: &'a As, of: &Of) -> Option<At<'a>> {
+fn find<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     let (running, path) = match of {
-        Of::Default => (live.default_service()?, Path::Root),
-        Of::Named(name) => (live.find(name)?, Path::Named),
-        Of::Alias(name) => (live.find(name)?, Path::Alias),
+        ServiceRef::Default => (live.default_service()?, PathStyle::Root),
+        ServiceRef::Named(name) => (live.find(name)?, PathStyle::Named),
+        ServiceRef::Alias(name) => (live.find(name)?, PathStyle::Alias),
     };
-    Some(At { called, running, path })
+    Some(ServiceEndpoint {
+        base_url: called,
+        service: running,
+        path,
+    })
 }
 
 /// The same where clients sign in; a service that takes keys, or nothing, has no authorization server.
-fn find_oauth<'a>(live: &'a Live, called: &'a As, of: &Of) -> Option<At<'a>> {
-    find(live, called, of).filter(At::is_oauth)
+fn find_oauth<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    find(live, called, of).filter(ServiceEndpoint::is_oauth)
 }
 
-fn style() -> Answer {
-    let mut answer = reply::with(
+fn style() -> HttpResponse {
+    let mut answer = reply::response(
         StatusCode::OK,
         "text/css; charset=utf-8",
         Bytes::from_static(pages::STYLE.as_bytes()),
@@ -323,7 +341,7 @@ fn style() -> Answer {
     answer
 }
 
-fn foreign() -> Answer {
+fn origin_denied() -> HttpResponse {
     reply::error(
         StatusCode::FORBIDDEN,
         "forbidden_origin",
@@ -331,9 +349,9 @@ fn foreign() -> Answer {
     )
 }
 
-async fn taken(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
+async fn read_body(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
     match body.take() {
-        Some(body) => read_limited(body, LARGEST, WITHIN).await,
+        Some(body) => read_limited(body, MAX_BODY_BYTES, BODY_TIMEOUT).await,
         None => Ok(Bytes::new()),
     }
 }
@@ -341,8 +359,8 @@ async fn taken(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
 /// The answer came before the body was read, and the client may still be sending it. It is read on for a moment, so that
 /// the connection can be used again; else the answer says that it cannot (RFC 9112 §9.6). Without that, a client would send
 /// its next request into a connection that we close.
-async fn unread_left(mut answer: Answer, body: Incoming, waits: bool) -> Answer {
-    let is_read = body.is_end_stream() || (!waits && read_limited(body, LARGEST, LEFT).await.is_ok());
+async fn drain_body(mut answer: HttpResponse, body: Incoming, waits: bool) -> HttpResponse {
+    let is_read = body.is_end_stream() || (!waits && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
     if !is_read {
         answer
             .headers_mut()
@@ -351,7 +369,7 @@ async fn unread_left(mut answer: Answer, body: Incoming, waits: bool) -> Answer 
     answer
 }
 
-fn unread(why: &BodyError) -> Answer {
+fn body_error(why: &BodyError) -> HttpResponse {
     let status = match why {
         BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,

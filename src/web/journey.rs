@@ -8,63 +8,70 @@ use http::StatusCode;
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
-use crate::flow::authorize::Asked as Wanted;
+use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::client::ReturnAddress;
-use crate::gateway::at::At;
-use crate::gateway::authorize::{Flow, Refused, Shown, SignedIn, Visitor};
-use crate::gateway::live::{Live, Running};
-use crate::gateway::password::Tried;
-use crate::gateway::paste::Approval;
+use crate::gateway::at::ServiceEndpoint;
+use crate::gateway::authorize::{AuthorizeError, BrowserContext, FlowHandle, FlowPage, LoginOutcome};
+use crate::gateway::live::{ActiveService, RuntimeConfig};
+use crate::gateway::password::PasswordCheck;
+use crate::gateway::paste::ConsentForm;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Gateway, Lane};
-use crate::oauth::error::Code;
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
-use crate::oauth::redirect::Place;
+use crate::oauth::redirect::RedirectKind;
 use crate::web::bound;
 use crate::web::consent;
-use crate::web::cookie::{self, Name};
+use crate::web::cookie::{self, CookieName};
 use crate::web::guard;
-use crate::web::handle::Asked;
-use crate::web::pages::{self, Back, ClientView, Continue, ErrorPage, SignIn};
+use crate::web::handle::BrowserRequest;
+use crate::web::pages::{self, ClientView, ContinuePage, ErrorPage, LoginPage, ReturnLink};
 use crate::web::provider;
-use crate::web::reply::{self, Answer};
+use crate::web::reply::{self, HttpResponse};
 
 /// `GET /authorize`.
-pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At<'_>) -> Answer {
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
     let site = gateway.site();
-    if !gateway.may_begin(asked.source) {
-        return error_page(gateway, &Rejection::Busy { retry_after: 10 }, None);
+    if !gateway.allow_flow(asked.source) {
+        return error_page(gateway, &Rejection::TryLater { retry_after: 10 }, None);
     }
     // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
     // under the configured one, and the client is answered in the name that it used.
     if *asked.called != site.canonical() {
         let host = asked.called.authority();
         let canonical = site.canonical();
-        let there = At { called: &canonical, ..at }.endpoint("/authorize");
+        let there = ServiceEndpoint {
+            base_url: &canonical,
+            ..at
+        }
+        .endpoint("/authorize");
         return reply::see_other(&format!("{there}?{}&called={host}", asked.query));
     }
     let called = Form::parse(asked.query.as_bytes()).ok();
     let called = called
         .as_ref()
-        .and_then(|form| form.one("called").ok().flatten())
-        .and_then(|host| site.called(host))
+        .and_then(|form| form.single("called").ok().flatten())
+        .and_then(|host| site.find_base(host))
         .unwrap_or(asked.called);
-    let visitor = Visitor {
-        session: cookie::value(site, asked.headers, Name::Session),
+    let visitor = BrowserContext {
+        session: cookie::value(site, asked.headers, CookieName::Session),
         source: asked.source,
-        of_its_own: guard::is_of_its_own(asked.headers),
+        is_user_initiated: guard::is_user_initiated(asked.headers),
     };
-    match gateway.authorize(lane, At { called, ..at }, asked.query.as_bytes(), visitor).await {
+    match gateway
+        .authorize(lane, ServiceEndpoint { base_url: called, ..at }, asked.query.as_bytes(), visitor)
+        .await
+    {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
-            cookie::prune(site, asked.headers, answer.headers_mut());
+            cookie::prune_flows(site, asked.headers, answer.headers_mut());
             bound::set(gateway, &mut answer, &begun.flow, &begun.form);
             answer
         }
-        Err(Refused::Page(why)) => error_page(gateway, &why, None),
-        Err(Refused::Answer(back, why)) => {
-            let location = back.with_error(why.code(), &why.outside());
+        Err(AuthorizeError::Page(why)) => error_page(gateway, &why, None),
+        Err(AuthorizeError::Answer(back, why)) => {
+            let location = back.with_error(why.code(), &why.public_message());
             if back.is_safe_before_consent() {
                 reply::see_other(&location)
             } else {
@@ -75,28 +82,28 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, at: At
 }
 
 /// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
-pub async fn show(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
-    let Some(handle) = Flow::parse(flow) else {
+pub async fn show(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let Some(handle) = FlowHandle::parse(flow) else {
         return error_page(gateway, &GONE, None);
     };
-    let (handle, form) = bound::of(gateway, asked, handle);
-    let approval = Approval {
+    let (handle, form) = bound::read(gateway, asked, handle);
+    let approval = ConsentForm {
         form: form.as_deref(),
         pasted: Secret::from(""),
         source: asked.source,
     };
     // Boxed, as below: rare, and otherwise the largest part of the future of every request.
-    match Box::pin(gateway.approved_before(lane, &handle, approval)).await {
-        Ok(Some(onward)) => return consent::approved(gateway, asked, (flow, form.as_deref()), onward),
+    match Box::pin(gateway.try_remembered(lane, &handle, approval)).await {
+        Ok(Some(onward)) => return consent::consent_response(gateway, asked, (flow, form.as_deref()), onward),
         Ok(None) => {}
         Err(why) => return error_page(gateway, &why, None),
     }
-    match gateway.shown(&handle, form.as_deref()).await {
-        Ok(Shown::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
-        Ok(Shown::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
-        Ok(Shown::Consent(wanted, who)) => consent::page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
-        Ok(Shown::Elsewhere) => {
-            let view = pages::Closed {
+    match gateway.page(&handle, form.as_deref()).await {
+        Ok(FlowPage::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
+        Ok(FlowPage::ToProvider(wanted, shown)) => provider::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
+        Ok(FlowPage::Consent(wanted, who)) => consent::page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
+        Ok(FlowPage::MovedOn) => {
+            let view = pages::ClosedPage {
                 base: gateway.site().prefix(),
                 what: "This step is done. Your app has moved on.",
             };
@@ -107,21 +114,21 @@ pub async fn show(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str)
 }
 
 /// `POST /login/{flow}`.
-pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
-    let (handle, posted, form) = match posted(gateway, asked, flow) {
+pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
         Ok(all) => all,
         Err(why) => return error_page(gateway, &why, None),
     };
-    let field = |name| posted.one(name).ok().flatten().unwrap_or("");
+    let field = |name| posted.single(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
     if field("decision") == "provider" {
-        return provider::go(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
+        return provider::start(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
     match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
-        Ok(SignedIn::Yes { flow, form, session }) => {
+        Ok(LoginOutcome::Yes { flow, form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             bound::set(gateway, &mut answer, &flow, &form);
             if let Some(session) = session {
@@ -129,43 +136,43 @@ pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &s
             }
             answer
         }
-        Ok(SignedIn::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
+        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
         Err(why) => error_page(gateway, &why, None),
     }
 }
 
 /// `POST /consent/{flow}`.
-pub async fn decide(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, flow: &str) -> Answer {
-    let (handle, posted, form) = match posted(gateway, asked, flow) {
+pub async fn submit_consent(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
         Ok(all) => all,
         Err(why) => return error_page(gateway, &why, None),
     };
-    if posted.one("decision").ok().flatten() != Some("approve") {
+    if posted.single("decision").ok().flatten() != Some("approve") {
         return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
     }
-    let approval = Approval {
+    let approval = ConsentForm {
         form: form.as_deref(),
-        pasted: Secret::from(posted.one("credential").ok().flatten().unwrap_or("")),
+        pasted: Secret::from(posted.single("credential").ok().flatten().unwrap_or("")),
         source: asked.source,
     };
     match Box::pin(gateway.approve(lane, &handle, approval)).await {
-        Ok(onward) => consent::approved(gateway, asked, (flow, form.as_deref()), onward),
+        Ok(onward) => consent::consent_response(gateway, asked, (flow, form.as_deref()), onward),
         Err(why) => error_page(gateway, &why, None),
     }
 }
 
 /// `GET /upstream/callback`.
-pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<Running>) -> Answer {
+pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
     let site = gateway.site();
-    let brings = |flow: Flow| {
-        let browser = cookie::value(site, asked.headers, Name::Upstream(&flow.to_string())).map(str::to_owned);
-        (bound::of(gateway, asked, flow).0, browser)
+    let brings = |flow: FlowHandle| {
+        let browser = cookie::value(site, asked.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
+        (bound::read(gateway, asked, flow).0, browser)
     };
     match gateway.callback(running, asked.query.as_bytes(), brings).await {
         Ok(home) => {
-            let mut answer = homeward(gateway, &home.back, &home.location);
-            cookie::clear(site, answer.headers_mut(), Name::Upstream(&home.flow.to_string()));
-            cookie::clear(site, answer.headers_mut(), Name::Form(&home.flow.to_string()));
+            let mut answer = client_redirect(gateway, &home.back, &home.location);
+            cookie::clear(site, answer.headers_mut(), CookieName::Upstream(&home.flow.to_string()));
+            cookie::clear(site, answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
             answer
         }
         Err(why) => error_page(gateway, &why, None),
@@ -173,7 +180,7 @@ pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<Runnin
 }
 
 /// What a person sees who opens the gateway's address.
-pub fn home(gateway: &Gateway, live: &Live) -> Answer {
+pub fn home(gateway: &Gateway, live: &RuntimeConfig) -> HttpResponse {
     let what = match live.default_service() {
         Some(running) => format!(
             "This is an MCP OAuth gateway in front of {}. Give {} to your MCP client.",
@@ -195,10 +202,10 @@ pub fn home(gateway: &Gateway, live: &Live) -> Answer {
 }
 
 /// A form that was not posted by a page of ours.
-pub fn forged(gateway: &Gateway) -> Answer {
+pub fn forged_form_page(gateway: &Gateway) -> HttpResponse {
     error_page(
         gateway,
-        &Rejection::Forged("this form was not sent from a page of this gateway"),
+        &Rejection::ForgedForm("this form was not sent from a page of this gateway"),
         None,
     )
 }
@@ -206,58 +213,58 @@ pub fn forged(gateway: &Gateway) -> Answer {
 pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 /// The posted form, if its hidden field goes with the cookie (double submit).
-fn posted(gateway: &Gateway, asked: &Asked<'_>, flow: &str) -> Result<(Flow, Form, Option<String>), Rejection> {
-    let handle = Flow::parse(flow).ok_or(GONE)?;
+fn parse_post(gateway: &Gateway, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
+    let handle = FlowHandle::parse(flow).ok_or(GONE)?;
     let posted = Form::parse(&asked.body)?;
-    let (handle, form) = bound::of(gateway, asked, handle);
+    let (handle, form) = bound::read(gateway, asked, handle);
     let matches = posted
-        .one("form")?
-        .is_some_and(|sent| Secret::from(sent) == Secret::from(hidden(form.as_deref(), flow)));
+        .single("form")?
+        .is_some_and(|sent| Secret::from(sent) == Secret::from(form_token(form.as_deref(), flow)));
     if form.is_none() || !matches {
-        return Err(Rejection::Forged(
+        return Err(Rejection::ForgedForm(
             "this form belongs to another browser or window, or your browser blocks cookies",
         ));
     }
     Ok((handle, posted, form))
 }
 
-pub(super) fn hidden(form: Option<&str>, flow: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Digest::of(&format!("form {} {flow}", form.unwrap_or(""))).short())
+pub(super) fn form_token(form: Option<&str>, flow: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Digest::new(&format!("form {} {flow}", form.unwrap_or(""))).truncated())
 }
 
 pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
-    let place = wanted.back.uri().place();
+    let place = wanted.return_address.uri().kind();
     ClientView {
         name: wanted.client_name.as_deref(),
         verified_host: wanted.verified_host.as_deref(),
         configured: wanted.configured,
         redirect_host: shown,
-        redirect_uri: wanted.back.uri().as_str(),
-        is_app_scheme: place == Place::App,
-        loopback: place == Place::Loopback,
+        redirect_uri: wanted.return_address.uri().as_str(),
+        is_app_scheme: place == RedirectKind::App,
+        loopback: place == RedirectKind::Loopback,
     }
 }
 
 fn sign_in_page(
-    asked: &Asked<'_>,
+    asked: &BrowserRequest<'_>,
     gateway: &Gateway,
     (flow, form): (&str, Option<&str>),
     wanted: &Wanted,
-    tried: Option<Tried>,
+    tried: Option<PasswordCheck>,
     username: &str,
-) -> Answer {
+) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
         return error_page(gateway, &GONE, None);
     };
-    let (title, after) = (running.service.shown(), running.service.signs_in_at());
+    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let (problem, wait_seconds) = match tried {
-        None | Some(Tried::Right) => (None, None),
-        Some(Tried::Wrong) => (Some("User name or password is wrong."), None),
-        Some(Tried::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
+        None | Some(PasswordCheck::Right) => (None, None),
+        Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
+        Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
     };
-    let shown = wanted.back.uri().shown();
+    let shown = wanted.return_address.uri().display_host();
     let prefix = gateway.site().prefix();
-    let view = SignIn {
+    let view = LoginPage {
         base: prefix,
         action: &format!("{prefix}/login/{flow}"),
         client: client_view(wanted, &shown),
@@ -265,23 +272,23 @@ fn sign_in_page(
         upstream_host: after,
         problem,
         username,
-        token: &hidden(form, flow),
+        token: &form_token(form, flow),
         wait_seconds,
     };
     let status = match tried {
-        None | Some(Tried::Right) => StatusCode::OK,
-        Some(Tried::Wrong) => StatusCode::UNAUTHORIZED,
-        Some(Tried::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        None | Some(PasswordCheck::Right) => StatusCode::OK,
+        Some(PasswordCheck::Wrong) => StatusCode::UNAUTHORIZED,
+        Some(PasswordCheck::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
     };
     reply::page(status, pages::sign_in(&view))
 }
 
-fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> Answer {
+fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> HttpResponse {
     match back {
         Ok(back) => {
-            let location = back.with_error(Code::AccessDenied, "the user said no");
-            let mut answer = on_by_get(gateway, &location, &back.uri().shown(), true);
-            cookie::clear(gateway.site(), answer.headers_mut(), Name::Form(flow));
+            let location = back.with_error(OAuthErrorCode::AccessDenied, "the user said no");
+            let mut answer = continue_page(gateway, &location, &back.uri().display_host(), true);
+            cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(flow));
             answer
         }
         Err(why) => error_page(gateway, &why, None),
@@ -289,16 +296,16 @@ fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>)
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
-pub(super) fn homeward(gateway: &Gateway, back: &ReturnAddress, location: &str) -> Answer {
-    match back.uri().place() {
-        Place::App => on_by_get(gateway, location, &back.uri().shown(), true),
-        Place::Web | Place::Loopback => reply::see_other(location),
+pub(super) fn client_redirect(gateway: &Gateway, back: &ReturnAddress, location: &str) -> HttpResponse {
+    match back.uri().kind() {
+        RedirectKind::App => continue_page(gateway, location, &back.uri().display_host(), true),
+        RedirectKind::Web | RedirectKind::Loopback => reply::see_other(location),
     }
 }
 
 /// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
-pub(super) fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool) -> Answer {
-    let view = Continue {
+pub(super) fn continue_page(gateway: &Gateway, href: &str, host: &str, closing: bool) -> HttpResponse {
+    let view = ContinuePage {
         base: gateway.site().prefix(),
         href,
         host,
@@ -308,25 +315,25 @@ pub(super) fn on_by_get(gateway: &Gateway, href: &str, host: &str, closing: bool
 }
 
 pub(super) fn host_of(location: &str) -> String {
-    crate::base::url::Address::parse(location)
+    crate::base::url::ExactUrl::parse(location)
         .ok()
         .and_then(|a| a.url().host_str().map(str::to_owned))
         .unwrap_or_default()
 }
 
 /// What happened, why, what to do, and under which name the log knows it.
-pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> Answer {
+pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let retry_after = why.retry_after();
     let passes = retry_after.is_some();
     let status = match why.code() {
         _ if passes => StatusCode::SERVICE_UNAVAILABLE,
-        Code::AccessDenied => StatusCode::FORBIDDEN,
+        OAuthErrorCode::AccessDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::BAD_REQUEST,
     };
-    let outside = why.outside();
-    let shown = back.map(|(back, _)| back.uri().shown()).unwrap_or_default();
+    let outside = why.public_message();
+    let shown = back.map(|(back, _)| back.uri().display_host()).unwrap_or_default();
     let todo = if passes {
         "Wait a moment, then start again in your client."
     } else {
@@ -339,14 +346,14 @@ pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&Retu
         why: &outside,
         todo,
         reference: &reference,
-        back: back.map(|(_, location)| Back {
+        back: back.map(|(_, location)| ReturnLink {
             href: location,
             host: &shown,
         }),
     };
     let page = reply::page(status, pages::error(&view));
     match retry_after {
-        Some(seconds) => reply::later(page, seconds),
+        Some(seconds) => reply::with_retry_after(page, seconds),
         None => page,
     }
 }

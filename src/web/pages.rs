@@ -1,6 +1,6 @@
 //! The pages people see. Each is a view struct and a template; every text from outside is made inert on its way in.
 //!
-//! No page runs a script, and a form is answered by [`Continue`] rather than by a redirect: Chrome applies the
+//! No page runs a script, and a form is answered by [`ContinuePage`] rather than by a redirect: Chrome applies the
 //! policy's `form-action` to every hop after a form post, so a redirect to a client or an upstream would be blocked.
 
 use std::fmt::Write;
@@ -36,7 +36,7 @@ pub const STYLE_HEADERS: [(&str, &str); 3] = [
 ];
 
 /// The longest name that is shown whole, in characters.
-const LONGEST_NAME: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 
 /// What is shown of the client that asks. All of it may be chosen by an attacker.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ pub struct ClientView<'a> {
 /// The first step: the password of this gateway.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "sign_in.html")]
-pub struct SignIn<'a> {
+pub struct LoginPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
     /// Where the form is posted.
@@ -84,7 +84,7 @@ pub struct SignIn<'a> {
 /// The first step where an identity provider says who the user is: the way to it.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "provider.html")]
-pub struct ToProvider<'a> {
+pub struct ProviderPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
     /// Where the form is posted.
@@ -104,7 +104,7 @@ pub struct ToProvider<'a> {
 /// The second step: may this client act for this user?
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "consent.html")]
-pub struct Consent<'a> {
+pub struct ConsentPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
     /// Where the form is posted.
@@ -126,12 +126,12 @@ pub struct Consent<'a> {
     /// A sign-in at the upstream follows.
     pub has_upstream_login: bool,
     /// What the upstream takes is pasted here.
-    pub key: Option<KeyField<'a>>,
+    pub key: Option<CredentialField<'a>>,
 }
 
 /// The field for a key of the upstream. It is never filled in: what was pasted is on no page.
 #[derive(Clone, Copy, Debug)]
-pub struct KeyField<'a> {
+pub struct CredentialField<'a> {
     /// The host that it goes to.
     pub host: &'a str,
     /// The header in which it goes there.
@@ -161,12 +161,12 @@ pub struct ErrorPage<'a> {
     /// The id under which the log knows it; may be empty.
     pub reference: &'a str,
     /// A way back to the client, for the reader to choose.
-    pub back: Option<Back<'a>>,
+    pub back: Option<ReturnLink<'a>>,
 }
 
 /// A way back that nobody is sent on by force: an automatic redirect would make us an open redirector.
 #[derive(Clone, Copy, Debug)]
-pub struct Back<'a> {
+pub struct ReturnLink<'a> {
     /// The whole address.
     pub href: &'a str,
     /// Its host, or its scheme, as shown.
@@ -176,7 +176,7 @@ pub struct Back<'a> {
 /// The answer to a form: a page that goes on by itself with a GET.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "continue.html")]
-pub struct Continue<'a> {
+pub struct ContinuePage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
     /// Where to go: absolute, or a path of ours.
@@ -190,20 +190,20 @@ pub struct Continue<'a> {
 /// The end of a flow that goes nowhere else.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "closed.html")]
-pub struct Closed<'a> {
+pub struct ClosedPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
     /// What has happened.
     pub what: &'a str,
 }
 
-impl SignIn<'_> {
+impl LoginPage<'_> {
     fn has_problem(&self) -> bool {
         self.problem.is_some() || self.wait_seconds.is_some()
     }
 }
 
-impl Consent<'_> {
+impl ConsentPage<'_> {
     fn has_problem(&self) -> bool {
         self.key.is_some_and(|key| key.problem.is_some())
     }
@@ -218,17 +218,17 @@ impl Consent<'_> {
 }
 
 /// The sign-in page.
-pub fn sign_in(view: &SignIn<'_>) -> String {
+pub fn sign_in(view: &LoginPage<'_>) -> String {
     render(view)
 }
 
 /// The page before an identity provider.
-pub fn to_provider(view: &ToProvider<'_>) -> String {
+pub fn to_provider(view: &ProviderPage<'_>) -> String {
     render(view)
 }
 
 /// The consent page.
-pub fn consent(view: &Consent<'_>) -> String {
+pub fn consent(view: &ConsentPage<'_>) -> String {
     render(view)
 }
 
@@ -238,12 +238,12 @@ pub fn error(view: &ErrorPage<'_>) -> String {
 }
 
 /// The page between a form and the next address.
-pub fn continue_to(view: &Continue<'_>) -> String {
+pub fn continue_to(view: &ContinuePage<'_>) -> String {
     render(view)
 }
 
 /// "You can close this window".
-pub fn closed(view: &Closed<'_>) -> String {
+pub fn closed(view: &ClosedPage<'_>) -> String {
     render(view)
 }
 
@@ -252,17 +252,17 @@ fn render(page: &impl Template) -> String {
 }
 
 /// A name as it may be shown: what hides or reorders text is spelled out, and a long one is shortened.
-pub fn visible(text: &str) -> String {
+pub fn escape_hidden(text: &str) -> String {
     let mut shown = String::new();
     let (mut length, mut cut) = (0, 0);
     for c in text.chars() {
-        if length < LONGEST_NAME {
+        if length < MAX_NAME_CHARS {
             cut = shown.len();
         }
         let before = shown.len();
         spell(c, &mut shown);
         length += shown[before..].chars().count();
-        if length > LONGEST_NAME {
+        if length > MAX_NAME_CHARS {
             shown.truncate(cut);
             shown.push('…');
             return shown;
@@ -271,7 +271,7 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// As [`visible`], never shortened: the end of a host or an address is what tells it apart.
+/// As [`escape_hidden`], never shortened: the end of a host or an address is what tells it apart.
 pub fn visible_whole(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| spell(c, &mut shown));
@@ -279,7 +279,7 @@ pub fn visible_whole(text: &str) -> String {
 }
 
 fn spell(c: char, shown: &mut String) {
-    if hides(c) {
+    if is_hidden_char(c) {
         write!(shown, "[U+{:04X}]", u32::from(c)).expect("writing to a string does not fail");
     } else if c.is_whitespace() {
         shown.push(' '); // wide spaces would push the rest of a name out of sight; HTML folds plain ones
@@ -289,7 +289,7 @@ fn spell(c: char, shown: &mut String) {
 }
 
 /// Control, bidi, zero-width, filler, tag and private-use characters: text that is not what it looks like.
-fn hides(c: char) -> bool {
+fn is_hidden_char(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -299,7 +299,7 @@ fn hides(c: char) -> bool {
 }
 
 /// The address, if a browser may follow it. Callers pass addresses that were checked; this is the second lock.
-fn followable(href: &str) -> &str {
+fn safe_href(href: &str) -> &str {
     const NOWHERE: &str = "about:blank";
     if href.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return NOWHERE;
@@ -345,8 +345,8 @@ mod tests {
         }
     }
 
-    fn sign_in_view(text: &str) -> SignIn<'_> {
-        SignIn {
+    fn sign_in_view(text: &str) -> LoginPage<'_> {
+        LoginPage {
             base: "",
             action: text,
             client: client(text),
@@ -359,8 +359,8 @@ mod tests {
         }
     }
 
-    fn provider_view(text: &str) -> ToProvider<'_> {
-        ToProvider {
+    fn provider_view(text: &str) -> ProviderPage<'_> {
+        ProviderPage {
             base: "",
             action: text,
             client: client(text),
@@ -371,8 +371,8 @@ mod tests {
         }
     }
 
-    fn consent_view<'a>(text: &'a str, scopes: &'a [String]) -> Consent<'a> {
-        Consent {
+    fn consent_view<'a>(text: &'a str, scopes: &'a [String]) -> ConsentPage<'a> {
+        ConsentPage {
             base: "",
             action: text,
             client: client(text),
@@ -387,8 +387,8 @@ mod tests {
         }
     }
 
-    fn key_field(text: &str) -> KeyField<'_> {
-        KeyField {
+    fn key_field(text: &str) -> CredentialField<'_> {
+        CredentialField {
             host: text,
             header: text,
             hint: text,
@@ -405,12 +405,12 @@ mod tests {
             why: text,
             todo: text,
             reference: text,
-            back: Some(Back { href: text, host: text }),
+            back: Some(ReturnLink { href: text, host: text }),
         }
     }
 
-    fn continue_view(text: &str) -> Continue<'_> {
-        Continue {
+    fn continue_view(text: &str) -> ContinuePage<'_> {
+        ContinuePage {
             base: "",
             href: text,
             host: text,
@@ -432,7 +432,7 @@ mod tests {
         };
         vec![
             sign_in(&sign_in_view(text)),
-            sign_in(&SignIn {
+            sign_in(&LoginPage {
                 client: unnamed,
                 problem: None,
                 wait_seconds: None,
@@ -440,19 +440,19 @@ mod tests {
             }),
             to_provider(&provider_view(text)),
             consent(&consent_view(text, &scopes)),
-            consent(&Consent {
+            consent(&ConsentPage {
                 client: verified,
                 loopback_only: false,
                 ..consent_view(text, &scopes)
             }),
-            consent(&Consent {
+            consent(&ConsentPage {
                 has_upstream_login: false,
                 key: Some(key_field(text)),
                 ..consent_view(text, &scopes)
             }),
             error(&error_view(text)),
             continue_to(&continue_view(text)),
-            closed(&Closed { base: "", what: text }),
+            closed(&ClosedPage { base: "", what: text }),
         ]
     }
 
@@ -507,14 +507,14 @@ mod tests {
 
     #[test]
     fn every_page_finds_its_style_below_the_base() {
-        let page = closed(&Closed { base: "/gw", what: "" });
+        let page = closed(&ClosedPage { base: "/gw", what: "" });
         assert!(page.contains(&format!("href=\"/gw{STYLE_PATH}\"")));
     }
 
     #[test]
     fn what_hides_or_reorders_text_is_spelled_out() {
-        assert_eq!(visible("a\u{202e}b"), "a[U+202E]b");
-        assert_eq!(visible("a\0\n\u{7f}\u{85}"), "a[U+0000][U+000A][U+007F][U+0085]");
+        assert_eq!(escape_hidden("a\u{202e}b"), "a[U+202E]b");
+        assert_eq!(escape_hidden("a\0\n\u{7f}\u{85}"), "a[U+0000][U+000A][U+007F][U+0085]");
         for c in [
             '\u{61c}',
             '\u{200b}',
@@ -529,7 +529,7 @@ mod tests {
             assert_eq!(visible_whole(&c.to_string()), format!("[U+{:04X}]", u32::from(c)));
         }
         for plain in ["Claude Desktop", "Ωμέγα 智能 שלום", "Zoë’s ⚙\u{fe0f} tool"] {
-            assert_eq!(visible(plain), plain);
+            assert_eq!(escape_hidden(plain), plain);
         }
     }
 
@@ -539,12 +539,12 @@ mod tests {
             let scopes = [text.to_owned()];
             let named = client(text);
             [
-                sign_in(&SignIn {
+                sign_in(&LoginPage {
                     action: "/a",
                     token: "t",
                     ..sign_in_view(text)
                 }),
-                consent(&Consent {
+                consent(&ConsentPage {
                     action: "/a",
                     token: "t",
                     client: named,
@@ -554,23 +554,23 @@ mod tests {
                 continue_to(&continue_view(text)),
             ]
         }) {
-            assert!(!page.chars().any(|c| c != '\n' && hides(c)), "{page:?}");
+            assert!(!page.chars().any(|c| c != '\n' && is_hidden_char(c)), "{page:?}");
         }
     }
 
     #[test]
     fn a_long_name_is_shortened_and_a_long_host_never() {
         let long = "x".repeat(200);
-        assert_eq!(visible(&long), format!("{}…", "x".repeat(79)));
-        assert_eq!(visible(&long[..80]), &long[..80]);
+        assert_eq!(escape_hidden(&long), format!("{}…", "x".repeat(79)));
+        assert_eq!(escape_hidden(&long[..80]), &long[..80]);
         assert_eq!(visible_whole(&long), long);
-        let marked = visible(&"\u{202e}".repeat(50));
+        let marked = escape_hidden(&"\u{202e}".repeat(50));
         assert!(marked.ends_with("[U+202E]…") && marked.chars().count() <= 80, "{marked}");
     }
 
     #[test]
     fn a_wide_space_cannot_push_a_name_out_of_sight() {
-        assert_eq!(visible("a\u{3000}\u{a0}\u{2003}b"), "a   b");
+        assert_eq!(escape_hidden("a\u{3000}\u{a0}\u{2003}b"), "a   b");
     }
 
     #[test]
@@ -582,7 +582,7 @@ mod tests {
             "com.example.app:/cb",
             "/gw/consent?flow=1",
         ] {
-            assert_eq!(followable(good), good);
+            assert_eq!(safe_href(good), good);
         }
         for bad in [
             "javascript:alert(1)",
@@ -600,23 +600,23 @@ mod tests {
             "",
             "'javascript:x",
         ] {
-            assert_eq!(followable(bad), "about:blank", "{bad:?}");
+            assert_eq!(safe_href(bad), "about:blank", "{bad:?}");
             assert!(
-                !continue_to(&Continue {
+                !continue_to(&ContinuePage {
                     href: bad,
                     ..continue_view("host")
                 })
                 .to_lowercase()
                 .contains("script:")
             );
-            let back = Some(Back { href: bad, host: "host" });
+            let back = Some(ReturnLink { href: bad, host: "host" });
             assert!(!error(&ErrorPage { back, ..error_view("x") }).to_lowercase().contains("script:"));
         }
     }
 
     #[test]
     fn going_on_needs_no_script_and_shows_its_link() {
-        let page = continue_to(&Continue {
+        let page = continue_to(&ContinuePage {
             href: "https://a.example/cb?code=1&state=2",
             host: "a.example",
             base: "",
@@ -635,7 +635,7 @@ mod tests {
     #[test]
     fn consent_names_client_host_service_scopes_user_and_next_login() {
         let scopes = ["repo".to_owned(), "read:org".to_owned()];
-        let page = consent(&Consent {
+        let page = consent(&ConsentPage {
             base: "",
             action: "/consent",
             client: ClientView {
@@ -685,7 +685,7 @@ mod tests {
             ..client("x")
         };
         assert!(
-            consent(&Consent {
+            consent(&ConsentPage {
                 client: loopback,
                 loopback_only: false,
                 ..view
@@ -697,7 +697,7 @@ mod tests {
             ..client("x")
         };
         assert!(
-            consent(&Consent {
+            consent(&ConsentPage {
                 client: scheme,
                 loopback_only: false,
                 ..view
@@ -714,7 +714,7 @@ mod tests {
             ..client("Claude")
         };
         let said = |client| {
-            sign_in(&SignIn {
+            sign_in(&LoginPage {
                 client,
                 ..sign_in_view("x")
             })
@@ -737,7 +737,7 @@ mod tests {
 
     #[test]
     fn consent_without_an_upstream_login_promises_none() {
-        let page = consent(&Consent {
+        let page = consent(&ConsentPage {
             has_upstream_login: false,
             ..consent_view("x", &[])
         });
@@ -748,14 +748,14 @@ mod tests {
     #[test]
     fn a_key_is_asked_for_by_host_and_header_and_never_filled_in() {
         let asking = |problem, readable| {
-            let key = KeyField {
+            let key = CredentialField {
                 host: "legacy.example",
                 header: "x-api-key",
                 hint: "You find it under Settings.",
                 readable,
                 problem,
             };
-            consent(&Consent {
+            consent(&ConsentPage {
                 has_upstream_login: false,
                 key: Some(key),
                 ..consent_view("x", &[])
@@ -782,7 +782,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_announced_and_never_fills_in_a_password() {
-        let page = sign_in(&SignIn {
+        let page = sign_in(&LoginPage {
             problem: Some("That did not match."),
             username: "ada",
             ..sign_in_view("x")

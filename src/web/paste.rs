@@ -2,12 +2,12 @@
 
 use http::StatusCode;
 
-use crate::gateway::paste::{NotTaken, Wanted};
-use crate::web::pages::KeyField;
+use crate::gateway::paste::{CredentialError, Prompt};
+use crate::web::pages::CredentialField;
 
 /// The field for what is wanted.
-pub fn field<'a>(wanted: Wanted<'a>, problem: Option<&'a str>) -> KeyField<'a> {
-    KeyField {
+pub fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
+    CredentialField {
         host: wanted.host,
         header: wanted.header,
         hint: wanted.hint,
@@ -17,24 +17,24 @@ pub fn field<'a>(wanted: Wanted<'a>, problem: Option<&'a str>) -> KeyField<'a> {
 }
 
 /// The status of the page and what it says about what was pasted, which it never shows.
-pub fn told(why: Option<NotTaken>, host: &str) -> (StatusCode, Option<String>) {
+pub fn credential_problem(why: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
     let (status, text) = match why {
         None => return (StatusCode::OK, None),
-        Some(NotTaken::Empty) => (StatusCode::BAD_REQUEST, "Paste your key first.".to_owned()),
-        Some(NotTaken::TooLong) => (StatusCode::BAD_REQUEST, "That is too long for a key.".to_owned()),
-        Some(NotTaken::Characters) => (
+        Some(CredentialError::Empty) => (StatusCode::BAD_REQUEST, "Paste your key first.".to_owned()),
+        Some(CredentialError::TooLong) => (StatusCode::BAD_REQUEST, "That is too long for a key.".to_owned()),
+        Some(CredentialError::Characters) => (
             StatusCode::BAD_REQUEST,
             "That holds characters that no key has. Was it copied whole, and nothing else?".to_owned(),
         ),
-        Some(NotTaken::Refused) => (
+        Some(CredentialError::Refused) => (
             StatusCode::UNAUTHORIZED,
             format!("{host} does not take this key. Was it copied whole, and is it still valid?"),
         ),
-        Some(NotTaken::Silent) => (
+        Some(CredentialError::NoResponse) => (
             StatusCode::BAD_GATEWAY,
             format!("{host} does not answer, so the key could not be tried, and nothing was allowed. Try again in a moment."),
         ),
-        Some(NotTaken::TooMany) => (
+        Some(CredentialError::TooMany) => (
             StatusCode::TOO_MANY_REQUESTS,
             "Too many keys were tried. Wait a minute, then start again in your app.".to_owned(),
         ),

@@ -4,47 +4,64 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::flow::authorize::Asked as Wanted;
-use crate::gateway::authorize::Flow;
-use crate::gateway::callback::Home;
-use crate::gateway::idp::{Arrived, Stranger};
-use crate::gateway::provider::RunningIdp;
+use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::gateway::authorize::FlowHandle;
+use crate::gateway::callback::ClientRedirect;
+use crate::gateway::idp::{DeniedUser, IdpOutcome};
+use crate::gateway::provider::ActiveIdp;
 use crate::gateway::{Gateway, Lane};
 use crate::web::bound;
-use crate::web::cookie::{self, Name};
-use crate::web::handle::Asked;
-use crate::web::journey::{GONE, client_view, error_page, hidden, homeward, host_of, on_by_get};
-use crate::web::pages::{self, Back, ErrorPage, ToProvider};
-use crate::web::reply::{self, Answer};
+use crate::web::cookie::{self, CookieName};
+use crate::web::handle::BrowserRequest;
+use crate::web::journey::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
+use crate::web::reply::{self, HttpResponse};
 
 /// "Continue with …".
-pub fn page(asked: &Asked<'_>, gateway: &Gateway, (flow, form): (&str, Option<&str>), wanted: &Wanted, provider: &str) -> Answer {
+pub fn page(
+    asked: &BrowserRequest<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    wanted: &Wanted,
+    provider: &str,
+) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
         return error_page(gateway, &GONE, None);
     };
-    let (title, after) = (running.service.shown(), running.service.signs_in_at());
-    let shown = wanted.back.uri().shown();
+    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
+    let shown = wanted.return_address.uri().display_host();
     let prefix = gateway.site().prefix();
-    let view = ToProvider {
+    let view = ProviderPage {
         base: prefix,
         action: &format!("{prefix}/login/{flow}"),
         client: client_view(wanted, &shown),
         service: &title,
         provider,
         upstream_host: after,
-        token: &hidden(form, flow),
+        token: &form_token(form, flow),
     };
     reply::page(StatusCode::OK, pages::to_provider(&view))
 }
 
 /// `POST /login/{flow}` of that page: on to the provider by GET.
-pub async fn go(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, (flow, handle): (&str, &Flow), form: Option<&str>) -> Answer {
-    match gateway.to_idp(lane, handle, form, asked.source).await {
+pub async fn start(
+    gateway: &Gateway,
+    lane: &Lane,
+    asked: &BrowserRequest<'_>,
+    (flow, handle): (&str, &FlowHandle),
+    form: Option<&str>,
+) -> HttpResponse {
+    match gateway.redirect_to_idp(lane, handle, form, asked.source).await {
         Ok(onward) => {
-            let mut answer = on_by_get(gateway, &onward.location, &host_of(&onward.location), false);
+            let mut answer = continue_page(gateway, &onward.location, &host_of(&onward.location), false);
             // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.
-            cookie::set(gateway.site(), answer.headers_mut(), Name::Provider(flow), onward.browser.expose());
-            bound::moved(gateway, &mut answer, &onward.flow, form);
+            cookie::set(
+                gateway.site(),
+                answer.headers_mut(),
+                CookieName::Provider(flow),
+                onward.callback_cookie.expose(),
+            );
+            bound::refresh(gateway, &mut answer, &onward.flow, form);
             answer
         }
         Err(why) => error_page(gateway, &why, None),
@@ -52,45 +69,45 @@ pub async fn go(gateway: &Gateway, lane: &Lane, asked: &Asked<'_>, (flow, handle
 }
 
 /// `GET /login/callback/{idp}`.
-pub async fn callback(gateway: &Gateway, asked: &Asked<'_>, running: &Arc<RunningIdp>) -> Answer {
+pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
     let site = gateway.site();
-    let brings = |flow: Flow| {
-        let browser = cookie::value(site, asked.headers, Name::Provider(&flow.to_string())).map(str::to_owned);
-        (bound::of(gateway, asked, flow).0, browser)
+    let brings = |flow: FlowHandle| {
+        let browser = cookie::value(site, asked.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
+        (bound::read(gateway, asked, flow).0, browser)
     };
     match gateway.idp_callback(running, asked.query.as_bytes(), brings).await {
-        Ok(Arrived::SignedIn(flow, form)) => {
+        Ok(IdpOutcome::SignedIn(flow, form)) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
-            cookie::clear(site, answer.headers_mut(), Name::Provider(&flow.to_string()));
+            cookie::clear(site, answer.headers_mut(), CookieName::Provider(&flow.to_string()));
             bound::set(gateway, &mut answer, &flow, &form);
             answer
         }
-        Ok(Arrived::Failed(home)) => {
+        Ok(IdpOutcome::Failed(home)) => {
             let answer = if home.back.is_safe_before_consent() {
-                homeward(gateway, &home.back, &home.location)
+                client_redirect(gateway, &home.back, &home.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
-                ended(gateway, &home, (what, "", todo))
+                end_page(gateway, &home, (what, "", todo))
             };
-            without_cookies(gateway, answer, &home.flow)
+            clear_flow_cookies(gateway, answer, &home.flow)
         }
-        Ok(Arrived::NotAdmitted(home, Stranger { who, provider })) => {
+        Ok(IdpOutcome::NotAdmitted(home, DeniedUser { who, provider })) => {
             let what = format!("{provider} says that you are {who}. This user may not use this gateway.");
             let why = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
             let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
-            let answer = ended(gateway, &home, (&what, why, todo));
-            without_cookies(gateway, answer, &home.flow)
+            let answer = end_page(gateway, &home, (&what, why, todo));
+            clear_flow_cookies(gateway, answer, &home.flow)
         }
         Err(why) => error_page(gateway, &why, None),
     }
 }
 
 /// A page that ends the journey, with a way back for the reader to choose: nobody is sent on by force before consent.
-fn ended(gateway: &Gateway, home: &Home, (what, why, todo): (&str, &str, &str)) -> Answer {
+fn end_page(gateway: &Gateway, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, "a sign-in at an identity provider ended on a page");
-    let shown = home.back.uri().shown();
+    let shown = home.back.uri().display_host();
     let view = ErrorPage {
         base: gateway.site().prefix(),
         title: "You are not signed in",
@@ -98,7 +115,7 @@ fn ended(gateway: &Gateway, home: &Home, (what, why, todo): (&str, &str, &str)) 
         why,
         todo,
         reference: &reference,
-        back: Some(Back {
+        back: Some(ReturnLink {
             href: &home.location,
             host: &shown,
         }),
@@ -106,9 +123,9 @@ fn ended(gateway: &Gateway, home: &Home, (what, why, todo): (&str, &str, &str)) 
     reply::page(StatusCode::FORBIDDEN, pages::error(&view))
 }
 
-fn without_cookies(gateway: &Gateway, mut answer: Answer, flow: &Flow) -> Answer {
+fn clear_flow_cookies(gateway: &Gateway, mut answer: HttpResponse, flow: &FlowHandle) -> HttpResponse {
     let flow = flow.to_string();
-    cookie::clear(gateway.site(), answer.headers_mut(), Name::Provider(&flow));
-    cookie::clear(gateway.site(), answer.headers_mut(), Name::Form(&flow));
+    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Provider(&flow));
+    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(&flow));
     answer
 }

@@ -6,49 +6,49 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::base::ids::Id;
-use crate::gateway::at::At;
-use crate::gateway::proxy::Denied;
+use crate::gateway::at::ServiceEndpoint;
+use crate::gateway::proxy::ProxyError;
 use crate::gateway::rejection::Rejection;
-use crate::net::body::Reply;
+use crate::net::body::ResponseBody;
 use crate::oauth::bearer;
-use crate::oauth::error::{Code, description};
+use crate::oauth::error::{OAuthErrorCode, description};
 use crate::oauth::scope::Scopes;
-use crate::web::guard::Readers;
+use crate::web::guard::CorsPolicy;
 use crate::web::pages;
 
 /// What the house answers with.
-pub type Answer = Response<Reply>;
+pub type HttpResponse = Response<ResponseBody>;
 
 /// A short name under which the log knows what a person was shown.
 pub fn reference() -> String {
-    Id::fresh().to_string()[..10].to_owned()
+    Id::random().to_string()[..10].to_owned()
 }
 
 /// A JSON document that must not be kept.
-pub fn json(status: StatusCode, value: &Value) -> Answer {
-    let mut answer = with(status, "application/json", Bytes::from(value.to_string()));
+pub fn json(status: StatusCode, value: &Value) -> HttpResponse {
+    let mut answer = response(status, "application/json", Bytes::from(value.to_string()));
     put(&mut answer, header::CACHE_CONTROL, "no-store");
     answer
 }
 
 /// A JSON document that may be kept for some minutes: metadata.
-pub fn document(value: &Value) -> Answer {
-    let mut answer = with(StatusCode::OK, "application/json", Bytes::from(value.to_string()));
+pub fn document(value: &Value) -> HttpResponse {
+    let mut answer = response(StatusCode::OK, "application/json", Bytes::from(value.to_string()));
     put(&mut answer, header::CACHE_CONTROL, "public, max-age=300");
     answer
 }
 
 /// An OAuth error as JSON (RFC 6749 §5.2).
-pub fn refusal(why: &Rejection) -> Answer {
+pub fn oauth_error(why: &Rejection) -> HttpResponse {
     let code = why.code();
     tracing::info!(error = code.as_str(), reason = ?why.to_string(), "refused");
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = json(
         status,
-        &json!({ "error": code.as_str(), "error_description": description(&why.outside()) }),
+        &json!({ "error": code.as_str(), "error_description": description(&why.public_message()) }),
     );
     if let Some(seconds) = why.retry_after() {
-        answer = later(answer, seconds);
+        answer = with_retry_after(answer, seconds);
     }
     if why.wants_basic_challenge() {
         put(&mut answer, header::WWW_AUTHENTICATE, "Basic realm=\"mcp-oauth-gateway\"");
@@ -57,61 +57,61 @@ pub fn refusal(why: &Rejection) -> Answer {
 }
 
 /// The same answer, to be asked for again after so many seconds.
-pub fn later(mut answer: Answer, seconds: u64) -> Answer {
+pub fn with_retry_after(mut answer: HttpResponse, seconds: u64) -> HttpResponse {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
 /// An error that no OAuth word fits, as JSON with a string `error`: clients probe us before they know us.
-pub fn error(status: StatusCode, word: &str, why: &str) -> Answer {
+pub fn error(status: StatusCode, word: &str, why: &str) -> HttpResponse {
     json(status, &json!({ "error": word, "error_description": description(why) }))
 }
 
 /// What a client is told whose request was not forwarded, or not answered.
-pub fn denied(why: &Denied, at: At<'_>) -> Answer {
+pub fn proxy_error(why: &ProxyError, at: ServiceEndpoint<'_>) -> HttpResponse {
     tracing::info!(reason = ?why, "not forwarded");
     let (word, text) = match why {
-        Denied::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
-        Denied::NoToken if at.takes_keys() => ("Unauthorized", KEY_NEEDED.to_owned()),
-        Denied::BadToken(why) if at.takes_keys() => ("Unauthorized", format!("{why}; {KEY_NEEDED}")),
-        Denied::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
-        Denied::BadToken(why) => ("Unauthorized", (*why).to_owned()),
-        Denied::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
-        Denied::TooFewScopes => ("insufficient_scope", TOO_FEW.to_owned()),
-        Denied::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
-        Denied::NoSession => ("Session not found", "begin a new one with initialize".to_owned()),
-        Denied::TooMany => ("too_many_requests", "too many requests from this address; try again".to_owned()),
-        Denied::Uncredited => (
+        ProxyError::NotReady => ("temporarily_unavailable", "the gateway is starting; try again".to_owned()),
+        ProxyError::NoToken if at.accepts_api_keys() => ("Unauthorized", KEY_NEEDED.to_owned()),
+        ProxyError::BadToken(why) if at.accepts_api_keys() => ("Unauthorized", format!("{why}; {KEY_NEEDED}")),
+        ProxyError::NoToken => ("Unauthorized", "sign in first: no token was sent".to_owned()),
+        ProxyError::BadToken(why) => ("Unauthorized", (*why).to_owned()),
+        ProxyError::TokenInQuery => ("invalid_request", TOKEN_IN_QUERY.to_owned()),
+        ProxyError::MissingScopes => ("insufficient_scope", TOO_FEW.to_owned()),
+        ProxyError::InsufficientScope(_) => ("insufficient_scope", MORE.to_owned()),
+        ProxyError::UnknownSession => ("Session not found", "begin a new one with initialize".to_owned()),
+        ProxyError::RateLimited => ("too_many_requests", "too many requests from this address; try again".to_owned()),
+        ProxyError::CredentialRefused => (
             "bad_gateway",
             "the upstream wants a credential that this service does not have".to_owned(),
         ),
-        Denied::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
-        Denied::Down(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
-        Denied::Slow => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
-        Denied::Later => (
+        ProxyError::Redirected(url) => ("bad_gateway", format!("the upstream redirects to {url}; configure that URL")),
+        ProxyError::UpstreamDown(_) => ("bad_gateway", "the upstream MCP server cannot be reached".to_owned()),
+        ProxyError::UpstreamTimeout => ("gateway_timeout", "the upstream MCP server does not answer in time".to_owned()),
+        ProxyError::TryLater => (
             "temporarily_unavailable",
             "what the token stands for cannot be had right now; try again".to_owned(),
         ),
     };
     let number = match why {
-        Denied::NoToken | Denied::BadToken(_) | Denied::NoSession => -32001,
-        Denied::TokenInQuery => -32600,
-        Denied::TooFewScopes | Denied::InsufficientScope(_) => -32003,
-        Denied::NotReady
-        | Denied::TooMany
-        | Denied::Uncredited
-        | Denied::Redirected(_)
-        | Denied::Down(_)
-        | Denied::Slow
-        | Denied::Later => -32002,
+        ProxyError::NoToken | ProxyError::BadToken(_) | ProxyError::UnknownSession => -32001,
+        ProxyError::TokenInQuery => -32600,
+        ProxyError::MissingScopes | ProxyError::InsufficientScope(_) => -32003,
+        ProxyError::NotReady
+        | ProxyError::RateLimited
+        | ProxyError::CredentialRefused
+        | ProxyError::Redirected(_)
+        | ProxyError::UpstreamDown(_)
+        | ProxyError::UpstreamTimeout
+        | ProxyError::TryLater => -32002,
     };
     let message = format!("{word}: {text}");
     let body = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": number, "message": message } });
     let mut answer = json(why.status(), &body);
-    if matches!(why, Denied::NotReady | Denied::TooMany) {
-        answer = later(answer, 1);
-    } else if matches!(why, Denied::Later) {
-        answer = later(answer, 5);
+    if matches!(why, ProxyError::NotReady | ProxyError::RateLimited) {
+        answer = with_retry_after(answer, 1);
+    } else if matches!(why, ProxyError::TryLater) {
+        answer = with_retry_after(answer, 5);
     }
     if let Some(value) = challenge(why, at).and_then(|text| HeaderValue::from_str(&text).ok()) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
@@ -124,35 +124,38 @@ const TOO_FEW: &str = "this service requires scopes that the token does not have
 const MORE: &str = "the upstream wants more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
-fn challenge(why: &Denied, at: At<'_>) -> Option<String> {
+fn challenge(why: &ProxyError, at: ServiceEndpoint<'_>) -> Option<String> {
     // Where nothing is asked there is nothing to challenge for.
-    if !at.takes_keys() && !at.is_oauth() {
+    if !at.accepts_api_keys() && !at.is_oauth() {
         return None;
     }
     // Where keys are taken there is no authorization server, and nothing that a client could find one by.
     let metadata = at.is_oauth().then(|| at.resource_metadata());
     let said = |scopes: &Scopes, error| bearer::challenge(metadata.as_deref(), &scopes.to_string(), error);
     match why {
-        Denied::NoToken if at.takes_keys() => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, KEY_NEEDED)))),
-        Denied::NoToken => Some(said(&at.scopes_to_ask(), None)),
-        Denied::BadToken(why) => Some(said(&at.scopes_to_ask(), Some((Code::InvalidToken, why)))),
-        Denied::TokenInQuery => Some(said(&at.scopes_to_ask(), Some((Code::InvalidRequest, TOKEN_IN_QUERY)))),
-        Denied::TooFewScopes => Some(said(&at.running.service.required_scopes, Some((Code::InsufficientScope, TOO_FEW)))),
-        Denied::InsufficientScope(wanted) => Some(said(&Scopes::parse(wanted), Some((Code::InsufficientScope, MORE)))),
-        Denied::NotReady
-        | Denied::NoSession
-        | Denied::TooMany
-        | Denied::Uncredited
-        | Denied::Redirected(_)
-        | Denied::Down(_)
-        | Denied::Slow
-        | Denied::Later => None,
+        ProxyError::NoToken if at.accepts_api_keys() => Some(said(&at.scopes_to_ask(), Some((OAuthErrorCode::InvalidToken, KEY_NEEDED)))),
+        ProxyError::NoToken => Some(said(&at.scopes_to_ask(), None)),
+        ProxyError::BadToken(why) => Some(said(&at.scopes_to_ask(), Some((OAuthErrorCode::InvalidToken, why)))),
+        ProxyError::TokenInQuery => Some(said(&at.scopes_to_ask(), Some((OAuthErrorCode::InvalidRequest, TOKEN_IN_QUERY)))),
+        ProxyError::MissingScopes => Some(said(
+            &at.service.service.required_scopes,
+            Some((OAuthErrorCode::InsufficientScope, TOO_FEW)),
+        )),
+        ProxyError::InsufficientScope(wanted) => Some(said(&Scopes::parse(wanted), Some((OAuthErrorCode::InsufficientScope, MORE)))),
+        ProxyError::NotReady
+        | ProxyError::UnknownSession
+        | ProxyError::RateLimited
+        | ProxyError::CredentialRefused
+        | ProxyError::Redirected(_)
+        | ProxyError::UpstreamDown(_)
+        | ProxyError::UpstreamTimeout
+        | ProxyError::TryLater => None,
     }
 }
 
 /// A page for people.
-pub fn page(status: StatusCode, html: String) -> Answer {
-    let mut answer = Response::new(Reply::Full(Bytes::from(html)));
+pub fn page(status: StatusCode, html: String) -> HttpResponse {
+    let mut answer = Response::new(ResponseBody::Full(Bytes::from(html)));
     *answer.status_mut() = status;
     for (name, value) in pages::HEADERS {
         answer
@@ -163,8 +166,8 @@ pub fn page(status: StatusCode, html: String) -> Answer {
 }
 
 /// On to another page by GET (RFC 9700 §4.12: 303, never 307).
-pub fn see_other(location: &str) -> Answer {
-    let mut answer = Response::new(Reply::default());
+pub fn see_other(location: &str) -> HttpResponse {
+    let mut answer = Response::new(ResponseBody::default());
     *answer.status_mut() = StatusCode::SEE_OTHER;
     put(&mut answer, header::CACHE_CONTROL, "no-store");
     put(&mut answer, header::REFERRER_POLICY, "same-origin");
@@ -175,12 +178,12 @@ pub fn see_other(location: &str) -> Answer {
 }
 
 /// Lets pages of other origins read the answer, without credentials.
-pub fn share(mut answer: Answer, readers: &Readers) -> Answer {
+pub fn with_cors(mut answer: HttpResponse, readers: &CorsPolicy) -> HttpResponse {
     let headers = answer.headers_mut();
     let readers = match readers {
-        Readers::Own => return answer,
-        Readers::Everyone => Ok(HeaderValue::from_static("*")),
-        Readers::Only(origin) => {
+        CorsPolicy::Own => return answer,
+        CorsPolicy::Everyone => Ok(HeaderValue::from_static("*")),
+        CorsPolicy::Only(origin) => {
             // A cache must not give one origin what was said to another.
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
             HeaderValue::from_str(origin)
@@ -195,8 +198,8 @@ pub fn share(mut answer: Answer, readers: &Readers) -> Answer {
 }
 
 /// Answers a preflight; no token is asked for.
-pub fn preflight(readers: &Readers, request: &HeaderMap) -> Answer {
-    let mut answer = Response::new(Reply::default());
+pub fn preflight(readers: &CorsPolicy, request: &HeaderMap) -> HttpResponse {
+    let mut answer = Response::new(ResponseBody::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     put(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     put(&mut answer, header::ACCESS_CONTROL_MAX_AGE, "600");
@@ -204,18 +207,18 @@ pub fn preflight(readers: &Readers, request: &HeaderMap) -> Answer {
     if let Some(asked) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
-    share(answer, readers)
+    with_cors(answer, readers)
 }
 
 /// An answer of any type, which is not sniffed.
-pub fn with(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Reply::Full(body));
+pub fn response(status: StatusCode, kind: &'static str, body: Bytes) -> HttpResponse {
+    let mut answer = Response::new(ResponseBody::Full(body));
     *answer.status_mut() = status;
     put(&mut answer, header::CONTENT_TYPE, kind);
     put(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     answer
 }
 
-fn put(answer: &mut Answer, name: HeaderName, value: &'static str) {
+fn put(answer: &mut HttpResponse, name: HeaderName, value: &'static str) {
     answer.headers_mut().insert(name, HeaderValue::from_static(value));
 }

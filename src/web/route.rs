@@ -11,19 +11,19 @@ use crate::gateway::at::is_service_name;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// An MCP endpoint.
-    Mcp(Of),
+    Mcp(ServiceRef),
     /// RFC 9728.
-    ProtectedResource(Of),
+    ProtectedResource(ServiceRef),
     /// RFC 8414, and OpenID Connect Discovery.
-    AuthorizationServer(Of),
+    AuthorizationServer(ServiceRef),
     /// RFC 6749 §3.1.
-    Authorize(Of),
+    Authorize(ServiceRef),
     /// RFC 6749 §3.2.
-    Token(Of),
+    Token(ServiceRef),
     /// RFC 7591.
-    Register(Of),
+    Register(ServiceRef),
     /// RFC 7009.
-    Revoke(Of),
+    Revoke(ServiceRef),
     /// The sign-in page of this journey.
     Login(String),
     /// Where the identity provider of this name sends the browser back.
@@ -31,7 +31,7 @@ pub enum Route {
     /// The consent page of this journey.
     Consent(String),
     /// Where the upstream of a service sends the browser back.
-    UpstreamCallback(Of),
+    UpstreamCallback(ServiceRef),
     /// What stands behind us: all services, or the one of this name.
     Services(Option<String>),
     /// Our public keys (RFC 7517).
@@ -48,7 +48,7 @@ pub enum Route {
 
 /// Which service a path is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum ServiceRef {
     /// The default one: the path names none.
     Default,
     /// The one of this name, under its own path.
@@ -59,7 +59,7 @@ pub enum Of {
 
 /// Why a request is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoute {
+pub enum RouteError {
     /// No such path.
     NotFound,
     /// The path exists, for these methods.
@@ -68,7 +68,7 @@ pub enum NoRoute {
 
 /// The table, built once.
 #[derive(Debug)]
-pub struct Routes {
+pub struct RouteTable {
     table: Router<Path>,
     prefix: String,
 }
@@ -94,7 +94,7 @@ enum Path {
     Home,
 }
 
-impl Routes {
+impl RouteTable {
     /// The table under `prefix`, the path of the public URL without a slash at its end.
     ///
     /// # Panics
@@ -145,21 +145,21 @@ impl Routes {
     }
 
     /// What a request is. The path is taken as it is: nothing is decoded, folded or repaired.
-    pub fn find(&self, method: &Method, path: &str) -> Result<Route, NoRoute> {
-        let path = self.within(path).ok_or(NoRoute::NotFound)?;
-        let found = self.table.at(&path).map_err(|_| NoRoute::NotFound)?;
+    pub fn find(&self, method: &Method, path: &str) -> Result<Route, RouteError> {
+        let path = self.strip_prefix(path).ok_or(RouteError::NotFound)?;
+        let found = self.table.at(&path).map_err(|_| RouteError::NotFound)?;
         let flow = || found.params.get("flow").unwrap_or("").to_owned();
         let of = || match (found.params.get("service"), found.params.get("alias")) {
-            (Some(name), _) => Of::Named(name.to_owned()),
-            (None, Some(name)) => Of::Alias(name.to_owned()),
-            (None, None) => Of::Default,
+            (Some(name), _) => ServiceRef::Named(name.to_owned()),
+            (None, Some(name)) => ServiceRef::Alias(name.to_owned()),
+            (None, None) => ServiceRef::Default,
         };
         if !["service", "alias"]
             .into_iter()
             .filter_map(|key| found.params.get(key))
             .all(is_service_name)
         {
-            return Err(NoRoute::NotFound);
+            return Err(RouteError::NotFound);
         }
         let (route, allowed) = match *found.value {
             Path::Mcp => (Route::Mcp(of()), "GET, POST, DELETE, OPTIONS"),
@@ -186,12 +186,12 @@ impl Routes {
         if allowed.split(", ").any(|name| name == method.as_str()) {
             Ok(route)
         } else {
-            Err(NoRoute::Method(allowed))
+            Err(RouteError::Method(allowed))
         }
     }
 
     /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
-    fn within<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
+    fn strip_prefix<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         // A supervisor asks on the machine itself, where nothing is in front of us that knows of a prefix.
         if self.prefix.is_empty() || matches!(path, "/health/live" | "/health/ready") {
             return Some(Cow::Borrowed(path));
@@ -219,16 +219,19 @@ mod tests {
 
     #[test]
     fn nothing_but_the_exact_path_leads_anywhere() {
-        let routes = Routes::new("");
+        let routes = RouteTable::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Live));
         assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
-        assert_eq!(get("/mcp/github"), Ok(Route::Mcp(Of::Named("github".into()))));
-        assert_eq!(get("/github/mcp"), Ok(Route::Mcp(Of::Alias("github".into()))));
+        assert_eq!(get("/mcp/github"), Ok(Route::Mcp(ServiceRef::Named("github".into()))));
+        assert_eq!(get("/github/mcp"), Ok(Route::Mcp(ServiceRef::Alias("github".into()))));
         assert_eq!(get("/.well-known/jwks.json"), Ok(Route::Keys));
         assert_eq!(get("/services"), Ok(Route::Services(None)));
         assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
-        assert_eq!(get("/authorize/mcp/github"), Ok(Route::Authorize(Of::Named("github".into()))));
+        assert_eq!(
+            get("/authorize/mcp/github"),
+            Ok(Route::Authorize(ServiceRef::Named("github".into())))
+        );
         for path in [
             "//mcp",
             "/mcp//",
@@ -252,37 +255,37 @@ mod tests {
             "/services/a/b",
             "/services/mcp/",
         ] {
-            assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
+            assert_eq!(get(path), Err(RouteError::NotFound), "{path}");
         }
         assert_eq!(
             routes.find(&Method::PUT, "/mcp"),
-            Err(NoRoute::Method("GET, POST, DELETE, OPTIONS"))
+            Err(RouteError::Method("GET, POST, DELETE, OPTIONS"))
         );
     }
 
     #[test]
     fn a_prefix_stands_before_paths_and_behind_well_known_names() {
-        let routes = Routes::new("/gw");
+        let routes = RouteTable::new("/gw");
         let get = |path: &str| routes.find(&Method::GET, path);
-        assert_eq!(get("/gw/authorize"), Ok(Route::Authorize(Of::Default)));
+        assert_eq!(get("/gw/authorize"), Ok(Route::Authorize(ServiceRef::Default)));
         assert_eq!(
             get("/.well-known/oauth-authorization-server/gw"),
-            Ok(Route::AuthorizationServer(Of::Default))
+            Ok(Route::AuthorizationServer(ServiceRef::Default))
         );
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/mcp"),
-            Ok(Route::ProtectedResource(Of::Default))
+            Ok(Route::ProtectedResource(ServiceRef::Default))
         );
         assert_eq!(
             get("/gw/.well-known/openid-configuration"),
-            Ok(Route::AuthorizationServer(Of::Default))
+            Ok(Route::AuthorizationServer(ServiceRef::Default))
         );
         assert_eq!(get("/gw/.well-known/jwks.json"), Ok(Route::Keys));
         for health in ["/health/ready", "/gw/health/ready"] {
             assert_eq!(get(health), Ok(Route::Ready), "{health}");
         }
-        assert_eq!(get("/authorize"), Err(NoRoute::NotFound));
-        assert_eq!(get("/gwx/authorize"), Err(NoRoute::NotFound));
+        assert_eq!(get("/authorize"), Err(RouteError::NotFound));
+        assert_eq!(get("/gwx/authorize"), Err(RouteError::NotFound));
         for path in [
             "/.well-known/oauth/gw-protected-resource",
             "/.well-known/oauth-protected-resource/gwx/mcp",
@@ -290,19 +293,19 @@ mod tests {
             "/.well-known/openid-configuration",
             "/.well-known/oauth-authorization-server/gw/",
         ] {
-            assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
+            assert_eq!(get(path), Err(RouteError::NotFound), "{path}");
         }
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/mcp/github"),
-            Ok(Route::ProtectedResource(Of::Named("github".into())))
+            Ok(Route::ProtectedResource(ServiceRef::Named("github".into())))
         );
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/github/mcp"),
-            Ok(Route::ProtectedResource(Of::Alias("github".into())))
+            Ok(Route::ProtectedResource(ServiceRef::Alias("github".into())))
         );
         assert_eq!(
             get("/.well-known/oauth-authorization-server/gw/mcp/github"),
-            Ok(Route::AuthorizationServer(Of::Named("github".into())))
+            Ok(Route::AuthorizationServer(ServiceRef::Named("github".into())))
         );
     }
 }

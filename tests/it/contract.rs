@@ -11,7 +11,9 @@ use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::record::{Record, State};
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::store::{Backend, Change, Handle, Keys, Memory, Missed, NotInserted, Redis, RedisAt, Sqlite, Store, StoreError};
+use mcp_oauth_gateway::store::{
+    Backend, Change, Handle, InsertError, Memory, Redis, RedisConfig, SharedKeyRing, Sqlite, Store, StoreError, TransitionError,
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -75,9 +77,9 @@ enum Door {
 }
 
 impl Record for Door {
-    const SPACE: &'static str = "door";
+    const KIND: &'static str = "door";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         let (Self::Shut(Shut { until, .. }) | Self::Open(Open { until, .. })) = self;
         UnixTime(*until)
     }
@@ -90,10 +92,10 @@ struct LaterDoor {
 }
 
 impl Record for LaterDoor {
-    const SPACE: &'static str = "door";
+    const KIND: &'static str = "door";
     const VERSION: u32 = 2;
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
@@ -105,9 +107,9 @@ struct Doorbell {
 }
 
 impl Record for Doorbell {
-    const SPACE: &'static str = "doorbell";
+    const KIND: &'static str = "doorbell";
 
-    fn keep_until(&self) -> UnixTime {
+    fn expires_at(&self) -> UnixTime {
         UnixTime::NEVER
     }
 }
@@ -174,14 +176,14 @@ struct Bench {
     store: Store,
     backend: Backend,
     time: Arc<AtomicU64>,
-    keys: Keys,
+    keys: SharedKeyRing,
     dir: Option<TempDir>,
     redis: Option<Server>,
     is_shared: bool,
 }
 
-fn keys() -> Keys {
-    let ring = KeyRing::parse(keyring::made(UnixTime(0)).expose()).unwrap();
+fn keys() -> SharedKeyRing {
+    let ring = KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap();
     Arc::new(ArcSwap::from_pointee(ring))
 }
 
@@ -222,7 +224,7 @@ impl Bench {
     fn on(url: &str, prefix: &str) -> Self {
         let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
         let clock = Clock::Fixed(time.clone());
-        let at = RedisAt::parse(url, prefix, None).unwrap();
+        let at = RedisConfig::parse(url, prefix, None).unwrap();
         let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
         Self {
             store: Store::new(backend.clone(), keys.clone(), clock),
@@ -251,7 +253,7 @@ impl Bench {
     }
 
     async fn insert(&self, until: u64) -> Handle<Door> {
-        self.store.insert(Id::fresh(), shut(until)).await.unwrap()
+        self.store.insert(Id::random(), shut(until)).await.unwrap()
     }
 }
 
@@ -302,7 +304,7 @@ macro_rules! contract {
         async fn all_of_it(url: &str) {
             $(
                 println!("{}", stringify!($promise));
-                $promise(Bench::on(url, &Id::fresh().to_string())).await;
+                $promise(Bench::on(url, &Id::random().to_string())).await;
             )+
         }
     };

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use mcp_oauth_gateway::config::checked::{self, Checked};
-use mcp_oauth_gateway::config::file::{self, Contents, Outside};
+use mcp_oauth_gateway::config::checked::{self, Validated};
+use mcp_oauth_gateway::config::file::{self, Environment, FileContents};
 use mcp_oauth_gateway::config::reference;
-use mcp_oauth_gateway::config::said::{Place, Wrong};
+use mcp_oauth_gateway::config::said::{ConfigError, Location};
 use mcp_oauth_gateway::flow;
 use mcp_oauth_gateway::upstream::quirks;
 
@@ -168,19 +168,19 @@ fn configurations() -> Vec<(String, String)> {
 }
 
 /// What the program makes of a configuration, where each variable is set and each file is there.
-fn checked(configuration: &str) -> Result<Checked, Wrong> {
-    let outside = Outside {
+fn checked(configuration: &str) -> Result<Validated, ConfigError> {
+    let outside = Environment {
         variable: &|_| Some("a-secret".to_owned()),
         file: &|path| {
             let is_address = path.ends_with("redis-url");
-            Ok(Contents {
+            Ok(FileContents {
                 text: if is_address { "redis://a:b@redis:6379/0\n" } else { "a-secret\n" }.to_owned(),
                 open_to_others: false,
             })
         },
     };
     let spoken = file::read("gateway.toml", configuration, outside)?;
-    checked::check(spoken, &Place::Flag("--config"), Some("/data".into()))
+    checked::validate(spoken, &Location::Flag("--config"), Some("/data".into()))
 }
 
 /// What is wrong with a configuration, if anything.

@@ -12,8 +12,8 @@ pub mod world;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use mcp_oauth_gateway::flow::{ARROWS, Arrow};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::flow::{TRANSITIONS, Transition};
+use mcp_oauth_gateway::token::half::TokenMode;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
@@ -25,7 +25,7 @@ fn acts(most: usize) -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// Lives through `acts` in a new world, and returns it.
-fn lived(grace: u64, mode: Mode, acts: &[Act]) -> World {
+fn lived(grace: u64, mode: TokenMode, acts: &[Act]) -> World {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut world = World::new(grace, mode);
     runtime.block_on(world.live(acts));
@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn whatever_happens_flows_and_grants_go_as_the_model_says(
         grace in prop_oneof![Just(0), Just(60)],
-        mode in prop_oneof![Just(Mode::Sealed), Just(Mode::Reference)],
+        mode in prop_oneof![Just(TokenMode::Sealed), Just(TokenMode::Reference)],
         acts in acts(160),
     ) {
         lived(grace, mode, &acts);
@@ -75,7 +75,11 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     };
     let rng = TestRng::deterministic_rng(config.rng_algorithm);
     let lives = TestRunner::new_with_rng(config, rng).run(&acts(200), |acts| {
-        let mode = if acts.len() % 2 == 0 { Mode::Sealed } else { Mode::Reference };
+        let mode = if acts.len() % 2 == 0 {
+            TokenMode::Sealed
+        } else {
+            TokenMode::Reference
+        };
         let world = lived(60, mode, &acts);
         walked.borrow_mut().extend(world.walked);
         met.borrow_mut().extend(world.met);
@@ -83,8 +87,8 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
     });
     lives.unwrap();
     // What instances tell each other has a test of its own beside it; no journey and no grant knows of it.
-    let of_here = ARROWS.iter().filter(|arrow| arrow.to != "Told");
-    let drawn: BTreeSet<_> = of_here.map(|Arrow { from, by, to }| (*from, *by, *to)).collect();
+    let of_here = TRANSITIONS.iter().filter(|arrow| arrow.to != "Told");
+    let drawn: BTreeSet<_> = of_here.map(|Transition { from, by, to }| (*from, *by, *to)).collect();
     assert_eq!(walked.into_inner(), drawn);
     assert_eq!(met.into_inner(), BTreeSet::from(RARE));
 }

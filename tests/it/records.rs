@@ -11,18 +11,18 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::signing;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::flow::ARROWS;
+use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::flow::notice::{Asker, EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used};
-use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeys, Wanted};
+use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys};
 use mcp_oauth_gateway::gateway::consents::ConsentRecord;
 use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
 use mcp_oauth_gateway::gateway::resolve::UpstreamClientRecord;
-use mcp_oauth_gateway::oauth::answer::UpstreamRefresh;
+use mcp_oauth_gateway::oauth::answer::UpstreamRefreshToken;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::half::TokenMode;
 use mcp_oauth_gateway::token::signing::{SigningKeys, SigningRecord};
 use serde_json::{Value, json};
 
@@ -214,8 +214,8 @@ async fn today() -> Store {
         &[spend[0], spend[1], Act::End { grant: 0 }],
         &[spend[0], spend[1], Act::Renewed { grant: 0, gives }],
     ];
-    let mut worlds: Vec<_> = acts.into_iter().map(|act| (Mode::Sealed, vec![act])).collect();
-    for mode in [Mode::Sealed, Mode::Reference] {
+    let mut worlds: Vec<_> = acts.into_iter().map(|act| (TokenMode::Sealed, vec![act])).collect();
+    for mode in [TokenMode::Sealed, TokenMode::Reference] {
         worlds.extend(ends.map(|acts| (mode, acts.to_vec())));
     }
     let keys = ring(KEY);
@@ -246,33 +246,33 @@ async fn today() -> Store {
 
 /// What no journey makes.
 async fn of_the_house(all: &Store, house: ApiKeys) {
-    let wanted = Wanted {
+    let wanted = ApiKeySpec {
         service: "batch".into(),
         name: Some("nightly".into()),
         scopes: Scopes::parse("read write"),
-        lives: None,
+        ttl: None,
     };
     house.add(wanted.clone()).await.unwrap();
     let taken_back = house.add(wanted).await.unwrap();
     house.revoke(taken_back.id).await.unwrap();
-    let id = |name: &str| Id(Digest::of(name).short());
+    let id = |name: &str| Id(Digest::new(name).truncated());
     let now = house.clock.now();
-    all.insert(id("signing"), SigningKeys::first(signing::made(), now)).await.unwrap();
+    all.insert(id("signing"), SigningKeys::new(signing::generate(), now)).await.unwrap();
     let registration = json!({
         "issuer": "https://upstream.example", "client_id": "gateway", "client_secret": "a secret", "auth_method": "client_secret_basic",
         "expires": 2_000_000, "redirect_uri": "https://gateway.example/upstream/callback/default",
     });
-    let UpstreamClientRecord::Kept(client) = read(&json!({ "state": "Kept", "is": { "registration": registration } }));
+    let UpstreamClientRecord::OwnRegistration(client) = read(&json!({ "state": "Kept", "is": { "registration": registration } }));
     all.insert(id("client"), client).await.unwrap();
-    let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::of("a secret") });
-    let UpstreamIssuerRecord::Pinned(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
+    let pinned = json!({ "issuer": "https://upstream.example", "secret": Digest::new("a secret") });
+    let UpstreamIssuerRecord::IssuerBinding(pinned) = read(&json!({ "state": "Pinned", "is": pinned }));
     all.insert(id("issuer"), pinned).await.unwrap();
-    let given = json!({ "scopes": ["read", "write"], "expires": now.after(90 * DAY) });
-    let ConsentRecord::Given(given) = read(&json!({ "state": "Given", "is": given }));
+    let given = json!({ "scopes": ["read", "write"], "expires": now.plus_seconds(90 * DAY) });
+    let ConsentRecord::Consent(given) = read(&json!({ "state": "Given", "is": given }));
     all.insert(id("consent"), given).await.unwrap();
-    let (owner, mark) = (id("instance"), Mark::of(&UpstreamRefresh::new("a token".into())));
-    let (attempt, ends) = (id("attempt"), now.after(DAY));
-    let next = Mark::of(&UpstreamRefresh::new("the next".into()));
+    let (owner, mark) = (id("instance"), Mark::of(&UpstreamRefreshToken::new("a token".into())));
+    let (attempt, ends) = (id("attempt"), now.plus_seconds(DAY));
+    let next = Mark::of(&UpstreamRefreshToken::new("the next".into()));
     let by = Asker {
         owner,
         attempt,
@@ -286,7 +286,7 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
         id("use"),
         Used {
             owner,
-            expires: now.after(60),
+            expires: now.plus_seconds(60),
         },
     )
     .await
@@ -308,7 +308,7 @@ async fn gather<R: Record>(store: &Store, into: &mut Written) {
             let said = serde_json::to_value(&record).unwrap();
             let state = said["state"].as_str().unwrap().to_owned();
             let envelope = json!({ "v": R::VERSION, "id": handle.id(), "r": said });
-            into.entry((R::SPACE.to_owned(), state)).or_default().push(envelope);
+            into.entry((R::KIND.to_owned(), state)).or_default().push(envelope);
         }
         cursor = next;
         if cursor.is_none() {
@@ -349,7 +349,7 @@ async fn missing() -> Vec<(String, Value)> {
 #[tokio::test]
 async fn every_kept_record_is_read_by_this_program_and_nothing_in_it_is_lost() {
     async fn all<R: Record>(kept: &[Kept], seen: &mut usize) {
-        for kept in kept.iter().filter(|kept| kept.space == R::SPACE) {
+        for kept in kept.iter().filter(|kept| kept.space == R::KIND) {
             assert!(kept.said["v"].as_u64().unwrap() <= u64::from(R::VERSION), "{}", kept.name);
             let again = serde_json::to_value(read::<R>(&kept.said["r"])).unwrap();
             assert!(is_within(&kept.said["r"], &again), "{}: {again}", kept.name);
@@ -382,7 +382,7 @@ async fn a_record_is_kept_of_every_kind_state_and_field_that_this_program_writes
         );
     }
     let kept: BTreeSet<String> = kept().into_iter().map(|kept| kept.state).collect();
-    for arrow in &ARROWS {
+    for arrow in &TRANSITIONS {
         assert!(kept.contains(arrow.to), "{} is kept nowhere", arrow.to);
     }
 }
@@ -416,11 +416,11 @@ async fn every_kept_export_is_imported_and_read_by_this_program() {
 #[tokio::test]
 async fn every_kind_of_record_has_its_end_or_is_no_more_than_what_was_configured() {
     async fn all<R: Record>(kept: &[Kept], known: &mut BTreeSet<String>) {
-        known.insert(R::SPACE.to_owned());
-        let lies = LIES.iter().find(|(space, _)| *space == R::SPACE);
-        let (_, most) = lies.unwrap_or_else(|| panic!("how long does a {} record lie?", R::SPACE));
-        for kept in kept.iter().filter(|kept| kept.space == R::SPACE) {
-            let lies = read::<R>(&kept.said["r"]).keep_until().since(UnixTime(THEN));
+        known.insert(R::KIND.to_owned());
+        let lies = LIES.iter().find(|(space, _)| *space == R::KIND);
+        let (_, most) = lies.unwrap_or_else(|| panic!("how long does a {} record lie?", R::KIND));
+        for kept in kept.iter().filter(|kept| kept.space == R::KIND) {
+            let lies = read::<R>(&kept.said["r"]).expires_at().seconds_since(UnixTime(THEN));
             assert!(most.is_none_or(|most| lies <= most), "{} lies for {lies} s", kept.name);
         }
     }

@@ -13,8 +13,8 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::flow::grant::{Ended, GrantRecord};
-use mcp_oauth_gateway::store::{Backend, Handle, Keys, REDIS_PREFIX, Redis, RedisAt, Sqlite, Store};
-use mcp_oauth_gateway::token::half::Half;
+use mcp_oauth_gateway::store::{Backend, Handle, REDIS_PREFIX, Redis, RedisConfig, SharedKeyRing, Sqlite, Store};
+use mcp_oauth_gateway::token::half::PairHeader;
 use mcp_oauth_gateway::token::pair;
 use serde_json::json;
 use tempfile::TempDir;
@@ -71,11 +71,11 @@ impl Place {
     }
 
     fn store(&self, data: &Path) -> Store {
-        let keys: Keys = Arc::new(ArcSwap::from_pointee(ring()));
+        let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(ring()));
         let backend = match self {
             Self::File => Backend::Sqlite(Sqlite::open(data).unwrap()),
             Self::Redis(server) => {
-                let at = RedisAt::parse(&server.url(), REDIS_PREFIX, None).unwrap();
+                let at = RedisConfig::parse(&server.url(), REDIS_PREFIX, None).unwrap();
                 Backend::Redis(Redis::open(at, Arc::clone(&keys), Clock::System).unwrap())
             }
         };
@@ -129,7 +129,7 @@ async fn filled(store: &Store, grant: GrantRecord, count: usize) -> Vec<Id> {
         tokio::spawn(async move {
             let mut kept = Vec::new();
             for n in (writer..count).step_by(WRITERS) {
-                let id = Id::fresh();
+                let id = Id::random();
                 store.insert(id, active.clone()).await.unwrap();
                 if n % step == 0 {
                     kept.push(id);
@@ -148,8 +148,8 @@ async fn filled(store: &Store, grant: GrantRecord, count: usize) -> Vec<Id> {
 /// What was signed in, as it would be of another grant.
 fn of_grant(token: &str, grant: Id) -> String {
     let opened = pair::open(&ring(), token).unwrap();
-    let half = Half { grant, ..opened.half };
-    pair::mint(&ring(), Clock::System.now(), &half, &opened.upstream, random::fresh())
+    let half = PairHeader { grant, ..opened.half };
+    pair::encode(&ring(), Clock::System.now(), &half, &opened.upstream, random::salt_and_nonce())
         .expose()
         .to_owned()
 }
@@ -164,15 +164,15 @@ impl Site {
 
         let store = place.store(data.path());
         let before = place.size(data.path());
-        let signed_in = Handle::of(pair::open(&ring(), &pair.refresh).unwrap().half.grant);
+        let signed_in = Handle::new(pair::open(&ring(), &pair.refresh).unwrap().half.grant);
         let grant: GrantRecord = store.read(&signed_in).await.unwrap().unwrap();
         let begun = Instant::now();
         let sample = filled(&store, grant, count).await;
         let took = begun.elapsed();
         let mut ended = Vec::new();
         for _ in 0..ENDED {
-            ended.push(Id::fresh());
-            let tombstone = Ended::before_it_began(Clock::System.now(), 3_600);
+            ended.push(Id::random());
+            let tombstone = Ended::without_grant(Clock::System.now(), 3_600);
             store.insert(ended[ended.len() - 1], tombstone).await.unwrap();
         }
         drop(store);
@@ -269,7 +269,7 @@ async fn swept(site: Site) {
     assert!(process.terminate().success());
     if let Place::File = place {
         let later = Arc::new((Clock::System.now().0 + 100 * 86_400).into());
-        let keys: Keys = Arc::new(ArcSwap::from_pointee(ring()));
+        let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(ring()));
         let store = Store::new(Backend::Sqlite(Sqlite::open(data.path()).unwrap()), keys, Clock::Fixed(later));
         let begun = Instant::now();
         let swept = store.sweep().await.unwrap();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::base::url::Address;
-use mcp_oauth_gateway::oauth::answer::{TokenFailure, Tokens, read_tokens};
+use mcp_oauth_gateway::base::url::ExactUrl;
+use mcp_oauth_gateway::oauth::answer::{TokenResponseError, UpstreamTokens, parse_token_response};
 use mcp_oauth_gateway::oauth::metadata::{AuthorizationServer, ProtectedResource};
 use mcp_oauth_gateway::upstream::quirks;
 
@@ -168,34 +168,34 @@ fn every_recorded_message_is_read_as_its_provider_means_it() {
     for (path, means) in RECORDED {
         let body = std::fs::read(folder().join(path)).unwrap();
         let status = path.split_once('/').unwrap().1[..3].parse().unwrap();
-        let answer = || read_tokens(status, None, &body, SENT);
+        let answer = || parse_token_response(status, None, &body, SENT);
         match means {
             Means::Tokens(life, refresh, scope) => granted(path, &answer().unwrap(), *life, refresh, *scope),
             GrantOver | WrongClient | Refused(_) => refused(path, answer(), means),
-            NotNow => assert!(matches!(answer(), Err(TokenFailure::Temporary(_))), "{path}"),
-            Nothing => assert!(matches!(answer(), Err(TokenFailure::Unreadable(_))), "{path}"),
+            NotNow => assert!(matches!(answer(), Err(TokenResponseError::Temporary(_))), "{path}"),
+            Nothing => assert!(matches!(answer(), Err(TokenResponseError::Unreadable(_))), "{path}"),
             Server(issuer, profile, standard) => server(path, &body, issuer, profile, standard),
             Resource(mcp) => {
-                let read = ProtectedResource::read(&body, &Address::parse(mcp).unwrap());
+                let read = ProtectedResource::parse(&body, &ExactUrl::parse(mcp).unwrap());
                 assert_eq!(read.unwrap().resource, *mcp, "{path}");
             }
         }
     }
 }
 
-fn granted(path: &str, tokens: &Tokens, life: Option<u64>, refresh: &Refresh, scope: Option<&str>) {
-    assert_eq!(tokens.expires, life.map(|life| SENT.after(life)), "{path}");
+fn granted(path: &str, tokens: &UpstreamTokens, life: Option<u64>, refresh: &Refresh, scope: Option<&str>) {
+    assert_eq!(tokens.expires, life.map(|life| SENT.plus_seconds(life)), "{path}");
     assert_eq!(tokens.scope.as_deref(), scope, "{path}");
     let (came, ends) = match refresh {
         NoRefresh => (false, None),
         Endless => (true, None),
-        For(life) => (true, Some(SENT.after(*life))),
+        For(life) => (true, Some(SENT.plus_seconds(*life))),
     };
     assert_eq!((tokens.refresh.is_some(), tokens.refresh_expires), (came, ends), "{path}");
 }
 
-fn refused(path: &str, answer: Result<Tokens, TokenFailure>, means: &Means) {
-    let Err(TokenFailure::Refused(refusal)) = answer else {
+fn refused(path: &str, answer: Result<UpstreamTokens, TokenResponseError>, means: &Means) {
+    let Err(TokenResponseError::Refused(refusal)) = answer else {
         panic!("{path}: {answer:?}")
     };
     let (grant, client) = (matches!(means, GrantOver), matches!(means, WrongClient));
@@ -206,8 +206,8 @@ fn refused(path: &str, answer: Result<Tokens, TokenFailure>, means: &Means) {
 }
 
 fn server(path: &str, body: &[u8], issuer: &str, profile: &str, standard: &Standard) {
-    let issuer = Address::parse(issuer).unwrap();
-    let read = |profile: &str| AuthorizationServer::read(body, &issuer, quirks::by_name(profile).unwrap().waived());
+    let issuer = ExactUrl::parse(issuer).unwrap();
+    let read = |profile: &str| AuthorizationServer::parse(body, &issuer, quirks::by_name(profile).unwrap().waived());
     assert!(read(profile).is_ok(), "{path}: {:?}", read(profile));
     assert_eq!(read("standard").is_ok(), *standard == Keeps, "{path}: {:?}", read("standard"));
 }

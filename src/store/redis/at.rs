@@ -9,17 +9,17 @@ use url::{Host, form_urlencoded};
 use crate::base::secret::Secret;
 
 /// What a key of ours begins with unless something else is configured.
-pub const PREFIX: &str = "mcp-gateway";
+pub const DEFAULT_PREFIX: &str = "mcp-gateway";
 
 const REDIS: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
 /// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisAt {
-    pub(super) place: Place,
+pub struct RedisConfig {
+    pub(super) place: RedisTopology,
     pub(super) tls: bool,
-    pub(super) login: Login,
+    pub(super) login: RedisLogin,
     pub(super) db: u16,
     pub(super) prefix: String,
     pub(super) ca: Option<PathBuf>,
@@ -27,11 +27,11 @@ pub struct RedisAt {
 
 /// What is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RedisTopology {
     One(Node),
     Socket(PathBuf),
     /// Sentinels, the name of the group that they watch, and how to sign in to them.
-    Sentinel(Vec<Node>, String, Login),
+    Sentinel(Vec<Node>, String, RedisLogin),
     Cluster(Vec<Node>),
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Node {
 
 /// An ACL user, a password, both or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct RedisLogin {
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
 }
 
 /// Why a URL or a prefix is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadRedis {
+pub enum RedisConfigError {
     /// Not one of the schemes.
     Scheme,
     /// No host, or one that cannot be a host.
@@ -74,7 +74,7 @@ pub enum BadRedis {
     CaWithoutTls,
 }
 
-impl fmt::Display for BadRedis {
+impl fmt::Display for RedisConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => {
@@ -93,44 +93,44 @@ impl fmt::Display for BadRedis {
     }
 }
 
-impl std::error::Error for BadRedis {}
+impl std::error::Error for RedisConfigError {}
 
-impl RedisAt {
+impl RedisConfig {
     /// Reads `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,
     /// `redis[s]-sentinel://[user][:password]@host,host/group[/db]` (`?sentinel_user=&sentinel_password=` where the sentinels
     /// ask for them) or `redis[s]-cluster://[user][:password]@host,host`. With `ca`, a PEM file, nothing else is trusted.
-    pub fn parse(url: &str, prefix: &str, ca: Option<PathBuf>) -> Result<Self, BadRedis> {
+    pub fn parse(url: &str, prefix: &str, ca: Option<PathBuf>) -> Result<Self, RedisConfigError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
         if !(1..=64).contains(&prefix.len()) || !prefix.chars().all(is_plain) {
-            return Err(BadRedis::Prefix);
+            return Err(RedisConfigError::Prefix);
         }
-        let (scheme, rest) = url.split_once("://").ok_or(BadRedis::Scheme)?;
+        let (scheme, rest) = url.split_once("://").ok_or(RedisConfigError::Scheme)?;
         if rest.contains('#') {
-            return Err(BadRedis::Fragment);
+            return Err(RedisConfigError::Fragment);
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // The last one: a careless `@` in a password must not make a host of what follows it.
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (read_login(login)?, rest),
-            None => (Login::default(), rest),
+            None => (RedisLogin::default(), rest),
         };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (place, tls, db) = match scheme {
             "redis" | "rediss" => (one(hosts)?, scheme == "rediss", path),
-            "redis+unix" => (Place::Socket(PathBuf::from(decoded(&format!("/{path}"))?)), false, ""),
-            "redis-cluster" | "rediss-cluster" => (Place::Cluster(nodes(hosts, REDIS)?), scheme == "rediss-cluster", path),
+            "redis+unix" => (RedisTopology::Socket(PathBuf::from(decoded(&format!("/{path}"))?)), false, ""),
+            "redis-cluster" | "rediss-cluster" => (RedisTopology::Cluster(nodes(hosts, REDIS)?), scheme == "rediss-cluster", path),
             "redis-sentinel" | "rediss-sentinel" => {
                 let (group, db) = path.split_once('/').unwrap_or((path, ""));
                 if group.is_empty() {
-                    return Err(BadRedis::NoGroup);
+                    return Err(RedisConfigError::NoGroup);
                 }
-                let place = Place::Sentinel(nodes(hosts, SENTINEL)?, decoded(group)?, Login::default());
+                let place = RedisTopology::Sentinel(nodes(hosts, SENTINEL)?, decoded(group)?, RedisLogin::default());
                 (place, scheme == "rediss-sentinel", db)
             }
-            _ => return Err(BadRedis::Scheme),
+            _ => return Err(RedisConfigError::Scheme),
         };
         if ca.is_some() && !tls {
-            return Err(BadRedis::CaWithoutTls);
+            return Err(RedisConfigError::CaWithoutTls);
         }
         let mut at = Self {
             place,
@@ -140,25 +140,25 @@ impl RedisAt {
             prefix: prefix.to_owned(),
             ca,
         };
-        at.asked(query)?;
-        if at.db != 0 && matches!(at.place, Place::Cluster(_)) {
-            return Err(BadRedis::Database);
+        at.parse_query(query)?;
+        if at.db != 0 && matches!(at.place, RedisTopology::Cluster(_)) {
+            return Err(RedisConfigError::Database);
         }
         Ok(at)
     }
 
     #[cfg(feature = "redis")]
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.place, Place::Cluster(_))
+        matches!(self.place, RedisTopology::Cluster(_))
     }
 
-    fn asked(&mut self, query: &str) -> Result<(), BadRedis> {
+    fn parse_query(&mut self, query: &str) -> Result<(), RedisConfigError> {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match (name.as_ref(), &mut self.place) {
-                ("db", Place::Socket(_)) => self.db = database(&value)?,
-                ("sentinel_user", Place::Sentinel(_, _, login)) => login.user = Some(value.into_owned()),
-                ("sentinel_password", Place::Sentinel(_, _, login)) => login.password = Some(Secret::from(value.into_owned())),
-                _ => return Err(BadRedis::Query),
+                ("db", RedisTopology::Socket(_)) => self.db = database(&value)?,
+                ("sentinel_user", RedisTopology::Sentinel(_, _, login)) => login.user = Some(value.into_owned()),
+                ("sentinel_password", RedisTopology::Sentinel(_, _, login)) => login.password = Some(Secret::from(value.into_owned())),
+                _ => return Err(RedisConfigError::Query),
             }
         }
         Ok(())
@@ -166,14 +166,14 @@ impl RedisAt {
 }
 
 /// Where it is, without who signs in.
-impl fmt::Display for RedisAt {
+impl fmt::Display for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match &self.place {
-            Place::One(node) => write!(f, "{node}"),
-            Place::Socket(path) => write!(f, "{}", path.display()),
-            Place::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", listed(nodes)),
-            Place::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
+            RedisTopology::One(node) => write!(f, "{node}"),
+            RedisTopology::Socket(path) => write!(f, "{}", path.display()),
+            RedisTopology::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", listed(nodes)),
+            RedisTopology::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
         }
     }
 }
@@ -188,25 +188,25 @@ impl fmt::Display for Node {
     }
 }
 
-fn one(hosts: &str) -> Result<Place, BadRedis> {
+fn one(hosts: &str) -> Result<RedisTopology, RedisConfigError> {
     let mut nodes = nodes(hosts, REDIS)?;
     match (nodes.pop(), nodes.is_empty()) {
-        (Some(node), true) => Ok(Place::One(node)),
-        _ => Err(BadRedis::ManyHosts),
+        (Some(node), true) => Ok(RedisTopology::One(node)),
+        _ => Err(RedisConfigError::ManyHosts),
     }
 }
 
-fn nodes(hosts: &str, port: u16) -> Result<Vec<Node>, BadRedis> {
+fn nodes(hosts: &str, port: u16) -> Result<Vec<Node>, RedisConfigError> {
     hosts.split(',').map(|host| node(host, port)).collect()
 }
 
-fn node(text: &str, default: u16) -> Result<Node, BadRedis> {
+fn node(text: &str, default: u16) -> Result<Node, RedisConfigError> {
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0).ok_or(BadRedis::Host)?),
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0).ok_or(RedisConfigError::Host)?),
         Some(_) | None => (text, default),
     };
     // Judged, and an address unwrapped; a name stays as it was written.
-    let host = match Host::parse(host).map_err(|_| BadRedis::Host)? {
+    let host = match Host::parse(host).map_err(|_| RedisConfigError::Host)? {
         Host::Ipv6(ip) => ip.to_string(),
         Host::Ipv4(ip) => ip.to_string(),
         Host::Domain(_) => host.to_owned(),
@@ -214,36 +214,36 @@ fn node(text: &str, default: u16) -> Result<Node, BadRedis> {
     Ok(Node { host, port })
 }
 
-fn read_login(text: &str) -> Result<Login, BadRedis> {
+fn read_login(text: &str) -> Result<RedisLogin, RedisConfigError> {
     let (user, password) = match text.split_once(':') {
         Some((user, password)) => (user, Some(password)),
         None => (text, None),
     };
     let password = password.filter(|p| !p.is_empty()).map(decoded).transpose()?;
-    Ok(Login {
+    Ok(RedisLogin {
         user: Some(decoded(user)?).filter(|user| !user.is_empty()),
         password: password.map(Secret::from),
     })
 }
 
-fn decoded(text: &str) -> Result<String, BadRedis> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| BadRedis::Login)?;
+fn decoded(text: &str) -> Result<String, RedisConfigError> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| RedisConfigError::Login)?;
     Ok(decoded.into_owned())
 }
 
-fn database(text: &str) -> Result<u16, BadRedis> {
+fn database(text: &str) -> Result<u16, RedisConfigError> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.parse().map_err(|_| BadRedis::Database)
+    text.parse().map_err(|_| RedisConfigError::Database)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> Result<RedisAt, BadRedis> {
-        RedisAt::parse(url, PREFIX, None)
+    fn read(url: &str) -> Result<RedisConfig, RedisConfigError> {
+        RedisConfig::parse(url, DEFAULT_PREFIX, None)
     }
 
     #[test]
@@ -268,26 +268,29 @@ mod tests {
     #[test]
     fn each_mistake_is_named() {
         for (url, why) in [
-            ("localhost:6379", BadRedis::Scheme),
-            ("http://localhost", BadRedis::Scheme),
-            ("redis://", BadRedis::Host),
-            ("redis://a b", BadRedis::Host),
-            ("redis://a:0", BadRedis::Host),
-            ("redis://a,b", BadRedis::ManyHosts),
-            ("redis://a/zero", BadRedis::Database),
-            ("redis-cluster://a,b/1", BadRedis::Database),
-            ("redis-sentinel://a,b", BadRedis::NoGroup),
-            ("redis://u:%ff@a", BadRedis::Login),
-            ("redis://a?protocol=resp3", BadRedis::Query),
-            ("redis://:pass#word@a", BadRedis::Fragment),
+            ("localhost:6379", RedisConfigError::Scheme),
+            ("http://localhost", RedisConfigError::Scheme),
+            ("redis://", RedisConfigError::Host),
+            ("redis://a b", RedisConfigError::Host),
+            ("redis://a:0", RedisConfigError::Host),
+            ("redis://a,b", RedisConfigError::ManyHosts),
+            ("redis://a/zero", RedisConfigError::Database),
+            ("redis-cluster://a,b/1", RedisConfigError::Database),
+            ("redis-sentinel://a,b", RedisConfigError::NoGroup),
+            ("redis://u:%ff@a", RedisConfigError::Login),
+            ("redis://a?protocol=resp3", RedisConfigError::Query),
+            ("redis://:pass#word@a", RedisConfigError::Fragment),
         ] {
             assert_eq!(read(url).unwrap_err(), why, "{url}");
         }
         for prefix in ["", "{tag}", "a*", &"x".repeat(65)] {
-            assert_eq!(RedisAt::parse("redis://a", prefix, None).unwrap_err(), BadRedis::Prefix);
+            assert_eq!(RedisConfig::parse("redis://a", prefix, None).unwrap_err(), RedisConfigError::Prefix);
         }
         let ca = Some(PathBuf::from("ca.pem"));
-        assert_eq!(RedisAt::parse("redis://a", PREFIX, ca).unwrap_err(), BadRedis::CaWithoutTls);
+        assert_eq!(
+            RedisConfig::parse("redis://a", DEFAULT_PREFIX, ca).unwrap_err(),
+            RedisConfigError::CaWithoutTls
+        );
     }
 
     #[test]

@@ -4,21 +4,21 @@
 use redis::{Cmd, Script, Value};
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Act, Row, Version, Write};
-use crate::store::redis::link::{Failed, Link};
-use crate::store::redis::news::Told;
+use crate::store::backend::{Row, Version, Write, WriteOp};
+use crate::store::redis::link::{CommandError, Connection};
+use crate::store::redis::news::Message;
 
 /// How much longer than it must Redis keeps a record, in seconds. What is sealed says when it ends; this is for clocks
 /// that go apart, or are set back.
-const MARGIN: u64 = 3_600;
+const EXPIRY_MARGIN_SECONDS: u64 = 3_600;
 /// A record that has longer than this, in seconds, is kept without end: a hundred years.
-const LONG: u64 = 100 * 365 * 86_400;
+const MAX_TTL_SECONDS: u64 = 100 * 365 * 86_400;
 /// Version and expiry.
-const FRONT: usize = 16 + 8;
+const ROW_HEADER_LEN: usize = 16 + 8;
 
 /// KEYS[1]; the version that must lie there (none: nothing may), the new row (none: remove), its life in ms (0: no end),
 /// channel and message. What is told goes first: if that is forbidden, nothing is written. The same write again is written.
-const PUT: &str = r"
+const PUT_SCRIPT: &str = r"
 local there = redis.call('GETRANGE', KEYS[1], 0, 15)
 if ARGV[2] ~= '' and there == string.sub(ARGV[2], 1, 16) then return 1 end
 if there ~= ARGV[1] then
@@ -34,7 +34,7 @@ return 1
 
 /// What a write found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Done {
+pub(super) enum RowWrite {
     Written,
     /// Another version lies there.
     Stale,
@@ -73,35 +73,35 @@ pub(super) fn read(reply: &Value) -> Option<Row> {
 }
 
 /// Compares and writes.
-pub(super) async fn put(link: &Link, write: &Write, news: &Told, now: UnixTime) -> Result<Done, Failed> {
+pub(super) async fn put(link: &Connection, write: &Write, news: &Message, now: UnixTime) -> Result<RowWrite, CommandError> {
     let (seen, row) = match &write.act {
-        Act::Insert(row) => (&[][..], Some(row)),
-        Act::Replace(seen, row) => (&seen.0[..], Some(row)),
-        Act::Delete(seen) => (&seen.0[..], None),
+        WriteOp::Insert(row) => (&[][..], Some(row)),
+        WriteOp::Replace(seen, row) => (&seen.0[..], Some(row)),
+        WriteOp::Delete(seen) => (&seen.0[..], None),
     };
     let key = name(&link.dial.at.prefix, &write.key);
-    let value = row.map(written).unwrap_or_default();
-    let life = row.map_or(0, |row| life(row.expires, now));
+    let value = row.map(encode_row).unwrap_or_default();
+    let life = row.map_or(0, |row| ttl_millis(row.expires, now));
     let call = |how: &str, script: &str| {
         let mut cmd = redis::cmd(how);
         cmd.arg(script).arg(1).arg(&key).arg(seen).arg(&value[..]).arg(life);
         cmd.arg(&news.channel).arg(&news.message[..]);
         cmd
     };
-    let answer = match link.ask(&call("EVALSHA", Script::new(PUT).get_hash())).await {
-        Err(Failed::Refused(word, _)) if word == "NOSCRIPT" => link.ask(&call("EVAL", PUT)).await,
+    let answer = match link.execute(&call("EVALSHA", Script::new(PUT_SCRIPT).get_hash())).await {
+        Err(CommandError::Refused(word, _)) if word == "NOSCRIPT" => link.execute(&call("EVAL", PUT_SCRIPT)).await,
         answer => answer,
     };
     match answer? {
-        Value::Int(1) => Ok(Done::Written),
-        Value::Int(0) => Ok(Done::Stale),
-        Value::Int(2) => Ok(Done::Gone),
-        _ => Err(Failed::Lost("an answer that makes no sense".to_owned())),
+        Value::Int(1) => Ok(RowWrite::Written),
+        Value::Int(0) => Ok(RowWrite::Stale),
+        Value::Int(2) => Ok(RowWrite::Gone),
+        _ => Err(CommandError::Lost("an answer that makes no sense".to_owned())),
     }
 }
 
-fn written(row: &Row) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FRONT + row.value.len());
+fn encode_row(row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROW_HEADER_LEN + row.value.len());
     bytes.extend_from_slice(&row.version.0);
     bytes.extend_from_slice(&row.expires.0.to_be_bytes());
     bytes.extend_from_slice(&row.value);
@@ -109,9 +109,9 @@ fn written(row: &Row) -> Vec<u8> {
 }
 
 /// How long a row is kept, in milliseconds, by our clock and not by Redis's; 0 is without end.
-fn life(expires: UnixTime, now: UnixTime) -> u64 {
-    let seconds = expires.since(now).saturating_add(MARGIN);
-    if seconds > LONG { 0 } else { seconds * 1000 }
+fn ttl_millis(expires: UnixTime, now: UnixTime) -> u64 {
+    let seconds = expires.seconds_since(now).saturating_add(EXPIRY_MARGIN_SECONDS);
+    if seconds > MAX_TTL_SECONDS { 0 } else { seconds * 1000 }
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
             version: Version::fresh(),
             expires: UnixTime(1234),
         };
-        let again = read(&Value::BulkString(written(&row))).unwrap();
+        let again = read(&Value::BulkString(encode_row(&row))).unwrap();
         assert_eq!((again.value, again.version, again.expires), (row.value, row.version, row.expires));
         assert!(read(&Value::BulkString(vec![0; 23])).is_none());
         assert!(read(&Value::Nil).is_none());
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_row_lives_an_hour_longer_than_it_must_and_never_shorter() {
-        assert_eq!(life(UnixTime(1_500), UnixTime(1_000)), (500 + MARGIN) * 1000);
-        assert_eq!(life(UnixTime(900), UnixTime(1_000)), MARGIN * 1000);
-        assert_eq!(life(UnixTime::NEVER, UnixTime(1_000)), 0);
+        assert_eq!(ttl_millis(UnixTime(1_500), UnixTime(1_000)), (500 + EXPIRY_MARGIN_SECONDS) * 1000);
+        assert_eq!(ttl_millis(UnixTime(900), UnixTime(1_000)), EXPIRY_MARGIN_SECONDS * 1000);
+        assert_eq!(ttl_millis(UnixTime::NEVER, UnixTime(1_000)), 0);
     }
 }

@@ -9,16 +9,16 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::base::time::{Clock, UnixTime};
-use crate::store::Keys;
+use crate::store::SharedKeyRing;
 use crate::store::at_rest;
-use crate::store::backend::{Act, Page, Put, Row, Write};
-use crate::store::changes::{Feed, News};
+use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::changes::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
-use crate::store::redis::at::RedisAt;
-use crate::store::redis::dial::Dial;
-use crate::store::redis::link::{Failed, Link};
-use crate::store::redis::listing::Listings;
-use crate::store::redis::start::NotOpened;
+use crate::store::redis::at::RedisConfig;
+use crate::store::redis::dial::Connector;
+use crate::store::redis::link::{CommandError, Connection};
+use crate::store::redis::listing::ScanCache;
+use crate::store::redis::start::RedisOpenError;
 use crate::store::redis::{listing, news, row, start};
 
 /// A backend in Redis. Clones share its thread, which ends with the last of them.
@@ -26,27 +26,27 @@ use crate::store::redis::{listing, news, row, start};
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    shelf: Arc<Shelf>,
-    feed: Feed,
+    shared: Arc<Shared>,
+    feed: ChangeFeed,
     runtime: Handle,
     /// Dropped with the rest, and the thread ends.
     _until: oneshot::Sender<()>,
 }
 
 /// What every verb needs.
-pub(super) struct Shelf {
-    pub(super) link: Link,
-    pub(super) keys: Keys,
+pub(super) struct Shared {
+    pub(super) link: Connection,
+    pub(super) keys: SharedKeyRing,
     pub(super) clock: Clock,
-    listings: Listings,
+    listings: ScanCache,
 }
 
 impl Redis {
     /// Connects, refuses a Redis that may lose records by itself, and listens to what
     /// others write. Blocks for a few seconds at most.
-    pub fn open(at: RedisAt, keys: Keys, clock: Clock) -> Result<Self, NotOpened> {
-        let dial = Dial::new(at).map_err(NotOpened::Ca)?;
-        let feed = Feed::default();
+    pub fn open(at: RedisConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, RedisOpenError> {
+        let dial = Connector::new(at).map_err(RedisOpenError::Ca)?;
+        let feed = ChangeFeed::default();
         let (until, ends) = oneshot::channel();
         let (opened, wait) = mpsc::channel();
         let begin = {
@@ -54,21 +54,21 @@ impl Redis {
             move || {
                 let runtime = match Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => runtime,
-                    Err(why) => return drop(opened.send(Err(NotOpened::Unreachable(why.to_string())))),
+                    Err(why) => return drop(opened.send(Err(RedisOpenError::Unreachable(why.to_string())))),
                 };
                 runtime.block_on(async {
-                    let shelf = Shelf {
-                        link: Link::begin(dial),
+                    let shared = Shared {
+                        link: Connection::begin(dial),
                         keys,
                         clock,
-                        listings: Listings::default(),
+                        listings: ScanCache::default(),
                     };
-                    let begun = start::checked(&shelf).await;
+                    let begun = start::check_server(&shared).await;
                     let begun = match begun {
-                        Ok(()) => news::begin(&shelf.link, feed).await.map_err(NotOpened::from),
+                        Ok(()) => news::begin(&shared.link, feed).await.map_err(RedisOpenError::from),
                         Err(why) => Err(why),
                     };
-                    let begun = begun.map(|()| (Arc::new(shelf), Handle::current()));
+                    let begun = begun.map(|()| (Arc::new(shared), Handle::current()));
                     let is_open = begun.is_ok();
                     if opened.send(begun).is_ok() && is_open {
                         // An error is the end as well: the sender was dropped.
@@ -78,14 +78,14 @@ impl Redis {
                 runtime.shutdown_background();
             }
         };
-        let failed = |why: String| NotOpened::Unreachable(why);
+        let failed = |why: String| RedisOpenError::Unreachable(why);
         thread::Builder::new()
             .name("store-redis".to_owned())
             .spawn(begin)
             .map_err(|why| failed(why.to_string()))?;
-        let (shelf, runtime) = wait.recv().map_err(|_| failed("its thread ended".to_owned()))??;
+        let (shared, runtime) = wait.recv().map_err(|_| failed("its thread ended".to_owned()))??;
         Ok(Self(Arc::new(Inner {
-            shelf,
+            shared,
             feed,
             runtime,
             _until: until,
@@ -94,15 +94,15 @@ impl Redis {
 
     pub(in crate::store) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let key = key.to_owned();
-        self.on(async move |shelf| {
-            let found = shelf.link.read(&row::get(shelf.prefix(), &key)).await.map_err(unavailable)?;
+        self.run(async move |shared| {
+            let found = shared.link.read(&row::get(shared.prefix(), &key)).await.map_err(unavailable)?;
             Ok(row::read(&found))
         })
         .await
     }
 
-    pub(in crate::store) async fn put_if(&self, write: Write) -> Result<Put, StoreError> {
-        self.on(async move |shelf| shelf.put_if(&write).await).await
+    pub(in crate::store) async fn put_if(&self, write: Write) -> Result<WriteOutcome, StoreError> {
+        self.run(async move |shared| shared.put_if(&write).await).await
     }
 
     pub(in crate::store) async fn scan(
@@ -113,64 +113,66 @@ impl Redis {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let space = space.to_owned();
-        self.on(async move |shelf| {
-            let page = shelf.listings.page(&shelf.link, (&space, last), after.as_deref(), limit).await;
+        self.run(async move |shared| {
+            let page = shared.listings.page(&shared.link, (&space, last), after.as_deref(), limit).await;
             page.map_err(unavailable)
         })
         .await
     }
 
     pub(in crate::store) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
-        self.on(async move |shelf| listing::spaces(&shelf.link).await.map_err(unavailable))
+        self.run(async move |shared| listing::spaces(&shared.link).await.map_err(unavailable))
             .await
     }
 
     /// Writes, for a Redis that is full or read-only answers every question.
     pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
-        self.on(async move |shelf| {
-            let done = shelf.link.read(&row::touch(shelf.prefix())).await;
+        self.run(async move |shared| {
+            let done = shared.link.read(&row::touch(shared.prefix())).await;
             done.map(drop).map_err(unavailable)
         })
         .await
     }
 
-    pub(in crate::store) fn feed(&self) -> &Feed {
+    pub(in crate::store) fn feed(&self) -> &ChangeFeed {
         &self.0.feed
     }
 
     /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
-    async fn on<T, F>(&self, verb: impl FnOnce(Arc<Shelf>) -> F) -> Result<T, StoreError>
+    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let done = self.0.runtime.spawn(verb(Arc::clone(&self.0.shelf))).await;
+        let done = self.0.runtime.spawn(verb(Arc::clone(&self.0.shared))).await;
         done.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".to_owned())))
     }
 }
 
-impl Shelf {
+impl Shared {
     pub(super) fn prefix(&self) -> &str {
         &self.link.dial.at.prefix
     }
 
-    async fn put_if(&self, write: &Write) -> Result<Put, StoreError> {
-        let News::Put { space, id } = &write.news else {
+    async fn put_if(&self, write: &Write) -> Result<WriteOutcome, StoreError> {
+        let ChangeEvent::Put { space, id } = &write.news else {
             return Err(StoreError::Unavailable("this write has no news".to_owned()));
         };
         let now = self.clock.now();
-        let note = at_rest::note(&self.keys.load(), now, space, &write.key, *id);
-        let news = news::Told {
+        let note = at_rest::seal_id(&self.keys.load(), now, space, &write.key, *id);
+        let news = news::Message {
             channel: news::channel(&self.link.dial.at),
             message: news::message(&write.key, &note),
         };
         match row::put(&self.link, write, &news, now).await {
-            Ok(row::Done::Written) => Ok(Put::Written),
+            Ok(row::RowWrite::Written) => Ok(WriteOutcome::Written),
             // Of a cluster the client asks again by itself, so what is gone may be gone by us.
-            Ok(row::Done::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, Act::Delete(_)) => Ok(Put::Unknown),
-            Ok(row::Done::Stale | row::Done::Gone) => Ok(Put::Stale),
-            Err(Failed::Lost(_) | Failed::Late) => Ok(Put::Unknown),
-            Err(why @ (Failed::NotAsked(_) | Failed::Refused(..))) => Err(unavailable(why)),
+            Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, WriteOp::Delete(_)) => {
+                Ok(WriteOutcome::Unknown)
+            }
+            Ok(row::RowWrite::Stale | row::RowWrite::Gone) => Ok(WriteOutcome::Stale),
+            Err(CommandError::Lost(_) | CommandError::Late) => Ok(WriteOutcome::Unknown),
+            Err(why @ (CommandError::NotAsked(_) | CommandError::Refused(..))) => Err(unavailable(why)),
         }
     }
 }
@@ -182,6 +184,6 @@ impl fmt::Debug for Redis {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
-fn unavailable(why: Failed) -> StoreError {
+fn unavailable(why: CommandError) -> StoreError {
     StoreError::Unavailable(format!("Redis: {why}"))
 }

@@ -4,14 +4,14 @@ use std::fmt;
 
 use redis::from_redis_value;
 
-use crate::store::redis::at::Place;
-use crate::store::redis::link::{Failed, Link, To};
+use crate::store::redis::at::RedisTopology;
+use crate::store::redis::link::{CommandError, CommandTarget, Connection};
 use crate::store::redis::listing;
-use crate::store::redis::running::Shelf;
+use crate::store::redis::running::Shared;
 
 /// Why a Redis is refused.
 #[derive(Debug)]
-pub enum NotOpened {
+pub enum RedisOpenError {
     /// The file with the CA.
     Ca(String),
     /// It is not there, or does not let us in; with what it said.
@@ -20,7 +20,7 @@ pub enum NotOpened {
     Evicts(String),
 }
 
-impl fmt::Display for NotOpened {
+impl fmt::Display for RedisOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(why) => write!(f, "the CA of Redis: {why}"),
@@ -33,31 +33,31 @@ impl fmt::Display for NotOpened {
     }
 }
 
-impl std::error::Error for NotOpened {}
+impl std::error::Error for RedisOpenError {}
 
-impl From<Failed> for NotOpened {
-    fn from(why: Failed) -> Self {
+impl From<CommandError> for RedisOpenError {
+    fn from(why: CommandError) -> Self {
         Self::Unreachable(why.to_string())
     }
 }
 
 /// Refuses a Redis that would lose records.
-pub(super) async fn checked(shelf: &Shelf) -> Result<(), NotOpened> {
-    let link = &shelf.link;
+pub(super) async fn check_server(shared: &Shared) -> Result<(), RedisOpenError> {
+    let link = &shared.link;
     // With patience: of several sentinels the first may be dead.
     let ping = redis::cmd("PING");
-    match link.read_from(&ping, &To::WhoHasTheKeys).await {
+    match link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await {
         // Names may take longer than one command: once more.
-        Err(Failed::NotAsked(_)) => drop(link.read_from(&ping, &To::WhoHasTheKeys).await?),
+        Err(CommandError::NotAsked(_)) => drop(link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await?),
         done => drop(done?),
     }
     let masters = match &link.dial.at.place {
-        Place::One(_) | Place::Socket(_) | Place::Sentinel(..) => vec![To::WhoHasTheKey],
-        Place::Cluster(_) => listing::masters(link).await?.into_iter().map(To::Master).collect(),
+        RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => vec![CommandTarget::WhoHasTheKey],
+        RedisTopology::Cluster(_) => listing::masters(link).await?.into_iter().map(CommandTarget::Master).collect(),
     };
     for master in &masters {
         match policy(link, master).await? {
-            Some(policy) if policy != "noeviction" => return Err(NotOpened::Evicts(policy)),
+            Some(policy) if policy != "noeviction" => return Err(RedisOpenError::Evicts(policy)),
             Some(_) => {}
             None => tracing::warn!("this Redis does not tell its maxmemory-policy; it must be noeviction, or sign-ins are lost"),
         }
@@ -68,7 +68,7 @@ pub(super) async fn checked(shelf: &Shelf) -> Result<(), NotOpened> {
     Ok(())
 }
 
-async fn policy(link: &Link, master: &To) -> Result<Option<String>, Failed> {
+async fn policy(link: &Connection, master: &CommandTarget) -> Result<Option<String>, CommandError> {
     let mut cmd = redis::cmd("CONFIG");
     cmd.arg("GET").arg("maxmemory-policy");
     match link.read_from(&cmd, master).await {
@@ -76,18 +76,18 @@ async fn policy(link: &Link, master: &To) -> Result<Option<String>, Failed> {
             let pair: Vec<String> = from_redis_value(answer).unwrap_or_default();
             Ok(pair.into_iter().nth(1))
         }
-        Err(why) if why.is_forbidden() => info(link, master, "memory", "maxmemory_policy").await,
+        Err(why) if why.is_permission_error() => info(link, master, "memory", "maxmemory_policy").await,
         Err(why) => Err(why),
     }
 }
 
 /// One line of INFO, if we may see it.
-async fn info(link: &Link, master: &To, section: &str, name: &str) -> Result<Option<String>, Failed> {
+async fn info(link: &Connection, master: &CommandTarget, section: &str, name: &str) -> Result<Option<String>, CommandError> {
     let mut cmd = redis::cmd("INFO");
     cmd.arg(section);
     let text: String = match link.read_from(&cmd, master).await {
         Ok(answer) => from_redis_value(answer).unwrap_or_default(),
-        Err(why) if why.is_forbidden() => return Ok(None),
+        Err(why) if why.is_permission_error() => return Ok(None),
         Err(why) => return Err(why),
     };
     let of = |line: &str| line.trim().strip_prefix(name)?.strip_prefix(':').map(str::to_owned);

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::store::sqlite::{FILE, OpenError};
+use crate::store::sqlite::{FILE_NAME, SqliteOpenError};
 
 /// The layout that this program writes.
-const SCHEMA: i64 = 1;
+const SCHEMA_VERSION: i64 = 1;
 
 /// How long to wait for another process to finish its write.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `seq` grows with every write and is never used again: rows above the last one seen were written by somebody else.
-const LAYOUT: &str = "
+const SCHEMA_SQL: &str = "
     CREATE TABLE record (
         key     TEXT    NOT NULL PRIMARY KEY,
         value   BLOB    NOT NULL,
@@ -31,18 +31,18 @@ const LAYOUT: &str = "
 ";
 
 /// The path of the file in `dir`, both of which are there afterwards, and closed to others.
-pub(super) fn made(dir: &Path) -> Result<PathBuf, OpenError> {
-    let path = dir.join(FILE);
-    make_directory(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
-    make_private(&path).map_err(|why| OpenError::Io(path.clone(), why))?;
-    keep_name(dir).map_err(|why| OpenError::Io(dir.to_owned(), why))?;
+pub(super) fn create(dir: &Path) -> Result<PathBuf, SqliteOpenError> {
+    let path = dir.join(FILE_NAME);
+    make_directory(dir).map_err(|why| SqliteOpenError::Io(dir.to_owned(), why))?;
+    make_private(&path).map_err(|why| SqliteOpenError::Io(path.clone(), why))?;
+    sync_directory(dir).map_err(|why| SqliteOpenError::Io(dir.to_owned(), why))?;
     Ok(path)
 }
 
 /// The connection that writes, with the layout in place.
-pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
-    let refused = |why: rusqlite::Error| OpenError::Sqlite(path.to_owned(), why.to_string());
-    let (mut db, mode) = patiently(|| {
+pub(super) fn open_writer(path: &Path) -> Result<Connection, SqliteOpenError> {
+    let refused = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.to_owned(), why.to_string());
+    let (mut db, mode) = retry_busy(|| {
         let db = opened(path)?;
         let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         Ok((db, mode))
@@ -50,18 +50,18 @@ pub(super) fn writing(path: &Path) -> Result<Connection, OpenError> {
     .map_err(refused)?;
     if mode != "wal" {
         let why = format!("it takes no write-ahead log, only {mode}");
-        return Err(OpenError::Sqlite(path.to_owned(), why));
+        return Err(SqliteOpenError::Sqlite(path.to_owned(), why));
     }
-    let found = patiently(|| laid_out(&mut db)).map_err(refused)?;
-    if found != SCHEMA {
-        return Err(OpenError::OtherSchema(path.to_owned(), found));
+    let found = retry_busy(|| create_schema(&mut db)).map_err(refused)?;
+    if found != SCHEMA_VERSION {
+        return Err(SqliteOpenError::OtherSchema(path.to_owned(), found));
     }
     Ok(db)
 }
 
 /// A connection that only reads.
-pub(super) fn reading(path: &Path) -> rusqlite::Result<Connection> {
-    patiently(|| {
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    retry_busy(|| {
         let db = opened(path)?;
         db.pragma_update(None, "query_only", true)?;
         Ok(db)
@@ -70,9 +70,9 @@ pub(super) fn reading(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Tries again while another connection opens or closes the file: switching to the log, and recovering it, answer
 /// "locked" at once, whatever the busy timeout says.
-fn patiently<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+fn retry_busy<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     let pause = Duration::from_millis(20);
-    for _ in 0..BUSY.as_millis() / pause.as_millis() {
+    for _ in 0..BUSY_TIMEOUT.as_millis() / pause.as_millis() {
         match step() {
             Err(why) if why.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => std::thread::sleep(pause),
             done => return done,
@@ -84,23 +84,23 @@ fn patiently<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Resu
 fn opened(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(db)
 }
 
 /// Makes the layout in an empty file, and says which version the file has.
-fn laid_out(db: &mut Connection) -> rusqlite::Result<i64> {
+fn create_schema(db: &mut Connection) -> rusqlite::Result<i64> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found != 0 {
         return Ok(found);
     }
-    tx.execute_batch(LAYOUT)?;
-    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.execute_batch(SCHEMA_SQL)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()?;
-    Ok(SCHEMA)
+    Ok(SCHEMA_VERSION)
 }
 
 #[cfg(unix)]
@@ -133,12 +133,12 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 /// A new file is safe from a power cut only when its directory is written too; SQLite did not make it, so it does not care.
 #[cfg(unix)]
-fn keep_name(dir: &Path) -> io::Result<()> {
+fn sync_directory(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn keep_name(_: &Path) -> io::Result<()> {
+fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

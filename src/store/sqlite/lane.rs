@@ -8,45 +8,45 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 /// How many may wait.
-const ROOM: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 /// How long one waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A message and its place in the queue, which is free again when the message is dropped.
-pub(super) type Queued<M> = (M, OwnedSemaphorePermit);
+pub(super) type QueuedRequest<M> = (M, OwnedSemaphorePermit);
 
-pub(super) struct Lane<M> {
-    to: Sender<Queued<M>>,
+pub(super) struct RequestQueue<M> {
+    to: Sender<QueuedRequest<M>>,
     room: Arc<Semaphore>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum NoAnswer {
+pub(super) enum QueueError {
     /// The question was never put.
     NotAsked(&'static str),
     /// It was put, and may still be acted upon.
     Lost,
 }
 
-pub(super) const ENDED: NoAnswer = NoAnswer::NotAsked("it is closed");
+pub(super) const ENDED: QueueError = QueueError::NotAsked("it is closed");
 
-impl<M> Lane<M> {
-    pub(super) fn new() -> (Self, Receiver<Queued<M>>) {
+impl<M> RequestQueue<M> {
+    pub(super) fn new() -> (Self, Receiver<QueuedRequest<M>>) {
         let (to, from) = mpsc::channel();
-        let room = Arc::new(Semaphore::new(ROOM));
+        let room = Arc::new(Semaphore::new(QUEUE_CAPACITY));
         (Self { to, room }, from)
     }
 
     /// Sends what `make` makes of the place for the answer, and waits for it.
-    pub(super) async fn ask<A>(&self, make: impl FnOnce(oneshot::Sender<A>) -> M) -> Result<A, NoAnswer> {
-        let room = timeout(PATIENCE, self.room.clone().acquire_owned()).await;
-        let room = room.map_err(|_| NoAnswer::NotAsked("too many wait for it"))?.map_err(|_| ENDED)?;
+    pub(super) async fn ask<A>(&self, make: impl FnOnce(oneshot::Sender<A>) -> M) -> Result<A, QueueError> {
+        let room = timeout(QUEUE_TIMEOUT, self.room.clone().acquire_owned()).await;
+        let room = room.map_err(|_| QueueError::NotAsked("too many wait for it"))?.map_err(|_| ENDED)?;
         let (answer, answered) = oneshot::channel();
         self.to.send((make(answer), room)).map_err(|_| ENDED)?;
-        match timeout(PATIENCE, answered).await {
+        match timeout(QUEUE_TIMEOUT, answered).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(NoAnswer::Lost),
+            Ok(Err(_)) | Err(_) => Err(QueueError::Lost),
         }
     }
 }

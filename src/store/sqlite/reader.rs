@@ -9,45 +9,45 @@ use tokio::sync::oneshot;
 use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Version};
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::Queued;
+use crate::store::sqlite::lane::QueuedRequest;
 use crate::store::sqlite::{failed, seconds};
 
-pub(super) type Answer<A> = oneshot::Sender<Result<A, StoreError>>;
+pub(super) type ResponseSender<A> = oneshot::Sender<Result<A, StoreError>>;
 
-pub(super) enum Question {
-    Get(String, Answer<Option<Row>>),
+pub(super) enum ReadRequest {
+    Get(String, ResponseSender<Option<Row>>),
     Scan {
         from: String,
         to: String,
         limit: usize,
-        answer: Answer<Page>,
+        answer: ResponseSender<Page>,
     },
     Ending {
         space: String,
         last: UnixTime,
         after: Option<String>,
         limit: usize,
-        answer: Answer<Page>,
+        answer: ResponseSender<Page>,
     },
 }
 
 /// Answers until nobody can ask any more. Readers take turns at the one queue.
-pub(super) fn run(db: &Connection, questions: &Mutex<Receiver<Queued<Question>>>) {
+pub(super) fn run(db: &Connection, questions: &Mutex<Receiver<QueuedRequest<ReadRequest>>>) {
     loop {
         let next = questions.lock().expect("nothing panics while it takes a message").recv();
         let Ok((question, _room)) = next else { return };
         match question {
-            Question::Get(key, answer) => {
+            ReadRequest::Get(key, answer) => {
                 if !answer.is_closed() {
                     answer.send(get(db, &key).map_err(|e| failed(&e))).ok();
                 }
             }
-            Question::Scan { from, to, limit, answer } => {
+            ReadRequest::Scan { from, to, limit, answer } => {
                 if !answer.is_closed() {
                     answer.send(scan(db, &from, &to, limit).map_err(|e| failed(&e))).ok();
                 }
             }
-            Question::Ending {
+            ReadRequest::Ending {
                 space,
                 last,
                 after,

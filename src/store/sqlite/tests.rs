@@ -9,9 +9,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::*;
 use crate::base::ids::Id;
-use crate::store::backend::{Act, Version};
-use crate::store::changes::News;
-use crate::store::sqlite::writer::Order;
+use crate::store::backend::{Version, WriteOp};
+use crate::store::changes::ChangeEvent;
+use crate::store::sqlite::writer::WriteRequest;
 
 fn insert(key: &str, size: usize) -> Job {
     let row = Row {
@@ -19,13 +19,13 @@ fn insert(key: &str, size: usize) -> Job {
         version: Version::fresh(),
         expires: UnixTime(1),
     };
-    let news = News::Put {
+    let news = ChangeEvent::Put {
         space: "test".into(),
-        id: Id::fresh(),
+        id: Id::random(),
     };
     Job::Put(Write {
         key: key.to_owned(),
-        act: Act::Insert(row),
+        act: WriteOp::Insert(row),
         news,
     })
 }
@@ -38,7 +38,7 @@ fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> 
         .map(|job| {
             let (answer, answered) = oneshot::channel();
             let room = room.clone().try_acquire_owned().unwrap();
-            ((Order { job, answer }, room), answered)
+            ((WriteRequest { job, answer }, room), answered)
         })
         .unzip();
     writer.batch(orders);
@@ -46,8 +46,8 @@ fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> 
 }
 
 fn writer(dir: &Path) -> Writer {
-    let path = file::made(dir).unwrap();
-    Writer::new(file::writing(&path).unwrap(), Feed::default()).unwrap()
+    let path = file::create(dir).unwrap();
+    Writer::new(file::open_writer(&path).unwrap(), ChangeFeed::default()).unwrap()
 }
 
 fn rows(db: &Connection) -> i64 {
@@ -91,7 +91,7 @@ fn a_file_that_another_process_holds_is_unavailable_until_it_lets_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.db().busy_timeout(Duration::from_millis(5)).unwrap();
-    let other = Connection::open(dir.path().join(FILE)).unwrap();
+    let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = batch(&mut writer, vec![insert("test/a", 10), Job::Ping]);
     let locked = StoreError::Unavailable("database is locked".to_owned());
@@ -104,7 +104,7 @@ fn a_file_that_another_process_holds_is_unavailable_until_it_lets_go() {
 async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(dir.path()).unwrap();
-    let other = Connection::open(dir.path().join(FILE)).unwrap();
+    let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The first is with the writer, which waits for the lock; the second is behind it when it is given up.
     let soon = Duration::from_millis(300);
@@ -124,19 +124,19 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
 #[test]
 fn a_newer_layout_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(FILE);
+    let path = dir.path().join(FILE_NAME);
     drop(Sqlite::open(dir.path()).unwrap());
     let db = Connection::open(&path).unwrap();
     db.pragma_update(None, "user_version", 2).unwrap();
     let refused = Sqlite::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, OpenError::OtherSchema(_, 2)), "{refused}");
+    assert!(matches!(refused, SqliteOpenError::OtherSchema(_, 2)), "{refused}");
     assert_eq!(rows(&db), 0);
 }
 
 #[test]
 fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(FILE);
+    let path = dir.path().join(FILE_NAME);
     let text = "not a database at all, but long enough to be taken for one".repeat(100);
     std::fs::write(&path, &text).unwrap();
     let refused = Sqlite::open(dir.path()).unwrap_err();

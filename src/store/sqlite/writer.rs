@@ -9,20 +9,20 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::base::time::UnixTime;
-use crate::store::backend::{Act, Write};
-use crate::store::changes::{Feed, News};
+use crate::store::backend::{Write, WriteOp};
+use crate::store::changes::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::Queued;
+use crate::store::sqlite::lane::QueuedRequest;
 use crate::store::sqlite::{failed, seconds};
 
 /// How many writes one transaction may hold.
 const BATCH: usize = 256;
 /// How often to look for what other processes wrote, when there is nothing to write.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// More foreign rows than this are told as one gap.
-const FOREIGN: i64 = 1000;
+const MAX_EXTERNAL_ROWS: i64 = 1000;
 /// How many expired rows one sweep removes.
-const SWEPT: i64 = 1000;
+const SWEEP_LIMIT: i64 = 1000;
 
 pub(super) enum Job {
     Put(Write),
@@ -31,14 +31,14 @@ pub(super) enum Job {
 }
 
 /// A job, and where the number of rows goes that it changed.
-pub(super) struct Order {
+pub(super) struct WriteRequest {
     pub(super) job: Job,
     pub(super) answer: oneshot::Sender<Result<usize, StoreError>>,
 }
 
 pub(super) struct Writer {
     db: Connection,
-    feed: Feed,
+    feed: ChangeFeed,
     /// The last write that was told, ours or not.
     told: i64,
     /// The last transaction was not done: a ping then tries to write, for a full disk takes empty transactions.
@@ -46,16 +46,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, feed: Feed) -> rusqlite::Result<Self> {
+    pub(super) fn new(db: Connection, feed: ChangeFeed) -> rusqlite::Result<Self> {
         let told = counter(&db)?;
         let failed = false;
         Ok(Self { db, feed, told, failed })
     }
 
     /// Writes until nobody can order any more.
-    pub(super) fn run(mut self, orders: &Receiver<Queued<Order>>) {
+    pub(super) fn run(mut self, orders: &Receiver<QueuedRequest<WriteRequest>>) {
         loop {
-            match orders.recv_timeout(LOOK) {
+            match orders.recv_timeout(POLL_INTERVAL) {
                 Ok(first) => {
                     // Who has gone is not served: a write that nobody waits for must not be done late.
                     let waiting = iter::once(first).chain(orders.try_iter()).take(BATCH);
@@ -63,20 +63,20 @@ impl Writer {
                     self.batch(waiting.collect());
                 }
                 // What cannot be read now is still there to be told at the next look.
-                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Timeout) => drop(self.poll_external_writes()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    pub(super) fn batch(&mut self, orders: Vec<Queued<Order>>) {
+    pub(super) fn batch(&mut self, orders: Vec<QueuedRequest<WriteRequest>>) {
         let written = self.written(&orders);
         self.failed = written.is_err();
         match written {
             Ok(done) => {
                 for ((order, _room), rows) in orders.into_iter().zip(done) {
                     if let (Job::Put(write), 1..) = (order.job, rows) {
-                        self.feed.tell(write.news);
+                        self.feed.publish(write.news);
                     }
                     order.answer.send(Ok(rows)).ok();
                 }
@@ -90,7 +90,7 @@ impl Writer {
     }
 
     /// Does all of `orders` or none, and says how many rows each changed.
-    fn written(&mut self, orders: &[Queued<Order>]) -> rusqlite::Result<Vec<usize>> {
+    fn written(&mut self, orders: &[QueuedRequest<WriteRequest>]) -> rusqlite::Result<Vec<usize>> {
         if !self.db.is_autocommit() {
             // An earlier rollback failed with its transaction.
             self.db.execute_batch("ROLLBACK")?;
@@ -110,18 +110,18 @@ impl Writer {
         }
         tx.commit()?;
         self.told = seq;
-        self.tell(foreign);
+        self.publish(foreign);
         Ok(done)
     }
 
     /// Tells what other processes wrote.
-    fn look(&mut self) -> rusqlite::Result<()> {
+    fn poll_external_writes(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         let now = counter(&tx)?;
         let foreign = foreign(&tx, self.told, now)?;
         tx.finish()?;
         self.told = now;
-        self.tell(foreign);
+        self.publish(foreign);
         Ok(())
     }
 
@@ -130,9 +130,9 @@ impl Writer {
         &self.db
     }
 
-    fn tell(&self, all: Vec<News>) {
+    fn publish(&self, all: Vec<ChangeEvent>) {
         for news in all {
-            self.feed.tell(news);
+            self.feed.publish(news);
         }
     }
 }
@@ -149,13 +149,13 @@ fn act(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize
 
 fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
     match act {
-        Act::Insert(row) => tx
+        WriteOp::Insert(row) => tx
             .prepare_cached("INSERT INTO record (key, value, version, expires, seq) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
             .execute((key, &row.value, row.version.0, seconds(row.expires), seq)),
-        Act::Replace(seen, row) => tx
+        WriteOp::Replace(seen, row) => tx
             .prepare_cached("UPDATE record SET value = ?2, version = ?3, expires = ?4, seq = ?5 WHERE key = ?1 AND version = ?6")?
             .execute((key, &row.value, row.version.0, seconds(row.expires), seq, seen.0)),
-        Act::Delete(seen) => tx
+        WriteOp::Delete(seen) => tx
             .prepare_cached("DELETE FROM record WHERE key = ?1 AND version = ?2")?
             .execute((key, seen.0)),
     }
@@ -173,7 +173,7 @@ fn try_to_write(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 /// A removal of what has expired is no news, and is not counted as a write.
 fn sweep(tx: &Transaction<'_>, now: UnixTime) -> rusqlite::Result<usize> {
     tx.prepare_cached("DELETE FROM record WHERE rowid IN (SELECT rowid FROM record WHERE expires < ?1 LIMIT ?2)")?
-        .execute((seconds(now), SWEPT))
+        .execute((seconds(now), SWEEP_LIMIT))
 }
 
 fn counter(db: &Connection) -> rusqlite::Result<i64> {
@@ -182,22 +182,22 @@ fn counter(db: &Connection) -> rusqlite::Result<i64> {
 
 /// News of the writes after `told`. If there are fewer rows than writes, then some were written twice or removed, and
 /// nobody can say any more which.
-fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<News>> {
+fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<ChangeEvent>> {
     let writes = now - told;
     if writes == 0 {
         return Ok(Vec::new());
     }
-    if writes > FOREIGN {
-        return Ok(vec![News::Gap]);
+    if writes > MAX_EXTERNAL_ROWS {
+        return Ok(vec![ChangeEvent::Gap]);
     }
     let mut select = tx.prepare_cached("SELECT key, value FROM record WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")?;
     let rows = select.query_map((told, now), |row| {
-        Ok(News::Foreign {
+        Ok(ChangeEvent::External {
             key: row.get(0)?,
             value: row.get(1)?,
         })
     })?;
     let news = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let complete = i64::try_from(news.len()) == Ok(writes);
-    Ok(if complete { news } else { vec![News::Gap] })
+    Ok(if complete { news } else { vec![ChangeEvent::Gap] })
 }

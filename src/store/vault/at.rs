@@ -4,18 +4,18 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::base::secret::Secret;
-use crate::base::url::Address;
+use crate::base::url::ExactUrl;
 
 /// Where the KV engine is mounted unless something else is configured.
-pub const MOUNT: &str = "secret";
+pub const DEFAULT_MOUNT: &str = "secret";
 /// Where AppRole is mounted unless something else is configured.
-pub const APPROLE: &str = "approle";
+pub const DEFAULT_APPROLE_MOUNT: &str = "approle";
 
 /// A Vault, the KV mount in it, and what our paths there begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VaultAt {
+pub struct VaultConfig {
     /// `https://vault.example:8200`; a path is kept in front of `/v1`.
-    pub url: Address,
+    pub url: ExactUrl,
     /// The namespace (Vault Enterprise, HCP, OpenBao), if it has any.
     pub namespace: Option<String>,
     /// The mount of a KV engine, version 2.
@@ -46,7 +46,7 @@ pub enum VaultLogin {
 
 /// Why a Vault is refused before it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadVault {
+pub enum VaultConfigError {
     /// Plain http to another machine.
     NotHttps,
     /// A query has no meaning here.
@@ -65,7 +65,7 @@ pub enum BadVault {
     Token,
 }
 
-impl fmt::Display for BadVault {
+impl fmt::Display for VaultConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotHttps => "is plain http to another machine, which would show the token to the network",
@@ -80,41 +80,41 @@ impl fmt::Display for BadVault {
     }
 }
 
-impl std::error::Error for BadVault {}
+impl std::error::Error for VaultConfigError {}
 
-impl VaultAt {
+impl VaultConfig {
     /// Insists that all parts make sense.
-    pub fn checked(self) -> Result<Self, BadVault> {
+    pub fn validate(self) -> Result<Self, VaultConfigError> {
         if !self.url.is_secure_or_loopback() {
-            return Err(BadVault::NotHttps);
+            return Err(VaultConfigError::NotHttps);
         }
         if self.url.url().query().is_some() {
-            return Err(BadVault::Query);
+            return Err(VaultConfigError::Query);
         }
         if self.ca.is_some() && self.url.url().scheme() != "https" {
-            return Err(BadVault::CaWithoutTls);
+            return Err(VaultConfigError::CaWithoutTls);
         }
         if !is_path(&self.mount) {
-            return Err(BadVault::Mount);
+            return Err(VaultConfigError::Mount);
         }
         if self.prefix.len() > 64 || !is_part(&self.prefix) {
-            return Err(BadVault::Prefix);
+            return Err(VaultConfigError::Prefix);
         }
         if self.namespace.as_deref().is_some_and(|namespace| !is_path(namespace)) {
-            return Err(BadVault::Namespace);
+            return Err(VaultConfigError::Namespace);
         }
         match &self.login {
-            VaultLogin::Token(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => Err(BadVault::Token),
-            VaultLogin::AppRole { mount, .. } if !is_path(mount) => Err(BadVault::AppRoleMount),
+            VaultLogin::Token(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => Err(VaultConfigError::Token),
+            VaultLogin::AppRole { mount, .. } if !is_path(mount) => Err(VaultConfigError::AppRoleMount),
             VaultLogin::Token(_) | VaultLogin::AppRole { .. } => Ok(self),
         }
     }
 }
 
 /// Where it is, without who signs in.
-impl fmt::Display for VaultAt {
+impl fmt::Display for VaultConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}/{})", self.url.shown(), self.mount, self.prefix)
+        write!(f, "{} ({}/{})", self.url.without_query(), self.mount, self.prefix)
     }
 }
 
@@ -131,27 +131,27 @@ fn is_part(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn at(url: &str, mount: &str, prefix: &str) -> Result<VaultAt, BadVault> {
-        VaultAt {
-            url: Address::parse(url).unwrap(),
+    fn at(url: &str, mount: &str, prefix: &str) -> Result<VaultConfig, VaultConfigError> {
+        VaultConfig {
+            url: ExactUrl::parse(url).unwrap(),
             namespace: None,
             mount: mount.to_owned(),
             prefix: prefix.to_owned(),
             login: VaultLogin::Token(Secret::from("canary-1")),
             ca: None,
         }
-        .checked()
+        .validate()
     }
 
     #[test]
     fn each_mistake_is_named_and_the_token_is_not() {
         for (url, mount, prefix, why) in [
-            ("http://vault.example:8200", "kv", "p", BadVault::NotHttps),
-            ("https://vault.example?x=1", "kv", "p", BadVault::Query),
-            ("https://vault.example", "kv/", "p", BadVault::Mount),
-            ("https://vault.example", "../sys", "p", BadVault::Mount),
-            ("https://vault.example", "kv", "a/b", BadVault::Prefix),
-            ("https://vault.example", "kv", "", BadVault::Prefix),
+            ("http://vault.example:8200", "kv", "p", VaultConfigError::NotHttps),
+            ("https://vault.example?x=1", "kv", "p", VaultConfigError::Query),
+            ("https://vault.example", "kv/", "p", VaultConfigError::Mount),
+            ("https://vault.example", "../sys", "p", VaultConfigError::Mount),
+            ("https://vault.example", "kv", "a/b", VaultConfigError::Prefix),
+            ("https://vault.example", "kv", "", VaultConfigError::Prefix),
         ] {
             assert_eq!(at(url, mount, prefix).unwrap_err(), why, "{url}");
         }

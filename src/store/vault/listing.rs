@@ -8,16 +8,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 
 use crate::store::backend::{Page, Row};
-use crate::store::vault::calls::{Failed, LONG};
-use crate::store::vault::link::Link;
-use crate::store::vault::row::{self, Found};
+use crate::store::vault::calls::{ApiError, LIST_TIMEOUT};
+use crate::store::vault::link::Connection;
+use crate::store::vault::row::{self, StoredValue};
 
 /// How many records are read at once.
-pub(super) const AT_ONCE: usize = 16;
+pub(super) const CONCURRENT_READS: usize = 16;
 
 /// The last listing of each kind that is being scanned.
 #[derive(Default)]
-pub(super) struct Listings(Mutex<HashMap<String, Arc<[String]>>>);
+pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[String]>>>);
 
 #[derive(Deserialize)]
 struct Listed {
@@ -29,9 +29,9 @@ struct Keys {
     keys: Vec<String>,
 }
 
-impl Listings {
+impl ScanCache {
     /// Part of a scan, in the order of the names.
-    pub(super) async fn page(&self, link: &Link, space: &str, after: Option<&str>, limit: usize) -> Result<Page, Failed> {
+    pub(super) async fn page(&self, link: &Connection, space: &str, after: Option<&str>, limit: usize) -> Result<Page, ApiError> {
         let known = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
         let listing: Arc<[String]> = match known {
             Some(listing) => listing,
@@ -47,7 +47,7 @@ impl Listings {
             }
         }
         let reads = stream::iter(listing[from..to].to_vec()).map(|key| async move { row(link, key).await });
-        let rows: Vec<Option<(String, Row)>> = reads.buffered(AT_ONCE).try_collect().await?;
+        let rows: Vec<Option<(String, Row)>> = reads.buffered(CONCURRENT_READS).try_collect().await?;
         Ok(Page {
             rows: rows.into_iter().flatten().collect(),
             next,
@@ -55,15 +55,15 @@ impl Listings {
     }
 }
 
-async fn row(link: &Link, key: String) -> Result<Option<(String, Row)>, Failed> {
+async fn row(link: &Connection, key: String) -> Result<Option<(String, Row)>, ApiError> {
     match row::find(link, &key).await? {
-        Found::Row(_, row) => Ok(Some((key, row))),
-        Found::Nothing | Found::Gone(..) | Found::Closing(_) => Ok(None),
+        StoredValue::Row(_, row) => Ok(Some((key, row))),
+        StoredValue::Nothing | StoredValue::Tombstone(..) | StoredValue::Deleting(_) => Ok(None),
     }
 }
 
 /// All keys of a kind, in order, also those of stones. Other names are not ours, whoever put them there, and cannot be asked for.
-pub(super) async fn keys(link: &Link, space: &str) -> Result<Vec<String>, Failed> {
+pub(super) async fn keys(link: &Connection, space: &str) -> Result<Vec<String>, ApiError> {
     let names = names(link, &format!("{space}/")).await?;
     let mut keys: Vec<_> = names
         .iter()
@@ -80,7 +80,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 }
 
 /// The kinds of which there is a record, in order.
-pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
+pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, ApiError> {
     let kind = |name: &String| name.strip_suffix('/').filter(|name| is_plain(name)).map(str::to_owned);
     let mut all: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
     all.sort_unstable();
@@ -88,10 +88,10 @@ pub(super) async fn spaces(link: &Link) -> Result<Vec<String>, Failed> {
 }
 
 /// What is listed under a path of ours: nothing where there is no such path.
-pub(super) async fn names(link: &Link, under: &str) -> Result<Vec<String>, Failed> {
+pub(super) async fn names(link: &Connection, under: &str) -> Result<Vec<String>, ApiError> {
     let path = format!("{}?list=true", row::path(link, "metadata", under));
-    let answer = link.read(&path, LONG).await?;
-    if answer.says_absent()? {
+    let answer = link.read(&path, LIST_TIMEOUT).await?;
+    if answer.is_confirmed_absent()? {
         return Ok(Vec::new());
     }
     Ok(answer.read::<Listed>()?.data.keys)

@@ -16,30 +16,30 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::base::ids::Id;
 use crate::base::time::{Clock, Stopwatch};
-use crate::store::changes::{Feed, News};
-use crate::store::vault::calls::{ANSWER, Failed};
-use crate::store::vault::link::{Link, pause};
-use crate::store::vault::listing::{AT_ONCE, is_plain, names};
-use crate::store::vault::row::{self, Done};
+use crate::store::changes::{ChangeEvent, ChangeFeed};
+use crate::store::vault::calls::{ApiError, REQUEST_TIMEOUT};
+use crate::store::vault::link::{Connection, pause};
+use crate::store::vault::listing::{CONCURRENT_READS, is_plain, names};
+use crate::store::vault::row::{self, RowWrite};
 
 /// Where the journals are. No kind of record has a dot in its name.
-pub(super) const UNDER: &str = "our.news";
+pub(super) const JOURNAL_PATH: &str = "our.news";
 /// How often the journals of others are read.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a note stays in a journal, in microseconds, unless there are too many.
-const KEPT: u64 = 30_000_000;
+const RETENTION_MICROS: u64 = 30_000_000;
 /// The most notes in a journal: some 130 KiB.
-const MOST: usize = 1024;
+const MAX_ENTRIES: usize = 1024;
 /// After so long without a look at the journals, in microseconds, everything is looked at.
-const BLIND: u64 = 3_600_000_000;
+const FULL_RESCAN_MICROS: u64 = 3_600_000_000;
 /// How often a journal is written although nothing happened, so that it is not taken for a dead one's.
-const STILL_HERE: Duration = Duration::from_secs(6 * 3600);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// How old a journal is, in seconds, when its writer is long dead; if he is not, he writes it again.
-pub(super) const DEAD: u64 = 8 * 3600;
+pub(super) const DEAD_JOURNAL_SECONDS: u64 = 8 * 3600;
 
 /// A journal at rest.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Written {
+pub(super) struct Journal {
     /// When it was written, seconds since 1970.
     pub(super) at: String,
     /// How many notes there ever were.
@@ -49,7 +49,7 @@ pub(super) struct Written {
 }
 
 /// A note to be told, and whom to tell that it was.
-pub(super) struct Told {
+pub(super) struct Message {
     pub(super) key: String,
     pub(super) note: Vec<u8>,
     pub(super) done: oneshot::Sender<()>,
@@ -57,35 +57,35 @@ pub(super) struct Told {
 
 /// Tells others what this instance writes.
 #[derive(Clone)]
-pub(super) struct Teller(mpsc::UnboundedSender<Told>);
+pub(super) struct Publisher(mpsc::UnboundedSender<Message>);
 
-impl Teller {
+impl Publisher {
     /// Waits until others can read it, but not for ever: it is tried again and again.
-    pub(super) async fn tell(&self, key: String, note: Vec<u8>) {
+    pub(super) async fn publish(&self, key: String, note: Vec<u8>) {
         let (done, is_done) = oneshot::channel();
-        if self.0.send(Told { key, note, done }).is_ok() {
+        if self.0.send(Message { key, note, done }).is_ok() {
             // Late or never: the write itself is done.
-            drop(timeout(ANSWER, is_done).await);
+            drop(timeout(REQUEST_TIMEOUT, is_done).await);
         }
     }
 }
 
 /// Notes where all journals stand, and from then on tells what is added, on the runtime that this is called on.
-pub(super) async fn begin(link: &Arc<Link>, clock: Clock, feed: Feed) -> Result<Teller, Failed> {
-    let own = Id::fresh().to_string();
+pub(super) async fn begin(link: &Arc<Connection>, clock: Clock, feed: ChangeFeed) -> Result<Publisher, ApiError> {
+    let own = Id::random().to_string();
     let mut seen = HashMap::new();
     // One that cannot be read now is read whole later.
     for (name, journal) in journals(link, &own).await?.0 {
         seen.insert(name, journal.count);
     }
     let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(write_down(Arc::clone(link), clock, own.clone(), told));
+    tokio::spawn(append_loop(Arc::clone(link), clock, own.clone(), told));
     tokio::spawn(listen(Arc::clone(link), feed, own, seen));
-    Ok(Teller(tell))
+    Ok(Publisher(tell))
 }
 
-async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<String, u64>) {
-    let mut tick = interval(POLL);
+async fn listen(link: Arc<Connection>, feed: ChangeFeed, own: String, mut seen: HashMap<String, u64>) {
+    let mut tick = interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last, mut is_deaf) = (Stopwatch::start(), false);
     loop {
@@ -102,9 +102,9 @@ async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<Stri
         is_deaf = failed.is_some();
         let Some(all) = all else { continue };
         // A journal that stays unreadable is as good as one that was missed.
-        let was_blind = last.micros() > BLIND;
+        let was_blind = last.micros() > FULL_RESCAN_MICROS;
         if was_blind {
-            feed.tell(News::Gap);
+            feed.publish(ChangeEvent::Gap);
         }
         if was_blind || failed.is_none() {
             last = Stopwatch::start();
@@ -112,47 +112,47 @@ async fn listen(link: Arc<Link>, feed: Feed, own: String, mut seen: HashMap<Stri
         for (name, journal) in all {
             let before = seen.insert(name, journal.count).unwrap_or(0);
             for news in new(&journal, before) {
-                feed.tell(news);
+                feed.publish(news);
             }
         }
     }
 }
 
 /// What a journal has that was not there when so many notes had been written.
-fn new(journal: &Written, before: u64) -> Vec<News> {
+fn new(journal: &Journal, before: u64) -> Vec<ChangeEvent> {
     if journal.count < before {
         // Somebody put back an older one, and perhaps older records with it.
-        return vec![News::Gap];
+        return vec![ChangeEvent::Gap];
     }
     let (there, added) = (journal.notes.len(), journal.count - before);
     let added = usize::try_from(added).unwrap_or(usize::MAX);
     let mut news = Vec::new();
     if added > there {
-        news.push(News::Gap);
+        news.push(ChangeEvent::Gap);
     }
     let read = |line: &String| {
         let (key, note) = line.split_once(' ')?;
         let (key, note) = (key.to_owned(), STANDARD.decode(note).ok()?);
-        Some(News::Noted { key, note })
+        Some(ChangeEvent::SealedId { key, note })
     };
     news.extend(
         journal.notes[there - added.min(there)..]
             .iter()
-            .map(|line| read(line).unwrap_or(News::Gap)),
+            .map(|line| read(line).unwrap_or(ChangeEvent::Gap)),
     );
     news
 }
 
 /// The journals of the others, and why some could not be read, if so: what is in all others is heard nevertheless.
-pub(super) async fn journals(link: &Link, own: &str) -> Result<(Vec<(String, Written)>, Option<Failed>), Failed> {
-    let names = names(link, &format!("{UNDER}/")).await?;
+pub(super) async fn journals(link: &Connection, own: &str) -> Result<(Vec<(String, Journal)>, Option<ApiError>), ApiError> {
+    let names = names(link, &format!("{JOURNAL_PATH}/")).await?;
     let others = names.into_iter().filter(|name| name != own && is_plain(name));
     let mut reads = stream::iter(others)
         .map(|name| async move {
-            let found = row::read(link, &format!("{UNDER}/{name}")).await;
+            let found = row::read(link, &format!("{JOURNAL_PATH}/{name}")).await;
             (name, found)
         })
-        .buffered(AT_ONCE);
+        .buffered(CONCURRENT_READS);
     let (mut all, mut failed) = (Vec::new(), None);
     while let Some((name, found)) = reads.next().await {
         match found.map(|found| serde_json::from_value(found?.1).ok()) {
@@ -165,12 +165,12 @@ pub(super) async fn journals(link: &Link, own: &str) -> Result<(Vec<(String, Wri
 }
 
 /// Writes down what is told, all that waits at once, in a journal that only this writes.
-async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::UnboundedReceiver<Told>) {
-    let key = format!("{UNDER}/{own}");
+async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told: mpsc::UnboundedReceiver<Message>) {
+    let key = format!("{JOURNAL_PATH}/{own}");
     let mut notes: VecDeque<(Stopwatch, String)> = VecDeque::new();
     let (mut count, mut writes) = (0_u64, 0_u64);
     loop {
-        let mut next = match timeout(STILL_HERE, told.recv()).await {
+        let mut next = match timeout(HEARTBEAT_INTERVAL, told.recv()).await {
             Ok(Some(one)) => Some(one),
             Ok(None) => return,
             // A journal that never was need not be kept alive.
@@ -186,19 +186,19 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
                 count += 1;
                 waiting.push(one.done);
             }
-            while notes.len() > MOST || notes.front().is_some_and(|(since, _)| since.micros() > KEPT) {
+            while notes.len() > MAX_ENTRIES || notes.front().is_some_and(|(since, _)| since.micros() > RETENTION_MICROS) {
                 notes.pop_front();
             }
             waiting.retain(|done| !done.is_closed());
-            let journal = Written {
+            let journal = Journal {
                 at: clock.now().0.to_string(),
                 count,
                 notes: notes.iter().map(|(_, text)| text.clone()).collect(),
             };
             match row::put(&link, &key, writes, &json!(journal)).await {
-                Ok(Done::Written) => break,
+                Ok(RowWrite::Written) => break,
                 // One of our own whose answer was lost, or it was removed.
-                Ok(Done::Stale) => {}
+                Ok(RowWrite::Stale) => {}
                 Err(why) => {
                     tracing::debug!(%why, "others are not told yet what was written");
                     pause().await;
@@ -209,7 +209,7 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
                 Err(_) => pause().await,
             }
         }
-        if writes == 0 && row::keep_one(&link, &key).await.is_err() {
+        if writes == 0 && row::limit_versions(&link, &key).await.is_err() {
             tracing::debug!("a journal keeps older versions");
         }
         writes += 1;
@@ -224,19 +224,19 @@ async fn write_down(link: Arc<Link>, clock: Clock, own: String, mut told: mpsc::
 mod tests {
     use super::*;
 
-    fn journal(count: u64, notes: &[&str]) -> Written {
-        Written {
+    fn journal(count: u64, notes: &[&str]) -> Journal {
+        Journal {
             at: "0".to_owned(),
             count,
             notes: notes.iter().map(ToString::to_string).collect(),
         }
     }
 
-    fn told(journal: &Written, before: u64) -> Vec<String> {
-        let name = |news: News| match news {
-            News::Noted { key, .. } => key,
-            News::Gap => "gap".to_owned(),
-            News::Put { .. } | News::Foreign { .. } => unreachable!(),
+    fn told(journal: &Journal, before: u64) -> Vec<String> {
+        let name = |news: ChangeEvent| match news {
+            ChangeEvent::SealedId { key, .. } => key,
+            ChangeEvent::Gap => "gap".to_owned(),
+            ChangeEvent::Put { .. } | ChangeEvent::External { .. } => unreachable!(),
         };
         new(journal, before).into_iter().map(name).collect()
     }

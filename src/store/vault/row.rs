@@ -11,35 +11,35 @@ use serde_json::{Value, json};
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Row, Version};
-use crate::store::vault::calls::{ANSWER, Answer, Ask, Failed};
-use crate::store::vault::link::Link;
+use crate::store::vault::calls::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
+use crate::store::vault::link::Connection;
 
 /// What Vault says, in words of its documentation, when check-and-set does not match.
 const MISMATCH: &str = "check-and-set parameter did not match";
 
 /// What was found under a path. The number is Vault's count of writes, for check-and-set.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum StoredValue {
     /// Nothing was ever written, or the path was removed whole.
     Nothing,
     Row(u64, Row),
     /// It was removed, by us at a time, or by somebody else by hand.
-    Gone(u64, Option<UnixTime>),
+    Tombstone(u64, Option<UnixTime>),
     /// The path is about to be removed whole, since then: nobody may write.
-    Closing(UnixTime),
+    Deleting(UnixTime),
 }
 
 /// What to put under a path.
 #[derive(Clone, Copy)]
-pub(super) enum New<'a> {
+pub(super) enum NewValue<'a> {
     Row(&'a Row),
-    Gone(UnixTime),
-    Closing(UnixTime),
+    Tombstone(UnixTime),
+    Deleting(UnixTime),
 }
 
 /// What came of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Done {
+pub(super) enum RowWrite {
     Written,
     Stale,
 }
@@ -47,10 +47,20 @@ pub(super) enum Done {
 /// Times are texts: 64 bits are more than a JSON number safely has.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
-enum Data {
-    Row { write: String, ends: String, sealed: String },
-    Gone { at: String },
-    Closing { at: String },
+enum StoredJson {
+    Row {
+        write: String,
+        ends: String,
+        sealed: String,
+    },
+    #[serde(rename = "gone")]
+    Tombstone {
+        at: String,
+    },
+    #[serde(rename = "closing")]
+    Deleting {
+        at: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -74,44 +84,44 @@ struct Metadata {
 }
 
 #[derive(Deserialize)]
-struct Written {
+struct WriteResponse {
     data: Metadata,
 }
 
 /// A path of ours, of the data or of the metadata.
-pub(super) fn path(link: &Link, part: &str, key: &str) -> String {
+pub(super) fn path(link: &Connection, part: &str, key: &str) -> String {
     format!("{}/{part}/{}/{key}", link.at.mount, link.at.prefix)
 }
 
 /// Looks what lies there.
-pub(super) async fn find(link: &Link, key: &str) -> Result<Found, Failed> {
+pub(super) async fn find(link: &Connection, key: &str) -> Result<StoredValue, ApiError> {
     let Some((count, data)) = read(link, key).await? else {
-        return Ok(Found::Nothing);
+        return Ok(StoredValue::Nothing);
     };
     if data.is_null() {
-        return Ok(Found::Gone(count, None));
+        return Ok(StoredValue::Tombstone(count, None));
     }
-    let foreign = || Failed::Refused(200, format!("and what lies at {} is none of our records", path(link, "data", key)));
+    let foreign = || ApiError::Refused(200, format!("and what lies at {} is none of our records", path(link, "data", key)));
     let time = |text: &str| text.parse().map(UnixTime).map_err(|_| foreign());
     match serde_json::from_value(data).map_err(|_| foreign())? {
-        Data::Gone { at } => Ok(Found::Gone(count, Some(time(&at)?))),
-        Data::Closing { at } => Ok(Found::Closing(time(&at)?)),
-        Data::Row { write, ends, sealed } => {
+        StoredJson::Tombstone { at } => Ok(StoredValue::Tombstone(count, Some(time(&at)?))),
+        StoredJson::Deleting { at } => Ok(StoredValue::Deleting(time(&at)?)),
+        StoredJson::Row { write, ends, sealed } => {
             let write = STANDARD.decode(write).ok().and_then(|write| write.try_into().ok());
             let row = Row {
                 version: Version(write.ok_or_else(foreign)?),
                 value: STANDARD.decode(sealed).map_err(|_| foreign())?,
                 expires: time(&ends)?,
             };
-            Ok(Found::Row(count, row))
+            Ok(StoredValue::Row(count, row))
         }
     }
 }
 
 /// The count of writes and the data that lies there; `null` if somebody deleted the last version.
-pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>, Failed> {
-    let answer = link.read(&path(link, "data", key), ANSWER).await?;
-    if answer.says_absent()? {
+pub(super) async fn read(link: &Connection, key: &str) -> Result<Option<(u64, Value)>, ApiError> {
+    let answer = link.read(&path(link, "data", key), REQUEST_TIMEOUT).await?;
+    if answer.is_confirmed_absent()? {
         // Of a deleted version Vault tells the count with its 404, of what is not there nothing.
         let count = answer
             .read::<Read>()
@@ -121,73 +131,73 @@ pub(super) async fn read(link: &Link, key: &str) -> Result<Option<(u64, Value)>,
         return Ok(count.map(|count| (count, Value::Null)));
     }
     let read: Read = answer.read()?;
-    let found = read.data.ok_or_else(Failed::senseless)?;
+    let found = read.data.ok_or_else(ApiError::unexpected_response)?;
     Ok(Some((found.metadata.version, found.data)))
 }
 
 /// Writes if the path was written so often; 0: never.
-pub(super) async fn write(link: &Link, key: &str, count: u64, new: New<'_>) -> Result<Done, Failed> {
+pub(super) async fn write(link: &Connection, key: &str, count: u64, new: NewValue<'_>) -> Result<RowWrite, ApiError> {
     let data = match new {
-        New::Row(row) => Data::Row {
+        NewValue::Row(row) => StoredJson::Row {
             write: STANDARD.encode(row.version.0),
             ends: row.expires.0.to_string(),
             sealed: STANDARD.encode(&row.value),
         },
-        New::Gone(at) => Data::Gone { at: at.0.to_string() },
-        New::Closing(at) => Data::Closing { at: at.0.to_string() },
+        NewValue::Tombstone(at) => StoredJson::Tombstone { at: at.0.to_string() },
+        NewValue::Deleting(at) => StoredJson::Deleting { at: at.0.to_string() },
     };
     put(link, key, count, &json!(data)).await
 }
 
 /// As [`write`], of any data.
-pub(super) async fn put(link: &Link, key: &str, count: u64, data: &Value) -> Result<Done, Failed> {
+pub(super) async fn put(link: &Connection, key: &str, count: u64, data: &Value) -> Result<RowWrite, ApiError> {
     let written = put_telling(link, key, count, data).await?;
-    Ok(written.map_or(Done::Stale, |_| Done::Written))
+    Ok(written.map_or(RowWrite::Stale, |_| RowWrite::Written))
 }
 
 /// As [`put`], and with what Vault says of when it will delete that itself; empty if it will not, nothing if it is stale.
-pub(super) async fn put_telling(link: &Link, key: &str, count: u64, data: &Value) -> Result<Option<String>, Failed> {
+pub(super) async fn put_telling(link: &Connection, key: &str, count: u64, data: &Value) -> Result<Option<String>, ApiError> {
     let body = json!({ "options": { "cas": count }, "data": data });
     let path = path(link, "data", key);
-    let ask = Ask {
+    let ask = ApiRequest {
         method: "POST",
         path: &path,
         body: Some(&body),
-        within: ANSWER,
+        within: REQUEST_TIMEOUT,
     };
-    match link.ask(&ask).await.and_then(Answer::there) {
-        Ok(answer) => match answer.read::<Written>() {
+    match link.execute(&ask).await.and_then(ApiResponse::require_found) {
+        Ok(answer) => match answer.read::<WriteResponse>() {
             Ok(written) if written.data.version == count + 1 => Ok(Some(written.data.deletion_time)),
             // Somebody in front of Vault may say yes to everything.
-            Ok(_) | Err(_) => Err(Failed::senseless()),
+            Ok(_) | Err(_) => Err(ApiError::unexpected_response()),
         },
-        Err(Failed::Refused(400, said)) if said.contains(MISMATCH) => Ok(None),
-        Err(why @ Failed::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(why),
+        Err(ApiError::Refused(400, said)) if said.contains(MISMATCH) => Ok(None),
+        Err(why @ ApiError::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(why),
         // Who passed it on, a standby or a proxy, says so too when it does not know what became of it.
-        Err(Failed::Refused(status, said)) => Err(Failed::Lost(format!("it says {status} {said}"))),
+        Err(ApiError::Refused(status, said)) => Err(ApiError::Lost(format!("it says {status} {said}"))),
         Err(why) => Err(why),
     }
 }
 
 /// Has Vault keep no older versions of a path: they would hold what was superseded.
-pub(super) async fn keep_one(link: &Link, key: &str) -> Result<(), Failed> {
+pub(super) async fn limit_versions(link: &Connection, key: &str) -> Result<(), ApiError> {
     let body = json!({ "max_versions": 1 });
     meta(link, "POST", key, Some(&body)).await
 }
 
 /// Removes the path whole, whatever lies there.
-pub(super) async fn erase(link: &Link, key: &str) -> Result<(), Failed> {
+pub(super) async fn erase(link: &Connection, key: &str) -> Result<(), ApiError> {
     meta(link, "DELETE", key, None).await
 }
 
-async fn meta(link: &Link, method: &'static str, key: &str, body: Option<&Value>) -> Result<(), Failed> {
+async fn meta(link: &Connection, method: &'static str, key: &str, body: Option<&Value>) -> Result<(), ApiError> {
     let path = path(link, "metadata", key);
-    let within = ANSWER;
-    let ask = Ask {
+    let within = REQUEST_TIMEOUT;
+    let ask = ApiRequest {
         method,
         path: &path,
         body,
         within,
     };
-    link.ask(&ask).await?.there()?.done()
+    link.execute(&ask).await?.require_found()?.check_written()
 }

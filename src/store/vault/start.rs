@@ -6,20 +6,20 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::store::vault::at::{VaultAt, VaultLogin};
-use crate::store::vault::calls::{ANSWER, Failed};
-use crate::store::vault::link::Link;
+use crate::store::vault::at::{VaultConfig, VaultLogin};
+use crate::store::vault::calls::{ApiError, REQUEST_TIMEOUT};
+use crate::store::vault::link::Connection;
 use crate::store::vault::listing;
 use crate::store::vault::row;
 
 /// What every ping writes. No kind of record has a dot in its name.
-pub(super) const START: &str = "our.start";
+pub(super) const PING_PATH: &str = "our.start";
 /// What is made at the start, and removed again, so that the next start makes it anew.
-const TRIED: &str = "our.trial";
+const TRIAL_PATH: &str = "our.trial";
 
 /// Why a Vault is refused.
 #[derive(Debug)]
-pub enum NotOpened {
+pub enum VaultOpenError {
     /// The file with the CA.
     Ca(String),
     /// It is not there, or sealed; with what it said.
@@ -36,7 +36,7 @@ pub enum NotOpened {
     Forbidden(String, String),
 }
 
-impl fmt::Display for NotOpened {
+impl fmt::Display for VaultOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(why) => f.write_str(why),
@@ -55,9 +55,9 @@ impl fmt::Display for NotOpened {
     }
 }
 
-impl NotOpened {
+impl VaultOpenError {
     /// What to do instead.
-    pub fn instead(&self) -> String {
+    pub fn remedy(&self) -> String {
         match self {
             Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),
             Self::Unreachable(_) => "check `url` at [store], and that Vault runs and is unsealed".to_owned(),
@@ -81,7 +81,7 @@ impl NotOpened {
     }
 }
 
-impl std::error::Error for NotOpened {}
+impl std::error::Error for VaultOpenError {}
 
 /// What Vault tells of a mount.
 #[derive(Deserialize)]
@@ -97,10 +97,12 @@ struct Options {
 }
 
 /// Refuses a Vault that cannot keep records.
-pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
+pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError> {
     link.begin().await.map_err(|why| match why {
-        Failed::Refused(300..=399 | 429 | 503, _) | Failed::NotAsked(_) | Failed::Untrusted(_) | Failed::Lost(_) => refused(link, &why),
-        Failed::Refused(..) => NotOpened::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
+        ApiError::Refused(300..=399 | 429 | 503, _) | ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) => {
+            refused(link, &why)
+        }
+        ApiError::Refused(..) => VaultOpenError::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
     })?;
     let mount = mounted(link).await.map_err(|why| refused(link, &why))?;
     let version = mount.options.and_then(|options| options.version);
@@ -109,67 +111,73 @@ pub(super) async fn checked(link: &Arc<Link>) -> Result<(), NotOpened> {
             ("kv" | "generic", version) => format!("KV version {}", version.as_deref().unwrap_or("1")),
             (other, _) => format!("of the type {other}"),
         };
-        return Err(NotOpened::NotKv2(link.at.mount.clone(), what));
+        return Err(VaultOpenError::NotKv2(link.at.mount.clone(), what));
     }
-    match permitted(link).await.map_err(|why| refused(link, &why))? {
-        Some(_) => Err(NotOpened::Deletes(link.at.mount.clone())),
+    match check_permissions(link).await.map_err(|why| refused(link, &why))? {
+        Some(_) => Err(VaultOpenError::Deletes(link.at.mount.clone())),
         None => Ok(()),
     }
 }
 
 /// Tries everything that a token must be allowed; when Vault would delete what we write, if it would.
-async fn permitted(link: &Link) -> Result<Option<String>, Failed> {
+async fn check_permissions(link: &Connection) -> Result<Option<String>, ApiError> {
     let here = json!({ "is": "here" });
-    let (data, metadata) = (row::path(link, "data", TRIED), row::path(link, "metadata", TRIED));
+    let (data, metadata) = (row::path(link, "data", TRIAL_PATH), row::path(link, "metadata", TRIAL_PATH));
     // That a write is stale, because another instance tries too or an earlier try broke off, is said after the permission was judged.
-    let first = row::put_telling(link, TRIED, 0, &here).await.map_err(lacking("create", &data))?;
-    let there = row::read(link, TRIED).await.map_err(lacking("read", &data))?;
-    let count = there.map_or(0, |(count, _)| count);
-    let second = row::put_telling(link, TRIED, count, &here)
+    let first = row::put_telling(link, TRIAL_PATH, 0, &here)
         .await
-        .map_err(lacking("update", &data))?;
-    row::keep_one(link, TRIED).await.map_err(lacking("update", &metadata))?;
+        .map_err(name_missing_capability("create", &data))?;
+    let there = row::read(link, TRIAL_PATH).await.map_err(name_missing_capability("read", &data))?;
+    let count = there.map_or(0, |(count, _)| count);
+    let second = row::put_telling(link, TRIAL_PATH, count, &here)
+        .await
+        .map_err(name_missing_capability("update", &data))?;
+    row::limit_versions(link, TRIAL_PATH)
+        .await
+        .map_err(name_missing_capability("update", &metadata))?;
     let under = row::path(link, "metadata", "");
-    listing::names(link, "").await.map_err(lacking("list", &under))?;
-    row::erase(link, TRIED).await.map_err(lacking("delete", &metadata))?;
+    listing::names(link, "").await.map_err(name_missing_capability("list", &under))?;
+    row::erase(link, TRIAL_PATH)
+        .await
+        .map_err(name_missing_capability("delete", &metadata))?;
     // This one stays.
-    row::put(link, START, 0, &here).await?;
-    row::keep_one(link, START).await?;
+    row::put(link, PING_PATH, 0, &here).await?;
+    row::limit_versions(link, PING_PATH).await?;
     Ok(first.or(second).filter(|time| !time.is_empty()))
 }
 
 /// Names what the policy lacks.
-fn lacking(capability: &str, path: &str) -> impl FnOnce(Failed) -> Failed {
+fn name_missing_capability(capability: &str, path: &str) -> impl FnOnce(ApiError) -> ApiError {
     let what = format!("to {capability} {path}");
     move |why| match why {
-        Failed::Refused(403, said) => Failed::Refused(403, format!("{what}: {said}")),
-        Failed::NotAsked(_) | Failed::Untrusted(_) | Failed::Lost(_) | Failed::Refused(..) => why,
+        ApiError::Refused(403, said) => ApiError::Refused(403, format!("{what}: {said}")),
+        ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) | ApiError::Refused(..) => why,
     }
 }
 
 /// What was said no to, in the words of whoever can do something about it.
-pub(super) fn refused(link: &Link, why: &Failed) -> NotOpened {
+pub(super) fn refused(link: &Connection, why: &ApiError) -> VaultOpenError {
     match why {
-        Failed::Refused(403, _) => NotOpened::Forbidden(why.to_string(), policy(&link.at)),
-        Failed::Untrusted(_) => NotOpened::Untrusted(why.to_string(), link.at.ca.is_some()),
-        Failed::NotAsked(_) | Failed::Lost(_) | Failed::Refused(..) => NotOpened::Unreachable(why.to_string()),
+        ApiError::Refused(403, _) => VaultOpenError::Forbidden(why.to_string(), policy(&link.at)),
+        ApiError::Untrusted(_) => VaultOpenError::Untrusted(why.to_string(), link.at.ca.is_some()),
+        ApiError::NotAsked(_) | ApiError::Lost(_) | ApiError::Refused(..) => VaultOpenError::Unreachable(why.to_string()),
     }
 }
 
 /// What a token must be allowed.
-fn policy(at: &VaultAt) -> String {
-    let VaultAt { mount, prefix, .. } = at;
+fn policy(at: &VaultConfig) -> String {
+    let VaultConfig { mount, prefix, .. } = at;
     format!(
         "path \"{mount}/data/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\"] }}\npath \"{mount}/metadata/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }}"
     )
 }
 
 /// What the mount is. Every token that may do something there may ask this; where it is not known, whoever may see all.
-async fn mounted(link: &Link) -> Result<Mount, Failed> {
+async fn mounted(link: &Connection) -> Result<Mount, ApiError> {
     let mount = &link.at.mount;
-    let said: Result<Value, Failed> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), ANSWER).await {
+    let said: Result<Value, ApiError> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), REQUEST_TIMEOUT).await {
         Ok(answer) if !answer.is_absent() => answer.read(),
-        Ok(_) => Err(Failed::Refused(
+        Ok(_) => Err(ApiError::Refused(
             403,
             format!("of {mount}: there is no such mount, or it is not for us"),
         )),
@@ -180,14 +188,14 @@ async fn mounted(link: &Link) -> Result<Mount, Failed> {
     {
         return Ok(found);
     }
-    let all: Value = match link.read("sys/mounts", ANSWER).await {
+    let all: Value = match link.read("sys/mounts", REQUEST_TIMEOUT).await {
         Ok(answer) if !answer.is_absent() => answer.read()?,
         // What it said first is nearer to the reason.
-        Ok(_) | Err(_) => return Err(said.err().unwrap_or_else(Failed::senseless)),
+        Ok(_) | Err(_) => return Err(said.err().unwrap_or_else(ApiError::unexpected_response)),
     };
     let name = format!("{mount}/");
     let found = all["data"].get(&name).or_else(|| all.get(&name));
     found
         .and_then(|found| Mount::deserialize(found).ok())
-        .ok_or_else(|| Failed::Refused(404, format!("there is no mount {mount}")))
+        .ok_or_else(|| ApiError::Refused(404, format!("there is no mount {mount}")))
 }

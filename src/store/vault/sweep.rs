@@ -10,31 +10,31 @@
 use futures_util::{StreamExt as _, stream};
 
 use crate::base::time::UnixTime;
-use crate::store::vault::calls::Failed;
-use crate::store::vault::listing::{self, AT_ONCE};
+use crate::store::vault::calls::ApiError;
+use crate::store::vault::listing::{self, CONCURRENT_READS};
 use crate::store::vault::news;
-use crate::store::vault::row::{self, Done, Found, New};
-use crate::store::vault::running::Shelf;
+use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
+use crate::store::vault::running::Shared;
 
 /// How much longer than it must a record is kept, and then its stone, in seconds: for clocks that go apart, and late writes.
-const MARGIN: u64 = 3_600;
+const TOMBSTONE_SECONDS: u64 = 3_600;
 /// How long who closed a path may take to remove it, in seconds.
-const CLOSING: u64 = 600;
+const DELETE_DEADLINE_SECONDS: u64 = 600;
 
 /// When something is to be looked at again.
-pub(super) fn due(new: New<'_>) -> UnixTime {
+pub(super) fn next_sweep_at(new: NewValue<'_>) -> UnixTime {
     match new {
-        New::Row(row) => row.expires.after(MARGIN),
-        New::Gone(at) => at.after(MARGIN),
-        New::Closing(at) => at.after(CLOSING),
+        NewValue::Row(row) => row.expires.plus_seconds(TOMBSTONE_SECONDS),
+        NewValue::Tombstone(at) => at.plus_seconds(TOMBSTONE_SECONDS),
+        NewValue::Deleting(at) => at.plus_seconds(DELETE_DEADLINE_SECONDS),
     }
 }
 
 /// Looks at all that is due, or was never seen; says how many records have ended.
-pub(super) async fn all(shelf: &Shelf) -> Result<usize, Failed> {
+pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
     let (mut ended, mut failed) = (0, None);
-    for space in listing::spaces(&shelf.link).await? {
-        let keys = match listing::keys(&shelf.link, &space).await {
+    for space in listing::spaces(&shared.link).await? {
+        let keys = match listing::keys(&shared.link, &space).await {
             Ok(keys) => keys,
             Err(why) => {
                 failed = failed.or(Some(why));
@@ -42,15 +42,15 @@ pub(super) async fn all(shelf: &Shelf) -> Result<usize, Failed> {
             }
         };
         let looked = {
-            let (mut due, now) = (shelf.due.lock().await, shelf.clock.now());
+            let (mut due, now) = (shared.due.lock().await, shared.clock.now());
             let of_the_kind = |key: &str| key.split_once('/').is_some_and(|(of, _)| of == space);
             due.retain(|key, _| !of_the_kind(key) || keys.binary_search(key).is_ok());
             let is_due = |key: &String| due.get(key).is_none_or(|due| *due < now);
             keys.into_iter().filter(is_due).collect::<Vec<_>>()
         };
         let mut looks = stream::iter(looked)
-            .map(|key| async move { one(shelf, &key).await })
-            .buffer_unordered(AT_ONCE);
+            .map(|key| async move { sweep_one(shared, &key).await })
+            .buffer_unordered(CONCURRENT_READS);
         while let Some(is_ended) = looks.next().await {
             match is_ended {
                 Ok(is_ended) => ended += usize::from(is_ended),
@@ -59,59 +59,63 @@ pub(super) async fn all(shelf: &Shelf) -> Result<usize, Failed> {
             }
         }
     }
-    failed = failed.or(dead_journals(shelf).await.err());
+    failed = failed.or(remove_dead_journals(shared).await.err());
     failed.map_or(Ok(ended), Err)
 }
 
 /// Takes the next step with what lies there, if it is time; whether a record has ended by it.
-async fn one(shelf: &Shelf, key: &str) -> Result<bool, Failed> {
+async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
     // Not when the sweep began, which may be long ago: others count from what is written here.
-    let now = shelf.clock.now();
-    let (count, next, when) = match row::find(&shelf.link, key).await? {
-        Found::Row(count, row) => (count, New::Gone(now), due(New::Row(&row))),
-        Found::Gone(count, Some(at)) => (count, New::Closing(now), due(New::Gone(at))),
+    let now = shared.clock.now();
+    let (count, next, when) = match row::find(&shared.link, key).await? {
+        StoredValue::Row(count, row) => (count, NewValue::Tombstone(now), next_sweep_at(NewValue::Row(&row))),
+        StoredValue::Tombstone(count, Some(at)) => (count, NewValue::Deleting(now), next_sweep_at(NewValue::Tombstone(at))),
         // Removed by hand, who knows when: as if it was now, the first time that we see it.
-        Found::Gone(count, None) => {
-            let seen = shelf.due.lock().await.get(key).copied();
-            (count, New::Closing(now), seen.unwrap_or_else(|| due(New::Gone(now))))
+        StoredValue::Tombstone(count, None) => {
+            let seen = shared.due.lock().await.get(key).copied();
+            (
+                count,
+                NewValue::Deleting(now),
+                seen.unwrap_or_else(|| next_sweep_at(NewValue::Tombstone(now))),
+            )
         }
-        Found::Closing(at) => {
-            if due(New::Closing(at)) < now {
-                row::erase(&shelf.link, key).await?;
+        StoredValue::Deleting(at) => {
+            if next_sweep_at(NewValue::Deleting(at)) < now {
+                row::erase(&shared.link, key).await?;
             }
             return Ok(false);
         }
-        Found::Nothing => return Ok(false),
+        StoredValue::Nothing => return Ok(false),
     };
     if when >= now {
-        shelf.due.lock().await.insert(key.to_owned(), when);
+        shared.due.lock().await.insert(key.to_owned(), when);
         return Ok(false);
     }
-    if row::write(&shelf.link, key, count, next).await? == Done::Stale {
+    if row::write(&shared.link, key, count, next).await? == RowWrite::Stale {
         // Somebody else was faster; what he wrote is looked at next time.
-        shelf.due.lock().await.remove(key);
+        shared.due.lock().await.remove(key);
         return Ok(false);
     }
-    shelf.due.lock().await.insert(key.to_owned(), due(next));
+    shared.due.lock().await.insert(key.to_owned(), next_sweep_at(next));
     match next {
-        New::Closing(_) => {
+        NewValue::Deleting(_) => {
             // Who was held up so long that others may remove it, and another may write there again, leaves it to them.
-            if shelf.clock.now().since(now) < CLOSING / 2 {
-                row::erase(&shelf.link, key).await?;
+            if shared.clock.now().seconds_since(now) < DELETE_DEADLINE_SECONDS / 2 {
+                row::erase(&shared.link, key).await?;
             }
             Ok(false)
         }
-        New::Row(_) | New::Gone(_) => Ok(true),
+        NewValue::Row(_) | NewValue::Tombstone(_) => Ok(true),
     }
 }
 
 /// Removes journals that nobody has written for eight hours. A journal's name never comes back, and its writer makes another.
-async fn dead_journals(shelf: &Shelf) -> Result<(), Failed> {
-    let (journals, mut failed) = news::journals(&shelf.link, "").await?;
+async fn remove_dead_journals(shared: &Shared) -> Result<(), ApiError> {
+    let (journals, mut failed) = news::journals(&shared.link, "").await?;
     for (name, journal) in journals {
         let at = journal.at.parse().map_or(UnixTime(0), UnixTime);
-        if shelf.clock.now().since(at) > news::DEAD {
-            let erased = row::erase(&shelf.link, &format!("{}/{name}", news::UNDER)).await;
+        if shared.clock.now().seconds_since(at) > news::DEAD_JOURNAL_SECONDS {
+            let erased = row::erase(&shared.link, &format!("{}/{name}", news::JOURNAL_PATH)).await;
             failed = failed.or(erased.err());
         }
     }

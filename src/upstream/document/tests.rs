@@ -57,7 +57,7 @@ impl Host {
         Self::answering(move |_, _| (status, head.to_owned(), body.clone())).await
     }
 
-    fn url(&self, path: &str) -> DocumentUrl {
+    fn url(&self, path: &str) -> ClientIdUrl {
         url(&format!("http://{}{path}", self.address))
     }
 
@@ -68,8 +68,8 @@ impl Host {
 
 const JSON: &str = "content-type: application/json\r\n";
 
-fn url(text: &str) -> DocumentUrl {
-    DocumentUrl::parse(text, true).unwrap()
+fn url(text: &str) -> ClientIdUrl {
+    ClientIdUrl::parse(text, true).unwrap()
 }
 
 /// The document that belongs at `path` of `host`, with a redirect to tell it by.
@@ -77,24 +77,24 @@ fn good(host: SocketAddr, path: &str, redirect: &str) -> String {
     format!(r#"{{"client_id":"http://{host}{path}","client_name":"A","redirect_uris":["{redirect}"]}}"#)
 }
 
-fn client() -> Client {
-    Client::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
+fn client() -> HttpClient {
+    HttpClient::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
 }
 
 /// Documents of a gateway on loopback, whose clock a test moves.
-fn documents() -> (Documents, Arc<AtomicU64>) {
+fn documents() -> (ClientMetadataCache, Arc<AtomicU64>) {
     let hand = Arc::new(AtomicU64::new(1_000_000));
-    let mut documents = Documents::new(true, Clock::Fixed(Arc::clone(&hand)));
+    let mut documents = ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand)));
     let plenty = NonZeroU32::new(1_000_000).unwrap();
     documents.rate = RateLimiter::direct(Quota::per_second(plenty));
     (documents, hand)
 }
 
-async fn once(host: &Host) -> Result<Arc<Registration>, NoDocument> {
-    documents().0.current(&client(), &host.url("/c")).await
+async fn once(host: &Host) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
+    documents().0.get_fresh(&client(), &host.url("/c")).await
 }
 
-fn redirect(read: Result<Arc<Registration>, NoDocument>) -> String {
+fn redirect(read: Result<Arc<ClientRegistration>, ClientMetadataFetchError>) -> String {
     read.unwrap().redirect_uris[0].as_str().to_owned()
 }
 
@@ -108,11 +108,14 @@ async fn a_document_is_fetched_once_and_kept_for_as_long_as_its_host_says() {
     let ((documents, hand), client) = (documents(), client());
     for (later, asked) in [(0, 1), (599, 1), (1, 2)] {
         hand.fetch_add(later, Ordering::SeqCst);
-        assert_eq!(redirect(documents.current(&client, &host.url("/c")).await), "https://a.example/cb");
+        assert_eq!(
+            redirect(documents.get_fresh(&client, &host.url("/c")).await),
+            "https://a.example/cb"
+        );
         assert_eq!(host.asked(), asked);
     }
     // Another query is another client.
-    documents.current(&client, &host.url("/c?v=2")).await.unwrap();
+    documents.get_fresh(&client, &host.url("/c?v=2")).await.unwrap();
     assert_eq!(host.asked(), 3);
 }
 
@@ -126,7 +129,7 @@ async fn who_asks_at_the_same_time_waits_for_one_fetch() {
     })
     .await;
     let ((documents, _), client, url) = (documents(), client(), host.url("/c"));
-    let all = futures_util::future::join_all((0..50).map(|_| documents.current(&client, &url))).await;
+    let all = futures_util::future::join_all((0..50).map(|_| documents.get_fresh(&client, &url))).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(host.asked(), 1);
 }
@@ -147,8 +150,8 @@ async fn a_fetch_that_is_given_up_is_taken_over_by_the_next() {
     })
     .await;
     let ((documents, _), client, url) = (documents(), client(), host.url("/c"));
-    let gone = tokio::time::timeout(Duration::from_millis(200), documents.current(&client, &url));
-    let (gone, stays) = tokio::join!(gone, documents.current(&client, &url));
+    let gone = tokio::time::timeout(Duration::from_millis(200), documents.get_fresh(&client, &url));
+    let (gone, stays) = tokio::join!(gone, documents.get_fresh(&client, &url));
     assert!(gone.is_err() && stays.is_ok());
 }
 
@@ -162,14 +165,14 @@ async fn what_a_document_says_later_counts_once_it_is_old() {
     })
     .await;
     let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
-    assert_eq!(redirect(documents.current(&client, &url).await), "https://a.example/cb");
-    hand.fetch_add(USUAL - 1, Ordering::SeqCst);
-    assert_eq!(redirect(documents.current(&client, &url).await), "https://a.example/cb");
+    assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://a.example/cb");
+    hand.fetch_add(DEFAULT_TTL_SECONDS - 1, Ordering::SeqCst);
+    assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://a.example/cb");
     hand.fetch_add(1, Ordering::SeqCst);
     // At the token endpoint what is known is enough; a new journey looks again.
-    assert_eq!(redirect(documents.known(&client, &url).await), "https://a.example/cb");
-    assert_eq!(redirect(documents.current(&client, &url).await), "https://b.example/cb");
-    assert_eq!(redirect(documents.known(&client, &url).await), "https://b.example/cb");
+    assert_eq!(redirect(documents.get_cached(&client, &url).await), "https://a.example/cb");
+    assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://b.example/cb");
+    assert_eq!(redirect(documents.get_cached(&client, &url).await), "https://b.example/cb");
 }
 
 #[tokio::test]
@@ -185,16 +188,16 @@ async fn a_document_that_turns_hostile_is_not_covered_by_the_one_before() {
     })
     .await;
     let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
-    documents.current(&client, &url).await.unwrap();
-    hand.fetch_add(USUAL, Ordering::SeqCst);
+    documents.get_fresh(&client, &url).await.unwrap();
+    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
     for _ in 0..2 {
-        let refused = documents.current(&client, &url).await;
+        let refused = documents.get_fresh(&client, &url).await;
         assert!(
-            matches!(refused, Err(NoDocument::Refused(BadDocument::OtherClient(_)))),
+            matches!(refused, Err(ClientMetadataFetchError::Refused(ClientMetadataError::OtherClient(_)))),
             "{refused:?}"
         );
     }
-    assert!(documents.known(&client, &url).await.is_err());
+    assert!(documents.get_cached(&client, &url).await.is_err());
 }
 
 #[tokio::test]
@@ -213,27 +216,33 @@ async fn a_host_that_is_blocked_later_is_believed_for_a_week() {
     })
     .await;
     let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
-    documents.current(&client, &url).await.unwrap();
-    hand.fetch_add(USUAL, Ordering::SeqCst);
+    documents.get_fresh(&client, &url).await.unwrap();
+    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
     for _ in 0..3 {
-        assert!(documents.current(&client, &url).await.is_ok());
+        assert!(documents.get_fresh(&client, &url).await.is_ok());
     }
     assert_eq!(host.asked(), 2, "a host that refuses is not asked for each journey");
-    hand.fetch_add(OUTLIVES, Ordering::SeqCst);
-    assert_eq!(documents.current(&client, &url).await, Err(NoDocument::Answered(403)));
-    assert_eq!(documents.known(&client, &url).await, Err(NoDocument::Answered(403)));
+    hand.fetch_add(STALE_TTL_SECONDS, Ordering::SeqCst);
+    assert_eq!(
+        documents.get_fresh(&client, &url).await,
+        Err(ClientMetadataFetchError::Answered(403))
+    );
+    assert_eq!(
+        documents.get_cached(&client, &url).await,
+        Err(ClientMetadataFetchError::Answered(403))
+    );
 }
 
 #[tokio::test]
 async fn a_failure_is_kept_for_seconds_only() {
     let host = Host::saying("404 Not Found", "", String::new()).await;
     let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
-    for (later, asked) in [(0, 1), (FAILED - 1, 1), (1, 2)] {
+    for (later, asked) in [(0, 1), (FAILURE_TTL_SECONDS - 1, 1), (1, 2)] {
         hand.fetch_add(later, Ordering::SeqCst);
-        let failed = documents.current(&client, &url).await.unwrap_err();
-        assert_eq!((failed.is_passing(), host.asked()), (true, asked));
+        let failed = documents.get_fresh(&client, &url).await.unwrap_err();
+        assert_eq!((failed.is_temporary(), host.asked()), (true, asked));
         assert_eq!(
-            failed.outside(),
+            failed.public_message(),
             "the client's metadata document could not be fetched: answered 404"
         );
     }
@@ -243,7 +252,7 @@ async fn a_failure_is_kept_for_seconds_only() {
 async fn the_document_of_another_client_is_refused() {
     let host = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/other", "https://a.example/cb"))).await;
     let refused = once(&host).await.unwrap_err();
-    assert!(matches!(refused, NoDocument::Refused(BadDocument::OtherClient(_))) && !refused.is_passing());
+    assert!(matches!(refused, ClientMetadataFetchError::Refused(ClientMetadataError::OtherClient(_))) && !refused.is_temporary());
 }
 
 #[tokio::test]
@@ -252,7 +261,7 @@ async fn redirects_are_not_followed() {
     let to = target.address;
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let host = Host::answering(move |_, _| (status, format!("location: http://{to}/c\r\n"), String::new())).await;
-        assert!(matches!(once(&host).await, Err(NoDocument::Answered(300..=399))));
+        assert!(matches!(once(&host).await, Err(ClientMetadataFetchError::Answered(300..=399))));
     }
     assert_eq!(target.asked(), 0);
 }
@@ -260,14 +269,17 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn only_json_that_came_plain_is_read() {
     for (head, why) in [
-        ("", NoDocument::ContentType),
-        ("content-type: text/html\r\n", NoDocument::ContentType),
-        ("content-type: application/jsonp\r\n", NoDocument::ContentType),
-        ("content-type: text/x+json\r\n", NoDocument::ContentType),
-        ("content-type: application/json\r\ncontent-encoding: gzip\r\n", NoDocument::Encoded),
+        ("", ClientMetadataFetchError::ContentType),
+        ("content-type: text/html\r\n", ClientMetadataFetchError::ContentType),
+        ("content-type: application/jsonp\r\n", ClientMetadataFetchError::ContentType),
+        ("content-type: text/x+json\r\n", ClientMetadataFetchError::ContentType),
+        (
+            "content-type: application/json\r\ncontent-encoding: gzip\r\n",
+            ClientMetadataFetchError::Encoded,
+        ),
         (
             "content-type: application/json\r\ncontent-encoding: identity\r\ncontent-encoding: br\r\n",
-            NoDocument::Encoded,
+            ClientMetadataFetchError::Encoded,
         ),
     ] {
         let host = Host::answering(move |path, host| ("200 OK", head.to_owned(), good(host, path, "https://a.example/cb"))).await;
@@ -309,7 +321,10 @@ async fn a_huge_document_is_not_read() {
     for host in [promised, streamed] {
         let began = tokio::time::Instant::now();
         let refused = once(&host).await.unwrap_err();
-        assert!(matches!(&refused, NoDocument::Broken(why) if why.contains("10240")), "{refused:?}");
+        assert!(
+            matches!(&refused, ClientMetadataFetchError::Broken(why) if why.contains("10240")),
+            "{refused:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(2));
     }
     // What the socket buffers hold may have been sent, and no more.
@@ -328,15 +343,18 @@ async fn a_document_that_drips_ends_with_the_time() {
     })
     .await;
     let began = tokio::time::Instant::now();
-    assert!(matches!(once(&host).await, Err(NoDocument::Broken(_))));
-    assert!(began.elapsed() >= WITHIN && began.elapsed() < WITHIN * 2);
+    assert!(matches!(once(&host).await, Err(ClientMetadataFetchError::Broken(_))));
+    assert!(began.elapsed() >= FETCH_TIMEOUT && began.elapsed() < FETCH_TIMEOUT * 2);
 }
 
 #[tokio::test]
 async fn what_is_nested_too_deep_is_refused() {
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     let host = Host::saying("200 OK", JSON, format!(r#"{{"x":{deep}}}"#)).await;
-    assert_eq!(once(&host).await, Err(NoDocument::Refused(BadDocument::NotJson)));
+    assert_eq!(
+        once(&host).await,
+        Err(ClientMetadataFetchError::Refused(ClientMetadataError::NotJson))
+    );
 }
 
 #[tokio::test]
@@ -361,14 +379,14 @@ async fn special_addresses_are_not_dialled_whatever_they_are_written_as() {
         (true, "[fd00:ec2::254]".to_owned()),
         (true, "[fe80::1]".to_owned()),
     ] {
-        let documents = Documents::new(loopback, Clock::System);
-        let refused = documents.current(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
+        let documents = ClientMetadataCache::new(loopback, Clock::System);
+        let refused = documents.get_fresh(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
         assert!(
-            matches!(&refused, NoDocument::Unreachable(why) if why.starts_with("may not be dialled")),
+            matches!(&refused, ClientMetadataFetchError::Unreachable(why) if why.starts_with("may not be dialled")),
             "{name}: {refused:?}"
         );
         // Where a name leads in our network is not told to who named it.
-        assert!(!refused.outside().contains("address") && refused.outside().ends_with("could not be reached"));
+        assert!(!refused.public_message().contains("address") && refused.public_message().ends_with("could not be reached"));
     }
     assert_eq!(host.asked(), 0);
 }
@@ -384,12 +402,12 @@ async fn thousands_of_clients_take_the_room_of_a_thousand() {
     })
     .await;
     let ((documents, _), client) = (documents(), client());
-    let ask = async |path: String| documents.current(&client, &host.url(&path)).await.is_ok();
+    let ask = async |path: String| documents.get_fresh(&client, &host.url(&path)).await.is_ok();
     assert!(ask("/good/first".to_owned()).await);
     for i in 0..3_000 {
         assert!(!ask(format!("/nobody/{i}")).await);
     }
-    assert!(documents.seen.len() <= MOST);
+    assert!(documents.seen.len() <= MAX_DOCUMENTS);
     assert!(
         documents.last_good(&host.url("/good/first")).is_some(),
         "a flood of nobodies pushes nobody out"
@@ -397,18 +415,18 @@ async fn thousands_of_clients_take_the_room_of_a_thousand() {
     for i in 0..2_000 {
         assert!(ask(format!("/good/{i}")).await);
     }
-    assert!(documents.seen.len() <= MOST && documents.good.len() <= MOST);
+    assert!(documents.seen.len() <= MAX_DOCUMENTS && documents.good.len() <= MAX_DOCUMENTS);
 }
 
 #[tokio::test]
 async fn a_flood_is_slowed_down_for_the_outside_and_not_for_who_is_known() {
     let host = Host::answering(|path, host| ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))).await;
     let hand = Arc::new(AtomicU64::new(1_000_000));
-    let (documents, client) = (Documents::new(true, Clock::Fixed(Arc::clone(&hand))), client());
-    documents.current(&client, &host.url("/known")).await.unwrap();
+    let (documents, client) = (ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand))), client());
+    documents.get_fresh(&client, &host.url("/known")).await.unwrap();
     let (mut busy, began) = (0, tokio::time::Instant::now());
     for i in 0..500 {
-        if documents.current(&client, &host.url(&format!("/{i}"))).await == Err(NoDocument::Busy) {
+        if documents.get_fresh(&client, &host.url(&format!("/{i}"))).await == Err(ClientMetadataFetchError::Busy) {
             busy += 1;
         }
     }
@@ -418,8 +436,8 @@ async fn a_flood_is_slowed_down_for_the_outside_and_not_for_who_is_known() {
         "{} asked, {busy} busy",
         host.asked()
     );
-    hand.fetch_add(USUAL, Ordering::SeqCst);
-    documents.current(&client, &host.url("/known")).await.unwrap();
+    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
+    documents.get_fresh(&client, &host.url("/known")).await.unwrap();
 }
 
 #[test]
@@ -432,26 +450,26 @@ fn max_age_is_honoured_within_bounds() {
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from_static(age));
         }
-        fresh(&headers)
+        freshness_seconds(&headers)
     };
     for (control, age, seconds) in [
-        (&[][..], None, USUAL),
-        (&["public"], None, USUAL),
+        (&[][..], None, DEFAULT_TTL_SECONDS),
+        (&["public"], None, DEFAULT_TTL_SECONDS),
         (&["max-age=600"], None, 600),
         (&["public , MAX-AGE = 600, immutable"], None, 600),
         (&["max-age=\"600\""], None, 600),
         (&["max-age=3600", "max-age=600"], None, 600),
         (&["max-age=3600"], Some("3000"), 600),
-        (&["max-age=600"], Some("3000"), SHORTEST),
-        (&["max-age=0"], None, SHORTEST),
-        (&["no-store"], None, SHORTEST),
-        (&["no-cache, max-age=600"], None, SHORTEST),
-        (&["max-age=-1"], None, SHORTEST),
-        (&["max-age="], None, SHORTEST),
-        (&["max-age=soon"], None, SHORTEST),
-        (&["max-age=31536000"], None, LONGEST),
-        (&["max-age=99999999999999999999999999"], None, LONGEST),
-        (&["x-max-age=7000", "s-maxage=9"], None, USUAL),
+        (&["max-age=600"], Some("3000"), MIN_TTL_SECONDS),
+        (&["max-age=0"], None, MIN_TTL_SECONDS),
+        (&["no-store"], None, MIN_TTL_SECONDS),
+        (&["no-cache, max-age=600"], None, MIN_TTL_SECONDS),
+        (&["max-age=-1"], None, MIN_TTL_SECONDS),
+        (&["max-age="], None, MIN_TTL_SECONDS),
+        (&["max-age=soon"], None, MIN_TTL_SECONDS),
+        (&["max-age=31536000"], None, MAX_TTL_SECONDS),
+        (&["max-age=99999999999999999999999999"], None, MAX_TTL_SECONDS),
+        (&["x-max-age=7000", "s-maxage=9"], None, DEFAULT_TTL_SECONDS),
     ] {
         assert_eq!(of(control, age), seconds, "{control:?} {age:?}");
     }

@@ -11,7 +11,7 @@ pub async fn a_record_expires_neither_early_nor_late(bench: Bench) {
     assert_eq!(bench.store.scan::<Door>(None, 10).await.unwrap().0.len(), 1);
     bench.time.store(1501, Ordering::SeqCst);
     assert_eq!(bench.store.read(&handle).await, Ok(None));
-    assert_eq!(bench.store.transition(&handle, open).await.unwrap_err(), Missed::Absent);
+    assert_eq!(bench.store.transition(&handle, open).await.unwrap_err(), TransitionError::NotFound);
     assert_eq!(bench.store.scan::<Door>(None, 10).await.unwrap().0.len(), 0);
     assert_eq!(bench.store.sweep().await, Ok(bench.swept(1)));
     let never = bench.insert(u64::MAX).await;
@@ -49,7 +49,7 @@ pub async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted
     let mut expected = HashMap::new();
     for n in 0..60 {
         expected.insert(bench.insert(2000 + n).await.id(), 2000 + n);
-        bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+        bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     }
     let mut seen = HashMap::new();
     let mut cursor = None;
@@ -57,7 +57,7 @@ pub async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted
         let (page, next) = bench.store.scan::<Door>(cursor, 7).await.unwrap();
         assert!(page.len() <= 7);
         for (handle, door) in page {
-            assert!(seen.insert(handle.id(), door.keep_until().0).is_none(), "seen twice");
+            assert!(seen.insert(handle.id(), door.expires_at().0).is_none(), "seen twice");
         }
         if next.is_none() {
             break;
@@ -75,7 +75,7 @@ pub async fn what_ends_soon_is_found_among_what_does_not(bench: Bench) {
         // Several end in the same second, one on the last.
         soon.insert(bench.insert(2000 + n / 4).await.id());
         bench.insert(2010 + n).await;
-        bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+        bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     }
     bench.insert(900).await;
     for last in [2009, 1999] {

@@ -24,8 +24,8 @@ async fn what_another_process_writes_is_seen_and_told() {
 
     // Also when it is our own write that comes upon it.
     let mut changes = bench.store.changes();
-    let theirs = other.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
-    let ours = bench.store.insert(Id::fresh(), Doorbell { rings: 2 }).await.unwrap();
+    let theirs = other.insert(Id::random(), Doorbell { rings: 1 }).await.unwrap();
+    let ours = bench.store.insert(Id::random(), Doorbell { rings: 2 }).await.unwrap();
     let soon = Duration::from_secs(5);
     for bell in [theirs, ours] {
         assert_eq!(timeout(soon, changes.next()).await.unwrap().of::<Doorbell>(), Some(bell));
@@ -47,7 +47,7 @@ async fn no_file_holds_a_record_in_clear_or_an_id() {
         until: 2000,
         note: canary.to_owned(),
     };
-    let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
+    let handle = bench.store.insert(Id::random(), note).await.unwrap();
     let name = handle.to_string();
     let mut files = 0;
     for file in std::fs::read_dir(bench.path()).unwrap() {
@@ -71,7 +71,7 @@ async fn the_files_are_closed_to_others() {
     for loosen in [false, true] {
         let sqlite = Sqlite::open(&dir).unwrap();
         let store = Store::new(Backend::Sqlite(sqlite), keys(), Clock::System);
-        store.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
+        store.insert(Id::random(), Doorbell { rings: 1 }).await.unwrap();
         assert_eq!(mode(&dir), 0o700);
         for beside in ["", "-wal", "-shm"] {
             let file = dir.join(format!("store.sqlite3{beside}"));

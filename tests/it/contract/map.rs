@@ -33,7 +33,7 @@ pub async fn behaves_as_a_map(bench: Bench, ops: Vec<Op>) {
     let mut now = 1000;
     let id = |n: u8| Id([n; 16]);
     for op in ops {
-        let live = |n: &u8| model.get(n).filter(|door| door.keep_until().0 >= now).cloned();
+        let live = |n: &u8| model.get(n).filter(|door| door.expires_at().0 >= now).cloned();
         match op {
             Op::Insert(n, until) => {
                 let done = bench.store.insert(id(n), shut(until)).await;
@@ -42,36 +42,36 @@ pub async fn behaves_as_a_map(bench: Bench, ops: Vec<Op>) {
                     model.insert(n, Door::Shut(shut(until)));
                 }
             }
-            Op::Read(n) => assert_eq!(bench.store.read(&Handle::of(id(n))).await, Ok(live(&n))),
+            Op::Read(n) => assert_eq!(bench.store.read(&Handle::new(id(n))).await, Ok(live(&n))),
             Op::Open(n, by) => {
                 let open = |door: Shut| Ok::<_, ()>(door.opened(by));
-                let moved = bench.store.transition(&Handle::of(id(n)), open).await;
+                let moved = bench.store.transition(&Handle::new(id(n)), open).await;
                 match live(&n) {
-                    None => assert_eq!(moved.unwrap_err(), Missed::Absent),
-                    Some(Door::Open(_)) => assert_eq!(moved.unwrap_err(), Missed::OtherState),
+                    None => assert_eq!(moved.unwrap_err(), TransitionError::NotFound),
+                    Some(Door::Open(_)) => assert_eq!(moved.unwrap_err(), TransitionError::WrongState),
                     Some(Door::Shut(door)) => {
                         let (open, note) = door.opened(by);
-                        assert_eq!(moved.unwrap().out, note);
+                        assert_eq!(moved.unwrap().effect, note);
                         model.insert(n, Door::Open(open));
                     }
                 }
             }
             Op::Shut(n, until) => {
                 let step = |_: Door| Ok::<_, ()>((Door::Shut(shut(until)), ()));
-                let done = bench.store.update(&Handle::of(id(n)), step).await;
+                let done = bench.store.update(&Handle::new(id(n)), step).await;
                 assert_eq!(done.is_ok(), live(&n).is_some());
                 if done.is_ok() {
                     model.insert(n, Door::Shut(shut(until)));
                 }
             }
             Op::Remove(n) => {
-                bench.store.remove(&Handle::<Door>::of(id(n))).await.unwrap();
+                bench.store.remove(&Handle::<Door>::new(id(n))).await.unwrap();
                 model.remove(&n);
             }
             Op::Sweep => {
-                let expired = model.values().filter(|door| door.keep_until().0 < now).count();
+                let expired = model.values().filter(|door| door.expires_at().0 < now).count();
                 assert_eq!(bench.store.sweep().await, Ok(bench.swept(expired)));
-                model.retain(|_, door| door.keep_until().0 >= now);
+                model.retain(|_, door| door.expires_at().0 >= now);
             }
             Op::Wait(seconds) => {
                 now += seconds;

@@ -1,13 +1,13 @@
 //! Which keys a store was filled under: what the mark tells, and how it follows the ring.
 
-use mcp_oauth_gateway::store::{Export, Found, Unfit};
+use mcp_oauth_gateway::store::{Export, KeyCheckError, KeyStatus};
 
 use super::*;
 
 /// The text of a ring of one key, of that ring rotated, and of the new key alone.
 fn rotated() -> [String; 3] {
-    let old = keyring::made(UnixTime(0));
-    let both = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let old = keyring::generate(UnixTime(0));
+    let both = keyring::rotate(old.expose(), UnixTime(0)).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(both.expose()).unwrap();
     let new = serde_json::json!({ "keys": [parsed["keys"][1]] }).to_string();
     [old.expose().to_owned(), both.expose().to_owned(), new]
@@ -23,38 +23,42 @@ fn names(ring: &KeyRing) -> Vec<String> {
 
 pub async fn a_store_takes_the_keys_that_it_was_filled_under_and_no_others(bench: Bench) {
     let (ours, theirs) = (KeyRing::clone(&bench.keys.load()), KeyRing::clone(&keys().load()));
-    assert_eq!(bench.store.fits().await, Ok(Found::Empty));
-    assert_eq!(bench.store.fits_with(&theirs).await, Ok(Found::Empty), "looking leaves no mark");
-    bench.store.claim().await.unwrap();
-    assert_eq!(bench.store.fits().await, Ok(Found::Ours));
-    let refused = Unfit::OtherKeys {
+    assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Empty));
+    assert_eq!(
+        bench.store.check_keys_against(&theirs).await,
+        Ok(KeyStatus::Empty),
+        "looking leaves no mark"
+    );
+    bench.store.ensure_key_check().await.unwrap();
+    assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Match));
+    let refused = KeyCheckError::OtherKeys {
         filled: names(&ours),
         brought: names(&theirs),
     };
     let said = refused.to_string();
     assert!(said.contains(&names(&ours)[0]) && said.contains(&names(&theirs)[0]), "{said}");
-    assert_eq!(bench.store.fits_with(&theirs).await, Err(refused.clone()));
-    assert_eq!(bench.store.take_keys(theirs.clone()).await, Err(refused.clone()));
+    assert_eq!(bench.store.check_keys_against(&theirs).await, Err(refused.clone()));
+    assert_eq!(bench.store.replace_keys(theirs.clone()).await, Err(refused.clone()));
     assert_eq!(names(&bench.keys.load()), names(&ours), "they were not taken");
     bench.keys.store(Arc::new(theirs));
-    assert_eq!(bench.store.claim().await, Err(refused));
+    assert_eq!(bench.store.ensure_key_check().await, Err(refused));
     bench.keys.store(Arc::new(ours));
-    assert_eq!(bench.store.claim().await, Ok(()));
+    assert_eq!(bench.store.ensure_key_check().await, Ok(()));
 }
 
 pub async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records(bench: Bench) {
     let handle = bench.insert(2000).await;
     let (ours, theirs) = (bench.keys.load_full(), keys().load_full());
-    assert_eq!(bench.store.fits().await, Ok(Found::Unmarked));
+    assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Unchecked));
     bench.keys.store(theirs.clone());
-    let refused = bench.store.claim().await;
+    let refused = bench.store.ensure_key_check().await;
     assert!(
-        matches!(&refused, Err(Unfit::OtherKeys { filled, .. }) if *filled == names(&ours)),
+        matches!(&refused, Err(KeyCheckError::OtherKeys { filled, .. }) if *filled == names(&ours)),
         "{refused:?}"
     );
     bench.keys.store(ours);
-    bench.store.claim().await.unwrap();
-    assert_eq!(bench.store.fits().await, Ok(Found::Ours));
+    bench.store.ensure_key_check().await.unwrap();
+    assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Match));
     assert!(bench.store.read(&handle).await.unwrap().is_some());
 }
 
@@ -65,32 +69,32 @@ pub async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: Bench) 
     bench.insert(5000).await;
     bench.keys.store(Arc::new(ring(&both)));
     bench.time.store(1000, Ordering::Relaxed);
-    bench.store.claim().await.unwrap();
-    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
-    assert_eq!(bench.store.seal_anew::<Door>(None).await, Ok(None));
+    bench.store.ensure_key_check().await.unwrap();
+    let due = bench.store.key_for_reseal().await.unwrap().unwrap();
+    assert_eq!(bench.store.reseal_page::<Door>(None).await, Ok(None));
     // A third key that began to seal meanwhile: some of it is under that one.
-    let third = keyring::rotated(&both, UnixTime(600)).unwrap();
-    bench.store.take_keys(ring(third.expose())).await.unwrap();
-    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(false));
-    assert_eq!(bench.store.is_sealed_anew().await, Ok(false));
+    let third = keyring::rotate(&both, UnixTime(600)).unwrap();
+    bench.store.replace_keys(ring(third.expose())).await.unwrap();
+    assert_eq!(bench.store.mark_resealed(due).await, Ok(false));
+    assert_eq!(bench.store.is_resealed().await, Ok(false));
     bench.time.store(1400, Ordering::Relaxed);
-    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
-    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(true));
+    let due = bench.store.key_for_reseal().await.unwrap().unwrap();
+    assert_eq!(bench.store.mark_resealed(due).await, Ok(true));
 }
 
 pub async fn what_is_imported_lies_under_the_key_of_today(bench: Bench) {
     let [old, both, new] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
     let from = Store::new(Backend::Memory(Memory::new()), bench.keys.clone(), Clock::Fixed(bench.time.clone()));
-    let door = from.insert(Id::fresh(), shut(5000)).await.unwrap();
+    let door = from.insert(Id::random(), shut(5000)).await.unwrap();
     let mut text = Vec::new();
     from.export(&mut text).await.unwrap();
     bench.time.store(1000, Ordering::Relaxed);
     bench.keys.store(Arc::new(ring(&both)));
-    bench.store.claim().await.unwrap();
+    bench.store.ensure_key_check().await.unwrap();
     let export = Export::open(&text[..], &bench.keys.load()).unwrap();
     assert_eq!(bench.store.import(export).await.unwrap().moved, 1);
-    bench.store.take_keys(ring(&new)).await.unwrap();
+    bench.store.replace_keys(ring(&new)).await.unwrap();
     assert_eq!(bench.store.read(&door).await, Ok(Some(Door::Shut(shut(5000)))));
 }
 
@@ -98,34 +102,37 @@ pub async fn of_two_that_begin_at_once_with_other_keys_one_is_refused(bench: Ben
     let other = keys();
     let clock = Clock::Fixed(bench.time.clone());
     let second = Store::new(bench.backend.clone(), other.clone(), clock);
-    let (first, second) = tokio::join!(bench.store.claim(), second.claim());
+    let (first, second) = tokio::join!(bench.store.ensure_key_check(), second.ensure_key_check());
     assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
 }
 
 pub async fn what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said(bench: Bench) {
     let [old, both, new] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
-    bench.store.claim().await.unwrap();
+    bench.store.ensure_key_check().await.unwrap();
     let handle = bench.insert(5000).await;
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 3 }).await.unwrap();
-    assert_eq!(bench.store.is_sealed_anew().await, Ok(true));
-    bench.store.take_keys(ring(&both)).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 3 }).await.unwrap();
+    assert_eq!(bench.store.is_resealed().await, Ok(true));
+    bench.store.replace_keys(ring(&both)).await.unwrap();
     bench.time.store(330, Ordering::Relaxed);
     assert_eq!(
-        bench.store.is_sealed_anew().await,
+        bench.store.is_resealed().await,
         Ok(true),
         "the new key may not have been read everywhere"
     );
     bench.time.store(1000, Ordering::Relaxed);
-    assert_eq!(bench.store.is_sealed_anew().await, Ok(false));
-    assert!(bench.store.fits_with(&ring(&new)).await.is_err(), "the old key may not go yet");
-    assert_eq!(bench.store.seal_anew::<Door>(None).await, Ok(None));
-    let due = bench.store.key_to_seal_with().await.unwrap().unwrap();
-    assert_eq!(bench.store.mark_sealed_with(due).await, Ok(true));
-    assert_eq!(bench.store.is_sealed_anew().await, Ok(true));
+    assert_eq!(bench.store.is_resealed().await, Ok(false));
+    assert!(
+        bench.store.check_keys_against(&ring(&new)).await.is_err(),
+        "the old key may not go yet"
+    );
+    assert_eq!(bench.store.reseal_page::<Door>(None).await, Ok(None));
+    let due = bench.store.key_for_reseal().await.unwrap().unwrap();
+    assert_eq!(bench.store.mark_resealed(due).await, Ok(true));
+    assert_eq!(bench.store.is_resealed().await, Ok(true));
     // Another process that read the older ring still opens what the new one needs not.
-    assert_eq!(bench.store.fits_with(&ring(&both)).await, Ok(Found::Ours));
-    bench.store.take_keys(ring(&new)).await.unwrap();
+    assert_eq!(bench.store.check_keys_against(&ring(&both)).await, Ok(KeyStatus::Match));
+    bench.store.replace_keys(ring(&new)).await.unwrap();
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(5000)))));
     let lost = bench.store.read(&bell).await;
     assert!(

@@ -17,13 +17,13 @@ pub async fn a_record_is_read_as_it_was_inserted(bench: Bench) {
 pub async fn an_id_is_inserted_once(bench: Bench) {
     let handle = bench.insert(2000).await;
     let second = bench.store.insert(handle.id(), shut(3000)).await;
-    assert_eq!(second, Err(NotInserted::AlreadyThere));
+    assert_eq!(second, Err(InsertError::AlreadyExists));
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
     bench.store.insert(handle.id(), Doorbell { rings: 0 }).await.unwrap();
 }
 
 pub async fn one_of_64_inserts_of_one_id_is_done(bench: Bench) {
-    let id = Id::fresh();
+    let id = Id::random();
     let inserts = (0..64).map(|n| {
         let store = bench.store.clone();
         tokio::spawn(async move { store.insert(id, shut(2000 + n)).await.map(|_| n) })
@@ -32,10 +32,10 @@ pub async fn one_of_64_inserts_of_one_id_is_done(bench: Bench) {
     for insert in inserts.collect::<Vec<_>>() {
         match insert.await.unwrap() {
             Ok(n) => assert_eq!(winner.replace(n), None),
-            Err(why) => assert_eq!(why, NotInserted::AlreadyThere),
+            Err(why) => assert_eq!(why, InsertError::AlreadyExists),
         }
     }
-    let there = bench.store.read(&Handle::of(id)).await;
+    let there = bench.store.read(&Handle::new(id)).await;
     assert_eq!(there, Ok(Some(Door::Shut(shut(2000 + winner.unwrap())))));
 }
 
@@ -45,7 +45,7 @@ pub async fn one_of_64_concurrent_transitions_wins(bench: Bench) {
         let (store, handle) = (bench.store.clone(), handle.clone());
         tokio::spawn(async move {
             let moved = store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(by))).await;
-            moved.map(|moved| (moved.handle, moved.out, by))
+            moved.map(|moved| (moved.handle, moved.effect, by))
         })
     });
     let mut winner = None;
@@ -55,7 +55,7 @@ pub async fn one_of_64_concurrent_transitions_wins(bench: Bench) {
                 assert_eq!((moved_to, note.as_str()), (handle.clone(), "a note"));
                 assert_eq!(winner.replace(by), None);
             }
-            Err(why) => assert_eq!(why, Missed::OtherState),
+            Err(why) => assert_eq!(why, TransitionError::WrongState),
         }
     }
     let by = winner.unwrap();
@@ -63,7 +63,7 @@ pub async fn one_of_64_concurrent_transitions_wins(bench: Bench) {
 }
 
 pub async fn no_update_of_64_concurrent_ones_is_lost(bench: Bench) {
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let updates = (0..64).map(|_| {
         let (store, bell) = (bench.store.clone(), bell.clone());
         let rung = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
@@ -80,15 +80,18 @@ pub async fn a_record_in_another_state_is_not_moved(bench: Bench) {
     let handle = bench.insert(2000).await;
     let open = |door: Shut| Ok::<_, ()>(door.opened(1));
     assert!(opened_by(&bench.store, &handle, &1).await);
-    assert_eq!(bench.store.transition(&handle, open).await.unwrap_err(), Missed::OtherState);
+    assert_eq!(
+        bench.store.transition(&handle, open).await.unwrap_err(),
+        TransitionError::WrongState
+    );
 }
 
 pub async fn a_rejected_step_changes_nothing(bench: Bench) {
     let handle = bench.insert(2000).await;
     let refused = bench.store.transition(&handle, |_: Shut| Err::<(Open, ()), _>("locked")).await;
-    assert_eq!(refused.unwrap_err(), Missed::Rejected("locked"));
+    assert_eq!(refused.unwrap_err(), TransitionError::Rejected("locked"));
     let refused = bench.store.update(&handle, |_| Err::<(Door, ()), _>("locked")).await;
-    assert_eq!(refused.unwrap_err(), Missed::Rejected("locked"));
+    assert_eq!(refused.unwrap_err(), TransitionError::Rejected("locked"));
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
 }
 
@@ -104,12 +107,12 @@ pub async fn a_record_is_removed_if_it_is_as_was_said_and_else_not(bench: Bench)
 }
 
 pub async fn what_is_absent_is_neither_read_nor_moved(bench: Bench) {
-    let nowhere = Handle::of(Id::fresh());
+    let nowhere = Handle::new(Id::random());
     assert_eq!(bench.store.read::<Door>(&nowhere).await, Ok(None));
     let moved = bench.store.transition(&nowhere, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
-    assert_eq!(moved.unwrap_err(), Missed::Absent);
+    assert_eq!(moved.unwrap_err(), TransitionError::NotFound);
     let updated = bench.store.update(&nowhere, |door: Door| Ok::<_, ()>((door, ()))).await;
-    assert_eq!(updated.unwrap_err(), Missed::Absent);
+    assert_eq!(updated.unwrap_err(), TransitionError::NotFound);
 }
 
 /// Runs `between` after the first run of a step and before its write, and returns how often the step ran.
@@ -138,7 +141,7 @@ async fn overtaken(bench: &Bench, bell: &Handle<Doorbell>, between: impl AsyncFn
 }
 
 pub async fn a_step_that_was_overtaken_runs_again_on_what_is_there_now(bench: Bench) {
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let ran = overtaken(&bench, &bell, async |store| {
         store.update(&bell, |_| Ok::<_, ()>((Doorbell { rings: 100 }, ()))).await.unwrap();
     });
@@ -147,7 +150,7 @@ pub async fn a_step_that_was_overtaken_runs_again_on_what_is_there_now(bench: Be
 }
 
 pub async fn a_removed_and_inserted_record_is_not_overwritten_by_an_older_move(bench: Bench) {
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let ran = overtaken(&bench, &bell, async |store| {
         store.remove(&bell).await.unwrap();
         store.insert(bell.id(), Doorbell { rings: 0 }).await.unwrap();

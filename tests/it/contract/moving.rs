@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::store::{Backend, Export, Handle, Imported, Memory, NotMoved, Store, StoreError};
+use mcp_oauth_gateway::store::{Backend, Export, Handle, ImportReport, Memory, Store, StoreError, TransferError};
 use tokio::time::timeout;
 
 use super::{Bench, Door, Doorbell, LaterDoor, Shut, keys, shut};
@@ -22,7 +22,7 @@ async fn exported(store: &Store) -> Vec<u8> {
     text
 }
 
-async fn imported(bench: &Bench, into: &Store, text: &[u8]) -> Result<Imported, NotMoved> {
+async fn imported(bench: &Bench, into: &Store, text: &[u8]) -> Result<ImportReport, TransferError> {
     into.import(Export::open(text, &bench.keys.load())?).await
 }
 
@@ -32,10 +32,10 @@ fn beside(bench: &Bench) -> Store {
     Store::new(Backend::Memory(Memory::new()), Arc::clone(&bench.keys), clock)
 }
 
-fn moved(moved: u64) -> Imported {
-    Imported {
+fn moved(moved: u64) -> ImportReport {
+    ImportReport {
         moved,
-        ..Imported::default()
+        ..ImportReport::default()
     }
 }
 
@@ -45,11 +45,11 @@ pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
         until: 2000,
         note: "canary-4711-at-rest".to_owned(),
     };
-    let door = from.insert(Id::fresh(), canary.clone()).await.unwrap();
-    let newer = from.insert(Id::fresh(), LaterDoor { hinges: 3 }).await.unwrap();
+    let door = from.insert(Id::random(), canary.clone()).await.unwrap();
+    let newer = from.insert(Id::random(), LaterDoor { hinges: 3 }).await.unwrap();
     let mut bells = Vec::new();
     for rings in 0..MANY {
-        bells.push(from.insert(Id::fresh(), Doorbell { rings }).await.unwrap());
+        bells.push(from.insert(Id::random(), Doorbell { rings }).await.unwrap());
     }
     let text = exported(&from).await;
     for secret in [canary.note.clone(), door.to_string(), bells[7].to_string()] {
@@ -57,9 +57,9 @@ pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
     }
     let all = u64::from(MANY) + 2;
     assert_eq!(imported(&bench, &bench.store, &text).await, Ok(moved(all)));
-    let again = Imported {
+    let again = ImportReport {
         already_there: all,
-        ..Imported::default()
+        ..ImportReport::default()
     };
     assert_eq!(imported(&bench, &bench.store, &text).await, Ok(again));
     // And away again, from the backend under test.
@@ -72,7 +72,7 @@ pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
             assert_eq!(store.read(bell).await, Ok(Some(Doorbell { rings })));
         }
         // What a newer program wrote is moved as it is, and still refused.
-        let refused = store.read(&Handle::<Door>::of(newer.id())).await;
+        let refused = store.read(&Handle::<Door>::new(newer.id())).await;
         assert_eq!(refused, Err(StoreError::NewerVersion { space: "door", version: 2 }));
         assert_eq!(store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
     }
@@ -80,7 +80,7 @@ pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
 
 pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     let from = beside(&bench);
-    let ids = [(); 5].map(|()| Id::fresh());
+    let ids = [(); 5].map(|()| Id::random());
     for (id, until) in ids.into_iter().zip([2000, 2000, 2000, 1100, 2000]) {
         from.insert(id, shut(until)).await.unwrap();
     }
@@ -92,7 +92,7 @@ pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     let gone = bench.store.insert(ids[2], shut(1100)).await.unwrap();
     bench.time.store(1500, Ordering::SeqCst);
     let mut changes = bench.store.changes();
-    let done = Imported {
+    let done = ImportReport {
         moved: 3,
         already_there: 2,
         expired: 1,
@@ -102,7 +102,7 @@ pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     assert_eq!(bench.store.read(&further).await, Ok(Some(Door::Shut(shut(3000)))));
     assert_eq!(bench.store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
     assert_eq!(bench.store.read(&gone).await, Ok(Some(Door::Shut(shut(2000)))));
-    assert_eq!(bench.store.read(&Handle::<Door>::of(ids[3])).await, Ok(None));
+    assert_eq!(bench.store.read(&Handle::<Door>::new(ids[3])).await, Ok(None));
     // Whoever serves from there learns of it; on a cluster perhaps after older news.
     let mut untold = vec![("door", ids[2]), ("door", ids[4]), ("doorbell", ids[4])];
     while !untold.is_empty() {
@@ -121,12 +121,12 @@ async fn an_export_under_other_keys_of_a_newer_form_or_of_no_form_is_refused() {
     let refused = |text: &str| Export::open(text.as_bytes(), &bench.keys.load()).err();
     assert_eq!(refused(&text), None);
     let newer = text.replacen("\"version\":1", "\"version\":2", 1);
-    assert_eq!(refused(&newer), Some(NotMoved::Newer(2)));
+    assert_eq!(refused(&newer), Some(TransferError::Newer(2)));
     for other in ["", "\n", "{}", "nonsense", "{\"format\":\"another\",\"version\":2}"] {
-        assert_eq!(refused(other), Some(NotMoved::NotAnExport), "{other}");
+        assert_eq!(refused(other), Some(TransferError::NotAnExport), "{other}");
     }
     let strange = Export::open(text.as_bytes(), &keys().load()).err();
-    assert_eq!(strange, Some(NotMoved::OtherKeys));
+    assert_eq!(strange, Some(TransferError::OtherKeys));
 }
 
 #[tokio::test]
@@ -141,21 +141,21 @@ async fn an_export_that_was_cut_off_or_changed_is_told_from_a_whole_one() {
     let less = [lines[0], lines[1], lines[2], lines[4]].concat();
     let more = format!("{text}{}", lines[1]);
     for (text, why) in [
-        (cut.as_str(), NotMoved::CutOff(3)),
-        (half, NotMoved::CutOff(3)),
-        (&less, NotMoved::Broken(4)),
-        (&more, NotMoved::Broken(6)),
-        (&text.replace("\"value\"", "\"worth\""), NotMoved::Broken(2)),
+        (cut.as_str(), TransferError::CutOff(3)),
+        (half, TransferError::CutOff(3)),
+        (&less, TransferError::Broken(4)),
+        (&more, TransferError::Broken(6)),
+        (&text.replace("\"value\"", "\"worth\""), TransferError::Broken(2)),
     ] {
         assert_eq!(imported(&bench, &beside(&bench), text.as_bytes()).await, Err(why));
     }
     // What stood before is moved, and the whole export moves the rest.
     let to = beside(&bench);
     imported(&bench, &to, cut.as_bytes()).await.unwrap_err();
-    let rest = Imported {
+    let rest = ImportReport {
         moved: 1,
         already_there: 2,
-        ..Imported::default()
+        ..ImportReport::default()
     };
     assert_eq!(imported(&bench, &to, text.as_bytes()).await, Ok(rest));
     // Under another record's key nothing opens.

@@ -36,14 +36,14 @@ async fn a_cluster_tells_what_another_instance_writes_whichever_node_it_listens_
     let cluster = Cluster::start();
     let bench = Bench::on(&cluster.url(), "p");
     let listens_elsewhere = format!("redis-cluster://127.0.0.1:{}", cluster.0[2].port());
-    let at = RedisAt::parse(&listens_elsewhere, "p", None).unwrap();
+    let at = RedisConfig::parse(&listens_elsewhere, "p", None).unwrap();
     let clock = Clock::Fixed(bench.time.clone());
     let other = Redis::open(at, bench.keys.clone(), clock.clone()).unwrap();
     let other = Store::new(Backend::Redis(other), bench.keys.clone(), clock);
     let (mut here, mut there) = (bench.store.changes(), other.changes());
     for n in 0..20 {
         let store = if n % 2 == 0 { &bench.store } else { &other };
-        let handle = store.insert(Id::fresh(), shut(2000)).await.unwrap();
+        let handle = store.insert(Id::random(), shut(2000)).await.unwrap();
         for changes in [&mut here, &mut there] {
             assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(handle.clone()));
         }
@@ -125,9 +125,9 @@ async fn slots_that_move_while_we_scan_and_write_hide_no_record() {
         assert_eq!(seen, doors);
         for id in doors.iter().take(20) {
             let again = |_: Door| Ok::<_, ()>((Door::Shut(shut(3000)), ()));
-            match bench.store.update(&Handle::of(*id), again).await {
+            match bench.store.update(&Handle::new(*id), again).await {
                 Ok(_) => {}
-                Err(Missed::Store(StoreError::Unavailable(_))) => failed += 1,
+                Err(TransitionError::Store(StoreError::Unavailable(_))) => failed += 1,
                 Err(other) => panic!("{other:?}"),
             }
         }
@@ -155,7 +155,7 @@ async fn the_sentinels_master_is_found_and_after_a_failover_the_next_one() {
     assert!(watched.replica.cli(&["ROLE"]).starts_with("master"));
     while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
     assert_eq!(bench.store.read(&door).await, Ok(Some(Door::Open(Open { until: 2000, by: 1 }))));
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 1 }).await.unwrap();
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Doorbell>(), Some(bell));
 }
 
@@ -166,7 +166,7 @@ async fn a_group_that_no_sentinel_watches_is_named() {
     }
     let watched = Watched::start();
     let url = format!("redis-sentinel://:canary@127.0.0.1:{}/other", watched.sentinel.port());
-    let why = Redis::open(RedisAt::parse(&url, "p", None).unwrap(), keys(), Clock::System).unwrap_err();
+    let why = Redis::open(RedisConfig::parse(&url, "p", None).unwrap(), keys(), Clock::System).unwrap_err();
     let said = why.to_string();
     assert!(said.contains("watches no other") && !said.contains("canary"), "{said}");
 }

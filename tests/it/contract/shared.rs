@@ -1,14 +1,14 @@
 //! What only a store that many instances share can promise: over a real Redis.
 
-use mcp_oauth_gateway::store::{NotOpened, Unfit};
+use mcp_oauth_gateway::store::{KeyCheckError, RedisOpenError};
 
 use super::*;
 use crate::support::redis::Wire;
 
 impl Bench {
     /// As another instance with these keys would open the same Redis.
-    fn opened_with(&self, keys: Keys) -> Store {
-        let at = RedisAt::parse(&self.server().url(), "contract", None).unwrap();
+    fn opened_with(&self, keys: SharedKeyRing) -> Store {
+        let at = RedisConfig::parse(&self.server().url(), "contract", None).unwrap();
         let clock = Clock::Fixed(self.time.clone());
         let backend = Redis::open(at, keys.clone(), clock.clone()).unwrap();
         Store::new(Backend::Redis(backend), keys, clock)
@@ -76,7 +76,7 @@ async fn redis_sees_no_record_in_clear_and_no_id() {
         until: 9000,
         note: canary.to_owned(),
     };
-    let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
+    let handle = bench.store.insert(Id::random(), note).await.unwrap();
     let name = handle.to_string();
     let mut seen = 0;
     for file in bench.server().files() {
@@ -113,7 +113,7 @@ async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
     told("'no key'");
     told("'door/AAAAAAAAAAAAAAAAAAAAAA' .. string.char(0) .. 'forged'");
     assert_eq!(timeout(SOON, changes.next()).await.unwrap(), Change::Gap);
-    let third = bench.store.insert(Id::fresh(), shut(2000)).await.unwrap();
+    let third = bench.store.insert(Id::random(), shut(2000)).await.unwrap();
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(third));
     // Kept longer than what is sealed says: the expiry in front is Redis's business only.
     bench.cli(&["SETRANGE", &first, "16", "zzzzzzzz"]);
@@ -125,14 +125,17 @@ async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
 async fn other_keys_are_refused_and_the_same_keys_are_not() {
     let Some(bench) = Bench::redis() else { return };
     bench.insert(2000).await;
-    bench.store.claim().await.unwrap();
-    assert!(matches!(bench.opened_with(keys()).claim().await, Err(Unfit::OtherKeys { .. })));
-    assert_eq!(bench.opened_with(bench.keys.clone()).claim().await, Ok(()));
+    bench.store.ensure_key_check().await.unwrap();
+    assert!(matches!(
+        bench.opened_with(keys()).ensure_key_check().await,
+        Err(KeyCheckError::OtherKeys { .. })
+    ));
+    assert_eq!(bench.opened_with(bench.keys.clone()).ensure_key_check().await, Ok(()));
     // Another prefix is another store.
-    let at = RedisAt::parse(&bench.server().url(), "elsewhere", None).unwrap();
+    let at = RedisConfig::parse(&bench.server().url(), "elsewhere", None).unwrap();
     let (keys, clock) = (keys(), Clock::System);
     let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
-    assert_eq!(Store::new(backend, keys, clock).claim().await, Ok(()));
+    assert_eq!(Store::new(backend, keys, clock).ensure_key_check().await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,12 +145,12 @@ async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() 
     }
     let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let keys = keys();
-    let open = |url: &str| Redis::open(RedisAt::parse(url, "p", None).unwrap(), keys.clone(), Clock::System).map(drop);
+    let open = |url: &str| Redis::open(RedisConfig::parse(url, "p", None).unwrap(), keys.clone(), Clock::System).map(drop);
     let why = open(&server.url()).unwrap_err();
-    assert!(matches!(&why, NotOpened::Evicts(policy) if policy == "allkeys-lru"), "{why}");
+    assert!(matches!(&why, RedisOpenError::Evicts(policy) if policy == "allkeys-lru"), "{why}");
     server.cli(&["ACL", "SETUSER", "small", "on", ">word", "~*", "&*", "+@all", "-config"]);
     let small = format!("redis://small:word@127.0.0.1:{}", server.port());
-    assert!(matches!(open(&small), Err(NotOpened::Evicts(_))));
+    assert!(matches!(open(&small), Err(RedisOpenError::Evicts(_))));
     server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     assert!(open(&small).is_ok());
     assert!(open(&server.url()).is_ok());
@@ -183,7 +186,7 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
         (server.url(), "mcp-gateway", "NOAUTH"),
         (url("p%40ss"), "elsewhere", "NOPERM"),
     ] {
-        let why = Redis::open(RedisAt::parse(&url, prefix, None).unwrap(), keys(), Clock::System).unwrap_err();
+        let why = Redis::open(RedisConfig::parse(&url, prefix, None).unwrap(), keys(), Clock::System).unwrap_err();
         let said = format!("{why} {why:?}");
         assert!(said.contains(word), "{said}");
         assert!(!said.contains("canary") && !said.contains("p@ss"), "{said}");
@@ -200,7 +203,10 @@ async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again(
     let open = |door: Shut| Ok::<_, ()>(door.opened(1));
     for _ in 0..2 {
         let moved = timeout(SOON, bench.store.transition(&handle, open)).await.expect("bounded");
-        assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))), "{moved:?}");
+        assert!(
+            matches!(moved, Err(TransitionError::Store(StoreError::Unavailable(_)))),
+            "{moved:?}"
+        );
         assert!(timeout(SOON, bench.store.ping()).await.expect("bounded").is_err());
     }
     server.go_on();
@@ -229,7 +235,7 @@ async fn a_redis_that_ends_and_returns_has_everything_and_whoever_listens_is_tol
     server.start_again();
     while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 1 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 1 }).await.unwrap();
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Doorbell>(), Some(bell));
 }
 
@@ -241,7 +247,10 @@ async fn a_full_redis_is_not_ready_and_what_it_holds_is_read() {
     assert!(bench.store.ping().await.is_err());
     let open = |door: Shut| Ok::<_, ()>(door.opened(1));
     let moved = bench.store.transition(&handle, open).await;
-    assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))), "{moved:?}");
+    assert!(
+        matches!(moved, Err(TransitionError::Store(StoreError::Unavailable(_)))),
+        "{moved:?}"
+    );
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
     bench.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     bench.store.transition(&handle, open).await.unwrap();
@@ -263,7 +272,7 @@ async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
     let server = Server::start();
     let wire = Wire::to(&server).await;
     let bench = Bench::on(&wire.url(), "contract");
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let ring = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
     for rings in 0..5 {
         wire.lose_an_answer(false);
@@ -272,7 +281,7 @@ async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
     }
     assert_eq!(bench.store.read(&bell).await, Ok(Some(Doorbell { rings: 5 })));
     wire.lose_an_answer(false);
-    let second = bench.store.insert(Id::fresh(), Doorbell { rings: 9 }).await.unwrap();
+    let second = bench.store.insert(Id::random(), Doorbell { rings: 9 }).await.unwrap();
     wire.lose_an_answer(false);
     bench.store.remove(&second).await.unwrap();
     assert!(wire.has_lost_it());
@@ -337,14 +346,14 @@ async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
         return;
     }
     let (server, ca) = with_tls();
-    let at = |host: &str, ca| RedisAt::parse(&format!("rediss://:p%40ss@{host}:{}", server.port()), "contract", ca).unwrap();
+    let at = |host: &str, ca| RedisConfig::parse(&format!("rediss://:p%40ss@{host}:{}", server.port()), "contract", ca).unwrap();
     let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
-    let open = |at: RedisAt| Redis::open(at, keys.clone(), Clock::Fixed(time.clone()));
+    let open = |at: RedisConfig| Redis::open(at, keys.clone(), Clock::Fixed(time.clone()));
     for host in ["127.0.0.1", "localhost"] {
         let backend = Backend::Redis(open(at(host, Some(ca.clone()))).unwrap());
         let store = Store::new(backend, keys.clone(), Clock::Fixed(time.clone()));
         let mut changes = store.changes();
-        let handle = store.insert(Id::fresh(), shut(2000)).await.unwrap();
+        let handle = store.insert(Id::random(), shut(2000)).await.unwrap();
         assert!(opened_by(&store, &handle, &1).await);
         assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(handle));
     }
@@ -355,7 +364,10 @@ async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(other.path().join("ca.pem"), made.cert.pem()).unwrap();
     assert!(open(at("127.0.0.1", Some(other.path().join("ca.pem")))).is_err());
-    assert!(matches!(open(at("127.0.0.1", Some("no-such-file".into()))), Err(NotOpened::Ca(_))));
-    let plain = RedisAt::parse(&format!("redis://:p%40ss@127.0.0.1:{}", server.port()), "contract", None).unwrap();
+    assert!(matches!(
+        open(at("127.0.0.1", Some("no-such-file".into()))),
+        Err(RedisOpenError::Ca(_))
+    ));
+    let plain = RedisConfig::parse(&format!("redis://:p%40ss@127.0.0.1:{}", server.port()), "contract", None).unwrap();
     assert!(open(plain).is_err());
 }

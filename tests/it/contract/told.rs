@@ -4,18 +4,18 @@ use super::*;
 
 pub async fn a_newer_record_is_refused_and_kept(bench: Bench) {
     let later = LaterDoor { hinges: 3 };
-    let written = bench.store.insert(Id::fresh(), later.clone()).await.unwrap();
-    let handle = Handle::<Door>::of(written.id());
+    let written = bench.store.insert(Id::random(), later.clone()).await.unwrap();
+    let handle = Handle::<Door>::new(written.id());
     let newer = StoreError::NewerVersion { space: "door", version: 2 };
     assert_eq!(bench.store.read(&handle).await, Err(newer.clone()));
     assert_eq!(
         bench.store.insert(handle.id(), shut(2000)).await,
-        Err(NotInserted::Store(newer.clone()))
+        Err(InsertError::Store(newer.clone()))
     );
     let moved = bench.store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
-    assert_eq!(moved.unwrap_err(), Missed::Store(newer.clone()));
+    assert_eq!(moved.unwrap_err(), TransitionError::Store(newer.clone()));
     let updated = bench.store.update(&handle, |_| Ok::<_, ()>((Door::Shut(shut(1)), ()))).await;
-    assert_eq!(updated.unwrap_err(), Missed::Store(newer.clone()));
+    assert_eq!(updated.unwrap_err(), TransitionError::Store(newer.clone()));
     assert_eq!(bench.store.remove(&handle).await, Err(newer.clone()));
     assert_eq!(bench.store.scan::<Door>(None, 10).await.unwrap_err(), newer);
     assert_eq!(bench.store.read(&written).await, Ok(Some(later)));
@@ -30,7 +30,7 @@ pub async fn every_change_is_told(bench: Bench) {
         .await
         .unwrap();
     bench.store.remove(&handle).await.unwrap();
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let mut told = Vec::new();
     for _ in 0..4 {
         told.push(changes.next().await);
@@ -52,7 +52,7 @@ pub async fn a_listener_that_fell_behind_is_told_of_a_gap(bench: Bench) {
         let store = bench.store.clone();
         tokio::spawn(async move {
             for n in 0..320 {
-                store.insert(Id::fresh(), Doorbell { rings: n }).await.unwrap();
+                store.insert(Id::random(), Doorbell { rings: n }).await.unwrap();
             }
         })
     });
@@ -83,7 +83,7 @@ pub async fn a_working_store_answers_a_ping(bench: Bench) {
 pub async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) {
     let soon = Duration::from_secs(10);
     let mut changes = here.changes();
-    let handle = other.insert(Id::fresh(), shut(2000)).await.unwrap();
+    let handle = other.insert(Id::random(), shut(2000)).await.unwrap();
     let told = timeout(soon, changes.next()).await.unwrap();
     assert_eq!(told.of::<Door>(), Some(handle.clone()));
     assert!(here.read(&handle).await.unwrap().is_some());
@@ -98,7 +98,7 @@ pub async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) 
 
 /// Of many who move the same record, here and there, one is first.
 pub async fn two_have_one_winner(here: &Store, other: &Store) {
-    let handle = here.insert(Id::fresh(), shut(2000)).await.unwrap();
+    let handle = here.insert(Id::random(), shut(2000)).await.unwrap();
     let moves = (0..32).map(|by| {
         let store = if by % 2 == 0 { here.clone() } else { other.clone() };
         let handle = handle.clone();

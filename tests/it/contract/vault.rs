@@ -1,8 +1,8 @@
 //! What only Vault has to promise: over a stand-in that speaks KV version 2 as Vault's documentation has it.
 
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::url::Address;
-use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultAt, VaultLogin};
+use mcp_oauth_gateway::base::url::ExactUrl;
+use mcp_oauth_gateway::store::{VAULT_APPROLE, VAULT_MOUNT, Vault, VaultConfig, VaultLogin};
 use serde_json::json;
 
 use super::*;
@@ -26,9 +26,9 @@ fn role(secret: &str) -> VaultLogin {
     }
 }
 
-fn at(server: &Server, login: VaultLogin) -> VaultAt {
-    VaultAt {
-        url: Address::parse(&server.url()).unwrap(),
+fn at(server: &Server, login: VaultLogin) -> VaultConfig {
+    VaultConfig {
+        url: ExactUrl::parse(&server.url()).unwrap(),
         namespace: None,
         mount: VAULT_MOUNT.to_owned(),
         prefix: "contract".to_owned(),
@@ -44,7 +44,7 @@ pub fn bench() -> (Server, Bench) {
     (server, bench)
 }
 
-fn on(at: VaultAt) -> Bench {
+fn on(at: VaultConfig) -> Bench {
     let (time, keys) = (Arc::new(AtomicU64::new(1000)), keys());
     let clock = Clock::Fixed(time.clone());
     let backend = Backend::Vault(Vault::open(at, keys.clone(), clock.clone()).unwrap());
@@ -65,9 +65,9 @@ fn another(bench: &Bench, server: &Server) -> Store {
     Store::new(Backend::Vault(vault), bench.keys.clone(), clock)
 }
 
-fn refused(at: VaultAt) -> String {
+fn refused(at: VaultConfig) -> String {
     let why = Vault::open(at, keys(), Clock::System).unwrap_err();
-    format!("{why}\n  {}", why.instead())
+    format!("{why}\n  {}", why.remedy())
 }
 
 proptest! {
@@ -132,7 +132,7 @@ async fn a_path_that_is_being_removed_is_not_written_and_is_removed_if_its_remov
         meta.versions.insert(meta.current, Some(closing));
     }
     let insert = bench.store.insert(handle.id(), shut(3000)).await;
-    assert!(matches!(insert, Err(NotInserted::Store(StoreError::Unavailable(_)))), "{insert:?}");
+    assert!(matches!(insert, Err(InsertError::Store(StoreError::Unavailable(_)))), "{insert:?}");
     bench.time.store(1601, Ordering::SeqCst);
     another(&bench, &server).sweep().await.unwrap();
     bench.store.insert(handle.id(), shut(3000)).await.unwrap();
@@ -175,7 +175,7 @@ async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
         until: 9000,
         note: canary.to_owned(),
     };
-    let handle = bench.store.insert(Id::fresh(), note).await.unwrap();
+    let handle = bench.store.insert(Id::random(), note).await.unwrap();
     // Whoever limits the versions does so behind the insert.
     for _ in 0..500 {
         if server
@@ -223,7 +223,7 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     let said = refused(at(&server, token(ROOT)));
     assert!(said.contains("delete_version_after=0s"), "{said}");
     server.state().deletes = false;
-    let elsewhere = VaultAt {
+    let elsewhere = VaultConfig {
         mount: "cubbyhole".to_owned(),
         ..at(&server, token(ROOT))
     };
@@ -242,7 +242,7 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
     let (server, bench) = bench();
-    let namespaced = VaultAt {
+    let namespaced = VaultConfig {
         namespace: Some("team/a".to_owned()),
         ..at(&server, token(ROOT))
     };
@@ -250,9 +250,14 @@ async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
     let inside = server.state().keys.keys().filter(|(namespace, _)| namespace == "team/a").count();
     assert!(inside >= 2);
     bench.insert(2000).await;
-    bench.store.claim().await.unwrap();
+    bench.store.ensure_key_check().await.unwrap();
     let strange = Vault::open(at(&server, token(ROOT)), keys(), Clock::System).unwrap();
-    assert!(Store::new(Backend::Vault(strange), keys(), Clock::System).claim().await.is_err());
+    assert!(
+        Store::new(Backend::Vault(strange), keys(), Clock::System)
+            .ensure_key_check()
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,7 +269,7 @@ async fn a_vault_that_is_sealed_for_a_while_fails_closed_and_has_everything_afte
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     assert!(bench.store.ping().await.is_err());
     let moved = bench.store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
-    assert!(matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))));
+    assert!(matches!(moved, Err(TransitionError::Store(StoreError::Unavailable(_)))));
     server.state().sealed = false;
     assert_eq!(bench.store.ping().await, Ok(()));
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));

@@ -1,10 +1,10 @@
 //! Journeys where nothing is kept: a code that carries the upstream's.
 
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::flow::authorize::{GatewayLogin, Returned, UpstreamRedirect};
-use mcp_oauth_gateway::flow::carried::ToExchange;
-use mcp_oauth_gateway::flow::code::{Obtained, Redeemed};
-use mcp_oauth_gateway::flow::who::Leg;
+use mcp_oauth_gateway::flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
+use mcp_oauth_gateway::flow::carried::PendingExchange;
+use mcp_oauth_gateway::flow::code::{ObtainedTokens, RedeemedCode};
+use mcp_oauth_gateway::flow::who::UpstreamStep;
 
 use super::acts::{Bring, Form, Gives};
 use super::journeys::{SERVICES, Stage, UPSTREAM, way};
@@ -17,20 +17,20 @@ impl World {
     /// The upstream sends the browser back, and its code goes on to the client.
     pub async fn handed_on(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
-        let with = Returned {
+        let with = UpstreamCallbackParams {
             service: self.service(i, matches!(bring, Bring::OtherService)),
             upstream_state: &state,
             browser: browser.as_deref(),
             issuer,
         };
         let now = self.now();
-        let step = |s: UpstreamRedirect| s.handed_on(with, Secret::from(CODE), now);
+        let step = |s: UpstreamRedirect| s.returned_stateless(with, Secret::from(CODE), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if let Some(moved) = went(moved, &expected) {
-            self.walk("UpstreamRedirect", "handed_on", "CodeCarried");
+            self.walk("UpstreamRedirect", "returned_stateless", "StatelessCode");
             self.on_its_way(i, 2);
             let code = self.journeys[i].code.clone();
-            self.goes_home(i, &moved.out, Some(&code));
+            self.goes_home(i, &moved.effect, Some(&code));
             self.arrived(i, Stage::Carried, now.0 + 60).await;
         }
         self.look_at_journey(i).await;
@@ -43,15 +43,15 @@ impl World {
             .standing(i, Stage::SignedIn)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Here));
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == UpstreamStep::Here));
         self.note_if_off_the_way(&expected);
-        let step = |s: GatewayLogin| s.carried(brought.as_deref(), now);
+        let step = |s: GatewayLogin| s.granted_stateless(brought.as_deref(), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if let Some(moved) = went(moved, &expected) {
-            self.walk("GatewayLogin", "carried", "CodeCarried");
+            self.walk("GatewayLogin", "granted_stateless", "StatelessCode");
             self.on_its_way(i, 1);
             let code = self.journeys[i].code.clone();
-            self.goes_home(i, &moved.out, Some(&code));
+            self.goes_home(i, &moved.effect, Some(&code));
             self.arrived(i, Stage::Carried, now.0 + 60).await;
         }
         self.look_at_journey(i).await;
@@ -68,10 +68,10 @@ impl World {
     }
 
     /// What the client's code carried is exchanged, now that it is redeemed.
-    pub fn unlocked_late(&mut self, i: usize, redeemed: Redeemed, to_exchange: Option<ToExchange>) -> Redeemed {
+    pub fn unlocked_late(&mut self, i: usize, redeemed: RedeemedCode, to_exchange: Option<PendingExchange>) -> RedeemedCode {
         let leg = SERVICES[self.journeys[i].service].2;
-        assert_eq!(to_exchange.is_some(), leg == Leg::Upstream);
-        let Some(ToExchange { code, exchange }) = to_exchange else {
+        assert_eq!(to_exchange.is_some(), leg == UpstreamStep::Upstream);
+        let Some(PendingExchange { code, exchange }) = to_exchange else {
             return redeemed;
         };
         let verifier = &self.journeys[i].upstream_verifier;
@@ -83,8 +83,8 @@ impl World {
         });
         self.journeys[i].tokens = Some(tokens.clone());
         let issuer = Some(exchange.issuer);
-        Redeemed {
-            obtained: Some(Obtained { issuer, tokens }),
+        RedeemedCode {
+            obtained: Some(ObtainedTokens { issuer, tokens }),
             ..redeemed
         }
     }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::flow::grant::{Active, Attempt, Ended, GrantRecord, Next, Refreshing};
-use mcp_oauth_gateway::flow::held::{Began, Brought, Held, Presentation, Rules};
-use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
-use mcp_oauth_gateway::store::{Handle, Missed, NotInserted};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, RefreshAttempt, RefreshStep, Refreshing};
+use mcp_oauth_gateway::flow::held::{GrantData, NewGrant, RefreshPayload, RefreshRequest, RefreshRules};
+use mcp_oauth_gateway::flow::rejected::RejectReason;
+use mcp_oauth_gateway::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
+use mcp_oauth_gateway::store::{Handle, InsertError, TransitionError};
+use mcp_oauth_gateway::token::half::TokenMode;
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ pub struct Grant {
     proved: bool,
     kept: Kept,
     superseded: Vec<(u32, UnixTime)>,
-    latest: Option<Tokens>,
+    latest: Option<UpstreamTokens>,
     /// Its pairs only refer to what is here.
     refers: bool,
     renewed: Option<UnixTime>,
@@ -77,13 +77,13 @@ pub struct Grant {
 pub struct Pair {
     pub grant: usize,
     pub generation: u32,
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<UpstreamTokens>,
     /// It only refers to its tokens.
     pub kept: bool,
     pub access_ends: UnixTime,
 }
 
-type Refusal = Missed<Rejected>;
+type Refusal = TransitionError<RejectReason>;
 
 impl Grant {
     /// Until when the store must have it; nothing, if it is not there.
@@ -107,7 +107,7 @@ impl Grant {
 
     fn tombstone(&mut self, now: UnixTime, longest: u64) {
         self.life = Life::Ended {
-            until: self.access_ends.max(now.after(longest)).after(300),
+            until: self.access_ends.max(now.plus_seconds(longest)).plus_seconds(300),
         };
     }
 
@@ -124,29 +124,29 @@ impl Grant {
 /// What a presented pair should lead to.
 #[derive(Debug)]
 enum Outcome {
-    Answer(u32, Option<Tokens>),
-    Ask(UpstreamRefresh),
+    Answer(u32, Option<UpstreamTokens>),
+    Ask(UpstreamRefreshToken),
     Ended,
 }
 
 /// One who presents a pair.
 struct Presented<'a> {
     generation: u32,
-    tokens: Option<&'a Tokens>,
+    tokens: Option<&'a UpstreamTokens>,
     kept: bool,
     client: usize,
-    attempt: Attempt,
+    attempt: RefreshAttempt,
 }
 
 impl Grant {
     /// The rules of refreshing, once more and by hand.
-    fn presented(&mut self, by: &Presented<'_>, rules: Rules, now: UnixTime) -> Result<Outcome, Rejected> {
+    fn presented(&mut self, by: &Presented<'_>, rules: RefreshRules, now: UnixTime) -> Result<Outcome, RejectReason> {
         self.is_free(by.attempt, now)?;
         if by.client != self.client {
-            return Err(Rejected::OtherClient);
+            return Err(RejectReason::WrongClient);
         }
         if now >= self.refresh_ends {
-            return Err(Rejected::Expired);
+            return Err(RejectReason::Expired);
         }
         if by.generation > self.generation {
             // Only a store that went back in time knows less than a client.
@@ -158,7 +158,7 @@ impl Grant {
         let tokens = if by.generation == self.generation {
             self.proved = true;
             if self.refers || by.kept {
-                let latest = self.latest.clone().ok_or(Rejected::Expired)?;
+                let latest = self.latest.clone().ok_or(RejectReason::Expired)?;
                 if is_enough(Some(&latest), now) {
                     return Ok(self.re_issued(Some(latest), rules, now));
                 }
@@ -170,7 +170,7 @@ impl Grant {
             let recent = self
                 .superseded
                 .iter()
-                .any(|(generation, at)| *generation == by.generation && now < at.after(rules.grace));
+                .any(|(generation, at)| *generation == by.generation && now < at.plus_seconds(rules.reuse_window));
             let unproved = by.generation + 1 == self.generation && !self.proved;
             let is_kept = self.kept == Kept::Nothing || self.latest.is_some();
             if !is_kept || !(recent || unproved) {
@@ -190,46 +190,48 @@ impl Grant {
             self.life = Life::Refreshing {
                 attempt,
                 owner,
-                lease: now.after(LEASE),
+                lease: now.plus_seconds(LEASE),
                 silent: false,
             };
             return Ok(Outcome::Ask(refresh));
         }
         if tokens.as_ref().and_then(|tokens| tokens.expires).is_some_and(|end| end <= now) {
-            return Err(Rejected::Expired);
+            return Err(RejectReason::Expired);
         }
         Ok(self.re_issued(tokens, rules, now))
     }
 
-    fn re_issued(&mut self, tokens: Option<Tokens>, rules: Rules, now: UnixTime) -> Outcome {
+    fn re_issued(&mut self, tokens: Option<UpstreamTokens>, rules: RefreshRules, now: UnixTime) -> Outcome {
         self.supersede(now);
         (self.latest, self.refers) = (tokens.clone(), keeps(tokens.as_ref(), rules));
         self.life = Life::Active;
         Outcome::Answer(self.generation, tokens)
     }
 
-    fn is_free(&self, attempt: Attempt, now: UnixTime) -> Result<(), Rejected> {
+    fn is_free(&self, attempt: RefreshAttempt, now: UnixTime) -> Result<(), RejectReason> {
         match self.life {
-            Life::Ended { .. } => Err(Rejected::Replayed),
-            Life::Refreshing { owner, lease, .. } if now < lease && (!attempt.alone || owner == attempt.owner) => Err(Rejected::Busy),
+            Life::Ended { .. } => Err(RejectReason::Replayed),
+            Life::Refreshing { owner, lease, .. } if now < lease && (!attempt.is_exclusive || owner == attempt.owner) => {
+                Err(RejectReason::Busy)
+            }
             Life::Unborn | Life::Active | Life::Refreshing { .. } => Ok(()),
         }
     }
 
     /// When the gateway asks by itself: what it keeps has ended; or it is near its end or refused, and not quite new.
-    fn renewed(&mut self, refused: bool, attempt: Attempt, now: UnixTime) -> Result<UpstreamRefresh, Rejected> {
+    fn renewed(&mut self, refused: bool, attempt: RefreshAttempt, now: UnixTime) -> Result<UpstreamRefreshToken, RejectReason> {
         self.is_free(attempt, now)?;
-        let latest = self.latest.as_ref().filter(|_| self.refers).ok_or(Rejected::NotNeeded)?;
-        let left = latest.expires.map_or(u64::MAX, |end| end.since(now));
-        let is_new = self.renewed.is_some_and(|at| now.since(at) < 30);
+        let latest = self.latest.as_ref().filter(|_| self.refers).ok_or(RejectReason::NotNeeded)?;
+        let left = latest.expires.map_or(u64::MAX, |end| end.seconds_since(now));
+        let is_new = self.renewed.is_some_and(|at| now.seconds_since(at) < 30);
         if left > 0 && (is_new || (left > 60 && !refused)) {
-            return Err(Rejected::NotNeeded);
+            return Err(RejectReason::NotNeeded);
         }
-        let token = latest.refresh.clone().ok_or(Rejected::NotNeeded)?;
+        let token = latest.refresh.clone().ok_or(RejectReason::NotNeeded)?;
         self.life = Life::Refreshing {
             attempt: attempt.id,
             owner: attempt.owner,
-            lease: now.after(LEASE),
+            lease: now.plus_seconds(LEASE),
             silent: true,
         };
         Ok(token)
@@ -237,26 +239,26 @@ impl Grant {
 }
 
 /// Whether tokens live long enough to be handed out.
-fn is_enough(tokens: Option<&Tokens>, now: UnixTime) -> bool {
-    let (end, enough) = (tokens.and_then(|tokens| tokens.expires), now.after(60));
-    end.is_none_or(|end| end.before(lifetime::MARGIN) > enough)
+fn is_enough(tokens: Option<&UpstreamTokens>, now: UnixTime) -> bool {
+    let (end, enough) = (tokens.and_then(|tokens| tokens.expires), now.plus_seconds(60));
+    end.is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > enough)
 }
 
 /// Whether pairs of these tokens only refer to them. They are short here: it is as the service wants it.
-fn keeps(tokens: Option<&Tokens>, rules: Rules) -> bool {
-    tokens.is_some() && rules.mode == Mode::Reference
+fn keeps(tokens: Option<&UpstreamTokens>, rules: RefreshRules) -> bool {
+    tokens.is_some() && rules.mode == TokenMode::Reference
 }
 
 impl World {
     fn grant_handle(&self, g: usize) -> Handle<GrantRecord> {
-        Handle::of(self.grants[g].id)
+        Handle::new(self.grants[g].id)
     }
 
     fn there(&self, g: usize) -> Result<(), Refusal> {
         if self.grants[g].is_there(self.now()) {
             Ok(())
         } else {
-            Err(Missed::Absent)
+            Err(TransitionError::NotFound)
         }
     }
 
@@ -285,11 +287,11 @@ impl World {
     }
 
     /// When pairs of these tokens end: the shorter of both sides; where we can renew what is kept, our own.
-    fn ends(&self, g: usize, tokens: Option<&Tokens>, kept: bool) -> (UnixTime, UnixTime) {
+    fn ends(&self, g: usize, tokens: Option<&UpstreamTokens>, kept: bool) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
         if kept && tokens.is_some_and(|tokens| tokens.refresh.is_some()) {
             return (
-                now.after(ttl.access),
+                now.plus_seconds(ttl.access),
                 lifetime::refresh_ends(now, ttl, self.grants[g].granted, None),
             );
         }
@@ -302,7 +304,7 @@ impl World {
         (access, lifetime::refresh_ends(now, ttl, self.grants[g].granted, upstream))
     }
 
-    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<Tokens>, kept: bool) {
+    fn mint(&mut self, grant: usize, generation: u32, tokens: Option<UpstreamTokens>, kept: bool) {
         let access_ends = self.ends(grant, tokens.as_ref(), kept).0;
         self.pairs.push(Pair {
             grant,
@@ -318,7 +320,7 @@ impl World {
         let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
         let now = self.now();
-        if self.grants[g].granted.after(BREATH) < now {
+        if self.grants[g].granted.plus_seconds(BREATH) < now {
             return;
         }
         self.grants[g].granted = now;
@@ -329,7 +331,7 @@ impl World {
         let kept = keeps(tokens.as_ref(), self.rules);
         let ends = self.ends(g, tokens.as_ref(), kept);
         let client_id = self.clients[self.grants[g].client].client_id().to_owned();
-        let began = Began {
+        let began = NewGrant {
             client_id,
             service: redeemed.service,
             who: redeemed.who,
@@ -337,11 +339,11 @@ impl World {
             issuer,
             tokens: tokens.clone(),
         };
-        let held = Held::new(began, self.rules, now);
+        let held = GrantData::new(began, self.rules, now);
         let put = self.store.insert(self.grants[g].id, Active::new(held)).await;
         if self.grants[g].has_ended() {
             self.meet("a grant that was ended before it was there");
-            assert_eq!(put, Err(NotInserted::AlreadyThere), "what has ended came back");
+            assert_eq!(put, Err(InsertError::AlreadyExists), "what has ended came back");
         } else {
             assert!(put.is_ok());
             self.walk("[*]", "new", "Active");
@@ -369,10 +371,10 @@ impl World {
             ..
         } = self.pairs[p].clone();
         let client = by.map_or(self.grants[g].client, |by| usize::from(by) % self.clients.len());
-        let attempt = Attempt {
+        let attempt = RefreshAttempt {
             id: self.id(),
             owner: self.owners[usize::from(owner % 2)],
-            alone,
+            is_exclusive: alone,
         };
         let (now, rules) = (self.now(), self.rules);
         let was = self.grants[g].clone();
@@ -385,22 +387,25 @@ impl World {
                 client,
                 attempt,
             };
-            next.presented(&by, rules, now).map_err(Missed::Rejected)
+            next.presented(&by, rules, now).map_err(TransitionError::Rejected)
         });
         let brought = match tokens.clone() {
-            Some(_) if kept => Brought::Kept,
-            Some(Tokens { refresh: Some(token), .. }) => Brought::Refresh(token),
-            Some(tokens) => Brought::Access(tokens),
-            None => Brought::Nothing,
+            Some(_) if kept => RefreshPayload::Kept,
+            Some(UpstreamTokens { refresh: Some(token), .. }) => RefreshPayload::Refresh(token),
+            Some(tokens) => RefreshPayload::Access(tokens),
+            None => RefreshPayload::Nothing,
         };
-        let pair = Presentation {
+        let pair = RefreshRequest {
             generation,
             client_id: self.clients[client].client_id(),
             brought,
         };
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
         let moved = self.store.update(&self.grant_handle(g), step).await;
-        if expected.as_ref().is_err_and(|why| *why == Missed::Rejected(Rejected::Busy)) {
+        if expected
+            .as_ref()
+            .is_err_and(|why| *why == TransitionError::Rejected(RejectReason::Busy))
+        {
             self.meet("a second attempt while the first holds the lease");
         }
         let (expected, outcome) = match expected {
@@ -442,22 +447,22 @@ impl World {
 
     /// The gateway looks after what it keeps, of its own accord.
     pub async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
-        let attempt = Attempt {
+        let attempt = RefreshAttempt {
             id: self.id(),
             owner: self.owners[usize::from(owner % 2)],
-            alone,
+            is_exclusive: alone,
         };
         let (now, was) = (self.now(), self.grants[g].clone());
         let latest = was.latest.as_ref().map(|tokens| tokens.access.clone());
         // What was refused may also be one that was kept before.
         let token = latest
             .filter(|_| refused)
-            .or_else(|| Some(UpstreamAccess::new(Secret::from("before"))));
+            .or_else(|| Some(UpstreamAccessToken::new(Secret::from("before"))));
         let mut next = was.clone();
         let expected = self
             .there(g)
-            .and_then(|()| next.renewed(refused, attempt, now).map_err(Missed::Rejected));
-        let step = |record: GrantRecord| record.renew(token.as_ref(), attempt, now);
+            .and_then(|()| next.renewed(refused, attempt, now).map_err(TransitionError::Rejected));
+        let step = |record: GrantRecord| record.renewal_started(token.as_ref(), attempt, now);
         let moved = self.store.update(&self.grant_handle(g), step).await;
         let (expected, wanted) = match expected {
             Ok(token) => (Ok(()), Some(token)),
@@ -522,24 +527,24 @@ impl World {
     }
 
     /// Compares where a presented pair led with where it should; the name of the state that it led to.
-    fn led(&mut self, g: usize, led: Next, expected: &Outcome, attempt: Attempt, kept: bool) -> &'static str {
+    fn led(&mut self, g: usize, led: RefreshStep, expected: &Outcome, attempt: RefreshAttempt, kept: bool) -> &'static str {
         match (led, expected) {
-            (Next::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
+            (RefreshStep::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                assert_eq!(held.is_kept(), kept);
+                assert_eq!(held.is_reference(), kept);
                 self.mint(g, generation, tokens, kept);
                 "Active"
             }
-            (Next::Ask { token, .. }, Outcome::Ask(wanted)) => {
+            (RefreshStep::Ask { token, .. }, Outcome::Ask(wanted)) => {
                 assert_eq!(token, *wanted, "the upstream is asked with another token");
                 self.attempts.push((g, attempt.id));
                 "Refreshing"
             }
-            (Next::Ended(_), Outcome::Ended) => "Ended",
+            (RefreshStep::Ended(_), Outcome::Ended) => "Ended",
             (led, expected) => panic!("{led:?}, not {expected:?}"),
         }
     }
@@ -550,8 +555,8 @@ impl World {
         self.there(g)?;
         match self.grants[g].life {
             Life::Refreshing { attempt, .. } if attempt == id => Ok(()),
-            Life::Refreshing { .. } => Err(Missed::Rejected(Rejected::LeaseLost)),
-            Life::Unborn | Life::Active | Life::Ended { .. } => Err(Missed::OtherState),
+            Life::Refreshing { .. } => Err(TransitionError::Rejected(RejectReason::LeaseLost)),
+            Life::Unborn | Life::Active | Life::Ended { .. } => Err(TransitionError::WrongState),
         }
     }
 
@@ -560,10 +565,10 @@ impl World {
         let mut tokens = self.tokens(gives);
         // No new refresh token means that the old one stays good; here, that it is a new one of ours.
         tokens.refresh = tokens.refresh.or_else(|| self.tokens(Gives { refresh: true, life: None }).refresh);
-        if expected == Err(Missed::Rejected(Rejected::LeaseLost)) {
+        if expected == Err(TransitionError::Rejected(RejectReason::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
         }
-        let (rules, kept) = (self.rules, self.rules.mode == Mode::Reference);
+        let (rules, kept) = (self.rules, self.rules.mode == TokenMode::Reference);
         let ends = self.ends(g, Some(&tokens), kept);
         let step = |s: Refreshing| s.answered(id, tokens.clone(), rules, now);
         let moved = self.store.transition(&self.grant_handle(g), step).await;
@@ -575,14 +580,14 @@ impl World {
             (grant.life, grant.latest, grant.refused) = (Life::Active, Some(tokens.clone()), None);
             if silent {
                 grant.renewed = Some(now);
-                assert_eq!(moved.out.generation(), before);
+                assert_eq!(moved.effect.generation(), before);
                 self.meet("a successor of what is kept, of which the client knows nothing");
                 self.note(g).await;
                 return self.look_at_grant(g).await;
             }
             grant.supersede(now);
             grant.refers = kept;
-            assert_eq!(moved.out.generation(), before + 1);
+            assert_eq!(moved.effect.generation(), before + 1);
             (grant.access_ends, grant.refresh_ends) = (grant.access_ends.max(ends.0), ends.1);
             self.note(g).await;
             self.mint(g, before + 1, Some(tokens), kept);
@@ -622,23 +627,23 @@ impl World {
         let was = self.grants[g].life.clone();
         let moved = self
             .store
-            .update(&handle, |record: GrantRecord| Ok::<_, Rejected>(record.end(now, longest)))
+            .update(&handle, |record: GrantRecord| Ok::<_, RejectReason>(record.ended(now, longest)))
             .await;
         if let Some((_, held)) = went(moved, &expected) {
             assert_eq!(held.is_some(), !self.grants[g].has_ended());
             match was {
-                Life::Active => self.walk("Active", "end", "Ended"),
-                Life::Refreshing { .. } => self.walk("Refreshing", "end", "Ended"),
+                Life::Active => self.walk("Active", "ended", "Ended"),
+                Life::Refreshing { .. } => self.walk("Refreshing", "ended", "Ended"),
                 Life::Ended { .. } | Life::Unborn => return self.look_at_grant(g).await,
             }
             self.grants[g].tombstone(now, longest);
         } else {
-            let tombstone = Ended::before_it_began(now, self.rules.ttl.access);
+            let tombstone = Ended::without_grant(now, self.rules.ttl.access);
             self.store.insert(self.grants[g].id, tombstone).await.unwrap();
             let grant = &mut self.grants[g];
             (grant.life, grant.swept) = (
                 Life::Ended {
-                    until: now.after(self.rules.ttl.access + 300),
+                    until: now.plus_seconds(self.rules.ttl.access + 300),
                 },
                 false,
             );
@@ -651,7 +656,7 @@ impl World {
     pub async fn prove(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let expected = self.there(g);
-        let step = |record: GrantRecord| Ok::<_, Rejected>((record.proved(generation), ()));
+        let step = |record: GrantRecord| Ok::<_, RejectReason>((record.confirmed(generation), ()));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
@@ -665,12 +670,12 @@ impl World {
     pub async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>(record.refused_upstream(generation, now, longest));
+        let step = |record: GrantRecord| Ok::<_, RejectReason>(record.upstream_401_seen(generation, now, longest));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if let Some((_, ended)) = went(moved, &expected) {
             let grant = &mut self.grants[g];
             let judged = grant.kept != Kept::Refresh && !grant.has_ended();
-            let soon = grant.refused.filter(|(at, _)| now.since(*at) <= 300);
+            let soon = grant.refused.filter(|(at, _)| now.seconds_since(*at) <= 300);
             // A second time, to one that was re-issued since: in circles.
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
@@ -687,13 +692,14 @@ impl World {
 
     pub async fn tidy(&mut self, g: usize) {
         let (now, rules, expected) = (self.now(), self.rules, self.there(g));
-        let step = |record: GrantRecord| Ok::<_, Rejected>((record.tidied(rules, now), ()));
+        let step = |record: GrantRecord| Ok::<_, RejectReason>((record.pruned(rules, now), ()));
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
             // Never while somebody may still come with an older pair and be right.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
-            let over = begun.after(rules.grace) <= now && superseded.all(|(_, at)| at.after(rules.grace) <= now);
+            let over =
+                begun.plus_seconds(rules.reuse_window) <= now && superseded.all(|(_, at)| at.plus_seconds(rules.reuse_window) <= now);
             if grant.proved && over && !grant.refers && !grant.has_ended() {
                 grant.latest = None;
             }
@@ -723,7 +729,7 @@ impl World {
         else {
             return;
         };
-        let step = |_: GrantRecord| Ok::<_, Rejected>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
+        let step = |_: GrantRecord| Ok::<_, RejectReason>((serde_json::from_value(copy.seen.clone()).unwrap(), ()));
         self.store.update(&self.grant_handle(g), step).await.unwrap();
         self.grants[g] = copy;
         self.look_at_grant(g).await;
@@ -750,9 +756,9 @@ impl World {
             }
             _ => panic!("it is {}, not {:?}", grant.seen["state"], grant.life),
         }
-        if let Some(held) = there.held() {
+        if let Some(held) = there.data() {
             assert_eq!(
-                (held.generation(), held.latest(), held.is_kept(), held.is_refreshable()),
+                (held.generation(), held.latest(), held.is_reference(), held.is_refreshable()),
                 (grant.generation, grant.latest.as_ref(), grant.refers, grant.kept == Kept::Refresh)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());

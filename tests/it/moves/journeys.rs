@@ -5,20 +5,21 @@ use std::sync::LazyLock;
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{
-    Asked, ClientAuthorize, FlowRecord, GatewayLogin, Returned, ToUpstream, UpstreamCallback, UpstreamRedirect,
+    AuthorizationRequest, ClientAuthorize, FlowRecord, GatewayLogin, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect,
+    UpstreamRedirectParams,
 };
-use mcp_oauth_gateway::flow::carried::CodeCarried;
+use mcp_oauth_gateway::flow::carried::StatelessCode;
 use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
-use mcp_oauth_gateway::flow::code::{CodeIssued, CodeSpent, Obtained, Redeemed, Redemption};
-use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::flow::remember::Remember;
-use mcp_oauth_gateway::flow::who::{By, Leg, Way};
-use mcp_oauth_gateway::oauth::answer::Tokens;
-use mcp_oauth_gateway::oauth::error::Code;
-use mcp_oauth_gateway::oauth::pkce::Challenge;
+use mcp_oauth_gateway::flow::code::{CodeIssued, CodeRedemption, CodeSpent, ObtainedTokens, RedeemedCode};
+use mcp_oauth_gateway::flow::rejected::RejectReason;
+use mcp_oauth_gateway::flow::remember::RememberConsent;
+use mcp_oauth_gateway::flow::who::{LoginMethod, ServiceSnapshot, UpstreamStep};
+use mcp_oauth_gateway::oauth::answer::UpstreamTokens;
+use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
+use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::oauth::token::Credentials;
-use mcp_oauth_gateway::store::{Handle, Missed};
+use mcp_oauth_gateway::oauth::token::ClientCredentials;
+use mcp_oauth_gateway::store::{Handle, TransitionError};
 use serde_json::Value;
 use url::Url;
 
@@ -30,14 +31,22 @@ use super::world::{SECRET, World, text, went};
 const ISSUER: &str = "https://gateway.example";
 pub const UPSTREAM: &str = "https://upstream.example";
 /// The services, and the way of a journey to each.
-pub static SERVICES: LazyLock<[(&str, By, Leg); 6]> = LazyLock::new(|| {
+pub static SERVICES: LazyLock<[(&str, LoginMethod, UpstreamStep); 6]> = LazyLock::new(|| {
     [
-        ("chained", By::Password, Leg::Upstream),
-        ("chained for anybody", By::Nobody, Leg::Upstream),
-        ("unlocked here", By::Password, Leg::Here),
-        ("unlocked here by anybody", By::Nobody, Leg::Here),
-        ("chained for known ones", By::Provider(PROVIDER.to_owned()), Leg::Upstream),
-        ("unlocked here by known ones", By::Provider(PROVIDER.to_owned()), Leg::Here),
+        ("chained", LoginMethod::Password, UpstreamStep::Upstream),
+        ("chained for anybody", LoginMethod::Nobody, UpstreamStep::Upstream),
+        ("unlocked here", LoginMethod::Password, UpstreamStep::Here),
+        ("unlocked here by anybody", LoginMethod::Nobody, UpstreamStep::Here),
+        (
+            "chained for known ones",
+            LoginMethod::Provider(PROVIDER.to_owned()),
+            UpstreamStep::Upstream,
+        ),
+        (
+            "unlocked here by known ones",
+            LoginMethod::Provider(PROVIDER.to_owned()),
+            UpstreamStep::Here,
+        ),
     ]
 });
 /// All clients that send a `state` send this one.
@@ -68,7 +77,7 @@ impl Stage {
             Self::Sent => "UpstreamRedirect",
             Self::Back => "UpstreamCallback",
             Self::Issued => "CodeIssued",
-            Self::Carried => "CodeCarried",
+            Self::Carried => "StatelessCode",
             Self::Spent => "CodeSpent",
             Self::Closed => "Closed",
         }
@@ -88,7 +97,7 @@ pub struct Journey {
     pub spent: u32,
     /// Its place among the grants, and what is to be put down there.
     pub grant: Option<usize>,
-    pub pending: Option<Redeemed>,
+    pub pending: Option<RedeemedCode>,
     /// Its place among the services.
     pub service: usize,
     /// Where it has been.
@@ -104,39 +113,39 @@ pub struct Journey {
     pub upstream_verifier: String,
     promise: bool,
     pub code: String,
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<UpstreamTokens>,
     seen: Value,
 }
 
-pub type Refusal = Missed<Rejected>;
+pub type Refusal = TransitionError<RejectReason>;
 
 /// The stages of an honest journey.
-pub fn way(by: &By, leg: Leg) -> Vec<Stage> {
+pub fn way(by: &LoginMethod, leg: UpstreamStep) -> Vec<Stage> {
     let login: &[Stage] = match by {
-        By::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
-        By::Password | By::Nobody => &[],
+        LoginMethod::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
+        LoginMethod::Password | LoginMethod::Nobody => &[],
     };
     let rest: &[Stage] = match leg {
-        Leg::Upstream => &[Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued],
-        Leg::Here => &[Stage::SignedIn, Stage::Issued],
+        UpstreamStep::Upstream => &[Stage::SignedIn, Stage::Sent, Stage::Back, Stage::Issued],
+        UpstreamStep::Here => &[Stage::SignedIn, Stage::Issued],
     };
     [&[Stage::Asked], login, rest].concat()
 }
 
 impl World {
     pub fn handle(&self, i: usize) -> Handle<FlowRecord> {
-        Handle::of(self.journeys[i].id)
+        Handle::new(self.journeys[i].id)
     }
 
     /// Whether the journey is there and in this state.
     pub fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
         let journey = &self.journeys[i];
         if journey.keep_until < self.now().0 {
-            Err(Missed::Absent)
+            Err(TransitionError::NotFound)
         } else if journey.stage == stage {
             Ok(())
         } else {
-            Err(Missed::OtherState)
+            Err(TransitionError::WrongState)
         }
     }
 
@@ -145,7 +154,7 @@ impl World {
         if self.now().0 < self.journeys[i].keep_until {
             Ok(())
         } else {
-            Err(Missed::Rejected(Rejected::Expired))
+            Err(TransitionError::Rejected(RejectReason::Expired))
         }
     }
 
@@ -169,22 +178,22 @@ impl World {
         if self.journeys[i].forms.last().map(String::as_str) == form {
             Ok(())
         } else {
-            Err(Missed::Rejected(Rejected::OtherBrowser))
+            Err(TransitionError::Rejected(RejectReason::WrongBrowser))
         }
     }
 
     /// Whether a step is on the way of this journey.
-    pub fn on_the_way(&self, i: usize, is_on: impl FnOnce(&By, Leg) -> bool) -> Result<(), Refusal> {
+    pub fn on_the_way(&self, i: usize, is_on: impl FnOnce(&LoginMethod, UpstreamStep) -> bool) -> Result<(), Refusal> {
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         if is_on(by, *leg) {
             Ok(())
         } else {
-            Err(Missed::Rejected(Rejected::OtherWay))
+            Err(TransitionError::Rejected(RejectReason::WrongStep))
         }
     }
 
     pub fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
-        if *expected == Err(Missed::Rejected(Rejected::OtherWay)) {
+        if *expected == Err(TransitionError::Rejected(RejectReason::WrongStep)) {
             self.meet("a step off the way");
         }
     }
@@ -206,25 +215,25 @@ impl World {
             .unwrap();
         let client_id = registered.client_id().to_owned();
         let (id, verifier, form, now) = (self.id(), self.draw(), self.draw(), self.now());
-        let asked = Asked {
+        let asked = AuthorizationRequest {
             client_id,
             client_name: None,
             verified_host: None,
             configured: false,
-            loopback_only: false,
-            back,
-            challenge: Challenge::of(&Secret::from(verifier.as_str())),
+            is_loopback_only: false,
+            return_address: back,
+            challenge: CodeChallenge::of(&Secret::from(verifier.as_str())),
             scopes: Scopes::parse("a b"),
             service: name.to_owned(),
-            way: Way {
+            way: ServiceSnapshot {
                 to: "https://upstream.example".to_owned(),
                 by,
                 leg,
             },
-            remember: Remember::Never,
+            remember: RememberConsent::Never,
         };
         self.store
-            .insert(id, ClientAuthorize::new(asked, Digest::of(&form), now))
+            .insert(id, ClientAuthorize::new(asked, Digest::new(&form), now))
             .await
             .unwrap();
         self.walk("[*]", "new", "ClientAuthorize");
@@ -263,8 +272,8 @@ impl World {
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         let stages = way(by, *leg);
         let moves = match (by, moves) {
-            (By::Provider(_), 2) => 3,
-            (By::Provider(_), 3..) => moves + 2,
+            (LoginMethod::Provider(_), 2) => 3,
+            (LoginMethod::Provider(_), 3..) => moves + 2,
             (_, _) => moves,
         };
         let moves = usize::from(moves).min(stages.len());
@@ -272,12 +281,12 @@ impl World {
             match (stage, by, leg) {
                 (Stage::AtIdp, _, _) => self.sent_to_idp(i, Form::Own, true).await,
                 (Stage::FromIdp, _, _) => self.back_from_idp(i, Bring::Own).await,
-                (Stage::SignedIn, By::Nobody, _) => self.unnamed(i, Form::Own).await,
-                (Stage::SignedIn, By::Password, _) => self.sign_in(i, Form::Own).await,
-                (Stage::SignedIn, By::Provider(_), _) => self.identified(i, true).await,
+                (Stage::SignedIn, LoginMethod::Nobody, _) => self.unnamed(i, Form::Own).await,
+                (Stage::SignedIn, LoginMethod::Password, _) => self.sign_in(i, Form::Own).await,
+                (Stage::SignedIn, LoginMethod::Provider(_), _) => self.identified(i, true).await,
                 (Stage::Sent, _, _) => self.approve(i, Form::Own, true).await,
                 (Stage::Back, _, _) => self.returned(i, Bring::Own).await,
-                (Stage::Issued, _, Leg::Here) => {
+                (Stage::Issued, _, UpstreamStep::Here) => {
                     let unlocks = gives.refresh.then_some(Gives { refresh: false, ..gives });
                     self.granted_here(i, Form::Own, unlocks).await;
                 }
@@ -293,9 +302,9 @@ impl World {
             .standing(i, Stage::Asked)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |by, _| *by == By::Password));
+            .and_then(|()| self.on_the_way(i, |by, _| *by == LoginMethod::Password));
         self.note_if_off_the_way(&expected);
-        let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::of(&next), "alice".to_owned(), now);
+        let step = |s: ClientAuthorize| s.signed_in(brought.as_deref(), Digest::new(&next), "alice".to_owned(), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
             self.walk("ClientAuthorize", "signed_in", "GatewayLogin");
@@ -311,12 +320,12 @@ impl World {
             .standing(i, Stage::Asked)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |by, _| *by == By::Nobody));
+            .and_then(|()| self.on_the_way(i, |by, _| *by == LoginMethod::Nobody));
         self.note_if_off_the_way(&expected);
-        let step = |s: ClientAuthorize| s.unnamed(brought.as_deref(), Digest::of(&next), now);
+        let step = |s: ClientAuthorize| s.login_skipped(brought.as_deref(), Digest::new(&next), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
-            self.walk("ClientAuthorize", "unnamed", "GatewayLogin");
+            self.walk("ClientAuthorize", "login_skipped", "GatewayLogin");
             self.journeys[i].forms.push(next);
             self.arrived(i, Stage::SignedIn, self.journeys[i].keep_until).await;
         }
@@ -331,10 +340,10 @@ impl World {
             .standing(i, Stage::SignedIn)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Here));
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == UpstreamStep::Here));
         self.note_if_off_the_way(&expected);
-        let obtained = tokens.clone().map(|tokens| Obtained { issuer: None, tokens });
-        let step = |s: GatewayLogin| s.granted(brought.as_deref(), obtained.clone(), Digest::of(&code), now);
+        let obtained = tokens.clone().map(|tokens| ObtainedTokens { issuer: None, tokens });
+        let step = |s: GatewayLogin| s.granted(brought.as_deref(), obtained.clone(), Digest::new(&code), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("GatewayLogin", "granted", "CodeIssued");
@@ -343,7 +352,7 @@ impl World {
             let honest = way(by, *leg);
             assert_eq!(journey.path, honest[..honest.len() - 1], "a code without consent");
             (journey.code, journey.tokens) = (code.clone(), tokens);
-            self.goes_home(i, &moved.out, Some(&code));
+            self.goes_home(i, &moved.effect, Some(&code));
             self.arrived(i, Stage::Issued, now.0 + 60).await;
         }
         self.look_at_journey(i).await;
@@ -356,21 +365,21 @@ impl World {
             .standing(i, Stage::SignedIn)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |_, leg| leg == Leg::Upstream));
+            .and_then(|()| self.on_the_way(i, |_, leg| leg == UpstreamStep::Upstream));
         self.note_if_off_the_way(&expected);
         let step = |s: GatewayLogin| {
-            let to = ToUpstream {
-                browser: Digest::of(&browser),
-                upstream_state: Digest::of(&upstream_state),
+            let to = UpstreamRedirectParams {
+                browser: Digest::new(&browser),
+                upstream_state: Digest::new(&upstream_state),
                 verifier: Secret::from(upstream_verifier.as_str()),
                 issuer: UPSTREAM.to_owned(),
                 iss_promised: promise,
             };
-            s.approve(brought.as_deref(), to, now)
+            s.consented(brought.as_deref(), to, now)
         };
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
-            self.walk("GatewayLogin", "approve", "UpstreamRedirect");
+            self.walk("GatewayLogin", "consented", "UpstreamRedirect");
             let journey = &mut self.journeys[i];
             (journey.browser, journey.upstream_state, journey.upstream_verifier) = (browser, upstream_state, upstream_verifier);
             journey.promise = promise;
@@ -388,14 +397,14 @@ impl World {
                 .and_then(|()| self.same_form(i, form))
         };
         let (asked, signed_in) = (expected(Stage::Asked), expected(Stage::SignedIn));
-        let first = self.store.transition(&handle, |s: ClientAuthorize| s.deny(form, now)).await;
-        let mut back = went(first, &asked).map(|moved| (moved.out, "ClientAuthorize"));
+        let first = self.store.transition(&handle, |s: ClientAuthorize| s.denied(form, now)).await;
+        let mut back = went(first, &asked).map(|moved| (moved.effect, "ClientAuthorize"));
         if back.is_none() {
-            let second = self.store.transition(&handle, |s: GatewayLogin| s.deny(form, now)).await;
-            back = went(second, &signed_in).map(|moved| (moved.out, "GatewayLogin"));
+            let second = self.store.transition(&handle, |s: GatewayLogin| s.denied(form, now)).await;
+            back = went(second, &signed_in).map(|moved| (moved.effect, "GatewayLogin"));
         }
         if let Some((back, from)) = back {
-            self.walk(from, "deny", "Closed");
+            self.walk(from, "denied", "Closed");
             self.goes_home(i, &back, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
@@ -417,31 +426,31 @@ impl World {
             Bring::NoIssuer => issuer = None,
         }
         let judged = if state != journey.upstream_state {
-            Err(Rejected::OtherState)
+            Err(RejectReason::WrongUpstreamState)
         } else if matches!(bring, Bring::OtherService) {
-            Err(Rejected::OtherService)
+            Err(RejectReason::WrongService)
         } else if browser.as_ref() != Some(&journey.browser) {
-            Err(Rejected::OtherBrowser)
+            Err(RejectReason::WrongBrowser)
         } else if issuer.is_none() && journey.promise {
-            Err(Rejected::MissingIssuer)
+            Err(RejectReason::MissingIssuer)
         } else if issuer.is_some_and(|issuer| issuer != UPSTREAM) {
-            Err(Rejected::OtherIssuer)
+            Err(RejectReason::WrongIssuer)
         } else {
             Ok(())
         };
         let expected = self
             .standing(i, Stage::Sent)
             .and_then(|()| self.in_time(i))
-            .and_then(|()| judged.map_err(Missed::Rejected));
+            .and_then(|()| judged.map_err(TransitionError::Rejected));
         (state, browser, issuer, expected)
     }
 
     pub async fn returned(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
-        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+        if expected == Err(TransitionError::Rejected(RejectReason::WrongService)) {
             self.meet("a return to another service");
         }
-        let with = Returned {
+        let with = UpstreamCallbackParams {
             service: self.service(i, matches!(bring, Bring::OtherService)),
             upstream_state: &state,
             browser: browser.as_deref(),
@@ -455,7 +464,7 @@ impl World {
         if let Some(moved) = went(moved, &expected) {
             self.walk("UpstreamRedirect", "returned", "UpstreamCallback");
             assert_eq!(
-                moved.out.verifier.expose(),
+                moved.effect.verifier.expose(),
                 self.journeys[i].upstream_verifier,
                 "the verifier of another journey"
             );
@@ -466,10 +475,10 @@ impl World {
 
     pub async fn refused(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
-        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+        if expected == Err(TransitionError::Rejected(RejectReason::WrongService)) {
             self.meet("a return to another service");
         }
-        let with = Returned {
+        let with = UpstreamCallbackParams {
             service: self.service(i, matches!(bring, Bring::OtherService)),
             upstream_state: &state,
             browser: browser.as_deref(),
@@ -482,7 +491,7 @@ impl World {
             .await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("UpstreamRedirect", "refused", "Closed");
-            self.goes_home(i, &moved.out, None);
+            self.goes_home(i, &moved.effect, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
         self.look_at_journey(i).await;
@@ -491,7 +500,7 @@ impl World {
     pub async fn exchanged(&mut self, i: usize, gives: Gives) {
         let (tokens, code, now) = (self.tokens(gives), self.draw(), self.now());
         let expected = self.standing(i, Stage::Back);
-        let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::of(&code), now);
+        let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::new(&code), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("UpstreamCallback", "exchanged", "CodeIssued");
@@ -504,7 +513,7 @@ impl World {
                 "a code without sign-in, consent and return"
             );
             (journey.code, journey.tokens) = (code.clone(), Some(tokens));
-            self.goes_home(i, &moved.out, Some(&code));
+            self.goes_home(i, &moved.effect, Some(&code));
             self.arrived(i, Stage::Issued, now.0 + 60).await;
         }
         self.look_at_journey(i).await;
@@ -515,7 +524,7 @@ impl World {
         let moved = self.store.transition(&self.handle(i), UpstreamCallback::failed).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("UpstreamCallback", "failed", "Closed");
-            self.goes_home(i, &moved.out, None);
+            self.goes_home(i, &moved.effect, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
         self.look_at_journey(i).await;
@@ -526,7 +535,7 @@ impl World {
         let journey = &self.journeys[i];
         let location = match code {
             Some(code) => back.with_code(&Secret::from(code)),
-            None => back.with_error(Code::AccessDenied, "no"),
+            None => back.with_error(OAuthErrorCode::AccessDenied, "no"),
         };
         let tail = location.strip_prefix(&journey.uri).expect("it leads to another place");
         assert!(tail.starts_with(if journey.uri.contains('?') { '&' } else { '?' }), "{location}");
@@ -548,7 +557,7 @@ impl World {
         let client = by.map_or(journey.client, |by| usize::from(by) % self.clients.len());
         let registered = &self.clients[client];
         let wrong_secret = matches!(with, With::OtherSecret);
-        let authenticated = registered.authenticate(&Credentials {
+        let authenticated = registered.authenticate(&ClientCredentials {
             client_id: registered.client_id().to_owned(),
             secret: Some(Secret::from(if wrong_secret { "another" } else { SECRET })),
             basic: false,
@@ -574,43 +583,43 @@ impl World {
             With::NoVerifier => verifier = None,
         }
         let proved = if code != journey.code {
-            Err(Rejected::OtherCode)
+            Err(RejectReason::WrongCode)
         } else if client != journey.client {
-            Err(Rejected::OtherClient)
+            Err(RejectReason::WrongClient)
         } else if verifier.as_ref() != Some(&journey.verifier) {
-            Err(Rejected::Verifier)
+            Err(RejectReason::Verifier)
         } else {
             Ok(())
         };
         let same_place = match &redirect_uri {
-            Some(uri) if *uri != journey.uri => Err(Rejected::OtherRedirect),
+            Some(uri) if *uri != journey.uri => Err(RejectReason::WrongRedirectUri),
             Some(_) | None => Ok(()),
         };
         let spent = self.standing(i, Stage::Spent).is_ok();
         let elsewhere = matches!(with, With::OtherService);
-        let at_home = if elsewhere { Err(Rejected::OtherService) } else { Ok(()) };
-        let judged = at_home.and(proved).and(same_place).map_err(Missed::Rejected);
+        let at_home = if elsewhere { Err(RejectReason::WrongService) } else { Ok(()) };
+        let judged = at_home.and(proved).and(same_place).map_err(TransitionError::Rejected);
         let issued = if carried { Stage::Carried } else { Stage::Issued };
         let expected = self.standing(i, issued).and_then(|()| self.in_time(i)).and(judged);
-        let with = Redemption {
+        let with = CodeRedemption {
             service: self.service(i, elsewhere),
             code: &code,
             redirect_uri: redirect_uri.as_deref(),
             verifier: verifier.as_deref(),
         };
         let (grant, now, handle) = (self.id(), self.now(), self.handle(i));
-        if expected == Err(Missed::Rejected(Rejected::OtherService)) {
+        if expected == Err(TransitionError::Rejected(RejectReason::WrongService)) {
             self.met.insert("a code at another service");
         }
         let moved = if carried {
-            let moved = self.store.transition(&handle, |s: CodeCarried| s.redeem(&by, with, grant, now));
-            moved.await.map(|moved| moved.out)
+            let moved = self.store.transition(&handle, |s: StatelessCode| s.redeemed(&by, with, grant, now));
+            moved.await.map(|moved| moved.effect)
         } else {
-            let moved = self.store.transition(&handle, |s: CodeIssued| s.redeem(&by, with, grant, now));
-            moved.await.map(|moved| (moved.out, None))
+            let moved = self.store.transition(&handle, |s: CodeIssued| s.redeemed(&by, with, grant, now));
+            moved.await.map(|moved| (moved.effect, None))
         };
         if let Some((redeemed, to_exchange)) = went(moved, &expected) {
-            self.walk(issued.name(), "redeem", "CodeSpent");
+            self.walk(issued.name(), "redeemed", "CodeSpent");
             let redeemed = if carried {
                 self.unlocked_late(i, redeemed, to_exchange)
             } else {
@@ -631,13 +640,13 @@ impl World {
     }
 
     /// What was redeemed is this journey's own, and it is so once.
-    fn redeemed(&mut self, i: usize, redeemed: Redeemed) {
+    fn redeemed(&mut self, i: usize, redeemed: RedeemedCode) {
         let journey = &mut self.journeys[i];
         let (name, by, leg) = &SERVICES[journey.service];
         let subject = match by {
-            By::Nobody => "",
-            By::Password => "alice",
-            By::Provider(_) => "corp:7",
+            LoginMethod::Nobody => "",
+            LoginMethod::Password => "alice",
+            LoginMethod::Provider(_) => "corp:7",
         };
         assert_eq!((redeemed.who.subject.as_str(), redeemed.service.as_str()), (subject, *name));
         let obtained = redeemed.obtained.as_ref();
@@ -647,14 +656,14 @@ impl World {
             "the tokens of another journey"
         );
         let issuer = obtained.and_then(|obtained| obtained.issuer.as_deref());
-        assert_eq!(issuer, (*leg == Leg::Upstream).then_some(UPSTREAM));
+        assert_eq!(issuer, (*leg == UpstreamStep::Upstream).then_some(UPSTREAM));
         journey.spent += 1;
         assert_eq!(journey.spent, 1, "a code was spent twice");
         journey.pending = Some(redeemed);
     }
 
     /// A spent code came again: who proves client and verifier ends the grant, and nobody else does anything.
-    async fn replayed(&mut self, i: usize, by: &Authenticated, with: Redemption<'_>, proved: Result<(), Rejected>) {
+    async fn replayed(&mut self, i: usize, by: &Authenticated, with: CodeRedemption<'_>, proved: Result<(), RejectReason>) {
         let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
         let Some(FlowRecord::CodeSpent(there)) = there else {
             panic!("it is spent")

@@ -3,10 +3,10 @@
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::ClientAuthorize;
-use mcp_oauth_gateway::flow::login::{FromIdp, IdpCallback, IdpRedirect, ToIdp};
-use mcp_oauth_gateway::flow::rejected::Rejected;
-use mcp_oauth_gateway::flow::who::{By, Identity};
-use mcp_oauth_gateway::store::Missed;
+use mcp_oauth_gateway::flow::login::{IdpCallback, IdpCallbackParams, IdpRedirect, IdpRedirectParams};
+use mcp_oauth_gateway::flow::rejected::RejectReason;
+use mcp_oauth_gateway::flow::who::{Identity, LoginMethod};
+use mcp_oauth_gateway::store::TransitionError;
 
 use super::acts::{Bring, Form};
 use super::journeys::{Refusal, Stage};
@@ -35,8 +35,8 @@ struct Brought {
 }
 
 impl Brought {
-    fn as_it_is(&self) -> FromIdp<'_> {
-        FromIdp {
+    fn as_it_is(&self) -> IdpCallbackParams<'_> {
+        IdpCallbackParams {
             provider: self.provider,
             idp_state: &self.state,
             browser: self.browser.as_deref(),
@@ -54,23 +54,23 @@ impl World {
             .standing(i, Stage::Asked)
             .and_then(|()| self.in_time(i))
             .and_then(|()| self.same_form(i, brought.as_deref()))
-            .and_then(|()| self.on_the_way(i, |by, _| matches!(by, By::Provider(_))));
+            .and_then(|()| self.on_the_way(i, |by, _| matches!(by, LoginMethod::Provider(_))));
         self.note_if_off_the_way(&expected);
         let step = |s: ClientAuthorize| {
-            let to = ToIdp {
+            let to = IdpRedirectParams {
                 provider: PROVIDER.to_owned(),
-                browser: Digest::of(&browser),
-                idp_state: Digest::of(&state),
-                nonce: Digest::of(&nonce),
+                browser: Digest::new(&browser),
+                idp_state: Digest::new(&state),
+                nonce: Digest::new(&nonce),
                 verifier: Secret::from(verifier.as_str()),
                 issuer: IDP.to_owned(),
                 iss_promised: promise,
             };
-            s.to_idp(brought.as_deref(), to, now)
+            s.sent_to_idp(brought.as_deref(), to, now)
         };
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
-            self.walk("ClientAuthorize", "to_idp", "IdpRedirect");
+            self.walk("ClientAuthorize", "sent_to_idp", "IdpRedirect");
             self.journeys[i].login = Login {
                 browser,
                 state,
@@ -102,23 +102,23 @@ impl World {
             Bring::OtherService => with.provider = "another",
         }
         let judged = if with.state != login.state {
-            Err(Rejected::OtherState)
+            Err(RejectReason::WrongUpstreamState)
         } else if with.provider != PROVIDER {
-            Err(Rejected::OtherProvider)
+            Err(RejectReason::WrongProvider)
         } else if with.browser.as_ref() != Some(&login.browser) {
-            Err(Rejected::OtherBrowser)
+            Err(RejectReason::WrongBrowser)
         } else if with.issuer.is_none() && login.promise {
-            Err(Rejected::MissingIssuer)
+            Err(RejectReason::MissingIssuer)
         } else if with.issuer.is_some_and(|issuer| issuer != IDP) {
-            Err(Rejected::OtherIssuer)
+            Err(RejectReason::WrongIssuer)
         } else {
             Ok(())
         };
         let expected = self
             .standing(i, Stage::AtIdp)
             .and_then(|()| self.in_time(i))
-            .and_then(|()| judged.map_err(Missed::Rejected));
-        if expected == Err(Missed::Rejected(Rejected::OtherProvider)) {
+            .and_then(|()| judged.map_err(TransitionError::Rejected));
+        if expected == Err(TransitionError::Rejected(RejectReason::WrongProvider)) {
             self.meet("a return to another provider");
         }
         (with, expected)
@@ -132,9 +132,9 @@ impl World {
         if let Some(moved) = went(moved, &expected) {
             self.walk("IdpRedirect", "returned", "IdpCallback");
             let login = &self.journeys[i].login;
-            assert_eq!(moved.out.verifier.expose(), login.verifier, "the verifier of another journey");
-            assert!(moved.out.nonce.is_of(&login.nonce), "the nonce of another journey");
-            assert_eq!(moved.out.issuer, IDP);
+            assert_eq!(moved.effect.verifier.expose(), login.verifier, "the verifier of another journey");
+            assert!(moved.effect.nonce.matches(&login.nonce), "the nonce of another journey");
+            assert_eq!(moved.effect.issuer, IDP);
             self.arrived(i, Stage::FromIdp, now.0 + 120).await;
         }
         self.look_at_journey(i).await;
@@ -147,7 +147,7 @@ impl World {
         let moved = self.store.transition(&self.handle(i), step).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("IdpRedirect", "refused", "Closed");
-            self.goes_home(i, &moved.out, None);
+            self.goes_home(i, &moved.effect, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
         self.look_at_journey(i).await;
@@ -160,7 +160,7 @@ impl World {
         let judged = if own {
             Ok(())
         } else {
-            Err(Missed::Rejected(Rejected::OtherProvider))
+            Err(TransitionError::Rejected(RejectReason::WrongProvider))
         };
         let expected = self.standing(i, Stage::FromIdp).and_then(|()| self.in_time(i)).and(judged);
         let identity = Identity {
@@ -172,7 +172,7 @@ impl World {
             avatar: None,
             groups: Vec::new(),
         };
-        let step = |s: IdpCallback| s.identified(identity.clone(), Digest::of(&next), now);
+        let step = |s: IdpCallback| s.identified(identity.clone(), Digest::new(&next), now);
         let moved = self.store.transition(&self.handle(i), step).await;
         if went(moved, &expected).is_some() {
             self.walk("IdpCallback", "identified", "GatewayLogin");
@@ -187,7 +187,7 @@ impl World {
         let moved = self.store.transition(&self.handle(i), IdpCallback::failed).await;
         if let Some(moved) = went(moved, &expected) {
             self.walk("IdpCallback", "failed", "Closed");
-            self.goes_home(i, &moved.out, None);
+            self.goes_home(i, &moved.effect, None);
             self.arrived(i, Stage::Closed, self.journeys[i].keep_until).await;
         }
         self.look_at_journey(i).await;

@@ -10,13 +10,13 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::flow::client::Registered;
-use mcp_oauth_gateway::flow::held::Rules;
-use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess, UpstreamRefresh};
+use mcp_oauth_gateway::flow::client::RegisteredClient;
+use mcp_oauth_gateway::flow::held::RefreshRules;
+use mcp_oauth_gateway::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::oauth::redirect::RedirectUri;
-use mcp_oauth_gateway::oauth::register::{AuthMethod, Registration};
-use mcp_oauth_gateway::store::{Backend, Handle, Memory, Missed, Store};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::oauth::register::{ClientAuthMethod, ClientRegistration};
+use mcp_oauth_gateway::store::{Backend, Handle, Memory, Store, TransitionError};
+use mcp_oauth_gateway::token::half::TokenMode;
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use serde_json::Value;
 
@@ -35,8 +35,8 @@ pub const SECRET: &str = "the client's secret";
 pub struct World {
     pub time: Arc<AtomicU64>,
     pub store: Store,
-    pub rules: Rules,
-    pub clients: Vec<Registered>,
+    pub rules: RefreshRules,
+    pub clients: Vec<RegisteredClient>,
     pub owners: [Id; 2],
     pub journeys: Vec<Journey>,
     pub grants: Vec<Grant>,
@@ -52,7 +52,7 @@ pub struct World {
 
 impl World {
     /// An empty world, in which a superseded pair is good for `grace` more seconds, and tokens are kept here or not.
-    pub fn new(grace: u64, mode: Mode) -> Self {
+    pub fn new(grace: u64, mode: TokenMode) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let ring = KeyRing::single(KEY).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(ring));
@@ -64,8 +64,8 @@ impl World {
         Self {
             store: Store::new(Backend::Memory(Memory::new()), keys, Clock::Fixed(time.clone())),
             time,
-            rules: Rules {
-                grace,
+            rules: RefreshRules {
+                reuse_window: grace,
                 ttl,
                 mode,
                 carried: false,
@@ -153,10 +153,10 @@ impl World {
             } => on(grant, self.grants.len(), async |i| self.renew(i, refused, owner, alone).await).await,
             Act::Renewed { grant, gives } => on(grant, self.grants.len(), async |i| self.renew_and_answer(i, gives).await).await,
             Act::Reload => {
-                self.rules.mode = if self.rules.mode == Mode::Reference {
-                    Mode::Sealed
+                self.rules.mode = if self.rules.mode == TokenMode::Reference {
+                    TokenMode::Sealed
                 } else {
-                    Mode::Reference
+                    TokenMode::Reference
                 };
             }
             Act::Backup { grant } => on(grant, self.grants.len(), async |i| self.backup(i).await).await,
@@ -198,7 +198,7 @@ impl World {
                 grant.swept = true;
                 gone += 1;
             }
-            if grant.keep_until().is_none() && grant.granted.after(super::grants::BREATH) < now {
+            if grant.keep_until().is_none() && grant.granted.plus_seconds(super::grants::BREATH) < now {
                 // Whoever was about to put it down has died.
                 grant.swept = true;
             }
@@ -210,7 +210,7 @@ impl World {
 
     /// What lies in the store under `id`.
     pub async fn stored<R: Record>(&self, id: Id) -> Option<R> {
-        self.store.read(&Handle::<R>::of(id)).await.unwrap()
+        self.store.read(&Handle::<R>::new(id)).await.unwrap()
     }
 
     pub fn now(&self) -> UnixTime {
@@ -243,30 +243,30 @@ impl World {
     }
 
     /// Fresh tokens of the upstream.
-    pub fn tokens(&mut self, gives: Gives) -> Tokens {
+    pub fn tokens(&mut self, gives: Gives) -> UpstreamTokens {
         let (access, refresh, now) = (self.draw(), self.draw(), self.now());
-        Tokens {
-            access: UpstreamAccess::new(Secret::from(access)),
-            refresh: gives.refresh.then(|| UpstreamRefresh::new(Secret::from(refresh))),
-            expires: gives.life.map(|life| now.after(life)),
+        UpstreamTokens {
+            access: UpstreamAccessToken::new(Secret::from(access)),
+            refresh: gives.refresh.then(|| UpstreamRefreshToken::new(Secret::from(refresh))),
+            expires: gives.life.map(|life| now.plus_seconds(life)),
             refresh_expires: None,
             scope: None,
         }
     }
 }
 
-fn client(id: &str, redirects: &[&str], secret: Option<&str>) -> Registered {
-    let registration = Registration {
+fn client(id: &str, redirects: &[&str], secret: Option<&str>) -> RegisteredClient {
+    let registration = ClientRegistration {
         name: Some(id.to_owned()),
         redirect_uris: redirects.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect(),
         auth_method: if secret.is_some() {
-            AuthMethod::ClientSecretPost
+            ClientAuthMethod::ClientSecretPost
         } else {
-            AuthMethod::None
+            ClientAuthMethod::None
         },
-        refreshes: true,
+        may_refresh: true,
     };
-    Registered::new(id.to_owned(), registration, secret.map(Digest::of))
+    RegisteredClient::new(id.to_owned(), registration, secret.map(Digest::new))
 }
 
 /// Does `what` to the `n`th, if there is any: mostly to the newest or the one before it, else counted around.
@@ -283,7 +283,10 @@ async fn on(n: u8, of: usize, what: impl AsyncFnOnce(usize)) {
 
 /// Insists that a move went as it should have, and returns what it gave.
 #[track_caller]
-pub fn went<T, E: std::fmt::Debug + PartialEq>(moved: Result<T, Missed<E>>, expected: &Result<(), Missed<E>>) -> Option<T> {
+pub fn went<T, E: std::fmt::Debug + PartialEq>(
+    moved: Result<T, TransitionError<E>>,
+    expected: &Result<(), TransitionError<E>>,
+) -> Option<T> {
     match (moved, expected) {
         (Ok(out), Ok(())) => Some(out),
         (Err(why), Err(expected)) => {

@@ -21,7 +21,7 @@ const NOT_DRAWN: &[(&str, &str, &str)] = &[
 struct Move {
     public: bool,
     takes: Takes,
-    /// What it returns first: of `Result<(State, ..), _>`, `(State, ..)` or `State`; `Self` spelled out.
+    /// What it returns first: of `Result<(State, ..), _>`, `(State, ..)` or `ConnectionState`; `Self` spelled out.
     to: Option<String>,
     /// Whether that came in a pair, with an effect.
     with_effect: bool,

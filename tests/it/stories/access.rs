@@ -3,11 +3,11 @@
 use http::{Method, Request, header};
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::gateway::Parts;
-use mcp_oauth_gateway::gateway::api_keys::{ApiKeys, NewKey, Wanted};
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::gateway::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
+use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
-use mcp_oauth_gateway::token::half::ServiceMark;
+use mcp_oauth_gateway::token::half::ServiceDigest;
 use serde_json::{Value, json};
 
 use super::hostile::{Raw, refused};
@@ -22,7 +22,7 @@ const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"n
 pub fn beside(first: &Service, name: &str, access: Access) -> Service {
     Service {
         name: name.into(),
-        mark: ServiceMark::of(name),
+        digest: ServiceDigest::of(name),
         is_default: false,
         access,
         login: Login::None,
@@ -54,12 +54,12 @@ async fn house(change: impl FnOnce(&mut Parts)) -> (World, ApiKeys) {
     (world, keys.unwrap())
 }
 
-async fn key(keys: &ApiKeys, scopes: &str, lives: Option<u64>) -> NewKey {
-    let wanted = Wanted {
+async fn key(keys: &ApiKeys, scopes: &str, lives: Option<u64>) -> CreatedApiKey {
+    let wanted = ApiKeySpec {
         service: "batch".into(),
         name: Some("nightly-job".into()),
         scopes: Scopes::parse(scopes),
-        lives,
+        ttl: lives,
     };
     keys.add(wanted).await.unwrap()
 }
@@ -77,7 +77,7 @@ pub async fn call_by(http: &Browser, base: &str, service: &str, headers: &[(&str
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(&http.client, request.body(Outgoing::Full(CALL.into())).unwrap()).await
+    send(&http.client, request.body(RequestBody::Full(CALL.into())).unwrap()).await
 }
 
 async fn with(world: &World, service: &str, token: &str) -> Page {
@@ -145,7 +145,7 @@ async fn a_public_service_needs_no_token_and_passes_none_on() {
     assert!(stream.starts_with("HTTP/1.1 200"), "{stream}");
     // A gateway's token in a query would be read by the upstream alone.
     let query = Request::post(format!("{}/mcp/open?access_token={}", world.url, pair.access));
-    let page = send(&Browser::default().client, query.body(Outgoing::Full(CALL.into())).unwrap()).await;
+    let page = send(&Browser::default().client, query.body(RequestBody::Full(CALL.into())).unwrap()).await;
     assert_eq!((page.status.as_u16(), page.header("www-authenticate")), (400, ""));
 }
 
@@ -176,7 +176,7 @@ async fn where_nobody_signs_in_there_is_no_trace_of_an_authorization_server() {
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         send(
             &http.client,
-            request.body(Outgoing::Full("grant_type=refresh_token".into())).unwrap(),
+            request.body(RequestBody::Full("grant_type=refresh_token".into())).unwrap(),
         )
         .await
     };

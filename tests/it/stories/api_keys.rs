@@ -57,15 +57,15 @@ impl Operator {
 
 /// A gateway on this directory, with the key service `batch`, while the operator types beside it.
 async fn serving(data: &Path) -> World {
-    let file = data.join(data::KEYS);
+    let file = data.join(data::KEY_FILE);
     if !file.exists() {
-        data::write_secret(&file, &keyring::made(Clock::System.now())).unwrap();
+        data::write_secret(&file, &keyring::generate(Clock::System.now())).unwrap();
     }
     let ring = KeyRing::parse(data::read_secret(&file).unwrap().expose()).unwrap();
     // As a gateway does when it starts.
     let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
     let store = Store::new(backend, Arc::new(ArcSwap::from_pointee(ring.clone())), Clock::System);
-    store.claim().await.unwrap();
+    store.ensure_key_check().await.unwrap();
     drop(store);
     let world = World::made(Profile::Standard, |parts| {
         let keys = Arc::new(ArcSwap::from_pointee(ring));

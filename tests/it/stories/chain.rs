@@ -1,7 +1,7 @@
 //! The happy chain, and that each step of it is needed.
 
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::half::TokenMode;
 use serde_json::json;
 
 use crate::support::browser::Browser;
@@ -44,7 +44,7 @@ async fn an_upstream_like_github_is_chained_too_and_its_token_re_issued() {
 #[tokio::test]
 async fn plain_pairs_hold_the_upstreams_token_in_clear_as_the_first_gateway_did() {
     use base64::Engine as _;
-    let world = World::with(Profile::Standard, |service| service.mode = Mode::Plain).await;
+    let world = World::with(Profile::Standard, |service| service.mode = TokenMode::Plain).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&pair.access).unwrap();

@@ -166,7 +166,7 @@ fn whoever_stops_reading_what_a_command_says_meets_no_panic() {
         &["--upstream-rs", NOWHERE, "--host", "0.0.0.0"],
     ] {
         if args[0] == "keyring" {
-            let made = keyring::made(UnixTime(0));
+            let made = keyring::generate(UnixTime(0));
             std::fs::write(data.path().join("keys.json"), made.expose()).unwrap();
             std::fs::set_permissions(data.path().join("keys.json"), std::fs::Permissions::from_mode(0o600)).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::base::ids::Digest;
-use mcp_oauth_gateway::gateway::clients::{Configured, may_be_configured};
+use mcp_oauth_gateway::gateway::clients::{ConfiguredClient, is_valid_client_id};
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::oauth::redirect::RedirectUri;
 use serde_json::json;
@@ -17,17 +17,17 @@ pub const SECRET: &str = "8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c";
 pub const WEB: &str = "https://app.example/cb";
 
 /// A client of this id, confidential or not.
-pub fn written(id: &str, redirects: &[&str], confidential: bool) -> Configured {
-    Configured {
+pub fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredClient {
+    ConfiguredClient {
         id: id.into(),
         name: format!("The {id}"),
         redirect_uris: redirects.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect(),
-        secret: confidential.then(|| Digest::of(SECRET)),
+        secret: confidential.then(|| Digest::new(SECRET)),
     }
 }
 
 /// A gateway that knows these clients; and what it is set up with, to be changed.
-pub async fn knowing(clients: Vec<Configured>, change: impl FnOnce(&mut Setup)) -> (World, Setup) {
+pub async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Setup)) -> (World, Setup) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.setup.clients = clients;
@@ -124,7 +124,7 @@ async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
 #[test]
 fn no_client_is_written_down_under_a_name_that_means_another() {
     for id in ["ci-bot", "a", "Ci.Bot_7", "urn:x"] {
-        assert!(may_be_configured(id), "{id}");
+        assert!(is_valid_client_id(id), "{id}");
     }
     for id in [
         "",
@@ -137,7 +137,7 @@ fn no_client_is_written_down_under_a_name_that_means_another() {
         "é",
         &"x".repeat(256),
     ] {
-        assert!(!may_be_configured(id), "{id}");
+        assert!(!is_valid_client_id(id), "{id}");
     }
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::BodyExt as _;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
-use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::net::dial::AddressPolicy;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
@@ -79,7 +79,7 @@ impl Configured {
 }
 
 async fn get(http: &Browser, url: &str) -> Page {
-    send(&http.client, Request::get(url).body(Outgoing::Empty).unwrap()).await
+    send(&http.client, Request::get(url).body(RequestBody::Empty).unwrap()).await
 }
 
 async fn call(http: &Browser, url: &str, access: &str) -> Page {
@@ -88,7 +88,11 @@ async fn call(http: &Browser, url: &str, access: &str) -> Page {
         .header(header::ACCEPT, "application/json, text/event-stream")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, format!("Bearer {access}"));
-    send(&http.client, request.body(Outgoing::Full(Bytes::from(body.to_string()))).unwrap()).await
+    send(
+        &http.client,
+        request.body(RequestBody::Full(Bytes::from(body.to_string()))).unwrap(),
+    )
+    .await
 }
 
 /// Signs in at the service that is not the default, by its own endpoints.
@@ -166,13 +170,13 @@ async fn stream(url: &str, access: &str) -> hyper::body::Incoming {
         .header(header::ACCEPT, "text/event-stream")
         .header(header::AUTHORIZATION, format!("Bearer {access}"));
     let http = Browser::default();
-    let policy = mcp_oauth_gateway::net::client::Policy {
-        addresses: Allowed::Anything,
+    let policy = mcp_oauth_gateway::net::client::RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: None,
         http2: false,
     };
-    let answer = http.client.send(request.body(Outgoing::Empty).unwrap(), &policy).await.unwrap();
+    let answer = http.client.send(request.body(RequestBody::Empty).unwrap(), &policy).await.unwrap();
     assert_eq!(answer.status(), 200);
     answer.into_body()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Request;
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 use serde_json::json;
 
 use super::cli::does_not_start;
@@ -104,7 +104,9 @@ fn seen_by(process: &Process, path: &Path) -> PathBuf {
 }
 
 async fn ready(process: &Process) -> Page {
-    let request = Request::get(format!("{}/health/ready", process.url)).body(Outgoing::Empty).unwrap();
+    let request = Request::get(format!("{}/health/ready", process.url))
+        .body(RequestBody::Empty)
+        .unwrap();
     send(&Browser::default().client, request).await
 }
 

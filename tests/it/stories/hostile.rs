@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mcp_gateway_standin::{CLIENT_SECRET, Profile};
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -1061,7 +1061,7 @@ async fn resource_metadata_at_another_origin_is_not_fetched() {
         _ => answer(404, "", "{}"),
     });
     let mcp = format!("http://127.0.0.1:{}/mcp", upstream.port);
-    let world = World::with(Profile::Standard, |service| service.mcp = Address::parse(&mcp).unwrap()).await;
+    let world = World::with(Profile::Standard, |service| service.mcp = ExactUrl::parse(&mcp).unwrap()).await;
     ends_at_a_page(&McpClient::register(&world.url).await).await;
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
     assert!(
@@ -1093,7 +1093,7 @@ async fn an_authorization_server_at_a_forbidden_address_is_not_asked() {
     *own.lock().unwrap() = upstream.port;
     *port.lock().unwrap() = upstream.port;
     let mcp = format!("http://127.0.0.1:{}/mcp", upstream.port);
-    let world = World::with(Profile::Standard, |service| service.mcp = Address::parse(&mcp).unwrap()).await;
+    let world = World::with(Profile::Standard, |service| service.mcp = ExactUrl::parse(&mcp).unwrap()).await;
     ends_at_a_page(&McpClient::register(&world.url).await).await;
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
 }

@@ -9,13 +9,13 @@ use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing::{self, SigningKey};
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::Parts;
-use mcp_oauth_gateway::gateway::site::Site;
+use mcp_oauth_gateway::gateway::site::PublicUrls;
 use mcp_oauth_gateway::service::identity::IdentityHeaders;
 use mcp_oauth_gateway::service::{Login, Service, Upstream};
-use mcp_oauth_gateway::store::{Keys, Store};
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::store::{SharedKeyRing, Store};
+use mcp_oauth_gateway::token::half::TokenMode;
 use mcp_oauth_gateway::token::signing::SigningRecord;
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -40,7 +40,7 @@ struct Signing {
 #[derive(Clone)]
 struct Shared {
     store: Store,
-    keys: Keys,
+    keys: SharedKeyRing,
     clock: Clock,
 }
 
@@ -57,7 +57,7 @@ fn services(first: &Service, backend: &Standin) -> Vec<Service> {
     ];
     all[0].is_default = true;
     for signed in &mut all[..2] {
-        signed.mode = Mode::Jwt;
+        signed.mode = TokenMode::Jwt;
         signed.ttl.access = 3 * 3_600;
     }
     all.to_vec()
@@ -97,7 +97,7 @@ impl Signing {
     async fn beside(shared: &Shared, public: &str) -> Self {
         Self::made(|parts| {
             let own = parts.site.public_url().strip_prefix("http://").unwrap().to_owned();
-            parts.site = Site::new(Address::parse(public).unwrap(), vec![own]);
+            parts.site = PublicUrls::new(ExactUrl::parse(public).unwrap(), vec![own]);
             (parts.store, parts.keys, parts.clock) = (shared.store.clone(), shared.keys.clone(), shared.clock.clone());
         })
         .await
@@ -375,7 +375,7 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let same = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let kept = |_: &[u8]| same.clone();
-    let mallorys = signing::made();
+    let mallorys = signing::generate();
     let mallory = SigningKey::parse(&mallorys).unwrap();
     let by_mallory = |text: &[u8]| sign(&mallorys, text);
     let document = signing.published().await.json();
@@ -571,8 +571,8 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
 /// The key that sealed the keys that sign may leave the ring long before they end.
 #[tokio::test]
 async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first() {
-    let old = keyring::made(UnixTime(0));
-    let both = keyring::rotated(old.expose(), UnixTime(0)).unwrap();
+    let old = keyring::generate(UnixTime(0));
+    let both = keyring::rotate(old.expose(), UnixTime(0)).unwrap();
     let parsed: Value = serde_json::from_str(both.expose()).unwrap();
     let new = json!({ "keys": [parsed["keys"][1]] }).to_string();
     let ring = |text: &str| Arc::new(KeyRing::parse(text).unwrap());
@@ -584,7 +584,7 @@ async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first()
     })
     .await;
     let (shared, url) = (shared.unwrap(), first.world.url.clone());
-    shared.store.claim().await.unwrap();
+    shared.store.ensure_key_check().await.unwrap();
     let mut client = first.client("default").await;
     let access = client.login().await.access;
     let names = first.published_keys(1).await;
@@ -592,18 +592,15 @@ async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first()
     shared.keys.store(ring(both.expose()));
     let second = Signing::beside(&shared, &url).await;
     for _ in 0..500 {
-        if shared.store.is_sealed_anew().await.unwrap() {
+        if shared.store.is_resealed().await.unwrap() {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert!(
-        shared.store.is_sealed_anew().await.unwrap(),
-        "the mark follows when all of it is done"
-    );
+    assert!(shared.store.is_resealed().await.unwrap(), "the mark follows when all of it is done");
     drop((first, second));
     shared.keys.store(ring(&new));
-    assert_eq!(shared.store.claim().await, Ok(()));
+    assert_eq!(shared.store.ensure_key_check().await, Ok(()));
     let third = tokio::time::timeout(std::time::Duration::from_secs(20), Signing::beside(&shared, &url));
     let third = third.await.expect("it is ready: the keys that sign are read");
     assert_eq!(third.published_keys(1).await, names, "and they are the same");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, header};
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 
 use super::cli::{does_not_start, done};
 use crate::support::browser::{Browser, send};
@@ -115,7 +115,7 @@ async fn a_store_is_not_served_with_other_keys_and_both_are_named() {
     std::fs::rename(&away, &keys).unwrap();
     // Nor does a gateway that runs take them.
     let gateway = Process::start(NOWHERE, free_port(), &data, &[]).await;
-    let made = mcp_oauth_gateway::base::keyring::made(mcp_oauth_gateway::base::time::UnixTime(0));
+    let made = mcp_oauth_gateway::base::keyring::generate(mcp_oauth_gateway::base::time::UnixTime(0));
     let old = std::fs::read_to_string(&keys).unwrap();
     std::fs::write(&keys, made.expose()).unwrap();
     let log = || std::fs::read_to_string(data.join("log")).unwrap();
@@ -185,7 +185,7 @@ impl Configured {
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, format!("Bearer {key}"));
-        let request = request.body(Outgoing::Full(Bytes::from(body))).unwrap();
+        let request = request.body(RequestBody::Full(Bytes::from(body))).unwrap();
         send(&Browser::default().client, request).await.status.as_u16()
     }
 

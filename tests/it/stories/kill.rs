@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::random;
-use mcp_oauth_gateway::net::body::{Outgoing, read_limited};
-use mcp_oauth_gateway::net::client::Policy;
-use mcp_oauth_gateway::net::dial::Allowed;
-use mcp_oauth_gateway::net::server::Limits;
+use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
+use mcp_oauth_gateway::net::client::RequestPolicy;
+use mcp_oauth_gateway::net::dial::AddressPolicy;
+use mcp_oauth_gateway::net::server::ServerLimits;
 use serde_json::json;
 
 use crate::support::browser::Browser;
@@ -66,10 +66,10 @@ impl Site {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{}/token", self.client.base))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Outgoing::Full(Bytes::from(body)))
+            .body(RequestBody::Full(Bytes::from(body)))
             .unwrap();
-        let policy = Policy {
-            addresses: Allowed::Anything,
+        let policy = RequestPolicy {
+            addresses: AddressPolicy::Anything,
             connect: Duration::from_secs(5),
             first_byte: Some(Duration::from_secs(100)),
             http2: false,
@@ -454,10 +454,10 @@ async fn streaming(site: &Site, pair: &Pair, body: Option<serde_json::Value>) ->
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream")
         .header(header::AUTHORIZATION, format!("Bearer {}", pair.access))
-        .body(body.map_or(Outgoing::Empty, |json| Outgoing::Full(Bytes::from(json.to_string()))))
+        .body(body.map_or(RequestBody::Empty, |json| RequestBody::Full(Bytes::from(json.to_string()))))
         .unwrap();
-    let policy = Policy {
-        addresses: Allowed::Anything,
+    let policy = RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: None,
         http2: false,
@@ -507,7 +507,7 @@ async fn a_stop_ends_a_stream_without_an_end_and_lets_a_tool_call_finish() {
     );
     assert!(status.unwrap().success() && text.contains("6 events"), "{text}");
     assert!(stream_ended < call_ended, "the stream waits for nobody");
-    assert!(begun.elapsed() < Limits::default().grace / 2);
+    assert!(begun.elapsed() < ServerLimits::default().grace / 2);
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
-use mcp_oauth_gateway::net::client::{Client, Policy, SendError};
-use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::net::client::{HttpClient, RequestPolicy, SendError};
+use mcp_oauth_gateway::net::dial::AddressPolicy;
 use mcp_oauth_gateway::net::self_signed::self_signed;
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use rustls_pki_types::pem::PemObject as _;
@@ -32,7 +32,7 @@ async fn health_says_live_and_ready_to_whoever_asks() {
     let (_standin, _data, process) = started().await;
     for path in ["live", "ready"] {
         let request = Request::get(format!("{}/health/{path}", process.url))
-            .body(Outgoing::Empty)
+            .body(RequestBody::Empty)
             .unwrap();
         let page = send(&Browser::default().client, request).await;
         assert_eq!((page.status.as_u16(), &page.json()["status"]), (200, &json!(path)));
@@ -205,19 +205,19 @@ fn the_health_check_wants_more_than_a_handshake() {
 }
 
 /// A client that trusts this CA beside those of the machine, and no connection of which is kept.
-fn trusting(ca: &Path) -> Client {
+fn trusting(ca: &Path) -> HttpClient {
     tls::install_provider();
-    Client::new(ClientTls::load(&[ca.to_owned()]).unwrap())
+    HttpClient::new(ClientTls::load(&[ca.to_owned()]).unwrap())
 }
 
-async fn version(client: &Client, url: &str, http2: bool) -> Result<http::Version, SendError> {
-    let policy = Policy {
-        addresses: Allowed::Anything,
+async fn version(client: &HttpClient, url: &str, http2: bool) -> Result<http::Version, SendError> {
+    let policy = RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(10),
         first_byte: Some(Duration::from_secs(10)),
         http2,
     };
-    let request = Request::get(format!("{url}/health/live")).body(Outgoing::Empty).unwrap();
+    let request = Request::get(format!("{url}/health/live")).body(RequestBody::Empty).unwrap();
     client.send(request, &policy).await.map(|answer| answer.version())
 }
 
@@ -232,7 +232,7 @@ async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
     healthy(port).await;
     assert_eq!(version(&client, &secure.url, false).await.unwrap(), http::Version::HTTP_11);
     assert_eq!(version(&client, &secure.url, true).await.unwrap(), http::Version::HTTP_2);
-    let stranger = Client::new(ClientTls::load(&[]).unwrap());
+    let stranger = HttpClient::new(ClientTls::load(&[]).unwrap());
     assert!(
         matches!(version(&stranger, &secure.url, false).await, Err(SendError::Connect(_))),
         "nobody else trusts it"

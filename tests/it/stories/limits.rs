@@ -8,18 +8,18 @@ use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::{Active, GrantRecord};
-use mcp_oauth_gateway::flow::held::{Began, GRACE, Held, Rules};
-use mcp_oauth_gateway::flow::who::Who;
+use mcp_oauth_gateway::flow::held::{DEFAULT_REUSE_WINDOW_SECONDS, GrantData, NewGrant, RefreshRules};
+use mcp_oauth_gateway::flow::who::User;
 use mcp_oauth_gateway::gateway::Lane;
 use mcp_oauth_gateway::gateway::clients::Freshness;
-use mcp_oauth_gateway::gateway::site::Site;
-use mcp_oauth_gateway::net::body::Outgoing;
-use mcp_oauth_gateway::net::client::Client;
+use mcp_oauth_gateway::gateway::site::PublicUrls;
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::net::client::HttpClient;
 use mcp_oauth_gateway::net::tls::ClientTls;
-use mcp_oauth_gateway::oauth::answer::{Tokens, UpstreamAccess};
+use mcp_oauth_gateway::oauth::answer::{UpstreamAccessToken, UpstreamTokens};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::store::Store;
@@ -36,7 +36,7 @@ async fn small(proxies: &[&str]) -> (World, Store) {
     let mut store = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.most_waiting = 5;
-        parts.site = Site::clone(&parts.site).behind(proxies);
+        parts.site = PublicUrls::clone(&parts.site).with_trusted_proxies(proxies);
         store = Some(parts.store.clone());
     })
     .await;
@@ -51,7 +51,7 @@ async fn stored(store: &Store) -> usize {
 /// Begins one journey from this address, as the proxy in front says it; where its sign-in page is.
 async fn begun(client: &McpClient, from: &str) -> String {
     let request = Request::get(client.authorize_url()).header("x-forwarded-for", from);
-    let page = send(&client.http.client, request.body(Outgoing::Empty).unwrap()).await;
+    let page = send(&client.http.client, request.body(RequestBody::Empty).unwrap()).await;
     page.onward().unwrap_or_else(|| panic!("{} {}", page.status, page.text))
 }
 
@@ -154,7 +154,7 @@ async fn a_trusted_proxys_word_is_for_limits_only() {
         .header("forwarded", "for=192.0.2.1;host=evil.example;proto=https")
         .header("x-forwarded-host", "evil.example")
         .header("x-forwarded-proto", "https");
-    let page = send(&client.http.client, request.body(Outgoing::Empty).unwrap()).await;
+    let page = send(&client.http.client, request.body(RequestBody::Empty).unwrap()).await;
     assert!(page.header("location").starts_with(&format!("{}/login/", world.url)), "{page:?}");
     assert!(!page.header("set-cookie").contains("Secure"));
 }
@@ -180,7 +180,7 @@ async fn a_hundred_refusals_of_the_upstream_are_noted_once() {
 
 #[tokio::test]
 async fn a_page_that_says_try_again_says_when_to_machines_too() {
-    let nowhere = Address::parse("http://127.0.0.1:1/mcp").unwrap();
+    let nowhere = ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap();
     let world = World::with(Profile::Standard, |service| service.mcp = nowhere).await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -220,7 +220,7 @@ async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
             .uri(format!("{}?{query}", world.mcp()))
             .header(header::AUTHORIZATION, format!("Bearer {}", pair.access))
             .header(header::CONTENT_TYPE, "application/json");
-        let page = send(&client.http.client, request.body(Outgoing::Full(Bytes::from("{}"))).unwrap()).await;
+        let page = send(&client.http.client, request.body(RequestBody::Full(Bytes::from("{}"))).unwrap()).await;
         assert_eq!(page.status, 400, "{query}");
         let challenge = page.header("www-authenticate");
         assert!(challenge.starts_with("Bearer error=\"invalid_request\""), "{challenge}");
@@ -228,7 +228,7 @@ async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
     }
     assert!(world.standin.log().iter().all(|seen| seen.path != "/mcp"));
     let alone = Request::post(format!("{}?access_token={}", world.mcp(), pair.access))
-        .body(Outgoing::Empty)
+        .body(RequestBody::Empty)
         .unwrap();
     assert_eq!(send(&client.http.client, alone).await.status, 401, "it is no way to send one");
 }
@@ -249,7 +249,7 @@ async fn two_thousand_registrations_leave_the_store_empty() {
     assert_eq!(store.export(&mut everything).await, Ok(0));
     // Each of them is a client all the same.
     let lane = Lane {
-        client: Client::new(ClientTls::load(&[]).unwrap()),
+        client: HttpClient::new(ClientTls::load(&[]).unwrap()),
     };
     for id in ids {
         assert!(world.gateway.client(&lane, &id, Freshness::Current).await.unwrap().is_some());
@@ -266,27 +266,27 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
     })
     .await;
     let store = store.unwrap();
-    let long_ago = Clock::System.now().before(GRACE + 60);
+    let long_ago = Clock::System.now().minus_seconds(DEFAULT_REUSE_WINDOW_SECONDS + 60);
     for n in 0..700 {
-        let began = Began {
+        let began = NewGrant {
             client_id: "client".into(),
             service: "default".into(),
-            who: Who::named("alice"),
+            who: User::with_name("alice"),
             scopes: Scopes::default(),
             issuer: Some("https://as.example".into()),
-            tokens: Some(Tokens {
-                access: UpstreamAccess::new(Secret::from(format!("access {n}"))),
+            tokens: Some(UpstreamTokens {
+                access: UpstreamAccessToken::new(Secret::from(format!("access {n}"))),
                 refresh: None,
                 expires: None,
                 refresh_expires: None,
                 scope: None,
             }),
         };
-        let held = Held::new(began, Rules::default(), long_ago);
-        let grant = store.insert(Id::fresh(), Active::new(held)).await.unwrap();
+        let held = GrantData::new(began, RefreshRules::default(), long_ago);
+        let grant = store.insert(Id::random(), Active::new(held)).await.unwrap();
         // The client has its pair, except the first ten.
         if n >= 10 {
-            let proved = |record: GrantRecord| Ok::<_, ()>((record.proved(1), ()));
+            let proved = |record: GrantRecord| Ok::<_, ()>((record.confirmed(1), ()));
             store.update(&grant, proved).await.unwrap();
         }
     }
@@ -295,7 +295,7 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
     let _other = World::made(Profile::Standard, |parts| (parts.store, parts.keys) = shared).await;
     for _ in 0..600 {
         let mut all = store.scan::<GrantRecord>(None, 1_000).await.unwrap().0;
-        all.retain(|(_, record)| record.held().is_some_and(|held| held.latest().is_some()));
+        all.retain(|(_, record)| record.data().is_some_and(|held| held.latest().is_some()));
         if all.len() == 10 {
             return;
         }

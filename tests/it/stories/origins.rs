@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::service::Access;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ async fn ask(house: &House, method: Method, path: &str, headers: &[(&str, &str)]
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(&house.http.client, request.body(Outgoing::Empty).unwrap()).await
+    send(&house.http.client, request.body(RequestBody::Empty).unwrap()).await
 }
 
 /// A preflight for a POST with JSON and a token, as browsers send it.

@@ -10,9 +10,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mcp_gateway_standin::{Profile, Seen, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
-use mcp_oauth_gateway::net::client::Policy;
-use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::net::client::RequestPolicy;
+use mcp_oauth_gateway::net::dial::AddressPolicy;
 use mcp_oauth_gateway::service::Upstream;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -38,9 +38,9 @@ fn request(url: &str, method: Method, access: &str) -> http::request::Builder {
 }
 
 /// Sends it on a line of its own; the body is not read.
-async fn streamed(request: http::request::Builder, body: Outgoing) -> Response<Incoming> {
-    let policy = Policy {
-        addresses: Allowed::Anything,
+async fn streamed(request: http::request::Builder, body: RequestBody) -> Response<Incoming> {
+    let policy = RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: Some(Duration::from_secs(60)),
         http2: false,
@@ -50,7 +50,7 @@ async fn streamed(request: http::request::Builder, body: Outgoing) -> Response<I
 }
 
 async fn whole(request: http::request::Builder, body: impl Into<Bytes>) -> Page {
-    let request = request.body(Outgoing::Full(body.into())).unwrap();
+    let request = request.body(RequestBody::Full(body.into())).unwrap();
     send(&Browser::default().client, request).await
 }
 
@@ -99,7 +99,7 @@ async fn the_first_event_is_here_before_the_second_is_sent() {
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_millis(700));
     let begun = Instant::now();
-    let mut body = streamed(request(&world.mcp(), Method::GET, &pair.access), Outgoing::Empty)
+    let mut body = streamed(request(&world.mcp(), Method::GET, &pair.access), RequestBody::Empty)
         .await
         .into_body();
     let first = frame(&mut body).await;
@@ -114,7 +114,7 @@ async fn a_streamed_tool_call_arrives_event_by_event_and_ends() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let body = call("stream", &json!({ "count": 3, "gap_ms": 150 }));
-    let answer = streamed(request(&world.mcp(), Method::POST, &pair.access), Outgoing::Full(body.into())).await;
+    let answer = streamed(request(&world.mcp(), Method::POST, &pair.access), RequestBody::Full(body.into())).await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     assert_eq!(answer.headers()["x-accel-buffering"], "no");
     let (mut body, mut times) = (answer.into_body(), Vec::new());
@@ -131,7 +131,7 @@ async fn a_client_that_closes_its_stream_ends_the_upstreams() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_mins(1));
-    let mut answer = streamed(request(&world.mcp(), Method::GET, &pair.access), Outgoing::Empty).await;
+    let mut answer = streamed(request(&world.mcp(), Method::GET, &pair.access), RequestBody::Empty).await;
     frame(answer.body_mut()).await;
     assert_eq!(world.standin.open_streams(), 1);
     drop(answer);
@@ -309,7 +309,7 @@ async fn transfer(url: &str, pair: &Pair, size: usize) {
     let page = whole(up, vec![b'y'; size]).await;
     assert_eq!(page.json()["bytes"], size);
     let down = request(url, Method::POST, &pair.access).header("x-mcp-source", size.to_string());
-    let answer = streamed(down, Outgoing::Empty).await;
+    let answer = streamed(down, RequestBody::Empty).await;
     assert_eq!(count(answer.into_body()).await, size as u64);
 }
 
@@ -527,11 +527,11 @@ async fn sessions_pass_and_get_and_delete_too() {
     assert!(!session.is_empty());
     let with = |method: Method| request(&world.mcp(), method, &pair.access).header("mcp-session-id", &session);
     assert_eq!(whole(with(Method::POST), call("echo", &json!({ "text": "x" }))).await.status, 200);
-    let stream = streamed(with(Method::GET).header("last-event-id", "17"), Outgoing::Empty).await;
+    let stream = streamed(with(Method::GET).header("last-event-id", "17"), RequestBody::Empty).await;
     assert_eq!(stream.status(), 200);
     assert_eq!(to_mcp(&world).last().unwrap().header("last-event-id"), Some("17"));
     drop(stream);
-    let gone = streamed(with(Method::DELETE), Outgoing::Empty).await;
+    let gone = streamed(with(Method::DELETE), RequestBody::Empty).await;
     assert_eq!(gone.status(), 204);
     assert_eq!(whole(with(Method::POST), call("echo", &json!({}))).await.status, 404);
     let put = whole(with(Method::PUT), "").await;
@@ -575,7 +575,7 @@ async fn compressed_bodies_are_not_touched() {
         .header("content-encoding", "gzip")
         .header("accept-encoding", "gzip, br, zstd")
         .header("x-mcp-source", "5000");
-    let answer = streamed(asked, Outgoing::Full(Bytes::copy_from_slice(&bytes))).await;
+    let answer = streamed(asked, RequestBody::Full(Bytes::copy_from_slice(&bytes))).await;
     assert_eq!(answer.headers()["content-encoding"], "gzip");
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(text.len() == 5_000 && text.iter().all(|byte| *byte == b'x'), "as it came");
@@ -654,9 +654,9 @@ async fn calls_over_lines_that_the_upstream_closed_meanwhile_arrive_once() {
     let world = World::with(Profile::Standard, |service| {
         let issuer = service.mcp.as_str().trim_end_matches("/mcp").to_owned();
         if let Upstream::OAuth(given) = &mut service.upstream {
-            given.issuer = Some(mcp_oauth_gateway::base::url::Address::parse(&issuer).unwrap());
+            given.issuer = Some(mcp_oauth_gateway::base::url::ExactUrl::parse(&issuer).unwrap());
         }
-        service.mcp = mcp_oauth_gateway::base::url::Address::parse(&format!("http://{address}/mcp")).unwrap();
+        service.mcp = mcp_oauth_gateway::base::url::ExactUrl::parse(&format!("http://{address}/mcp")).unwrap();
     })
     .await;
     let (client, pair) = signed_in(&world).await;

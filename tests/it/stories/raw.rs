@@ -2,7 +2,7 @@
 
 use http::Method;
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::token::half::TokenMode;
 use serde_json::json;
 
 use crate::support::browser::Page;
@@ -16,7 +16,7 @@ async fn echo(client: &McpClient, access: &str) -> Page {
 
 #[tokio::test]
 async fn the_upstreams_own_token_is_handed_out_passed_on_and_refreshed_by_a_sealed_pair() {
-    let world = World::with(Profile::Standard, |service| service.mode = Mode::Raw).await;
+    let world = World::with(Profile::Standard, |service| service.mode = TokenMode::Raw).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     assert_eq!(world.standin.issued_access(), [pair.access.as_str()]);

@@ -4,10 +4,10 @@
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{Hash, Passwords, User, hash};
-use mcp_oauth_gateway::service::fixed::Fixed;
+use mcp_oauth_gateway::gateway::password::{LazyPasswordHash, PasswordUser, Passwords, hash};
+use mcp_oauth_gateway::service::fixed::StaticCredential;
 use mcp_oauth_gateway::service::paste::AuthHeader;
 use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::json;
@@ -31,11 +31,11 @@ async fn world_with(change: impl FnOnce(&mut Setup)) -> (World, Setup) {
 }
 
 fn weather() -> Upstream {
-    Upstream::Static(Fixed::new(&AuthHeader::bearer(), &Secret::from("the service's own key")).unwrap())
+    Upstream::Static(StaticCredential::new(&AuthHeader::bearer(), &Secret::from("the service's own key")).unwrap())
 }
 
-fn at(url: &str) -> Address {
-    Address::parse(url).unwrap()
+fn at(url: &str) -> ExactUrl {
+    ExactUrl::parse(url).unwrap()
 }
 
 /// Whoever began while nobody was asked has ten minutes for consent, and would hold the service's own key for weeks.
@@ -111,8 +111,8 @@ async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     let only = |name: &str, password: &str| {
-        let hash = Hash::kept(hash(&Secret::from(password)).unwrap());
-        Passwords::new(vec![User { name: name.into(), hash }], Clock::System)
+        let hash = LazyPasswordHash::from_hash(hash(&Secret::from(password)).unwrap());
+        Passwords::new(vec![PasswordUser { name: name.into(), hash }], Clock::System)
     };
     setup.passwords = only(USER, "another-password-7");
     world.gateway.reload(setup.clone());

@@ -8,8 +8,8 @@ use http::{Method, StatusCode};
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::service::Upstream;
-use mcp_oauth_gateway::service::oauth::Authorization;
-use mcp_oauth_gateway::token::half::Mode;
+use mcp_oauth_gateway::service::oauth::AuthServerConfig;
+use mcp_oauth_gateway::token::half::TokenMode;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Page};
@@ -32,7 +32,7 @@ async fn kept() -> (World, McpClient, Pair) {
 }
 
 async fn kept_from(profile: Profile) -> (World, McpClient, Pair) {
-    let world = World::with(profile, |service| (service.mode, service.ttl.access) = (Mode::Reference, DAY)).await;
+    let world = World::with(profile, |service| (service.mode, service.ttl.access) = (TokenMode::Reference, DAY)).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     (world, client, pair)
@@ -138,11 +138,11 @@ async fn many_calls_read_the_store_once() {
         works(&world, &client, &pair.access).await;
     }
     assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
-    assert_eq!(world.gateway.kept_reads(), 1);
+    assert_eq!(world.gateway.store_reads(), 1);
     // Another's is read for itself, also when all ask at once.
     let other = client.login().await;
     assert_eq!(together(&client, &other.access, 32).await, [StatusCode::OK; 32]);
-    assert_eq!(world.gateway.kept_reads(), 2);
+    assert_eq!(world.gateway.store_reads(), 2);
 }
 
 #[tokio::test]
@@ -365,7 +365,7 @@ async fn a_token_that_cannot_be_refreshed_is_kept_until_it_is_refused_twice() {
 
 #[tokio::test]
 async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
-    for mode in [Mode::Sealed, Mode::Plain] {
+    for mode in [TokenMode::Sealed, TokenMode::Plain] {
         let world = World::with(Profile::Standard, |service| service.mode = mode).await;
         world.standin.set(|b| b.access_length = HUGE);
         let client = McpClient::register(&world.url).await;
@@ -380,12 +380,12 @@ async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
         world.standin.set(|b| b.access_length = 0);
         world.pass(HOUR - 30);
         let short = Pair::of(&client.refresh(&again.refresh).await);
-        assert_eq!(sort(&short)[0], if mode == Mode::Sealed { 1 } else { 2 });
+        assert_eq!(sort(&short)[0], if mode == TokenMode::Sealed { 1 } else { 2 });
         assert_eq!((short.expires_in, asked(&world)), (3_590, 1));
         works(&world, &client, &short.access).await;
-        let reads = world.gateway.kept_reads();
+        let reads = world.gateway.store_reads();
         works(&world, &client, &short.access).await;
-        assert_eq!(world.gateway.kept_reads(), reads);
+        assert_eq!(world.gateway.store_reads(), reads);
         // And what was refreshed with it is the client's to bring, not ours to renew.
         Pair::of(&client.refresh(&short.refresh).await);
         assert_eq!(asked(&world), 2);
@@ -413,13 +413,13 @@ async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops(
     let client = McpClient::register(&world.url).await;
     let (sealed, other) = (client.login().await, client.login().await);
     assert_eq!(sort(&sealed), SEALED);
-    world.reload(|service| service.mode = Mode::Reference);
+    world.reload(|service| service.mode = TokenMode::Reference);
     is_invalid(&whoami(&client, &sealed.access).await);
     let kept = Pair::of(&client.refresh(&sealed.refresh).await);
     assert_eq!((sort(&kept), asked(&world)), (REFERENCE, 1));
     works(&world, &client, &kept.access).await;
     // Back: what refers goes on, and carries at the next refresh.
-    world.reload(|service| service.mode = Mode::Sealed);
+    world.reload(|service| service.mode = TokenMode::Sealed);
     works(&world, &client, &kept.access).await;
     let back = Pair::of(&client.refresh(&kept.refresh).await);
     assert_eq!((sort(&back), asked(&world)), (SEALED, 1));
@@ -439,7 +439,7 @@ async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_
     let client = McpClient::register(&world.url).await;
     let first = client.login().await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
-    world.reload(|service| service.mode = Mode::Reference);
+    world.reload(|service| service.mode = TokenMode::Reference);
     // An equivalent pair of the same generation, which refers: now there are two of it.
     let equivalent = Pair::of(&client.refresh(&first.refresh).await);
     assert_eq!((sort(&equivalent), asked(&world)), (REFERENCE, 1));
@@ -457,12 +457,12 @@ async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() 
     let mut shared = None;
     let one = World::made(Profile::Standard, |parts| {
         let service = &mut parts.setup.services[0];
-        (service.mode, service.ttl.access) = (Mode::Reference, DAY);
+        (service.mode, service.ttl.access) = (TokenMode::Reference, DAY);
         // One client of the upstream, whichever instance asks.
-        service.upstream = Upstream::OAuth(Box::new(Authorization {
+        service.upstream = Upstream::OAuth(Box::new(AuthServerConfig {
             client_id: Some(CLIENT_ID.into()),
             client_secret: Some(Secret::from(CLIENT_SECRET)),
-            ..Authorization::default()
+            ..AuthServerConfig::default()
         }));
         shared = Some((parts.store.clone(), parts.keys.clone(), service.clone(), parts.clock.clone()));
     })

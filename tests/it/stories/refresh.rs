@@ -774,14 +774,14 @@ async fn a_revocation_by_another_client_or_of_an_unknown_token_is_answered_alike
 type Streamed = http::Response<hyper::body::Incoming>;
 
 async fn sent(client: &McpClient, access: &str) -> Streamed {
-    use mcp_oauth_gateway::net::{body::Outgoing, client::Policy, dial::Allowed};
+    use mcp_oauth_gateway::net::{body::RequestBody, client::RequestPolicy, dial::AddressPolicy};
     let request = http::Request::builder()
         .method(Method::GET)
         .uri(format!("{}/mcp", client.base))
         .header(header::ACCEPT, "text/event-stream")
         .header(header::AUTHORIZATION, format!("Bearer {access}"));
-    let policy = Policy {
-        addresses: Allowed::Anything,
+    let policy = RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: None,
         http2: false,
@@ -789,7 +789,7 @@ async fn sent(client: &McpClient, access: &str) -> Streamed {
     client
         .http
         .client
-        .send(request.body(Outgoing::Empty).unwrap(), &policy)
+        .send(request.body(RequestBody::Empty).unwrap(), &policy)
         .await
         .unwrap()
 }

@@ -168,7 +168,7 @@ async fn a_yes_is_for_one_client_at_one_service() {
     // The same name in front of another upstream is another thing to say yes to.
     let other = Standin::start(Profile::Standard);
     let mut moved = setup;
-    moved.services[0].mcp = mcp_oauth_gateway::base::url::Address::parse(&other.mcp_url()).unwrap();
+    moved.services[0].mcp = mcp_oauth_gateway::base::url::ExactUrl::parse(&other.mcp_url()).unwrap();
     world.gateway.reload(moved);
     assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Request;
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
@@ -76,7 +76,7 @@ impl Site {
 
     async fn ready(&self, instance: usize) -> u16 {
         let request = Request::get(format!("{}/health/ready", self.instances[instance].0.url));
-        let page = send(&Browser::default().client, request.body(Outgoing::Empty).unwrap()).await;
+        let page = send(&Browser::default().client, request.body(RequestBody::Empty).unwrap()).await;
         page.status.as_u16()
     }
 

@@ -5,13 +5,13 @@ use std::io::Cursor;
 
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
-use mcp_oauth_gateway::store::{Export, Handle, Keys, Store};
+use mcp_oauth_gateway::store::{Export, Handle, SharedKeyRing, Store};
 
 use crate::support::client::{McpClient, Pair};
 use crate::support::world::World;
 
 /// A gateway, and the hand that reaches into what it keeps.
-async fn kept(profile: Profile) -> (World, Store, Keys) {
+async fn kept(profile: Profile) -> (World, Store, SharedKeyRing) {
     let mut kept = None;
     let world = World::made(profile, |parts| kept = Some((parts.store.clone(), parts.keys.clone()))).await;
     let (store, keys) = kept.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, Request, header};
 use mcp_gateway_standin::{Profile, Seen, Standin};
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::service::identity::IdentityHeaders;
 use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::{Value, json};
@@ -290,7 +290,7 @@ pub async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)])
         request = request.header(*name, *value);
     }
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
-    send(&client.http.client, request.body(Outgoing::Full(body.into())).unwrap()).await
+    send(&client.http.client, request.body(RequestBody::Full(body.into())).unwrap()).await
 }
 
 /// T-E1, T-E2, seed-001 rows 44 and 45: the caller could choose who it is.
@@ -403,9 +403,9 @@ async fn in_session(client: &McpClient, access: &str, method: Method, session: &
         .header("mcp-session-id", session);
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
     let body = if method == Method::POST {
-        Outgoing::Full(body.into())
+        RequestBody::Full(body.into())
     } else {
-        Outgoing::Empty
+        RequestBody::Empty
     };
     send(&client.http.client, request.body(body).unwrap()).await
 }
@@ -441,7 +441,7 @@ async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
             let request = Request::post(client.resource()).header(header::AUTHORIZATION, format!("Bearer {}", bob.access));
             let request = request.header(spelling, &session).header(header::CONTENT_TYPE, "application/json");
             let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }).to_string();
-            send(&client.http.client, request.body(Outgoing::Full(ping.into())).unwrap()).await;
+            send(&client.http.client, request.body(RequestBody::Full(ping.into())).unwrap()).await;
             assert!(!upstream.log().is_empty(), "{name}: {spelling}");
             assert!(!format!("{:?}", upstream.log()).contains(&session), "{name}: {spelling}");
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use mcp_oauth_gateway::net::body::{Outgoing, read_limited};
-use mcp_oauth_gateway::net::client::{Client, Policy};
-use mcp_oauth_gateway::net::dial::Allowed;
+use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
+use mcp_oauth_gateway::net::client::{HttpClient, RequestPolicy};
+use mcp_oauth_gateway::net::dial::AddressPolicy;
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 
 /// An answer, read whole.
@@ -88,7 +88,7 @@ fn absolute(base: &str, target: &str) -> String {
 /// One browser: its own cookies, by host and port.
 #[derive(Clone)]
 pub struct Browser {
-    pub client: Client,
+    pub client: HttpClient,
     pub cookies: BTreeMap<String, String>,
     /// What it says of who sent it to the pages that it opens (`Sec-Fetch-Site`); `None`: an old one, that says nothing.
     pub sent_by: Option<&'static str>,
@@ -98,7 +98,7 @@ impl Default for Browser {
     fn default() -> Self {
         tls::install_provider();
         Self {
-            client: Client::new(ClientTls::load(&[]).unwrap()),
+            client: HttpClient::new(ClientTls::load(&[]).unwrap()),
             cookies: BTreeMap::new(),
             sent_by: None,
         }
@@ -106,10 +106,10 @@ impl Default for Browser {
 }
 
 /// Sends one request, and reads the answer whole.
-pub async fn send(client: &Client, request: Request<Outgoing>) -> Page {
+pub async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
     let url = request.uri().to_string();
-    let policy = Policy {
-        addresses: Allowed::Anything,
+    let policy = RequestPolicy {
+        addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: Some(Duration::from_secs(100)),
         http2: false,
@@ -154,7 +154,7 @@ impl Browser {
                 .header(header::ORIGIN, &origin)
                 .header("sec-fetch-site", "same-origin")
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-            Outgoing::Full(Bytes::from(text))
+            RequestBody::Full(Bytes::from(text))
         } else {
             if let Some(site) = self.sent_by {
                 request = request
@@ -162,7 +162,7 @@ impl Browser {
                     .header("sec-fetch-mode", "navigate")
                     .header("sec-fetch-dest", "document");
             }
-            Outgoing::Empty
+            RequestBody::Empty
         };
         let page = send(&self.client, request.body(body).unwrap()).await;
         self.keep(&origin, &page);

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::net::body::Outgoing;
-use mcp_oauth_gateway::oauth::pkce::Challenge;
+use mcp_oauth_gateway::net::body::RequestBody;
+use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
 use serde_json::{Value, json};
 
 use super::browser::{Browser, Page, send};
@@ -109,7 +109,7 @@ impl McpClient {
 
     /// The same with parameters replaced; an empty value leaves one out.
     pub fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
-        let challenge = Challenge::of(&self.verifier);
+        let challenge = CodeChallenge::of(&self.verifier);
         let resource = self.resource();
         let mut all = vec![
             ("response_type", "code"),
@@ -215,7 +215,7 @@ impl McpClient {
     pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{}{path}", self.base)).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        send(&self.http.client, request.body(Outgoing::Full(Bytes::from(body))).unwrap()).await
+        send(&self.http.client, request.body(RequestBody::Full(Bytes::from(body))).unwrap()).await
     }
 
     /// The whole sign-in.
@@ -239,7 +239,7 @@ impl McpClient {
         if !access.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {access}"));
         }
-        let body = body.map_or(Outgoing::Empty, |json| Outgoing::Full(Bytes::from(json.to_string())));
+        let body = body.map_or(RequestBody::Empty, |json| RequestBody::Full(Bytes::from(json.to_string())));
         send(
             &self.http.client,
             request.header(header::CONTENT_TYPE, "application/json").body(body).unwrap(),
@@ -251,7 +251,11 @@ impl McpClient {
 /// Posts JSON.
 pub async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
     let request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
-    send(&http.client, request.body(Outgoing::Full(Bytes::from(body.to_string()))).unwrap()).await
+    send(
+        &http.client,
+        request.body(RequestBody::Full(Bytes::from(body.to_string()))).unwrap(),
+    )
+    .await
 }
 
 /// A query parameter of an address.

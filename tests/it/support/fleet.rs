@@ -8,16 +8,16 @@ use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::Client;
-use mcp_oauth_gateway::net::server::{self, Limits};
+use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
-use mcp_oauth_gateway::store::{Backend, Keys, Redis, RedisAt, Store};
-use mcp_oauth_gateway::web::handle::Door;
+use mcp_oauth_gateway::store::{Backend, Redis, RedisConfig, SharedKeyRing, Store};
+use mcp_oauth_gateway::web::handle::Router;
 
 use super::browser::Browser;
 use super::client::McpClient;
@@ -29,10 +29,10 @@ pub struct Fleet {
     /// The address of all of them, without a slash at its end.
     pub url: String,
     setup: Setup,
-    keys: Keys,
-    set: Option<RedisAt>,
+    keys: SharedKeyRing,
+    set: Option<RedisConfig>,
     hand: Arc<AtomicU64>,
-    doors: Arc<Mutex<Vec<Door>>>,
+    doors: Arc<Mutex<Vec<Router>>>,
     /// What the instances remember, in the order in which they were started.
     pub stores: Mutex<Vec<Store>>,
     next: Arc<AtomicUsize>,
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// The same, that tell each other in this Redis what they used up.
     pub async fn sharing(redis: &str, count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
-        let set = RedisAt::parse(redis, "fleet", None).unwrap();
+        let set = RedisConfig::parse(redis, "fleet", None).unwrap();
         Self::begun(count, profile, Some(set), |setup| change(&mut setup.services[0])).await
     }
 
@@ -61,7 +61,7 @@ impl Fleet {
         Self::begun(count, profile, None, change).await
     }
 
-    async fn begun(count: usize, profile: Profile, set: Option<RedisAt>, change: impl FnOnce(&mut Setup)) -> Self {
+    async fn begun(count: usize, profile: Profile, set: Option<RedisConfig>, change: impl FnOnce(&mut Setup)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
@@ -74,9 +74,9 @@ impl Fleet {
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stopper, stop) = Stop::new();
-        let (doors, next) = (Arc::new(Mutex::new(Vec::<Door>::new())), Arc::new(AtomicUsize::new(0)));
+        let (doors, next) = (Arc::new(Mutex::new(Vec::<Router>::new())), Arc::new(AtomicUsize::new(0)));
         let lane = Lane {
-            client: Client::new(ClientTls::load(&[]).unwrap()),
+            client: HttpClient::new(ClientTls::load(&[]).unwrap()),
         };
         let (all, turn) = (Arc::clone(&doors), Arc::clone(&next));
         let handler = move |request, peer: server::Peer| {
@@ -90,7 +90,7 @@ impl Fleet {
             let (door, lane) = (doors[which % doors.len()].clone(), lane.clone());
             async move { door.handle(&lane, request, peer.address.ip()).await }
         };
-        tokio::spawn(server::serve(listener, None, Limits::default(), stop.clone(), handler));
+        tokio::spawn(server::serve(listener, None, ServerLimits::default(), stop.clone(), handler));
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -100,7 +100,9 @@ impl Fleet {
             standin,
             url,
             setup,
-            keys: Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap())),
+            keys: Arc::new(ArcSwap::from_pointee(
+                KeyRing::parse(keyring::generate(clock.now()).expose()).unwrap(),
+            )),
             set,
             hand,
             doors,
@@ -117,10 +119,10 @@ impl Fleet {
         fleet
     }
 
-    async fn started(&self) -> Door {
+    async fn started(&self) -> Router {
         let clock = Clock::Fixed(Arc::clone(&self.hand));
         let back = self.back.as_ref().unwrap().handle();
-        let mut store = Store::carried(Arc::clone(&self.keys), clock.clone());
+        let mut store = Store::stateless(Arc::clone(&self.keys), clock.clone());
         if let Some(at) = &self.set {
             let backend = Backend::Redis(Redis::open(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
             store = store.noticing(Store::new(backend, Arc::clone(&self.keys), clock.clone()));
@@ -129,21 +131,21 @@ impl Fleet {
         let gateway = Gateway::new(Parts {
             store,
             keys: Arc::clone(&self.keys),
-            site: mcp_oauth_gateway::gateway::site::Site::new(Address::parse(&self.url).unwrap(), vec![]),
+            site: mcp_oauth_gateway::gateway::site::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
             clock,
-            most_waiting: waiting::MOST,
+            most_waiting: waiting::MAX_PENDING_FLOWS,
             back: back.clone(),
             back_lane: Lane {
-                client: Client::new(ClientTls::load(&[]).unwrap()),
+                client: HttpClient::new(ClientTls::load(&[]).unwrap()),
             },
         });
         let (upkeep, ends) = (gateway.clone(), self.stop.clone());
-        back.spawn(async move { upkeep.upkeep(ends).await });
+        back.spawn(async move { upkeep.run(ends).await });
         while gateway.is_ready().await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        Door::new(gateway)
+        Router::new(gateway)
     }
 
     /// What `/health/ready` says.

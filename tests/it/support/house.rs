@@ -2,12 +2,12 @@
 
 use mcp_gateway_standin::{Profile, Seen, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::url::Address;
-use mcp_oauth_gateway::service::fixed::Fixed;
+use mcp_oauth_gateway::base::url::ExactUrl;
+use mcp_oauth_gateway::service::fixed::StaticCredential;
 use mcp_oauth_gateway::service::identity::IdentityHeaders;
-use mcp_oauth_gateway::service::paste::{AuthHeader, Paste};
+use mcp_oauth_gateway::service::paste::{AuthHeader, PasteSettings};
 use mcp_oauth_gateway::service::{Login, Service, Upstream};
-use mcp_oauth_gateway::token::half::ServiceMark;
+use mcp_oauth_gateway::token::half::ServiceDigest;
 
 use super::browser::{Browser, Page};
 use super::client::{McpClient, Pair};
@@ -23,9 +23,9 @@ pub const SERVICES: [&str; 6] = ["default", "chained", "legacy", "weather", "cal
 /// See [the module](self).
 pub struct House {
     pub world: World,
-    /// Takes [`KEY`].
+    /// Takes [`FORM_KEY_BYTES`].
     pub legacy: Standin,
-    /// Takes [`FIXED`].
+    /// Takes [`FIXED_LEN`].
     pub weather: Standin,
     /// Takes everybody; behind `calculator` (identity) and `open` (nothing).
     pub backend: Standin,
@@ -33,7 +33,7 @@ pub struct House {
 
 /// `X-Api-Key: {credential}`, to be pasted.
 pub fn paste() -> Upstream {
-    Upstream::Paste(Paste {
+    Upstream::Paste(PasteSettings {
         header: AuthHeader::parse("X-Api-Key", "{credential}").unwrap(),
         hint: "You find it under Settings.".into(),
     })
@@ -43,9 +43,9 @@ pub fn paste() -> Upstream {
 pub fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login: Login) -> Service {
     Service {
         name: name.into(),
-        mark: ServiceMark::of(name),
+        digest: ServiceDigest::of(name),
         is_default: false,
-        mcp: Address::parse(mcp).unwrap(),
+        mcp: ExactUrl::parse(mcp).unwrap(),
         upstream,
         login,
         ..from.clone()
@@ -59,7 +59,7 @@ impl House {
         legacy.set(|b| b.mcp_key = Some(("x-api-key".into(), KEY.into())));
         weather.set(|b| b.mcp_key = Some(("authorization".into(), format!("Bearer {FIXED}"))));
         backend.set(|b| b.mcp_open = true);
-        let fixed = Fixed::new(&AuthHeader::bearer(), &Secret::from(FIXED)).unwrap();
+        let fixed = StaticCredential::new(&AuthHeader::bearer(), &Secret::from(FIXED)).unwrap();
         let told = IdentityHeaders::parse(["id", "email", "name", "provider", "avatar"]).unwrap();
         let world = World::with_services(Profile::Standard, |first| {
             let made = |name, mcp: &str, upstream, login| service(first, name, mcp, upstream, login);

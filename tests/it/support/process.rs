@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::browser::{Browser, send};
 use super::world::{PASSWORD, USER};
 use http::Request;
-use mcp_oauth_gateway::net::body::Outgoing;
+use mcp_oauth_gateway::net::body::RequestBody;
 
 /// A running gateway. Dropping it kills it.
 pub struct Process {
@@ -88,7 +88,7 @@ impl Process {
                 );
             }
             if std::net::TcpStream::connect(self.url.trim_start_matches("http://")).is_ok() {
-                let ready = Request::get(format!("{}/health/ready", self.url)).body(Outgoing::Empty).unwrap();
+                let ready = Request::get(format!("{}/health/ready", self.url)).body(RequestBody::Empty).unwrap();
                 if send(&http.client, ready).await.status == 200 {
                     return;
                 }

@@ -2,10 +2,10 @@
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::service::Login;
-use mcp_oauth_gateway::upstream::idp::{self, Idp, Plain};
+use mcp_oauth_gateway::upstream::idp::{self, Idp, UserApi};
 
 use super::browser::{Browser, Page};
 use super::client::{McpClient, Pair};
@@ -17,15 +17,15 @@ fn secret() -> Secret {
 
 /// The stand-in as a provider of `preset = "oidc"`.
 pub fn oidc(name: &str, standin: &Standin) -> Idp {
-    let issuer = Address::parse(&standin.issuer()).unwrap();
+    let issuer = ExactUrl::parse(&standin.issuer()).unwrap();
     Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap()
 }
 
 /// The stand-in as GitHub.
 pub fn github(standin: &Standin) -> Idp {
-    let at = |path: &str| Address::parse(&format!("{}{path}", standin.origin())).unwrap();
+    let at = |path: &str| ExactUrl::parse(&format!("{}{path}", standin.origin())).unwrap();
     let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, Some(secret())).unwrap();
-    made.plain = Some(Plain {
+    made.plain = Some(UserApi {
         authorize: at("/login/oauth/authorize"),
         token: at("/login/oauth/access_token"),
         user: at("/user"),

@@ -8,23 +8,23 @@ use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::base::url::Address;
+use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{self, Hash, Passwords, User};
-use mcp_oauth_gateway::gateway::session::SESSION_TTL;
-use mcp_oauth_gateway::gateway::site::Site;
+use mcp_oauth_gateway::gateway::password::{self, LazyPasswordHash, PasswordUser, Passwords};
+use mcp_oauth_gateway::gateway::session::DEFAULT_SESSION_TTL_SECONDS;
+use mcp_oauth_gateway::gateway::site::PublicUrls;
 use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::Client;
-use mcp_oauth_gateway::net::server::{self, Limits};
+use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::oauth::Authorization;
+use mcp_oauth_gateway::service::oauth::AuthServerConfig;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
-use mcp_oauth_gateway::token::half::{Mode, ServiceMark};
+use mcp_oauth_gateway::token::half::{ServiceDigest, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
-use mcp_oauth_gateway::web::handle::Door;
+use mcp_oauth_gateway::web::handle::Router;
 
 /// Who may sign in.
 pub const USER: &str = "alice";
@@ -77,7 +77,9 @@ impl World {
         let clock = Clock::Fixed(Arc::clone(&hand));
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let keys = Arc::new(ArcSwap::from_pointee(KeyRing::parse(keyring::made(clock.now()).expose()).unwrap()));
+        let keys = Arc::new(ArcSwap::from_pointee(
+            KeyRing::parse(keyring::generate(clock.now()).expose()).unwrap(),
+        ));
         let back = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -87,13 +89,13 @@ impl World {
         let mut parts = Parts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
-            site: Site::new(Address::parse(&url).unwrap(), vec![]),
+            site: PublicUrls::new(ExactUrl::parse(&url).unwrap(), vec![]),
             setup: Self::setup(service, &clock),
             clock,
-            most_waiting: waiting::MOST,
+            most_waiting: waiting::MAX_PENDING_FLOWS,
             back: back.handle().clone(),
             back_lane: Lane {
-                client: Client::new(trust.clone()),
+                client: HttpClient::new(trust.clone()),
             },
         };
         change(&mut parts);
@@ -101,19 +103,19 @@ impl World {
         let gateway = Gateway::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (gateway.clone(), stop.clone());
-        back.spawn(async move { upkeep.upkeep(ends).await });
+        back.spawn(async move { upkeep.run(ends).await });
         while gateway.is_ready().await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        let door = Door::new(gateway.clone());
+        let door = Router::new(gateway.clone());
         let lane = Lane {
-            client: Client::new(trust),
+            client: HttpClient::new(trust),
         };
         let handler = move |request, peer: server::Peer| {
             let (door, lane) = (door.clone(), lane.clone());
             async move { door.handle(&lane, request, peer.address.ip()).await }
         };
-        tokio::spawn(server::serve(listener, None, Limits::default(), stop, handler));
+        tokio::spawn(server::serve(listener, None, ServerLimits::default(), stop, handler));
         Self {
             standin,
             url,
@@ -127,14 +129,14 @@ impl World {
 
     /// One service, and the users of all stories.
     pub fn setup(service: Service, clock: &Clock) -> Setup {
-        let users = [USER, OTHER_USER].map(|name| User {
+        let users = [USER, OTHER_USER].map(|name| PasswordUser {
             name: name.into(),
-            hash: Hash::kept(quick_hash()),
+            hash: LazyPasswordHash::from_hash(quick_hash()),
         });
         Setup {
             services: vec![service],
             passwords: Passwords::new(users.to_vec(), clock.clone()),
-            session_ttl: SESSION_TTL,
+            session_ttl: DEFAULT_SESSION_TTL_SECONDS,
             idps: vec![],
             clients: vec![],
             cors_origins: vec![],
@@ -193,18 +195,18 @@ pub fn service(standin: &Standin, profile: Profile) -> Service {
     };
     Service {
         name: "default".into(),
-        mark: ServiceMark::of("default"),
+        digest: ServiceDigest::of("default"),
         title: None,
         is_default: true,
-        mcp: Address::parse(&standin.mcp_url()).unwrap(),
+        mcp: ExactUrl::parse(&standin.mcp_url()).unwrap(),
         access: Access::OAuth,
         login: Login::Password,
-        upstream: Upstream::OAuth(Box::new(Authorization {
+        upstream: Upstream::OAuth(Box::new(AuthServerConfig {
             client_id,
             client_secret,
-            ..Authorization::default()
+            ..AuthServerConfig::default()
         })),
-        mode: Mode::Sealed,
+        mode: TokenMode::Sealed,
         ttl: Ttl::default(),
         refresh_grace: 7_200,
         scopes: Scopes::default(),
@@ -226,7 +228,7 @@ fn real_now() -> u64 {
 }
 
 /// What is configured of the upstream's authorization server.
-pub fn authorization(service: &mut Service) -> &mut Authorization {
+pub fn authorization(service: &mut Service) -> &mut AuthServerConfig {
     match &mut service.upstream {
         Upstream::OAuth(given) => given,
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {

@@ -35,7 +35,7 @@ fn put(server: &Server, name: &str, data: serde_json::Value) {
 async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() {
     let (server, bench) = bench();
     let handle = bench.insert(2000).await;
-    let nowhere = Handle::<Door>::of(Id::fresh());
+    let nowhere = Handle::<Door>::new(Id::random());
     for body in NOT_ABSENT {
         says(&server, "GET secret/data/contract/door/", u32::MAX, (404, body));
         for handle in [&handle, &nowhere] {
@@ -47,7 +47,7 @@ async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() 
         assert!(scanned.is_err(), "{body}: a page without a tombstone that is there");
         says(&server, "POST secret/", u32::MAX, (404, body));
         assert!(bench.store.ping().await.is_err(), "{body}");
-        assert!(bench.store.insert(Id::fresh(), shut(2000)).await.is_err(), "{body}");
+        assert!(bench.store.insert(Id::random(), shut(2000)).await.is_err(), "{body}");
     }
     server.state().instead = None;
     assert_eq!(bench.store.read(&nowhere).await, Ok(None));
@@ -58,7 +58,7 @@ async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_is_looked_for_and_done_once() {
     let (server, bench) = bench();
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 0 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let once_more = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
     let mut rings = 0;
     for (status, body) in [
@@ -90,7 +90,7 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
         says(&server, "POST secret/data/contract/doorbell/", u32::MAX, (status, body));
         let moved = bench.store.update(&bell, once_more).await;
         assert!(
-            matches!(moved, Err(Missed::Store(StoreError::Unavailable(_)))),
+            matches!(moved, Err(TransitionError::Store(StoreError::Unavailable(_)))),
             "{status}: {moved:?}"
         );
         server.state().instead = None;
@@ -102,7 +102,7 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
     let (server, bench) = bench();
     bench.insert(2000).await;
     let stays = bench.insert(9000 * HOUR).await;
-    let bell = bench.store.insert(Id::fresh(), Doorbell { rings: 7 }).await.unwrap();
+    let bell = bench.store.insert(Id::random(), Doorbell { rings: 7 }).await.unwrap();
     let foreign = || json!({ "password": "of somebody" });
     // The first of its kind, and a kind that comes before all others.
     put(&server, "contract/door/-", foreign());
@@ -142,7 +142,7 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
     says(&server, "GET secret/data/contract/our.news/unreadable", u32::MAX, (500, ""));
     let other = another(&bench, &server);
     let mut changes = bench.store.changes();
-    let told = other.insert(Id::fresh(), Doorbell { rings: 8 }).await.unwrap();
+    let told = other.insert(Id::random(), Doorbell { rings: 8 }).await.unwrap();
     let heard = timeout(Duration::from_secs(10), changes.next()).await.unwrap();
     assert_eq!(heard.of::<Doorbell>(), Some(told));
 }
@@ -175,7 +175,7 @@ async fn what_is_written_in_vault_without_the_keys_is_believed_by_nobody() {
     put(&server, "contract/our.news/forger", forged);
     let soon = Duration::from_secs(10);
     assert_eq!(timeout(soon, changes.next()).await.unwrap(), Change::Gap);
-    let third = another(&bench, &server).insert(Id::fresh(), shut(9000)).await.unwrap();
+    let third = another(&bench, &server).insert(Id::random(), shut(9000)).await.unwrap();
     let mut told = timeout(soon, changes.next()).await.unwrap();
     while told == Change::Gap {
         told = timeout(soon, changes.next()).await.unwrap();
@@ -213,7 +213,7 @@ async fn the_journal_of_an_instance_that_ended_is_removed_and_that_of_one_that_l
     let listener = another(&bench, &server);
     let mut changes = listener.changes();
     bench.insert(u64::MAX).await;
-    drop(another(&bench, &server).insert(Id::fresh(), shut(u64::MAX)).await.unwrap());
+    drop(another(&bench, &server).insert(Id::random(), shut(u64::MAX)).await.unwrap());
     let journals = || server.names("contract/our.news/").len();
     for _ in 0..2 {
         timeout(Duration::from_secs(10), changes.next()).await.unwrap();

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn over(server: &Server, host: &str, ca: Option<std::path::PathBuf>) -> VaultAt {
-    VaultAt {
-        url: Address::parse(&server.url_as(host)).unwrap(),
+fn over(server: &Server, host: &str, ca: Option<std::path::PathBuf>) -> VaultConfig {
+    VaultConfig {
+        url: ExactUrl::parse(&server.url_as(host)).unwrap(),
         ca,
         ..at(server, token(ROOT))
     }
@@ -41,14 +41,14 @@ async fn vault_is_spoken_to_over_tls_if_the_given_ca_signed_it_for_that_name() {
     ));
     assert!(said.contains("no PEM certificate") && said.contains("`ca`"), "{said}");
     // Without TLS where there is TLS, and the other way round.
-    let plain = VaultAt {
-        url: Address::parse(&server.url().replace("https", "http")).unwrap(),
+    let plain = VaultConfig {
+        url: ExactUrl::parse(&server.url().replace("https", "http")).unwrap(),
         ..at(&server, token(ROOT))
     };
     assert!(refused(plain).contains("`url`"));
     let plain = Server::start();
-    let tls = VaultAt {
-        url: Address::parse(&plain.url().replace("http", "https")).unwrap(),
+    let tls = VaultConfig {
+        url: ExactUrl::parse(&plain.url().replace("http", "https")).unwrap(),
         ..at(&plain, token(ROOT))
     };
     let said = refused(tls);
