@@ -17,28 +17,28 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mcp_oauth_gateway::app::password::Passwords;
+use mcp_oauth_gateway::app::public_urls::PublicUrls;
+use mcp_oauth_gateway::app::runtime_config::Setup;
+use mcp_oauth_gateway::app::{Gateway, Lane, Parts, pending_flows};
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::Passwords;
-use mcp_oauth_gateway::gateway::site::PublicUrls;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, SharedKeyRing, Store};
-use mcp_oauth_gateway::token::half::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
+use mcp_oauth_gateway::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::token::pair;
-use mcp_oauth_gateway::upstream::forward;
-use mcp_oauth_gateway::web::handle::Router;
+use mcp_oauth_gateway::upstream::forward_rules;
+use mcp_oauth_gateway::web::router::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
@@ -136,10 +136,12 @@ fn headers(criterion: &mut Criterion) {
     ]);
     let ours = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer gho_16C7e42F292c6912E7"))];
     let mut group = criterion.benchmark_group("headers");
-    group.bench_function("request", |b| b.iter(|| forward::request_headers(black_box(&asked), &[], &ours)));
+    group.bench_function("request", |b| {
+        b.iter(|| forward_rules::request_headers(black_box(&asked), &[], &ours))
+    });
     group.bench_function("response", |b| {
         let filtered = |mut headers| {
-            forward::response_headers(&mut headers);
+            forward_rules::response_headers(&mut headers);
             headers
         };
         b.iter_batched(|| answered.clone(), filtered, criterion::BatchSize::SmallInput);
@@ -367,7 +369,7 @@ async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: Sh
             json_token: false,
         },
         clock,
-        most_waiting: waiting::MAX_PENDING_FLOWS,
+        most_waiting: pending_flows::MAX_PENDING_FLOWS,
         back: tokio::runtime::Handle::current(),
         back_lane: lane.clone(),
     });

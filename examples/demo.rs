@@ -16,11 +16,11 @@ use http::{HeaderMap, Request, StatusCode, header};
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::cli::{data, serve};
+use mcp_oauth_gateway::cli::{data_dir, serve};
 use mcp_oauth_gateway::config::flags::{Command, Serve};
 use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
-use mcp_oauth_gateway::net::client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::dial::AddressPolicy;
+use mcp_oauth_gateway::net::http_client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::listen;
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
@@ -130,7 +130,7 @@ fn password(dir: &Path) -> Result<Secret, String> {
         made.push(char::from(LETTERS[usize::from(byte % 32)]));
     }
     let made = Secret::from(made);
-    data::keep_password(dir, &made)?;
+    data_dir::keep_password(dir, &made)?;
     Ok(made)
 }
 

@@ -15,11 +15,11 @@
 // They panic where nobody reads any more; the command line has its own.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;
 pub mod flow;
-pub mod gateway;
 pub mod net;
 pub mod oauth;
 pub mod observe;

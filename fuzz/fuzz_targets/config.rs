@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::config::checked;
-use mcp_oauth_gateway::config::file::{self, FileContents, Environment};
-use mcp_oauth_gateway::config::said::Location;
+use mcp_oauth_gateway::config::validate;
+use mcp_oauth_gateway::config::document::{self, FileContents, Environment};
+use mcp_oauth_gateway::config::spanned::Location;
 
 fuzz_target!(|text: &str| {
     let outside = Environment {
@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
         line: 1,
         key: String::new(),
     };
-    let checked = file::read("f", text, outside).and_then(|spoken| checked::check(spoken, &whole, Some(PathBuf::from("/data"))));
+    let checked = file::read("f", text, outside).and_then(|spoken| validate::validate(spoken, &whole, Some(PathBuf::from("/data"))));
     match checked {
         Ok(checked) => {
             assert!(!checked.described.is_empty() && !checked.listen.is_empty());

@@ -15,7 +15,7 @@ fn as_json(bytes: &[u8]) {
             let members: HashMap<String, String> = serde_json::from_slice(bytes).expect("an object of texts");
             assert!(members.len() <= MAX_PARAMS);
             for (name, value) in &members {
-                assert!(value.is_empty() || form.all(name).any(|there| there == value));
+                assert!(value.is_empty() || form.values(name).any(|there| there == value));
             }
         }
         Err(FormError::TooMany | FormError::NotJson) => {}
@@ -40,9 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
             .iter()
             .filter(|piece| piece.split(|b| *b == b'=').next() == Some(name.as_bytes()))
             .count();
-        let all: Vec<&str> = form.all(name).collect();
+        let all: Vec<&str> = form.values(name).collect();
         assert!(all.iter().all(|value| !value.is_empty() && !value.contains('\u{fffd}')));
-        match (form.one(name), form.exact(name)) {
+        match (form.single(name), form.single_or_empty(name)) {
             (Err(FormError::Repeated(one)), Err(FormError::Repeated(exact))) => assert!(one == name && exact == name),
             (Ok(one), Ok(exact)) => {
                 assert!(plain <= 1, "{name:?} came {plain} times and was read");

@@ -11,7 +11,7 @@ use mcp_oauth_gateway::oauth::access_token::AccessToken;
 use mcp_oauth_gateway::oauth::id_token::{self, ExpectedClaims};
 use mcp_oauth_gateway::oauth::jwk::KeySet;
 use mcp_oauth_gateway::oauth::jwt::{MAX_JWT_BYTES, UnverifiedJwt};
-use mcp_oauth_gateway::oauth::person::UserInfo;
+use mcp_oauth_gateway::oauth::userinfo::UserInfo;
 use serde_json::Value;
 
 /// The key and what it signed, of RFC 7515 A.3.

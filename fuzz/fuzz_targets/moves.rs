@@ -16,7 +16,7 @@ mod world;
 
 use acts::Act;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use tokio::runtime::{Builder, Runtime};
 use world::World;
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::oauth::redirect::{RedirectKind, RedirectUri};
+use mcp_oauth_gateway::oauth::redirect_uri::{RedirectKind, RedirectUri};
 use url::Url;
 
 fuzz_target!(|text: &str| {
@@ -12,10 +12,10 @@ fuzz_target!(|text: &str| {
     good(first, &uri);
     let Ok(other) = RedirectUri::parse(second) else { return };
     good(second, &other);
-    assert_eq!(uri.admits(&other), other.admits(&uri));
-    if uri.admits(&other) && first != second {
+    assert_eq!(uri.matches(&other), other.matches(&uri));
+    if uri.matches(&other) && first != second {
         // Only the port of a loopback may differ: the same host, path and query, by an independent parse.
-        assert!(uri.place() == RedirectKind::Loopback && other.place() == RedirectKind::Loopback);
+        assert!(uri.kind() == RedirectKind::Loopback && other.kind() == RedirectKind::Loopback);
         let portless = |text: &str| {
             let mut url = Url::parse(text).expect("it was accepted");
             url.set_port(None).expect("it has a host");
@@ -28,9 +28,9 @@ fuzz_target!(|text: &str| {
 fn good(text: &str, uri: &RedirectUri) {
     // What the parser repairs, a browser reads otherwise: a host must follow `//`.
     let host_follows = || text.split_once("://").is_some_and(|(scheme, rest)| scheme.len() <= 5 && !rest.starts_with('/'));
-    assert!(uri.place() == RedirectKind::App || host_follows());
+    assert!(uri.kind() == RedirectKind::App || host_follows());
     assert_eq!(uri.as_str(), text);
-    assert!(uri.admits(uri));
+    assert!(uri.matches(uri));
     // As a browser would read it, which strips and folds.
     let read: String = text
         .chars()
@@ -51,12 +51,12 @@ fn good(text: &str, uri: &RedirectUri) {
     }
     let url = Url::parse(text).expect("it was accepted");
     assert!(url.fragment().is_none() && url.username().is_empty() && url.password().is_none());
-    match uri.place() {
+    match uri.kind() {
         RedirectKind::Web => assert_eq!(url.scheme(), "https"),
         RedirectKind::Loopback => assert!(matches!(url.scheme(), "http" | "https")),
         RedirectKind::App => assert!(!matches!(url.scheme(), "http" | "https")),
     }
-    let shown = uri.shown();
+    let shown = uri.display_host();
     assert!(!shown.is_empty() && shown.chars().all(|c| c.is_ascii_graphic()), "{shown:?}");
     // What a record keeps reads back the same.
     let json = serde_json::to_string(uri).expect("a text is JSON");

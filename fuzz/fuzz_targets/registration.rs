@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
-use mcp_oauth_gateway::oauth::redirect::{RedirectKind, RedirectUri};
-use mcp_oauth_gateway::oauth::register::{MAX_NAME_CHARS, MAX_REDIRECT_URIS, ClientRegistration};
+use mcp_oauth_gateway::oauth::redirect_uri::{RedirectKind, RedirectUri};
+use mcp_oauth_gateway::oauth::registration::{MAX_NAME_CHARS, MAX_REDIRECT_URIS, ClientRegistration};
 
 fuzz_target!(|body: &[u8]| {
     let read = match ClientRegistration::parse(body) {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::web::route::{RouteError, Route, RouteTable};
+use mcp_oauth_gateway::web::routes::{RouteError, Route, RouteTable};
 
 static BARE: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new(""));
 static PREFIXED: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new("/gw"));

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::oauth::answer::{self, OAuthErrorResponse, TokenResponseError};
+use mcp_oauth_gateway::oauth::token_response::{self, OAuthErrorResponse, TokenResponseError};
 
 /// Status, content type, when it was asked, body.
 type Answer<'a> = (u16, Option<&'a str>, u64, &'a [u8]);

@@ -4,12 +4,12 @@ use std::io::Write as _;
 
 use tokio::runtime::Builder;
 
+use crate::app::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys, CreatedApiKey};
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
-use crate::cli::kept::Storage;
 use crate::cli::print_stderr;
+use crate::cli::storage::Storage;
 use crate::config::flags;
-use crate::gateway::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys, CreatedApiKey};
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Service};
 use crate::store::{InsertError, StoreError, TransitionError};

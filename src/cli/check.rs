@@ -7,29 +7,29 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use crate::base::url::ExactUrl;
-use crate::cli::{look, serve, source};
-use crate::config::checked::Validated;
+use crate::cli::{check_local, load_config, serve};
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
 use crate::config::service::{ConfiguredTokenMode, Described};
-use crate::config::strategy;
-use crate::net::client::HttpClient;
+use crate::config::upstream;
+use crate::config::validate::Validated;
 use crate::net::dial::AddressPolicy;
-use crate::service::oauth::AuthServerConfig;
+use crate::net::http_client::HttpClient;
+use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::{Access, Login, Service, Upstream};
-use crate::upstream::call;
-use crate::upstream::discover::{DiscoveredServer, DiscoveryInput, DiscoveryStep, discover};
+use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, DiscoveryStep, discover};
+use crate::upstream::fetch;
 
 /// The longest that one look may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks, and prints what was found. An error says what the operator must still do.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
-    let checked = source::load(flags)?;
+    let checked = load_config::load(flags)?;
     let client_tls = serve::client_tls(&checked)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     let client = (!offline).then(|| HttpClient::new(client_tls));
-    let here = look::check_local(&checked, flags, &runtime, offline);
+    let here = check_local::check_local(&checked, flags, &runtime, offline);
     let (said, failed) = runtime.block_on(report(&checked, client.as_ref(), here));
     let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
     print(&said)?;
@@ -117,7 +117,7 @@ fn describe(described: &Described) -> String {
         ConfiguredTokenMode::Raw => "; clients hold the upstream's token itself (raw)",
     };
     let (access, login) = (access_word(service.access), login_word(&service.login));
-    let way = strategy::kind(&service.upstream).as_str();
+    let way = upstream::kind(&service.upstream).as_str();
     format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
 }
 
@@ -179,8 +179,8 @@ fn attempts(attempts: &[DiscoveryStep], said: &mut String) {
 /// Whether an upstream that is opened by a credential of ours answers at all.
 async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    let answer = match call::post(url, "application/json", body) {
-        Ok(request) => call::fetch_head(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT).await,
+    let answer = match fetch::post(url, "application/json", body) {
+        Ok(request) => fetch::fetch_head(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT).await,
         Err(why) => Err(why),
     };
     let url = url.without_query();
@@ -207,8 +207,8 @@ async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool
 /// Whether an identity provider shows its OpenID configuration.
 async fn provider(client: &HttpClient, issuer: &ExactUrl, said: &mut String) -> bool {
     let place = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
-    let answer = match ExactUrl::parse(&place).ok().map(|url| call::get(&url)) {
-        Some(Ok(request)) => call::fetch(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT)
+    let answer = match ExactUrl::parse(&place).ok().map(|url| fetch::get(&url)) {
+        Some(Ok(request)) => fetch::fetch(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT)
             .await
             .map_err(|why| why.to_string()),
         Some(Err(why)) => Err(why.to_string()),

@@ -3,22 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::cli::source;
-use crate::config::given::DEFAULT_PORT;
-use crate::config::site;
-use crate::net::probe;
+use crate::cli::load_config;
+use crate::config::from_flags::DEFAULT_PORT;
+use crate::config::listen;
+use crate::net::local_probe;
 
 /// Asks at the port, or where the configuration file says that it listens.
 pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
-    let loopbacks = |port: u16| site::loopback_addresses(port);
+    let loopbacks = |port: u16| listen::loopback_addresses(port);
     let addresses = match (port, config) {
         (Some(port), _) => loopbacks(port),
-        (None, Some(path)) => source::listen_addresses(path)?.into_iter().flat_map(reachable).collect(),
+        (None, Some(path)) => load_config::listen_addresses(path)?.into_iter().flat_map(reachable).collect(),
         (None, None) => loopbacks(DEFAULT_PORT),
     };
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let line =
-        probe::first_line(&addresses, "/health/ready").map_err(|why| format!("no gateway answers at {}: {why}", shown.join(" or ")))?;
+    let line = local_probe::first_line(&addresses, "/health/ready")
+        .map_err(|why| format!("no gateway answers at {}: {why}", shown.join(" or ")))?;
     if line.starts_with("HTTP/1.") && line.get(9..12) == Some("200") {
         Ok(())
     } else {

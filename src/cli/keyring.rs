@@ -2,8 +2,8 @@
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
-use crate::cli::kept::Storage;
-use crate::cli::{data, print_stdout};
+use crate::cli::storage::Storage;
+use crate::cli::{data_dir, print_stdout};
 use crate::config::flags::Keyring;
 
 /// Does what the command line says.
@@ -34,9 +34,9 @@ fn rotate(at: &Storage) -> Result<(), String> {
     }
     at.load_keys()?.ok_or_else(|| absent(at))?;
     let path = at.key_file();
-    let next = data::read_secret(&path)
+    let next = data_dir::read_secret(&path)
         .and_then(|text| keyring::rotate(text.expose(), Clock::System.now()).map_err(|why| format!("{}: {why}", path.display())))?;
-    data::write_secret(&path, &next)?;
+    data_dir::write_secret(&path, &next)?;
     print_stdout(&format!(
         "a new key was added to {}; it seals in {} s, and nobody is signed out\n",
         path.display(),

@@ -1,24 +1,24 @@
 //! FLOOR 7. The command line: reads flags and files, starts and stops everything.
 
 pub mod api_keys;
+pub mod banner;
 pub mod check;
-pub mod data;
+mod check_local;
+pub mod data_dir;
 mod healthcheck;
-pub mod kept;
 mod keyring;
-mod look;
-pub mod moving;
+pub mod load_config;
 pub mod reload;
 pub mod serve;
-pub mod source;
-pub mod told;
+pub mod storage;
+pub mod store;
 
 use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::kept::Storage;
+use crate::cli::storage::Storage;
 use crate::config::flags::{Command, Subcommand};
 use crate::flow;
 use crate::net::tls;
@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
         Some(Subcommand::Keyring { action, kept }) => Storage::read(&kept).and_then(|kept| keyring::run(action, &kept)),
         Some(Subcommand::ApiKeys { action, kept }) => Storage::read(&kept).and_then(|kept| api_keys::run(action, &kept)),
-        Some(Subcommand::Store { action, kept }) => Storage::read(&kept).and_then(|kept| moving::run(&action, &kept)),
+        Some(Subcommand::Store { action, kept }) => Storage::read(&kept).and_then(|kept| store::run(&action, &kept)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };
     match done {

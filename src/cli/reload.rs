@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::app::Gateway;
+use crate::app::password::{LazyPasswordHash, PasswordUser, Passwords};
+use crate::app::runtime_config::Setup;
 use crate::base::keyring::KeyRing;
 use crate::base::time::Clock;
-use crate::cli::{data, serve, source};
-use crate::config::checked::Validated;
+use crate::cli::{data_dir, load_config, serve};
 use crate::config::flags::Serve;
-use crate::config::kept::StoreConfig;
-use crate::config::people::Kept;
-use crate::config::site::TlsSource;
-use crate::gateway::Gateway;
-use crate::gateway::live::Setup;
-use crate::gateway::password::{LazyPasswordHash, PasswordUser, Passwords};
+use crate::config::listen::TlsSource;
+use crate::config::store::StoreConfig;
+use crate::config::users::Kept;
+use crate::config::validate::Validated;
 use crate::store::{KeyCheckError, Store};
 
 /// What holds until the next start.
@@ -103,16 +103,16 @@ impl Reloader {
     }
 
     fn read(&mut self, gateway: &Gateway) -> Result<Setup, String> {
-        let checked = source::load(&self.flags)?;
+        let checked = load_config::load(&self.flags)?;
         let services = checked.services().map_err(|why| why.to_string())?;
         let now = people(&checked);
         let passwords = if self.people == now {
             // Who was wrong too often still waits.
             gateway.live().passwords.clone()
         } else {
-            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data::user(&self.flags))?;
+            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data_dir::user(&self.flags))?;
             if unkept {
-                let (passwords, user) = (passwords.clone(), data::user(&self.flags).to_owned());
+                let (passwords, user) = (passwords.clone(), data_dir::user(&self.flags).to_owned());
                 gateway.back.spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
             }
             passwords
@@ -147,10 +147,10 @@ pub fn passwords(checked: &Validated, data_dir: &Path, name: &str) -> Result<(Pa
     let (users, unkept) = match &checked.users {
         Some(users) => (users.iter().map(user).collect(), false),
         None if checked.asks_passwords() => {
-            if checked.store.is_stateless() && data::given_password(name)?.is_none() {
+            if checked.store.is_stateless() && data_dir::given_password(name)?.is_none() {
                 return Err(no_password(checked));
             }
-            let data::Users { users, unkept } = data::users(data_dir, name)?;
+            let data_dir::Users { users, unkept } = data_dir::users(data_dir, name)?;
             (users, unkept)
         }
         None => (Vec::new(), false),
@@ -169,7 +169,7 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
         if now == seen {
             continue;
         }
-        let read = data::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
+        let read = data_dir::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
         let taken = match read {
             Ok(ring) => store.replace_keys(ring).await,
             Err(why) => {

@@ -8,19 +8,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::app::password::Passwords;
+use crate::app::runtime_config::Setup;
+use crate::app::{Gateway, Lane, Parts, pending_flows};
 use crate::base::time::Clock;
-use crate::cli::kept::Storage;
 use crate::cli::reload::{self, Reloader};
-use crate::cli::{data, source, told};
-use crate::config::checked::Validated;
+use crate::cli::storage::Storage;
+use crate::cli::{banner, data_dir, load_config};
 use crate::config::flags::Serve;
-use crate::config::kept::StoreConfig;
-use crate::config::said::Location;
-use crate::config::site::TlsSource;
-use crate::gateway::live::Setup;
-use crate::gateway::password::Passwords;
-use crate::gateway::{Gateway, Lane, Parts, waiting};
-use crate::net::client::HttpClient;
+use crate::config::listen::TlsSource;
+use crate::config::spanned::Location;
+use crate::config::store::StoreConfig;
+use crate::config::validate::Validated;
+use crate::net::http_client::HttpClient;
 use crate::net::listen;
 use crate::net::self_signed;
 use crate::net::server::{self, ServerLimits};
@@ -28,7 +28,7 @@ use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
 use crate::store::SharedKeyRing;
-use crate::web::handle::Router;
+use crate::web::router::Router;
 
 /// How long detached refreshes may take to commit after the last connection is gone.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
@@ -38,14 +38,14 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(flags: &Serve) -> Result<(), String> {
-    let checked = source::load(flags)?;
+    let checked = load_config::load(flags)?;
     log::init(&checked.log);
     serve(flags, &checked, shutdown_signal())
 }
 
 /// Serves until `end` is over, for a process that has its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
-    serve(flags, &source::load(flags)?, end)
+    serve(flags, &load_config::load(flags)?, end)
 }
 
 fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> Result<(), String> {
@@ -53,12 +53,12 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let (kept, user) = (Storage::of(checked), data::user(flags));
+    let (kept, user) = (Storage::of(checked), data_dir::user(flags));
     let _taken = match checked.store {
         StoreConfig::Stateless(_) => None,
         StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
-            data::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
-            Some(data::lock(&checked.data_dir, &checked.kept_at.data_dir)?)
+            data_dir::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
+            Some(data_dir::lock(&checked.data_dir, &checked.kept_at.data_dir)?)
         }
     };
     let clock = Clock::System;
@@ -92,7 +92,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
             json_token: checked.json_token,
         },
         clock,
-        most_waiting: waiting::MAX_PENDING_FLOWS,
+        most_waiting: pending_flows::MAX_PENDING_FLOWS,
         back: back.handle().clone(),
         back_lane: Lane {
             client: HttpClient::new(client_tls.clone()),
@@ -108,7 +108,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     if Storage::has_key_file() {
         back.spawn(reload::watch_keys(kept.key_file(), store));
     }
-    told::print_started(&checked.site, &services, lanes);
+    banner::print_started(&checked.site, &services, lanes);
     let threads = start_workers(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
         back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
@@ -154,7 +154,7 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
     let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
         return;
     };
-    let kept = tokio::task::spawn_blocking(move || data::keep_hash(&dir, &hash)).await;
+    let kept = tokio::task::spawn_blocking(move || data_dir::keep_hash(&dir, &hash)).await;
     if let Ok(Err(why)) = kept {
         tracing::error!(%why, "the password's hash is not kept; the next start tries again");
     }
@@ -250,7 +250,7 @@ fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
                 checked.certificate_at.wrong(why.to_string(), instead).to_string()
             })?;
-            told::print_self_signed(&made);
+            banner::print_self_signed(&made);
             (made.certificate, made.key)
         }
         TlsSource::Files { cert, key } => (cert.clone(), key.clone()),

@@ -1,7 +1,7 @@
 //! Three choices for each service, and which of them go together.
 
-use crate::config::said::ConfigError;
 use crate::config::section::Section;
+use crate::config::spanned::ConfigError;
 use crate::service::{Access, Login};
 
 /// What is put on the forwarded request, as a word.

@@ -1,25 +1,25 @@
 //! FLOOR 6. What the operator said, in flags or in a file, read once into checked types, then consumed.
 
-mod carried;
-pub mod checked;
 pub mod choices;
-pub mod expand;
-pub mod file;
+pub mod document;
+pub mod features;
 pub mod flags;
-pub mod given;
-pub mod kept;
-pub mod keys;
-pub mod people;
+pub mod from_flags;
+pub mod interpolate;
+pub mod listen;
 pub mod reference;
-pub mod said;
+pub mod schema;
 pub mod section;
 pub mod service;
-pub mod site;
-pub mod strategy;
+pub mod spanned;
+mod stateless;
+pub mod store;
 pub mod table;
-pub mod unbuilt;
+pub mod upstream;
+pub mod users;
+pub mod validate;
 
 #[cfg(test)]
-mod properties;
+mod property_tests;
 #[cfg(test)]
 mod tests;

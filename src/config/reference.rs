@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::keys::{self, Key, TABLES, ValueType};
+use crate::config::schema::{self, Key, TABLES, ValueType};
 
 /// One table for each table, in Markdown.
 pub fn reference() -> String {
@@ -11,13 +11,13 @@ pub fn reference() -> String {
         let heading = if table.is_empty() {
             "At the top".to_owned()
         } else {
-            format!("`{}`", keys::to_header(table))
+            format!("`{}`", schema::to_header(table))
         };
         let _ = write!(
             text,
             "### {heading}\n\n| key | holds | left out | flag | meaning |\n| --- | --- | --- | --- | --- |\n"
         );
-        for key in keys::of(table) {
+        for key in schema::of(table) {
             let flag = if key.flag.is_empty() {
                 String::new()
             } else {
@@ -60,7 +60,7 @@ fn holds(kind: ValueType) -> String {
         ValueType::Word(known) => format!("one of {}", words(known)),
         ValueType::Words(known) => format!("a list of {}", words(known)),
         ValueType::Pairs => "a table of texts".to_owned(),
-        ValueType::Table(table) => format!("a table, see `{}`", keys::to_header(table)),
-        ValueType::Tables(table) => format!("a list of tables, see `{}`", keys::to_header(table)),
+        ValueType::Table(table) => format!("a table, see `{}`", schema::to_header(table)),
+        ValueType::Tables(table) => format!("a list of tables, see `{}`", schema::to_header(table)),
     }
 }

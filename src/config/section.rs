@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
-use crate::config::keys::{self, Key, ValueType};
-use crate::config::said::{ConfigError, Location, Spanned};
+use crate::config::schema::{self, Key, ValueType};
+use crate::config::spanned::{ConfigError, Location, Spanned};
 
 /// A value as it was written. No `Debug`: it may be a secret.
 pub enum Value {
@@ -82,7 +82,7 @@ impl Section {
 
     /// Where a key was said, or else where it could be.
     pub fn location(&self, name: &str) -> Location {
-        let key = keys::find(self.pattern, name);
+        let key = schema::find(self.pattern, name);
         debug_assert!(key.is_some(), "`{name}` is not in the table of keys for `{}`", self.pattern);
         let said = self.entries.iter().find(|entry| entry.key.name == name);
         match (said, &self.at) {
@@ -114,7 +114,7 @@ impl Section {
 
     fn entry(&self, name: &str) -> Option<&Entry> {
         debug_assert!(
-            keys::find(self.pattern, name).is_some(),
+            schema::find(self.pattern, name).is_some(),
             "`{name}` is not in the table of keys for `{}`",
             self.pattern
         );
@@ -255,7 +255,7 @@ impl Section {
     }
 
     fn known(&self, name: &str) -> &'static [&'static str] {
-        match keys::find(self.pattern, name).map(|key| key.kind) {
+        match schema::find(self.pattern, name).map(|key| key.kind) {
             Some(ValueType::Word(known) | ValueType::Words(known)) => known,
             _ => &[],
         }

@@ -1,12 +1,12 @@
 //! One service: its three choices, its tokens, and the rest.
 
 use crate::config::choices::{self, UpstreamKind, access_word};
-use crate::config::said::{ConfigError, Spanned};
 use crate::config::section::Section;
-use crate::config::strategy;
+use crate::config::spanned::{ConfigError, Spanned};
+use crate::config::upstream;
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
-use crate::token::half::{ServiceDigest, TokenMode};
+use crate::token::header::{ServiceDigest, TokenMode};
 use crate::token::lifetime::Ttl;
 
 /// The longest title, in characters: it is shown before the host, which must stay in sight.
@@ -53,7 +53,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         section.missing("url", "the upstream MCP server is missing", &instead)
     })?;
     let (access, login, way) = choices::parse_choices(section, idps)?;
-    let upstream = strategy::upstream(section, way)?;
+    let upstream = upstream::upstream(section, way)?;
     let tokens = token_mode(section, access, way)?;
     let described = Described {
         service: Service {
@@ -99,7 +99,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             forward_headers: section
                 .strings("forward_headers")?
                 .iter()
-                .map(strategy::parse_forward_header)
+                .map(upstream::parse_forward_header)
                 .collect::<Result<_, _>>()?,
             remember_consent: access == Access::OAuth && remember_consent(section, &login, way)?,
             login,

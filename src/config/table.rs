@@ -1,7 +1,7 @@
-//! The table of all keys; what its columns mean is in `config/keys.rs`.
+//! The table of all keys; what its columns mean is in `config/schema.rs`.
 
-use crate::config::keys::Key;
-use crate::config::keys::ValueType::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
+use crate::config::schema::Key;
+use crate::config::schema::ValueType::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
 
 /// A year, in seconds.
 pub const YEAR: u64 = 31_536_000;

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 
-use crate::config::checked::{self, Validated};
-use crate::config::file::{self, Environment, FileContents};
+use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Command;
-use crate::config::given;
-use crate::config::keys::{self, Key};
-use crate::config::said::{ConfigError, Location};
+use crate::config::from_flags;
+use crate::config::listen::TlsSource;
+use crate::config::schema::{self, Key};
 use crate::config::section::Section;
-use crate::config::site::TlsSource;
+use crate::config::spanned::{ConfigError, Location};
 use crate::config::table::KEYS;
+use crate::config::validate::{self, Validated};
 
 /// A hash of nothing in particular.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
@@ -20,8 +20,8 @@ pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2
 fn given(args: &str) -> Result<Validated, ConfigError> {
     let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
     let flags = Command::try_parse_from(words).unwrap().serve;
-    checked::validate(
-        given::document(&flags),
+    validate::validate(
+        from_flags::document(&flags),
         &Location::Flag("--upstream-rs"),
         Some(PathBuf::from("/data")),
     )
@@ -50,7 +50,7 @@ pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
         line: 1,
         key: String::new(),
     };
-    checked::validate(file::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
+    validate::validate(document::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
 }
 
 fn refused(text: &str) -> String {
@@ -62,7 +62,7 @@ fn service(line: &str) -> String {
     format!("[services.one]\nurl = \"https://x.example/mcp\"\n{line}\n")
 }
 
-fn authorization(checked: &Validated) -> &crate::service::oauth::AuthServerConfig {
+fn authorization(checked: &Validated) -> &crate::service::auth_server_config::AuthServerConfig {
     match &checked.described[0].service.upstream {
         crate::service::Upstream::OAuth(given) => given,
         other => panic!("{other:?}"),
@@ -139,10 +139,10 @@ fn beside_a_file_the_flags_that_describe_a_service_are_refused() {
         ("--store memory", "`kind` into the file, at [store]"),
         ("--refresh-grace 5", "`refresh_grace`"),
     ] {
-        let wrong = given::check_conflicts(&flags(args)).unwrap_err().to_string();
+        let wrong = from_flags::check_conflicts(&flags(args)).unwrap_err().to_string();
         assert!(wrong.contains(key) && wrong.starts_with("--"), "{wrong}");
     }
-    given::check_conflicts(&flags("--log debug --data-dir /d --username bob")).unwrap();
+    from_flags::check_conflicts(&flags("--log debug --data-dir /d --username bob")).unwrap();
 }
 
 #[test]
@@ -633,7 +633,7 @@ fn paths_start_at_the_directory_of_the_file() {
             line: 1,
             key: String::new(),
         };
-        checked::validate(file::read(name, &text, outside).unwrap(), &at, None).unwrap()
+        validate::validate(document::read(name, &text, outside).unwrap(), &at, None).unwrap()
     };
     let checked = read("/etc/gw/gateway.toml");
     assert_eq!(checked.data_dir, Path::new("/etc/gw/data"));
@@ -688,10 +688,10 @@ fn every_key_of_the_table_has_an_effect_somewhere() {
         }
     }
     let says = |section: &Section, key: &Key| section.pattern == key.table && section.contains(key.name);
-    let spoken: Vec<_> = every.iter().map(|text| file::read("f", text, NOWHERE).unwrap()).collect();
+    let spoken: Vec<_> = every.iter().map(|text| document::read("f", text, NOWHERE).unwrap()).collect();
     for key in KEYS {
         let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {
-            let inner = keys::of(section.pattern).flat_map(|key| section.tables(key.name));
+            let inner = schema::of(section.pattern).flat_map(|key| section.tables(key.name));
             says(section, key) || inner.into_iter().any(|section| says(section, key))
         });
         assert!(said, "no file of EVERY says {} of [{}]", key.name, key.table);

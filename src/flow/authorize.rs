@@ -9,13 +9,13 @@ use crate::base::ids::Digest;
 use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
-use crate::flow::carried::StatelessCode;
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::{CodeIssued, CodeSpent, ObtainedTokens};
+use crate::flow::consent::RememberConsent;
+use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::login::{IdpCallback, IdpRedirect};
-use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
-use crate::flow::remember::RememberConsent;
-use crate::flow::who::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
+use crate::flow::stateless_code::StatelessCode;
+use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
-use crate::flow::rejected::RejectReason;
-use crate::oauth::client_document::ClientIdUrl;
+use crate::flow::error::RejectReason;
+use crate::oauth::client_id_metadata::ClientIdUrl;
 use crate::oauth::error::{OAuthErrorCode, description};
-use crate::oauth::redirect::{RedirectKind, RedirectUri};
-use crate::oauth::register::{ClientAuthMethod, ClientRegistration};
-use crate::oauth::token::ClientCredentials;
+use crate::oauth::redirect_uri::{RedirectKind, RedirectUri};
+use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
+use crate::oauth::token_endpoint::ClientCredentials;
 
 /// A client that registered here.
 #[derive(Clone, Debug)]
@@ -294,7 +294,7 @@ mod tests {
     fn documented(redirects: &str) -> RegisteredClient {
         let url = ClientIdUrl::parse("https://app.example/c.json", false).unwrap();
         let body = format!(r#"{{"client_id":"https://app.example/c.json","client_name":"A","redirect_uris":{redirects}}}"#);
-        let read = crate::oauth::client_document::parse_document(&url, body.as_bytes()).unwrap();
+        let read = crate::oauth::client_id_metadata::parse_document(&url, body.as_bytes()).unwrap();
         RegisteredClient::from_metadata(url, read)
     }
 

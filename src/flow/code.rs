@@ -6,11 +6,11 @@ use crate::base::ids::{Digest, Id};
 use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, CODE_TTL_SECONDS, Closed, UpstreamCallback};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
-use crate::flow::who::{ServiceSnapshot, User};
-use crate::oauth::answer::UpstreamTokens;
+use crate::flow::error::{RejectReason, check_digest, check_not_expired};
+use crate::flow::user::{ServiceSnapshot, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
+use crate::oauth::token_response::UpstreamTokens;
 
 /// How long a spent code is remembered, in seconds: a replay within this ends the grant.
 pub const SPENT_CODE_TTL_SECONDS: u64 = 600;

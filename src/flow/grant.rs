@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Id;
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::flow::held::{GrantData, RefreshAction, RefreshDenial, RefreshRequest, RefreshRules};
-use crate::flow::kept::ReferenceStatus;
-use crate::flow::rejected::RejectReason;
-use crate::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
+use crate::flow::credential::ReferenceStatus;
+use crate::flow::error::RejectReason;
+use crate::flow::grant_data::{GrantData, RefreshAction, RefreshDenial, RefreshRequest, RefreshRules};
+use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
 pub const LEASE_SECONDS: u64 = 75;
@@ -338,11 +338,11 @@ mod tests {
     use super::*;
     use crate::base::ids::Digest;
     use crate::base::secret::Secret;
-    use crate::flow::held::{self, RefreshPayload};
-    use crate::flow::who::User;
-    use crate::oauth::answer::UpstreamAccessToken;
+    use crate::flow::grant_data::{self, RefreshPayload};
+    use crate::flow::user::User;
     use crate::oauth::scope::Scopes;
-    use crate::token::half::TokenMode;
+    use crate::oauth::token_response::UpstreamAccessToken;
+    use crate::token::header::TokenMode;
     use crate::token::lifetime::Ttl;
 
     const RULES: RefreshRules = RefreshRules {
@@ -378,7 +378,7 @@ mod tests {
     fn grant(tokens: &UpstreamTokens) -> GrantRecord {
         let now = UnixTime(0);
         let held = GrantData::new(
-            held::NewGrant {
+            grant_data::NewGrant {
                 client_id: "client".into(),
                 service: "default".into(),
                 who: User::with_name("alice"),

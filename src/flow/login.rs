@@ -10,8 +10,8 @@ use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, Closed, FLOW_TTL_SECONDS, GatewayLogin};
 use crate::flow::client::ReturnAddress;
-use crate::flow::rejected::{RejectReason, check_digest, check_not_expired};
-use crate::flow::who::{Identity, LoginMethod, User};
+use crate::flow::error::{RejectReason, check_digest, check_not_expired};
+use crate::flow::user::{Identity, LoginMethod, User};
 
 /// How long the provider's answer may take to be judged, in seconds.
 const LOGIN_EXCHANGE_SECONDS: u64 = 120;

@@ -3,17 +3,17 @@
 //! All arrows are in [`TRANSITIONS`], once. A test holds the table against the code, and `mcp-oauth-gateway flow` prints it.
 
 pub mod authorize;
-pub mod carried;
 pub mod client;
 pub mod code;
+pub mod consent;
+pub mod credential;
+pub mod error;
 pub mod grant;
-pub mod held;
-pub mod kept;
+pub mod grant_data;
 pub mod login;
 pub mod notice;
-pub mod rejected;
-pub mod remember;
-pub mod who;
+pub mod stateless_code;
+pub mod user;
 
 /// From, move, to.
 pub struct Transition {

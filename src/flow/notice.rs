@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
+use crate::flow::error::RejectReason;
 use crate::flow::grant::LEASE_SECONDS;
-use crate::flow::rejected::RejectReason;
-use crate::oauth::answer::UpstreamRefreshToken;
+use crate::oauth::token_response::UpstreamRefreshToken;
 
 /// How many used generations and replaced tokens are remembered.
 const REMEMBERED: usize = 16;

@@ -4,9 +4,9 @@
 //! (DNS rebinding), so nothing here ever goes back from an address to a name. An address
 //! written into the URL takes the same way as one that DNS gave.
 
-use crate::base::range;
-use crate::base::range::AddressKind;
-use crate::base::range::Cidr;
+use crate::base::special_ip;
+use crate::base::special_ip::AddressKind;
+use crate::base::special_ip::Cidr;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::SockRef;
@@ -58,7 +58,7 @@ impl AddressPolicy {
         let kinds: Vec<AddressKind> = resolve(host, 0)
             .await?
             .iter()
-            .map(|found| range::address_kind(found.ip()))
+            .map(|found| special_ip::address_kind(found.ip()))
             .collect();
         Ok(AddressPolicy::AsUpstream {
             loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == AddressKind::Loopback),
@@ -73,7 +73,7 @@ impl AddressPolicy {
     /// # Errors
     /// [`AddressRefused`] with the reason, for logs and for the operator.
     pub fn check(&self, host: &str, address: IpAddr, https: bool) -> Result<(), AddressRefused> {
-        let kind = range::address_kind(address);
+        let kind = special_ip::address_kind(address);
         let (ok, http_ok) = match self {
             Self::Anything => (true, true),
             Self::Public { loopback } => {

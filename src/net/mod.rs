@@ -5,13 +5,13 @@
 
 mod activity;
 pub mod body;
-pub mod client;
 pub mod dial;
+pub mod http_client;
 pub mod listen;
+pub mod local_probe;
 mod pool;
-pub mod probe;
+mod request_target;
 pub mod self_signed;
 pub mod server;
 pub mod stop;
-mod target;
 pub mod tls;

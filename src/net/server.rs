@@ -289,9 +289,9 @@ mod tests {
     use crate::net::body::StreamBody;
     use crate::net::body::StreamGuard;
     use crate::net::body::read_limited;
-    use crate::net::client::HttpClient;
-    use crate::net::client::RequestPolicy;
     use crate::net::dial::AddressPolicy;
+    use crate::net::http_client::HttpClient;
+    use crate::net::http_client::RequestPolicy;
     use crate::net::self_signed::self_signed;
     use crate::net::stop::Ends;
     use crate::net::tls::ClientTls;

@@ -1,23 +1,23 @@
 //! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
 
 pub mod access_token;
-pub mod answer;
-pub mod assertion;
-pub mod authorize;
+pub mod authorization_request;
 pub mod bearer;
-pub mod challenge;
-pub mod client_document;
+pub mod client_id_metadata;
 pub mod error;
 pub mod form;
 pub mod id_token;
 pub mod jwk;
 pub mod jwt;
 pub mod metadata;
-pub mod openid;
-pub mod person;
+pub mod openid_configuration;
 pub mod pkce;
-pub mod redirect;
-pub mod register;
+pub mod redirect_uri;
+pub mod registration;
 pub mod resource;
 pub mod scope;
-pub mod token;
+pub mod token_endpoint;
+pub mod token_response;
+pub mod user_assertion;
+pub mod userinfo;
+pub mod www_authenticate;

@@ -6,10 +6,10 @@
 //! | [`Login`] | who is the user, before consent? |
 //! | [`Upstream`] | what is put on the forwarded request, and where must the browser still go for it? |
 
-pub mod fixed;
-pub mod identity;
-pub mod oauth;
-pub mod paste;
+pub mod auth_header;
+pub mod auth_server_config;
+pub mod identity_headers;
+pub mod static_credential;
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -17,11 +17,11 @@ use http::header::{AUTHORIZATION, HeaderName};
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 use crate::oauth::scope::Scopes;
-use crate::service::fixed::StaticCredential;
-use crate::service::identity::IdentityHeaders;
-use crate::service::oauth::AuthServerConfig;
-use crate::service::paste::PasteSettings;
-use crate::token::half::{PayloadKind, ServiceDigest, TokenMode};
+use crate::service::auth_header::PasteSettings;
+use crate::service::auth_server_config::AuthServerConfig;
+use crate::service::identity_headers::IdentityHeaders;
+use crate::service::static_credential::StaticCredential;
+use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::Ttl;
 
 /// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$`, and no word that stands in a path of ours.
@@ -255,7 +255,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::paste::AuthHeader;
+    use crate::service::auth_header::AuthHeader;
 
     const CARRIED: [PayloadKind; 4] = [
         PayloadKind::Access,

@@ -2,7 +2,7 @@
 
 use crate::base::random;
 use crate::base::time::UnixTime;
-use crate::store::changes::{ChangeEvent, ChangeFeed};
+use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
 use crate::store::memory::Memory;
 #[cfg(feature = "redis")]

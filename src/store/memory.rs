@@ -9,7 +9,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
-use crate::store::changes::ChangeFeed;
+use crate::store::change_feed::ChangeFeed;
 
 /// A backend that forgets everything when the process ends. Clones share their records.
 #[derive(Clone, Default)]

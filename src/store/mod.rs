@@ -3,16 +3,16 @@
 //! A backend knows a key, a version and bytes. Everything else is made here, once for all backends: sealing, expiry,
 //! types, and the optimistic [`Store::transition`], which is right because its step is pure and may run twice.
 
-mod at_rest;
 mod backend;
-mod carried;
-mod changes;
+mod change_feed;
+mod client_side;
 mod error;
+mod export;
 mod handle;
-mod mark;
+mod key_check;
 mod memory;
-mod moving;
 mod redis;
+mod sealed_record;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -28,19 +28,19 @@ use crate::base::keyring::KeyRing;
 use crate::base::random;
 use crate::base::record::{Record, State};
 use crate::base::time::{Clock, UnixTime};
-use crate::store::at_rest::AssociatedData;
 use crate::store::backend::{Page, Row, Version, Write, WriteOp, WriteOutcome};
-use crate::store::carried::Current;
-use crate::store::changes::ChangeEvent;
+use crate::store::change_feed::ChangeEvent;
+use crate::store::client_side::Current;
 use crate::store::handle::storage_key;
+use crate::store::sealed_record::AssociatedData;
 
 pub use crate::store::backend::Backend;
-pub use crate::store::changes::{Change, ChangeReceiver};
+pub use crate::store::change_feed::{Change, ChangeReceiver};
 pub use crate::store::error::{InsertError, StoreError, TransitionError};
+pub use crate::store::export::{Export, ImportReport, TransferError};
 pub use crate::store::handle::{Cursor, Handle, Transitioned};
-pub use crate::store::mark::{KeyCheckError, KeyStatus};
+pub use crate::store::key_check::{KeyCheckError, KeyStatus};
 pub use crate::store::memory::Memory;
-pub use crate::store::moving::{Export, ImportReport, TransferError};
 pub use crate::store::redis::{DEFAULT_PREFIX as REDIS_PREFIX, RedisConfig, RedisConfigError};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::{Redis, RedisOpenError};
@@ -247,7 +247,7 @@ impl Store {
         let (now, ring) = (self.clock.now(), self.keys.load_full());
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {
-            let (id, record) = match at_rest::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value) {
+            let (id, record) = match sealed_record::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value) {
                 // What travels is not sealed anew: its key may have left the ring, and what is remembered of it is of no use.
                 Err(StoreError::DoesNotOpen { .. }) if self.is_client_side::<R>() => continue,
                 opened => opened?,
@@ -304,7 +304,7 @@ impl Store {
             expires: record.expires_at(),
         };
         let key = storage_key(handle);
-        row.value = at_rest::seal(
+        row.value = sealed_record::seal(
             &self.keys.load(),
             self.clock.now(),
             self.bound::<R>(&key, &row),
@@ -322,7 +322,7 @@ impl Store {
     /// The record in `row`, unless it has expired. What is sealed decides, not what the row says beside it.
     fn opened<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Result<Option<R>, StoreError> {
         let key = storage_key(handle);
-        let (_, record) = at_rest::open::<R>(&self.keys.load(), self.bound::<R>(&key, row), &row.value)?;
+        let (_, record) = sealed_record::open::<R>(&self.keys.load(), self.bound::<R>(&key, row), &row.value)?;
         Ok(Some(record).filter(|record| record.expires_at() >= self.clock.now()))
     }
 

@@ -1,7 +1,7 @@
 //! Records in one SQLite file. One thread writes and gathers what waits into one transaction; two threads read.
 
+mod channel;
 mod file;
-mod lane;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -15,9 +15,9 @@ use std::thread::{self, JoinHandle};
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Write, WriteOutcome};
-use crate::store::changes::ChangeFeed;
+use crate::store::change_feed::ChangeFeed;
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::{QueueError, RequestQueue};
+use crate::store::sqlite::channel::{QueueError, RequestQueue};
 use crate::store::sqlite::reader::{ReadRequest, ResponseSender};
 use crate::store::sqlite::writer::{Job, Writer};
 
@@ -165,11 +165,11 @@ struct Threads {
 
 impl Threads {
     fn readers(&self) -> Result<&RequestQueue<ReadRequest>, StoreError> {
-        self.to_readers.as_ref().ok_or_else(|| unavailable(lane::ENDED))
+        self.to_readers.as_ref().ok_or_else(|| unavailable(channel::ENDED))
     }
 
     async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, QueueError> {
-        let writer = self.to_writer.as_ref().ok_or(lane::ENDED)?;
+        let writer = self.to_writer.as_ref().ok_or(channel::ENDED)?;
         writer.ask(|answer| writer::WriteRequest { job, answer }).await
     }
 }

@@ -1,6 +1,6 @@
 //! FLOOR 2. What the client holds: one token that is a pair, and how long it lives. Pure.
 
-pub mod half;
+pub mod header;
 pub mod lifetime;
 pub mod pair;
-pub mod signing;
+pub mod signing_keys;

@@ -14,7 +14,7 @@ use crate::base::random::SaltAndNonce;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
-use crate::token::half::{self, PairHeader, TokenKind, TokenMode};
+use crate::token::header::{self, PairHeader, TokenKind, TokenMode};
 
 /// The longest pair that is looked at, in bytes.
 pub const MAX_PAIR_BYTES: usize = 16 * 1024;
@@ -70,7 +70,7 @@ pub fn encode(ring: &KeyRing, now: UnixTime, half: &PairHeader, upstream: &Secre
 pub fn length(mode: TokenMode, texts: usize, upstream: usize) -> usize {
     let (in_header, beside) = if mode == TokenMode::Plain { (MAC, 0) } else { (0, TAG) };
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
-    encoded(4 + encoded(half::BASE_LEN + texts + in_header) + 1 + upstream + beside)
+    encoded(4 + encoded(header::BASE_LEN + texts + in_header) + 1 + upstream + beside)
 }
 
 /// Splits and opens a pair. Keys are never tried in turn: the half names its key.
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::base::ids::Id;
     use crate::base::{keyring, random};
-    use crate::token::half::{PayloadKind, ServiceDigest};
+    use crate::token::header::{PayloadKind, ServiceDigest};
 
     fn ring() -> KeyRing {
         KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap()

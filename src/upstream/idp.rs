@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::base::range::Cidr;
 use crate::base::secret::Secret;
+use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
-use crate::upstream::allow::{AllowList, AllowListSubject};
+use crate::upstream::allow_list::{AllowList, AllowListSubject};
 use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
 /// How a kind of provider is met.

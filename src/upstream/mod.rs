@@ -6,19 +6,19 @@
 //! says what of a proxied request passes; [`document`] fetches what our own clients say of themselves. [`idp`] is who
 //! vouches for users, [`oidc`] how it is asked. Where real upstreams depart from the RFCs, [`quirks`] says so.
 
-pub mod allow;
-pub mod call;
-pub mod discover;
-pub mod document;
-pub mod exchange;
-pub mod forward;
+pub mod allow_list;
+pub mod auth_server;
+pub mod client_metadata;
+pub mod credential_probe;
+mod discovery;
+pub mod discovery_result;
+pub mod fetch;
+pub mod forward_rules;
 pub mod idp;
 pub mod oidc;
-pub mod probe;
 pub mod quirks;
-pub mod register;
-mod search;
-pub mod target;
+pub mod registration;
+pub mod token_endpoint;
 
 #[cfg(test)]
-mod testing;
+mod test_support;

@@ -12,16 +12,16 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::net::body::RequestBody;
-use crate::net::client::HttpClient;
 use crate::net::dial::AddressPolicy;
-use crate::oauth::answer::{TokenResponseError, UpstreamAccessToken, parse_token_response};
+use crate::net::http_client::HttpClient;
 use crate::oauth::jwk::KeySet;
-use crate::oauth::openid::{self, OpenIdConfiguration};
-use crate::oauth::person::UserInfo;
-use crate::upstream::call::{FetchError, FetchResponse, fetch, get};
-use crate::upstream::exchange::{AuthorizeUrlParams, authorize_url, code_request};
+use crate::oauth::openid_configuration::{self, OpenIdConfiguration};
+use crate::oauth::token_response::{TokenResponseError, UpstreamAccessToken, parse_token_response};
+use crate::oauth::userinfo::UserInfo;
+use crate::upstream::auth_server::{AuthServer, TokenEndpointAuth};
+use crate::upstream::fetch::{FetchError, FetchResponse, fetch, get};
 use crate::upstream::idp::{Idp, UserApi};
-use crate::upstream::target::{AuthServer, TokenEndpointAuth};
+use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request};
 
 /// The longest that one answer may take: a person is waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -93,7 +93,7 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
     if let Some(plain) = &idp.plain {
         return Ok(from_config(idp, plain));
     }
-    let place = openid::configuration_url(&idp.issuer);
+    let place = openid_configuration::configuration_url(&idp.issuer);
     let place = ExactUrl::parse(&place).map_err(|why| IdpError::Down(format!("{place} {why}")))?;
     // The operator named the issuer: it may be anywhere. What its document names may be in its neighbourhood.
     let body = fetched(client, get(&place)?, &AddressPolicy::Anything).await?;
@@ -187,7 +187,7 @@ impl Provider {
         })?;
         Ok(IdpTokens {
             access: tokens.access,
-            id_token: openid::id_token(&answer.body),
+            id_token: openid_configuration::id_token(&answer.body),
         })
     }
 

@@ -335,7 +335,7 @@ mod tests {
         for profile in ALL {
             let says = profile.extra_authorize.iter().map(|(name, _)| *name);
             assert_eq!(
-                says.filter(|name| crate::upstream::exchange::is_reserved_param(name)).count(),
+                says.filter(|name| crate::upstream::token_endpoint::is_reserved_param(name)).count(),
                 0,
                 "{}",
                 profile.name

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use http::header::{FORWARDED, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Request};
 
-use crate::base::range::Cidr;
-use crate::gateway::site::{BaseUrl, PublicUrls};
+use crate::app::public_urls::{BaseUrl, PublicUrls};
+use crate::base::special_ip::Cidr;
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
 pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&'a BaseUrl> {
@@ -365,7 +365,7 @@ mod tests {
     /// Such a proxy adds to `X-Forwarded-For`, and passes on a `Forwarded` of the caller's own, which says something else.
     #[test]
     fn nobody_hides_from_the_limit_of_a_public_service_behind_a_trusted_proxy_on_this_machine() {
-        let (limits, trusted) = (crate::gateway::limits::Limits::default(), ["127.0.0.1/32".parse().unwrap()]);
+        let (limits, trusted) = (crate::app::rate_limit::Limits::default(), ["127.0.0.1/32".parse().unwrap()]);
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "198.51.100.7".parse().unwrap());
         headers.insert("forwarded", "for=203.0.113.9".parse().unwrap());

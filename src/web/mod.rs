@@ -1,13 +1,13 @@
 //! FLOOR 6. The front door: routes, guards, pages, replies. Knows neither the store nor the upstream.
 
-mod bound;
-pub mod consent;
+pub mod consent_pages;
 pub mod cookie;
+mod flow_cookie;
+pub mod flow_pages;
 pub mod guard;
-pub mod handle;
-pub mod journey;
+pub mod idp_pages;
 pub mod pages;
 mod paste;
-pub mod provider;
 pub mod reply;
-pub mod route;
+pub mod router;
+pub mod routes;

@@ -5,10 +5,10 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::app::endpoint::ServiceEndpoint;
+use crate::app::error::Rejection;
+use crate::app::proxy::ProxyError;
 use crate::base::ids::Id;
-use crate::gateway::at::ServiceEndpoint;
-use crate::gateway::proxy::ProxyError;
-use crate::gateway::rejection::Rejection;
 use crate::net::body::ResponseBody;
 use crate::oauth::bearer;
 use crate::oauth::error::{OAuthErrorCode, description};

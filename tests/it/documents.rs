@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use mcp_oauth_gateway::config::checked::{self, Validated};
-use mcp_oauth_gateway::config::file::{self, Environment, FileContents};
+use mcp_oauth_gateway::config::document::{self, Environment, FileContents};
 use mcp_oauth_gateway::config::reference;
-use mcp_oauth_gateway::config::said::{ConfigError, Location};
+use mcp_oauth_gateway::config::spanned::{ConfigError, Location};
+use mcp_oauth_gateway::config::validate::{self, Validated};
 use mcp_oauth_gateway::flow;
 use mcp_oauth_gateway::upstream::quirks;
 
@@ -179,8 +179,8 @@ fn checked(configuration: &str) -> Result<Validated, ConfigError> {
             })
         },
     };
-    let spoken = file::read("gateway.toml", configuration, outside)?;
-    checked::validate(spoken, &Location::Flag("--config"), Some("/data".into()))
+    let spoken = document::read("gateway.toml", configuration, outside)?;
+    validate::validate(spoken, &Location::Flag("--config"), Some("/data".into()))
 }
 
 /// What is wrong with a configuration, if anything.

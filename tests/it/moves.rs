@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use mcp_oauth_gateway::flow::{TRANSITIONS, Transition};
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 

@@ -6,24 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use mcp_oauth_gateway::app::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys};
+use mcp_oauth_gateway::app::issuer_binding::UpstreamIssuerRecord;
+use mcp_oauth_gateway::app::remembered_consent::ConsentRecord;
+use mcp_oauth_gateway::app::upstream::UpstreamClientRecord;
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;
-use mcp_oauth_gateway::base::signing;
+use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::flow::notice::{Asker, EndRecord, Mark, NoticeRecord, Over, Told, UseRecord, Used};
-use mcp_oauth_gateway::gateway::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys};
-use mcp_oauth_gateway::gateway::consents::ConsentRecord;
-use mcp_oauth_gateway::gateway::pinned::UpstreamIssuerRecord;
-use mcp_oauth_gateway::gateway::resolve::UpstreamClientRecord;
-use mcp_oauth_gateway::oauth::answer::UpstreamRefreshToken;
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::oauth::token_response::UpstreamRefreshToken;
 use mcp_oauth_gateway::store::{Backend, Export, Memory, Sqlite, Store};
-use mcp_oauth_gateway::token::half::TokenMode;
-use mcp_oauth_gateway::token::signing::{SigningKeys, SigningRecord};
+use mcp_oauth_gateway::token::header::TokenMode;
+use mcp_oauth_gateway::token::signing_keys::{SigningKeys, SigningRecord};
 use serde_json::{Value, json};
 
 use crate::moves::acts::{Act, Bring, Form, Gives, With};
@@ -257,7 +257,9 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     house.revoke(taken_back.id).await.unwrap();
     let id = |name: &str| Id(Digest::new(name).truncated());
     let now = house.clock.now();
-    all.insert(id("signing"), SigningKeys::new(signing::generate(), now)).await.unwrap();
+    all.insert(id("signing"), SigningKeys::new(signing_keys::generate(), now))
+        .await
+        .unwrap();
     let registration = json!({
         "issuer": "https://upstream.example", "client_id": "gateway", "client_secret": "a secret", "auth_method": "client_secret_basic",
         "expires": 2_000_000, "redirect_uri": "https://gateway.example/upstream/callback/default",

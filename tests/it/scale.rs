@@ -14,7 +14,7 @@ use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::flow::grant::{Ended, GrantRecord};
 use mcp_oauth_gateway::store::{Backend, Handle, REDIS_PREFIX, Redis, RedisConfig, SharedKeyRing, Sqlite, Store};
-use mcp_oauth_gateway::token::half::PairHeader;
+use mcp_oauth_gateway::token::header::PairHeader;
 use mcp_oauth_gateway::token::pair;
 use serde_json::json;
 use tempfile::TempDir;

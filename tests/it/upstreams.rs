@@ -5,8 +5,8 @@ use std::path::Path;
 
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::oauth::answer::{TokenResponseError, UpstreamTokens, parse_token_response};
 use mcp_oauth_gateway::oauth::metadata::{AuthorizationServer, ProtectedResource};
+use mcp_oauth_gateway::oauth::token_response::{TokenResponseError, UpstreamTokens, parse_token_response};
 use mcp_oauth_gateway::upstream::quirks;
 
 /// When the requests were sent.

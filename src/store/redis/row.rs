@@ -5,8 +5,8 @@ use redis::{Cmd, Script, Value};
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Row, Version, Write, WriteOp};
-use crate::store::redis::link::{CommandError, Connection};
-use crate::store::redis::news::Message;
+use crate::store::redis::change_feed::Message;
+use crate::store::redis::connection::{CommandError, Connection};
 
 /// How much longer than it must Redis keeps a record, in seconds. What is sealed says when it ends; this is for clocks
 /// that go apart, or are set back.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Version};
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::QueuedRequest;
+use crate::store::sqlite::channel::QueuedRequest;
 use crate::store::sqlite::{failed, seconds};
 
 pub(super) type ResponseSender<A> = oneshot::Sender<Result<A, StoreError>>;

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::*;
 use crate::base::ids::Id;
 use crate::store::backend::{Version, WriteOp};
-use crate::store::changes::ChangeEvent;
+use crate::store::change_feed::ChangeEvent;
 use crate::store::sqlite::writer::WriteRequest;
 
 fn insert(key: &str, size: usize) -> Job {

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Write, WriteOp};
-use crate::store::changes::{ChangeEvent, ChangeFeed};
+use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::error::StoreError;
-use crate::store::sqlite::lane::QueuedRequest;
+use crate::store::sqlite::channel::QueuedRequest;
 use crate::store::sqlite::{failed, seconds};
 
 /// How many writes one transaction may hold.

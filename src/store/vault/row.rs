@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::base::time::UnixTime;
 use crate::store::backend::{Row, Version};
-use crate::store::vault::calls::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
-use crate::store::vault::link::Connection;
+use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
+use crate::store::vault::connection::Connection;
 
 /// What Vault says, in words of its documentation, when check-and-set does not match.
 const MISMATCH: &str = "check-and-set parameter did not match";

@@ -10,11 +10,11 @@
 use futures_util::{StreamExt as _, stream};
 
 use crate::base::time::UnixTime;
-use crate::store::vault::calls::ApiError;
-use crate::store::vault::listing::{self, CONCURRENT_READS};
-use crate::store::vault::news;
+use crate::store::vault::api::ApiError;
+use crate::store::vault::backend::Shared;
+use crate::store::vault::change_feed;
 use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
-use crate::store::vault::running::Shared;
+use crate::store::vault::scan::{self, CONCURRENT_READS};
 
 /// How much longer than it must a record is kept, and then its stone, in seconds: for clocks that go apart, and late writes.
 const TOMBSTONE_SECONDS: u64 = 3_600;
@@ -33,8 +33,8 @@ pub(super) fn next_sweep_at(new: NewValue<'_>) -> UnixTime {
 /// Looks at all that is due, or was never seen; says how many records have ended.
 pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
     let (mut ended, mut failed) = (0, None);
-    for space in listing::spaces(&shared.link).await? {
-        let keys = match listing::keys(&shared.link, &space).await {
+    for space in scan::spaces(&shared.link).await? {
+        let keys = match scan::keys(&shared.link, &space).await {
             Ok(keys) => keys,
             Err(why) => {
                 failed = failed.or(Some(why));
@@ -111,11 +111,11 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
 
 /// Removes journals that nobody has written for eight hours. A journal's name never comes back, and its writer makes another.
 async fn remove_dead_journals(shared: &Shared) -> Result<(), ApiError> {
-    let (journals, mut failed) = news::journals(&shared.link, "").await?;
+    let (journals, mut failed) = change_feed::journals(&shared.link, "").await?;
     for (name, journal) in journals {
         let at = journal.at.parse().map_or(UnixTime(0), UnixTime);
-        if shared.clock.now().seconds_since(at) > news::DEAD_JOURNAL_SECONDS {
-            let erased = row::erase(&shared.link, &format!("{}/{name}", news::JOURNAL_PATH)).await;
+        if shared.clock.now().seconds_since(at) > change_feed::DEAD_JOURNAL_SECONDS {
+            let erased = row::erase(&shared.link, &format!("{}/{name}", change_feed::JOURNAL_PATH)).await;
             failed = failed.or(erased.err());
         }
     }

@@ -2,9 +2,9 @@
 
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
-use mcp_oauth_gateway::flow::carried::PendingExchange;
 use mcp_oauth_gateway::flow::code::{ObtainedTokens, RedeemedCode};
-use mcp_oauth_gateway::flow::who::UpstreamStep;
+use mcp_oauth_gateway::flow::stateless_code::PendingExchange;
+use mcp_oauth_gateway::flow::user::UpstreamStep;
 
 use super::acts::{Bring, Form, Gives};
 use super::journeys::{SERVICES, Stage, UPSTREAM, way};

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
+use mcp_oauth_gateway::flow::error::RejectReason;
 use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, RefreshAttempt, RefreshStep, Refreshing};
-use mcp_oauth_gateway::flow::held::{GrantData, NewGrant, RefreshPayload, RefreshRequest, RefreshRules};
-use mcp_oauth_gateway::flow::rejected::RejectReason;
-use mcp_oauth_gateway::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
+use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant, RefreshPayload, RefreshRequest, RefreshRules};
+use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::store::{Handle, InsertError, TransitionError};
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::lifetime;
 use serde_json::Value;
 
@@ -472,7 +472,7 @@ impl World {
             assert_eq!((Some(token), held.generation()), (wanted, was.generation));
             self.walk(
                 if was.life == Life::Active { "Active" } else { "Refreshing" },
-                "renew",
+                "renewal_started",
                 "Refreshing",
             );
             self.attempts.push((g, attempt.id));

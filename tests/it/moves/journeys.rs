@@ -8,17 +8,17 @@ use mcp_oauth_gateway::flow::authorize::{
     AuthorizationRequest, ClientAuthorize, FlowRecord, GatewayLogin, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect,
     UpstreamRedirectParams,
 };
-use mcp_oauth_gateway::flow::carried::StatelessCode;
 use mcp_oauth_gateway::flow::client::{Authenticated, ReturnAddress};
 use mcp_oauth_gateway::flow::code::{CodeIssued, CodeRedemption, CodeSpent, ObtainedTokens, RedeemedCode};
-use mcp_oauth_gateway::flow::rejected::RejectReason;
-use mcp_oauth_gateway::flow::remember::RememberConsent;
-use mcp_oauth_gateway::flow::who::{LoginMethod, ServiceSnapshot, UpstreamStep};
-use mcp_oauth_gateway::oauth::answer::UpstreamTokens;
+use mcp_oauth_gateway::flow::consent::RememberConsent;
+use mcp_oauth_gateway::flow::error::RejectReason;
+use mcp_oauth_gateway::flow::stateless_code::StatelessCode;
+use mcp_oauth_gateway::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep};
 use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
 use mcp_oauth_gateway::oauth::pkce::CodeChallenge;
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::oauth::token::ClientCredentials;
+use mcp_oauth_gateway::oauth::token_endpoint::ClientCredentials;
+use mcp_oauth_gateway::oauth::token_response::UpstreamTokens;
 use mcp_oauth_gateway::store::{Handle, TransitionError};
 use serde_json::Value;
 use url::Url;

@@ -3,9 +3,9 @@
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::ClientAuthorize;
+use mcp_oauth_gateway::flow::error::RejectReason;
 use mcp_oauth_gateway::flow::login::{IdpCallback, IdpCallbackParams, IdpRedirect, IdpRedirectParams};
-use mcp_oauth_gateway::flow::rejected::RejectReason;
-use mcp_oauth_gateway::flow::who::{Identity, LoginMethod};
+use mcp_oauth_gateway::flow::user::{Identity, LoginMethod};
 use mcp_oauth_gateway::store::TransitionError;
 
 use super::acts::{Bring, Form};

@@ -11,12 +11,12 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::client::RegisteredClient;
-use mcp_oauth_gateway::flow::held::RefreshRules;
-use mcp_oauth_gateway::oauth::answer::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
-use mcp_oauth_gateway::oauth::redirect::RedirectUri;
-use mcp_oauth_gateway::oauth::register::{ClientAuthMethod, ClientRegistration};
+use mcp_oauth_gateway::flow::grant_data::RefreshRules;
+use mcp_oauth_gateway::oauth::redirect_uri::RedirectUri;
+use mcp_oauth_gateway::oauth::registration::{ClientAuthMethod, ClientRegistration};
+use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::store::{Backend, Handle, Memory, Store, TransitionError};
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use serde_json::Value;
 

@@ -104,7 +104,7 @@ impl Machine {
         for ((owner, by), found) in &self.moves {
             if let Some(fault) = self.undrawn(owner, by, found) {
                 faults.push(format!(
-                    "{}: `{owner}::{by}` {fault}: draw it in ARROWS, src/flow/mod.rs",
+                    "{}: `{owner}::{by}` {fault}: draw it in TRANSITIONS, src/flow/mod.rs",
                     found.file
                 ));
             }
@@ -179,7 +179,7 @@ fn drawn(text: &str) -> Vec<(String, String, String)> {
     struct Calls(Vec<(String, String, String)>);
     impl<'ast> Visit<'ast> for Calls {
         fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
-            if item.ident == "ARROWS" {
+            if item.ident == "TRANSITIONS" {
                 visit::visit_item_const(self, item);
             }
         }
@@ -300,8 +300,8 @@ fn what_is_not_drawn_is_still_there() {
 /// The twin: a drawing that is right, and the same with one thing wrong.
 #[test]
 fn a_wrong_drawing_is_refused() {
-    const DRAWING: &str = r#"pub const ARROWS: [Arrow; 5] = [arrow("[*]", "new", "Shut"), arrow("Shut", "open", "Open"),
-        arrow("Shut", "burn", "Gone"), arrow("Open", "burn", "Gone"), arrow("Open", "seen", "Told")];"#;
+    const DRAWING: &str = r#"pub const TRANSITIONS: [Arrow; 5] = [transition("[*]", "new", "Shut"), transition("Shut", "open", "Open"),
+        transition("Shut", "burn", "Gone"), transition("Open", "burn", "Gone"), transition("Open", "seen", "Told")];"#;
     const CODE: &str = "
         states!(Door: Shut, Open, Gone); states!(News: Told);
         impl Shut { pub fn new() -> Self { Self {} } pub fn open(self) -> Result<(Open, ()), No> { Ok((Open {}, ())) } }

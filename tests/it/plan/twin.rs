@@ -46,7 +46,7 @@ fn a_clean_file_passes() {
         use crate::base::random::Fresh;
         use crate::base::time::UnixTime;
         use crate::base::record::states;
-        use crate::flow::rejected::Rejected;
+        use crate::flow::error::Rejected;
         use super::client::{self, Authenticated};
 
         #[derive(Serialize, Deserialize)]
@@ -101,9 +101,9 @@ fn no_arrow_runs_up_however_it_is_written() {
     refused(GRANT, "fn f<T: crate::store::Kept>() {}", 1, up);
     refused(GRANT, "fn f() { mcp_oauth_gateway::store::open() }", 1, up);
     refused(GRANT, "#[derive(crate::store::Kept)] struct A;", 1, up);
-    refused(GRANT, "struct A { #[serde(with = \"crate::store::at_rest\")] a: u8 }", 1, up);
+    refused(GRANT, "struct A { #[serde(with = \"crate::store::sealed_record\")] a: u8 }", 1, up);
     refused("src/web/reply.rs", "use crate::flow::grant::Held;", 1, "web` may use");
-    refused("src/gateway/proxy.rs", "use crate::net;", 1, "gateway` may use");
+    refused("src/app/proxy.rs", "use crate::net;", 1, "app` may use");
     refused(
         "src/store/mod.rs",
         "#[cfg(test)] mod tests { use crate::flow::grant::Held; }",
@@ -278,7 +278,7 @@ fn pure_rooms_roll_no_die() {
 #[test]
 fn a_waiting_room_names_only_what_is_its_job() {
     refused("src/config/mod.rs", "use std::fs;", 1, "config` may name only");
-    refused("src/gateway/proxy.rs", "use tokio::net::TcpStream;", 1, "gateway` may name only");
+    refused("src/app/proxy.rs", "use tokio::net::TcpStream;", 1, "app` may name only");
     refused("src/web/reply.rs", "use reqwest::Client;", 1, "web` may name only");
     refused("src/base/ids.rs", "use tokio::sync::Notify;", 1, "base` may name only");
 }
@@ -287,17 +287,27 @@ fn a_waiting_room_names_only_what_is_its_job() {
 fn nothing_is_global() {
     refused(PAIR, "static X: Mutex<u8> = Mutex::new(0);", 1, "no global state");
     refused(PAIR, "static X: Wrapped = Wrapped(0);", 1, "a `static`");
-    refused("src/gateway/live.rs", "static X: std::sync::Mutex<u8> = A;", 1, "no global state");
     refused(
-        "src/gateway/live.rs",
+        "src/app/runtime_config.rs",
+        "static X: std::sync::Mutex<u8> = A;",
+        1,
+        "no global state",
+    );
+    refused(
+        "src/app/runtime_config.rs",
         "static X: [Option<std::sync::atomic::AtomicU8>; 1] = A;",
         1,
         "no global state",
     );
-    let planned = "static IS_OURS: LazyLock<bool> = A;";
+    let planned = "static PROVIDER_INSTALLED: LazyLock<bool> = A;";
     refused("src/base/time.rs", planned, 1, "no global state");
     passes(&[("src/base/jws.rs", planned)]);
-    refused("src/gateway/live.rs", "thread_local! { static X: u8 = 0; }", 1, "no global state");
+    refused(
+        "src/app/runtime_config.rs",
+        "thread_local! { static X: u8 = 0; }",
+        1,
+        "no global state",
+    );
     passes(&[("src/upstream/quirks.rs", "static ALL: [&str; 1] = [\"a\"];")]);
 }
 
@@ -306,12 +316,7 @@ fn names_come_from_their_owner() {
     refused(GRANT, "use crate::flow::client::*;", 1, "no glob imports");
     refused(GRANT, "fn f() { use Kind::*; }", 1, "no glob imports");
     refused("src/lib.rs", "pub use crate::base::ids;", 1, "codemap");
-    refused(
-        "src/main.rs",
-        "fn main() { mcp_oauth_gateway::gateway::run() }",
-        1,
-        "a call into `cli`",
-    );
+    refused("src/main.rs", "fn main() { mcp_oauth_gateway::app::run() }", 1, "a call into `cli`");
     refused("src/cellar/mod.rs", "", 1, "outside the rooms");
     passes(&[
         ("src/main.rs", "fn main() { mcp_oauth_gateway::cli::run() }"),

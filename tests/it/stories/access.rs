@@ -2,12 +2,12 @@
 
 use http::{Method, Request, header};
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::gateway::Parts;
-use mcp_oauth_gateway::gateway::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
+use mcp_oauth_gateway::app::Parts;
+use mcp_oauth_gateway::app::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
 use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
-use mcp_oauth_gateway::token::half::ServiceDigest;
+use mcp_oauth_gateway::token::header::ServiceDigest;
 use serde_json::{Value, json};
 
 use super::hostile::{Raw, refused};

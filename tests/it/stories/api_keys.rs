@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::time::Clock;
-use mcp_oauth_gateway::cli::data;
+use mcp_oauth_gateway::cli::data_dir;
 use mcp_oauth_gateway::service::Access;
 use mcp_oauth_gateway::store::{Backend, Sqlite, Store};
 
@@ -57,11 +57,11 @@ impl Operator {
 
 /// A gateway on this directory, with the key service `batch`, while the operator types beside it.
 async fn serving(data: &Path) -> World {
-    let file = data.join(data::KEY_FILE);
+    let file = data.join(data_dir::KEY_FILE);
     if !file.exists() {
-        data::write_secret(&file, &keyring::generate(Clock::System.now())).unwrap();
+        data_dir::write_secret(&file, &keyring::generate(Clock::System.now())).unwrap();
     }
-    let ring = KeyRing::parse(data::read_secret(&file).unwrap().expose()).unwrap();
+    let ring = KeyRing::parse(data_dir::read_secret(&file).unwrap().expose()).unwrap();
     // As a gateway does when it starts.
     let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
     let store = Store::new(backend, Arc::new(ArcSwap::from_pointee(ring.clone())), Clock::System);

@@ -1,7 +1,7 @@
 //! The happy chain, and that each step of it is needed.
 
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use serde_json::json;
 
 use crate::support::browser::Browser;

@@ -1,10 +1,10 @@
 //! Clients that the operator wrote down, and how long a sign-in lasts: what the configuration says beside the services.
 
 use mcp_gateway_standin::Profile;
+use mcp_oauth_gateway::app::clients::{ConfiguredClient, is_valid_client_id};
+use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::ids::Digest;
-use mcp_oauth_gateway::gateway::clients::{ConfiguredClient, is_valid_client_id};
-use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::oauth::redirect::RedirectUri;
+use mcp_oauth_gateway::oauth::redirect_uri::RedirectUri;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page};

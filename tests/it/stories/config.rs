@@ -170,7 +170,7 @@ async fn stream(url: &str, access: &str) -> hyper::body::Incoming {
         .header(header::ACCEPT, "text/event-stream")
         .header(header::AUTHORIZATION, format!("Bearer {access}"));
     let http = Browser::default();
-    let policy = mcp_oauth_gateway::net::client::RequestPolicy {
+    let policy = mcp_oauth_gateway::net::http_client::RequestPolicy {
         addresses: AddressPolicy::Anything,
         connect: Duration::from_secs(5),
         first_byte: None,

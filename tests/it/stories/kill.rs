@@ -11,8 +11,8 @@ use http::{Request, StatusCode, header};
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
-use mcp_oauth_gateway::net::client::RequestPolicy;
 use mcp_oauth_gateway::net::dial::AddressPolicy;
+use mcp_oauth_gateway::net::http_client::RequestPolicy;
 use mcp_oauth_gateway::net::server::ServerLimits;
 use serde_json::json;
 

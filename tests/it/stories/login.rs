@@ -1,7 +1,7 @@
 //! Signing in at an identity provider: the good ways, and who may not.
 
 use mcp_gateway_standin::{Profile, Signing, Standin};
-use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::service::Login;
 use serde_json::json;
 

@@ -425,7 +425,7 @@ async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_refresh_token_is_sealed_even_where_the_access_token_is_plain() {
     let fleet = Fleet::of(2, Profile::Standard, |service| {
-        service.mode = mcp_oauth_gateway::token::half::TokenMode::Plain;
+        service.mode = mcp_oauth_gateway::token::header::TokenMode::Plain;
     })
     .await;
     let client = fleet.in_turn().client().await;

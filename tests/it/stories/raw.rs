@@ -2,7 +2,7 @@
 
 use http::Method;
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::token::header::TokenMode;
 use serde_json::json;
 
 use crate::support::browser::Page;

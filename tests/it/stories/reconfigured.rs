@@ -2,13 +2,13 @@
 //! gives nothing that the other would not give.
 
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::app::password::{LazyPasswordHash, PasswordUser, Passwords, hash};
+use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{LazyPasswordHash, PasswordUser, Passwords, hash};
-use mcp_oauth_gateway::service::fixed::StaticCredential;
-use mcp_oauth_gateway::service::paste::AuthHeader;
+use mcp_oauth_gateway::service::auth_header::AuthHeader;
+use mcp_oauth_gateway::service::static_credential::StaticCredential;
 use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::json;
 

@@ -8,8 +8,8 @@ use http::{Method, StatusCode};
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::service::Upstream;
-use mcp_oauth_gateway::service::oauth::AuthServerConfig;
-use mcp_oauth_gateway::token::half::TokenMode;
+use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
+use mcp_oauth_gateway::token::header::TokenMode;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Page};

@@ -774,7 +774,7 @@ async fn a_revocation_by_another_client_or_of_an_unknown_token_is_answered_alike
 type Streamed = http::Response<hyper::body::Incoming>;
 
 async fn sent(client: &McpClient, access: &str) -> Streamed {
-    use mcp_oauth_gateway::net::{body::RequestBody, client::RequestPolicy, dial::AddressPolicy};
+    use mcp_oauth_gateway::net::{body::RequestBody, dial::AddressPolicy, http_client::RequestPolicy};
     let request = http::Request::builder()
         .method(Method::GET)
         .uri(format!("{}/mcp", client.base))

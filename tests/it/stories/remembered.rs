@@ -4,7 +4,7 @@
 //! attacker's link goes through without anybody looking.
 
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::gateway::live::Setup;
+use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Login, Upstream};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, Request, header};
 use mcp_gateway_standin::{Profile, Seen, Standin};
 use mcp_oauth_gateway::net::body::RequestBody;
-use mcp_oauth_gateway::service::identity::IdentityHeaders;
+use mcp_oauth_gateway::service::identity_headers::IdentityHeaders;
 use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use mcp_oauth_gateway::net::body::{RequestBody, read_limited};
-use mcp_oauth_gateway::net::client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::dial::AddressPolicy;
+use mcp_oauth_gateway::net::http_client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 
 /// An answer, read whole.

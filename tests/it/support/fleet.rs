@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::app::runtime_config::Setup;
+use mcp_oauth_gateway::app::{Gateway, Lane, Parts, pending_flows};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
 use mcp_oauth_gateway::store::{Backend, Redis, RedisConfig, SharedKeyRing, Store};
-use mcp_oauth_gateway::web::handle::Router;
+use mcp_oauth_gateway::web::router::Router;
 
 use super::browser::Browser;
 use super::client::McpClient;
@@ -131,10 +131,10 @@ impl Fleet {
         let gateway = Gateway::new(Parts {
             store,
             keys: Arc::clone(&self.keys),
-            site: mcp_oauth_gateway::gateway::site::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
+            site: mcp_oauth_gateway::app::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
             clock,
-            most_waiting: waiting::MAX_PENDING_FLOWS,
+            most_waiting: pending_flows::MAX_PENDING_FLOWS,
             back: back.clone(),
             back_lane: Lane {
                 client: HttpClient::new(ClientTls::load(&[]).unwrap()),

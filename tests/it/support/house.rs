@@ -3,11 +3,11 @@
 use mcp_gateway_standin::{Profile, Seen, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::service::fixed::StaticCredential;
-use mcp_oauth_gateway::service::identity::IdentityHeaders;
-use mcp_oauth_gateway::service::paste::{AuthHeader, PasteSettings};
+use mcp_oauth_gateway::service::auth_header::{AuthHeader, PasteSettings};
+use mcp_oauth_gateway::service::identity_headers::IdentityHeaders;
+use mcp_oauth_gateway::service::static_credential::StaticCredential;
 use mcp_oauth_gateway::service::{Login, Service, Upstream};
-use mcp_oauth_gateway::token::half::ServiceDigest;
+use mcp_oauth_gateway::token::header::ServiceDigest;
 
 use super::browser::{Browser, Page};
 use super::client::{McpClient, Pair};

@@ -1,9 +1,9 @@
 //! A gateway whose users sign in at identity providers, which the stand-in plays; and what a browser does on the way.
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::gateway::live::Setup;
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::upstream::idp::{self, Idp, UserApi};
 

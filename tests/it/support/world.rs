@@ -5,26 +5,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::app::login_session::DEFAULT_SESSION_TTL_SECONDS;
+use mcp_oauth_gateway::app::password::{self, LazyPasswordHash, PasswordUser, Passwords};
+use mcp_oauth_gateway::app::public_urls::PublicUrls;
+use mcp_oauth_gateway::app::runtime_config::Setup;
+use mcp_oauth_gateway::app::{Gateway, Lane, Parts, pending_flows};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::gateway::live::Setup;
-use mcp_oauth_gateway::gateway::password::{self, LazyPasswordHash, PasswordUser, Passwords};
-use mcp_oauth_gateway::gateway::session::DEFAULT_SESSION_TTL_SECONDS;
-use mcp_oauth_gateway::gateway::site::PublicUrls;
-use mcp_oauth_gateway::gateway::{Gateway, Lane, Parts, waiting};
-use mcp_oauth_gateway::net::client::HttpClient;
+use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::oauth::AuthServerConfig;
+use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
-use mcp_oauth_gateway::token::half::{ServiceDigest, TokenMode};
+use mcp_oauth_gateway::token::header::{ServiceDigest, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
-use mcp_oauth_gateway::web::handle::Router;
+use mcp_oauth_gateway::web::router::Router;
 
 /// Who may sign in.
 pub const USER: &str = "alice";
@@ -92,7 +92,7 @@ impl World {
             site: PublicUrls::new(ExactUrl::parse(&url).unwrap(), vec![]),
             setup: Self::setup(service, &clock),
             clock,
-            most_waiting: waiting::MAX_PENDING_FLOWS,
+            most_waiting: pending_flows::MAX_PENDING_FLOWS,
             back: back.handle().clone(),
             back_lane: Lane {
                 client: HttpClient::new(trust.clone()),

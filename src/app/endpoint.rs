@@ -1,0 +1,142 @@
+//! Where a request came to: a service, under one of its addresses and one of our names. Issuer, resource and metadata
+//! are said in the words that the caller used.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::app::public_urls::BaseUrl;
+use crate::app::runtime_config::ActiveService;
+use crate::oauth::metadata::{self, ServerEndpoints};
+use crate::oauth::scope::Scopes;
+use crate::service::{self, Access};
+
+/// Whether a path may name a service in this way.
+pub fn is_service_name(text: &str) -> bool {
+    service::is_name(text)
+}
+
+/// Under which of its addresses a service was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathStyle {
+    /// `/mcp`, of the default service.
+    Root,
+    /// `/mcp/{service}`.
+    Named,
+    /// `/{service}/mcp`.
+    Alias,
+}
+
+/// Where a request came to.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceEndpoint<'a> {
+    /// Which of our names it used.
+    pub base_url: &'a BaseUrl,
+    /// The service.
+    pub service: &'a Arc<ActiveService>,
+    /// Under which of its addresses.
+    pub path: PathStyle,
+}
+
+impl ServiceEndpoint<'_> {
+    fn name(&self) -> &str {
+        &self.service.service.name
+    }
+
+    /// What stands behind each endpoint's path: nothing, or `/mcp/{service}`.
+    fn path_suffix(&self) -> String {
+        match self.path {
+            PathStyle::Root => String::new(),
+            PathStyle::Named | PathStyle::Alias => format!("/mcp/{}", self.name()),
+        }
+    }
+
+    fn resource_path(&self) -> String {
+        match self.path {
+            PathStyle::Root => "/mcp".to_owned(),
+            PathStyle::Named => format!("/mcp/{}", self.name()),
+            PathStyle::Alias => format!("/{}/mcp", self.name()),
+        }
+    }
+
+    /// The issuer (RFC 8414 §2). Each service is one of its own; an alias has that of its service.
+    pub fn issuer(&self) -> String {
+        format!("{}{}", self.base_url.base(), self.path_suffix())
+    }
+
+    /// The protected resource: the MCP endpoint, exactly as it was called.
+    pub fn resource(&self) -> String {
+        format!("{}{}", self.base_url.base(), self.resource_path())
+    }
+
+    /// An OAuth client can sign in here. Elsewhere there is no metadata, and no endpoint of an authorization server.
+    pub fn is_oauth(&self) -> bool {
+        self.service.service.access == Access::OAuth
+    }
+
+    /// API keys are taken here.
+    pub fn accepts_api_keys(&self) -> bool {
+        self.service.service.access == Access::Key
+    }
+
+    /// What a challenge asks for. A key cannot be asked to be more than it must be.
+    pub fn scopes_to_ask(&self) -> Scopes {
+        if self.accepts_api_keys() {
+            self.service.service.required_scopes.clone()
+        } else {
+            self.service.scopes_to_ask()
+        }
+    }
+
+    /// Where its metadata is (RFC 9728 §3.1): the well-known part goes between host and path.
+    pub fn resource_metadata(&self) -> String {
+        let (origin, prefix) = self.base_url.parts();
+        format!("{origin}/.well-known/oauth-protected-resource{prefix}{}", self.resource_path())
+    }
+
+    /// An endpoint of the authorization server, such as `/authorize`.
+    pub fn endpoint(&self, path: &str) -> String {
+        format!("{}{path}{}", self.base_url.base(), self.path_suffix())
+    }
+
+    /// Every form of the resource that a token of this service may be asked for, under this name of ours: an alias never
+    /// widens access, since the token is bound to the service.
+    pub fn resources(&self) -> Vec<String> {
+        let (base, name) = (self.base_url.base(), self.name());
+        let mut out = vec![format!("{base}/mcp/{name}"), format!("{base}/{name}/mcp")];
+        if self.service.service.is_default {
+            // The bare origin is what clients of 2025-03-26 say.
+            out.extend([format!("{base}/mcp"), self.base_url.parts().0.to_owned()]);
+        }
+        out
+    }
+
+    /// The protected resource metadata document (RFC 9728).
+    pub fn resource_metadata_document(&self) -> Value {
+        let running = self.service;
+        let scopes = running
+            .scopes_offered()
+            .union(&running.service.required_scopes)
+            .without("offline_access");
+        metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &running.service.title())
+    }
+
+    /// The authorization server metadata document (RFC 8414).
+    pub fn server_metadata_document(&self) -> Value {
+        let running = self.service;
+        let keys = running
+            .service
+            .needs_signing_keys()
+            .then(|| format!("{}/.well-known/jwks.json", self.base_url.base()));
+        let endpoints = ServerEndpoints {
+            authorize: &self.endpoint("/authorize"),
+            token: &self.endpoint("/token"),
+            register: Some(&self.endpoint("/register")),
+            revoke: &self.endpoint("/revoke"),
+            jwks: keys.as_deref(),
+            scopes: &running.scopes_askable().list(),
+            client_documents: true,
+        };
+        metadata::authorization_server(&self.issuer(), &endpoints)
+    }
+}

@@ -1,0 +1,172 @@
+//! Many reasons, few words: every reason to say no, and its one word on the wire.
+
+use std::fmt;
+
+use crate::flow::error::RejectReason;
+use crate::oauth::authorization_request::RequestParamsError;
+use crate::oauth::error::OAuthErrorCode;
+use crate::oauth::form::FormError;
+use crate::oauth::registration::RegistrationError;
+use crate::oauth::token_endpoint::TokenRequestError;
+use crate::store::StoreError;
+use crate::upstream::client_metadata::ClientMetadataFetchError;
+
+/// Why a request at an OAuth endpoint is refused.
+#[derive(Clone, Debug)]
+pub enum Rejection {
+    /// A state machine said no about a code or a grant.
+    Grant(RejectReason),
+    /// A journey said no.
+    Flow(RejectReason),
+    /// The authorization request is not good.
+    Authorize(RequestParamsError),
+    /// The token request is not good.
+    Token(TokenRequestError),
+    /// The form cannot be read.
+    Form(FormError),
+    /// The registration is not good.
+    Registration(RegistrationError),
+    /// No client of this name, or it is not this client.
+    Client {
+        /// What is wrong.
+        why: &'static str,
+        /// It used the Authorization header.
+        basic: bool,
+    },
+    /// The client is named by a URL, and there is no good document.
+    Document(ClientMetadataFetchError),
+    /// A code, pair, flow or state that leads nowhere.
+    Unknown(&'static str),
+    /// The pair belongs to another service, client or purpose.
+    WrongContext(&'static str),
+    /// A form that the browser was not given by us, for this journey.
+    ForgedForm(&'static str),
+    /// `resource` is not ours (RFC 8707).
+    Target,
+    /// The upstream said no for good.
+    UpstreamRefused(String),
+    /// The upstream cannot be asked now.
+    UpstreamDown {
+        /// What happened.
+        why: String,
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+    /// The identity provider cannot be asked now.
+    IdpDown(String),
+    /// The store is down: nothing is issued.
+    Store(String),
+    /// Too much at once.
+    TryLater {
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+}
+
+impl Rejection {
+    /// The word on the wire.
+    pub fn code(&self) -> OAuthErrorCode {
+        match self {
+            Self::Grant(_) | Self::Unknown(_) | Self::WrongContext(_) | Self::UpstreamRefused(_) => OAuthErrorCode::InvalidGrant,
+            Self::Flow(_) | Self::ForgedForm(_) => OAuthErrorCode::AccessDenied,
+            Self::Authorize(bad) => bad.code,
+            Self::Token(bad) => bad.code,
+            Self::Registration(bad) => bad.code,
+            Self::Form(_) => OAuthErrorCode::InvalidRequest,
+            // "Unknown client" is all the wire has a word for; page and log say more (asks D6).
+            Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
+            Self::Target => OAuthErrorCode::InvalidTarget,
+            Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::TryLater { .. } => OAuthErrorCode::TemporarilyUnavailable,
+        }
+    }
+
+    /// Seconds for `Retry-After`.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::UpstreamDown { retry_after, .. } | Self::TryLater { retry_after } => Some(*retry_after),
+            Self::IdpDown(_) => Some(10),
+            Self::Store(_) => Some(2),
+            Self::Document(why) => why.is_temporary().then_some(10),
+            Self::Grant(_)
+            | Self::Flow(_)
+            | Self::Authorize(_)
+            | Self::Token(_)
+            | Self::Form(_)
+            | Self::Registration(_)
+            | Self::Client { .. }
+            | Self::Unknown(_)
+            | Self::WrongContext(_)
+            | Self::ForgedForm(_)
+            | Self::Target
+            | Self::UpstreamRefused(_) => None,
+        }
+    }
+
+    /// What may be told outside.
+    pub fn public_message(&self) -> String {
+        match self {
+            Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
+            Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
+            Self::IdpDown(_) => "the identity provider does not answer; try again".to_owned(),
+            Self::Document(why) => why.public_message(),
+            Self::Grant(_)
+            | Self::Flow(_)
+            | Self::Authorize(_)
+            | Self::Token(_)
+            | Self::Form(_)
+            | Self::Registration(_)
+            | Self::Client { .. }
+            | Self::Unknown(_)
+            | Self::WrongContext(_)
+            | Self::ForgedForm(_)
+            | Self::Target
+            | Self::UpstreamRefused(_)
+            | Self::TryLater { .. } => self.to_string(),
+        }
+    }
+
+    /// The client used the Authorization header and failed: RFC 6749 §5.2 wants a challenge.
+    pub fn wants_basic_challenge(&self) -> bool {
+        matches!(self, Self::Client { basic: true, .. })
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grant(why) | Self::Flow(why) => why.fmt(f),
+            Self::Authorize(bad) => f.write_str(&bad.why),
+            Self::Token(bad) => f.write_str(&bad.why),
+            Self::Registration(bad) => f.write_str(&bad.why),
+            Self::Form(why) => why.fmt(f),
+            Self::Document(why) => why.fmt(f),
+            Self::Client { why, .. } | Self::Unknown(why) | Self::WrongContext(why) | Self::ForgedForm(why) => f.write_str(why),
+            Self::Target => f.write_str("resource is not a resource of this gateway"),
+            Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
+            Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),
+            Self::IdpDown(why) => write!(f, "the identity provider cannot be asked: {why}"),
+            Self::Store(why) => f.write_str(why),
+            Self::TryLater { .. } => f.write_str("too much at once; try again"),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<FormError> for Rejection {
+    fn from(why: FormError) -> Self {
+        Self::Form(why)
+    }
+}
+
+impl From<TokenRequestError> for Rejection {
+    fn from(bad: TokenRequestError) -> Self {
+        Self::Token(bad)
+    }
+}

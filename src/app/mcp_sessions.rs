@@ -1,0 +1,177 @@
+//! MCP sessions where all users look alike upstream (`static`, `none`): whoever knows a session's id could go on in it, so
+//! an id is good only for the user to whom the upstream's answer gave it.
+//!
+//! Kept in this process and nowhere else. An id that is not known here gets 404, which is MCP's word for "begin anew": so
+//! after a restart, and where the bound was reached, a client loses a session and no sign-in. To let the first who comes
+//! adopt an unknown id would hand it to whoever saw it and is quicker than its owner. Several processes need a balancer
+//! that keeps a client with one of them.
+
+use http::header::HeaderName;
+use http::{HeaderMap, Method, StatusCode};
+use quick_cache::sync::Cache;
+
+use crate::base::ids::Digest;
+use crate::base::time::UnixTime;
+use crate::token::header::ServiceDigest;
+
+/// The field that names a session (MCP 2025-03-26, "Session Management").
+const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+/// The most sessions that are remembered; those that were least used are forgotten first.
+const MAX_SESSIONS: usize = 100_000;
+/// A session that nobody used for so long is forgotten, in seconds.
+const IDLE_SECONDS: u64 = 7 * 86_400;
+/// Using a session is noted no more often than this, in seconds.
+const TOUCH_INTERVAL_SECONDS: u64 = 60;
+
+/// Who may use which session: digests of service, user and id. An id that an upstream gave to two users is good for both.
+#[derive(Debug)]
+pub struct McpSessions(Cache<[u8; 16], UnixTime>);
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOwner<'a> {
+    /// At this service.
+    pub service: ServiceDigest,
+    /// This user.
+    pub subject: &'a str,
+}
+
+impl Default for McpSessions {
+    fn default() -> Self {
+        Self(Cache::new(MAX_SESSIONS))
+    }
+}
+
+impl McpSessions {
+    /// Whether a request with this header may go on: it names no session, or one that was given to this user.
+    pub fn check(&self, owner: SessionOwner<'_>, request: &HeaderMap, now: UnixTime) -> bool {
+        let mut named = request.get_all(SESSION_HEADER).iter();
+        let Some(first) = named.next() else { return true };
+        // Of two, an upstream would take the one or the other.
+        let (Ok(id), None) = (first.to_str(), named.next()) else {
+            return false;
+        };
+        let key = key(owner, id);
+        let known = self.0.get(&key);
+        if known.is_some_and(|used| now.seconds_since(used) >= TOUCH_INTERVAL_SECONDS) {
+            self.0.insert(key, now);
+        }
+        known.is_some()
+    }
+
+    /// Learns from an answer: a session was given to this user, or has ended. `request` is the one that it answers.
+    pub fn note(&self, owner: SessionOwner<'_>, request: (&Method, Option<&str>), answer: (StatusCode, &HeaderMap), now: UnixTime) {
+        let ((method, named), (status, headers)) = (request, answer);
+        if !status.is_success() {
+            return;
+        }
+        if let Some(id) = named.filter(|_| method == Method::DELETE) {
+            self.0.remove(&key(owner, id));
+            return;
+        }
+        let given = headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
+        if let Some(id) = given.filter(|id| named != Some(*id)) {
+            self.0.insert(key(owner, id), now);
+        }
+    }
+
+    /// Forgets what nobody has used for long.
+    pub fn sweep(&self, now: UnixTime) {
+        self.0.retain(|_, used| now.seconds_since(*used) < IDLE_SECONDS);
+    }
+}
+
+/// The session that a header names, as text.
+pub fn session_id(headers: &HeaderMap) -> Option<String> {
+    headers.get(SESSION_HEADER)?.to_str().ok().map(str::to_owned)
+}
+
+/// The mark and the length of the subject come first, so that no two owners and ids run together.
+fn key(owner: SessionOwner<'_>, id: &str) -> [u8; 16] {
+    let SessionOwner { service, subject } = owner;
+    Digest::new(&format!("{:02x?} {} {subject} {id}", service.0, subject.len())).truncated()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    const NOW: UnixTime = UnixTime(1_000_000);
+
+    fn owner<'a>(service: &str, subject: &'a str) -> SessionOwner<'a> {
+        SessionOwner {
+            service: ServiceDigest::of(service),
+            subject,
+        }
+    }
+
+    fn naming(ids: &[&'static str]) -> HeaderMap {
+        ids.iter().map(|id| (SESSION_HEADER, HeaderValue::from_static(id))).collect()
+    }
+
+    fn given(sessions: &McpSessions, to: SessionOwner<'_>, id: &'static str) {
+        sessions.note(to, (&Method::POST, None), (StatusCode::OK, &naming(&[id])), NOW);
+    }
+
+    #[test]
+    fn a_session_is_good_for_the_user_and_the_service_that_it_was_given_to() {
+        let sessions = McpSessions::default();
+        given(&sessions, owner("a", "alice"), "s1");
+        let admits = |who, id| sessions.check(who, &naming(&[id]), NOW);
+        assert!(admits(owner("a", "alice"), "s1"));
+        assert!(!admits(owner("a", "bob"), "s1") && !admits(owner("b", "alice"), "s1"));
+        assert!(!admits(owner("a", "alice"), "s2"), "an id that nobody was given");
+        assert!(sessions.check(owner("a", "bob"), &naming(&[]), NOW), "a request without a session");
+    }
+
+    #[test]
+    fn two_ids_in_one_request_are_no_session() {
+        let sessions = McpSessions::default();
+        given(&sessions, owner("a", "alice"), "s1");
+        for ids in [["s1", "s2"], ["s2", "s1"], ["s1", "s1"]] {
+            assert!(!sessions.check(owner("a", "alice"), &naming(&ids), NOW));
+        }
+    }
+
+    #[test]
+    fn subjects_and_ids_do_not_run_together() {
+        let sessions = McpSessions::default();
+        given(&sessions, owner("a", "alice b"), "c");
+        assert!(!sessions.check(owner("a", "alice"), &naming(&["b c"]), NOW));
+    }
+
+    #[test]
+    fn a_session_ends_when_its_user_ends_it_and_not_by_a_refused_delete() {
+        let sessions = McpSessions::default();
+        let alice = owner("a", "alice");
+        given(&sessions, alice, "s1");
+        let ended = |status| sessions.note(alice, (&Method::DELETE, Some("s1")), (status, &naming(&["s1"])), NOW);
+        ended(StatusCode::METHOD_NOT_ALLOWED);
+        assert!(sessions.check(alice, &naming(&["s1"]), NOW));
+        ended(StatusCode::NO_CONTENT);
+        assert!(!sessions.check(alice, &naming(&["s1"]), NOW));
+    }
+
+    #[test]
+    fn a_session_is_kept_while_it_is_used() {
+        let sessions = McpSessions::default();
+        let alice = owner("a", "alice");
+        given(&sessions, alice, "used");
+        given(&sessions, alice, "idle");
+        let later = NOW.plus_seconds(IDLE_SECONDS - 1);
+        assert!(sessions.check(alice, &naming(&["used"]), later));
+        sessions.sweep(later.plus_seconds(1));
+        assert!(sessions.check(alice, &naming(&["used"]), later));
+        assert!(!sessions.check(alice, &naming(&["idle"]), later));
+    }
+
+    #[test]
+    fn ever_more_sessions_take_no_more_room() {
+        let sessions = McpSessions::default();
+        for n in 0..2 * MAX_SESSIONS {
+            sessions.0.insert(key(owner("a", "alice"), &n.to_string()), NOW);
+        }
+        assert!(sessions.0.len() <= MAX_SESSIONS);
+    }
+}

@@ -1,0 +1,230 @@
+//! Journeys that began here and wait for a sign-in, or for consent where nobody signs in: anybody can begin one, so there is a most, and whoever began the
+//! most gives way first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::ids::Id;
+use crate::base::special_ip;
+use crate::base::time::UnixTime;
+use crate::flow::authorize::FLOW_TTL_SECONDS;
+
+/// The most that wait at once: some 20 MB of records.
+pub const MAX_PENDING_FLOWS: usize = 10_000;
+
+/// The book of those who wait. Losing it at a restart loses the count of ten minutes, no journey.
+#[derive(Debug)]
+pub struct PendingFlows {
+    most: usize,
+    book: Mutex<PendingIndex>,
+}
+
+#[derive(Debug, Default)]
+struct PendingIndex {
+    /// How many ever came: who came first has the lower number.
+    came: u64,
+    places: HashMap<Id, PendingEntry>,
+    /// By source, oldest first.
+    sources: HashMap<IpAddr, BTreeMap<u64, Id>>,
+    /// The busiest last; of equally busy ones the one whose oldest waits longest.
+    busy: BTreeSet<(usize, std::cmp::Reverse<u64>, IpAddr)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PendingEntry {
+    source: IpAddr,
+    number: u64,
+    began: UnixTime,
+}
+
+impl PendingFlows {
+    /// An empty book for at most `most` journeys.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            book: Mutex::default(),
+        }
+    }
+
+    /// A journey begins at the address `source`. If that is one too many, this one must go: the oldest of the busiest source.
+    #[must_use]
+    pub fn insert(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
+        self.with(|book| {
+            book.enter(flow, special_ip::rate_limit_key(source), now);
+            let evicted = (book.places.len() > self.most).then(|| book.oldest_of_busiest()).flatten()?;
+            book.leave(evicted);
+            Some(evicted)
+        })
+    }
+
+    /// The journey goes on waiting, from now: somebody was sent on to sign in elsewhere.
+    #[must_use]
+    pub fn restart(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
+        self.remove(flow);
+        self.insert(flow, source, now)
+    }
+
+    /// The journey waits no longer: somebody signed in or turned away, or it did not begin after all.
+    pub fn remove(&self, flow: Id) {
+        self.with(|book| book.leave(flow));
+    }
+
+    /// Forgets what has expired.
+    pub fn sweep(&self, now: UnixTime) {
+        self.with(|book| {
+            let over = |place: &PendingEntry| place.began.plus_seconds(FLOW_TTL_SECONDS) <= now;
+            let expired: Vec<Id> = book.places.iter().filter(|(_, place)| over(place)).map(|(flow, _)| *flow).collect();
+            for flow in expired {
+                book.leave(flow);
+            }
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut PendingIndex) -> T) -> T {
+        // A count that is wrong after a panic is better than no sign-in at all.
+        act(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl PendingIndex {
+    fn enter(&mut self, flow: Id, source: IpAddr, began: UnixTime) {
+        self.came += 1;
+        let number = self.came;
+        self.places.insert(flow, PendingEntry { source, number, began });
+        self.change(source, |flows| {
+            flows.insert(number, flow);
+        });
+    }
+
+    fn leave(&mut self, flow: Id) {
+        if let Some(PendingEntry { source, number, .. }) = self.places.remove(&flow) {
+            self.change(source, |flows| {
+                flows.remove(&number);
+            });
+        }
+    }
+
+    fn oldest_of_busiest(&self) -> Option<Id> {
+        let (_, _, source) = self.busy.last()?;
+        self.sources.get(source)?.values().next().copied()
+    }
+
+    /// Changes the journeys of one source, and its rank with them.
+    fn change(&mut self, source: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, Id>)) {
+        let mut flows = self.sources.remove(&source).unwrap_or_default();
+        if let Some(rank) = rank(&flows, source) {
+            self.busy.remove(&rank);
+        }
+        change(&mut flows);
+        if let Some(rank) = rank(&flows, source) {
+            self.busy.insert(rank);
+            self.sources.insert(source, flows);
+        }
+    }
+}
+
+fn rank(flows: &BTreeMap<u64, Id>, source: IpAddr) -> Option<(usize, std::cmp::Reverse<u64>, IpAddr)> {
+    let (oldest, _) = flows.first_key_value()?;
+    Some((flows.len(), std::cmp::Reverse(*oldest), source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_000);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Begins so many from `source`; who was evicted meanwhile, in order.
+    fn flood(waiting: &PendingFlows, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
+        let ids: Vec<Id> = (0..count).map(|_| Id::random()).collect();
+        let evicted = ids.iter().filter_map(|id| waiting.insert(*id, ip(source), NOW)).collect();
+        (ids, evicted)
+    }
+
+    fn is_empty(waiting: &PendingFlows) -> bool {
+        waiting.with(|book| book.places.is_empty() && book.sources.is_empty() && book.busy.is_empty())
+    }
+
+    #[test]
+    fn the_oldest_of_the_busiest_source_gives_way() {
+        let waiting = PendingFlows::new(5);
+        let (_, nobody) = flood(&waiting, "192.0.2.1", 2);
+        assert!(nobody.is_empty());
+        let (ids, evicted) = flood(&waiting, "192.0.2.2", 20);
+        assert_eq!(evicted, ids[..17], "its own, oldest first");
+        let (_, evicted) = flood(&waiting, "192.0.2.3", 1);
+        assert_eq!(evicted, ids[17..18], "a newcomer does not pay for the flood");
+    }
+
+    #[test]
+    fn of_equally_busy_sources_the_one_that_waits_longest_gives_way() {
+        let waiting = PendingFlows::new(3);
+        let first: Vec<Id> = (1..=3).flat_map(|n| flood(&waiting, &format!("192.0.2.{n}"), 1).0).collect();
+        let evicted: Vec<Id> = (4..=6).flat_map(|n| flood(&waiting, &format!("198.51.100.{n}"), 1).1).collect();
+        assert_eq!(evicted, first);
+    }
+
+    #[test]
+    fn whoever_signed_in_or_turned_away_is_not_counted_and_not_evicted() {
+        let waiting = PendingFlows::new(2);
+        let (ids, _) = flood(&waiting, "192.0.2.1", 2);
+        for id in &ids {
+            waiting.remove(*id);
+        }
+        waiting.remove(ids[0]);
+        assert!(is_empty(&waiting));
+        let (more, evicted) = flood(&waiting, "192.0.2.1", 3);
+        assert_eq!(evicted, more[..1]);
+    }
+
+    #[test]
+    fn the_networks_of_one_ipv6_subscriber_are_one_source() {
+        let waiting = PendingFlows::new(3);
+        let (mine, _) = flood(&waiting, "2001:db8:1:2::1", 1);
+        let many: Vec<Id> = (1..=9)
+            .filter_map(|n| flood(&waiting, &format!("2001:db8:7:7:{n}::1"), 1).1.pop())
+            .collect();
+        assert_eq!(many.len(), 7);
+        assert!(!many.contains(&mine[0]));
+    }
+
+    #[test]
+    fn what_expired_leaves_with_the_sweep_and_nothing_else() {
+        let waiting = PendingFlows::new(2);
+        let (old, new) = (Id::random(), Id::random());
+        assert_eq!(waiting.insert(old, ip("192.0.2.1"), NOW), None);
+        assert_eq!(waiting.insert(new, ip("192.0.2.1"), NOW.plus_seconds(1)), None);
+        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS));
+        assert_eq!(waiting.insert(Id::random(), ip("192.0.2.1"), NOW), None, "the old one made room");
+        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS + 1));
+        assert!(is_empty(&waiting));
+    }
+
+    #[test]
+    fn the_book_is_never_longer_than_its_most_whatever_comes_and_goes() {
+        let waiting = PendingFlows::new(50);
+        let mut alive = Vec::new();
+        for n in 0..2_000_u32 {
+            let id = Id::random();
+            let [a, b, ..] = id.0;
+            let gone = waiting.insert(id, IpAddr::from([192, 0, 2, a % 7]), NOW);
+            alive.push(id);
+            alive.retain(|id| Some(*id) != gone);
+            if b % 3 == 0 {
+                let left = alive.swap_remove(n as usize % alive.len());
+                waiting.remove(left);
+            }
+            assert!(alive.len() <= 50);
+            waiting.with(|book| {
+                assert_eq!(book.places.len(), alive.len());
+                assert_eq!(book.busy.iter().map(|(count, _, _)| count).sum::<usize>(), alive.len());
+                assert_eq!(book.busy.len(), book.sources.len());
+            });
+        }
+    }
+}

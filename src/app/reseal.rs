@@ -1,0 +1,74 @@
+//! Once another key of the ring seals: all that stays is sealed anew, a page at a time, so that the older keys may leave the
+//! ring and every record still opens. Journeys are not: they end within minutes.
+
+use std::time::Duration;
+
+use crate::app::Gateway;
+use crate::app::api_keys::ApiKeyRecord;
+use crate::app::issuer_binding::UpstreamIssuerRecord;
+use crate::app::remembered_consent::ConsentRecord;
+use crate::app::upstream::UpstreamClientRecord;
+use crate::base::record::Record;
+use crate::flow::grant::GrantRecord;
+use crate::flow::notice::{EndRecord, NoticeRecord};
+use crate::net::stop::Stop;
+use crate::store::{Store, StoreError};
+use crate::token::signing_keys::SigningRecord;
+
+/// How long after a page the next one is read, and how long after a look at the keys the next look is taken.
+const RESEAL_PAGE_DELAY: Duration = Duration::from_millis(500);
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Gateway {
+    /// Looks again and again whether another key seals, and does what is due.
+    pub(super) async fn reseal_loop(&self, stop: &Stop) {
+        loop {
+            let followed = tokio::select! {
+                () = stop.cancelled() => return,
+                followed = self.reseal() => followed,
+            };
+            if let Err(why) = followed {
+                tracing::warn!(%why, "not all records could be sealed with the new key; that is tried again");
+            }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(KEY_CHECK_INTERVAL) => {} }
+        }
+    }
+
+    async fn reseal(&self) -> Result<(), StoreError> {
+        let store = &self.store;
+        if let Some(key) = store.key_for_reseal().await? {
+            reseal_all::<SigningRecord>(store).await?;
+            reseal_all::<ApiKeyRecord>(store).await?;
+            reseal_all::<ConsentRecord>(store).await?;
+            reseal_all::<UpstreamClientRecord>(store).await?;
+            reseal_all::<UpstreamIssuerRecord>(store).await?;
+            reseal_all::<GrantRecord>(store).await?;
+            // Last: it says that all of it is done.
+            if store.mark_resealed(key).await? {
+                tracing::info!("every record that stays is sealed with the new key");
+            }
+        }
+        let Some(notices) = store.notices() else {
+            return Ok(());
+        };
+        if let Some(key) = notices.key_for_reseal().await? {
+            reseal_all::<NoticeRecord>(notices).await?;
+            reseal_all::<EndRecord>(notices).await?;
+            if notices.mark_resealed(key).await? {
+                tracing::info!("what instances tell each other is sealed with the new key");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn reseal_all<R: Record>(store: &Store) -> Result<(), StoreError> {
+    let mut cursor = None;
+    loop {
+        cursor = store.reseal_page::<R>(cursor).await?;
+        if cursor.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(RESEAL_PAGE_DELAY).await;
+    }
+}

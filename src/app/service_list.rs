@@ -1,0 +1,62 @@
+//! `/services`: what stands behind us, told to everybody where the operator wants that. Names and addresses of ours only;
+//! nothing that only the operator knows.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::app::endpoint::{PathStyle, ServiceEndpoint};
+use crate::app::public_urls::BaseUrl;
+use crate::app::runtime_config::{ActiveService, RuntimeConfig};
+use crate::service::Access;
+
+/// All services, under the name of ours that the caller used; `None` where there is no public directory.
+pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
+    let each = live.services().iter().map(|running| entry(running, called));
+    live.public_directory().then(|| json!({ "services": each.collect::<Vec<_>>() }))
+}
+
+/// The service of this name.
+pub fn find(live: &RuntimeConfig, called: &BaseUrl, name: &str) -> Option<Value> {
+    let running = live.find(name).filter(|_| live.public_directory())?;
+    Some(entry(running, called))
+}
+
+fn entry(running: &Arc<ActiveService>, called: &BaseUrl) -> Value {
+    let service = &running.service;
+    let reached = |path| ServiceEndpoint {
+        base_url: called,
+        service: running,
+        path,
+    };
+    let at = reached(PathStyle::Named);
+    let mut entry = json!({
+        "name": service.name,
+        "title": service.title(),
+        "url": at.resource(),
+    });
+    if service.is_default {
+        entry["also_at"] = reached(PathStyle::Root).resource().into();
+    }
+    let (access, needs) = match service.access {
+        Access::OAuth => {
+            entry["resource_metadata"] = at.resource_metadata().into();
+            entry["scopes"] = at
+                .service
+                .scopes_offered()
+                .union(&service.required_scopes)
+                .without("offline_access")
+                .list()
+                .into();
+            ("oauth", "an OAuth 2.1 sign-in, which MCP clients begin by themselves")
+        }
+        Access::Key => {
+            entry["scopes"] = service.required_scopes.list().into();
+            ("key", "an API key of whoever runs this gateway, sent as Authorization: Bearer")
+        }
+        Access::Public => ("public", "nothing"),
+    };
+    entry["access"] = access.into();
+    entry["needs"] = needs.into();
+    entry
+}

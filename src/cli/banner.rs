@@ -1,0 +1,71 @@
+//! What the operator is told at the start.
+
+use crate::app::public_urls::PublicUrls;
+use crate::cli::print_stderr;
+use crate::net::self_signed::SelfSigned;
+use crate::service::{Access, AfterConsent, Service};
+
+/// Where to point clients, and what to register upstream.
+pub fn print_started(site: &PublicUrls, services: &[Service], lanes: usize) {
+    for service in services {
+        let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
+        match service.upstream.after_consent() {
+            AfterConsent::Upstream => {
+                tracing::info!(
+                    mcp = url,
+                    upstream = service.mcp.without_query(),
+                    callback,
+                    lanes,
+                    "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app"
+                );
+            }
+            AfterConsent::Form(_) | AfterConsent::Nowhere => {
+                tracing::info!(
+                    mcp = url,
+                    upstream = service.mcp.without_query(),
+                    lanes,
+                    "listening; give the MCP address to your client"
+                );
+            }
+        }
+        match service.access {
+            Access::OAuth => {}
+            Access::Key => tracing::info!(
+                service = service.name,
+                "this service takes API keys; make one with the same --config or --data-dir: mcp-oauth-gateway api-keys add {}",
+                service.name
+            ),
+            Access::Public => tracing::warn!(
+                service = service.name,
+                "this service is public: whoever reaches this gateway may call it, without any token"
+            ),
+        }
+        if service.mode.exposes_upstream_tokens() {
+            tracing::warn!(
+                service = service.name,
+                mode = ?service.mode,
+                "whoever holds a client's token can read the upstream's token in it"
+            );
+        }
+    }
+}
+
+/// How to trust the certificate that we made.
+pub fn print_self_signed(made: &SelfSigned) {
+    let ca = made.ca.display();
+    print_stderr(format_args!(
+        "\n  TLS with a certificate authority of this gateway's own making:\n    {ca}\n    SHA-256 {}\n",
+        made.fingerprint
+    ));
+    print_stderr(format_args!("  Trust it once, in one of these ways:"));
+    print_stderr(format_args!(
+        "    Node clients (mcp-remote, Claude Code):  export NODE_EXTRA_CA_CERTS='{ca}'"
+    ));
+    print_stderr(format_args!(
+        "    Debian, Ubuntu:  sudo cp '{ca}' /usr/local/share/ca-certificates/mcp-oauth-gateway.crt && sudo update-ca-certificates"
+    ));
+    print_stderr(format_args!(
+        "    macOS:           security add-trusted-cert -p ssl -k ~/Library/Keychains/login.keychain-db '{ca}'"
+    ));
+    print_stderr(format_args!("    Windows:         certutil -user -addstore Root \"{ca}\"\n"));
+}

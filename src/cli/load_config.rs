@@ -1,0 +1,102 @@
+//! Reads what the operator said: the flags, or the configuration file that they name, with the files that it names.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::cli::data_dir;
+use crate::config::document::{self, Environment, FileContents};
+use crate::config::flags::Serve;
+use crate::config::from_flags;
+use crate::config::listen;
+use crate::config::spanned::Location;
+use crate::config::validate::{self, Validated};
+
+/// Reads and checks it. `--data-dir` and `--log` win over the file.
+pub fn load(flags: &Serve) -> Result<Validated, String> {
+    let Some(path) = &flags.kept.config else {
+        let at = Location::Flag("--upstream-rs");
+        return validate::validate(from_flags::document(flags), &at, data_dir::default_dir()).map_err(|why| why.to_string());
+    };
+    from_flags::check_conflicts(flags).map_err(|why| why.to_string())?;
+    let mut checked = load_file(path, flags.kept.data_dir.as_ref())?;
+    if let Some(log) = &flags.log {
+        checked.log.clone_from(log);
+    }
+    if checked.users.is_some() {
+        let password = std::env::var_os("MCP_GATEWAY_PASSWORD").map(|_| "MCP_GATEWAY_PASSWORD");
+        for given in flags
+            .username
+            .as_ref()
+            .map(|_| "--username (or MCP_GATEWAY_USERNAME)")
+            .into_iter()
+            .chain(password)
+        {
+            let warning = format!("{given}: it has no effect beside the users of the file\n  take it out, or `users` at [login.password]");
+            checked.warnings.push(warning);
+        }
+    }
+    Ok(checked)
+}
+
+/// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
+pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, String> {
+    let name = path.display().to_string();
+    let FileContents { text, open_to_others } = contents(path).map_err(|why| unreadable(&name, &why))?;
+    let outside = Environment {
+        variable: &|name| std::env::var(name).ok(),
+        file: &contents,
+    };
+    let at = Location::Line {
+        file: name.as_str().into(),
+        line: 1,
+        key: String::new(),
+    };
+    let mut spoken = document::read(&name, &text, outside).map_err(|why| why.to_string())?;
+    if let Some(at) = spoken.written_out.as_ref().filter(|_| open_to_others) {
+        let warning = format!("{at}: a secret is written here, and everybody on this machine may read {name}; run: chmod 600 {name}");
+        spoken.warnings.push(warning);
+    }
+    let home = data_dir.cloned().or_else(data_dir::default_dir);
+    let mut checked = validate::validate(spoken, &at, home).map_err(|why| why.to_string())?;
+    if let Some(dir) = data_dir.filter(|_| !checked.store.is_stateless()) {
+        checked.data_dir.clone_from(dir);
+        checked.kept_at.data_dir = Location::Flag("--data-dir");
+    }
+    Ok(checked)
+}
+
+/// Where the gateway of this configuration file listens. Nothing else is judged, and no secret is read: a running gateway is
+/// well although its file was changed since, or names what only its user may read.
+pub fn listen_addresses(path: &Path) -> Result<Vec<SocketAddr>, String> {
+    let (name, at) = (path.display().to_string(), Location::Flag("--config"));
+    let text = std::fs::read_to_string(path).map_err(|why| unreadable(&name, &why.to_string()))?;
+    let unread = |_: &Path| {
+        Ok(FileContents {
+            text: "unread".to_owned(),
+            open_to_others: false,
+        })
+    };
+    let outside = Environment {
+        variable: &|name| Some(std::env::var(name).unwrap_or_default()),
+        file: &unread,
+    };
+    let listens =
+        document::read(&name, &text, outside).and_then(|mut spoken| listen::listen_addresses(&spoken.only("", &at).strings("listen")?));
+    listens.map_err(|why| why.to_string())
+}
+
+fn unreadable(name: &str, why: &str) -> String {
+    format!("--config: {name} cannot be read: {why}\n  name a file that the gateway may read")
+}
+
+fn contents(path: &Path) -> Result<FileContents, String> {
+    let text = std::fs::read_to_string(path).map_err(|why| why.to_string())?;
+    #[cfg(unix)]
+    let open_to_others = {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+    };
+    #[cfg(not(unix))]
+    let open_to_others = false;
+    Ok(FileContents { text, open_to_others })
+}

@@ -1,0 +1,322 @@
+//! Keys and records of a gateway, found in the same way by whoever serves and by whoever keeps house beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Runtime;
+
+use crate::base::keyring::{self, KeyRing};
+use crate::base::time::Clock;
+use crate::cli::{data_dir, load_config};
+use crate::config::flags;
+use crate::config::from_flags;
+use crate::config::spanned::Location;
+use crate::config::store::{self, StorageLocations, StoreConfig};
+use crate::config::validate::Validated;
+use crate::service::Service;
+#[cfg(feature = "vault")]
+use crate::store::Vault;
+use crate::store::{Backend, KeyCheckError, KeyStatus, Memory, RedisConfig, SQLITE_FILE, SharedKeyRing, Sqlite, Store};
+#[cfg(feature = "redis")]
+use crate::store::{Redis, RedisOpenError};
+
+/// The variable that holds a key; it wins over the key file.
+const KEY_VARIABLE: &str = "MCP_GATEWAY_KEY";
+
+/// Where everything lies.
+#[derive(Debug)]
+pub struct Storage {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The store.
+    pub store: StoreConfig,
+    /// The services, if there is a file that says which there are.
+    pub services: Option<Vec<Service>>,
+    named_keys: Option<PathBuf>,
+    at: StorageLocations,
+}
+
+impl Storage {
+    /// As the configuration of a gateway says.
+    pub fn of(checked: &Validated) -> Self {
+        Self {
+            data_dir: checked.data_dir.clone(),
+            store: checked.store.clone(),
+            services: None,
+            named_keys: checked.key_file.clone(),
+            at: checked.kept_at.clone(),
+        }
+    }
+
+    /// As the configuration file says, or the flags where there is none.
+    pub fn read(flags: &flags::StorageFlags) -> Result<Self, String> {
+        if let Some(path) = &flags.config {
+            from_flags::check_storage_conflicts(flags).map_err(|why| why.to_string())?;
+            let checked = load_config::load_file(path, flags.data_dir.as_ref())?;
+            let services = checked.services().map_err(|why| why.to_string())?;
+            return Ok(Self {
+                services: Some(services),
+                ..Self::of(&checked)
+            });
+        }
+        let (mut unbuilt, [store, keys]) = (Vec::new(), from_flags::storage_sections(flags));
+        let place = store::read(&store, &mut unbuilt).map_err(|why| why.to_string())?;
+        if let Some(why) = unbuilt.first() {
+            return Err(why.to_string());
+        }
+        let data_dir = flags.data_dir.clone().or_else(data_dir::default_dir);
+        Ok(Self {
+            data_dir: data_dir.ok_or("there is no home directory to keep data in; say where with --data-dir DIR")?,
+            store: place,
+            services: None,
+            named_keys: flags.key_file.clone(),
+            at: StorageLocations {
+                data_dir: Location::Flag("--data-dir"),
+                store: store.location("kind"),
+                key_file: keys.location("file"),
+            },
+        })
+    }
+
+    /// The key file, which may not be there.
+    pub fn key_file(&self) -> PathBuf {
+        self.named_keys.clone().unwrap_or_else(|| self.data_dir.join(data_dir::KEY_FILE))
+    }
+
+    /// Whether the key file counts: the variable wins over it.
+    pub fn has_key_file() -> bool {
+        std::env::var_os(KEY_VARIABLE).is_none()
+    }
+
+    /// Where the keys were said to be.
+    pub fn keys_at(&self) -> &Location {
+        const GIVEN: Location = Location::Flag(KEY_VARIABLE);
+        match (Self::has_key_file(), &self.named_keys) {
+            (false, _) => &GIVEN,
+            (true, Some(_)) => &self.at.key_file,
+            (true, None) => &self.at.data_dir,
+        }
+    }
+
+    /// Where the store was said to be.
+    pub fn store_at(&self) -> &Location {
+        match self.store {
+            StoreConfig::Sqlite => &self.at.data_dir,
+            StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless(_) => &self.at.store,
+        }
+    }
+
+    /// The key ring, if there is one. A store that several instances share takes none that one of them made by itself.
+    pub fn load_keys(&self) -> Result<Option<KeyRing>, String> {
+        let at = self.keys_at();
+        if !Self::has_key_file() {
+            let bad = |why: &str| {
+                at.wrong(why, "give it 32 random bytes in base64: openssl rand -base64 32")
+                    .to_string()
+            };
+            let text = std::env::var(KEY_VARIABLE).map_err(|_| bad("it is not text"))?;
+            return KeyRing::single(&text).map(Some).map_err(|why| bad(&why.to_string()));
+        }
+        let path = self.key_file();
+        if self.store.is_shared() && !(self.named_keys.is_some() && path.exists()) {
+            let what = match &self.named_keys {
+                None => "a store that several instances share needs keys that all of them have".to_owned(),
+                Some(path) => format!(
+                    "a store that several instances share needs keys that all of them have, and {} is not there",
+                    path.display()
+                ),
+            };
+            let instead = "set MCP_GATEWAY_KEY to the same 32 random bytes everywhere (openssl rand -base64 32), or give each the same --key-file ([keys] file), which must be there";
+            return Err(self.at.store.wrong(what, instead).to_string());
+        }
+        if !path.exists() {
+            return Ok(None);
+        }
+        parsed(at, &path).map(Some)
+    }
+
+    /// The key ring; a key file is made at the first start, but not beside a store that was filled under other keys.
+    pub fn load_or_create_keys(&self, clock: &Clock, runtime: &Runtime) -> Result<KeyRing, String> {
+        if let Some(ring) = self.load_keys()? {
+            return Ok(ring);
+        }
+        let (path, text) = (self.key_file(), keyring::generate(clock.now()));
+        let ring = KeyRing::parse(text.expose()).map_err(|why| why.to_string())?;
+        if self.store == StoreConfig::Sqlite && self.data_dir.join(SQLITE_FILE).exists() {
+            let store = self.open(&Arc::new(ArcSwap::from_pointee(ring.clone())), clock)?;
+            if let Err(why @ KeyCheckError::OtherKeys { .. }) = runtime.block_on(store.check_keys()) {
+                let missing = format!("{} is not there, and {why}", path.display());
+                return Err(self.unfit_as(&why, &missing));
+            }
+        }
+        data_dir::write_secret(&path, &text).map_err(|why| {
+            self.keys_at()
+                .wrong(why, "name a file in a directory that you may write to")
+                .to_string()
+        })?;
+        Ok(ring)
+    }
+
+    /// The store of a gateway that has run here, which may be running now, and its keys. Nothing is made: a key ring or
+    /// a store of the command line's own would be nobody's.
+    pub fn open_existing(&self, clock: &Clock) -> Result<(Store, SharedKeyRing), String> {
+        if self.store == StoreConfig::Memory {
+            let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
+            return Err(self
+                .at
+                .store
+                .wrong("what a gateway keeps in memory is its own, and gone with it", instead)
+                .to_string());
+        }
+        if self.store.is_stateless() {
+            return Err(self.stateless_error());
+        }
+        let nobody = self.store == StoreConfig::Sqlite && !self.data_dir.join(SQLITE_FILE).is_file();
+        match self.load_keys()? {
+            Some(ring) if !nobody => {
+                let keys = Arc::new(ArcSwap::from_pointee(ring));
+                Ok((self.open(&keys, clock)?, keys))
+            }
+            Some(_) | None => Err(self.no_gateway_error()),
+        }
+    }
+
+    /// Why nothing is done where nothing is kept.
+    pub fn stateless_error(&self) -> String {
+        let what = "with store = none nothing is kept, so there is nothing to look at or to change";
+        let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
+        self.at.store.wrong(what, instead).to_string()
+    }
+
+    /// Why nothing is done where no gateway has been.
+    pub fn no_gateway_error(&self) -> String {
+        let (what, instead) = match &self.store {
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(_) => (
+                format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
+                "name the directory and the keys of the gateway, or start it once",
+            ),
+            StoreConfig::Redis(at) => (
+                format!("no gateway has kept its records in {at}"),
+                "name the Redis and the prefix of the gateway, or start it once",
+            ),
+            StoreConfig::Vault(at) => (
+                format!("no gateway has kept its records in {at}"),
+                "name the mount and the prefix of the gateway, or start it once",
+            ),
+        };
+        self.store_at().wrong(what, instead).to_string()
+    }
+
+    /// The store. Whether the keys are those that it was filled under is not asked yet.
+    pub fn open(&self, keys: &SharedKeyRing, clock: &Clock) -> Result<Store, String> {
+        let backend = match &self.store {
+            StoreConfig::Stateless(notices) => {
+                let store = Store::stateless(Arc::clone(keys), clock.clone());
+                let Some(at) = notices else { return Ok(store) };
+                return Ok(store.noticing(Store::new(self.redis(at, keys, clock)?, Arc::clone(keys), clock.clone())));
+            }
+            StoreConfig::Memory => Backend::Memory(Memory::new()),
+            StoreConfig::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
+                let instead =
+                    "name a directory that the gateway's user may write to; a file that another program changed, restore from a backup";
+                self.at.data_dir.wrong(why.to_string(), instead).to_string()
+            })?),
+            StoreConfig::Redis(at) => self.redis(at, keys, clock)?,
+            #[cfg(feature = "vault")]
+            StoreConfig::Vault(at) => {
+                let vault = Vault::open(at.clone(), Arc::clone(keys), clock.clone());
+                Backend::Vault(vault.map_err(|why| self.at.store.wrong(why.to_string(), why.remedy()).to_string())?)
+            }
+            #[cfg(not(feature = "vault"))]
+            StoreConfig::Vault(at) => {
+                let what = format!("{at} cannot be used: this program was built without Vault");
+                let instead = "use a build with it: cargo build --release --features vault";
+                return Err(self.at.store.wrong(what, instead).to_string());
+            }
+        };
+        Ok(Store::new(backend, Arc::clone(keys), clock.clone()))
+    }
+
+    #[cfg(feature = "redis")]
+    fn redis(&self, at: &RedisConfig, keys: &SharedKeyRing, clock: &Clock) -> Result<Backend, String> {
+        let redis = Redis::open(at.clone(), Arc::clone(keys), clock.clone());
+        Ok(Backend::Redis(redis.map_err(|why| self.not_opened(&why))?))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis(&self, at: &RedisConfig, _: &SharedKeyRing, _: &Clock) -> Result<Backend, String> {
+        let what = format!("{at} cannot be used: this program was built without Redis");
+        Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string())
+    }
+
+    /// What to do about a Redis that is refused.
+    #[cfg(feature = "redis")]
+    fn not_opened(&self, why: &RedisOpenError) -> String {
+        let (url, ca) = match &self.at.store {
+            Location::Flag(_) => ("--redis-url", "--redis-ca"),
+            Location::Line { .. } => ("`url` at [store]", "`ca` at [store]"),
+        };
+        let instead = match why {
+            RedisOpenError::Ca(_) => format!("name a file with certificates in PEM: {ca}"),
+            RedisOpenError::Unreachable(_) => {
+                format!("check {url}, that Redis runs, and what its user may do (docs/stores.md has the list)")
+            }
+            RedisOpenError::Evicts(_) => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf".to_owned(),
+        };
+        self.at.store.wrong(why.to_string(), instead).to_string()
+    }
+
+    /// Insists that the store was filled under our keys, or leaves their mark in an empty one.
+    pub async fn ensure_key_check(&self, store: &Store) -> Result<(), String> {
+        for store in [Some(store), store.notices()].into_iter().flatten() {
+            store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))?;
+        }
+        Ok(())
+    }
+
+    /// Insists that a gateway has kept its records there, under our keys. Nothing is written.
+    pub async fn check_keys(&self, store: &Store) -> Result<(), String> {
+        match store.check_keys().await.map_err(|why| self.key_check_error(&why))? {
+            KeyStatus::Match | KeyStatus::Unchecked => Ok(()),
+            KeyStatus::Empty => Err(self.no_gateway_error()),
+        }
+    }
+
+    /// What to do about keys that are not those of the store.
+    pub fn key_check_error(&self, why: &KeyCheckError) -> String {
+        self.unfit_as(why, &why.to_string())
+    }
+
+    fn unfit_as(&self, why: &KeyCheckError, what: &str) -> String {
+        let KeyCheckError::OtherKeys { .. } = why else {
+            return self
+                .store_at()
+                .wrong(what, "see that the store is there, and try again")
+                .to_string();
+        };
+        let anew = match &self.store {
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(None) => format!(
+                "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
+                self.data_dir.join(SQLITE_FILE).display()
+            ),
+            StoreConfig::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
+            StoreConfig::Redis(_) | StoreConfig::Stateless(Some(_)) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
+        };
+        let instead = format!(
+            "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {anew}"
+        );
+        self.keys_at().wrong(what, instead).to_string()
+    }
+}
+
+fn parsed(at: &Location, path: &Path) -> Result<KeyRing, String> {
+    let text = data_dir::read_secret(path).map_err(|why| format!("{at}: {why}"))?;
+    KeyRing::parse(text.expose()).map_err(|why| {
+        at.wrong(
+            format!("{}: {why}", path.display()),
+            "restore it from a backup; without it everybody has to sign in again",
+        )
+        .to_string()
+    })
+}

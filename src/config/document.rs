@@ -1,0 +1,352 @@
+//! The configuration file: TOML with places. What is asked of the outside, variables and files, comes as a closure.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toml_edit::{Item, TableLike};
+
+use crate::config::interpolate::interpolate;
+use crate::config::schema::{self, Key, PathTarget, ValueType};
+use crate::config::section::{Section, Value};
+use crate::config::spanned::{ConfigError, Location, Spanned};
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// A file that a key names.
+pub struct FileContents {
+    /// What is in it.
+    pub text: String,
+    /// Everybody on this machine may read it.
+    pub open_to_others: bool,
+}
+
+/// How to ask the machine.
+#[derive(Clone, Copy)]
+pub struct Environment<'a> {
+    /// A variable of the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// A file; why it cannot be read.
+    pub file: &'a dyn Fn(&Path) -> Result<FileContents, String>,
+}
+
+/// All that was said.
+pub struct Document {
+    /// Each table.
+    pub sections: Vec<Section>,
+    /// What the operator should know although it is not wrong.
+    pub warnings: Vec<String>,
+    /// Variables that were put in, and their values, which no message may show.
+    pub hidden: Vec<(String, String)>,
+    /// Where the first secret stands that is written out in the file.
+    pub written_out: Option<Location>,
+}
+
+impl Document {
+    /// The section of a pattern without `*`; an empty one is put there first.
+    pub fn only(&mut self, pattern: &'static str, at: &Location) -> Section {
+        match self.sections.iter().position(|section| section.pattern == pattern) {
+            Some(i) => self.sections.remove(i),
+            None => Section::new(
+                pattern,
+                &pattern.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
+                at.clone(),
+            ),
+        }
+    }
+
+    /// The sections of a pattern with `*`, in the order of the file.
+    pub fn each(&self, pattern: &'static str) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(move |section| section.pattern == pattern)
+    }
+}
+
+/// Reads a file called `name` with this text.
+pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document, ConfigError> {
+    let mut reader = Reader {
+        file: name.into(),
+        ends: text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at)
+            .collect(),
+        outside,
+        spoken: Document {
+            sections: Vec::new(),
+            warnings: Vec::new(),
+            hidden: Vec::new(),
+            written_out: None,
+        },
+    };
+    if text.len() > MAX_FILE_BYTES {
+        return Err(reader.place(0, &[], "").wrong(
+            format!("it is longer than {MAX_FILE_BYTES} bytes"),
+            "take out what does not belong there",
+        ));
+    }
+    let document = toml_edit::Document::parse(text).map_err(|why| {
+        let at = reader.place(why.span().map_or(0, |span| span.start), &[], "");
+        let first = why.message().lines().next().unwrap_or("not TOML").to_owned();
+        if first.contains("duplicate key") {
+            return at.wrong(
+                "what is named here stands above already",
+                "take one of the two out, or give it another name",
+            );
+        }
+        at.wrong(
+            format!("this is not TOML: {first}"),
+            "see https://toml.io; texts stand in quotes, tables in [brackets]",
+        )
+    })?;
+    match reader.table(&[], document.as_table(), 0) {
+        Ok(()) => Ok(reader.spoken),
+        Err(wrong) => Err(wrong.redact(&reader.spoken.hidden)),
+    }
+}
+
+struct Reader<'a> {
+    file: Arc<str>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+    outside: Environment<'a>,
+    spoken: Document,
+}
+
+impl Reader<'_> {
+    fn place(&self, offset: usize, path: &[String], key: &str) -> Location {
+        let words: Vec<&str> = path
+            .iter()
+            .map(String::as_str)
+            .chain([key])
+            .filter(|word| !word.is_empty())
+            .collect();
+        Location::Line {
+            file: Arc::clone(&self.file),
+            line: self.ends.partition_point(|end| *end < offset) + 1,
+            key: words.join("."),
+        }
+    }
+
+    /// A table and all below it.
+    fn table(&mut self, path: &[String], table: &dyn TableLike, offset: usize) -> Result<(), ConfigError> {
+        let pattern = match schema::find_target(path) {
+            PathTarget::Keys(pattern) => Some(pattern),
+            PathTarget::Tables | PathTarget::Nothing => None,
+        };
+        let mut section = pattern.map(|pattern| Section::new(pattern, path, self.place(offset, path, "")));
+        for (name, item) in table.iter() {
+            let offset = start(table, name, item);
+            if let Some(section) = &mut section
+                && self.entry(section, name, item, offset)?
+            {
+                continue;
+            }
+            let inner: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
+            let at = self.place(offset, path, name);
+            match (schema::find_target(&inner), item.as_table_like()) {
+                (PathTarget::Nothing, _) => return Err(at.wrong("there is no such key", schema::suggest(path, pattern, name))),
+                (PathTarget::Keys(_) | PathTarget::Tables, Some(table)) => self.table(&inner, table, offset)?,
+                (PathTarget::Keys(pattern), None) => {
+                    return Err(at.wrong(
+                        "it is a table, not a value",
+                        format!("write {}, and its keys below", schema::to_header(pattern)),
+                    ));
+                }
+                (PathTarget::Tables, None) => {
+                    let instead = format!("write [{}.<name>], and its keys below", inner.join("."));
+                    return Err(at.wrong("it is a table of tables, not a value", instead));
+                }
+            }
+        }
+        self.spoken.sections.extend(section);
+        Ok(())
+    }
+
+    /// A key of a table, if it is one.
+    fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, ConfigError> {
+        let at = self.place(offset, &section.path, name);
+        if let Some(key) = schema::find(section.pattern, name) {
+            only_once(section, key, &at)?;
+            let value = self.value(key, item, offset, &section.path)?;
+            if key.kind == ValueType::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
+                self.spoken.written_out.get_or_insert_with(|| at.clone());
+            }
+            section.set(key, value, at);
+            return Ok(true);
+        }
+        let twin = name.strip_suffix("_file").and_then(|name| schema::find(section.pattern, name));
+        let Some(key) = twin.filter(|key| key.kind == ValueType::Secret) else {
+            return Ok(false);
+        };
+        only_once(section, key, &at)?;
+        let named = self
+            .expanded(item, &at)?
+            .ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
+        let text = self.secret_file(&named, &at)?;
+        section.set(key, Value::Text(text), at);
+        Ok(true)
+    }
+
+    fn secret_file(&mut self, named: &str, at: &Location) -> Result<String, ConfigError> {
+        let path = self.resolve_path(named);
+        let read = (self.outside.file)(Path::new(&path));
+        let contents = read.map_err(|why| at.wrong(format!("{path} cannot be read: {why}"), "name a file that the gateway may read"))?;
+        let text = contents
+            .text
+            .strip_suffix('\n')
+            .map_or(contents.text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        if text.is_empty() {
+            return Err(at.wrong(format!("{path} is empty"), "put the secret into it"));
+        }
+        if contents.open_to_others {
+            self.spoken
+                .warnings
+                .push(format!("{at}: everybody on this machine may read {path}; run: chmod 600 {path}"));
+        }
+        Ok(text.to_owned())
+    }
+
+    /// A relative name starts at the directory of the configuration file.
+    fn resolve_path(&self, named: &str) -> String {
+        let directory = Path::new(&*self.file).parent().unwrap_or(Path::new(""));
+        directory.join(named).to_string_lossy().into_owned()
+    }
+
+    fn value(&mut self, key: &'static Key, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
+        let at = self.place(offset, path, key.name);
+        match key.kind {
+            ValueType::Table(pattern) | ValueType::Tables(pattern) => self.tables(key, pattern, item, path, offset),
+            ValueType::Pairs => self.pairs(item, &at),
+            ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
+                let text = self.expanded(item, &at)?;
+                text.map(Value::Text)
+                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))
+            }
+            ValueType::File => {
+                let text = self
+                    .expanded(item, &at)?
+                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))?;
+                Ok(Value::Text(if text.is_empty() { text } else { self.resolve_path(&text) }))
+            }
+            ValueType::Files => {
+                let mut texts = self.list(item, &at)?;
+                for said in texts.iter_mut().filter(|said| !said.value.is_empty()) {
+                    said.value = self.resolve_path(&said.value);
+                }
+                Ok(Value::List(texts))
+            }
+            ValueType::Switch | ValueType::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &at)?) {
+                (Some(value), ..) => Ok(Value::Switch(value)),
+                (_, Some(number), _) => Ok(Value::Number(number)),
+                (_, _, Some(text)) => Ok(Value::Text(text)),
+                (None, None, None) => Err(at.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
+            },
+            ValueType::Texts | ValueType::Words(_) => Ok(Value::List(self.list(item, &at)?)),
+        }
+    }
+
+    fn expanded(&mut self, item: &Item, at: &Location) -> Result<Option<String>, ConfigError> {
+        item.as_str().map(|text| self.interpolate(text, at)).transpose()
+    }
+
+    fn interpolate(&mut self, text: &str, at: &Location) -> Result<String, ConfigError> {
+        let (variable, hidden) = (self.outside.variable, &mut self.spoken.hidden);
+        let mut seen = |name: &str| {
+            let value = variable(name)?;
+            hidden.push((name.to_owned(), value.clone()));
+            Some(value)
+        };
+        interpolate(text, &mut seen).map_err(|(what, instead)| at.wrong(what, instead))
+    }
+
+    fn list(&mut self, item: &Item, at: &Location) -> Result<Vec<Spanned<String>>, ConfigError> {
+        let Some(array) = item.as_array() else {
+            let instead = "write it like [\"one\", \"two\"]";
+            let one = self
+                .expanded(item, at)?
+                .ok_or_else(|| at.wrong(not_a(item, "list of texts"), instead))?;
+            return Ok(vec![Spanned {
+                value: one,
+                at: at.clone(),
+            }]);
+        };
+        let mut texts = Vec::new();
+        for value in array {
+            let text = value
+                .as_str()
+                .ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
+            texts.push(Spanned {
+                value: self.interpolate(text, at)?,
+                at: at.clone(),
+            });
+        }
+        Ok(texts)
+    }
+
+    fn pairs(&mut self, item: &Item, at: &Location) -> Result<Value, ConfigError> {
+        let instead = "write it like { name = \"value\" }";
+        let table = item.as_table_like().ok_or_else(|| at.wrong(not_a(item, "table"), instead))?;
+        let mut pairs = Vec::new();
+        for (name, item) in table.iter() {
+            let text = self.expanded(item, at)?;
+            let text = text.ok_or_else(|| at.wrong(format!("the value of '{name}' is not a text"), instead))?;
+            pairs.push((name.to_owned(), text));
+        }
+        Ok(Value::Pairs(pairs))
+    }
+
+    /// A table that is a key's value, or a list of such, inline or not.
+    fn tables(&mut self, key: &Key, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
+        let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
+        let several = matches!(key.kind, ValueType::Tables(_));
+        let tables: Option<Vec<&dyn TableLike>> = match item {
+            Item::ArrayOfTables(tables) if several => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
+            Item::Value(toml_edit::Value::Array(array)) if several => array
+                .iter()
+                .map(|value| value.as_inline_table().map(|table| table as &dyn TableLike))
+                .collect(),
+            Item::None | Item::Value(_) | Item::Table(_) | Item::ArrayOfTables(_) => item.as_table_like().map(|table| vec![table]),
+        };
+        let at = self.place(offset, path, key.name);
+        let like: Vec<String> = schema::of(pattern).map(|key| format!("{} = …", key.name)).collect();
+        let instead = format!(
+            "write it like {}{{ {} }}{}",
+            if several { "[" } else { "" },
+            like.join(", "),
+            if several { "]" } else { "" }
+        );
+        let mut sections = Vec::new();
+        for table in tables.ok_or_else(|| at.wrong(not_a(item, "table"), instead))? {
+            let first = table.iter().next().map_or(offset, |(name, item)| start(table, name, item));
+            let mut section = Section::new(pattern, &inner, self.place(first, &inner, ""));
+            for (name, item) in table.iter() {
+                let offset = start(table, name, item);
+                if !self.entry(&mut section, name, item, offset)? {
+                    let at = self.place(offset, &inner, name);
+                    return Err(at.wrong("there is no such key", schema::suggest(&inner, Some(pattern), name)));
+                }
+            }
+            sections.push(section);
+        }
+        Ok(Value::Sections(sections))
+    }
+}
+
+/// Where a key of a table stands in the file.
+fn start(table: &dyn TableLike, name: &str, item: &Item) -> usize {
+    let key = table.key(name).and_then(toml_edit::Key::span);
+    key.or_else(|| item.span()).map_or(0, |span| span.start)
+}
+
+fn not_a(item: &Item, wanted: &str) -> String {
+    format!("it is a {}, not a {wanted}", item.type_name())
+}
+
+fn only_once(section: &Section, key: &Key, at: &Location) -> Result<(), ConfigError> {
+    if section.contains(key.name) {
+        let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
+        return Err(at.wrong(what, "keep one of them"));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The flags as sections: one anonymous service, and everything around it.
+
+use std::path::Path;
+
+use crate::config::document::Document;
+use crate::config::flags::{Serve, StorageFlags, StoreKind, Tls, TokenMode};
+use crate::config::schema;
+use crate::config::section::{Section, Value};
+use crate::config::spanned::{ConfigError, Location, Spanned};
+
+/// The port of all who choose none.
+pub const DEFAULT_PORT: u16 = 8002;
+
+/// The path of the service that the flags describe.
+const DEFAULT_SERVICE: &str = "default";
+
+/// What the flags say, in the words of the file.
+pub fn document(flags: &Serve) -> Document {
+    let path = ["services".to_owned(), DEFAULT_SERVICE.to_owned()];
+    let mut service = Section::new("services.*", &path, Location::Flag("--upstream-rs"));
+    for (name, said) in [
+        ("url", &flags.upstream_rs),
+        ("authorization_server", &flags.upstream_as),
+        ("client_id", &flags.upstream_client_id),
+        ("client_secret", &flags.upstream_client_secret),
+        ("authorization_endpoint", &flags.upstream_authorize_endpoint),
+        ("token_endpoint", &flags.upstream_token_endpoint),
+    ] {
+        set(&mut service, name, said.clone().filter(|text| !text.is_empty()).map(Value::Text));
+    }
+    let scopes = flags.upstream_scopes.as_deref().unwrap_or("").split_whitespace();
+    set(&mut service, "scopes", list("--upstream-scopes", scopes.map(str::to_owned)));
+    let mode = flags.token_mode.map(|mode| match mode {
+        TokenMode::Sealed => "sealed",
+        TokenMode::Plain => "plain",
+    });
+    set(&mut service, "token_mode", mode.map(|mode| Value::Text(mode.to_owned())));
+    set(
+        &mut service,
+        "allow_token_passthrough",
+        flags.allow_token_passthrough.then_some(Value::Switch(true)),
+    );
+    for (name, said) in [
+        ("access_ttl", flags.access_ttl),
+        ("refresh_ttl", flags.refresh_ttl),
+        ("refresh_grace", flags.refresh_grace),
+    ] {
+        set(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
+    }
+    set(
+        &mut service,
+        "upstream_ca",
+        list("--upstream-ca", flags.upstream_ca.iter().map(|path| text(path))),
+    );
+    let mut sections = top_level(flags);
+    sections.push(service);
+    Document {
+        sections,
+        warnings: Vec::new(),
+        hidden: Vec::new(),
+        written_out: None,
+    }
+}
+
+fn top_level(flags: &Serve) -> Vec<Section> {
+    let at = Location::Flag("--config");
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], at.clone());
+    let mut top = Section::new("", &[], at.clone());
+    set(&mut top, "public_url", flags.public_url.clone().map(Value::Text));
+    if flags.host.is_some() || flags.port.is_some() {
+        let host = flags.host.as_deref().unwrap_or("localhost");
+        let bare = host.trim_matches(['[', ']']);
+        let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        let address = format!("{host}:{}", flags.port.unwrap_or(DEFAULT_PORT));
+        let flag = if flags.host.is_some() { "--host" } else { "--port" };
+        set(&mut top, "listen", list(flag, [address]));
+    }
+    set(&mut top, "data_dir", flags.kept.data_dir.as_deref().map(text).map(Value::Text));
+    set(
+        &mut top,
+        "allowed_hosts",
+        list("--allowed-hosts", flags.allowed_hosts.iter().cloned()),
+    );
+    set(
+        &mut top,
+        "trusted_proxies",
+        list("--trusted-proxies", flags.trusted_proxies.iter().cloned()),
+    );
+    set(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
+    set(&mut top, "log", flags.log.clone().map(Value::Text));
+    let mut tls = section("tls");
+    let own = flags.tls.map(|tls| match tls {
+        Tls::SelfSigned => Value::Switch(true),
+    });
+    set(&mut tls, "self_signed", own);
+    set(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
+    set(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
+    let mut cors = section("cors");
+    set(&mut cors, "origins", list("--cors-origins", flags.cors_origins.iter().cloned()));
+    let [store, keys] = storage_sections(&flags.kept);
+    vec![top, tls, store, keys, cors]
+}
+
+/// Where records and keys are kept, in the words of the file: of `store` and of `keys`.
+pub fn storage_sections(flags: &StorageFlags) -> [Section; 2] {
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], Location::Flag("--config"));
+    let (mut store, mut keys) = (section("store"), section("keys"));
+    let kind = flags.store.map(|kind| match kind {
+        StoreKind::Memory => "memory",
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Redis => "redis",
+        StoreKind::None => "none",
+    });
+    set(&mut store, "kind", kind.map(|kind| Value::Text(kind.to_owned())));
+    set(&mut store, "url", flags.redis_url.clone().map(Value::Text));
+    set(&mut store, "prefix", flags.redis_prefix.clone().map(Value::Text));
+    set(&mut store, "ca", flags.redis_ca.as_deref().map(text).map(Value::Text));
+    set(&mut keys, "file", flags.key_file.as_deref().map(text).map(Value::Text));
+    [store, keys]
+}
+
+/// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.
+/// `--data-dir`, `--log` and `--username` are not.
+pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
+    let mut bare = Serve {
+        log: None,
+        ..flags.clone()
+    };
+    bare.kept.data_dir = None;
+    refused_beside(&flags.kept, document(&bare).sections)
+}
+
+/// The same for whoever opens only what is kept.
+pub fn check_storage_conflicts(flags: &StorageFlags) -> Result<(), ConfigError> {
+    refused_beside(flags, storage_sections(flags))
+}
+
+fn refused_beside(flags: &StorageFlags, said: impl IntoIterator<Item = Section>) -> Result<(), ConfigError> {
+    let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
+    for section in said {
+        if let Some((name, at)) = section.first_unread() {
+            let flag = at.label();
+            let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
+            let table = schema::to_header(section.pattern);
+            return Err(at.wrong(
+                format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
+                format!("put `{name}` into the file, at {table}, and unset the variable"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn set(section: &mut Section, name: &str, value: Option<Value>) {
+    if let (Some(key), Some(value)) = (schema::find(section.pattern, name), value) {
+        section.set(key, value, Location::Flag(key.flag));
+    }
+}
+
+fn list(flag: &'static str, texts: impl IntoIterator<Item = String>) -> Option<Value> {
+    let said = |value| Spanned {
+        value,
+        at: Location::Flag(flag),
+    };
+    let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).map(said).collect();
+    (!texts.is_empty()).then_some(Value::List(texts))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

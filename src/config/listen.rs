@@ -1,0 +1,195 @@
+//! Where we listen, under which address clients reach us, and whose word counts.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use crate::app::public_urls::PublicUrls;
+use crate::base::special_ip::Cidr;
+use crate::base::url::ExactUrl;
+use crate::config::from_flags::DEFAULT_PORT;
+use crate::config::section::Section;
+use crate::config::spanned::{ConfigError, Location, Spanned};
+
+/// How we serve https.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Not at all.
+    None,
+    /// With a CA and a certificate of our own making.
+    SelfSigned,
+    /// With these.
+    Files {
+        /// The chain (PEM).
+        cert: PathBuf,
+        /// Its key (PEM).
+        key: PathBuf,
+    },
+}
+
+/// Reads `[tls]`.
+pub fn certificate(tls: &Section) -> Result<TlsSource, ConfigError> {
+    let own = tls.bool("self_signed")?;
+    match (own, tls.file("cert")?, tls.file("key")?) {
+        (true, None, None) => Ok(TlsSource::SelfSigned),
+        (true, _, _) => {
+            let what = format!("{} and {} do not go together", tls.key_label("self_signed"), tls.key_label("cert"));
+            Err(tls.location("self_signed").wrong(what, "keep one of them"))
+        }
+        (false, Some(cert), Some(key)) => Ok(TlsSource::Files { cert, key }),
+        (false, Some(_), None) => Err(tls.missing("key", "a certificate without its key", &format!("add {}", tls.key_label("key")))),
+        (false, None, Some(_)) => Err(tls.missing("cert", "a key without its certificate", &format!("add {}", tls.key_label("cert")))),
+        (false, None, None) => Ok(TlsSource::None),
+    }
+}
+
+/// Where to listen, and who we are. A missing `::1` is tolerated when 127.0.0.1 is there.
+pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls, Vec<SocketAddr>), ConfigError> {
+    let said = top.strings("listen")?;
+    let listen = listen_addresses(&said)?;
+    let has_tls = *certificate != TlsSource::None;
+    let insecure = top.bool("insecure_http")?;
+    let proxies = proxies(top)?;
+    let public = public_url(top)?;
+    // Then TLS is done in front of us, by somebody who was named.
+    let is_proxied = !proxies.is_empty() && public.as_ref().is_some_and(|public| public.url().scheme() == "https");
+    let open = listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(open) = open.filter(|_| !has_tls && !is_proxied && !insecure) {
+        let instead = format!(
+            "use {} or {}; behind a proxy that does TLS, name it with {} and give an https {}, or say {}",
+            if_flags(top, "--tls self-signed", "[tls] self_signed = true"),
+            if_flags(top, "--tls-cert and --tls-key", "[tls] cert and key"),
+            top.key_label("trusted_proxies"),
+            top.key_label("public_url"),
+            if_flags(top, "--insecure-http", "`insecure_http = true`"),
+        );
+        let what = format!("'{open}' is reachable from other machines, and there is no TLS: tokens would travel in clear");
+        return Err(top.location("listen").wrong(what, instead));
+    }
+    let public = public.map_or_else(|| default_url(top, &said, &listen, has_tls), Ok)?;
+    if !public.is_secure_or_loopback() && !insecure {
+        return Err(top.location("public_url").wrong(
+            format!("'{public}' is neither https nor loopback; MCP clients refuse it"),
+            "use an https address, or http://localhost for this machine",
+        ));
+    }
+    let hosts = top.strings("allowed_hosts")?.iter().map(host).collect::<Result<_, _>>()?;
+    Ok((PublicUrls::new(public, hosts).with_trusted_proxies(proxies), listen))
+}
+
+/// The addresses of `listen`; where it is left out, both loopbacks.
+pub fn listen_addresses(said: &[Spanned<String>]) -> Result<Vec<SocketAddr>, ConfigError> {
+    if said.is_empty() {
+        return Ok(loopback_addresses(DEFAULT_PORT));
+    }
+    let mut listen = Vec::new();
+    for one in said {
+        listen.extend(addresses(one)?);
+    }
+    Ok(listen)
+}
+
+fn if_flags(top: &Section, flag: &str, key: &str) -> String {
+    match top.at {
+        Location::Flag(_) => flag.to_owned(),
+        Location::Line { .. } => key.to_owned(),
+    }
+}
+
+/// 127.0.0.1 and ::1.
+pub fn loopback_addresses(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
+
+/// `127.0.0.1:8002`, `[::1]:8002`, `localhost:8002` (Node resolves `localhost` to either); a flag may name this machine.
+fn addresses(said: &Spanned<String>) -> Result<Vec<SocketAddr>, ConfigError> {
+    let (host, port) = said.value.rsplit_once(':').unwrap_or((&said.value, ""));
+    let bare = host.trim_matches(['[', ']']);
+    let found = match (bare, bare.parse::<IpAddr>(), port.parse::<u16>(), &said.at) {
+        ("localhost", _, Ok(port), _) => loopback_addresses(port),
+        (_, Ok(ip), Ok(port), _) if ip.is_ipv4() || host.starts_with('[') => vec![SocketAddr::new(ip, port)],
+        (_, Err(_), Ok(port), Location::Flag(_)) => (bare, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    Err(match &said.at {
+        Location::Flag(_) => said.wrong(
+            format!("'{bare}' is neither an address nor a name of this machine"),
+            "use localhost, an IP address of this machine, or 0.0.0.0",
+        ),
+        Location::Line { .. } => said.wrong(
+            format!("'{}' is not an address with a port", said.value),
+            "write it like 127.0.0.1:8002, [::1]:8002, 0.0.0.0:8002 or localhost:8002",
+        ),
+    })
+}
+
+fn public_url(top: &Section) -> Result<Option<ExactUrl>, ConfigError> {
+    let Some(said) = top.url("public_url")? else {
+        return Ok(None);
+    };
+    if said.value.url().query().is_some() {
+        return Err(said.wrong(
+            format!("'{}' has a query", said.value),
+            "write it like https://mcp.example.com or https://example.com/gateway",
+        ));
+    }
+    Ok(Some(said.value))
+}
+
+fn default_url(top: &Section, said: &[Spanned<String>], listen: &[SocketAddr], has_tls: bool) -> Result<ExactUrl, ConfigError> {
+    let scheme = if has_tls { "https" } else { "http" };
+    let port = listen.first().map_or(DEFAULT_PORT, SocketAddr::port);
+    let host = match said {
+        // The host as it was written: a name stays one.
+        [one] => one.value.rsplit_once(':').map_or("localhost", |(host, _)| host),
+        _ => "localhost",
+    };
+    let nobody_knows = || {
+        let what = format!(
+            "with {} nobody knows under which address clients reach us",
+            listen.first().map_or_else(String::new, ToString::to_string)
+        );
+        let instead = if_flags(
+            top,
+            "--public-url https://mcp.example.com",
+            "public_url = \"https://mcp.example.com\"",
+        );
+        top.location("public_url").wrong(what, format!("give it, for instance {instead}"))
+    };
+    let is_clear = match listen {
+        [one] => !one.ip().is_unspecified(),
+        several => said.len() == 1 || several.iter().all(|address| address.ip().is_loopback()),
+    };
+    if !is_clear || listen.iter().any(|address| address.ip().is_unspecified()) {
+        return Err(nobody_knows());
+    }
+    ExactUrl::parse(&format!("{scheme}://{host}:{port}")).map_err(|_| nobody_knows())
+}
+
+fn proxies(top: &Section) -> Result<Vec<Cidr>, ConfigError> {
+    let instead = || "write addresses or networks like 10.0.0.7,172.16.0.0/12,fd00::/8".to_owned();
+    let network = |said: &Spanned<String>| {
+        let network = said.read(|text| text.trim().parse::<Cidr>().map_err(|why| (format!("'{text}': {why}"), instead())))?;
+        if network.value.is_any() {
+            let what = format!("'{}' is everybody: then every caller says for itself who it is", said.value);
+            return Err(said.wrong(what, instead()));
+        }
+        Ok(network.value)
+    };
+    top.strings("trusted_proxies")?.iter().map(network).collect()
+}
+
+fn host(said: &Spanned<String>) -> Result<String, ConfigError> {
+    let text = said.value.trim().to_ascii_lowercase();
+    let is_host =
+        ExactUrl::parse(&format!("http://{text}")).is_ok_and(|address| address.url().path() == "/" && address.url().query().is_none());
+    if is_host && !text.ends_with('/') {
+        return Ok(text);
+    }
+    Err(said.wrong(
+        format!("'{text}' is not a host"),
+        "write it like mcp.example.com or mcp.example.com:8443",
+    ))
+}

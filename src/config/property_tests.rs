@@ -1,0 +1,207 @@
+//! Whatever stands in a file: something that runs comes of it, or a message that names the key.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::config::schema::{Key, ValueType};
+use crate::config::spanned::{ConfigError, Location};
+use crate::config::table::KEYS;
+use crate::config::tests::{HASH, written};
+use crate::config::validate::Validated;
+use crate::service::{self, Login};
+
+/// A table of the file, with its lines.
+#[derive(Clone, Debug)]
+struct GeneratedTable {
+    table: String,
+    lines: Vec<(String, String)>,
+}
+
+fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
+    let heading = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+    let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    heading + &lines.concat()
+}
+
+/// A value that suits the key, mostly.
+fn value(key: &'static Key) -> BoxedStrategy<String> {
+    let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
+    let suits: BoxedStrategy<String> = match key.kind {
+        ValueType::Switch => select(&["true", "false"][..]).prop_map(str::to_owned).boxed(),
+        ValueType::Seconds(..) => select(&["0", "60", "3600", "\"2h\"", "\"40d\"", "-1", "\"soon\""][..])
+            .prop_map(str::to_owned)
+            .boxed(),
+        ValueType::Word(words) => quoted(words).boxed(),
+        ValueType::Words(words) => proptest::collection::vec(select(words), 0..3)
+            .prop_map(|words| format!("{words:?}"))
+            .boxed(),
+        ValueType::Url => quoted(&[
+            "https://a.example/mcp",
+            "http://127.0.0.1:9/mcp",
+            "http://a.example",
+            "ftp://x",
+            "${SECRET}",
+        ])
+        .boxed(),
+        ValueType::Texts | ValueType::Files => {
+            let some = &[
+                "a",
+                "b c",
+                "127.0.0.1:1",
+                "[::1]:2",
+                "0.0.0.0:3",
+                "10.0.0.0/8",
+                "https://a.example",
+                "x-tenant",
+                "cookie",
+                "a@b.c",
+                "${NONE}",
+            ][..];
+            proptest::collection::vec(select(some), 0..3)
+                .prop_map(|texts| format!("{texts:?}"))
+                .boxed()
+        }
+        ValueType::Pairs => quoted_raw(&["{ audience = \"a\" }", "{ state = \"a\" }", "{ a = 1 }", "{}"]),
+        ValueType::Table("idp.*.allow") => {
+            quoted_raw(&["{ domains = [\"a.example\"] }", "{ emails = [\"a@b.c\"] }", "{ groups = [] }", "{}"])
+        }
+        ValueType::Table(_) => quoted_raw(&[
+            "{ name = \"X-Api-Key\" }",
+            "{ value = \"token {credential}\" }",
+            "{ value = \"x\" }",
+            "{ nam = \"x\" }",
+        ]),
+        ValueType::Tables(_) => select(vec![
+            format!("[{{ name = \"a\", hash = \"{HASH}\" }}]"),
+            "[{ name = \"a\" }]".to_owned(),
+            "[]".to_owned(),
+        ])
+        .boxed(),
+        ValueType::Text | ValueType::Secret | ValueType::File => quoted(&[
+            "password",
+            "none",
+            "idp:corp",
+            "a",
+            "${SECRET}",
+            "${NONE}",
+            "${NONE:-b}",
+            "$$",
+            "github",
+            "",
+        ])
+        .boxed(),
+    };
+    let other = &["1", "true", "\"x\"", "[]", "{}", "1.5", "1979-05-27", "[1]", "[[\"a\"]]"][..];
+    prop_oneof![9 => suits, 1 => select(other).prop_map(str::to_owned)].boxed()
+}
+
+fn quoted_raw(values: &'static [&'static str]) -> BoxedStrategy<String> {
+    select(values).prop_map(str::to_owned).boxed()
+}
+
+fn line(pattern: &'static str) -> impl Strategy<Value = (String, String)> {
+    let keys: Vec<&'static Key> = KEYS.iter().filter(|key| key.table == pattern).collect();
+    select(keys).prop_flat_map(|key| {
+        let name = match key.kind {
+            ValueType::Secret => prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed(),
+            _ => prop_oneof![30 => Just(key.name.to_owned()), 1 => Just(format!("{}s", key.name))].boxed(),
+        };
+        (name, value(key))
+    })
+}
+
+fn table(
+    pattern: &'static str,
+    at: &'static str,
+    always: &'static [(&'static str, &'static str)],
+    most: usize,
+) -> impl Strategy<Value = GeneratedTable> {
+    proptest::collection::vec(line(pattern), 0..most).prop_map(move |said| {
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let always = always.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        for (key, value) in said.into_iter().chain(always) {
+            // The same key twice is not TOML.
+            if !lines.iter().any(|(known, _)| *known == key) {
+                lines.push((key, value));
+            }
+        }
+        GeneratedTable {
+            table: at.to_owned(),
+            lines,
+        }
+    })
+}
+
+fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
+    const URL: &[(&str, &str)] = &[("url", "\"https://a.example/mcp\"")];
+    const IDP: &[(&str, &str)] = &[("client_id", "\"a\""), ("issuer", "\"https://a.example\"")];
+    let maybe = |pattern, at, always, most| proptest::option::weighted(0.4, table(pattern, at, always, most)).boxed();
+    let around = (
+        table("", "", &[], 3),
+        maybe("keys", "keys", &[], 2),
+        maybe("tls", "tls", &[], 3),
+        maybe("store", "store", &[], 3),
+        maybe("login.password", "login.password", &[], 2),
+        maybe("cors", "cors", &[], 2),
+    );
+    let named = (
+        maybe("idp.*", "idp.corp", IDP, 3),
+        maybe("clients.*", "clients.bot", &[("redirect_uris", "[\"https://a.example/\"]")], 2),
+        table("services.*", "services.one", URL, 4),
+        maybe("services.*", "services.other", URL, 5),
+    );
+    (around, named).prop_map(|((top, a, b, c, d, e), (f, g, one, h))| {
+        let some = [a, b, c, d, e, f, g, h].into_iter().flatten();
+        [top].into_iter().chain(some).chain([one]).collect()
+    })
+}
+
+/// What holds of everything that is served.
+fn runs(checked: &Validated) {
+    let names: Vec<&str> = checked.described.iter().map(|one| one.service.name.as_str()).collect();
+    assert!(!names.is_empty() && names.iter().all(|name| service::is_name(name)));
+    assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
+    assert!(!checked.listen.is_empty());
+    for one in &checked.described {
+        if let Login::Idp(name) = &one.service.login {
+            assert!(checked.idps.iter().any(|idp| idp.name == *name));
+        }
+        let ttl = one.service.ttl;
+        assert!(ttl.access >= 10 && ttl.refresh >= 10 && ttl.absolute >= 10);
+    }
+    assert_eq!(checked.services().is_ok(), checked.missing_features.is_empty());
+}
+
+/// The message names a key that is in the file, at its line, or one of the table that is missing where it belongs.
+fn names_the_key(wrong: &ConfigError, text: &str) {
+    let Location::Line { line, key, .. } = &wrong.at else {
+        panic!("{wrong}")
+    };
+    let name = key.rsplit('.').next().unwrap();
+    let said = text.lines().nth(line - 1).unwrap_or_default();
+    let is_known = KEYS.iter().any(|key| key.name == name);
+    assert!(!name.is_empty() && (said.contains(name) || is_known), "{wrong}\nin\n{text}");
+    assert!(!wrong.what.is_empty() && !wrong.instead.is_empty(), "{wrong}");
+    assert!(!wrong.to_string().contains("from the variable"), "a secret is shown: {wrong}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn every_file_runs_or_is_refused_with_the_key(file in file()) {
+        let text = file.iter().map(text).collect::<String>();
+        match written(&text) {
+            Ok(checked) => runs(&checked),
+            Err(wrong) => names_the_key(&wrong, &text),
+        }
+    }
+
+    #[test]
+    fn any_text_at_all_is_read_or_refused(text in ".{0,200}") {
+        if let Err(wrong) = written(&text) {
+            let in_the_file = matches!(wrong.at, Location::Line { .. });
+            prop_assert!(in_the_file);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What does not go together with `[store] kind = "none"`, where nothing is kept: said at the key that asks for something kept.
+
+use crate::config::listen::TlsSource;
+use crate::config::section::Section;
+use crate::config::service::{ConfiguredTokenMode, Described};
+use crate::config::spanned::ConfigError;
+use crate::config::store::StoreConfig;
+use crate::service::{Access, Upstream};
+
+/// Refuses what would have to be kept, if nothing is.
+pub fn check_stateless<'a>(
+    store: &StoreConfig,
+    tls: (&Section, &TlsSource),
+    services: impl Iterator<Item = (&'a Section, &'a Described)>,
+) -> Result<(), ConfigError> {
+    if !store.is_stateless() {
+        return Ok(());
+    }
+    let (section, certificate) = tls;
+    if *certificate == TlsSource::SelfSigned {
+        let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
+        return Err(section
+            .location("self_signed")
+            .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
+    }
+    for (section, described) in services {
+        service(section, described)?;
+    }
+    Ok(())
+}
+
+fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
+    let service = &described.service;
+    let no = |key: &str, what: &str, valid: &str| {
+        let name = &service.name;
+        let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
+        Err(section.location(key).wrong(what, valid))
+    };
+    if service.access == Access::Key {
+        return no(
+            "access",
+            "API keys are records that can be revoked",
+            "use access = \"oauth\", or another store",
+        );
+    }
+    if service.remember_consent {
+        return no(
+            "remember_consent",
+            "a consent would have to be kept",
+            "take it out, or use another store",
+        );
+    }
+    match described.tokens {
+        ConfiguredTokenMode::Reference => {
+            return no(
+                "token_mode",
+                "a reference refers to a kept token",
+                "use token_mode = \"sealed\", or another store",
+            );
+        }
+        ConfiguredTokenMode::Jwt => {
+            return no(
+                "token_mode",
+                "the keys that sign would have to be kept",
+                "use token_mode = \"sealed\", or another store",
+            );
+        }
+        ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Raw => {}
+    }
+    if service.needs_signing_keys() {
+        return no(
+            "assertion",
+            "the keys that sign would have to be kept",
+            "take it out, or use another store",
+        );
+    }
+    match &service.upstream {
+        Upstream::OAuth(given) if given.client_id.is_none() => no(
+            "client_id",
+            "our registration at the upstream would have to be kept",
+            "register the gateway there once and write its client_id, or use another store",
+        ),
+        Upstream::Paste(_) => no(
+            "upstream",
+            "what a user pastes would have to travel in an address",
+            "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
+        ),
+        Upstream::OAuth(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Where records are kept, as the operator said.
+
+use crate::base::secret::Secret;
+use crate::base::url::ExactUrl;
+use crate::config::features;
+use crate::config::section::Section;
+use crate::config::spanned::{ConfigError, Location};
+use crate::store::{REDIS_PREFIX, RedisConfig, RedisConfigError, VAULT_APPROLE, VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
+
+/// The kind of store, with what it needs to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In memory.
+    Memory,
+    /// In a file of the data directory.
+    Sqlite,
+    /// In a Redis.
+    Redis(RedisConfig),
+    /// In a Vault.
+    Vault(VaultConfig),
+    /// Nowhere: records travel. Instances may tell each other through a Redis what they used up.
+    Stateless(Option<RedisConfig>),
+}
+
+impl StoreConfig {
+    /// Whether other instances may use it too; then all must have the same keys, given by the operator.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Memory | Self::Sqlite => false,
+            Self::Redis(_) | Self::Vault(_) | Self::Stateless(_) => true,
+        }
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_stateless(&self) -> bool {
+        matches!(self, Self::Stateless(_))
+    }
+}
+
+/// Where it was said, or can be said, where everything is kept: for messages of whoever looks there.
+#[derive(Clone, Debug)]
+pub struct StorageLocations {
+    /// The data directory.
+    pub data_dir: Location,
+    /// The store.
+    pub store: Location,
+    /// The key file.
+    pub key_file: Location,
+}
+
+/// Reads the section `store`.
+pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
+    let Some(kind) = store.one_of("kind")? else {
+        return Ok(StoreConfig::Sqlite);
+    };
+    match kind.value {
+        "memory" => Ok(StoreConfig::Memory),
+        "sqlite" => Ok(StoreConfig::Sqlite),
+        "redis" => {
+            missing.extend(features::check_store(&kind, cfg!(feature = "redis")));
+            redis(store, &url_of(store)?).map(StoreConfig::Redis)
+        }
+        "vault" => {
+            missing.extend(features::check_store(&kind, cfg!(feature = "vault")));
+            vault(store).map(StoreConfig::Vault)
+        }
+        _ => {
+            let Some(url) = store.secret("url")? else {
+                return Ok(StoreConfig::Stateless(None));
+            };
+            missing.extend(features::of_set(&store.location("url"), cfg!(feature = "redis")));
+            redis(store, &url).map(|at| StoreConfig::Stateless(Some(at)))
+        }
+    }
+}
+
+fn url_of(store: &Section) -> Result<Secret, ConfigError> {
+    let instead = "add it: rediss://user:password@redis.example:6379/0, best from a file or a variable";
+    let missing = || store.missing("url", "kind = \"redis\" needs the server's address", instead);
+    store.secret("url")?.ok_or_else(missing)
+}
+
+fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
+    let prefix = store.text("prefix")?;
+    let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
+    // Without the URL: it may hold a password.
+    RedisConfig::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
+        let (key, instead) = match why {
+            RedisConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
+            RedisConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
+            RedisConfigError::Scheme
+            | RedisConfigError::Host
+            | RedisConfigError::ManyHosts
+            | RedisConfigError::Database
+            | RedisConfigError::NoGroup
+            | RedisConfigError::Login
+            | RedisConfigError::Query
+            | RedisConfigError::Fragment => ("url", "write it like rediss://user:password@redis.example:6379/0"),
+        };
+        store.location(key).wrong(format!("it {why}"), instead)
+    })
+}
+
+fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
+    let instead = "add it: url = \"https://vault.example:8200\"";
+    let said = store
+        .secret("url")?
+        .ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
+    let is_http = |address: &ExactUrl| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
+    let url = ExactUrl::parse(said.expose()).ok().filter(is_http);
+    let url = url.ok_or_else(|| {
+        store
+            .location("url")
+            .wrong("it is no http or https URL", "write it like https://vault.example:8200")
+    })?;
+    let text = |name: &str, default: &str| Ok(store.text(name)?.map_or_else(|| default.to_owned(), |said| said.value));
+    let at = VaultConfig {
+        url,
+        namespace: store.text("namespace")?.map(|said| said.value),
+        mount: text("mount", VAULT_MOUNT)?,
+        prefix: text("prefix", REDIS_PREFIX)?,
+        login: vault_login(store)?,
+        ca: store.file("ca")?,
+    };
+    at.validate().map_err(|why| {
+        let (key, instead) = match why {
+            VaultConfigError::NotHttps => ("url", "begin it with https"),
+            VaultConfigError::Query => ("url", "write it like https://vault.example:8200"),
+            VaultConfigError::Mount => ("mount", "write it without / at its ends"),
+            VaultConfigError::AppRoleMount => ("approle_mount", "write it without auth/ and without / at its ends"),
+            VaultConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
+            VaultConfigError::Namespace => ("namespace", "write it without / at its ends"),
+            VaultConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
+            VaultConfigError::Token => ("token", "look for a line break or a blank in it"),
+        };
+        store.location(key).wrong(format!("it {why}"), instead)
+    })
+}
+
+fn vault_login(store: &Section) -> Result<VaultLogin, ConfigError> {
+    let (token, role) = (store.secret("token")?, store.text("role_id")?);
+    if token.is_some() && role.is_some() {
+        let what = "`token` and `role_id` are two ways to sign in";
+        return Err(store.location("role_id").wrong(what, "leave one of them out"));
+    }
+    match (token, role) {
+        (Some(token), _) => Ok(VaultLogin::Token(token)),
+        (None, Some(role)) => Ok(VaultLogin::AppRole {
+            mount: store
+                .text("approle_mount")?
+                .map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
+            role: role.value,
+            secret: store.secret("secret_id")?,
+        }),
+        (None, None) => {
+            let instead = "add token_file = \"…\", or role_id and secret_id_file";
+            Err(store.missing("token", "kind = \"vault\" needs a way to sign in", instead))
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
+
+use crate::app::clients::{self, ConfiguredClient};
+use crate::app::password;
+use crate::base::ids::Digest;
+use crate::config::section::Section;
+use crate::config::spanned::{ConfigError, Spanned};
+use crate::config::upstream;
+use crate::oauth::redirect_uri::RedirectUri;
+use crate::service;
+use crate::upstream::allow_list::AllowList;
+use crate::upstream::idp::{self, Idp, IdpConfigError};
+
+/// A user, and the hash of the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The name.
+    pub name: String,
+    /// `$argon2id$…`
+    pub hash: String,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kept({})", self.name)
+    }
+}
+
+/// The shortest secret of a client, in characters: only its digest is compared, so it must be long and random.
+const MIN_SECRET_CHARS: usize = 32;
+
+/// The users of `[login.password]`; `None`: the one whose password is made at the first start.
+pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
+    if !login.contains("users") {
+        return Ok(None);
+    }
+    let mut users: Vec<Kept> = Vec::new();
+    for section in login.tables("users") {
+        let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
+        let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
+        if !password::is_name(&name.value) {
+            return Err(name.wrong(
+                format!("{:?} cannot be a user's name", name.value),
+                "use 1 to 200 characters, none of them a colon: that stands between a provider's name and its user",
+            ));
+        }
+        let hash = section
+            .text("hash")?
+            .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
+        if !password::is_argon2id(&hash.value) {
+            return Err(hash.wrong(
+                "it is not an argon2id hash",
+                "make one: printf %s 'the password' | argon2 \"$(openssl rand -hex 8)\" -id -e",
+            ));
+        }
+        if users.iter().any(|user| user.name == name.value) {
+            return Err(name.wrong(format!("'{}' is there twice", name.value), "take one out"));
+        }
+        users.push(Kept {
+            name: name.value,
+            hash: hash.value,
+        });
+    }
+    if users.is_empty() {
+        let instead = "name one, or take the line out: then a password is made at the first start";
+        return Err(login.location("users").wrong("nobody could sign in", instead));
+    }
+    Ok(Some(users))
+}
+
+/// An identity provider.
+pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
+    let name = named(section, "an identity provider")?;
+    let preset = section
+        .one_of("preset")?
+        .and_then(|said| idp::by_name(said.value))
+        .unwrap_or(&idp::OIDC);
+    let issuer = section.url("issuer")?.map(|said| said.value);
+    let client_id = section.text("client_id")?.map_or_else(String::new, |said| said.value);
+    let secret = section.secret("client_secret")?;
+    let (allow, scopes) = (allow(section)?, plain(section.strings("scopes")?));
+    let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
+        let (key, instead) = match why {
+            IdpConfigError::Name => return section.at.wrong(why.to_string(), "choose another name"),
+            IdpConfigError::IssuerMissing | IdpConfigError::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
+            IdpConfigError::IssuerGiven => ("issuer", "take it out"),
+            IdpConfigError::ClientId => ("client_id", "register the gateway there, and write its client id here"),
+            IdpConfigError::SecretMissing => (
+                "client_secret",
+                "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
+            ),
+        };
+        section.location(key).wrong(why.to_string(), instead)
+    })?;
+    if !scopes.is_empty() {
+        idp.scopes = scopes;
+    }
+    if let Some(claim) = section.text("groups_claim")? {
+        idp.groups_claim = claim.value;
+    }
+    idp.allow_addresses = upstream::addresses(section)?;
+    if allow.is_none() && idp.preset.is_public {
+        let what = format!(
+            "with preset = \"{}\" nobody could sign in: anybody may have an account there",
+            idp.preset.name
+        );
+        let instead = "say who may, for instance allow = { emails = [\"alice@example.com\"] }, or domains, groups, subjects";
+        return Err(section.missing("allow", &what, instead));
+    }
+    idp.allow = allow.unwrap_or_default();
+    Ok(idp)
+}
+
+fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
+    let [allow] = section.tables("allow") else {
+        return Ok(None);
+    };
+    let emails = allow.strings("emails")?;
+    if let Some(bad) = emails
+        .iter()
+        .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not an e-mail address", bad.value),
+            "write it like alice@example.com",
+        ));
+    }
+    let domains = allow.strings("domains")?;
+    if let Some(bad) = domains
+        .iter()
+        .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
+    {
+        return Err(bad.wrong(
+            format!("'{}' is not a domain", bad.value),
+            "write it like example.com; what is below it is not meant",
+        ));
+    }
+    let allowed = AllowList {
+        emails: plain(emails),
+        domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+        groups: plain(allow.strings("groups")?),
+        subjects: plain(allow.strings("subjects")?),
+    };
+    if allowed == AllowList::default() {
+        let instead = "name emails, domains, groups or subjects";
+        return Err(section.location("allow").wrong("nobody could sign in", instead));
+    }
+    Ok(Some(allowed))
+}
+
+/// A client that need not register.
+pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
+    let id = section.name().to_owned();
+    if !clients::is_valid_client_id(&id) {
+        return Err(section.at.wrong(
+            format!("'{id}' cannot be a client id of your own"),
+            "use letters, digits and hyphens",
+        ));
+    }
+    let uris = section.strings("redirect_uris")?;
+    if uris.is_empty() {
+        let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
+        return Err(section.missing("redirect_uris", "a client needs an address for its answers", instead));
+    }
+    let read = |said: &Spanned<String>| {
+        let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
+        Ok(said
+            .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
+            .value)
+    };
+    Ok(ConfiguredClient {
+        redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
+        secret: client_secret(section)?,
+        name: section.text("name")?.map_or_else(|| id.clone(), |said| said.value),
+        id,
+    })
+}
+
+/// The digest of a client's secret, if it has one.
+fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {
+    match (section.secret("secret")?, section.text("secret_hash")?) {
+        (Some(_), Some(hash)) => Err(hash.wrong("the secret is there too", "take one of the two out")),
+        (Some(secret), None) if secret.expose().chars().count() < MIN_SECRET_CHARS => Err(section.location("secret").wrong(
+            format!("it is shorter than {MIN_SECRET_CHARS} characters"),
+            "make one: openssl rand -hex 32",
+        )),
+        (Some(secret), None) => Ok(Some(Digest::new(secret.expose()))),
+        (None, Some(hash)) => {
+            let instead = "make a secret with `openssl rand -hex 32`, and this of it: printf %s 'the secret' | sha256sum";
+            let digest = Digest::from_hex(&hash.value);
+            digest
+                .map(Some)
+                .ok_or_else(|| hash.wrong("it is not a SHA-256 in hexadecimal digits", instead))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The name of a table that stands in a path of ours.
+fn named(section: &Section, what: &str) -> Result<String, ConfigError> {
+    let name = section.name();
+    if service::is_name(name) {
+        return Ok(name.to_owned());
+    }
+    let instead = "use small letters, digits and hyphens, 63 at most, and no word that stands in a path of ours";
+    Err(section.at.wrong(format!("'{name}' cannot be the name of {what}"), instead))
+}
+
+fn plain(said: Vec<Spanned<String>>) -> Vec<String> {
+    said.into_iter().map(|said| said.value).collect()
+}

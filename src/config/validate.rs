@@ -1,0 +1,237 @@
+//! What the operator said, in flags or in a file, becomes checked types here, or an error that says what was wrong, where,
+//! and what to write instead. The single judge of both.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::app::clients::ConfiguredClient;
+use crate::app::login_session::DEFAULT_SESSION_TTL_SECONDS;
+use crate::app::public_urls::PublicUrls;
+use crate::config::document::Document;
+use crate::config::features;
+use crate::config::listen::{self, TlsSource};
+use crate::config::section::Section;
+use crate::config::service::{self, Described};
+use crate::config::spanned::{ConfigError, Location, Spanned};
+use crate::config::stateless;
+use crate::config::store::{self, StorageLocations, StoreConfig};
+use crate::config::users::{self, Kept};
+use crate::service::{Access, Login, Service};
+use crate::upstream::idp::Idp;
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub struct Validated {
+    /// Who we are.
+    pub site: PublicUrls,
+    /// Where to listen. A missing `::1` is tolerated when 127.0.0.1 is there.
+    pub listen: Vec<SocketAddr>,
+    /// How we serve https.
+    pub certificate: TlsSource,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The key file, if it is not that of the data directory.
+    pub key_file: Option<PathBuf>,
+    /// The store.
+    pub store: StoreConfig,
+    /// Where these three were said.
+    pub kept_at: StorageLocations,
+    /// Where it was said, or can be said, on what to listen.
+    pub listen_at: Location,
+    /// The same of the certificate.
+    pub certificate_at: Location,
+    /// The same of further CAs.
+    pub upstream_ca_at: Location,
+    /// How much to say.
+    pub log: String,
+    /// Further CAs to trust upstream.
+    pub upstream_ca: Vec<PathBuf>,
+    /// Who may sign in with a password; `None`: the one whose password is made at the first start.
+    pub users: Option<Vec<Kept>>,
+    /// How long a sign-in skips the password, in seconds.
+    pub session_ttl: u64,
+    /// Who else vouches for users.
+    pub idps: Vec<Idp>,
+    /// Clients that need not register.
+    pub clients: Vec<ConfiguredClient>,
+    /// What stands behind us.
+    pub described: Vec<Described>,
+    /// Origins of web pages that may call the MCP endpoints.
+    pub cors_origins: Vec<String>,
+    /// `/services` lists what stands behind us.
+    pub public_directory: bool,
+    /// `/token` also reads a JSON object.
+    pub json_token: bool,
+    /// What is good, and cannot be honoured yet.
+    pub missing_features: Vec<ConfigError>,
+    /// What the operator should know although it is not wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Validated {
+    /// The services, if this build can serve all that was said.
+    pub fn services(&self) -> Result<Vec<Service>, ConfigError> {
+        match self.missing_features.first() {
+            Some(wrong) => Err(wrong.clone()),
+            None => Ok(self.described.iter().map(|described| described.service.clone()).collect()),
+        }
+    }
+
+    /// Whether anybody signs in with a password.
+    pub fn asks_passwords(&self) -> bool {
+        self.described.iter().any(|described| described.service.login == Login::Password)
+    }
+}
+
+/// Checks what was said at `whole`: the file, or the flags. `data_home` is where data directories are by custom.
+pub fn validate(spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
+    let hidden = spoken.hidden.clone();
+    let mut checked = validate_document(spoken, whole, data_home).map_err(|wrong| wrong.redact(&hidden))?;
+    checked.missing_features = checked.missing_features.into_iter().map(|wrong| wrong.redact(&hidden)).collect();
+    Ok(checked)
+}
+
+fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
+    let mut only = |pattern| spoken.only(pattern, whole);
+    let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
+    let (login, cors) = (only("login.password"), only("cors"));
+    let mut unbuilt = Vec::new();
+    let certificate = listen::certificate(&tls)?;
+    let (site, listen) = listen::public_urls(&top, &certificate)?;
+    let kept = store::read(&store, &mut unbuilt)?;
+    let idps = spoken.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
+    let clients = spoken.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
+    let described = services(&spoken, &idps, whole, &mut unbuilt)?;
+    keys_can_be_revoked(&spoken, &described, &kept)?;
+    stateless::check_stateless(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
+    let (mut upstream_ca, mut upstream_ca_at) = (Vec::new(), whole.clone());
+    for section in spoken.each("services.*") {
+        let files = section.files("upstream_ca")?;
+        if !files.is_empty() {
+            upstream_ca_at = section.location("upstream_ca");
+        }
+        upstream_ca.extend(files);
+    }
+    let instead = "say where with --data-dir DIR";
+    let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
+    let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
+    let data_dir = match kept {
+        StoreConfig::Stateless(_) => {
+            let unused = top.file("data_dir")?.map(|_| {
+                format!(
+                    "{}: it has no effect with store = \"none\": nothing is kept",
+                    top.location("data_dir")
+                )
+            });
+            warnings.extend(unused);
+            Some(PathBuf::new())
+        }
+        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => top.file("data_dir")?.or(data_home),
+    };
+    let checked = Validated {
+        site,
+        listen,
+        certificate,
+        data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
+        key_file: keys.file("file")?,
+        store: kept,
+        kept_at: StorageLocations {
+            data_dir: top.location("data_dir"),
+            store: store.location("kind"),
+            key_file: keys.location("file"),
+        },
+        listen_at: top.location("listen"),
+        certificate_at: tls.location(if tls.contains("self_signed") { "self_signed" } else { "cert" }),
+        upstream_ca_at,
+        log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
+        upstream_ca,
+        users: users::users(&login)?,
+        session_ttl: top.seconds("session_ttl")?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
+        idps,
+        clients,
+        described,
+        cors_origins: cors.strings("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
+        public_directory: top.bool("public_directory")?,
+        json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
+        missing_features: unbuilt,
+        warnings,
+    };
+    for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
+        check_unread(section)?;
+    }
+    Ok(checked)
+}
+
+/// A store in memory can neither be given an API key nor be told that one was revoked.
+fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
+    let both = spoken.each("services.*").zip(described);
+    let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
+    match taking.next() {
+        Some((section, one)) if *store == StoreConfig::Memory => {
+            let what = format!(
+                "service '{}' takes API keys, which a store in memory cannot be told of",
+                one.service.name
+            );
+            Err(section.location("access").wrong(what, "use [store] kind = \"sqlite\""))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Identity providers at which no service's users sign in: described for nothing, or a `login` is missing.
+fn unused_providers(spoken: &Document, used: &[Login]) -> Vec<String> {
+    let is_unused = |section: &&Section| !used.contains(&Login::Idp(section.name().to_owned()));
+    let told = |section: &Section| {
+        let name = section.name();
+        let wrong = section.at.wrong(
+            "no service's users sign in there",
+            format!("say login = \"idp:{name}\" at a service, or take [idp.{name}] out"),
+        );
+        wrong.to_string()
+    };
+    spoken.each("idp.*").filter(is_unused).map(told).collect()
+}
+
+fn check_unread(section: &Section) -> Result<(), ConfigError> {
+    match section.first_unread() {
+        Some((_, at)) => Err(at.wrong("it has no effect beside the rest", "take it out")),
+        None => Ok(()),
+    }
+}
+
+fn services(spoken: &Document, idps: &[Idp], whole: &Location, unbuilt: &mut Vec<ConfigError>) -> Result<Vec<Described>, ConfigError> {
+    let names: Vec<String> = idps.iter().map(|idp| idp.name.clone()).collect();
+    let sections: Vec<&Section> = spoken.each("services.*").collect();
+    let mut described: Vec<Described> = Vec::new();
+    for section in &sections {
+        let one = service::service(section, &names, sections.len() == 1)?;
+        unbuilt.extend(features::check_service(section, &one));
+        if one.service.is_default
+            && let Some(other) = described.iter().find(|other| other.service.is_default)
+        {
+            let what = format!("service '{}' is the default already", other.service.name);
+            return Err(section
+                .location("default")
+                .wrong(what, "only one service is also at /mcp: take one `default = true` out"));
+        }
+        described.push(one);
+    }
+    match sections.first() {
+        None => Err(whole.wrong(
+            "there is no service",
+            "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
+        )),
+        Some(_) => Ok(described),
+    }
+}
+
+fn origin(said: &Spanned<String>) -> Result<String, ConfigError> {
+    let is_origin = said.value == "*" || crate::base::url::ExactUrl::parse(&said.value).is_ok_and(|address| address.origin() == said.value);
+    if is_origin {
+        return Ok(said.value.clone());
+    }
+    Err(said.wrong(
+        format!("'{}' is not an origin", said.value),
+        "write it like https://app.example.com, without a path, or `*` for everyone",
+    ))
+}

@@ -1,0 +1,103 @@
+//! Whether a consent may stand for later ones, and an earlier one for it. Decided once, when the journey begins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::client::{RegisteredClient, ReturnAddress};
+use crate::flow::user::LoginMethod;
+
+/// What a journey may do with consents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RememberConsent {
+    /// The user is asked, and is asked again the next time.
+    #[default]
+    Never,
+    /// The user is asked, and need not be asked the next time.
+    Write,
+    /// The user need not be asked, if that was done before; else as [`RememberConsent::Write`].
+    Use,
+}
+
+/// How the browser came to `/authorize`.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsentContext<'a> {
+    /// The service has `remember_consent = true`.
+    pub service_remembers: bool,
+    /// Who is to say who the user is.
+    pub by: &'a LoginMethod,
+    /// The client wants the user to be asked (`prompt=consent`).
+    pub prompt: bool,
+    /// No page of another site sent the browser, and it says so.
+    pub is_user_initiated: bool,
+}
+
+impl RememberConsent {
+    /// For a client that is answered at `back`. Whoever is nobody here has no consent to be remembered.
+    pub fn of(client: &RegisteredClient, back: &ReturnAddress, came: ConsentContext<'_>) -> Self {
+        let somebody = match came.by {
+            LoginMethod::Password | LoginMethod::Provider(_) => true,
+            LoginMethod::Nobody => false,
+        };
+        if !(came.service_remembers && somebody && client.may_remember_consent(back)) {
+            return Self::Never;
+        }
+        if came.is_user_initiated && !came.prompt {
+            Self::Use
+        } else {
+            Self::Write
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Digest;
+    use crate::oauth::redirect_uri::RedirectUri;
+    use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
+
+    #[test]
+    fn an_earlier_consent_is_used_only_if_everything_speaks_for_it() {
+        let registration = ClientRegistration {
+            name: None,
+            redirect_uris: vec![RedirectUri::parse("https://a/cb").unwrap()],
+            auth_method: ClientAuthMethod::ClientSecretBasic,
+            may_refresh: true,
+        };
+        let client = RegisteredClient::configured("bot".into(), registration.clone(), Some(Digest::new("s")));
+        let back = client.return_address(None, None, "i").unwrap();
+        let good = ConsentContext {
+            service_remembers: true,
+            by: &LoginMethod::Password,
+            prompt: false,
+            is_user_initiated: true,
+        };
+        let corp = LoginMethod::Provider("corp".into());
+        let of = |came| RememberConsent::of(&client, &back, came);
+        assert_eq!(of(good), RememberConsent::Use);
+        assert_eq!(of(ConsentContext { by: &corp, ..good }), RememberConsent::Use);
+        assert_eq!(of(ConsentContext { prompt: true, ..good }), RememberConsent::Write);
+        assert_eq!(
+            of(ConsentContext {
+                is_user_initiated: false,
+                ..good
+            }),
+            RememberConsent::Write
+        );
+        assert_eq!(
+            of(ConsentContext {
+                service_remembers: false,
+                ..good
+            }),
+            RememberConsent::Never
+        );
+        assert_eq!(
+            of(ConsentContext {
+                by: &LoginMethod::Nobody,
+                ..good
+            }),
+            RememberConsent::Never
+        );
+        let itself = RegisteredClient::new("gwc_".into(), registration, Some(Digest::new("s")));
+        assert_eq!(RememberConsent::of(&itself, &back, good), RememberConsent::Never);
+    }
+}

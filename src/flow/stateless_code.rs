@@ -1,0 +1,160 @@
+//! The end of a journey where nothing is kept: the client's code is the sealed record itself. It carries the upstream's code,
+//! which is exchanged only when ours is redeemed; so the upstream's single use becomes ours, and no token is in an address.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Digest, Id};
+use crate::base::secret::{Secret, at_rest};
+use crate::base::time::UnixTime;
+use crate::flow::authorize::{
+    AuthorizationRequest, CODE_TTL_SECONDS, CodeExchange, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect,
+};
+use crate::flow::client::{Authenticated, ReturnAddress};
+use crate::flow::code::{CodeRedemption, CodeSpent, RedeemedCode, SPENT_CODE_TTL_SECONDS, check_verifier};
+use crate::flow::error::{RejectReason, check_not_expired};
+use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
+use crate::oauth::pkce::CodeChallenge;
+use crate::oauth::scope::Scopes;
+
+/// The client's code is on its way, and this is in it. No more than redeeming needs, because it travels in an address; of
+/// what the client brings anyway, digests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatelessCode {
+    client: Digest,
+    redirect_uri: Digest,
+    challenge: CodeChallenge,
+    scopes: Scopes,
+    service: String,
+    way: ServiceSnapshot,
+    who: User,
+    upstream: Option<SealedUpstreamCode>,
+    pub(super) expires: UnixTime,
+}
+
+/// What the upstream's redirect brought. There is no room for a token here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SealedUpstreamCode {
+    #[serde(with = "at_rest")]
+    code: Secret,
+    #[serde(with = "at_rest")]
+    verifier: Secret,
+    issuer: String,
+}
+
+/// To do: exchange the upstream's code, before there is a grant.
+#[derive(Clone, Debug)]
+pub struct PendingExchange {
+    /// The upstream's code.
+    pub code: Secret,
+    /// What goes with it.
+    pub exchange: CodeExchange,
+}
+
+impl GatewayLogin {
+    /// As [`GatewayLogin::granted`], where nothing is kept, and the user gave nothing.
+    pub fn granted_stateless(self, form: Option<&str>, now: UnixTime) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
+        self.belongs_to(form, now)?;
+        if self.request.way.leg != UpstreamStep::Here {
+            return Err(RejectReason::WrongStep);
+        }
+        Ok(StatelessCode::of(self.request, self.who, None, now))
+    }
+}
+
+impl UpstreamRedirect {
+    /// As [`UpstreamRedirect::returned`], where nothing is kept: the upstream's code goes on to the client, sealed.
+    ///
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn on(state: GatewayLogin, with: UpstreamCallbackParams<'_>, code: Secret) { let _ = state.returned_stateless(with, code, UnixTime(0)); }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect}};
+    /// fn on(state: UpstreamRedirect, with: UpstreamCallbackParams<'_>, code: Secret) { let _ = state.returned_stateless(with, code, UnixTime(0)); }
+    /// ```
+    pub fn returned_stateless(
+        self,
+        brought: UpstreamCallbackParams<'_>,
+        code: Secret,
+        now: UnixTime,
+    ) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
+        self.check_callback(brought, now)?;
+        let upstream = SealedUpstreamCode {
+            code,
+            verifier: self.verifier,
+            issuer: self.issuer,
+        };
+        Ok(StatelessCode::of(self.request, self.who, Some(upstream), now))
+    }
+}
+
+impl StatelessCode {
+    fn of(asked: AuthorizationRequest, who: User, upstream: Option<SealedUpstreamCode>, now: UnixTime) -> (Self, ReturnAddress) {
+        let back = asked.return_address;
+        let next = Self {
+            client: Digest::new(&asked.client_id),
+            redirect_uri: Digest::new(back.uri().as_str()),
+            challenge: asked.challenge,
+            scopes: asked.scopes,
+            service: asked.service,
+            way: asked.way,
+            who,
+            upstream,
+            expires: now.plus_seconds(CODE_TTL_SECONDS),
+        };
+        (next, back)
+    }
+
+    /// The client redeems its code, as with [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeem). That it opened proves
+    /// the code itself. What comes of it has no tokens yet:
+    /// ```compile_fail
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// fn tokens(code: StatelessCode, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
+    /// ```
+    /// ```
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// fn tokens(code: CodeIssued, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
+    /// ```
+    pub fn redeemed(
+        self,
+        by: &Authenticated,
+        with: CodeRedemption<'_>,
+        grant: Id,
+        now: UnixTime,
+    ) -> Result<(CodeSpent, (RedeemedCode, Option<PendingExchange>)), RejectReason> {
+        check_not_expired(self.expires, now)?;
+        if with.service != self.service {
+            return Err(RejectReason::WrongService);
+        }
+        if !self.client.matches(by.client_id()) {
+            return Err(RejectReason::WrongClient);
+        }
+        check_verifier(&self.challenge, with)?;
+        if with.redirect_uri.is_some_and(|uri| !self.redirect_uri.matches(uri)) {
+            return Err(RejectReason::WrongRedirectUri);
+        }
+        let spent = CodeSpent {
+            client_id: by.client_id().to_owned(),
+            code: Digest::new(with.code),
+            challenge: self.challenge,
+            grant,
+            expires: now.plus_seconds(SPENT_CODE_TTL_SECONDS),
+        };
+        let to_exchange = self.upstream.map(|upstream| PendingExchange {
+            code: upstream.code,
+            exchange: CodeExchange {
+                verifier: upstream.verifier,
+                issuer: upstream.issuer,
+            },
+        });
+        let redeemed = RedeemedCode {
+            client_id: by.client_id().to_owned(),
+            service: self.service,
+            way: self.way,
+            scopes: self.scopes,
+            who: self.who,
+            obtained: None,
+        };
+        Ok((spent, (redeemed, to_exchange)))
+    }
+}

@@ -1,0 +1,507 @@
+//! Requests out: a pool of HTTP/1.1 and HTTP/2 connections, deadlines, no redirects, no proxies.
+//!
+//! One client for each lane: its connections live on the runtime that made them.
+
+use crate::net::body::RequestBody;
+use crate::net::dial;
+use crate::net::dial::DialError;
+use crate::net::pool::Pool;
+use crate::net::pool::PoolKey;
+use crate::net::pool::PooledConn;
+use crate::net::request_target::RequestTarget;
+use crate::net::tls::ClientTls;
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use rustls_pki_types::ServerName;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+
+/// How one request may be sent.
+#[derive(Clone, Debug)]
+pub struct RequestPolicy {
+    /// Which addresses may be dialled.
+    pub addresses: dial::AddressPolicy,
+    /// For resolving, connecting and the TLS handshake together.
+    pub connect: Duration,
+    /// From having a connection to having the answer's head, sending the body included.
+    /// `None` waits for ever.
+    pub first_byte: Option<Duration>,
+    /// Offer HTTP/2. One connection then carries all requests of this key: good for short
+    /// answers that are read at once, not for streams passed on to clients, where one slow reader
+    /// would hold up the others and the upstream's limit on streams be soon reached.
+    pub http2: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// The address may not be dialled under this policy.
+    Refused(dial::AddressRefused),
+    /// There was no connection to send on.
+    Connect(ConnectError),
+    /// The answer's head did not come in time.
+    TimedOut,
+    /// The connection failed after the request was, or may have been, sent.
+    Broken(hyper::Error),
+}
+
+impl SendError {
+    /// True only if it is certain that no byte of the request was sent.
+    pub fn never_sent(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Connect(_) => true,
+            Self::TimedOut | Self::Broken(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "may not be dialled: {reason}"),
+            Self::Connect(reason) => write!(f, "no connection: {reason}"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Broken(_) => f.write_str("the connection broke before the answer"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(reason) => Some(reason),
+            Self::Connect(reason) => Some(reason),
+            Self::TimedOut => None,
+            Self::Broken(cause) => Some(cause),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The URL is not `http://` or `https://` with a host.
+    NotHttp,
+    /// The name has no address.
+    Unresolved(io::Error),
+    /// No address answered.
+    Unreachable(io::Error),
+    /// TLS failed, most often because the certificate is not trusted.
+    Tls(io::Error),
+    /// It took longer than the policy's `connect`.
+    TimedOut,
+    /// The other side closed the new connection before it took the request.
+    Closed(hyper::Error),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHttp => f.write_str("not an http or https URL"),
+            Self::Unresolved(cause) => write!(f, "the name cannot be resolved: {cause}"),
+            Self::Unreachable(cause) => write!(f, "not reachable: {cause}"),
+            Self::Tls(cause) => write!(f, "TLS failed: {cause}"),
+            Self::TimedOut => f.write_str("connecting took too long"),
+            Self::Closed(cause) => write!(f, "closed before the request: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl From<DialError> for SendError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused(reason) => Self::Refused(reason),
+            DialError::Unresolved(cause) => Self::Connect(ConnectError::Unresolved(cause)),
+            DialError::Unreachable(cause) => Self::Connect(ConnectError::Unreachable(cause)),
+        }
+    }
+}
+
+/// Sends requests, and keeps connections for the next ones. Cheap to clone. Works only on a
+/// tokio runtime, and all its uses must be on the same one.
+#[derive(Clone)]
+pub struct HttpClient {
+    tls: ClientTls,
+    pool: Arc<Pool>,
+}
+
+impl HttpClient {
+    /// A client that trusts as `tls` does, with no connections yet.
+    pub fn new(tls: ClientTls) -> HttpClient {
+        Self { tls, pool: Arc::default() }
+    }
+
+    /// One that trusts nobody, for tests that send nothing.
+    #[cfg(test)]
+    pub(crate) fn without_roots() -> HttpClient {
+        Self::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
+    }
+
+    /// Sends `request`, whose URI is absolute; `Host` is set from it. Resolves when the answer's
+    /// head is there; a redirect is an answer like any other.
+    ///
+    /// A request is sent again only where a kept connection turned out dead and gave it back
+    /// unsent. Dropping this future, or the answer's body before its end, cancels the request at
+    /// the other side: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
+    ///
+    /// # Errors
+    /// [`SendError`]; ask [`SendError::never_sent`] before trying elsewhere.
+    pub async fn send(&self, request: Request<RequestBody>, policy: &RequestPolicy) -> Result<Response<Incoming>, SendError> {
+        let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
+        let key = target.key(policy);
+        let mut request = request;
+        loop {
+            let kept = self.pool.take(&key);
+            let is_kept = kept.is_some();
+            let line = match kept {
+                Some(line) => line,
+                None => self.connect(&key, policy.connect).await?,
+            };
+            target.apply_to(&mut request, matches!(line, PooledConn::Http2(_)));
+            let mut failed = match self.send_on(line, &key, request, policy.first_byte).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            match failed.take_message() {
+                Some(unsent) if is_kept => request = unsent,
+                Some(_) => {
+                    return Err(SendError::Connect(ConnectError::Closed(failed.into_error())));
+                }
+                None => return Err(SendError::Broken(failed.into_error())),
+            }
+        }
+    }
+
+    async fn send_on(
+        &self,
+        line: PooledConn,
+        key: &PoolKey,
+        request: Request<RequestBody>,
+        within: Option<Duration>,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, SendError> {
+        match line {
+            PooledConn::Http1(mut line) => {
+                let sent = with_timeout(within, line.try_send_request(request)).await?;
+                if sent.is_ok() {
+                    self.pool.return_conn(key.clone(), line);
+                }
+                Ok(sent)
+            }
+            PooledConn::Http2(mut line) => with_timeout(within, line.try_send_request(request)).await,
+        }
+    }
+
+    async fn connect(&self, key: &PoolKey, within: Duration) -> Result<PooledConn, SendError> {
+        match tokio::time::timeout(within, self.connect_now(key)).await {
+            Ok(connected) => connected,
+            Err(_elapsed) => Err(SendError::Connect(ConnectError::TimedOut)),
+        }
+    }
+
+    async fn connect_now(&self, key: &PoolKey) -> Result<PooledConn, SendError> {
+        let stream = dial::dial(&key.host, key.port, key.https, &key.addresses).await?;
+        if !key.https {
+            return handshake_http1(stream).await;
+        }
+        let bare = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
+        let stream = tokio_rustls::TlsConnector::from(self.tls.config(key.http2))
+            .connect(name, stream)
+            .await
+            .map_err(|cause| SendError::Connect(ConnectError::Tls(cause)))?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let line = handshake_http2(stream).await?;
+            self.pool.share(key, &line);
+            return Ok(PooledConn::Http2(line));
+        }
+        handshake_http1(stream).await
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+async fn handshake_http1<I>(stream: I) -> Result<PooledConn, SendError>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (line, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
+    drive(connection);
+    Ok(PooledConn::Http1(line))
+}
+
+async fn handshake_http2<I>(stream: I) -> Result<http2::SendRequest<RequestBody>, SendError>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (line, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // A shared connection that died silently must not take requests for minutes.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(closed)?;
+    drive(connection);
+    Ok(line)
+}
+
+fn closed(cause: hyper::Error) -> SendError {
+    SendError::Connect(ConnectError::Closed(cause))
+}
+
+/// Ends when nobody holds the sending end any more, or the other side closes.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an upstream broke");
+        }
+    });
+}
+
+async fn with_timeout<T>(within: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, SendError> {
+    match within {
+        None => Ok(answer.await),
+        Some(within) => tokio::time::timeout(within, answer).await.map_err(|_elapsed| SendError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::body::read_limited;
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
+
+    const SOON: Duration = Duration::from_secs(2);
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    fn client() -> HttpClient {
+        HttpClient::new(ClientTls::trusting(rustls::RootCertStore::empty()).expect("tls"))
+    }
+
+    fn policy() -> RequestPolicy {
+        RequestPolicy {
+            addresses: dial::AddressPolicy::Anything,
+            connect: SOON,
+            first_byte: Some(SOON),
+            http2: false,
+        }
+    }
+
+    fn post(to: SocketAddr) -> Request<RequestBody> {
+        Request::post(format!("http://user@{to}/mcp?a=b"))
+            .body(RequestBody::Full(Bytes::from_static(b"hi")))
+            .expect("request")
+    }
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        (listener, address)
+    }
+
+    /// Reads one of our small requests.
+    async fn request(stream: &mut TcpStream) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\nhi") {
+            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0, "closed");
+        }
+        String::from_utf8(read).expect("text")
+    }
+
+    async fn whole(answer: Response<Incoming>) -> Bytes {
+        read_limited(answer.into_body(), 1000, SOON).await.expect("body")
+    }
+
+    async fn settles(client: &HttpClient, idle: usize) {
+        for _ in 0..200 {
+            if client.pool.idle() == idle {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{} kept connections, not {idle}", client.pool.idle());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_after_its_answer_was_read() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            let first = request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            first
+        });
+        let client = client();
+        for kept in [0, 1] {
+            settles(&client, kept).await;
+            let answer = client.send(post(address), &policy()).await.expect("answer");
+            assert_eq!(whole(answer).await, "ok");
+        }
+        let head = upstream.await.expect("one connection");
+        assert!(head.starts_with("POST /mcp?a=b HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
+        assert!(head.contains("content-length: 2\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn connections_are_not_shared_between_policies() {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accept");
+                request(&mut stream).await;
+                stream.write_all(OK).await.expect("write");
+                tokio::spawn(async move { stream.read_u8().await });
+            }
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        let strict = RequestPolicy {
+            addresses: dial::AddressPolicy::Public { loopback: false },
+            ..policy()
+        };
+        let refused = client.send(post(address), &strict).await.expect_err("refused");
+        assert!(matches!(refused, SendError::Refused(_)) && refused.never_sent());
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_died_is_replaced_without_sending_twice() {
+        let (listener, address) = listen().await;
+        let (heard, mut requests) = mpsc::unbounded_channel();
+        let (close, mut closing) = mpsc::unbounded_channel::<()>();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accept");
+                request(&mut stream).await;
+                heard.send(()).expect("heard");
+                stream.write_all(OK).await.expect("write");
+                closing.recv().await;
+            }
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        close.send(()).expect("close");
+        // No sleep: the connection's own task has not seen the end yet when this is sent. It is
+        // enough that the kernel has.
+        std::thread::sleep(Duration::from_millis(20));
+        tokio::task::yield_now().await;
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        close.send(()).expect("close");
+        requests.recv().await.expect("first");
+        requests.recv().await.expect("second");
+        assert!(requests.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_may_have_arrived_is_not_sent_again() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            stream.write_all(OK).await.expect("write");
+            request(&mut stream).await;
+            drop(stream);
+            tokio::time::timeout(Duration::from_millis(200), listener.accept()).await.is_err()
+        });
+        let client = client();
+        whole(client.send(post(address), &policy()).await.expect("answer")).await;
+        settles(&client, 1).await;
+        let broken = client.send(post(address), &policy()).await.expect_err("broken");
+        assert!(matches!(broken, SendError::Broken(_)) && !broken.never_sent());
+        assert!(upstream.await.expect("upstream"), "sent twice");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            let answer = format!("HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.expect("write");
+            let _ = stream.read_u8().await;
+        });
+        let answer = client().send(post(address), &policy()).await.expect("answer");
+        assert_eq!(answer.status(), 307);
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_is_there_before_the_last_and_dropping_the_rest_cancels() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            let start = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            stream.write_all(start).await.expect("write");
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        });
+        let client = client();
+        let answer = client.send(post(address), &policy()).await.expect("answer");
+        let mut body = answer.into_body();
+        let frame = body.frame().await.expect("frame").expect("frame");
+        assert_eq!(frame.into_data().expect("data"), "first");
+        drop(body);
+        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+        assert_eq!(client.pool.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_head_in_time_is_an_error_and_cancels() {
+        let (listener, address) = listen().await;
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            request(&mut stream).await;
+            stream.read(&mut [0; 8]).await.unwrap_or(0)
+        });
+        let hasty = RequestPolicy {
+            first_byte: Some(Duration::from_millis(50)),
+            ..policy()
+        };
+        let late = client().send(post(address), &hasty).await.expect_err("late");
+        assert!(matches!(late, SendError::TimedOut) && !late.never_sent());
+        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_means_nothing_was_sent() {
+        let (listener, address) = listen().await;
+        drop(listener);
+        let gone = client().send(post(address), &policy()).await.expect_err("gone");
+        assert!(matches!(gone, SendError::Connect(ConnectError::Unreachable(_))));
+        assert!(gone.never_sent());
+        let odd = Request::get("/only/a/path").body(RequestBody::Empty).expect("request");
+        let odd = client().send(odd, &policy()).await.expect_err("no host");
+        assert!(matches!(odd, SendError::Connect(ConnectError::NotHttp)));
+    }
+}

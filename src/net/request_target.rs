@@ -1,0 +1,117 @@
+//! Where a request goes: its URL taken apart once.
+
+use crate::net::body::RequestBody;
+use crate::net::http_client::RequestPolicy;
+use crate::net::pool::PoolKey;
+use http::HeaderValue;
+use http::Request;
+use http::Uri;
+use http::Version;
+use http::header::HOST;
+use http::uri::Authority;
+use http::uri::PathAndQuery;
+
+/// Where a request goes, in the two ways of writing it.
+pub(super) struct RequestTarget {
+    https: bool,
+    host: String,
+    port: u16,
+    /// HTTP/2: scheme and authority travel with the path.
+    full: Uri,
+    /// HTTP/1.1: only the path does, and the authority is in `Host`.
+    path: Uri,
+    authority: HeaderValue,
+}
+
+impl RequestTarget {
+    /// `None` unless `uri` is absolute, http or https, with a host.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        let https = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+        let usual = if https { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(usual);
+        // Written anew: what stood before an `@` is not sent.
+        let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
+        // `http::Uri` keeps a query without a path as it is.
+        let path = match uri.path_and_query().map(PathAndQuery::as_str) {
+            Some(path) if path.starts_with('/') => uri.path_and_query()?.clone(),
+            Some(query) if query.starts_with('?') => PathAndQuery::try_from(format!("/{query}")).ok()?,
+            _ => PathAndQuery::from_static("/"),
+        };
+        let full = Uri::builder()
+            .scheme(if https { "https" } else { "http" })
+            .authority(authority.parse::<Authority>().ok()?)
+            .path_and_query(path.clone())
+            .build()
+            .ok()?;
+        let authority = HeaderValue::try_from(authority).ok()?;
+        Some(Self {
+            https,
+            host,
+            port,
+            full,
+            path: Uri::from(path),
+            authority,
+        })
+    }
+
+    /// Whose connections may carry the request.
+    pub(super) fn key(&self, policy: &RequestPolicy) -> PoolKey {
+        PoolKey {
+            https: self.https,
+            host: self.host.clone(),
+            port: self.port,
+            http2: policy.http2,
+            addresses: policy.addresses.clone(),
+        }
+    }
+
+    /// Writes the target into `request`, as the connection's version wants it.
+    pub(super) fn apply_to(&self, request: &mut Request<RequestBody>, http2: bool) {
+        if http2 {
+            *request.version_mut() = Version::HTTP_2;
+            *request.uri_mut() = self.full.clone();
+            request.headers_mut().remove(HOST);
+        } else {
+            *request.version_mut() = Version::HTTP_11;
+            *request.uri_mut() = self.path.clone();
+            request.headers_mut().insert(HOST, self.authority.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Option<(String, u16, String, String)> {
+        let target = RequestTarget::of(&url.parse().expect(url))?;
+        let authority = target.authority.to_str().expect("text").to_owned();
+        Some((target.host, target.port, authority, target.full.to_string()))
+    }
+
+    #[test]
+    fn a_url_is_taken_apart_as_it_will_be_dialled() {
+        for (url, host, port, authority, full) in [
+            ("https://A.example", "a.example", 443, "a.example", "https://a.example/"),
+            ("https://a.example:443/x?y", "a.example", 443, "a.example", "https://a.example/x?y"),
+            ("http://a:8080?q", "a", 8080, "a:8080", "http://a:8080/?q"),
+            ("http://u:p@a/", "a", 80, "a", "http://a/"),
+            ("https://[::1]:9/x", "[::1]", 9, "[::1]:9", "https://[::1]:9/x"),
+        ] {
+            let expected = (host.to_owned(), port, authority.to_owned(), full.to_owned());
+            assert_eq!(target(url), Some(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_http_url_goes_nowhere() {
+        for url in ["/path", "ftp://a.example/", "a.example:443", "*"] {
+            assert_eq!(target(url), None, "{url}");
+        }
+    }
+}

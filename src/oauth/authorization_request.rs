@@ -1,0 +1,194 @@
+//! The authorization request (OAuth 2.1 §4.1.1, RFC 7636 §4.3, RFC 8707 §2.1).
+
+use crate::oauth::error::OAuthErrorCode;
+use crate::oauth::form::{Form, FormError};
+use crate::oauth::pkce::{CodeChallenge, CodeChallengeError};
+use crate::oauth::redirect_uri::{RedirectUri, RedirectUriError};
+use crate::oauth::scope::Scopes;
+
+/// The longest client `state` that is carried, in bytes.
+pub const MAX_STATE_BYTES: usize = 2048;
+
+/// What must be known before anything may be sent back by redirect.
+#[derive(Debug)]
+pub struct RedirectParams {
+    /// The client's name for itself.
+    pub client_id: String,
+    /// Where it wants the answer; absent is allowed when it registered exactly one.
+    pub redirect_uri: Option<RedirectUri>,
+}
+
+/// Why the addressee is not known: the answer is a page.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RedirectParamsError {
+    /// The parameters cannot be read.
+    Form(FormError),
+    /// No `client_id`.
+    ClientIdMissing,
+    /// The redirect URI is not one.
+    Redirect(RedirectUriError),
+}
+
+/// The rest of the request.
+#[derive(Debug)]
+pub struct RequestParams {
+    /// PKCE, S256.
+    pub challenge: CodeChallenge,
+    /// What is asked for; empty means the default.
+    pub scopes: Scopes,
+    /// `prompt=consent` was there.
+    pub prompt_consent: bool,
+    /// Each `resource`.
+    pub resources: Vec<String>,
+}
+
+/// Why the rest is refused: by redirect or page, as the addressee allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestParamsError {
+    /// The word on the wire.
+    pub code: OAuthErrorCode,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl RedirectParams {
+    /// Reads who asks, and where the answer goes.
+    pub fn parse(form: &Form) -> Result<Self, RedirectParamsError> {
+        let client_id = form
+            .single("client_id")
+            .map_err(RedirectParamsError::Form)?
+            .ok_or(RedirectParamsError::ClientIdMissing)?;
+        let redirect_uri = form.single("redirect_uri").map_err(RedirectParamsError::Form)?;
+        let redirect_uri = redirect_uri
+            .map(RedirectUri::parse)
+            .transpose()
+            .map_err(RedirectParamsError::Redirect)?;
+        Ok(Self {
+            client_id: client_id.to_owned(),
+            redirect_uri,
+        })
+    }
+}
+
+/// The client's `state`, byte for byte: `None` if it sent none, or if it is repeated or too long (then an error says so).
+pub fn client_state(form: &Form) -> Option<String> {
+    form.single_or_empty("state")
+        .ok()
+        .flatten()
+        .filter(|state| state.len() <= MAX_STATE_BYTES)
+        .map(str::to_owned)
+}
+
+impl RequestParams {
+    /// Reads what is asked.
+    pub fn parse(form: &Form) -> Result<Self, RequestParamsError> {
+        let one = |name| {
+            form.single(name)
+                .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))
+        };
+        refuse_request_objects(form)?;
+        if form
+            .single_or_empty("state")
+            .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))?
+            .is_some_and(|s| s.len() > MAX_STATE_BYTES)
+        {
+            return Err(bad(
+                OAuthErrorCode::InvalidRequest,
+                format!("state is longer than {MAX_STATE_BYTES} bytes"),
+            ));
+        }
+        match one("response_type")? {
+            Some("code") => {}
+            Some(other) => {
+                return Err(bad(
+                    OAuthErrorCode::UnsupportedResponseType,
+                    format!("response_type '{other}' is not supported; use 'code'"),
+                ));
+            }
+            None => return Err(bad(OAuthErrorCode::InvalidRequest, "response_type is missing; use 'code'")),
+        }
+        if let Some(mode) = one("response_mode")?.filter(|mode| *mode != "query") {
+            return Err(bad(
+                OAuthErrorCode::InvalidRequest,
+                format!("response_mode '{mode}' is not supported; use 'query'"),
+            ));
+        }
+        let challenge = CodeChallenge::parse(one("code_challenge")?, one("code_challenge_method")?).map_err(|why| {
+            let text = match why {
+                CodeChallengeError::Missing => "code challenge required: PKCE with code_challenge_method=S256",
+                CodeChallengeError::Method => "transform algorithm not supported: use code_challenge_method=S256",
+                CodeChallengeError::Malformed => "code_challenge must be 43 base64url characters",
+            };
+            bad(OAuthErrorCode::InvalidRequest, text)
+        })?;
+        // Some clients append `prompt` twice; each value is looked at.
+        let prompts: Vec<&str> = form.values("prompt").flat_map(|value| value.split(' ')).collect();
+        if prompts.contains(&"none") {
+            return Err(bad(
+                OAuthErrorCode::AccessDenied,
+                "prompt=none cannot be honoured: the user must be asked",
+            ));
+        }
+        let scopes = one("scope")?.map(Scopes::parse).unwrap_or_default();
+        let resources = form.values("resource").map(str::to_owned).collect();
+        Ok(Self {
+            challenge,
+            scopes,
+            prompt_consent: prompts.contains(&"consent"),
+            resources,
+        })
+    }
+}
+
+fn refuse_request_objects(form: &Form) -> Result<(), RequestParamsError> {
+    if form.values("request").next().is_some() {
+        return Err(bad(OAuthErrorCode::RequestNotSupported, "request objects are not supported"));
+    }
+    if form.values("request_uri").next().is_some() {
+        return Err(bad(
+            OAuthErrorCode::RequestUriNotSupported,
+            "request objects by reference are not supported",
+        ));
+    }
+    Ok(())
+}
+
+fn bad(code: OAuthErrorCode, why: impl Into<String>) -> RequestParamsError {
+    RequestParamsError { code, why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "response_type=code&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
+
+    fn code(query: &str) -> Option<OAuthErrorCode> {
+        RequestParams::parse(&Form::parse(query.as_bytes()).unwrap()).err().map(|e| e.code)
+    }
+
+    #[test]
+    fn only_the_code_flow_with_s256_is_spoken() {
+        assert_eq!(code(GOOD), None);
+        assert_eq!(
+            code(&GOOD.replace("=code&", "=token&")),
+            Some(OAuthErrorCode::UnsupportedResponseType)
+        );
+        assert_eq!(code("response_type=code"), Some(OAuthErrorCode::InvalidRequest));
+        assert_eq!(code(&GOOD.replace("S256", "plain")), Some(OAuthErrorCode::InvalidRequest));
+        assert_eq!(
+            code(&format!("{GOOD}&response_mode=fragment")),
+            Some(OAuthErrorCode::InvalidRequest)
+        );
+        assert_eq!(code(&format!("{GOOD}&request=x")), Some(OAuthErrorCode::RequestNotSupported));
+        assert_eq!(code(&format!("{GOOD}&scope=a&scope=b")), Some(OAuthErrorCode::InvalidRequest));
+        assert_eq!(code(&format!("{GOOD}&prompt=consent&prompt=consent")), None);
+    }
+
+    #[test]
+    fn the_clients_state_comes_back_byte_for_byte_and_absent_if_absent() {
+        assert_eq!(client_state(&Form::parse(b"state=").unwrap()), Some(String::new()));
+        assert_eq!(client_state(&Form::parse(b"a=b").unwrap()), None);
+        assert_eq!(client_state(&Form::parse(b"state=%3Cx%3E").unwrap()), Some("<x>".to_owned()));
+    }
+}

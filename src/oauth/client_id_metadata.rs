@@ -1,0 +1,339 @@
+//! Client ID Metadata Documents: a client that is named by a URL, and what it says of itself there
+//! (draft-ietf-oauth-client-id-metadata-document; MCP "Client ID Metadata Documents").
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::base::url::{ExactUrl, UrlError};
+use crate::oauth::redirect_uri::{RedirectKind, RedirectUri};
+use crate::oauth::registration::{self, ClientAuthMethod, ClientRegistration, MAX_NAME_CHARS, RegistrationError};
+
+/// A client id that is the URL of its client's document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdUrl(ExactUrl);
+
+/// Why a URL cannot name a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientIdUrlError {
+    /// The text itself is surprising.
+    Text(UrlError),
+    /// It is not https, nor loopback http of a gateway that is on loopback itself.
+    NotHttps,
+    /// It names a host, and no document there.
+    NoPath,
+    /// It is not in its normal form, so that two programs could read it differently.
+    NotNormal,
+}
+
+impl fmt::Display for ClientIdUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(why) => write!(f, "{why}"),
+            Self::NotHttps => f.write_str("is not an https URL"),
+            Self::NoPath => f.write_str("has no path: it must be the URL of a document"),
+            Self::NotNormal => f.write_str("is not in its normal form (lower-case host, no default port, no empty part)"),
+        }
+    }
+}
+
+/// Whether a client id is meant as a URL. Ids of ours never look like one.
+pub fn is_url(client_id: &str) -> bool {
+    let begins = |with: &str| client_id.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
+    begins("https:") || begins("http:")
+}
+
+impl ClientIdUrl {
+    /// Reads one. With `loopback`, which is for a gateway that is on loopback itself, plain http to loopback will do. A
+    /// query is tolerated, although it should not be there (asks D8).
+    pub fn parse(text: &str, loopback: bool) -> Result<Self, ClientIdUrlError> {
+        let address = ExactUrl::parse(text).map_err(ClientIdUrlError::Text)?;
+        let url = address.url();
+        match url.scheme() {
+            "https" => {}
+            "http" if loopback && address.is_loopback() => {}
+            _ => return Err(ClientIdUrlError::NotHttps),
+        }
+        if url.path() == "/" {
+            return Err(ClientIdUrlError::NoPath);
+        }
+        if url.as_str() != text || url.query() == Some("") {
+            return Err(ClientIdUrlError::NotNormal);
+        }
+        Ok(Self(address))
+    }
+
+    /// Where the document is; its text is the client id, byte for byte.
+    pub fn address(&self) -> &ExactUrl {
+        &self.0
+    }
+
+    /// The host that vouches for the client, as it is shown.
+    pub fn host(&self) -> &str {
+        self.0.url().host_str().unwrap_or("")
+    }
+
+    /// The redirect goes over https to the host of the document: whoever controls the one controls the other.
+    pub fn is_same_host_as(&self, redirect: &RedirectUri) -> bool {
+        redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.host() == Some(self.host())
+    }
+}
+
+/// Why a document is not accepted. What it said is cut and made printable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMetadataError {
+    /// Not a JSON object, or one of an absurd depth.
+    NotJson,
+    /// It is the document of another client.
+    OtherClient(String),
+    /// A member that must be there is not.
+    Missing(&'static str),
+    /// It holds a secret, in public.
+    HoldsSecret,
+    /// It authenticates in a way that does not exist here.
+    AuthMethod(String),
+    /// The rest, by the rules of registering.
+    Registration(String),
+}
+
+impl fmt::Display for ClientMetadataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson => f.write_str("it is not a JSON object"),
+            Self::OtherClient(found) => write!(f, "its client_id is '{found}', not its own URL"),
+            Self::Missing(member) => write!(f, "it has no {member}"),
+            Self::HoldsSecret => f.write_str("it holds a client_secret, which everybody can read"),
+            Self::AuthMethod(method) => write!(
+                f,
+                "its token_endpoint_auth_method is '{method}', and 'none' is not among its token_endpoint_auth_methods_supported"
+            ),
+            Self::Registration(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<RegistrationError> for ClientMetadataError {
+    fn from(bad: RegistrationError) -> Self {
+        Self::Registration(bad.why)
+    }
+}
+
+/// Reads the document that lies at `url`. Unknown members and grants are passed over (asks D3); every client that is
+/// read is public, since a secret cannot be in a document that everybody reads.
+pub fn parse_document(url: &ClientIdUrl, body: &[u8]) -> Result<ClientRegistration, ClientMetadataError> {
+    // The parser refuses what is nested deeper than 128.
+    let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
+        return Err(ClientMetadataError::NotJson);
+    };
+    let client_id = text(&members, "client_id").ok_or(ClientMetadataError::Missing("client_id"))?;
+    if client_id != url.address().as_str() {
+        return Err(ClientMetadataError::OtherClient(printable(client_id)));
+    }
+    let name = text(&members, "client_name").ok_or(ClientMetadataError::Missing("client_name"))?;
+    is_public(&members)?;
+    let refreshes = registration::grants(members.get("grant_types"))?;
+    registration::responses(members.get("response_types"))?;
+    Ok(ClientRegistration {
+        name: Some(name.chars().take(MAX_NAME_CHARS).collect()),
+        redirect_uris: registration::redirects(members.get("redirect_uris"))?,
+        auth_method: ClientAuthMethod::None,
+        may_refresh: refreshes,
+    })
+}
+
+/// `none`, or some way that needs no shared secret with `none` offered beside it (asks D4). Absent is `none`, unless the
+/// client publishes keys: then it means to be authenticated by them.
+fn is_public(members: &Map<String, Value>) -> Result<(), ClientMetadataError> {
+    let holds = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
+    if holds("client_secret") || holds("client_secret_expires_at") {
+        return Err(ClientMetadataError::HoldsSecret);
+    }
+    let offers_none = members
+        .get("token_endpoint_auth_methods_supported")
+        .and_then(Value::as_array)
+        .is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("none")));
+    match text(members, "token_endpoint_auth_method") {
+        Some("none") => Ok(()),
+        Some(shared @ ("client_secret_basic" | "client_secret_post" | "client_secret_jwt")) => {
+            Err(ClientMetadataError::AuthMethod(shared.into()))
+        }
+        Some(_) if offers_none => Ok(()),
+        Some(other) => Err(ClientMetadataError::AuthMethod(printable(other))),
+        None if offers_none || !(holds("jwks") || holds("jwks_uri")) => Ok(()),
+        None => Err(ClientMetadataError::AuthMethod("private_key_jwt".into())),
+    }
+}
+
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    members.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// A foreign text in a line of ours.
+fn printable(text: &str) -> String {
+    text.chars().take(100).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "https://app.example/client.json";
+
+    fn url(text: &str) -> ClientIdUrl {
+        ClientIdUrl::parse(text, false).unwrap()
+    }
+
+    /// A document with these members over, or instead of, the usual ones.
+    fn document(members: &str) -> Result<ClientRegistration, ClientMetadataError> {
+        let mut whole: Map<String, Value> = serde_json::from_str(&format!(
+            r#"{{"client_id":"{HERE}","client_name":"App","redirect_uris":["https://app.example/cb"]}}"#
+        ))
+        .unwrap();
+        whole.extend(serde_json::from_str::<Map<String, Value>>(members).unwrap());
+        whole.retain(|_, value| value != "absent");
+        parse_document(&url(HERE), &serde_json::to_vec(&whole).unwrap())
+    }
+
+    #[test]
+    fn the_ids_of_real_clients_are_urls_of_documents() {
+        for text in [
+            "https://claude.ai/oauth/claude-code-client-metadata",
+            "https://vscode.dev/oauth/client-metadata.json",
+            "https://github.com/copilot/cli/client-metadata.json",
+            "https://chatgpt.com/oauth/abc/client.json",
+            "https://app.example:8443/c?v=1",
+        ] {
+            assert!(is_url(text) && ClientIdUrl::parse(text, false).is_ok(), "{text}");
+        }
+        assert!(!is_url("gwc_abc") && !is_url("httpsx") && is_url("HTTPS://a/b"));
+    }
+
+    #[test]
+    fn a_url_that_two_programs_read_differently_names_nobody() {
+        for (text, why) in [
+            ("https://app.example", ClientIdUrlError::NoPath),
+            ("https://app.example/", ClientIdUrlError::NoPath),
+            ("https://app.example?x=1", ClientIdUrlError::NoPath),
+            ("http://app.example/c", ClientIdUrlError::NotHttps),
+            ("http://127.0.0.1/c", ClientIdUrlError::NotHttps),
+            ("https://app.example/c?", ClientIdUrlError::NotNormal),
+            ("https://app.example:/c", ClientIdUrlError::NotNormal),
+            ("https://app.example:443/c", ClientIdUrlError::NotNormal),
+            ("https://APP.example/c", ClientIdUrlError::NotNormal),
+            ("HTTPS://app.example/c", ClientIdUrlError::NotNormal),
+            ("https:/app.example/c", ClientIdUrlError::Text(UrlError::NotAbsolute)),
+            ("https:///app.example/c", ClientIdUrlError::Text(UrlError::NotAbsolute)),
+            ("https://0x7f.1/c", ClientIdUrlError::NotNormal),
+            ("https://2130706433/c", ClientIdUrlError::NotNormal),
+            ("https://app.example/c#x", ClientIdUrlError::Text(UrlError::Fragment)),
+            ("https://app.example/c#", ClientIdUrlError::Text(UrlError::Fragment)),
+            ("https://u@app.example/c", ClientIdUrlError::Text(UrlError::UserInfo)),
+            ("https://app.example/a/../c", ClientIdUrlError::Text(UrlError::DotSegment)),
+            ("https://app.example/./c", ClientIdUrlError::Text(UrlError::DotSegment)),
+            ("https://app.example/%2e%2E/c", ClientIdUrlError::Text(UrlError::DotSegment)),
+        ] {
+            assert_eq!(ClientIdUrl::parse(text, false), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_http_will_do_only_on_loopback_for_a_gateway_on_loopback() {
+        assert!(ClientIdUrl::parse("http://127.0.0.1:9/c", true).is_ok());
+        assert!(ClientIdUrl::parse("http://localhost:9/c", true).is_ok());
+        assert_eq!(ClientIdUrl::parse("http://10.0.0.1/c", true), Err(ClientIdUrlError::NotHttps));
+        assert_eq!(ClientIdUrl::parse("http://127.0.0.1:9/c", false), Err(ClientIdUrlError::NotHttps));
+    }
+
+    #[test]
+    fn only_an_https_redirect_to_the_same_host_is_at_home() {
+        let home = |redirect: &str| url(HERE).is_same_host_as(&RedirectUri::parse(redirect).unwrap());
+        assert!(home("https://app.example/cb") && home("https://APP.example/cb"));
+        for elsewhere in [
+            "https://app.example.evil/cb",
+            "https://x.app.example/cb",
+            "http://127.0.0.1/cb",
+            "app.example:/cb",
+            "x://app.example/cb",
+        ] {
+            assert!(!home(elsewhere), "{elsewhere}");
+        }
+        let local = ClientIdUrl::parse("https://localhost/c", true).unwrap();
+        assert!(!local.is_same_host_as(&RedirectUri::parse("https://localhost/cb").unwrap()));
+    }
+
+    #[test]
+    fn a_document_must_name_its_own_url_byte_for_byte() {
+        assert!(document("{}").is_ok());
+        for other in [
+            "https://app.example/client.json?",
+            "https://APP.example/client.json",
+            "https://evil.example/c",
+            HERE.get(..30).unwrap(),
+        ] {
+            assert!(
+                matches!(
+                    document(&format!(r#"{{"client_id":"{other}"}}"#)),
+                    Err(ClientMetadataError::OtherClient(_))
+                ),
+                "{other}"
+            );
+        }
+        assert_eq!(document(r#"{"client_id":7}"#), Err(ClientMetadataError::Missing("client_id")));
+    }
+
+    #[test]
+    fn name_and_redirects_are_required() {
+        assert_eq!(
+            document(r#"{"client_name":"absent"}"#),
+            Err(ClientMetadataError::Missing("client_name"))
+        );
+        assert_eq!(document(r#"{"client_name":""}"#), Err(ClientMetadataError::Missing("client_name")));
+        for redirects in [
+            r#""absent""#,
+            "[]",
+            r#"["http://evil.example/cb"]"#,
+            r#"["javascript:alert(1)"]"#,
+            r#"["https://a/#x"]"#,
+        ] {
+            let read = document(&format!(r#"{{"redirect_uris":{redirects}}}"#));
+            assert!(matches!(read, Err(ClientMetadataError::Registration(_))), "{redirects}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn grants_that_do_not_exist_here_are_passed_over() {
+        let read = document(r#"{"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"]}"#);
+        assert!(read.unwrap().may_refresh);
+        assert!(document(r#"{"grant_types":["client_credentials"]}"#).is_err());
+    }
+
+    #[test]
+    fn a_document_client_is_public_and_never_shares_a_secret() {
+        for good in [
+            r#"{"token_endpoint_auth_method":"none"}"#,
+            r#"{"token_endpoint_auth_method":"none","jwks_uri":"https://app.example/jwks"}"#,
+            r#"{"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["private_key_jwt","none"]}"#,
+            r#"{"client_secret":null}"#,
+        ] {
+            assert_eq!(document(good).map(|read| read.auth_method), Ok(ClientAuthMethod::None), "{good}");
+        }
+        for bad in [
+            r#"{"token_endpoint_auth_method":"client_secret_basic"}"#,
+            r#"{"token_endpoint_auth_method":"client_secret_post","token_endpoint_auth_methods_supported":["none"]}"#,
+            r#"{"token_endpoint_auth_method":"private_key_jwt"}"#,
+            r#"{"jwks_uri":"https://app.example/jwks"}"#,
+            r#"{"client_secret":"s"}"#,
+            r#"{"client_secret_expires_at":0}"#,
+        ] {
+            assert!(document(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_or_too_deep_is_refused() {
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        for body in ["", "[]", "null", "\u{feff}{}", deep.as_str()] {
+            assert_eq!(parse_document(&url(HERE), body.as_bytes()), Err(ClientMetadataError::NotJson));
+        }
+    }
+}

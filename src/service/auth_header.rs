@@ -1,0 +1,298 @@
+//! `upstream = "paste"`: the user pastes a key or token of the upstream, and one header takes it there.
+
+use std::fmt;
+
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderName};
+
+use crate::base::secret::Secret;
+use crate::upstream::forward_rules;
+
+/// The longest credential that is taken, in bytes: it must fit a header, and travel in a pair that fits one too.
+pub const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
+/// Where the credential goes in a template.
+const PLACEHOLDER: &str = "{credential}";
+
+/// What the page asks the user for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasteSettings {
+    /// The header that takes the credential to the upstream.
+    pub header: AuthHeader,
+    /// What the operator tells the user about it, such as where to find one; may be empty.
+    pub hint: String,
+}
+
+/// A header with a credential in it: `Authorization: Bearer {credential}`, `X-Api-Key: {credential}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthHeader {
+    name: HeaderName,
+    before: String,
+    after: String,
+}
+
+/// Why a header of the configuration cannot carry a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthHeaderError {
+    /// The name is not one of a header.
+    Name(String),
+    /// A header that is not ours to set.
+    NotOurs(String),
+    /// The template does not hold `{credential}` exactly once, or holds another brace.
+    Template(String),
+    /// The template holds what no header may hold, or white space at an end.
+    Characters(String),
+}
+
+impl fmt::Display for AuthHeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "`{name}` is not the name of a header; write one such as `X-Api-Key`"),
+            Self::NotOurs(name) => write!(
+                f,
+                "the header `{name}` may not carry a credential; write `Authorization` or one such as `X-Api-Key`"
+            ),
+            Self::Template(text) => write!(f, "`{text}` must hold {PLACEHOLDER} exactly once, such as `Bearer {PLACEHOLDER}`"),
+            Self::Characters(text) => write!(
+                f,
+                "`{}` may hold visible ASCII and single spaces within, and nothing else",
+                text.escape_debug()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AuthHeaderError {}
+
+/// Why what was given cannot be a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialSyntaxError {
+    /// Nothing was given.
+    Empty,
+    /// More than [`MAX_CREDENTIAL_BYTES`] bytes.
+    TooLong,
+    /// It holds what no header may hold.
+    Characters,
+}
+
+impl fmt::Display for CredentialSyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the key is missing"),
+            Self::TooLong => write!(f, "the key is longer than {MAX_CREDENTIAL_BYTES} characters"),
+            Self::Characters => f.write_str("the key holds characters that no key has; was it copied whole, and nothing else?"),
+        }
+    }
+}
+
+impl std::error::Error for CredentialSyntaxError {}
+
+impl AuthHeader {
+    /// `Authorization: Bearer {credential}` (RFC 6750 §2.1).
+    pub fn bearer() -> Self {
+        Self {
+            name: AUTHORIZATION,
+            before: "Bearer ".to_owned(),
+            after: String::new(),
+        }
+    }
+
+    /// A header by its name and the template of its value, which holds `{credential}` once.
+    pub fn parse(name: &str, template: &str) -> Result<Self, AuthHeaderError> {
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| AuthHeaderError::Name(name.to_owned()))?;
+        if !forward_rules::may_carry_a_credential(&header) {
+            return Err(AuthHeaderError::NotOurs(name.to_owned()));
+        }
+        let bad = || AuthHeaderError::Template(template.to_owned());
+        let (before, after) = template.split_once(PLACEHOLDER).ok_or_else(bad)?;
+        // A stray brace is a slip of the pen, and would be sent.
+        if [before, after].iter().any(|part| part.contains(['{', '}'])) {
+            return Err(bad());
+        }
+        if template.trim() != template || !is_header_safe(template) {
+            return Err(AuthHeaderError::Characters(template.to_owned()));
+        }
+        Ok(Self {
+            name: header,
+            before: before.to_owned(),
+            after: after.to_owned(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    /// What was pasted, without what people paste along: white space around it, and the scheme that the template has already.
+    pub fn parse_credential(&self, pasted: &str) -> Result<Secret, CredentialSyntaxError> {
+        let mut text = pasted.trim();
+        let scheme = self.before.trim();
+        // Where the template leaves the scheme to the user, `Bearer` belongs to what is pasted.
+        let whole = self.name == AUTHORIZATION && scheme.is_empty();
+        for word in [scheme, "Bearer"] {
+            if !whole && !word.is_empty() {
+                text = without_scheme(text, word);
+            }
+        }
+        match text {
+            "" => Err(CredentialSyntaxError::Empty),
+            _ if text.len() > MAX_CREDENTIAL_BYTES => Err(CredentialSyntaxError::TooLong),
+            _ if !is_header_safe(text) => Err(CredentialSyntaxError::Characters),
+            _ => Ok(Secret::from(text)),
+        }
+    }
+
+    /// The header's value, marked so that it is not printed nor indexed by HPACK.
+    pub fn value(&self, credential: &Secret) -> Option<HeaderValue> {
+        let text = credential.expose();
+        if text.is_empty() || text.len() > MAX_CREDENTIAL_BYTES || !is_header_safe(text) {
+            return None;
+        }
+        let mut value = HeaderValue::from_str(&format!("{}{text}{}", self.before, self.after)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Visible ASCII and spaces: what every server reads alike.
+fn is_header_safe(text: &str) -> bool {
+    text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
+/// The text without a scheme before it, in any case (RFC 9110 §11.1).
+fn without_scheme<'a>(text: &'a str, scheme: &str) -> &'a str {
+    match text.split_at_checked(scheme.len()) {
+        Some((first, rest)) if first.eq_ignore_ascii_case(scheme) && (rest.is_empty() || rest.starts_with(char::is_whitespace)) => {
+            rest.trim_start()
+        }
+        Some(_) | None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(name: &str, template: &str, credential: &str) -> String {
+        let header = AuthHeader::parse(name, template).unwrap();
+        let value = header.value(&Secret::from(credential)).unwrap();
+        assert!(value.is_sensitive());
+        format!("{}: {}", header.name(), value.to_str().unwrap())
+    }
+
+    #[test]
+    fn any_template_with_one_credential_makes_its_header() {
+        assert_eq!(sent("Authorization", "Bearer {credential}", "k"), "authorization: Bearer k");
+        assert_eq!(sent("X-Api-Key", "{credential}", "k"), "x-api-key: k");
+        assert_eq!(sent("Authorization", "token {credential}", "k"), "authorization: token k");
+        assert_eq!(sent("PRIVATE-TOKEN", "{credential}", "k"), "private-token: k");
+        assert_eq!(
+            sent("Authorization", "ApiKey id=7,key=\"{credential}\"", "k"),
+            "authorization: ApiKey id=7,key=\"k\""
+        );
+        let value = AuthHeader::bearer().value(&Secret::from("k"));
+        assert_eq!(value.unwrap(), "Bearer k");
+    }
+
+    #[test]
+    fn a_template_without_exactly_one_credential_is_refused() {
+        for template in [
+            "",
+            "Bearer",
+            "Bearer {token}",
+            "{credential}{credential}",
+            "{{credential}}",
+            "Bearer {credential} {x}",
+        ] {
+            let why = AuthHeader::parse("Authorization", template).unwrap_err();
+            assert!(matches!(why, AuthHeaderError::Template(_)), "{template}: {why}");
+        }
+        for template in [
+            " {credential}",
+            "{credential}\r\nX-User-Id: root",
+            "Schlüssel {credential}",
+            "a\t{credential}",
+        ] {
+            let why = AuthHeader::parse("Authorization", template).unwrap_err();
+            assert!(matches!(why, AuthHeaderError::Characters(_)), "{template:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn headers_that_frame_route_or_vouch_carry_no_credential() {
+        for name in [
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Proxy-Authorization",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Cookie",
+            "cookie2",
+            "Origin",
+            "Expect",
+            "Forwarded",
+            "X-Forwarded-For",
+            "x_forwarded_host",
+            "X-User-Id",
+            "x_user_email",
+            "Content-Type",
+            "Accept",
+            "User-Agent",
+            "Mcp-Session-Id",
+            "MCP-Protocol-Version",
+            "Last-Event-ID",
+        ] {
+            let why = AuthHeader::parse(name, PLACEHOLDER).unwrap_err();
+            assert_eq!(why, AuthHeaderError::NotOurs(name.to_owned()));
+        }
+        for name in ["", "X Api Key", "X-Api-Key:", "x\r\ny"] {
+            assert_eq!(AuthHeader::parse(name, PLACEHOLDER), Err(AuthHeaderError::Name(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_is_pasted_along_with_a_key_is_dropped() {
+        let bearer = AuthHeader::bearer();
+        for pasted in ["k1", "  k1\r\n", "Bearer k1", "bearer   k1", "\u{a0}k1\u{2003}", "BEARER\tk1 "] {
+            assert_eq!(bearer.parse_credential(pasted).unwrap().expose(), "k1", "{pasted:?}");
+        }
+        // Only where a word of its own stands before the key.
+        assert_eq!(bearer.parse_credential("Bearerk1").unwrap().expose(), "Bearerk1");
+        let token = AuthHeader::parse("Authorization", "token {credential}").unwrap();
+        assert_eq!(token.parse_credential("token k1").unwrap().expose(), "k1");
+        assert_eq!(token.parse_credential("Bearer k1").unwrap().expose(), "k1");
+        let key = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
+        assert_eq!(key.parse_credential("Bearer k1").unwrap().expose(), "k1");
+    }
+
+    #[test]
+    fn where_the_template_has_no_scheme_the_pasted_one_stays() {
+        let open = AuthHeader::parse("Authorization", "{credential}").unwrap();
+        assert_eq!(open.parse_credential("Bearer k1").unwrap().expose(), "Bearer k1");
+        assert_eq!(open.parse_credential("Basic YTpi").unwrap().expose(), "Basic YTpi");
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_refused() {
+        let bearer = AuthHeader::bearer();
+        for pasted in ["", " \n ", "Bearer", "bearer "] {
+            assert_eq!(bearer.parse_credential(pasted), Err(CredentialSyntaxError::Empty), "{pasted:?}");
+        }
+        for pasted in ["a\r\nX-User-Id: root", "a\nb", "a\0b", "a\tb", "schlüssel", "a\u{200b}b"] {
+            assert_eq!(
+                bearer.parse_credential(pasted),
+                Err(CredentialSyntaxError::Characters),
+                "{pasted:?}"
+            );
+        }
+        assert!(bearer.parse_credential(&"k".repeat(MAX_CREDENTIAL_BYTES)).is_ok());
+        assert_eq!(
+            bearer.parse_credential(&"k".repeat(MAX_CREDENTIAL_BYTES + 1)),
+            Err(CredentialSyntaxError::TooLong)
+        );
+        assert_eq!(bearer.value(&Secret::from("a\r\nb")), None);
+    }
+}

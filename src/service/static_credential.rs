@@ -1,0 +1,58 @@
+//! `upstream = "static"`: one credential of the service, the same for every user.
+
+use http::HeaderValue;
+use http::header::HeaderName;
+
+use crate::base::secret::Secret;
+use crate::service::auth_header::{AuthHeader, CredentialSyntaxError};
+
+/// A header with the service's own credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticCredential {
+    name: HeaderName,
+    /// Marked sensitive, so that it prints nothing of itself.
+    value: HeaderValue,
+}
+
+impl StaticCredential {
+    /// The service's credential in its header. What surrounds it in a file (a line's end) is dropped.
+    pub fn new(header: &AuthHeader, credential: &Secret) -> Result<Self, CredentialSyntaxError> {
+        let credential = header.parse_credential(credential.expose())?;
+        Ok(Self {
+            name: header.name().clone(),
+            value: header.value(&credential).ok_or(CredentialSyntaxError::Characters)?,
+        })
+    }
+
+    /// The header.
+    pub fn header(&self) -> (HeaderName, HeaderValue) {
+        (self.name.clone(), self.value.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_from_a_file_loses_its_line_end_and_prints_nothing_of_itself() {
+        let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
+        let fixed = StaticCredential::new(&header, &Secret::from("hunter2\n")).unwrap();
+        let (name, value) = fixed.header();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-api-key", "hunter2"));
+        assert!(!format!("{fixed:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_service_without_a_usable_key_is_refused() {
+        let header = AuthHeader::bearer();
+        assert_eq!(
+            StaticCredential::new(&header, &Secret::from("\n")),
+            Err(CredentialSyntaxError::Empty)
+        );
+        assert_eq!(
+            StaticCredential::new(&header, &Secret::from("two\nlines")),
+            Err(CredentialSyntaxError::Characters)
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! The backend itself: its thread, and the verbs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::base::time::{Clock, UnixTime};
+use crate::store::SharedKeyRing;
+use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::change_feed::{ChangeEvent, ChangeFeed};
+use crate::store::error::StoreError;
+use crate::store::redis::config::RedisConfig;
+use crate::store::redis::connect::Connector;
+use crate::store::redis::connection::{CommandError, Connection};
+use crate::store::redis::scan::ScanCache;
+use crate::store::redis::startup_check::RedisOpenError;
+use crate::store::redis::{change_feed, row, scan, startup_check};
+use crate::store::sealed_record;
+
+/// A backend in Redis. Clones share its thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    feed: ChangeFeed,
+    runtime: Handle,
+    /// Dropped with the rest, and the thread ends.
+    _until: oneshot::Sender<()>,
+}
+
+/// What every verb needs.
+pub(super) struct Shared {
+    pub(super) link: Connection,
+    pub(super) keys: SharedKeyRing,
+    pub(super) clock: Clock,
+    listings: ScanCache,
+}
+
+impl Redis {
+    /// Connects, refuses a Redis that may lose records by itself, and listens to what
+    /// others write. Blocks for a few seconds at most.
+    pub fn open(at: RedisConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, RedisOpenError> {
+        let dial = Connector::new(at).map_err(RedisOpenError::Ca)?;
+        let feed = ChangeFeed::default();
+        let (until, ends) = oneshot::channel();
+        let (opened, wait) = mpsc::channel();
+        let begin = {
+            let feed = feed.clone();
+            move || {
+                let runtime = match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(why) => return drop(opened.send(Err(RedisOpenError::Unreachable(why.to_string())))),
+                };
+                runtime.block_on(async {
+                    let shared = Shared {
+                        link: Connection::begin(dial),
+                        keys,
+                        clock,
+                        listings: ScanCache::default(),
+                    };
+                    let begun = startup_check::check_server(&shared).await;
+                    let begun = match begun {
+                        Ok(()) => change_feed::begin(&shared.link, feed).await.map_err(RedisOpenError::from),
+                        Err(why) => Err(why),
+                    };
+                    let begun = begun.map(|()| (Arc::new(shared), Handle::current()));
+                    let is_open = begun.is_ok();
+                    if opened.send(begun).is_ok() && is_open {
+                        // An error is the end as well: the sender was dropped.
+                        drop(ends.await);
+                    }
+                });
+                runtime.shutdown_background();
+            }
+        };
+        let failed = |why: String| RedisOpenError::Unreachable(why);
+        thread::Builder::new()
+            .name("store-redis".to_owned())
+            .spawn(begin)
+            .map_err(|why| failed(why.to_string()))?;
+        let (shared, runtime) = wait.recv().map_err(|_| failed("its thread ended".to_owned()))??;
+        Ok(Self(Arc::new(Inner {
+            shared,
+            feed,
+            runtime,
+            _until: until,
+        })))
+    }
+
+    pub(in crate::store) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let key = key.to_owned();
+        self.run(async move |shared| {
+            let found = shared.link.read(&row::get(shared.prefix(), &key)).await.map_err(unavailable)?;
+            Ok(row::read(&found))
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn put_if(&self, write: Write) -> Result<WriteOutcome, StoreError> {
+        self.run(async move |shared| shared.put_if(&write).await).await
+    }
+
+    pub(in crate::store) async fn scan(
+        &self,
+        space: &str,
+        last: Option<UnixTime>,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let space = space.to_owned();
+        self.run(async move |shared| {
+            let page = shared.listings.page(&shared.link, (&space, last), after.as_deref(), limit).await;
+            page.map_err(unavailable)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
+        self.run(async move |shared| scan::spaces(&shared.link).await.map_err(unavailable))
+            .await
+    }
+
+    /// Writes, for a Redis that is full or read-only answers every question.
+    pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
+        self.run(async move |shared| {
+            let done = shared.link.read(&row::touch(shared.prefix())).await;
+            done.map(drop).map_err(unavailable)
+        })
+        .await
+    }
+
+    pub(in crate::store) fn feed(&self) -> &ChangeFeed {
+        &self.0.feed
+    }
+
+    /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
+    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let done = self.0.runtime.spawn(verb(Arc::clone(&self.0.shared))).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".to_owned())))
+    }
+}
+
+impl Shared {
+    pub(super) fn prefix(&self) -> &str {
+        &self.link.dial.at.prefix
+    }
+
+    async fn put_if(&self, write: &Write) -> Result<WriteOutcome, StoreError> {
+        let ChangeEvent::Put { space, id } = &write.news else {
+            return Err(StoreError::Unavailable("this write has no news".to_owned()));
+        };
+        let now = self.clock.now();
+        let note = sealed_record::seal_id(&self.keys.load(), now, space, &write.key, *id);
+        let news = change_feed::Message {
+            channel: change_feed::channel(&self.link.dial.at),
+            message: change_feed::message(&write.key, &note),
+        };
+        match row::put(&self.link, write, &news, now).await {
+            Ok(row::RowWrite::Written) => Ok(WriteOutcome::Written),
+            // Of a cluster the client asks again by itself, so what is gone may be gone by us.
+            Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, WriteOp::Delete(_)) => {
+                Ok(WriteOutcome::Unknown)
+            }
+            Ok(row::RowWrite::Stale | row::RowWrite::Gone) => Ok(WriteOutcome::Stale),
+            Err(CommandError::Lost(_) | CommandError::Late) => Ok(WriteOutcome::Unknown),
+            Err(why @ (CommandError::NotAsked(_) | CommandError::Refused(..))) => Err(unavailable(why)),
+        }
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redis")
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
+fn unavailable(why: CommandError) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {why}"))
+}

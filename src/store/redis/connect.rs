@@ -1,0 +1,185 @@
+//! Connecting: to one server, to whom the sentinels call the master, to a cluster.
+
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::cluster::ClusterClient;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
+use tokio::time::timeout;
+
+use crate::store::redis::config::{Node, RedisConfig, RedisLogin, RedisTopology};
+use crate::store::redis::connection::{CommandError, RawConnection, SCAN_TIMEOUT};
+
+/// How long one connection may take, names, TLS and sign-in together: a name server that answers half of what it is asked costs
+/// ten seconds. Nobody waits for it so long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
+/// The same for a sentinel: there are others.
+const SENTINEL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a cluster may send us on, or be asked again, for one command.
+const MAX_REDIRECTS: u32 = 3;
+
+/// Where to connect to, and whom to trust.
+pub(super) struct Connector {
+    pub(super) at: RedisConfig,
+    /// The configured CA in PEM; the machine's roots where there is none.
+    roots: Option<Vec<u8>>,
+}
+
+impl Connector {
+    /// Reads the CA's file.
+    pub(super) fn new(at: RedisConfig) -> Result<Self, String> {
+        let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|why| format!("{} cannot be read: {why}", path.display()));
+        let roots = at.ca.as_ref().map(read).transpose()?;
+        Ok(Self { at, roots })
+    }
+
+    /// A connection for commands.
+    pub(super) async fn connect(&self) -> Result<RawConnection, CommandError> {
+        match &self.at.place {
+            RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => {
+                Ok(RawConnection::One(one(&self.master().await?, CONNECT_TIMEOUT).await?))
+            }
+            RedisTopology::Cluster(nodes) => {
+                let infos = nodes.iter().map(|node| Self::info(self.address(node), &self.at.login, 0));
+                let mut builder = ClusterClient::builder(infos.collect::<Result<Vec<_>, _>>()?)
+                    .retries(MAX_REDIRECTS)
+                    .min_retry_wait(50)
+                    .max_retry_wait(200)
+                    .connection_timeout(CONNECT_TIMEOUT)
+                    .response_timeout(SCAN_TIMEOUT)
+                    .overall_response_timeout(Some(SCAN_TIMEOUT));
+                if self.at.tls {
+                    builder = builder.certs(self.certificates());
+                }
+                let client = builder.build().map_err(|e| connect_error(&e))?;
+                let conn = timeout(CONNECT_TIMEOUT, client.get_async_connection()).await;
+                Ok(RawConnection::Cluster(
+                    conn.map_err(|_| timeout_error())?.map_err(|e| connect_error(&e))?,
+                ))
+            }
+        }
+    }
+
+    /// A connection that only listens; of a cluster any node will do, so another one at each `turn`.
+    pub(super) async fn listener(&self, turn: usize) -> Result<PubSub, CommandError> {
+        let client = match &self.at.place {
+            RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => self.master().await?,
+            RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[turn % nodes.len()]), &self.at.login, 0)?,
+        };
+        let listener = timeout(CONNECT_TIMEOUT, client.get_async_pubsub()).await;
+        listener.map_err(|_| timeout_error())?.map_err(|e| connect_error(&e))
+    }
+
+    async fn master(&self) -> Result<Client, CommandError> {
+        match &self.at.place {
+            RedisTopology::One(node) => self.client(self.address(node), &self.at.login, self.at.db),
+            RedisTopology::Socket(path) => self.client(ConnectionAddr::Unix(path.clone()), &self.at.login, self.at.db),
+            RedisTopology::Sentinel(nodes, group, login) => {
+                let mut why = CommandError::NotAsked("no sentinel".to_owned());
+                for node in nodes {
+                    match self.master_of(node, group, login).await {
+                        Ok(client) => return Ok(client),
+                        Err(failed) => why = failed,
+                    }
+                }
+                Err(why)
+            }
+            // A cluster has many; nobody asks.
+            RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[0]), &self.at.login, 0),
+        }
+    }
+
+    /// Whom this sentinel calls the master, if he calls himself so too: a sentinel may be behind.
+    async fn master_of(&self, sentinel: &Node, group: &str, login: &RedisLogin) -> Result<Client, CommandError> {
+        let mut asked = one(&self.client(self.address(sentinel), login, 0)?, SENTINEL_TIMEOUT).await?;
+        let mut cmd = redis::cmd("SENTINEL");
+        cmd.arg("get-master-addr-by-name").arg(group);
+        let named: Option<(String, u16)> = cmd.query_async(&mut asked).await.map_err(|e| connect_error(&e))?;
+        let (host, port) = named.ok_or_else(|| CommandError::NotAsked(format!("the sentinel {sentinel} watches no {group}")))?;
+        let client = self.client(self.address(&Node { host, port }), &self.at.login, self.at.db)?;
+        let role = redis::cmd("ROLE")
+            .query_async::<redis::Value>(&mut one(&client, SENTINEL_TIMEOUT).await?)
+            .await;
+        let role = role.map_err(|e| connect_error(&e))?;
+        let is_master = |role: &redis::Value| matches!(role, redis::Value::Array(parts) if parts.first() == Some(&redis::Value::BulkString(b"master".to_vec())));
+        if is_master(&role) {
+            Ok(client)
+        } else {
+            Err(CommandError::NotAsked(format!(
+                "whom the sentinel {sentinel} calls master is none yet"
+            )))
+        }
+    }
+
+    fn address(&self, node: &Node) -> ConnectionAddr {
+        let Node { host, port } = node.clone();
+        if self.at.tls {
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        }
+    }
+
+    fn info(address: ConnectionAddr, login: &RedisLogin, db: u16) -> Result<ConnectionInfo, CommandError> {
+        let mut redis = RedisConnectionInfo::default().set_skip_set_lib_name().set_db(db.into());
+        if let Some(user) = &login.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &login.password {
+            redis = redis.set_password(password.expose());
+        }
+        let info = address.into_connection_info().map_err(|e| connect_error(&e))?;
+        Ok(info
+            .set_redis_settings(redis)
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+    }
+
+    fn client(&self, address: ConnectionAddr, login: &RedisLogin, db: u16) -> Result<Client, CommandError> {
+        let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
+        let info = Self::info(address, login, db)?;
+        let client = if is_tls {
+            Client::build_with_tls(info, self.certificates())
+        } else {
+            Client::open(info)
+        };
+        client.map_err(|e| connect_error(&e))
+    }
+
+    fn certificates(&self) -> TlsCertificates {
+        TlsCertificates {
+            client_tls: None,
+            root_cert: self.roots.clone(),
+        }
+    }
+}
+
+async fn one(client: &Client, within: Duration) -> Result<MultiplexedConnection, CommandError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(within))
+        .set_response_timeout(Some(SCAN_TIMEOUT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(|e| connect_error(&e))
+}
+
+/// While connecting nothing was asked yet, whatever went wrong.
+fn connect_error(error: &redis::RedisError) -> CommandError {
+    match CommandError::of(error) {
+        // Of a socket's error the text is told: refused, no such host, a certificate. It knows no password.
+        CommandError::Lost(_) if error.is_io_error() => CommandError::NotAsked(error.to_string()),
+        CommandError::Lost(why) | CommandError::NotAsked(why) => CommandError::NotAsked(why),
+        CommandError::Late => timeout_error(),
+        CommandError::Refused(word, detail) => CommandError::NotAsked(format!("it says {word} {detail}")),
+    }
+}
+
+fn timeout_error() -> CommandError {
+    CommandError::NotAsked("no connection in time".to_owned())
+}

@@ -1,0 +1,230 @@
+//! The line to a Redis: one at a time, made anew when it breaks. While there is none, who asks is told so at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::{Cmd, RedisError, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::store::redis::config::Node;
+use crate::store::redis::connect::Connector;
+
+/// How long one command may take; a request to us makes a few.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for one command of a scan, which nobody's request waits for.
+pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before the first of several tries to connect, and before the last.
+const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A connection; clones share it.
+#[derive(Clone)]
+pub(super) enum RawConnection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// Whom a command is for. Where there is no cluster there is only one.
+pub(super) enum CommandTarget {
+    WhoHasTheKey,
+    /// The same, for many keys: it may take longer.
+    WhoHasTheKeys,
+    Master(Node),
+}
+
+impl CommandTarget {
+    fn patience(&self) -> Duration {
+        match self {
+            Self::WhoHasTheKey => COMMAND_TIMEOUT,
+            Self::WhoHasTheKeys | Self::Master(_) => SCAN_TIMEOUT,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub(super) enum CommandError {
+    /// The command was not sent.
+    NotAsked(String),
+    /// The command was sent, and may still be acted upon.
+    Lost(String),
+    /// The same, and a good while has passed.
+    Late,
+    /// Redis said no, and did nothing: what it said begins with this word.
+    Refused(String, String),
+}
+
+/// What there is of a line.
+#[derive(Clone)]
+enum ConnectionState {
+    /// None yet, or a broken one is being replaced.
+    Dialling,
+    /// This one, with its number.
+    Up(u64, RawConnection),
+    /// None, for this reason; it is tried again and again.
+    Down(String),
+}
+
+/// The way to Redis for everybody in this process.
+#[derive(Clone)]
+pub(super) struct Connection {
+    state: watch::Receiver<ConnectionState>,
+    broken: mpsc::Sender<u64>,
+    pub(super) dial: Arc<Connector>,
+}
+
+impl Connection {
+    /// Begins to connect, on the runtime that this is called on.
+    pub(super) fn begin(dial: Connector) -> Self {
+        let dial = Arc::new(dial);
+        let (tell, state) = watch::channel(ConnectionState::Dialling);
+        let (broken, breaks) = mpsc::channel(16);
+        tokio::spawn(reconnect_loop(Arc::clone(&dial), tell, breaks));
+        Self { state, broken, dial }
+    }
+
+    /// Sends a command to whoever has its key.
+    pub(super) async fn execute(&self, cmd: &Cmd) -> Result<Value, CommandError> {
+        self.sent(cmd, &CommandTarget::WhoHasTheKey, None).await.map_err(|(why, _)| why)
+    }
+
+    /// As [`Connection::execute`], for what may be asked twice: a line that was found dead is no reason to fail when the next one is there.
+    pub(super) async fn read(&self, cmd: &Cmd) -> Result<Value, CommandError> {
+        self.read_from(cmd, &CommandTarget::WhoHasTheKey).await
+    }
+
+    /// As [`Connection::read`], from somebody in particular.
+    pub(super) async fn read_from(&self, cmd: &Cmd, to: &CommandTarget) -> Result<Value, CommandError> {
+        let answer = match self.sent(cmd, to, None).await {
+            Err((CommandError::Lost(_), line)) => self.sent(cmd, to, line).await,
+            answer => answer,
+        };
+        answer.map_err(|(why, _)| why)
+    }
+
+    /// Sends a command, not on the line `dead`, of which nobody may have taken note yet. With a failure comes the line that it was sent on.
+    async fn sent(&self, cmd: &Cmd, to: &CommandTarget, dead: Option<u64>) -> Result<Value, (CommandError, Option<u64>)> {
+        let (number, mut conn) = match self.wait_for_state(to.patience(), dead).await {
+            ConnectionState::Up(number, conn) => (number, conn),
+            ConnectionState::Down(why) => return Err((CommandError::NotAsked(why), None)),
+            ConnectionState::Dialling => return Err((CommandError::NotAsked("no connection in time".to_owned()), None)),
+        };
+        let failed = match timeout(to.patience(), conn.send(cmd, to)).await {
+            Ok(Ok(value)) => match value.extract_error() {
+                Ok(value) => return Ok(value),
+                Err(error) => CommandError::of(&error),
+            },
+            Ok(Err(error)) => CommandError::of(&error),
+            Err(_) => CommandError::Late,
+        };
+        if failed.is_connection_error() {
+            // Full means that this is known already.
+            let _ = self.broken.try_send(number);
+        }
+        Err((failed, Some(number)))
+    }
+
+    /// The state once it is known whether there is a line other than `dead`, or after a while.
+    async fn wait_for_state(&self, patience: Duration, dead: Option<u64>) -> ConnectionState {
+        let mut state = self.state.clone();
+        let known = state.wait_for(|state| match state {
+            ConnectionState::Up(number, _) => Some(*number) != dead,
+            ConnectionState::Down(_) => true,
+            ConnectionState::Dialling => false,
+        });
+        // Whatever it was that ended the wait, the state says it.
+        drop(timeout(patience, async { known.await.is_ok() }).await);
+        self.state.borrow().clone()
+    }
+}
+
+impl RawConnection {
+    async fn send(&mut self, cmd: &Cmd, to: &CommandTarget) -> Result<Value, RedisError> {
+        match (self, to) {
+            (Self::One(conn), _) => conn.req_packed_command(cmd).await,
+            (Self::Cluster(conn), CommandTarget::WhoHasTheKey | CommandTarget::WhoHasTheKeys) => conn.req_packed_command(cmd).await,
+            (Self::Cluster(conn), CommandTarget::Master(Node { host, port })) => {
+                let (host, port) = (host.clone(), *port);
+                let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+                conn.route_command(cmd.clone(), to).await
+            }
+        }
+    }
+}
+
+impl CommandError {
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.code() {
+            // What it says after the word is told only where it cannot repeat what it was asked.
+            Some(word @ ("NOPERM" | "OOM" | "MISCONF" | "READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")) => {
+                Self::Refused(word.to_owned(), error.detail().unwrap_or_default().to_owned())
+            }
+            Some(word) => Self::Refused(word.to_owned(), String::new()),
+            None if error.is_timeout() => Self::Late,
+            None => Self::Lost(error.category().to_owned()),
+        }
+    }
+
+    /// Whether another connection may do better: this one is dead, or leads to one that is not the master any more.
+    fn is_connection_error(&self) -> bool {
+        match self {
+            Self::NotAsked(_) => false,
+            Self::Lost(_) | Self::Late => true,
+            Self::Refused(word, _) => matches!(word.as_str(), "READONLY" | "MASTERDOWN" | "LOADING" | "NOAUTH"),
+        }
+    }
+
+    /// Whether Redis does not let us, or does not know, this command.
+    pub(super) fn is_permission_error(&self) -> bool {
+        matches!(self, Self::Refused(word, _) if word == "NOPERM" || word == "ERR")
+    }
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAsked(why) | Self::Lost(why) => f.write_str(why),
+            Self::Late => f.write_str("no answer in time"),
+            Self::Refused(word, detail) => write!(f, "it says {word} {detail}"),
+        }
+    }
+}
+
+/// Connects, waits for the word that the line is broken, and connects again.
+async fn reconnect_loop(dial: Arc<Connector>, tell: watch::Sender<ConnectionState>, mut breaks: mpsc::Receiver<u64>) {
+    let mut number = 0;
+    let mut pause = RECONNECT_DELAYS.0;
+    let mut said = String::new();
+    loop {
+        match dial.connect().await {
+            Ok(conn) => {
+                number += 1;
+                pause = RECONNECT_DELAYS.0;
+                if !std::mem::take(&mut said).is_empty() {
+                    tracing::info!(redis = %dial.at, "connected to Redis again");
+                }
+                tell.send_replace(ConnectionState::Up(number, conn));
+                while breaks.recv().await.is_some_and(|broken| broken != number) {}
+                if breaks.is_closed() {
+                    return;
+                }
+                tracing::warn!(redis = %dial.at, "the connection to Redis is lost; connecting again");
+                tell.send_replace(ConnectionState::Dialling);
+                tokio::time::sleep(RECONNECT_DELAYS.0).await;
+            }
+            Err(why) => {
+                let why = why.to_string();
+                if said != why {
+                    tracing::warn!(redis = %dial.at, why, "no connection to Redis; trying again and again");
+                    said.clone_from(&why);
+                }
+                tell.send_replace(ConnectionState::Down(why));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RECONNECT_DELAYS.1);
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Records in a Redis that many instances share. All that waits for it runs on one thread with a runtime of its own, so that
+//! a connection outlives the lane that first asked for it.
+
+#[cfg(feature = "redis")]
+mod backend;
+#[cfg(feature = "redis")]
+mod change_feed;
+mod config;
+#[cfg(feature = "redis")]
+mod connect;
+#[cfg(feature = "redis")]
+mod connection;
+#[cfg(feature = "redis")]
+mod row;
+#[cfg(feature = "redis")]
+mod scan;
+#[cfg(feature = "redis")]
+mod startup_check;
+
+#[cfg(feature = "redis")]
+pub use crate::store::redis::backend::Redis;
+pub use crate::store::redis::config::{DEFAULT_PREFIX, RedisConfig, RedisConfigError};
+#[cfg(feature = "redis")]
+pub use crate::store::redis::startup_check::RedisOpenError;

@@ -1,0 +1,226 @@
+//! Scanning. Redis lists keys in no order and some of them twice, so a scan first lists and sorts all names of its kind,
+//! 16 bytes each, and then goes through them. The listing is a cache: a page whose listing is gone makes another.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{Value, from_redis_value};
+
+use crate::base::ids::Id;
+use crate::base::time::UnixTime;
+use crate::store::backend::{Page, Row};
+use crate::store::redis::config::{Node, RedisTopology};
+use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
+use crate::store::redis::row;
+
+/// One step over the keys, and of those only such as end in time: cursor, pattern, count, and the last second. So the names
+/// of a million records stay where they are. What is no record of ours is passed over.
+const SCAN_ENDING_SCRIPT: &str = r"
+local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
+local found = {}
+for _, key in ipairs(step[2]) do
+  local ends = redis.pcall('GETRANGE', key, 16, 23)
+  if type(ends) == 'string' and #ends == 8 then
+    local at = 0
+    for i = 1, 8 do at = at * 256 + string.byte(ends, i) end
+    if at <= tonumber(ARGV[4]) then found[#found + 1] = key end
+  end
+end
+return {step[1], found}
+";
+
+/// How many keys Redis looks at in one step.
+const SCAN_COUNT: usize = 1_000;
+/// How long it rests after a step where nobody waits: whoever refreshes meanwhile shares Redis and our thread.
+const SCAN_PAUSE: Duration = Duration::from_millis(20);
+/// What the masters of a cluster have among them.
+const CLUSTER_SLOTS: i64 = 16_384;
+
+/// The last listing of each kind that is being scanned.
+#[derive(Default)]
+pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[Id]>>>);
+
+impl ScanCache {
+    /// Part of a scan, in the order of the hashes; with `last`, of what ends no later than that.
+    pub(super) async fn page(
+        &self,
+        link: &Connection,
+        (space, last): (&str, Option<UnixTime>),
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, CommandError> {
+        let after = after.and_then(|key| hash(space, key));
+        let scan = last.map_or_else(|| space.to_owned(), |last| format!("{space} until {}", last.0));
+        let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {
+            listing
+        } else {
+            let listing: Arc<[Id]> = list_ids(link, space, last).await?.into();
+            self.keep(&scan, Some(Arc::clone(&listing)));
+            listing
+        };
+        let from = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
+        let to = listing.len().min(from + limit);
+        let keys: Vec<String> = listing[from..to].iter().map(|id| format!("{space}/{id}")).collect();
+        let next = if to < listing.len() { keys.last().cloned() } else { None };
+        if next.is_none() {
+            self.keep(&scan, None);
+        }
+        let rows = rows(link, keys).await?;
+        Ok(Page { rows, next })
+    }
+
+    fn known(&self, scan: &str) -> Option<Arc<[Id]>> {
+        self.0.lock().ok()?.get(scan).cloned()
+    }
+
+    fn keep(&self, scan: &str, listing: Option<Arc<[Id]>>) {
+        let Ok(mut all) = self.0.lock() else { return };
+        match listing {
+            Some(listing) => {
+                // Of scans with an end, of which each has another, only the latest: one may have been given up.
+                if let Some((kind, _)) = scan.split_once(" until ") {
+                    all.retain(|known, _| !known.starts_with(&format!("{kind} until ")));
+                }
+                all.insert(scan.to_owned(), listing);
+            }
+            None => drop(all.remove(scan)),
+        }
+    }
+}
+
+async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>, CommandError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut cmd = redis::cmd("MGET");
+    for key in &keys {
+        cmd.arg(row::name(&link.dial.at.prefix, key));
+    }
+    let Value::Array(found) = link.read_from(&cmd, &CommandTarget::WhoHasTheKeys).await? else {
+        return Err(CommandError::Lost("an answer that makes no sense".to_owned()));
+    };
+    let rows = keys.into_iter().zip(found);
+    Ok(rows.filter_map(|(key, value)| row::read(&value).map(|row| (key, row))).collect())
+}
+
+/// All names of a kind, each once. Of a cluster twice over: a key that is moved to another master behind our back the first
+/// time stands still the second.
+async fn list_ids(link: &Connection, space: &str, last: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
+    let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
+    let mut all = Vec::new();
+    for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
+        for master in scan_targets(link).await? {
+            let keep = |hash: &str| all.extend(Id::parse(hash));
+            names(link, &master, (&front, last), keep).await?;
+        }
+        all.sort_unstable();
+        all.dedup();
+    }
+    Ok(all)
+}
+
+/// The kinds of which there is a record, in order.
+pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, CommandError> {
+    let front = row::name(&link.dial.at.prefix, "");
+    let mut all = BTreeSet::new();
+    for master in scan_targets(link).await? {
+        let keep = |name: &str| {
+            if let Some((space, _)) = name.split_once('/').filter(|(space, _)| !all.contains(*space)) {
+                all.insert(space.to_owned());
+            }
+        };
+        names(link, &master, (&front, None), keep).await?;
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Everybody who has to be asked for all keys.
+async fn scan_targets(link: &Connection) -> Result<Vec<CommandTarget>, CommandError> {
+    match &link.dial.at.place {
+        RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => Ok(vec![CommandTarget::WhoHasTheKeys]),
+        RedisTopology::Cluster(_) => Ok(masters(link).await?.into_iter().map(CommandTarget::Master).collect()),
+    }
+}
+
+/// What follows `front` in every name that begins with it, of what ends no later than `last` if that is given; some twice.
+async fn names(
+    link: &Connection,
+    master: &CommandTarget,
+    (front, last): (&str, Option<UnixTime>),
+    mut keep: impl FnMut(&str),
+) -> Result<(), CommandError> {
+    let (mut cursor, pattern) = (0_u64, format!("{front}*"));
+    loop {
+        let cmd = if let Some(last) = last {
+            let mut cmd = redis::cmd("EVAL");
+            cmd.arg(SCAN_ENDING_SCRIPT)
+                .arg(0)
+                .arg(cursor)
+                .arg(&pattern)
+                .arg(SCAN_COUNT)
+                .arg(last.0);
+            cmd
+        } else {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
+            cmd
+        };
+        let answer = link.read_from(&cmd, master).await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(answer).map_err(|_| unexpected_reply())?;
+        let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(front));
+        names.for_each(&mut keep);
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
+        if last.is_none() {
+            tokio::time::sleep(SCAN_PAUSE).await;
+        }
+    }
+}
+
+/// Every master of the cluster. Who is asked knows also those that do not answer, so none is left out in silence.
+pub(super) async fn masters(link: &Connection) -> Result<Vec<Node>, CommandError> {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SLOTS");
+    let Value::Array(ranges) = link.read_from(&cmd, &CommandTarget::WhoHasTheKeys).await? else {
+        return Err(unexpected_reply());
+    };
+    let mut slots = 0;
+    let mut masters = Vec::new();
+    for range in ranges {
+        let (count, master) = parse_slot_range(&range).ok_or_else(unexpected_reply)?;
+        slots += count;
+        if !masters.contains(&master) {
+            masters.push(master);
+        }
+    }
+    if slots == CLUSTER_SLOTS {
+        Ok(masters)
+    } else {
+        Err(CommandError::Lost("some of the cluster's slots are nobody's".to_owned()))
+    }
+}
+
+/// First and last slot, and the master's host and port; whatever else there is, is about him and his replicas.
+fn parse_slot_range(range: &Value) -> Option<(i64, Node)> {
+    let Value::Array(parts) = range else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else {
+        return None;
+    };
+    let [Value::BulkString(host), Value::Int(port), ..] = master.as_slice() else {
+        return None;
+    };
+    let host = String::from_utf8(host.clone()).ok().filter(|host| !host.is_empty())?;
+    let port = u16::try_from(*port).ok()?;
+    Some((last - first + 1, Node { host, port }))
+}
+
+fn hash(space: &str, key: &str) -> Option<Id> {
+    Id::parse(key.strip_prefix(space)?.strip_prefix('/')?)
+}
+
+fn unexpected_reply() -> CommandError {
+    CommandError::Lost("an answer that makes no sense".to_owned())
+}

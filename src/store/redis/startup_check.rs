@@ -1,0 +1,95 @@
+//! What is asked of a Redis before anything is kept there: that it loses nothing by itself.
+
+use std::fmt;
+
+use redis::from_redis_value;
+
+use crate::store::redis::backend::Shared;
+use crate::store::redis::config::RedisTopology;
+use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
+use crate::store::redis::scan;
+
+/// Why a Redis is refused.
+#[derive(Debug)]
+pub enum RedisOpenError {
+    /// The file with the CA.
+    Ca(String),
+    /// It is not there, or does not let us in; with what it said.
+    Unreachable(String),
+    /// When its memory is full it removes what it likes; with the policy that says so.
+    Evicts(String),
+}
+
+impl fmt::Display for RedisOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ca(why) => write!(f, "the CA of Redis: {why}"),
+            Self::Unreachable(why) => write!(f, "Redis: {why}"),
+            Self::Evicts(policy) => write!(
+                f,
+                "Redis: its maxmemory-policy is {policy}, so it may throw away sign-ins when its memory is full"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RedisOpenError {}
+
+impl From<CommandError> for RedisOpenError {
+    fn from(why: CommandError) -> Self {
+        Self::Unreachable(why.to_string())
+    }
+}
+
+/// Refuses a Redis that would lose records.
+pub(super) async fn check_server(shared: &Shared) -> Result<(), RedisOpenError> {
+    let link = &shared.link;
+    // With patience: of several sentinels the first may be dead.
+    let ping = redis::cmd("PING");
+    match link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await {
+        // Names may take longer than one command: once more.
+        Err(CommandError::NotAsked(_)) => drop(link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await?),
+        done => drop(done?),
+    }
+    let masters = match &link.dial.at.place {
+        RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => vec![CommandTarget::WhoHasTheKey],
+        RedisTopology::Cluster(_) => scan::masters(link).await?.into_iter().map(CommandTarget::Master).collect(),
+    };
+    for master in &masters {
+        match policy(link, master).await? {
+            Some(policy) if policy != "noeviction" => return Err(RedisOpenError::Evicts(policy)),
+            Some(_) => {}
+            None => tracing::warn!("this Redis does not tell its maxmemory-policy; it must be noeviction, or sign-ins are lost"),
+        }
+        if info(link, master, "persistence", "aof_enabled").await?.is_some_and(|is| is == "0") {
+            tracing::warn!("this Redis has no append-only file (appendonly yes): what was written last is lost when it ends");
+        }
+    }
+    Ok(())
+}
+
+async fn policy(link: &Connection, master: &CommandTarget) -> Result<Option<String>, CommandError> {
+    let mut cmd = redis::cmd("CONFIG");
+    cmd.arg("GET").arg("maxmemory-policy");
+    match link.read_from(&cmd, master).await {
+        Ok(answer) => {
+            let pair: Vec<String> = from_redis_value(answer).unwrap_or_default();
+            Ok(pair.into_iter().nth(1))
+        }
+        Err(why) if why.is_permission_error() => info(link, master, "memory", "maxmemory_policy").await,
+        Err(why) => Err(why),
+    }
+}
+
+/// One line of INFO, if we may see it.
+async fn info(link: &Connection, master: &CommandTarget, section: &str, name: &str) -> Result<Option<String>, CommandError> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg(section);
+    let text: String = match link.read_from(&cmd, master).await {
+        Ok(answer) => from_redis_value(answer).unwrap_or_default(),
+        Err(why) if why.is_permission_error() => return Ok(None),
+        Err(why) => return Err(why),
+    };
+    let of = |line: &str| line.trim().strip_prefix(name)?.strip_prefix(':').map(str::to_owned);
+    Ok(text.lines().find_map(of))
+}

@@ -1,0 +1,249 @@
+//! The backend itself: its thread, and the verbs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+use crate::base::time::{Clock, UnixTime};
+use crate::store::SharedKeyRing;
+use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
+use crate::store::change_feed::{ChangeEvent, ChangeFeed};
+use crate::store::error::StoreError;
+use crate::store::sealed_record;
+use crate::store::vault::api::ApiError;
+use crate::store::vault::change_feed::{self, Publisher};
+use crate::store::vault::config::VaultConfig;
+use crate::store::vault::connection::{Connection, pause};
+use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
+use crate::store::vault::scan::{self, ScanCache};
+use crate::store::vault::startup_check::{self, VaultOpenError};
+use crate::store::vault::sweep;
+
+/// A backend in Vault. Clones share its thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Always there, until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// What every verb needs.
+pub(super) struct Shared {
+    pub(super) link: Arc<Connection>,
+    pub(super) keys: SharedKeyRing,
+    pub(super) clock: Clock,
+    /// When each record that was seen has to be looked at, for the sweep.
+    pub(super) due: Mutex<HashMap<String, UnixTime>>,
+    listings: ScanCache,
+    teller: Publisher,
+    feed: ChangeFeed,
+}
+
+impl Vault {
+    /// Signs in, refuses a mount that is no KV version 2 and begins to look at what others
+    /// write. Blocks for a few seconds at most.
+    pub fn open(at: VaultConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
+        let failed = |why: String| VaultOpenError::Unreachable(why);
+        // Before there is a runtime, which may not be dropped on another one.
+        let link = Arc::new(Connection::new(at).map_err(VaultOpenError::Ca)?);
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("store-vault").enable_all().build();
+        let runtime = runtime.map_err(|why| failed(why.to_string()))?;
+        let (opened, wait) = mpsc::channel();
+        // Not `block_on`: the caller may be on a runtime itself.
+        runtime.spawn(async move {
+            drop(opened.send(Shared::begin(link, keys, clock).await));
+        });
+        let shared = match wait.recv().map_err(|_| failed("its thread ended".to_owned())) {
+            Ok(Ok(shared)) => Arc::new(shared),
+            Ok(Err(why)) | Err(why) => {
+                runtime.shutdown_background();
+                return Err(why);
+            }
+        };
+        let runtime = Some(runtime);
+        Ok(Self(Arc::new(Inner { shared, runtime })))
+    }
+
+    pub(in crate::store) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let key = key.to_owned();
+        self.run(async move |shared| match row::find(&shared.link, &key).await? {
+            StoredValue::Row(_, row) => Ok(Some(row)),
+            StoredValue::Nothing | StoredValue::Tombstone(..) | StoredValue::Deleting(_) => Ok(None),
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn put_if(&self, write: Write) -> Result<WriteOutcome, StoreError> {
+        self.run(async move |shared| shared.put_if(write).await).await
+    }
+
+    pub(in crate::store) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+        let space = space.to_owned();
+        self.run(async move |shared| shared.listings.page(&shared.link, &space, after.as_deref(), limit).await)
+            .await
+    }
+
+    pub(in crate::store) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
+        self.run(async move |shared| scan::spaces(&shared.link).await).await
+    }
+
+    /// Writes: a Vault that cannot may still answer questions.
+    pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
+        self.run(async move |shared| row::limit_versions(&shared.link, startup_check::PING_PATH).await)
+            .await
+    }
+
+    /// Vault removes nothing by itself. All that is due is looked at in one go, so nothing is left to do.
+    pub(in crate::store) async fn sweep(&self) -> Result<(), StoreError> {
+        self.run(async move |shared| {
+            let ended = sweep::sweep(&shared).await?;
+            tracing::debug!(ended, "records in Vault have ended");
+            Ok(())
+        })
+        .await
+    }
+
+    pub(in crate::store) fn feed(&self) -> &ChangeFeed {
+        &self.0.shared.feed
+    }
+
+    /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
+    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ApiError>> + Send + 'static,
+    {
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        let runtime = self.0.runtime.as_ref().ok_or_else(closed)?;
+        let done = runtime.spawn(verb(Arc::clone(&self.0.shared))).await.map_err(|_| closed())?;
+        done.map_err(|why| StoreError::Unavailable(format!("Vault: {why}")))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime that is dropped by itself waits, which no task may.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    async fn begin(link: Arc<Connection>, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
+        startup_check::checked(&link).await?;
+        let feed = ChangeFeed::default();
+        let teller = change_feed::begin(&link, clock.clone(), feed.clone()).await;
+        Ok(Self {
+            teller: teller.map_err(|why| startup_check::refused(&link, &why))?,
+            link,
+            keys,
+            clock,
+            due: Mutex::default(),
+            listings: ScanCache::default(),
+            feed,
+        })
+    }
+
+    async fn put_if(self: Arc<Self>, write: Write) -> Result<WriteOutcome, ApiError> {
+        let ChangeEvent::Put { space, id } = &write.news else {
+            return Err(ApiError::NotAsked("this write has no news".to_owned()));
+        };
+        let note = sealed_record::seal_id(&self.keys.load(), self.clock.now(), space, &write.key, *id);
+        match self.compare_and_write(&write).await {
+            Ok(RowWrite::Written) => {
+                if matches!(write.act, WriteOp::Insert(_)) {
+                    let (link, key) = (Arc::clone(&self.link), write.key.clone());
+                    tokio::spawn(async move {
+                        for _ in 0..4 {
+                            if row::limit_versions(&link, &key).await.is_ok() {
+                                return;
+                            }
+                            pause().await;
+                        }
+                    });
+                }
+                self.feed.publish(write.news);
+                self.teller.publish(write.key, note).await;
+                Ok(WriteOutcome::Written)
+            }
+            Ok(RowWrite::Stale) => Ok(WriteOutcome::Stale),
+            Err(WriteError::Not(why)) => Err(why),
+            Err(WriteError::Perhaps) => {
+                // Now too: whoever asked may end before it is told again.
+                self.teller.publish(write.key.clone(), note.clone()).await;
+                // If it is done it is done soon, and whoever keeps a copy must look then.
+                tokio::spawn(async move {
+                    for _ in 0..3 {
+                        pause().await;
+                        self.feed.publish(write.news.clone());
+                        self.teller.publish(write.key.clone(), note.clone()).await;
+                        tokio::time::sleep(crate::store::vault::api::REQUEST_TIMEOUT).await;
+                    }
+                });
+                Ok(WriteOutcome::Unknown)
+            }
+        }
+    }
+
+    /// Compares the name of the write that is there, and then has Vault compare its count.
+    async fn compare_and_write(&self, write: &Write) -> Result<RowWrite, WriteError> {
+        let (key, now) = (write.key.as_str(), self.clock.now());
+        let (count, new) = match &write.act {
+            WriteOp::Insert(row) => match self.written(key, 0, NewValue::Row(row)).await? {
+                RowWrite::Written => return Ok(RowWrite::Written),
+                RowWrite::Stale => match row::find(&self.link, key).await.map_err(WriteError::Not)? {
+                    StoredValue::Tombstone(count, _) => (count, NewValue::Row(row)),
+                    StoredValue::Nothing | StoredValue::Row(..) | StoredValue::Deleting(_) => return Ok(RowWrite::Stale),
+                },
+            },
+            WriteOp::Replace(seen, row) => match self.there(key, seen).await? {
+                Some(count) => (count, NewValue::Row(row)),
+                None => return Ok(RowWrite::Stale),
+            },
+            WriteOp::Delete(seen) => match self.there(key, seen).await? {
+                Some(count) => (count, NewValue::Tombstone(now)),
+                None => return Ok(RowWrite::Stale),
+            },
+        };
+        self.written(key, count, new).await
+    }
+
+    async fn there(&self, key: &str, seen: &crate::store::backend::Version) -> Result<Option<u64>, WriteError> {
+        match row::find(&self.link, key).await.map_err(WriteError::Not)? {
+            StoredValue::Row(count, row) if row.version == *seen => Ok(Some(count)),
+            StoredValue::Nothing | StoredValue::Row(..) | StoredValue::Tombstone(..) | StoredValue::Deleting(_) => Ok(None),
+        }
+    }
+
+    async fn written(&self, key: &str, count: u64, new: NewValue<'_>) -> Result<RowWrite, WriteError> {
+        match row::write(&self.link, key, count, new).await {
+            Ok(RowWrite::Written) => {
+                self.due.lock().await.insert(key.to_owned(), sweep::next_sweep_at(new));
+                Ok(RowWrite::Written)
+            }
+            Ok(RowWrite::Stale) => Ok(RowWrite::Stale),
+            Err(ApiError::Lost(_)) => Err(WriteError::Perhaps),
+            Err(why @ (ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Refused(..))) => Err(WriteError::Not(why)),
+        }
+    }
+}
+
+/// Why it is not known that a write was done.
+enum WriteError {
+    Not(ApiError),
+    Perhaps,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault")
+    }
+}

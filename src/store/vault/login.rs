@@ -1,0 +1,195 @@
+//! The token that we show to Vault: how we come by it, how it is made to last, and what is said when it ends.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::base::secret::{Secret, at_rest};
+use crate::store::vault::api::{ApiError, ApiRequest, REQUEST_TIMEOUT};
+use crate::store::vault::config::VaultLogin;
+use crate::store::vault::connection::Connection;
+
+/// How long to wait after a renewal that failed.
+pub(super) const RENEW_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// How often it is said that a token has ended for which we have no other.
+const EXPIRED_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a token that never ends, or of which nothing is known, is left alone.
+pub(super) const UNKNOWN_TTL_RECHECK: Duration = Duration::from_secs(3600);
+
+/// A token, and what is known of its end.
+#[derive(Clone)]
+pub(super) struct LoginToken {
+    pub(super) number: u64,
+    pub(super) token: Secret,
+    pub(super) lease: TokenLifetime,
+    /// Of the first lease; renewals up to a token's greatest age get shorter and shorter.
+    pub(super) first: u64,
+}
+
+/// How long it is good, in seconds (0: without end), and whether it can be made longer.
+#[derive(Clone, Copy)]
+pub(super) struct TokenLifetime {
+    pub(super) seconds: u64,
+    renewable: bool,
+}
+
+#[derive(Deserialize)]
+struct LoggedIn {
+    auth: Auth,
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    #[serde(with = "at_rest")]
+    client_token: Secret,
+    lease_duration: u64,
+    renewable: bool,
+}
+
+#[derive(Deserialize)]
+struct Renewed {
+    auth: Renewal,
+}
+
+#[derive(Deserialize)]
+struct Renewal {
+    lease_duration: u64,
+    renewable: bool,
+}
+
+#[derive(Deserialize)]
+struct LookedUp {
+    data: Ttl,
+}
+
+#[derive(Deserialize)]
+struct Ttl {
+    ttl: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+impl Connection {
+    pub(super) async fn login(&self) -> Result<(Secret, TokenLifetime), ApiError> {
+        let (mount, role, secret) = match &self.at.login {
+            VaultLogin::Token(token) => return Ok((token.clone(), self.looked_up(token).await?)),
+            VaultLogin::AppRole { mount, role, secret } => (mount, role, secret),
+        };
+        let mut body = json!({ "role_id": role });
+        if let Some(secret) = secret {
+            body["secret_id"] = secret.expose().into();
+        }
+        let ask = ApiRequest {
+            method: "POST",
+            path: &format!("auth/{mount}/login"),
+            body: Some(&body),
+            within: REQUEST_TIMEOUT,
+        };
+        let LoggedIn { auth } = self.calls.send(&ask, None).await?.require_found()?.read()?;
+        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
+        Ok((auth.client_token, TokenLifetime { seconds, renewable }))
+    }
+
+    /// What Vault knows of a token that somebody made.
+    async fn looked_up(&self, token: &Secret) -> Result<TokenLifetime, ApiError> {
+        let lease = self.look_up(token).await?;
+        if lease.seconds > 0 && !lease.renewable {
+            let seconds = lease.seconds;
+            tracing::warn!(seconds, "the token for Vault cannot be renewed: when it ends nobody can sign in");
+        }
+        Ok(lease)
+    }
+
+    pub(super) async fn look_up(&self, token: &Secret) -> Result<TokenLifetime, ApiError> {
+        let ask = ApiRequest {
+            method: "GET",
+            path: "auth/token/lookup-self",
+            body: None,
+            within: REQUEST_TIMEOUT,
+        };
+        let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.require_found()?.read()?;
+        let (seconds, renewable) = (data.ttl, data.renewable);
+        Ok(TokenLifetime { seconds, renewable })
+    }
+
+    /// Makes the token last longer, or signs in anew. If neither can be done, says when to try again.
+    pub(super) async fn renew_or_login(&self) -> Option<Duration> {
+        let held = self.token().filter(|held| held.lease.seconds > 0)?;
+        let (why, again) = match self.renewed(&held).await {
+            Ok(lease) if lease.seconds >= held.first / 4 => {
+                self.set_token(LoginToken { lease, ..held });
+                return None;
+            }
+            Ok(lease) => {
+                // Nothing left is not "without end".
+                let seconds = lease.seconds.max(1);
+                let lease = TokenLifetime { seconds, ..lease };
+                self.set_token(LoginToken { lease, ..held.clone() });
+                (
+                    "it has almost reached its greatest age".to_owned(),
+                    lease.wait().max(RENEW_RETRY_DELAY),
+                )
+            }
+            Err(why) => (why.to_string(), RENEW_RETRY_DELAY.min(held.lease.wait())),
+        };
+        if let VaultLogin::Token(token) = &self.at.login {
+            return Some(self.warn_expiring(&held, token, &why, again).await);
+        }
+        match self.token_after(Some(held.number)).await {
+            Ok(next) if next.number != held.number => return None,
+            Ok(_) => tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again"),
+            Err(login) => tracing::warn!(why, %login, "the token for Vault is not renewed, nor is there another; that is tried again"),
+        }
+        Some(again)
+    }
+
+    /// A given token that is not renewed. We have no other: says so the oftener the nearer its end is, and when to look again.
+    async fn warn_expiring(&self, held: &LoginToken, token: &Secret, why: &str, again: Duration) -> Duration {
+        match self.look_up(token).await {
+            Ok(lease) if lease.seconds > 0 => {
+                self.set_token(LoginToken { lease, ..held.clone() });
+                let seconds = lease.seconds;
+                tracing::warn!(
+                    why,
+                    seconds,
+                    "the token for Vault ends in so many seconds: give another one (token or token_file at [store]) and start again"
+                );
+                lease.wait().max(RENEW_RETRY_DELAY)
+            }
+            Err(ApiError::Refused(403, _)) => {
+                tracing::error!("the token for Vault has ended: give another one (token or token_file at [store]) and start again");
+                EXPIRED_WARNING_INTERVAL
+            }
+            Ok(_) | Err(_) => {
+                tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again");
+                again
+            }
+        }
+    }
+
+    async fn renewed(&self, held: &LoginToken) -> Result<TokenLifetime, ApiError> {
+        if !held.lease.renewable {
+            return Err(ApiError::NotAsked("it cannot be renewed".to_owned()));
+        }
+        let ask = ApiRequest {
+            method: "POST",
+            path: "auth/token/renew-self",
+            body: Some(&json!({})),
+            within: REQUEST_TIMEOUT,
+        };
+        let Renewed { auth } = self.calls.send(&ask, Some(&held.token)).await?.require_found()?.read()?;
+        let (seconds, renewable) = (auth.lease_duration, auth.renewable);
+        Ok(TokenLifetime { seconds, renewable })
+    }
+}
+
+impl TokenLifetime {
+    /// Until half of it has gone.
+    pub(super) fn wait(self) -> Duration {
+        match self.seconds {
+            0 => UNKNOWN_TTL_RECHECK,
+            seconds => Duration::from_millis(seconds.saturating_mul(500)).max(Duration::from_millis(250)),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What is asked of a Vault before anything is kept there: that it can compare and set, and lets us.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::store::vault::api::{ApiError, REQUEST_TIMEOUT};
+use crate::store::vault::config::{VaultConfig, VaultLogin};
+use crate::store::vault::connection::Connection;
+use crate::store::vault::row;
+use crate::store::vault::scan;
+
+/// What every ping writes. No kind of record has a dot in its name.
+pub(super) const PING_PATH: &str = "our.start";
+/// What is made at the start, and removed again, so that the next start makes it anew.
+const TRIAL_PATH: &str = "our.trial";
+
+/// Why a Vault is refused.
+#[derive(Debug)]
+pub enum VaultOpenError {
+    /// The file with the CA.
+    Ca(String),
+    /// It is not there, or sealed; with what it said.
+    Unreachable(String),
+    /// There is no TLS with it; with what is wrong, and whether a CA was given.
+    Untrusted(String, bool),
+    /// It does not let us in; with what it said, and whether that was by AppRole.
+    Login(String, bool),
+    /// The mount cannot compare and set; with what it is.
+    NotKv2(String, String),
+    /// The mount deletes by itself what is written there.
+    Deletes(String),
+    /// We may not do what we must; with what Vault said, and the policy that is needed.
+    Forbidden(String, String),
+}
+
+impl fmt::Display for VaultOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ca(why) => f.write_str(why),
+            Self::Unreachable(why) | Self::Untrusted(why, _) | Self::Forbidden(why, _) => write!(f, "Vault: {why}"),
+            Self::Deletes(mount) => write!(
+                f,
+                "Vault: the mount {mount} deletes each version after a while (delete_version_after); sign-ins would be lost, and revocations forgotten"
+            ),
+            Self::Login(why, true) => write!(f, "Vault: the AppRole login is refused: {why}"),
+            Self::Login(why, false) => write!(f, "Vault: the token is refused: {why}"),
+            Self::NotKv2(mount, what) => write!(
+                f,
+                "Vault: the mount {mount} is {what}, which cannot compare and set; two instances could spend the same refresh token"
+            ),
+        }
+    }
+}
+
+impl VaultOpenError {
+    /// What to do instead.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),
+            Self::Unreachable(_) => "check `url` at [store], and that Vault runs and is unsealed".to_owned(),
+            Self::Untrusted(_, true) => {
+                "give with `ca` at [store] the certificate of the CA that signed Vault's, and in `url` a name that Vault's certificate has".to_owned()
+            }
+            Self::Untrusted(_, false) => {
+                "if Vault's certificate is of a CA of your own, name its file at [store]: ca = \"/etc/ssl/vault-ca.pem\"; `url` must have a name that the certificate has; if Vault on this machine has no TLS, begin it with http:".to_owned()
+            }
+            Self::Deletes(mount) => {
+                format!("vault write {mount}/config delete_version_after=0s; or another mount at [store]: mount")
+            }
+            Self::Login(_, true) => "check role_id, secret_id, approle_mount and namespace at [store]".to_owned(),
+            Self::Login(_, false) => "give a token that has not ended: token or token_file at [store]; check namespace".to_owned(),
+            Self::NotKv2(..) => {
+                "use a mount of KV version 2 (vault secrets enable -path=mcp -version=2 kv), and name it at [store]: mount = \"mcp\""
+                    .to_owned()
+            }
+            Self::Forbidden(_, policy) => format!("give the token or role this policy (docs/stores.md):\n{policy}"),
+        }
+    }
+}
+
+impl std::error::Error for VaultOpenError {}
+
+/// What Vault tells of a mount.
+#[derive(Deserialize)]
+struct Mount {
+    #[serde(rename = "type")]
+    kind: String,
+    options: Option<Options>,
+}
+
+#[derive(Deserialize)]
+struct Options {
+    version: Option<String>,
+}
+
+/// Refuses a Vault that cannot keep records.
+pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError> {
+    link.begin().await.map_err(|why| match why {
+        ApiError::Refused(300..=399 | 429 | 503, _) | ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) => {
+            refused(link, &why)
+        }
+        ApiError::Refused(..) => VaultOpenError::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
+    })?;
+    let mount = mounted(link).await.map_err(|why| refused(link, &why))?;
+    let version = mount.options.and_then(|options| options.version);
+    if mount.kind != "kv" || version.as_deref() != Some("2") {
+        let what = match (mount.kind.as_str(), version) {
+            ("kv" | "generic", version) => format!("KV version {}", version.as_deref().unwrap_or("1")),
+            (other, _) => format!("of the type {other}"),
+        };
+        return Err(VaultOpenError::NotKv2(link.at.mount.clone(), what));
+    }
+    match check_permissions(link).await.map_err(|why| refused(link, &why))? {
+        Some(_) => Err(VaultOpenError::Deletes(link.at.mount.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Tries everything that a token must be allowed; when Vault would delete what we write, if it would.
+async fn check_permissions(link: &Connection) -> Result<Option<String>, ApiError> {
+    let here = json!({ "is": "here" });
+    let (data, metadata) = (row::path(link, "data", TRIAL_PATH), row::path(link, "metadata", TRIAL_PATH));
+    // That a write is stale, because another instance tries too or an earlier try broke off, is said after the permission was judged.
+    let first = row::put_telling(link, TRIAL_PATH, 0, &here)
+        .await
+        .map_err(name_missing_capability("create", &data))?;
+    let there = row::read(link, TRIAL_PATH).await.map_err(name_missing_capability("read", &data))?;
+    let count = there.map_or(0, |(count, _)| count);
+    let second = row::put_telling(link, TRIAL_PATH, count, &here)
+        .await
+        .map_err(name_missing_capability("update", &data))?;
+    row::limit_versions(link, TRIAL_PATH)
+        .await
+        .map_err(name_missing_capability("update", &metadata))?;
+    let under = row::path(link, "metadata", "");
+    scan::names(link, "").await.map_err(name_missing_capability("list", &under))?;
+    row::erase(link, TRIAL_PATH)
+        .await
+        .map_err(name_missing_capability("delete", &metadata))?;
+    // This one stays.
+    row::put(link, PING_PATH, 0, &here).await?;
+    row::limit_versions(link, PING_PATH).await?;
+    Ok(first.or(second).filter(|time| !time.is_empty()))
+}
+
+/// Names what the policy lacks.
+fn name_missing_capability(capability: &str, path: &str) -> impl FnOnce(ApiError) -> ApiError {
+    let what = format!("to {capability} {path}");
+    move |why| match why {
+        ApiError::Refused(403, said) => ApiError::Refused(403, format!("{what}: {said}")),
+        ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) | ApiError::Refused(..) => why,
+    }
+}
+
+/// What was said no to, in the words of whoever can do something about it.
+pub(super) fn refused(link: &Connection, why: &ApiError) -> VaultOpenError {
+    match why {
+        ApiError::Refused(403, _) => VaultOpenError::Forbidden(why.to_string(), policy(&link.at)),
+        ApiError::Untrusted(_) => VaultOpenError::Untrusted(why.to_string(), link.at.ca.is_some()),
+        ApiError::NotAsked(_) | ApiError::Lost(_) | ApiError::Refused(..) => VaultOpenError::Unreachable(why.to_string()),
+    }
+}
+
+/// What a token must be allowed.
+fn policy(at: &VaultConfig) -> String {
+    let VaultConfig { mount, prefix, .. } = at;
+    format!(
+        "path \"{mount}/data/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\"] }}\npath \"{mount}/metadata/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }}"
+    )
+}
+
+/// What the mount is. Every token that may do something there may ask this; where it is not known, whoever may see all.
+async fn mounted(link: &Connection) -> Result<Mount, ApiError> {
+    let mount = &link.at.mount;
+    let said: Result<Value, ApiError> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), REQUEST_TIMEOUT).await {
+        Ok(answer) if !answer.is_absent() => answer.read(),
+        Ok(_) => Err(ApiError::Refused(
+            403,
+            format!("of {mount}: there is no such mount, or it is not for us"),
+        )),
+        Err(why) => Err(why),
+    };
+    if let Ok(found) = said.as_ref().map(|said| &said["data"])
+        && let Ok(found) = Mount::deserialize(found)
+    {
+        return Ok(found);
+    }
+    let all: Value = match link.read("sys/mounts", REQUEST_TIMEOUT).await {
+        Ok(answer) if !answer.is_absent() => answer.read()?,
+        // What it said first is nearer to the reason.
+        Ok(_) | Err(_) => return Err(said.err().unwrap_or_else(ApiError::unexpected_response)),
+    };
+    let name = format!("{mount}/");
+    let found = all["data"].get(&name).or_else(|| all.get(&name));
+    found
+        .and_then(|found| Mount::deserialize(found).ok())
+        .ok_or_else(|| ApiError::Refused(404, format!("there is no mount {mount}")))
+}

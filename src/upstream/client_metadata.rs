@@ -1,0 +1,297 @@
+//! Fetching the metadata documents of clients, and keeping them for a while.
+//!
+//! The URL is a stranger's word (attacks T-D1 to T-D8): only public addresses are dialled, redirects are not followed,
+//! time and size are small, and what is kept is bounded, whoever asks for however many.
+//!
+//! `max-age` is read here rather than by an HTTP cache: such a cache decides whether a stored *answer* serves another
+//! *request*, by `Vary`, heuristics and revalidation. Nothing of that is used; what is kept is the client that was read,
+//! between bounds of our own.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING};
+use http::{HeaderMap, StatusCode};
+use quick_cache::sync::Cache;
+
+use crate::base::time::{Clock, UnixTime};
+use crate::net::dial::AddressPolicy;
+use crate::net::http_client::HttpClient;
+use crate::oauth::client_id_metadata::{self, ClientIdUrl, ClientIdUrlError, ClientMetadataError};
+use crate::oauth::registration::ClientRegistration;
+use crate::upstream::fetch::{self, FetchError, FetchResponse};
+
+/// How long a fetch may take, everything included.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest document that is read, in bytes. Honest ones are below 2 KiB.
+pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024;
+/// The most documents that are kept.
+const MAX_DOCUMENTS: usize = 1_000;
+/// Fetches a second, and how many at once after a quiet time: for all clients together.
+const RATE: (NonZeroU32, NonZeroU32) = (NonZeroU32::new(10).expect("not zero"), NonZeroU32::new(50).expect("not zero"));
+
+/// How long a document is believed, in seconds: if its host does not say, at least, and at most.
+const DEFAULT_TTL_SECONDS: u64 = 300;
+const MIN_TTL_SECONDS: u64 = 60;
+const MAX_TTL_SECONDS: u64 = 24 * 3_600;
+/// How long a failure is believed: long enough to spare the other side, short enough not to be noticed.
+const FAILURE_TTL_SECONDS: u64 = 10;
+/// How long a document that can no longer be fetched is still used: vendors' firewalls do answer 403 for days (asks D5).
+const STALE_TTL_SECONDS: u64 = 7 * 24 * 3_600;
+
+/// Why there is no document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMetadataFetchError {
+    /// The URL cannot name a client.
+    Url(ClientIdUrlError),
+    /// Nobody is there, or nobody whom a stranger may name. The detail is for the log: it tells of our network.
+    Unreachable(String),
+    /// Somebody is there, and there was no whole answer. The detail is for the log.
+    Broken(String),
+    /// An answer that is not 200; redirects too.
+    Answered(u16),
+    /// Not `application/json` nor `application/…+json`.
+    ContentType,
+    /// It came compressed, although we asked for it plain.
+    Encoded,
+    /// It came, and is not accepted.
+    Refused(ClientMetadataError),
+    /// Too many are being fetched right now.
+    Busy,
+}
+
+impl ClientMetadataFetchError {
+    /// Trying again may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => true,
+            Self::Url(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// What may be told outside: nothing about who is at which address.
+    pub fn public_message(&self) -> String {
+        match self {
+            Self::Unreachable(_) => could_not("its host could not be reached"),
+            Self::Broken(_) => could_not("there was no whole answer in time"),
+            Self::Url(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Refused(_) | Self::Busy => self.to_string(),
+        }
+    }
+
+    /// Its host says plainly that there is no such client any more; what was known of it is void.
+    fn is_gone(&self) -> bool {
+        match self {
+            // What is no JSON at all comes from something in between.
+            Self::Refused(ClientMetadataError::NotJson) => false,
+            Self::Refused(_) | Self::Answered(410) => true,
+            Self::Url(_) | Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientMetadataFetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self {
+            Self::Url(why) => return write!(f, "the client_id {why}"),
+            Self::Refused(why) => return write!(f, "the client's metadata document is not accepted: {why}"),
+            Self::Unreachable(why) | Self::Broken(why) => could_not(why),
+            Self::Answered(status) => could_not(&format!("answered {status}")),
+            Self::ContentType => could_not("its content type is not application/json"),
+            Self::Encoded => could_not("it is compressed, which was not asked for"),
+            Self::Busy => could_not("too many are being fetched"),
+        };
+        f.write_str(&why)
+    }
+}
+
+impl std::error::Error for ClientMetadataFetchError {}
+
+fn could_not(why: &str) -> String {
+    format!("the client's metadata document could not be fetched: {why}")
+}
+
+/// How a look at a URL ended, and how long that is believed.
+#[derive(Clone)]
+struct CachedFetch {
+    is: Result<Arc<ClientRegistration>, ClientMetadataFetchError>,
+    until: UnixTime,
+}
+
+/// What was good when it was last fetched.
+#[derive(Clone)]
+struct LastGood {
+    is: Arc<ClientRegistration>,
+    at: UnixTime,
+}
+
+/// The documents that were fetched. Shared by all lanes; a document is fetched over the lane that asks first.
+pub struct ClientMetadataCache {
+    seen: Cache<String, CachedFetch>,
+    /// Apart from the others, so that a flood of URLs that lead nowhere pushes nobody out.
+    good: Cache<String, LastGood>,
+    rate: DefaultDirectRateLimiter,
+    addresses: AddressPolicy,
+    clock: Clock,
+}
+
+impl fmt::Debug for ClientMetadataCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Documents({} kept)", self.good.len())
+    }
+}
+
+impl ClientMetadataCache {
+    /// None kept yet. `loopback` is for a gateway that is on loopback itself: then so may clients be.
+    pub fn new(loopback: bool, clock: Clock) -> Self {
+        Self {
+            seen: Cache::new(MAX_DOCUMENTS),
+            good: Cache::new(MAX_DOCUMENTS),
+            rate: RateLimiter::direct(Quota::per_second(RATE.0).allow_burst(RATE.1)),
+            addresses: AddressPolicy::Public { loopback },
+            clock,
+        }
+    }
+
+    /// The client as its document says now, or said when it could last be fetched.
+    pub async fn get_fresh(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
+        let key = url.address().as_str();
+        loop {
+            // One fetches, the others wait for what it finds; if it is cancelled, the next one takes over.
+            match self.seen.get_value_or_guard_async(key).await {
+                Ok(seen) if self.clock.now() < seen.until => return seen.is,
+                Ok(_old) => drop(self.seen.remove_if(key, |seen| seen.until <= self.clock.now())),
+                Err(turn) => {
+                    let seen = self.fetch_and_cache(client, url).await;
+                    // Our own limit says nothing about the client: the next one may try at once.
+                    if seen.is != Err(ClientMetadataFetchError::Busy) {
+                        // An error means that it was pushed out already.
+                        let _ = turn.insert(seen.clone());
+                    }
+                    return seen.is;
+                }
+            }
+        }
+    }
+
+    /// The client as it was last known here, however stale; asked for only if it is not known.
+    pub async fn get_cached(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
+        match self.last_good(url) {
+            Some(good) => Ok(good.is),
+            None => self.get_fresh(client, url).await,
+        }
+    }
+
+    fn last_good(&self, url: &ClientIdUrl) -> Option<LastGood> {
+        let good = self.good.get(url.address().as_str())?;
+        (self.clock.now().seconds_since(good.at) < STALE_TTL_SECONDS).then_some(good)
+    }
+
+    async fn fetch_and_cache(&self, client: &HttpClient, url: &ClientIdUrl) -> CachedFetch {
+        let found = match self.rate.check() {
+            Ok(()) => fetch(client, url, &self.addresses).await,
+            Err(_) => Err(ClientMetadataFetchError::Busy),
+        };
+        let (now, key) = (self.clock.now(), url.address().as_str());
+        let why = match found {
+            Ok((read, fresh)) => {
+                let is = Arc::new(read);
+                self.good.insert(
+                    key.to_owned(),
+                    LastGood {
+                        is: Arc::clone(&is),
+                        at: now,
+                    },
+                );
+                return CachedFetch {
+                    is: Ok(is),
+                    until: now.plus_seconds(fresh),
+                };
+            }
+            Err(why) => why,
+        };
+        if why.is_gone() {
+            self.good.remove(key);
+        }
+        if let Some(good) = self.last_good(url) {
+            tracing::warn!(client = key, %why, "what the client's document said before is used");
+            return CachedFetch {
+                is: Ok(good.is),
+                until: now.plus_seconds(MIN_TTL_SECONDS),
+            };
+        }
+        tracing::info!(client = key, %why, "no client document");
+        CachedFetch {
+            is: Err(why),
+            until: now.plus_seconds(FAILURE_TTL_SECONDS),
+        }
+    }
+}
+
+async fn fetch(
+    client: &HttpClient,
+    url: &ClientIdUrl,
+    addresses: &AddressPolicy,
+) -> Result<(ClientRegistration, u64), ClientMetadataFetchError> {
+    let asked = async {
+        let request = fetch::get(url.address())?;
+        fetch::fetch_limited(client, request, addresses, FETCH_TIMEOUT, MAX_DOCUMENT_BYTES).await
+    };
+    let answer = asked.await.map_err(|why| match why {
+        FetchError::NeverSent(why) => ClientMetadataFetchError::Unreachable(why),
+        FetchError::Unknown(why) => ClientMetadataFetchError::Broken(why),
+    })?;
+    if answer.status != StatusCode::OK {
+        return Err(ClientMetadataFetchError::Answered(answer.status.as_u16()));
+    }
+    if !is_json(&answer) {
+        return Err(ClientMetadataFetchError::ContentType);
+    }
+    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !answer.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Err(ClientMetadataFetchError::Encoded);
+    }
+    let read = client_id_metadata::parse_document(url, &answer.body).map_err(ClientMetadataFetchError::Refused)?;
+    Ok((read, freshness_seconds(&answer.headers)))
+}
+
+fn is_json(answer: &FetchResponse) -> bool {
+    let kind = answer.content_type().unwrap_or("").split(';').next().unwrap_or("");
+    let kind = kind.trim().to_ascii_lowercase();
+    kind == "application/json" || kind.strip_prefix("application/").is_some_and(|rest| rest.ends_with("+json"))
+}
+
+/// How long the answer may be believed, in seconds (RFC 9111 §5.2.2), within our bounds. What a cache on the way has
+/// used up of it is gone (§5.1), and of two values the shorter counts (§4.2.1).
+fn freshness_seconds(headers: &HeaderMap) -> u64 {
+    let texts = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut said = None;
+    for directive in texts.flat_map(|text| text.split(',')) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        let seconds = match name.trim().to_ascii_lowercase().as_str() {
+            "max-age" => seconds(value),
+            "no-store" | "no-cache" => 0,
+            _ => continue,
+        };
+        said = Some(said.map_or(seconds, |before: u64| before.min(seconds)));
+    }
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()).map_or(0, seconds);
+    said.map_or(DEFAULT_TTL_SECONDS, |said| said.saturating_sub(age))
+        .clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS)
+}
+
+/// What is no number is no time at all; what is too large for one is for ever (RFC 9111 §1.2.2).
+fn seconds(text: &str) -> u64 {
+    let text = text.trim().trim_matches('"');
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return 0;
+    }
+    text.parse().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

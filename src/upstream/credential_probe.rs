@@ -1,0 +1,97 @@
+//! Whether an MCP server takes a credential: one `initialize`, as a client would begin, and no more.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
+use serde_json::json;
+
+use crate::base::url::ExactUrl;
+use crate::net::body::RequestBody;
+use crate::net::dial::AddressPolicy;
+use crate::net::http_client::HttpClient;
+use crate::upstream::fetch::{self, FetchError};
+
+/// A person waits for it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// A header with a credential in it.
+pub type CredentialHeader = (HeaderName, HeaderValue);
+
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The credential was not refused. A server may take a key and still dislike our `initialize`. With the session that was
+    /// opened for it, if there is one.
+    Accepted(Option<HeaderValue>),
+    /// 401 or 403: the credential is no good there.
+    Refused,
+    /// The server did not say: it cannot be reached, is broken or busy, or redirects, which would carry the key elsewhere.
+    NoResponse(String),
+}
+
+/// The first message of a client, without a credential.
+pub(super) fn initialize_request(mcp: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
+    let info = json!({ "name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION") });
+    let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
+    let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params }).to_string();
+    let mut request = fetch::post(mcp, "application/json", body)?;
+    let accept = HeaderValue::from_static("application/json, text/event-stream");
+    request.headers_mut().insert(header::ACCEPT, accept);
+    Ok(request)
+}
+
+/// Tries a credential at the MCP server. Redirects are not followed.
+pub async fn probe(client: &HttpClient, mcp: &ExactUrl, (name, value): &CredentialHeader) -> ProbeResult {
+    let mut request = match initialize_request(mcp) {
+        Ok(request) => request,
+        Err(why) => return ProbeResult::NoResponse(why.to_string()),
+    };
+    request.headers_mut().insert(name.clone(), value.clone());
+    match fetch::fetch_head(client, request, &AddressPolicy::Anything, PROBE_TIMEOUT).await {
+        Ok((status, mut headers)) => judge(status, headers.remove(SESSION)),
+        Err(why) => ProbeResult::NoResponse(why.to_string()),
+    }
+}
+
+/// Ends the session that a probe opened; a server may not allow it, and then it ends by itself.
+pub async fn close(client: &HttpClient, mcp: &ExactUrl, (name, value): CredentialHeader, session: HeaderValue) {
+    let Ok(mut request) = fetch::get(mcp) else { return };
+    *request.method_mut() = http::Method::DELETE;
+    request.headers_mut().insert(name, value);
+    request.headers_mut().insert(SESSION, session);
+    if let Err(why) = fetch::fetch_head(client, request, &AddressPolicy::Anything, PROBE_TIMEOUT).await {
+        tracing::debug!(%why, "the session of a probe could not be closed");
+    }
+}
+
+fn judge(status: StatusCode, session: Option<HeaderValue>) -> ProbeResult {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ProbeResult::Refused,
+        // Neither yes nor no.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => ProbeResult::NoResponse(format!("it says {}", status.as_u16())),
+        _ if status.is_success() => ProbeResult::Accepted(session),
+        _ if status.is_client_error() => ProbeResult::Accepted(None),
+        _ => ProbeResult::NoResponse(format!("it says {}", status.as_u16())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_refused_by_401_and_403_only_and_taken_by_whatever_else_was_understood() {
+        let judged = |status| judge(StatusCode::from_u16(status).unwrap(), None);
+        for status in [401, 403] {
+            assert_eq!(judged(status), ProbeResult::Refused);
+        }
+        for status in [200, 202, 204, 400, 404, 405, 406, 415, 422] {
+            assert_eq!(judged(status), ProbeResult::Accepted(None), "{status}");
+        }
+        for status in [301, 302, 307, 308, 408, 429, 500, 502, 503, 504] {
+            assert!(matches!(judged(status), ProbeResult::NoResponse(_)), "{status}");
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Finding out where an upstream's users sign in, in MCP's order ("Authorization Server Discovery"): the challenge of
+//! its MCP server, its resource metadata (RFC 9728), the metadata of its authorization server (RFC 8414).
+//!
+//! Every attempt leaves a line that can be printed, because "why did it fail?" is what users ask most (asks K1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::special_ip::Cidr;
+use crate::base::url::ExactUrl;
+use crate::net::dial::AddressPolicy;
+use crate::net::http_client::HttpClient;
+use crate::oauth::metadata::AuthorizationServer;
+use crate::oauth::metadata::MetadataError;
+use crate::upstream::auth_server::AuthServer;
+use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::upstream::auth_server::UpstreamClientCredentials;
+use crate::upstream::discovery::Search;
+use crate::upstream::quirks::Profile;
+
+/// What the operator says of a service.
+#[derive(Clone, Debug)]
+pub struct DiscoveryInput {
+    /// The MCP server.
+    pub mcp: ExactUrl,
+    /// Its authorization server, if it need not be asked for (`--upstream-as`).
+    pub issuer: Option<ExactUrl>,
+    /// The endpoints, where there is no metadata: authorization, then token.
+    pub endpoints: Option<(ExactUrl, ExactUrl)>,
+    /// The profile; `None`: found by host.
+    pub profile: Option<&'static Profile>,
+    /// Addresses that the upstream may name beyond its own neighbourhood (`allow_addresses`).
+    pub allow_addresses: Arc<[Cidr]>,
+}
+
+/// One look at one place, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoveryStep {
+    /// Where, without a query.
+    pub url: String,
+    /// What was there.
+    pub outcome: String,
+}
+
+impl fmt::Display for DiscoveryStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.url, self.outcome)
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct DiscoveredServer {
+    /// The MCP server.
+    pub mcp: ExactUrl,
+    /// Its identifier: what it says itself, or else its URL.
+    pub resource: String,
+    /// Its authorization server.
+    pub server: AuthorizationServer,
+    /// How it departs from the standard.
+    pub profile: &'static Profile,
+    /// The scopes of its challenge, else those of its metadata.
+    pub scopes_known: Vec<String>,
+    /// Which addresses its endpoints may be at.
+    pub addresses: AddressPolicy,
+    /// The way there.
+    pub attempts: Vec<DiscoveryStep>,
+}
+
+impl DiscoveredServer {
+    /// What was found, together with who we are there.
+    pub fn target(&self, credentials: &UpstreamClientCredentials) -> AuthServer {
+        let server = &self.server;
+        let known = self.profile.endpoints.as_ref().filter(|known| known.issuer == server.issuer);
+        let listed = match known {
+            Some(known) if server.auth_methods.is_empty() => known.auth_methods.iter().map(|name| (*name).to_owned()).collect(),
+            Some(_) | None => server.auth_methods.clone(),
+        };
+        let chosen = || TokenEndpointAuth::choose(&listed, credentials.secret.is_some());
+        AuthServer {
+            mcp: self.mcp.clone(),
+            issuer: server.issuer.clone(),
+            iss_promised: server.iss_promised,
+            authorization_endpoint: server.authorization_endpoint.clone(),
+            token_endpoint: server.token_endpoint.clone(),
+            revocation_endpoint: server.revocation_endpoint.clone(),
+            client_id: credentials.id.clone(),
+            client_secret: credentials.secret.clone(),
+            auth_method: credentials.auth_method.unwrap_or_else(chosen),
+            resource: self.resource.clone(),
+            profile: self.profile,
+            extra_authorize: Vec::new(),
+            addresses: self.addresses.clone(),
+            scopes_known: self.scopes_known.clone(),
+            offline_access: server.scopes_supported.iter().any(|scope| scope == "offline_access"),
+        }
+    }
+}
+
+/// Why nothing was found, with the way there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoveryError {
+    /// The MCP server.
+    pub mcp: String,
+    /// What stood in the way.
+    pub reason: DiscoveryFailure,
+    /// Every place that was looked at.
+    pub attempts: Vec<DiscoveryStep>,
+}
+
+/// What stood in the way of a discovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiscoveryFailure {
+    /// No answer, or a 5xx, where one was needed. Nothing else is tried then: a server that is ill must not look like
+    /// one without metadata, whose users sign in elsewhere (asks E13).
+    Unreachable(String),
+    /// The MCP server is somewhere else.
+    Moved(String),
+    /// A document cannot be used.
+    Document(MetadataError),
+    /// There is no document at all.
+    NoMetadata,
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot find out where to sign in for {}: ", self.mcp)?;
+        match &self.reason {
+            DiscoveryFailure::Unreachable(why) => write!(f, "{why}"),
+            DiscoveryFailure::Moved(to) => write!(f, "it redirects; configure `{to}` as its URL instead"),
+            DiscoveryFailure::Document(why @ MetadataError::NoS256) => {
+                write!(
+                    f,
+                    "{why}; if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
+                )
+            }
+            DiscoveryFailure::Document(why) => write!(f, "{why}; ask its operator, or set `authorization_server` to the right issuer"),
+            DiscoveryFailure::NoMetadata => {
+                f.write_str("no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DiscoveryError {}
+
+/// Finds the authorization server of an upstream.
+pub async fn discover(client: &HttpClient, wanted: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
+    let mut search = Search::new(client, wanted);
+    match search.run().await {
+        Ok(found) => Ok(DiscoveredServer {
+            attempts: search.attempts,
+            ..found
+        }),
+        Err(reason) => Err(DiscoveryError {
+            mcp: wanted.mcp.without_query().to_owned(),
+            reason,
+            attempts: search.attempts,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::upstream::quirks;
+    use crate::upstream::test_support;
+    use crate::upstream::test_support::Said;
+    use crate::upstream::test_support::Seen;
+    use crate::upstream::test_support::Stub;
+
+    const PRM: &str = "GET /.well-known/oauth-protected-resource";
+    const ASM: &str = "GET /.well-known/oauth-authorization-server";
+
+    fn nothing() -> Said {
+        test_support::json(404, &json!({"error": "not_found"}))
+    }
+
+    fn challenge(parameters: &str) -> Said {
+        (
+            401,
+            vec![("www-authenticate", format!("Bearer {parameters}"))],
+            "Unauthorized".to_owned(),
+        )
+    }
+
+    fn resource(seen: &Seen, path: &str, issuer: &str) -> Said {
+        let base = &seen.base;
+        let document = json!({"resource": format!("{base}{path}"), "authorization_servers": [issuer], "scopes_supported": ["all"]});
+        test_support::json(200, &document)
+    }
+
+    fn server(seen: &Seen, issuer: &str) -> Value {
+        let base = &seen.base;
+        json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{base}/authorize"),
+            "token_endpoint": format!("{base}/token"),
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["offline_access"],
+        })
+    }
+
+    fn wanted(stub: &Stub) -> DiscoveryInput {
+        DiscoveryInput {
+            mcp: stub.at("/mcp"),
+            issuer: None,
+            endpoints: None,
+            profile: None,
+            allow_addresses: Arc::from([]),
+        }
+    }
+
+    async fn discovered(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<DiscoveredServer, DiscoveryError>) {
+        let stub = test_support::serve(answer).await;
+        let found = discover(&test_support::client(), &wanted(&stub)).await;
+        (stub, found)
+    }
+
+    fn lines(stub: &Stub) -> Vec<String> {
+        stub.seen().into_iter().map(|seen| seen.line).collect()
+    }
+
+    #[tokio::test]
+    async fn the_challenge_leads_to_the_resource_and_that_to_the_server() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
+            "GET /hidden/prm" => resource(seen, "/mcp", &format!("{}/as", seen.base)),
+            "GET /.well-known/oauth-authorization-server/as" => test_support::json(200, &server(seen, &format!("{}/as", seen.base))),
+            _ => nothing(),
+        })
+        .await;
+        let found = found.unwrap();
+        assert_eq!(found.server.issuer, format!("{}/as", stub.base));
+        assert_eq!(found.resource, format!("{}/mcp", stub.base));
+        assert_eq!(found.scopes_known, ["a", "b"]);
+        assert_eq!(found.attempts.len(), 3);
+        assert_eq!(lines(&stub).len(), 3);
+        let target = found.target(&UpstreamClientCredentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!((target.auth_method, target.offline_access), (TokenEndpointAuth::Basic, true));
+        let named = matches!(
+            target.addresses,
+            AddressPolicy::AsUpstream {
+                loopback: true,
+                plain_http: true,
+                ..
+            }
+        );
+        assert!(named, "{:?}", target.addresses);
+    }
+
+    #[tokio::test]
+    async fn what_the_operator_allows_is_allowed_for_the_endpoints_and_nothing_else_is() {
+        let answer = |seen: &Seen| match seen.line.as_str() {
+            ASM => test_support::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        };
+        let stub = test_support::serve(answer).await;
+        let allowing = |blocks: &[&str]| DiscoveryInput {
+            allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            ..wanted(&stub)
+        };
+        for (blocks, address, good) in [
+            (&["10.20.0.0/16"][..], "10.20.0.1", true),
+            (&["10.20.0.0/16"], "10.21.0.1", false),
+            (&[], "10.20.0.1", false),
+        ] {
+            let found = discover(&test_support::client(), &allowing(blocks)).await.unwrap();
+            let judged = found.addresses.check("as.example", address.parse().unwrap(), true);
+            assert_eq!(judged.is_ok(), good, "{blocks:?} {address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_challenge_the_well_known_places_are_tried_in_order() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            PRM => resource(seen, "", &seen.base),
+            "GET /.well-known/openid-configuration" => test_support::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let found = found.unwrap();
+        assert_eq!(
+            (found.resource.as_str(), found.scopes_known.as_slice()),
+            (stub.base.as_str(), &["all".to_owned()][..])
+        );
+        let walked = [
+            "POST /mcp",
+            &format!("{PRM}/mcp"),
+            PRM,
+            ASM,
+            "GET /.well-known/openid-configuration",
+        ];
+        assert_eq!(lines(&stub), walked);
+    }
+
+    #[tokio::test]
+    async fn an_old_server_without_resource_metadata_is_its_own_issuer_with_or_without_a_slash() {
+        for slash in ["", "/"] {
+            let (stub, found) = discovered(move |seen| match seen.line.as_str() {
+                ASM => test_support::json(200, &server(seen, &format!("{}{slash}", seen.base))),
+                _ => nothing(),
+            })
+            .await;
+            let found = found.unwrap();
+            assert_eq!(found.server.issuer, format!("{}{slash}", stub.base));
+            assert_eq!(found.resource, format!("{}/mcp", stub.base));
+        }
+    }
+
+    #[tokio::test]
+    async fn resource_metadata_on_another_origin_is_not_fetched() {
+        let elsewhere = test_support::serve(|_| nothing()).await;
+        let url = format!("{}/prm", elsewhere.base);
+        let (_stub, found) = discovered(move |seen| match seen.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{url}""#)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::NoMetadata);
+        assert!(
+            error.attempts.iter().any(|attempt| attempt.outcome.contains("another origin")),
+            "{:?}",
+            error.attempts
+        );
+        assert!(elsewhere.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_resource_that_is_somebody_elses_ends_the_search() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => resource(seen, "/other", &seen.base),
+            ASM => test_support::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherResource { .. })),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn metadata_of_another_issuer_is_not_used() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            PRM => resource(seen, "/mcp", &seen.base),
+            ASM => test_support::json(200, &server(seen, "https://evil.example")),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(
+            matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherIssuer { .. })),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_without_s256_is_refused_and_a_profile_may_waive_it() {
+        let answer = |seen: &Seen| match seen.line.as_str() {
+            ASM => {
+                let mut document = server(seen, &seen.base);
+                document["code_challenge_methods_supported"] = json!(["plain"]);
+                test_support::json(200, &document)
+            }
+            _ => nothing(),
+        };
+        let stub = test_support::serve(answer).await;
+        let error = discover(&test_support::client(), &wanted(&stub)).await.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::Document(MetadataError::NoS256));
+        let waived = DiscoveryInput {
+            profile: Some(&quirks::ENTRA),
+            ..wanted(&stub)
+        };
+        assert!(discover(&test_support::client(), &waived).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_ill_is_not_taken_for_one_without_metadata() {
+        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
+            ASM => test_support::json(200, &server(seen, &seen.base)),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_moved_is_named_and_not_followed() {
+        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+            "POST /mcp" => (307, vec![("location", "/mcp/".to_owned())], String::new()),
+            _ => nothing(),
+        })
+        .await;
+        let error = found.unwrap_err();
+        assert_eq!(error.reason, DiscoveryFailure::Moved(format!("{}/mcp/", stub.base)));
+        assert_eq!(lines(&stub), ["POST /mcp"]);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_of_the_operator_skips_the_resource_metadata() {
+        let stub = test_support::serve(|seen| match seen.line.as_str() {
+            "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(seen, &format!("{}/realm", seen.base))),
+            _ => nothing(),
+        });
+        let stub = stub.await;
+        let told = DiscoveryInput {
+            issuer: Some(stub.at("/realm")),
+            ..wanted(&stub)
+        };
+        let found = discover(&test_support::client(), &told).await.unwrap();
+        assert_eq!(found.server.issuer, format!("{}/realm", stub.base));
+        assert!(
+            lines(&stub)
+                .iter()
+                .all(|line| !line.contains("protected-resource") && !line.contains("POST"))
+        );
+    }
+
+    #[tokio::test]
+    async fn endpoints_of_the_operator_ask_nobody() {
+        let stub = test_support::serve(|_| nothing()).await;
+        let told = DiscoveryInput {
+            endpoints: Some((stub.at("/a"), stub.at("/t"))),
+            ..wanted(&stub)
+        };
+        let found = discover(&test_support::client(), &told).await.unwrap();
+        assert_eq!(
+            (found.server.issuer.as_str(), found.addresses),
+            (stub.base.as_str(), AddressPolicy::Anything)
+        );
+        assert!(stub.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn github_works_without_any_metadata_and_wants_its_secret_in_the_body() {
+        let stub = test_support::serve(|_| nothing()).await;
+        let github = DiscoveryInput {
+            profile: Some(&quirks::GITHUB),
+            ..wanted(&stub)
+        };
+        let found = discover(&test_support::client(), &github).await.unwrap();
+        assert_eq!(found.server.token_endpoint.as_str(), "https://github.com/login/oauth/access_token");
+        let target = found.target(&UpstreamClientCredentials {
+            id: "c".to_owned(),
+            secret: Some(Secret::from("s")),
+            auth_method: None,
+        });
+        assert_eq!(
+            (target.auth_method, target.issuer.as_str()),
+            (TokenEndpointAuth::Post, "https://github.com/login/oauth")
+        );
+        assert!(discover(&test_support::client(), &wanted(&stub)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_says_so() {
+        let gone = DiscoveryInput {
+            mcp: ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap(),
+            ..wanted(&test_support::serve(|_| nothing()).await)
+        };
+        let error = discover(&test_support::client(), &gone).await.unwrap_err();
+        assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot find out where to sign in for http://127.0.0.1:1/mcp: "),
+            "{error}"
+        );
+        assert_eq!(error.attempts.len(), 1);
+    }
+}

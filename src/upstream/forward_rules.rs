@@ -1,0 +1,511 @@
+//! What of a proxied request passes, and what of its answer. Pure.
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
+use http::Uri;
+use http::header;
+use http::uri::InvalidUri;
+
+use crate::base::url::ExactUrl;
+pub use crate::net::body::is_event_stream;
+use crate::oauth::token_response::UpstreamAccessToken;
+use crate::oauth::www_authenticate::BearerChallenge;
+
+/// What passes of a client's header, beside what starts with [`ALLOWED_REQUEST_PREFIXES`] and what the service lists.
+const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
+    "content-type",
+    "content-encoding",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "user-agent",
+];
+
+/// MCP's own fields, and those that GitHub's server is configured by.
+const ALLOWED_REQUEST_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
+
+/// Fields of one connection (RFC 9110 7.6.1), and the framing that is made anew.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// What a client cannot send on, not even where the service lists it: credentials of ours, and what vouches for somebody.
+const FORBIDDEN_REQUEST_HEADERS: [&str; 12] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "host",
+    "content-length",
+    "expect",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "origin",
+];
+
+/// What an upstream cannot say to the client: it would speak for our origin, where the consent page is (PRODUCT 8).
+const FORBIDDEN_RESPONSE_HEADERS: [&str; 20] = [
+    "set-cookie",
+    "set-cookie2",
+    "location",
+    "refresh",
+    "clear-site-data",
+    "strict-transport-security",
+    "alt-svc",
+    "service-worker-allowed",
+    "report-to",
+    "reporting-endpoints",
+    "nel",
+    "link",
+    "www-authenticate",
+    "authentication-info",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "public-key-pins",
+    "timing-allow-origin",
+    "x-sendfile",
+    "x-lighttpd-send-file",
+];
+
+/// What keeps nginx and its like from collecting events before they pass them on.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
+/// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
+pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    let listed = connection_options(from);
+    let mut to = HeaderMap::with_capacity(from.len() + ours.len());
+    for (name, value) in from {
+        let text = name.as_str();
+        let replaced = ours.iter().any(|(our, _)| same_field(our.as_str(), text));
+        if is_allowed(text, name, extra) && !replaced && !listed.iter().any(|option| option == text) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in ours {
+        to.insert(name.clone(), value.clone());
+    }
+    to
+}
+
+fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
+    let is_mcps = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    let known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcps();
+    known || (extra.contains(name) && !is_forbidden_request_header(text))
+}
+
+/// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
+/// servers do, and would see the other spelling as the same field.
+pub fn is_forbidden_request_header(name: &str) -> bool {
+    let dashed = name.replace('_', "-");
+    // MCP's own fields are judged on their way, a session above all: another spelling would go around that.
+    let is_disguised = dashed != name && dashed.starts_with("mcp-");
+    let name = dashed.as_str();
+    let vouches = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
+    is_disguised || vouches || FORBIDDEN_REQUEST_HEADERS.contains(&name) || HOP_BY_HOP.contains(&name)
+}
+
+/// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
+/// to say, nor vouches for somebody.
+pub fn may_carry_a_credential(name: &HeaderName) -> bool {
+    let text = name.as_str().replace('_', "-");
+    let text = text.as_str();
+    let clients = ALLOWED_REQUEST_HEADERS.contains(&text) || text.starts_with("mcp-");
+    text == header::AUTHORIZATION.as_str() || !(clients || is_forbidden_request_header(text))
+}
+
+fn same_field(one: &str, other: &str) -> bool {
+    let dashed = |b: u8| if b == b'_' { b'-' } else { b };
+    one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
+}
+
+/// The fields that `Connection` names, which end here (RFC 9110 7.6.1).
+fn connection_options(headers: &HeaderMap) -> Vec<String> {
+    let fields = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    fields
+        .flat_map(|field| field.split(','))
+        .map(|option| option.trim().to_ascii_lowercase())
+        .collect()
+}
+
+/// Makes the header of an upstream's answer ours: takes away what must not reach a client, adds what keeps a body from
+/// being a page of our origin.
+pub fn response_headers(headers: &mut HeaderMap) {
+    let listed = connection_options(headers);
+    let goes = |name: &str| {
+        HOP_BY_HOP.contains(&name)
+            || FORBIDDEN_RESPONSE_HEADERS.contains(&name)
+            || name.starts_with("access-control-")
+            // They would make a proxy in front of us serve its own files.
+            || (name.starts_with("x-accel-") && name != ACCEL_BUFFERING)
+            || name.starts_with("x-reproxy-")
+            || (listed.iter().any(|option| option == name) && name != "content-type")
+    };
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
+    // What one user was answered is nobody else's, whatever the upstream thinks of caches.
+    let shared = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|text| text.contains("public") || text.contains("s-maxage"))
+    };
+    if headers.get_all(header::CACHE_CONTROL).iter().any(shared) {
+        headers.remove(header::CACHE_CONTROL);
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if is_event_stream(headers) && !headers.contains_key(ACCEL_BUFFERING) {
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
+}
+
+/// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.
+pub fn bearer(token: &UpstreamAccessToken) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Where a request goes: the configured URL byte for byte, its query and then the client's (asks E12, G9).
+pub fn target_uri(mcp: &ExactUrl, query: Option<&str>) -> Result<Uri, InvalidUri> {
+    let joined = |base: &str| match query.filter(|query| !query.is_empty()) {
+        None => base.to_owned(),
+        Some(query) => format!("{base}{}{query}", if base.contains('?') { '&' } else { '?' }),
+    };
+    // A URL may hold characters that a URI may not; the parse has them encoded.
+    joined(mcp.as_str()).parse().or_else(|_| joined(mcp.url().as_str()).parse())
+}
+
+/// What an answer's head means for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseVerdict {
+    /// It goes on to the client.
+    Pass,
+    /// The upstream's token is no good there: our 401, so that the client refreshes.
+    Unauthorized,
+    /// The token has too little scope: our 403 with the scopes that the upstream names (RFC 6750 3.1).
+    InsufficientScope {
+        /// What would be enough; empty when it does not say.
+        scope: Vec<String>,
+    },
+    /// It points elsewhere: a 502 that names the URL to configure. Never followed: the token would travel along.
+    Redirect {
+        /// Where it points, as it is written there.
+        location: String,
+    },
+}
+
+/// Judges an answer of the MCP server by its head.
+pub fn classify(status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
+    match status.as_u16() {
+        401 => ResponseVerdict::Unauthorized,
+        403 => match challenge(headers) {
+            Some(challenge) if challenge.error.as_deref() == Some("insufficient_scope") => {
+                ResponseVerdict::InsufficientScope { scope: challenge.scopes() }
+            }
+            Some(_) | None => ResponseVerdict::Pass,
+        },
+        301 | 302 | 303 | 307 | 308 => {
+            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+            ResponseVerdict::Redirect {
+                location: location.unwrap_or_default().to_owned(),
+            }
+        }
+        _ => ResponseVerdict::Pass,
+    }
+}
+
+/// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured. Without its query: that is mostly
+/// the one that was sent, which may hold a key of the operator's, and this is told to whoever called.
+pub fn redirect_target(mcp: &ExactUrl, location: &str) -> Option<ExactUrl> {
+    let mut target = mcp.url().join(location).ok()?;
+    target.set_query(None);
+    target.set_fragment(None);
+    ExactUrl::parse(target.as_str()).ok()
+}
+
+/// The Bearer challenge of an answer.
+pub fn challenge(headers: &HeaderMap) -> Option<BearerChallenge> {
+    let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    BearerChallenge::parse(fields.filter_map(|value| value.to_str().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn ours() -> [(HeaderName, HeaderValue); 1] {
+        let token = UpstreamAccessToken::new(Secret::from("upstream"));
+        [(header::AUTHORIZATION, bearer(&token).unwrap())]
+    }
+
+    #[test]
+    fn only_what_is_listed_passes_and_the_credential_is_ours() {
+        let from = map(&[
+            ("authorization", "Bearer client"),
+            ("content-type", "application/json"),
+            ("accept", "a"),
+            ("accept", "b"),
+            ("mcp-session-id", "s"),
+            ("mcp-protocol-version", "2025-06-18"),
+            ("x-mcp-toolsets", "repos"),
+            ("last-event-id", "7"),
+            ("cookie", "c=1"),
+            ("host", "gateway"),
+            ("content-length", "5"),
+            ("x-user-id", "root"),
+            ("x_user_id", "root"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authorization", "Basic x"),
+            ("origin", "https://evil"),
+            ("sec-fetch-site", "cross-site"),
+            ("x-api-key", "k"),
+        ]);
+        let to = request_headers(&from, &[], &ours());
+        let passing = [
+            "accept",
+            "authorization",
+            "content-type",
+            "last-event-id",
+            "mcp-protocol-version",
+            "mcp-session-id",
+            "x-mcp-toolsets",
+        ];
+        assert_eq!(names(&to), passing);
+        assert_eq!(to["authorization"], "Bearer upstream");
+        assert!(to["authorization"].is_sensitive());
+        assert_eq!(to.get_all("accept").iter().count(), 2);
+    }
+
+    #[test]
+    fn what_the_service_lists_passes_but_never_a_credential_or_an_identity() {
+        let fields = [
+            "x-tenant",
+            "authorization",
+            "cookie",
+            "x-user-email",
+            "x_user_email",
+            "x-user_email",
+            "x-forwarded-host",
+            "x_forwarded_for",
+            "connection",
+            "host",
+        ];
+        let from = map(&fields.map(|name| (name, "v")));
+        let extra = fields.map(HeaderName::from_static);
+        assert_eq!(names(&request_headers(&from, &extra, &[])), ["x-tenant"]);
+    }
+
+    #[test]
+    fn a_connection_list_ends_their_fields_and_not_ours() {
+        let from = map(&[
+            ("connection", "keep-alive, Authorization, x-tenant"),
+            ("connection", "MCP-Session-Id,x-api-key"),
+            ("mcp-session-id", "s"),
+            ("x-tenant", "t"),
+            ("accept", "a"),
+        ]);
+        let ours = [
+            ours()[0].clone(),
+            (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k")),
+        ];
+        let to = request_headers(&from, &[HeaderName::from_static("x-tenant")], &ours);
+        assert_eq!(names(&to), ["accept", "authorization", "x-api-key"]);
+    }
+
+    /// A server that reads `_` as `-` would take it for the field that a session was held against.
+    #[test]
+    fn a_field_of_mcp_passes_in_its_own_spelling_only() {
+        let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
+        let from = map(&odd.map(|name| (name, "somebody else's")));
+        assert_eq!(names(&request_headers(&from, &odd.map(HeaderName::from_static), &[])), [""; 0]);
+        assert!(odd.into_iter().all(is_forbidden_request_header) && !is_forbidden_request_header("mcp-session-id"));
+        let listed = [HeaderName::from_static("x-mcp_tenant")];
+        let from = map(&[("x-mcp_tenant", "t"), ("x-mcp_other", "o"), ("mcp-session-id", "s")]);
+        assert_eq!(names(&request_headers(&from, &listed, &[])), ["mcp-session-id", "x-mcp_tenant"]);
+    }
+
+    #[test]
+    fn ours_replaces_theirs_in_every_spelling() {
+        let from = map(&[("x-api-key", "theirs"), ("x_api_key", "theirs"), ("x-api_key", "theirs")]);
+        let extra = ["x-api-key", "x_api_key", "x-api_key"].map(HeaderName::from_static);
+        let ours = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"))];
+        let to = request_headers(&from, &extra, &ours);
+        assert_eq!((names(&to), to["x-api-key"].to_str().unwrap()), (vec!["x-api-key"], "ours"));
+    }
+
+    #[test]
+    fn an_answer_cannot_speak_for_our_origin() {
+        let gone = [
+            "set-cookie",
+            "access-control-allow-origin",
+            "access-control-expose-headers",
+            "location",
+            "refresh",
+            "clear-site-data",
+            "strict-transport-security",
+            "alt-svc",
+            "service-worker-allowed",
+            "report-to",
+            "nel",
+            "link",
+            "www-authenticate",
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "upgrade",
+            "x-hop",
+        ];
+        let mut answer = map(&gone.map(|name| (name, "x-hop, content-type")));
+        answer.extend(map(&[
+            ("content-type", "text/html"),
+            ("content-encoding", "gzip"),
+            ("mcp-session-id", "s"),
+            ("retry-after", "5"),
+            ("content-security-policy", "script-src *"),
+            ("x-content-type-options", "whatever"),
+            ("cache-control", "max-age=5"),
+        ]));
+        response_headers(&mut answer);
+        let left = [
+            "cache-control",
+            "content-encoding",
+            "content-security-policy",
+            "content-type",
+            "mcp-session-id",
+            "retry-after",
+            "x-content-type-options",
+        ];
+        assert_eq!(names(&answer), left);
+        assert_eq!(answer["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(answer["x-content-type-options"], "nosniff");
+        assert_eq!(answer["cache-control"], "max-age=5");
+    }
+
+    #[test]
+    fn an_event_stream_is_not_buffered_and_nothing_is_cached() {
+        for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+            let mut answer = map(&[("content-type", kind)]);
+            response_headers(&mut answer);
+            assert_eq!(
+                (
+                    answer["x-accel-buffering"].to_str().unwrap(),
+                    answer["cache-control"].to_str().unwrap()
+                ),
+                ("no", "no-store")
+            );
+        }
+        let mut said = map(&[("content-type", "text/event-stream"), ("x-accel-buffering", "yes")]);
+        response_headers(&mut said);
+        assert_eq!(said["x-accel-buffering"], "yes");
+        let mut json = map(&[("content-type", "application/json")]);
+        response_headers(&mut json);
+        assert!(!json.contains_key("x-accel-buffering"));
+        let mut shared = map(&[
+            ("cache-control", "public, s-maxage=600"),
+            ("x-accel-redirect", "/internal"),
+            ("x-sendfile", "/etc/passwd"),
+        ]);
+        response_headers(&mut shared);
+        assert_eq!(shared["cache-control"], "no-store");
+        assert!(!shared.contains_key("x-accel-redirect") && !shared.contains_key("x-sendfile"));
+    }
+
+    #[test]
+    fn the_configured_url_is_kept_byte_for_byte() {
+        for (url, query, uri) in [
+            ("https://h/mcp/", None, "https://h/mcp/"),
+            ("https://h/mcp", Some("a=1&b=%2F"), "https://h/mcp?a=1&b=%2F"),
+            ("https://h/mcp?t=1", Some("a=1"), "https://h/mcp?t=1&a=1"),
+            ("https://h/mcp?t=1", Some(""), "https://h/mcp?t=1"),
+            ("https://h/a%2fb//c", None, "https://h/a%2fb//c"),
+            ("https://h/a<b", None, "https://h/a%3Cb"),
+        ] {
+            let made = target_uri(&ExactUrl::parse(url).unwrap(), query).unwrap();
+            assert_eq!(made.to_string(), uri, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_head() {
+        let challenge = map(&[("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)]);
+        let scope = vec!["repo".to_owned(), "gist".to_owned()];
+        assert_eq!(
+            classify(StatusCode::FORBIDDEN, &challenge),
+            ResponseVerdict::InsufficientScope { scope }
+        );
+        let plain = map(&[("www-authenticate", "Bearer")]);
+        assert_eq!(classify(StatusCode::FORBIDDEN, &plain), ResponseVerdict::Pass);
+        assert_eq!(classify(StatusCode::UNAUTHORIZED, &HeaderMap::new()), ResponseVerdict::Unauthorized);
+        let moved = map(&[("location", "/mcp/")]);
+        for status in [301, 302, 303, 307, 308] {
+            let location = "/mcp/".to_owned();
+            assert_eq!(
+                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                ResponseVerdict::Redirect { location }
+            );
+        }
+        for status in [200, 201, 202, 304, 400, 404, 405, 429, 500, 503] {
+            assert_eq!(
+                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                ResponseVerdict::Pass,
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_url_to_configure() {
+        let mcp = ExactUrl::parse("https://h/mcp").unwrap();
+        let to = |location| redirect_target(&mcp, location).map(|to| to.to_string());
+        assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
+        assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));
+        assert_eq!(to("https://u:p@other/"), None);
+        // What is told of it reaches the client and the log, and some upstreams have a key in their query.
+        assert_eq!(to("/mcp/?key=k#x").as_deref(), Some("https://h/mcp/"));
+    }
+}

@@ -1,0 +1,398 @@
+//! Registering ourselves at an upstream's authorization server (RFC 7591), once for each issuer and callback.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Request;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::base::secret::Secret;
+use crate::base::secret::at_rest_option;
+use crate::base::time::UnixTime;
+use crate::base::url::ExactUrl;
+use crate::net::body::RequestBody;
+use crate::net::dial::AddressPolicy;
+use crate::net::http_client::HttpClient;
+use crate::oauth::metadata::AuthorizationServer;
+use crate::oauth::token_response::OAuthErrorResponse;
+use crate::oauth::token_response::parse_error_response;
+use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::upstream::auth_server::UpstreamClientCredentials;
+use crate::upstream::fetch::FetchError;
+use crate::upstream::fetch::fetch;
+use crate::upstream::fetch::post;
+
+/// The longest that registering may take: a user waits for it.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who we are at one authorization server. Kept in sealed records, under its issuer and callback: credentials of one
+/// server never go to another (MCP, "Authorization Server Binding"; asks B20).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamRegistration {
+    /// The server, byte for byte.
+    pub issuer: String,
+    /// The client id it gave us.
+    pub client_id: String,
+    /// The secret, if it gave one.
+    #[serde(with = "at_rest_option", default)]
+    pub client_secret: Option<Secret>,
+    /// How we authenticate with it.
+    pub auth_method: TokenEndpointAuth,
+    /// When the secret ends; `None`: never (RFC 7591 3.2.1).
+    pub expires: Option<UnixTime>,
+    /// The callback that was registered.
+    pub redirect_uri: String,
+}
+
+impl UpstreamRegistration {
+    /// These credentials, for a target.
+    pub fn credentials(&self) -> UpstreamClientCredentials {
+        UpstreamClientCredentials {
+            id: self.client_id.clone(),
+            secret: self.client_secret.clone(),
+            auth_method: Some(self.auth_method),
+        }
+    }
+
+    /// Whether it still counts; an expired one is made anew, not used until it fails (asks B19).
+    pub fn is_valid(&self, now: UnixTime) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// Why we are not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamRegistrationError {
+    /// The server lets nobody register: the operator must give a client id.
+    NotOffered,
+    /// It refused (RFC 7591 3.2.2).
+    Refused(OAuthErrorResponse),
+    /// It refused without a word that OAuth knows: its status. Typically 401 or 403, registration needs a token there.
+    Closed(u16),
+    /// No answer, or none that can be used.
+    NoAnswer(String),
+}
+
+impl fmt::Display for UpstreamRegistrationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOffered => {
+                f.write_str("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`")
+            }
+            Self::Refused(refusal) => write!(f, "at registration {refusal}"),
+            Self::Closed(status) => {
+                write!(
+                    f,
+                    "the authorization server answered {status} to the registration: register the gateway there by hand, and give its `client_id`"
+                )
+            }
+            Self::NoAnswer(why) => write!(f, "no usable answer to the registration: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for UpstreamRegistrationError {}
+
+/// What we say of ourselves.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnClientMetadata<'a> {
+    /// What the upstream's consent page calls us.
+    pub name: &'a str,
+    /// Our callback.
+    pub redirect_uri: &'a ExactUrl,
+    /// What we will ask for; empty: not known.
+    pub scopes: &'a [String],
+}
+
+/// The method to register with: a secret where the server can check one, as this gateway can keep it.
+fn method_at(server: &AuthorizationServer) -> TokenEndpointAuth {
+    let lists = |method: TokenEndpointAuth| server.auth_methods.iter().any(|name| name == method.name());
+    let order = [TokenEndpointAuth::Basic, TokenEndpointAuth::Post, TokenEndpointAuth::None];
+    order.into_iter().find(|method| lists(*method)).unwrap_or(TokenEndpointAuth::Basic)
+}
+
+/// The metadata that is sent (RFC 7591 2). Also what our own client metadata document says, but for its `client_id`.
+pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) -> Value {
+    let kind = if application.redirect_uri.is_loopback() { "native" } else { "web" };
+    let mut document = json!({
+        "client_name": application.name,
+        "redirect_uris": [application.redirect_uri.as_str()],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": method.name(),
+        // OpenID Connect Registration 2: a web client may not have a loopback callback, a native one may.
+        "application_type": kind,
+    });
+    if !application.scopes.is_empty() {
+        document["scope"] = application.scopes.join(" ").into();
+    }
+    document
+}
+
+/// The request that registers us (RFC 7591 3.1).
+pub fn request(
+    server: &AuthorizationServer,
+    application: &OwnClientMetadata<'_>,
+) -> Result<Request<RequestBody>, UpstreamRegistrationError> {
+    let endpoint = server.registration_endpoint.as_ref().ok_or(UpstreamRegistrationError::NotOffered)?;
+    let body = metadata(application, method_at(server)).to_string();
+    post(endpoint, "application/json", body).map_err(|why| UpstreamRegistrationError::NoAnswer(why.to_string()))
+}
+
+/// The members of the answer that count (RFC 7591 3.2.1).
+#[derive(Deserialize)]
+struct RegistrationResponse {
+    client_id: String,
+    #[serde(default, with = "at_rest_option")]
+    client_secret: Option<Secret>,
+    client_secret_expires_at: Option<Value>,
+    token_endpoint_auth_method: Option<String>,
+}
+
+/// Reads the answer. 201 is the rule, 200 the habit of some.
+pub fn read(
+    status: u16,
+    body: &[u8],
+    server: &AuthorizationServer,
+    application: &OwnClientMetadata<'_>,
+) -> Result<UpstreamRegistration, UpstreamRegistrationError> {
+    if let Some(refusal) = parse_error_response(body) {
+        return Err(UpstreamRegistrationError::Refused(refusal));
+    }
+    match status {
+        200 | 201 => {}
+        429 | 500..=599 => return Err(UpstreamRegistrationError::NoAnswer(format!("status {status}"))),
+        _ => return Err(UpstreamRegistrationError::Closed(status)),
+    }
+    let unusable = |why: &str| UpstreamRegistrationError::NoAnswer(why.to_owned());
+    let answered: RegistrationResponse = serde_json::from_slice(body).map_err(|_| unusable("no JSON with a `client_id`"))?;
+    let secret = answered.client_secret.filter(|secret| !secret.is_empty());
+    let auth_method = match answered.token_endpoint_auth_method.as_deref() {
+        Some(name) => TokenEndpointAuth::parse(name).ok_or_else(|| unusable("a `token_endpoint_auth_method` that we do not have"))?,
+        None if secret.is_some() => method_with_secret(method_at(server)),
+        None => TokenEndpointAuth::None,
+    };
+    if answered.client_id.is_empty() || (auth_method != TokenEndpointAuth::None && secret.is_none()) {
+        return Err(unusable(
+            "no `client_id`, or no `client_secret` for its `token_endpoint_auth_method`",
+        ));
+    }
+    Ok(UpstreamRegistration {
+        issuer: server.issuer.clone(),
+        client_id: answered.client_id,
+        expires: secret.as_ref().and(expiry(answered.client_secret_expires_at.as_ref())),
+        // A secret beside `none` is some servers' habit; it proves nothing there.
+        client_secret: secret.filter(|_| auth_method != TokenEndpointAuth::None),
+        auth_method,
+        redirect_uri: application.redirect_uri.as_str().to_owned(),
+    })
+}
+
+/// An omitted method means Basic (RFC 7591 2), unless we asked for the other with a secret.
+fn method_with_secret(asked: TokenEndpointAuth) -> TokenEndpointAuth {
+    match asked {
+        TokenEndpointAuth::Post => TokenEndpointAuth::Post,
+        TokenEndpointAuth::None | TokenEndpointAuth::Basic => TokenEndpointAuth::Basic,
+    }
+}
+
+fn expiry(value: Option<&Value>) -> Option<UnixTime> {
+    let at = match value? {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(text) => text.parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (at > 0).then_some(UnixTime(at))
+}
+
+/// Registers us. Not repeated here: an answer that got lost leaves a registration that nobody uses.
+pub async fn register(
+    client: &HttpClient,
+    server: &AuthorizationServer,
+    application: &OwnClientMetadata<'_>,
+    addresses: &AddressPolicy,
+) -> Result<UpstreamRegistration, UpstreamRegistrationError> {
+    let request = request(server, application)?;
+    let no_answer = |why: FetchError| UpstreamRegistrationError::NoAnswer(why.to_string());
+    let answer = fetch(client, request, addresses, REGISTRATION_TIMEOUT).await.map_err(no_answer)?;
+    read(answer.status.as_u16(), &answer.body, server, application)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::test_support;
+
+    fn at(text: &str) -> ExactUrl {
+        ExactUrl::parse(text).unwrap()
+    }
+
+    fn server(methods: &[&str]) -> AuthorizationServer {
+        AuthorizationServer {
+            issuer: "https://as".to_owned(),
+            authorization_endpoint: at("https://as/authorize"),
+            token_endpoint: at("https://as/token"),
+            registration_endpoint: Some(at("https://as/register")),
+            revocation_endpoint: None,
+            auth_methods: methods.iter().map(|name| (*name).to_owned()).collect(),
+            scopes_supported: Vec::new(),
+            iss_promised: false,
+            client_documents: false,
+        }
+    }
+
+    fn read_of(methods: &[&str], status: u16, body: &Value) -> Result<UpstreamRegistration, UpstreamRegistrationError> {
+        let application = OwnClientMetadata {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        read(status, body.to_string().as_bytes(), &server(methods), &application)
+    }
+
+    #[test]
+    fn we_register_with_a_secret_where_the_server_can_check_one() {
+        for (methods, chosen) in [
+            (&[][..], TokenEndpointAuth::Basic),
+            (&["none", "client_secret_basic"], TokenEndpointAuth::Basic),
+            (&["none", "client_secret_post"], TokenEndpointAuth::Post),
+            (&["none"], TokenEndpointAuth::None),
+            (&["private_key_jwt", "none"], TokenEndpointAuth::None),
+        ] {
+            assert_eq!(method_at(&server(methods)), chosen, "{methods:?}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_callback_makes_a_native_client_and_any_other_a_web_one() {
+        for (callback, kind) in [
+            ("http://localhost:8002/upstream/callback", "native"),
+            ("https://g/upstream/callback", "web"),
+        ] {
+            let scopes = ["a".to_owned(), "b".to_owned()];
+            let application = OwnClientMetadata {
+                name: "gateway",
+                redirect_uri: &at(callback),
+                scopes: &scopes,
+            };
+            let sent = metadata(&application, TokenEndpointAuth::None);
+            assert_eq!(sent["application_type"], kind);
+            assert_eq!(sent["redirect_uris"], json!([callback]));
+            assert_eq!(sent["scope"], "a b");
+            assert_eq!(sent["token_endpoint_auth_method"], "none");
+        }
+        let application = OwnClientMetadata {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        assert!(metadata(&application, TokenEndpointAuth::Basic).get("scope").is_none());
+    }
+
+    #[test]
+    fn an_answer_is_read_whether_it_says_200_or_201() {
+        for status in [200, 201] {
+            let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": 0});
+            let read = read_of(&[], status, &body).unwrap();
+            assert_eq!((read.auth_method, read.expires), (TokenEndpointAuth::Basic, None));
+            assert!(read.is_valid(UnixTime::NEVER.minus_seconds(1)));
+        }
+        let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": "100", "token_endpoint_auth_method": "client_secret_post"});
+        let read = read_of(&[], 201, &body).unwrap();
+        assert_eq!((read.auth_method, read.expires), (TokenEndpointAuth::Post, Some(UnixTime(100))));
+        assert!(read.is_valid(UnixTime(99)) && !read.is_valid(UnixTime(100)));
+    }
+
+    #[test]
+    fn the_method_of_the_answer_counts() {
+        let public = read_of(&[], 201, &json!({"client_id": "c"})).unwrap();
+        assert_eq!((public.auth_method, public.client_secret), (TokenEndpointAuth::None, None));
+        let none = json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none"});
+        assert_eq!(read_of(&[], 201, &none).unwrap().client_secret, None);
+        let silent = json!({"client_id": "c", "client_secret": "s"});
+        assert_eq!(
+            read_of(&["client_secret_post"], 201, &silent).unwrap().auth_method,
+            TokenEndpointAuth::Post
+        );
+        for unusable in [
+            json!({"client_id": "c", "token_endpoint_auth_method": "private_key_jwt"}),
+            json!({"client_id": "c", "token_endpoint_auth_method": "client_secret_basic"}),
+            json!({"client_id": ""}),
+            json!({"client_secret": "s"}),
+            json!([]),
+        ] {
+            assert!(
+                matches!(read_of(&[], 201, &unusable), Err(UpstreamRegistrationError::NoAnswer(_))),
+                "{unusable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_door_is_told_from_a_refusal_and_from_a_bad_day() {
+        let refused = read_of(&[], 400, &json!({"error": "invalid_redirect_uri", "error_description": "no"}));
+        assert!(matches!(refused, Err(UpstreamRegistrationError::Refused(refusal)) if refusal.code == "invalid_redirect_uri"));
+        assert_eq!(
+            read_of(&[], 403, &json!({"message": "no"})),
+            Err(UpstreamRegistrationError::Closed(403))
+        );
+        assert!(matches!(read_of(&[], 503, &json!({})), Err(UpstreamRegistrationError::NoAnswer(_))));
+        let mut nowhere = server(&[]);
+        nowhere.registration_endpoint = None;
+        let application = OwnClientMetadata {
+            name: "gateway",
+            redirect_uri: &at("https://g/cb"),
+            scopes: &[],
+        };
+        assert!(matches!(
+            request(&nowhere, &application),
+            Err(UpstreamRegistrationError::NotOffered)
+        ));
+    }
+
+    #[test]
+    fn a_registration_survives_a_record_and_prints_no_secret() {
+        let read = read_of(&[], 201, &json!({"client_id": "c", "client_secret": "hidden"})).unwrap();
+        assert!(!format!("{read:?}").contains("hidden"));
+        let kept = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<UpstreamRegistration>(&kept).unwrap(), read);
+        assert_eq!(read.credentials().auth_method, Some(TokenEndpointAuth::Basic));
+    }
+
+    #[tokio::test]
+    async fn we_register_over_the_wire() {
+        let stub = test_support::serve(|seen| {
+            let sent: Value = serde_json::from_str(&seen.body).unwrap();
+            let method = sent["token_endpoint_auth_method"].clone();
+            test_support::json(
+                201,
+                &json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": method}),
+            )
+        });
+        let stub = stub.await;
+        let mut server = server(&["client_secret_post"]);
+        server.registration_endpoint = Some(stub.at("/register"));
+        let application = OwnClientMetadata {
+            name: "gateway",
+            redirect_uri: &at("http://127.0.0.1:8002/cb"),
+            scopes: &[],
+        };
+        let registered = register(&test_support::client(), &server, &application, &AddressPolicy::Anything)
+            .await
+            .unwrap();
+        assert_eq!(
+            (registered.client_id.as_str(), registered.auth_method),
+            ("c", TokenEndpointAuth::Post)
+        );
+        assert_eq!(
+            (registered.issuer.as_str(), registered.redirect_uri.as_str()),
+            ("https://as", "http://127.0.0.1:8002/cb")
+        );
+        let seen = stub.seen();
+        assert_eq!(seen[0].line, "POST /register");
+        assert_eq!(seen[0].headers["content-type"], "application/json");
+    }
+}

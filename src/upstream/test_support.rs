@@ -1,0 +1,102 @@
+//! A small upstream on a real socket, for the tests of this room.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Response;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use tokio::net::TcpListener;
+
+use crate::base::url::ExactUrl;
+use crate::net::http_client::HttpClient;
+use crate::net::tls::ClientTls;
+
+/// One request that came in.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) line: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+    /// Where it came in: `http://127.0.0.1:port`.
+    pub(super) base: String,
+    /// How many came in before it.
+    pub(super) before: usize,
+}
+
+/// A server that runs until its test is over.
+pub(super) struct Stub {
+    pub(super) base: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Stub {
+    /// All requests so far.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(super) fn at(&self, path: &str) -> ExactUrl {
+        ExactUrl::parse(&format!("{}{path}", self.base)).unwrap()
+    }
+}
+
+/// What a stub answers: a status, header fields, a body.
+pub(super) type Said = (u16, Vec<(&'static str, String)>, String);
+
+pub(super) fn json(status: u16, body: &impl ToString) -> Said {
+    (status, vec![("content-type", "application/json".to_owned())], body.to_string())
+}
+
+pub(super) async fn serve(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> Stub {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let stub = Stub {
+        base: base.clone(),
+        seen: seen.clone(),
+    };
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (answer, seen, base) = (answer.clone(), seen.clone(), base.clone());
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (answer, seen, base) = (answer.clone(), seen.clone(), base.clone());
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await?.to_bytes();
+                    let (status, fields, said) = {
+                        let mut all = seen.lock().unwrap();
+                        let now = Seen {
+                            line: format!("{} {}", head.method, head.uri),
+                            headers: head.headers,
+                            body: String::from_utf8(body.to_vec()).unwrap(),
+                            base,
+                            before: all.len(),
+                        };
+                        all.push(now.clone());
+                        answer(&now)
+                    };
+                    let mut response = Response::builder().status(status);
+                    for (name, value) in fields {
+                        response = response.header(name, value);
+                    }
+                    Ok::<_, hyper::Error>(response.body(Full::new(Bytes::from(said))).unwrap())
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+            tokio::spawn(connection);
+        }
+    });
+    stub
+}
+
+/// A client that trusts nobody: these tests are on loopback, without TLS.
+pub(super) fn client() -> HttpClient {
+    HttpClient::new(ClientTls::trusting(RootCertStore::empty()).unwrap())
+}

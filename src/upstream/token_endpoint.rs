@@ -1,0 +1,763 @@
+//! Asking an upstream for tokens: the URL for the browser, the requests of the token endpoint, and sending them.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::Request;
+use http::header::AUTHORIZATION;
+use tokio::time::Instant;
+use url::form_urlencoded;
+use url::form_urlencoded::Serializer;
+use zeroize::Zeroizing;
+
+use crate::base::secret::Secret;
+use crate::base::time::Clock;
+use crate::base::time::UnixTime;
+use crate::base::url::ExactUrl;
+use crate::net::body::RequestBody;
+use crate::net::dial::AddressPolicy;
+use crate::net::http_client::HttpClient;
+use crate::oauth::token_response::OAuthErrorResponse;
+use crate::oauth::token_response::TokenResponseError;
+use crate::oauth::token_response::UpstreamRefreshToken;
+use crate::oauth::token_response::UpstreamTokens;
+use crate::oauth::token_response::parse_error_response;
+use crate::oauth::token_response::parse_token_response;
+use crate::upstream::auth_server::AuthServer;
+use crate::upstream::auth_server::TokenEndpointAuth;
+use crate::upstream::fetch::FetchError;
+use crate::upstream::fetch::FetchResponse;
+use crate::upstream::fetch::fetch;
+use crate::upstream::fetch::post;
+use crate::upstream::quirks::OfflineAccess;
+
+/// The longest that one attempt may take; a lease on a refresh is longer than this.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that [`send_with_retry`] takes with all its attempts.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(55);
+/// How often [`send_with_retry`] tries at most.
+const MAX_ATTEMPTS: u32 = 3;
+/// A longer `Retry-After` than this is for the client to wait.
+const MAX_RETRY_AFTER_SECONDS: u64 = 5;
+
+/// What an authorization request needs beside the target (RFC 6749 4.1.1, RFC 7636 4.3).
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizeUrlParams<'a> {
+    /// Our own `state`, single use.
+    pub state: &'a str,
+    /// The S256 challenge of our own verifier.
+    pub challenge: &'a str,
+    /// Our callback.
+    pub redirect_uri: &'a str,
+    /// What to ask for; empty leaves the parameter out.
+    pub scopes: &'a [String],
+}
+
+/// The URL that starts the upstream's sign-in. The endpoint's own query is kept (RFC 6749 3.1), but each name is said once,
+/// because a second `prompt` or `client_id` is refused by some, and read by others (asks J1): what is ours first, then
+/// what the operator adds, what the endpoint has, and what the profile adds.
+pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> String {
+    let profile = target.profile;
+    let mut ours: Vec<(&str, String)> = vec![
+        ("response_type", "code".to_owned()),
+        ("client_id", target.client_id.clone()),
+        ("redirect_uri", asking.redirect_uri.to_owned()),
+        ("state", asking.state.to_owned()),
+        ("code_challenge", asking.challenge.to_owned()),
+        ("code_challenge_method", "S256".to_owned()),
+    ];
+    let scope = scope_to_ask(target, asking.scopes);
+    if !scope.is_empty() {
+        ours.push((profile.scope_parameter, scope));
+    }
+    if profile.send_resource {
+        ours.push(("resource", target.resource.clone()));
+    }
+    let mut extra: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in &target.extra_authorize {
+        let said = is_reserved_param(name) || ours.iter().any(|(our, _)| our == name) || extra.iter().any(|(other, _)| other == name);
+        if !said {
+            extra.push((name, value));
+        }
+    }
+    let (base, query) = target
+        .authorization_endpoint
+        .as_str()
+        .split_once('?')
+        .unwrap_or((target.authorization_endpoint.as_str(), ""));
+    let says = |part: &str, name: &str| form_urlencoded::parse(part.as_bytes()).any(|(said, _)| said == name);
+    let said_better = |part: &str| ours.iter().any(|(our, _)| says(part, our)) || extra.iter().any(|(name, _)| says(part, name));
+    let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !said_better(part)).collect();
+    for (name, value) in profile.extra_authorize {
+        if !kept.iter().any(|part| says(part, name)) && !extra.iter().any(|(other, _)| other == name) {
+            extra.push((name, value));
+        }
+    }
+    let added = Serializer::new(String::new()).extend_pairs(&ours).extend_pairs(&extra).finish();
+    let parts: Vec<&str> = kept.iter().copied().chain([added.as_str()]).collect();
+    format!("{base}?{}", parts.join("&"))
+}
+
+/// Whether a parameter of the authorization request is ours to say, so that neither the operator nor a profile may: what
+/// the flow's safety hangs on, and what would say all of it anew in an object (RFC 9101) or send it elsewhere.
+pub fn is_reserved_param(name: &str) -> bool {
+    const RESERVED_PARAMS: [&str; 12] = [
+        "response_type",
+        "response_mode",
+        "client_id",
+        "redirect_uri",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "scope",
+        "resource",
+        "request",
+        "request_uri",
+    ];
+    RESERVED_PARAMS.contains(&name)
+}
+
+fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
+    const OFFLINE: &str = "offline_access";
+    let profile = target.profile;
+    let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let wanted = match profile.offline_access {
+        // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
+        OfflineAccess::IfListed => target.offline_access && !asked.is_empty(),
+        OfflineAccess::Always => true,
+        OfflineAccess::Never => {
+            asked.retain(|scope| *scope != OFFLINE);
+            false
+        }
+    };
+    if wanted && !asked.contains(&OFFLINE) {
+        asked.push(OFFLINE);
+    }
+    asked.join(profile.scope_separator)
+}
+
+/// The request that turns a code into tokens (RFC 6749 4.1.3, RFC 7636 4.5, RFC 8707 2.2).
+pub fn code_request(target: &AuthServer, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Result<Request<RequestBody>, FetchError> {
+    let mut form = TokenForm::new("authorization_code");
+    form.add("code", code.expose());
+    form.add("redirect_uri", redirect_uri);
+    form.add("code_verifier", verifier.expose());
+    form.resource(target);
+    form.request(target, &target.token_endpoint)
+}
+
+/// The request that turns a refresh token into tokens (RFC 6749 6). `scope` is what was granted; it is repeated only
+/// where the profile says that it must be.
+pub fn refresh_request(
+    target: &AuthServer,
+    refresh: &UpstreamRefreshToken,
+    scope: Option<&str>,
+) -> Result<Request<RequestBody>, FetchError> {
+    let mut form = TokenForm::new("refresh_token");
+    form.add("refresh_token", refresh.expose());
+    if let (true, Some(scope)) = (target.profile.scope_on_refresh, scope) {
+        form.add("scope", scope);
+    }
+    form.resource(target);
+    form.request(target, &target.token_endpoint)
+}
+
+/// Which token [`revoke_request`] gives back (RFC 7009 2.1).
+#[derive(Clone, Copy, Debug)]
+pub enum TokenToRevoke<'a> {
+    /// An access token.
+    Access(&'a crate::oauth::token_response::UpstreamAccessToken),
+    /// A refresh token.
+    Refresh(&'a UpstreamRefreshToken),
+}
+
+/// The request that gives a token back (RFC 7009 2.1). `None`: this upstream has no place for it.
+pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<Result<Request<RequestBody>, FetchError>> {
+    let endpoint = target.revocation_endpoint.as_ref()?;
+    let (text, hint) = match token {
+        TokenToRevoke::Access(token) => (token.expose(), "access_token"),
+        TokenToRevoke::Refresh(token) => (token.expose(), "refresh_token"),
+    };
+    let mut form = TokenForm::default();
+    form.add("token", text);
+    form.add("token_type_hint", hint);
+    Some(form.request(target, endpoint))
+}
+
+/// A form body on its way; wiped on drop, though what the request carries of it is not ours to wipe.
+#[derive(Default)]
+struct TokenForm(Zeroizing<String>);
+
+impl TokenForm {
+    fn new(grant_type: &str) -> Self {
+        let mut form = Self::default();
+        form.add("grant_type", grant_type);
+        form
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        self.0.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+
+    fn resource(&mut self, target: &AuthServer) {
+        if target.profile.send_resource {
+            self.add("resource", &target.resource);
+        }
+    }
+
+    /// Authenticates in one way only: two at once are an error (RFC 6749 2.3).
+    fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
+        let secret = target.client_secret.as_ref().map_or("", Secret::expose);
+        match target.auth_method {
+            TokenEndpointAuth::None => self.add("client_id", &target.client_id),
+            TokenEndpointAuth::Basic => {}
+            TokenEndpointAuth::Post => {
+                self.add("client_id", &target.client_id);
+                self.add("client_secret", secret);
+            }
+        }
+        let mut request = post(endpoint, "application/x-www-form-urlencoded", self.0.as_bytes().to_vec())?;
+        if target.auth_method == TokenEndpointAuth::Basic {
+            request.headers_mut().insert(AUTHORIZATION, basic(&target.client_id, secret)?);
+        }
+        Ok(request)
+    }
+}
+
+/// Both parts are form-encoded first (RFC 6749 2.3.1), which matters as soon as a secret has a `:` or `+` in it.
+fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
+    let mut pair = Zeroizing::new(String::new());
+    pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| FetchError::NeverSent("the client secret fits no header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Why a request to a token endpoint brought nothing, by whether it can have been processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenEndpointError {
+    /// Certainly not processed: no connection, or an address that may not be dialled.
+    NeverSent(String),
+    /// 429 or 503: not processed now, by the upstream's own word.
+    Throttled {
+        /// The upstream's `Retry-After`, in seconds.
+        retry_after: Option<u64>,
+    },
+    /// A time-out, a cut line, a 5xx, a page: it may have been processed.
+    Unknown(String),
+    /// A parsed OAuth error: the upstream's final word.
+    Refused(OAuthErrorResponse),
+}
+
+impl fmt::Display for TokenEndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverSent(why) => write!(f, "the upstream cannot be reached: {why}"),
+            Self::Throttled { .. } => f.write_str("the upstream asks to try again later"),
+            Self::Unknown(why) => write!(f, "no usable answer of the upstream: {why}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TokenEndpointError {}
+
+impl From<FetchError> for TokenEndpointError {
+    fn from(failure: FetchError) -> Self {
+        match failure {
+            FetchError::NeverSent(why) => Self::NeverSent(why),
+            FetchError::Unknown(why) => Self::Unknown(why),
+        }
+    }
+}
+
+/// Sends one request to a token endpoint, once. `asked` is now: lives are counted from it.
+pub async fn send(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    addresses: &AddressPolicy,
+    asked: UnixTime,
+) -> Result<UpstreamTokens, TokenEndpointError> {
+    send_within(client, request, addresses, asked, ATTEMPT_TIMEOUT).await
+}
+
+async fn send_within(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    addresses: &AddressPolicy,
+    asked: UnixTime,
+    within: Duration,
+) -> Result<UpstreamTokens, TokenEndpointError> {
+    let answer = fetch(client, request, addresses, within).await?;
+    throttled(&answer)?;
+    parse_token_response(answer.status.as_u16(), answer.content_type(), &answer.body, asked).map_err(|failure| match failure {
+        TokenResponseError::Refused(refusal) => TokenEndpointError::Refused(refusal),
+        TokenResponseError::Temporary(why) | TokenResponseError::Unreadable(why) => TokenEndpointError::Unknown(why),
+    })
+}
+
+fn throttled(answer: &FetchResponse) -> Result<(), TokenEndpointError> {
+    match answer.status.as_u16() {
+        429 | 503 => Err(TokenEndpointError::Throttled {
+            retry_after: answer.retry_after(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Sends what `build` makes until there is an answer: again only after what certainly was not processed, at most three
+/// times, 55 seconds in all.
+pub async fn send_with_retry<B>(
+    client: &HttpClient,
+    clock: &Clock,
+    addresses: &AddressPolicy,
+    build: B,
+) -> Result<UpstreamTokens, TokenEndpointError>
+where
+    B: Fn() -> Result<Request<RequestBody>, FetchError>,
+{
+    let until = Instant::now() + TOTAL_TIMEOUT;
+    let mut attempt = 1;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let failure = match send_within(client, build()?, addresses, clock.now(), left).await {
+            Ok(tokens) => return Ok(tokens),
+            Err(failure) => failure,
+        };
+        let wait = if attempt < MAX_ATTEMPTS {
+            wait_after(&failure, attempt)
+        } else {
+            None
+        };
+        match wait {
+            // An attempt that starts with no time left would only turn "not sent" into "unknown".
+            Some(wait) if Instant::now() + wait + Duration::from_secs(5) < until => tokio::time::sleep(wait).await,
+            Some(_) | None => return Err(failure),
+        }
+        attempt += 1;
+    }
+}
+
+/// How long to wait before the same may be sent again; `None`: it may not, or not by us.
+fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
+    match failure {
+        TokenEndpointError::NeverSent(_) | TokenEndpointError::Throttled { retry_after: None } => {
+            Some(Duration::from_millis(300) * attempt * attempt)
+        }
+        TokenEndpointError::Throttled {
+            retry_after: Some(seconds),
+        } if *seconds <= MAX_RETRY_AFTER_SECONDS => Some(Duration::from_secs(*seconds)),
+        TokenEndpointError::Throttled { retry_after: Some(_) } | TokenEndpointError::Unknown(_) | TokenEndpointError::Refused(_) => None,
+    }
+}
+
+/// Gives a token back, once. An unknown token is a success there (RFC 7009 2.2).
+pub async fn revoke(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<(), TokenEndpointError> {
+    let answer = fetch(client, request, addresses, Duration::from_secs(15)).await?;
+    throttled(&answer)?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    let unknown = || TokenEndpointError::Unknown(format!("the revocation endpoint answered {}", answer.status.as_u16()));
+    Err(parse_error_response(&answer.body).map_or_else(unknown, TokenEndpointError::Refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use http_body_util::BodyExt;
+    use serde_json::json;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::oauth::token_response::UpstreamAccessToken;
+    use crate::upstream::quirks;
+    use crate::upstream::quirks::Profile;
+    use crate::upstream::test_support;
+
+    fn at(text: &str) -> ExactUrl {
+        ExactUrl::parse(text).unwrap()
+    }
+
+    fn target(profile: &'static Profile, auth_method: TokenEndpointAuth) -> AuthServer {
+        AuthServer {
+            mcp: at("https://h/mcp"),
+            issuer: "https://as".to_owned(),
+            iss_promised: false,
+            authorization_endpoint: at("https://as/authorize"),
+            token_endpoint: at("https://as/token"),
+            revocation_endpoint: Some(at("https://as/revoke")),
+            client_id: "id:1".to_owned(),
+            client_secret: Some(Secret::from("s+cret %/&")),
+            auth_method,
+            resource: "https://h/mcp".to_owned(),
+            profile,
+            extra_authorize: Vec::new(),
+            addresses: AddressPolicy::Anything,
+            scopes_known: Vec::new(),
+            offline_access: false,
+        }
+    }
+
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    fn all<'a>(pairs: &'a [(String, String)], name: &str) -> Vec<&'a str> {
+        pairs
+            .iter()
+            .filter(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    fn asked(target: &AuthServer, scopes: &[&str]) -> Vec<(String, String)> {
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let asking = AuthorizeUrlParams {
+            state: "st",
+            challenge: "ch",
+            redirect_uri: "http://localhost:8002/upstream/callback",
+            scopes: &scopes,
+        };
+        let url = authorize_url(target, &asking);
+        pairs(url.split_once('?').unwrap().1)
+    }
+
+    async fn form(request: Request<RequestBody>) -> Vec<(String, String)> {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        pairs(std::str::from_utf8(&body).unwrap())
+    }
+
+    #[test]
+    fn the_browser_is_sent_with_everything_the_standard_wants() {
+        let asked = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a", "b"]);
+        for (name, value) in [
+            ("response_type", "code"),
+            ("client_id", "id:1"),
+            ("redirect_uri", "http://localhost:8002/upstream/callback"),
+            ("state", "st"),
+            ("code_challenge", "ch"),
+            ("code_challenge_method", "S256"),
+            ("scope", "a b"),
+            ("resource", "https://h/mcp"),
+        ] {
+            assert_eq!(all(&asked, name), [value], "{name}");
+        }
+        assert_eq!(asked.len(), 8);
+    }
+
+    #[test]
+    fn the_endpoints_own_query_is_kept_and_nothing_is_said_twice() {
+        let mut target = target(&quirks::GOOGLE, TokenEndpointAuth::None);
+        target.authorization_endpoint = at("https://as/authorize?audience=a%2Fb&prompt=login&client%5Fid=evil&state=x&");
+        let asking = AuthorizeUrlParams {
+            state: "st",
+            challenge: "ch",
+            redirect_uri: "https://g/cb",
+            scopes: &[],
+        };
+        let url = authorize_url(&target, &asking);
+        assert!(
+            url.starts_with("https://as/authorize?audience=a%2Fb&prompt=login&response_type=code&client_id=id%3A1&"),
+            "{url}"
+        );
+        let asked = pairs(url.split_once('?').unwrap().1);
+        assert_eq!(all(&asked, "prompt"), ["login"]);
+        assert_eq!(all(&asked, "client_id"), ["id:1"]);
+        assert_eq!(all(&asked, "state"), ["st"]);
+        assert_eq!(all(&asked, "access_type"), ["offline"]);
+        assert_eq!(all(&asked, "scope"), [""; 0]);
+    }
+
+    #[test]
+    fn offline_access_is_asked_for_where_it_is_known_and_never_where_it_is_an_error() {
+        let mut standard = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a"]);
+        standard.offline_access = true;
+        assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a offline_access"]);
+        assert_eq!(all(&asked(&standard, &["offline_access"]), "scope"), ["offline_access"]);
+        assert_eq!(
+            all(&asked(&target(&quirks::ENTRA, TokenEndpointAuth::None), &["a"]), "scope"),
+            ["a offline_access"]
+        );
+        let mut google = target(&quirks::GOOGLE, TokenEndpointAuth::None);
+        google.offline_access = true;
+        assert_eq!(all(&asked(&google, &["a", "offline_access"]), "scope"), ["a"]);
+    }
+
+    #[test]
+    fn a_profile_drops_the_resource_or_names_the_scopes_its_way() {
+        assert_eq!(
+            all(&asked(&target(&quirks::ENTRA, TokenEndpointAuth::None), &[]), "resource"),
+            [""; 0]
+        );
+        let slack = asked(&target(&quirks::SLACK, TokenEndpointAuth::None), &["a", "b"]);
+        assert_eq!((all(&slack, "user_scope"), all(&slack, "scope")), (vec!["a,b"], vec![]));
+    }
+
+    #[test]
+    fn what_the_operator_adds_is_sent_once_and_never_in_place_of_what_is_ours() {
+        let mut auth0 = target(&quirks::AUTH0, TokenEndpointAuth::None);
+        auth0.authorization_endpoint = at("https://as/authorize?audience=wrong&ui=1");
+        assert_eq!(all(&asked(&auth0, &["a"]), "audience"), ["wrong"]);
+        let before = asked(&auth0, &["a"]);
+        auth0.extra_authorize = [
+            ("audience", "https://api.example.com/?a=b&c"),
+            ("audience", "twice"),
+            ("state", "theirs"),
+            ("code_challenge", "theirs"),
+            ("code_challenge_method", "plain"),
+            ("redirect_uri", "https://evil.example"),
+            ("client_id", "theirs"),
+            ("response_type", "token"),
+            ("response_mode", "fragment"),
+            ("scope", "all"),
+            ("resource", "https://elsewhere.example"),
+            ("request_uri", "https://elsewhere.example"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let asked_now = asked(&auth0, &["a"]);
+        for (name, value) in before.iter().filter(|(name, _)| name != "audience") {
+            assert_eq!(all(&asked_now, name), [value.as_str()], "{name}");
+        }
+        assert_eq!(all(&asked_now, "audience"), ["https://api.example.com/?a=b&c"]);
+        for dropped in ["resource", "request_uri", "response_mode"] {
+            assert_eq!(all(&asked_now, dropped), [""; 0], "{dropped}");
+        }
+        let mut slack = target(&quirks::SLACK, TokenEndpointAuth::None);
+        slack.extra_authorize = vec![("user_scope".to_owned(), "admin".to_owned())];
+        assert_eq!(all(&asked(&slack, &["a"]), "user_scope"), ["a"]);
+        let mut google = target(&quirks::GOOGLE, TokenEndpointAuth::None);
+        google.extra_authorize = vec![("prompt".to_owned(), "select_account".to_owned())];
+        let google = asked(&google, &["a"]);
+        assert_eq!(
+            (all(&google, "prompt"), all(&google, "access_type")),
+            (vec!["select_account"], vec!["offline"])
+        );
+    }
+
+    #[test]
+    fn only_the_odd_are_asked_in_an_odd_way() {
+        let standard: Vec<(String, String)> = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a"]);
+        for profile in [
+            &quirks::NOTION,
+            &quirks::LINEAR,
+            &quirks::KEYCLOAK,
+            &quirks::OKTA,
+            &quirks::SLACK_MCP,
+            &quirks::ATLASSIAN_MCP,
+        ] {
+            assert_eq!(
+                asked(&target(profile, TokenEndpointAuth::None), &["a"]),
+                standard,
+                "{}",
+                profile.name
+            );
+        }
+        let atlassian = asked(&target(&quirks::ATLASSIAN, TokenEndpointAuth::None), &["a"]);
+        assert_eq!(
+            (all(&atlassian, "audience"), all(&atlassian, "prompt"), all(&atlassian, "resource")),
+            (vec!["api.atlassian.com"], vec!["consent"], vec![])
+        );
+        assert_eq!(all(&atlassian, "scope"), ["a offline_access"]);
+        let mut cognito = target(&quirks::COGNITO, TokenEndpointAuth::None);
+        cognito.offline_access = true;
+        assert_eq!(all(&asked(&cognito, &["a", "offline_access"]), "scope"), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn we_authenticate_in_exactly_one_way() {
+        let code = |method| {
+            let request = code_request(
+                &target(&quirks::STANDARD, method),
+                &Secret::from("c"),
+                &Secret::from("v"),
+                "https://g/cb",
+            );
+            request.unwrap()
+        };
+        let basic = code(TokenEndpointAuth::Basic);
+        assert_eq!(
+            basic.headers()["authorization"],
+            format!("Basic {}", STANDARD.encode("id%3A1:s%2Bcret+%25%2F%26"))
+        );
+        assert!(basic.headers()["authorization"].is_sensitive());
+        assert_eq!(basic.headers()["accept"], "application/json");
+        assert!(basic.headers()["user-agent"].to_str().unwrap().starts_with("mcp-oauth-gateway/"));
+        let sent = form(basic).await;
+        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec![], vec![]));
+        assert_eq!(all(&sent, "code_verifier"), ["v"]);
+        assert_eq!(all(&sent, "resource"), ["https://h/mcp"]);
+
+        let post = code(TokenEndpointAuth::Post);
+        assert!(!post.headers().contains_key("authorization"));
+        let sent = form(post).await;
+        assert_eq!(
+            (all(&sent, "client_id"), all(&sent, "client_secret")),
+            (vec!["id:1"], vec!["s+cret %/&"])
+        );
+
+        let none = code(TokenEndpointAuth::None);
+        assert!(!none.headers().contains_key("authorization"));
+        let sent = form(none).await;
+        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec!["id:1"], vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_repeats_the_scope_only_where_it_must() {
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
+        let sent = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
+        let standard = form(sent(&quirks::STANDARD)).await;
+        assert_eq!(
+            (all(&standard, "scope"), all(&standard, "resource")),
+            (vec![], vec!["https://h/mcp"])
+        );
+        assert_eq!(
+            (all(&standard, "grant_type"), all(&standard, "refresh_token")),
+            (vec!["refresh_token"], vec!["r"])
+        );
+        let entra = form(sent(&quirks::ENTRA)).await;
+        assert_eq!((all(&entra, "scope"), all(&entra, "resource")), (vec!["a b"], vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_given_back_where_there_is_a_place_for_it() {
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        let access = UpstreamAccessToken::new(Secret::from("a"));
+        let sent = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
+        assert_eq!(
+            (all(&sent, "token"), all(&sent, "token_type_hint")),
+            (vec!["a"], vec!["access_token"])
+        );
+        target.revocation_endpoint = None;
+        assert!(revoke_request(&target, TokenToRevoke::Access(&access)).is_none());
+    }
+
+    #[test]
+    fn a_target_prints_no_secret() {
+        assert!(!format!("{:?}", target(&quirks::STANDARD, TokenEndpointAuth::Post)).contains("s+cret"));
+    }
+
+    fn clock() -> Clock {
+        Clock::Fixed(Arc::new(AtomicU64::new(1_000)))
+    }
+
+    async fn asked_of(stub: &test_support::Stub) -> Result<UpstreamTokens, TokenEndpointError> {
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        target.token_endpoint = stub.at("/token");
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
+        let build = || refresh_request(&target, &refresh, None);
+        send_with_retry(&test_support::client(), &clock(), &target.addresses, build).await
+    }
+
+    #[tokio::test]
+    async fn what_was_throttled_is_sent_again() {
+        let stub = test_support::serve(|seen| match seen.before {
+            0 => (429, vec![("retry-after", "0".to_owned())], "<html>".to_owned()),
+            1 => (503, vec![], String::new()),
+            _ => test_support::json(200, &json!({"access_token": "a", "expires_in": 60})),
+        });
+        let stub = stub.await;
+        assert_eq!(asked_of(&stub).await.unwrap().expires, Some(UnixTime(1_060)));
+        assert_eq!(stub.seen().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn patience_with_a_throttling_upstream_ends() {
+        let stub = test_support::serve(|_| (503, vec![("retry-after", "0".to_owned())], String::new())).await;
+        assert_eq!(
+            asked_of(&stub).await.unwrap_err(),
+            TokenEndpointError::Throttled { retry_after: Some(0) }
+        );
+        assert_eq!(stub.seen().len(), 3);
+        let stub = test_support::serve(|_| (429, vec![("retry-after", "60".to_owned())], String::new())).await;
+        assert_eq!(
+            asked_of(&stub).await.unwrap_err(),
+            TokenEndpointError::Throttled { retry_after: Some(60) }
+        );
+        assert_eq!(stub.seen().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_processed_is_never_sent_again() {
+        for (status, body) in [(500, "oops"), (502, "<html>"), (403, "<html>"), (200, "<html>"), (302, "")] {
+            let stub = test_support::serve(move |_| (status, vec![("location", "/elsewhere".to_owned())], body.to_owned())).await;
+            assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Unknown(_))), "{status}");
+            assert_eq!(stub.seen().len(), 1, "{status}");
+        }
+        let big = test_support::serve(|_| test_support::json(200, &"x".repeat(300 * 1024))).await;
+        assert!(matches!(asked_of(&big).await, Err(TokenEndpointError::Unknown(_))));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final_in_any_status() {
+        for status in [200, 400, 401] {
+            let stub = test_support::serve(move |_| test_support::json(status, &json!({"error": "invalid_grant"}))).await;
+            assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Refused(refusal)) if refusal.is_invalid_grant()));
+            assert_eq!(stub.seen().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_line_leaves_the_outcome_unknown_and_no_line_at_all_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/token", listener.local_addr().unwrap());
+        let cutting = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let read = socket.read(&mut [0; 1024]).await.unwrap();
+            assert!(read > 0);
+        });
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        target.token_endpoint = at(&base);
+        let refresh = UpstreamRefreshToken::new(Secret::from("r"));
+        let once = || refresh_request(&target, &refresh, None).unwrap();
+        let client = test_support::client();
+        let cut = send(&client, once(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(cut, Err(TokenEndpointError::Unknown(_))), "{cut:?}");
+        cutting.await.unwrap();
+        let gone = send(&client, once(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(gone, Err(TokenEndpointError::NeverSent(_))), "{gone:?}");
+        let refused = send(&client, once(), &AddressPolicy::Public { loopback: false }, UnixTime(0)).await;
+        assert!(matches!(refused, Err(TokenEndpointError::NeverSent(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn giving_a_token_back_says_how_it_went() {
+        let stub = test_support::serve(|seen| match seen.before {
+            0 => (200, vec![], String::new()),
+            1 => test_support::json(400, &json!({"error": "unsupported_token_type"})),
+            _ => (404, vec![], "<html>".to_owned()),
+        });
+        let stub = stub.await;
+        let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
+        target.revocation_endpoint = Some(stub.at("/revoke"));
+        let access = UpstreamAccessToken::new(Secret::from("a"));
+        let again = || revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap();
+        let client = test_support::client();
+        assert_eq!(revoke(&client, again(), &target.addresses).await, Ok(()));
+        assert!(matches!(
+            revoke(&client, again(), &target.addresses).await,
+            Err(TokenEndpointError::Refused(_))
+        ));
+        assert!(matches!(
+            revoke(&client, again(), &target.addresses).await,
+            Err(TokenEndpointError::Unknown(_))
+        ));
+    }
+}

@@ -1,0 +1,81 @@
+//! The consent page, and where it leads.
+
+use crate::app::Gateway;
+use crate::app::consent::ConsentOutcome;
+use crate::app::upstream_callback::ClientRedirect;
+use crate::app::user_credential::{CredentialError, Prompt as Pasted};
+use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::flow::user::User;
+use crate::oauth::redirect_uri::RedirectKind;
+use crate::web::cookie::{self, CookieName};
+use crate::web::flow_cookie;
+use crate::web::flow_pages::{GONE, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::pages::{self, ConsentPage};
+use crate::web::paste;
+use crate::web::reply::{self, HttpResponse};
+use crate::web::router::BrowserRequest;
+
+/// The page; `not_taken`: why what was pasted the last time was not taken.
+pub fn page(
+    asked: &BrowserRequest<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    (wanted, who): (&Wanted, &User),
+    not_taken: Option<CredentialError>,
+) -> HttpResponse {
+    let Some(running) = asked.live.find(&wanted.service) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
+    let (status, problem) = paste::credential_problem(not_taken, running.service.host());
+    let shown = wanted.return_address.uri().display_host();
+    let prefix = gateway.site().prefix();
+    let view = ConsentPage {
+        base: prefix,
+        action: &format!("{prefix}/consent/{flow}"),
+        client: client_view(wanted, &shown),
+        service: &title,
+        upstream_host: after,
+        scopes: &wanted.scopes.list(),
+        user: who.display_name(),
+        token: &form_token(form, flow),
+        loopback_only: wanted.is_loopback_only,
+        has_upstream_login: !after.is_empty(),
+        key: Pasted::of(&running.service).map(|wanted| paste::credential_field(wanted, problem.as_deref())),
+    };
+    reply::page(status, pages::consent(&view))
+}
+
+/// The user said yes, now or before.
+pub fn consent_response(
+    gateway: &Gateway,
+    asked: &BrowserRequest<'_>,
+    (flow, form): (&str, Option<&str>),
+    onward: ConsentOutcome,
+) -> HttpResponse {
+    match onward {
+        ConsentOutcome::ClientRedirect(home) => return_to_client(gateway, &home),
+        ConsentOutcome::AskAgain(wanted, who, why) => page(asked, gateway, (flow, form), (&wanted, &who), Some(why)),
+        ConsentOutcome::Upstream(onward) => {
+            let host = host_of(&onward.location);
+            let mut answer = continue_page(gateway, &onward.location, &host, false);
+            // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
+            cookie::set(
+                gateway.site(),
+                answer.headers_mut(),
+                CookieName::Upstream(flow),
+                onward.callback_cookie.expose(),
+            );
+            flow_cookie::refresh(gateway, &mut answer, &onward.flow, form);
+            answer
+        }
+    }
+}
+
+/// After consent, straight back to the client.
+fn return_to_client(gateway: &Gateway, home: &ClientRedirect) -> HttpResponse {
+    let closing = home.back.uri().kind() == RedirectKind::App;
+    let mut answer = continue_page(gateway, &home.location, &home.back.uri().display_host(), closing);
+    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
+    answer
+}

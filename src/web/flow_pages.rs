@@ -1,0 +1,359 @@
+//! The pages of a journey: what a browser is shown, and where it goes next.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+
+use crate::app::authorize::{AuthorizeError, BrowserContext, FlowHandle, FlowPage, LoginOutcome};
+use crate::app::endpoint::ServiceEndpoint;
+use crate::app::error::Rejection;
+use crate::app::password::PasswordCheck;
+use crate::app::runtime_config::{ActiveService, RuntimeConfig};
+use crate::app::user_credential::ConsentForm;
+use crate::app::{Gateway, Lane};
+use crate::base::ids::Digest;
+use crate::base::secret::Secret;
+use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::flow::client::ReturnAddress;
+use crate::oauth::error::OAuthErrorCode;
+use crate::oauth::form::Form;
+use crate::oauth::redirect_uri::RedirectKind;
+use crate::web::consent_pages;
+use crate::web::cookie::{self, CookieName};
+use crate::web::flow_cookie;
+use crate::web::guard;
+use crate::web::idp_pages;
+use crate::web::pages::{self, ClientView, ContinuePage, ErrorPage, LoginPage, ReturnLink};
+use crate::web::reply::{self, HttpResponse};
+use crate::web::router::BrowserRequest;
+
+/// `GET /authorize`.
+pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
+    let site = gateway.site();
+    if !gateway.allow_flow(asked.source) {
+        return error_page(gateway, &Rejection::TryLater { retry_after: 10 }, None);
+    }
+    // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
+    // under the configured one, and the client is answered in the name that it used.
+    if *asked.called != site.canonical() {
+        let host = asked.called.authority();
+        let canonical = site.canonical();
+        let there = ServiceEndpoint {
+            base_url: &canonical,
+            ..at
+        }
+        .endpoint("/authorize");
+        return reply::see_other(&format!("{there}?{}&called={host}", asked.query));
+    }
+    let called = Form::parse(asked.query.as_bytes()).ok();
+    let called = called
+        .as_ref()
+        .and_then(|form| form.single("called").ok().flatten())
+        .and_then(|host| site.find_base(host))
+        .unwrap_or(asked.called);
+    let visitor = BrowserContext {
+        session: cookie::value(site, asked.headers, CookieName::Session),
+        source: asked.source,
+        is_user_initiated: guard::is_user_initiated(asked.headers),
+    };
+    match gateway
+        .authorize(lane, ServiceEndpoint { base_url: called, ..at }, asked.query.as_bytes(), visitor)
+        .await
+    {
+        Ok(begun) => {
+            let step = if begun.signed_in { "consent" } else { "login" };
+            let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
+            cookie::prune_flows(site, asked.headers, answer.headers_mut());
+            flow_cookie::set(gateway, &mut answer, &begun.flow, &begun.form);
+            answer
+        }
+        Err(AuthorizeError::Page(why)) => error_page(gateway, &why, None),
+        Err(AuthorizeError::Answer(back, why)) => {
+            let location = back.with_error(why.code(), &why.public_message());
+            if back.is_safe_before_consent() {
+                reply::see_other(&location)
+            } else {
+                error_page(gateway, &why, Some((&back, &location)))
+            }
+        }
+    }
+}
+
+/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
+pub async fn show(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let Some(handle) = FlowHandle::parse(flow) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (handle, form) = flow_cookie::read(gateway, asked, handle);
+    let approval = ConsentForm {
+        form: form.as_deref(),
+        pasted: Secret::from(""),
+        source: asked.source,
+    };
+    // Boxed, as below: rare, and otherwise the largest part of the future of every request.
+    match Box::pin(gateway.try_remembered(lane, &handle, approval)).await {
+        Ok(Some(onward)) => return consent_pages::consent_response(gateway, asked, (flow, form.as_deref()), onward),
+        Ok(None) => {}
+        Err(why) => return error_page(gateway, &why, None),
+    }
+    match gateway.page(&handle, form.as_deref()).await {
+        Ok(FlowPage::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
+        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
+        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
+        Ok(FlowPage::MovedOn) => {
+            let view = pages::ClosedPage {
+                base: gateway.site().prefix(),
+                what: "This step is done. Your app has moved on.",
+            };
+            reply::page(StatusCode::OK, pages::closed(&view))
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `POST /login/{flow}`.
+pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
+        Ok(all) => all,
+        Err(why) => return error_page(gateway, &why, None),
+    };
+    let field = |name| posted.single(name).ok().flatten().unwrap_or("");
+    if field("decision") == "deny" {
+        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    if field("decision") == "provider" {
+        return idp_pages::start(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
+    }
+    let (name, password) = (field("username"), Secret::from(field("password")));
+    match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
+        Ok(LoginOutcome::Yes { flow, form, session }) => {
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
+            flow_cookie::set(gateway, &mut answer, &flow, &form);
+            if let Some(session) = session {
+                cookie::begin_session(gateway.site(), answer.headers_mut(), &session);
+            }
+            answer
+        }
+        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `POST /consent/{flow}`.
+pub async fn submit_consent(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
+        Ok(all) => all,
+        Err(why) => return error_page(gateway, &why, None),
+    };
+    if posted.single("decision").ok().flatten() != Some("approve") {
+        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+    }
+    let approval = ConsentForm {
+        form: form.as_deref(),
+        pasted: Secret::from(posted.single("credential").ok().flatten().unwrap_or("")),
+        source: asked.source,
+    };
+    match Box::pin(gateway.approve(lane, &handle, approval)).await {
+        Ok(onward) => consent_pages::consent_response(gateway, asked, (flow, form.as_deref()), onward),
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `GET /upstream/callback`.
+pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
+    let site = gateway.site();
+    let brings = |flow: FlowHandle| {
+        let browser = cookie::value(site, asked.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
+        (flow_cookie::read(gateway, asked, flow).0, browser)
+    };
+    match gateway.callback(running, asked.query.as_bytes(), brings).await {
+        Ok(home) => {
+            let mut answer = client_redirect(gateway, &home.back, &home.location);
+            cookie::clear(site, answer.headers_mut(), CookieName::Upstream(&home.flow.to_string()));
+            cookie::clear(site, answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// What a person sees who opens the gateway's address.
+pub fn home(gateway: &Gateway, live: &RuntimeConfig) -> HttpResponse {
+    let what = match live.default_service() {
+        Some(running) => format!(
+            "This is an MCP OAuth gateway in front of {}. Give {} to your MCP client.",
+            running.service.host(),
+            gateway.site().mcp_endpoint(&running.service)
+        ),
+        None => "This is an MCP OAuth gateway. Whoever runs it can tell you the address for your MCP client.".to_owned(),
+    };
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "It works",
+        what: &what,
+        why: "",
+        todo: "There is nothing to do here: sign-in starts in your client.",
+        reference: "",
+        back: None,
+    };
+    reply::page(StatusCode::OK, pages::error(&view))
+}
+
+/// A form that was not posted by a page of ours.
+pub fn forged_form_page(gateway: &Gateway) -> HttpResponse {
+    error_page(
+        gateway,
+        &Rejection::ForgedForm("this form was not sent from a page of this gateway"),
+        None,
+    )
+}
+
+pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+
+/// The posted form, if its hidden field goes with the cookie (double submit).
+fn parse_post(gateway: &Gateway, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
+    let handle = FlowHandle::parse(flow).ok_or(GONE)?;
+    let posted = Form::parse(&asked.body)?;
+    let (handle, form) = flow_cookie::read(gateway, asked, handle);
+    let matches = posted
+        .single("form")?
+        .is_some_and(|sent| Secret::from(sent) == Secret::from(form_token(form.as_deref(), flow)));
+    if form.is_none() || !matches {
+        return Err(Rejection::ForgedForm(
+            "this form belongs to another browser or window, or your browser blocks cookies",
+        ));
+    }
+    Ok((handle, posted, form))
+}
+
+pub(super) fn form_token(form: Option<&str>, flow: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Digest::new(&format!("form {} {flow}", form.unwrap_or(""))).truncated())
+}
+
+pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
+    let place = wanted.return_address.uri().kind();
+    ClientView {
+        name: wanted.client_name.as_deref(),
+        verified_host: wanted.verified_host.as_deref(),
+        configured: wanted.configured,
+        redirect_host: shown,
+        redirect_uri: wanted.return_address.uri().as_str(),
+        is_app_scheme: place == RedirectKind::App,
+        loopback: place == RedirectKind::Loopback,
+    }
+}
+
+fn sign_in_page(
+    asked: &BrowserRequest<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    wanted: &Wanted,
+    tried: Option<PasswordCheck>,
+    username: &str,
+) -> HttpResponse {
+    let Some(running) = asked.live.find(&wanted.service) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
+    let (problem, wait_seconds) = match tried {
+        None | Some(PasswordCheck::Right) => (None, None),
+        Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
+        Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
+    };
+    let shown = wanted.return_address.uri().display_host();
+    let prefix = gateway.site().prefix();
+    let view = LoginPage {
+        base: prefix,
+        action: &format!("{prefix}/login/{flow}"),
+        client: client_view(wanted, &shown),
+        service: &title,
+        upstream_host: after,
+        problem,
+        username,
+        token: &form_token(form, flow),
+        wait_seconds,
+    };
+    let status = match tried {
+        None | Some(PasswordCheck::Right) => StatusCode::OK,
+        Some(PasswordCheck::Wrong) => StatusCode::UNAUTHORIZED,
+        Some(PasswordCheck::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
+    };
+    reply::page(status, pages::sign_in(&view))
+}
+
+fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> HttpResponse {
+    match back {
+        Ok(back) => {
+            let location = back.with_error(OAuthErrorCode::AccessDenied, "the user said no");
+            let mut answer = continue_page(gateway, &location, &back.uri().display_host(), true);
+            cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(flow));
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
+pub(super) fn client_redirect(gateway: &Gateway, back: &ReturnAddress, location: &str) -> HttpResponse {
+    match back.uri().kind() {
+        RedirectKind::App => continue_page(gateway, location, &back.uri().display_host(), true),
+        RedirectKind::Web | RedirectKind::Loopback => reply::see_other(location),
+    }
+}
+
+/// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
+pub(super) fn continue_page(gateway: &Gateway, href: &str, host: &str, closing: bool) -> HttpResponse {
+    let view = ContinuePage {
+        base: gateway.site().prefix(),
+        href,
+        host,
+        closing,
+    };
+    reply::page(StatusCode::OK, pages::continue_to(&view))
+}
+
+pub(super) fn host_of(location: &str) -> String {
+    crate::base::url::ExactUrl::parse(location)
+        .ok()
+        .and_then(|a| a.url().host_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// What happened, why, what to do, and under which name the log knows it.
+pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
+    let reference = reply::reference();
+    tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
+    let retry_after = why.retry_after();
+    let passes = retry_after.is_some();
+    let status = match why.code() {
+        _ if passes => StatusCode::SERVICE_UNAVAILABLE,
+        OAuthErrorCode::AccessDenied => StatusCode::FORBIDDEN,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let outside = why.public_message();
+    let shown = back.map(|(back, _)| back.uri().display_host()).unwrap_or_default();
+    let todo = if passes {
+        "Wait a moment, then start again in your client."
+    } else {
+        "Close this page and start again in your client."
+    };
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "This did not work",
+        what: "The sign-in could not go on.",
+        why: &outside,
+        todo,
+        reference: &reference,
+        back: back.map(|(_, location)| ReturnLink {
+            href: location,
+            host: &shown,
+        }),
+    };
+    let page = reply::page(status, pages::error(&view));
+    match retry_after {
+        Some(seconds) => reply::with_retry_after(page, seconds),
+        None => page,
+    }
+}

@@ -1,0 +1,131 @@
+//! The pages around an identity provider: the way to it, and what a browser is shown that comes back.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::app::authorize::FlowHandle;
+use crate::app::identity_provider::ActiveIdp;
+use crate::app::idp_login::{DeniedUser, IdpOutcome};
+use crate::app::upstream_callback::ClientRedirect;
+use crate::app::{Gateway, Lane};
+use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::web::cookie::{self, CookieName};
+use crate::web::flow_cookie;
+use crate::web::flow_pages::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
+use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
+use crate::web::reply::{self, HttpResponse};
+use crate::web::router::BrowserRequest;
+
+/// "Continue with …".
+pub fn page(
+    asked: &BrowserRequest<'_>,
+    gateway: &Gateway,
+    (flow, form): (&str, Option<&str>),
+    wanted: &Wanted,
+    provider: &str,
+) -> HttpResponse {
+    let Some(running) = asked.live.find(&wanted.service) else {
+        return error_page(gateway, &GONE, None);
+    };
+    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
+    let shown = wanted.return_address.uri().display_host();
+    let prefix = gateway.site().prefix();
+    let view = ProviderPage {
+        base: prefix,
+        action: &format!("{prefix}/login/{flow}"),
+        client: client_view(wanted, &shown),
+        service: &title,
+        provider,
+        upstream_host: after,
+        token: &form_token(form, flow),
+    };
+    reply::page(StatusCode::OK, pages::to_provider(&view))
+}
+
+/// `POST /login/{flow}` of that page: on to the provider by GET.
+pub async fn start(
+    gateway: &Gateway,
+    lane: &Lane,
+    asked: &BrowserRequest<'_>,
+    (flow, handle): (&str, &FlowHandle),
+    form: Option<&str>,
+) -> HttpResponse {
+    match gateway.redirect_to_idp(lane, handle, form, asked.source).await {
+        Ok(onward) => {
+            let mut answer = continue_page(gateway, &onward.location, &host_of(&onward.location), false);
+            // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.
+            cookie::set(
+                gateway.site(),
+                answer.headers_mut(),
+                CookieName::Provider(flow),
+                onward.callback_cookie.expose(),
+            );
+            flow_cookie::refresh(gateway, &mut answer, &onward.flow, form);
+            answer
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// `GET /login/callback/{idp}`.
+pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
+    let site = gateway.site();
+    let brings = |flow: FlowHandle| {
+        let browser = cookie::value(site, asked.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
+        (flow_cookie::read(gateway, asked, flow).0, browser)
+    };
+    match gateway.idp_callback(running, asked.query.as_bytes(), brings).await {
+        Ok(IdpOutcome::SignedIn(flow, form)) => {
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
+            cookie::clear(site, answer.headers_mut(), CookieName::Provider(&flow.to_string()));
+            flow_cookie::set(gateway, &mut answer, &flow, &form);
+            answer
+        }
+        Ok(IdpOutcome::Failed(home)) => {
+            let answer = if home.back.is_safe_before_consent() {
+                client_redirect(gateway, &home.back, &home.location)
+            } else {
+                let what = "The sign-in at the identity provider did not succeed.";
+                let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
+                end_page(gateway, &home, (what, "", todo))
+            };
+            clear_flow_cookies(gateway, answer, &home.flow)
+        }
+        Ok(IdpOutcome::NotAdmitted(home, DeniedUser { who, provider })) => {
+            let what = format!("{provider} says that you are {who}. This user may not use this gateway.");
+            let why = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
+            let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
+            let answer = end_page(gateway, &home, (&what, why, todo));
+            clear_flow_cookies(gateway, answer, &home.flow)
+        }
+        Err(why) => error_page(gateway, &why, None),
+    }
+}
+
+/// A page that ends the journey, with a way back for the reader to choose: nobody is sent on by force before consent.
+fn end_page(gateway: &Gateway, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
+    let reference = reply::reference();
+    tracing::warn!(reference, "a sign-in at an identity provider ended on a page");
+    let shown = home.back.uri().display_host();
+    let view = ErrorPage {
+        base: gateway.site().prefix(),
+        title: "You are not signed in",
+        what,
+        why,
+        todo,
+        reference: &reference,
+        back: Some(ReturnLink {
+            href: &home.location,
+            host: &shown,
+        }),
+    };
+    reply::page(StatusCode::FORBIDDEN, pages::error(&view))
+}
+
+fn clear_flow_cookies(gateway: &Gateway, mut answer: HttpResponse, flow: &FlowHandle) -> HttpResponse {
+    let flow = flow.to_string();
+    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Provider(&flow));
+    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(&flow));
+    answer
+}

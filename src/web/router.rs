@@ -1,0 +1,384 @@
+//! Every request comes through here: guard, route, use case, reply.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
+use serde_json::json;
+
+use crate::app::endpoint::{PathStyle, ServiceEndpoint};
+use crate::app::public_urls::BaseUrl;
+use crate::app::runtime_config::RuntimeConfig;
+use crate::app::service_list;
+use crate::app::{Gateway, Lane};
+use crate::net::body::{BodyError, read_limited};
+use crate::oauth::form::Form;
+use crate::web::flow_pages;
+use crate::web::guard::{self, CorsPolicy};
+use crate::web::idp_pages;
+use crate::web::pages;
+use crate::web::reply::{self, HttpResponse};
+use crate::web::routes::{Route, RouteError, RouteTable, ServiceRef};
+
+/// The largest body of an OAuth request, in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How long such a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a body that nobody asked for is read on.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+/// A request whose body is taken by whoever reads it, and left by whoever does not.
+type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
+
+/// The front door. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    gateway: Gateway,
+    routes: Arc<RouteTable>,
+}
+
+/// One request to an endpoint of ours, with its body read.
+pub struct BrowserRequest<'a> {
+    /// The name that it used.
+    pub called: &'a BaseUrl,
+    /// What stands behind us.
+    pub live: &'a RuntimeConfig,
+    /// The whole head.
+    pub headers: &'a HeaderMap,
+    /// The query, undecoded.
+    pub query: &'a str,
+    /// The body; empty for GET.
+    pub body: Bytes,
+    /// The caller's address, for waiting times only.
+    pub source: IpAddr,
+}
+
+impl Router {
+    /// The door of this gateway.
+    pub fn new(gateway: Gateway) -> Self {
+        let routes = Arc::new(RouteTable::new(gateway.site().prefix()));
+        Self { gateway, routes }
+    }
+
+    /// Answers one request of `peer`, the other end of the connection.
+    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+        let (head, body) = request.into_parts();
+        let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
+        let mut body = Some(body);
+        let answer = self.dispatch(lane, Request::from_parts(head, &mut body), peer).await;
+        match body {
+            Some(body) if version < Version::HTTP_2 => drain_body(answer, body, waits).await,
+            Some(_) | None => answer,
+        }
+    }
+
+    async fn dispatch(&self, lane: &Lane, request: PendingRequest<'_>, peer: IpAddr) -> HttpResponse {
+        let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
+        let route = match self.routes.find(request.method(), request.uri().path()) {
+            Ok(route) => route,
+            Err(why) => return self.not_found(why, &request),
+        };
+        match route {
+            // Health is asked by machines that know no name of ours.
+            Route::Live => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
+            Route::Ready => return self.ready().await,
+            _ => {}
+        }
+        let Some(called) = guard::match_host(self.gateway.site(), &request) else {
+            return self.misdirected();
+        };
+        let live = self.gateway.live();
+        let readers = match route {
+            Route::Mcp(_) => {
+                match guard::mcp_cors_policy(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
+                    Some(readers) => readers,
+                    None => return origin_denied(),
+                }
+            }
+            _ => CorsPolicy::Everyone,
+        };
+        if request.method() == Method::OPTIONS {
+            return reply::preflight(&readers, request.headers());
+        }
+        match route {
+            Route::Mcp(of) => {
+                let answer = match find(&live, called, &of) {
+                    Some(at) => self.mcp(lane, at, request, source).await,
+                    None => self.no_service(&live),
+                };
+                reply::with_cors(answer, &readers)
+            }
+            Route::Live | Route::Ready => self.ready().await,
+            Route::ProtectedResource(of) => {
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.resource_metadata_document()));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
+            Route::AuthorizationServer(of) => {
+                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.server_metadata_document()));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
+            Route::Services(name) => {
+                let listed = match name {
+                    Some(name) => service_list::find(&live, called, &name),
+                    None => service_list::list(&live, called),
+                };
+                let answer = listed.map(|document| reply::document(&document));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
+            Route::Keys => {
+                let answer = self.gateway.published_keys().map(|keys| reply::document(&keys));
+                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            }
+            Route::Style => style(),
+            Route::Home => flow_pages::home(&self.gateway, &live),
+            Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
+                let answer = match find_oauth(&live, called, of) {
+                    Some(at) => self.oauth_endpoint(lane, &route, at, request, source).await,
+                    None => self.no_service(&live),
+                };
+                reply::with_cors(answer, &readers)
+            }
+            Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
+                self.browser_endpoint(lane, route, (&live, called), request, source).await
+            }
+        }
+    }
+
+    async fn mcp(&self, lane: &Lane, at: ServiceEndpoint<'_>, request: PendingRequest<'_>, source: IpAddr) -> HttpResponse {
+        if is_navigation(request.headers()) {
+            return reply::error(
+                StatusCode::NOT_ACCEPTABLE,
+                "not_acceptable",
+                "this is an MCP endpoint: give its address to an MCP client",
+            );
+        }
+        if guard::is_opaque_request(request.headers()) {
+            return origin_denied();
+        }
+        match self.gateway.forward(lane, at.service, request, source).await {
+            Ok(answer) => answer,
+            Err(why) => reply::proxy_error(&why, at),
+        }
+    }
+
+    async fn oauth_endpoint(
+        &self,
+        lane: &Lane,
+        route: &Route,
+        at: ServiceEndpoint<'_>,
+        request: PendingRequest<'_>,
+        source: IpAddr,
+    ) -> HttpResponse {
+        let (head, body) = request.into_parts();
+        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let wanted = if matches!(route, Route::Register(_)) { JSON } else { FORM };
+        let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
+        let is_json_token = matches!(route, Route::Token(_)) && is(JSON) && self.gateway.live().json_token();
+        if !is(wanted) && !is_json_token {
+            return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
+        }
+        let body = match read_body(body).await {
+            Ok(body) => body,
+            Err(why) => return body_error(&why),
+        };
+        let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let answer = match route {
+            Route::Token(_) => {
+                let form = if is_json_token {
+                    Form::from_json(&body)
+                } else {
+                    Form::parse(&body)
+                };
+                match form {
+                    Ok(form) => self.gateway.respond(lane, at, authorization, &form).await,
+                    Err(why) => Err(why.into()),
+                }
+                .map(|document| (StatusCode::OK, document))
+            }
+            Route::Revoke(_) => self
+                .gateway
+                .revoke(lane, at.service, authorization, &body)
+                .await
+                .map(|()| (StatusCode::OK, json!({}))),
+            _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
+        };
+        match answer {
+            Ok((status, document)) => {
+                let mut answer = reply::json(status, &document);
+                answer
+                    .headers_mut()
+                    .insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
+                answer
+            }
+            Err(why) => reply::oauth_error(&why),
+        }
+    }
+
+    async fn browser_endpoint(
+        &self,
+        lane: &Lane,
+        route: Route,
+        (live, called): (&RuntimeConfig, &BaseUrl),
+        request: PendingRequest<'_>,
+        source: IpAddr,
+    ) -> HttpResponse {
+        let (head, body) = request.into_parts();
+        let body = match read_body(body).await {
+            Ok(body) => body,
+            Err(why) => return body_error(&why),
+        };
+        let query = head.uri.query().unwrap_or("");
+        let asked = BrowserRequest {
+            called,
+            live,
+            headers: &head.headers,
+            query,
+            body,
+            source,
+        };
+        let is_post = head.method == Method::POST;
+        if is_post && !guard::is_own_post(called, &head.headers) {
+            return flow_pages::forged_form_page(&self.gateway);
+        }
+        match route {
+            Route::Login(flow) if is_post => flow_pages::sign_in(&self.gateway, lane, &asked, &flow).await,
+            Route::Consent(flow) if is_post => flow_pages::submit_consent(&self.gateway, lane, &asked, &flow).await,
+            Route::Login(flow) | Route::Consent(flow) => flow_pages::show(&self.gateway, lane, &asked, &flow).await,
+            Route::LoginCallback(name) => match live.idp(&name) {
+                Some(running) => idp_pages::callback(&self.gateway, &asked, running).await,
+                None => self.no_service(live),
+            },
+            Route::UpstreamCallback(of) => match find(live, called, &of) {
+                Some(at) => flow_pages::callback(&self.gateway, &asked, at.service).await,
+                None => self.no_service(live),
+            },
+            Route::Authorize(of) => match find_oauth(live, called, &of) {
+                Some(at) => flow_pages::authorize(&self.gateway, lane, &asked, at).await,
+                None => self.no_service(live),
+            },
+            _ => self.no_service(live),
+        }
+    }
+
+    /// No service of this name, or none that is the default one.
+    fn no_service(&self, live: &RuntimeConfig) -> HttpResponse {
+        let hint = match live.default_service() {
+            Some(_) => format!("the MCP endpoint is {}/mcp", self.gateway.site().public_url()),
+            None => format!("name the service: {}/mcp/{{service}}", self.gateway.site().public_url()),
+        };
+        reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
+    }
+
+    async fn ready(&self) -> HttpResponse {
+        match self.gateway.is_ready().await {
+            Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
+            Err(why) => {
+                tracing::warn!(%why, "not ready");
+                let document = json!({ "status": "not ready", "error": "temporarily_unavailable" });
+                reply::with_retry_after(reply::json(StatusCode::SERVICE_UNAVAILABLE, &document), 1)
+            }
+        }
+    }
+
+    fn misdirected(&self) -> HttpResponse {
+        let why = format!("this host is not known here; use {}", self.gateway.site().public_url());
+        reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
+    }
+
+    fn not_found(&self, why: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
+        if guard::match_host(self.gateway.site(), request).is_none() {
+            return self.misdirected();
+        }
+        match why {
+            RouteError::NotFound => {
+                let answer = self.no_service(&self.gateway.live());
+                reply::with_cors(answer, &CorsPolicy::Everyone)
+            }
+            RouteError::Method(allowed) => {
+                let mut answer = reply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("use {allowed}"));
+                answer
+                    .headers_mut()
+                    .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+                answer
+            }
+        }
+    }
+}
+
+/// The service that a path is of, and how it was called.
+fn find<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    let (running, path) = match of {
+        ServiceRef::Default => (live.default_service()?, PathStyle::Root),
+        ServiceRef::Named(name) => (live.find(name)?, PathStyle::Named),
+        ServiceRef::Alias(name) => (live.find(name)?, PathStyle::Alias),
+    };
+    Some(ServiceEndpoint {
+        base_url: called,
+        service: running,
+        path,
+    })
+}
+
+/// The same where clients sign in; a service that takes keys, or nothing, has no authorization server.
+fn find_oauth<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    find(live, called, of).filter(ServiceEndpoint::is_oauth)
+}
+
+fn style() -> HttpResponse {
+    let mut answer = reply::response(
+        StatusCode::OK,
+        "text/css; charset=utf-8",
+        Bytes::from_static(pages::STYLE.as_bytes()),
+    );
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=300"));
+    answer
+}
+
+fn origin_denied() -> HttpResponse {
+    reply::error(
+        StatusCode::FORBIDDEN,
+        "forbidden_origin",
+        "pages of this origin may not call the MCP endpoint; add the origin to cors.origins",
+    )
+}
+
+async fn read_body(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
+    match body.take() {
+        Some(body) => read_limited(body, MAX_BODY_BYTES, BODY_TIMEOUT).await,
+        None => Ok(Bytes::new()),
+    }
+}
+
+/// The answer came before the body was read, and the client may still be sending it. It is read on for a moment, so that
+/// the connection can be used again; else the answer says that it cannot (RFC 9112 §9.6). Without that, a client would send
+/// its next request into a connection that we close.
+async fn drain_body(mut answer: HttpResponse, body: Incoming, waits: bool) -> HttpResponse {
+    let is_read = body.is_end_stream() || (!waits && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
+    if !is_read {
+        answer
+            .headers_mut()
+            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+fn body_error(why: &BodyError) -> HttpResponse {
+    let status = match why {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+    };
+    reply::error(status, "invalid_request", &why.to_string())
+}
+
+/// A person opened the MCP address in a browser.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+}
