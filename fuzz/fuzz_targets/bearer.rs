@@ -30,5 +30,8 @@ fuzz_target!(|text: &str| {
     );
     assert_eq!(said.matches('"').count(), 8, "{said:?}");
     let keys = bearer::challenge(None, "", Some((OAuthErrorCode::InvalidToken, text)));
-    assert!(keys.starts_with("Bearer error=\"invalid_token\"") && keys.matches('"').count() == 4, "{keys:?}");
+    assert!(
+        keys.starts_with("Bearer error=\"invalid_token\"") && keys.matches('"').count() == 4,
+        "{keys:?}"
+    );
 });

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::config::validate;
-use mcp_oauth_gateway::config::document::{self, FileContents, Environment};
+use mcp_oauth_gateway::config::document::{self, Environment, FileContents};
 use mcp_oauth_gateway::config::spanned::Location;
+use mcp_oauth_gateway::config::validate;
 
 fuzz_target!(|text: &str| {
     let outside = Environment {
@@ -24,12 +24,12 @@ fuzz_target!(|text: &str| {
         line: 1,
         key: String::new(),
     };
-    let checked = file::read("f", text, outside).and_then(|spoken| validate::validate(spoken, &whole, Some(PathBuf::from("/data"))));
+    let checked = document::read("f", text, outside).and_then(|spoken| validate::validate(spoken, &whole, Some(PathBuf::from("/data"))));
     match checked {
         Ok(checked) => {
             assert!(!checked.described.is_empty() && !checked.listen.is_empty());
             assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
-            assert!(checked.services().is_ok() == checked.unbuilt.is_empty());
+            assert!(checked.services().is_ok() == checked.missing_features.is_empty());
         }
         Err(wrong) => {
             let Location::Line { line, .. } = &wrong.at else {

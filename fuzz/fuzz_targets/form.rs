@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::oauth::form::{FormError, Form, MAX_PARAMS};
+use mcp_oauth_gateway::oauth::form::{Form, FormError, MAX_PARAMS};
 
 const NAMES: [&str; 6] = ["a", "state", "code", "client_id", "resource", ""];
 

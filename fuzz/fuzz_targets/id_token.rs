@@ -20,7 +20,7 @@ const SIGNED: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4M
 
 const NOW: u64 = 1_000_000;
 
-static KNOWN: LazyLock<KeySet> = LazyLock::new(|| KeySet::read(KEYS.as_bytes()).expect("a set of keys"));
+static KNOWN: LazyLock<KeySet> = LazyLock::new(|| KeySet::parse(KEYS.as_bytes()).expect("a set of keys"));
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -36,27 +36,27 @@ fn token(text: &str) {
     let Ok(token) = UnverifiedJwt::parse(text) else { return };
     assert!(text.len() <= MAX_JWT_BYTES && !format!("{:?}", token.algorithm).starts_with("HS"));
     if let Ok(key) = KNOWN.find(&token)
-        && token.verified_by(key).is_ok()
+        && token.verify(key).is_ok()
     {
         assert!(text.starts_with(SIGNED), "a forged token: {text}");
     }
 }
 
 fn said(claims: &serde_json::Map<String, Value>) {
-    if let Ok(keys) = KeySet::read(Value::Object(claims.clone()).to_string().as_bytes()) {
+    if let Ok(keys) = KeySet::parse(Value::Object(claims.clone()).to_string().as_bytes()) {
         // Whatever else they are, they did not sign this.
         if let Ok(token) = UnverifiedJwt::parse(&format!("{SIGNED}AAAA"))
             && let Ok(key) = keys.find(&token)
         {
-            assert!(token.verified_by(key).is_err());
+            assert!(token.verify(key).is_err());
         }
     }
     // An access token of ours says what it says in one way, and is no ID token of anybody.
-    if let Some(token) = AccessToken::read(claims) {
+    if let Some(token) = AccessToken::from_claims(claims) {
         let again = token.claims();
-        assert_eq!(again.as_object().and_then(AccessToken::read), Some(token));
+        assert_eq!(again.as_object().and_then(AccessToken::from_claims), Some(token));
     }
-    let nonce = Digest::of("n");
+    let nonce = Digest::new("n");
     let expected = ExpectedClaims {
         issuer: "https://idp",
         client_id: "us",
@@ -67,7 +67,7 @@ fn said(claims: &serde_json::Map<String, Value>) {
         assert!(claims["iss"] == "https://idp" && claims["nonce"] == "n" && claims["aud"].to_string().contains("\"us\""));
         assert!(claims["exp"].as_f64().expect("a number") > 999_939.0 && claims["iat"].as_f64().expect("a number") < 1_000_061.0);
     }
-    let Some(person) = UserInfo::of(claims, "groups") else { return };
+    let Some(person) = UserInfo::from_claims(claims, "groups") else { return };
     assert!((1..=255).contains(&person.id.len()) && person.id.bytes().all(|b| (b' '..=b'~').contains(&b)));
     if let Some(email) = &person.email {
         assert!(email.matches('@').count() == 1 && email.bytes().all(|b| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b)));

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::oauth::metadata::{self, AuthorizationServer, MetadataError, ProtectedResource, MetadataWaivers};
+use mcp_oauth_gateway::oauth::metadata::{self, AuthorizationServer, MetadataError, MetadataWaivers, ProtectedResource};
 use url::Url;
 
 static ISSUERS: LazyLock<[ExactUrl; 3]> = LazyLock::new(|| ["https://as", "https://as/t/", "http://localhost:9"].map(at));

@@ -31,6 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let (chunks, _) = rest.as_chunks::<{ Act::BYTES }>();
     let acts: Vec<Act> = chunks.iter().take(MOST).copied().map(Act::read).collect();
-    let mut world = World::new(if first % 4 == 0 { 0 } else { 60 }, if first % 3 == 0 { TokenMode::Reference } else { TokenMode::Sealed });
+    let mut world = World::new(
+        if first % 4 == 0 { 0 } else { 60 },
+        if first % 3 == 0 { TokenMode::Reference } else { TokenMode::Sealed },
+    );
     RUNTIME.with(|runtime| runtime.block_on(world.live(&acts)));
 });

@@ -12,7 +12,7 @@ use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
-use mcp_oauth_gateway::token::header::{PayloadKind, PairHeader, TokenKind, TokenMode, ServiceDigest};
+use mcp_oauth_gateway::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use mcp_oauth_gateway::token::pair;
 
 /// A key that is the same in each run, so that what is found can be found again.

@@ -27,7 +27,10 @@ fuzz_target!(|text: &str| {
 
 fn good(text: &str, uri: &RedirectUri) {
     // What the parser repairs, a browser reads otherwise: a host must follow `//`.
-    let host_follows = || text.split_once("://").is_some_and(|(scheme, rest)| scheme.len() <= 5 && !rest.starts_with('/'));
+    let host_follows = || {
+        text.split_once("://")
+            .is_some_and(|(scheme, rest)| scheme.len() <= 5 && !rest.starts_with('/'))
+    };
     assert!(uri.kind() == RedirectKind::App || host_follows());
     assert_eq!(uri.as_str(), text);
     assert!(uri.matches(uri));

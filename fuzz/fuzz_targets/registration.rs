@@ -4,13 +4,16 @@
 use libfuzzer_sys::fuzz_target;
 use mcp_oauth_gateway::oauth::error::OAuthErrorCode;
 use mcp_oauth_gateway::oauth::redirect_uri::{RedirectKind, RedirectUri};
-use mcp_oauth_gateway::oauth::registration::{MAX_NAME_CHARS, MAX_REDIRECT_URIS, ClientRegistration};
+use mcp_oauth_gateway::oauth::registration::{ClientRegistration, MAX_NAME_CHARS, MAX_REDIRECT_URIS};
 
 fuzz_target!(|body: &[u8]| {
     let read = match ClientRegistration::parse(body) {
         Ok(read) => read,
         Err(why) => {
-            assert!(matches!(why.code, OAuthErrorCode::InvalidRedirectUri | OAuthErrorCode::InvalidClientMetadata));
+            assert!(matches!(
+                why.code,
+                OAuthErrorCode::InvalidRedirectUri | OAuthErrorCode::InvalidClientMetadata
+            ));
             return assert!(!why.why.is_empty() && why.why.chars().count() < 400);
         }
     };

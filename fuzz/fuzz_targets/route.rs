@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::web::routes::{RouteError, Route, RouteTable};
+use mcp_oauth_gateway::web::routes::{Route, RouteError, RouteTable};
 
 static BARE: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new(""));
 static PREFIXED: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new("/gw"));
@@ -47,7 +47,11 @@ fn judge(method: &Method, path: &str, found: &Result<Route, RouteError>) {
 /// No escape, no dot segment, no empty segment, nothing that another server on the way might read differently.
 fn exact(path: &str) {
     assert!(path.starts_with('/'), "{path}");
-    assert!(path.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/-._".contains(&b)), "{path}");
+    assert!(
+        path.bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/-._".contains(&b)),
+        "{path}"
+    );
     assert!(
         !path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."),
         "{path}"

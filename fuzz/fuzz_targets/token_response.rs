@@ -14,22 +14,25 @@ fuzz_target!(|answer: Answer<'_>| {
     read(status, content_type, body, asked);
     // Most statuses never grant; so also as if it were a success.
     read(200, content_type, body, asked);
-    if let Some(refusal) = answer::parse_error_response(body) {
+    if let Some(refusal) = token_response::parse_error_response(body) {
         safe(&refusal);
     }
 });
 
 fn read(status: u16, content_type: Option<&str>, body: &[u8], asked: UnixTime) {
-    match answer::parse_token_response(status, content_type, body, asked) {
+    match token_response::parse_token_response(status, content_type, body, asked) {
         Ok(tokens) => {
             assert!((200..300).contains(&status), "{status}");
-            assert!(answer::parse_error_response(body).is_none(), "a refusal was taken for tokens");
+            assert!(
+                token_response::parse_error_response(body).is_none(),
+                "a refusal was taken for tokens"
+            );
             header(tokens.access.expose());
             if let Some(refresh) = &tokens.refresh {
                 assert!(!refresh.expose().is_empty());
             }
             for end in [tokens.expires, tokens.refresh_expires].into_iter().flatten() {
-                assert!(end >= asked && end.since(asked) <= 3_155_760_000, "{end:?} of {asked:?}");
+                assert!(end >= asked && end.seconds_since(asked) <= 3_155_760_000, "{end:?} of {asked:?}");
             }
         }
         Err(TokenResponseError::Refused(refusal)) => {

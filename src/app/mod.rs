@@ -134,7 +134,7 @@ impl std::ops::Deref for Gateway {
 }
 
 impl Gateway {
-    /// Puts a gateway together. It answers MCP requests once [`App::prepare`](upkeep) is done.
+    /// Puts a gateway together. It answers MCP requests once [`Gateway::prepare`](upkeep) is done.
     pub fn new(parts: Parts) -> Self {
         let Parts {
             store,

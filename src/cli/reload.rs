@@ -184,7 +184,7 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
                 seen = now;
             }
             Err(KeyCheckError::Store(why)) => {
-                tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again")
+                tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again");
             }
         }
     }

@@ -67,7 +67,7 @@ async fn export(at: &Storage) -> Result<(), String> {
             at.data_dir.display()
         )),
         (StoreConfig::Redis(_) | StoreConfig::Vault(_), _) => {
-            print_stderr(format_args!("what a gateway that runs wrote meanwhile may be missing"))
+            print_stderr(format_args!("what a gateway that runs wrote meanwhile may be missing"));
         }
         (StoreConfig::Memory | StoreConfig::Stateless(_), _) => {}
     }

@@ -257,7 +257,7 @@ async fn of_the_house(all: &Store, house: ApiKeys) {
     house.revoke(taken_back.id).await.unwrap();
     let id = |name: &str| Id(Digest::new(name).truncated());
     let now = house.clock.now();
-    all.insert(id("signing"), SigningKeys::new(signing_keys::generate(), now))
+    all.insert(id("signing"), SigningKeys::new(signing_key::generate(), now))
         .await
         .unwrap();
     let registration = json!({
@@ -441,7 +441,7 @@ fn spaces(dir: &Path) -> BTreeSet<String> {
             found.extend(spaces(&path));
         } else if !path.ends_with("tests.rs") {
             let text = std::fs::read_to_string(&path).unwrap();
-            let names = text.split("const SPACE: &'static str = \"").skip(1);
+            let names = text.split("const KIND: &'static str = \"").skip(1);
             found.extend(names.filter_map(|after| Some(after.split_once('"')?.0.to_owned())));
         }
     }

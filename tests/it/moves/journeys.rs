@@ -705,7 +705,12 @@ impl World {
         assert_eq!(there.is_some(), journey.keep_until >= self.now().0);
         if let Some(there) = there {
             let there = text(&there);
-            assert_eq!(there["state"], journey.stage.name());
+            let tag = match journey.stage {
+                // The stored name of the state is older than its name in the code.
+                Stage::Carried => "CodeCarried",
+                stage => stage.name(),
+            };
+            assert_eq!(there["state"], tag);
             assert_eq!(there, journey.seen);
         }
     }

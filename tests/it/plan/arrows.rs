@@ -9,10 +9,10 @@ use super::{read, rust_files};
 
 /// Moves that are not drawn, because they lead nowhere new by themselves.
 const NOT_DRAWN: &[(&str, &str, &str)] = &[
-    ("GrantRecord", "refused_upstream", "stays where it is, or goes by way of `end`"),
+    ("GrantRecord", "upstream_401_seen", "stays where it is, or goes by way of `end`"),
     (
         "Ended",
-        "before_it_began",
+        "without_grant",
         "the other end of `CodeSpent` `replayed`, where no grant is there yet",
     ),
 ];
@@ -21,7 +21,7 @@ const NOT_DRAWN: &[(&str, &str, &str)] = &[
 struct Move {
     public: bool,
     takes: Takes,
-    /// What it returns first: of `Result<(State, ..), _>`, `(State, ..)` or `ConnectionState`; `Self` spelled out.
+    /// What it returns first: of `Result<(State, ..), _>`, `(State, ..)` or `State`; `Self` spelled out.
     to: Option<String>,
     /// Whether that came in a pair, with an effect.
     with_effect: bool,

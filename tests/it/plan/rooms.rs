@@ -184,7 +184,7 @@ pub const ROOMS: [Room; 13] = [
         may_use: &[
             "base",
             "net::body",
-            "net::client",
+            "net::http_client",
             "net::dial",
             "net::stop",
             "oauth",
@@ -233,9 +233,9 @@ pub const ROOMS: [Room; 13] = [
             "base",
             "net",
             "oauth",
-            "flow::authorize::Asked",
+            "flow::authorize::AuthorizationRequest",
             "flow::client::ReturnAddress",
-            "flow::who::Who",
+            "flow::user::User",
             "app",
             "observe",
         ],
@@ -278,7 +278,7 @@ pub const NOT_PURE: &[&str] = &[
     "std::collections::hash_map::RandomState",
 ];
 /// What was drawn already is a fact like any other.
-pub const DRAWN: &str = "base::random::Fresh";
+pub const DRAWN: &str = "base::random::SaltAndNonce";
 
 /// What only these files of `base` may name: else the house would have a second clock, or a second die.
 pub const ONE_PLACE: &[(&str, &str)] = &[("std::time", "src/base/time.rs"), ("ring::rand", "src/base/random.rs")];

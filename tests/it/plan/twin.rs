@@ -43,10 +43,10 @@ fn a_clean_file_passes() {
         use std::net::IpAddr;
         use ring::{aead, digest as sha};
         use serde::{Deserialize, Serialize};
-        use crate::base::random::Fresh;
+        use crate::base::random::SaltAndNonce;
         use crate::base::time::UnixTime;
         use crate::base::record::states;
-        use crate::flow::error::Rejected;
+        use crate::flow::error::RejectReason;
         use super::client::{self, Authenticated};
 
         #[derive(Serialize, Deserialize)]
@@ -56,7 +56,7 @@ fn a_clean_file_passes() {
         const TABLE: [&str; 2] = [\"a\", \"b\"];
 
         impl Active {
-            pub fn after<'a>(self, by: &'a Authenticated, _: Fresh, now: UnixTime) -> Result<(Self, ()), Rejected> {
+            pub fn after<'a>(self, by: &'a Authenticated, _: SaltAndNonce, now: UnixTime) -> Result<(Self, ()), RejectReason> {
                 assert!(client::same(by) && u64::from(1_u8) < u64::MAX && sha::SHA256 != self::helped());
                 let _: Box<dyn fmt::Write> = Box::new(String::new());
                 let _ = ::std::str::from_utf8(&[]);
@@ -102,11 +102,11 @@ fn no_arrow_runs_up_however_it_is_written() {
     refused(GRANT, "fn f() { mcp_oauth_gateway::store::open() }", 1, up);
     refused(GRANT, "#[derive(crate::store::Kept)] struct A;", 1, up);
     refused(GRANT, "struct A { #[serde(with = \"crate::store::sealed_record\")] a: u8 }", 1, up);
-    refused("src/web/reply.rs", "use crate::flow::grant::Held;", 1, "web` may use");
+    refused("src/web/reply.rs", "use crate::flow::grant::GrantData;", 1, "web` may use");
     refused("src/app/proxy.rs", "use crate::net;", 1, "app` may use");
     refused(
         "src/store/mod.rs",
-        "#[cfg(test)] mod tests { use crate::flow::grant::Held; }",
+        "#[cfg(test)] mod tests { use crate::flow::grant::GrantData; }",
         1,
         "store` may use",
     );
@@ -269,7 +269,12 @@ fn a_room_below_does_not_pass_a_clock_up() {
 fn pure_rooms_roll_no_die() {
     refused(PAIR, "use ring::rand::SystemRandom;", 1, "names `ring::rand::SystemRandom`");
     refused(PAIR, "use ring as r;", 1, "names `ring`");
-    refused(PAIR, "use crate::base::random::{Fresh, fresh};", 1, "never rolls a die");
+    refused(
+        PAIR,
+        "use crate::base::random::{SaltAndNonce, salt_and_nonce};",
+        1,
+        "never rolls a die",
+    );
     refused(PAIR, "use crate::base::random;", 1, "never rolls a die");
     refused(PAIR, "use std::collections::hash_map::RandomState;", 1, "never rolls a die");
     refused(PAIR, "fn f() { getrandom::fill(&mut []) }", 1, "names `getrandom::fill`");

@@ -375,7 +375,7 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let same = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let kept = |_: &[u8]| same.clone();
-    let mallorys = signing_keys::generate();
+    let mallorys = signing_key::generate();
     let mallory = SigningKey::parse(&mallorys).unwrap();
     let by_mallory = |text: &[u8]| sign(&mallorys, text);
     let document = signing.published().await.json();
