@@ -28,14 +28,8 @@ pub fn check(path: &str, text: &str) -> Vec<Finding> {
         block.push_str(comment);
         block.push(' ');
         for cited in citations(&block, start) {
-            let message = format!("`{cited}` cites a document that is not in the repository: cite the RFC, MCP or a public issue");
-            findings.push(Finding {
-                rule: "citation",
-                path: path.to_owned(),
-                line: at + 1,
-                message,
-                size: None,
-            });
+            let message = format!("`{cited}`: cite an RFC, MCP, a public issue, or a file of the repository");
+            findings.push(Finding::new("citation", path, at + 1, message));
         }
     }
     findings
@@ -65,7 +59,7 @@ fn citations(block: &str, start: usize) -> Vec<String> {
             || (is_code(word) && index == 0 && start == 0)
             || (word.starts_with('§') && !known())
             || (["section", "Section"].contains(word) && is_number(next) && !known())
-            || (Path::new(word).extension().is_some_and(|end| end == "md") && !exists(word));
+            || (Path::new(word).extension().is_some_and(|end| end == "md") && !word.contains("//") && !exists(word));
         if unknown {
             found.push(if introduced {
                 format!("{before} {word}")

@@ -40,14 +40,7 @@ pub fn check(code: &Code, edges: &BTreeSet<(usize, usize)>) -> Vec<Finding> {
             let used = edges.iter().filter(|(from, to)| from == file && group.contains(to));
             let used: Vec<&str> = used.map(|(_, to)| code.sources[*to].path.as_str()).collect();
             let message = format!("in a cycle of {} files, through {}", group.len(), used.join(", "));
-            let path = code.sources[*file].path.clone();
-            findings.push(Finding {
-                rule: "cycle",
-                path,
-                line: 1,
-                message,
-                size: None,
-            });
+            findings.push(Finding::new("cycle", &code.sources[*file].path, 1, message));
         }
     }
     findings

@@ -58,8 +58,8 @@ fn figures() {
 
 #[test]
 fn each_module_imports_only_from_lower_layers() {
-    for module in &MODULES {
-        for import in module.imports {
+    for module in MODULES.iter() {
+        for import in &module.imports {
             let name = import.split("::").next().unwrap();
             let layer = modules::module(name).map(|other| other.layer);
             assert!(
