@@ -39,7 +39,13 @@ pub fn check(path: &str, text: &str) -> Vec<Finding> {
 fn comment(line: &str) -> Option<&str> {
     let at = line.match_indices("//").map(|(at, _)| at).find(|at| {
         let before = &line[..*at];
-        !before.ends_with(':') && before.replace("\\\"", "").replace("'\"'", "").matches('"').count() % 2 == 0
+        !before.ends_with(':')
+            && before
+                .replace("\\\"", "")
+                .replace("'\"'", "")
+                .matches('"')
+                .count()
+                .is_multiple_of(2)
     })?;
     Some(line[at..].trim_start_matches(['/', '!']))
 }

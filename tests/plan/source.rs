@@ -1,13 +1,13 @@
 //! The source files, and what each path in them means.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 use proc_macro2::Span;
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
-use syn::{Attribute, File, FnArg, Ident, ImplItem, Item, ItemUse, Meta, Path, Type, UseTree, Visibility};
+use syn::{Attribute, File, FnArg, Ident, ImplItem, Item, ItemUse, Meta, Type, UseTree, Visibility};
 
 /// One file.
 pub struct Source {
@@ -46,14 +46,10 @@ impl Source {
             aliases,
             exports,
         };
-        let mut tests = Tests(Vec::new());
-        tests.visit_file(&source.file);
-        source.tests = tests.0;
-        let mut uses = Uses(Vec::new());
-        uses.visit_file(&source.file);
-        for item in uses.0 {
-            source.add_use(&item);
-        }
+        let mut scan = Scan::default();
+        scan.visit_file(&source.file);
+        source.tests = scan.tests;
+        scan.uses.iter().for_each(|item| source.add_use(item));
         source
     }
 
@@ -182,7 +178,7 @@ impl Code {
     }
 
     /// The file that defines the type or trait that a file calls by this path.
-    pub fn definition(&self, at: usize, path: &Path) -> Option<usize> {
+    pub fn definition(&self, at: usize, path: &syn::Path) -> Option<usize> {
         let mut path = self.sources[at].absolute(false, &names(path))?;
         for _ in 0..4 {
             let (at, rest) = self.owner(&path).filter(|_| path[0] == "crate")?;
@@ -231,7 +227,7 @@ fn methods(source: &Source, is_parent: bool) -> Vec<String> {
 }
 
 /// The names of a path.
-pub fn names(path: &Path) -> Vec<String> {
+pub fn names(path: &syn::Path) -> Vec<String> {
     path.segments.iter().map(|part| part.ident.to_string()).collect()
 }
 
@@ -259,7 +255,6 @@ pub struct Leaf {
     /// What the file calls it.
     pub alias: Option<String>,
     pub glob: bool,
-    pub line: usize,
 }
 
 /// The paths of a `use`.
@@ -268,12 +263,7 @@ pub fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
         let own = iter::once(name.to_string()).filter(|name| name != "self" && !glob);
         let path: Vec<String> = before.iter().cloned().chain(own).collect();
         let alias = alias.map(ToString::to_string).or_else(|| path.last().cloned()).filter(|_| !glob);
-        Leaf {
-            path,
-            alias,
-            glob,
-            line: name.span().start().line,
-        }
+        Leaf { path, alias, glob }
     };
     match tree {
         UseTree::Path(path) => leaves(&path.tree, &[before, &[path.ident.to_string()]].concat()),
@@ -284,33 +274,34 @@ pub fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
     }
 }
 
-struct Uses(Vec<ItemUse>);
-
-impl<'ast> Visit<'ast> for Uses {
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        self.0.push(item.clone());
-    }
+/// The `use` items of a file, and the lines of its items that exist only in tests.
+#[derive(Default)]
+struct Scan {
+    uses: Vec<ItemUse>,
+    tests: Vec<(usize, usize)>,
 }
 
-struct Tests(Vec<(usize, usize)>);
-
-impl Tests {
-    fn add(&mut self, attributes: &[Attribute], span: Span) -> bool {
-        let found = only_in_tests(attributes);
-        self.0.extend(found.then(|| (span.start().line, span.end().line)));
-        found
-    }
-}
-
-impl<'ast> Visit<'ast> for Tests {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !self.add(parts(item).2, item.span()) {
-            visit::visit_item(self, item);
+impl Scan {
+    fn add(&mut self, attributes: &[Attribute], span: Span) {
+        if only_in_tests(attributes) {
+            self.tests.push((span.start().line, span.end().line));
         }
+    }
+}
+
+impl<'ast> Visit<'ast> for Scan {
+    fn visit_item(&mut self, item: &'ast Item) {
+        self.add(parts(item).2, item.span());
+        visit::visit_item(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         self.add(&item.attrs, item.span());
+        visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.uses.push(item.clone());
     }
 }
 
@@ -338,7 +329,7 @@ pub fn rust_files(directory: &str) -> Vec<(String, String)> {
         let name = format!("{directory}/{}", entry.unwrap().file_name().to_string_lossy());
         if root().join(&name).is_dir() && !name.ends_with("/target") {
             found.extend(rust_files(&name));
-        } else if name.ends_with(".rs") {
+        } else if Path::new(&name).extension().is_some_and(|end| end == "rs") {
             let text = fs::read_to_string(root().join(&name)).unwrap();
             found.push((name, text));
         }
