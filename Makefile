@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench lint unit doctest release peers replicas fuzz deny long vault tools services
+.PHONY: demo demo-check test verify bench figures lint unit doctest release peers replicas fuzz deny long vault tools services
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -34,11 +34,15 @@ bench:
 	@echo '== bench: benches'
 	cargo bench
 
+figures:
+	@echo '== figures: sizes, cycles and exceptions of the code in src'
+	@cargo test --quiet --test plan figures -- --exact --nocapture
+
 lint:
 	@echo '== lint: formatting, then clippy with every warning an error'
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --lib --bins --test it --features raw,vault -- -D warnings
+	cargo clippy --lib --bins --test it --test plan --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Tests that need a redis-server say so and pass without this; here they run.

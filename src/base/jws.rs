@@ -62,7 +62,7 @@ pub fn is_known(algorithm: Algorithm) -> bool {
 /// };
 /// OTHER.install_default().expect("it is the first");
 /// let key = DecodingKey::from_ec_der(&[4; 65]);
-/// let refused = jws::verified::<serde_json::Value>("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", &key, Algorithm::ES256);
+/// let refused = jws::verify_token::<serde_json::Value>("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", &key, Algorithm::ES256);
 /// assert!(refused.unwrap_err().to_string().contains("provider"));
 /// ```
 #[expect(clippy::disallowed_methods, reason = "this is the door")]

@@ -158,11 +158,11 @@ impl IdpCallback {
     /// here does a user of a provider come to consent.
     ///
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, who::Identity}};
+    /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, user::Identity}};
     /// fn on(state: IdpRedirect, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, who::Identity}};
+    /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, user::Identity}};
     /// fn on(state: IdpCallback, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
     /// ```
     pub fn identified(self, identity: Identity, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {

@@ -108,11 +108,11 @@ impl StatelessCode {
     /// The client redeems its code, as with [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeem). That it opened proves
     /// the code itself. What comes of it has no tokens yet:
     /// ```compile_fail
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{stateless_code::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
     /// fn tokens(code: StatelessCode, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
     /// ```
     /// ```
-    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{carried::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
+    /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{stateless_code::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
     /// fn tokens(code: CodeIssued, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }
     /// ```
     pub fn redeemed(

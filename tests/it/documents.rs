@@ -66,7 +66,7 @@ fn the_readme_names_every_flag() {
 #[test]
 fn every_test_that_the_documents_name_is_there() {
     let mut code = String::new();
-    let mut folders = vec!["src".to_owned(), "tests/it".to_owned(), "standin".to_owned()];
+    let mut folders = ["src", "tests/it", "tests/plan", "standin"].map(str::to_owned).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
             let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());

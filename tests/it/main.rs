@@ -7,7 +7,6 @@ mod cimd;
 mod contract;
 mod documents;
 mod moves;
-mod plan;
 mod records;
 mod scale;
 mod stories;

@@ -384,8 +384,14 @@ async fn a_record_is_kept_of_every_kind_state_and_field_that_this_program_writes
         );
     }
     let kept: BTreeSet<String> = kept().into_iter().map(|kept| kept.state).collect();
-    for arrow in &TRANSITIONS {
-        assert!(kept.contains(arrow.to), "{} is kept nowhere", arrow.to);
+    for transition in &TRANSITIONS {
+        // The stored name of this state is older than its name in the code.
+        let stored_name = if transition.to == "StatelessCode" {
+            "CodeCarried"
+        } else {
+            transition.to
+        };
+        assert!(kept.contains(stored_name), "no sample of {stored_name}");
     }
 }
 

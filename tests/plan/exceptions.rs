@@ -1,0 +1,88 @@
+//! The list of known violations, which only shrinks.
+//!
+//! A line of `exceptions.txt` is a rule, a file and, where the rule limits a size, the largest size.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::{env, fs};
+
+use crate::check::Finding;
+use crate::source::root;
+
+/// The list, from the repository's root.
+const FILE: &str = "tests/plan/exceptions.txt";
+
+const HEADER: &str = "\
+# Known violations of the architecture: rule, file, largest size. The list only shrinks.
+#   PLAN_UPDATE=remove cargo test --test plan   removes what is no longer needed, and lowers sizes
+#   PLAN_UPDATE=all cargo test --test plan      writes the violations of the code as it is
+";
+
+/// The size by rule and file.
+pub type Exceptions = BTreeMap<(String, String), Option<usize>>;
+
+/// Reads the list.
+pub fn read() -> Exceptions {
+    parse(&fs::read_to_string(root().join(FILE)).unwrap_or_default())
+}
+
+/// Parses a list.
+pub fn parse(text: &str) -> Exceptions {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let parts = lines.map(|line| line.split_whitespace().collect::<Vec<&str>>());
+    parts
+        .map(|parts| {
+            (
+                (parts[0].to_owned(), parts[1].to_owned()),
+                parts.get(2).map(|size| size.parse().unwrap()),
+            )
+        })
+        .collect()
+}
+
+/// The findings that the list does not have, and the lines of the list that have no finding.
+pub fn compare(findings: &[Finding], exceptions: &Exceptions) -> Vec<String> {
+    let current = current(findings);
+    let is_known = |finding: &&Finding| match exceptions.get(&key(finding)) {
+        Some(most) => finding.size <= *most,
+        None => false,
+    };
+    let mut errors: Vec<String> = findings
+        .iter()
+        .filter(|finding| !is_known(finding))
+        .map(ToString::to_string)
+        .collect();
+    let unused = exceptions.keys().filter(|key| !current.contains_key(*key));
+    errors.extend(unused.map(|(rule, path)| format!("{FILE}: `{rule} {path}` is no longer needed: remove the line")));
+    errors
+}
+
+/// Rewrites the list if `PLAN_UPDATE` asks for it.
+pub fn update(findings: &[Finding]) {
+    let (mut new, old) = (current(findings), read());
+    match env::var("PLAN_UPDATE").as_deref() {
+        Ok("all") => {}
+        Ok("remove") => {
+            new.retain(|key, _| old.contains_key(key));
+            for (key, size) in &mut new {
+                *size = (*size).min(old[key]);
+            }
+        }
+        Ok(other) => panic!("PLAN_UPDATE={other}: use `all` or `remove`"),
+        Err(_) => return,
+    }
+    let mut text = HEADER.to_owned();
+    for ((rule, path), size) in new {
+        let size = size.map_or_else(String::new, |size| format!(" {size}"));
+        let _ = writeln!(text, "{rule} {path}{size}");
+    }
+    fs::write(root().join(FILE), text).unwrap();
+}
+
+fn key(finding: &Finding) -> (String, String) {
+    (finding.rule.to_owned(), finding.path.clone())
+}
+
+fn current(findings: &[Finding]) -> Exceptions {
+    findings.iter().map(|finding| (key(finding), finding.size)).collect()
+}

@@ -1,0 +1,89 @@
+//! Compares the code with the architecture: imports, purity, cycles, places of `impl`, budgets, the
+//! table of transitions, citations in comments.
+//!
+//! The test reads the source and compiles nothing, so it also checks code of disabled features.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod check;
+mod comments;
+mod cycles;
+mod exceptions;
+mod figures;
+mod modules;
+mod negative;
+mod source;
+mod transitions;
+
+use std::fs;
+
+use check::{Finding, Report};
+use modules::MODULES;
+use source::{Code, root, rust_files};
+
+/// Directories beside `src` whose comments are checked.
+const OTHERS: [&str; 5] = ["tests", "standin", "examples", "benches", "fuzz"];
+
+/// Everything that the rules find in the files of `src`.
+fn findings(code: &Code) -> (Report, Vec<Finding>) {
+    let mut report = check::check(code);
+    let mut findings = std::mem::take(&mut report.findings);
+    findings.extend(cycles::check(code, &report.edges));
+    for source in &code.sources {
+        findings.extend(comments::check(&source.path, &source.text));
+    }
+    (report, findings)
+}
+
+#[test]
+fn the_code_keeps_to_the_architecture() {
+    let files = rust_files("src");
+    assert!(files.len() > 50, "{} files found", files.len());
+    let (_, mut findings) = findings(&Code::new(files));
+    for (path, text) in OTHERS.into_iter().flat_map(rust_files) {
+        if !path.starts_with("tests/plan/") {
+            findings.extend(comments::check(&path, &text));
+        }
+    }
+    exceptions::update(&findings);
+    let errors = exceptions::compare(&findings, &exceptions::read());
+    assert!(errors.is_empty(), "{} violations:\n{}", errors.len(), errors.join("\n"));
+}
+
+#[test]
+fn figures() {
+    let code = Code::new(rust_files("src"));
+    let (report, findings) = findings(&code);
+    figures::print(&code, &report, &findings);
+}
+
+#[test]
+fn each_module_imports_only_from_lower_layers() {
+    for module in MODULES.iter() {
+        for import in &module.imports {
+            let name = import.split("::").next().unwrap();
+            let layer = modules::module(name).map(|other| other.layer);
+            assert!(
+                layer.is_some_and(|layer| layer < module.layer),
+                "`{}` may import `{import}`",
+                module.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_layer_table_has_the_modules_of_the_crate() {
+    let lib = syn::parse_file(&fs::read_to_string(root().join("src/lib.rs")).unwrap()).unwrap();
+    let mut declared: Vec<String> = lib
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            syn::Item::Mod(item) => Some(item.ident.to_string()),
+            _ => None,
+        })
+        .collect();
+    let mut listed: Vec<&str> = MODULES.iter().map(|module| module.name).collect();
+    declared.sort();
+    listed.sort_unstable();
+    assert_eq!(declared, listed, "src/lib.rs and MODULES in tests/plan/modules.rs differ");
+}

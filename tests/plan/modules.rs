@@ -1,0 +1,183 @@
+//! The architecture as data: modules, layers, imports, crates and budgets.
+//!
+//! If the code shows a better way, change a row here and give the reason in `ARCHITECTURE.md`.
+
+use std::sync::LazyLock;
+
+/// The module of the use cases.
+pub const APP: &str = "app";
+
+/// The constant in `src/flow/mod.rs` that lists every transition.
+pub const TRANSITIONS: &str = "TRANSITIONS";
+
+/// Methods that are no transitions of the table: type, method, reason.
+pub const NOT_LISTED: &[(&str, &str, &str)] = &[
+    ("GrantRecord", "upstream_401_seen", "it keeps its state, or ends by `ended`"),
+    ("Ended", "without_grant", "it ends a grant that does not exist yet"),
+];
+
+/// The most lines of a file, without tests.
+pub const FILE_LINES: usize = 400;
+
+/// The most lines of a part of `src`, without tests. A part inside another one comes first.
+pub const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
+
+/// Module (`APP` is [`APP`]), layer, imports. A module imports only these modules, or paths in
+/// them; `<Type>Config` is a type with this suffix.
+const LAYERS: &str = "
+base     1
+net      2 base
+observe  2 base
+oauth    2 base
+token    2 base
+store    3 base net
+flow     3 base oauth token
+upstream 3 base net oauth observe
+service  4 base oauth token upstream
+config   5 base oauth token store::<Type>Config upstream service
+APP      5 base net::body net::client net::http_client oauth token store flow upstream service observe
+web      7 base net::body oauth flow::<Type> service::public_urls APP observe
+cli      9 base net oauth token observe store flow upstream service config APP web
+";
+
+/// Modules without `async`, clock, random numbers and `static`.
+const PURE: &[&str] = &["oauth", "token", "flow"];
+
+/// Module, and the crates and modules of `std` that it may name: a path, and everything below it. A
+/// name in capitals is a row of its own. `config` resolves `--host` (`ToSocketAddrs`) and reads no
+/// file. Of `jsonwebtoken`, `oauth` names nothing that verifies or reads the clock.
+const CRATES: &str = "
+PURE     base64 serde serde_json subtle thiserror url zeroize
+PURE     ring::aead ring::digest ring::hkdf ring::hmac ring::signature
+PURE     std::borrow std::cmp std::collections std::convert std::error std::fmt std::iter std::num std::ops std::str
+PURE     std::net::IpAddr std::net::Ipv4Addr std::net::Ipv6Addr
+HTTP     http hyper::body
+ASYNC    arc_swap bytes futures_util tokio_util tracing
+ASYNC    tokio::pin tokio::runtime tokio::select tokio::spawn tokio::sync tokio::task tokio::time
+ASYNC    std::future std::hash std::io std::marker std::mem std::net std::path std::pin std::sync std::task
+ASYNC    std::time::Duration
+base     PURE argon2 jsonwebtoken ring::rand std::sync::Arc std::sync::LazyLock std::sync::atomic std::time
+net      PURE ASYNC HTTP http_body http_body_util hyper hyper_util rcgen rustls rustls_native_certs
+net      rustls_pki_types socket2 tokio_rustls tokio::io tokio::net std::fs std::os::unix std::time
+observe  PURE ASYNC tracing_subscriber
+oauth    PURE jsonwebtoken::Algorithm jsonwebtoken::DecodingKey jsonwebtoken::decode_header
+oauth    jsonwebtoken::errors jsonwebtoken::jwk
+token    PURE
+store    PURE ASYNC HTTP dashmap percent_encoding redis rusqlite std::fs std::os::unix std::thread
+flow     PURE
+upstream PURE ASYNC HTTP governor percent_encoding quick_cache
+service  PURE HTTP
+config   PURE HTTP clap strsim toml_edit std::cell::Cell std::path std::sync::Arc std::net::SocketAddr
+config   std::net::ToSocketAddrs std::time::Duration
+APP      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
+web      PURE ASYNC HTTP askama cookie matchit percent_encoding
+cli      PURE ASYNC HTTP clap rustls tokio::fs tokio::io tokio::net tokio::signal
+cli      std::env std::fs std::os::unix std::process std::thread std::time
+";
+
+/// The order inside [`APP`]: a component imports only from earlier steps. What is not listed is in
+/// step 0; `mod` is the module's own `mod.rs`.
+const STEPS: &str = "
+signing_keys revocations
+clients discovery
+tokens
+grants
+api_keys approvals stored introspect servers
+token_endpoint authorize proxy
+tools
+mod
+background
+";
+
+/// What a pure module may not import although it may import the module above it.
+pub const NOT_PURE: &[&str] = &[
+    "base::random",
+    "base::time::Clock",
+    "base::time::Stopwatch",
+    "std::collections::hash_map::RandomState",
+];
+
+/// Exceptions to [`NOT_PURE`]: values that were drawn before.
+pub const DRAWN: &[&str] = &["base::random::Fresh", "base::random::SaltAndNonce"];
+
+/// Inside `base`, only this file may name the path.
+pub const ONE_FILE: &[(&str, &str)] = &[("std::time", "src/base/time.rs"), ("ring::rand", "src/base/random.rs")];
+
+/// Global state. The JWT crate has one provider per process.
+pub const GLOBAL: &[(&str, &str)] = &[("src/base/jws.rs", "IS_OURS")];
+
+/// A directory below `src`.
+pub struct Module {
+    pub name: &'static str,
+    pub layer: u8,
+    pub imports: Vec<&'static str>,
+    pub crates: Vec<&'static str>,
+    pub pure: bool,
+}
+
+/// The layer table.
+pub static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
+    let row = |line: &'static str| {
+        let mut words = line.split_whitespace().map(|word| if word == "APP" { APP } else { word });
+        let (name, layer) = (words.next().unwrap(), words.next().unwrap());
+        Module {
+            name,
+            layer: layer.parse().unwrap(),
+            imports: words.collect(),
+            crates: crates(name),
+            pure: PURE.contains(&name),
+        }
+    };
+    LAYERS.trim().lines().map(row).collect()
+});
+
+fn crates(name: &str) -> Vec<&'static str> {
+    let rows = CRATES.trim().lines().filter_map(|line| line.split_once(' '));
+    let own = rows.filter(|(row, _)| *row == name || (*row == "APP" && name == APP));
+    own.flat_map(|(_, words)| words.split_whitespace())
+        .flat_map(|word| {
+            if word.starts_with(char::is_uppercase) {
+                crates(word)
+            } else {
+                vec![word]
+            }
+        })
+        .collect()
+}
+
+/// The row of a module.
+pub fn module(name: &str) -> Option<&'static Module> {
+    MODULES.iter().find(|module| module.name == name)
+}
+
+/// Whether a path is the one of the pattern, or below it.
+pub fn is_below(path: &[String], pattern: &str) -> bool {
+    let mut rest = path;
+    for part in pattern.split("::") {
+        if let Some(suffix) = part.strip_prefix("<Type>") {
+            return rest.last().is_some_and(|name| is_type(name) && name.ends_with(suffix));
+        }
+        match rest.split_first() {
+            Some((name, below)) if name == part => rest = below,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Whether a name is written as a type is.
+pub fn is_type(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
+}
+
+/// The step of a component of [`APP`].
+pub fn step(component: &str) -> usize {
+    let step = STEPS.trim().lines().position(|step| step.split(' ').any(|name| name == component));
+    step.map_or(0, |step| step + 1)
+}
+
+/// The name of a component's type: `TokenEndpoint` for `token_endpoint`.
+pub fn type_name(component: &str) -> String {
+    let capitalised = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+    component.split('_').filter(|word| !word.is_empty()).map(capitalised).collect()
+}
