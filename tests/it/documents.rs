@@ -24,18 +24,18 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_readme_shows_the_machine_as_the_program_prints_it() {
+fn the_documents_show_the_state_machines_as_the_program_prints_them() {
     let printed = printed(&["flow"]);
     assert_eq!(printed, flow::mermaid());
     assert!(
-        read("README.md").contains(&format!("```mermaid\n{printed}```")),
-        "copy the output of `mcp-oauth-gateway flow` into README.md"
+        read("docs/how-it-works.md").contains(&format!("```mermaid\n{printed}```")),
+        "copy the output of `mcp-oauth-gateway flow` into docs/how-it-works.md"
     );
 }
 
 #[test]
-fn the_readme_names_every_flag() {
-    let readme = read("README.md");
+fn the_command_reference_names_every_flag() {
+    let document = read("docs/commands.md");
     for of in [
         "",
         "check",
@@ -49,7 +49,7 @@ fn the_readme_names_every_flag() {
         "store import",
     ] {
         let mut words: Vec<&str> = of.split_whitespace().collect();
-        assert!(readme.contains(of), "README.md does not name the command {of}");
+        assert!(document.contains(of), "docs/commands.md does not name the command {of}");
         words.push("--help");
         let help = printed(&words);
         let flags = help
@@ -57,26 +57,42 @@ fn the_readme_names_every_flag() {
             .filter(|word| word.starts_with("--"))
             .map(|word| word.trim_end_matches(&[',', '.', ')', ';', ']'][..]));
         for flag in flags.filter(|flag| *flag != "--help") {
-            assert!(readme.contains(flag), "README.md does not name {flag} of {of}");
+            assert!(document.contains(flag), "docs/commands.md does not name {flag} of {of}");
         }
     }
 }
 
-/// A document that says "shown by" names a test; whoever renames the test finds it here.
+/// The message is split at each value (`…`), and the source is read without the breaks of its strings.
+#[test]
+fn every_message_of_the_troubleshooting_page_is_in_the_source() {
+    let source: String = rust_files("src").iter().map(|file| read(file)).collect();
+    let source = source.replace("\\\"", "\"");
+    let source: String = source.split("\\\n").map(str::trim_start).collect();
+    // A message begins with the name of the flag or store that it is about, or names the kind of a record.
+    let begins = ["--upstream-rs: ", "--port: ", "--store: ", "a grant"];
+    let document = read("docs/troubleshooting.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let mut messages = 0;
+    for row in rows {
+        let message = row.split('`').nth(1).unwrap();
+        let message = begins.iter().find_map(|begin| message.strip_prefix(begin)).unwrap_or(message);
+        for part in message.split('…').map(|part| part.trim_matches(['\'', ' '])) {
+            assert!(source.contains(part), "docs/troubleshooting.md: no message has {part:?}");
+        }
+        messages += 1;
+    }
+    assert!(messages > 20, "{messages} messages");
+}
+
+/// The documents name tests that show a claim. A renamed test must be renamed there too.
 #[test]
 fn every_test_that_the_documents_name_is_there() {
-    let mut code = String::new();
-    let mut folders = ["src", "tests/it", "tests/plan", "standin"].map(str::to_owned).to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
-            let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
-            match Path::new(&name).extension() {
-                Some(end) if end == "rs" => code.push_str(&read(&name)),
-                Some(_) => {}
-                None => folders.push(name),
-            }
-        }
-    }
+    let folders = ["src", "tests/it", "tests/plan", "standin"];
+    let code: String = folders
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .map(|file| read(&file))
+        .collect();
     let is_sentence = |name: &&str| {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         name.matches('_').count() >= 4 && name.chars().all(letters)
@@ -131,6 +147,23 @@ fn every_file_that_the_documents_name_is_there() {
             }
         }
     }
+}
+
+/// Every Rust file in a folder and in the folders below it, by its path from the root on.
+fn rust_files(folder: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
+            match Path::new(&name).extension() {
+                Some(end) if end == "rs" => found.push(name),
+                Some(_) => {}
+                None => folders.push(name),
+            }
+        }
+    }
+    found
 }
 
 /// Every document, by its path from the root on.
@@ -248,9 +281,10 @@ fn every_link_between_documents_leads_somewhere() {
     }
 }
 
-/// The files to run it with, and the page about them.
-const DEPLOYMENT: [&str; 7] = [
+/// The files that run the gateway, and the pages about them.
+const DEPLOYMENT: [&str; 8] = [
     "docs/deployment.md",
+    "docs/operations.md",
     "deploy/Caddyfile",
     "deploy/Dockerfile",
     "deploy/compose.yaml",
