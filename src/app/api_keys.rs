@@ -183,7 +183,7 @@ impl ApiKeys {
         Ok(all)
     }
 
-    /// Takes a key back. `NotFound`: there is none of this id; `OtherState`: that was done before.
+    /// Revokes a key. `NotFound`: no key has this id; `WrongState`: it was revoked before.
     pub async fn revoke(&self, id: Id) -> Result<(), TransitionError<std::convert::Infallible>> {
         let (now, handle) = (self.clock.now(), Handle::<ApiKeyRecord>::new(id));
         self.store.transition(&handle, |key: Usable| Ok((key.revoke(now), ()))).await?;

@@ -154,8 +154,9 @@ impl Gateway {
         token.verify(key).map_err(bad)
     }
 
-    /// The provider's keys, others than those in which one was `last_key_refetch`, if there are any. One looks at a time, and whoever
-    /// waited for that takes what it found.
+    /// Fetches the provider's keys, one request at a time. A caller that waited takes the keys of the
+    /// request before it. `missed` is the set in which a token's key was missing: newer keys are
+    /// fetched for it at most once in [`RESTED`].
     async fn fetch_keys(
         &self,
         lane: &Lane,

@@ -200,7 +200,7 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Adds one to `count` until dropped. When `cancel` resolves, the body ends there and then:
+    /// Adds one to `count` until dropped. When `ends` resolves, the body ends at once:
     /// a chunked or HTTP/2 body cleanly, one with a promised length by a closed connection.
     pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);

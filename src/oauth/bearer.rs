@@ -2,7 +2,7 @@
 
 use crate::oauth::error::{OAuthErrorCode, description};
 
-/// What an `AuthServerConfig` header says.
+/// What an `Authorization` header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerHeader<'a> {
     /// There is none, or it is of another scheme.
@@ -13,7 +13,7 @@ pub enum BearerHeader<'a> {
     Malformed,
 }
 
-/// Reads the value of an `AuthServerConfig` header; the scheme's case does not matter (RFC 9110 §11.1).
+/// Reads the value of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
 pub fn parse(header: Option<&str>) -> BearerHeader<'_> {
     let Some(header) = header else { return BearerHeader::Nothing };
     let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));

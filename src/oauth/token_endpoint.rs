@@ -16,7 +16,7 @@ pub struct ClientCredentials {
     pub client_id: String,
     /// Its secret, if it sent one.
     pub secret: Option<Secret>,
-    /// It used the `AuthServerConfig` header: a refusal must then carry a challenge (RFC 6749 §5.2).
+    /// It used the `Authorization` header: a refusal must then carry a challenge (RFC 6749 §5.2).
     pub basic: bool,
 }
 

@@ -16,7 +16,7 @@ pub const PUBLISH_LEAD_SECONDS: u64 = 3_600;
 /// One key, and when it begins to sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKeyEntry {
-    /// As `base::signing_index` made it.
+    /// The PKCS#8 text that `base::signing_key::generate` made.
     #[serde(with = "at_rest")]
     pub key: Secret,
     made: UnixTime,
