@@ -12,7 +12,7 @@ use crate::flow::error::RejectReason;
 use crate::flow::grant::GrantRecord;
 use crate::flow::grant_data::{GrantData, RefreshRules};
 use crate::net::stop::Stop;
-use crate::store::{Change, ChangeReceiver, Cursor, Handle, Store, StoreError, TransitionError};
+use crate::store::{Change, ChangeReceiver, Cursor, Handle, StoreError, TransitionError};
 
 /// How long after something was missed everything is read again; five times so long where that failed.
 const RELOAD_DELAY: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ async fn due(again: Option<&mut Pin<Box<Sleep>>>) {
 impl Gateway {
     /// Loads what must be known before the first MCP request, then keeps it true until draining. To be spawned once.
     pub async fn run(&self, stop: Stop) {
-        let (changes, told) = (self.store.changes(), self.store.notices().map(Store::changes));
+        let changes = self.store.changes();
         let mut pause = Duration::from_millis(100);
         while let Err(why) = self.load_revocations().await {
             tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis or Vault what is under the prefix: everybody then signs in again");
@@ -49,8 +49,13 @@ impl Gateway {
         }
         self.upkeep_signing().await;
         // Side by side: a revocation does not wait until a large store has been swept, nor a sweep until all grants were read.
-        let learning = futures_util::future::join(self.watch_changes(changes, &stop), self.hearing(told, &stop));
-        futures_util::future::join4(learning, self.sweep_loop(&stop), self.prune_grants(&stop), self.reseal_loop(&stop)).await;
+        futures_util::future::join4(
+            self.watch_changes(changes, &stop),
+            self.sweep_loop(&stop),
+            self.prune_grants(&stop),
+            self.reseal_loop(&stop),
+        )
+        .await;
     }
 
     async fn load_revocations(&self) -> Result<(), StoreError> {
@@ -118,7 +123,7 @@ impl Gateway {
     }
 
     /// Drops what is kept and open for what has ended.
-    pub(super) fn drop_grant_state(&self, id: Id) {
+    fn drop_grant_state(&self, id: Id) {
         self.kept.remove(id);
         self.streams.end(id);
     }
@@ -162,18 +167,13 @@ impl Gateway {
         }
     }
 
-    /// Tidies a page of grants, and after the last one reads the revoked API keys and what others ended; where the other grants are.
+    /// Tidies a page of grants, and after the last one reads the revoked API keys; where the other grants are.
     async fn prune_next_page(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
         let next = self.prune_page(cursor).await?;
         if next.is_none() {
             match self.ended.load_keys(&self.store).await {
                 Ok(()) => {}
                 Err(why) => tracing::warn!(%why, "the revoked API keys could not be read again"),
-            }
-            if let Some(notices) = self.store.notices()
-                && let Err(why) = self.ended.load_notices(notices).await
-            {
-                tracing::warn!(%why, "what other instances ended could not be read again");
             }
             self.ended.ids().into_iter().for_each(|id| self.drop_grant_state(id));
         }

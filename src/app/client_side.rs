@@ -5,11 +5,11 @@ use crate::app::authorize::{FlowHandle, flow_error};
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
 use crate::app::upstream_callback::ClientRedirect;
-use crate::base::ids::Id;
+use crate::base::ids::{Digest, Id};
 use crate::base::secret::Secret;
 use crate::flow::authorize::{FlowRecord, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::code::{CodeRedemption, ObtainedTokens, RedeemedCode, SPENT_CODE_TTL_SECONDS};
+use crate::flow::code::{CodeRedemption, ObtainedTokens, RedeemedCode};
 use crate::flow::error::RejectReason;
 use crate::flow::grant::GrantRecord;
 use crate::flow::grant_data::{RefreshPayload, RefreshRules};
@@ -38,6 +38,15 @@ impl Gateway {
         RefreshRules {
             carried: self.store.is_stateless(),
             ..running.refresh_rules()
+        }
+    }
+
+    /// The id of the grant that a code begins. Without a store it is derived from the code, so that every instance finds the same id.
+    pub(super) fn grant_of_code(&self, secret: &str) -> Id {
+        if self.store.is_stateless() {
+            Id(Digest::new(&format!("grant {secret}")).truncated())
+        } else {
+            Id::random()
         }
     }
 
@@ -91,18 +100,12 @@ impl Gateway {
     ) -> Result<(RedeemedCode, Option<PendingExchange>), TransitionError<RejectReason>> {
         let now = self.clock.now();
         let redeem = |s: StatelessCode| s.redeemed(by, with, grant, now);
-        // Whoever may not redeem it does not use it up elsewhere, either.
+        // An expired code, or a code with another redirect URI, is refused before the store is asked: it ends no grant.
         if let Some(FlowRecord::StatelessCode(code)) = self.store.supplied(flow)? {
             redeem(code).map_err(TransitionError::Rejected)?;
         }
-        let is_first = self.is_first_with(with.code, now.plus_seconds(SPENT_CODE_TTL_SECONDS)).await?;
         let moved = self.store.transition(flow, redeem).await?;
-        if is_first {
-            Ok(moved.effect)
-        } else {
-            // As if it had been redeemed here.
-            Err(TransitionError::WrongState)
-        }
+        Ok(moved.effect)
     }
 
     /// Exchanges the upstream's code, if ours carried one: now that ours is good, and used up here. Elsewhere the upstream

@@ -19,7 +19,6 @@ mod jwt;
 pub mod lease;
 pub mod login_session;
 pub mod mcp_sessions;
-mod notices;
 pub mod password;
 pub mod pending_flows;
 pub mod proactive_refresh;

@@ -11,7 +11,6 @@ use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::issue::TokenRequestContext;
 use crate::app::lease::RefreshGuard;
-use crate::app::notices::Shown;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -29,7 +28,7 @@ use crate::token::pair::{self, OpenedPair};
 use crate::upstream::token_endpoint;
 
 /// How long a loser waits for the winner, in seconds, before it is told to come again.
-pub(super) const LEASE_WAIT_SECONDS: u64 = 20;
+const LEASE_WAIT_SECONDS: u64 = 20;
 /// How long a client waits at most; what runs for it runs on.
 const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60 + LEASE_WAIT_SECONDS);
 
@@ -59,12 +58,6 @@ impl Gateway {
     ) -> Result<Value, Rejection> {
         let handle = client_side::grant_handle(opened);
         self.check_not_ended(&handle).await?;
-        let shown = Shown {
-            grant: handle.id(),
-            generation: opened.half.generation,
-            expires: opened.half.expires,
-        };
-        self.unspent(running, &handle, shown).await?;
         self.check_grant_user(&running.service, &handle).await?;
         let pair = self.refresh_request(&running.service, by, opened, &handle)?;
         if matches!(pair.brought, RefreshPayload::Refresh(_) | RefreshPayload::Kept) {
@@ -93,7 +86,7 @@ impl Gateway {
                 .await
             {
                 Ok((handle, next)) => {
-                    let carried_on = self.finish_refresh((running, issuer), (&handle, shown), attempt, next);
+                    let carried_on = self.finish_refresh((running, issuer), &handle, attempt, next);
                     return Box::pin(carried_on).await;
                 }
                 Err(TransitionError::Rejected(RejectReason::Busy)) => tokio::select! {
@@ -113,11 +106,6 @@ impl Gateway {
     async fn check_not_ended(&self, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
         if !self.ended.contains(handle.id()) {
             return Ok(());
-        }
-        if self.store.notices().is_some() {
-            // Heard, or ended here and perhaps told in vain.
-            self.tell_ended(handle.id(), None).await?;
-            return Err(GRANT_NOT_FOUND);
         }
         let there = self.store.read(handle).await?;
         if there.is_none_or(|record| record.ended_until().is_none()) {
@@ -149,42 +137,22 @@ impl Gateway {
     async fn finish_refresh(
         &self,
         (running, issuer): (&ActiveService, &str),
-        (handle, shown): (&Handle<GrantRecord>, Shown),
+        handle: &Handle<GrantRecord>,
         attempt: RefreshAttempt,
         next: RefreshStep,
     ) -> Result<Value, Rejection> {
         let (asker, grant) = (TokenRequestContext { issuer, refreshes: true }, handle.id());
         match next {
-            RefreshStep::Answer { tokens, held, .. } => {
-                self.used_up((shown, attempt.id), None, &held).await;
-                self.issue(handle, running, &held, tokens.as_ref(), asker)
-            }
+            RefreshStep::Answer { tokens, held, .. } => self.issue(handle, running, &held, tokens.as_ref(), asker),
             RefreshStep::Ended(held) => {
                 tracing::warn!(%grant, user = held.who.subject, "a refresh token was replayed; its grant is ended");
                 self.mark_ended(grant);
                 self.revoke_upstream(&held, None);
-                self.tell_ended(grant, Some(&held)).await?;
                 Err(Rejection::Grant(RejectReason::Replayed))
             }
             RefreshStep::Ask { token, held } => {
-                let (work, _until_told) = (self.inflight.lock(grant), self.inflight.lock(Id::random()));
-                if let Err(why) = self.asks_alone((shown, attempt.id), &token).await {
-                    self.gave_up(handle, attempt.id).await;
-                    return Err(why);
-                }
-                let (handle, held, tokens) = match self.ask_upstream((work, handle), running, attempt, token.clone(), held).await {
-                    Ok(answer) => answer,
-                    Err(why) => {
-                        self.asked_in_vain(shown, attempt.id).await;
-                        return Err(why);
-                    }
-                };
-                let replaced = Some(&token).filter(|token| tokens.refresh.as_ref() != Some(*token));
-                self.used_up((shown, attempt.id), replaced, &held).await;
-                if self.was_ended_meanwhile(grant).await {
-                    self.revoke_upstream(&held, Some(tokens));
-                    return Err(GRANT_NOT_FOUND);
-                }
+                let work = self.inflight.lock(grant);
+                let (handle, held, tokens) = self.ask_upstream((work, handle), running, attempt, token, held).await?;
                 self.issue(&handle, running, &held, Some(&tokens), asker)
             }
         }

@@ -10,7 +10,6 @@ use crate::app::remembered_consent::ConsentRecord;
 use crate::app::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
 use crate::flow::grant::GrantRecord;
-use crate::flow::notice::{EndRecord, NoticeRecord};
 use crate::net::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::token::signing_keys::SigningRecord;
@@ -46,16 +45,6 @@ impl Gateway {
             // Last: it says that all of it is done.
             if store.mark_resealed(key).await? {
                 tracing::info!("every record that stays is sealed with the new key");
-            }
-        }
-        let Some(notices) = store.notices() else {
-            return Ok(());
-        };
-        if let Some(key) = notices.key_for_reseal().await? {
-            reseal_all::<NoticeRecord>(notices).await?;
-            reseal_all::<EndRecord>(notices).await?;
-            if notices.mark_resealed(key).await? {
-                tracing::info!("what instances tell each other is sealed with the new key");
             }
         }
         Ok(())

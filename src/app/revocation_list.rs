@@ -14,7 +14,6 @@ use crate::base::ids::Id;
 use crate::base::record::Record;
 use crate::base::time::{Clock, UnixTime};
 use crate::flow::grant::GrantRecord;
-use crate::flow::notice::EndRecord;
 use crate::store::Change;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -70,9 +69,6 @@ impl RevocationList {
     pub async fn load(&self, store: &Store, last: UnixTime) -> Result<(), StoreError> {
         self.load_of(store, last, GrantRecord::ended_until).await?;
         self.load_keys(store).await?;
-        if let Some(notices) = store.notices() {
-            self.load_notices(notices).await?;
-        }
         self.complete.store(true, Ordering::Release);
         self.wait_loaded.notify_waiters();
         Ok(())
@@ -81,12 +77,6 @@ impl RevocationList {
     /// Reads the revoked API keys again, which are few: word of one may have been lost.
     pub async fn load_keys(&self, store: &Store) -> Result<(), StoreError> {
         self.load_of(store, UnixTime::NEVER, ApiKeyRecord::ended_until).await
-    }
-
-    /// Reads what other instances told of ended grants, where nothing else is kept.
-    pub async fn load_notices(&self, notices: &Store) -> Result<(), StoreError> {
-        self.load_of(notices, UnixTime::NEVER, |record: &EndRecord| Some(record.expires_at()))
-            .await
     }
 
     async fn load_of<R: Record>(&self, store: &Store, last: UnixTime, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {

@@ -100,7 +100,7 @@ impl Gateway {
             issuer,
             refreshes: by.may_refresh(),
         };
-        let (now, grant) = (self.clock.now(), self.grant_id_for_code(with.code));
+        let (now, grant) = (self.clock.now(), self.grant_of_code(with.code));
         let redeemed = if self.store.is_stateless() {
             self.redeem_client_side(flow, by, with, grant).await
         } else {
@@ -173,19 +173,7 @@ impl Gateway {
             }
             Err(InsertError::Store(error)) => return Err(error.into()),
         };
-        // The code was replayed meanwhile, at another instance.
-        match self.has_ended_elsewhere(grant).await {
-            Ok(false) => self.issue(&handle, running, &held, tokens.as_ref(), asker),
-            Ok(true) => {
-                self.revoke_upstream(&held, None);
-                Err(Rejection::Grant(RejectReason::Replayed))
-            }
-            Err(why) => {
-                self.mark_ended(grant);
-                self.revoke_upstream(&held, None);
-                Err(why.into())
-            }
-        }
+        self.issue(&handle, running, &held, tokens.as_ref(), asker)
     }
 
     async fn end_replayed_grant(&self, flow: &FlowHandle, by: &Authenticated, with: CodeRedemption<'_>) -> Result<Value, Rejection> {
@@ -200,20 +188,8 @@ impl Gateway {
         Err(Rejection::Grant(RejectReason::Replayed))
     }
 
-    /// Ends a grant, also one that is not yet there. What the others cannot be told is ended here all the same, the upstream hears of it,
-    /// and it is said to have failed: who asks again tells it again.
+    /// Ends a grant, including a grant that has no record yet.
     pub(crate) async fn end_grant(&self, handle: &Handle<GrantRecord>) -> Result<Option<GrantData>, Rejection> {
-        let held = self.end_grant_record(handle).await?;
-        if let Err(why) = self.tell_ended(handle.id(), held.as_ref()).await {
-            if let Some(held) = held {
-                self.revoke_upstream(&held, None);
-            }
-            return Err(why.into());
-        }
-        Ok(held)
-    }
-
-    async fn end_grant_record(&self, handle: &Handle<GrantRecord>) -> Result<Option<GrantData>, Rejection> {
         let (now, grant, mut handle) = (self.clock.now(), handle.id(), handle.clone());
         let longest = self.live().longest_access();
         loop {

@@ -109,17 +109,9 @@ fn keys(kept: &Storage, ring: Option<&KeyRing>) -> String {
     format!("{place}: {}", names.join(", "))
 }
 
-const STATELESS_TEXT: &str = "none: records travel sealed, and nothing is kept";
-
 fn store(kept: &Storage, ring: Option<KeyRing>, runtime: &Runtime, offline: bool) -> Result<Option<String>, String> {
     let place = match &kept.store {
-        StoreConfig::Stateless(None) => return Ok(Some(STATELESS_TEXT.to_owned())),
-        StoreConfig::Stateless(Some(at)) if offline => {
-            return Ok(Some(format!(
-                "{STATELESS_TEXT}; what instances used up is told in Redis at {at}, which was not asked"
-            )));
-        }
-        StoreConfig::Stateless(Some(at)) => format!("{STATELESS_TEXT}; what instances used up is told in Redis at {at}"),
+        StoreConfig::Stateless => return Ok(Some("none: records travel sealed, and nothing is kept".to_owned())),
         StoreConfig::Memory => return Ok(Some("in memory: everything is lost at a restart".to_owned())),
         StoreConfig::Sqlite => kept.data_dir.join(SQLITE_FILE).display().to_string(),
         StoreConfig::Redis(at) if offline => return Ok(Some(format!("Redis at {at}, which was not asked"))),
@@ -140,9 +132,7 @@ fn store(kept: &Storage, ring: Option<KeyRing>, runtime: &Runtime, offline: bool
     };
     let keys = Arc::new(ArcSwap::from_pointee(ring));
     let store = kept.open(&keys, &Clock::System)?;
-    let found = runtime
-        .block_on(store.notices().unwrap_or(&store).check_keys())
-        .map_err(|why| kept.key_check_error(&why))?;
+    let found = runtime.block_on(store.check_keys()).map_err(|why| kept.key_check_error(&why))?;
     Ok(Some(match found {
         KeyStatus::Match | KeyStatus::Unchecked => format!("{place}: filled under these keys"),
         KeyStatus::Empty => format!("{place}: empty"),

@@ -55,7 +55,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     }
     let (kept, user) = (Storage::of(checked), data_dir::user(flags));
     let _taken = match checked.store {
-        StoreConfig::Stateless(_) => None,
+        StoreConfig::Stateless => None,
         StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
             data_dir::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
             Some(data_dir::lock(&checked.data_dir, &checked.kept_at.data_dir)?)

@@ -103,7 +103,7 @@ impl Storage {
     pub fn store_at(&self) -> &Location {
         match self.store {
             StoreConfig::Sqlite => &self.at.data_dir,
-            StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless(_) => &self.at.store,
+            StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless => &self.at.store,
         }
     }
 
@@ -192,7 +192,7 @@ impl Storage {
     /// Why nothing is done where no gateway has been.
     pub fn no_gateway_error(&self) -> String {
         let (what, instead) = match &self.store {
-            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(_) => (
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
                 "name the directory and the keys of the gateway, or start it once",
             ),
@@ -211,11 +211,7 @@ impl Storage {
     /// The store. Whether the keys are those that it was filled under is not asked yet.
     pub fn open(&self, keys: &SharedKeyRing, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
-            StoreConfig::Stateless(notices) => {
-                let store = Store::stateless(Arc::clone(keys), clock.clone());
-                let Some(at) = notices else { return Ok(store) };
-                return Ok(store.noticing(Store::new(self.redis(at, keys, clock)?, Arc::clone(keys), clock.clone())));
-            }
+            StoreConfig::Stateless => return Ok(Store::stateless(Arc::clone(keys), clock.clone())),
             StoreConfig::Memory => Backend::Memory(Memory::new()),
             StoreConfig::Sqlite => Backend::Sqlite(Sqlite::open(&self.data_dir).map_err(|why| {
                 let instead =
@@ -269,10 +265,7 @@ impl Storage {
 
     /// Insists that the store was filled under our keys, or leaves their mark in an empty one.
     pub async fn ensure_key_check(&self, store: &Store) -> Result<(), String> {
-        for store in [Some(store), store.notices()].into_iter().flatten() {
-            store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))?;
-        }
-        Ok(())
+        store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))
     }
 
     /// Insists that a gateway has kept its records there, under our keys. Nothing is written.
@@ -296,12 +289,12 @@ impl Storage {
                 .to_string();
         };
         let anew = match &self.store {
-            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless(None) => format!(
+            StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => format!(
                 "If the old keys are lost for good, delete {} and what lies beside it under that name: everybody then signs in again",
                 self.data_dir.join(SQLITE_FILE).display()
             ),
             StoreConfig::Vault(_) => "To begin anew use another `prefix` at [store]; or, if the old keys are lost for good, delete in Vault what is under this one, with its metadata: everybody then signs in again".to_owned(),
-            StoreConfig::Redis(_) | StoreConfig::Stateless(Some(_)) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
+            StoreConfig::Redis(_) => "To begin anew use another --redis-prefix ([store] prefix); or, if the old keys are lost for good, delete in Redis what is under this one: everybody then signs in again".to_owned(),
         };
         let instead = format!(
             "bring the keys of the gateway that filled it: its keys.json, the same --key-file ([keys] file), or its MCP_GATEWAY_KEY, which wins over both. {anew}"

@@ -53,7 +53,7 @@ async fn export(at: &Storage) -> Result<(), String> {
     at.check_keys(&store).await?;
     let held = match at.store {
         StoreConfig::Sqlite => data_dir::lock(&at.data_dir, at.store_at()).ok(),
-        StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless(_) => None,
+        StoreConfig::Memory | StoreConfig::Redis(_) | StoreConfig::Vault(_) | StoreConfig::Stateless => None,
     };
     let mut to = BufWriter::new(io::stdout().lock());
     let records = store.export(&mut to).await.map_err(|why| transfer_error(&why))?;
@@ -69,7 +69,7 @@ async fn export(at: &Storage) -> Result<(), String> {
         (StoreConfig::Redis(_) | StoreConfig::Vault(_), _) => {
             print_stderr(format_args!("what a gateway that runs wrote meanwhile may be missing"));
         }
-        (StoreConfig::Memory | StoreConfig::Stateless(_), _) => {}
+        (StoreConfig::Memory | StoreConfig::Stateless, _) => {}
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use crate::config::section::Section;
 use crate::config::service::{ConfiguredTokenMode, Described};
-use crate::config::spanned::{ConfigError, Location, Spanned};
+use crate::config::spanned::{ConfigError, Spanned};
 
 /// The store, if this build is without it.
 pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<ConfigError> {
@@ -12,13 +12,6 @@ pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<Confi
         kind.value, kind.value
     );
     (!is_built).then(|| kind.wrong(what, "use kind = \"sqlite\""))
-}
-
-/// The set that instances share which keep nothing, if this build is without it.
-pub fn of_set(url: &Location, is_built: bool) -> Option<ConfigError> {
-    let what =
-        "what instances with kind = \"none\" share is in a Redis, which is not in this build: its binary is made with --features redis";
-    (!is_built).then(|| url.wrong(what, "take it out"))
 }
 
 /// What of a service cannot be honoured.

@@ -131,8 +131,8 @@ pub struct StorageFlags {
     /// Where sign-ins and registrations are kept [default: sqlite]
     #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
     pub store: Option<StoreKind>,
-    /// The Redis of --store redis, or of what instances with --store none tell each other: redis://, rediss://,
-    /// redis+unix://, redis-sentinel:// or redis-cluster:// (better in the variable: flags are visible in the process list)
+    /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or
+    /// redis-cluster:// (better in the variable: flags are visible in the process list)
     #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
     /// What every key of ours in Redis begins with [default: mcp-gateway]

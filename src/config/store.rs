@@ -18,8 +18,8 @@ pub enum StoreConfig {
     Redis(RedisConfig),
     /// In a Vault.
     Vault(VaultConfig),
-    /// Nowhere: records travel. Instances may tell each other through a Redis what they used up.
-    Stateless(Option<RedisConfig>),
+    /// Nowhere: records travel.
+    Stateless,
 }
 
 impl StoreConfig {
@@ -27,13 +27,13 @@ impl StoreConfig {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
-            Self::Redis(_) | Self::Vault(_) | Self::Stateless(_) => true,
+            Self::Redis(_) | Self::Vault(_) | Self::Stateless => true,
         }
     }
 
     /// Whether nothing is kept.
     pub fn is_stateless(&self) -> bool {
-        matches!(self, Self::Stateless(_))
+        *self == Self::Stateless
     }
 }
 
@@ -64,14 +64,23 @@ pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConf
             missing.extend(features::check_store(&kind, cfg!(feature = "vault")));
             vault(store).map(StoreConfig::Vault)
         }
-        _ => {
-            let Some(url) = store.secret("url")? else {
-                return Ok(StoreConfig::Stateless(None));
-            };
-            missing.extend(features::of_set(&store.location("url"), cfg!(feature = "redis")));
-            redis(store, &url).map(|at| StoreConfig::Stateless(Some(at)))
-        }
+        _ => match store.secret("url")? {
+            None => Ok(StoreConfig::Stateless),
+            Some(_) => Err(no_redis_without_a_store(&store.location("url"))),
+        },
     }
+}
+
+/// `store = "none"` with the address of a Redis, which would stay unused.
+fn no_redis_without_a_store(url: &Location) -> ConfigError {
+    let what = "store = \"none\" keeps no records and uses no Redis";
+    let instead = match url {
+        Location::Flag(_) => {
+            "for several instances use store = \"redis\" (--store redis, or MCP_GATEWAY_STORE=redis); else remove --redis-url and MCP_GATEWAY_REDIS_URL"
+        }
+        Location::Line { .. } => "for several instances use store = \"redis\" (kind = \"redis\" at [store]); else remove this address",
+    };
+    url.wrong(what, instead)
 }
 
 fn url_of(store: &Section) -> Result<Secret, ConfigError> {

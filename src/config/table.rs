@@ -54,7 +54,7 @@ pub const KEYS: &[Key] = &[
     key("tls", "key", File, "none", "--tls-key", "The key of `cert` (PEM)."),
 
     key("store", "kind", Word(STORES), "`\"sqlite\"`", "--store", "Where sign-ins and registrations are kept."),
-    key("store", "url", Secret, "none", "--redis-url", "The address of a store that is a server; `docs/stores.md` has the forms. With `none`, a Redis in which instances tell each other what was used up."),
+    key("store", "url", Secret, "none", "--redis-url", "The address of a store that is a server; `docs/stores.md` has the forms."),
     key("store", "prefix", Text, "`\"mcp-gateway\"`", "--redis-prefix", "What our keys in such a store begin with; in Vault, the first part of every path."),
     key("store", "ca", File, "the machine's", "--redis-ca", "The CA to trust when connecting to such a store (PEM), and no other."),
     key("store", "mount", Text, "`\"secret\"`", "", "`vault`: the mount of a KV engine, version 2."),

@@ -206,6 +206,7 @@ const AROUND: &[(&str, &str, &str)] = &[
     ("[store]\nkind = \"redis\"", "store.url:", "address"),
     ("[store]\nurl = \"redis://x\"", "store.url:", "no effect"),
     ("[store]\nkind = \"redis\"\nurl = \"localhost:6379\"", "store.url:", "rediss://"),
+    ("[store]\nkind = \"none\"\nurl = \"redis://x\"", "store.url:", "kind = \"redis\""),
     ("[store]\nkind = \"vault\"", "store.url:", "address"),
     ("[store]\nkind = \"vault\"\nurl = \"https://v\"", "store.token:", "role_id"),
     (

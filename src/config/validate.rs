@@ -116,7 +116,7 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
     let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
     let data_dir = match kept {
-        StoreConfig::Stateless(_) => {
+        StoreConfig::Stateless => {
             let unused = top.file("data_dir")?.map(|_| {
                 format!(
                     "{}: it has no effect with store = \"none\": nothing is kept",

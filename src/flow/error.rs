@@ -40,8 +40,6 @@ pub enum RejectReason {
     ClientSecret,
     /// A code that was redeemed, or a refresh pair that was rotated away too long ago: somebody else may hold it.
     Replayed,
-    /// A refresh pair that another instance used, which got a newer token of the upstream's.
-    Replaced,
     /// Somebody else is refreshing this grant right now.
     Busy,
     /// The lease of this attempt was taken over; its answer no longer counts.
@@ -69,7 +67,6 @@ impl fmt::Display for RejectReason {
             Self::RedirectNeeded => "redirect_uri is missing and the client has several",
             Self::ClientSecret => "the client secret is missing or wrong",
             Self::Replayed => "this code or refresh token was used before",
-            Self::Replaced => "this refresh token was used at another instance, and what it held was replaced; sign in again",
             Self::Busy => "it is being refreshed right now",
             Self::LeaseLost => "another attempt took over",
             Self::NotNeeded => "there is nothing to renew",

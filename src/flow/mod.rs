@@ -11,7 +11,6 @@ pub mod error;
 pub mod grant;
 pub mod grant_data;
 pub mod login;
-pub mod notice;
 pub mod stateless_code;
 pub mod user;
 
@@ -29,8 +28,8 @@ const fn transition(from: &'static str, by: &'static str, to: &'static str) -> T
     Transition { from, by, to }
 }
 
-/// Every move there is: one journey, then one grant, then what instances that keep nothing tell each other of it.
-pub const TRANSITIONS: [Transition; 38] = [
+/// All transitions: those of the authorization flow, then those of the grant.
+pub const TRANSITIONS: [Transition; 35] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -66,9 +65,6 @@ pub const TRANSITIONS: [Transition; 38] = [
     transition("Refreshing", "released", "Active"),
     transition("Refreshing", "refused", "Ended"),
     transition("Refreshing", "ended", "Ended"),
-    transition("Told", "asked", "Told"),
-    transition("Told", "used", "Told"),
-    transition("Told", "released", "Told"),
 ];
 
 /// The machine as a Mermaid state diagram.

@@ -4,8 +4,6 @@
 //! the promises of a store in memory. Another process, or this one after a restart, believes what it is brought: a copy
 //! stays good until its record ends. Each copy says how many moves led to it, and by that the later one is known.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -37,20 +35,6 @@ impl Store {
             carries: true,
             ..Self::new(Backend::Memory(Memory::bounded(MAX_CACHED_RECORDS)), keys, clock)
         }
-    }
-
-    /// The same, whose instances tell each other in `notices` what they used up.
-    #[must_use]
-    pub fn noticing(self, notices: Self) -> Self {
-        Self {
-            notices: Some(Arc::new(notices)),
-            ..self
-        }
-    }
-
-    /// Where instances that keep nothing tell each other what they used up. Else each knows of itself only.
-    pub fn notices(&self) -> Option<&Self> {
-        self.notices.as_deref()
     }
 
     /// Whether nothing is kept, and records travel with their handles.
@@ -135,6 +119,7 @@ fn row(text: &str) -> Option<Row> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use arc_swap::ArcSwap;

@@ -70,8 +70,6 @@ pub struct Store {
     backend: Backend,
     /// Records that may travel do, and the backend only knows what this process saw last.
     carries: bool,
-    /// Then, where instances tell each other what they used up.
-    notices: Option<Arc<Store>>,
     keys: SharedKeyRing,
     clock: Clock,
 }
@@ -82,7 +80,6 @@ impl Store {
         Self {
             backend,
             carries: false,
-            notices: None,
             keys,
             clock,
         }
@@ -261,9 +258,6 @@ impl Store {
 
     /// Whether the store answers, and could write.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        if let Some(notices) = &self.notices {
-            notices.backend.ping().await?;
-        }
         self.backend.ping().await
     }
 

@@ -18,7 +18,6 @@ mod login;
 mod login_hostile;
 mod moving;
 mod none;
-mod none_shared;
 mod origins;
 mod profiles;
 mod proxy;

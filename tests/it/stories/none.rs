@@ -560,3 +560,30 @@ fn keys_and_a_password_must_be_given_where_nothing_is_kept() {
     let (good, text) = said(&["store", "export"], true, true, GOOD);
     assert!(!good && text.contains("nothing is kept"), "{text}");
 }
+
+#[test]
+fn store_none_with_a_redis_url_is_refused() {
+    let file = GOOD.replace("kind = \"none\"\n", "kind = \"none\"\nurl = \"redis://:hunter2@127.0.0.1:9/0\"\n");
+    let what = "store = \"none\" keeps no records and uses no Redis";
+    for word in [&["check", "--offline"][..], &[], &["store", "export"]] {
+        let (good, text) = said(word, true, true, &file);
+        assert!(!good && text.contains("gateway.toml:3: store.url: "), "{word:?}: {text}");
+        assert!(text.contains(what) && text.contains("kind = \"redis\""), "{word:?}: {text}");
+        assert!(!text.contains("hunter2"), "{word:?}: {text}");
+    }
+    let url = "redis://:hunter2@127.0.0.1:9/0";
+    let flags = ["--store", "none", "--redis-url", url];
+    for (flags, url) in [(&flags[..], None), (&flags[..2], Some(url))] {
+        let mut command = command();
+        command
+            .env("MCP_GATEWAY_KEY", KEY)
+            .args(["--upstream-rs", "http://127.0.0.1:9/mcp"]);
+        command.args(["--upstream-client-id", CLIENT_ID]).args(flags);
+        command.envs(url.map(|url| ("MCP_GATEWAY_REDIS_URL", url)));
+        let out = command.output().unwrap();
+        let text = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        assert!(!out.status.success() && text.contains("--redis-url: "), "{text}");
+        assert!(text.contains(what) && text.contains("--store redis"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

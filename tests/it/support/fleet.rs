@@ -16,7 +16,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
-use mcp_oauth_gateway::store::{Backend, Redis, RedisConfig, SharedKeyRing, Store};
+use mcp_oauth_gateway::store::{SharedKeyRing, Store};
 use mcp_oauth_gateway::web::router::Router;
 
 use super::browser::Browser;
@@ -30,7 +30,6 @@ pub struct Fleet {
     pub url: String,
     setup: Setup,
     keys: SharedKeyRing,
-    set: Option<RedisConfig>,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Router>>>,
     /// What the instances remember, in the order in which they were started.
@@ -50,18 +49,8 @@ impl Fleet {
         Self::made(count, profile, |setup| change(&mut setup.services[0])).await
     }
 
-    /// The same, that tell each other in this Redis what they used up.
-    pub async fn sharing(redis: &str, count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
-        let set = RedisConfig::parse(redis, "fleet", None).unwrap();
-        Self::begun(count, profile, Some(set), |setup| change(&mut setup.services[0])).await
-    }
-
     /// The same with anything changed of what is set up.
     pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
-        Self::begun(count, profile, None, change).await
-    }
-
-    async fn begun(count: usize, profile: Profile, set: Option<RedisConfig>, change: impl FnOnce(&mut Setup)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
@@ -103,7 +92,6 @@ impl Fleet {
             keys: Arc::new(ArcSwap::from_pointee(
                 KeyRing::parse(keyring::generate(clock.now()).expose()).unwrap(),
             )),
-            set,
             hand,
             doors,
             stores: Mutex::default(),
@@ -122,11 +110,7 @@ impl Fleet {
     async fn started(&self) -> Router {
         let clock = Clock::Fixed(Arc::clone(&self.hand));
         let back = self.back.as_ref().unwrap().handle();
-        let mut store = Store::stateless(Arc::clone(&self.keys), clock.clone());
-        if let Some(at) = &self.set {
-            let backend = Backend::Redis(Redis::open(at.clone(), Arc::clone(&self.keys), clock.clone()).unwrap());
-            store = store.noticing(Store::new(backend, Arc::clone(&self.keys), clock.clone()));
-        }
+        let store = Store::stateless(Arc::clone(&self.keys), clock.clone());
         self.stores.lock().unwrap().push(store.clone());
         let gateway = Gateway::new(Parts {
             store,
@@ -146,11 +130,6 @@ impl Fleet {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         Router::new(gateway)
-    }
-
-    /// What `/health/ready` says.
-    pub async fn ready(&self) -> u16 {
-        Browser::default().get(&format!("{}/health/ready", self.url)).await.status.as_u16()
     }
 
     /// Requests go to this one from now on.

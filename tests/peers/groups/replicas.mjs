@@ -19,9 +19,8 @@ export default async function replicas(stage) {
 }
 
 // The whole story with any store that several instances share. `redis` is what can be taken away; `first` is what else is to be seen,
-// before anything dies; `pinned` says that the upstream knows the gateway beforehand; `travels` that nothing is kept, and `redis` only
-// holds what is used up.
-export async function instances(stage, { count, store, redis, first, pinned, travels }) {
+// before anything dies; `pinned` says that the upstream knows the gateway beforehand.
+export async function instances(stage, { count, store, redis, first, pinned }) {
   const root = await freePort();
   const as = await stage.authorizationServer({ GATEWAY_REDIRECTS: `http://127.0.0.1:${root}/upstream/callback` });
   const up = await stage.mcpServer({ as });
@@ -47,7 +46,7 @@ export async function instances(stage, { count, store, redis, first, pinned, tra
   const pythons = python(stage, site);
   const half = () => over || people.filter((p) => p.closed).length >= size.people / 2;
   await stage.check('instances are killed and started again in turn', () => killing(site, half), { timeout: 900_000 });
-  if (redis) await stage.must(`Redis is killed for ${size.away / 1000} s: pairs that were issued work, all else is told to come again`, () => away(site, redis, raw, outages, travels));
+  if (redis) await stage.must(`Redis is killed for ${size.away / 1000} s: pairs that were issued work, all else is told to come again`, () => away(site, redis, raw, outages));
   await stage.check('instances are killed and started again in turn, once more', () => killing(site, () => over), { timeout: 900_000 });
   await stage.check('the Python client came through, or something of it was in flight at a kill', async () => {
     const { came, lost } = await pythons;
@@ -122,7 +121,7 @@ async function together({ site, as, raw: s }) {
   s.tokens = pairs.at(-1);
 }
 
-async function away(site, redis, s, outages, travels) {
+async function away(site, redis, s, outages) {
   const outage = { at: Date.now(), back: Infinity };
   outages.push(outage);
   await redis.kill();
@@ -134,16 +133,14 @@ async function away(site, redis, s, outages, travels) {
     await sleep(50);
   }
   const asks = { refresh: await token(s.as, { grant_type: 'refresh_token', refresh_token: s.tokens.refresh_token, client_id: s.client.client_id }) };
-  // What travels would be ended at the instance that is asked.
-  if (!travels) asks.revoke = await form(s.as.revocation_endpoint, { token: s.tokens.refresh_token, client_id: s.client.client_id });
+  asks.revoke = await form(s.as.revocation_endpoint, { token: s.tokens.refresh_token, client_id: s.client.client_id });
   for (const [what, r] of Object.entries(asks)) {
     equal([r.status, r.body.error], [503, 'temporarily_unavailable'], what);
     assert(Number(r.headers.get('retry-after')) > 0, `${what}: no Retry-After`);
   }
   const page = await getJson(authorizeUrl(s.as, { response_type: 'code', client_id: s.client.client_id, redirect_uri: s.redirect_uri, state: 's', code_challenge: s.pkce.challenge, code_challenge_method: 'S256' }));
   const back = new URL(page.headers.get('location') ?? 'none:', s.as.issuer);
-  if (travels) equal([page.status, back.pathname.startsWith('/login/')], [303, true], 'a new sign-in begins');
-  else equal([page.status, back.href.startsWith(s.redirect_uri), back.searchParams.get('error')], [303, true, 'temporarily_unavailable'], 'a new sign-in');
+  equal([page.status, back.href.startsWith(s.redirect_uri), back.searchParams.get('error')], [303, true, 'temporarily_unavailable'], 'a new sign-in');
   await redis.run();
   await site.untilReady(200);
   outage.back = Date.now();
