@@ -143,10 +143,34 @@ fn every_file_that_the_documents_name_is_there() {
                 .any(|front| name.starts_with(front));
             if is_path && !name.contains(['{', '<', '*', ' ', ':']) {
                 let path = format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
-                assert!(std::path::Path::new(&path).exists(), "{document} names {name}, which is not there");
+                assert!(Path::new(&path).exists(), "{document} names {name}, which is not there");
             }
         }
     }
+}
+
+/// A Rust file is named from the root, from `src` or from `tests/it`. `file.rs::item` also names an item.
+#[test]
+fn every_rust_file_and_item_that_the_documents_name_is_there() {
+    let mut named = 0;
+    for document in documents() {
+        let text = read(&document);
+        for name in text.split('`').skip(1).step_by(2).filter(|name| !name.contains(' ')) {
+            let (file, item) = name.split_once("::").unwrap_or((name, ""));
+            if Path::new(file).extension().is_none_or(|end| end != "rs") {
+                continue;
+            }
+            let found = ["", "src/", "tests/it/"]
+                .map(|folder| format!("{}/{folder}{file}", env!("CARGO_MANIFEST_DIR")))
+                .into_iter()
+                .find_map(|path| std::fs::read_to_string(path).ok());
+            let code = found.unwrap_or_else(|| panic!("{document} names {name}, but there is no such file"));
+            let item = item.rsplit("::").next().unwrap();
+            assert!(code.contains(item), "{document} names {name}, but {file} has no {item}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "the documents name {named} Rust files");
 }
 
 /// Every Rust file in a folder and in the folders below it, by its path from the root on.
