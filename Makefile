@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo demo-check test verify bench figures lint unit doctest release peers replicas fuzz deny long vault tools services
+.PHONY: demo demo-check test verify bench instructions figures lint unit doctest release peers replicas fuzz deny long vault tools services valgrind
 
 # The tools that cargo does not bring, in the versions the gate was tried with.
 CARGO_DENY := 0.20.2
@@ -16,11 +16,11 @@ GATEWAY_BIN ?= $(or $(CARGO_TARGET_DIR),target)/release/mcp-oauth-gateway
 
 demo: ## the gateway, an upstream and a client in one process
 	@echo '== demo: the gateway in front of a stand-in upstream'
-	cargo run --release --example demo
+	cargo run --profile demo -p mcp-gateway-demo
 
 demo-check: ## the same, driven by a script
 	@echo '== demo-check: one whole sign-in and a tool call'
-	cargo run --release --example demo -- --self-check
+	cargo run --profile demo -p mcp-gateway-demo -- --self-check
 
 test: lint unit doctest release demo-check peers fuzz deny
 	@echo '== test: everything passed'
@@ -32,7 +32,11 @@ verify: test long replicas vault
 
 bench:
 	@echo '== bench: benches'
-	cargo bench
+	cargo bench --bench hot_path
+
+instructions: valgrind
+	@echo '== instructions: CPU instructions of one proxied request'
+	cargo bench --profile long --bench instructions
 
 figures:
 	@echo '== figures: sizes, cycles and exceptions of the code in src'
@@ -92,6 +96,9 @@ vault:
 
 services:
 	@tests/services.sh
+
+valgrind:
+	@tests/valgrind.sh
 
 tools:
 	@cargo deny --version >/dev/null 2>&1 || { echo '== tools: cargo-deny $(CARGO_DENY) (built once)'; cargo install --quiet --locked cargo-deny@$(CARGO_DENY); }

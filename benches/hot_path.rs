@@ -17,34 +17,22 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mcp_oauth_gateway::app::password::Passwords;
-use mcp_oauth_gateway::app::public_urls::PublicUrls;
-use mcp_oauth_gateway::app::runtime_config::Setup;
-use mcp_oauth_gateway::app::{Gateway, Lane, Parts, pending_flows};
-use mcp_oauth_gateway::base::ids::Id;
-use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::time::{Clock, UnixTime};
-use mcp_oauth_gateway::base::url::ExactUrl;
-use mcp_oauth_gateway::net::http_client::HttpClient;
-use mcp_oauth_gateway::net::server::{self, ServerLimits};
+use mcp_oauth_gateway::base::time::Clock;
+use mcp_oauth_gateway::net::server;
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
-use mcp_oauth_gateway::net::tls::{self, ClientTls};
-use mcp_oauth_gateway::oauth::scope::Scopes;
-use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
-use mcp_oauth_gateway::store::{Backend, Memory, SharedKeyRing, Store};
-use mcp_oauth_gateway::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
-use mcp_oauth_gateway::token::lifetime::Ttl;
+use mcp_oauth_gateway::net::tls;
+use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::upstream::forward_rules;
-use mcp_oauth_gateway::web::router::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-/// As an MCP server answers a small tool call.
-const ANSWER: &[u8] = br#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"5"}],"isError":false}}"#;
-const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":2,"b":3}}}"#;
+use support::{ANSWER, CALL, access_token, half, request_future_bytes, ring, serve_gateway};
+
+mod support;
+
 /// A short token, as GitHub's, and a long one, as a JWT.
 const LENGTHS: [usize; 2] = [100, 2_048];
 
@@ -59,26 +47,6 @@ fn main() {
     // Without it this is a test run: that everything works is enough.
     if std::env::args().any(|arg| arg == "--bench") {
         side_by_side(&paths);
-    }
-}
-
-fn ring() -> KeyRing {
-    KeyRing::parse(keyring::generate(Clock::System.now()).expose()).expect("a key file of our own")
-}
-
-fn half(mode: TokenMode) -> PairHeader {
-    PairHeader {
-        mode,
-        kind: TokenKind::Access,
-        carried: PayloadKind::Access,
-        grant: Id::random(),
-        generation: 1,
-        service: ServiceDigest::of("default"),
-        client: [9; 16],
-        expires: UnixTime::NEVER,
-        upstream_expires: UnixTime::NEVER,
-        subject: "gateway".to_owned(),
-        scopes: "repo read:user".to_owned(),
     }
 }
 
@@ -170,17 +138,10 @@ impl Paths {
             let idle = Idle::default();
             serve(listener, move |request| pass(upstream, Arc::clone(&idle), request))
         });
-        let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(ring()));
-        let upstream_token = Secret::from("t".repeat(LENGTHS[0]));
-        let token = pair::encode(
-            &keys.load(),
-            Clock::System.now(),
-            &half(TokenMode::Sealed),
-            &upstream_token,
-            random::salt_and_nonce(),
-        );
+        let keys = Arc::new(ArcSwap::from_pointee(ring()));
+        let token = access_token(&keys, upstream, LENGTHS[0]);
         let (stopper, stop) = Stop::new();
-        let gateway = in_thread(move |listener| gateway(listener, upstream, keys, stop));
+        let gateway = in_thread(move |listener| serve_gateway(listener, upstream, keys, stop));
         let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let ways = [("direct", upstream), ("plain_proxy", plain), ("gateway", gateway)].map(|(name, address)| Way {
             name,
@@ -189,7 +150,7 @@ impl Paths {
         });
         let paths = Self {
             client,
-            token: token.expose().to_owned(),
+            token,
             ways,
             _stopper: stopper,
         };
@@ -253,6 +214,7 @@ fn side_by_side(paths: &Paths) {
         at(2, 50) / at(1, 50),
         added(2) / added(1)
     );
+    println!("bytes of the request's future: {}", request_future_bytes());
 }
 
 /// Runs a server on a thread and a runtime of its own.
@@ -323,64 +285,4 @@ async fn pass(to: SocketAddr, idle: Idle, mut request: Request<Incoming>) -> Res
     let answer = line.send_request(request).await.expect("an answer");
     idle.lock().expect("never poisoned").push(line);
     answer
-}
-
-fn service(mcp: ExactUrl) -> Service {
-    Service {
-        name: "default".to_owned(),
-        digest: ServiceDigest::of("default"),
-        title: None,
-        is_default: true,
-        mcp,
-        access: Access::OAuth,
-        login: Login::Password,
-        upstream: Upstream::OAuth(Box::default()),
-        mode: TokenMode::Sealed,
-        ttl: Ttl::default(),
-        refresh_grace: 7_200,
-        scopes: Scopes::default(),
-        optional_scopes: Scopes::default(),
-        required_scopes: Scopes::default(),
-        forward_headers: Vec::new(),
-        remember_consent: false,
-    }
-}
-
-/// The gateway as `serve` puts it together, with one lane.
-async fn gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
-    let clock = Clock::System;
-    let own = listener.local_addr().expect("an address");
-    let address = |at: SocketAddr, path: &str| ExactUrl::parse(&format!("http://{at}{path}")).expect("an address");
-    let lane = Lane {
-        client: HttpClient::new(ClientTls::load(&[]).expect("the machine's roots")),
-    };
-    let gateway = Gateway::new(Parts {
-        store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
-        keys,
-        site: PublicUrls::new(address(own, ""), vec![]),
-        setup: Setup {
-            services: vec![service(address(upstream, "/mcp"))],
-            passwords: Passwords::new(vec![], clock.clone()),
-            session_ttl: 0,
-            idps: vec![],
-            clients: vec![],
-            cors_origins: vec![],
-            public_directory: false,
-            json_token: false,
-        },
-        clock,
-        most_waiting: pending_flows::MAX_PENDING_FLOWS,
-        back: tokio::runtime::Handle::current(),
-        back_lane: lane.clone(),
-    });
-    let (upkeep, ends) = (gateway.clone(), stop.clone());
-    tokio::spawn(async move { upkeep.run(ends).await });
-    let door = Router::new(gateway);
-    let handler = move |request, peer: server::Peer| {
-        let (door, lane) = (door.clone(), lane.clone());
-        async move { door.handle(&lane, request, peer.address.ip()).await }
-    };
-    server::serve(listener, None, ServerLimits::default(), stop, handler)
-        .await
-        .expect("a listener");
 }

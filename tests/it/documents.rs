@@ -138,7 +138,7 @@ fn every_file_that_the_documents_name_is_there() {
     for document in documents() {
         let text = read(&document);
         for name in text.split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "tests/", "examples/", "benches/", "fuzz/", "standin/", "templates/"]
+            let is_path = ["src/", "tests/", "demo/", "benches/", "fuzz/", "standin/", "templates/"]
                 .iter()
                 .any(|front| name.starts_with(front));
             if is_path && !name.contains(['{', '<', '*', ' ', ':']) {

@@ -21,7 +21,7 @@ use modules::MODULES;
 use source::{Code, root, rust_files};
 
 /// Directories beside `src` whose comments are checked.
-const OTHERS: [&str; 5] = ["tests", "standin", "examples", "benches", "fuzz"];
+const OTHERS: [&str; 5] = ["tests", "standin", "demo", "benches", "fuzz"];
 
 /// Everything that the rules find in the files of `src`.
 fn findings(code: &Code) -> (Report, Vec<Finding>) {
