@@ -28,30 +28,20 @@ pub fn read() -> Exceptions {
 
 /// Parses a list.
 pub fn parse(text: &str) -> Exceptions {
+    let exception = |line: &str| {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let key = (words.next().unwrap(), words.next().unwrap());
+        (key, words.next().map(|size| size.parse().unwrap()))
+    };
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parts = lines.map(|line| line.split_whitespace().collect::<Vec<&str>>());
-    parts
-        .map(|parts| {
-            (
-                (parts[0].to_owned(), parts[1].to_owned()),
-                parts.get(2).map(|size| size.parse().unwrap()),
-            )
-        })
-        .collect()
+    lines.map(exception).collect()
 }
 
 /// The findings that the list does not have, and the lines of the list that have no finding.
 pub fn compare(findings: &[Finding], exceptions: &Exceptions) -> Vec<String> {
     let current = current(findings);
-    let is_known = |finding: &&Finding| match exceptions.get(&key(finding)) {
-        Some(most) => finding.size <= *most,
-        None => false,
-    };
-    let mut errors: Vec<String> = findings
-        .iter()
-        .filter(|finding| !is_known(finding))
-        .map(ToString::to_string)
-        .collect();
+    let is_new = |finding: &&Finding| exceptions.get(&key(finding)).is_none_or(|most| finding.size > *most);
+    let mut errors: Vec<String> = findings.iter().filter(is_new).map(ToString::to_string).collect();
     let unused = exceptions.keys().filter(|key| !current.contains_key(*key));
     errors.extend(unused.map(|(rule, path)| format!("{FILE}: `{rule} {path}` is no longer needed: remove the line")));
     errors
