@@ -9,7 +9,7 @@ use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{Expr, FnArg, Item, ItemImpl, ItemStatic, ItemStruct, ItemUse, Path, Signature, StaticMutability, Token, Type, Visibility};
 
-use crate::modules::{APP, DRAWN, FILE_LINES, GLOBAL, Module, NOT_PURE, ONE_FILE, SOURCE_LINES};
+use crate::modules::{APP, DRAWN, FILE_LINES, FUNCTION_LINES, GLOBAL, Module, NOT_PURE, ONE_FILE, PARAMETERS, SOURCE_LINES};
 use crate::modules::{is_below, is_type, module, step, type_name};
 use crate::source::{Code, Source, leaves, names};
 
@@ -86,6 +86,11 @@ pub fn check(code: &Code) -> Report {
         report = walk.report;
         report.limit("file-lines", &source.path, source.lines(), FILE_LINES);
     }
+    for function in std::mem::take(&mut report.functions) {
+        report.limit("function-lines", &function.path, function.lines, FUNCTION_LINES);
+        report.limit("parameters", &function.path, function.parameters, PARAMETERS);
+        report.functions.push(function);
+    }
     for (at, (part, limit)) in SOURCE_LINES.iter().enumerate() {
         let inside: usize = SOURCE_LINES[..at].iter().map(|(other, _)| lines(code, other)).sum();
         report.limit("source-lines", part, lines(code, part) - inside, *limit);
@@ -96,7 +101,7 @@ pub fn check(code: &Code) -> Report {
 impl Report {
     fn limit(&mut self, rule: &'static str, path: &str, size: usize, limit: usize) {
         if size > limit {
-            let message = format!("{size} lines without tests; the limit is {limit}");
+            let message = format!("{rule} without tests: {size}; the limit is {limit}");
             let mut finding = Finding::new(rule, path, 1, message);
             finding.size = Some(size);
             self.findings.push(finding);

@@ -7,7 +7,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, Field, ImplItemFn, Item, Lit, Meta, Visibility};
 
 use crate::check::{Finding, Report, lines};
-use crate::modules::{FILE_LINES, MODULES, SOURCE_LINES};
+use crate::modules::{FILE_LINES, FUNCTION_LINES, MODULES, PARAMETERS, SOURCE_LINES};
 use crate::source::{Code, Source, parts};
 use crate::{cycles, exceptions};
 
@@ -29,8 +29,11 @@ pub fn print(code: &Code, report: &Report, findings: &[Finding]) {
     figure("files over 400 lines", files.iter().filter(|lines| **lines > FILE_LINES).count());
     let functions: Vec<usize> = report.functions.iter().map(|function| function.lines).collect();
     percentiles("function lines", &functions);
-    figure("functions over 60 lines", functions.iter().filter(|lines| **lines > 60).count());
-    let parameters = report.functions.iter().filter(|function| function.parameters > 5);
+    figure(
+        "functions over 60 lines",
+        functions.iter().filter(|lines| **lines > FUNCTION_LINES).count(),
+    );
+    let parameters = report.functions.iter().filter(|function| function.parameters > PARAMETERS);
     figure("functions with over 5 parameters", parameters.count());
     let count = |rule: &str| findings.iter().filter(|finding| finding.rule == rule).count();
     figure("functions with a tuple parameter", count("tuple-parameter"));

@@ -19,6 +19,12 @@ pub const NOT_LISTED: &[(&str, &str, &str)] = &[
 /// The most lines of a file, without tests.
 pub const FILE_LINES: usize = 400;
 
+/// The most lines of a function, without its documentation.
+pub const FUNCTION_LINES: usize = 60;
+
+/// The most parameters of a function, `self` counted.
+pub const PARAMETERS: usize = 5;
+
 /// The most lines of a part of `src`, without tests. A part inside another one comes first.
 pub const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
 

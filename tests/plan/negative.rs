@@ -72,6 +72,15 @@ const BAD: &[(&str, &str)] = &[
         "src/@/grants/mod.rs: struct A { a: self::x::B } --- src/@/grants/x.rs: use super::grants::A; struct B; impl A {}",
     ),
     ("tuple-parameter", "src/net/a.rs: fn f(a: u8, b: &(u8, u8)) {}"),
+    (
+        "parameters",
+        "src/net/a.rs: impl A { fn f(&self, a: u8, b: u8, c: u8, d: u8, e: u8) {} }",
+    ),
+    ("forbidden", "src/net/a.rs: fn f() { vec![{ todo!() }]; }"),
+    ("forbidden", "src/net/a.rs: fn f() { unsafe {} }"),
+    ("forbidden", "src/net/a.rs: #[test] #[ignore] fn f() {}"),
+    ("forbidden", "src/net/a.rs: #![allow(dead_code)]"),
+    ("forbidden", "src/net/a.rs: #[cfg_attr(test, allow(dead_code))] fn f() {}"),
     ("global-state", "src/net/a.rs: static A: [Option<std::sync::Mutex<u8>>; 1] = B;"),
     ("trait-object", "src/net/a.rs: trait A {} fn f(_: Box<dyn A>) {}"),
     ("citation", "src/net/a.rs: // As HOUSE says."),
@@ -125,6 +134,9 @@ fn a_long_file_and_long_sources_are_refused() {
     let long = |lines: usize| judged(&format!("src/net/a.rs:{}fn f() {{}}", "\n".repeat(lines)));
     assert!(long(399).is_empty());
     assert_eq!(long(400)[0].rule, "file-lines");
+    let function = |lines: usize| judged(&format!("src/net/a.rs: fn f() {{{}}}", "\n".repeat(lines)));
+    assert!(function(59).is_empty());
+    assert_eq!(function(60)[0].rule, "function-lines");
     assert!(long(29_000).iter().any(|finding| finding.rule == "source-lines"));
     assert!(judged(&format!("src/net/a.rs: #[cfg(test)]\nmod tests {{{}}}", "\n".repeat(500))).is_empty());
 }
@@ -139,5 +151,5 @@ fn the_list_of_exceptions_only_shrinks() {
     let long = judged(&format!("src/net/a.rs:{}fn f() {{}}", "\n".repeat(450)));
     let errors = |list: &str| exceptions::compare(&long, &exceptions::parse(list));
     assert!(errors("file-lines src/net/a.rs 451").is_empty());
-    assert!(errors("file-lines src/net/a.rs 450")[0].contains("451 lines"));
+    assert!(errors("file-lines src/net/a.rs 450")[0].contains("451; the limit is 400"));
 }
