@@ -110,7 +110,7 @@ pub const DRAWN: &[&str] = &["base::random::Fresh", "base::random::SaltAndNonce"
 pub const ONE_FILE: &[(&str, &str)] = &[("std::time", "src/base/time.rs"), ("ring::rand", "src/base/random.rs")];
 
 /// Global state. The JWT crate has one provider per process.
-pub const GLOBAL: &[(&str, &str)] = &[("src/base/jws.rs", "IS_OURS")];
+pub const GLOBAL: &[(&str, &str)] = &[("src/base/jws.rs", "PROVIDER_INSTALLED")];
 
 /// A directory below `src`.
 pub struct Module {

@@ -100,7 +100,7 @@ const GOOD: &[&str] = &[
     "src/net/mod.rs: pub use crate::net::tls::A; --- src/net/tls.rs: pub struct A; impl std::fmt::Display for A {}",
     "src/net/a.rs: fn f(a: &[u8]) { a.iter().find(g); } --- src/net/b.rs: use super::a::A; impl B { pub fn find(&self) {} }",
     "src/net/a.rs: // RFC 9111 §5.2.2, and then §5.1; MCP; CVE-2026-1; https://a.b/README.md; ES256; see README.md.",
-    "src/base/jws.rs: static IS_OURS: std::sync::LazyLock<bool> = A;",
+    "src/base/jws.rs: static PROVIDER_INSTALLED: std::sync::LazyLock<bool> = A;",
     "src/main.rs: fn main() { mcp_oauth_gateway::cli::run() }",
 ];
 
