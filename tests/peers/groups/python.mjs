@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { PASSWORD, ROOT, assert, equal, freePort, run } from '../lib/kit.mjs';
 
 export default async function python(stage) {
-  const as = await stage.authorizationServer({ ACCESS_TTL: '6' });
+  const as = await stage.authorizationServer({ ACCESS_TTL: '8' });
   const up = await stage.mcpServer({ as });
   const gw = await stage.gateway(up.mcp);
   for (const mode of ['auto', 'legacy']) {
     const out = await stage.must(`${mode}: login, three tool calls over an expiry`, async () => {
       const callback = `http://127.0.0.1:${await freePort()}/callback`;
-      const r = await run(stage, `client-${mode}`, join(ROOT, '.venv/bin/python'), [join(ROOT, 'clients/python.py'), gw.mcp, '--mode', mode, '--redirect', callback, '--repeat', '3', '--every', '5'], { env: { PEERS_NODE: process.execPath, PEERS_PASSWORD: PASSWORD } });
+      const r = await run(stage, `client-${mode}`, join(ROOT, '.venv/bin/python'), [join(ROOT, 'clients/python.py'), gw.mcp, '--mode', mode, '--redirect', callback, '--repeat', '3', '--every', '10'], { env: { PEERS_NODE: process.execPath, PEERS_PASSWORD: PASSWORD } });
       assert(r.stdout.startsWith('{'), r.output);
       const o = JSON.parse(r.stdout);
       assert(o.ok, `${JSON.stringify(o.error)} ${r.output.slice(0, 300)}`);
