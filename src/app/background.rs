@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::app::Gateway;
-use crate::app::revocation_list::ChangeOutcome;
+use crate::app::revocations::list::ChangeOutcome;
 use crate::base::ids::Id;
 use crate::flow::error::RejectReason;
 use crate::flow::grant::GrantRecord;
@@ -274,15 +274,16 @@ mod tests {
 
     use super::*;
     use crate::app::api_keys::{ApiKeySpec, ApiKeys};
+    use crate::app::authorize::pending_flows;
     use crate::app::password::Passwords;
-    use crate::app::public_urls::PublicUrls;
     use crate::app::runtime_config::Setup;
-    use crate::app::{Lane, Parts, pending_flows};
+    use crate::app::{Lane, Parts};
     use crate::base::keyring::{self, KeyRing};
     use crate::base::time::{Clock, UnixTime};
     use crate::base::url::ExactUrl;
     use crate::net::http_client::HttpClient;
     use crate::oauth::scope::Scopes;
+    use crate::service::public_urls::PublicUrls;
     use crate::store::{Backend, Memory, Store};
 
     /// A gateway whose upkeep does not run: no word of anything comes to it.

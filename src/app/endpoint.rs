@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::app::public_urls::BaseUrl;
 use crate::app::runtime_config::ActiveService;
 use crate::oauth::metadata::{self, ServerEndpoints};
 use crate::oauth::scope::Scopes;
+use crate::service::public_urls::BaseUrl;
 use crate::service::{self, Access};
 
 /// Whether a path may name a service in this way.

@@ -2,68 +2,43 @@
 //! world; move it again and answer. What lives in memory is here too.
 
 pub mod api_keys;
-mod argon2id;
-mod authenticate;
 pub mod authorize;
 pub mod background;
-mod client_side;
 pub mod clients;
-pub mod consent;
+pub mod discovery;
 pub mod endpoint;
 pub mod error;
-pub mod identity_provider;
-pub mod idp_login;
-pub mod issue;
-pub mod issuer_binding;
-mod jwt;
-pub mod lease;
-pub mod login_session;
-pub mod mcp_sessions;
+pub mod grants;
 pub mod password;
-pub mod pending_flows;
-pub mod proactive_refresh;
 pub mod proxy;
-pub mod public_urls;
 pub mod rate_limit;
-#[cfg(feature = "raw")]
-mod raw_bearer;
-pub mod recent_401s;
-pub mod refresh;
-pub mod remembered_consent;
 mod reseal;
-pub mod retry;
-pub mod revocation_list;
-pub mod revoke;
+pub mod revocations;
 pub mod runtime_config;
 pub mod service_list;
 pub mod signing_keys;
-pub mod token_cache;
 pub mod token_endpoint;
-pub mod upstream;
-pub mod upstream_callback;
-pub mod usage;
-mod user_assertion;
-pub mod user_credential;
+pub mod tokens;
 mod user_policy;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::app::lease::Inflight;
-use crate::app::mcp_sessions::McpSessions;
-use crate::app::pending_flows::PendingFlows;
-use crate::app::public_urls::PublicUrls;
+use crate::app::authorize::pending_flows::PendingFlows;
+use crate::app::grants::lease::Inflight;
+use crate::app::grants::recent_401s::Recent401s;
+use crate::app::grants::token_cache::TokenCache;
+use crate::app::grants::usage::{EventStreams, UnconfirmedGenerations};
+use crate::app::proxy::mcp_sessions::McpSessions;
 use crate::app::rate_limit::Limits;
-use crate::app::recent_401s::Recent401s;
-use crate::app::revocation_list::RevocationList;
+use crate::app::revocations::list::RevocationList;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig, Setup};
-use crate::app::signing_keys::SigningState;
-use crate::app::token_cache::TokenCache;
-use crate::app::usage::{EventStreams, UnconfirmedGenerations};
+use crate::app::signing_keys::state::SigningState;
 use crate::base::ids::Id;
 use crate::base::time::Clock;
 use crate::net::http_client::HttpClient;
+use crate::service::public_urls::PublicUrls;
 use crate::store::{SharedKeyRing, Store};
 use crate::upstream::client_metadata::ClientMetadataCache;
 

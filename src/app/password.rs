@@ -6,7 +6,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::app::argon2id;
+use crate::base::argon2id;
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};

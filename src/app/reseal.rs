@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::app::Gateway;
 use crate::app::api_keys::ApiKeyRecord;
-use crate::app::issuer_binding::UpstreamIssuerRecord;
-use crate::app::remembered_consent::ConsentRecord;
-use crate::app::upstream::UpstreamClientRecord;
+use crate::app::authorize::remembered_consent::ConsentRecord;
+use crate::app::discovery::issuer_binding::UpstreamIssuerRecord;
+use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
 use crate::flow::grant::GrantRecord;
 use crate::net::stop::Stop;
@@ -20,7 +20,7 @@ const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Gateway {
     /// Looks again and again whether another key seals, and does what is due.
-    pub(super) async fn reseal_loop(&self, stop: &Stop) {
+    pub(crate) async fn reseal_loop(&self, stop: &Stop) {
         loop {
             let followed = tokio::select! {
                 () = stop.cancelled() => return,

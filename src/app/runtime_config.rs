@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::app::clients::ConfiguredClient;
-use crate::app::identity_provider::ActiveIdp;
+use crate::app::discovery::identity_provider::ActiveIdp;
+use crate::app::discovery::upstream::UpstreamCache;
 use crate::app::password::Passwords;
-use crate::app::upstream::UpstreamCache;
-use crate::app::user_assertion::AssertionCache;
+use crate::app::tokens::user_assertion::AssertionCache;
 use crate::flow::grant_data::RefreshRules;
 use crate::oauth::scope::Scopes;
 use crate::service::{AfterConsent, Service};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
-use crate::app::public_urls::BaseUrl;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::service::Access;
+use crate::service::public_urls::BaseUrl;
 
 /// All services, under the name of ours that the caller used; `None` where there is no public directory.
 pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {

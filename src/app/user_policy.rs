@@ -1,8 +1,8 @@
 //! What was begun or granted is held against the configuration of now, which may not be the one under which it began.
 
 use crate::app::Gateway;
+use crate::app::authorize::idp_login::allow_list_subject;
 use crate::app::error::Rejection;
-use crate::app::idp_login::allow_list_subject;
 use crate::flow::grant::GrantRecord;
 use crate::flow::user::{Identity, LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::service::{AfterConsent, Login, Service};
@@ -10,7 +10,7 @@ use crate::store::Handle;
 use crate::upstream::idp::Idp;
 
 /// The way of a journey to this service.
-pub(super) fn service_snapshot(service: &Service) -> ServiceSnapshot {
+pub(crate) fn service_snapshot(service: &Service) -> ServiceSnapshot {
     ServiceSnapshot {
         to: service.mcp.origin(),
         by: match &service.login {
@@ -40,7 +40,7 @@ fn check_identity(identity: &Identity, login: &Login, idp: Option<&Idp>) -> Resu
 
 impl Gateway {
     /// Whether a journey may go on to consent and to a pair: its service is as it was when it began, and the user may use it.
-    pub(super) fn check_flow(&self, service: &Service, journey: &ServiceSnapshot, who: &User) -> Result<(), Rejection> {
+    pub(crate) fn check_flow(&self, service: &Service, journey: &ServiceSnapshot, who: &User) -> Result<(), Rejection> {
         let still = if *journey == service_snapshot(service) {
             self.check_user(service, who)
         } else {
@@ -75,7 +75,7 @@ impl Gateway {
 
     /// At each refresh a user is held against the configuration of now, not of when he signed in; whoever is out, his grant
     /// ends.
-    pub(super) async fn check_grant_user(&self, service: &Service, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
+    pub(crate) async fn check_grant_user(&self, service: &Service, handle: &Handle<GrantRecord>) -> Result<(), Rejection> {
         let record = self.store.read(handle).await?;
         let Some(who) = record.as_ref().and_then(GrantRecord::data).map(|held| &held.who) else {
             return Ok(());

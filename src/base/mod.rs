@@ -1,5 +1,6 @@
 //! GROUND. Words that every room uses. Knows no OAuth, and waits for nothing.
 
+pub mod argon2id;
 pub mod ids;
 pub mod jws;
 pub mod keyring;

@@ -1,8 +1,8 @@
 //! What the operator is told at the start.
 
-use crate::app::public_urls::PublicUrls;
 use crate::cli::print_stderr;
 use crate::net::self_signed::SelfSigned;
+use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};
 
 /// Where to point clients, and what to register upstream.

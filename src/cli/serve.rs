@@ -8,9 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::app::authorize::pending_flows;
 use crate::app::password::Passwords;
 use crate::app::runtime_config::Setup;
-use crate::app::{Gateway, Lane, Parts, pending_flows};
+use crate::app::{Gateway, Lane, Parts};
 use crate::base::time::Clock;
 use crate::cli::reload::{self, Reloader};
 use crate::cli::storage::Storage;

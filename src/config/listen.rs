@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use crate::app::public_urls::PublicUrls;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::config::from_flags::DEFAULT_PORT;
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location, Spanned};
+use crate::service::public_urls::PublicUrls;
 
 /// How we serve https.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The consent page, and where it leads.
 
 use crate::app::Gateway;
-use crate::app::consent::ConsentOutcome;
-use crate::app::upstream_callback::ClientRedirect;
-use crate::app::user_credential::{CredentialError, Prompt as Pasted};
+use crate::app::authorize::consent::ConsentOutcome;
+use crate::app::authorize::upstream_callback::ClientRedirect;
+use crate::app::authorize::user_credential::{CredentialError, Prompt as Pasted};
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;

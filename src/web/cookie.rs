@@ -4,8 +4,8 @@ use cookie::{Cookie, SameSite};
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
-use crate::app::login_session::LoginSession;
-use crate::app::public_urls::PublicUrls;
+use crate::app::authorize::login_session::LoginSession;
+use crate::service::public_urls::PublicUrls;
 
 /// What a cookie is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The cookie that binds a journey to its browser: the key of its forms, and the journey itself where nothing is kept.
 
 use crate::app::Gateway;
-use crate::app::authorize::FlowHandle;
+use crate::app::authorize::start::FlowHandle;
 use crate::base::secret::Secret;
 use crate::web::cookie::{self, CookieName};
 use crate::web::reply::HttpResponse;

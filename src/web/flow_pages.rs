@@ -6,12 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
-use crate::app::authorize::{AuthorizeError, BrowserContext, FlowHandle, FlowPage, LoginOutcome};
+use crate::app::authorize::start::{AuthorizeError, BrowserContext, FlowHandle, FlowPage, LoginOutcome};
+use crate::app::authorize::user_credential::ConsentForm;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::password::PasswordCheck;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
-use crate::app::user_credential::ConsentForm;
 use crate::app::{Gateway, Lane};
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use http::header::{FORWARDED, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Request};
 
-use crate::app::public_urls::{BaseUrl, PublicUrls};
 use crate::base::special_ip::Cidr;
+use crate::service::public_urls::{BaseUrl, PublicUrls};
 
 /// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
 pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&'a BaseUrl> {

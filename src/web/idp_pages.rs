@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::app::authorize::FlowHandle;
-use crate::app::identity_provider::ActiveIdp;
-use crate::app::idp_login::{DeniedUser, IdpOutcome};
-use crate::app::upstream_callback::ClientRedirect;
+use crate::app::authorize::idp_login::{DeniedUser, IdpOutcome};
+use crate::app::authorize::start::FlowHandle;
+use crate::app::authorize::upstream_callback::ClientRedirect;
+use crate::app::discovery::identity_provider::ActiveIdp;
 use crate::app::{Gateway, Lane};
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::web::cookie::{self, CookieName};

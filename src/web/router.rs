@@ -10,12 +10,12 @@ use hyper::body::{Body as _, Incoming};
 use serde_json::json;
 
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
-use crate::app::public_urls::BaseUrl;
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
 use crate::app::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
 use crate::oauth::form::Form;
+use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
 use crate::web::guard::{self, CorsPolicy};
 use crate::web::idp_pages;

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use mcp_oauth_gateway::app::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys};
-use mcp_oauth_gateway::app::issuer_binding::UpstreamIssuerRecord;
-use mcp_oauth_gateway::app::remembered_consent::ConsentRecord;
-use mcp_oauth_gateway::app::upstream::UpstreamClientRecord;
+use mcp_oauth_gateway::app::authorize::remembered_consent::ConsentRecord;
+use mcp_oauth_gateway::app::discovery::issuer_binding::UpstreamIssuerRecord;
+use mcp_oauth_gateway::app::discovery::upstream::UpstreamClientRecord;
 use mcp_oauth_gateway::base::ids::{Digest, Id};
 use mcp_oauth_gateway::base::keyring::KeyRing;
 use mcp_oauth_gateway::base::record::Record;

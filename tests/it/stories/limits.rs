@@ -7,7 +7,6 @@ use http::{Method, Request, header};
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::app::Lane;
 use mcp_oauth_gateway::app::clients::Freshness;
-use mcp_oauth_gateway::app::public_urls::PublicUrls;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
@@ -22,6 +21,7 @@ use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
 use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::store::Store;
 use serde_json::json;
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::app::authorize::pending_flows;
 use mcp_oauth_gateway::app::runtime_config::Setup;
-use mcp_oauth_gateway::app::{Gateway, Lane, Parts, pending_flows};
+use mcp_oauth_gateway::app::{Gateway, Lane, Parts};
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
@@ -115,7 +116,7 @@ impl Fleet {
         let gateway = Gateway::new(Parts {
             store,
             keys: Arc::clone(&self.keys),
-            site: mcp_oauth_gateway::app::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
+            site: mcp_oauth_gateway::service::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
             clock,
             most_waiting: pending_flows::MAX_PENDING_FLOWS,

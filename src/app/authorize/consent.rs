@@ -1,11 +1,11 @@
 //! The user says yes, or no: where the consent page leads.
 
-use crate::app::authorize::{FLOW_NOT_FOUND, FlowHandle, FlowPage, LoginRedirect, flow_error};
-use crate::app::client_side;
+use crate::app::authorize::start::{FLOW_NOT_FOUND, FlowHandle, FlowPage, LoginRedirect, flow_error};
+use crate::app::authorize::upstream_callback::ClientRedirect;
+use crate::app::authorize::user_credential::{ConsentForm, CredentialError};
 use crate::app::error::Rejection;
+use crate::app::grants::client_side;
 use crate::app::runtime_config::ActiveService;
-use crate::app::upstream_callback::ClientRedirect;
-use crate::app::user_credential::{ConsentForm, CredentialError};
 use crate::app::{Gateway, Lane};
 use crate::base::ids::Digest;
 use crate::base::random;
@@ -48,7 +48,7 @@ impl Gateway {
         Ok(onward)
     }
 
-    pub(super) async fn after_consent(
+    pub(crate) async fn after_consent(
         &self,
         lane: &Lane,
         flow: &FlowHandle,

@@ -1,7 +1,7 @@
 //! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
 
-use crate::app::client_side;
 use crate::app::error::Rejection;
+use crate::app::grants::client_side;
 use crate::app::runtime_config::ActiveService;
 use crate::app::{Gateway, Lane};
 use crate::base::secret::Secret;

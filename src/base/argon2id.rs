@@ -11,13 +11,13 @@ use crate::base::secret::Secret;
 const MIN_MMAP_BYTES: usize = 34 << 20;
 
 /// The hash of a password, `$argon2id$…`, with the crate's default costs.
-pub(super) fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
+pub fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
     let hashed = Salt::new(salt).map_err(|why| why.to_string())?;
     hash_with(password, hashed, Params::default()).map(|hash| hash.to_string())
 }
 
 /// Whether `kept` is a hash of this password. Takes the same time whatever is wrong.
-pub(super) fn verify(kept: &str, password: &Secret) -> bool {
+pub fn verify(kept: &str, password: &Secret) -> bool {
     let Ok(kept) = PasswordHash::new(kept) else {
         return false;
     };

@@ -10,8 +10,8 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
-use crate::app::authenticate::{AuthenticatedRequest, Caller};
-use crate::app::mcp_sessions;
+use crate::app::proxy::authenticate::{AuthenticatedRequest, Caller};
+use crate::app::proxy::mcp_sessions;
 use crate::app::runtime_config::ActiveService;
 use crate::app::{Gateway, Lane};
 use crate::net::body::{RequestBody, ResponseBody, StreamBody};
@@ -59,7 +59,7 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connecting may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A tool may think for an hour before its first byte; only a dead line takes longer.
-pub(super) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3_600);
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 impl Gateway {
     /// Forwards one request to the upstream MCP server. Its body is taken only when the caller was let in.
@@ -160,13 +160,13 @@ impl Gateway {
 }
 
 /// A client's body, passed on as it arrives.
-pub(super) fn stream_body(body: Option<Incoming>) -> RequestBody {
+pub(crate) fn stream_body(body: Option<Incoming>) -> RequestBody {
     body.filter(|body| !body.is_end_stream())
         .map_or(RequestBody::Empty, RequestBody::Stream)
 }
 
 /// Sends a client's request on, with what passes of its head and with what is ours.
-pub(super) async fn send(
+pub(crate) async fn send(
     lane: &Lane,
     service: &Service,
     head: &Parts,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::app::authorize::FlowHandle;
-use crate::app::client_side;
+use crate::app::authorize::start::FlowHandle;
 use crate::app::clients::Freshness;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
-use crate::app::issue::TokenRequestContext;
+use crate::app::grants::client_side;
 use crate::app::runtime_config::ActiveService;
+use crate::app::tokens::issue::TokenRequestContext;
 use crate::app::{Gateway, Lane};
 use crate::base::ids::Id;
 use crate::base::secret::Secret;

@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::app::Gateway;
-use crate::app::proxy::ProxyError;
+use crate::app::proxy::forward::ProxyError;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;

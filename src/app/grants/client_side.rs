@@ -1,10 +1,10 @@
 //! Where nothing is kept (`store = "none"`): what travels, whether it fits, and what comes back.
 
 use crate::app::Gateway;
-use crate::app::authorize::{FlowHandle, flow_error};
+use crate::app::authorize::start::{FlowHandle, flow_error};
+use crate::app::authorize::upstream_callback::ClientRedirect;
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
-use crate::app::upstream_callback::ClientRedirect;
 use crate::base::ids::{Digest, Id};
 use crate::base::secret::Secret;
 use crate::flow::authorize::{FlowRecord, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
@@ -42,7 +42,7 @@ impl Gateway {
     }
 
     /// The id of the grant that a code begins. Without a store it is derived from the code, so that every instance finds the same id.
-    pub(super) fn grant_of_code(&self, secret: &str) -> Id {
+    pub(crate) fn grant_of_code(&self, secret: &str) -> Id {
         if self.store.is_stateless() {
             Id(Digest::new(&format!("grant {secret}")).truncated())
         } else {
@@ -51,7 +51,7 @@ impl Gateway {
     }
 
     /// Whether a client's `state` may travel with the journey.
-    pub(super) fn check_state(&self, state: Option<&str>) -> Result<(), Rejection> {
+    pub(crate) fn check_state(&self, state: Option<&str>) -> Result<(), Rejection> {
         match state.map(str::len) {
             Some(length) if self.store.is_stateless() && length > MAX_STATE_BYTES => Err(too_long(format!(
                 "state is {length} bytes long, and may have {MAX_STATE_BYTES} at this gateway"
@@ -61,7 +61,7 @@ impl Gateway {
     }
 
     /// The upstream's code goes on to the client, sealed in ours.
-    pub(super) async fn accept_upstream_code(
+    pub(crate) async fn accept_upstream_code(
         &self,
         flow: FlowHandle,
         brought: UpstreamCallbackParams<'_>,
@@ -74,7 +74,7 @@ impl Gateway {
     }
 
     /// As [`Gateway::issue_code_after_consent`]. What a user gave may not travel in an address.
-    pub(super) async fn issue_code(
+    pub(crate) async fn issue_code(
         &self,
         flow: &FlowHandle,
         form: Option<&str>,
@@ -91,7 +91,7 @@ impl Gateway {
     }
 
     /// The client redeems a code that is the record itself.
-    pub(super) async fn redeem_client_side(
+    pub(crate) async fn redeem_client_side(
         &self,
         flow: &FlowHandle,
         by: &Authenticated,
@@ -110,7 +110,7 @@ impl Gateway {
 
     /// Exchanges the upstream's code, if ours carried one: now that ours is good, and used up here. Elsewhere the upstream
     /// refuses the second exchange.
-    pub(super) async fn exchange_sealed_code(
+    pub(crate) async fn exchange_sealed_code(
         &self,
         running: &ActiveService,
         redeemed: RedeemedCode,
@@ -135,7 +135,7 @@ impl Gateway {
     }
 
     /// What a pair brings that carries its grant's record: the upstream's token is in there.
-    pub(super) fn refresh_payload(
+    pub(crate) fn refresh_payload(
         &self,
         service: &Service,
         half: &PairHeader,
@@ -162,7 +162,7 @@ impl Gateway {
 }
 
 /// Whether a journey that begins fits its cookie, and will when it has grown.
-pub(super) fn check_initial_size(flow: &FlowHandle) -> Result<(), Rejection> {
+pub(crate) fn check_initial_size(flow: &FlowHandle) -> Result<(), Rejection> {
     let length = length(flow);
     if length + GROWTH_RESERVE_BYTES <= MAX_COOKIE_BYTES {
         return Ok(());
@@ -174,7 +174,7 @@ pub(super) fn check_initial_size(flow: &FlowHandle) -> Result<(), Rejection> {
 }
 
 /// Whether a journey still fits its cookie.
-pub(super) fn check_size(flow: &FlowHandle) -> Result<(), Rejection> {
+pub(crate) fn check_size(flow: &FlowHandle) -> Result<(), Rejection> {
     if length(flow) <= MAX_COOKIE_BYTES {
         return Ok(());
     }
@@ -189,7 +189,7 @@ pub(super) fn check_size(flow: &FlowHandle) -> Result<(), Rejection> {
 }
 
 /// Whether a refresh pair can carry this grant, if it is to.
-pub(super) fn fits_refresh_pair(grant: &Handle<GrantRecord>) -> bool {
+pub(crate) fn fits_refresh_pair(grant: &Handle<GrantRecord>) -> bool {
     // Sealed once more, encoded once more, beside its header.
     grant
         .client_side_record()
@@ -197,7 +197,7 @@ pub(super) fn fits_refresh_pair(grant: &Handle<GrantRecord>) -> bool {
 }
 
 /// The grant of a pair: by its name, or with the record that the pair carries.
-pub(super) fn grant_handle(opened: &OpenedPair) -> Handle<GrantRecord> {
+pub(crate) fn grant_handle(opened: &OpenedPair) -> Handle<GrantRecord> {
     let handle = Handle::new(opened.half.grant);
     if opened.half.carried == PayloadKind::Grant {
         handle.with_record(opened.upstream.expose())

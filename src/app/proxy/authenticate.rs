@@ -6,8 +6,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::app::Gateway;
-use crate::app::mcp_sessions::SessionOwner;
-use crate::app::proxy::ProxyError;
+use crate::app::proxy::forward::ProxyError;
+use crate::app::proxy::mcp_sessions::SessionOwner;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -20,7 +20,7 @@ use crate::token::pair::{self, OpenedPair, PairError};
 
 /// Who was let in.
 #[derive(Debug)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// Anybody: a public service asks nothing, and knows nobody.
     Anonymous,
     /// The holder of a token or of an API key, which said this.
@@ -32,16 +32,16 @@ pub(super) enum Caller {
 
 /// A request that may go on.
 #[derive(Debug)]
-pub(super) struct AuthenticatedRequest {
+pub(crate) struct AuthenticatedRequest {
     /// Whose it is.
-    pub(super) caller: Caller,
+    pub(crate) caller: Caller,
     /// What goes upstream of ours.
-    pub(super) ours: UpstreamHeaders,
+    pub(crate) ours: UpstreamHeaders,
 }
 
 impl Caller {
     /// Whether refreshing, or signing in anew, could change what the upstream thinks of it.
-    pub(super) fn can_reauthenticate(&self) -> bool {
+    pub(crate) fn can_reauthenticate(&self) -> bool {
         match self {
             Self::Anonymous => false,
             // What is the service's own stays what it is, whoever signs in.
@@ -52,7 +52,7 @@ impl Caller {
     }
 
     /// Whose the sessions are that this caller is given, where the upstream cannot tell.
-    pub(super) fn owner(&self, service: &Service) -> Option<SessionOwner<'_>> {
+    pub(crate) fn owner(&self, service: &Service) -> Option<SessionOwner<'_>> {
         match self {
             Self::TokenHolder(half) if service.upstream.is_shared_identity() => Some(SessionOwner {
                 service: service.digest,
@@ -65,7 +65,7 @@ impl Caller {
     }
 
     /// What ends the caller's streams when it ends: the grant, or the API key.
-    pub(super) fn grant_id(&self) -> Option<Id> {
+    pub(crate) fn grant_id(&self) -> Option<Id> {
         match self {
             Self::Anonymous => None,
             Self::TokenHolder(half) => Some(half.grant),
@@ -77,7 +77,7 @@ impl Caller {
 
 impl Gateway {
     /// Judges by what the service asks of its callers. `source` is the caller's address, for limits only.
-    pub(super) fn authenticate(
+    pub(crate) fn authenticate(
         &self,
         running: &ActiveService,
         headers: &HeaderMap,
@@ -107,7 +107,7 @@ impl Gateway {
         let (service, token) = (&running.service, bearer_token(headers)?);
         #[cfg(feature = "raw")]
         if service.mode.for_kind(kind) == TokenMode::Raw {
-            return super::raw_bearer::raw_bearer(service, token);
+            return crate::app::proxy::raw_bearer::raw_bearer(service, token);
         }
         let OpenedPair { half, upstream } = self.open_token(service, kind, token)?;
         if half.kind != kind {
@@ -179,7 +179,7 @@ impl Gateway {
 }
 
 /// The pair is for something else.
-pub(super) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
+pub(crate) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
 
 /// The token of the one header that may carry it.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, ProxyError> {

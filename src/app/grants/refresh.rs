@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::app::Gateway;
-use crate::app::client_side;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
-use crate::app::issue::TokenRequestContext;
-use crate::app::lease::RefreshGuard;
+use crate::app::grants::client_side;
+use crate::app::grants::lease::RefreshGuard;
 use crate::app::runtime_config::ActiveService;
+use crate::app::tokens::issue::TokenRequestContext;
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::base::time::{Stopwatch, UnixTime};

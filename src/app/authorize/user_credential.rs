@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::HeaderValue;
 
-use crate::app::authorize::FlowHandle;
+use crate::app::authorize::start::FlowHandle;
 use crate::app::runtime_config::ActiveService;
 use crate::app::{Gateway, Lane};
 use crate::base::ids::Id;
@@ -83,7 +83,7 @@ impl From<CredentialSyntaxError> for CredentialError {
 
 impl Gateway {
     /// Tries what was pasted. It is in no log, on no page and in no address: only in what this returns.
-    pub(super) async fn verify_user_credential(
+    pub(crate) async fn verify_user_credential(
         &self,
         lane: &Lane,
         (running, paste): (&ActiveService, &PasteSettings),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::app::Gateway;
 use crate::app::error::Rejection;
-use crate::app::proxy::ProxyError;
+use crate::app::grants::token_cache::{CachedToken, GRANT_ENDED, try_later};
+use crate::app::proxy::forward::ProxyError;
 use crate::app::runtime_config::ActiveService;
-use crate::app::token_cache::{CachedToken, GRANT_ENDED, try_later};
 use crate::base::ids::Id;
 use crate::flow::credential::ReferenceStatus;
 use crate::flow::error::RejectReason;

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::app::authorize::{FlowHandle, FlowPage, LoginRedirect, flow_error};
-use crate::app::client_side;
+use crate::app::authorize::start::{FlowHandle, FlowPage, LoginRedirect, flow_error};
+use crate::app::authorize::upstream_callback::ClientRedirect;
+use crate::app::discovery::identity_provider::ActiveIdp;
 use crate::app::error::Rejection;
-use crate::app::identity_provider::ActiveIdp;
-use crate::app::upstream_callback::ClientRedirect;
+use crate::app::grants::client_side;
 use crate::app::{Gateway, Lane};
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
@@ -49,7 +49,7 @@ pub struct DeniedUser {
     pub provider: String,
 }
 
-pub(super) fn allow_list_subject(identity: &Identity) -> AllowListSubject<'_> {
+pub(crate) fn allow_list_subject(identity: &Identity) -> AllowListSubject<'_> {
     AllowListSubject {
         id: &identity.id,
         email: identity.email.as_deref(),

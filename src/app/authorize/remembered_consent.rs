@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::app::Gateway;
-use crate::app::authorize::{FlowHandle, FlowPage};
-use crate::app::consent::ConsentOutcome;
+use crate::app::Lane;
+use crate::app::authorize::consent::ConsentOutcome;
+use crate::app::authorize::start;
+use crate::app::authorize::start::{FlowHandle, FlowPage};
+use crate::app::authorize::user_credential::ConsentForm;
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
-use crate::app::user_credential::ConsentForm;
-use crate::app::{Lane, authorize};
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
@@ -94,7 +95,7 @@ impl Gateway {
         if asked.remember != RememberConsent::Use {
             return Ok(None);
         }
-        let running = self.running(&asked.service).ok_or(authorize::FLOW_NOT_FOUND)?;
+        let running = self.running(&asked.service).ok_or(start::FLOW_NOT_FOUND)?;
         let is_form = match running.service.upstream.after_consent() {
             AfterConsent::Form(_) => true,
             AfterConsent::Upstream | AfterConsent::Nowhere => false,

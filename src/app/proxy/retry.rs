@@ -8,10 +8,10 @@ use http::Response;
 use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 
-use crate::app::authenticate::WRONG_PAYLOAD;
-use crate::app::proxy::{FIRST_BYTE_TIMEOUT, ProxyError, send, stream_body};
+use crate::app::grants::token_cache::CachedToken;
+use crate::app::proxy::authenticate::WRONG_PAYLOAD;
+use crate::app::proxy::forward::{FIRST_BYTE_TIMEOUT, ProxyError, send, stream_body};
 use crate::app::runtime_config::ActiveService;
-use crate::app::token_cache::CachedToken;
 use crate::app::{Gateway, Lane};
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
@@ -33,7 +33,7 @@ enum BufferedBody {
 
 impl Gateway {
     /// Sends one request on with what is kept for its grant.
-    pub(super) async fn send_with_reference(
+    pub(crate) async fn send_with_reference(
         &self,
         lane: &Lane,
         running: &Arc<ActiveService>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::Gateway;
-use crate::app::authorize::{FlowHandle, flow_error};
+use crate::app::authorize::start::{FlowHandle, flow_error};
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::{Digest, Id};
@@ -135,7 +135,7 @@ impl Gateway {
         }
     }
 
-    pub(super) async fn exchange_code(
+    pub(crate) async fn exchange_code(
         &self,
         running: &ActiveService,
         code: &Secret,

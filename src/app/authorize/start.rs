@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::app::client_side;
+use crate::app::authorize::login_session::LoginSession;
 use crate::app::clients::Freshness;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
-use crate::app::login_session::LoginSession;
+use crate::app::grants::client_side;
 use crate::app::password::PasswordCheck;
 use crate::app::user_policy::service_snapshot;
 use crate::app::{Gateway, Lane};
@@ -296,7 +296,7 @@ impl Gateway {
     }
 }
 
-pub(super) const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+pub(crate) const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 fn redirect_params_error(why: RedirectParamsError) -> Rejection {
     let why = match why {

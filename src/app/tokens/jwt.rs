@@ -1,7 +1,7 @@
 //! Access tokens that are one signed JWT: made for services that need nothing of the upstream's, and read again.
 
 use crate::app::Gateway;
-use crate::app::user_assertion::user_claims;
+use crate::app::tokens::user_assertion::user_claims;
 use crate::base::ids::{Digest, Id};
 use crate::base::secret::Secret;
 use crate::base::time::UnixTime;

@@ -1,0 +1,3 @@
+//! The keys that sign JWTs and assertions: loaded, rotated, published.
+
+pub mod state;

@@ -1,0 +1,4 @@
+//! `/token` and `/revoke`.
+
+pub mod codes;
+pub mod revoke;
