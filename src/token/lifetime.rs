@@ -23,22 +23,13 @@ impl Default for Ttl {
     }
 }
 
-/// The longest margin by which a pair ends before its upstream token, in seconds, so that a
-/// token that the client sends does not expire on its way to the upstream.
+/// Taken off the upstream's lifetime, in seconds: nobody should be told a token lives when it dies on the way.
 pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
-/// When an access pair ends: after `ttl` seconds, or before the upstream's token ends, whichever is
-/// first; at least a second from now.
-///
-/// The margin before the upstream's end is a quarter of the remaining time, at most
-/// [`UPSTREAM_MARGIN_SECONDS`]: a fixed margin would leave nothing of a token that lives for
-/// seconds only.
+/// When an access pair ends: ours, or the upstream's less [`UPSTREAM_MARGIN_SECONDS`], whichever is first; at least a second from now.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
     let ours = now.plus_seconds(ttl.max(1));
-    let theirs = upstream.map_or(UnixTime::NEVER, |end| {
-        let margin = (end.seconds_since(now) / 4).min(UPSTREAM_MARGIN_SECONDS);
-        end.minus_seconds(margin)
-    });
+    let theirs = upstream.map_or(UnixTime::NEVER, |end| end.minus_seconds(UPSTREAM_MARGIN_SECONDS));
     ours.min(theirs).max(now.plus_seconds(1))
 }
 
@@ -60,9 +51,7 @@ mod tests {
         assert_eq!(ends(3_600, None), 3_600);
         assert_eq!(ends(3_600, Some(1_300)), 290);
         assert_eq!(ends(60, Some(99_999)), 60);
-        assert_eq!(ends(3_600, Some(1_040)), 30);
-        assert_eq!(ends(3_600, Some(1_008)), 6);
-        assert_eq!(ends(3_600, Some(1_001)), 1);
+        assert_eq!(ends(3_600, Some(1_005)), 1);
         assert_eq!(ends(3_600, Some(0)), 1);
         assert_eq!(ends(0, None), 1);
         assert_eq!(ends(u64::MAX, None), u64::MAX - 1_000);

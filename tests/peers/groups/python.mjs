@@ -1,16 +1,17 @@
-// The official Python client: signs in, calls, and refreshes when the pair has expired (the upstream's access tokens
-// live for a few seconds here).
+// The official Python client: signs in, calls, and refreshes when the pair has expired. The upstream's access tokens live
+// for 16 s here, so a pair lives for 6 s. The client signs in again if a pair expires between its check and the call, so
+// the calls stay away from that moment.
 import { join } from 'node:path';
 import { PASSWORD, ROOT, assert, equal, freePort, run } from '../lib/kit.mjs';
 
 export default async function python(stage) {
-  const as = await stage.authorizationServer({ ACCESS_TTL: '8' });
+  const as = await stage.authorizationServer({ ACCESS_TTL: '16' });
   const up = await stage.mcpServer({ as });
   const gw = await stage.gateway(up.mcp);
   for (const mode of ['auto', 'legacy']) {
     const out = await stage.must(`${mode}: login, three tool calls over an expiry`, async () => {
       const callback = `http://127.0.0.1:${await freePort()}/callback`;
-      const r = await run(stage, `client-${mode}`, join(ROOT, '.venv/bin/python'), [join(ROOT, 'clients/python.py'), gw.mcp, '--mode', mode, '--redirect', callback, '--repeat', '3', '--every', '10'], { env: { PEERS_NODE: process.execPath, PEERS_PASSWORD: PASSWORD } });
+      const r = await run(stage, `client-${mode}`, join(ROOT, '.venv/bin/python'), [join(ROOT, 'clients/python.py'), gw.mcp, '--mode', mode, '--redirect', callback, '--repeat', '3', '--every', '8'], { env: { PEERS_NODE: process.execPath, PEERS_PASSWORD: PASSWORD } });
       assert(r.stdout.startsWith('{'), r.output);
       const o = JSON.parse(r.stdout);
       assert(o.ok, `${JSON.stringify(o.error)} ${r.output.slice(0, 300)}`);
