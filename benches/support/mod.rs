@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use http::Request;
 use hyper::body::Incoming;
+use mcp_oauth_gateway::app::App;
 use mcp_oauth_gateway::app::authorize::pending_flows;
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::app::password::Passwords;
 use mcp_oauth_gateway::app::runtime_config::Setup;
-use mcp_oauth_gateway::app::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::random;
@@ -69,13 +71,11 @@ pub fn access_token(keys: &SharedKeyRing, upstream: SocketAddr, upstream_length:
 /// Serves the gateway on `listener` until `stop`, as one worker of `serve` does. The store is in memory.
 pub async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
     let address = listener.local_addr().expect("a bound listener has an address");
-    let worker = Lane {
-        client: HttpClient::new(ClientTls::load(&[]).expect("the root certificates of the system load")),
-    };
-    let gateway = Gateway::new(parts(address, upstream, keys, worker.clone()));
-    let (upkeep, upkeep_stop) = (gateway.clone(), stop.clone());
+    let worker = HttpClient::new(ClientTls::load(&[]).expect("the root certificates of the system load"));
+    let app = App::new(parts(address, upstream, keys, worker.clone()));
+    let (upkeep, upkeep_stop) = (Arc::clone(&app), stop.clone());
     tokio::spawn(async move { upkeep.run(upkeep_stop).await });
-    let router = Router::new(gateway);
+    let router = Router::new(app);
     let handler = move |request, peer: server::Peer| {
         let (router, worker) = (router.clone(), worker.clone());
         async move { router.handle(&worker, request, peer.address.ip()).await }
@@ -87,7 +87,7 @@ pub async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr
 
 /// Size of the future that handles one request, in bytes.
 pub fn request_future_bytes() -> usize {
-    fn size<F: Future>(_: impl FnOnce(&'static Router, &'static Lane, Request<Incoming>, IpAddr) -> F) -> usize {
+    fn size<F: Future>(_: impl FnOnce(&'static Router, &'static HttpClient, Request<Incoming>, IpAddr) -> F) -> usize {
         size_of::<F>()
     }
     size(Router::handle)
@@ -97,12 +97,12 @@ fn url(address: SocketAddr, path: &str) -> ExactUrl {
     ExactUrl::parse(&format!("http://{address}{path}")).expect("a valid URL")
 }
 
-fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Lane) -> Parts {
+fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: HttpClient) -> AppParts {
     let clock = Clock::System;
-    Parts {
+    AppParts {
         store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
         keys,
-        site: PublicUrls::new(url(own, ""), vec![]),
+        urls: PublicUrls::new(url(own, ""), vec![]),
         setup: Setup {
             services: vec![service(url(upstream, "/mcp"))],
             passwords: Passwords::new(vec![], clock.clone()),
@@ -114,9 +114,8 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Lan
             json_token: false,
         },
         clock,
-        most_waiting: pending_flows::MAX_PENDING_FLOWS,
-        back: tokio::runtime::Handle::current(),
-        back_lane: worker,
+        max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+        tasks: Tasks::new(tokio::runtime::Handle::current(), worker),
     }
 }
 

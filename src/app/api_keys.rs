@@ -1,143 +1,58 @@
-//! API keys: what the operator makes for callers that cannot sign in. `Usable → Revoked`.
+//! API keys, which the operator creates for callers that cannot sign in.
 //!
-//! A key is a pair that carries nothing: it says by itself what it is for, so a request reads no store. The record is for
-//! whoever keeps house: it lists the keys, and the tombstone of a revoked one is what every gateway on the store learns.
-
-use serde::{Deserialize, Serialize};
+//! A key is a pair with an empty upstream half. It says by itself what it is for, so a request reads no
+//! store. The record serves to list the keys, and its tombstone tells every gateway of a revocation.
 
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
-use crate::base::record::{Record, states};
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
+use crate::flow::api_key::{ApiKeyInfo, ApiKeyRecord, Usable};
 use crate::oauth::scope::Scopes;
 use crate::store::{Handle, InsertError, SharedKeyRing, Store, StoreError, TransitionError};
 use crate::token::header::{PairHeader, PayloadKind, ServiceDigest, TokenKind, TokenMode};
 use crate::token::pair;
 
-/// How long a dead key is still listed, in seconds.
-const LISTED_SECONDS: u64 = 7 * 86_400;
-
-/// What is kept of a key. The key itself is not: its digest is enough to recognise it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiKeyInfo {
-    /// The service that it opens.
-    pub service: String,
-    /// Who its caller is called.
-    pub name: String,
-    /// What it may do there.
-    pub scopes: Scopes,
-    /// The digest of the whole key, as it is sent.
-    pub digest: Digest,
-    /// When it was made.
-    pub made: UnixTime,
-    /// When it ends; [`UnixTime::NEVER`] if it does not.
-    pub expires: UnixTime,
-}
-
-/// A key that works until it ends.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Usable {
-    about: ApiKeyInfo,
-}
-
-/// A key that was taken back. Kept until it would have ended: for ever, if it does not end by itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Revoked {
-    about: ApiKeyInfo,
-    at: UnixTime,
-}
-
-/// See [the module](self).
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "state", content = "is")]
-pub enum ApiKeyRecord {
-    /// See [`Usable`].
-    Usable(Usable),
-    /// See [`Revoked`].
-    Revoked(Revoked),
-}
-
-states!(ApiKeyRecord: Usable, Revoked);
-
-impl Usable {
-    /// The operator takes it back.
-    pub fn revoke(self, now: UnixTime) -> Revoked {
-        Revoked {
-            about: self.about,
-            at: now,
-        }
-    }
-}
-
-impl ApiKeyRecord {
-    /// What is kept of the key.
-    pub fn about(&self) -> &ApiKeyInfo {
-        match self {
-            Self::Usable(key) => &key.about,
-            Self::Revoked(key) => &key.about,
-        }
-    }
-
-    /// When it was taken back, if it was.
-    pub fn revoked(&self) -> Option<UnixTime> {
-        match self {
-            Self::Usable(_) => None,
-            Self::Revoked(key) => Some(key.at),
-        }
-    }
-
-    /// Until when a proxy must know that it was taken back.
-    pub fn ended_until(&self) -> Option<UnixTime> {
-        self.revoked().map(|_| self.about().expires)
-    }
-}
-
-impl Record for ApiKeyRecord {
-    const KIND: &'static str = "api-key";
-
-    fn expires_at(&self) -> UnixTime {
-        self.about().expires.plus_seconds(LISTED_SECONDS)
-    }
-}
-
-/// What the operator asks for.
+/// A key to create.
 #[derive(Clone, Debug)]
 pub struct ApiKeySpec {
-    /// The service that the key is to open.
+    /// The service that the key gives access to.
     pub service: String,
-    /// Who its caller is to be called; without a name it gets one.
+    /// The name of its caller; `None` creates one.
     pub name: Option<String>,
-    /// What it may do there.
+    /// Its scopes.
     pub scopes: Scopes,
-    /// After so many seconds it ends.
+    /// Its lifetime, in seconds; `None`: it does not expire.
     pub ttl: Option<u64>,
 }
 
-/// A key, the one time that it is there to be seen.
+/// A new key. Only this value holds the key itself.
 #[derive(Debug)]
 pub struct CreatedApiKey {
-    /// What it is revoked by.
+    /// The id by which it is revoked.
     pub id: Id,
-    /// What the caller sends.
+    /// The key, which the caller sends as a bearer token.
     pub key: Secret,
-    /// What is kept of it.
+    /// What is stored of it.
     pub about: ApiKeyInfo,
 }
 
-/// The keys of an installation, for whoever keeps house; a gateway may be serving from the same store.
+/// The API keys of a store, which a gateway may use at the same time.
 #[derive(Debug)]
 pub struct ApiKeys {
-    /// Where records lie.
+    /// The store.
     pub store: Store,
-    /// What seals keys and records: the gateway's own.
+    /// The key ring of the gateway.
     pub keys: SharedKeyRing,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
 impl ApiKeys {
-    /// Makes a key, and keeps its record before it is shown.
+    /// Creates a key. Its record is stored before the key is returned.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub async fn add(&self, wanted: ApiKeySpec) -> Result<CreatedApiKey, InsertError> {
         let (now, id) = (self.clock.now(), cli_safe_id());
         let expires = wanted.ttl.map_or(UnixTime::NEVER, |seconds| now.plus_seconds(seconds));
@@ -164,11 +79,14 @@ impl ApiKeys {
             made: now,
             expires,
         };
-        self.store.insert(id, Usable { about: about.clone() }).await?;
+        self.store.insert(id, Usable::new(about.clone())).await?;
         Ok(CreatedApiKey { id, key, about })
     }
 
     /// All keys, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
     pub async fn list(&self) -> Result<Vec<(Id, ApiKeyRecord)>, StoreError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
@@ -183,10 +101,13 @@ impl ApiKeys {
         Ok(all)
     }
 
-    /// Revokes a key. `NotFound`: no key has this id; `WrongState`: it was revoked before.
+    /// Revokes a key.
+    ///
+    /// # Errors
+    /// `NotFound`: no key has this id; `WrongState`: it was revoked before; or the store fails.
     pub async fn revoke(&self, id: Id) -> Result<(), TransitionError<std::convert::Infallible>> {
         let (now, handle) = (self.clock.now(), Handle::<ApiKeyRecord>::new(id));
-        self.store.transition(&handle, |key: Usable| Ok((key.revoke(now), ()))).await?;
+        self.store.transition(&handle, |key: Usable| Ok((key.revoked(now), ()))).await?;
         Ok(())
     }
 }
@@ -209,9 +130,10 @@ mod tests {
 
     use super::*;
     use crate::base::keyring::{self, KeyRing};
+    use crate::base::record::Record as _;
     use crate::store::{Backend, Memory};
 
-    fn house() -> ApiKeys {
+    fn api_keys() -> ApiKeys {
         let clock = Clock::Fixed(Arc::new(1_000.into()));
         let keys = Arc::new(ArcSwap::from_pointee(
             KeyRing::parse(keyring::generate(UnixTime(0)).expose()).unwrap(),
@@ -223,20 +145,20 @@ mod tests {
         }
     }
 
-    fn wanted(lives: Option<u64>) -> ApiKeySpec {
+    fn spec(ttl: Option<u64>) -> ApiKeySpec {
         ApiKeySpec {
             service: "batch".into(),
             name: None,
             scopes: Scopes::parse("read"),
-            ttl: lives,
+            ttl,
         }
     }
 
     #[tokio::test]
-    async fn a_key_says_what_it_is_for_and_its_record_does_not_hold_it() {
-        let house = house();
-        let new = house.add(wanted(Some(60))).await.unwrap();
-        let opened = pair::open(&house.keys.load(), new.key.expose()).unwrap();
+    async fn a_key_names_its_service_and_its_record_does_not_hold_it() {
+        let keys = api_keys();
+        let new = keys.add(spec(Some(60))).await.unwrap();
+        let opened = pair::open(&keys.keys.load(), new.key.expose()).unwrap();
         assert_eq!(
             (opened.half.kind, opened.half.grant, opened.half.expires),
             (TokenKind::Key, new.id, UnixTime(1_060))
@@ -245,22 +167,22 @@ mod tests {
             (opened.half.subject.as_str(), opened.half.scopes.as_str()),
             (new.about.name.as_str(), "read")
         );
-        let all = house.list().await.unwrap();
+        let all = keys.list().await.unwrap();
         assert!(all[0].1.about().digest.matches(new.key.expose()));
         assert!(!serde_json::to_string(&all[0].1).unwrap().contains(new.key.expose()));
     }
 
     #[tokio::test]
-    async fn a_revoked_key_is_remembered_for_as_long_as_it_would_have_lived() {
-        let house = house();
-        for (lives, until) in [(None, UnixTime::NEVER), (Some(60), UnixTime(1_060))] {
-            let id = house.add(wanted(lives)).await.unwrap().id;
-            house.revoke(id).await.unwrap();
-            let record = house.store.read(&Handle::<ApiKeyRecord>::new(id)).await.unwrap().unwrap();
+    async fn a_tombstone_stays_until_the_key_would_have_expired() {
+        let keys = api_keys();
+        for (ttl, until) in [(None, UnixTime::NEVER), (Some(60), UnixTime(1_060))] {
+            let id = keys.add(spec(ttl)).await.unwrap().id;
+            keys.revoke(id).await.unwrap();
+            let record = keys.store.read(&Handle::<ApiKeyRecord>::new(id)).await.unwrap().unwrap();
             assert_eq!(record.ended_until(), Some(until));
             assert!(record.expires_at() >= until);
-            assert_eq!(house.revoke(id).await, Err(TransitionError::WrongState));
+            assert_eq!(keys.revoke(id).await, Err(TransitionError::WrongState));
         }
-        assert_eq!(house.revoke(Id::random()).await, Err(TransitionError::NotFound));
+        assert_eq!(keys.revoke(Id::random()).await, Err(TransitionError::NotFound));
     }
 }

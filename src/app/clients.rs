@@ -1,72 +1,44 @@
-//! Clients: an id is a sealed record of what the client registered, so registering cannot fill a disk; or it is the URL
-//! of a document in which the client says the same.
+//! Clients. A client id is the sealed registration itself, so that registrations cannot fill a disk; or
+//! it is the URL of a metadata document; or the operator configured it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::app::core::Core;
 use crate::app::error::Rejection;
-use crate::app::{Gateway, Lane};
+use crate::app::rate_limit::{REGISTRATIONS_PER_MINUTE, SourceLimit};
+
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
-use crate::flow::client::RegisteredClient;
+use crate::base::time::UnixTime;
+use crate::flow::client::{Authenticated, RegisteredClient};
+use crate::net::http_client::HttpClient;
 use crate::oauth::client_id_metadata::{self, ClientIdUrl};
 use crate::oauth::error::OAuthErrorCode;
-use crate::oauth::redirect_uri::RedirectUri;
+use crate::oauth::form::Form;
 use crate::oauth::registration::{ClientAuthMethod, ClientRegistration, RegistrationError};
-use crate::upstream::client_metadata::ClientMetadataFetchError;
+use crate::oauth::token_endpoint::ClientCredentials;
+use crate::service::client::{ConfiguredClient, REGISTERED_PREFIX};
+use crate::upstream::client_metadata::{ClientMetadataCache, ClientMetadataFetchError};
 
 const LABEL: Label = Label("client id");
-const PREFIX: &str = "gwc_";
-/// The longest client id that is made or looked at, in bytes.
+/// The longest client id, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 4 * 1024;
 
-/// How fresh a client's document must be.
+/// How fresh a client's metadata document must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// As fresh as its host wants: a journey begins.
+    /// As fresh as its host's caching headers say: a flow begins.
     Current,
-    /// As it was last known, so that nobody's grant depends on the client's host being up.
+    /// As it was last read, so that a grant does not depend on the client's host being up.
     LastKnown,
-}
-
-/// A client that the operator wrote down, so that it need not register.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfiguredClient {
-    /// Its client id; see [`is_valid_client_id`].
-    pub id: String,
-    /// What people are shown.
-    pub name: String,
-    /// Where its answers may go: at least one.
-    pub redirect_uris: Vec<RedirectUri>,
-    /// The digest of its secret; a public client has none. The secret is long and random, so a digest is all it needs.
-    pub secret: Option<Digest>,
-}
-
-/// Whether the operator may call a client so: it must not be mistaken for one that registered, or for the URL of a document.
-pub fn is_valid_client_id(client_id: &str) -> bool {
-    let is_word = (1..=255).contains(&client_id.len()) && client_id.bytes().all(|b| b.is_ascii_graphic());
-    is_word && !client_id.starts_with(PREFIX) && !client_id.contains("://") && !client_id_metadata::is_url(client_id)
-}
-
-impl ConfiguredClient {
-    pub(crate) fn registered(&self) -> RegisteredClient {
-        let registration = ClientRegistration {
-            name: Some(self.name.clone()),
-            redirect_uris: self.redirect_uris.clone(),
-            auth_method: match self.secret {
-                Some(_) => ClientAuthMethod::ClientSecretBasic,
-                None => ClientAuthMethod::None,
-            },
-            may_refresh: true,
-        };
-        RegisteredClient::configured(self.id.clone(), registration, self.secret.clone())
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,14 +47,32 @@ struct SealedClient {
     secret: Option<Digest>,
 }
 
-impl Gateway {
-    /// Registers a client (RFC 7591): the document that answers it. Equal public registrations get equal ids; a
-    /// confidential one always gets a fresh id and secret.
+/// Registers clients and looks them up.
+pub struct Clients {
+    core: Arc<Core>,
+    documents: ClientMetadataCache,
+    registration_limit: SourceLimit,
+}
+
+impl Clients {
+    pub(in crate::app) fn new(core: Arc<Core>) -> Self {
+        Self {
+            documents: ClientMetadataCache::new(core.urls.is_loopback(), core.clock.clone()),
+            core,
+            registration_limit: SourceLimit::per_minute(REGISTRATIONS_PER_MINUTE),
+        }
+    }
+
+    /// Registers a client and returns the client information response (RFC 7591 §3.2.1). Equal public
+    /// registrations get equal ids; a confidential one always gets a new id and secret.
+    ///
+    /// # Errors
+    /// If the metadata is not good, or the source registers too often.
     ///
     /// # Panics
-    /// Never: what was read is texts, and texts can be written.
+    /// Never: the registration consists of strings, which serialize.
     pub fn register(&self, body: &[u8], source: IpAddr) -> Result<Value, Rejection> {
-        if !self.limits.allow_registration(source) {
+        if !self.registration_limit.allow(source) {
             return Err(Rejection::TryLater { retry_after: 10 });
         }
         let registration = ClientRegistration::parse(body).map_err(Rejection::Registration)?;
@@ -94,9 +84,9 @@ impl Gateway {
             secret: secret.as_ref().map(|s| Digest::new(s.expose())),
             is: registration,
         };
-        let plain = serde_json::to_vec(&sealed).expect("texts are JSON");
-        let message = seal::seal_deterministic(&self.keys.load(), self.clock.now(), LABEL, &plain);
-        let client_id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
+        let plain = serde_json::to_vec(&sealed).expect("strings serialize");
+        let message = seal::seal_deterministic(&self.core.keys.load(), self.core.clock.now(), LABEL, &plain);
+        let client_id = format!("{REGISTERED_PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
         if client_id.len() > MAX_CLIENT_ID_BYTES {
             let why = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
             return Err(Rejection::Registration(RegistrationError {
@@ -104,41 +94,96 @@ impl Gateway {
                 why,
             }));
         }
-        Ok(registration_response(&client_id, &sealed.is, secret.as_ref(), self))
+        Ok(registration_response(
+            &client_id,
+            &sealed.is,
+            secret.as_ref(),
+            self.core.clock.now(),
+        ))
     }
 
-    /// The client of this id, if there is one: the operator wrote it down, its document says so, or it registered here.
-    pub async fn client(&self, lane: &Lane, client_id: &str, freshness: Freshness) -> Result<Option<RegisteredClient>, Rejection> {
-        if let Some(configured) = self.live().client(client_id) {
-            return Ok(Some(configured.registered()));
+    /// The client of this id: configured by the operator, named by its metadata document, or registered
+    /// here. `None` if there is none.
+    ///
+    /// # Errors
+    /// If the metadata document cannot be read or is not good.
+    pub async fn client(&self, http: &HttpClient, client_id: &str, freshness: Freshness) -> Result<Option<RegisteredClient>, Rejection> {
+        if let Some(configured) = self.core.config().client(client_id) {
+            return Ok(Some(registered_form(configured)));
         }
         if !client_id_metadata::is_url(client_id) {
             return Ok(self.registered(client_id));
         }
-        let url = ClientIdUrl::parse(client_id, self.site.is_loopback())
+        let url = ClientIdUrl::parse(client_id, self.core.urls.is_loopback())
             .map_err(|why| Rejection::Document(ClientMetadataFetchError::Url(why)))?;
         let read = match freshness {
-            Freshness::Current => self.documents.get_fresh(&lane.client, &url).await,
-            Freshness::LastKnown => self.documents.get_cached(&lane.client, &url).await,
+            Freshness::Current => self.documents.get_fresh(http, &url).await,
+            Freshness::LastKnown => self.documents.get_cached(http, &url).await,
         };
         match read {
             Ok(registration) => Ok(Some(RegisteredClient::from_metadata(url, ClientRegistration::clone(&registration)))),
-            // That is our own limit, and says nothing about the client.
+            // Our own limit, which says nothing about the client.
             Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
             Err(why) => Err(Rejection::Document(why)),
         }
     }
 
+    /// Authenticates the client of a request to the token or revocation endpoint (RFC 6749 §2.3).
+    ///
+    /// # Errors
+    /// If the client is unknown, its secret is missing or wrong, or its metadata document cannot be
+    /// read.
+    pub(in crate::app) async fn authenticate(
+        &self,
+        http: &HttpClient,
+        authorization: Option<&str>,
+        form: &Form,
+    ) -> Result<Authenticated, Rejection> {
+        let credentials = ClientCredentials::parse(authorization, form)?;
+        let refused = |why| Rejection::Client {
+            why,
+            basic: credentials.basic,
+        };
+        let client = self
+            .client(http, &credentials.client_id, Freshness::LastKnown)
+            .await?
+            .ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
+        client
+            .authenticate(&credentials)
+            .map_err(|_| refused("the client secret is missing or wrong"))
+    }
+
+    /// Forgets sources that have been quiet.
+    pub(in crate::app) fn sweep(&self) {
+        self.registration_limit.sweep();
+    }
+
     fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
-        let text = client_id.strip_prefix(PREFIX).filter(|_| client_id.len() <= MAX_CLIENT_ID_BYTES)?;
+        let text = client_id
+            .strip_prefix(REGISTERED_PREFIX)
+            .filter(|_| client_id.len() <= MAX_CLIENT_ID_BYTES)?;
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plain = seal::open_message(&self.keys.load(), LABEL, b"", &message).ok()?;
+        let plain = seal::open_message(&self.core.keys.load(), LABEL, b"", &message).ok()?;
         let sealed: SealedClient = serde_json::from_slice(&plain).ok()?;
         Some(RegisteredClient::new(client_id.to_owned(), sealed.is, sealed.secret))
     }
 }
 
-fn registration_response(client_id: &str, is: &ClientRegistration, secret: Option<&Secret>, gateway: &Gateway) -> Value {
+/// A configured client as if it had registered. `service` does not know this form.
+fn registered_form(client: &ConfiguredClient) -> RegisteredClient {
+    let registration = ClientRegistration {
+        name: Some(client.name.clone()),
+        redirect_uris: client.redirect_uris.clone(),
+        auth_method: match client.secret {
+            Some(_) => ClientAuthMethod::ClientSecretBasic,
+            None => ClientAuthMethod::None,
+        },
+        may_refresh: true,
+    };
+    RegisteredClient::configured(client.id.clone(), registration, client.secret.clone())
+}
+
+fn registration_response(client_id: &str, is: &ClientRegistration, secret: Option<&Secret>, now: UnixTime) -> Value {
     let grants: &[&str] = if is.may_refresh {
         &["authorization_code", "refresh_token"]
     } else {
@@ -146,7 +191,7 @@ fn registration_response(client_id: &str, is: &ClientRegistration, secret: Optio
     };
     let mut out = json!({
         "client_id": client_id,
-        "client_id_issued_at": gateway.clock.now().0,
+        "client_id_issued_at": now.0,
         "redirect_uris": is.redirect_uris,
         "token_endpoint_auth_method": is.auth_method.as_str(),
         "grant_types": grants,

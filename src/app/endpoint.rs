@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
 use crate::oauth::metadata::{self, ServerEndpoints};
+use crate::oauth::resource;
 use crate::oauth::scope::Scopes;
-use crate::service::public_urls::BaseUrl;
+use crate::service::public_urls::{BaseUrl, PublicUrls};
 use crate::service::{self, Access};
 
 /// Whether a path may name a service in this way.
@@ -109,6 +111,20 @@ impl ServiceEndpoint<'_> {
             out.extend([format!("{base}/mcp"), self.base_url.parts().0.to_owned()]);
         }
         out
+    }
+
+    /// Checks that every `resource` of a request names this service (RFC 8707), under the name of the
+    /// gateway that the client used or under its public one.
+    ///
+    /// # Errors
+    /// [`Rejection::Target`].
+    pub(in crate::app) fn check_resources<'r>(&self, urls: &PublicUrls, resources: impl Iterator<Item = &'r str>) -> Result<(), Rejection> {
+        let canonical = urls.canonical();
+        let public = ServiceEndpoint {
+            base_url: &canonical,
+            ..*self
+        };
+        resource::check(resources, &[self.resources(), public.resources()].concat()).map_err(|_| Rejection::Target)
     }
 
     /// The protected resource metadata document (RFC 9728).

@@ -203,7 +203,7 @@ impl Passwords {
         user.hash.get(&self.0.hashing).await
     }
 
-    /// Tries a password. Runs on a thread of its own; it never blocks a lane.
+    /// Tries a password. Runs on a thread of its own; it never blocks a worker.
     pub async fn check(&self, source: &str, name: &str, password: Secret) -> PasswordCheck {
         let now = self.0.clock.now();
         // A source may be a proxy with many people behind it: it is slowed only after many more.

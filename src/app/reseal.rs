@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::app::Gateway;
-use crate::app::api_keys::ApiKeyRecord;
+use crate::app::App;
 use crate::app::authorize::remembered_consent::ConsentRecord;
 use crate::app::discovery::issuer_binding::UpstreamIssuerRecord;
 use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
+use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::grant::GrantRecord;
 use crate::net::stop::Stop;
 use crate::store::{Store, StoreError};
@@ -18,7 +18,7 @@ use crate::token::signing_keys::SigningRecord;
 const RESEAL_PAGE_DELAY: Duration = Duration::from_millis(500);
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Gateway {
+impl App {
     /// Looks again and again whether another key seals, and does what is due.
     pub(crate) async fn reseal_loop(&self, stop: &Stop) {
         loop {
@@ -34,7 +34,7 @@ impl Gateway {
     }
 
     async fn reseal(&self) -> Result<(), StoreError> {
-        let store = &self.store;
+        let store = &self.core.store;
         if let Some(key) = store.key_for_reseal().await? {
             reseal_all::<SigningRecord>(store).await?;
             reseal_all::<ApiKeyRecord>(store).await?;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::app::clients::ConfiguredClient;
-use crate::app::discovery::identity_provider::ActiveIdp;
-use crate::app::discovery::upstream::UpstreamCache;
+use crate::app::assertion_cache::AssertionCache;
+use crate::app::idp_cache::ActiveIdp;
 use crate::app::password::Passwords;
-use crate::app::tokens::user_assertion::AssertionCache;
+use crate::app::upstream_cache::UpstreamCache;
 use crate::flow::grant_data::RefreshRules;
 use crate::oauth::scope::Scopes;
-use crate::service::{AfterConsent, Service};
+use crate::service::auth_server_config::AuthServerConfig;
+use crate::service::client::ConfiguredClient;
+use crate::service::{AfterConsent, Service, Upstream};
 use crate::token::lifetime::Ttl;
 use crate::upstream::idp::Idp;
 
@@ -23,6 +24,14 @@ pub struct ActiveService {
 }
 
 impl ActiveService {
+    /// The configuration of the upstream's authorization server, if it has one.
+    pub(in crate::app) fn auth_server_config(&self) -> Option<&AuthServerConfig> {
+        match &self.service.upstream {
+            Upstream::OAuth(config) => Some(config),
+            Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => None,
+        }
+    }
+
     /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
     /// that a token must have.
     pub fn scopes_offered(&self) -> Scopes {
@@ -111,12 +120,16 @@ impl RuntimeConfig {
                 assertions: AssertionCache::default(),
             })
         };
+        let idp = |idp: Idp| {
+            let old = before.and_then(|before| before.idp(&idp.name));
+            Arc::new(ActiveIdp::new(idp, old.map(|old| &**old)))
+        };
         Self {
             services: setup.services.into_iter().map(running).collect(),
             passwords: setup.passwords,
             session_ttl: setup.session_ttl,
             clients: setup.clients,
-            idps: setup.idps.into_iter().map(|idp| ActiveIdp::new(idp, before)).collect(),
+            idps: setup.idps.into_iter().map(idp).collect(),
             cors_origins: setup.cors_origins,
             public_directory: setup.public_directory,
             json_token: setup.json_token,
@@ -174,13 +187,13 @@ impl RuntimeConfig {
     }
 
     /// The longest life of a grant of any service, in seconds.
-    pub(crate) fn longest_grant(&self) -> u64 {
+    pub(crate) fn max_grant_ttl(&self) -> u64 {
         let ttls = self.services.iter().map(|running| running.service.ttl.absolute);
         ttls.max().unwrap_or(Ttl::default().absolute)
     }
 
     /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.
-    pub(crate) fn longest_access(&self) -> u64 {
+    pub(crate) fn max_access_ttl(&self) -> u64 {
         let ttls = self.services.iter().map(|running| running.service.ttl.access);
         ttls.max().unwrap_or(Ttl::default().access)
     }

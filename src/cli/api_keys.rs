@@ -4,12 +4,13 @@ use std::io::Write as _;
 
 use tokio::runtime::Builder;
 
-use crate::app::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys, CreatedApiKey};
+use crate::app::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
 use crate::base::ids::{Digest, Id};
 use crate::base::time::{Clock, UnixTime};
 use crate::cli::print_stderr;
 use crate::cli::storage::Storage;
 use crate::config::flags;
+use crate::flow::api_key::ApiKeyRecord;
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Service};
 use crate::store::{InsertError, StoreError, TransitionError};
@@ -98,7 +99,7 @@ async fn list(house: &ApiKeys) -> Result<(), String> {
 
 fn row(id: Id, record: &ApiKeyRecord, now: UnixTime) -> [String; 8] {
     let about = record.about();
-    let state = match record.revoked() {
+    let state = match record.revoked_at() {
         Some(_) => "revoked",
         None if about.expires <= now => "ended",
         None => "works",
@@ -142,7 +143,7 @@ fn fingerprint(digest: &Digest) -> String {
 fn failed(why: &StoreError) -> String {
     match why {
         StoreError::DoesNotOpen { .. } => {
-            format!("{why}\n  use the whole key ring of the gateway, with all the keys that it ever had")
+            format!("{why}\n  use the whole key ring of the app, with all the keys that it ever had")
         }
         StoreError::Unavailable(_) | StoreError::NewerVersion { .. } | StoreError::Unreadable { .. } => why.to_string(),
     }

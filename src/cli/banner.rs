@@ -6,7 +6,7 @@ use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};
 
 /// Where to point clients, and what to register upstream.
-pub fn print_started(site: &PublicUrls, services: &[Service], lanes: usize) {
+pub fn print_started(site: &PublicUrls, services: &[Service], workers: usize) {
     for service in services {
         let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
         match service.upstream.after_consent() {
@@ -15,7 +15,7 @@ pub fn print_started(site: &PublicUrls, services: &[Service], lanes: usize) {
                     mcp = url,
                     upstream = service.mcp.without_query(),
                     callback,
-                    lanes,
+                    workers,
                     "listening; give the MCP address to your client, and the callback URL to the upstream's OAuth app"
                 );
             }
@@ -23,7 +23,7 @@ pub fn print_started(site: &PublicUrls, services: &[Service], lanes: usize) {
                 tracing::info!(
                     mcp = url,
                     upstream = service.mcp.without_query(),
-                    lanes,
+                    workers,
                     "listening; give the MCP address to your client"
                 );
             }

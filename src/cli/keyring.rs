@@ -46,6 +46,6 @@ fn rotate(at: &Storage) -> Result<(), String> {
 
 fn absent(at: &Storage) -> String {
     let what = format!("there is no key file {}", at.key_file().display());
-    let instead = "name the directory or the key file of the gateway, or start it once: it makes one";
+    let instead = "name the directory or the key file of the app, or start it once: it makes one";
     at.keys_at().wrong(what, instead).to_string()
 }

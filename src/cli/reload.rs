@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::Gateway;
+use crate::app::App;
 use crate::app::password::{LazyPasswordHash, PasswordUser, Passwords};
 use crate::app::runtime_config::Setup;
 use crate::base::keyring::KeyRing;
@@ -91,29 +92,29 @@ impl Reloader {
     }
 
     /// Reads it again, once.
-    pub fn reload(&mut self, gateway: &Gateway) {
-        match self.read(gateway) {
+    pub fn reload(&mut self, app: &App) {
+        match self.read(app) {
             Ok(setup) => {
                 let services = setup.services.len();
-                gateway.reload(setup);
+                app.rebuild(setup);
                 tracing::info!(services, "the configuration was read again");
             }
             Err(why) => tracing::error!(%why, "the new configuration is not good; the one that was there stays"),
         }
     }
 
-    fn read(&mut self, gateway: &Gateway) -> Result<Setup, String> {
+    fn read(&mut self, app: &App) -> Result<Setup, String> {
         let checked = load_config::load(&self.flags)?;
         let services = checked.services().map_err(|why| why.to_string())?;
         let now = people(&checked);
         let passwords = if self.people == now {
             // Who was wrong too often still waits.
-            gateway.live().passwords.clone()
+            app.config().passwords.clone()
         } else {
             let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data_dir::user(&self.flags))?;
             if unkept {
                 let (passwords, user) = (passwords.clone(), data_dir::user(&self.flags).to_owned());
-                gateway.back.spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
+                tokio::spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
             }
             passwords
         };
@@ -199,14 +200,14 @@ pub fn no_password(checked: &Validated) -> String {
 
 /// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.
 #[cfg(unix)]
-pub fn reload_on_sighup(mut reloader: Reloader, gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
+pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut told = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
     Ok(async move {
         while told.recv().await.is_some() {
-            reloader.reload(&gateway);
+            reloader.reload(&app);
             // Beside us: an upstream that is slow to answer keeps nobody from the next word.
-            let finds = gateway.clone();
+            let finds = Arc::clone(&app);
             tokio::spawn(async move { finds.prefetch().await });
         }
     })
@@ -214,6 +215,6 @@ pub fn reload_on_sighup(mut reloader: Reloader, gateway: Gateway) -> Result<impl
 
 /// Where there is no SIGHUP, a restart is needed.
 #[cfg(not(unix))]
-pub fn watch(_reloader: Reloader, _gateway: Gateway) -> Result<impl Future<Output = ()>, String> {
+pub fn watch(_reloader: Reloader, _app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     Ok(std::future::pending())
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::app::App;
 use crate::app::authorize::pending_flows;
+use crate::app::core::AppParts;
 use crate::app::password::Passwords;
 use crate::app::runtime_config::Setup;
-use crate::app::{Gateway, Lane, Parts};
+use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
 use crate::cli::reload::{self, Reloader};
 use crate::cli::storage::Storage;
@@ -63,25 +65,25 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
         }
     };
     let clock = Clock::System;
-    let back = Builder::new_multi_thread()
+    let background = Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("back")
+        .thread_name("background")
         .enable_all()
         .build()
         .map_err(|why| why.to_string())?;
-    let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &back)?));
+    let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &background)?));
     let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, user)?;
     let server_tls = server_tls(checked)?;
     let client_tls = client_tls(checked)?;
-    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = listeners(checked, lanes)?;
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let listeners = listeners(checked, workers)?;
 
     let store = kept.open(&keys, &clock)?;
-    back.block_on(kept.ensure_key_check(&store))?;
-    let gateway = Gateway::new(Parts {
+    background.block_on(kept.ensure_key_check(&store))?;
+    let app = App::new(AppParts {
         store: store.clone(),
         keys: Arc::clone(&keys),
-        site: checked.site.clone(),
+        urls: checked.site.clone(),
         setup: Setup {
             services: services.clone(),
             passwords: passwords.clone(),
@@ -93,30 +95,27 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
             json_token: checked.json_token,
         },
         clock,
-        most_waiting: pending_flows::MAX_PENDING_FLOWS,
-        back: back.handle().clone(),
-        back_lane: Lane {
-            client: HttpClient::new(client_tls.clone()),
-        },
+        max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+        tasks: Tasks::new(background.handle().clone(), HttpClient::new(client_tls.clone())),
     });
     let (stopper, stop) = Stop::new();
     if flags.kept.config.is_some() {
         // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
-        let _entered = back.enter();
-        back.spawn(reload::reload_on_sighup(Reloader::new(flags, checked), gateway.clone())?);
+        let _entered = background.enter();
+        background.spawn(reload::reload_on_sighup(Reloader::new(flags, checked), Arc::clone(&app))?);
     }
-    background(&back, &gateway, server_tls.as_ref(), &stop);
+    spawn_background_work(&background, &app, server_tls.as_ref(), &stop);
     if Storage::has_key_file() {
-        back.spawn(reload::watch_keys(kept.key_file(), store));
+        background.spawn(reload::watch_keys(kept.key_file(), store));
     }
-    banner::print_started(&checked.site, &services, lanes);
-    let threads = start_workers(listeners, &gateway, &client_tls, server_tls.as_ref(), &stop)?;
+    banner::print_started(&checked.site, &services, workers);
+    let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
     if unkept {
-        back.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
+        background.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
     }
-    back.block_on(end);
-    let outcome = drain(&stopper, threads, &back, &gateway);
-    shutdown_runtime(back);
+    background.block_on(end);
+    let outcome = drain(&stopper, threads, &background, &app);
+    shutdown_runtime(background);
     outcome
 }
 
@@ -125,14 +124,14 @@ fn shutdown_runtime(runtime: Runtime) {
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 }
 
-fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Runtime, gateway: &Gateway) -> Result<(), String> {
+fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, background: &Runtime, app: &Arc<App>) -> Result<(), String> {
     tracing::info!("draining: no new connections; running requests may finish");
     stopper.drain();
     for thread in threads {
-        thread.join().map_err(|_| "a lane panicked")?;
+        thread.join().map_err(|_| "a worker panicked")?;
     }
     // What an upstream rotated is not lost: a refresh that runs is waited for, whoever asked for it.
-    let finished = back.block_on(async { tokio::time::timeout(COMMIT_TIMEOUT, gateway.drained()).await });
+    let finished = background.block_on(async { tokio::time::timeout(COMMIT_TIMEOUT, app.tasks_finished()).await });
     if finished.is_err() {
         tracing::error!("a refresh did not finish in time");
     }
@@ -140,13 +139,13 @@ fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, back: &Ru
     Ok(())
 }
 
-fn background(back: &Runtime, gateway: &Gateway, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
-    let (upkeep, ends) = (gateway.clone(), stop.clone());
-    back.spawn(async move { upkeep.run(ends).await });
-    let finds = gateway.clone();
-    back.spawn(async move { finds.prefetch().await });
+fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+    let (upkeep, ends) = (Arc::clone(app), stop.clone());
+    background.spawn(async move { upkeep.run(ends).await });
+    let finds = Arc::clone(app);
+    background.spawn(async move { finds.prefetch().await });
     if let Some(tls) = tls {
-        back.spawn(Arc::clone(tls).watch());
+        background.spawn(Arc::clone(tls).watch());
     }
 }
 
@@ -161,13 +160,16 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
     }
 }
 
-/// One listener for each lane and address.
-fn listeners(checked: &Validated, lanes: usize) -> Result<Vec<Vec<TcpListener>>, String> {
+/// One listener for each worker and address.
+fn listeners(checked: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let in_use = "another program may be using the port; stop it, or choose another";
-    let mut by_lane: Vec<Vec<TcpListener>> = (0..lanes).map(|_| Vec::new()).collect();
+    let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for (i, address) in checked.listen.iter().enumerate() {
-        match listen::bind_workers(*address, lanes) {
-            Ok(listeners) => by_lane.iter_mut().zip(listeners).for_each(|(lane, listener)| lane.push(listener)),
+        match listen::bind_workers(*address, workers) {
+            Ok(listeners) => by_worker
+                .iter_mut()
+                .zip(listeners)
+                .for_each(|(worker, listener)| worker.push(listener)),
             Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
             Err(why) => {
                 let instead = match &checked.listen_at {
@@ -179,48 +181,43 @@ fn listeners(checked: &Validated, lanes: usize) -> Result<Vec<Vec<TcpListener>>,
             }
         }
     }
-    Ok(by_lane)
+    Ok(by_worker)
 }
 
 fn start_workers(
     listeners: Vec<Vec<TcpListener>>,
-    gateway: &Gateway,
+    app: &Arc<App>,
     tls: &ClientTls,
     server_tls: Option<&Arc<ServerTls>>,
     stop: &Stop,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
     let mut threads = Vec::new();
     for (i, listeners) in listeners.into_iter().enumerate() {
-        let (gateway, tls, server_tls, stop) = (gateway.clone(), tls.clone(), server_tls.cloned(), stop.clone());
-        let lane = move || run_worker(listeners, &gateway, tls, server_tls.as_ref(), &stop);
+        let (app, tls, server_tls, stop) = (Arc::clone(app), tls.clone(), server_tls.cloned(), stop.clone());
+        let worker = move || run_worker(listeners, &app, tls, server_tls.as_ref(), &stop);
         threads.push(
             std::thread::Builder::new()
-                .name(format!("lane-{i}"))
-                .spawn(lane)
+                .name(format!("worker-{i}"))
+                .spawn(worker)
                 .map_err(|why| why.to_string())?,
         );
     }
     Ok(threads)
 }
 
-/// One core: a runtime, its listeners, its own way out.
-fn run_worker(listeners: Vec<TcpListener>, gateway: &Gateway, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+/// One worker: a runtime with its listeners and its own HTTP client.
+fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(why) => return tracing::error!(%why, "a lane did not start"),
+        Err(why) => return tracing::error!(%why, "a worker did not start"),
     };
     runtime.block_on(async {
-        let (door, lane) = (
-            Router::new(gateway.clone()),
-            Lane {
-                client: HttpClient::new(tls),
-            },
-        );
+        let (router, http) = (Router::new(Arc::clone(app)), HttpClient::new(tls));
         let serving = listeners.into_iter().map(|listener| {
-            let (door, lane) = (door.clone(), lane.clone());
+            let (router, http) = (router.clone(), http.clone());
             let handler = move |request, peer: server::Peer| {
-                let (door, lane) = (door.clone(), lane.clone());
-                async move { door.handle(&lane, request, peer.address.ip()).await }
+                let (router, http) = (router.clone(), http.clone());
+                async move { router.handle(&http, request, peer.address.ip()).await }
             };
             server::serve(listener, server_tls.cloned(), ServerLimits::default(), stop.clone(), handler)
         });

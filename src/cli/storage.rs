@@ -1,4 +1,4 @@
-//! Keys and records of a gateway, found in the same way by whoever serves and by whoever keeps house beside it.
+//! Keys and records of a app, found in the same way by whoever serves and by whoever keeps house beside it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -194,15 +194,15 @@ impl Storage {
         let (what, instead) = match &self.store {
             StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => (
                 format!("no gateway has kept its keys and records in {}", self.data_dir.display()),
-                "name the directory and the keys of the gateway, or start it once",
+                "name the directory and the keys of the app, or start it once",
             ),
             StoreConfig::Redis(at) => (
                 format!("no gateway has kept its records in {at}"),
-                "name the Redis and the prefix of the gateway, or start it once",
+                "name the Redis and the prefix of the app, or start it once",
             ),
             StoreConfig::Vault(at) => (
                 format!("no gateway has kept its records in {at}"),
-                "name the mount and the prefix of the gateway, or start it once",
+                "name the mount and the prefix of the app, or start it once",
             ),
         };
         self.store_at().wrong(what, instead).to_string()

@@ -22,7 +22,7 @@ pub fn run(action: &StoreCommand, at: &Storage) -> Result<(), String> {
         let instead = "use a store of another kind, such as sqlite";
         let wrong = at
             .store_at()
-            .wrong("a store in memory is gone with its gateway, and cannot be moved", instead);
+            .wrong("a store in memory is gone with its app, and cannot be moved", instead);
         return Err(wrong.to_string());
     }
     if at.store.is_stateless() {

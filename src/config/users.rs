@@ -1,6 +1,5 @@
 //! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
 
-use crate::app::clients::{self, ConfiguredClient};
 use crate::app::password;
 use crate::base::ids::Digest;
 use crate::config::section::Section;
@@ -8,6 +7,7 @@ use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::upstream;
 use crate::oauth::redirect_uri::RedirectUri;
 use crate::service;
+use crate::service::client::{self, ConfiguredClient};
 use crate::upstream::allow_list::AllowList;
 use crate::upstream::idp::{self, Idp, IdpConfigError};
 
@@ -151,7 +151,7 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
 /// A client that need not register.
 pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
     let id = section.name().to_owned();
-    if !clients::is_valid_client_id(&id) {
+    if !client::is_valid_client_id(&id) {
         return Err(section.at.wrong(
             format!("'{id}' cannot be a client id of your own"),
             "use letters, digits and hyphens",

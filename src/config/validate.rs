@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::authorize::login_session::DEFAULT_SESSION_TTL_SECONDS;
-use crate::app::clients::ConfiguredClient;
 use crate::config::document::Document;
 use crate::config::features;
 use crate::config::listen::{self, TlsSource};
@@ -15,6 +14,7 @@ use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::stateless;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::users::{self, Kept};
+use crate::service::client::ConfiguredClient;
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, Login, Service};
 use crate::upstream::idp::Idp;

@@ -78,6 +78,17 @@ pub struct RefreshAttempt {
     pub is_exclusive: bool,
 }
 
+/// A refresh at the upstream, for the attempt that has the lease.
+#[derive(Debug)]
+pub struct LeasedRefresh {
+    /// The attempt.
+    pub attempt: Id,
+    /// The upstream's refresh token.
+    pub token: UpstreamRefreshToken,
+    /// The grant.
+    pub held: GrantData,
+}
+
 /// Where a presentation leads.
 #[derive(Debug)]
 pub enum RefreshStep {
@@ -91,12 +102,7 @@ pub enum RefreshStep {
         held: GrantData,
     },
     /// Ask the upstream.
-    Ask {
-        /// With this token.
-        token: UpstreamRefreshToken,
-        /// The grant.
-        held: GrantData,
-    },
+    Ask(LeasedRefresh),
     /// The grant was ended: a replay.
     Ended(GrantData),
 }
@@ -123,7 +129,11 @@ impl GrantRecord {
                 Ok((Active { held }.into(), next))
             }
             Ok(RefreshAction::Ask(token)) => {
-                let next = RefreshStep::Ask { token, held: held.clone() };
+                let next = RefreshStep::Ask(LeasedRefresh {
+                    attempt: attempt.id,
+                    token,
+                    held: held.clone(),
+                });
                 Ok((
                     Refreshing {
                         held,
@@ -154,7 +164,7 @@ impl GrantRecord {
         refused: Option<&UpstreamAccessToken>,
         attempt: RefreshAttempt,
         now: UnixTime,
-    ) -> Result<(Self, (UpstreamRefreshToken, GrantData)), RejectReason> {
+    ) -> Result<(Self, LeasedRefresh), RejectReason> {
         let held = self.take_data(attempt, now)?;
         match held.reference_status(refused, now) {
             ReferenceStatus::Renew(token) => {
@@ -165,7 +175,12 @@ impl GrantRecord {
                     lease: now.plus_seconds(LEASE_SECONDS),
                     is_proactive: true,
                 };
-                Ok((next.into(), (token, held)))
+                let refresh = LeasedRefresh {
+                    attempt: attempt.id,
+                    token,
+                    held,
+                };
+                Ok((next.into(), refresh))
             }
             ReferenceStatus::Valid(_) | ReferenceStatus::Expired => Err(RejectReason::NotNeeded),
         }

@@ -2,6 +2,7 @@
 //!
 //! All arrows are in [`TRANSITIONS`], once. A test holds the table against the code, and `mcp-oauth-gateway flow` prints it.
 
+pub mod api_key;
 pub mod authorize;
 pub mod client;
 pub mod code;
@@ -28,8 +29,8 @@ const fn transition(from: &'static str, by: &'static str, to: &'static str) -> T
     Transition { from, by, to }
 }
 
-/// All transitions: those of the authorization flow, then those of the grant.
-pub const TRANSITIONS: [Transition; 35] = [
+/// All transitions: those of the authorization flow, then those of the grant and of an API key.
+pub const TRANSITIONS: [Transition; 37] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
     transition("ClientAuthorize", "login_skipped", "GatewayLogin"),
@@ -65,6 +66,8 @@ pub const TRANSITIONS: [Transition; 35] = [
     transition("Refreshing", "released", "Active"),
     transition("Refreshing", "refused", "Ended"),
     transition("Refreshing", "ended", "Ended"),
+    transition("[*]", "new", "Usable"),
+    transition("Usable", "revoked", "Revoked"),
 ];
 
 /// The machine as a Mermaid state diagram.

@@ -8,6 +8,7 @@
 
 pub mod auth_header;
 pub mod auth_server_config;
+pub mod client;
 pub mod identity_headers;
 pub mod public_urls;
 pub mod static_credential;

@@ -97,3 +97,12 @@ impl<E: fmt::Display> fmt::Display for TransitionError<E> {
 }
 
 impl<E: fmt::Debug + fmt::Display> Error for TransitionError<E> {}
+
+/// Why [`Store::upsert`] changed nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum UpsertError<E> {
+    /// The step rejects the record.
+    Rejected(E),
+    /// The store failed.
+    Store(StoreError),
+}

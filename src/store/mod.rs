@@ -36,7 +36,7 @@ use crate::store::sealed_record::AssociatedData;
 
 pub use crate::store::backend::Backend;
 pub use crate::store::change_feed::{Change, ChangeReceiver};
-pub use crate::store::error::{InsertError, StoreError, TransitionError};
+pub use crate::store::error::{InsertError, StoreError, TransitionError, UpsertError};
 pub use crate::store::export::{Export, ImportReport, TransferError};
 pub use crate::store::handle::{Cursor, Handle, Transitioned};
 pub use crate::store::key_check::{KeyCheckError, KeyStatus};
@@ -85,10 +85,16 @@ impl Store {
         }
     }
 
-    /// Puts a new record under `id`, unless there is one.
+    /// Inserts a record in state `state` under `id`.
+    ///
+    /// # Errors
+    /// [`InsertError::AlreadyExists`] if there is one, or if the store fails.
     pub async fn insert<S: State>(&self, id: Id, state: S) -> Result<Handle<S::Record>, InsertError> {
+        self.insert_record(id, state.into()).await
+    }
+
+    async fn insert_record<R: Record>(&self, id: Id, record: R) -> Result<Handle<R>, InsertError> {
         let handle = Handle::new(id);
-        let record = state.into();
         let mut lost = Vec::new();
         let mut seen = None;
         for tried in 0..MAX_ATTEMPTS {
@@ -151,6 +157,38 @@ impl Store {
         step: impl Fn(R) -> Result<(R, T), E>,
     ) -> Result<(Handle<R>, T), TransitionError<E>> {
         self.apply(handle, |record| step(record).map_err(TransitionError::Rejected)).await
+    }
+
+    /// Inserts a record, or updates the one behind `handle`. `step` gets the stored record, or `None`.
+    /// It is pure, because it may run twice.
+    ///
+    /// A handle may hold a client-side record that has expired or cannot be opened. Then the copy
+    /// that this process remembers is updated.
+    ///
+    /// # Errors
+    /// If `step` rejects the record, or the store fails.
+    pub async fn upsert<R: Record, T, E>(
+        &self,
+        handle: &Handle<R>,
+        step: impl Fn(Option<R>) -> Result<(R, T), E>,
+    ) -> Result<(Handle<R>, T), UpsertError<E>> {
+        let mut handle = handle.clone();
+        loop {
+            match self.update(&handle, |record| step(Some(record))).await {
+                Ok(updated) => return Ok(updated),
+                // An update takes a record in any state.
+                Err(TransitionError::NotFound | TransitionError::WrongState) => {}
+                Err(TransitionError::Rejected(error)) => return Err(UpsertError::Rejected(error)),
+                Err(TransitionError::Store(error)) => return Err(UpsertError::Store(error)),
+            }
+            let (record, value) = step(None).map_err(UpsertError::Rejected)?;
+            match self.insert_record(handle.id(), record).await {
+                Ok(inserted) => return Ok((inserted, value)),
+                // Somebody else inserted it meanwhile, or a copy is remembered.
+                Err(InsertError::AlreadyExists) => handle = Handle::new(handle.id()),
+                Err(InsertError::Store(error)) => return Err(UpsertError::Store(error)),
+            }
+        }
     }
 
     async fn apply<R: Record, T, E>(

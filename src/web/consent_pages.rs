@@ -1,9 +1,9 @@
 //! The consent page, and where it leads.
 
-use crate::app::Gateway;
-use crate::app::authorize::consent::ConsentOutcome;
-use crate::app::authorize::upstream_callback::ClientRedirect;
-use crate::app::authorize::user_credential::{CredentialError, Prompt as Pasted};
+use crate::app::App;
+use crate::app::authorize::consent_form::{CredentialError, Prompt as Pasted};
+use crate::app::authorize::results::ConsentOutcome;
+use crate::app::flow_handle::ClientRedirect;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;
@@ -18,18 +18,18 @@ use crate::web::router::BrowserRequest;
 /// The page; `not_taken`: why what was pasted the last time was not taken.
 pub fn page(
     asked: &BrowserRequest<'_>,
-    gateway: &Gateway,
+    app: &App,
     (flow, form): (&str, Option<&str>),
     (wanted, who): (&Wanted, &User),
     not_taken: Option<CredentialError>,
 ) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(gateway, &GONE, None);
+        return error_page(app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let (status, problem) = paste::credential_problem(not_taken, running.service.host());
     let shown = wanted.return_address.uri().display_host();
-    let prefix = gateway.site().prefix();
+    let prefix = app.urls().prefix();
     let view = ConsentPage {
         base: prefix,
         action: &format!("{prefix}/consent/{flow}"),
@@ -47,35 +47,30 @@ pub fn page(
 }
 
 /// The user said yes, now or before.
-pub fn consent_response(
-    gateway: &Gateway,
-    asked: &BrowserRequest<'_>,
-    (flow, form): (&str, Option<&str>),
-    onward: ConsentOutcome,
-) -> HttpResponse {
+pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&str, Option<&str>), onward: ConsentOutcome) -> HttpResponse {
     match onward {
-        ConsentOutcome::ClientRedirect(home) => return_to_client(gateway, &home),
-        ConsentOutcome::AskAgain(wanted, who, why) => page(asked, gateway, (flow, form), (&wanted, &who), Some(why)),
+        ConsentOutcome::ClientRedirect(home) => return_to_client(app, &home),
+        ConsentOutcome::AskAgain(wanted, who, why) => page(asked, app, (flow, form), (&wanted, &who), Some(why)),
         ConsentOutcome::Upstream(onward) => {
             let host = host_of(&onward.location);
-            let mut answer = continue_page(gateway, &onward.location, &host, false);
+            let mut answer = continue_page(app, &onward.location, &host, false);
             // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
             cookie::set(
-                gateway.site(),
+                app.urls(),
                 answer.headers_mut(),
                 CookieName::Upstream(flow),
                 onward.callback_cookie.expose(),
             );
-            flow_cookie::refresh(gateway, &mut answer, &onward.flow, form);
+            flow_cookie::refresh(app, &mut answer, &onward.flow, form);
             answer
         }
     }
 }
 
 /// After consent, straight back to the client.
-fn return_to_client(gateway: &Gateway, home: &ClientRedirect) -> HttpResponse {
+fn return_to_client(app: &App, home: &ClientRedirect) -> HttpResponse {
     let closing = home.back.uri().kind() == RedirectKind::App;
-    let mut answer = continue_page(gateway, &home.location, &home.back.uri().display_host(), closing);
-    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
+    let mut answer = continue_page(app, &home.location, &home.back.uri().display_host(), closing);
+    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
     answer
 }

@@ -6,17 +6,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
-use crate::app::authorize::start::{AuthorizeError, BrowserContext, FlowHandle, FlowPage, LoginOutcome};
-use crate::app::authorize::user_credential::ConsentForm;
+use crate::app::App;
+use crate::app::authorize::consent_form::ConsentForm;
+use crate::app::authorize::results::{AuthorizeError, FlowPage, LoginOutcome};
+use crate::app::authorize::sign_in::LoginForm;
+use crate::app::authorize::start::BrowserContext;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
+use crate::app::flow_handle::FlowHandle;
 use crate::app::password::PasswordCheck;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
-use crate::app::{Gateway, Lane};
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::client::ReturnAddress;
+use crate::net::http_client::HttpClient;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::redirect_uri::RedirectKind;
@@ -30,10 +34,10 @@ use crate::web::reply::{self, HttpResponse};
 use crate::web::router::BrowserRequest;
 
 /// `GET /authorize`.
-pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
-    let site = gateway.site();
-    if !gateway.allow_flow(asked.source) {
-        return error_page(gateway, &Rejection::TryLater { retry_after: 10 }, None);
+pub async fn authorize(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
+    let site = app.urls();
+    if !app.authorize.allow_flow(asked.source) {
+        return error_page(app, &Rejection::TryLater { retry_after: 10 }, None);
     }
     // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
     // under the configured one, and the client is answered in the name that it used.
@@ -58,139 +62,149 @@ pub async fn authorize(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_
         source: asked.source,
         is_user_initiated: guard::is_user_initiated(asked.headers),
     };
-    match gateway
-        .authorize(lane, ServiceEndpoint { base_url: called, ..at }, asked.query.as_bytes(), visitor)
+    match app
+        .authorize
+        .authorize(http, ServiceEndpoint { base_url: called, ..at }, asked.query.as_bytes(), visitor)
         .await
     {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
             let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
             cookie::prune_flows(site, asked.headers, answer.headers_mut());
-            flow_cookie::set(gateway, &mut answer, &begun.flow, &begun.form);
+            flow_cookie::set(app, &mut answer, &begun.flow, &begun.form);
             answer
         }
-        Err(AuthorizeError::Page(why)) => error_page(gateway, &why, None),
+        Err(AuthorizeError::Page(why)) => error_page(app, &why, None),
         Err(AuthorizeError::Answer(back, why)) => {
             let location = back.with_error(why.code(), &why.public_message());
             if back.is_safe_before_consent() {
                 reply::see_other(&location)
             } else {
-                error_page(gateway, &why, Some((&back, &location)))
+                error_page(app, &why, Some((&back, &location)))
             }
         }
     }
 }
 
 /// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
-pub async fn show(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let Some(handle) = FlowHandle::parse(flow) else {
-        return error_page(gateway, &GONE, None);
+        return error_page(app, &GONE, None);
     };
-    let (handle, form) = flow_cookie::read(gateway, asked, handle);
+    let (handle, form) = flow_cookie::read(app, asked, handle);
     let approval = ConsentForm {
+        flow: &handle,
         form: form.as_deref(),
         pasted: Secret::from(""),
         source: asked.source,
     };
     // Boxed, as below: rare, and otherwise the largest part of the future of every request.
-    match Box::pin(gateway.try_remembered(lane, &handle, approval)).await {
-        Ok(Some(onward)) => return consent_pages::consent_response(gateway, asked, (flow, form.as_deref()), onward),
+    match Box::pin(app.authorize.try_remembered(http, approval)).await {
+        Ok(Some(onward)) => return consent_pages::consent_response(app, asked, (flow, form.as_deref()), onward),
         Ok(None) => {}
-        Err(why) => return error_page(gateway, &why, None),
+        Err(why) => return error_page(app, &why, None),
     }
-    match gateway.page(&handle, form.as_deref()).await {
-        Ok(FlowPage::SignIn(wanted)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, None, ""),
-        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(asked, gateway, (flow, form.as_deref()), &wanted, &shown),
-        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(asked, gateway, (flow, form.as_deref()), (&wanted, &who), None),
+    match app.authorize.page(&handle, form.as_deref()).await {
+        Ok(FlowPage::SignIn(wanted)) => sign_in_page(asked, app, (flow, form.as_deref()), &wanted, None, ""),
+        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(asked, app, (flow, form.as_deref()), &wanted, &shown),
+        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(asked, app, (flow, form.as_deref()), (&wanted, &who), None),
         Ok(FlowPage::MovedOn) => {
             let view = pages::ClosedPage {
-                base: gateway.site().prefix(),
+                base: app.urls().prefix(),
                 what: "This step is done. Your app has moved on.",
             };
             reply::page(StatusCode::OK, pages::closed(&view))
         }
-        Err(why) => error_page(gateway, &why, None),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `POST /login/{flow}`.
-pub async fn sign_in(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
-    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
+pub async fn sign_in(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(app, asked, flow) {
         Ok(all) => all,
-        Err(why) => return error_page(gateway, &why, None),
+        Err(why) => return error_page(app, &why, None),
     };
     let field = |name| posted.single(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
-        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+        return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     if field("decision") == "provider" {
-        return idp_pages::start(gateway, lane, asked, (flow, &handle), form.as_deref()).await;
+        return idp_pages::start(app, http, asked, (flow, &handle), form.as_deref()).await;
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
-    match gateway.sign_in(&handle, form.as_deref(), asked.source, name, password).await {
+    let login = LoginForm {
+        flow: &handle,
+        form: form.as_deref(),
+        source: asked.source,
+        name,
+        password,
+    };
+    match app.authorize.sign_in(login).await {
         Ok(LoginOutcome::Yes { flow, form, session }) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
-            flow_cookie::set(gateway, &mut answer, &flow, &form);
+            flow_cookie::set(app, &mut answer, &flow, &form);
             if let Some(session) = session {
-                cookie::begin_session(gateway.site(), answer.headers_mut(), &session);
+                cookie::begin_session(app.urls(), answer.headers_mut(), &session);
             }
             answer
         }
-        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(asked, gateway, (flow, form.as_deref()), &wanted, Some(tried), name),
-        Err(why) => error_page(gateway, &why, None),
+        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(asked, app, (flow, form.as_deref()), &wanted, Some(tried), name),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `POST /consent/{flow}`.
-pub async fn submit_consent(gateway: &Gateway, lane: &Lane, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
-    let (handle, posted, form) = match parse_post(gateway, asked, flow) {
+pub async fn submit_consent(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let (handle, posted, form) = match parse_post(app, asked, flow) {
         Ok(all) => all,
-        Err(why) => return error_page(gateway, &why, None),
+        Err(why) => return error_page(app, &why, None),
     };
     if posted.single("decision").ok().flatten() != Some("approve") {
-        return denied(gateway, flow, gateway.deny(&handle, form.as_deref()).await);
+        return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     let approval = ConsentForm {
+        flow: &handle,
         form: form.as_deref(),
         pasted: Secret::from(posted.single("credential").ok().flatten().unwrap_or("")),
         source: asked.source,
     };
-    match Box::pin(gateway.approve(lane, &handle, approval)).await {
-        Ok(onward) => consent_pages::consent_response(gateway, asked, (flow, form.as_deref()), onward),
-        Err(why) => error_page(gateway, &why, None),
+    match Box::pin(app.authorize.approve(http, approval)).await {
+        Ok(onward) => consent_pages::consent_response(app, asked, (flow, form.as_deref()), onward),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `GET /upstream/callback`.
-pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
-    let site = gateway.site();
+pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
+    let site = app.urls();
     let brings = |flow: FlowHandle| {
         let browser = cookie::value(site, asked.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
-        (flow_cookie::read(gateway, asked, flow).0, browser)
+        (flow_cookie::read(app, asked, flow).0, browser)
     };
-    match gateway.callback(running, asked.query.as_bytes(), brings).await {
+    match app.authorize.callback(running, asked.query.as_bytes(), brings).await {
         Ok(home) => {
-            let mut answer = client_redirect(gateway, &home.back, &home.location);
+            let mut answer = client_redirect(app, &home.back, &home.location);
             cookie::clear(site, answer.headers_mut(), CookieName::Upstream(&home.flow.to_string()));
             cookie::clear(site, answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
             answer
         }
-        Err(why) => error_page(gateway, &why, None),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// What a person sees who opens the gateway's address.
-pub fn home(gateway: &Gateway, live: &RuntimeConfig) -> HttpResponse {
+pub fn home(app: &App, live: &RuntimeConfig) -> HttpResponse {
     let what = match live.default_service() {
         Some(running) => format!(
             "This is an MCP OAuth gateway in front of {}. Give {} to your MCP client.",
             running.service.host(),
-            gateway.site().mcp_endpoint(&running.service)
+            app.urls().mcp_endpoint(&running.service)
         ),
         None => "This is an MCP OAuth gateway. Whoever runs it can tell you the address for your MCP client.".to_owned(),
     };
     let view = ErrorPage {
-        base: gateway.site().prefix(),
+        base: app.urls().prefix(),
         title: "It works",
         what: &what,
         why: "",
@@ -202,9 +216,9 @@ pub fn home(gateway: &Gateway, live: &RuntimeConfig) -> HttpResponse {
 }
 
 /// A form that was not posted by a page of ours.
-pub fn forged_form_page(gateway: &Gateway) -> HttpResponse {
+pub fn forged_form_page(app: &App) -> HttpResponse {
     error_page(
-        gateway,
+        app,
         &Rejection::ForgedForm("this form was not sent from a page of this gateway"),
         None,
     )
@@ -213,10 +227,10 @@ pub fn forged_form_page(gateway: &Gateway) -> HttpResponse {
 pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 /// The posted form, if its hidden field goes with the cookie (double submit).
-fn parse_post(gateway: &Gateway, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
+fn parse_post(app: &App, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
     let handle = FlowHandle::parse(flow).ok_or(GONE)?;
     let posted = Form::parse(&asked.body)?;
-    let (handle, form) = flow_cookie::read(gateway, asked, handle);
+    let (handle, form) = flow_cookie::read(app, asked, handle);
     let matches = posted
         .single("form")?
         .is_some_and(|sent| Secret::from(sent) == Secret::from(form_token(form.as_deref(), flow)));
@@ -247,14 +261,14 @@ pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<
 
 fn sign_in_page(
     asked: &BrowserRequest<'_>,
-    gateway: &Gateway,
+    app: &App,
     (flow, form): (&str, Option<&str>),
     wanted: &Wanted,
     tried: Option<PasswordCheck>,
     username: &str,
 ) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(gateway, &GONE, None);
+        return error_page(app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let (problem, wait_seconds) = match tried {
@@ -263,7 +277,7 @@ fn sign_in_page(
         Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
     };
     let shown = wanted.return_address.uri().display_host();
-    let prefix = gateway.site().prefix();
+    let prefix = app.urls().prefix();
     let view = LoginPage {
         base: prefix,
         action: &format!("{prefix}/login/{flow}"),
@@ -283,30 +297,30 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn denied(gateway: &Gateway, flow: &str, back: Result<ReturnAddress, Rejection>) -> HttpResponse {
+fn denied(app: &App, flow: &str, back: Result<ReturnAddress, Rejection>) -> HttpResponse {
     match back {
         Ok(back) => {
             let location = back.with_error(OAuthErrorCode::AccessDenied, "the user said no");
-            let mut answer = continue_page(gateway, &location, &back.uri().display_host(), true);
-            cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(flow));
+            let mut answer = continue_page(app, &location, &back.uri().display_host(), true);
+            cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(flow));
             answer
         }
-        Err(why) => error_page(gateway, &why, None),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
-pub(super) fn client_redirect(gateway: &Gateway, back: &ReturnAddress, location: &str) -> HttpResponse {
+pub(super) fn client_redirect(app: &App, back: &ReturnAddress, location: &str) -> HttpResponse {
     match back.uri().kind() {
-        RedirectKind::App => continue_page(gateway, location, &back.uri().display_host(), true),
+        RedirectKind::App => continue_page(app, location, &back.uri().display_host(), true),
         RedirectKind::Web | RedirectKind::Loopback => reply::see_other(location),
     }
 }
 
 /// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
-pub(super) fn continue_page(gateway: &Gateway, href: &str, host: &str, closing: bool) -> HttpResponse {
+pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) -> HttpResponse {
     let view = ContinuePage {
-        base: gateway.site().prefix(),
+        base: app.urls().prefix(),
         href,
         host,
         closing,
@@ -322,7 +336,7 @@ pub(super) fn host_of(location: &str) -> String {
 }
 
 /// What happened, why, what to do, and under which name the log knows it.
-pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
+pub(super) fn error_page(app: &App, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let retry_after = why.retry_after();
@@ -340,7 +354,7 @@ pub(super) fn error_page(gateway: &Gateway, why: &Rejection, back: Option<(&Retu
         "Close this page and start again in your client."
     };
     let view = ErrorPage {
-        base: gateway.site().prefix(),
+        base: app.urls().prefix(),
         title: "This did not work",
         what: "The sign-in could not go on.",
         why: &outside,

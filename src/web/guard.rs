@@ -365,12 +365,12 @@ mod tests {
     /// Such a proxy adds to `X-Forwarded-For`, and passes on a `Forwarded` of the caller's own, which says something else.
     #[test]
     fn nobody_hides_from_the_limit_of_a_public_service_behind_a_trusted_proxy_on_this_machine() {
-        let (limits, trusted) = (crate::app::rate_limit::Limits::default(), ["127.0.0.1/32".parse().unwrap()]);
+        let (limits, trusted) = (crate::app::rate_limit::AnonymousLimit::default(), ["127.0.0.1/32".parse().unwrap()]);
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "198.51.100.7".parse().unwrap());
         headers.insert("forwarded", "for=203.0.113.9".parse().unwrap());
         let source = source([127, 0, 0, 1].into(), &headers, &trusted);
-        let passed = (0..7_000).filter(|_| limits.allow_anonymous(source, &trusted)).count();
+        let passed = (0..7_000).filter(|_| limits.allow(source, &trusted)).count();
         assert!((6_000..6_900).contains(&passed), "{passed}");
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::app::authorize::idp_login::{DeniedUser, IdpOutcome};
-use crate::app::authorize::start::FlowHandle;
-use crate::app::authorize::upstream_callback::ClientRedirect;
-use crate::app::discovery::identity_provider::ActiveIdp;
-use crate::app::{Gateway, Lane};
+use crate::app::App;
+use crate::app::authorize::results::{DeniedUser, IdpOutcome};
+use crate::app::flow_handle::ClientRedirect;
+use crate::app::flow_handle::FlowHandle;
+use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
+use crate::net::http_client::HttpClient;
 use crate::web::cookie::{self, CookieName};
 use crate::web::flow_cookie;
 use crate::web::flow_pages::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
@@ -18,19 +19,13 @@ use crate::web::reply::{self, HttpResponse};
 use crate::web::router::BrowserRequest;
 
 /// "Continue with …".
-pub fn page(
-    asked: &BrowserRequest<'_>,
-    gateway: &Gateway,
-    (flow, form): (&str, Option<&str>),
-    wanted: &Wanted,
-    provider: &str,
-) -> HttpResponse {
+pub fn page(asked: &BrowserRequest<'_>, app: &App, (flow, form): (&str, Option<&str>), wanted: &Wanted, provider: &str) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(gateway, &GONE, None);
+        return error_page(app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let shown = wanted.return_address.uri().display_host();
-    let prefix = gateway.site().prefix();
+    let prefix = app.urls().prefix();
     let view = ProviderPage {
         base: prefix,
         action: &format!("{prefix}/login/{flow}"),
@@ -45,71 +40,71 @@ pub fn page(
 
 /// `POST /login/{flow}` of that page: on to the provider by GET.
 pub async fn start(
-    gateway: &Gateway,
-    lane: &Lane,
+    app: &App,
+    http: &HttpClient,
     asked: &BrowserRequest<'_>,
     (flow, handle): (&str, &FlowHandle),
     form: Option<&str>,
 ) -> HttpResponse {
-    match gateway.redirect_to_idp(lane, handle, form, asked.source).await {
+    match app.authorize.redirect_to_idp(http, handle, form, asked.source).await {
         Ok(onward) => {
-            let mut answer = continue_page(gateway, &onward.location, &host_of(&onward.location), false);
+            let mut answer = continue_page(app, &onward.location, &host_of(&onward.location), false);
             // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.
             cookie::set(
-                gateway.site(),
+                app.urls(),
                 answer.headers_mut(),
                 CookieName::Provider(flow),
                 onward.callback_cookie.expose(),
             );
-            flow_cookie::refresh(gateway, &mut answer, &onward.flow, form);
+            flow_cookie::refresh(app, &mut answer, &onward.flow, form);
             answer
         }
-        Err(why) => error_page(gateway, &why, None),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `GET /login/callback/{idp}`.
-pub async fn callback(gateway: &Gateway, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
-    let site = gateway.site();
+pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
+    let site = app.urls();
     let brings = |flow: FlowHandle| {
         let browser = cookie::value(site, asked.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
-        (flow_cookie::read(gateway, asked, flow).0, browser)
+        (flow_cookie::read(app, asked, flow).0, browser)
     };
-    match gateway.idp_callback(running, asked.query.as_bytes(), brings).await {
+    match app.authorize.idp_callback(running, asked.query.as_bytes(), brings).await {
         Ok(IdpOutcome::SignedIn(flow, form)) => {
             let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
             cookie::clear(site, answer.headers_mut(), CookieName::Provider(&flow.to_string()));
-            flow_cookie::set(gateway, &mut answer, &flow, &form);
+            flow_cookie::set(app, &mut answer, &flow, &form);
             answer
         }
         Ok(IdpOutcome::Failed(home)) => {
             let answer = if home.back.is_safe_before_consent() {
-                client_redirect(gateway, &home.back, &home.location)
+                client_redirect(app, &home.back, &home.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
-                end_page(gateway, &home, (what, "", todo))
+                end_page(app, &home, (what, "", todo))
             };
-            clear_flow_cookies(gateway, answer, &home.flow)
+            clear_flow_cookies(app, answer, &home.flow)
         }
         Ok(IdpOutcome::NotAdmitted(home, DeniedUser { who, provider })) => {
             let what = format!("{provider} says that you are {who}. This user may not use this gateway.");
             let why = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
             let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
-            let answer = end_page(gateway, &home, (&what, why, todo));
-            clear_flow_cookies(gateway, answer, &home.flow)
+            let answer = end_page(app, &home, (&what, why, todo));
+            clear_flow_cookies(app, answer, &home.flow)
         }
-        Err(why) => error_page(gateway, &why, None),
+        Err(why) => error_page(app, &why, None),
     }
 }
 
 /// A page that ends the journey, with a way back for the reader to choose: nobody is sent on by force before consent.
-fn end_page(gateway: &Gateway, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
+fn end_page(app: &App, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, "a sign-in at an identity provider ended on a page");
     let shown = home.back.uri().display_host();
     let view = ErrorPage {
-        base: gateway.site().prefix(),
+        base: app.urls().prefix(),
         title: "You are not signed in",
         what,
         why,
@@ -123,9 +118,9 @@ fn end_page(gateway: &Gateway, home: &ClientRedirect, (what, why, todo): (&str, 
     reply::page(StatusCode::FORBIDDEN, pages::error(&view))
 }
 
-fn clear_flow_cookies(gateway: &Gateway, mut answer: HttpResponse, flow: &FlowHandle) -> HttpResponse {
+fn clear_flow_cookies(app: &App, mut answer: HttpResponse, flow: &FlowHandle) -> HttpResponse {
     let flow = flow.to_string();
-    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Provider(&flow));
-    cookie::clear(gateway.site(), answer.headers_mut(), CookieName::Form(&flow));
+    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Provider(&flow));
+    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(&flow));
     answer
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::app::authorize::user_credential::{CredentialError, Prompt};
+use crate::app::authorize::consent_form::{CredentialError, Prompt};
 use crate::web::pages::CredentialField;
 
 /// The field for what is wanted.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
-use crate::app::proxy::forward::ProxyError;
+use crate::app::proxy::error::ProxyError;
 use crate::base::ids::Id;
 use crate::net::body::ResponseBody;
 use crate::oauth::bearer;

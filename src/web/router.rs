@@ -9,11 +9,12 @@ use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use serde_json::json;
 
+use crate::app::App;
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
 use crate::app::runtime_config::RuntimeConfig;
 use crate::app::service_list;
-use crate::app::{Gateway, Lane};
 use crate::net::body::{BodyError, read_limited};
+use crate::net::http_client::HttpClient;
 use crate::oauth::form::Form;
 use crate::service::public_urls::BaseUrl;
 use crate::web::flow_pages;
@@ -38,7 +39,7 @@ type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
 /// The front door. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
-    gateway: Gateway,
+    app: Arc<App>,
     routes: Arc<RouteTable>,
 }
 
@@ -60,25 +61,25 @@ pub struct BrowserRequest<'a> {
 
 impl Router {
     /// The door of this gateway.
-    pub fn new(gateway: Gateway) -> Self {
-        let routes = Arc::new(RouteTable::new(gateway.site().prefix()));
-        Self { gateway, routes }
+    pub fn new(app: Arc<App>) -> Self {
+        let routes = Arc::new(RouteTable::new(app.urls().prefix()));
+        Self { app, routes }
     }
 
     /// Answers one request of `peer`, the other end of the connection.
-    pub async fn handle(&self, lane: &Lane, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
+    pub async fn handle(&self, http: &HttpClient, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let (head, body) = request.into_parts();
         let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
         let mut body = Some(body);
-        let answer = self.dispatch(lane, Request::from_parts(head, &mut body), peer).await;
+        let answer = self.dispatch(http, Request::from_parts(head, &mut body), peer).await;
         match body {
             Some(body) if version < Version::HTTP_2 => drain_body(answer, body, waits).await,
             Some(_) | None => answer,
         }
     }
 
-    async fn dispatch(&self, lane: &Lane, request: PendingRequest<'_>, peer: IpAddr) -> HttpResponse {
-        let source = guard::source(peer, request.headers(), &self.gateway.site().trusted_proxies);
+    async fn dispatch(&self, http: &HttpClient, request: PendingRequest<'_>, peer: IpAddr) -> HttpResponse {
+        let source = guard::source(peer, request.headers(), &self.app.urls().trusted_proxies);
         let route = match self.routes.find(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(why) => return self.not_found(why, &request),
@@ -89,13 +90,13 @@ impl Router {
             Route::Ready => return self.ready().await,
             _ => {}
         }
-        let Some(called) = guard::match_host(self.gateway.site(), &request) else {
+        let Some(called) = guard::match_host(self.app.urls(), &request) else {
             return self.misdirected();
         };
-        let live = self.gateway.live();
+        let live = self.app.config();
         let readers = match route {
             Route::Mcp(_) => {
-                match guard::mcp_cors_policy(self.gateway.site(), live.cors_origins(), &guard::origin(called, request.headers())) {
+                match guard::mcp_cors_policy(self.app.urls(), live.cors_origins(), &guard::origin(called, request.headers())) {
                     Some(readers) => readers,
                     None => return origin_denied(),
                 }
@@ -108,7 +109,7 @@ impl Router {
         match route {
             Route::Mcp(of) => {
                 let answer = match find(&live, called, &of) {
-                    Some(at) => self.mcp(lane, at, request, source).await,
+                    Some(at) => self.mcp(http, at, request, source).await,
                     None => self.no_service(&live),
                 };
                 reply::with_cors(answer, &readers)
@@ -131,25 +132,25 @@ impl Router {
                 reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Keys => {
-                let answer = self.gateway.published_keys().map(|keys| reply::document(&keys));
+                let answer = self.app.signing_keys.public_keys().map(|keys| reply::document(&keys));
                 reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
             }
             Route::Style => style(),
-            Route::Home => flow_pages::home(&self.gateway, &live),
+            Route::Home => flow_pages::home(&self.app, &live),
             Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
                 let answer = match find_oauth(&live, called, of) {
-                    Some(at) => self.oauth_endpoint(lane, &route, at, request, source).await,
+                    Some(at) => self.oauth_endpoint(http, &route, at, request, source).await,
                     None => self.no_service(&live),
                 };
                 reply::with_cors(answer, &readers)
             }
             Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
-                self.browser_endpoint(lane, route, (&live, called), request, source).await
+                self.browser_endpoint(http, route, (&live, called), request, source).await
             }
         }
     }
 
-    async fn mcp(&self, lane: &Lane, at: ServiceEndpoint<'_>, request: PendingRequest<'_>, source: IpAddr) -> HttpResponse {
+    async fn mcp(&self, http: &HttpClient, at: ServiceEndpoint<'_>, request: PendingRequest<'_>, source: IpAddr) -> HttpResponse {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -160,7 +161,7 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
-        match self.gateway.forward(lane, at.service, request, source).await {
+        match self.app.proxy.forward(http, at.service, request, source).await {
             Ok(answer) => answer,
             Err(why) => reply::proxy_error(&why, at),
         }
@@ -168,7 +169,7 @@ impl Router {
 
     async fn oauth_endpoint(
         &self,
-        lane: &Lane,
+        http: &HttpClient,
         route: &Route,
         at: ServiceEndpoint<'_>,
         request: PendingRequest<'_>,
@@ -178,7 +179,7 @@ impl Router {
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let wanted = if matches!(route, Route::Register(_)) { JSON } else { FORM };
         let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
-        let is_json_token = matches!(route, Route::Token(_)) && is(JSON) && self.gateway.live().json_token();
+        let is_json_token = matches!(route, Route::Token(_)) && is(JSON) && self.app.config().json_token();
         if !is(wanted) && !is_json_token {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
@@ -195,17 +196,22 @@ impl Router {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => self.gateway.respond(lane, at, authorization, &form).await,
+                    Ok(form) => self.app.token_endpoint.respond(http, at, authorization, &form).await,
                     Err(why) => Err(why.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
             }
             Route::Revoke(_) => self
-                .gateway
-                .revoke(lane, at.service, authorization, &body)
+                .app
+                .token_endpoint
+                .revoke(http, at.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
-            _ => self.gateway.register(&body, source).map(|document| (StatusCode::CREATED, document)),
+            _ => self
+                .app
+                .clients
+                .register(&body, source)
+                .map(|document| (StatusCode::CREATED, document)),
         };
         match answer {
             Ok((status, document)) => {
@@ -221,7 +227,7 @@ impl Router {
 
     async fn browser_endpoint(
         &self,
-        lane: &Lane,
+        http: &HttpClient,
         route: Route,
         (live, called): (&RuntimeConfig, &BaseUrl),
         request: PendingRequest<'_>,
@@ -243,22 +249,22 @@ impl Router {
         };
         let is_post = head.method == Method::POST;
         if is_post && !guard::is_own_post(called, &head.headers) {
-            return flow_pages::forged_form_page(&self.gateway);
+            return flow_pages::forged_form_page(&self.app);
         }
         match route {
-            Route::Login(flow) if is_post => flow_pages::sign_in(&self.gateway, lane, &asked, &flow).await,
-            Route::Consent(flow) if is_post => flow_pages::submit_consent(&self.gateway, lane, &asked, &flow).await,
-            Route::Login(flow) | Route::Consent(flow) => flow_pages::show(&self.gateway, lane, &asked, &flow).await,
+            Route::Login(flow) if is_post => flow_pages::sign_in(&self.app, http, &asked, &flow).await,
+            Route::Consent(flow) if is_post => flow_pages::submit_consent(&self.app, http, &asked, &flow).await,
+            Route::Login(flow) | Route::Consent(flow) => flow_pages::show(&self.app, http, &asked, &flow).await,
             Route::LoginCallback(name) => match live.idp(&name) {
-                Some(running) => idp_pages::callback(&self.gateway, &asked, running).await,
+                Some(running) => idp_pages::callback(&self.app, &asked, running).await,
                 None => self.no_service(live),
             },
             Route::UpstreamCallback(of) => match find(live, called, &of) {
-                Some(at) => flow_pages::callback(&self.gateway, &asked, at.service).await,
+                Some(at) => flow_pages::callback(&self.app, &asked, at.service).await,
                 None => self.no_service(live),
             },
             Route::Authorize(of) => match find_oauth(live, called, &of) {
-                Some(at) => flow_pages::authorize(&self.gateway, lane, &asked, at).await,
+                Some(at) => flow_pages::authorize(&self.app, http, &asked, at).await,
                 None => self.no_service(live),
             },
             _ => self.no_service(live),
@@ -268,14 +274,14 @@ impl Router {
     /// No service of this name, or none that is the default one.
     fn no_service(&self, live: &RuntimeConfig) -> HttpResponse {
         let hint = match live.default_service() {
-            Some(_) => format!("the MCP endpoint is {}/mcp", self.gateway.site().public_url()),
-            None => format!("name the service: {}/mcp/{{service}}", self.gateway.site().public_url()),
+            Some(_) => format!("the MCP endpoint is {}/mcp", self.app.urls().public_url()),
+            None => format!("name the service: {}/mcp/{{service}}", self.app.urls().public_url()),
         };
         reply::error(StatusCode::NOT_FOUND, "not_found", &format!("there is nothing here; {hint}"))
     }
 
     async fn ready(&self) -> HttpResponse {
-        match self.gateway.is_ready().await {
+        match self.app.check_ready().await {
             Ok(()) => reply::json(StatusCode::OK, &json!({ "status": "ready" })),
             Err(why) => {
                 tracing::warn!(%why, "not ready");
@@ -286,17 +292,17 @@ impl Router {
     }
 
     fn misdirected(&self) -> HttpResponse {
-        let why = format!("this host is not known here; use {}", self.gateway.site().public_url());
+        let why = format!("this host is not known here; use {}", self.app.urls().public_url());
         reply::error(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", &why)
     }
 
     fn not_found(&self, why: RouteError, request: &PendingRequest<'_>) -> HttpResponse {
-        if guard::match_host(self.gateway.site(), request).is_none() {
+        if guard::match_host(self.app.urls(), request).is_none() {
             return self.misdirected();
         }
         match why {
             RouteError::NotFound => {
-                let answer = self.no_service(&self.gateway.live());
+                let answer = self.no_service(&self.app.config());
                 reply::with_cors(answer, &CorsPolicy::Everyone)
             }
             RouteError::Method(allowed) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use mcp_oauth_gateway::app::api_keys::{ApiKeyRecord, ApiKeySpec, ApiKeys};
+use mcp_oauth_gateway::app::api_keys::{ApiKeySpec, ApiKeys};
 use mcp_oauth_gateway::app::authorize::remembered_consent::ConsentRecord;
 use mcp_oauth_gateway::app::discovery::issuer_binding::UpstreamIssuerRecord;
 use mcp_oauth_gateway::app::discovery::upstream::UpstreamClientRecord;
@@ -16,6 +16,7 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::signing_key;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::TRANSITIONS;
+use mcp_oauth_gateway::flow::api_key::ApiKeyRecord;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::GrantRecord;
 use mcp_oauth_gateway::oauth::scope::Scopes;

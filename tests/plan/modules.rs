@@ -42,7 +42,7 @@ upstream 3 base net oauth observe
 service  4 base oauth token upstream
 config   5 base oauth token store::<Type>Config upstream service
 APP      5 base net::body net::client net::http_client oauth token store flow upstream service observe
-web      7 base net::body oauth flow::<Type> service::public_urls APP observe
+web      7 base net::body net::http_client oauth flow::<Type> service::public_urls APP observe
 cli      9 base net oauth token observe store flow upstream service config APP web
 ";
 

@@ -1,12 +1,12 @@
-//! The user says yes, or no: where the consent page leads.
+//! The user consents, or denies.
 
-use crate::app::authorize::start::{FLOW_NOT_FOUND, FlowHandle, FlowPage, LoginRedirect, flow_error};
-use crate::app::authorize::upstream_callback::ClientRedirect;
-use crate::app::authorize::user_credential::{ConsentForm, CredentialError};
+use crate::app::authorize::Authorize;
+use crate::app::authorize::consent_form::ConsentForm;
+use crate::app::authorize::results::{ConsentOutcome, FlowPage, LoginRedirect};
 use crate::app::error::Rejection;
-use crate::app::grants::client_side;
+use crate::app::flow_handle::{ClientRedirect, FLOW_NOT_FOUND, FlowHandle, flow_error};
 use crate::app::runtime_config::ActiveService;
-use crate::app::{Gateway, Lane};
+use crate::app::user_policy;
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -14,106 +14,101 @@ use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, GatewayLogin
 use crate::flow::client::ReturnAddress;
 use crate::flow::code::ObtainedTokens;
 use crate::flow::user::User;
+use crate::net::http_client::HttpClient;
 use crate::oauth::pkce::CodeChallenge;
 use crate::service::AfterConsent;
 use crate::store::TransitionError;
 use crate::upstream::token_endpoint::{self, AuthorizeUrlParams};
 
-/// Where consent leads.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once in a journey, and taken apart at once")]
-pub enum ConsentOutcome {
-    /// To the upstream's authorization server.
-    Upstream(LoginRedirect),
-    /// Back to the client, with its code.
-    ClientRedirect(ClientRedirect),
-    /// To the consent page again: what the user pasted is not taken.
-    AskAgain(AuthorizationRequest, User, CredentialError),
+/// A flow at consent.
+pub(super) struct AtConsent<'a> {
+    pub(super) active: &'a ActiveService,
+    pub(super) request: AuthorizationRequest,
+    pub(super) who: User,
 }
 
-impl Gateway {
-    /// The user says yes: the way to the upstream, and the cookie that must come back; or straight back to the client.
-    pub async fn approve(&self, lane: &Lane, flow: &FlowHandle, approval: ConsentForm<'_>) -> Result<ConsentOutcome, Rejection> {
-        let FlowPage::Consent(asked, who) = self.page(flow, approval.form).await? else {
+impl Authorize {
+    /// The user consents: to the upstream's authorization server, or straight back to the client.
+    ///
+    /// # Errors
+    /// If the flow is not at consent, the configuration changed, or the upstream or the store does not
+    /// answer.
+    pub async fn approve(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<ConsentOutcome, Rejection> {
+        let FlowPage::Consent(request, who) = self.page(form.flow, form.form).await? else {
             return Err(FLOW_NOT_FOUND);
         };
-        let running = self.running(&asked.service).ok_or(FLOW_NOT_FOUND)?;
-        let onward = self
-            .after_consent(lane, flow, approval, (asked.clone(), who.clone(), &running))
-            .await?;
-        match onward {
-            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => self.remember_consent(&asked, &who, &running).await,
+        let active = self.core.active_service(&request.service).ok_or(FLOW_NOT_FOUND)?;
+        let at = AtConsent {
+            active: &active,
+            request: request.clone(),
+            who: who.clone(),
+        };
+        let outcome = self.continue_flow(http, at, form).await?;
+        match outcome {
+            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => self.remember_consent(&request, &who, &active).await,
             ConsentOutcome::AskAgain(..) => {}
         }
-        Ok(onward)
+        Ok(outcome)
     }
 
-    pub(crate) async fn after_consent(
+    pub(super) async fn continue_flow(
         &self,
-        lane: &Lane,
-        flow: &FlowHandle,
-        approval: ConsentForm<'_>,
-        (asked, who, running): (AuthorizationRequest, User, &ActiveService),
+        http: &HttpClient,
+        at: AtConsent<'_>,
+        form: ConsentForm<'_>,
     ) -> Result<ConsentOutcome, Rejection> {
-        self.check_flow(&running.service, &asked.way, &who)?;
-        let form = approval.form;
-        match running.service.upstream.after_consent() {
-            AfterConsent::Upstream => self
-                .redirect_to_upstream(lane, running, flow, form, (&asked, &who))
-                .await
-                .map(ConsentOutcome::Upstream),
-            AfterConsent::Form(paste) => match self.verify_user_credential(lane, (running, paste), flow, &approval).await {
-                Ok(obtained) => self
-                    .issue_code_after_consent(flow, form, Some(obtained))
-                    .await
-                    .map(ConsentOutcome::ClientRedirect),
-                Err(why) => Ok(ConsentOutcome::AskAgain(asked, who, why)),
+        user_policy::check_flow(&self.core.config(), &at.active.service, &at.request.way, &at.who)?;
+        let obtained = match at.active.service.upstream.after_consent() {
+            AfterConsent::Upstream => {
+                let redirect = self.redirect_to_upstream(http, &at, &form).await?;
+                return Ok(ConsentOutcome::Upstream(redirect));
+            }
+            AfterConsent::Form(paste) => match self.verify_user_credential(http, &at.active.service, paste, &form).await {
+                Ok(obtained) => Some(obtained),
+                Err(error) => return Ok(ConsentOutcome::AskAgain(at.request, at.who, error)),
             },
-            AfterConsent::Nowhere => self
-                .issue_code_after_consent(flow, form, None)
-                .await
-                .map(ConsentOutcome::ClientRedirect),
-        }
+            AfterConsent::Nowhere => None,
+        };
+        let redirect = self.issue_code(form.flow, form.form, obtained).await?;
+        Ok(ConsentOutcome::ClientRedirect(redirect))
     }
 
     async fn redirect_to_upstream(
         &self,
-        lane: &Lane,
-        running: &ActiveService,
-        flow: &FlowHandle,
-        form: Option<&str>,
-        (asked, who): (&AuthorizationRequest, &User),
+        http: &HttpClient,
+        at: &AtConsent<'_>,
+        form: &ConsentForm<'_>,
     ) -> Result<LoginRedirect, Rejection> {
-        let target = self.auth_server(lane, running).await?;
-        let (now, browser, state, verifier) = (self.clock.now(), random::token(), random::token(), random::token());
+        let server = self.discovery.auth_server(http, at.active).await?;
+        let (now, browser, state, verifier) = (self.core.clock.now(), random::token(), random::token(), random::token());
         let step = |s: GatewayLogin| {
             let to = UpstreamRedirectParams {
                 browser: Digest::new(browser.expose()),
                 upstream_state: Digest::new(state.expose()),
                 verifier: verifier.clone(),
-                issuer: target.issuer.clone(),
-                iss_promised: target.iss_promised,
+                issuer: server.issuer.clone(),
+                iss_promised: server.iss_promised,
             };
-            s.consented(form, to, now)
+            s.consented(form.form, to, now)
         };
-        let moved = self.store.transition(flow, step).await.map_err(flow_error)?;
-        self.waiting.remove(flow.id());
+        let moved = self.core.store.transition(form.flow, step).await.map_err(flow_error)?;
+        self.pending_flows.remove(form.flow.id());
         tracing::info!(
-            service = asked.service,
-            user = who.subject,
-            client = asked.client_name.as_deref().unwrap_or(""),
+            service = at.request.service,
+            user = at.who.subject,
+            client = at.request.client_name.as_deref().unwrap_or(""),
             "consent given"
         );
         let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
         let challenge = CodeChallenge::of(&verifier);
-        let asking = AuthorizeUrlParams {
+        let params = AuthorizeUrlParams {
             state: state.expose(),
             challenge: challenge.as_str(),
-            redirect_uri: &self.site.upstream_callback(&running.service),
-            scopes: &asked.scopes.list(),
+            redirect_uri: &self.core.urls.upstream_callback(&at.active.service),
+            scopes: &at.request.scopes.list(),
         };
-        let location = token_endpoint::authorize_url(&target, &asking);
-        client_side::check_size(&moved.handle)?;
+        let location = token_endpoint::authorize_url(&server, &params);
+        self.grants.persistence().check_size(&moved.handle)?;
         Ok(LoginRedirect {
             location,
             callback_cookie: browser,
@@ -121,42 +116,35 @@ impl Gateway {
         })
     }
 
-    /// The user said yes, and nothing is to be asked of an authorization server upstream: the code is issued at once.
-    pub(crate) async fn issue_code_after_consent(
+    /// Issues the code at once: no authorization server of an upstream is asked.
+    async fn issue_code(
         &self,
         flow: &FlowHandle,
         form: Option<&str>,
         obtained: Option<ObtainedTokens>,
     ) -> Result<ClientRedirect, Rejection> {
-        if self.store.is_stateless() {
-            return self.issue_code(flow, form, obtained.as_ref()).await;
-        }
-        let (now, secret) = (self.clock.now(), random::token());
-        let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::new(secret.expose()), now);
-        let moved = self.store.transition(flow, step).await.map_err(flow_error)?;
-        self.waiting.remove(flow.id());
-        let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-        Ok(ClientRedirect {
-            location: moved.effect.with_code(&code),
-            back: moved.effect,
-            flow: flow.clone(),
-        })
+        let redirect = self.grants.persistence().issue_code(&self.core, flow, form, obtained).await?;
+        self.pending_flows.remove(flow.id());
+        Ok(redirect)
     }
 
-    /// The user says no, on either page: the client is told.
+    /// The user denies, on either page. The client is told.
+    ///
+    /// # Errors
+    /// If the flow is past consent, or the store fails.
     pub async fn deny(&self, flow: &FlowHandle, form: Option<&str>) -> Result<ReturnAddress, Rejection> {
-        // First, so that a journey that is denied never leaves a consent behind.
+        // First, so that a denied flow never leaves a consent behind.
         self.forget_consent(flow, form).await?;
-        let now = self.clock.now();
-        let back = match self.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
+        let now = self.core.clock.now();
+        let back = match self.core.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
             Ok(moved) => moved.effect,
             Err(TransitionError::WrongState) => {
                 let step = |s: ClientAuthorize| s.denied(form, now);
-                self.store.transition(flow, step).await.map_err(flow_error)?.effect
+                self.core.store.transition(flow, step).await.map_err(flow_error)?.effect
             }
-            Err(other) => return Err(flow_error(other)),
+            Err(error) => return Err(flow_error(error)),
         };
-        self.waiting.remove(flow.id());
+        self.pending_flows.remove(flow.id());
         Ok(back)
     }
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::app::Gateway;
+use crate::app::authorize::Authorize;
 use crate::base::random;
 use crate::base::seal::{self, Label};
 use crate::base::secret::Secret;
@@ -22,10 +22,10 @@ pub struct LoginSession {
     pub ttl: u64,
 }
 
-impl Gateway {
+impl Authorize {
     /// The session of a user who just signed in, if there are sessions.
     pub async fn create_session(&self, subject: &str) -> Option<LoginSession> {
-        let (now, live) = (self.clock.now(), self.live());
+        let (now, live) = (self.core.clock.now(), self.core.config());
         let (passwords, lasts) = (live.passwords.clone(), live.session_ttl);
         if lasts == 0 {
             return None;
@@ -33,7 +33,7 @@ impl Gateway {
         let bound = passwords.hash_of(subject).await.unwrap_or_default();
         let plain = format!("{} {subject}", now.plus_seconds(lasts).0);
         let sealed = seal::seal_message(
-            &self.keys.load(),
+            &self.core.keys.load(),
             now,
             LABEL,
             random::salt_and_nonce(),
@@ -49,10 +49,10 @@ impl Gateway {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
-        let live = self.live();
-        let (passwords, now) = (live.passwords.clone(), self.clock.now());
+        let live = self.core.config();
+        let (passwords, now) = (live.passwords.clone(), self.core.clock.now());
         let bound = passwords.hash_of(&name).await?;
-        let plain = seal::open_message(&self.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
+        let plain = seal::open_message(&self.core.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
         let until = UnixTime(until.parse().ok()?);
         // One that began when sessions lasted longer ends when one that begins now would.

@@ -1,10 +1,82 @@
-//! The browser journey from `/authorize` to the code.
+//! The authorization flow, from `/authorize` to the code.
 
+mod callback_params;
 pub mod consent;
+pub mod consent_form;
 pub mod idp_login;
 pub mod login_session;
+pub mod page;
 pub mod pending_flows;
 pub mod remembered_consent;
+pub mod results;
+pub mod sign_in;
 pub mod start;
 pub mod upstream_callback;
 pub mod user_credential;
+
+use std::sync::Arc;
+
+use crate::app::authorize::pending_flows::PendingFlows;
+use crate::app::clients::Clients;
+use crate::app::core::Core;
+use crate::app::discovery::Discovery;
+use crate::app::grants::Grants;
+use crate::app::rate_limit::{FLOWS_PER_MINUTE, ProbeLimit, SourceLimit};
+use crate::base::ids::Id;
+use crate::base::time::UnixTime;
+use crate::flow::authorize::FlowRecord;
+use crate::store::Handle;
+
+/// Runs authorization flows.
+pub struct Authorize {
+    core: Arc<Core>,
+    clients: Arc<Clients>,
+    discovery: Arc<Discovery>,
+    grants: Arc<Grants>,
+    pending_flows: PendingFlows,
+    flow_limit: SourceLimit,
+    probe_limit: ProbeLimit,
+}
+
+impl Authorize {
+    /// At most `max_pending` flows wait for a login at once.
+    pub(in crate::app) fn new(
+        core: Arc<Core>,
+        clients: Arc<Clients>,
+        discovery: Arc<Discovery>,
+        grants: Arc<Grants>,
+        max_pending: usize,
+    ) -> Self {
+        Self {
+            core,
+            clients,
+            discovery,
+            grants,
+            pending_flows: PendingFlows::new(max_pending),
+            flow_limit: SourceLimit::per_minute(FLOWS_PER_MINUTE),
+            probe_limit: ProbeLimit::default(),
+        }
+    }
+
+    /// Removes a flow to which nobody has signed in. A flow that went on meanwhile stays. It is
+    /// detached, so that it happens although the caller hangs up, and the caller waits for it, so that
+    /// many callers do not run ahead of it.
+    async fn evict(self: &Arc<Self>, flow: Id) {
+        let this = Arc::clone(self);
+        let detached = self.core.tasks.spawn(async move {
+            match this.core.store.remove_if(&Handle::new(flow), FlowRecord::is_unauthenticated).await {
+                Ok(true) => tracing::debug!("too many flows wait for a login: the oldest one of the busiest source was removed"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "a flow that waits for a login could not be removed"),
+            }
+        });
+        let _ = detached.await;
+    }
+
+    /// Forgets flows that have expired, and sources that have been quiet.
+    pub(in crate::app) fn sweep(&self, now: UnixTime) {
+        self.pending_flows.sweep(now);
+        self.flow_limit.sweep();
+        self.probe_limit.sweep();
+    }
+}

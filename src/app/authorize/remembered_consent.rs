@@ -1,16 +1,16 @@
-//! Consents that are remembered (`remember_consent`): the user of a trusted client is asked once, and then not for a while.
+//! Remembered consent (`remember_consent`): the user of a trusted client is asked once in a while.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::Gateway;
-use crate::app::Lane;
-use crate::app::authorize::consent::ConsentOutcome;
-use crate::app::authorize::start;
-use crate::app::authorize::start::{FlowHandle, FlowPage};
-use crate::app::authorize::user_credential::ConsentForm;
+use crate::app::authorize::Authorize;
+use crate::app::authorize::consent::AtConsent;
+use crate::app::authorize::consent_form::ConsentForm;
+use crate::app::authorize::results::{ConsentOutcome, FlowPage};
 use crate::app::error::Rejection;
+use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle};
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
@@ -18,25 +18,26 @@ use crate::base::time::UnixTime;
 use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::consent::RememberConsent;
 use crate::flow::user::{LoginMethod, User};
+use crate::net::http_client::HttpClient;
 use crate::oauth::scope::Scopes;
 use crate::service::AfterConsent;
-use crate::store::{Handle, InsertError, StoreError, TransitionError};
+use crate::store::{Handle, UpsertError};
 
-/// The longest that a consent stands, in seconds.
+/// The longest time that a consent is remembered, in seconds.
 const MAX_CONSENT_SECONDS: u64 = 90 * 86_400;
 
-/// A user said yes.
+/// A user consented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
     scopes: Scopes,
     expires: UnixTime,
 }
 
-/// See [the module](self).
+/// The record of [`Consent`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum ConsentRecord {
-    /// See [`Consent`].
+    /// The user consented.
     #[serde(rename = "Given")]
     Consent(Consent),
 }
@@ -47,24 +48,25 @@ impl Record for ConsentRecord {
     const KIND: &'static str = "consent";
 
     fn expires_at(&self) -> UnixTime {
-        let Self::Consent(given) = self;
-        given.expires
+        let Self::Consent(consent) = self;
+        consent.expires
     }
 }
 
 impl ConsentRecord {
-    /// Whether what is asked now was said yes to. To ask for nothing in particular is to ask for whatever the upstream
-    /// gives: that is covered only by a yes to the same.
+    /// Whether the consent covers these scopes. A request without scopes asks for whatever the upstream
+    /// gives, so only a consent to the same covers it.
     fn covers(&self, asked: &Scopes, now: UnixTime) -> bool {
-        let Self::Consent(given) = self;
-        let is_wider = given.scopes.contains_all(asked) && (!asked.is_empty() || given.scopes.is_empty());
-        given.expires > now && is_wider
+        let Self::Consent(consent) = self;
+        let is_wider = consent.scopes.contains_all(asked) && (!asked.is_empty() || consent.scopes.is_empty());
+        consent.expires > now && is_wider
     }
 }
 
-/// What a consent is of: this client, this service in front of this upstream, this user signed in this way.
-fn of(asked: &AuthorizationRequest, who: &User, running: &ActiveService) -> Option<Handle<ConsentRecord>> {
-    let by = match &asked.way.by {
+/// The handle of the consent of this user, signed in by this method, for this client at this service
+/// and upstream. `None` if nobody is signed in.
+fn consent_handle(request: &AuthorizationRequest, who: &User, active: &ActiveService) -> Option<Handle<ConsentRecord>> {
+    let login = match &request.way.by {
         LoginMethod::Password => "password",
         LoginMethod::Provider(name) => name,
         LoginMethod::Nobody => return None,
@@ -72,93 +74,94 @@ fn of(asked: &AuthorizationRequest, who: &User, running: &ActiveService) -> Opti
     if who.subject.is_empty() {
         return None;
     }
-    // Each with its length: no two sets of parts read the same.
-    let mut named = String::from("consent");
-    for part in [&asked.client_id, &asked.service, running.service.mcp.as_str(), by, &who.subject] {
-        let _ = write!(named, " {}:{part}", part.len());
+    // Each part with its length, so that no two sets of parts give the same text.
+    let mut name = String::from("consent");
+    for part in [
+        &request.client_id,
+        &request.service,
+        active.service.mcp.as_str(),
+        login,
+        &who.subject,
+    ] {
+        let _ = write!(name, " {}:{part}", part.len());
     }
-    Some(Handle::new(Id(Digest::new(&named).truncated())))
+    Some(Handle::new(Id(Digest::new(&name).truncated())))
 }
 
-impl Gateway {
-    /// Goes on without the page, as after [`Gateway::approve`], if the user said yes to this before and is not to be asked
-    /// each time. `None`: the page is to be shown.
-    pub async fn try_remembered(
-        &self,
-        lane: &Lane,
-        flow: &FlowHandle,
-        approval: ConsentForm<'_>,
-    ) -> Result<Option<ConsentOutcome>, Rejection> {
-        let FlowPage::Consent(asked, who) = self.page(flow, approval.form).await? else {
+impl Authorize {
+    /// Goes on without the consent page, as [`Authorize::approve`] does, if the user consented to the
+    /// same before and the client need not ask each time. `None`: the page is shown.
+    ///
+    /// # Errors
+    /// As [`Authorize::approve`].
+    pub async fn try_remembered(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<Option<ConsentOutcome>, Rejection> {
+        let FlowPage::Consent(request, who) = self.page(form.flow, form.form).await? else {
             return Ok(None);
         };
-        if asked.remember != RememberConsent::Use {
+        if request.remember != RememberConsent::Use {
             return Ok(None);
         }
-        let running = self.running(&asked.service).ok_or(start::FLOW_NOT_FOUND)?;
-        let is_form = match running.service.upstream.after_consent() {
+        let active = self.core.active_service(&request.service).ok_or(FLOW_NOT_FOUND)?;
+        let needs_form = match active.service.upstream.after_consent() {
             AfterConsent::Form(_) => true,
             AfterConsent::Upstream | AfterConsent::Nowhere => false,
         };
-        // As the service is configured now, which may be later than when the journey began.
-        let Some(handle) = of(&asked, &who, &running).filter(|_| running.service.remember_consent && !is_form) else {
+        // The configuration of now, which may differ from the one when the flow began.
+        let Some(handle) = consent_handle(&request, &who, &active).filter(|_| active.service.remember_consent && !needs_form) else {
             return Ok(None);
         };
-        let now = self.clock.now();
-        let known = self.store.read(&handle).await?;
-        if !known.is_some_and(|known| known.covers(&asked.scopes, now)) {
+        let now = self.core.clock.now();
+        let remembered = self.core.store.read(&handle).await?;
+        if !remembered.is_some_and(|consent| consent.covers(&request.scopes, now)) {
             return Ok(None);
         }
         tracing::info!(
-            service = asked.service,
+            service = request.service,
             user = who.subject,
-            client = asked.client_id,
+            client = request.client_id,
             "consent was given before"
         );
-        self.after_consent(lane, flow, approval, (asked, who, &running)).await.map(Some)
+        let at = AtConsent {
+            active: &active,
+            request,
+            who,
+        };
+        self.continue_flow(http, at, form).await.map(Some)
     }
 
-    /// The user said yes on the page. If it cannot be kept, the user is asked again the next time.
-    pub(crate) async fn remember_consent(&self, asked: &AuthorizationRequest, who: &User, running: &ActiveService) {
-        let may = match asked.remember {
+    /// Remembers a consent. If that fails, the user is asked again the next time.
+    pub(super) async fn remember_consent(&self, request: &AuthorizationRequest, who: &User, active: &ActiveService) {
+        let may_remember = match request.remember {
             RememberConsent::Never => false,
-            RememberConsent::Write | RememberConsent::Use => running.service.remember_consent,
+            RememberConsent::Write | RememberConsent::Use => active.service.remember_consent,
         };
-        let Some(handle) = of(asked, who, running).filter(|_| may) else {
+        let Some(handle) = consent_handle(request, who, active).filter(|_| may_remember) else {
             return;
         };
-        let given = Consent {
-            scopes: asked.scopes.clone(),
-            expires: self.clock.now().plus_seconds(running.service.ttl.absolute.min(MAX_CONSENT_SECONDS)),
+        let ttl = active.service.ttl.absolute.min(MAX_CONSENT_SECONDS);
+        let consent = Consent {
+            scopes: request.scopes.clone(),
+            expires: self.core.clock.now().plus_seconds(ttl),
         };
-        if let Err(why) = self.save(&handle, &given).await {
-            tracing::warn!(%why, "a consent is not remembered");
+        let step = |_: Option<ConsentRecord>| Ok::<_, Infallible>((consent.clone().into(), ()));
+        match self.core.store.upsert(&handle, step).await {
+            Ok(_) => {}
+            Err(UpsertError::Rejected(never)) => match never {},
+            Err(UpsertError::Store(error)) => tracing::warn!(%error, "a consent is not remembered"),
         }
     }
 
-    async fn save(&self, handle: &Handle<ConsentRecord>, given: &Consent) -> Result<(), StoreError> {
-        let again = |_: ConsentRecord| Ok::<_, std::convert::Infallible>((given.clone().into(), ()));
-        match self.store.insert(handle.id(), given.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(InsertError::AlreadyExists) => {}
-            Err(InsertError::Store(why)) => return Err(why),
-        }
-        match self.store.update(handle, again).await {
-            // It was forgotten meanwhile: that the user said too.
-            Ok(_) | Err(TransitionError::NotFound | TransitionError::WrongState) => Ok(()),
-            Err(TransitionError::Rejected(never)) => match never {},
-            Err(TransitionError::Store(why)) => Err(why),
-        }
-    }
-
-    /// The user says no on the consent page: whatever was said before, it holds no longer.
-    pub(crate) async fn forget_consent(&self, flow: &FlowHandle, form: Option<&str>) -> Result<(), Rejection> {
-        let Ok(FlowPage::Consent(asked, who)) = self.page(flow, form).await else {
+    /// Forgets a consent, because the user denies on the consent page.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) async fn forget_consent(&self, flow: &FlowHandle, form: Option<&str>) -> Result<(), Rejection> {
+        let Ok(FlowPage::Consent(request, who)) = self.page(flow, form).await else {
             return Ok(());
         };
-        let running = self.running(&asked.service);
-        if let Some(handle) = running.and_then(|running| of(&asked, &who, &running)) {
-            self.store.remove(&handle).await?;
+        let active = self.core.active_service(&request.service);
+        if let Some(handle) = active.and_then(|active| consent_handle(&request, &who, &active)) {
+            self.core.store.remove(&handle).await?;
         }
         Ok(())
     }
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_consent_covers_what_is_not_more_than_it_said() {
+    fn a_consent_covers_the_same_scopes_or_fewer() {
         let record = |scopes| {
             ConsentRecord::Consent(Consent {
                 scopes: Scopes::parse(scopes),

@@ -1,225 +1,160 @@
-//! `/authorize` and the sign-in: everything before the user is asked.
+//! `/authorize`: a client sends a browser, and a flow begins.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::app::authorize::login_session::LoginSession;
+use crate::app::authorize::Authorize;
+use crate::app::authorize::results::{AuthorizeError, StartedFlow};
 use crate::app::clients::Freshness;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
-use crate::app::grants::client_side;
-use crate::app::password::PasswordCheck;
+use crate::app::flow_handle::flow_error;
 use crate::app::user_policy::service_snapshot;
-use crate::app::{Gateway, Lane};
 use crate::base::ids::{Digest, Id};
 use crate::base::random;
-use crate::base::secret::Secret;
-use crate::base::special_ip;
-use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize, FlowRecord};
+use crate::flow::authorize::{AuthorizationRequest, ClientAuthorize};
 use crate::flow::client::{RegisteredClient, ReturnAddress};
 use crate::flow::consent::{ConsentContext, RememberConsent};
-use crate::flow::error::RejectReason;
-use crate::flow::user::{LoginMethod, User};
+use crate::flow::user::LoginMethod;
+use crate::net::http_client::HttpClient;
 use crate::oauth::authorization_request::{RedirectParams, RedirectParamsError, RequestParams, RequestParamsError, client_state};
+use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
-use crate::oauth::resource;
-use crate::store::Handle;
-use crate::store::{InsertError, TransitionError};
+use crate::store::InsertError;
 
-/// The handle of a journey.
-pub type FlowHandle = Handle<FlowRecord>;
+const UNKNOWN_CLIENT: Rejection = Rejection::Client {
+    why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew",
+    basic: false,
+};
 
-/// A journey has begun.
-#[derive(Debug)]
-pub struct StartedFlow {
-    /// Its handle.
-    pub flow: FlowHandle,
-    /// The value of its form cookie.
-    pub form: Secret,
-    /// Nobody has to sign in any more: consent comes next.
-    pub signed_in: bool,
-}
-
-/// Why `/authorize` leads nowhere.
-#[derive(Debug)]
-pub enum AuthorizeError {
-    /// Nobody to send an answer to: a page.
-    Page(Rejection),
-    /// The client may be told, and the user has not acted yet: a redirect only where that is safe, else a page with a way back.
-    Answer(ReturnAddress, Rejection),
-}
-
-/// What a page about a journey shows.
-#[derive(Debug)]
-pub enum FlowPage {
-    /// The sign-in form.
-    SignIn(AuthorizationRequest),
-    /// The way to the identity provider, and what people call it.
-    ToProvider(AuthorizationRequest, String),
-    /// The consent form, and who is signed in.
-    Consent(AuthorizationRequest, User),
-    /// The journey has moved on.
-    MovedOn,
-}
-
-/// How a sign-in ended.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once in a sign-in, and taken apart at once")]
-pub enum LoginOutcome {
-    /// The next form's cookie, and the session, if there are sessions.
-    Yes {
-        /// The journey's handle from now on.
-        flow: FlowHandle,
-        /// The value of the new form cookie.
-        form: Secret,
-        /// See [`LoginSession`].
-        session: Option<LoginSession>,
-    },
-    /// The page again.
-    No(AuthorizationRequest, PasswordCheck),
-}
-
-/// The way to the upstream's authorization server.
-#[derive(Debug)]
-pub struct LoginRedirect {
-    /// The upstream's authorization endpoint, with everything in the query.
-    pub location: String,
-    /// The value of the cookie that the callback must bring; it did not exist before consent.
-    pub callback_cookie: Secret,
-    /// The journey's handle from now on.
-    pub flow: FlowHandle,
-}
-
-/// The browser that a client sends, as far as it says who it is.
+/// What a browser says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct BrowserContext<'a> {
     /// The value of the session cookie.
     pub session: Option<&'a str>,
-    /// The caller's address, for counting only.
+    /// The caller's address, for limits only.
     pub source: IpAddr,
-    /// It says that no page of another site sent it.
+    /// The browser says that no page of another site sent it.
     pub is_user_initiated: bool,
 }
 
-impl Gateway {
-    /// Whether one more journey may begin from this address now: what bounds the writing for journeys that nobody finishes.
+impl Authorize {
+    /// Counts a new flow from this address. Returns whether it may begin.
     pub fn allow_flow(&self, source: IpAddr) -> bool {
-        self.limits.allow_flow(source)
+        self.flow_limit.allow(source)
     }
 
-    /// The client sends a browser (OAuth 2.1 §4.1.1).
+    /// Starts a flow (OAuth 2.1 §4.1.1).
+    ///
+    /// # Errors
+    /// If the request is not good. Until client and redirect URI are checked, the error is a page.
     pub async fn authorize(
-        &self,
-        lane: &Lane,
-        at: ServiceEndpoint<'_>,
+        self: &Arc<Self>,
+        http: &HttpClient,
+        endpoint: ServiceEndpoint<'_>,
         query: &[u8],
-        visitor: BrowserContext<'_>,
+        browser: BrowserContext<'_>,
     ) -> Result<StartedFlow, AuthorizeError> {
-        let form = Form::parse(query).map_err(|why| AuthorizeError::Page(why.into()))?;
-        let addressee = RedirectParams::parse(&form).map_err(|why| AuthorizeError::Page(redirect_params_error(why)))?;
-        let unknown = Rejection::Client {
-            why: "this gateway does not know the client; remove the server in your client and add it again, so that it registers anew",
-            basic: false,
-        };
+        let form = Form::parse(query).map_err(|error| AuthorizeError::Page(error.into()))?;
+        let params = RedirectParams::parse(&form).map_err(|error| AuthorizeError::Page(redirect_params_error(error)))?;
         let client = self
-            .client(lane, &addressee.client_id, Freshness::Current)
+            .clients
+            .client(http, &params.client_id, Freshness::Current)
             .await
-            .and_then(|client| client.ok_or(unknown))
+            .and_then(|client| client.ok_or(UNKNOWN_CLIENT))
             .map_err(AuthorizeError::Page)?;
         let back = client
-            .return_address(addressee.redirect_uri, client_state(&form), &at.issuer())
-            .map_err(|why| AuthorizeError::Page(Rejection::Flow(why)))?;
-        // The upstream says which scopes there are; if it is not there now, approving will say so.
-        self.discover_if_due(lane, at.service).await;
-        let asked = self
-            .validate_request(at, &form, (&client, back.clone()), visitor.is_user_initiated)
-            .map_err(|why| AuthorizeError::Answer(back.clone(), why))?;
-        let by_password = asked.way.by == LoginMethod::Password;
-        let user = match visitor.session.filter(|_| by_password) {
+            .return_address(params.redirect_uri, client_state(&form), &endpoint.issuer())
+            .map_err(|reason| AuthorizeError::Page(Rejection::Flow(reason)))?;
+        // The upstream names its scopes. If it does not answer now, approving reports that.
+        self.discovery.discover_if_due(http, endpoint.service).await;
+        let request = self
+            .validate_request(endpoint, &form, &client, back.clone(), browser.is_user_initiated)
+            .map_err(|rejection| AuthorizeError::Answer(back.clone(), rejection))?;
+        let by_password = request.way.by == LoginMethod::Password;
+        let user = match browser.session.filter(|_| by_password) {
             Some(cookie) => self.session_user(cookie).await,
             None => None,
         };
-        self.start_flow(asked, user, visitor.source)
+        self.start_flow(request, user, browser.source)
             .await
-            .map_err(|why| AuthorizeError::Answer(back, why))
+            .map_err(|rejection| AuthorizeError::Answer(back, rejection))
     }
 
     fn validate_request(
         &self,
-        at: ServiceEndpoint<'_>,
+        endpoint: ServiceEndpoint<'_>,
         form: &Form,
-        (client, back): (&RegisteredClient, ReturnAddress),
-        of_its_own: bool,
+        client: &RegisteredClient,
+        back: ReturnAddress,
+        is_user_initiated: bool,
     ) -> Result<AuthorizationRequest, Rejection> {
-        let request = RequestParams::parse(form).map_err(Rejection::Authorize)?;
-        self.check_state(client_state(form).as_deref())?;
-        self.check_resources(at, request.resources.iter().map(String::as_str))?;
-        let (running, service) = (at.service, &at.service.service);
-        let wanted = request.scopes.intersection(&running.scopes_askable());
-        let scopes = if wanted.is_empty() { running.scopes_offered() } else { wanted };
-        let way = service_snapshot(service);
-        let came = ConsentContext {
+        let params = RequestParams::parse(form).map_err(Rejection::Authorize)?;
+        self.grants.persistence().check_state(client_state(form).as_deref())?;
+        endpoint.check_resources(&self.core.urls, params.resources.iter().map(String::as_str))?;
+        let (active, service) = (endpoint.service, &endpoint.service.service);
+        let wanted = params.scopes.intersection(&active.scopes_askable());
+        let scopes = if wanted.is_empty() { active.scopes_offered() } else { wanted };
+        let snapshot = service_snapshot(service);
+        let context = ConsentContext {
             service_remembers: service.remember_consent,
-            by: &way.by,
-            prompt: request.prompt_consent,
-            is_user_initiated: of_its_own,
+            by: &snapshot.by,
+            prompt: params.prompt_consent,
+            is_user_initiated,
         };
         Ok(AuthorizationRequest {
-            remember: RememberConsent::of(client, &back, came),
+            remember: RememberConsent::of(client, &back, context),
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
             verified_host: client.verified_host(&back).map(str::to_owned),
             configured: client.is_configured(),
             is_loopback_only: client.is_loopback_only(),
             return_address: back,
-            challenge: request.challenge,
+            challenge: params.challenge,
             scopes,
             service: service.name.clone(),
-            way,
+            way: snapshot,
         })
     }
 
-    /// Whether every `resource` of a request is a name of the service that it came to (RFC 8707).
-    pub(crate) fn check_resources<'a>(&self, at: ServiceEndpoint<'_>, resources: impl Iterator<Item = &'a str>) -> Result<(), Rejection> {
-        let canonical = self.site.canonical();
-        let public = ServiceEndpoint {
-            base_url: &canonical,
-            ..at
-        };
-        resource::check(resources, &[at.resources(), public.resources()].concat()).map_err(|_| Rejection::Target)
-    }
-
-    async fn start_flow(&self, asked: AuthorizationRequest, user: Option<String>, source: IpAddr) -> Result<StartedFlow, Rejection> {
-        let (now, form, id) = (self.clock.now(), random::token(), Id::random());
-        let (digest, unnamed) = (Digest::new(form.expose()), asked.way.by == LoginMethod::Nobody);
-        let first = ClientAuthorize::new(asked, digest.clone(), now);
-        // Counted before it is there: a caller that hangs up halfway leaves no record that nobody counts.
-        if let Some(evicted) = self.waiting.insert(id, source, now) {
+    async fn start_flow(
+        self: &Arc<Self>,
+        request: AuthorizationRequest,
+        user: Option<String>,
+        source: IpAddr,
+    ) -> Result<StartedFlow, Rejection> {
+        let (now, form, id) = (self.core.clock.now(), random::token(), Id::random());
+        let (digest, needs_login) = (Digest::new(form.expose()), request.way.by != LoginMethod::Nobody);
+        let first = ClientAuthorize::new(request, digest.clone(), now);
+        // Counted before it is stored: a caller that hangs up in between leaves no record that is not
+        // counted.
+        if let Some(evicted) = self.pending_flows.insert(id, source, now) {
             self.evict(evicted).await;
         }
-        let flow = self.store.insert(id, first).await.map_err(|why| {
-            self.waiting.remove(id);
-            insert_error(why)
+        let flow = self.core.store.insert(id, first).await.map_err(|error| {
+            self.pending_flows.remove(id);
+            insert_error(error)
         })?;
-        if let Err(too_long) = client_side::check_initial_size(&flow) {
-            self.waiting.remove(id);
-            self.store.remove(&flow).await?;
+        if let Err(too_long) = self.grants.persistence().check_initial_size(&flow) {
+            self.pending_flows.remove(id);
+            self.core.store.remove(&flow).await?;
             return Err(too_long);
         }
-        let step = |s: ClientAuthorize| match &user {
-            Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
-            None => s.login_skipped(Some(form.expose()), digest.clone(), now),
-        };
-        if user.is_none() && !unnamed {
+        if user.is_none() && needs_login {
             return Ok(StartedFlow {
                 flow,
                 form,
                 signed_in: false,
             });
         }
-        let moved = self.store.transition(&flow, step).await.map_err(flow_error)?;
-        // Where nobody signs in, it is still anybody's until there is consent.
+        let step = |s: ClientAuthorize| match &user {
+            Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
+            None => s.login_skipped(Some(form.expose()), digest.clone(), now),
+        };
+        let moved = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
+        // Without a login, the flow counts as pending until consent.
         if user.is_some() {
-            self.waiting.remove(id);
+            self.pending_flows.remove(id);
         }
         Ok(StartedFlow {
             flow: moved.handle,
@@ -227,101 +162,23 @@ impl Gateway {
             signed_in: true,
         })
     }
-
-    /// Removes a journey to which nobody has signed in; one that went on meanwhile stays. Detached, so that it is done
-    /// although its caller hangs up, and waited for, so that a flood does not run ahead of it.
-    pub(crate) async fn evict(&self, flow: Id) {
-        let (gateway, running) = (self.clone(), self.inflight.lock(Id::random()));
-        let detached = self.back.spawn(async move {
-            let _running = running;
-            match gateway.store.remove_if(&Handle::new(flow), FlowRecord::is_unauthenticated).await {
-                Ok(true) => tracing::debug!("too many journeys wait for a sign-in: the oldest of the busiest source was dropped"),
-                Ok(false) => {}
-                Err(why) => tracing::warn!(%why, "a journey that waits could not be dropped"),
-            }
-        });
-        let _ = detached.await;
-    }
-
-    /// What the page of a journey shows to the browser with this form cookie.
-    pub async fn page(&self, flow: &FlowHandle, form: Option<&str>) -> Result<FlowPage, Rejection> {
-        let now = self.clock.now();
-        match self.store.read(flow).await?.ok_or(FLOW_NOT_FOUND)? {
-            FlowRecord::ClientAuthorize(s) => self.login_page(s.belongs_to(form, now).map_err(Rejection::Flow)?.clone()),
-            FlowRecord::GatewayLogin(s) => {
-                let (asked, who) = s.belongs_to(form, now).map_err(Rejection::Flow)?;
-                Ok(FlowPage::Consent(asked.clone(), who.clone()))
-            }
-            FlowRecord::IdpRedirect(_)
-            | FlowRecord::IdpCallback(_)
-            | FlowRecord::UpstreamRedirect(_)
-            | FlowRecord::UpstreamCallback(_)
-            | FlowRecord::CodeIssued(_)
-            | FlowRecord::StatelessCode(_)
-            | FlowRecord::CodeSpent(_)
-            | FlowRecord::Closed(_) => Ok(FlowPage::MovedOn),
-        }
-    }
-
-    /// The sign-in form comes in. `source` is the caller's address, for waiting times only.
-    pub async fn sign_in(
-        &self,
-        flow: &FlowHandle,
-        form: Option<&str>,
-        source: IpAddr,
-        name: &str,
-        password: Secret,
-    ) -> Result<LoginOutcome, Rejection> {
-        let FlowPage::SignIn(asked) = self.page(flow, form).await? else {
-            return Err(FLOW_NOT_FOUND);
-        };
-        let counted_as = special_ip::rate_limit_key(source).to_string();
-        match self.live().passwords.check(&counted_as, name, password).await {
-            PasswordCheck::Right => {}
-            tried @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
-                tracing::info!(%source, "sign-in refused");
-                return Ok(LoginOutcome::No(asked, tried));
-            }
-        }
-        let (now, next) = (self.clock.now(), random::token());
-        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(next.expose()), name.to_owned(), now);
-        let moved = self.store.transition(flow, step).await.map_err(flow_error)?;
-        self.waiting.remove(flow.id());
-        tracing::info!(user = name, "signed in");
-        Ok(LoginOutcome::Yes {
-            flow: moved.handle,
-            form: next,
-            session: self.create_session(name).await,
-        })
-    }
 }
 
-pub(crate) const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
-
-fn redirect_params_error(why: RedirectParamsError) -> Rejection {
-    let why = match why {
-        RedirectParamsError::Form(bad) => return bad.into(),
+fn redirect_params_error(error: RedirectParamsError) -> Rejection {
+    let why = match error {
+        RedirectParamsError::Form(error) => return error.into(),
         RedirectParamsError::ClientIdMissing => "client_id is missing".to_owned(),
-        RedirectParamsError::Redirect(bad) => format!("redirect_uri {bad}"),
+        RedirectParamsError::Redirect(error) => format!("redirect_uri {error}"),
     };
     Rejection::Authorize(RequestParamsError {
-        code: crate::oauth::error::OAuthErrorCode::InvalidRequest,
+        code: OAuthErrorCode::InvalidRequest,
         why,
     })
 }
 
-fn insert_error(why: InsertError) -> Rejection {
-    match why {
+fn insert_error(error: InsertError) -> Rejection {
+    match error {
         InsertError::AlreadyExists => Rejection::TryLater { retry_after: 1 },
         InsertError::Store(error) => error.into(),
-    }
-}
-
-/// A journey that could not be moved.
-pub(crate) fn flow_error(why: TransitionError<RejectReason>) -> Rejection {
-    match why {
-        TransitionError::NotFound | TransitionError::WrongState => FLOW_NOT_FOUND,
-        TransitionError::Rejected(why) => Rejection::Flow(why),
-        TransitionError::Store(error) => error.into(),
     }
 }

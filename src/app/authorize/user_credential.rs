@@ -1,113 +1,47 @@
 //! What the user pastes on the consent page is tried at the upstream before a code is issued for it.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::app::authorize::start::FlowHandle;
-use crate::app::runtime_config::ActiveService;
-use crate::app::{Gateway, Lane};
-use crate::base::ids::Id;
-use crate::base::secret::Secret;
+use crate::app::authorize::Authorize;
+use crate::app::authorize::consent_form::{ConsentForm, CredentialError};
 use crate::flow::code::ObtainedTokens;
+use crate::net::http_client::HttpClient;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
-use crate::service::auth_header::{CredentialSyntaxError, PasteSettings};
-use crate::service::{AfterConsent, Service};
+use crate::service::Service;
+use crate::service::auth_header::PasteSettings;
 use crate::upstream::credential_probe::{self, CredentialHeader, ProbeResult};
 
-/// The consent form, as it came in.
-#[derive(Debug)]
-pub struct ConsentForm<'a> {
-    /// The form cookie.
-    pub form: Option<&'a str>,
-    /// What was pasted for the upstream.
-    pub pasted: Secret,
-    /// The caller's address, for limits only.
-    pub source: IpAddr,
-}
-
-/// Why a code is not issued for what was pasted. The journey is where it was, and the user may try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialError {
-    /// Nothing was pasted.
-    Empty,
-    /// It is too long for a key.
-    TooLong,
-    /// It holds what no key holds.
-    Characters,
-    /// The upstream does not know it.
-    Refused,
-    /// The upstream does not answer, so nobody knows.
-    NoResponse,
-    /// Too many keys were tried: this page is not for guessing them.
-    TooMany,
-}
-
-/// What a page asks the user to paste.
-#[derive(Clone, Copy, Debug)]
-pub struct Prompt<'a> {
-    /// The host that it goes to.
-    pub host: &'a str,
-    /// The header in which it goes there.
-    pub header: &'a str,
-    /// What the operator says about it; may be empty.
-    pub hint: &'a str,
-    /// The client can read it in its token.
-    pub readable: bool,
-}
-
-impl<'a> Prompt<'a> {
-    /// What this service takes, if it is something of the user's.
-    pub fn of(service: &'a Service) -> Option<Self> {
-        match service.upstream.after_consent() {
-            AfterConsent::Form(paste) => Some(Self {
-                host: service.host(),
-                header: paste.header.name().as_str(),
-                hint: &paste.hint,
-                readable: service.mode.exposes_upstream_tokens(),
-            }),
-            AfterConsent::Upstream | AfterConsent::Nowhere => None,
-        }
-    }
-}
-
-impl From<CredentialSyntaxError> for CredentialError {
-    fn from(why: CredentialSyntaxError) -> Self {
-        match why {
-            CredentialSyntaxError::Empty => Self::Empty,
-            CredentialSyntaxError::TooLong => Self::TooLong,
-            CredentialSyntaxError::Characters => Self::Characters,
-        }
-    }
-}
-
-impl Gateway {
-    /// Tries what was pasted. It is in no log, on no page and in no address: only in what this returns.
-    pub(crate) async fn verify_user_credential(
+impl Authorize {
+    /// Tries the pasted credential at the upstream. The credential is in no log, on no page and in no
+    /// URL: only in the result.
+    ///
+    /// # Errors
+    /// If it is not one, the upstream refuses it or does not answer, or too many were tried.
+    pub(super) async fn verify_user_credential(
         &self,
-        lane: &Lane,
-        (running, paste): (&ActiveService, &PasteSettings),
-        flow: &FlowHandle,
-        approval: &ConsentForm<'_>,
+        http: &HttpClient,
+        service: &Service,
+        paste: &PasteSettings,
+        form: &ConsentForm<'_>,
     ) -> Result<ObtainedTokens, CredentialError> {
-        let credential = paste.header.parse_credential(approval.pasted.expose())?;
+        let credential = paste.header.parse_credential(form.pasted.expose())?;
         let value = paste.header.value(&credential).ok_or(CredentialError::Characters)?;
-        let service = &running.service;
-        if !self.limits.allow_probe(approval.source, flow.id()) {
-            tracing::warn!(service = service.name, source = %approval.source, "too many keys were tried");
+        if !self.probe_limit.allow(form.source, form.flow.id()) {
+            tracing::warn!(service = service.name, source = %form.source, "too many keys were tried");
             return Err(CredentialError::TooMany);
         }
         let header = (paste.header.name().clone(), value);
-        match credential_probe::probe(&lane.client, &service.mcp, &header).await {
+        match credential_probe::probe(http, &service.mcp, &header).await {
             ProbeResult::Accepted(session) => {
                 if let Some(session) = session {
-                    self.close_session(running, header, session);
+                    self.close_session(service, header, session);
                 }
-                let access = UpstreamAccessToken::new(credential);
                 Ok(ObtainedTokens {
                     issuer: None,
                     tokens: UpstreamTokens {
-                        access,
+                        access: UpstreamAccessToken::new(credential),
                         refresh: None,
                         expires: None,
                         refresh_expires: None,
@@ -116,7 +50,7 @@ impl Gateway {
                 })
             }
             ProbeResult::Refused => {
-                tracing::info!(service = service.name, source = %approval.source, "the upstream refused a pasted key");
+                tracing::info!(service = service.name, source = %form.source, "the upstream refused a pasted key");
                 Err(CredentialError::Refused)
             }
             ProbeResult::NoResponse(why) => {
@@ -126,12 +60,11 @@ impl Gateway {
         }
     }
 
-    /// The probe opened a session that nobody will use: best effort, and nobody waits for it.
-    fn close_session(&self, running: &ActiveService, header: CredentialHeader, session: HeaderValue) {
-        let (gateway, mcp, work) = (self.clone(), running.service.mcp.clone(), self.inflight.lock(Id::random()));
-        self.back.spawn(async move {
-            let _work = work;
-            credential_probe::close(&gateway.back_lane.client, &mcp, header, session).await;
-        });
+    /// Closes the MCP session that the probe opened, detached.
+    fn close_session(&self, service: &Service, header: CredentialHeader, session: HeaderValue) {
+        let (core, mcp) = (Arc::clone(&self.core), service.mcp.clone());
+        self.core
+            .tasks
+            .spawn(async move { credential_probe::close(core.tasks.http(), &mcp, header, session).await });
     }
 }

@@ -1,29 +1,29 @@
-//! A configured client secret stays with the authorization server that it was first used with, whatever the upstream's
-//! metadata names later.
+//! A configured client secret stays with the authorization server of its first use, whatever issuer
+//! the upstream names later.
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::Gateway;
+use crate::app::discovery::Discovery;
 use crate::app::error::Rejection;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
 use crate::base::url::ExactUrl;
 use crate::service::auth_server_config::AuthServerConfig;
-use crate::store::{Handle, InsertError, TransitionError};
+use crate::store::{Handle, UpsertError};
 
-/// Where a client secret belongs.
+/// The issuer that a client secret belongs to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IssuerBinding {
     issuer: String,
     secret: Digest,
 }
 
-/// See [`IssuerBinding`].
+/// The record of [`IssuerBinding`].
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum UpstreamIssuerRecord {
-    /// See [`IssuerBinding`].
+    /// The secret was used.
     #[serde(rename = "Pinned")]
     IssuerBinding(IssuerBinding),
 }
@@ -39,44 +39,45 @@ impl Record for UpstreamIssuerRecord {
 }
 
 impl IssuerBinding {
-    /// Another secret begins anew, and the operator's word is newer than what was found; else the issuer stays, which is
-    /// told.
-    fn rebound(self, next: Self, by_operator: bool) -> Result<(Self, ()), String> {
-        if by_operator || self.secret != next.secret || self.issuer == next.issuer {
-            Ok((next, ()))
+    /// Replaces the binding if the secret is new, the issuer is the same, or the operator configured
+    /// the issuer. Otherwise the error is the issuer that the secret belongs to.
+    fn rebound(self, next: Self, is_configured: bool) -> Result<Self, String> {
+        if is_configured || self.secret != next.secret || self.issuer == next.issuer {
+            Ok(next)
         } else {
             Err(self.issuer)
         }
     }
 }
 
-impl Gateway {
-    /// Insists that the configured client secret, if there is one, belongs to `issuer`, which `mcp` names today.
-    pub(crate) async fn ensure_issuer_bound(&self, mcp: &ExactUrl, given: &AuthServerConfig, issuer: &str) -> Result<(), Rejection> {
-        let (Some(client_id), Some(secret)) = (&given.client_id, &given.client_secret) else {
+impl Discovery {
+    /// Ensures that the configured client secret, if there is one, belongs to `issuer`, which the
+    /// upstream at `mcp` names now. The first use binds the secret. This prevents that an upstream
+    /// which names another authorization server gets the secret sent there.
+    ///
+    /// # Errors
+    /// If the secret belongs to another issuer, or the store fails.
+    pub(super) async fn ensure_issuer_bound(&self, mcp: &ExactUrl, config: &AuthServerConfig, issuer: &str) -> Result<(), Rejection> {
+        let (Some(client_id), Some(secret)) = (&config.client_id, &config.client_secret) else {
             return Ok(());
         };
         let next = IssuerBinding {
             issuer: issuer.to_owned(),
             secret: Digest::new(secret.expose()),
         };
-        let by_operator = given.issuer.is_some() || given.token_endpoint.is_some();
+        let is_configured = config.issuer.is_some() || config.token_endpoint.is_some();
         let handle = Handle::<UpstreamIssuerRecord>::new(Id(Digest::new(&format!("{mcp}\n{client_id}")).truncated()));
-        loop {
-            match self
-                .store
-                .transition(&handle, |s: IssuerBinding| s.rebound(next.clone(), by_operator))
-                .await
-            {
-                Ok(_) => return Ok(()),
-                Err(TransitionError::Rejected(was)) => return Err(issuer_changed_error(&was, issuer)),
-                Err(TransitionError::Store(error)) => return Err(error.into()),
-                Err(TransitionError::NotFound | TransitionError::WrongState) => match self.store.insert(handle.id(), next.clone()).await {
-                    Ok(_) => return Ok(()),
-                    Err(InsertError::AlreadyExists) => {}
-                    Err(InsertError::Store(error)) => return Err(error.into()),
-                },
-            }
+        let step = |record: Option<UpstreamIssuerRecord>| -> Result<(UpstreamIssuerRecord, ()), String> {
+            let binding = match record {
+                Some(UpstreamIssuerRecord::IssuerBinding(binding)) => binding.rebound(next.clone(), is_configured)?,
+                None => next.clone(),
+            };
+            Ok((binding.into(), ()))
+        };
+        match self.core.store.upsert(&handle, step).await {
+            Ok(_) => Ok(()),
+            Err(UpsertError::Rejected(was)) => Err(issuer_changed_error(&was, issuer)),
+            Err(UpsertError::Store(error)) => Err(error.into()),
         }
     }
 }

@@ -1,5 +1,24 @@
-//! What the gateway learns of upstreams, their authorization servers and identity providers.
+//! What the gateway learns of upstreams and identity providers, and its calls of an upstream's token
+//! and revocation endpoints.
 
+pub mod exchange;
+pub mod identity;
 pub mod identity_provider;
 pub mod issuer_binding;
+pub mod prefetch;
 pub mod upstream;
+
+use std::sync::Arc;
+
+use crate::app::core::Core;
+
+/// Finds authorization servers and identity providers, and registers at them.
+pub struct Discovery {
+    core: Arc<Core>,
+}
+
+impl Discovery {
+    pub(in crate::app) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}

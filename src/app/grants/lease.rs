@@ -1,62 +1,104 @@
-//! Who is refreshing in this process, and what must finish before we go.
+//! Waiting for another refresh of the same grant, in this process or in another one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::base::ids::Id;
 
-/// The refreshes that run here, and a count of all detached work.
-#[derive(Debug, Default, Clone)]
-pub struct Inflight(Arc<Inner>);
+/// How long a caller waits for another attempt.
+pub const LEASE_WAIT: Duration = Duration::from_secs(20);
+/// How long a caller waits in all. What runs for it goes on.
+pub const MAX_WAIT: Duration = Duration::from_secs(80);
+/// How long one wait for an attempt of this process lasts. A notification may come between the lookup
+/// and the wait.
+const LOCAL_WAIT: Duration = Duration::from_millis(250);
+/// How long a caller waits before it asks for the lease again.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// The refreshes that run in this process.
 #[derive(Debug, Default)]
-struct Inner {
-    waiting: DashMap<Id, Arc<Notify>>,
-    running: AtomicUsize,
-    idle: Notify,
+pub struct RefreshLocks(Arc<DashMap<Id, Arc<Notify>>>);
+
+impl RefreshLocks {
+    /// Marks the grant as being refreshed here, until the guard is dropped.
+    pub fn lock(&self, grant: Id) -> RefreshGuard {
+        self.0.entry(grant).or_default();
+        let locks = Arc::clone(&self.0);
+        RefreshGuard { locks, grant }
+    }
+
+    fn running(&self, grant: Id) -> Option<Arc<Notify>> {
+        self.0.get(&grant).map(|notify| Arc::clone(&notify))
+    }
 }
 
-/// One piece of detached work; dropping it wakes whoever waits for it.
+/// A refresh that runs in this process. Dropping it wakes those who wait for it.
 #[derive(Debug)]
 pub struct RefreshGuard {
-    of: Inflight,
+    locks: Arc<DashMap<Id, Arc<Notify>>>,
     grant: Id,
-}
-
-impl Inflight {
-    /// A refresh of `grant` begins here.
-    pub fn lock(&self, grant: Id) -> RefreshGuard {
-        self.0.running.fetch_add(1, Ordering::AcqRel);
-        self.0.waiting.entry(grant).or_default();
-        RefreshGuard { of: self.clone(), grant }
-    }
-
-    /// What a loser of the race waits on, if the winner is in this process.
-    pub fn wait_for(&self, grant: Id) -> Option<Arc<Notify>> {
-        self.0.waiting.get(&grant).map(|notify| Arc::clone(&notify))
-    }
-
-    /// Resolves when no detached work is left.
-    pub async fn drained(&self) {
-        loop {
-            let idle = self.0.idle.notified();
-            if self.0.running.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
 }
 
 impl Drop for RefreshGuard {
     fn drop(&mut self) {
-        if let Some((_, notify)) = self.of.0.waiting.remove(&self.grant) {
+        if let Some((_, notify)) = self.locks.remove(&self.grant) {
             notify.notify_waiters();
         }
-        self.of.0.running.fetch_sub(1, Ordering::AcqRel);
-        self.of.0.idle.notify_waiters();
+    }
+}
+
+/// The caller has waited for [`LEASE_WAIT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimeout;
+
+/// One caller's wait for the lease of a grant.
+#[derive(Debug)]
+pub struct LeaseWait {
+    deadline: Instant,
+}
+
+impl LeaseWait {
+    /// Starts the wait.
+    pub fn start() -> Self {
+        Self {
+            deadline: Instant::now() + LEASE_WAIT,
+        }
+    }
+
+    /// Waits while a refresh of this grant runs in this process, however long it holds the upstream's
+    /// answer. Returns whether one ran.
+    ///
+    /// # Errors
+    /// If the time is up.
+    pub async fn while_running(&self, locks: &RefreshLocks, grant: Id) -> Result<bool, LeaseTimeout> {
+        let mut has_run = false;
+        while let Some(running) = locks.running(grant) {
+            has_run = true;
+            self.check()?;
+            let _ = tokio::time::timeout(LOCAL_WAIT, running.notified()).await;
+        }
+        Ok(has_run)
+    }
+
+    /// Waits a moment for a refresh in another process.
+    ///
+    /// # Errors
+    /// If the time is up.
+    pub async fn pause(&self) -> Result<(), LeaseTimeout> {
+        self.check()?;
+        tokio::time::sleep(RETRY_DELAY).await;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), LeaseTimeout> {
+        if Instant::now() < self.deadline {
+            Ok(())
+        } else {
+            Err(LeaseTimeout)
+        }
     }
 }

@@ -1,9 +1,65 @@
-//! Grants: created, refreshed, ended, and what the gateway holds in memory for them.
+//! Grants: created, refreshed and ended, and what this process remembers of them.
 
-pub mod client_side;
+pub mod create;
+pub mod end;
+pub mod error;
 pub mod lease;
+pub mod note_usage;
+pub mod persistence;
 pub mod proactive_refresh;
-pub mod recent_401s;
+pub mod prune;
 pub mod refresh;
+pub mod size_limits;
 pub mod token_cache;
+pub mod upstream_token;
 pub mod usage;
+
+use std::sync::Arc;
+
+use crate::app::core::Core;
+use crate::app::discovery::Discovery;
+use crate::app::grants::lease::RefreshLocks;
+use crate::app::grants::persistence::Persistence;
+use crate::app::grants::token_cache::TokenCache;
+use crate::app::grants::usage::{Recent401s, UnconfirmedGenerations};
+use crate::app::revocations::Revocations;
+use crate::app::tokens::Tokens;
+use crate::base::ids::Id;
+
+/// Creates, refreshes and ends grants.
+pub struct Grants {
+    core: Arc<Core>,
+    revocations: Arc<Revocations>,
+    discovery: Arc<Discovery>,
+    tokens: Arc<Tokens>,
+    persistence: Persistence,
+    locks: RefreshLocks,
+    token_cache: TokenCache,
+    unconfirmed: UnconfirmedGenerations,
+    recent_401s: Recent401s,
+    /// The owner of this process's leases. In a store that only this process uses, a lease of another
+    /// owner belongs to a process that no longer runs.
+    owner: Id,
+}
+
+impl Grants {
+    pub(in crate::app) fn new(core: Arc<Core>, revocations: Arc<Revocations>, discovery: Arc<Discovery>, tokens: Arc<Tokens>) -> Self {
+        Self {
+            persistence: Persistence::new(core.store.is_stateless()),
+            core,
+            revocations,
+            discovery,
+            tokens,
+            locks: RefreshLocks::default(),
+            token_cache: TokenCache::default(),
+            unconfirmed: UnconfirmedGenerations::default(),
+            recent_401s: Recent401s::default(),
+            owner: Id::random(),
+        }
+    }
+
+    /// Where records are.
+    pub(in crate::app) fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+}

@@ -1,240 +1,297 @@
-//! Where nothing is kept (`store = "none"`): what travels, whether it fits, and what comes back.
+//! Where records are: in the store, or with the client (`store = "none"`). Only this file asks which.
 
-use crate::app::Gateway;
-use crate::app::authorize::start::{FlowHandle, flow_error};
-use crate::app::authorize::upstream_callback::ClientRedirect;
+use crate::app::core::Core;
 use crate::app::error::Rejection;
-use crate::app::runtime_config::ActiveService;
+use crate::app::flow_handle::{ClientRedirect, FlowHandle, flow_error};
+use crate::app::grants::size_limits;
+use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::base::ids::{Digest, Id};
+use crate::base::random;
 use crate::base::secret::Secret;
-use crate::flow::authorize::{FlowRecord, GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
+use crate::flow::authorize::{CodeExchange, FlowRecord, GatewayLogin, UpstreamCallback, UpstreamCallbackParams, UpstreamRedirect};
 use crate::flow::client::{Authenticated, ReturnAddress};
-use crate::flow::code::{CodeRedemption, ObtainedTokens, RedeemedCode};
+use crate::flow::code::{CodeIssued, CodeRedemption, ObtainedTokens, RedeemedCode};
 use crate::flow::error::RejectReason;
-use crate::flow::grant::GrantRecord;
-use crate::flow::grant_data::{RefreshPayload, RefreshRules};
+use crate::flow::grant::{Active, GrantRecord};
+use crate::flow::grant_data::{GrantData, RefreshPayload, RefreshRules};
 use crate::flow::stateless_code::{PendingExchange, StatelessCode};
-use crate::oauth::authorization_request::RequestParamsError;
 use crate::oauth::error::OAuthErrorCode;
 use crate::service::Service;
-use crate::store::{Handle, TransitionError, Transitioned};
+use crate::store::{Handle, InsertError, StoreError, TransitionError, Transitioned};
 use crate::token::header::{PairHeader, PayloadKind};
-use crate::token::pair::{self, OpenedPair};
+use crate::token::pair::OpenedPair;
 
-/// The longest cookie of a journey, in bytes: browsers take 4096 with its name.
-const MAX_COOKIE_BYTES: usize = 3_584;
-/// The form's key in it, and a dot.
-const FORM_KEY_BYTES: usize = 44;
-/// What signing in and consent may add to a journey, in bytes of the cookie.
-const GROWTH_RESERVE_BYTES: usize = 800;
-/// The longest `state` of a client, in bytes: it travels in that cookie.
-const MAX_STATE_BYTES: usize = 512;
-/// The longest code, in bytes: it is a part of an address. With an upstream code of up to 500 bytes it is under 1.5 KB.
-const MAX_CODE_BYTES: usize = 4_096;
+/// Where records are. Chosen once, at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// In the store.
+    Stored,
+    /// Sealed inside their handles, which clients and browsers hold.
+    ClientSide,
+}
 
-impl Gateway {
-    /// The rules of a service about refreshing, here.
-    pub(crate) fn rules(&self, running: &ActiveService) -> RefreshRules {
-        RefreshRules {
-            carried: self.store.is_stateless(),
-            ..running.refresh_rules()
+/// What follows from the upstream's code.
+pub(in crate::app) enum AcceptedCode {
+    /// It is exchanged now.
+    Exchange(Transitioned<UpstreamCallback, CodeExchange>),
+    /// It travels in our code, and is exchanged when the client redeems that.
+    Issued(ClientRedirect),
+}
+
+/// A code that was redeemed.
+pub(in crate::app) struct SpentCode {
+    /// The id of the grant that it creates.
+    pub(in crate::app) grant: Id,
+    /// What the user granted.
+    pub(in crate::app) redeemed: RedeemedCode,
+    /// An upstream code that travelled in it and must be exchanged now.
+    pub(in crate::app) pending: Option<PendingExchange>,
+}
+
+/// What became of a new grant's record.
+pub(super) enum InsertedGrant {
+    /// The grant is active.
+    Created(Handle<GrantRecord>),
+    /// The code was replayed meanwhile, which ended the grant. The response holds dead tokens.
+    AlreadyEnded(Handle<GrantRecord>),
+    /// The client gets no tokens.
+    Rejected(Rejection),
+}
+
+impl Persistence {
+    /// The mode of a store.
+    pub(in crate::app) fn new(is_stateless: bool) -> Self {
+        if is_stateless { Self::ClientSide } else { Self::Stored }
+    }
+
+    /// Checks that a client's `state` fits (RFC 6749 §4.1.1).
+    ///
+    /// # Errors
+    /// If it is too long to travel with the flow.
+    pub(in crate::app) fn check_state(self, state: Option<&str>) -> Result<(), Rejection> {
+        match self {
+            Self::Stored => Ok(()),
+            Self::ClientSide => size_limits::check_state(state),
         }
     }
 
-    /// The id of the grant that a code begins. Without a store it is derived from the code, so that every instance finds the same id.
-    pub(crate) fn grant_of_code(&self, secret: &str) -> Id {
-        if self.store.is_stateless() {
-            Id(Digest::new(&format!("grant {secret}")).truncated())
-        } else {
-            Id::random()
+    /// Checks that a new flow fits.
+    ///
+    /// # Errors
+    /// If it is too long to travel.
+    pub(in crate::app) fn check_initial_size(self, flow: &FlowHandle) -> Result<(), Rejection> {
+        match self {
+            Self::Stored => Ok(()),
+            Self::ClientSide => size_limits::check_initial_size(flow),
         }
     }
 
-    /// Whether a client's `state` may travel with the journey.
-    pub(crate) fn check_state(&self, state: Option<&str>) -> Result<(), Rejection> {
-        match state.map(str::len) {
-            Some(length) if self.store.is_stateless() && length > MAX_STATE_BYTES => Err(too_long(format!(
-                "state is {length} bytes long, and may have {MAX_STATE_BYTES} at this gateway"
-            ))),
-            Some(_) | None => Ok(()),
+    /// Checks that a flow still fits.
+    ///
+    /// # Errors
+    /// If it is too long to travel.
+    pub(in crate::app) fn check_size(self, flow: &FlowHandle) -> Result<(), Rejection> {
+        match self {
+            Self::Stored => Ok(()),
+            Self::ClientSide => size_limits::check_size(flow),
         }
     }
 
-    /// The upstream's code goes on to the client, sealed in ours.
-    pub(crate) async fn accept_upstream_code(
-        &self,
-        flow: FlowHandle,
-        brought: UpstreamCallbackParams<'_>,
-        code: &str,
-    ) -> Result<ClientRedirect, Rejection> {
-        let (now, code) = (self.clock.now(), Secret::from(code));
-        let step = |s: UpstreamRedirect| s.returned_stateless(brought, code.clone(), now);
-        let moved = self.store.transition(&flow, step).await.map_err(flow_error)?;
-        Ok(client_redirect(flow, moved))
-    }
-
-    /// As [`Gateway::issue_code_after_consent`]. What a user gave may not travel in an address.
-    pub(crate) async fn issue_code(
-        &self,
+    /// Issues the code after consent, where the browser need not visit an upstream. `obtained` is what
+    /// the user gave on the consent page.
+    ///
+    /// # Errors
+    /// If the flow is not at consent, or the store fails. A credential of a user may not travel in a
+    /// URL, so `ClientSide` refuses one.
+    pub(in crate::app) async fn issue_code(
+        self,
+        core: &Core,
         flow: &FlowHandle,
         form: Option<&str>,
-        obtained: Option<&ObtainedTokens>,
+        obtained: Option<ObtainedTokens>,
     ) -> Result<ClientRedirect, Rejection> {
-        if obtained.is_some() {
-            return Err(Rejection::Unknown("this gateway keeps nothing, so it can take no key of a user"));
+        let now = core.clock.now();
+        match self {
+            Self::Stored => {
+                let secret = random::token();
+                let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::new(secret.expose()), now);
+                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
+                let issued = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
+                Ok(ClientRedirect::with_code(flow.clone(), moved.effect, &issued))
+            }
+            Self::ClientSide if obtained.is_some() => {
+                Err(Rejection::Unknown("this gateway keeps nothing, so it can take no key of a user"))
+            }
+            Self::ClientSide => {
+                let step = |s: GatewayLogin| s.granted_stateless(form, now);
+                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(stateless_redirect(flow.clone(), moved))
+            }
         }
-        let now = self.clock.now();
-        let moved = self.store.transition(flow, |s: GatewayLogin| s.granted_stateless(form, now)).await;
-        let moved = moved.map_err(flow_error)?;
-        self.waiting.remove(flow.id());
-        Ok(client_redirect(flow.clone(), moved))
     }
 
-    /// The client redeems a code that is the record itself.
-    pub(crate) async fn redeem_client_side(
-        &self,
+    /// Takes the code of the upstream's callback.
+    ///
+    /// # Errors
+    /// If the callback does not belong to the flow, or the store fails.
+    pub(in crate::app) async fn accept_upstream_code(
+        self,
+        core: &Core,
         flow: &FlowHandle,
-        by: &Authenticated,
-        with: CodeRedemption<'_>,
-        grant: Id,
-    ) -> Result<(RedeemedCode, Option<PendingExchange>), TransitionError<RejectReason>> {
-        let now = self.clock.now();
-        let redeem = |s: StatelessCode| s.redeemed(by, with, grant, now);
-        // An expired code, or a code with another redirect URI, is refused before the store is asked: it ends no grant.
-        if let Some(FlowRecord::StatelessCode(code)) = self.store.supplied(flow)? {
-            redeem(code).map_err(TransitionError::Rejected)?;
+        callback: UpstreamCallbackParams<'_>,
+        upstream_code: &str,
+    ) -> Result<AcceptedCode, Rejection> {
+        let now = core.clock.now();
+        match self {
+            Self::Stored => {
+                let step = |s: UpstreamRedirect| s.returned(callback, now);
+                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(AcceptedCode::Exchange(moved))
+            }
+            Self::ClientSide => {
+                let upstream_code = Secret::from(upstream_code);
+                let step = |s: UpstreamRedirect| s.returned_stateless(callback, upstream_code.clone(), now);
+                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(AcceptedCode::Issued(stateless_redirect(flow.clone(), moved)))
+            }
         }
-        let moved = self.store.transition(flow, redeem).await?;
-        Ok(moved.effect)
     }
 
-    /// Exchanges the upstream's code, if ours carried one: now that ours is good, and used up here. Elsewhere the upstream
-    /// refuses the second exchange.
-    pub(crate) async fn exchange_sealed_code(
-        &self,
-        running: &ActiveService,
-        redeemed: RedeemedCode,
-        to_exchange: Option<PendingExchange>,
-    ) -> Result<RedeemedCode, Rejection> {
-        let Some(PendingExchange { code, exchange }) = to_exchange else {
-            return Ok(redeemed);
-        };
-        // First: a user who may not use the service burns no code.
-        self.check_flow(&running.service, &redeemed.way, &redeemed.who)?;
-        let tokens = self.exchange_code(running, &code, &exchange).await.inspect_err(|why| {
-            tracing::warn!(%why, "the upstream's code could not be exchanged");
-        })?;
-        let obtained = ObtainedTokens {
-            issuer: Some(exchange.issuer),
-            tokens,
-        };
-        Ok(RedeemedCode {
-            obtained: Some(obtained),
-            ..redeemed
+    /// The flow of a code. `ClientSide`, the code's secret is the record.
+    pub(in crate::app) fn flow_of_code(self, flow: FlowHandle, secret: &str) -> FlowHandle {
+        match self {
+            Self::Stored => flow,
+            Self::ClientSide => flow.with_record(secret),
+        }
+    }
+
+    /// The id of the grant that a code creates. `ClientSide` it is derived from the code, so that every
+    /// instance finds the same one.
+    fn new_grant_id(self, secret: &str) -> Id {
+        match self {
+            Self::Stored => Id::random(),
+            Self::ClientSide => Id(Digest::new(&format!("grant {secret}")).truncated()),
+        }
+    }
+
+    /// Redeems a code.
+    ///
+    /// # Errors
+    /// [`TransitionError::WrongState`] if the code was redeemed before.
+    pub(in crate::app) async fn redeem(
+        self,
+        core: &Core,
+        flow: &FlowHandle,
+        client: &Authenticated,
+        redemption: CodeRedemption<'_>,
+    ) -> Result<SpentCode, TransitionError<RejectReason>> {
+        let (now, grant) = (core.clock.now(), self.new_grant_id(redemption.code));
+        match self {
+            Self::Stored => {
+                let step = |s: CodeIssued| s.redeemed(client, redemption, grant, now);
+                let moved = core.store.transition(flow, step).await?;
+                Ok(SpentCode {
+                    grant,
+                    redeemed: moved.effect,
+                    pending: None,
+                })
+            }
+            Self::ClientSide => {
+                let step = |s: StatelessCode| s.redeemed(client, redemption, grant, now);
+                // An expired code, or one with another redirect URI, is refused before the store is
+                // asked: it ends no grant.
+                if let Some(FlowRecord::StatelessCode(code)) = core.store.supplied(flow)? {
+                    step(code).map_err(TransitionError::Rejected)?;
+                }
+                let (redeemed, pending) = core.store.transition(flow, step).await?.effect;
+                Ok(SpentCode { grant, redeemed, pending })
+            }
+        }
+    }
+
+    /// Inserts the record of a new grant.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) async fn insert_grant(self, core: &Core, grant: Id, data: GrantData) -> Result<InsertedGrant, StoreError> {
+        let inserted = core.store.insert(grant, Active::new(data)).await;
+        Ok(match (inserted, self) {
+            (Ok(handle), _) if size_limits::fits_refresh_pair(&handle) => InsertedGrant::Created(handle),
+            (Ok(_), _) => InsertedGrant::Rejected(Rejection::Unknown(
+                "the upstream's tokens are too long for a gateway that keeps nothing; whoever runs it must choose another store",
+            )),
+            (Err(InsertError::AlreadyExists), Self::Stored) => InsertedGrant::AlreadyEnded(Handle::new(grant)),
+            // Only this instance knows that it has ended, so no token may leave.
+            (Err(InsertError::AlreadyExists), Self::ClientSide) => InsertedGrant::Rejected(Rejection::Grant(RejectReason::Replayed)),
+            (Err(InsertError::Store(error)), _) => return Err(error),
         })
     }
 
-    /// What a pair brings that carries its grant's record: the upstream's token is in there.
-    pub(crate) fn refresh_payload(
-        &self,
+    /// The grant of a pair: by its id, or with the record that the pair holds.
+    pub(in crate::app) fn grant_handle(pair: &OpenedPair) -> Handle<GrantRecord> {
+        let handle = Handle::new(pair.half.grant);
+        if pair.half.carried == PayloadKind::Grant {
+            handle.with_record(pair.upstream.expose())
+        } else {
+            handle
+        }
+    }
+
+    /// The upstream token in a refresh pair that holds its grant's record.
+    ///
+    /// # Errors
+    /// If the record does not fit the pair or the service.
+    pub(super) fn refresh_payload(
+        core: &Core,
         service: &Service,
-        half: &PairHeader,
-        handle: &Handle<GrantRecord>,
+        header: &PairHeader,
+        grant: &Handle<GrantRecord>,
     ) -> Result<RefreshPayload, Rejection> {
-        let other = Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
-        let record = self.store.supplied(handle)?;
-        let held = record.as_ref().and_then(GrantRecord::data).ok_or_else(|| other.clone())?;
-        let (carried, brought) = match held.latest() {
+        let unknown = || Rejection::Unknown("this refresh token is unknown or has ended; sign in again");
+        let record = core.store.supplied(grant)?;
+        let data = record.as_ref().and_then(GrantRecord::data).ok_or_else(unknown)?;
+        let (kind, payload) = match data.latest() {
             None => (PayloadKind::Nothing, RefreshPayload::Nothing),
             Some(tokens) => match &tokens.refresh {
                 Some(token) => (PayloadKind::Refresh, RefreshPayload::Refresh(token.clone())),
                 None => (PayloadKind::Access, RefreshPayload::Access(tokens.clone())),
             },
         };
-        if held.generation() != half.generation || held.service != service.name {
-            return Err(other);
+        if data.generation() != header.generation || data.service != service.name {
+            return Err(unknown());
         }
-        if !service.upstream.accepts_payload(carried) {
+        if !service.upstream.accepts_payload(kind) {
             return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
         }
-        Ok(brought)
+        Ok(payload)
+    }
+
+    /// The rules of a service about refreshes.
+    pub(super) fn refresh_rules(self, active: &ActiveService) -> RefreshRules {
+        RefreshRules {
+            carried: self == Self::ClientSide,
+            ..active.refresh_rules()
+        }
+    }
+
+    /// For how many seconds the revocation list must hold an ended grant. `ClientSide` there is no
+    /// tombstone, and refresh pairs of the grant still open.
+    pub(super) fn revocation_ttl(self, config: &RuntimeConfig) -> u64 {
+        match self {
+            Self::Stored => config.max_access_ttl(),
+            Self::ClientSide => config.max_grant_ttl(),
+        }
     }
 }
 
-/// Whether a journey that begins fits its cookie, and will when it has grown.
-pub(crate) fn check_initial_size(flow: &FlowHandle) -> Result<(), Rejection> {
-    let length = length(flow);
-    if length + GROWTH_RESERVE_BYTES <= MAX_COOKIE_BYTES {
-        return Ok(());
-    }
-    Err(too_long(format!(
-        "client_id, redirect_uri, state and scope are too long together for this gateway, by {} bytes",
-        length + GROWTH_RESERVE_BYTES - MAX_COOKIE_BYTES
-    )))
-}
-
-/// Whether a journey still fits its cookie.
-pub(crate) fn check_size(flow: &FlowHandle) -> Result<(), Rejection> {
-    if length(flow) <= MAX_COOKIE_BYTES {
-        return Ok(());
-    }
-    tracing::error!(
-        length = length(flow),
-        most = MAX_COOKIE_BYTES,
-        "a journey does not fit a cookie: what the identity provider says of the user, such as groups, is too long for store = \"none\""
-    );
-    Err(Rejection::Unknown(
-        "too much is known of this user for this gateway, which keeps nothing; ask whoever runs it",
-    ))
-}
-
-/// Whether a refresh pair can carry this grant, if it is to.
-pub(crate) fn fits_refresh_pair(grant: &Handle<GrantRecord>) -> bool {
-    // Sealed once more, encoded once more, beside its header.
-    grant
-        .client_side_record()
-        .is_none_or(|record| (record.len() + 600) * 4 / 3 <= pair::MAX_PAIR_BYTES)
-}
-
-/// The grant of a pair: by its name, or with the record that the pair carries.
-pub(crate) fn grant_handle(opened: &OpenedPair) -> Handle<GrantRecord> {
-    let handle = Handle::new(opened.half.grant);
-    if opened.half.carried == PayloadKind::Grant {
-        handle.with_record(opened.upstream.expose())
+/// Back to the client, with the flow's record as the code.
+fn stateless_redirect(flow: FlowHandle, moved: Transitioned<StatelessCode, ReturnAddress>) -> ClientRedirect {
+    let record = moved.handle.client_side_record().unwrap_or_default();
+    let code = Secret::from(format!("{}.{record}", moved.handle));
+    if size_limits::fits_redirect(code.expose()) {
+        ClientRedirect::with_code(flow, moved.effect, &code)
     } else {
-        handle
+        let description = "the upstream's code is too long for this gateway";
+        ClientRedirect::with_error(flow, moved.effect, OAuthErrorCode::ServerError, description)
     }
-}
-
-/// Back to the client, with the journey itself as its code.
-fn client_redirect(flow: FlowHandle, moved: Transitioned<StatelessCode, ReturnAddress>) -> ClientRedirect {
-    let back = moved.effect;
-    let code = Secret::from(format!(
-        "{}.{}",
-        moved.handle,
-        moved.handle.client_side_record().unwrap_or_default()
-    ));
-    let length = code.expose().len();
-    let location = if length <= MAX_CODE_BYTES {
-        back.with_code(&code)
-    } else {
-        tracing::error!(
-            length,
-            most = MAX_CODE_BYTES,
-            "a code is too long for an address: the upstream's code is, or what is known of the user"
-        );
-        back.with_error(OAuthErrorCode::ServerError, "the upstream's code is too long for this gateway")
-    };
-    ClientRedirect { back, location, flow }
-}
-
-fn length(flow: &FlowHandle) -> usize {
-    flow.client_side_record().map_or(0, |carried| carried.len() + FORM_KEY_BYTES)
-}
-
-fn too_long(why: String) -> Rejection {
-    Rejection::Authorize(RequestParamsError {
-        code: OAuthErrorCode::InvalidRequest,
-        why,
-    })
 }

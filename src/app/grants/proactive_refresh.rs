@@ -1,123 +1,110 @@
-//! The gateway renews by itself what it keeps: one asks the upstream, across requests and processes; the client's pairs
-//! stay as they are.
+//! The gateway refreshes stored upstream tokens by itself: one caller asks the upstream, across
+//! requests and processes. The client's pairs stay valid.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::app::Gateway;
 use crate::app::error::Rejection;
-use crate::app::grants::token_cache::{CachedToken, GRANT_ENDED, try_later};
-use crate::app::proxy::forward::ProxyError;
+use crate::app::grants::Grants;
+use crate::app::grants::error::UpstreamTokenError;
+use crate::app::grants::lease::{LeaseTimeout, LeaseWait, MAX_WAIT};
+use crate::app::grants::token_cache::CachedToken;
 use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
 use crate::flow::credential::ReferenceStatus;
 use crate::flow::error::RejectReason;
-use crate::flow::grant::{GrantRecord, RefreshAttempt};
+use crate::flow::grant::GrantRecord;
 use crate::oauth::token_response::UpstreamAccessToken;
 use crate::store::{Handle, TransitionError};
 
-/// How long a request waits for somebody else's attempt, in seconds.
-const LEASE_WAIT_SECONDS: u64 = 20;
-/// How long a request waits at most; what runs for it runs on.
-const MAX_REQUEST_WAIT: Duration = Duration::from_secs(60 + LEASE_WAIT_SECONDS);
+impl From<LeaseTimeout> for UpstreamTokenError {
+    fn from(LeaseTimeout: LeaseTimeout) -> Self {
+        Self::TryLater
+    }
+}
 
-impl Gateway {
-    /// A good token of this grant, newer than the one that the upstream `refused`.
-    pub(crate) async fn renew(
-        &self,
-        running: &Arc<ActiveService>,
+impl Grants {
+    /// A valid upstream token of this grant, newer than the one that the upstream `refused`.
+    ///
+    /// # Errors
+    /// If the grant has ended, or no token can be had now.
+    pub(in crate::app) async fn renew(
+        self: &Arc<Self>,
+        active: &Arc<ActiveService>,
         grant: Id,
         refused: Option<&UpstreamAccessToken>,
-    ) -> Result<Arc<CachedToken>, ProxyError> {
-        let (gateway, running, refused) = (self.clone(), Arc::clone(running), refused.cloned());
-        // Detached, as a client's refresh is: what the upstream rotates is not lost with a request that was given up.
-        let detached = self
-            .back
-            .spawn(async move { gateway.renew_once(&running, grant, refused.as_ref()).await });
-        match tokio::time::timeout(MAX_REQUEST_WAIT, detached).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(ProxyError::TryLater),
+    ) -> Result<Arc<CachedToken>, UpstreamTokenError> {
+        let (this, active, refused) = (Arc::clone(self), Arc::clone(active), refused.cloned());
+        // Detached: if the client gives up, what the upstream rotated is not lost.
+        let work = async move { this.renew_once(&active, grant, refused.as_ref()).await };
+        match tokio::time::timeout(MAX_WAIT, self.core.tasks.spawn(work)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(UpstreamTokenError::TryLater),
         }
     }
 
-    /// The same behind a request that does not wait for it.
-    pub(crate) fn renew_in_background(&self, running: &Arc<ActiveService>, grant: Id, refused: Option<&UpstreamAccessToken>) {
-        let (gateway, running, refused) = (self.clone(), Arc::clone(running), refused.cloned());
-        let work = self.inflight.lock(Id::random());
-        self.back.spawn(async move {
-            let _work = work;
-            let _ = gateway.renew_once(&running, grant, refused.as_ref()).await;
+    /// Does the same without a caller that waits.
+    pub(in crate::app) fn renew_in_background(
+        self: &Arc<Self>,
+        active: &Arc<ActiveService>,
+        grant: Id,
+        refused: Option<&UpstreamAccessToken>,
+    ) {
+        let (this, active, refused) = (Arc::clone(self), Arc::clone(active), refused.cloned());
+        self.core.tasks.spawn(async move {
+            // A failure is logged where it arises, and the next request tries again.
+            let _ = this.renew_once(&active, grant, refused.as_ref()).await;
         });
     }
 
     async fn renew_once(
         &self,
-        running: &Arc<ActiveService>,
+        active: &ActiveService,
         grant: Id,
         refused: Option<&UpstreamAccessToken>,
-    ) -> Result<Arc<CachedToken>, ProxyError> {
+    ) -> Result<Arc<CachedToken>, UpstreamTokenError> {
         let handle = Handle::<GrantRecord>::new(grant);
-        let give_up = tokio::time::sleep(Duration::from_secs(LEASE_WAIT_SECONDS));
-        tokio::pin!(give_up);
-        // Who has waited for another's attempt does not make one of its own: if that failed, so would the next.
-        let mut waited = false;
+        let wait = LeaseWait::start();
+        // A caller that waited for another attempt makes none of its own: if that one failed, so would
+        // the next.
+        let mut has_waited = false;
         loop {
-            if let Some(winner) = self.inflight.wait_for(grant) {
-                waited = true;
-                tokio::select! {
-                    _ = tokio::time::timeout(Duration::from_millis(250), winner.notified()) => continue,
-                    () = &mut give_up => return Err(ProxyError::TryLater),
+            has_waited |= wait.while_running(&self.locks, grant).await?;
+            let (record, now) = (self.core.store.read(&handle).await?, self.core.clock.now());
+            let data = record.as_ref().and_then(GrantRecord::data).ok_or(UpstreamTokenError::GrantEnded)?;
+            match data.reference_status(refused, now) {
+                ReferenceStatus::Valid(tokens) => return Ok(CachedToken::new(tokens)),
+                ReferenceStatus::Expired => return Err(UpstreamTokenError::GrantEnded),
+                ReferenceStatus::Renew(_) if has_waited => {
+                    let tokens = data.valid_tokens(refused, now);
+                    return tokens.map(CachedToken::new).ok_or(UpstreamTokenError::TryLater);
                 }
+                // Before the lease is taken, so that discovery does not use up the lease.
+                ReferenceStatus::Renew(_) => drop(self.discovery.auth_server(self.core.tasks.http(), active).await),
             }
-            let record = self.store.read(&handle).await.map_err(|why| try_later(&why))?;
-            let held = record.as_ref().and_then(GrantRecord::data).ok_or(GRANT_ENDED)?;
-            match held.reference_status(refused, self.clock.now()) {
-                ReferenceStatus::Valid(tokens) => return Ok(CachedToken::of(tokens)),
-                ReferenceStatus::Expired => return Err(GRANT_ENDED),
-                ReferenceStatus::Renew(_) if waited => {
-                    return held
-                        .valid_tokens(refused, self.clock.now())
-                        .map(CachedToken::of)
-                        .ok_or(ProxyError::TryLater);
+            let (attempt, now) = (self.new_attempt(), self.core.clock.now());
+            let step = |r: GrantRecord| r.renewal_started(refused, attempt, now);
+            match self.core.store.update(&handle, step).await {
+                Ok((handle, refresh)) => {
+                    let refreshed = self.refresh_upstream(active, &handle, refresh).await;
+                    return match refreshed {
+                        Ok(refreshed) => Ok(CachedToken::new(&refreshed.tokens)),
+                        Err(rejection) => Err(self.renewal_error(grant, &rejection)),
+                    };
                 }
-                // Found before the lease is taken, so that looking for it does not use the lease up.
-                ReferenceStatus::Renew(_) => drop(self.auth_server(&self.back_lane, running).await),
-            }
-            let attempt = RefreshAttempt {
-                id: Id::random(),
-                owner: self.owner,
-                is_exclusive: self.store.is_single(),
-            };
-            let now = self.clock.now();
-            match self
-                .store
-                .update(&handle, |r: GrantRecord| r.renewal_started(refused, attempt, now))
-                .await
-            {
-                Ok((handle, (token, held))) => {
-                    let work = (self.inflight.lock(grant), &handle);
-                    let answered = self.ask_upstream(work, running, attempt, token, held).await;
-                    return answered
-                        .map(|(_, _, tokens)| CachedToken::of(&tokens))
-                        .map_err(|why| self.renewal_error(grant, &why));
-                }
-                Err(TransitionError::Rejected(RejectReason::Busy)) => tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
-                    () = &mut give_up => return Err(ProxyError::TryLater),
-                },
-                // Another look says what it is now.
+                Err(TransitionError::Rejected(RejectReason::Busy)) => wait.pause().await?,
+                // The next turn reads what it is now.
                 Err(TransitionError::Rejected(_) | TransitionError::WrongState | TransitionError::NotFound) => {}
-                Err(TransitionError::Store(why)) => return Err(try_later(&why)),
+                Err(TransitionError::Store(error)) => return Err(error.into()),
             }
         }
     }
 
-    fn renewal_error(&self, grant: Id, why: &Rejection) -> ProxyError {
-        let passing = why.retry_after().is_some() || matches!(why, Rejection::Grant(RejectReason::LeaseLost));
-        if passing && !self.ended.contains(grant) {
-            ProxyError::TryLater
+    fn renewal_error(&self, grant: Id, rejection: &Rejection) -> UpstreamTokenError {
+        let is_temporary = rejection.retry_after().is_some() || matches!(rejection, Rejection::Grant(RejectReason::LeaseLost));
+        if is_temporary && !self.revocations.is_revoked(grant) {
+            UpstreamTokenError::TryLater
         } else {
-            GRANT_ENDED
+            UpstreamTokenError::GrantEnded
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What reference pairs stand for, in front of the store: bounded, filled once, and dropped when the record changes.
+//! The upstream tokens of reference pairs, cached in front of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,39 +6,40 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::app::Gateway;
-use crate::app::proxy::forward::ProxyError;
-use crate::app::runtime_config::ActiveService;
 use crate::base::ids::Id;
 use crate::base::time::UnixTime;
-use crate::flow::credential::RENEW_BEFORE_SECONDS;
-use crate::flow::grant::GrantRecord;
-use crate::flow::grant_data::GrantData;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamTokens};
-use crate::store::{Handle, StoreError};
 
-/// How many tokens are expected; what bounds them is [`MAX_BYTES`].
+/// How many tokens are expected. [`MAX_BYTES`] is the limit.
 const EXPECTED_TOKENS: usize = 10_000;
-/// All tokens together may take so much memory, in bytes.
+/// The most memory that all tokens together take, in bytes.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// What an entry takes beside its token, in bytes.
+const ENTRY_BYTES: u64 = 128;
 
 /// The upstream's access token of one grant.
 #[derive(Debug)]
 pub struct CachedToken {
-    pub(crate) access: UpstreamAccessToken,
-    ends: UnixTime,
-    /// A successor was asked for while it still worked: once is enough.
-    ahead: AtomicBool,
+    /// The token.
+    pub(in crate::app) access: UpstreamAccessToken,
+    /// When it ends; [`UnixTime::NEVER`] if the upstream did not say.
+    pub(super) ends: UnixTime,
+    is_renewal_started: AtomicBool,
 }
 
 impl CachedToken {
-    /// The access token of what the upstream gave.
-    pub(crate) fn of(tokens: &UpstreamTokens) -> Arc<Self> {
+    /// The access token of a token response.
+    pub(super) fn new(tokens: &UpstreamTokens) -> Arc<Self> {
         Arc::new(Self {
             access: tokens.access.clone(),
             ends: tokens.expires.unwrap_or(UnixTime::NEVER),
-            ahead: AtomicBool::new(false),
+            is_renewal_started: AtomicBool::new(false),
         })
+    }
+
+    /// Returns true to the first caller only, which starts the renewal.
+    pub(super) fn start_renewal(&self) -> bool {
+        !self.is_renewal_started.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -47,7 +48,7 @@ struct TokenWeight;
 
 impl Weighter<Id, Arc<CachedToken>> for TokenWeight {
     fn weight(&self, _: &Id, token: &Arc<CachedToken>) -> u64 {
-        token.access.expose().len() as u64 + 128
+        token.access.expose().len() as u64 + ENTRY_BYTES
     }
 }
 
@@ -68,68 +69,39 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// The record of this grant was written here, or is over. Also what is being read at this moment is not remembered.
-    pub(crate) fn remove(&self, grant: Id) {
+    /// The cached token, or the one that `load` reads. One caller loads, and the others wait for it.
+    ///
+    /// # Errors
+    /// That of `load`.
+    pub(super) async fn get_or_load<E>(
+        &self,
+        grant: Id,
+        load: impl Future<Output = Result<Arc<CachedToken>, E>>,
+    ) -> Result<Arc<CachedToken>, E> {
+        let load = async {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            load.await
+        };
+        self.tokens.get_or_insert_async(&grant, load).await
+    }
+
+    /// The cached token, which this does not count as used.
+    pub(super) fn peek(&self, grant: Id) -> Option<Arc<CachedToken>> {
+        self.tokens.peek(&grant)
+    }
+
+    /// Forgets the token of a grant, also one that is being loaded now.
+    pub(super) fn remove(&self, grant: Id) {
         self.tokens.remove(&grant);
     }
 
-    /// Changes were missed.
-    pub(crate) fn clear(&self) {
+    /// Forgets all tokens.
+    pub(super) fn clear(&self) {
         self.tokens.clear();
     }
-}
 
-impl Gateway {
-    /// How often the store was read for requests with a reference pair.
-    pub fn store_reads(&self) -> u64 {
-        self.kept.reads.load(Ordering::Relaxed)
+    /// How often a token was loaded.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
-
-    /// The access token for a request of this grant. Near its end a successor is asked for behind the request; past it,
-    /// the request waits.
-    pub(crate) async fn upstream_token(&self, running: &Arc<ActiveService>, grant: Id) -> Result<Arc<CachedToken>, ProxyError> {
-        let token = self.kept.tokens.get_or_insert_async(&grant, self.load(grant)).await?;
-        let now = self.clock.now();
-        if token.ends <= now {
-            return self.renew(running, grant, None).await;
-        }
-        if token.ends <= now.plus_seconds(RENEW_BEFORE_SECONDS) && !token.ahead.swap(true, Ordering::Relaxed) {
-            self.renew_in_background(running, grant, None);
-        }
-        Ok(token)
-    }
-
-    /// The record was written by somebody: what is remembered of it stays only if that is what is there.
-    pub(crate) async fn invalidate_if_changed(&self, handle: &Handle<GrantRecord>) {
-        if let Some(known) = self.kept.tokens.peek(&handle.id())
-            && let Ok(Some(record)) = self.store.read(handle).await
-            && record
-                .data()
-                .and_then(GrantData::latest)
-                .is_some_and(|tokens| tokens.access == known.access)
-        {
-            return;
-        }
-        self.kept.remove(handle.id());
-    }
-
-    async fn load(&self, grant: Id) -> Result<Arc<CachedToken>, ProxyError> {
-        self.kept.reads.fetch_add(1, Ordering::Relaxed);
-        let record = self
-            .store
-            .read(&Handle::<GrantRecord>::new(grant))
-            .await
-            .map_err(|why| try_later(&why))?;
-        let tokens = record.as_ref().and_then(GrantRecord::data).and_then(GrantData::latest);
-        tokens.map(CachedToken::of).ok_or(GRANT_ENDED)
-    }
-}
-
-/// What the pair stands for is over.
-pub(crate) const GRANT_ENDED: ProxyError = ProxyError::BadToken("what the token stands for has ended");
-
-/// Nothing can be said of the pair now.
-pub(crate) fn try_later(why: &StoreError) -> ProxyError {
-    tracing::warn!(%why, "what a token stands for cannot be read");
-    ProxyError::TryLater
 }

@@ -1,72 +1,95 @@
-//! What is open right now: streams that end with their grant, and pairs whose arrival is not yet proved.
+//! What this process remembers of the use of pairs: generations that no client has used yet, and
+//! generations that the upstream answered with 401.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use quick_cache::sync::Cache;
 
 use crate::base::ids::Id;
-use crate::net::body::StreamGuard;
-use crate::net::stop::{Ender, Ends};
+use crate::base::time::UnixTime;
 
-/// Open streams by grant.
-#[derive(Debug, Default)]
-pub struct EventStreams {
-    by_grant: DashMap<Id, (Ender, Ends, Arc<AtomicUsize>)>,
-    count: Arc<AtomicUsize>,
-}
+/// The most generations that [`UnconfirmedGenerations`] remembers. Forgetting one only lengthens a
+/// reuse window.
+const MAX_UNCONFIRMED: usize = 100_000;
 
-impl EventStreams {
-    /// Counts a stream of `grant`, and ties it to the grant's end.
-    pub fn open(&self, grant: Id) -> StreamGuard {
-        let entry = self.by_grant.entry(grant).or_insert_with(|| {
-            let (ender, ends) = Ends::new();
-            (ender, ends, Arc::default())
-        });
-        StreamGuard::new(&entry.2, Some(entry.1.clone()))
-    }
+/// For how many seconds [`Recent401s`] suppresses a second note.
+const SUPPRESS_SECONDS: u64 = 60;
+/// The most notes that [`Recent401s`] remembers. Forgetting one costs a read of the store.
+const MAX_RECENT_401S: usize = 10_000;
 
-    /// Ends every stream of `grant`.
-    pub fn end(&self, grant: Id) {
-        if let Some((_, (ender, _, _))) = self.by_grant.remove(&grant) {
-            ender.end();
-        }
-    }
-
-    /// Forgets grants without a stream.
-    pub fn sweep(&self) {
-        self.by_grant.retain(|_, (_, _, open)| open.load(Ordering::Acquire) > 0);
-        self.count.store(self.by_grant.len(), Ordering::Release);
-    }
-}
-
-/// Generations that were handed out and not yet seen coming back.
+/// Generations that were sent to a client and not yet used by it.
 #[derive(Debug, Default)]
 pub struct UnconfirmedGenerations {
     generation: DashMap<Id, u32>,
     count: AtomicUsize,
 }
 
-/// The most that is remembered; forgetting one only lengthens a grace.
-const MAX_ENTRIES: usize = 100_000;
-
 impl UnconfirmedGenerations {
-    /// A pair of this generation is on its way to the client.
+    /// Remembers that a pair of this generation is on its way to the client.
     pub fn insert(&self, grant: Id, generation: u32) {
-        if self.count.load(Ordering::Relaxed) < MAX_ENTRIES && self.generation.insert(grant, generation).is_none() {
+        if self.count.load(Ordering::Relaxed) < MAX_UNCONFIRMED && self.generation.insert(grant, generation).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The proxy sees an access pair: true if this is the first proof of its generation. One load when there is nothing to prove.
+    /// Notes that a client used an access pair. Returns true if this is the first use of its
+    /// generation. It costs one load if no generation is unconfirmed.
     pub fn confirm(&self, grant: Id, generation: u32) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let first = self.generation.remove_if(&grant, |_, sent| *sent <= generation).is_some();
-        if first {
+        let is_first = self.generation.remove_if(&grant, |_, sent| *sent <= generation).is_some();
+        if is_first {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        first
+        is_first
+    }
+}
+
+/// Generations that the upstream answered with 401 a moment ago. One note is enough, however often
+/// the client comes.
+#[derive(Debug)]
+pub struct Recent401s(Cache<(Id, u32), UnixTime>);
+
+impl Default for Recent401s {
+    fn default() -> Self {
+        Self(Cache::new(MAX_RECENT_401S))
+    }
+}
+
+impl Recent401s {
+    /// Notes a 401. Returns whether it is the first one of this generation in a minute.
+    pub fn note_once(&self, grant: Id, generation: u32, now: UnixTime) -> bool {
+        let key = (grant, generation);
+        if self.0.get(&key).is_some_and(|at| now.seconds_since(at) < SUPPRESS_SECONDS) {
+            return false;
+        }
+        self.0.insert(key, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_401_is_noted_once_a_minute_for_each_generation() {
+        let (notes, grant, now) = (Recent401s::default(), Id::random(), UnixTime(1_000));
+        let count = |generation, now| (0..100).filter(|_| notes.note_once(grant, generation, now)).count();
+        assert_eq!(
+            (count(1, now), count(1, now.plus_seconds(59)), count(1, now.plus_seconds(60))),
+            (1, 0, 1)
+        );
+        assert_eq!(count(2, now), 1);
+        assert!(notes.note_once(Id::random(), 1, now));
+    }
+
+    #[test]
+    fn notes_about_many_grants_take_bounded_memory() {
+        let notes = Recent401s::default();
+        assert!((0..5 * MAX_RECENT_401S).all(|_| notes.note_once(Id::random(), 1, UnixTime(1_000))));
+        assert!(notes.0.len() <= MAX_RECENT_401S);
     }
 }

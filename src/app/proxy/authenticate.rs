@@ -1,191 +1,121 @@
-//! Who is let in at an MCP endpoint: what the service asks of its callers, held against what this one presents.
+//! Authenticates a proxied request: what the service requires, compared with what the caller presents.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::app::Gateway;
-use crate::app::proxy::forward::ProxyError;
-use crate::app::proxy::mcp_sessions::SessionOwner;
+use crate::app::proxy::Proxy;
+use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
+use crate::app::proxy::error::ProxyError;
+#[cfg(feature = "raw")]
+use crate::app::proxy::raw_bearer::raw_bearer;
 use crate::app::runtime_config::ActiveService;
-use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::oauth::bearer::{self, BearerHeader};
 use crate::oauth::scope::Scopes;
 use crate::service::identity_headers::{IdentityHeaders, IdentityPayload};
 use crate::service::{Access, Service, Upstream, UpstreamHeaders};
 use crate::token::header::{PairHeader, PayloadKind, TokenKind, TokenMode};
-use crate::token::pair::{self, OpenedPair, PairError};
+use crate::token::pair::OpenedPair;
 
-/// Who was let in.
-#[derive(Debug)]
-pub(crate) enum Caller {
-    /// Anybody: a public service asks nothing, and knows nobody.
-    Anonymous,
-    /// The holder of a token or of an API key, which said this.
-    TokenHolder(PairHeader),
-    /// Whoever holds something that may be a token of the upstream's.
-    #[cfg(feature = "raw")]
-    RawBearer,
-}
+/// The pair is for another kind of upstream credential.
+pub(super) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
 
-/// A request that may go on.
-#[derive(Debug)]
-pub(crate) struct AuthenticatedRequest {
-    /// Whose it is.
-    pub(crate) caller: Caller,
-    /// What goes upstream of ours.
-    pub(crate) ours: UpstreamHeaders,
-}
-
-impl Caller {
-    /// Whether refreshing, or signing in anew, could change what the upstream thinks of it.
-    pub(crate) fn can_reauthenticate(&self) -> bool {
-        match self {
-            Self::Anonymous => false,
-            // What is the service's own stays what it is, whoever signs in.
-            Self::TokenHolder(half) => half.kind != TokenKind::Key && matches!(half.carried, PayloadKind::Access | PayloadKind::Reference),
-            #[cfg(feature = "raw")]
-            Self::RawBearer => true,
-        }
-    }
-
-    /// Whose the sessions are that this caller is given, where the upstream cannot tell.
-    pub(crate) fn owner(&self, service: &Service) -> Option<SessionOwner<'_>> {
-        match self {
-            Self::TokenHolder(half) if service.upstream.is_shared_identity() => Some(SessionOwner {
-                service: service.digest,
-                subject: &half.subject,
-            }),
-            Self::TokenHolder(_) | Self::Anonymous => None,
-            #[cfg(feature = "raw")]
-            Self::RawBearer => None,
-        }
-    }
-
-    /// What ends the caller's streams when it ends: the grant, or the API key.
-    pub(crate) fn grant_id(&self) -> Option<Id> {
-        match self {
-            Self::Anonymous => None,
-            Self::TokenHolder(half) => Some(half.grant),
-            #[cfg(feature = "raw")]
-            Self::RawBearer => None,
-        }
-    }
-}
-
-impl Gateway {
-    /// Judges by what the service asks of its callers. `source` is the caller's address, for limits only.
-    pub(crate) fn authenticate(
+impl Proxy {
+    /// Authenticates a request. `source` is the caller's address, for limits only.
+    pub(super) fn authenticate(
         &self,
-        running: &ActiveService,
+        active: &ActiveService,
         headers: &HeaderMap,
         source: IpAddr,
     ) -> Result<AuthenticatedRequest, ProxyError> {
-        match running.service.access {
-            Access::Public => self.anonymous(&running.service, source),
-            Access::OAuth => self.token_holder(running, TokenKind::Access, headers),
-            Access::Key => self.token_holder(running, TokenKind::Key, headers),
+        match active.service.access {
+            Access::Public => self.anonymous(&active.service, source),
+            Access::OAuth => self.token_holder(active, TokenKind::Access, headers),
+            Access::Key => self.token_holder(active, TokenKind::Key, headers),
         }
     }
 
-    /// No token is looked at, not even one that was sent: it is neither needed nor passed on.
+    /// A token in the request is neither read nor forwarded.
     fn anonymous(&self, service: &Service, source: IpAddr) -> Result<AuthenticatedRequest, ProxyError> {
-        if !self.limits.allow_anonymous(source, &self.site.trusted_proxies) {
+        if !self.anonymous_limit.allow(source, &self.core.urls.trusted_proxies) {
             return Err(ProxyError::RateLimited);
         }
-        let ours = service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));
+        let credential = service.upstream.headers(PayloadKind::Nothing, &Secret::from(""));
         Ok(AuthenticatedRequest {
             caller: Caller::Anonymous,
-            ours: ours.ok_or(ProxyError::CredentialRefused)?,
+            credential: credential.ok_or(ProxyError::CredentialRefused)?,
         })
     }
 
-    /// Opens what was presented, all of it at once, and makes the credential for the upstream of it.
-    fn token_holder(&self, running: &ActiveService, kind: TokenKind, headers: &HeaderMap) -> Result<AuthenticatedRequest, ProxyError> {
-        let (service, token) = (&running.service, bearer_token(headers)?);
+    /// Opens the token, checks everything that it says, and makes the upstream credential.
+    fn token_holder(&self, active: &ActiveService, kind: TokenKind, headers: &HeaderMap) -> Result<AuthenticatedRequest, ProxyError> {
+        let (service, token) = (&active.service, bearer_token(headers)?);
         #[cfg(feature = "raw")]
         if service.mode.for_kind(kind) == TokenMode::Raw {
-            return crate::app::proxy::raw_bearer::raw_bearer(service, token);
+            return raw_bearer(service, token);
         }
-        let OpenedPair { half, upstream } = self.open_token(service, kind, token)?;
-        if half.kind != kind {
+        let OpenedPair { half: header, upstream } = self.tokens.open(service, kind, token)?;
+        if header.kind != kind {
             return Err(ProxyError::BadToken(match kind {
                 TokenKind::Key => "this is not an API key",
                 TokenKind::Access | TokenKind::Refresh => "this is not an access token",
             }));
         }
-        if half.service != service.digest {
+        if header.service != service.digest {
             return Err(ProxyError::BadToken("the token is for another service"));
         }
-        let refers = kind == TokenKind::Access && half.mode == TokenMode::Reference;
-        if half.mode != service.mode.for_kind(kind) && !refers {
+        let is_reference = kind == TokenKind::Access && header.mode == TokenMode::Reference;
+        if header.mode != service.mode.for_kind(kind) && !is_reference {
             return Err(ProxyError::BadToken("the token is of a kind that this service does not take"));
         }
-        if half.expires <= self.clock.now() {
+        if header.expires <= self.core.clock.now() {
             return Err(ProxyError::BadToken("the token has expired"));
         }
-        if self.ended.contains(half.grant) {
+        if self.revocations.is_revoked(header.grant) {
             return Err(ProxyError::BadToken("the token was revoked"));
         }
-        if !has_scopes(&half, &service.required_scopes) {
+        if !has_scopes(&header, &service.required_scopes) {
             return Err(ProxyError::MissingScopes);
         }
-        let ours = match &service.upstream {
-            // What it refers to is looked up once it is let in.
-            _ if half.carried == PayloadKind::Reference => Some(UpstreamHeaders::Nothing),
-            Upstream::Identity(chosen) => match identity_of(&half, &upstream) {
-                Some(known) => Some(self.identity_headers(running, chosen, &known, &half)?),
+        let credential = match &service.upstream {
+            // The token that it stands for is read once the caller is authenticated.
+            _ if header.carried == PayloadKind::Reference => Some(UpstreamHeaders::Nothing),
+            Upstream::Identity(configured) => match identity_of(&header, &upstream) {
+                Some(identity) => Some(self.identity_headers(active, configured, &identity, &header)?),
                 None => None,
             },
-            others => others.headers(half.carried, &upstream),
+            others => others.headers(header.carried, &upstream),
         };
-        let ours = ours.ok_or(WRONG_PAYLOAD)?;
         Ok(AuthenticatedRequest {
-            caller: Caller::TokenHolder(half),
-            ours,
+            credential: credential.ok_or(WRONG_PAYLOAD)?,
+            caller: Caller::TokenHolder(header),
         })
     }
 
-    /// Who the caller is, in the words that the backend was promised.
+    /// The headers that tell a backend who the caller is.
     fn identity_headers(
         &self,
-        running: &ActiveService,
-        chosen: &IdentityHeaders,
-        known: &IdentityPayload,
-        half: &PairHeader,
+        active: &ActiveService,
+        configured: &IdentityHeaders,
+        identity: &IdentityPayload,
+        header: &PairHeader,
     ) -> Result<UpstreamHeaders, ProxyError> {
-        let mut headers = chosen.of(known).ok_or(WRONG_PAYLOAD)?;
-        if chosen.has_assertion() {
-            headers.push(self.assertion_header(running, known, half).ok_or(ProxyError::NotReady)?);
+        let mut headers = configured.of(identity).ok_or(WRONG_PAYLOAD)?;
+        if configured.has_assertion() {
+            let assertion = self.tokens.assertion_header(active, identity, header);
+            headers.push(assertion.ok_or(ProxyError::NotReady)?);
         }
         Ok(UpstreamHeaders::Many(headers))
     }
-
-    fn open_token(&self, service: &Service, kind: TokenKind, token: &str) -> Result<OpenedPair, ProxyError> {
-        if service.mode.for_kind(kind) == TokenMode::Jwt {
-            if !self.can_sign() {
-                return Err(ProxyError::NotReady);
-            }
-            return self.open_jwt(service, token).map_err(ProxyError::BadToken);
-        }
-        pair::open(&self.keys.load(), token).map_err(|why| match why {
-            PairError::Shape => ProxyError::BadToken("the token is not one of this gateway"),
-            PairError::UnknownKey => ProxyError::BadToken("the token was sealed with a key that is no longer known"),
-            PairError::DoesNotOpen => ProxyError::BadToken("the token was changed"),
-        })
-    }
 }
 
-/// The pair is for something else.
-pub(crate) const WRONG_PAYLOAD: ProxyError = ProxyError::BadToken("the token carries something else than this service needs");
-
-/// The token of the one header that may carry it.
+/// The token of the only `Authorization` header (RFC 6750 §2.1).
 fn bearer_token(headers: &HeaderMap) -> Result<&str, ProxyError> {
-    let mut sent = headers.get_all(AUTHORIZATION).iter();
-    let first = sent.next().and_then(|value| value.to_str().ok());
-    if sent.next().is_some() {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let first = values.next().and_then(|value| value.to_str().ok());
+    if values.next().is_some() {
         return Err(ProxyError::BadToken("more than one Authorization header"));
     }
     match bearer::parse(first) {
@@ -195,10 +125,14 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, ProxyError> {
     }
 }
 
-/// Whom a backend is told of. A key carries nobody: it is told its name.
-fn identity_of(half: &PairHeader, upstream: &Secret) -> Option<IdentityPayload> {
-    match (half.kind, half.carried) {
-        (TokenKind::Key, _) => Some(api_key_identity(&half.subject)),
+/// Who the caller is to a backend. An API key has no user, so its name is the identity.
+fn identity_of(header: &PairHeader, upstream: &Secret) -> Option<IdentityPayload> {
+    match (header.kind, header.carried) {
+        (TokenKind::Key, _) => Some(IdentityPayload {
+            id: header.subject.clone(),
+            provider: "key".to_owned(),
+            ..IdentityPayload::default()
+        }),
         (TokenKind::Access | TokenKind::Refresh, PayloadKind::Identity) => IdentityHeaders::from_payload(upstream),
         (
             TokenKind::Access | TokenKind::Refresh,
@@ -207,16 +141,7 @@ fn identity_of(half: &PairHeader, upstream: &Secret) -> Option<IdentityPayload> 
     }
 }
 
-/// Read only where scopes are required at all.
-fn has_scopes(half: &PairHeader, required: &Scopes) -> bool {
-    required.is_empty() || Scopes::parse(&half.scopes).contains_all(required)
-}
-
-/// Who a key is to a backend that trusts us.
-fn api_key_identity(key: &str) -> IdentityPayload {
-    IdentityPayload {
-        id: key.to_owned(),
-        provider: "key".to_owned(),
-        ..IdentityPayload::default()
-    }
+/// Whether the token has the required scopes. They are parsed only if some are required.
+fn has_scopes(header: &PairHeader, required: &Scopes) -> bool {
+    required.is_empty() || Scopes::parse(&header.scopes).contains_all(required)
 }

@@ -1,8 +1,52 @@
-//! Proxied MCP requests.
+//! Proxied MCP requests. A request reads no store and writes nothing, holds no lock while it waits, and
+//! buffers no body: the caller is authenticated, the request streams on with the upstream's own
+//! credential, and the response streams back. A reference pair is the exception, see [`retry`].
 
 pub mod authenticate;
+pub mod caller;
+pub mod error;
 pub mod forward;
 pub mod mcp_sessions;
 #[cfg(feature = "raw")]
 pub mod raw_bearer;
 pub mod retry;
+pub mod send;
+
+use std::sync::Arc;
+
+use crate::app::core::Core;
+use crate::app::grants::Grants;
+use crate::app::proxy::mcp_sessions::McpSessions;
+use crate::app::rate_limit::AnonymousLimit;
+use crate::app::revocations::Revocations;
+use crate::app::tokens::Tokens;
+use crate::base::time::UnixTime;
+
+/// Authenticates and forwards MCP requests.
+pub struct Proxy {
+    core: Arc<Core>,
+    revocations: Arc<Revocations>,
+    tokens: Arc<Tokens>,
+    grants: Arc<Grants>,
+    sessions: McpSessions,
+    anonymous_limit: AnonymousLimit,
+}
+
+impl Proxy {
+    pub(in crate::app) fn new(core: Arc<Core>, revocations: Arc<Revocations>, tokens: Arc<Tokens>, grants: Arc<Grants>) -> Self {
+        Self {
+            core,
+            revocations,
+            tokens,
+            grants,
+            sessions: McpSessions::default(),
+            anonymous_limit: AnonymousLimit::default(),
+        }
+    }
+
+    /// Forgets sessions and sources that have been quiet.
+    pub(in crate::app) fn sweep(&self, now: UnixTime) {
+        self.sessions.sweep(now);
+        self.anonymous_limit.sweep();
+    }
+}

@@ -1,76 +1,79 @@
-//! A proxied request whose pair only refers to the upstream's token. What the upstream refuses is sent once more with a
-//! newer token, where it can be: with no body, or one that was short enough to be read before it was sent.
+//! A proxied request whose pair refers to a stored upstream token. If the upstream refuses the token,
+//! the request is sent once more with a newer one, if its body is absent or short enough to buffer.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
-use http::request::Parts;
+use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
+use crate::app::grants::error::UpstreamTokenError;
 use crate::app::grants::token_cache::CachedToken;
+use crate::app::proxy::Proxy;
 use crate::app::proxy::authenticate::WRONG_PAYLOAD;
-use crate::app::proxy::forward::{FIRST_BYTE_TIMEOUT, ProxyError, send, stream_body};
+use crate::app::proxy::error::ProxyError;
+use crate::app::proxy::send::{FIRST_BYTE_TIMEOUT, send, stream_body};
 use crate::app::runtime_config::ActiveService;
-use crate::app::{Gateway, Lane};
 use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::net::body::{BodyError, RequestBody, read_limited};
+use crate::net::http_client::HttpClient;
 use crate::service::{Service, UpstreamHeaders};
 use crate::token::header::PayloadKind;
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 
-/// The longest body that is held back to be sent again, in bytes.
+/// The longest body that is buffered for a retry, in bytes.
 const MAX_RETRY_BODY_BYTES: usize = 64 * 1024;
 
 /// A client's body.
 enum BufferedBody {
-    /// All of it is here: it can be sent again.
+    /// All of it is here, so it can be sent again.
     Buffered(Bytes),
-    /// Passed on as it arrives, once.
+    /// It streams, once.
     Streaming(Incoming),
 }
 
-impl Gateway {
-    /// Sends one request on with what is kept for its grant.
-    pub(crate) async fn send_with_reference(
+impl Proxy {
+    /// Sends a request with the upstream token of its grant.
+    pub(super) async fn send_with_reference(
         &self,
-        lane: &Lane,
-        running: &Arc<ActiveService>,
+        http: &HttpClient,
+        active: &Arc<ActiveService>,
         grant: Id,
-        (head, body): (&Parts, Option<Incoming>),
+        request: Request<Option<Incoming>>,
     ) -> Result<Response<Incoming>, ProxyError> {
-        let service = &running.service;
+        let service = &active.service;
+        let (head, body) = request.into_parts();
         let body = buffer(body).await?;
-        let token = self.upstream_token(running, grant).await?;
-        let ours = credential(service, &token)?;
-        let again = match body {
+        let token = self.grants.upstream_token(active, grant).await?;
+        let headers = credential(service, &token)?;
+        let bytes = match body {
             BufferedBody::Streaming(body) => {
-                let answer = send(lane, service, head, &ours, stream_body(Some(body))).await?;
-                if is_unauthorized(&answer) {
-                    // Too late for this one; the next shall not meet the same.
-                    self.renew_in_background(running, grant, Some(&token.access));
+                let response = send(http, service, &head, &headers, stream_body(Some(body))).await?;
+                if is_unauthorized(&response) {
+                    // Too late for this request. The next one gets a newer token.
+                    self.grants.renew_in_background(active, grant, Some(&token.access));
                 }
-                return Ok(answer);
+                return Ok(response);
             }
             BufferedBody::Buffered(bytes) => bytes,
         };
-        let answer = send(lane, service, head, &ours, whole(again.clone())).await?;
-        if !is_unauthorized(&answer) {
-            return Ok(answer);
+        let response = send(http, service, &head, &headers, buffered(bytes.clone())).await?;
+        if !is_unauthorized(&response) {
+            return Ok(response);
         }
-        match self.renew(running, grant, Some(&token.access)).await {
-            Ok(newer) => send(lane, service, head, &credential(service, &newer)?, whole(again)).await,
-            // There is nothing newer: what was answered counts.
-            Err(ProxyError::BadToken(_)) => Ok(answer),
-            Err(why) => Err(why),
+        match self.grants.renew(active, grant, Some(&token.access)).await {
+            Ok(newer) => send(http, service, &head, &credential(service, &newer)?, buffered(bytes)).await,
+            // There is no newer token. The first response counts.
+            Err(UpstreamTokenError::GrantEnded) => Ok(response),
+            Err(error @ UpstreamTokenError::TryLater) => Err(error.into()),
         }
     }
 }
 
-fn is_unauthorized(answer: &Response<Incoming>) -> bool {
+fn is_unauthorized(response: &Response<Incoming>) -> bool {
     matches!(
-        forward_rules::classify(answer.status(), answer.headers()),
+        forward_rules::classify(response.status(), response.headers()),
         ResponseVerdict::Unauthorized
     )
 }
@@ -80,7 +83,7 @@ fn credential(service: &Service, token: &CachedToken) -> Result<UpstreamHeaders,
     service.upstream.headers(PayloadKind::Access, &access).ok_or(WRONG_PAYLOAD)
 }
 
-fn whole(bytes: Bytes) -> RequestBody {
+fn buffered(bytes: Bytes) -> RequestBody {
     if bytes.is_empty() {
         RequestBody::Empty
     } else {
@@ -88,7 +91,7 @@ fn whole(bytes: Bytes) -> RequestBody {
     }
 }
 
-/// Reads a body that promises to be short.
+/// Reads a body whose announced length is short.
 async fn buffer(body: Option<Incoming>) -> Result<BufferedBody, ProxyError> {
     let Some(body) = body else {
         return Ok(BufferedBody::Buffered(Bytes::new()));
@@ -99,7 +102,7 @@ async fn buffer(body: Option<Incoming>) -> Result<BufferedBody, ProxyError> {
     match read_limited(body, MAX_RETRY_BODY_BYTES, FIRST_BYTE_TIMEOUT).await {
         Ok(bytes) => Ok(BufferedBody::Buffered(bytes)),
         Err(BodyError::TimedOut) => Err(ProxyError::UpstreamTimeout),
-        // The client is gone, and nobody reads this.
-        Err(why @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => Err(ProxyError::UpstreamDown(why.to_string())),
+        // The client has gone, so nobody reads this.
+        Err(error @ (BodyError::TooLarge { .. } | BodyError::Broken(_))) => Err(ProxyError::UpstreamDown(error.to_string())),
     }
 }

@@ -1,3 +1,168 @@
-//! What has ended: the revocation list and the event streams that end with a grant.
+//! What has ended: the revocation list, and the event streams that end with a grant or API key.
+//!
+//! The list is loaded whole before the first MCP request is answered, and follows the changes of the
+//! store. So a proxied request reads no store.
 
+pub mod event_streams;
 pub mod list;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::core::Core;
+use crate::app::revocations::event_streams::EventStreams;
+use crate::app::revocations::list::RevocationList;
+use crate::base::ids::Id;
+use crate::base::record::Record;
+use crate::base::time::UnixTime;
+use crate::flow::api_key::ApiKeyRecord;
+use crate::flow::grant::GrantRecord;
+use crate::net::body::StreamGuard;
+use crate::store::{Change, StoreError};
+
+/// How many records one scan of the store reads.
+const PAGE_SIZE: usize = 500;
+
+/// The shortest time, in seconds, for which tombstones are read at the start: `access_ttl` may have
+/// been longer than it is now. A tombstone that lasts longer still is found by the first pass over
+/// all grants.
+const MIN_TOMBSTONE_SECONDS: u64 = 86_400;
+
+/// By how much a tombstone outlives the access tokens, and by how much the clocks of two instances may
+/// differ, in seconds.
+const CLOCK_MARGIN_SECONDS: u64 = 3_600;
+
+/// What a change in the store meant for the revocation list.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// This grant or API key has just ended.
+    Ended(Id),
+    /// Nothing has ended.
+    Unrelated,
+    /// A change may have been missed: the list must be loaded again.
+    Missed,
+}
+
+/// Knows which grants have ended and which API keys are revoked.
+pub struct Revocations {
+    core: Arc<Core>,
+    list: RevocationList,
+    streams: EventStreams,
+}
+
+impl Revocations {
+    pub(in crate::app) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            list: RevocationList::default(),
+            streams: EventStreams::default(),
+        }
+    }
+
+    /// Whether this grant has ended, or this API key is revoked.
+    pub(in crate::app) fn is_revoked(&self, id: Id) -> bool {
+        self.list.contains(id)
+    }
+
+    /// Lists a grant until `until`, and ends its event streams.
+    pub(in crate::app) fn add(&self, id: Id, until: UnixTime) {
+        self.list.add(id, until);
+        self.streams.end(id);
+    }
+
+    /// Whether the list is loaded.
+    pub(in crate::app) fn is_loaded(&self) -> bool {
+        self.list.is_complete()
+    }
+
+    /// Waits until the list is loaded, at most `timeout`. Returns whether it is.
+    pub(in crate::app) async fn wait_loaded(&self, timeout: Duration) -> bool {
+        self.list.wait_complete(timeout).await
+    }
+
+    /// Counts an event stream, which ends with its grant or API key.
+    pub(in crate::app) fn open_stream(&self, id: Id) -> StreamGuard {
+        self.streams.open(id)
+    }
+
+    /// Ends the event streams of a grant or API key.
+    pub(in crate::app) fn end_streams(&self, id: Id) {
+        self.streams.end(id);
+    }
+
+    /// All ids on the list.
+    pub(in crate::app) fn ids(&self) -> Vec<Id> {
+        self.list.ids()
+    }
+
+    /// Reads all tombstones. The caller subscribes to the changes of the store before, so that no
+    /// change is missed in between. Of the grants, only those that expire within the longest life of a
+    /// tombstone are read: of a million active grants, hardly any.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(in crate::app) async fn load(&self) -> Result<(), StoreError> {
+        let ttl = self.core.config().max_access_ttl().max(MIN_TOMBSTONE_SECONDS);
+        let last = self.core.clock.now().plus_seconds(ttl).plus_seconds(CLOCK_MARGIN_SECONDS);
+        self.load_tombstones(last, GrantRecord::ended_until).await?;
+        self.load_api_keys().await?;
+        self.list.set_complete();
+        Ok(())
+    }
+
+    /// Reads the revoked API keys, which are few: a message about one may have been lost.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(in crate::app) async fn load_api_keys(&self) -> Result<(), StoreError> {
+        self.load_tombstones(UnixTime::NEVER, ApiKeyRecord::ended_until).await
+    }
+
+    async fn load_tombstones<R: Record>(&self, last: UnixTime, ended_until: fn(&R) -> Option<UnixTime>) -> Result<(), StoreError> {
+        let mut cursor = None;
+        loop {
+            let (page, next) = self.core.store.scan_ending::<R>(last, cursor, PAGE_SIZE).await?;
+            for (handle, record) in page {
+                if let Some(until) = ended_until(&record) {
+                    self.list.add(handle.id(), until);
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lists what a change in the store has ended.
+    pub(in crate::app) async fn apply_change(&self, change: &Change) -> ChangeOutcome {
+        match self.read_tombstone(change).await {
+            Ok(Some((id, until))) => {
+                self.add(id, until);
+                ChangeOutcome::Ended(id)
+            }
+            Ok(None) if *change != Change::Gap => ChangeOutcome::Unrelated,
+            // It may have ended: a store that fails for a moment must not hide that.
+            Ok(None) | Err(_) => ChangeOutcome::Missed,
+        }
+    }
+
+    async fn read_tombstone(&self, change: &Change) -> Result<Option<(Id, UnixTime)>, StoreError> {
+        let store = &self.core.store;
+        if let Some(handle) = change.of::<GrantRecord>() {
+            let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+            return Ok(until.map(|until| (handle.id(), until)));
+        }
+        let Some(handle) = change.of::<ApiKeyRecord>() else {
+            return Ok(None);
+        };
+        let until = store.read(&handle).await?.and_then(|record| record.ended_until());
+        Ok(until.map(|until| (handle.id(), until)))
+    }
+
+    /// Removes what can no longer be presented, and grants without an open stream.
+    pub(in crate::app) fn sweep(&self) {
+        self.list.sweep(self.core.clock.now());
+        self.streams.sweep();
+    }
+}

@@ -1,24 +1,34 @@
-//! `/revoke` (RFC 7009): the grant ends at once, and the upstream is told.
+//! A client revokes a token (RFC 7009).
 
 use crate::app::error::Rejection;
-use crate::app::grants::client_side;
+use crate::app::grants::persistence::Persistence;
 use crate::app::runtime_config::ActiveService;
-use crate::app::{Gateway, Lane};
+use crate::app::token_endpoint::TokenEndpoint;
 use crate::base::secret::Secret;
-use crate::flow::grant_data::GrantData;
+use crate::flow::client::Authenticated;
+use crate::net::http_client::HttpClient;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::token_endpoint::TokenRequestError;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use crate::token::header::{PayloadKind, TokenKind};
-use crate::token::pair;
-use crate::upstream::token_endpoint::{self, TokenToRevoke};
+use crate::token::pair::{self, OpenedPair};
 
-impl Gateway {
-    /// Ends the grant of a pair. Unknown tokens and those of another client are answered alike, and nothing happens.
-    pub async fn revoke(&self, lane: &Lane, running: &ActiveService, authorization: Option<&str>, body: &[u8]) -> Result<(), Rejection> {
+impl TokenEndpoint {
+    /// Ends the grant of a token (RFC 7009 §2.1) and revokes its upstream tokens. An unknown token, and
+    /// one of another client, changes nothing and is a success.
+    ///
+    /// # Errors
+    /// If the client does not authenticate, the token is missing, or the store fails.
+    pub async fn revoke(
+        &self,
+        http: &HttpClient,
+        active: &ActiveService,
+        authorization: Option<&str>,
+        body: &[u8],
+    ) -> Result<(), Rejection> {
         let form = Form::parse(body)?;
-        let by = self.authenticated(lane, authorization, &form).await?;
+        let client = self.clients.authenticate(http, authorization, &form).await?;
         let missing = || {
             Rejection::Token(TokenRequestError {
                 code: OAuthErrorCode::InvalidRequest,
@@ -26,79 +36,42 @@ impl Gateway {
             })
         };
         let token = Secret::from(form.single("token")?.ok_or_else(missing)?);
-        let pair = pair::open(&self.keys.load(), token.expose()).ok();
-        let opened = pair.or_else(|| self.open_jwt(&running.service, token.expose()).ok());
-        let Some(opened) = opened else {
+        let Some(pair) = self.open_revocable(active, &client, &token) else {
             return Ok(());
         };
-        // An API key is the operator's to revoke.
-        if opened.half.kind == TokenKind::Key {
-            return Ok(());
-        }
-        if opened.half.client != by.client_digest() || opened.half.service != running.service.digest {
-            return Ok(());
-        }
-        // Told once: a client that repeats itself is not passed on.
-        let handle = client_side::grant_handle(&opened);
-        let Some(held) = self.end_grant(&handle).await? else {
+        let grant = Persistence::grant_handle(&pair);
+        // `None`: it had ended. The upstream's tokens are revoked once.
+        let Some(data) = self.grants.end(&grant).await? else {
             return Ok(());
         };
-        tracing::info!(grant = %opened.half.grant, "a grant was revoked by its client");
-        let presented = match (opened.half.kind, opened.half.carried) {
-            (TokenKind::Access | TokenKind::Refresh, PayloadKind::Access) => Some((UpstreamAccessToken::new(opened.upstream), None)),
-            (TokenKind::Access | TokenKind::Refresh, PayloadKind::Refresh) => Some((
-                UpstreamAccessToken::new(Secret::from("")),
-                Some(UpstreamRefreshToken::new(opened.upstream)),
-            )),
-            (TokenKind::Key, _)
-            | (
-                TokenKind::Access | TokenKind::Refresh,
-                PayloadKind::Nothing | PayloadKind::Identity | PayloadKind::Reference | PayloadKind::Grant,
-            ) => None,
-        };
-        let presented = presented.map(|(access, refresh)| UpstreamTokens {
-            access,
-            refresh,
-            expires: None,
-            refresh_expires: None,
-            scope: None,
-        });
-        self.revoke_upstream(&held, held.latest().cloned().or(presented));
+        tracing::info!(grant = %grant.id(), "a grant was revoked by its client");
+        let tokens = data.latest().cloned().or_else(|| presented_tokens(pair));
+        self.discovery.revoke_detached(&data, tokens);
         Ok(())
     }
 
-    /// Tells the upstream that its tokens are no longer wanted, detached and once; it may have no endpoint for that. Without
-    /// `tokens`, those that the grant still holds. Nobody but the authorization server that gave them hears of them.
-    pub(crate) fn revoke_upstream(&self, held: &GrantData, tokens: Option<UpstreamTokens>) {
-        let tokens = tokens.or_else(|| held.latest().cloned());
-        let (Some(tokens), Some(issuer), Some(running)) = (tokens, held.issuer.clone(), self.running(&held.service)) else {
-            return;
-        };
-        let (gateway, work) = (self.clone(), self.inflight.lock(crate::base::ids::Id::random()));
-        self.back.spawn(async move {
-            let _work = work;
-            let Ok(target) = gateway.auth_server(&gateway.back_lane, &running).await else {
-                return;
-            };
-            if target.issuer != issuer {
-                tracing::warn!(
-                    was = issuer,
-                    is = target.issuer,
-                    "the upstream names another authorization server; it is not told to revoke"
-                );
-                return;
-            }
-            let token = tokens
-                .refresh
-                .as_ref()
-                .map_or(TokenToRevoke::Access(&tokens.access), TokenToRevoke::Refresh);
-            let Some(Ok(request)) = token_endpoint::revoke_request(&target, token) else {
-                return;
-            };
-            match token_endpoint::revoke(&gateway.back_lane.client, request, &target.addresses).await {
-                Ok(()) => tracing::info!("the upstream was told to revoke"),
-                Err(why) => tracing::warn!(%why, "the upstream could not be told to revoke"),
-            }
-        });
+    /// The pair of a token that this client may revoke. An API key is the operator's to revoke.
+    fn open_revocable(&self, active: &ActiveService, client: &Authenticated, token: &Secret) -> Option<OpenedPair> {
+        let opened = pair::open(&self.core.keys.load(), token.expose()).ok();
+        let pair = opened.or_else(|| self.tokens.open_jwt(&active.service, token.expose()).ok())?;
+        let header = &pair.half;
+        let is_own = header.client == client.client_digest() && header.service == active.service.digest;
+        (header.kind != TokenKind::Key && is_own).then_some(pair)
     }
+}
+
+/// The upstream token in a pair, for a grant that stores none.
+fn presented_tokens(pair: OpenedPair) -> Option<UpstreamTokens> {
+    let (access, refresh) = match pair.half.carried {
+        PayloadKind::Access => (pair.upstream, None),
+        PayloadKind::Refresh => (Secret::from(""), Some(UpstreamRefreshToken::new(pair.upstream))),
+        PayloadKind::Nothing | PayloadKind::Identity | PayloadKind::Reference | PayloadKind::Grant => return None,
+    };
+    Some(UpstreamTokens {
+        access: UpstreamAccessToken::new(access),
+        refresh,
+        expires: None,
+        refresh_expires: None,
+        scope: None,
+    })
 }

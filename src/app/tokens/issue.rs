@@ -1,12 +1,12 @@
-//! Makes the two pairs of a generation from a grant and the upstream's tokens.
+//! Makes the access pair and the refresh pair of a generation.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::app::Gateway;
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
+use crate::app::tokens::Tokens;
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -16,88 +16,122 @@ use crate::flow::grant_data::GrantData;
 use crate::flow::user::User;
 use crate::oauth::token_endpoint;
 use crate::oauth::token_response::UpstreamTokens;
-use crate::service::Upstream;
 use crate::service::identity_headers::IdentityPayload;
+use crate::service::{Service, Upstream};
 use crate::store::Handle;
 use crate::token::header::{PairHeader, PayloadKind, TokenKind, TokenMode};
 use crate::token::pair;
 
-/// The upstream half of a pair: what it is, what it says, and when it ends.
+/// The provider of a user who signed in with a password of this gateway.
+const PASSWORD_PROVIDER: &str = "password";
+
+/// The upstream half of a pair: its kind, its text, and when it ends.
 struct Payload<'a> {
-    carried: PayloadKind,
+    kind: PayloadKind,
     text: Cow<'a, str>,
     ends: UnixTime,
 }
 
-/// Who asked for tokens, and in whose name they get them.
+const EMPTY_PAYLOAD: Payload<'static> = Payload {
+    kind: PayloadKind::Nothing,
+    text: Cow::Borrowed(""),
+    ends: UnixTime::NEVER,
+};
+
+const REFERENCE_PAYLOAD: Payload<'static> = Payload {
+    kind: PayloadKind::Reference,
+    text: Cow::Borrowed(""),
+    ends: UnixTime::NEVER,
+};
+
+/// A grant in its current generation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenRequestContext<'a> {
-    /// The issuer whose endpoint was asked.
-    pub(crate) issuer: &'a str,
-    /// It gets a refresh token.
-    pub(crate) refreshes: bool,
+pub(in crate::app) struct CurrentGrant<'a> {
+    /// Its handle.
+    pub(in crate::app) handle: &'a Handle<GrantRecord>,
+    /// Its data.
+    pub(in crate::app) data: &'a GrantData,
+    /// The upstream's tokens, if it gave any.
+    pub(in crate::app) tokens: Option<&'a UpstreamTokens>,
 }
 
-impl Gateway {
-    /// The token response: the pairs of the grant's current generation, with the minimum of both lifetimes.
-    pub(crate) fn issue(
+/// What a token response depends on beside the grant.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::app) struct TokenRequestContext<'a> {
+    /// The issuer whose token endpoint was called.
+    pub(in crate::app) issuer: &'a str,
+    /// Whether the client gets a refresh token.
+    pub(in crate::app) refreshes: bool,
+}
+
+impl Tokens {
+    /// Whether tokens of this service can be issued: a JWT needs a key.
+    pub(in crate::app) fn can_issue(&self, service: &Service) -> bool {
+        service.mode != TokenMode::Jwt || self.signing_keys.keys_or_rotate().is_some()
+    }
+
+    /// The token response (RFC 6749 §5.1) with the pairs of the grant's current generation.
+    /// `expires_in` is the minimum of both halves.
+    ///
+    /// # Errors
+    /// [`Rejection::TryLater`] if a JWT cannot be signed yet.
+    pub(in crate::app) fn issue(
         &self,
-        at: &Handle<GrantRecord>,
-        running: &ActiveService,
-        held: &GrantData,
-        tokens: Option<&UpstreamTokens>,
-        asker: TokenRequestContext<'_>,
+        active: &ActiveService,
+        grant: CurrentGrant<'_>,
+        context: TokenRequestContext<'_>,
     ) -> Result<Value, Rejection> {
-        let (now, service, grant) = (self.clock.now(), &running.service, at.id());
-        let (access_ends, refresh_ends) = held.pair_expiry(tokens, service.ttl, now);
-        let scopes = held.scopes_with(tokens);
-        let mode = if held.is_reference() { TokenMode::Reference } else { service.mode };
+        let CurrentGrant { handle, data, tokens } = grant;
+        let (now, service) = (self.core.clock.now(), &active.service);
+        let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
+        let scopes = data.scopes_with(tokens);
+        let mode = if data.is_reference() { TokenMode::Reference } else { service.mode };
         if mode != service.mode {
-            tracing::warn!(%grant, "the upstream's token is too long for a header: it is kept here, and the client gets a reference to it");
+            tracing::warn!(grant = %handle.id(), "the upstream's token is too long for a header: the gateway stores it, and the client gets a reference");
         }
-        let half = |kind, expires, upstream: &Payload<'_>| PairHeader {
-            // A grant's record is nobody's to read, whatever the mode.
-            mode: if upstream.carried == PayloadKind::Grant {
+        let header = |kind, expires, payload: &Payload<'_>| PairHeader {
+            // Nobody may read a client-side record, whatever the mode.
+            mode: if payload.kind == PayloadKind::Grant {
                 TokenMode::Sealed
             } else {
                 mode.for_kind(kind)
             },
             kind,
-            carried: upstream.carried,
-            grant,
-            generation: held.generation(),
+            carried: payload.kind,
+            grant: handle.id(),
+            generation: data.generation(),
             service: service.digest,
-            client: Digest::new(&held.client_id).truncated(),
+            client: Digest::new(&data.client_id).truncated(),
             expires,
-            upstream_expires: upstream.ends,
-            subject: held.who.subject.clone(),
+            upstream_expires: payload.ends,
+            subject: data.who.subject.clone(),
             scopes: scopes.to_string(),
         };
-        let pair = |kind, expires, upstream: &Payload<'_>| self.pair(&half(kind, expires, upstream), &upstream.text);
-        let (for_access, for_refresh) = if held.is_reference() {
+        let pair = |kind, expires, payload: &Payload<'_>| self.encode_pair(&header(kind, expires, payload), &payload.text);
+        let (access_payload, refresh_payload) = if data.is_reference() {
             (REFERENCE_PAYLOAD, REFERENCE_PAYLOAD)
         } else {
-            let for_refresh = at
-                .client_side_record()
-                .map_or_else(|| for_refresh(tokens), |record| pair_payload(record, tokens));
-            (for_access(&service.upstream, &held.who, tokens), for_refresh)
+            let refresh_payload = match handle.client_side_record() {
+                Some(record) => record_payload(record, tokens),
+                None => refresh_payload(tokens),
+            };
+            (access_payload(&service.upstream, &data.who, tokens), refresh_payload)
         };
         let access = match mode {
-            TokenMode::Sealed | TokenMode::Plain | TokenMode::Reference => pair(TokenKind::Access, access_ends, &for_access),
+            TokenMode::Sealed | TokenMode::Plain | TokenMode::Reference => pair(TokenKind::Access, access_ends, &access_payload),
             TokenMode::Jwt => {
-                let half = half(TokenKind::Access, access_ends, &for_access);
-                let signed = self.issue_jwt(service, asker.issuer, &held.client_id, &half, &Secret::from(&*for_access.text));
-                // Asked before; nothing is handed out that nobody would take.
-                signed.ok_or(Rejection::TryLater { retry_after: 1 })?
+                let header = header(TokenKind::Access, access_ends, &access_payload);
+                let payload = Secret::from(&*access_payload.text);
+                self.issue_jwt(active, context.issuer, &data.client_id, &header, &payload)
+                    .ok_or(Rejection::TryLater { retry_after: 1 })?
             }
             #[cfg(feature = "raw")]
-            TokenMode::Raw => Secret::from(&*for_access.text),
+            TokenMode::Raw => Secret::from(&*access_payload.text),
         };
-        let refresh = asker.refreshes.then(|| pair(TokenKind::Refresh, refresh_ends, &for_refresh));
-        if at.client_side_record().is_some() {
+        let refresh = context.refreshes.then(|| pair(TokenKind::Refresh, refresh_ends, &refresh_payload));
+        if handle.client_side_record().is_some() {
             warn_if_long(&access, refresh.as_ref());
         }
-        self.unproved.insert(grant, held.generation());
         Ok(token_endpoint::build_response(
             &access,
             refresh.as_ref(),
@@ -106,35 +140,35 @@ impl Gateway {
         ))
     }
 
-    fn pair(&self, half: &PairHeader, upstream: &str) -> Secret {
+    fn encode_pair(&self, header: &PairHeader, upstream: &str) -> Secret {
         pair::encode(
-            &self.keys.load(),
-            self.clock.now(),
-            half,
+            &self.core.keys.load(),
+            self.core.clock.now(),
+            header,
             &Secret::from(upstream),
             random::salt_and_nonce(),
         )
     }
 }
 
-fn for_access<'a>(service: &Upstream, who: &User, tokens: Option<&'a UpstreamTokens>) -> Payload<'a> {
-    match (service, tokens) {
+fn access_payload<'a>(upstream: &Upstream, who: &User, tokens: Option<&'a UpstreamTokens>) -> Payload<'a> {
+    match (upstream, tokens) {
         (_, Some(tokens)) => access_token_payload(tokens),
-        (Upstream::Identity(chosen), None) => Payload {
-            carried: PayloadKind::Identity,
-            text: Cow::Owned(chosen.to_payload(&identity_payload(who)).expose().to_owned()),
+        (Upstream::Identity(headers), None) => Payload {
+            kind: PayloadKind::Identity,
+            text: Cow::Owned(headers.to_payload(&identity_payload(who)).expose().to_owned()),
             ends: UnixTime::NEVER,
         },
         (Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::None, None) => EMPTY_PAYLOAD,
     }
 }
 
-/// Where the upstream gave nothing to refresh with, the refresh pair carries the access token, to be re-issued.
-fn for_refresh(tokens: Option<&UpstreamTokens>) -> Payload<'_> {
+/// Without an upstream refresh token, the refresh pair holds the access token, which is issued again.
+fn refresh_payload(tokens: Option<&UpstreamTokens>) -> Payload<'_> {
     let Some(tokens) = tokens else { return EMPTY_PAYLOAD };
     match &tokens.refresh {
         Some(token) => Payload {
-            carried: PayloadKind::Refresh,
+            kind: PayloadKind::Refresh,
             text: Cow::Borrowed(token.expose()),
             ends: tokens.refresh_expires.unwrap_or(UnixTime::NEVER),
         },
@@ -142,35 +176,24 @@ fn for_refresh(tokens: Option<&UpstreamTokens>) -> Payload<'_> {
     }
 }
 
-/// Where nothing is kept, the refresh pair carries all there is to know of its grant.
-fn pair_payload<'a>(record: &'a str, tokens: Option<&UpstreamTokens>) -> Payload<'a> {
+/// In stateless mode, the refresh pair holds the grant's record.
+fn record_payload<'a>(record: &'a str, tokens: Option<&UpstreamTokens>) -> Payload<'a> {
     Payload {
-        carried: PayloadKind::Grant,
+        kind: PayloadKind::Grant,
         text: Cow::Borrowed(record),
-        ends: for_refresh(tokens).ends,
-    }
-}
-
-/// What is too long elsewhere is kept, and referred to; here there is nothing to fall back to.
-fn warn_if_long(access: &Secret, refresh: Option<&Secret>) {
-    if access.expose().len() > pair::MAX_HEADER_VALUE_BYTES || refresh.is_some_and(|pair| pair.expose().len() > pair::MAX_PAIR_BYTES) {
-        tracing::warn!(
-            access = access.expose().len(),
-            refresh = refresh.map_or(0, |pair| pair.expose().len()),
-            "the upstream's tokens make pairs that are too long, which a store would keep instead: with store = \"none\" they may be refused on the way, and a refresh token of more than 16 KiB is not read"
-        );
+        ends: refresh_payload(tokens).ends,
     }
 }
 
 fn access_token_payload(tokens: &UpstreamTokens) -> Payload<'_> {
     Payload {
-        carried: PayloadKind::Access,
+        kind: PayloadKind::Access,
         text: Cow::Borrowed(tokens.access.expose()),
         ends: tokens.expires.unwrap_or(UnixTime::NEVER),
     }
 }
 
-/// What a backend may be told of a user. One whom we know by a password has no other id than the name.
+/// What a backend learns of a user. A user with a password of this gateway has no id but the name.
 fn identity_payload(who: &User) -> IdentityPayload {
     match &who.identity {
         Some(identity) => IdentityPayload {
@@ -182,23 +205,19 @@ fn identity_payload(who: &User) -> IdentityPayload {
         },
         None => IdentityPayload {
             id: who.subject.clone(),
-            provider: PASSWORD.to_owned(),
+            provider: PASSWORD_PROVIDER.to_owned(),
             ..IdentityPayload::default()
         },
     }
 }
 
-/// The provider of a user who signed in with a password here.
-const PASSWORD: &str = "password";
-
-const EMPTY_PAYLOAD: Payload<'static> = Payload {
-    carried: PayloadKind::Nothing,
-    text: Cow::Borrowed(""),
-    ends: UnixTime::NEVER,
-};
-
-const REFERENCE_PAYLOAD: Payload<'static> = Payload {
-    carried: PayloadKind::Reference,
-    text: Cow::Borrowed(""),
-    ends: UnixTime::NEVER,
-};
+/// With a store, a long token is stored and the pair refers to it. In stateless mode it cannot be.
+fn warn_if_long(access: &Secret, refresh: Option<&Secret>) {
+    if access.expose().len() > pair::MAX_HEADER_VALUE_BYTES || refresh.is_some_and(|pair| pair.expose().len() > pair::MAX_PAIR_BYTES) {
+        tracing::warn!(
+            access = access.expose().len(),
+            refresh = refresh.map_or(0, |pair| pair.expose().len()),
+            "the pairs are too long, and store = \"none\" cannot store the upstream's tokens instead: proxies may refuse them, and a refresh token of more than 16 KiB is not read"
+        );
+    }
+}

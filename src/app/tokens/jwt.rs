@@ -1,6 +1,8 @@
-//! Access tokens that are one signed JWT: made for services that need nothing of the upstream's, and read again.
+//! Access tokens in the form of a JWT (RFC 9068), for services whose upstream needs no token of the
+//! user.
 
-use crate::app::Gateway;
+use crate::app::runtime_config::ActiveService;
+use crate::app::tokens::Tokens;
 use crate::app::tokens::user_assertion::user_claims;
 use crate::base::ids::{Digest, Id};
 use crate::base::secret::Secret;
@@ -15,55 +17,63 @@ use crate::token::pair::OpenedPair;
 const NOT_OUR_TOKEN: &str = "the token is not one of this gateway";
 const WRONG_SERVICE: &str = "the token is for another service";
 
-impl Gateway {
-    /// The token that says what `half` does, in the name of `issuer`; `None`: nothing can be signed yet.
-    pub(crate) fn issue_jwt(
+impl Tokens {
+    /// A JWT with the content of `header`; `None` if no key can sign yet.
+    pub(super) fn issue_jwt(
         &self,
-        service: &Service,
+        active: &ActiveService,
         issuer: &str,
         client_id: &str,
-        half: &PairHeader,
-        carried: &Secret,
+        header: &PairHeader,
+        payload: &Secret,
     ) -> Option<Secret> {
-        let now = self.clock.now();
+        let now = self.core.clock.now();
         let token = AccessToken {
             issuer: issuer.to_owned(),
-            audience: self.site.service_url(service),
-            subject: half.subject.clone(),
+            audience: self.core.urls.service_url(&active.service),
+            subject: header.subject.clone(),
             client_id: client_id.to_owned(),
-            scope: half.scopes.clone(),
+            scope: header.scopes.clone(),
             issued: now,
-            expires: half.expires,
+            expires: header.expires,
             id: Id::random(),
-            grant: half.grant,
-            generation: half.generation,
-            service: service.name.clone(),
-            user: IdentityHeaders::from_payload(carried).map(|known| user_claims(&known)),
+            grant: header.grant,
+            generation: header.generation,
+            service: active.service.name.clone(),
+            user: IdentityHeaders::from_payload(payload).map(|identity| user_claims(&identity)),
         };
-        let signed = self.keys_or_rotate()?.sign(access_token::JWT_TYPE, &token.claims(), now)?;
+        let keys = self.signing_keys.keys_or_rotate()?;
+        let signed = keys.sign(access_token::JWT_TYPE, &token.claims(), now)?;
         Some(Secret::from(signed))
     }
 
-    /// Reads a token of this service; when it ends is the caller's to judge. Only our own keys are asked, and the token
-    /// must say that it is an access token: nothing else that we sign is one.
-    pub(crate) fn open_jwt(&self, service: &Service, token: &str) -> Result<OpenedPair, &'static str> {
+    /// Verifies a JWT of this service and returns its content as a pair. The caller checks when it
+    /// ends. Only keys of this gateway verify it, and `typ` must be that of an access token (RFC 9068
+    /// §4), so that nothing else that the gateway signs passes as one.
+    ///
+    /// # Errors
+    /// The text says what is wrong. It holds no part of the token.
+    pub(in crate::app) fn open_jwt(&self, service: &Service, token: &str) -> Result<OpenedPair, &'static str> {
         let parsed = UnverifiedJwt::parse(token).map_err(|_| NOT_OUR_TOKEN)?;
         if parsed.kind.as_deref() != Some(access_token::JWT_TYPE) {
             return Err("this is not an access token");
         }
-        let signing = self.keys_or_rotate().ok_or(NOT_OUR_TOKEN)?;
-        let key = signing.find(parsed.key_id.as_deref());
+        let keys = self.signing_keys.keys_or_rotate().ok_or(NOT_OUR_TOKEN)?;
+        let key = keys.find(parsed.key_id.as_deref());
         let key = key.ok_or("the token was signed with a key that is not known here, or no longer")?;
         let claims = parsed.verify(key).map_err(|why| match why {
             JwtError::Signature => "the token was changed",
             JwtError::TooLong | JwtError::Malformed | JwtError::Critical | JwtError::Algorithm | JwtError::UnknownKey => NOT_OUR_TOKEN,
         })?;
         let token = AccessToken::from_claims(&claims).ok_or(NOT_OUR_TOKEN)?;
-        if token.audience != self.site.service_url(service) || !self.site.is_issuer(service, &token.issuer) {
+        if token.audience != self.core.urls.service_url(service) || !self.core.urls.is_issuer(service, &token.issuer) {
             return Err(WRONG_SERVICE);
         }
         let (carried, upstream) = match &token.user {
-            Some(person) => (PayloadKind::Identity, serde_json::to_string(&known(person)).unwrap_or_default()),
+            Some(person) => (
+                PayloadKind::Identity,
+                serde_json::to_string(&identity_payload(person)).unwrap_or_default(),
+            ),
             None => (PayloadKind::Nothing, String::new()),
         };
         Ok(OpenedPair {
@@ -85,7 +95,7 @@ impl Gateway {
     }
 }
 
-fn known(person: &UserClaims) -> IdentityPayload {
+fn identity_payload(person: &UserClaims) -> IdentityPayload {
     IdentityPayload {
         id: person.id.clone(),
         provider: person.provider.clone(),

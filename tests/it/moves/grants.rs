@@ -6,7 +6,7 @@ use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::error::RejectReason;
-use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, RefreshAttempt, RefreshStep, Refreshing};
+use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshStep, Refreshing};
 use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant, RefreshPayload, RefreshRequest, RefreshRules};
 use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::store::{Handle, InsertError, TransitionError};
@@ -468,7 +468,7 @@ impl World {
             Ok(token) => (Ok(()), Some(token)),
             Err(why) => (Err(why), None),
         };
-        if let Some((_, (token, held))) = went(moved, &expected) {
+        if let Some((_, LeasedRefresh { token, held, .. })) = went(moved, &expected) {
             assert_eq!((Some(token), held.generation()), (wanted, was.generation));
             self.walk(
                 if was.life == Life::Active { "Active" } else { "Refreshing" },
@@ -539,7 +539,7 @@ impl World {
                 self.mint(g, generation, tokens, kept);
                 "Active"
             }
-            (RefreshStep::Ask { token, .. }, Outcome::Ask(wanted)) => {
+            (RefreshStep::Ask(LeasedRefresh { token, .. }), Outcome::Ask(wanted)) => {
                 assert_eq!(token, *wanted, "the upstream is asked with another token");
                 self.attempts.push((g, attempt.id));
                 "Refreshing"

@@ -2,8 +2,8 @@
 
 use http::{Method, Request, header};
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::app::Parts;
 use mcp_oauth_gateway::app::api_keys::{ApiKeySpec, ApiKeys, CreatedApiKey};
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
@@ -33,7 +33,7 @@ pub fn beside(first: &Service, name: &str, access: Access) -> Service {
 
 /// Beside the default service `open`, which is public, and `batch` and `nightly`, which take keys. The upstream serves
 /// everybody.
-async fn house(change: impl FnOnce(&mut Parts)) -> (World, ApiKeys) {
+async fn house(change: impl FnOnce(&mut AppParts)) -> (World, ApiKeys) {
     let mut keys = None;
     let world = World::made(Profile::Standard, |parts| {
         let first = parts.setup.services[0].clone();

@@ -1,10 +1,10 @@
 //! Clients that the operator wrote down, and how long a sign-in lasts: what the configuration says beside the services.
 
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::app::clients::{ConfiguredClient, is_valid_client_id};
 use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::oauth::redirect_uri::RedirectUri;
+use mcp_oauth_gateway::service::client::{ConfiguredClient, is_valid_client_id};
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page};
@@ -111,13 +111,13 @@ async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
     let client = McpClient::configured(&world.url, "bot", WEB);
     let pair = Pair::of(&redeemed(&client, Some(SECRET)).await);
     let there = setup.clients.split_off(0);
-    world.gateway.reload(setup.clone());
+    world.app.rebuild(setup.clone());
     let refused = refreshed(&client, &pair, SECRET).await;
     assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (401, &json!("invalid_client")));
     assert_eq!(Browser::default().get(&client.authorize_url()).await.status, 400);
     // Nothing was used up.
     setup.clients = there;
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     assert_eq!(refreshed(&client, &pair, SECRET).await.status, 200);
 }
 
@@ -171,10 +171,10 @@ async fn a_sign_in_skips_the_password_for_as_long_as_is_said() {
     assert!(!asks_for_password(&next(&client, &mut browser).await));
     // Sessions are shorter from now on, and those that run too.
     setup.session_ttl = 0;
-    world.gateway.reload(setup.clone());
+    world.app.rebuild(setup.clone());
     assert!(asks_for_password(&next(&client, &mut browser).await));
     setup.session_ttl = 600;
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     world.pass(2);
     assert!(asks_for_password(&next(&client, &mut browser).await));
 }
@@ -236,7 +236,7 @@ async fn a_json_body_at_the_token_endpoint_is_read_only_where_the_operator_wants
         (400, &json!("invalid_request"))
     );
     setup.json_token = true;
-    strict.gateway.reload(setup);
+    strict.app.rebuild(setup);
     for (wrong, why) in [
         (json!(["code"]), "JSON object"),
         (json!({ "grant_type": 1 }), "JSON object"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::app::Parts;
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::signing_key::{self, SigningKey};
@@ -68,7 +68,7 @@ impl Signing {
         Self::made(|_| {}).await
     }
 
-    async fn made(change: impl FnOnce(&mut Parts)) -> Self {
+    async fn made(change: impl FnOnce(&mut AppParts)) -> Self {
         let backend = Standin::start(Profile::Standard);
         backend.set(|b| b.mcp_open = true);
         let world = World::made(Profile::Standard, |parts| {
@@ -96,8 +96,8 @@ impl Signing {
     /// Another one of the same public address, on what a first one shares.
     async fn beside(shared: &Shared, public: &str) -> Self {
         Self::made(|parts| {
-            let own = parts.site.public_url().strip_prefix("http://").unwrap().to_owned();
-            parts.site = PublicUrls::new(ExactUrl::parse(public).unwrap(), vec![own]);
+            let own = parts.urls.public_url().strip_prefix("http://").unwrap().to_owned();
+            parts.urls = PublicUrls::new(ExactUrl::parse(public).unwrap(), vec![own]);
             (parts.store, parts.keys, parts.clock) = (shared.store.clone(), shared.keys.clone(), shared.clock.clone());
         })
         .await
@@ -556,10 +556,10 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
         setup = Some(next);
     })
     .await;
-    world.gateway.reload(setup.unwrap());
+    world.app.rebuild(setup.unwrap());
     let client = McpClient::register(&world.url).await.at("calculator");
     for _ in 0..500 {
-        if world.gateway.is_ready().await.is_ok() {
+        if world.app.check_ready().await.is_ok() {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::app::Lane;
 use mcp_oauth_gateway::app::clients::Freshness;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::secret::Secret;
@@ -35,8 +34,8 @@ async fn small(proxies: &[&str]) -> (World, Store) {
     let proxies = proxies.iter().map(|text| text.parse().unwrap()).collect();
     let mut store = None;
     let world = World::made(Profile::Standard, |parts| {
-        parts.most_waiting = 5;
-        parts.site = PublicUrls::clone(&parts.site).with_trusted_proxies(proxies);
+        parts.max_pending_flows = 5;
+        parts.urls = PublicUrls::clone(&parts.urls).with_trusted_proxies(proxies);
         store = Some(parts.store.clone());
     })
     .await;
@@ -108,7 +107,7 @@ async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
 async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_was_consented_to() {
     let mut store = None;
     let world = World::made(Profile::Standard, |parts| {
-        parts.most_waiting = 5;
+        parts.max_pending_flows = 5;
         parts.setup.services[0].login = Login::None;
         store = Some(parts.store.clone());
     })
@@ -241,18 +240,16 @@ async fn two_thousand_registrations_leave_the_store_empty() {
     for n in 0..2_000_u32 {
         let source = std::net::Ipv4Addr::from(0xC612_0000 + n).into();
         let body = json!({ "client_name": format!("app {n}"), "redirect_uris": [format!("https://app-{n}.example/cb")] });
-        let document = world.gateway.register(body.to_string().as_bytes(), source).unwrap();
+        let document = world.app.clients.register(body.to_string().as_bytes(), source).unwrap();
         ids.insert(document["client_id"].as_str().unwrap().to_owned());
     }
     assert_eq!(ids.len(), 2_000);
     let mut everything = Vec::new();
     assert_eq!(store.export(&mut everything).await, Ok(0));
     // Each of them is a client all the same.
-    let lane = Lane {
-        client: HttpClient::new(ClientTls::load(&[]).unwrap()),
-    };
+    let http = HttpClient::new(ClientTls::load(&[]).unwrap());
     for id in ids {
-        assert!(world.gateway.client(&lane, &id, Freshness::Current).await.unwrap().is_some());
+        assert!(world.app.clients.client(&http, &id, Freshness::Current).await.unwrap().is_some());
     }
     assert_eq!(store.export(&mut everything).await, Ok(0));
 }

@@ -122,7 +122,7 @@ async fn nobody_signs_in_with_a_public_provider_unless_somebody_is_named() {
         assert!(page.text.contains(text), "{text} in {}", page.text);
     }
     setup.idps[0].allow.subjects.push("583231".into());
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     client.login_by_provider().await;
 }
 
@@ -179,7 +179,7 @@ async fn groups_and_subjects_let_in_and_a_thin_token_is_completed_at_the_user_en
     standin.set(|b| b.openid.userinfo = Some(json!({ "sub": "248289761001", "groups": ["visitors"] })));
     assert_eq!(client.by_provider(&mut Browser::default()).await.status, 403);
     setup.idps[0].allow.subjects.push("248289761001".into());
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     client.login_by_provider().await;
 }
 
@@ -275,14 +275,14 @@ async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
         let pair = client.login_by_provider().await;
         let mut changed = setup.clone();
         change(&mut changed);
-        world.gateway.reload(changed);
+        world.app.rebuild(changed);
         refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
         assert_eq!(
             client.call(&pair.access, "whoami", json!({})).await.status,
             401,
             "the grant is over"
         );
-        world.gateway.reload(setup.clone());
+        world.app.rebuild(setup.clone());
         refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
     }
     let pair = client.login_by_provider().await;
@@ -298,11 +298,11 @@ async fn what_is_known_of_a_provider_outlives_a_reload_that_does_not_change_it()
     client.login_by_provider().await;
     setup.idps[0].allow.domains.push("example.com".into());
     setup.idps.push(oidc("other", &other));
-    world.gateway.reload(setup.clone());
+    world.app.rebuild(setup.clone());
     client.login_by_provider().await;
     assert_eq!((count(&idp, "/.well-known/openid-configuration"), count(&idp, "/jwks")), (1, 1));
     setup.services[0].login = Login::Idp("other".into());
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     client.login_by_provider().await;
     assert_eq!(count(&other, "/jwks"), 1);
 }

@@ -196,7 +196,7 @@ async fn an_answer_of_another_provider_is_refused_before_its_code_is_sent_anywhe
     let (idp, evil) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
     let (world, mut setup) = signing_in_at(oidc("corp", &idp)).await;
     setup.idps.push(oidc("evil", &evil));
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
     let callback = client.to_login_callback(&mut browser).await;

@@ -65,7 +65,7 @@ async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
     let consent = client.to_consent(&mut browser).await;
     let mut changed = setup.clone();
     (changed.services[0].login, changed.services[0].upstream) = (Login::Password, weather());
-    world.gateway.reload(changed.clone());
+    world.app.rebuild(changed.clone());
     let page = paste_key(&mut browser, &consent, KEY).await;
     assert!(
         page.onward().is_none() && page.status.is_client_error(),
@@ -76,11 +76,11 @@ async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
 
     // The same one step later, with the code already in hand.
     upstream.set(|b| b.mcp_open = true);
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     let mut browser = Browser::default();
     let consent = client.to_consent(&mut browser).await;
     let answer = paste_key(&mut browser, &consent, KEY).await.onward().unwrap();
-    world.gateway.reload(changed);
+    world.app.rebuild(changed);
     refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
 }
 
@@ -96,7 +96,7 @@ async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_as
     let consent = client.to_consent(&mut browser).await;
     let answer = client.browse(&mut Browser::default()).await;
 
-    world.gateway.reload(changed);
+    world.app.rebuild(changed);
     stopped(&mut browser, &consent).await;
     refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
     // What the upstream gave for it is given back.
@@ -115,10 +115,10 @@ async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_
         Passwords::new(vec![PasswordUser { name: name.into(), hash }], Clock::System)
     };
     setup.passwords = only(USER, "another-password-7");
-    world.gateway.reload(setup.clone());
+    world.app.rebuild(setup.clone());
     let pair = Pair::of(&client.refresh(&pair.refresh).await);
     setup.passwords = only("carol", PASSWORD);
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
     assert_eq!(
         client.call(&pair.access, "whoami", json!({})).await.status,
@@ -147,7 +147,7 @@ async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
         let consent = client.by_provider(&mut other).await;
         let onward = other.decide(&consent, "approve").await.onward().unwrap();
         let answer = client.follow(&mut other, onward).await;
-        world.gateway.reload(changed);
+        world.app.rebuild(changed);
         let page = browser.decide(&waiting, "approve").await;
         assert!(
             page.onward().is_none() && page.status.is_client_error(),
@@ -156,7 +156,7 @@ async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
             page.text
         );
         refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
-        world.gateway.reload(setup.clone());
+        world.app.rebuild(setup.clone());
         refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
     }
 }
@@ -171,7 +171,7 @@ async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_t
     let mut browser = Browser::default();
     let consent = client.by_provider(&mut browser).await;
     setup.idps = vec![oidc("corp", &other)];
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     stopped(&mut browser, &consent).await;
     is_over(&client, &pair).await;
     client.login_by_provider().await;
@@ -200,7 +200,7 @@ async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_na
 
         let mut changed = setup.clone();
         changed.services[0].mcp = at(&other.mcp_url());
-        world.gateway.reload(changed);
+        world.app.rebuild(changed);
         other.clear_log();
         assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
         refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
@@ -218,7 +218,7 @@ async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_na
         // Another path of the same host is the same upstream.
         let mut moved = setup;
         moved.services[0].mcp = at(&format!("{}/", one.mcp_url()));
-        world.gateway.reload(moved);
+        world.app.rebuild(moved);
         Pair::of(&client.refresh(&pair.refresh).await);
     }
 }
@@ -230,7 +230,7 @@ async fn an_upstreams_oauth_token_stays_with_its_host() {
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
     setup.services[0].mcp = at(&other.mcp_url());
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
     let reached = other.log().into_iter().any(|seen| seen.header("authorization").is_some());
@@ -256,7 +256,7 @@ async fn nothing_of_the_default_service_before_works_at_the_one_that_is_default_
     let callback = browser.get(&onward).await.onward().unwrap();
     let answer = client.browse(&mut Browser::default()).await;
     (setup.services[0].is_default, setup.services[1].is_default) = (false, true);
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
 
     assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");

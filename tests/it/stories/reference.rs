@@ -138,11 +138,11 @@ async fn many_calls_read_the_store_once() {
         works(&world, &client, &pair.access).await;
     }
     assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
-    assert_eq!(world.gateway.store_reads(), 1);
+    assert_eq!(world.app.store_reads(), 1);
     // Another's is read for itself, also when all ask at once.
     let other = client.login().await;
     assert_eq!(together(&client, &other.access, 32).await, [StatusCode::OK; 32]);
-    assert_eq!(world.gateway.store_reads(), 2);
+    assert_eq!(world.app.store_reads(), 2);
 }
 
 #[tokio::test]
@@ -383,9 +383,9 @@ async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
         assert_eq!(sort(&short)[0], if mode == TokenMode::Sealed { 1 } else { 2 });
         assert_eq!((short.expires_in, asked(&world)), (3_590, 1));
         works(&world, &client, &short.access).await;
-        let reads = world.gateway.store_reads();
+        let reads = world.app.store_reads();
         works(&world, &client, &short.access).await;
-        assert_eq!(world.gateway.store_reads(), reads);
+        assert_eq!(world.app.store_reads(), reads);
         // And what was refreshed with it is the client's to bring, not ours to renew.
         Pair::of(&client.refresh(&short.refresh).await);
         assert_eq!(asked(&world), 2);

@@ -169,7 +169,7 @@ async fn a_yes_is_for_one_client_at_one_service() {
     let other = Standin::start(Profile::Standard);
     let mut moved = setup;
     moved.services[0].mcp = mcp_oauth_gateway::base::url::ExactUrl::parse(&other.mcp_url()).unwrap();
-    world.gateway.reload(moved);
+    world.app.rebuild(moved);
     assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
 }
 
@@ -219,7 +219,7 @@ async fn without_the_key_in_the_file_everybody_is_asked_also_about_what_is_still
     // One journey began before; it is asked as things are when it comes to consent.
     let begun = browser.get(&client.authorize_url()).await.onward().unwrap();
     setup.services[0].remember_consent = false;
-    world.gateway.reload(setup);
+    world.app.rebuild(setup);
     assert!(is_asked(&browser.get(&begun).await));
     assert!(asks(&mut browser, Some("none"), &client.authorize_url()).await);
 }

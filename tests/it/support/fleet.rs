@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
+use mcp_oauth_gateway::app::App;
 use mcp_oauth_gateway::app::authorize::pending_flows;
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::app::runtime_config::Setup;
-use mcp_oauth_gateway::app::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
@@ -65,9 +67,7 @@ impl Fleet {
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stopper, stop) = Stop::new();
         let (doors, next) = (Arc::new(Mutex::new(Vec::<Router>::new())), Arc::new(AtomicUsize::new(0)));
-        let lane = Lane {
-            client: HttpClient::new(ClientTls::load(&[]).unwrap()),
-        };
+        let http = HttpClient::new(ClientTls::load(&[]).unwrap());
         let (all, turn) = (Arc::clone(&doors), Arc::clone(&next));
         let handler = move |request, peer: server::Peer| {
             let said = turn.load(Ordering::SeqCst);
@@ -77,8 +77,8 @@ impl Fleet {
                 turn.fetch_add(1, Ordering::SeqCst)
             };
             let doors = all.lock().unwrap();
-            let (door, lane) = (doors[which % doors.len()].clone(), lane.clone());
-            async move { door.handle(&lane, request, peer.address.ip()).await }
+            let (door, http) = (doors[which % doors.len()].clone(), http.clone());
+            async move { door.handle(&http, request, peer.address.ip()).await }
         };
         tokio::spawn(server::serve(listener, None, ServerLimits::default(), stop.clone(), handler));
         let back = tokio::runtime::Builder::new_multi_thread()
@@ -113,24 +113,21 @@ impl Fleet {
         let back = self.back.as_ref().unwrap().handle();
         let store = Store::stateless(Arc::clone(&self.keys), clock.clone());
         self.stores.lock().unwrap().push(store.clone());
-        let gateway = Gateway::new(Parts {
+        let app = App::new(AppParts {
             store,
             keys: Arc::clone(&self.keys),
-            site: mcp_oauth_gateway::service::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
+            urls: mcp_oauth_gateway::service::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
             setup: self.setup.clone(),
             clock,
-            most_waiting: pending_flows::MAX_PENDING_FLOWS,
-            back: back.clone(),
-            back_lane: Lane {
-                client: HttpClient::new(ClientTls::load(&[]).unwrap()),
-            },
+            max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+            tasks: Tasks::new(back.clone(), HttpClient::new(ClientTls::load(&[]).unwrap())),
         });
-        let (upkeep, ends) = (gateway.clone(), self.stop.clone());
+        let (upkeep, ends) = (Arc::clone(&app), self.stop.clone());
         back.spawn(async move { upkeep.run(ends).await });
-        while gateway.is_ready().await.is_err() {
+        while app.check_ready().await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        Router::new(gateway)
+        Router::new(app)
     }
 
     /// Requests go to this one from now on.

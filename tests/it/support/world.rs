@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{Profile, Standin};
+use mcp_oauth_gateway::app::App;
 use mcp_oauth_gateway::app::authorize::login_session::DEFAULT_SESSION_TTL_SECONDS;
 use mcp_oauth_gateway::app::authorize::pending_flows;
+use mcp_oauth_gateway::app::core::AppParts;
 use mcp_oauth_gateway::app::password::{self, LazyPasswordHash, PasswordUser, Passwords};
 use mcp_oauth_gateway::app::runtime_config::Setup;
-use mcp_oauth_gateway::app::{Gateway, Lane, Parts};
+use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
@@ -41,7 +43,7 @@ pub struct World {
     /// Its address, without a slash at its end.
     pub url: String,
     /// The gateway itself.
-    pub gateway: Gateway,
+    pub app: Arc<App>,
     setup: Setup,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
@@ -70,7 +72,7 @@ impl World {
     }
 
     /// With any part of the gateway changed, or looked at, as the test likes.
-    pub async fn made(profile: Profile, change: impl FnOnce(&mut Parts)) -> Self {
+    pub async fn made(profile: Profile, change: impl FnOnce(&mut AppParts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let service = service(&standin, profile);
@@ -87,40 +89,35 @@ impl World {
             .build()
             .unwrap();
         let trust = ClientTls::load(&[]).unwrap();
-        let mut parts = Parts {
+        let mut parts = AppParts {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
-            site: PublicUrls::new(ExactUrl::parse(&url).unwrap(), vec![]),
+            urls: PublicUrls::new(ExactUrl::parse(&url).unwrap(), vec![]),
             setup: Self::setup(service, &clock),
             clock,
-            most_waiting: pending_flows::MAX_PENDING_FLOWS,
-            back: back.handle().clone(),
-            back_lane: Lane {
-                client: HttpClient::new(trust.clone()),
-            },
+            max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
+            tasks: Tasks::new(back.handle().clone(), HttpClient::new(trust.clone())),
         };
         change(&mut parts);
         let setup = parts.setup.clone();
-        let gateway = Gateway::new(parts);
+        let app = App::new(parts);
         let (stopper, stop) = Stop::new();
-        let (upkeep, ends) = (gateway.clone(), stop.clone());
+        let (upkeep, ends) = (Arc::clone(&app), stop.clone());
         back.spawn(async move { upkeep.run(ends).await });
-        while gateway.is_ready().await.is_err() {
+        while app.check_ready().await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        let door = Router::new(gateway.clone());
-        let lane = Lane {
-            client: HttpClient::new(trust),
-        };
+        let door = Router::new(Arc::clone(&app));
+        let http = HttpClient::new(trust);
         let handler = move |request, peer: server::Peer| {
-            let (door, lane) = (door.clone(), lane.clone());
-            async move { door.handle(&lane, request, peer.address.ip()).await }
+            let (door, http) = (door.clone(), http.clone());
+            async move { door.handle(&http, request, peer.address.ip()).await }
         };
         tokio::spawn(server::serve(listener, None, ServerLimits::default(), stop, handler));
         Self {
             standin,
             url,
-            gateway,
+            app,
             setup,
             hand,
             _stopper: stopper,
@@ -149,7 +146,7 @@ impl World {
     /// The configuration is read again, with its service changed.
     pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
         change(&mut self.setup.services[0]);
-        self.gateway.reload(self.setup.clone());
+        self.app.rebuild(self.setup.clone());
     }
 
     /// Time passes.

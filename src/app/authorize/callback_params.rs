@@ -1,0 +1,54 @@
+//! The parameters of a callback (RFC 6749 §4.1.2, RFC 9207), from an upstream or an identity provider.
+
+use crate::app::error::Rejection;
+use crate::app::flow_handle::{FlowHandle, UNKNOWN_CALLBACK};
+use crate::oauth::form::Form;
+
+/// What the authorization server answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CallbackResult<'a> {
+    /// A code.
+    Code(&'a str),
+    /// An error code.
+    Error(&'a str),
+}
+
+/// The parameters of a callback.
+#[derive(Debug)]
+pub(super) struct CallbackParams<'a> {
+    /// The flow, as the browser holds it.
+    pub(super) flow: FlowHandle,
+    /// The secret half of `state`.
+    pub(super) state: &'a str,
+    /// The cookie that was set when the browser left.
+    pub(super) browser: Option<String>,
+    /// `iss`, if it was sent.
+    pub(super) issuer: Option<&'a str>,
+    /// `code` or `error`; `None` if neither was sent.
+    pub(super) result: Option<CallbackResult<'a>>,
+}
+
+impl<'a> CallbackParams<'a> {
+    /// Reads a callback. `cookies` finds the flow's handle and cookie in the browser's request.
+    ///
+    /// # Errors
+    /// If a parameter is repeated, or `state` is not one of this gateway.
+    pub(super) fn parse(form: &'a Form, cookies: impl Fn(FlowHandle) -> (FlowHandle, Option<String>)) -> Result<Self, Rejection> {
+        let state = form.single("state")?.ok_or(UNKNOWN_CALLBACK)?;
+        let (flow, state) = state.split_once('.').ok_or(UNKNOWN_CALLBACK)?;
+        let (flow, browser) = cookies(FlowHandle::parse(flow).ok_or(UNKNOWN_CALLBACK)?);
+        let issuer = form.single("iss")?;
+        let result = match (form.single("error")?, form.single("code")?) {
+            (Some(error), _) => Some(CallbackResult::Error(error)),
+            (None, Some(code)) => Some(CallbackResult::Code(code)),
+            (None, None) => None,
+        };
+        Ok(Self {
+            flow,
+            state,
+            browser,
+            issuer,
+            result,
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! What the page of a flow shows.
+
+use crate::app::authorize::Authorize;
+use crate::app::authorize::results::FlowPage;
+use crate::app::error::Rejection;
+use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle};
+use crate::flow::authorize::{AuthorizationRequest, FlowRecord};
+use crate::flow::user::LoginMethod;
+
+impl Authorize {
+    /// What the page of a flow shows to the browser with this form cookie.
+    ///
+    /// # Errors
+    /// If there is no such flow, the cookie is not the flow's, or the store fails.
+    pub async fn page(&self, flow: &FlowHandle, form: Option<&str>) -> Result<FlowPage, Rejection> {
+        let now = self.core.clock.now();
+        match self.core.store.read(flow).await?.ok_or(FLOW_NOT_FOUND)? {
+            FlowRecord::ClientAuthorize(s) => self.login_page(s.belongs_to(form, now).map_err(Rejection::Flow)?.clone()),
+            FlowRecord::GatewayLogin(s) => {
+                let (request, who) = s.belongs_to(form, now).map_err(Rejection::Flow)?;
+                Ok(FlowPage::Consent(request.clone(), who.clone()))
+            }
+            FlowRecord::IdpRedirect(_)
+            | FlowRecord::IdpCallback(_)
+            | FlowRecord::UpstreamRedirect(_)
+            | FlowRecord::UpstreamCallback(_)
+            | FlowRecord::CodeIssued(_)
+            | FlowRecord::StatelessCode(_)
+            | FlowRecord::CodeSpent(_)
+            | FlowRecord::Closed(_) => Ok(FlowPage::MovedOn),
+        }
+    }
+
+    fn login_page(&self, request: AuthorizationRequest) -> Result<FlowPage, Rejection> {
+        let LoginMethod::Provider(name) = &request.way.by else {
+            return Ok(FlowPage::SignIn(request));
+        };
+        let provider = self.core.config().idp(name).ok_or(FLOW_NOT_FOUND)?.idp.display_name().to_owned();
+        Ok(FlowPage::ToProvider(request, provider))
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the steps of an authorization flow lead.
+
+use crate::app::authorize::consent_form::CredentialError;
+use crate::app::authorize::login_session::LoginSession;
+use crate::app::error::Rejection;
+use crate::app::flow_handle::{ClientRedirect, FlowHandle};
+use crate::app::password::PasswordCheck;
+use crate::base::secret::Secret;
+use crate::flow::authorize::AuthorizationRequest;
+use crate::flow::client::ReturnAddress;
+use crate::flow::user::User;
+
+/// A flow has begun.
+#[derive(Debug)]
+pub struct StartedFlow {
+    /// Its handle.
+    pub flow: FlowHandle,
+    /// The value of its form cookie.
+    pub form: Secret,
+    /// The user needs no login. Consent comes next.
+    pub signed_in: bool,
+}
+
+/// Why `/authorize` starts no flow.
+#[derive(Debug)]
+pub enum AuthorizeError {
+    /// The redirect URI is not checked, so the browser gets a page.
+    Page(Rejection),
+    /// The client may be told. The user has not acted yet, so this is a redirect only where that is
+    /// safe, and a page with a link otherwise.
+    Answer(ReturnAddress, Rejection),
+}
+
+/// What the page of a flow shows.
+#[derive(Debug)]
+pub enum FlowPage {
+    /// The login form.
+    SignIn(AuthorizationRequest),
+    /// A button to the identity provider, with the provider's display name.
+    ToProvider(AuthorizationRequest, String),
+    /// The consent form, and who is signed in.
+    Consent(AuthorizationRequest, User),
+    /// The flow is past its pages.
+    MovedOn,
+}
+
+/// The result of the login form.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a login, and taken apart at once")]
+pub enum LoginOutcome {
+    /// The user is signed in.
+    Yes {
+        /// The flow's handle from now on.
+        flow: FlowHandle,
+        /// The value of the next form cookie.
+        form: Secret,
+        /// The login session, if sessions are configured.
+        session: Option<LoginSession>,
+    },
+    /// The page again, with the reason.
+    No(AuthorizationRequest, PasswordCheck),
+}
+
+/// The redirect to an authorization server or identity provider.
+#[derive(Debug)]
+pub struct LoginRedirect {
+    /// The value of the `Location` header.
+    pub location: String,
+    /// The value of the cookie that the callback needs. It is set at this moment, so that a callback
+    /// in another browser fails.
+    pub callback_cookie: Secret,
+    /// The flow's handle from now on.
+    pub flow: FlowHandle,
+}
+
+/// Where consent leads.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once in a flow, and taken apart at once")]
+pub enum ConsentOutcome {
+    /// To the upstream's authorization server.
+    Upstream(LoginRedirect),
+    /// Back to the client, with its code.
+    ClientRedirect(ClientRedirect),
+    /// To the consent page again: the pasted credential is not good.
+    AskAgain(AuthorizationRequest, User, CredentialError),
+}
+
+/// The result of an identity provider's callback.
+#[derive(Debug)]
+pub enum IdpOutcome {
+    /// The user is signed in: the flow's handle, and the value of the next form cookie.
+    SignedIn(FlowHandle, Secret),
+    /// The login failed. The client is told.
+    Failed(ClientRedirect),
+    /// The provider knows the user, and the operator does not allow the user.
+    NotAdmitted(ClientRedirect, DeniedUser),
+}
+
+/// A user whom the operator does not allow, for the page that says so.
+#[derive(Debug)]
+pub struct DeniedUser {
+    /// The display name.
+    pub who: String,
+    /// The provider's display name.
+    pub provider: String,
+}

@@ -1,0 +1,66 @@
+//! The login form: a user name and a password of this gateway.
+
+use std::net::IpAddr;
+
+use crate::app::authorize::Authorize;
+use crate::app::authorize::results::{FlowPage, LoginOutcome};
+use crate::app::error::Rejection;
+use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle, flow_error};
+use crate::app::password::PasswordCheck;
+use crate::base::ids::Digest;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::base::special_ip;
+use crate::flow::authorize::ClientAuthorize;
+
+/// The submitted login form.
+#[derive(Debug)]
+pub struct LoginForm<'a> {
+    /// The flow.
+    pub flow: &'a FlowHandle,
+    /// The value of the form cookie.
+    pub form: Option<&'a str>,
+    /// The caller's address, for waiting times only.
+    pub source: IpAddr,
+    /// The user name.
+    pub name: &'a str,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Authorize {
+    /// Checks the login form.
+    ///
+    /// # Errors
+    /// If the flow does not wait for a login, or the store fails. A wrong password is no error.
+    pub async fn sign_in(&self, login: LoginForm<'_>) -> Result<LoginOutcome, Rejection> {
+        let LoginForm {
+            flow,
+            form,
+            source,
+            name,
+            password,
+        } = login;
+        let FlowPage::SignIn(request) = self.page(flow, form).await? else {
+            return Err(FLOW_NOT_FOUND);
+        };
+        let counted_as = special_ip::rate_limit_key(source).to_string();
+        match self.core.config().passwords.check(&counted_as, name, password).await {
+            PasswordCheck::Right => {}
+            result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
+                tracing::info!(%source, "sign-in refused");
+                return Ok(LoginOutcome::No(request, result));
+            }
+        }
+        let (now, next) = (self.core.clock.now(), random::token());
+        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(next.expose()), name.to_owned(), now);
+        let moved = self.core.store.transition(flow, step).await.map_err(flow_error)?;
+        self.pending_flows.remove(flow.id());
+        tracing::info!(user = name, "signed in");
+        Ok(LoginOutcome::Yes {
+            flow: moved.handle,
+            form: next,
+            session: self.create_session(name).await,
+        })
+    }
+}

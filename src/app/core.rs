@@ -1,0 +1,74 @@
+//! What every component shares: the store, the keys, the clock, the public URLs, the configuration
+//! and the detached work.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::app::runtime_config::{ActiveService, RuntimeConfig, Setup};
+use crate::app::tasks::Tasks;
+use crate::base::time::Clock;
+use crate::service::public_urls::PublicUrls;
+use crate::store::{SharedKeyRing, Store};
+
+/// What an [`App`](crate::app::App) is made of.
+pub struct AppParts {
+    /// Stores records.
+    pub store: Store,
+    /// Seals pairs, client ids and cookies.
+    pub keys: SharedKeyRing,
+    /// Says what time it is.
+    pub clock: Clock,
+    /// The URLs under which clients know the gateway.
+    pub urls: PublicUrls,
+    /// The first configuration.
+    pub setup: Setup,
+    /// The most flows that wait for a login; see
+    /// `MAX_PENDING_FLOWS` in `authorize/pending_flows.rs`.
+    pub max_pending_flows: usize,
+    /// Runs detached work.
+    pub tasks: Tasks,
+}
+
+/// The state that all components share.
+pub struct Core {
+    /// Stores records.
+    pub(in crate::app) store: Store,
+    /// Seals pairs, client ids and cookies.
+    pub(in crate::app) keys: SharedKeyRing,
+    /// Says what time it is; a test moves it.
+    pub(in crate::app) clock: Clock,
+    /// The URLs under which clients know the gateway.
+    pub(in crate::app) urls: PublicUrls,
+    /// Runs work that outlives its request.
+    pub(in crate::app) tasks: Tasks,
+    config: ArcSwap<RuntimeConfig>,
+}
+
+impl Core {
+    pub(in crate::app) fn new(parts: AppParts) -> Self {
+        Self {
+            store: parts.store,
+            keys: parts.keys,
+            clock: parts.clock,
+            urls: parts.urls,
+            tasks: parts.tasks,
+            config: ArcSwap::from_pointee(RuntimeConfig::new(parts.setup, None)),
+        }
+    }
+
+    /// The configuration at this moment. A request loads it once.
+    pub(in crate::app) fn config(&self) -> Arc<RuntimeConfig> {
+        self.config.load_full()
+    }
+
+    /// Replaces the configuration as a whole. Running requests keep the one that they loaded.
+    pub(in crate::app) fn replace_config(&self, config: RuntimeConfig) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// The service of this name, as it is configured now.
+    pub(in crate::app) fn active_service(&self, name: &str) -> Option<Arc<ActiveService>> {
+        self.config().find(name).cloned()
+    }
+}

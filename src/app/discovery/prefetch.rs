@@ -1,0 +1,25 @@
+//! Lookups before the first sign-in.
+
+use crate::app::discovery::Discovery;
+
+impl Discovery {
+    /// Looks up every upstream and provider before the first sign-in, so that the first user does not
+    /// wait and the log names what is wrong.
+    pub async fn prefetch(&self) {
+        let (config, http) = (self.core.config(), self.core.tasks.http());
+        for active in config.idps() {
+            if self.provider(http, active).await.is_ok() {
+                tracing::info!(idp = active.idp.name, "the identity provider was found");
+            }
+        }
+        for active in config.services() {
+            if active.auth_server_config().is_none() {
+                continue;
+            }
+            if let Ok(server) = self.auth_server(http, active).await {
+                let service = &active.service.name;
+                tracing::info!(service, issuer = server.issuer, "the upstream's authorization server was found");
+            }
+        }
+    }
+}

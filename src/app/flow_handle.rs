@@ -1,0 +1,58 @@
+//! The handle of an authorization flow, and where a flow sends the browser.
+
+use crate::app::error::Rejection;
+use crate::base::secret::Secret;
+use crate::flow::authorize::FlowRecord;
+use crate::flow::client::ReturnAddress;
+use crate::flow::error::RejectReason;
+use crate::oauth::error::OAuthErrorCode;
+use crate::store::{Handle, TransitionError};
+
+/// The handle of an authorization flow.
+pub type FlowHandle = Handle<FlowRecord>;
+
+/// No flow has this handle, or it is in another state than the request expects.
+pub const FLOW_NOT_FOUND: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
+
+/// A callback without a `state` of this gateway.
+pub const UNKNOWN_CALLBACK: Rejection = Rejection::Unknown("this answer does not belong to a sign-in of this gateway");
+
+/// The end of a flow: the browser goes back to the client, with a code or an error.
+#[derive(Debug)]
+pub struct ClientRedirect {
+    /// The client's address.
+    pub back: ReturnAddress,
+    /// The value of the `Location` header.
+    pub location: String,
+    /// The flow, whose cookies can be removed.
+    pub flow: FlowHandle,
+}
+
+impl ClientRedirect {
+    /// Back to the client with a code (RFC 6749 §4.1.2).
+    pub fn with_code(flow: FlowHandle, back: ReturnAddress, code: &Secret) -> Self {
+        Self {
+            location: back.with_code(code),
+            back,
+            flow,
+        }
+    }
+
+    /// Back to the client with an error (RFC 6749 §4.1.2.1).
+    pub fn with_error(flow: FlowHandle, back: ReturnAddress, code: OAuthErrorCode, description: &str) -> Self {
+        Self {
+            location: back.with_error(code, description),
+            back,
+            flow,
+        }
+    }
+}
+
+/// Maps a failed transition of a flow to a reason.
+pub fn flow_error(error: TransitionError<RejectReason>) -> Rejection {
+    match error {
+        TransitionError::NotFound | TransitionError::WrongState => FLOW_NOT_FOUND,
+        TransitionError::Rejected(reason) => Rejection::Flow(reason),
+        TransitionError::Store(error) => error.into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! The use of pairs, written behind the request: the client has a generation, or the upstream refused
+//! its token.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crate::app::grants::Grants;
+use crate::base::ids::Id;
+use crate::flow::grant::GrantRecord;
+use crate::flow::grant_data::GrantData;
+use crate::store::Handle;
+
+impl Grants {
+    /// Notes that a client used an access pair. The first use of a generation confirms it, in the
+    /// background.
+    pub(in crate::app) fn note_use(self: &Arc<Self>, grant: Id, generation: u32) {
+        if !self.unconfirmed.confirm(grant, generation) {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.core.tasks.spawn(async move {
+            let step = |r: GrantRecord| Ok::<_, Infallible>((r.confirmed(generation), ()));
+            // If this fails, the reuse window of the previous generation stays open longer.
+            let _ = this.core.store.update(&Handle::<GrantRecord>::new(grant), step).await;
+        });
+    }
+
+    /// Notes in the background that the upstream answered 401, once a minute for each generation. The
+    /// second time, a grant that cannot be refreshed ends.
+    pub(in crate::app) fn note_upstream_401(self: &Arc<Self>, grant: Id, generation: u32) {
+        if !self.recent_401s.note_once(grant, generation, self.core.clock.now()) {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.core.tasks.spawn(async move {
+            let (handle, now) = (Handle::<GrantRecord>::new(grant), this.core.clock.now());
+            let ttl = this.core.config().max_access_ttl();
+            let record = this.core.store.read(&handle).await.ok().flatten();
+            // A grant that can be refreshed needs no note: the client refreshes.
+            if record.as_ref().and_then(GrantRecord::data).is_none_or(GrantData::is_refreshable) {
+                return;
+            }
+            let step = |r: GrantRecord| Ok::<_, Infallible>(r.upstream_401_seen(generation, now, ttl));
+            if let Ok((_, true)) = this.core.store.update(&handle, step).await {
+                tracing::warn!(%grant, "the upstream refused its token twice; the user must sign in again");
+                this.mark_ended(grant);
+            }
+        });
+    }
+}

@@ -1,0 +1,49 @@
+//! What this process learned of one service's upstream.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::app::discovery_cache::DiscoveryCache;
+use crate::app::error::Rejection;
+use crate::base::time::UnixTime;
+use crate::oauth::scope::Scopes;
+use crate::upstream::auth_server::AuthServer;
+
+/// For how many seconds the upstream must go on refusing our client id before it is given up.
+const UNKNOWN_CLIENT_SECONDS: u64 = 300;
+
+/// The authorization server of an upstream, and since when it refuses our client id.
+#[derive(Debug, Default)]
+pub struct UpstreamCache {
+    /// The authorization server, with our credentials there.
+    pub server: DiscoveryCache<AuthServer, Rejection>,
+    unknown_client_since: ArcSwapOption<UnixTime>,
+}
+
+impl UpstreamCache {
+    /// The scopes that the upstream names in its metadata, as far as it is known.
+    pub fn scopes(&self) -> Scopes {
+        let server = self.server.latest();
+        server
+            .map(|server| Scopes::parse(&server.scopes_known.join(" ")))
+            .unwrap_or_default()
+    }
+
+    /// Notes that the upstream issued tokens to us: it knows our client id.
+    pub fn clear_unknown_client(&self) {
+        if self.unknown_client_since.load().is_some() {
+            self.unknown_client_since.store(None);
+        }
+    }
+
+    /// Notes that the upstream refused our client id. Returns whether it has done so for
+    /// [`UNKNOWN_CLIENT_SECONDS`]. A single refusal may be a mistake, and a new registration would
+    /// lose what the upstream issued to the old one.
+    pub fn note_unknown_client(&self, now: UnixTime) -> bool {
+        let since = self.unknown_client_since.load_full().map_or(now, |since| *since);
+        let is_lasting = now.seconds_since(since) >= UNKNOWN_CLIENT_SECONDS;
+        self.unknown_client_since.store((!is_lasting).then(|| Arc::new(since)));
+        is_lasting
+    }
+}
