@@ -1,4 +1,4 @@
-//! What may change while we serve: services, users, origins. One value, loaded once for each request and swapped whole.
+//! The configuration that a reload swaps as one value. A request loads it once.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::app::assertion_cache::AssertionCache;
 use crate::app::idp_cache::ActiveIdp;
 use crate::app::password::Passwords;
 use crate::app::upstream_cache::UpstreamCache;
-use crate::flow::grant_data::RefreshRules;
+use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::scope::Scopes;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::client::ConfiguredClient;
@@ -14,10 +14,10 @@ use crate::service::{AfterConsent, Service, Upstream};
 use crate::token::lifetime::Ttl;
 use crate::upstream::idp::Idp;
 
-/// A service, with what was learned of its upstream.
+/// A service, and what was discovered of its upstream.
 #[derive(Debug)]
 pub struct ActiveService {
-    /// As configured.
+    /// The service as configured.
     pub service: Service,
     pub(crate) discovery: Arc<UpstreamCache>,
     pub(crate) assertions: AssertionCache,
@@ -32,8 +32,8 @@ impl ActiveService {
         }
     }
 
-    /// The scopes that a client gets when it asks for none. Where nothing is configured, and no upstream names any, those
-    /// that a token must have.
+    /// The scopes for a client that asks for none: the configured ones, or those that the upstream
+    /// names. Without either, the required scopes.
     pub fn scopes_offered(&self) -> Scopes {
         if !self.service.scopes.is_empty() {
             return self.service.scopes.clone();
@@ -45,7 +45,7 @@ impl ActiveService {
         named
     }
 
-    /// The scopes that a client may ask for: whatever is required can be got.
+    /// The scopes that a client may ask for, always with the required ones.
     pub fn scopes_askable(&self) -> Scopes {
         let service = &self.service;
         self.scopes_offered()
@@ -53,7 +53,7 @@ impl ActiveService {
             .union(&service.required_scopes)
     }
 
-    /// The scopes that a challenge names: those that a token must have, or those that a client gets.
+    /// The scopes of a challenge: those that a token must have, otherwise those that are offered.
     pub fn scopes_to_ask(&self) -> Scopes {
         if self.service.required_scopes.is_empty() {
             self.scopes_offered().without("offline_access")
@@ -67,33 +67,33 @@ impl ActiveService {
             reuse_window: self.service.refresh_grace,
             ttl: self.service.ttl,
             mode: self.service.mode,
-            carried: false,
+            is_client_side: false,
         }
     }
 }
 
-/// What the configuration says, checked.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// At least one, with distinct names, at most one of them the default.
+    /// At least one service, with distinct names, and at most one default.
     pub services: Vec<Service>,
-    /// Who may sign in with a password.
+    /// The users who can log in with a password.
     pub passwords: Passwords,
-    /// How long a sign-in skips the password, in seconds; 0: not at all.
+    /// How long a login session replaces the password, in seconds; 0 disables sessions.
     pub session_ttl: u64,
-    /// Who else vouches for users; with distinct names.
+    /// The identity providers, with distinct names.
     pub idps: Vec<Idp>,
-    /// Clients that need not register; with distinct ids.
+    /// The clients that need no registration, with distinct ids.
     pub clients: Vec<ConfiguredClient>,
-    /// Origins of web pages that may call the MCP endpoints; `*` is everyone.
+    /// The origins of web pages that may call the MCP endpoints; `*` allows all.
     pub cors_origins: Vec<String>,
-    /// `/services` lists what stands behind us, for everybody to read.
+    /// Whether `/services` lists the services publicly.
     pub public_directory: bool,
-    /// `/token` also reads a JSON object where the standard has a form: `compat = ["json-token"]`.
+    /// Whether `/token` also accepts JSON instead of a form: `compat = ["json-token"]`.
     pub json_token: bool,
 }
 
-/// See [the module](self).
+/// The configuration in use. See [the module](self).
 #[derive(Debug)]
 pub struct RuntimeConfig {
     services: Vec<Arc<ActiveService>>,
@@ -107,7 +107,7 @@ pub struct RuntimeConfig {
 }
 
 impl RuntimeConfig {
-    /// A new one. What `before` learned of an upstream that is still configured in the same way is kept.
+    /// Takes over what `before` discovered of each upstream whose configuration did not change.
     pub fn new(setup: Setup, before: Option<&Self>) -> Self {
         let running = |mut service: Service| {
             service.digest = service.token_service_digest();
@@ -141,12 +141,12 @@ impl RuntimeConfig {
         self.services.iter().find(|running| running.service.name == name)
     }
 
-    /// The one that is also at `/mcp`.
+    /// The service that is also at `/mcp`.
     pub fn default_service(&self) -> Option<&Arc<ActiveService>> {
         self.services.iter().find(|running| running.service.is_default)
     }
 
-    /// All of them, as configured.
+    /// All services, in the order of the configuration.
     pub fn services(&self) -> &[Arc<ActiveService>] {
         &self.services
     }
@@ -156,43 +156,43 @@ impl RuntimeConfig {
         self.idps.iter().find(|running| running.idp.name == name)
     }
 
-    /// All of them, as configured.
+    /// All identity providers, in the order of the configuration.
     pub fn idps(&self) -> &[Arc<ActiveIdp>] {
         &self.idps
     }
 
-    /// The client of this id, if the operator wrote it down.
+    /// The configured client with this id.
     pub(crate) fn client(&self, id: &str) -> Option<&ConfiguredClient> {
         self.clients.iter().find(|client| client.id == id)
     }
 
-    /// Origins of web pages that may call the MCP endpoints.
+    /// The origins of web pages that may call the MCP endpoints.
     pub fn cors_origins(&self) -> &[String] {
         &self.cors_origins
     }
 
-    /// Whether `/services` lists what stands behind us.
+    /// Whether `/services` lists the services.
     pub fn public_directory(&self) -> bool {
         self.public_directory
     }
 
-    /// Whether `/token` also reads JSON.
+    /// Whether `/token` also accepts JSON.
     pub fn json_token(&self) -> bool {
         self.json_token
     }
 
-    /// Whether any service needs keys that sign.
+    /// Whether any service needs signing keys.
     pub(crate) fn needs_signing_keys(&self) -> bool {
         self.services.iter().any(|running| running.service.needs_signing_keys())
     }
 
-    /// The longest life of a grant of any service, in seconds.
+    /// The longest lifetime of a grant of any service, in seconds.
     pub(crate) fn max_grant_ttl(&self) -> u64 {
         let ttls = self.services.iter().map(|running| running.service.ttl.absolute);
         ttls.max().unwrap_or(Ttl::default().absolute)
     }
 
-    /// The longest life of an access pair of any service, in seconds: a tombstone must outlive it.
+    /// The longest lifetime of any access pair, in seconds. A tombstone must outlive it.
     pub(crate) fn max_access_ttl(&self) -> u64 {
         let ttls = self.services.iter().map(|running| running.service.ttl.access);
         ttls.max().unwrap_or(Ttl::default().access)

@@ -1,82 +1,140 @@
-//! What a grant keeps for pairs that refer to it: when it keeps, and what the kept is worth.
+//! The upstream credential of a grant, and what a stored one is worth.
 
 use crate::base::time::UnixTime;
-use crate::flow::grant_data::{GrantData, RefreshRules};
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
-use crate::token::header::TokenMode;
-use crate::token::pair;
 
-/// The upstream is asked for a successor of a kept token that ends within so many seconds.
+/// How long before its end a stored token is renewed, in seconds.
 pub const RENEW_BEFORE_SECONDS: u64 = 60;
-/// A token that is refused, or near its end, within so many seconds of its renewal is not helped by another one.
+/// For how many seconds after a renewal a token is not renewed again, although the upstream refuses it
+/// or it ends soon: another one would be no better.
 const RENEW_PAUSE_SECONDS: u64 = 30;
 
-/// What the kept is worth now.
+/// What opens the upstream for a grant. `latest` is the upstream's latest answer, until the client has
+/// confirmed its generation and the reuse window is over.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// The upstream takes no token of the user's.
+    None,
+    /// An access token without a refresh token (GitHub OAuth Apps).
+    AccessToken {
+        /// The latest answer.
+        latest: Option<UpstreamTokens>,
+    },
+    /// The upstream gave a refresh token, which the client's refresh pair holds.
+    RefreshToken {
+        /// The latest answer.
+        latest: Option<UpstreamTokens>,
+    },
+    /// The pairs refer to these tokens, which are stored while the grant is active.
+    Reference {
+        /// The tokens.
+        tokens: UpstreamTokens,
+        /// When the gateway last renewed them by itself.
+        renewed_at: Option<UnixTime>,
+    },
+}
+
+/// What a stored credential is worth to a request.
 #[derive(Clone, Debug)]
 pub enum ReferenceStatus<'a> {
-    /// It is good.
+    /// The token is valid.
     Valid(&'a UpstreamTokens),
-    /// The upstream is to be asked for a successor, with this token.
+    /// A new token is to be requested with this refresh token.
     Renew(UpstreamRefreshToken),
-    /// Nothing, and there is nothing to renew it with.
+    /// The token is not valid, and cannot be renewed.
     Expired,
 }
 
-impl GrantData {
-    /// Whether the pairs of the current generation refer to what is kept here.
-    pub fn is_reference(&self) -> bool {
-        self.kept
+impl Credential {
+    /// The credential of tokens that the upstream just issued.
+    pub(super) fn new(tokens: Option<UpstreamTokens>) -> Self {
+        match tokens {
+            None => Self::None,
+            Some(tokens) if tokens.refresh.is_some() => Self::RefreshToken { latest: Some(tokens) },
+            Some(tokens) => Self::AccessToken { latest: Some(tokens) },
+        }
     }
 
-    /// Whether pairs made of `tokens` refer to them: where the service wants it so, and where they would be too long.
-    pub(super) fn needs_reference(&self, tokens: &UpstreamTokens, rules: RefreshRules) -> bool {
-        if rules.carried {
-            return false;
+    /// Whether pairs refer to stored tokens.
+    pub fn is_reference(&self) -> bool {
+        matches!(self, Self::Reference { .. })
+    }
+
+    /// Whether the upstream gave a refresh token.
+    pub fn is_refreshable(&self) -> bool {
+        match self {
+            Self::None | Self::AccessToken { .. } => false,
+            Self::RefreshToken { .. } => true,
+            Self::Reference { tokens, .. } => tokens.refresh.is_some(),
         }
-        match rules.mode {
-            TokenMode::Reference => true,
-            // A JWT carries nothing of the upstream's, and a raw token is nothing else.
-            TokenMode::Jwt => false,
-            #[cfg(feature = "raw")]
-            TokenMode::Raw => false,
-            TokenMode::Sealed | TokenMode::Plain => {
-                let texts = self.who.subject.len() + self.scopes_with(Some(tokens)).to_string().len();
-                let length = |token: &str| pair::length(rules.mode, texts, token.len());
-                let refresh = tokens.refresh.as_ref().map_or(0, |token| length(token.expose()));
-                length(tokens.access.expose()) > pair::MAX_HEADER_VALUE_BYTES || refresh > pair::MAX_PAIR_BYTES
+    }
+
+    /// The upstream's latest answer, while it is stored.
+    pub fn latest(&self) -> Option<&UpstreamTokens> {
+        match self {
+            Self::None => None,
+            Self::AccessToken { latest } | Self::RefreshToken { latest } => latest.as_ref(),
+            Self::Reference { tokens, .. } => Some(tokens),
+        }
+    }
+
+    /// The credential with newer tokens, to which the pairs refer or not.
+    #[must_use]
+    pub(super) fn with_tokens(self, tokens: UpstreamTokens, is_reference: bool) -> Self {
+        if !is_reference {
+            return Self::new(Some(tokens));
+        }
+        let renewed_at = match self {
+            Self::Reference { renewed_at, .. } => renewed_at,
+            Self::None | Self::AccessToken { .. } | Self::RefreshToken { .. } => None,
+        };
+        Self::Reference { tokens, renewed_at }
+    }
+
+    /// The credential after the gateway renewed it by itself.
+    #[must_use]
+    pub(super) fn renewed(self, tokens: UpstreamTokens, now: UnixTime) -> Self {
+        match self {
+            Self::Reference { .. } => Self::Reference {
+                tokens,
+                renewed_at: Some(now),
+            },
+            Self::None | Self::AccessToken { .. } | Self::RefreshToken { .. } => Self::new(Some(tokens)),
+        }
+    }
+
+    /// The credential without the upstream's latest answer, which is no longer needed or no longer true.
+    #[must_use]
+    pub(super) fn without_latest(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::AccessToken { .. } => Self::AccessToken { latest: None },
+            Self::Reference { ref tokens, .. } if tokens.refresh.is_none() => Self::AccessToken { latest: None },
+            Self::RefreshToken { .. } | Self::Reference { .. } => Self::RefreshToken { latest: None },
+        }
+    }
+
+    /// What the credential is worth to a request, if the upstream has `refused` that token. A pair that
+    /// is no reference holds the upstream's refresh token itself, so nothing is renewed for it.
+    pub fn reference_status(&self, refused: Option<&UpstreamAccessToken>, now: UnixTime) -> ReferenceStatus<'_> {
+        let valid = self.valid_tokens(refused, now);
+        if let Self::Reference { tokens, renewed_at } = self
+            && let Some(refresh) = &tokens.refresh
+        {
+            let ends_within = |seconds| tokens.expires.is_some_and(|end| end <= now.plus_seconds(seconds));
+            let was_just_renewed = renewed_at.is_some_and(|at| now.seconds_since(at) < RENEW_PAUSE_SECONDS);
+            let is_renewal_useful = valid.is_none() || ends_within(RENEW_BEFORE_SECONDS);
+            if ends_within(0) || (is_renewal_useful && !was_just_renewed) {
+                return ReferenceStatus::Renew(refresh.clone());
             }
         }
+        valid.map_or(ReferenceStatus::Expired, ReferenceStatus::Valid)
     }
 
-    /// Pairs of the current generation are made of the latest answer now: notes whether it is kept, and when they end.
-    #[must_use]
-    pub(super) fn with_current_tokens(mut self, rules: RefreshRules, now: UnixTime) -> Self {
-        self.kept = self.latest.as_ref().is_some_and(|tokens| self.needs_reference(tokens, rules));
-        let (access_ends, refresh_ends) = self.pair_expiry(self.latest.as_ref(), rules.ttl, now);
-        self.with_expiry(access_ends, refresh_ends)
-    }
-
-    /// What the kept is worth to a request, when the upstream has `refused` that token. The pairs of a grant that keeps
-    /// no longer hold the upstream's refresh token themselves: then nothing is renewed.
-    pub fn reference_status(&self, refused: Option<&UpstreamAccessToken>, now: UnixTime) -> ReferenceStatus<'_> {
-        let Some(latest) = &self.latest else {
-            return ReferenceStatus::Expired;
-        };
-        let good = self.valid_tokens(refused, now);
-        let near = latest.expires.is_some_and(|end| end <= now.plus_seconds(RENEW_BEFORE_SECONDS));
-        let just_renewed = self.renewed.is_some_and(|at| now.seconds_since(at) < RENEW_PAUSE_SECONDS);
-        let ended = latest.expires.is_some_and(|end| end <= now);
-        let wanting = ended || ((good.is_none() || near) && !just_renewed);
-        match latest.refresh.as_ref().filter(|_| self.kept && wanting) {
-            Some(token) => ReferenceStatus::Renew(token.clone()),
-            None => good.map_or(ReferenceStatus::Expired, ReferenceStatus::Valid),
-        }
-    }
-
-    /// What is kept, while it is neither at its end nor the one that the upstream has `refused`.
+    /// The tokens, if they have neither ended nor been `refused` by the upstream.
     pub fn valid_tokens(&self, refused: Option<&UpstreamAccessToken>, now: UnixTime) -> Option<&UpstreamTokens> {
-        let lives = |tokens: &&UpstreamTokens| tokens.expires.is_none_or(|end| end > now);
-        let latest = self.latest.as_ref().filter(lives)?;
+        let has_not_ended = |tokens: &&UpstreamTokens| tokens.expires.is_none_or(|end| end > now);
+        let latest = self.latest().filter(has_not_ended)?;
         (refused != Some(&latest.access)).then_some(latest)
     }
 }
@@ -85,9 +143,13 @@ impl GrantData {
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::flow::grant_data::{NewGrant, RefreshAction, RefreshPayload, RefreshRequest};
+    use crate::flow::grant_data::{GrantData, NewGrant};
+    use crate::flow::refresh::{RefreshAction, RefreshPayload, RefreshRequest};
+    use crate::flow::refresh_rules::RefreshRules;
     use crate::flow::user::User;
     use crate::oauth::scope::Scopes;
+    use crate::oauth::token_response::UpstreamRefreshToken;
+    use crate::token::header::TokenMode;
 
     fn tokens(access: &str, refresh: bool, ends: u64) -> UpstreamTokens {
         UpstreamTokens {
@@ -106,7 +168,7 @@ mod tests {
         }
     }
 
-    fn held(mode: TokenMode, tokens: UpstreamTokens) -> GrantData {
+    fn grant(mode: TokenMode, tokens: UpstreamTokens) -> GrantData {
         let began = NewGrant {
             client_id: "client".into(),
             service: "default".into(),
@@ -118,69 +180,82 @@ mod tests {
         GrantData::new(began, rules(mode), UnixTime(0))
     }
 
-    fn is_asked(held: &GrantData, refused: Option<&str>, now: u64) -> bool {
+    fn renewed(data: &mut GrantData, at: u64) {
+        let Credential::Reference { renewed_at, .. } = &mut data.credential else {
+            panic!("the pairs refer to stored tokens")
+        };
+        *renewed_at = Some(UnixTime(at));
+    }
+
+    fn is_renewed(data: &GrantData, refused: Option<&str>, now: u64) -> bool {
         let refused = refused.map(|text| UpstreamAccessToken::new(Secret::from(text)));
-        matches!(held.reference_status(refused.as_ref(), UnixTime(now)), ReferenceStatus::Renew(_))
+        matches!(
+            data.credential.reference_status(refused.as_ref(), UnixTime(now)),
+            ReferenceStatus::Renew(_)
+        )
     }
 
     #[test]
-    fn the_upstream_is_asked_for_a_successor_near_the_end_and_for_one_that_it_refused() {
-        let held = held(TokenMode::Reference, tokens("one", true, 1_000));
-        assert!(!is_asked(&held, None, 939) && is_asked(&held, None, 940) && is_asked(&held, None, 1_001));
-        assert!(is_asked(&held, Some("one"), 10) && !is_asked(&held, Some("before"), 10));
+    fn a_token_is_renewed_near_its_end_and_when_the_upstream_refused_it() {
+        let data = grant(TokenMode::Reference, tokens("one", true, 1_000));
+        assert!(!is_renewed(&data, None, 939) && is_renewed(&data, None, 940) && is_renewed(&data, None, 1_001));
+        assert!(is_renewed(&data, Some("one"), 10) && !is_renewed(&data, Some("before"), 10));
     }
 
     #[test]
     fn a_token_that_was_just_renewed_is_not_renewed_again_before_it_ends() {
-        let mut held = held(TokenMode::Reference, tokens("one", true, 1_000));
-        held.renewed = Some(UnixTime(960));
-        assert!(!is_asked(&held, None, 989) && !is_asked(&held, Some("one"), 989));
-        assert!(matches!(held.reference_status(None, UnixTime(989)), ReferenceStatus::Valid(_)));
-        assert!(is_asked(&held, None, 990) && is_asked(&held, Some("one"), 990));
-        held.renewed = Some(UnixTime(999));
-        assert!(is_asked(&held, None, 1_000));
+        let mut data = grant(TokenMode::Reference, tokens("one", true, 1_000));
+        renewed(&mut data, 960);
+        assert!(!is_renewed(&data, None, 989) && !is_renewed(&data, Some("one"), 989));
+        assert!(matches!(
+            data.credential.reference_status(None, UnixTime(989)),
+            ReferenceStatus::Valid(_)
+        ));
+        assert!(is_renewed(&data, None, 990) && is_renewed(&data, Some("one"), 990));
+        renewed(&mut data, 999);
+        assert!(is_renewed(&data, None, 1_000));
     }
 
     #[test]
-    fn what_cannot_be_renewed_is_good_until_it_ends_or_is_refused() {
-        for held in [
-            held(TokenMode::Reference, tokens("one", false, 1_000)),
-            held(TokenMode::Sealed, tokens("one", true, 1_000)),
+    fn a_token_that_cannot_be_renewed_is_valid_until_it_ends_or_is_refused() {
+        for data in [
+            grant(TokenMode::Reference, tokens("one", false, 1_000)),
+            grant(TokenMode::Sealed, tokens("one", true, 1_000)),
         ] {
-            let spent = |refused: Option<&UpstreamAccessToken>, now| {
-                matches!(held.reference_status(refused, UnixTime(now)), ReferenceStatus::Expired)
+            let is_expired = |refused: Option<&UpstreamAccessToken>, now| {
+                matches!(data.credential.reference_status(refused, UnixTime(now)), ReferenceStatus::Expired)
             };
-            assert!(!spent(None, 999) && spent(None, 1_000));
-            assert!(spent(Some(&UpstreamAccessToken::new(Secret::from("one"))), 10));
+            assert!(!is_expired(None, 999) && is_expired(None, 1_000));
+            assert!(is_expired(Some(&UpstreamAccessToken::new(Secret::from("one"))), 10));
         }
     }
 
     #[test]
-    fn a_grant_that_keeps_shows_the_upstream_what_it_keeps_and_not_what_an_older_pair_brings() {
-        let mut held = held(TokenMode::Reference, tokens("newest", true, 100));
+    fn the_stored_refresh_token_is_used_and_not_that_of_an_older_pair() {
+        let mut data = grant(TokenMode::Reference, tokens("newest", true, 100));
         let pair = RefreshRequest {
             generation: 1,
             client_id: "client",
-            brought: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("rotated away"))),
+            payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("rotated away"))),
         };
-        let Ok(RefreshAction::Ask(token)) = held.present(&pair, rules(TokenMode::Reference), UnixTime(90)) else {
-            panic!("near the end of what is kept, the upstream is asked")
+        let Ok(RefreshAction::Ask(token)) = data.present(&pair, rules(TokenMode::Reference), UnixTime(90)) else {
+            panic!("near its end, the stored token is renewed")
         };
         assert_eq!(token.expose(), "to renew newest");
     }
 
     #[test]
-    fn what_is_kept_is_not_tidied_while_the_grant_lives() {
-        for (mode, tidied) in [(TokenMode::Reference, false), (TokenMode::Sealed, true)] {
-            let mut held = held(mode, tokens("one", true, 1_000));
-            held.confirmed = true;
-            assert_eq!(held.prune_at(rules(mode)).is_some(), tidied);
+    fn stored_tokens_are_not_pruned_while_the_grant_is_active() {
+        for (mode, is_pruned) in [(TokenMode::Reference, false), (TokenMode::Sealed, true)] {
+            let mut data = grant(mode, tokens("one", true, 1_000));
+            data.confirmed = true;
+            assert_eq!(data.prune_at(rules(mode)).is_some(), is_pruned);
         }
     }
 
     #[test]
-    fn our_own_life_is_told_only_where_what_is_kept_can_be_renewed() {
-        let access_ends = |refresh| held(TokenMode::Reference, tokens("one", refresh, 1_000)).access_ends.0;
+    fn a_reference_pair_has_our_lifetime_only_if_its_token_can_be_renewed() {
+        let access_ends = |refresh| grant(TokenMode::Reference, tokens("one", refresh, 1_000)).access_ends.0;
         assert_eq!((access_ends(true), access_ends(false)), (3_600, 990));
     }
 }

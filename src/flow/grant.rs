@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Id;
 use crate::base::record::{Record, states};
 use crate::base::time::UnixTime;
-use crate::flow::credential::ReferenceStatus;
+use crate::flow::credential::{Credential, ReferenceStatus};
 use crate::flow::error::RejectReason;
-use crate::flow::grant_data::{GrantData, RefreshAction, RefreshDenial, RefreshRequest, RefreshRules};
+use crate::flow::grant_data::GrantData;
+use crate::flow::refresh::{RefreshAction, RefreshDenial, RefreshRequest};
+use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 
 /// How long an attempt to refresh may hold the grant, in seconds: longer than the longest upstream attempt.
@@ -18,13 +20,15 @@ const REPEATED_401_SECONDS: u64 = 300;
 /// A grant at peace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Active {
-    held: GrantData,
+    #[serde(rename = "held")]
+    data: GrantData,
 }
 
 /// A grant whose upstream is being asked, by the attempt that holds the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refreshing {
-    held: GrantData,
+    #[serde(rename = "held")]
+    data: GrantData,
     attempt: Id,
     owner: Id,
     lease: UnixTime,
@@ -60,8 +64,8 @@ impl Record for GrantRecord {
 
     fn expires_at(&self) -> UnixTime {
         match self {
-            Self::Active(s) => s.held.refresh_ends.max(s.held.access_ends),
-            Self::Refreshing(s) => s.held.refresh_ends.max(s.held.access_ends).max(s.lease),
+            Self::Active(s) => s.data.refresh_ends.max(s.data.access_ends),
+            Self::Refreshing(s) => s.data.refresh_ends.max(s.data.access_ends).max(s.lease),
             Self::Ended(s) => s.expires,
         }
     }
@@ -86,7 +90,7 @@ pub struct LeasedRefresh {
     /// The upstream's refresh token.
     pub token: UpstreamRefreshToken,
     /// The grant.
-    pub held: GrantData,
+    pub data: GrantData,
 }
 
 /// Where a presentation leads.
@@ -99,7 +103,7 @@ pub enum RefreshStep {
         /// The upstream's tokens, if it has any.
         tokens: Option<UpstreamTokens>,
         /// The grant.
-        held: GrantData,
+        data: GrantData,
     },
     /// Ask the upstream.
     Ask(LeasedRefresh),
@@ -116,27 +120,27 @@ impl GrantRecord {
         rules: RefreshRules,
         now: UnixTime,
     ) -> Result<(Self, RefreshStep), RejectReason> {
-        let mut held = self.take_data(attempt, now)?;
-        match held.present(pair, rules, now) {
+        let mut data = self.take_data(attempt, now)?;
+        match data.present(pair, rules, now) {
             Ok(RefreshAction::Equivalent(generation, tokens)) => {
-                let (access_ends, refresh_ends) = held.pair_expiry(tokens.as_ref(), rules.ttl, now);
-                let held = held.with_expiry(access_ends, refresh_ends);
+                let (access_ends, refresh_ends) = data.pair_expiry(tokens.as_ref(), rules.ttl, now);
+                let data = data.with_expiry(access_ends, refresh_ends);
                 let next = RefreshStep::Answer {
                     generation,
                     tokens,
-                    held: held.clone(),
+                    data: data.clone(),
                 };
-                Ok((Active { held }.into(), next))
+                Ok((Active { data }.into(), next))
             }
             Ok(RefreshAction::Ask(token)) => {
                 let next = RefreshStep::Ask(LeasedRefresh {
                     attempt: attempt.id,
                     token,
-                    held: held.clone(),
+                    data: data.clone(),
                 });
                 Ok((
                     Refreshing {
-                        held,
+                        data,
                         attempt: attempt.id,
                         owner: attempt.owner,
                         lease: now.plus_seconds(LEASE_SECONDS),
@@ -148,10 +152,10 @@ impl GrantRecord {
             }
             Err(RefreshDenial::End) => Ok((
                 Ended {
-                    expires: tombstone_expiry(&held, now, rules.ttl.access),
+                    expires: tombstone_expiry(&data, now, rules.ttl.access),
                 }
                 .into(),
-                RefreshStep::Ended(held),
+                RefreshStep::Ended(data),
             )),
             Err(RefreshDenial::Refuse(why)) => Err(why),
         }
@@ -165,11 +169,11 @@ impl GrantRecord {
         attempt: RefreshAttempt,
         now: UnixTime,
     ) -> Result<(Self, LeasedRefresh), RejectReason> {
-        let held = self.take_data(attempt, now)?;
-        match held.reference_status(refused, now) {
+        let data = self.take_data(attempt, now)?;
+        match data.credential.reference_status(refused, now) {
             ReferenceStatus::Renew(token) => {
                 let next = Refreshing {
-                    held: held.clone(),
+                    data: data.clone(),
                     attempt: attempt.id,
                     owner: attempt.owner,
                     lease: now.plus_seconds(LEASE_SECONDS),
@@ -178,7 +182,7 @@ impl GrantRecord {
                 let refresh = LeasedRefresh {
                     attempt: attempt.id,
                     token,
-                    held,
+                    data,
                 };
                 Ok((next.into(), refresh))
             }
@@ -189,10 +193,10 @@ impl GrantRecord {
     /// The living grant, unless an attempt that may still be alive holds it.
     fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
         match self {
-            Self::Active(active) => Ok(active.held),
+            Self::Active(active) => Ok(active.data),
             Self::Refreshing(running) => {
                 let dead = running.lease <= now || (attempt.is_exclusive && running.owner != attempt.owner);
-                if dead { Ok(running.held) } else { Err(RejectReason::Busy) }
+                if dead { Ok(running.data) } else { Err(RejectReason::Busy) }
             }
             Self::Ended(_) => Err(RejectReason::Replayed),
         }
@@ -201,12 +205,12 @@ impl GrantRecord {
     /// The grant ends, whatever it was doing; also one that has ended already. `longest` is how long any access pair lives, in seconds.
     pub fn ended(self, now: UnixTime, longest: u64) -> (Self, Option<GrantData>) {
         match self {
-            Self::Active(Active { held }) | Self::Refreshing(Refreshing { held, .. }) => (
+            Self::Active(Active { data }) | Self::Refreshing(Refreshing { data, .. }) => (
                 Ended {
-                    expires: tombstone_expiry(&held, now, longest),
+                    expires: tombstone_expiry(&data, now, longest),
                 }
                 .into(),
-                Some(held),
+                Some(data),
             ),
             Self::Ended(ended) => (ended.into(), None),
         }
@@ -215,17 +219,17 @@ impl GrantRecord {
     /// The living grant.
     pub fn data(&self) -> Option<&GrantData> {
         match self {
-            Self::Active(s) => Some(&s.held),
-            Self::Refreshing(s) => Some(&s.held),
+            Self::Active(s) => Some(&s.data),
+            Self::Refreshing(s) => Some(&s.data),
             Self::Ended(_) => None,
         }
     }
 
     /// The living grant, to note something on it.
-    fn held_mut(&mut self) -> Option<&mut GrantData> {
+    fn data_mut(&mut self) -> Option<&mut GrantData> {
         match self {
-            Self::Active(s) => Some(&mut s.held),
-            Self::Refreshing(s) => Some(&mut s.held),
+            Self::Active(s) => Some(&mut s.data),
+            Self::Refreshing(s) => Some(&mut s.data),
             Self::Ended(_) => None,
         }
     }
@@ -241,8 +245,8 @@ impl GrantRecord {
     /// Notes that the client has the pair of `generation`.
     #[must_use]
     pub fn confirmed(mut self, generation: u32) -> Self {
-        if let Some(held) = self.held_mut().filter(|held| held.generation == generation) {
-            held.confirmed = true;
+        if let Some(data) = self.data_mut().filter(|data| data.generation == generation) {
+            data.confirmed = true;
         }
         self
     }
@@ -250,8 +254,8 @@ impl GrantRecord {
     /// Drops the upstream's latest answer when nobody can need it any more.
     #[must_use]
     pub fn pruned(mut self, rules: RefreshRules, now: UnixTime) -> Self {
-        if let Some(held) = self.held_mut().filter(|held| held.prune_at(rules).is_some_and(|at| at <= now)) {
-            held.latest = None;
+        if let Some(data) = self.data_mut().filter(|data| data.prune_at(rules).is_some_and(|at| at <= now)) {
+            data.replace_credential(Credential::without_latest);
         }
         self
     }
@@ -259,14 +263,14 @@ impl GrantRecord {
     /// The upstream said 401 to a token of `generation` that cannot be refreshed. A second time within five minutes,
     /// after it was re-issued, ends the grant: the client signs in again instead of going in circles.
     pub fn upstream_401_seen(mut self, generation: u32, now: UnixTime, longest: u64) -> (Self, bool) {
-        let Some(held) = self.held_mut().filter(|held| !held.refreshable) else {
+        let Some(data) = self.data_mut().filter(|data| !data.credential.is_refreshable()) else {
             return (self, false);
         };
-        match held.refused {
+        match data.refused {
             Some((at, then)) if generation > then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self.ended(now, longest).0, true),
             Some((at, then)) if generation <= then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self, false),
             Some(_) | None => {
-                held.refused = Some((now, generation));
+                data.refused = Some((now, generation));
                 (self, false)
             }
         }
@@ -274,14 +278,14 @@ impl GrantRecord {
 }
 
 /// Not only the pairs that the record knows of: if the store was put back to an older one, younger pairs are out there.
-fn tombstone_expiry(held: &GrantData, now: UnixTime, longest: u64) -> UnixTime {
-    held.access_ends.max(now.plus_seconds(longest)).plus_seconds(300)
+fn tombstone_expiry(data: &GrantData, now: UnixTime, longest: u64) -> UnixTime {
+    data.access_ends.max(now.plus_seconds(longest)).plus_seconds(300)
 }
 
 impl Active {
     /// The grant of a code just redeemed.
-    pub fn new(held: GrantData) -> Self {
-        Self { held }
+    pub fn new(data: GrantData) -> Self {
+        Self { data }
     }
 }
 
@@ -294,28 +298,29 @@ impl Refreshing {
         rules: RefreshRules,
         now: UnixTime,
     ) -> Result<(Active, GrantData), RejectReason> {
-        let silent = self.is_proactive;
-        let mut held = self.owned_by(attempt)?;
-        held.latest = Some(tokens);
-        held.refused = None;
-        let held = if silent {
-            held.renewed = Some(now);
-            held
+        let is_proactive = self.is_proactive;
+        let mut data = self.owned_by(attempt)?;
+        data.refused = None;
+        if is_proactive {
+            data.replace_credential(|credential| credential.renewed(tokens, now));
         } else {
-            held.supersede(now);
-            held.with_current_tokens(rules, now)
-        };
-        Ok((Active { held: held.clone() }, held))
+            data.supersede(now);
+            let is_reference = data.needs_reference(&tokens, rules);
+            data.replace_credential(|credential| credential.with_tokens(tokens, is_reference));
+            let (access_ends, refresh_ends) = data.pair_expiry(data.latest(), rules.ttl, now);
+            data = data.with_expiry(access_ends, refresh_ends);
+        }
+        Ok((Active { data: data.clone() }, data))
     }
 
     /// The upstream refused for good.
     pub fn refused(self, attempt: Id, now: UnixTime, longest: u64) -> Result<(Ended, GrantData), RejectReason> {
-        let held = self.owned_by(attempt)?;
+        let data = self.owned_by(attempt)?;
         Ok((
             Ended {
-                expires: tombstone_expiry(&held, now, longest),
+                expires: tombstone_expiry(&data, now, longest),
             },
-            held,
+            data,
         ))
     }
 
@@ -323,7 +328,7 @@ impl Refreshing {
     pub fn released(self, attempt: Id) -> Result<(Active, ()), RejectReason> {
         Ok((
             Active {
-                held: self.owned_by(attempt)?,
+                data: self.owned_by(attempt)?,
             },
             (),
         ))
@@ -331,7 +336,7 @@ impl Refreshing {
 
     fn owned_by(self, attempt: Id) -> Result<GrantData, RejectReason> {
         if self.attempt == attempt {
-            Ok(self.held)
+            Ok(self.data)
         } else {
             Err(RejectReason::LeaseLost)
         }
@@ -353,7 +358,8 @@ mod tests {
     use super::*;
     use crate::base::ids::Digest;
     use crate::base::secret::Secret;
-    use crate::flow::grant_data::{self, RefreshPayload};
+    use crate::flow::grant_data::NewGrant;
+    use crate::flow::refresh::RefreshPayload;
     use crate::flow::user::User;
     use crate::oauth::scope::Scopes;
     use crate::oauth::token_response::UpstreamAccessToken;
@@ -368,7 +374,7 @@ mod tests {
             absolute: 1_000_000,
         },
         mode: TokenMode::Sealed,
-        carried: false,
+        is_client_side: false,
     };
 
     fn attempt(name: &str) -> RefreshAttempt {
@@ -392,8 +398,8 @@ mod tests {
 
     fn grant(tokens: &UpstreamTokens) -> GrantRecord {
         let now = UnixTime(0);
-        let held = GrantData::new(
-            grant_data::NewGrant {
+        let data = GrantData::new(
+            NewGrant {
                 client_id: "client".into(),
                 service: "default".into(),
                 who: User::with_name("alice"),
@@ -404,7 +410,7 @@ mod tests {
             RULES,
             now,
         );
-        Active::new(held).into()
+        Active::new(data).into()
     }
 
     /// Presents a pair of the first generation that carries a token to re-issue; the record after it.
@@ -413,7 +419,7 @@ mod tests {
         let pair = RefreshRequest {
             generation,
             client_id: "client",
-            brought: RefreshPayload::Access(tokens(None)),
+            payload: RefreshPayload::Access(tokens(None)),
         };
         let (next, what) = record
             .presented(&pair, attempt("one"), RULES, now)
@@ -439,7 +445,7 @@ mod tests {
         let pair = RefreshRequest {
             generation: 1,
             client_id: "client",
-            brought: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("first"))),
+            payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("first"))),
         };
         let (record, _) = grant(&tokens(Some("first")))
             .presented(&pair, attempt("one"), RULES, now)
@@ -468,7 +474,7 @@ mod tests {
         let unknown = RefreshRequest {
             generation: 0,
             client_id: "client",
-            brought: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("older"))),
+            payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("older"))),
         };
         let (ended, _) = old()
             .confirmed(1)

@@ -1,180 +1,87 @@
-//! What a grant holds while it lives, and what a presented refresh pair is worth to it.
+//! The data of a grant, which all its active states share, and its stored form.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::UnixTime;
-use crate::flow::error::RejectReason;
+use crate::flow::credential::Credential;
+use crate::flow::refresh_rules::RefreshRules;
 use crate::flow::user::User;
 use crate::oauth::scope::Scopes;
-use crate::oauth::token_response::{UpstreamRefreshToken, UpstreamTokens};
-use crate::token::header::TokenMode;
+use crate::oauth::token_response::UpstreamTokens;
 use crate::token::lifetime::{self, Ttl};
 
 /// How many superseded generations are remembered.
 const MAX_SUPERSEDED: usize = 16;
-/// An equivalent pair must live at least so long, in seconds, or the upstream is asked.
-const MIN_LIFETIME_SECONDS: u64 = 60;
 
-/// How long a superseded pair still gets an equivalent one unless something else is configured, in seconds.
-pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
-
-/// What does not change, or only grows: travels through all living states.
+/// The data of a grant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none is a state")]
+#[serde(from = "GrantDataV1", into = "GrantDataV1")]
 pub struct GrantData {
-    /// The client that it was given to.
+    /// The client's id.
     pub client_id: String,
-    /// The service that it is for.
+    /// The service's name.
     pub service: String,
-    /// Who signed in.
+    /// The user.
     pub who: User,
-    /// What was granted.
+    /// The granted scopes.
     pub scopes: Scopes,
-    /// The upstream's authorization server, by bytes: its tokens go to no other. `None` if the user gave them here.
+    /// The issuer of the upstream's authorization server, byte by byte: the tokens go to no other.
+    /// `None` if the user gave them here, or there are none.
     pub issuer: Option<String>,
-    /// When it began.
-    #[serde(rename = "granted")]
+    /// When the grant was created.
     pub granted_at: UnixTime,
-    /// The current generation.
     pub(super) generation: u32,
-    /// The current one was seen coming back: the client has it.
-    #[serde(rename = "proved")]
+    /// Whether the client has used the current generation.
     pub(super) confirmed: bool,
     /// When each of the last generations was superseded, newest last.
     pub(super) superseded: Vec<(u32, UnixTime)>,
-    /// The upstream's latest answer, until the current generation is proved and the grace is over, and no longer; unless
-    /// it is kept.
-    pub(super) latest: Option<UpstreamTokens>,
-    /// When the latest access pair ends; a tombstone must outlive it.
+    pub(super) credential: Credential,
+    /// When the latest access pair ends. A tombstone outlives it.
     pub(super) access_ends: UnixTime,
-    /// When the upstream last said 401 to a token that cannot be refreshed, and at which generation.
+    /// When the upstream last answered 401 to a token that cannot be refreshed, and at which generation.
     pub(super) refused: Option<(UnixTime, u32)>,
-    /// When the refresh pair ends.
+    /// When the latest refresh pair ends.
     pub(super) refresh_ends: UnixTime,
-    /// The upstream gave something to refresh with.
-    pub(super) refreshable: bool,
-    /// The upstream takes nothing of the user's: there are no tokens.
-    #[serde(default)]
-    pub(super) bare: bool,
-    /// The pairs of the current generation refer to the upstream's latest answer, which stays here while the grant lives.
-    #[serde(default)]
-    pub(super) kept: bool,
-    /// When the gateway last renewed by itself what it keeps.
-    #[serde(default)]
-    pub(super) renewed: Option<UnixTime>,
 }
 
-/// What a grant begins with.
+/// What a new grant consists of.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
-    /// The client that it is given to.
+    /// The client's id.
     pub client_id: String,
-    /// The service that it is for.
+    /// The service's name.
     pub service: String,
-    /// Who signed in.
+    /// The user.
     pub who: User,
-    /// What was granted.
+    /// The granted scopes.
     pub scopes: Scopes,
-    /// The upstream's authorization server, by bytes; `None` if the user gave the tokens here, or there are none.
+    /// The issuer of the upstream's authorization server; `None` if the user gave the tokens here, or
+    /// there are none.
     pub issuer: Option<String>,
-    /// What was obtained for the upstream, if it takes anything of the user's.
+    /// The upstream's tokens; `None` if it takes no token of the user's.
     pub tokens: Option<UpstreamTokens>,
 }
 
-/// The rules of one service about refreshing.
-#[derive(Clone, Copy, Debug)]
-pub struct RefreshRules {
-    /// How long a superseded pair still gets an equivalent one, in seconds; 0 is the strict rule of RFC 9700.
-    pub reuse_window: u64,
-    /// Lifetimes.
-    pub ttl: Ttl,
-    /// How pairs are protected, and whether what opens the upstream is kept here.
-    pub mode: TokenMode,
-    /// Grants travel in their pairs: nothing can be kept here, however long it is.
-    pub carried: bool,
-}
-
-impl Default for RefreshRules {
-    fn default() -> Self {
-        Self {
-            reuse_window: DEFAULT_REUSE_WINDOW_SECONDS,
-            ttl: Ttl::default(),
-            mode: TokenMode::Sealed,
-            carried: false,
-        }
-    }
-}
-
-/// What the presented refresh pair calls for.
-#[derive(Clone, Debug)]
-pub enum RefreshAction {
-    /// The upstream is to be asked with this token, under this attempt.
-    Ask(UpstreamRefreshToken),
-    /// An equivalent pair of this generation, from this answer; the upstream is left alone.
-    Equivalent(u32, Option<UpstreamTokens>),
-}
-
-/// A refresh pair as presented.
-#[derive(Clone, Debug)]
-pub struct RefreshRequest<'a> {
-    /// Its generation.
-    pub generation: u32,
-    /// The client's id, authenticated.
-    pub client_id: &'a str,
-    /// What it carries.
-    pub brought: RefreshPayload,
-}
-
-/// What a presented refresh pair carries.
-#[derive(Clone, Debug)]
-pub enum RefreshPayload {
-    /// The upstream's refresh token.
-    Refresh(UpstreamRefreshToken),
-    /// The upstream's access token, where there is nothing to refresh with (GitHub OAuth Apps).
-    Access(UpstreamTokens),
-    /// Nothing: the upstream takes nothing of the user's.
-    Nothing,
-    /// Nothing: what opens the upstream is kept here.
-    Kept,
-}
-
 impl GrantData {
-    /// Whether this answer of the upstream's has been written down, and the current generation is made from it.
-    pub fn has_answer(&self, tokens: &UpstreamTokens) -> bool {
-        self.latest.as_ref() == Some(tokens)
-    }
-
-    /// A new grant's first generation.
-    pub fn new(began: NewGrant, rules: RefreshRules, now: UnixTime) -> Self {
-        let NewGrant {
-            client_id,
-            service,
-            who,
-            scopes,
-            issuer,
-            tokens,
-        } = began;
-        let made = Self {
-            client_id,
-            service,
-            who,
-            scopes,
-            issuer,
+    /// The first generation of a new grant. It stores the upstream's answer, so that the tokens can be
+    /// revoked if the code is replayed.
+    pub fn new(new: NewGrant, rules: RefreshRules, now: UnixTime) -> Self {
+        Self {
+            client_id: new.client_id,
+            service: new.service,
+            who: new.who,
+            scopes: new.scopes,
+            issuer: new.issuer,
             granted_at: now,
             generation: 1,
             confirmed: false,
             superseded: Vec::new(),
+            credential: Credential::new(new.tokens),
             access_ends: now,
             refused: None,
             refresh_ends: now,
-            refreshable: tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some()),
-            bare: tokens.is_none(),
-            kept: false,
-            renewed: None,
-            // So that the upstream can be told, should the code be replayed.
-            latest: tokens,
-        };
-        made.with_current_tokens(rules, now)
+        }
+        .with_current_tokens(rules, now)
     }
 
     /// The current generation.
@@ -182,28 +89,35 @@ impl GrantData {
         self.generation
     }
 
-    /// Whether the upstream gave something to refresh with.
-    pub fn is_refreshable(&self) -> bool {
-        self.refreshable
+    /// The upstream credential.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
     }
 
-    /// The upstream's latest answer, while it is kept.
+    /// The upstream's latest answer, while it is stored.
     pub fn latest(&self) -> Option<&UpstreamTokens> {
-        self.latest.as_ref()
+        self.credential.latest()
     }
 
-    /// When the upstream's latest answer is no longer needed, if it is kept and the client has its pair.
+    /// Whether this answer of the upstream's is stored.
+    pub fn has_answer(&self, tokens: &UpstreamTokens) -> bool {
+        self.latest() == Some(tokens)
+    }
+
+    /// When the upstream's latest answer is no longer needed; `None` if it is still needed, or gone.
     pub fn prune_at(&self, rules: RefreshRules) -> Option<UnixTime> {
-        // The first generation supersedes nothing; until a grace after it began, a replayed code must reach the upstream.
+        // The first generation supersedes none. In the first reuse window, a replayed code must still
+        // revoke the upstream's tokens.
         let newest = self.superseded.last().map_or(self.granted_at, |(_, at)| *at);
-        (self.latest.is_some() && self.confirmed && !self.kept).then(|| newest.plus_seconds(rules.reuse_window))
+        let is_confirmed_answer = self.latest().is_some() && self.confirmed && !self.credential.is_reference();
+        is_confirmed_answer.then(|| newest.plus_seconds(rules.reuse_window))
     }
 
-    /// When pairs of this grant end that are made now of the upstream's `tokens`: access, refresh.
+    /// When pairs that are issued now from the upstream's `tokens` end: access, refresh.
     pub fn pair_expiry(&self, tokens: Option<&UpstreamTokens>, ttl: Ttl, now: UnixTime) -> (UnixTime, UnixTime) {
-        // What is kept is renewed by the gateway itself, as long as there is something to do it with.
-        let tokens = tokens.filter(|tokens| !(self.kept && tokens.refresh.is_some()));
-        // Without anything to refresh with, the upstream's own end is ours too.
+        // The gateway renews stored tokens by itself, if they have a refresh token.
+        let tokens = tokens.filter(|tokens| !(self.credential.is_reference() && tokens.refresh.is_some()));
+        // Without a refresh token, the refresh pair ends with the access token.
         let upstream_end = tokens.and_then(|tokens| {
             if tokens.refresh.is_some() {
                 tokens.refresh_expires
@@ -222,14 +136,32 @@ impl GrantData {
         self.refresh_ends
     }
 
-    /// What is granted when the upstream gives `tokens`: what it says with them is newer than what the grant began with
-    /// (RFC 6749 §6).
+    /// The granted scopes when the upstream issues `tokens`: what it says with them is newer than what
+    /// the grant began with (RFC 6749 §6).
     pub fn scopes_with(&self, tokens: Option<&UpstreamTokens>) -> Scopes {
-        let said = tokens.and_then(|tokens| tokens.scope.as_deref());
-        said.map_or_else(|| self.scopes.clone(), |granted| self.scopes.granted_to_client(granted))
+        let granted = tokens.and_then(|tokens| tokens.scope.as_deref());
+        granted.map_or_else(|| self.scopes.clone(), |granted| self.scopes.granted_to_client(granted))
     }
 
-    /// Notes when pairs of this grant end, so that the record and a tombstone outlive them (seconds since the epoch).
+    /// Whether pairs of `tokens` refer to them.
+    pub(super) fn needs_reference(&self, tokens: &UpstreamTokens, rules: RefreshRules) -> bool {
+        let texts = self.who.subject.len() + self.scopes_with(Some(tokens)).to_string().len();
+        let refresh = tokens.refresh.as_ref().map_or(0, |token| token.expose().len());
+        rules.needs_reference(texts, tokens.access.expose().len(), refresh)
+    }
+
+    /// Decides whether pairs of the latest answer refer to it, and notes when they end.
+    #[must_use]
+    pub(super) fn with_current_tokens(mut self, rules: RefreshRules, now: UnixTime) -> Self {
+        if let Some(tokens) = self.latest().cloned() {
+            let is_reference = self.needs_reference(&tokens, rules);
+            self.replace_credential(|credential| credential.with_tokens(tokens, is_reference));
+        }
+        let (access_ends, refresh_ends) = self.pair_expiry(self.latest(), rules.ttl, now);
+        self.with_expiry(access_ends, refresh_ends)
+    }
+
+    /// Notes when pairs of this grant end, so that the record and its tombstone outlive them.
     #[must_use]
     pub(super) fn with_expiry(mut self, access_ends: UnixTime, refresh_ends: UnixTime) -> Self {
         self.access_ends = self.access_ends.max(access_ends);
@@ -237,122 +169,151 @@ impl GrantData {
         self
     }
 
+    /// Replaces the credential by what `change` makes of it.
+    pub(super) fn replace_credential(&mut self, change: impl FnOnce(Credential) -> Credential) {
+        let credential = std::mem::replace(&mut self.credential, Credential::None);
+        self.credential = change(credential);
+    }
+
+    /// Starts the next generation.
     pub(super) fn supersede(&mut self, now: UnixTime) {
         self.superseded.push((self.generation, now));
-        let excess = self.superseded.len().saturating_sub(MAX_SUPERSEDED);
-        self.superseded.drain(..excess);
+        self.forget_old_generations();
         self.generation += 1;
         self.confirmed = false;
     }
 
-    /// Those before `next` were superseded at other instances, nobody here knows when.
-    fn skip_generations(&mut self, next: u32, now: UnixTime) {
-        let known = next.saturating_sub(u32::try_from(MAX_SUPERSEDED).unwrap_or(u32::MAX));
-        let skipped = self.generation.max(known)..next;
+    /// Notes that other instances superseded the generations before `next`. When they did is not known.
+    pub(super) fn skip_generations(&mut self, next: u32, now: UnixTime) {
+        let first = next.saturating_sub(u32::try_from(MAX_SUPERSEDED).unwrap_or(u32::MAX));
+        let skipped = self.generation.max(first)..next;
         self.superseded.extend(skipped.map(|generation| (generation, now)));
+        self.forget_old_generations();
+    }
+
+    fn forget_old_generations(&mut self) {
         let excess = self.superseded.len().saturating_sub(MAX_SUPERSEDED);
         self.superseded.drain(..excess);
     }
+}
 
-    /// Whether a pair of an older generation still gets an equivalent one.
-    fn is_in_reuse_window(&self, generation: u32, rules: RefreshRules, now: UnixTime) -> bool {
-        let recent = self
-            .superseded
-            .iter()
-            .any(|(g, at)| *g == generation && now.seconds_since(*at) < rules.reuse_window);
-        let unproved = generation + 1 == self.generation && !self.confirmed;
-        recent || unproved
-    }
+/// The stored form of [`GrantData`], version 1. Its booleans together say what [`Credential`] says.
+#[derive(Clone, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "records that are stored have this form")]
+struct GrantDataV1 {
+    client_id: String,
+    service: String,
+    who: User,
+    scopes: Scopes,
+    issuer: Option<String>,
+    granted: UnixTime,
+    generation: u32,
+    proved: bool,
+    superseded: Vec<(u32, UnixTime)>,
+    latest: Option<UpstreamTokens>,
+    access_ends: UnixTime,
+    refused: Option<(UnixTime, u32)>,
+    refresh_ends: UnixTime,
+    /// The upstream gave a refresh token.
+    refreshable: bool,
+    /// The upstream takes no token of the user's.
+    #[serde(default)]
+    bare: bool,
+    /// The pairs refer to `latest`.
+    #[serde(default)]
+    kept: bool,
+    /// When the gateway last renewed `latest` by itself.
+    #[serde(default)]
+    renewed: Option<UnixTime>,
+}
 
-    /// What is done with a presented pair; notes that the current generation came back.
-    pub(super) fn present(
-        &mut self,
-        pair: &RefreshRequest<'_>,
-        rules: RefreshRules,
-        now: UnixTime,
-    ) -> Result<RefreshAction, RefreshDenial> {
-        if pair.client_id != self.client_id {
-            return Err(RefreshDenial::Refuse(RejectReason::WrongClient));
+impl From<GrantDataV1> for GrantData {
+    fn from(stored: GrantDataV1) -> Self {
+        Self {
+            credential: match (stored.latest, stored.kept) {
+                (Some(tokens), true) => Credential::Reference {
+                    tokens,
+                    renewed_at: stored.renewed,
+                },
+                (None, _) if stored.bare => Credential::None,
+                (latest, _) if stored.refreshable => Credential::RefreshToken { latest },
+                (latest, _) => Credential::AccessToken { latest },
+            },
+            client_id: stored.client_id,
+            service: stored.service,
+            who: stored.who,
+            scopes: stored.scopes,
+            issuer: stored.issuer,
+            granted_at: stored.granted,
+            generation: stored.generation,
+            confirmed: stored.proved,
+            superseded: stored.superseded,
+            access_ends: stored.access_ends,
+            refused: stored.refused,
+            refresh_ends: stored.refresh_ends,
         }
-        if now >= self.refresh_ends {
-            return Err(RefreshDenial::Refuse(RejectReason::Expired));
-        }
-        if pair.generation > self.generation {
-            // The pair is authentic, so the store went back in time: adopt what the client knows.
-            if rules.carried {
-                self.skip_generations(pair.generation, now);
-            }
-            self.generation = pair.generation;
-            if !matches!(pair.brought, RefreshPayload::Kept) {
-                (self.latest, self.kept) = (None, false);
-            }
-        }
-        if pair.generation < self.generation {
-            return self.present_superseded(pair.generation, rules, now);
-        }
-        self.confirmed = true;
-        // What is kept may have been renewed since the pair was made, and only the newest may be shown to the upstream.
-        let brought = if self.kept { RefreshPayload::Kept } else { pair.brought.clone() };
-        self.ask_or_reissue(brought, rules, now)
-    }
-
-    fn present_superseded(&mut self, generation: u32, rules: RefreshRules, now: UnixTime) -> Result<RefreshAction, RefreshDenial> {
-        if self.bare && self.is_in_reuse_window(generation, rules, now) {
-            return Ok(RefreshAction::Equivalent(self.generation, None));
-        }
-        let Some(latest) = self.latest.clone().filter(|_| self.is_in_reuse_window(generation, rules, now)) else {
-            return Err(RefreshDenial::End);
-        };
-        if has_enough_lifetime(&latest, now) {
-            self.kept |= self.needs_reference(&latest, rules);
-            return Ok(RefreshAction::Equivalent(self.generation, Some(latest)));
-        }
-        // Too little life left to be worth handing out: it counts as a presentation of the current generation.
-        self.ask_or_reissue(brought(latest), rules, now)
-    }
-
-    fn ask_or_reissue(&mut self, with: RefreshPayload, rules: RefreshRules, now: UnixTime) -> Result<RefreshAction, RefreshDenial> {
-        let with = match (with, self.latest.clone()) {
-            (RefreshPayload::Kept, Some(latest)) if has_enough_lifetime(&latest, now) => RefreshPayload::Access(latest),
-            (RefreshPayload::Kept, Some(latest)) => brought(latest),
-            (with, _) => with,
-        };
-        let tokens = match with {
-            RefreshPayload::Refresh(token) => return Ok(RefreshAction::Ask(token)),
-            // There is nothing to refresh with, or no need to: the same token again, in a new generation.
-            RefreshPayload::Access(tokens) if tokens.expires.is_none_or(|end| end > now) => Some(tokens),
-            RefreshPayload::Nothing if self.bare => None,
-            RefreshPayload::Access(_) | RefreshPayload::Nothing | RefreshPayload::Kept => {
-                return Err(RefreshDenial::Refuse(RejectReason::Expired));
-            }
-        };
-        self.supersede(now);
-        self.kept = tokens.as_ref().is_some_and(|tokens| self.needs_reference(tokens, rules));
-        self.latest.clone_from(&tokens);
-        Ok(RefreshAction::Equivalent(self.generation, tokens))
     }
 }
 
-/// Whether an access token lives long enough to be handed out.
-fn has_enough_lifetime(tokens: &UpstreamTokens, now: UnixTime) -> bool {
-    let enough = now.plus_seconds(MIN_LIFETIME_SECONDS);
-    tokens
-        .expires
-        .is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > enough)
-}
-
-/// What the upstream is asked with, or what is re-issued where there is nothing to ask with.
-fn brought(tokens: UpstreamTokens) -> RefreshPayload {
-    match tokens.refresh {
-        Some(token) => RefreshPayload::Refresh(token),
-        None => RefreshPayload::Access(tokens),
+impl From<GrantData> for GrantDataV1 {
+    fn from(data: GrantData) -> Self {
+        let (refreshable, kept) = (data.credential.is_refreshable(), data.credential.is_reference());
+        let bare = matches!(data.credential, Credential::None);
+        let (latest, renewed) = match data.credential {
+            Credential::None => (None, None),
+            Credential::AccessToken { latest } | Credential::RefreshToken { latest } => (latest, None),
+            Credential::Reference { tokens, renewed_at } => (Some(tokens), renewed_at),
+        };
+        Self {
+            client_id: data.client_id,
+            service: data.service,
+            who: data.who,
+            scopes: data.scopes,
+            issuer: data.issuer,
+            granted: data.granted_at,
+            generation: data.generation,
+            proved: data.confirmed,
+            superseded: data.superseded,
+            latest,
+            access_ends: data.access_ends,
+            refused: data.refused,
+            refresh_ends: data.refresh_ends,
+            refreshable,
+            bare,
+            kept,
+            renewed,
+        }
     }
 }
 
-/// How a presentation ends that gets no pair.
-pub(super) enum RefreshDenial {
-    /// No, and nothing changes.
-    Refuse(RejectReason),
-    /// A replay: the grant ends.
-    End,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each form of version 1 reads as one credential and is written as it was.
+    #[test]
+    fn the_stored_form_of_version_1_is_read_and_written_unchanged() {
+        let tokens = serde_json::json!({
+            "access": "a", "refresh": "r", "expires": 9, "refresh_expires": null, "scope": null
+        });
+        for (latest, refreshable, bare, kept, renewed, expected) in [
+            (None, false, true, false, None, "None"),
+            (None, false, false, false, None, "AccessToken"),
+            (Some(&tokens), false, false, false, None, "AccessToken"),
+            (None, true, false, false, None, "RefreshToken"),
+            (Some(&tokens), true, false, false, None, "RefreshToken"),
+            (Some(&tokens), true, false, true, None, "Reference"),
+            (Some(&tokens), true, false, true, Some(7), "Reference"),
+        ] {
+            let stored = serde_json::json!({
+                "client_id": "c", "service": "s", "who": User::with_name("alice"), "scopes": Scopes::default(), "issuer": "i",
+                "granted": 1, "generation": 2, "proved": true, "superseded": [[1, 2]], "latest": latest, "access_ends": 3,
+                "refused": null, "refresh_ends": 4, "refreshable": refreshable, "bare": bare, "kept": kept, "renewed": renewed
+            });
+            let data: GrantData = serde_json::from_value(stored.clone()).unwrap();
+            assert!(format!("{:?}", data.credential).starts_with(expected), "{expected}");
+            let written = serde_json::to_value(&data).unwrap();
+            assert_eq!(written, stored, "{expected}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! FLOOR 3. THE HEART. The state machines; pure: they wait for nothing, ask no clock and roll no die.
+//! The state machines. They are pure: no I/O, no clock, no random numbers.
 //!
-//! All arrows are in [`TRANSITIONS`], once. A test holds the table against the code, and `mcp-oauth-gateway flow` prints it.
+//! A test compares [`TRANSITIONS`] with the code, and `mcp-oauth-gateway flow` prints it.
 
 pub mod api_key;
 pub mod authorize;
@@ -12,16 +12,18 @@ pub mod error;
 pub mod grant;
 pub mod grant_data;
 pub mod login;
+pub mod refresh;
+pub mod refresh_rules;
 pub mod stateless_code;
 pub mod user;
 
-/// From, move, to.
+/// One transition of a state machine.
 pub struct Transition {
-    /// The state that the move consumes; `[*]` at the start.
+    /// The state that the transition consumes; `[*]` at the start.
     pub from: &'static str,
-    /// The method, as it is called in the code.
+    /// The name of the method in the code.
     pub by: &'static str,
-    /// The state that it makes.
+    /// The state that the transition returns.
     pub to: &'static str,
 }
 
@@ -29,7 +31,7 @@ const fn transition(from: &'static str, by: &'static str, to: &'static str) -> T
     Transition { from, by, to }
 }
 
-/// All transitions: those of the authorization flow, then those of the grant and of an API key.
+/// All transitions: of the authorization flow, of the grant, and of an API key.
 pub const TRANSITIONS: [Transition; 37] = [
     transition("[*]", "new", "ClientAuthorize"),
     transition("ClientAuthorize", "signed_in", "GatewayLogin"),
@@ -70,7 +72,7 @@ pub const TRANSITIONS: [Transition; 37] = [
     transition("Usable", "revoked", "Revoked"),
 ];
 
-/// The machine as a Mermaid state diagram.
+/// The state machines as a Mermaid state diagram.
 pub fn mermaid() -> String {
     use std::fmt::Write as _;
     let mut out = String::from("stateDiagram-v2\n");

@@ -86,9 +86,10 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
         Ok(())
     });
     lives.unwrap();
-    // What instances tell each other has a test of its own beside it; no journey and no grant knows of it.
-    let of_here = TRANSITIONS.iter().filter(|arrow| arrow.to != "Told");
-    let drawn: BTreeSet<_> = of_here.map(|Transition { from, by, to }| (*from, *by, *to)).collect();
+    // API keys are no part of a flow or grant. `src/app/api_keys.rs` tests their one transition.
+    let others = ["Usable", "Revoked"];
+    let listed = TRANSITIONS.iter().filter(|transition| !others.contains(&transition.to));
+    let drawn: BTreeSet<_> = listed.map(|Transition { from, by, to }| (*from, *by, *to)).collect();
     assert_eq!(walked.into_inner(), drawn);
     assert_eq!(met.into_inner(), BTreeSet::from(RARE));
 }

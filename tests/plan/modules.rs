@@ -55,7 +55,7 @@ const PURE: &[&str] = &["oauth", "token", "flow"];
 const CRATES: &str = "
 PURE     base64 serde serde_json subtle thiserror url zeroize
 PURE     ring::aead ring::digest ring::hkdf ring::hmac ring::signature
-PURE     std::borrow std::cmp std::collections std::convert std::error std::fmt std::iter std::num std::ops std::str
+PURE     std::borrow std::cmp std::collections std::convert std::error std::fmt std::iter std::mem std::num std::ops std::str
 PURE     std::net::IpAddr std::net::Ipv4Addr std::net::Ipv6Addr
 HTTP     http hyper::body
 ASYNC    arc_swap bytes futures_util tokio_util tracing

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::app::grants::Grants;
 use crate::base::ids::Id;
 use crate::flow::grant::GrantRecord;
-use crate::flow::grant_data::GrantData;
 use crate::store::Handle;
 
 impl Grants {
@@ -37,7 +36,11 @@ impl Grants {
             let ttl = this.core.config().max_access_ttl();
             let record = this.core.store.read(&handle).await.ok().flatten();
             // A grant that can be refreshed needs no note: the client refreshes.
-            if record.as_ref().and_then(GrantRecord::data).is_none_or(GrantData::is_refreshable) {
+            if record
+                .as_ref()
+                .and_then(GrantRecord::data)
+                .is_none_or(|data| data.credential().is_refreshable())
+            {
                 return;
             }
             let step = |r: GrantRecord| Ok::<_, Infallible>(r.upstream_401_seen(generation, now, ttl));

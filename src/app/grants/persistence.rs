@@ -13,7 +13,9 @@ use crate::flow::client::{Authenticated, ReturnAddress};
 use crate::flow::code::{CodeIssued, CodeRedemption, ObtainedTokens, RedeemedCode};
 use crate::flow::error::RejectReason;
 use crate::flow::grant::{Active, GrantRecord};
-use crate::flow::grant_data::{GrantData, RefreshPayload, RefreshRules};
+use crate::flow::grant_data::GrantData;
+use crate::flow::refresh::RefreshPayload;
+use crate::flow::refresh_rules::RefreshRules;
 use crate::flow::stateless_code::{PendingExchange, StatelessCode};
 use crate::oauth::error::OAuthErrorCode;
 use crate::service::Service;
@@ -269,7 +271,7 @@ impl Persistence {
     /// The rules of a service about refreshes.
     pub(super) fn refresh_rules(self, active: &ActiveService) -> RefreshRules {
         RefreshRules {
-            carried: self == Self::ClientSide,
+            is_client_side: self == Self::ClientSide,
             ..active.refresh_rules()
         }
     }

@@ -71,11 +71,11 @@ impl Grants {
             has_waited |= wait.while_running(&self.locks, grant).await?;
             let (record, now) = (self.core.store.read(&handle).await?, self.core.clock.now());
             let data = record.as_ref().and_then(GrantRecord::data).ok_or(UpstreamTokenError::GrantEnded)?;
-            match data.reference_status(refused, now) {
+            match data.credential().reference_status(refused, now) {
                 ReferenceStatus::Valid(tokens) => return Ok(CachedToken::new(tokens)),
                 ReferenceStatus::Expired => return Err(UpstreamTokenError::GrantEnded),
                 ReferenceStatus::Renew(_) if has_waited => {
-                    let tokens = data.valid_tokens(refused, now);
+                    let tokens = data.credential().valid_tokens(refused, now);
                     return tokens.map(CachedToken::new).ok_or(UpstreamTokenError::TryLater);
                 }
                 // Before the lease is taken, so that discovery does not use up the lease.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use crate::app::grants::Grants;
 use crate::flow::grant::GrantRecord;
-use crate::flow::grant_data::RefreshRules;
+use crate::flow::refresh_rules::RefreshRules;
 use crate::store::{Cursor, StoreError};
 
 /// How many grants one page has.

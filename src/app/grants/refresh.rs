@@ -20,7 +20,8 @@ use crate::base::time::UnixTime;
 use crate::flow::client::Authenticated;
 use crate::flow::error::RejectReason;
 use crate::flow::grant::{GrantRecord, LeasedRefresh, RefreshAttempt, RefreshStep, Refreshing};
-use crate::flow::grant_data::{GrantData, RefreshPayload, RefreshRequest};
+use crate::flow::grant_data::GrantData;
+use crate::flow::refresh::{RefreshPayload, RefreshRequest};
 use crate::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use crate::service::Service;
 use crate::store::{Handle, TransitionError};
@@ -84,7 +85,7 @@ impl Grants {
         }
         self.check_user(&active.service, &grant).await?;
         let request = self.refresh_request(&active.service, client, pair, &grant)?;
-        if matches!(request.brought, RefreshPayload::Refresh(_) | RefreshPayload::Kept) {
+        if matches!(request.payload, RefreshPayload::Refresh(_) | RefreshPayload::Reference) {
             // Before the lease is taken, so that discovery does not use up the lease.
             let _ = self.discovery.auth_server(self.core.tasks.http(), active).await;
         }
@@ -170,13 +171,13 @@ impl Grants {
                 scope: None,
             }),
             PayloadKind::Nothing | PayloadKind::Identity => RefreshPayload::Nothing,
-            PayloadKind::Reference => RefreshPayload::Kept,
+            PayloadKind::Reference => RefreshPayload::Reference,
             PayloadKind::Grant => Persistence::refresh_payload(&self.core, service, header, grant)?,
         };
         Ok(RefreshRequest {
             generation: header.generation,
             client_id: client.client_id(),
-            brought: payload,
+            payload,
         })
     }
 
@@ -188,10 +189,10 @@ impl Grants {
         step: RefreshStep,
     ) -> Result<Value, Rejection> {
         match step {
-            RefreshStep::Answer { tokens, held, .. } => {
+            RefreshStep::Answer { tokens, data, .. } => {
                 let current = CurrentGrant {
                     handle: grant,
-                    data: &held,
+                    data: &data,
                     tokens: tokens.as_ref(),
                 };
                 self.issue(active, current, context)
@@ -221,11 +222,7 @@ impl Grants {
         grant: &Handle<GrantRecord>,
         refresh: LeasedRefresh,
     ) -> Result<Refreshed, Rejection> {
-        let LeasedRefresh {
-            attempt,
-            token,
-            held: data,
-        } = refresh;
+        let LeasedRefresh { attempt, token, data } = refresh;
         let _lock = self.locks.lock(grant.id());
         match self.discovery.refresh_tokens(active, &token, &data).await {
             Ok((mut tokens, read)) => {

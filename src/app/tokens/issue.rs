@@ -85,7 +85,11 @@ impl Tokens {
         let (now, service) = (self.core.clock.now(), &active.service);
         let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
         let scopes = data.scopes_with(tokens);
-        let mode = if data.is_reference() { TokenMode::Reference } else { service.mode };
+        let mode = if data.credential().is_reference() {
+            TokenMode::Reference
+        } else {
+            service.mode
+        };
         if mode != service.mode {
             tracing::warn!(grant = %handle.id(), "the upstream's token is too long for a header: the gateway stores it, and the client gets a reference");
         }
@@ -108,15 +112,7 @@ impl Tokens {
             scopes: scopes.to_string(),
         };
         let pair = |kind, expires, payload: &Payload<'_>| self.encode_pair(&header(kind, expires, payload), &payload.text);
-        let (access_payload, refresh_payload) = if data.is_reference() {
-            (REFERENCE_PAYLOAD, REFERENCE_PAYLOAD)
-        } else {
-            let refresh_payload = match handle.client_side_record() {
-                Some(record) => record_payload(record, tokens),
-                None => refresh_payload(tokens),
-            };
-            (access_payload(&service.upstream, &data.who, tokens), refresh_payload)
-        };
+        let (access_payload, refresh_payload) = payloads(&service.upstream, grant);
         let access = match mode {
             TokenMode::Sealed | TokenMode::Plain | TokenMode::Reference => pair(TokenKind::Access, access_ends, &access_payload),
             TokenMode::Jwt => {
@@ -149,6 +145,19 @@ impl Tokens {
             random::salt_and_nonce(),
         )
     }
+}
+
+/// The upstream halves of the access pair and of the refresh pair.
+fn payloads<'a>(upstream: &Upstream, grant: CurrentGrant<'a>) -> (Payload<'a>, Payload<'a>) {
+    let CurrentGrant { handle, data, tokens } = grant;
+    if data.credential().is_reference() {
+        return (REFERENCE_PAYLOAD, REFERENCE_PAYLOAD);
+    }
+    let refresh_payload = match handle.client_side_record() {
+        Some(record) => record_payload(record, tokens),
+        None => refresh_payload(tokens),
+    };
+    (access_payload(upstream, &data.who, tokens), refresh_payload)
 }
 
 fn access_payload<'a>(upstream: &Upstream, who: &User, tokens: Option<&'a UpstreamTokens>) -> Payload<'a> {

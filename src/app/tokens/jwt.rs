@@ -1,5 +1,4 @@
-//! Access tokens in the form of a JWT (RFC 9068), for services whose upstream needs no token of the
-//! user.
+//! Access tokens as JWTs (RFC 9068), for services whose upstream needs no token of the user.
 
 use crate::app::runtime_config::ActiveService;
 use crate::app::tokens::Tokens;
@@ -18,7 +17,7 @@ const NOT_OUR_TOKEN: &str = "the token is not one of this gateway";
 const WRONG_SERVICE: &str = "the token is for another service";
 
 impl Tokens {
-    /// A JWT with the content of `header`; `None` if no key can sign yet.
+    /// Issues a JWT with the content of `header`; `None` if there is no signing key yet.
     pub(super) fn issue_jwt(
         &self,
         active: &ActiveService,
@@ -47,12 +46,12 @@ impl Tokens {
         Some(Secret::from(signed))
     }
 
-    /// Verifies a JWT of this service and returns its content as a pair. The caller checks when it
-    /// ends. Only keys of this gateway verify it, and `typ` must be that of an access token (RFC 9068
-    /// §4), so that nothing else that the gateway signs passes as one.
+    /// Verifies a JWT of this service and returns its content as a pair. The caller checks the
+    /// expiry. Only keys of this gateway are accepted. `typ` must be that of an access token (RFC
+    /// 9068 §4), so that no other JWT of the gateway passes as one.
     ///
     /// # Errors
-    /// The text says what is wrong. It holds no part of the token.
+    /// The text says what is wrong. It contains no part of the token.
     pub(in crate::app) fn open_jwt(&self, service: &Service, token: &str) -> Result<OpenedPair, &'static str> {
         let parsed = UnverifiedJwt::parse(token).map_err(|_| NOT_OUR_TOKEN)?;
         if parsed.kind.as_deref() != Some(access_token::JWT_TYPE) {

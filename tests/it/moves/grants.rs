@@ -7,7 +7,9 @@ use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::UnixTime;
 use mcp_oauth_gateway::flow::error::RejectReason;
 use mcp_oauth_gateway::flow::grant::{Active, Ended, GrantRecord, LeasedRefresh, RefreshAttempt, RefreshStep, Refreshing};
-use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant, RefreshPayload, RefreshRequest, RefreshRules};
+use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant};
+use mcp_oauth_gateway::flow::refresh::{RefreshPayload, RefreshRequest};
+use mcp_oauth_gateway::flow::refresh_rules::RefreshRules;
 use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
 use mcp_oauth_gateway::store::{Handle, InsertError, TransitionError};
 use mcp_oauth_gateway::token::header::TokenMode;
@@ -390,7 +392,7 @@ impl World {
             next.presented(&by, rules, now).map_err(TransitionError::Rejected)
         });
         let brought = match tokens.clone() {
-            Some(_) if kept => RefreshPayload::Kept,
+            Some(_) if kept => RefreshPayload::Reference,
             Some(UpstreamTokens { refresh: Some(token), .. }) => RefreshPayload::Refresh(token),
             Some(tokens) => RefreshPayload::Access(tokens),
             None => RefreshPayload::Nothing,
@@ -398,7 +400,7 @@ impl World {
         let pair = RefreshRequest {
             generation,
             client_id: self.clients[client].client_id(),
-            brought,
+            payload: brought,
         };
         let step = |record: GrantRecord| record.presented(&pair, attempt, rules, now);
         let moved = self.store.update(&self.grant_handle(g), step).await;
@@ -468,7 +470,7 @@ impl World {
             Ok(token) => (Ok(()), Some(token)),
             Err(why) => (Err(why), None),
         };
-        if let Some((_, LeasedRefresh { token, held, .. })) = went(moved, &expected) {
+        if let Some((_, LeasedRefresh { token, data: held, .. })) = went(moved, &expected) {
             assert_eq!((Some(token), held.generation()), (wanted, was.generation));
             self.walk(
                 if was.life == Life::Active { "Active" } else { "Refreshing" },
@@ -529,13 +531,20 @@ impl World {
     /// Compares where a presented pair led with where it should; the name of the state that it led to.
     fn led(&mut self, g: usize, led: RefreshStep, expected: &Outcome, attempt: RefreshAttempt, kept: bool) -> &'static str {
         match (led, expected) {
-            (RefreshStep::Answer { generation, tokens, held }, Outcome::Answer(wanted, current)) => {
+            (
+                RefreshStep::Answer {
+                    generation,
+                    tokens,
+                    data: held,
+                },
+                Outcome::Answer(wanted, current),
+            ) => {
                 assert_eq!(
                     (generation, held.generation(), &tokens),
                     (*wanted, *wanted, current),
                     "not the current generation"
                 );
-                assert_eq!(held.is_reference(), kept);
+                assert_eq!(held.credential().is_reference(), kept);
                 self.mint(g, generation, tokens, kept);
                 "Active"
             }
@@ -758,7 +767,12 @@ impl World {
         }
         if let Some(held) = there.data() {
             assert_eq!(
-                (held.generation(), held.latest(), held.is_reference(), held.is_refreshable()),
+                (
+                    held.generation(),
+                    held.latest(),
+                    held.credential().is_reference(),
+                    held.credential().is_refreshable()
+                ),
                 (grant.generation, grant.latest.as_ref(), grant.refers, grant.kept == Kept::Refresh)
             );
             assert_eq!(held.client_id, self.clients[grant.client].client_id());

@@ -11,7 +11,7 @@ use mcp_oauth_gateway::base::record::Record;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::flow::client::RegisteredClient;
-use mcp_oauth_gateway::flow::grant_data::RefreshRules;
+use mcp_oauth_gateway::flow::refresh_rules::RefreshRules;
 use mcp_oauth_gateway::oauth::redirect_uri::RedirectUri;
 use mcp_oauth_gateway::oauth::registration::{ClientAuthMethod, ClientRegistration};
 use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamRefreshToken, UpstreamTokens};
@@ -68,7 +68,7 @@ impl World {
                 reuse_window: grace,
                 ttl,
                 mode,
-                carried: false,
+                is_client_side: false,
             },
             // The first two have a redirect URI in common; the third has a secret.
             clients: vec![

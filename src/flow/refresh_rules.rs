@@ -1,0 +1,55 @@
+//! The rules of one service about refreshes.
+
+use crate::token::header::TokenMode;
+use crate::token::lifetime::Ttl;
+use crate::token::pair;
+
+/// The reuse window unless another one is configured, in seconds.
+pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
+
+/// The rules of one service about refreshes.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshRules {
+    /// How long a superseded refresh token is accepted, in seconds; 0 is the strict rule of RFC 9700
+    /// §4.14.2.
+    pub reuse_window: u64,
+    /// Lifetimes.
+    pub ttl: Ttl,
+    /// How pairs are protected, and whether they only refer to stored tokens.
+    pub mode: TokenMode,
+    /// Whether grants are client-side records: nothing can be stored, however long it is.
+    pub is_client_side: bool,
+}
+
+impl Default for RefreshRules {
+    fn default() -> Self {
+        Self {
+            reuse_window: DEFAULT_REUSE_WINDOW_SECONDS,
+            ttl: Ttl::default(),
+            mode: TokenMode::Sealed,
+            is_client_side: false,
+        }
+    }
+}
+
+impl RefreshRules {
+    /// Whether pairs refer to stored tokens: because the service wants it, or because they would be too
+    /// long. All lengths are in bytes; `texts` is that of subject and scopes together, and `refresh` is
+    /// 0 without a refresh token.
+    pub(super) fn needs_reference(&self, texts: usize, access: usize, refresh: usize) -> bool {
+        if self.is_client_side {
+            return false;
+        }
+        match self.mode {
+            TokenMode::Reference => true,
+            // A JWT holds no upstream token, and a raw token is one.
+            TokenMode::Jwt => false,
+            #[cfg(feature = "raw")]
+            TokenMode::Raw => false,
+            TokenMode::Sealed | TokenMode::Plain => {
+                let length = |upstream: usize| pair::length(self.mode, texts, upstream);
+                length(access) > pair::MAX_HEADER_VALUE_BYTES || (refresh > 0 && length(refresh) > pair::MAX_PAIR_BYTES)
+            }
+        }
+    }
+}
