@@ -1,18 +1,18 @@
-//! The codemap; ARCHITECTURE.md says more.
+//! An OAuth gateway for MCP. A module imports lower layers only, and a test checks that. See
+//! ARCHITECTURE.md.
 //!
-//! | floor | room | what it is |
+//! | layer | module | content |
 //! | --- | --- | --- |
-//! | 7 | [`cli`] | flags, files, start and stop |
-//! | 6 | [`web`], [`config`] | the front door; what the operator said |
-//! | 5 | [`gateway`] | the hall: one async fn for each use case |
-//! | 4 | [`service`] | what stands behind us |
-//! | 3 | [`flow`], [`upstream`] | the heart: typed states; the other side |
-//! | 2 | [`oauth`], [`token`], [`store`], [`observe`] | the protocol as data; the pair; a typed cupboard; logs |
-//! | – | [`base`], [`net`] | words that every room uses; sockets |
-//!
-//! Arrows point down only, and a test holds the code against that.
+//! | 9 | [`cli`] | starts and stops everything |
+//! | 7 | [`web`] | routes, request checks, cookies, pages, responses |
+//! | 6 | [`config`] | flags or a file as checked types |
+//! | 5 | [`app`] | the use cases, and what lives in memory |
+//! | 4 | [`service`] | a configured upstream, and the upstream credential of a request |
+//! | 3 | [`store`], [`flow`], [`upstream`] | records; state machines; discovery and forwarding |
+//! | 2 | [`net`], [`observe`], [`oauth`], [`token`] | sockets; logs; protocol data; the pair |
+//! | 1 | [`base`] | secrets, encryption, ids, time, random numbers, URLs |
 
-// They panic where nobody reads any more; the command line has its own.
+// These macros panic if the pipe is closed. `cli` has functions that do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod app;

@@ -1,4 +1,4 @@
-//! A call into the command line; everything else is in the library.
+//! Runs the command line. Everything else is in the library.
 
 use std::process::ExitCode;
 

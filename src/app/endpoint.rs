@@ -1,5 +1,5 @@
-//! Where a request came to: a service, under one of its addresses and one of our names. Issuer, resource and metadata
-//! are said in the words that the caller used.
+//! The endpoint that a request names: a service, one of its paths, and a base URL of the gateway.
+//! Issuer, resource and metadata use the same base URL.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::oauth::scope::Scopes;
 use crate::service::public_urls::{BaseUrl, PublicUrls};
 use crate::service::{self, Access};
 
-/// Whether a path may name a service in this way.
+/// Whether this can be the name of a service in a path.
 pub fn is_service_name(text: &str) -> bool {
     service::is_name(text)
 }
 
-/// Under which of its addresses a service was called.
+/// The form of a service's MCP path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathStyle {
     /// `/mcp`, of the default service.
@@ -29,14 +29,14 @@ pub enum PathStyle {
     Alias,
 }
 
-/// Where a request came to.
+/// The endpoint that a request names.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceEndpoint<'a> {
-    /// Which of our names it used.
+    /// The base URL that the request used.
     pub base_url: &'a BaseUrl,
     /// The service.
     pub service: &'a Arc<ActiveService>,
-    /// Under which of its addresses.
+    /// The form of the path.
     pub path: PathStyle,
 }
 
@@ -45,7 +45,7 @@ impl ServiceEndpoint<'_> {
         &self.service.service.name
     }
 
-    /// What stands behind each endpoint's path: nothing, or `/mcp/{service}`.
+    /// What follows the path of each OAuth endpoint: nothing, or `/mcp/{service}`.
     fn path_suffix(&self) -> String {
         match self.path {
             PathStyle::Root => String::new(),
@@ -61,27 +61,27 @@ impl ServiceEndpoint<'_> {
         }
     }
 
-    /// The issuer (RFC 8414 §2). Each service is one of its own; an alias has that of its service.
+    /// The issuer (RFC 8414 §2). Each service has its own, and its alias has the same.
     pub fn issuer(&self) -> String {
         format!("{}{}", self.base_url.base(), self.path_suffix())
     }
 
-    /// The protected resource: the MCP endpoint, exactly as it was called.
+    /// The protected resource: the URL of the MCP endpoint, as the client used it.
     pub fn resource(&self) -> String {
         format!("{}{}", self.base_url.base(), self.resource_path())
     }
 
-    /// An OAuth client can sign in here. Elsewhere there is no metadata, and no endpoint of an authorization server.
+    /// Whether clients get tokens here. Otherwise there is no metadata and no OAuth endpoint.
     pub fn is_oauth(&self) -> bool {
         self.service.service.access == Access::OAuth
     }
 
-    /// API keys are taken here.
+    /// Whether the service takes API keys.
     pub fn accepts_api_keys(&self) -> bool {
         self.service.service.access == Access::Key
     }
 
-    /// What a challenge asks for. A key cannot be asked to be more than it must be.
+    /// The scopes of a challenge. For API keys only the required ones, as a key cannot get more.
     pub fn scopes_to_ask(&self) -> Scopes {
         if self.accepts_api_keys() {
             self.service.service.required_scopes.clone()
@@ -90,7 +90,7 @@ impl ServiceEndpoint<'_> {
         }
     }
 
-    /// Where its metadata is (RFC 9728 §3.1): the well-known part goes between host and path.
+    /// The URL of the metadata; the well-known part is between host and path (RFC 9728 §3.1).
     pub fn resource_metadata(&self) -> String {
         let (origin, prefix) = self.base_url.parts();
         format!("{origin}/.well-known/oauth-protected-resource{prefix}{}", self.resource_path())
@@ -101,20 +101,20 @@ impl ServiceEndpoint<'_> {
         format!("{}{path}{}", self.base_url.base(), self.path_suffix())
     }
 
-    /// Every form of the resource that a token of this service may be asked for, under this name of ours: an alias never
-    /// widens access, since the token is bound to the service.
+    /// Every `resource` that stands for this service under this base URL. An alias never widens
+    /// access, because a token is bound to the service.
     pub fn resources(&self) -> Vec<String> {
         let (base, name) = (self.base_url.base(), self.name());
         let mut out = vec![format!("{base}/mcp/{name}"), format!("{base}/{name}/mcp")];
         if self.service.service.is_default {
-            // The bare origin is what clients of 2025-03-26 say.
+            // Clients of MCP 2025-03-26 send the bare origin.
             out.extend([format!("{base}/mcp"), self.base_url.parts().0.to_owned()]);
         }
         out
     }
 
-    /// Checks that every `resource` of a request names this service (RFC 8707), under the name of the
-    /// gateway that the client used or under its public one.
+    /// Checks that every `resource` of a request names this service (RFC 8707), under the base URL
+    /// that the client used or under the public URL.
     ///
     /// # Errors
     /// [`Rejection::Target`].

@@ -1,4 +1,4 @@
-//! Many reasons, few words: every reason to say no, and its one word on the wire.
+//! Why a request at an OAuth endpoint is refused, and the OAuth error code of each reason.
 
 use std::fmt;
 
@@ -14,57 +14,57 @@ use crate::upstream::client_metadata::ClientMetadataFetchError;
 /// Why a request at an OAuth endpoint is refused.
 #[derive(Clone, Debug)]
 pub enum Rejection {
-    /// A state machine said no about a code or a grant.
+    /// A transition of a code or a grant is refused.
     Grant(RejectReason),
-    /// A journey said no.
+    /// A transition of an authorization flow is refused.
     Flow(RejectReason),
-    /// The authorization request is not good.
+    /// The authorization request is not valid.
     Authorize(RequestParamsError),
-    /// The token request is not good.
+    /// The token request is not valid.
     Token(TokenRequestError),
-    /// The form cannot be read.
+    /// The form cannot be parsed.
     Form(FormError),
-    /// The registration is not good.
+    /// The registration request is not valid.
     Registration(RegistrationError),
-    /// No client of this name, or it is not this client.
+    /// The client is unknown, or it did not authenticate.
     Client {
         /// What is wrong.
         why: &'static str,
-        /// It used the Authorization header.
+        /// The client used the `Authorization` header.
         basic: bool,
     },
-    /// The client is named by a URL, and there is no good document.
+    /// The client id is a URL without a usable metadata document.
     Document(ClientMetadataFetchError),
-    /// A code, pair, flow or state that leads nowhere.
+    /// A code, pair, flow or `state` that is unknown, has ended, or can no longer be used.
     Unknown(&'static str),
     /// The pair belongs to another service, client or purpose.
     WrongContext(&'static str),
-    /// A form that the browser was not given by us, for this journey.
+    /// The form does not come from a page that this gateway sent to the browser for this flow.
     ForgedForm(&'static str),
-    /// `resource` is not ours (RFC 8707).
+    /// `resource` is not a resource of this gateway (RFC 8707).
     Target,
-    /// The upstream said no for good.
+    /// The upstream refused for good.
     UpstreamRefused(String),
-    /// The upstream cannot be asked now.
+    /// The upstream does not answer now.
     UpstreamDown {
         /// What happened.
         why: String,
-        /// Seconds after which to try again.
+        /// Seconds until a retry.
         retry_after: u64,
     },
-    /// The identity provider cannot be asked now.
+    /// The identity provider does not answer now.
     IdpDown(String),
-    /// The store is down: nothing is issued.
+    /// The store is down, so nothing can be issued.
     Store(String),
-    /// Too much at once.
+    /// The gateway is overloaded.
     TryLater {
-        /// Seconds after which to try again.
+        /// Seconds until a retry.
         retry_after: u64,
     },
 }
 
 impl Rejection {
-    /// The word on the wire.
+    /// The OAuth error code.
     pub fn code(&self) -> OAuthErrorCode {
         match self {
             Self::Grant(_) | Self::Unknown(_) | Self::WrongContext(_) | Self::UpstreamRefused(_) => OAuthErrorCode::InvalidGrant,
@@ -73,14 +73,14 @@ impl Rejection {
             Self::Token(bad) => bad.code,
             Self::Registration(bad) => bad.code,
             Self::Form(_) => OAuthErrorCode::InvalidRequest,
-            // "Unknown client" is all the wire has a word for; page and log say more (asks D6).
+            // OAuth has no code that says more. The page and the log do.
             Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
             Self::Target => OAuthErrorCode::InvalidTarget,
             Self::UpstreamDown { .. } | Self::IdpDown(_) | Self::Store(_) | Self::TryLater { .. } => OAuthErrorCode::TemporarilyUnavailable,
         }
     }
 
-    /// Seconds for `Retry-After`.
+    /// The value of `Retry-After`, in seconds.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::UpstreamDown { retry_after, .. } | Self::TryLater { retry_after } => Some(*retry_after),
@@ -102,7 +102,7 @@ impl Rejection {
         }
     }
 
-    /// What may be told outside.
+    /// The description for clients and pages, without details of the store and of other servers.
     pub fn public_message(&self) -> String {
         match self {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
@@ -125,7 +125,7 @@ impl Rejection {
         }
     }
 
-    /// The client used the Authorization header and failed: RFC 6749 §5.2 wants a challenge.
+    /// Whether the response needs a challenge: the `Authorization` header was used (RFC 6749 §5.2).
     pub fn wants_basic_challenge(&self) -> bool {
         matches!(self, Self::Client { basic: true, .. })
     }

@@ -1,4 +1,5 @@
-//! The sign-in of `login = "password"`: one argon2id hash per try, whoever tries; wrong ones wait, nobody is locked out.
+//! Logins of `login = "password"`. Each attempt costs one argon2id hash, even for unknown users.
+//! Wrong attempts add a waiting time. No account is ever locked.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,12 +12,12 @@ use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::base::time::{Clock, UnixTime};
 
-/// One user and the hash of the password.
+/// A user, and the hash of the password.
 #[derive(Clone)]
 pub struct PasswordUser {
-    /// The name, compared byte for byte.
+    /// The user name, compared byte for byte.
     pub name: String,
-    /// The hash of the password.
+    /// The password hash.
     pub hash: LazyPasswordHash,
 }
 
@@ -26,23 +27,23 @@ impl std::fmt::Debug for PasswordUser {
     }
 }
 
-/// Makes the hash that is kept of a password.
+/// Hashes a new password with a random salt.
 pub fn hash(password: &Secret) -> Result<String, String> {
     argon2id::hash(password, &crate::base::random::bytes())
 }
 
-/// A hash, `$argon2id$…`, made when it is first asked for: making it takes longer than starting.
+/// An argon2id hash that is computed on first use, because that takes longer than the start-up.
 #[derive(Clone)]
 pub struct LazyPasswordHash(Arc<HashState>);
 
 struct HashState {
     made: OnceCell<String>,
-    /// The password and its salt, until the hash is made.
+    /// The password and the salt, until the hash is computed.
     of: Mutex<Option<(Secret, [u8; 16])>>,
 }
 
 impl LazyPasswordHash {
-    /// One that was made long ago.
+    /// A stored hash.
     pub fn from_hash(hash: String) -> Self {
         Self(Arc::new(HashState {
             made: OnceCell::new_with(Some(hash)),
@@ -50,12 +51,12 @@ impl LazyPasswordHash {
         }))
     }
 
-    /// Of a new password, to be kept.
+    /// The hash of a new password, with a random salt.
     pub fn from_new_password(password: Secret) -> Self {
         Self::later(password, crate::base::random::bytes())
     }
 
-    /// Of a password that is given anew at each start and kept nowhere: the same each time, so that sessions last.
+    /// The hash of a configured password. It is the same at each start, so that sessions last.
     pub fn from_fixed_password(name: &str, password: Secret) -> Self {
         Self::later(password, Digest::new(&format!("salt {name}")).truncated())
     }
@@ -67,7 +68,7 @@ impl LazyPasswordHash {
         }))
     }
 
-    /// Whoever goes away while it is made leaves the making to the next one. `None` only at the end of the process.
+    /// Computes the hash once, even if callers are dropped meanwhile. `None` on failure.
     async fn get(&self, hashing: &Arc<Semaphore>) -> Option<&str> {
         let making = || async {
             let permit = Arc::clone(hashing).acquire_owned().await.ok()?;
@@ -97,18 +98,18 @@ impl LazyPasswordHash {
     }
 }
 
-/// Whether a user may have this name: not one of those under which the users of providers are known (`provider:id`), nor that
-/// of nobody.
+/// Whether this can be a user name. It cannot be empty, and it has no colon, which `provider:id` of
+/// an identity provider has.
 pub fn is_name(text: &str) -> bool {
     (1..=200).contains(&text.len()) && !text.contains(|c: char| c == ':' || c.is_control())
 }
 
-/// Whether this is a hash that a password can be compared with: argon2id, with parameters and salt.
+/// Whether this is an argon2id hash with parameters and salt.
 pub fn is_argon2id(hash: &str) -> bool {
     argon2id::is_argon2id(hash)
 }
 
-/// Why a password cannot be used, or `None`: samples that everybody knows, and what is guessed at once.
+/// Why a password is refused: it is a known sample, or easily guessed. `None` if it is good.
 pub fn password_weakness(name: &str, password: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
         "gateway_pass",
@@ -137,25 +138,25 @@ pub fn password_weakness(name: &str, password: &str) -> Option<&'static str> {
     (distinct.len() < 5).then_some("has fewer than 5 different characters")
 }
 
-/// Wrong tries that cost nothing: of one account from one source, and of one source.
+/// Wrong attempts without a waiting time: of one source for one account, and of one source.
 const FREE_ATTEMPTS_PER_ACCOUNT: u32 = 3;
 const FREE_ATTEMPTS_PER_SOURCE: u32 = 30;
 
-/// How a try ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// It is the user.
+    /// Name and password are right.
     Right,
-    /// Wrong name or password; the same answer for both.
+    /// Name or password is wrong; the result does not say which.
     Wrong,
-    /// Too soon after wrong ones: not even looked at.
+    /// Too soon after wrong attempts. The password was not checked.
     Wait {
-        /// Seconds until the next try.
+        /// Seconds until the next attempt.
         seconds: u64,
     },
 }
 
-/// Users, and how often each source was wrong.
+/// The users, and the wrong attempts of each source.
 #[derive(Clone)]
 pub struct Passwords(Arc<Inner>);
 
@@ -167,7 +168,7 @@ impl std::fmt::Debug for Passwords {
 
 struct Inner {
     users: Vec<PasswordUser>,
-    /// A hash of nothing: an unknown user costs as much as a known one.
+    /// The hash for unknown users, so that they cost as much time as known ones.
     nobody: LazyPasswordHash,
     wrong: Cache<String, (u32, UnixTime)>,
     hashing: Arc<Semaphore>,
@@ -175,10 +176,10 @@ struct Inner {
 }
 
 impl Passwords {
-    /// At most cores/2 hashes run at once (each takes some 20 MB and tens of milliseconds).
+    /// At most cores/2 hashes run at once. Each takes about 20 MB and tens of milliseconds.
     pub fn new(users: Vec<PasswordUser>, clock: Clock) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        // Any hash costs as much as any other, and whether it matches counts for known users only.
+        // Any hash costs the same. A match counts only for a known user.
         let nobody = match users.first() {
             Some(user) => user.hash.clone(),
             None => LazyPasswordHash::from_new_password(crate::base::random::token()),
@@ -197,16 +198,16 @@ impl Passwords {
         self.0.users.iter().any(|user| user.name == name)
     }
 
-    /// The hash of this user's password: a session is bound to it, so that a new password ends the sessions of the old one.
+    /// The hash of this user's password. Sessions are bound to it, so a new password ends them.
     pub(crate) async fn hash_of(&self, name: &str) -> Option<&str> {
         let user = self.0.users.iter().find(|user| user.name == name)?;
         user.hash.get(&self.0.hashing).await
     }
 
-    /// Tries a password. Runs on a thread of its own; it never blocks a worker.
+    /// Checks a password. The hash runs on a blocking thread, so no worker waits.
     pub async fn check(&self, source: &str, name: &str, password: Secret) -> PasswordCheck {
         let now = self.0.clock.now();
-        // A source may be a proxy with many people behind it: it is slowed only after many more.
+        // A source can be a proxy for many users, so it has more free attempts.
         let keys = [
             (format!("u {source} {name}"), FREE_ATTEMPTS_PER_ACCOUNT),
             (format!("s {source}"), FREE_ATTEMPTS_PER_SOURCE),
@@ -221,13 +222,13 @@ impl Passwords {
                 seconds: until.seconds_since(now),
             };
         }
-        // Counted before it is looked at: many tries at once are many tries.
+        // Counted before the check, so that concurrent attempts count too.
         for (key, free) in &keys {
             self.note_attempt(key.clone(), *free, now);
         }
         let user = self.0.users.iter().find(|user| user.name == name);
         let (known, kept) = (user.is_some(), user.map_or(&self.0.nobody, |user| &user.hash));
-        // First the hash, then a permit to compare with it: making the hash takes a permit of its own.
+        // The hash comes first: computing it takes a permit of its own.
         let Some(kept) = kept.get(&self.0.hashing).await.map(str::to_owned) else {
             return PasswordCheck::Wait { seconds: 1 };
         };
@@ -235,7 +236,7 @@ impl Passwords {
             return PasswordCheck::Wait { seconds: 1 };
         };
         let hashed = tokio::task::spawn_blocking(move || {
-            // The permit goes where the work is: a browser that goes away frees nothing early.
+            // The permit belongs to the work. A dropped request must not release it early.
             let _permit = permit;
             argon2id::verify(&kept, &password)
         });
@@ -245,12 +246,12 @@ impl Passwords {
             }
             return PasswordCheck::Right;
         }
-        // A moment's wait, so that even the first wrong ones cost time.
+        // A short delay, so that the free attempts take time too.
         tokio::time::sleep(Duration::from_millis(300)).await;
         PasswordCheck::Wrong
     }
 
-    /// The first `free` cost nothing; then 2, 4, 8 … 60 seconds.
+    /// The first `free` attempts add no waiting time. Then it doubles: 2, 4, 8, up to 60 seconds.
     fn note_attempt(&self, key: String, free: u32, now: UnixTime) {
         let count = self
             .0
@@ -309,7 +310,7 @@ mod tests {
         }]
     }
 
-    /// Both ways of a hash that is not there yet: nobody is let in before it is, and it is made once for all who wait.
+    /// A hash that is not computed yet lets no one in, and it is computed once for all callers.
     #[tokio::test]
     async fn a_hash_in_the_making_lets_nobody_in_and_is_made_once() {
         let right = || Secret::from("correct-horse");
@@ -318,7 +319,7 @@ mod tests {
             LazyPasswordHash::from_fixed_password("alice", right()),
         ] {
             let passwords = Passwords::new(alice(hash), Clock::System);
-            // The first goes away at once, while it makes the hash for all others.
+            // The first caller is dropped while it computes the hash for the others.
             let (gone, unknown, wrong) = tokio::join!(
                 tokio::time::timeout(Duration::ZERO, passwords.check("a", "alice", right())),
                 passwords.check("b", "mallory", right()),
@@ -347,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_browser_that_goes_away_in_the_middle_frees_no_place_for_another_hash() {
-        // One thread hashes, and it is busy: the hash is begun and cannot end.
+        // The only blocking thread is busy, so the hash can start and not end.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(1)
@@ -363,14 +364,13 @@ mod tests {
                 let mut try_it = Box::pin(passwords.check(&source, "alice", password));
                 let begun = std::future::poll_fn(|waker| std::task::Poll::Ready(try_it.as_mut().poll(waker))).await;
                 assert!(begun.is_pending());
-                // It goes away.
                 drop(try_it);
                 let free = places.saturating_sub(place + 1);
                 assert_eq!(passwords.0.hashing.available_permits(), free, "after {place} that went away");
             }
             go.send(()).unwrap();
             busy.await.unwrap().unwrap();
-            // The places are free again when the work is done, and not before.
+            // The permits are free when the work is done, and not before.
             let all = u32::try_from(places).unwrap();
             drop(passwords.0.hashing.acquire_many(all).await.unwrap());
         });

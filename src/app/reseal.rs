@@ -1,5 +1,5 @@
-//! Once another key of the ring seals: all that stays is sealed anew, a page at a time, so that the older keys may leave the
-//! ring and every record still opens. Journeys are not: they end within minutes.
+//! Seals long-lived records again after a key rotation, page by page. Then older keys can leave the
+//! key ring, and every record still opens. Flows are left out, because they expire within minutes.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::net::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::token::signing_keys::SigningRecord;
 
-/// How long after a page the next one is read, and how long after a look at the keys the next look is taken.
+/// The delay between two pages, and between two checks of the keys.
 const RESEAL_PAGE_DELAY: Duration = Duration::from_millis(500);
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl App {
-    /// Looks again and again whether another key seals, and does what is due.
+    /// Checks repeatedly whether another key seals now, and seals the records again.
     pub(crate) async fn reseal_loop(&self, stop: &Stop) {
         loop {
             let followed = tokio::select! {
@@ -42,7 +42,7 @@ impl App {
             reseal_all::<UpstreamClientRecord>(store).await?;
             reseal_all::<UpstreamIssuerRecord>(store).await?;
             reseal_all::<GrantRecord>(store).await?;
-            // Last: it says that all of it is done.
+            // The key check comes last: it marks the work as complete.
             if store.mark_resealed(key).await? {
                 tracing::info!("every record that stays is sealed with the new key");
             }

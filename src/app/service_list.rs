@@ -1,5 +1,5 @@
-//! `/services`: what stands behind us, told to everybody where the operator wants that. Names and addresses of ours only;
-//! nothing that only the operator knows.
+//! `/services`: the public directory of services, if the operator enables it. It contains names and
+//! addresses of the gateway, and nothing confidential.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::service::Access;
 use crate::service::public_urls::BaseUrl;
 
-/// All services, under the name of ours that the caller used; `None` where there is no public directory.
+/// All services, under the base URL that the caller used; `None` without a public directory.
 pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
     let each = live.services().iter().map(|running| entry(running, called));
     live.public_directory().then(|| json!({ "services": each.collect::<Vec<_>>() }))
 }
 
-/// The service of this name.
+/// The service of this name; `None` if there is none, or no public directory.
 pub fn find(live: &RuntimeConfig, called: &BaseUrl, name: &str) -> Option<Value> {
     let running = live.find(name).filter(|_| live.public_directory())?;
     Some(entry(running, called))

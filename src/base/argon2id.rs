@@ -1,22 +1,25 @@
-//! argon2id with memory that goes back to the system. The crate's own calls leave it with the allocator: after some
-//! sign-ins a gateway that does nothing would hold hundreds of megabytes.
+//! argon2id with memory that goes back to the operating system. The crate's own functions leave it
+//! to the allocator, so that after some sign-ins an idle gateway would hold hundreds of megabytes.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 
 use crate::base::secret::Secret;
 
-/// What is asked of the allocator at least, in bytes. glibc keeps what was freed for later unless it is larger than
-/// 32 MiB; of a larger piece only what is written to becomes memory.
+/// Minimum size of an allocation, in bytes. glibc keeps freed memory, except that of allocations
+/// above 32 MiB. Pages that are not written use no memory.
 const MIN_MMAP_BYTES: usize = 34 << 20;
 
-/// The hash of a password, `$argon2id$…`, with the crate's default costs.
+/// Hashes a password as `$argon2id$…`, with the crate's default costs.
+///
+/// # Errors
+/// If the `argon2` crate reports an error.
 pub fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
     let hashed = Salt::new(salt).map_err(|why| why.to_string())?;
     hash_with(password, hashed, Params::default()).map(|hash| hash.to_string())
 }
 
-/// Whether `kept` is a hash of this password. Takes the same time whatever is wrong.
+/// Whether `kept` is a hash of `password`. The time does not reveal how a password differs.
 pub fn verify(kept: &str, password: &Secret) -> bool {
     let Ok(kept) = PasswordHash::new(kept) else {
         return false;
@@ -29,7 +32,7 @@ pub fn verify(kept: &str, password: &Secret) -> bool {
     same_kind && hash_with(password, salt, params).is_ok_and(|hashed| hashed.hash == Some(expected))
 }
 
-/// Whether [`verify`] can compare a password with it.
+/// Whether `kept` is a hash that [`verify`] can check.
 pub fn is_argon2id(kept: &str) -> bool {
     PasswordHash::new(kept).is_ok_and(|kept| {
         let same_kind = kept.algorithm == ARGON2ID_IDENT && kept.version == Some(Version::V0x13.into());
@@ -93,7 +96,7 @@ mod tests {
         for bad in ["", "$", without_hash].into_iter().chain(other_kinds.iter().map(String::as_str)) {
             assert!(!verify(bad, &right), "{bad}");
         }
-        // The costs are read from the hash: one of other costs still opens.
+        // The costs are read from the hash, so that a hash with other costs still matches.
         let cheap = hash_with(&right, Salt::new(&[7; 16]).unwrap(), Params::new(64, 1, 1, None).unwrap()).unwrap();
         assert!(verify(&cheap.to_string(), &right));
     }

@@ -1,4 +1,4 @@
-//! Names of things: random, fixed in size, printed in base64url.
+//! Ids and SHA-256 digests: fixed in size, printed in base64url.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A 16-byte random name, 22 characters in base64url.
+/// A 16-byte id, random or from a digest; 22 characters in base64url.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(pub [u8; 16]);
 
 impl Id {
-    /// A new one from fresh random bytes.
+    /// Creates an id from fresh random bytes.
     pub fn random() -> Self {
         Self(crate::base::random::bytes())
     }
 
-    /// Reads the 22 characters; anything else, also another spelling of the same bytes, is `None`.
+    /// Parses the 22 characters. `None` for all else, also for other encodings of the same bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         Some(Self(bytes.try_into().ok()?))
@@ -49,19 +49,19 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// A SHA-256 digest: what is kept of a secret that need only be recognised.
+/// A SHA-256 digest. It is stored in place of a secret that only has to be recognised.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `text`.
+    /// Computes the digest of `text`.
     pub fn new(text: &str) -> Self {
         let mut out = [0; 32];
         out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
         Self(out)
     }
 
-    /// Reads 64 hexadecimal digits, as `sha256sum` prints them.
+    /// Parses 64 hexadecimal digits, as `sha256sum` prints them. `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         let (mut out, digits) = ([0; 32], text.as_bytes());
         if digits.len() != 64 {
@@ -74,14 +74,14 @@ impl Digest {
         Some(Self(out))
     }
 
-    /// The first 16 bytes, where a short mark is enough.
+    /// Returns the first 16 bytes, where a shorter digest is enough.
     pub fn truncated(&self) -> [u8; 16] {
         let mut out = [0; 16];
         out.copy_from_slice(&self.0[..16]);
         out
     }
 
-    /// Whether this is the digest of `text`, compared in constant time.
+    /// Whether this is the digest of `text`. Compares in constant time.
     pub fn matches(&self, text: &str) -> bool {
         use subtle::ConstantTimeEq as _;
         self.0.ct_eq(&Self::new(text).0).into()

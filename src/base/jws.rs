@@ -1,5 +1,5 @@
-//! Signatures of JWTs (RFC 7518 §3) over ring: the cryptography that the JWT crate is given, and the only door to its
-//! `decode` and `encode`. Key pairs only: `none` is no algorithm of the crate, and its HMAC is refused here.
+//! JWT signatures (RFC 7518 §3) with ring. Only this module calls `decode` and `encode` of the JWT
+//! crate. It accepts key pairs only: the crate lacks `none`, and HMAC is rejected here.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ use crate::base::random;
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Private keys are never taken apart and no thumbprint is made. The crate's own stand-ins would panic.
+    // No private key is decomposed and no thumbprint is made. The crate's own stubs would panic.
     key_utils: KeyUtils {
         rsa_pub_components_from_private_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
         rsa_pub_components_from_public_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
@@ -28,10 +28,10 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Installed when somebody first asks, once.
+/// Whether our provider is installed. The first access installs it.
 static PROVIDER_INSTALLED: LazyLock<bool> = LazyLock::new(|| PROVIDER.install_default().is_ok());
 
-/// Somebody else's provider might believe anything.
+/// Fails if another provider came first: it might accept any signature.
 fn ensure_provider() -> Result<(), Error> {
     if *PROVIDER_INSTALLED {
         Ok(())
@@ -40,15 +40,16 @@ fn ensure_provider() -> Result<(), Error> {
     }
 }
 
-/// Whether tokens signed in this way are believed at all.
+/// Whether tokens signed with `algorithm` are accepted.
 pub fn is_known(algorithm: Algorithm) -> bool {
     padding(algorithm).is_some() || curve(algorithm).is_some()
 }
 
-/// What a token says, if its header names `algorithm` and `key` signed it so. Nothing else is judged: times, audience and
-/// issuer are the caller's, and the crate's clock is not asked.
+/// Returns the claims of a token if its header names `algorithm` and `key` made the signature. The
+/// caller checks times, audience and issuer; the crate's clock is not read.
 ///
-/// The crate has one provider for each process. Where another came first, nothing is believed, whatever it would say:
+/// # Errors
+/// If header, signature or claims are invalid, or the process has another provider already:
 ///
 /// ```standalone_crate
 /// use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
@@ -78,14 +79,13 @@ pub fn verify_token<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorit
     jsonwebtoken::decode(token, key, &only_the_signature).map(|token| token.claims)
 }
 
-/// A token of ours.
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(super) fn sign_token<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String, Error> {
     ensure_provider()?;
     jsonwebtoken::encode(header, claims, key)
 }
 
-/// Of RSA: ring takes 2048 to 8192 bits and no others.
+/// RSA parameters. ring accepts only keys of 2048 to 8192 bits.
 fn padding(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     match algorithm {
         Algorithm::RS256 => Some(&of_ring::RSA_PKCS1_2048_8192_SHA256),
@@ -147,7 +147,7 @@ impl JwtVerifier for Verifier {
     }
 }
 
-/// Some providers publish a number with zeros in front, which ring refuses.
+/// Removes leading zeros, which some providers publish and ring rejects.
 fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
@@ -155,7 +155,7 @@ fn without_zeros(number: &[u8]) -> &[u8] {
 
 struct Signer(EcdsaKeyPair);
 
-/// We sign with ES256 and with nothing else.
+/// Creates a signer. The gateway signs with ES256 only.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as the crate asks")]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     if *algorithm != Algorithm::ES256 {

@@ -1,4 +1,4 @@
-//! The keys that seal: one seals, several open, each named in what it sealed.
+//! The encryption keys: one seals, all open. A sealed value names its key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,18 +10,18 @@ use crate::base::random;
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 
-/// How long a new key opens before it seals, in seconds: until then every instance has read it.
+/// How long a new key opens before it also seals, in seconds. Meanwhile every process reads it.
 pub const ACTIVATION_DELAY_SECONDS: u64 = 300;
 
-/// The name of a key: the first four bytes of a digest of it.
+/// The id of a key: the first four bytes of a digest of the key.
 pub type KeyId = [u8; 4];
 
-/// The name as people are shown it.
+/// Returns the id as text, for display.
 pub fn name(id: KeyId) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
-/// One key, ready to use.
+/// One key, ready for use.
 #[derive(Clone)]
 pub struct RingKey {
     id: KeyId,
@@ -34,7 +34,6 @@ pub struct RingKey {
 #[derive(Clone)]
 pub struct KeyRing(Vec<RingKey>);
 
-/// A key as it lies in the key file.
 #[derive(Serialize, Deserialize)]
 struct KeyEntry {
     #[serde(with = "at_rest")]
@@ -48,12 +47,12 @@ struct KeyFile {
     keys: Vec<KeyEntry>,
 }
 
-/// Why a key file is refused.
+/// Why a key file is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KeyFileError {
-    /// Not the JSON that [`generate`] writes.
+    /// The text is not the JSON that [`generate`] writes.
     NotAKeyFile(String),
-    /// No key in it.
+    /// The file contains no key.
     Empty,
     /// A key is not 32 bytes in base64.
     NotAKey,
@@ -71,12 +70,15 @@ impl std::fmt::Display for KeyFileError {
 
 impl std::error::Error for KeyFileError {}
 
-/// The text of a new key file with one key that seals at once.
+/// Returns the text of a new key file with one key that seals at once.
 pub fn generate(now: UnixTime) -> Secret {
     text(vec![fresh(now, now)])
 }
 
-/// The text of the key file `old` with one more key, which seals after [`ACTIVATION_DELAY_SECONDS`].
+/// Adds a key to the key file `old`. The new key seals after [`ACTIVATION_DELAY_SECONDS`].
+///
+/// # Errors
+/// If `old` is not a key file.
 pub fn rotate(old: &str, now: UnixTime) -> Result<Secret, KeyFileError> {
     let mut keys = read(old)?;
     keys.push(fresh(now, now.plus_seconds(ACTIVATION_DELAY_SECONDS)));
@@ -103,7 +105,10 @@ fn read(text: &str) -> Result<Vec<KeyEntry>, KeyFileError> {
 }
 
 impl KeyRing {
-    /// Reads a key file, as [`generate`] and [`rotate`] write it.
+    /// Parses a key file that [`generate`] or [`rotate`] wrote.
+    ///
+    /// # Errors
+    /// If the text is not a key file, it has no key, or a key is not valid.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         let mut keys = Vec::new();
         for written in read(text)? {
@@ -116,12 +121,15 @@ impl KeyRing {
         }
     }
 
-    /// One key given by the operator: 32 bytes in base64 (either alphabet).
+    /// Creates a ring of one key from the operator: 32 bytes in base64 (either alphabet).
+    ///
+    /// # Errors
+    /// If the text is not such a key.
     pub fn single(base64: &str) -> Result<Self, KeyFileError> {
         Ok(Self(vec![RingKey::from_base64(base64.trim(), UnixTime(0), UnixTime(0))?]))
     }
 
-    /// The key that seals now: the newest whose time has come.
+    /// Returns the key that seals at `now`: the newest active one, else the oldest.
     ///
     /// # Panics
     /// Never: a ring is not empty.
@@ -130,18 +138,18 @@ impl KeyRing {
         ready.or(self.0.first()).expect("a key ring is never empty")
     }
 
-    /// A ring of its first key alone.
+    /// Returns a ring of the oldest key alone.
     #[must_use]
     pub fn oldest(&self) -> Self {
         Self(self.0[..1].to_vec())
     }
 
-    /// The key of this name, if the ring has it. Keys are never tried in turn.
+    /// Returns the key with this id, if the ring has it. Keys are never tried in turn.
     pub fn opening_key(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
-    /// What an operator may see of each key: its name, when it was made, and from when it seals.
+    /// Lists each key for the operator: its id as text, when it was made, and from when it seals.
     pub fn list(&self) -> impl Iterator<Item = (String, UnixTime, UnixTime)> {
         self.0.iter().map(|key| (name(key.id), key.made, key.seals_from))
     }
@@ -161,12 +169,12 @@ impl RingKey {
         let named = digest::digest(&digest::SHA256, &[b"mcp-oauth-gateway key id".as_slice(), &bytes].concat());
         let mut id = [0; 4];
         id.copy_from_slice(&named.as_ref()[..4]);
-        // Derived once, here: a token then costs one expansion and one AEAD opening.
+        // Extracted once here: a token then costs one HKDF expansion and one AEAD opening.
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"mcp-oauth-gateway").extract(&bytes);
         Ok(Self { id, prk, made, seals_from })
     }
 
-    /// The name that goes into what this key seals.
+    /// The id that is written into what this key seals.
     pub fn id(&self) -> KeyId {
         self.id
     }

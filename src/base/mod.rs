@@ -1,4 +1,4 @@
-//! GROUND. Words that every room uses. Knows no OAuth, and waits for nothing.
+//! Basic types and cryptography for all modules. Knows no OAuth, and never waits.
 
 pub mod argon2id;
 pub mod ids;

@@ -1,4 +1,4 @@
-//! The only die in the house.
+//! The only source of random numbers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,8 +6,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::base::secret::Secret;
 
-/// 28 fresh random bytes: the salt (16) and the nonce (12) of one sealing. Neither `Clone` nor `Copy`, and used up by
-/// `seal`, so that a step of the store, which may run twice, cannot hold one.
+/// 28 fresh random bytes: the salt (16) and the nonce (12) of one sealing. The type is not `Clone`,
+/// and sealing consumes it. So a store transition, which may run twice, cannot capture it.
 ///
 /// ```compile_fail
 /// # use mcp_oauth_gateway::base::random;
@@ -24,27 +24,27 @@ use crate::base::secret::Secret;
 #[derive(Debug)]
 pub struct SaltAndNonce(pub(super) [u8; 28]);
 
-/// Draws what one sealing needs.
+/// Creates the random bytes for one sealing.
 pub fn salt_and_nonce() -> SaltAndNonce {
     SaltAndNonce(bytes())
 }
 
-/// For what draws by itself: making a key, signing.
+/// The generator of ring, for functions that take one: key generation and signing.
 pub(super) fn source() -> SystemRandom {
     SystemRandom::new()
 }
 
-/// Draws `N` random bytes.
+/// Returns `N` random bytes.
 ///
 /// # Panics
-/// If the operating system has no randomness to give: nothing safe can be done then.
+/// If the operating system provides no random bytes: nothing safe can be done then.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut drawn = [0; N];
     source().fill(&mut drawn).expect("the operating system gives random bytes");
     drawn
 }
 
-/// 32 random bytes in base64url, 43 characters: a code's secret, a `state`, a PKCE verifier, a cookie.
+/// Returns 32 random bytes as 43 base64url characters: for code secrets, `state`, PKCE and cookies.
 pub fn token() -> Secret {
     Secret::from(URL_SAFE_NO_PAD.encode(bytes::<32>()))
 }

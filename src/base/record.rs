@@ -1,33 +1,33 @@
-//! What lies in a store: a record, whose type is its state.
+//! Stored records. Each state of a record is a type.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::time::UnixTime;
 
-/// Everything of one kind that is stored: an enum over its states.
+/// One kind of stored record: an enum over its states.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The name of the kind, part of its key and of its seal: a record of one kind opens nowhere else.
+    /// Name of the kind. It is part of the key and the seal: no record opens as another kind.
     const KIND: &'static str;
-    /// The version of the stored form. A newer one than this is refused, and left as it is.
+    /// Version of the stored format. A record with a newer one is rejected and left unchanged.
     const VERSION: u32 = 1;
-    /// Where nothing is kept, it travels with whoever holds its handle. What does not travel is then known to one process only.
+    /// Whether it travels inside its handle in stateless mode. If not, only one process knows it.
     const CLIENT_SIDE: bool = false;
 
-    /// Until when a store must keep it; after that it may be swept.
+    /// When the record expires. The store must keep it until then, and may sweep it afterwards.
     fn expires_at(&self) -> UnixTime;
 }
 
-/// One state of a record: made only by a move from another state, or by `new` at the start.
+/// One state of a record. Only a transition from another state, or `new`, creates it.
 pub trait State: Sized + Into<Self::Record> {
-    /// The record that this is a state of.
+    /// The record that has this state.
     type Record: Record;
 
-    /// The record as this state, if it is in it. The only run-time "is this the right moment?" in the house.
+    /// Returns the record as this state, if it is in it. Transitions check the state only here.
     fn from_record(record: Self::Record) -> Option<Self>;
 }
 
-/// Writes, for a record's enum, `From<State> for Record` and `State for` each of its states.
+/// Implements `From<State> for Record` and `State` for each state of a record's enum.
 macro_rules! states {
     ($record:ident: $($state:ident),+ $(,)?) => {
         $(

@@ -1,7 +1,7 @@
-//! Sealing: AES-256-GCM under a key that is used once.
+//! Sealing: AES-256-GCM with a key that is used once.
 //!
-//! key = HKDF-Expand(PRK of the key id, label ‖ first 16 fresh bytes), nonce = the last 12. Since every message has a
-//! key of its own, random nonces cannot collide however many messages there are.
+//! key = HKDF-Expand(PRK of the key id, label ‖ first 16 random bytes), nonce = the last 12. Each
+//! message has its own key, so random nonces cannot collide, however many messages there are.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
@@ -11,20 +11,20 @@ use crate::base::keyring::{KeyId, KeyRing, RingKey};
 use crate::base::random::SaltAndNonce;
 use crate::base::time::UnixTime;
 
-/// What a sealed thing is for; a thing sealed for one purpose opens for no other.
+/// The purpose of a sealed value. It opens for no other purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label(pub &'static str);
 
-/// Bytes that the AEAD adds.
+/// Length of the AEAD tag, in bytes.
 pub const TAG_LEN: usize = 16;
-/// Bytes that stand before the ciphertext in a [`seal_message`] message: key id and fresh bytes.
+/// Length of what precedes the ciphertext of [`seal_message`], in bytes: key id and random bytes.
 pub const PREFIX_LEN: usize = 4 + 28;
 
-/// It did not open: another key, another purpose, or changed bytes. There is nothing more to say.
+/// The value did not open: another key, another purpose or changed bytes. No more is known.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnsealError;
 
-/// Seals `plain` in place of itself plus a tag. `associated` is bound to it and stays readable.
+/// Encrypts `plain` and appends the tag. `associated` is authenticated but stays readable.
 ///
 /// # Panics
 /// Never for messages below 64 GiB.
@@ -37,20 +37,23 @@ pub fn seal(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], pl
     out
 }
 
-/// Opens what [`seal`] made, within `sealed` itself.
+/// Opens what [`seal`] returned, in place.
+///
+/// # Errors
+/// If key, label, random bytes or `associated` are not those of [`seal`], or `sealed` was changed.
 pub fn open<'a>(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], sealed: &'a mut [u8]) -> Result<&'a [u8], UnsealError> {
     let (aead, nonce) = cipher(key, label, fresh);
     let plain = aead.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| UnsealError)?;
     Ok(plain)
 }
 
-/// Consumes fresh bytes, so that they cannot be used for a second message.
+/// Consumes the random bytes, so that they cannot be used for a second message.
 #[expect(clippy::needless_pass_by_value, reason = "taking it away is the point")]
 pub fn into_bytes(fresh: SaltAndNonce) -> [u8; 28] {
     fresh.0
 }
 
-/// A message that says which key opens it: key id ‖ fresh bytes ‖ ciphertext ‖ tag.
+/// Seals a message that names its key: key id ‖ random bytes ‖ ciphertext ‖ tag.
 pub fn seal_message(ring: &KeyRing, now: UnixTime, label: Label, fresh: SaltAndNonce, associated: &[u8], plain: &[u8]) -> Vec<u8> {
     let key = ring.sealing_key(now);
     let fresh = into_bytes(fresh);
@@ -58,8 +61,8 @@ pub fn seal_message(ring: &KeyRing, now: UnixTime, label: Label, fresh: SaltAndN
     [key.id().as_slice(), &fresh, &sealed].concat()
 }
 
-/// As [`seal_message`], but the same `plain` gives the same message under the same key: the fresh bytes are a keyed digest of it.
-/// Whoever sees two messages learns only whether they are equal.
+/// As [`seal_message`], but deterministic for one key: a keyed digest of `plain` replaces the
+/// random bytes. Two messages reveal only whether they are equal.
 pub fn seal_deterministic(ring: &KeyRing, now: UnixTime, label: Label, plain: &[u8]) -> Vec<u8> {
     let key = ring.sealing_key(now);
     let mut fresh = [0; 28];
@@ -68,7 +71,10 @@ pub fn seal_deterministic(ring: &KeyRing, now: UnixTime, label: Label, plain: &[
     [key.id().as_slice(), &fresh, &sealed].concat()
 }
 
-/// Opens what [`seal_message`] or [`seal_deterministic`] made.
+/// Opens a message of [`seal_message`] or [`seal_deterministic`].
+///
+/// # Errors
+/// [`UnsealError`], also if the ring lacks the key.
 pub fn open_message(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
     let (id, rest) = message.split_first_chunk::<4>().ok_or(UnsealError)?;
     let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(UnsealError)?;
@@ -80,7 +86,7 @@ pub fn open_message(ring: &KeyRing, label: Label, associated: &[u8], message: &[
     Ok(sealed)
 }
 
-/// An HMAC-SHA-256 key for `label`, for things that are readable but must not be changed.
+/// Derives an HMAC-SHA-256 key for `label`, for readable data that must not be changed.
 pub fn hmac_key(key: &RingKey, label: Label) -> hmac::Key {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     expand(key, &[label.0.as_bytes()], &mut bytes);

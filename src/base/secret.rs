@@ -1,13 +1,13 @@
-//! A text that must not be seen: wiped on drop, never printed, compared in constant time.
+//! Secret strings: wiped on drop, never printed, compared in constant time.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A secret text: a token, a code, a password, a client secret.
+/// A secret string: a token, a code, a password, a client secret.
 ///
-/// It is not `Serialize` on purpose. A record that must keep one says so on the field: `#[serde(with = "at_rest")]`.
+/// It is deliberately not `Serialize`. A record opts in per field: `#[serde(with = "at_rest")]`.
 ///
 /// ```compile_fail
 /// # use mcp_oauth_gateway::base::secret::Secret;
@@ -21,12 +21,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The text itself. Search for this word to find every use of a secret.
+    /// Returns the string. Search for `expose` to find every use of a secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is no text at all.
+    /// Whether the string is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -58,30 +58,30 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// For the fields of records that keep a secret: `#[serde(with = "at_rest")]`. Records are sealed before they are stored.
+/// Serde functions for record fields: `#[serde(with = "at_rest")]`. The store seals the records.
 pub mod at_rest {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::Secret;
 
-    /// Writes the text; the record around it is sealed.
+    /// Writes the string in clear text; the record around it is sealed.
     pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(secret.expose())
     }
 
-    /// Reads the text back.
+    /// Reads the string.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
         String::deserialize(from).map(Secret::from)
     }
 }
 
-/// As [`at_rest`], for a secret that may be absent.
+/// As [`at_rest`], for an optional secret.
 pub mod at_rest_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::Secret;
 
-    /// Writes the text or nothing; the record around it is sealed.
+    /// Writes the string, if there is one, in clear text.
     pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
         match secret {
             Some(secret) => to.serialize_some(secret.expose()),
@@ -89,7 +89,7 @@ pub mod at_rest_option {
         }
     }
 
-    /// Reads the text back.
+    /// Reads the string, if there is one.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
         Option::<String>::deserialize(from).map(|text| text.map(Secret::from))
     }

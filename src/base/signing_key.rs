@@ -1,4 +1,4 @@
-//! One key that signs: ECDSA on P-256 with SHA-256 (ES256, RFC 7518 §3.4).
+//! A JWT signing key: ECDSA on P-256 with SHA-256 (ES256, RFC 7518 §3.4).
 
 use std::fmt;
 
@@ -15,28 +15,31 @@ use crate::base::jws;
 use crate::base::random;
 use crate::base::secret::Secret;
 
-/// See [the module](self).
+/// A key that signs JWTs with ES256.
 pub struct SigningKey {
     id: Id,
     public_point: Vec<u8>,
     key: EncodingKey,
 }
 
-/// A text is no signing key.
+/// The text is not a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SigningKeyError;
 
-/// Makes a key: PKCS#8 in base64.
+/// Creates a key and returns it as PKCS#8 in base64.
 ///
 /// # Panics
-/// If the operating system has no randomness to give: nothing safe can be done then.
+/// If the operating system provides no random bytes: nothing safe can be done then.
 pub fn generate() -> Secret {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random::source());
     Secret::from(STANDARD.encode(document.expect("the operating system gives random bytes").as_ref()))
 }
 
 impl SigningKey {
-    /// Reads what [`generate`] made.
+    /// Parses a key that [`generate`] returned.
+    ///
+    /// # Errors
+    /// If the text is not such a key.
     pub fn parse(text: &Secret) -> Result<Self, SigningKeyError> {
         let document = Zeroizing::new(STANDARD.decode(text.expose()).map_err(|_| SigningKeyError)?);
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random::source()).map_err(|_| SigningKeyError)?;
@@ -50,17 +53,17 @@ impl SigningKey {
         })
     }
 
-    /// Its name: the first 16 bytes of a digest of its public half.
+    /// The key id (`kid`): the first 16 bytes of the SHA-256 digest of the public key.
     pub fn id(&self) -> Id {
         self.id
     }
 
-    /// Its public half: an uncompressed point, 65 bytes.
+    /// The public key: an uncompressed point, 65 bytes.
     pub fn public_point(&self) -> &[u8] {
         &self.public_point
     }
 
-    /// A JWT of this kind (`typ`) with these claims, which names this key; `None`: nothing can be signed here.
+    /// Signs a JWT with this `typ`, these claims and this key's `kid`. `None` if signing fails.
     pub fn sign(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
         let header = Header {
             typ: Some(kind.to_owned()),

@@ -1,10 +1,9 @@
-//! What an IP address is *for*: the special-purpose registries of IANA
-//! (RFC 6890 and its heirs) as one pure function.
+//! Classifies IP addresses by the IANA special-purpose registries (RFC 6890 and its successors).
 //!
-//! An IPv6 address can carry an IPv4 address inside (mapped, translated,
-//! tunnelled); whoever asks only about the outside is fooled by
-//! `[::ffff:169.254.169.254]`. So every question here looks inside first.
-//! What is not known to be global is not global.
+//! An IPv6 address can embed an IPv4 address (mapped, translated, tunnelled). A check of the outer
+//! address alone would accept `[::ffff:169.254.169.254]`. So [`address_kind`] and
+//! [`Cidr::contains`] check the embedded address. An address that is not known to be global counts
+//! as not global.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +14,7 @@ use std::str::FromStr;
 /// What a range of addresses is reserved for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressKind {
-    /// The open internet.
+    /// The public internet.
     Global,
     /// This machine: `127.0.0.0/8`, `::1`.
     Loopback,
@@ -23,33 +22,33 @@ pub enum AddressKind {
     Private,
     /// RFC 4193: `fc00::/7`, the private networks of IPv6.
     UniqueLocal,
-    /// RFC 6598: `100.64.0.0/10`, carriers and overlay networks.
+    /// RFC 6598: `100.64.0.0/10`, for carrier-grade NAT and overlay networks.
     SharedCgnat,
     /// RFC 6890: `169.254.0.0/16`, `fe80::/10`.
     LinkLocal,
-    /// RFC 3879: `fec0::/10`, long deprecated, still routed by some.
+    /// RFC 3879: `fec0::/10`, deprecated, but still routed in some networks.
     SiteLocal,
-    /// Where clouds hand their machines credentials, whatever range that lies in.
+    /// Where clouds give credentials to their machines, in any range.
     Metadata,
-    /// `224.0.0.0/4`, `ff00::/8`.
+    /// Multicast: `224.0.0.0/4`, `ff00::/8`.
     Multicast,
-    /// `0.0.0.0/8`, `::`: many systems take them for "this machine".
+    /// `0.0.0.0/8`, `::`. Many systems treat them as "this machine".
     Unspecified,
-    /// RFC 5737, RFC 3849, RFC 9637.
+    /// For examples in documents: RFC 5737, RFC 3849, RFC 9637.
     Documentation,
-    /// RFC 2544, RFC 5180.
+    /// For benchmarks: RFC 2544, RFC 5180.
     Benchmark,
-    /// Everything else that is set aside, and all that nobody has assigned.
+    /// All other reserved ranges, and unassigned ones.
     Reserved,
 }
 
 impl AddressKind {
-    /// The networks people run behind a router of their own.
+    /// Whether the kind is for private networks behind a router.
     pub fn is_private(self) -> bool {
         matches!(self, Self::Private | Self::UniqueLocal | Self::SharedCgnat)
     }
 
-    /// Kinds no remote party may ever name to us: no service lives there that is meant for it.
+    /// Whether no remote party may name such an address: no service for remote parties is there.
     pub fn is_never_allowed(self) -> bool {
         matches!(self, Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Unspecified)
     }
@@ -75,14 +74,13 @@ impl fmt::Display for AddressKind {
     }
 }
 
-/// The kind of `address`, judged on the IPv4 address inside where there is one.
+/// Returns the kind of `address`, or of the IPv4 address that it embeds.
 pub fn address_kind(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => match embedded(v6) {
             Some(Embedded { inner, reaches_it: true }) => kind_v4(inner),
-            // A way in that is deprecated or local: never global, and still
-            // whatever the inner address is if that is worse.
+            // A deprecated or local route is never global. A special inner address keeps its kind.
             Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
                 AddressKind::Global => AddressKind::Reserved,
                 special => special,
@@ -92,8 +90,8 @@ pub fn address_kind(address: IpAddr) -> AddressKind {
     }
 }
 
-/// The address that is meant: the IPv4 address inside a mapped, compatible, NAT64, 6to4
-/// or Teredo address, else the address itself. For judging and showing; dial the original.
+/// Returns the IPv4 address in a mapped, compatible, translated, NAT64, 6to4 or Teredo address,
+/// else the address itself. For checks and display; connect to the original.
 pub fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -101,8 +99,8 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whom an address counts for where a limit counts callers: an IPv4 address for itself, an IPv6 one for its /64, because
-/// whoever has one address of it has them all.
+/// Returns what rate limits count: an IPv4 address, or the /64 of an IPv6 address, because a client
+/// with one address of a /64 can use all of it.
 pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
@@ -110,10 +108,10 @@ pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An IPv4 address found inside an IPv6 one.
+/// An IPv4 address inside an IPv6 address.
 struct Embedded {
     inner: Ipv4Addr,
-    /// Whether such an address still is a working way to `inner`.
+    /// Whether the IPv6 address is still a working route to `inner`.
     reaches_it: bool,
 }
 
@@ -124,16 +122,16 @@ fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
         Some(Embedded { inner, reaches_it })
     };
     match s {
-        // `::` and `::1` are themselves, not IPv4-compatible (RFC 4291 2.5.5.1).
+        // `::` and `::1` are not IPv4-compatible addresses (RFC 4291 §2.5.5.1).
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0xffff, high, low]      // mapped, RFC 4291 2.5.5.2
+        [0, 0, 0, 0, 0, 0xffff, high, low]      // mapped, RFC 4291 §2.5.5.2
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low] // NAT64, RFC 6052
         | [0x2002, high, low, ..] => found(high, low, true), // 6to4, RFC 3056
-        // IPv4-compatible (RFC 4291 2.5.5.1), translated (RFC 7915), local NAT64 (RFC 8215).
+        // IPv4-compatible (RFC 4291 §2.5.5.1), translated (RFC 7915), local NAT64 (RFC 8215).
         [0, 0, 0, 0, 0 | 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
             found(high, low, false)
         }
-        // Teredo hides the client's address by inverting it (RFC 4380 4).
+        // Teredo inverts the bits of the client's address (RFC 4380 §4).
         [0x2001, 0, _, _, _, _, high, low] => found(!high, !low, false),
         _ => None,
     }
@@ -141,17 +139,17 @@ fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
 
 fn kind_v4(v4: Ipv4Addr) -> AddressKind {
     match v4.octets() {
-        [169, 254, 169, 254]        // AWS, Google, Azure, most others
+        [169, 254, 169, 254]        // AWS, Google, Azure and most other clouds
         | [169, 254, 170, 2 | 23]   // AWS containers and pods
         | [100, 100, 100, 200]      // Alibaba
         | [192, 0, 0, 192]          // Oracle
-        | [168, 63, 129, 16] => AddressKind::Metadata, // Azure's wire server, in a public range
+        | [168, 63, 129, 16] => AddressKind::Metadata, // Azure's WireServer, in a public range
         [0, ..] => AddressKind::Unspecified,
         [127, ..] => AddressKind::Loopback,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => AddressKind::Private,
         [100, 64..=127, ..] => AddressKind::SharedCgnat,
         [169, 254, ..] => AddressKind::LinkLocal,
-        [192, 0, 0, 9 | 10] => AddressKind::Global, // anycast inside 192.0.0.0/24, RFC 7723 and 8155
+        [192, 0, 0, 9 | 10] => AddressKind::Global, // anycast in 192.0.0.0/24, RFC 7723, RFC 8155
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => AddressKind::Documentation,
         [198, 18..=19, ..] => AddressKind::Benchmark,
         [224..=239, ..] => AddressKind::Multicast,
@@ -172,7 +170,7 @@ fn kind_v6(v6: Ipv6Addr) -> AddressKind {
         [0xfc00..=0xfdff, ..] => AddressKind::UniqueLocal,
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => AddressKind::Documentation,
         [0x2001, 2, 0, ..] => AddressKind::Benchmark,
-        [0x2001, 1, 0, 0, 0, 0, 0, 1..=3]                // anycast, RFC 7723, 8155, 9665
+        [0x2001, 1, 0, 0, 0, 0, 0, 1..=3]                // anycast, RFC 7723, RFC 8155, RFC 9665
         | [0x2001, 3 | 0x20..=0x3f, ..]                  // AMT, ORCHIDv2, DRIP
         | [0x2001, 4, 0x0112, ..] => AddressKind::Global,       // AS112
         [0x2001, 0..=0x01ff, ..] => AddressKind::Reserved,      // IETF assignments, RFC 2928
@@ -181,8 +179,7 @@ fn kind_v6(v6: Ipv6Addr) -> AddressKind {
     }
 }
 
-/// A block of addresses, `10.1.0.0/16` or a single address. Blocks written in a mapped or
-/// translated form mean the IPv4 block inside.
+/// A block (`10.1.0.0/16`) or one address. A mapped or translated form means the IPv4 block in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     network: IpAddr,
@@ -190,17 +187,17 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether every address of its family lies in this block.
+    /// Whether the block contains every address of its family.
     pub fn is_any(&self) -> bool {
         self.bits == 0
     }
 
-    /// Whether `address`, or the IPv4 address inside it, lies in this block.
+    /// Whether the block contains `address`, or the IPv4 address that it embeds.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.covers(address) || self.covers(canonical(address))
     }
 
-    /// Whether this very address lies in this block, whatever may be inside it: for whom we trust.
+    /// Whether the block contains `address` itself, whatever it embeds. For trusted addresses.
     pub fn covers(&self, address: IpAddr) -> bool {
         match (self.network, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -227,9 +224,9 @@ impl fmt::Display for Cidr {
 pub enum CidrError {
     /// The part before the slash is not an IP address.
     Address,
-    /// The part after the slash is not a length that fits the address.
+    /// The part after the slash is not a valid length for the address.
     Length,
-    /// Bits are set beyond the length: one of the two is a slip.
+    /// Bits are set beyond the length, so the address or the length is wrong.
     HostBits,
 }
 
@@ -249,7 +246,7 @@ impl FromStr for Cidr {
     type Err = CidrError;
 
     /// # Errors
-    /// Any text that is not `address` or `address/length` with all further bits zero.
+    /// If the text is not `address` or `address/length`, or bits are set beyond the length.
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
@@ -356,7 +353,7 @@ mod tests {
             ("2002:7f00:1::1", "127.0.0.1", AddressKind::Loopback),
             ("2002:808:808::1", "8.8.8.8", AddressKind::Global),
             ("::ffff:0:10.0.0.1", "10.0.0.1", AddressKind::Private),
-            // 169.254.169.254 inverted
+            // 169.254.169.254, with all bits inverted
             ("2001:0:4136:e378:8000:63bf:5601:5601", "169.254.169.254", AddressKind::Metadata),
             ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "8.8.8.8", AddressKind::Reserved),
         ] {

@@ -1,4 +1,4 @@
-//! Time as a fact that is handed around: pure rooms take it as an argument.
+//! Time as a value: pure modules take it as an argument.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,24 +12,24 @@ use serde::{Deserialize, Serialize};
 pub struct UnixTime(pub u64);
 
 impl UnixTime {
-    /// The end of time; for what does not expire.
+    /// The largest time, for what does not expire.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// This time plus so many seconds, never past [`UnixTime::NEVER`].
+    /// Adds `seconds`. The result is at most [`UnixTime::NEVER`].
     #[must_use]
     pub fn plus_seconds(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
     }
 
-    /// This time less so many seconds, never before the epoch.
+    /// Subtracts `seconds`. The result is not before the epoch.
     #[must_use]
     pub fn minus_seconds(self, seconds: u64) -> Self {
         Self(self.0.saturating_sub(seconds))
     }
 
-    /// Its day in UTC, as `2026-11-21`.
+    /// The date in UTC, as `2026-11-21`.
     pub fn to_date(self) -> String {
-        // Days since 0000-03-01, so that a leap day is the last of its year; 146097 days are 400 years.
+        // Days since 0000-03-01, so that a leap day ends its year. 146097 days are 400 years.
         let days = self.0 / 86_400 + 719_468;
         let (era, day) = (days / 146_097, days % 146_097);
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -40,24 +40,24 @@ impl UnixTime {
         format!("{year:04}-{month:02}-{of_month:02}")
     }
 
-    /// Seconds from `earlier` to this time; 0 if `earlier` is later.
+    /// Seconds from `earlier` to this time, or 0 if `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Where the time comes from: the machine, or a hand that a test moves.
+/// The source of the time: the system, or a value that a test sets.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The system's clock.
     #[default]
     System,
-    /// Seconds since the epoch, set by whoever holds the other end.
+    /// Seconds since the epoch, set by the other holder of the `Arc`.
     Fixed(Arc<AtomicU64>),
 }
 
 impl Clock {
-    /// The time now.
+    /// Returns the current time.
     #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
     pub fn now(&self) -> UnixTime {
         match self {
@@ -67,18 +67,18 @@ impl Clock {
     }
 }
 
-/// How long something took. For logs, never for a decision: those take a [`UnixTime`].
+/// Measures durations in this process. Decisions about stored data take a [`UnixTime`].
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// From now on.
+    /// Starts now.
     #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read for a log")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// Microseconds since it was started.
+    /// Microseconds since the start.
     pub fn micros(self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }

@@ -1,27 +1,27 @@
-//! URLs that are compared exactly: the text is what counts, the parse only decides.
+//! URLs that are compared exactly: equality uses the text, decisions use the parsed form.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-/// An absolute URL as it was written, beside its parse. Equality and output use the text, decisions the parse.
+/// An absolute URL as written, with its parsed form. Equality and output use the text.
 #[derive(Clone, Debug)]
 pub struct ExactUrl {
     text: String,
     parsed: Url,
 }
 
-/// Why a text is refused as an address.
+/// Why a text is rejected as a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlError {
     /// Longer than [`MAX_URL_BYTES`] bytes.
     TooLong,
     /// White space, a control character, a backslash, or a character outside ASCII.
     SurprisingCharacter,
-    /// No scheme, or not a URL at all.
+    /// No scheme, no host after `https://`, or not a URL at all.
     NotAbsolute,
-    /// A part after `#`.
+    /// A fragment, after `#`.
     Fragment,
     /// `user@` or `user:password@`.
     UserInfo,
@@ -29,7 +29,7 @@ pub enum UrlError {
     DotSegment,
 }
 
-/// The longest address that is read, in bytes.
+/// Maximum length of a URL, in bytes.
 pub const MAX_URL_BYTES: usize = 2048;
 
 impl fmt::Display for UrlError {
@@ -48,7 +48,10 @@ impl fmt::Display for UrlError {
 impl std::error::Error for UrlError {}
 
 impl ExactUrl {
-    /// Reads an absolute URL; surprising texts are refused rather than repaired.
+    /// Parses an absolute URL. An unusual text is rejected, not repaired.
+    ///
+    /// # Errors
+    /// [`UrlError`] says why.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         if text.len() > MAX_URL_BYTES {
             return Err(UrlError::TooLong);
@@ -60,7 +63,7 @@ impl ExactUrl {
             return Err(UrlError::Fragment);
         }
         let parsed = Url::parse(text).map_err(|_| UrlError::NotAbsolute)?;
-        // `https:evil.com` and `https:///evil.com` are read as `https://evil.com` by the parser, and otherwise by browsers.
+        // `https:evil.com` and `https:///evil.com` parse as `https://evil.com`; browsers differ.
         let behind = text.get(parsed.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
         let host_follows = || behind.is_some_and(|rest| !rest.starts_with(['/', '@', '?', ':']));
         if matches!(parsed.scheme(), "http" | "https") && !host_follows() {
@@ -78,22 +81,22 @@ impl ExactUrl {
         })
     }
 
-    /// The text, byte for byte.
+    /// The text as written, byte for byte.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The text without its query, for logs and people: some servers are given a key there.
+    /// The text without its query, for logs and display, because a query can contain an API key.
     pub fn without_query(&self) -> &str {
         self.text.split('?').next().unwrap_or("")
     }
 
-    /// The parse, for decisions.
+    /// The parsed form, for decisions.
     pub fn url(&self) -> &Url {
         &self.parsed
     }
 
-    /// `https`, or `http` to a loopback name: what OAuth endpoints may be.
+    /// Whether the URL is `https`, or `http` to a loopback host, as OAuth endpoints must be.
     pub fn is_secure_or_loopback(&self) -> bool {
         match self.parsed.scheme() {
             "https" => self.parsed.host().is_some(),
@@ -102,7 +105,7 @@ impl ExactUrl {
         }
     }
 
-    /// The host is `localhost`, in `127.0.0.0/8`, or `[::1]`.
+    /// Whether the host is `localhost`, in `127.0.0.0/8`, or `[::1]`.
     pub fn is_loopback(&self) -> bool {
         match self.parsed.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
@@ -112,7 +115,7 @@ impl ExactUrl {
         }
     }
 
-    /// `scheme://host[:port]` in its normal form.
+    /// The origin, `scheme://host[:port]`, in normalized form.
     pub fn origin(&self) -> String {
         self.parsed.origin().ascii_serialization()
     }

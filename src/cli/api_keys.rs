@@ -1,4 +1,4 @@
-//! `api-keys`: made, listed and taken back beside a gateway that runs, in the same store and with the same key ring.
+//! `api-keys`: creates, lists and revokes API keys in a gateway's store, even while it runs.
 
 use std::io::Write as _;
 
@@ -15,12 +15,12 @@ use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Service};
 use crate::store::{InsertError, StoreError, TransitionError};
 
-/// Seconds of a day.
+/// The seconds of a day.
 const DAY: u64 = 86_400;
-/// The most bytes of all scopes together: a key must fit a header.
+/// Maximum size of all scopes of a key, in bytes: the key must fit into a header.
 const MAX_SCOPE_BYTES: usize = 2_048;
 
-/// Does what the command line says.
+/// Runs `api-keys`. An error is a text for the operator.
 pub fn run(action: flags::ApiKeys, at: &Storage) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     match action {
@@ -45,7 +45,7 @@ pub fn run(action: flags::ApiKeys, at: &Storage) -> Result<(), String> {
     }
 }
 
-/// The keys of a gateway that has run here, which may be running now, in whatever store it keeps them.
+/// Opens the store and the key ring of an existing gateway, which may be running.
 async fn opened(at: &Storage) -> Result<ApiKeys, String> {
     let clock = Clock::System;
     let (store, keys) = at.open_existing(&clock)?;
@@ -58,7 +58,7 @@ async fn add(house: &ApiKeys, wanted: ApiKeySpec) -> Result<(), String> {
         InsertError::AlreadyExists => "the id is taken; try again".to_owned(),
         InsertError::Store(why) => failed(&why),
     })?;
-    // Nothing else goes there, so that it can be piped to where it is needed.
+    // Standard output has only the key, so that it can be piped.
     writeln!(std::io::stdout(), "{}", key.expose())
         .map_err(|why| format!("the key was made and could not be shown: {why}\n  run: mcp-oauth-gateway api-keys revoke {id}"))?;
     let ends = match about.expires {
@@ -135,7 +135,7 @@ async fn revoke(house: &ApiKeys, id: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The beginning of the digest, as `sha256sum` prints it: tells which key somebody holds.
+/// The first 8 bytes of the key's digest, as `sha256sum` prints them, to identify the key.
 fn fingerprint(digest: &Digest) -> String {
     format!("{:016x}", u128::from_be_bytes(digest.truncated()) >> 64)
 }
@@ -158,7 +158,7 @@ fn named(service: String) -> Result<String, String> {
     ))
 }
 
-/// Insists that one of these services lets such a key in.
+/// Checks that one of these services accepts API keys with these scopes.
 fn check_accepted(wanted: &ApiKeySpec, services: &[Service]) -> Result<(), String> {
     let name = &wanted.service;
     let taking = || services.iter().filter(|service| service.access == Access::Key);

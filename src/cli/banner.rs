@@ -1,11 +1,11 @@
-//! What the operator is told at the start.
+//! The messages for the operator at the start.
 
 use crate::cli::print_stderr;
 use crate::net::self_signed::SelfSigned;
 use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};
 
-/// Where to point clients, and what to register upstream.
+/// Logs each service's URL for clients and the callback URL to register at the upstream.
 pub fn print_started(site: &PublicUrls, services: &[Service], workers: usize) {
     for service in services {
         let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
@@ -50,7 +50,7 @@ pub fn print_started(site: &PublicUrls, services: &[Service], workers: usize) {
     }
 }
 
-/// How to trust the certificate that we made.
+/// Prints how to trust the self-signed certificate's CA.
 pub fn print_self_signed(made: &SelfSigned) {
     let ca = made.ca.display();
     print_stderr(format_args!(

@@ -1,4 +1,4 @@
-//! `check`: is the configuration good, do the upstreams answer, and what has to be registered where? For people.
+//! `check`: checks the configuration and the upstreams, and prints what to register where.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,10 +20,10 @@ use crate::service::{Access, Login, Service, Upstream};
 use crate::upstream::discovery_result::{DiscoveredServer, DiscoveryInput, DiscoveryStep, discover};
 use crate::upstream::fetch;
 
-/// The longest that one look may take.
+/// Timeout for one request.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Checks, and prints what was found. An error says what the operator must still do.
+/// Runs `check` and prints a report. Fails if the configuration is invalid or a check fails.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let checked = load_config::load(flags)?;
     let client_tls = serve::client_tls(&checked)?;
@@ -41,7 +41,7 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     }
 }
 
-/// What there is to say, after what was found on this machine, and how many upstreams and identity providers did not answer as they should.
+/// Adds services and providers to the local report. Returns it and the number of failures.
 async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut failed): (String, usize)) -> (String, usize) {
     let mut said = String::new();
     for warning in &checked.warnings {
@@ -60,7 +60,7 @@ async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut fai
     for idp in &checked.idps {
         let _ = writeln!(said, "\nidentity provider '{}'", idp.name);
         let _ = writeln!(said, "  register   {}", checked.site.login_callback(&idp.name));
-        // One that has no ID tokens has no such document either.
+        // A provider without ID tokens has no OpenID configuration.
         if let (Some(client), None) = (client, &idp.plain) {
             failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
         }
@@ -92,7 +92,7 @@ fn about(checked: &Validated, described: &Described) -> String {
     said
 }
 
-/// The three choices in words.
+/// Describes access, login and upstream credential of a service.
 fn describe(described: &Described) -> String {
     let service = &described.service;
     let who = match (service.access, &service.login) {
@@ -121,7 +121,7 @@ fn describe(described: &Described) -> String {
     format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
 }
 
-/// Looks for the upstream; whether it is there.
+/// Whether the upstream can be used: discovery succeeds, or it answers a request.
 async fn probed(client: &HttpClient, described: &Described, said: &mut String) -> bool {
     let service = &described.service;
     match &described.service.upstream {
@@ -151,7 +151,7 @@ async fn found(client: &HttpClient, service: &Service, given: &AuthServerConfig,
     }
 }
 
-/// What was found; whether it will do.
+/// Reports what discovery found. Returns whether the gateway can get a client id there.
 fn server(found: &DiscoveredServer, given: &AuthServerConfig, said: &mut String) -> bool {
     let server = &found.server;
     let _ = writeln!(said, "  found      {}  (profile {})", server.issuer, found.profile.name);
@@ -176,7 +176,7 @@ fn attempts(attempts: &[DiscoveryStep], said: &mut String) {
     }
 }
 
-/// Whether an upstream that is opened by a credential of ours answers at all.
+/// Whether an upstream without OAuth answers a request, without a redirect or a server error.
 async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let answer = match fetch::post(url, "application/json", body) {
@@ -204,7 +204,7 @@ async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool
     }
 }
 
-/// Whether an identity provider shows its OpenID configuration.
+/// Whether an identity provider serves an OpenID configuration with the configured issuer.
 async fn provider(client: &HttpClient, issuer: &ExactUrl, said: &mut String) -> bool {
     let place = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
     let answer = match ExactUrl::parse(&place).ok().map(|url| fetch::get(&url)) {

@@ -1,4 +1,4 @@
-//! What `check` looks at on this machine: all that serving would open, without making or changing anything.
+//! The local part of `check`: what `serve` would open on this machine. It changes nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,14 +18,14 @@ use crate::config::store::StoreConfig;
 use crate::config::validate::Validated;
 use crate::store::{KeyStatus, SQLITE_FILE};
 
-/// Looks at everything; what there is to say, and how many things are not good.
+/// Checks everything local. Returns the report and the number of failed checks.
 pub fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offline: bool) -> (String, usize) {
     let kept = Storage::of(checked);
     let ring = kept.load_keys();
     let keys = ring.as_ref().map(|ring| keys(&kept, ring.as_ref())).map_err(Clone::clone);
     let store = match &ring {
         Ok(ring) => store(&kept, ring.clone(), runtime, offline),
-        // That is said already.
+        // The line about the keys reports this error.
         Err(_) => Ok(None),
     };
     let all = [
@@ -49,7 +49,7 @@ pub fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offlin
     (said, failed)
 }
 
-/// The directory, or where it would be made.
+/// The data directory, or where the first start would create it.
 fn directory(checked: &Validated) -> Result<String, String> {
     if checked.store.is_stateless() {
         return Ok("nothing is written".to_owned());
@@ -79,7 +79,7 @@ fn directory(checked: &Validated) -> Result<String, String> {
     }
 }
 
-/// Whether we may write there, as far as it shows without trying.
+/// Whether this process can probably write to a directory, judged by owner and mode only.
 #[cfg(unix)]
 fn may_write(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -150,7 +150,7 @@ fn certificate(checked: &Validated) -> Result<Option<String>, String> {
     }
 }
 
-/// The password of the data directory, where there is no other user.
+/// The user of the data directory's password, if no other users are configured.
 fn password(checked: &Validated, flags: &Serve) -> Result<Option<String>, String> {
     if checked.users.is_some() || !checked.asks_passwords() {
         return Ok(None);

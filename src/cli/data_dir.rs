@@ -1,4 +1,4 @@
-//! The data directory: keys, the first password, certificates, the store. 0700, and every file of ours 0600.
+//! The data directory (mode 0700): keys, first password, certificates, store (each file 0600).
 
 use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
@@ -11,21 +11,21 @@ use crate::cli::print_stderr;
 use crate::config::flags::Serve;
 use crate::config::spanned::Location;
 
-/// The key file's name.
+/// The name of the key file.
 pub const KEY_FILE: &str = "keys.json";
 const HASH_FILE: &str = "password-hash";
-/// Holds a made password until its hash is kept.
+/// The file with the generated password, until its hash is stored.
 const PENDING_PASSWORD_FILE: &str = "pending-password";
 const INITIAL_PASSWORD_FILE: &str = "initial-password";
 
-/// `$XDG_DATA_HOME/mcp-oauth-gateway`, or its default.
+/// `$XDG_DATA_HOME/mcp-oauth-gateway`, by default below `~/.local/share`.
 pub fn default_dir() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))?;
     Some(data.join("mcp-oauth-gateway"))
 }
 
-/// Makes the directory if it is not there.
+/// Creates the directory if it does not exist.
 pub fn prepare(dir: &Path, at: &Location) -> Result<(), String> {
     if dir.is_dir() {
         return Ok(());
@@ -40,7 +40,7 @@ pub fn prepare(dir: &Path, at: &Location) -> Result<(), String> {
     })
 }
 
-/// Takes the directory for this process: two gateways on one directory would refresh against each other.
+/// Locks the directory for this process, because two gateways would refresh the same grants.
 pub fn lock(dir: &Path, at: &Location) -> Result<fs::File, String> {
     let path = dir.join("lock");
     let failed = |why: std::io::Error| {
@@ -62,8 +62,8 @@ pub fn lock(dir: &Path, at: &Location) -> Result<fs::File, String> {
     }
 }
 
-/// Reads a file that only we may read: ours with mode 0600 or less, or one that was handed to us read-only (0440 at most),
-/// as systemd does with credentials, by root or by ourselves.
+/// Reads a secret file. Fails if group or others have permissions on it. Up to 0440 is accepted if
+/// root or this process's user owns the file, because systemd provides credentials that way.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
     #[cfg(unix)]
@@ -90,14 +90,14 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
     Ok(Secret::from(text))
 }
 
-/// Who we are, where the machine says it in a file.
+/// The user id of this process; `None` on a machine without `/proc`.
 #[cfg(unix)]
 pub(super) fn our_uid() -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
     Some(fs::metadata("/proc/self").ok()?.uid())
 }
 
-/// Writes a file for us alone, whole or not at all.
+/// Writes a file with mode 0600 atomically, by a rename.
 pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     let beside = path.with_extension("new");
     let failed = |why: std::io::Error| format!("{} cannot be written: {why}", path.display());
@@ -113,20 +113,20 @@ pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
     fs::rename(&beside, path).map_err(failed)
 }
 
-/// Who may sign in, and whether the hash is not kept yet: then [`keep_hash`] is to be called with it.
+/// The users with a password, and whether the password's hash must still be stored.
 pub struct Users {
-    /// Those who may sign in.
+    /// The users who may sign in.
     pub users: Vec<PasswordUser>,
-    /// The password was made, and only it lies in the data directory.
+    /// Whether the directory has only the generated password; its hash must go to [`keep_hash`].
     pub unkept: bool,
 }
 
-/// The user whose password is in the data directory, or in `MCP_GATEWAY_PASSWORD`.
+/// The name of the user whose password is in the data directory or in `MCP_GATEWAY_PASSWORD`.
 pub fn user(flags: &Serve) -> &str {
     flags.username.as_deref().unwrap_or("gateway")
 }
 
-/// The password that the operator gave, if one was given and will do.
+/// The password in `MCP_GATEWAY_PASSWORD`. Fails if the name is invalid or the password is weak.
 pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     if !password::is_name(name) {
         return Err(format!(
@@ -144,13 +144,13 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     }
 }
 
-/// The hash of the password that was made here, if there is one yet.
+/// The stored hash of the data directory's password, if there is one.
 pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
     let path = dir.join(HASH_FILE);
     if path.exists() { read_secret(&path).map(Some) } else { Ok(None) }
 }
 
-/// Who may sign in: `MCP_GATEWAY_PASSWORD`, or the password made at the first start, which is kept only as a hash.
+/// The user, with `MCP_GATEWAY_PASSWORD` or the generated password, which is stored as a hash.
 pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
     let given = given_password(name)?;
     let one = |hash, unkept| Users {
@@ -172,7 +172,7 @@ pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
     Ok(one(LazyPasswordHash::from_new_password(made), true))
 }
 
-/// The made password, on disk before anybody is told it: whenever we are killed, what was told lets in after the next start.
+/// The generated password. It is stored before it is shown, so that it survives a killed process.
 fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     if path.exists() {
@@ -194,18 +194,18 @@ fn forget_pending(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Keeps the hash of the made password, then forgets the password.
+/// Stores the hash of the generated password, then removes the password.
 pub fn keep_hash(dir: &Path, hash: &str) -> Result<(), String> {
     write_secret(&dir.join(HASH_FILE), &Secret::from(hash))?;
     forget_pending(dir)
 }
 
-/// Makes this the password of the data directory, which keeps a hash of it.
+/// Makes this the password of the data directory, which stores only its hash.
 pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
     keep_hash(dir, &password::hash(password)?)
 }
 
-/// Shows the new password once: on the terminal, or in a file where there is none.
+/// Shows the new password once: on the terminal, or in a file if there is no terminal.
 fn show_password(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
         print_stderr(format_args!(

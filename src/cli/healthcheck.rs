@@ -1,4 +1,4 @@
-//! `healthcheck`: whether the gateway on this machine is ready. Enough for a container.
+//! `healthcheck`: whether the gateway on this machine is ready, for container health checks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::config::from_flags::DEFAULT_PORT;
 use crate::config::listen;
 use crate::net::local_probe;
 
-/// Asks at the port, or where the configuration file says that it listens.
+/// Asks at `port`, or at the configured addresses. Fails if no gateway answers or it is not ready.
 pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
     let loopbacks = |port: u16| listen::loopback_addresses(port);
     let addresses = match (port, config) {
@@ -26,12 +26,12 @@ pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
     }
 }
 
-/// Where this machine reaches what listens there.
+/// The addresses at which this machine reaches a listener.
 fn reachable(listens: SocketAddr) -> Vec<SocketAddr> {
     let port = listens.port();
     match listens.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![(Ipv4Addr::LOCALHOST, port).into()],
-        // Mostly it takes both kinds.
+        // A listener on `[::]` usually accepts IPv4 too.
         IpAddr::V6(ip) if ip.is_unspecified() => vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()],
         IpAddr::V4(_) | IpAddr::V6(_) => vec![listens],
     }

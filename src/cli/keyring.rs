@@ -1,4 +1,4 @@
-//! `keyring`: the keys that the gateway seals with, as it finds them.
+//! `keyring`: lists and rotates the keys that seal tokens and records.
 
 use crate::base::keyring::{self, KeyRing};
 use crate::base::time::Clock;
@@ -6,7 +6,7 @@ use crate::cli::storage::Storage;
 use crate::cli::{data_dir, print_stdout};
 use crate::config::flags::Keyring;
 
-/// Does what the command line says.
+/// Runs `keyring`. An error is a text for the operator.
 pub fn run(action: Keyring, at: &Storage) -> Result<(), String> {
     match action {
         Keyring::List => list(&at.load_keys()?.ok_or_else(|| absent(at))?),

@@ -1,4 +1,4 @@
-//! Reads what the operator said: the flags, or the configuration file that they name, with the files that it names.
+//! Loads the configuration: the flags, or a configuration file and the files that it names.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::config::listen;
 use crate::config::spanned::Location;
 use crate::config::validate::{self, Validated};
 
-/// Reads and checks it. `--data-dir` and `--log` win over the file.
+/// Reads and checks the configuration. `--data-dir` and `--log` take precedence over the file.
 pub fn load(flags: &Serve) -> Result<Validated, String> {
     let Some(path) = &flags.kept.config else {
         let at = Location::Flag("--upstream-rs");
@@ -38,7 +38,7 @@ pub fn load(flags: &Serve) -> Result<Validated, String> {
     Ok(checked)
 }
 
-/// Reads and checks the configuration file at `path`; `data_dir` wins over what it says.
+/// Reads and checks the configuration file at `path`. `data_dir` takes precedence over the file.
 pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, String> {
     let name = path.display().to_string();
     let FileContents { text, open_to_others } = contents(path).map_err(|why| unreadable(&name, &why))?;
@@ -65,8 +65,8 @@ pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, S
     Ok(checked)
 }
 
-/// Where the gateway of this configuration file listens. Nothing else is judged, and no secret is read: a running gateway is
-/// well although its file was changed since, or names what only its user may read.
+/// The addresses in this configuration file. Secrets are not read, and nothing else is checked: a
+/// gateway stays healthy if its file changes, or names files that only its own user may read.
 pub fn listen_addresses(path: &Path) -> Result<Vec<SocketAddr>, String> {
     let (name, at) = (path.display().to_string(), Location::Flag("--config"));
     let text = std::fs::read_to_string(path).map_err(|why| unreadable(&name, &why.to_string()))?;

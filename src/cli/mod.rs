@@ -1,4 +1,4 @@
-//! FLOOR 7. The command line: reads flags and files, starts and stops everything.
+//! The command line: reads flags and files, and starts and stops everything.
 
 pub mod api_keys;
 pub mod banner;
@@ -25,7 +25,7 @@ use crate::net::tls;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    // Before anything else, so that no library chooses another.
+    // First, so that no library installs another TLS provider.
     tls::install_provider();
     let command = Command::parse();
     let done = match command.other {
@@ -46,13 +46,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Tells whoever watches the terminal. `eprintln!` panics where nobody does: `… 2>&1 | head`.
+/// Prints to standard error. `eprintln!` panics if the pipe is closed, as in `… 2>&1 | head`.
 fn print_stderr(text: fmt::Arguments<'_>) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints; whoever reads it may have gone.
+/// Prints to standard output. Fails if the reader closed the pipe.
 fn print_stdout(text: &str) -> Result<(), String> {
     use std::io::Write as _;
     std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration file is read again. A good one is swapped in whole, and no stream is dropped; a bad one
-//! changes nothing.
+//! Reloads the configuration file on SIGHUP. A valid file replaces the configuration as a whole and
+//! drops no stream. An invalid file changes nothing.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::config::users::Kept;
 use crate::config::validate::Validated;
 use crate::store::{KeyCheckError, Store};
 
-/// What holds until the next start.
+/// The settings that take effect only at a start.
 #[derive(Clone, PartialEq)]
 struct StartConfig {
     listen: Vec<SocketAddr>,
@@ -38,7 +38,7 @@ impl StartConfig {
         Self {
             listen: checked.listen.clone(),
             public_url: checked.site.public_url().to_owned(),
-            // Its names and its proxies; they are only compared.
+            // The host names and the trusted proxies, for comparison only.
             hosts: format!("{:?}", checked.site),
             certificate: checked.certificate.clone(),
             data_dir: checked.data_dir.clone(),
@@ -49,7 +49,7 @@ impl StartConfig {
         }
     }
 
-    /// The keys that say something else now, and that only a restart honours.
+    /// The configuration keys that changed and need a restart.
     fn changed(&self, now: &Self) -> Vec<&'static str> {
         let other_hosts = self.hosts != now.hosts && self.public_url == now.public_url;
         let all = [
@@ -67,14 +67,14 @@ impl StartConfig {
     }
 }
 
-/// What is needed to read it again.
+/// Reloads the configuration of a running gateway.
 pub struct Reloader {
     flags: Serve,
     fixed: StartConfig,
     people: People,
 }
 
-/// What [`passwords`] looks at.
+/// The settings that [`passwords`] uses.
 type People = (Option<Vec<Kept>>, bool);
 
 fn people(checked: &Validated) -> People {
@@ -82,7 +82,7 @@ fn people(checked: &Validated) -> People {
 }
 
 impl Reloader {
-    /// Beside a gateway that was started with this.
+    /// A reloader for a gateway that was started with this configuration.
     pub fn new(flags: &Serve, started: &Validated) -> Self {
         Self {
             flags: flags.clone(),
@@ -91,7 +91,7 @@ impl Reloader {
         }
     }
 
-    /// Reads it again, once.
+    /// Reads the configuration again, and logs the result.
     pub fn reload(&mut self, app: &App) {
         match self.read(app) {
             Ok(setup) => {
@@ -108,7 +108,7 @@ impl Reloader {
         let services = checked.services().map_err(|why| why.to_string())?;
         let now = people(&checked);
         let passwords = if self.people == now {
-            // Who was wrong too often still waits.
+            // Keeps the waiting times after wrong passwords.
             app.config().passwords.clone()
         } else {
             let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data_dir::user(&self.flags))?;
@@ -138,8 +138,8 @@ impl Reloader {
     }
 }
 
-/// Who may sign in with a password: those of the file, or the one of the data directory; and whether its hash is not
-/// kept yet.
+/// The users with a password, from the configuration file or the data directory, and whether the
+/// hash of a generated password must still be stored. Fails in stateless mode without a password.
 pub fn passwords(checked: &Validated, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
     let user = |kept: &Kept| PasswordUser {
         name: kept.name.clone(),
@@ -159,7 +159,7 @@ pub fn passwords(checked: &Validated, data_dir: &Path, name: &str) -> Result<(Pa
     Ok((Passwords::new(users, Clock::System), unkept))
 }
 
-/// Reads the key file again when it changes. A bad one, or one that does not open the store, keeps the keys that are there.
+/// Reloads the key file when it changes. An invalid file or keys of another store change nothing.
 pub async fn watch_keys(path: PathBuf, store: Store) {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
     let mut seen = changed(&path);
@@ -191,14 +191,14 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
     }
 }
 
-/// Where nothing is kept, no password is made.
+/// The error of a stateless gateway that has no password: it generates none.
 pub fn no_password(checked: &Validated) -> String {
     let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
     let what = "with store = none nothing is kept, so no password is made";
     checked.kept_at.store.wrong(what, instead).to_string()
 }
 
-/// Waits for SIGHUP, each time, and reads again. What watches is set up before this returns; what it returns waits.
+/// Registers the SIGHUP handler, and returns the future that reloads at each signal.
 #[cfg(unix)]
 pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -206,14 +206,14 @@ pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Fu
     Ok(async move {
         while told.recv().await.is_some() {
             reloader.reload(&app);
-            // Beside us: an upstream that is slow to answer keeps nobody from the next word.
+            // Spawned, because a slow upstream must not delay the next reload.
             let finds = Arc::clone(&app);
             tokio::spawn(async move { finds.prefetch().await });
         }
     })
 }
 
-/// Where there is no SIGHUP, a restart is needed.
+/// Never resolves: without SIGHUP, only a restart loads a new configuration.
 #[cfg(not(unix))]
 pub fn watch(_reloader: Reloader, _app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     Ok(std::future::pending())

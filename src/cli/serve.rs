@@ -1,4 +1,4 @@
-//! Starts everything, waits for the word to stop, and stops everything in order.
+//! Starts everything, waits for the signal to stop, and stops everything in order.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -33,20 +33,20 @@ use crate::observe::log;
 use crate::store::SharedKeyRing;
 use crate::web::router::Router;
 
-/// How long detached refreshes may take to commit after the last connection is gone.
+/// How long detached refreshes may take to commit after the last connection is closed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(70);
 
-/// How long the end waits for what holds a thread and that nobody needs any more: a name that is looked up, with no answer.
+/// How long the shutdown waits for blocked threads, such as an unanswered name lookup.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. An error is a text for the operator.
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = load_config::load(flags)?;
     log::init(&checked.log);
     serve(flags, &checked, shutdown_signal())
 }
 
-/// Serves until `end` is over, for a process that has its own reason to stop.
+/// Serves until `end` resolves, for a process with its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
     serve(flags, &load_config::load(flags)?, end)
 }
@@ -100,7 +100,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     });
     let (stopper, stop) = Stop::new();
     if flags.kept.config.is_some() {
-        // Before anybody is told that we are there: a SIGHUP that nobody waits for would end us.
+        // Registered before the start is logged: an unhandled SIGHUP would end the process.
         let _entered = background.enter();
         background.spawn(reload::reload_on_sighup(Reloader::new(flags, checked), Arc::clone(&app))?);
     }
@@ -119,7 +119,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     outcome
 }
 
-/// Ends a runtime; dropped, it would wait for threads that wait for a name server.
+/// Ends a runtime. Dropping it would wait for threads that wait for a name server.
 fn shutdown_runtime(runtime: Runtime) {
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 }
@@ -130,7 +130,7 @@ fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, backgroun
     for thread in threads {
         thread.join().map_err(|_| "a worker panicked")?;
     }
-    // What an upstream rotated is not lost: a refresh that runs is waited for, whoever asked for it.
+    // Waits for every running refresh, so that no rotated upstream token is lost.
     let finished = background.block_on(async { tokio::time::timeout(COMMIT_TIMEOUT, app.tasks_finished()).await });
     if finished.is_err() {
         tracing::error!("a refresh did not finish in time");
@@ -149,7 +149,7 @@ fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<
     }
 }
 
-/// Behind the start, because hashing takes longer than all the rest of it. If it comes to nothing, the next start does it.
+/// Stores the password's hash. Runs after the start, as hashing is slow. The next start retries.
 pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
     let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
         return;
@@ -160,7 +160,7 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
     }
 }
 
-/// One listener for each worker and address.
+/// Binds one listener for each worker and address.
 fn listeners(checked: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let in_use = "another program may be using the port; stop it, or choose another";
     let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -205,7 +205,7 @@ fn start_workers(
     Ok(threads)
 }
 
-/// One worker: a runtime with its listeners and its own HTTP client.
+/// Runs a worker: a runtime with its listeners and its own HTTP client.
 fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -230,7 +230,7 @@ fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, serve
     shutdown_runtime(runtime);
 }
 
-/// Whom we trust when we call out.
+/// The TLS settings for outgoing requests, with the operator's additional CAs.
 pub(super) fn client_tls(checked: &Validated) -> Result<ClientTls, String> {
     let instead = "name a file with certificates in PEM";
     ClientTls::load(&checked.upstream_ca).map_err(|why| checked.upstream_ca_at.wrong(why.to_string(), instead).to_string())
@@ -256,7 +256,7 @@ fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
     tls_of(checked, &files.0, &files.1).map(Some)
 }
 
-/// The certificate in these files.
+/// Loads a certificate chain and its key.
 pub(super) fn tls_of(checked: &Validated, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
     let instead = "name a certificate chain and the key that belongs to it, both in PEM, in files that the gateway may read";
     let tls = ServerTls::from_files(cert, key).map_err(|why| checked.certificate_at.wrong(why.to_string(), instead).to_string());
@@ -294,7 +294,7 @@ mod tests {
         });
         begins.recv().unwrap();
         shutdown_runtime(runtime);
-        // It still waits: nobody answered.
+        // The thread still waits, because nothing answered.
         assert!(answer.send(()).is_ok());
     }
 }

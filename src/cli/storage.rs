@@ -1,4 +1,4 @@
-//! Keys and records of a app, found in the same way by whoever serves and by whoever keeps house beside it.
+//! Finds and opens the keys and records of a gateway, for `serve` and for the commands beside it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::store::{Backend, KeyCheckError, KeyStatus, Memory, RedisConfig, SQLIT
 #[cfg(feature = "redis")]
 use crate::store::{Redis, RedisOpenError};
 
-/// The variable that holds a key; it wins over the key file.
+/// The variable with a key. It takes precedence over the key file.
 const KEY_VARIABLE: &str = "MCP_GATEWAY_KEY";
 
-/// Where everything lies.
+/// The places of the data directory, the store and the keys.
 #[derive(Debug)]
 pub struct Storage {
     /// The data directory.
     pub data_dir: PathBuf,
     /// The store.
     pub store: StoreConfig,
-    /// The services, if there is a file that says which there are.
+    /// The services, if there is a configuration file.
     pub services: Option<Vec<Service>>,
     named_keys: Option<PathBuf>,
     at: StorageLocations,
 }
 
 impl Storage {
-    /// As the configuration of a gateway says.
+    /// The storage of a checked configuration.
     pub fn of(checked: &Validated) -> Self {
         Self {
             data_dir: checked.data_dir.clone(),
@@ -49,7 +49,7 @@ impl Storage {
         }
     }
 
-    /// As the configuration file says, or the flags where there is none.
+    /// The storage in the configuration file, or in the flags if there is no file.
     pub fn read(flags: &flags::StorageFlags) -> Result<Self, String> {
         if let Some(path) = &flags.config {
             from_flags::check_storage_conflicts(flags).map_err(|why| why.to_string())?;
@@ -79,17 +79,17 @@ impl Storage {
         })
     }
 
-    /// The key file, which may not be there.
+    /// The path of the key file, which may not exist.
     pub fn key_file(&self) -> PathBuf {
         self.named_keys.clone().unwrap_or_else(|| self.data_dir.join(data_dir::KEY_FILE))
     }
 
-    /// Whether the key file counts: the variable wins over it.
+    /// Whether the key file is used. The variable takes precedence over it.
     pub fn has_key_file() -> bool {
         std::env::var_os(KEY_VARIABLE).is_none()
     }
 
-    /// Where the keys were said to be.
+    /// The setting that says where the keys are, for error messages.
     pub fn keys_at(&self) -> &Location {
         const GIVEN: Location = Location::Flag(KEY_VARIABLE);
         match (Self::has_key_file(), &self.named_keys) {
@@ -99,7 +99,7 @@ impl Storage {
         }
     }
 
-    /// Where the store was said to be.
+    /// The setting that says where the store is, for error messages.
     pub fn store_at(&self) -> &Location {
         match self.store {
             StoreConfig::Sqlite => &self.at.data_dir,
@@ -107,7 +107,7 @@ impl Storage {
         }
     }
 
-    /// The key ring, if there is one. A store that several instances share takes none that one of them made by itself.
+    /// The key ring, if there is one. Fails for a shared store without keys from the operator.
     pub fn load_keys(&self) -> Result<Option<KeyRing>, String> {
         let at = self.keys_at();
         if !Self::has_key_file() {
@@ -136,7 +136,7 @@ impl Storage {
         parsed(at, &path).map(Some)
     }
 
-    /// The key ring; a key file is made at the first start, but not beside a store that was filled under other keys.
+    /// The key ring. Creates it at the first start, unless other keys sealed the store.
     pub fn load_or_create_keys(&self, clock: &Clock, runtime: &Runtime) -> Result<KeyRing, String> {
         if let Some(ring) = self.load_keys()? {
             return Ok(ring);
@@ -158,8 +158,8 @@ impl Storage {
         Ok(ring)
     }
 
-    /// The store of a gateway that has run here, which may be running now, and its keys. Nothing is made: a key ring or
-    /// a store of the command line's own would be nobody's.
+    /// The store and keys of an existing gateway, which may be running. Fails if one is missing: a
+    /// new key ring or store would belong to no gateway.
     pub fn open_existing(&self, clock: &Clock) -> Result<(Store, SharedKeyRing), String> {
         if self.store == StoreConfig::Memory {
             let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
@@ -182,14 +182,14 @@ impl Storage {
         }
     }
 
-    /// Why nothing is done where nothing is kept.
+    /// The error of a command that needs stored records, in stateless mode.
     pub fn stateless_error(&self) -> String {
         let what = "with store = none nothing is kept, so there is nothing to look at or to change";
         let instead = "run the gateway with a store of another kind, such as sqlite, and say which one here";
         self.at.store.wrong(what, instead).to_string()
     }
 
-    /// Why nothing is done where no gateway has been.
+    /// The error of a command that needs a store, if no gateway has run here.
     pub fn no_gateway_error(&self) -> String {
         let (what, instead) = match &self.store {
             StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Stateless => (
@@ -208,7 +208,7 @@ impl Storage {
         self.store_at().wrong(what, instead).to_string()
     }
 
-    /// The store. Whether the keys are those that it was filled under is not asked yet.
+    /// Opens the store, without a check that these keys sealed it.
     pub fn open(&self, keys: &SharedKeyRing, clock: &Clock) -> Result<Store, String> {
         let backend = match &self.store {
             StoreConfig::Stateless => return Ok(Store::stateless(Arc::clone(keys), clock.clone())),
@@ -246,7 +246,7 @@ impl Storage {
         Err(self.at.store.wrong(what, "use kind sqlite, or a build with Redis").to_string())
     }
 
-    /// What to do about a Redis that is refused.
+    /// The error and its remedy for a Redis that cannot be used.
     #[cfg(feature = "redis")]
     fn not_opened(&self, why: &RedisOpenError) -> String {
         let (url, ca) = match &self.at.store {
@@ -263,12 +263,12 @@ impl Storage {
         self.at.store.wrong(why.to_string(), instead).to_string()
     }
 
-    /// Insists that the store was filled under our keys, or leaves their mark in an empty one.
+    /// Checks that the current keys sealed the store. Writes the key check if there is none.
     pub async fn ensure_key_check(&self, store: &Store) -> Result<(), String> {
         store.ensure_key_check().await.map_err(|why| self.key_check_error(&why))
     }
 
-    /// Insists that a gateway has kept its records there, under our keys. Nothing is written.
+    /// Checks that a gateway sealed the store with the current keys. Writes nothing.
     pub async fn check_keys(&self, store: &Store) -> Result<(), String> {
         match store.check_keys().await.map_err(|why| self.key_check_error(&why))? {
             KeyStatus::Match | KeyStatus::Unchecked => Ok(()),
@@ -276,7 +276,7 @@ impl Storage {
         }
     }
 
-    /// What to do about keys that are not those of the store.
+    /// The error and its remedy for a failed key check.
     pub fn key_check_error(&self, why: &KeyCheckError) -> String {
         self.unfit_as(why, &why.to_string())
     }

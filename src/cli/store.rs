@@ -1,4 +1,4 @@
-//! `store export` and `store import`: everything that a gateway has kept, as it lies sealed.
+//! `store export` and `store import`: moves all records of a store, sealed as they are.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, IsTerminal as _};
@@ -15,7 +15,7 @@ use crate::config::flags::StoreCommand;
 use crate::config::store::StoreConfig;
 use crate::store::{Export, SharedKeyRing, TransferError};
 
-/// Does what the command line says.
+/// Runs `store`. An error is a text for the operator.
 pub fn run(action: &StoreCommand, at: &Storage) -> Result<(), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     if at.store == StoreConfig::Memory {
@@ -37,7 +37,7 @@ pub fn run(action: &StoreCommand, at: &Storage) -> Result<(), String> {
     }
 }
 
-/// The keys of the gateway that sealed the records. None is made: a ring of the command line's own would open nothing.
+/// The keys that sealed the records. None are created, because new keys would open no record.
 fn keys(at: &Storage) -> Result<SharedKeyRing, String> {
     let ring = at.load_keys()?.ok_or_else(|| {
         let what = format!("the keys that seal the records are not there: {}", at.key_file().display());
@@ -49,7 +49,7 @@ fn keys(at: &Storage) -> Result<SharedKeyRing, String> {
 
 async fn export(at: &Storage) -> Result<(), String> {
     let (store, _) = at.open_existing(&Clock::System)?;
-    // One that is sealed with some keys, and says others, could never be read.
+    // An export whose header is sealed with other keys than its records could never be imported.
     at.check_keys(&store).await?;
     let held = match at.store {
         StoreConfig::Sqlite => data_dir::lock(&at.data_dir, at.store_at()).ok(),
@@ -76,7 +76,7 @@ async fn export(at: &Storage) -> Result<(), String> {
 
 async fn import(at: &Storage, from: impl BufRead) -> Result<(), String> {
     let keys = keys(at)?;
-    // Before anything is made: an empty store would be marked with the wrong keys.
+    // Before a store is created: an empty one would get the key check of the wrong keys.
     let export = Export::open(from, &keys.load()).map_err(|why| transfer_error(&why))?;
     let mut _held = None;
     if at.store == StoreConfig::Sqlite {

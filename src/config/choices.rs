@@ -1,10 +1,10 @@
-//! Three choices for each service, and which of them go together.
+//! The three choices of a service, and their valid combinations.
 
 use crate::config::section::Section;
 use crate::config::spanned::ConfigError;
 use crate::service::{Access, Login};
 
-/// What is put on the forwarded request, as a word.
+/// The kind of upstream credential: the value of `upstream`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamKind {
     /// `oauth`
@@ -20,7 +20,7 @@ pub enum UpstreamKind {
 }
 
 impl UpstreamKind {
-    /// The word for it.
+    /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OAuth => "oauth",
@@ -32,7 +32,7 @@ impl UpstreamKind {
     }
 }
 
-/// The word for what the caller must present.
+/// The value of `access`.
 pub fn access_word(access: Access) -> &'static str {
     match access {
         Access::OAuth => "oauth",
@@ -41,7 +41,7 @@ pub fn access_word(access: Access) -> &'static str {
     }
 }
 
-/// The word for who the user is.
+/// The value of `login`.
 pub fn login_word(login: &Login) -> String {
     match login {
         Login::Password => "password".to_owned(),
@@ -50,7 +50,7 @@ pub fn login_word(login: &Login) -> String {
     }
 }
 
-/// The three choices of a service, if they go together.
+/// Reads `access`, `login` and `upstream`. Fails if a value is unknown or two of them conflict.
 pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Login, UpstreamKind), ConfigError> {
     let (access, login, way) = (access(service)?, login(service, idps)?, way(service)?);
     let is_said = login.is_some();
@@ -95,7 +95,7 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
     Ok((access, login, way))
 }
 
-/// Two keys of a service that do not go together; said at the one that was written.
+/// An error for two conflicting keys of a service, at one that is set.
 pub fn conflict_error(service: &Section, one: (&str, &str), other: (&str, &str), valid: &str) -> ConfigError {
     let say = |(key, value): (&str, &str)| {
         let is_default = if service.contains(key) { "" } else { " (the default)" };

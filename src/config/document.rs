@@ -1,4 +1,4 @@
-//! The configuration file: TOML with places. What is asked of the outside, variables and files, comes as a closure.
+//! Parses the TOML configuration file and records the line of each value.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use crate::config::schema::{self, Key, PathTarget, ValueType};
 use crate::config::section::{Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
-/// The longest file that is read, in bytes.
+/// The largest configuration file, in bytes.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// A file that a key names.
 pub struct FileContents {
-    /// What is in it.
+    /// The file's text.
     pub text: String,
-    /// Everybody on this machine may read it.
+    /// Whether every user of this machine may read the file.
     pub open_to_others: bool,
 }
 
-/// How to ask the machine.
+/// Access to environment variables and files, as closures.
 #[derive(Clone, Copy)]
 pub struct Environment<'a> {
-    /// A variable of the environment.
+    /// The value of an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// A file; why it cannot be read.
+    /// The contents of a file, or why it cannot be read.
     pub file: &'a dyn Fn(&Path) -> Result<FileContents, String>,
 }
 
-/// All that was said.
+/// The configuration as sections, before it is checked.
 pub struct Document {
     /// Each table.
     pub sections: Vec<Section>,
-    /// What the operator should know although it is not wrong.
+    /// Warnings for the operator about values that are not wrong.
     pub warnings: Vec<String>,
-    /// Variables that were put in, and their values, which no message may show.
+    /// Names and values of the variables that the file used. Messages must not show the values.
     pub hidden: Vec<(String, String)>,
-    /// Where the first secret stands that is written out in the file.
+    /// The place of the first secret that the file contains in clear text.
     pub written_out: Option<Location>,
 }
 
 impl Document {
-    /// The section of a pattern without `*`; an empty one is put there first.
+    /// Removes and returns the section of a pattern without `*`; an empty section if there is none.
     pub fn only(&mut self, pattern: &'static str, at: &Location) -> Section {
         match self.sections.iter().position(|section| section.pattern == pattern) {
             Some(i) => self.sections.remove(i),
@@ -61,7 +61,9 @@ impl Document {
     }
 }
 
-/// Reads a file called `name` with this text.
+/// Parses `text`, the contents of the file `name`.
+/// # Errors
+/// If the text is too long or not TOML, or has an unknown key or a value of another type.
 pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document, ConfigError> {
     let mut reader = Reader {
         file: name.into(),
@@ -107,7 +109,7 @@ pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document
 
 struct Reader<'a> {
     file: Arc<str>,
-    /// Where each line ends.
+    /// The byte offset of each line end.
     ends: Vec<usize>,
     outside: Environment<'a>,
     spoken: Document,
@@ -128,7 +130,6 @@ impl Reader<'_> {
         }
     }
 
-    /// A table and all below it.
     fn table(&mut self, path: &[String], table: &dyn TableLike, offset: usize) -> Result<(), ConfigError> {
         let pattern = match schema::find_target(path) {
             PathTarget::Keys(pattern) => Some(pattern),
@@ -163,7 +164,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A key of a table, if it is one.
+    /// Sets `name` in the section. Returns false if it is not a key of this table.
     fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, ConfigError> {
         let at = self.place(offset, &section.path, name);
         if let Some(key) = schema::find(section.pattern, name) {
@@ -207,7 +208,6 @@ impl Reader<'_> {
         Ok(text.to_owned())
     }
 
-    /// A relative name starts at the directory of the configuration file.
     fn resolve_path(&self, named: &str) -> String {
         let directory = Path::new(&*self.file).parent().unwrap_or(Path::new(""));
         directory.join(named).to_string_lossy().into_owned()
@@ -296,7 +296,7 @@ impl Reader<'_> {
         Ok(Value::Pairs(pairs))
     }
 
-    /// A table that is a key's value, or a list of such, inline or not.
+    /// Reads a table that is a key's value, or a list of such tables, inline or not.
     fn tables(&mut self, key: &Key, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
         let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
         let several = matches!(key.kind, ValueType::Tables(_));
@@ -333,7 +333,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where a key of a table stands in the file.
+/// The byte offset of a key in the file.
 fn start(table: &dyn TableLike, name: &str, item: &Item) -> usize {
     let key = table.key(name).and_then(toml_edit::Key::span);
     key.or_else(|| item.span()).map_or(0, |span| span.start)

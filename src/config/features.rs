@@ -1,11 +1,11 @@
-//! What can be said, and is checked, but that no part of this build honours yet: serving is refused then. Whoever builds
-//! one takes its line out here, and hands the checked value to where it belongs.
+//! Valid settings that this build does not support. The gateway does not serve with them. To add
+//! support for one, remove its check here and pass the checked value on.
 
 use crate::config::section::Section;
 use crate::config::service::{ConfiguredTokenMode, Described};
 use crate::config::spanned::{ConfigError, Spanned};
 
-/// The store, if this build is without it.
+/// An error for a store that this build lacks.
 pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<ConfigError> {
     let what = format!(
         "kind = \"{}\" is not in this build: its binary is made with --features {}",
@@ -14,7 +14,7 @@ pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<Confi
     (!is_built).then(|| kind.wrong(what, "use kind = \"sqlite\""))
 }
 
-/// What of a service cannot be honoured.
+/// Errors for the settings of a service that this build does not support.
 pub fn check_service(section: &Section, described: &Described) -> Vec<ConfigError> {
     let mut found = Vec::new();
     match described.tokens {

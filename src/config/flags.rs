@@ -1,4 +1,4 @@
-//! The flags and variables, with the names of the first dual-token gateway where it had them.
+//! Flags and variables, with the dual-token gateway's names (`docs/coming-from.md`).
 
 use std::path::PathBuf;
 
@@ -8,195 +8,195 @@ use clap::{Arg, Args, Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "mcp-oauth-gateway", version, about, args_conflicts_with_subcommands = true)]
 pub struct Command {
-    /// What to do instead of serving.
+    /// A command other than serving.
     #[command(subcommand)]
     pub other: Option<Subcommand>,
-    /// How to serve.
+    /// The flags for serving.
     #[command(flatten)]
     pub serve: Serve,
 }
 
-/// What can be done besides serving.
+/// The commands other than serving.
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
     /// Print the state machines as a Mermaid diagram
     Flow,
-    /// The keys that seal tokens and records
+    /// Manage the keys that encrypt tokens and records
     #[command(mut_args(global))]
     Keyring {
-        /// What to do with them.
+        /// The action.
         #[command(subcommand)]
         action: Keyring,
-        /// Where they are.
+        /// Where the keys are.
         #[command(flatten)]
         kept: StorageFlags,
     },
-    /// Look whether the configuration is good and the upstreams answer, and say what to register where; serve nothing
+    /// Check configuration and upstreams, and print which callback URLs to register; does not serve
     Check {
-        /// How it would serve.
+        /// The flags that the gateway has when it serves.
         #[command(flatten)]
         serve: Box<Serve>,
-        /// Ask no upstream
+        /// Send no request to an upstream
         #[arg(long)]
         offline: bool,
     },
-    /// The API keys of callers that cannot sign in, for services with access = "key"; works while the gateway runs
+    /// Manage API keys for services with access = "key", also while the gateway runs
     #[command(mut_args(global))]
     ApiKeys {
-        /// What to do with them.
+        /// The action.
         #[command(subcommand)]
         action: ApiKeys,
-        /// Where they are.
+        /// Where the keys are.
         #[command(flatten)]
         kept: StorageFlags,
     },
-    /// Everything that the gateway has kept, as it lies sealed: from one kind of store to another, or to a backup
+    /// Export or import all records, still encrypted: to move to another store, or for a backup
     #[command(mut_args(global))]
     Store {
-        /// What to do with it.
+        /// The action.
         #[command(subcommand)]
         action: StoreCommand,
-        /// Where it is.
+        /// Where the store is.
         #[command(flatten)]
         kept: StorageFlags,
     },
-    /// Ask the gateway on this machine whether it is ready, over http or https; exit status 0 if it is
+    /// Check whether the gateway on this machine is ready; exit status 0 if it is
     ///
-    /// It asks on loopback, or at the address of this machine that the file says, in http, and in https if that is what is
-    /// spoken there. Any certificate will do: nothing secret is sent, and the answer is only the exit status.
+    /// Sends a request to loopback, or to the listen address in the file, by http or https as the
+    /// gateway serves. Accepts any certificate, because it sends no secret.
     Healthcheck {
-        /// The gateway's configuration file, which says where it listens
+        /// The gateway's configuration file, for its listen addresses
         #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
-        /// The port of this machine on which it listens, whatever the file says [default: 8002]
+        /// The port of the gateway on this machine; overrides the file [default: 8002]
         #[arg(long, env = "MCP_GATEWAY_PORT")]
         port: Option<u16>,
     },
 }
 
-/// What can be done with keys.
+/// Actions of `keyring`.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub enum Keyring {
-    /// Show each key's name and since when it seals
+    /// List the keys, and whether each encrypts yet
     List,
-    /// Add a key; it opens at once and seals after five minutes, and nobody is signed out
+    /// Add a key; it decrypts at once and encrypts after five minutes; no user is signed out
     Rotate,
 }
 
-/// What can be done with API keys.
+/// Actions of `api-keys`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ApiKeys {
-    /// Make a key, and print it once; everything else is said on standard error
+    /// Make a key and print it once; all other output goes to standard error
     Add {
-        /// The service that it opens
+        /// The service that the key is for
         service: String,
-        /// A scope that it has there; may be given again
+        /// A scope of the key; may be repeated
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
-        /// Who uses it; made up when left out
+        /// The name of the key's user; made up if left out
         #[arg(long)]
         name: Option<String>,
-        /// After so many days it ends; never when left out
+        /// The life of the key in days; without it the key does not expire
         #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         expires: Option<u32>,
     },
-    /// Show all keys, and whether each works; never the keys themselves
+    /// List all keys and their states, but never the keys themselves
     List,
-    /// Take a key back: it is refused everywhere within two seconds
+    /// Revoke a key; every process refuses it within two seconds
     Revoke {
-        /// What `list` calls it
+        /// The id that `list` shows
         id: String,
     },
 }
 
-/// What can be done with everything.
+/// Actions of `store`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Write all records to standard output; worth nothing without the keys, which are not among them
+    /// Write all records to standard output; useless without the keys, which are not included
     ///
-    /// Works while the gateway runs, but misses what is written meanwhile: to move for good, stop the gateway first.
+    /// Works while the gateway runs, but misses later writes; to move the store, stop it first.
     Export,
-    /// Put all records of an export, read from standard input, where there are none; what is there stays as it is
+    /// Add the records of an export from standard input that the store does not have
     ///
-    /// With the keys of the gateway that the export is from: its keys.json, or its MCP_GATEWAY_KEY.
+    /// Needs the keys of the exporting gateway: its keys.json, or its MCP_GATEWAY_KEY.
     Import,
 }
 
-/// Where keys and records are: the same flags for every command that opens them.
+/// The store and the keys: the same flags for every command that opens them.
 #[derive(Clone, Debug, Args)]
 pub struct StorageFlags {
-    /// A configuration file (TOML) instead of flags, for several services; a gateway that runs reads it again on SIGHUP
+    /// A configuration file (TOML) instead of flags, for several services; read again on SIGHUP
     #[arg(long, env = "MCP_GATEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where sign-ins and registrations are kept [default: sqlite]
+    /// Where grants and registrations are stored [default: sqlite]
     #[arg(long, env = "MCP_GATEWAY_STORE", value_enum)]
     pub store: Option<StoreKind>,
     /// The Redis of --store redis: redis://, rediss://, redis+unix://, redis-sentinel:// or
     /// redis-cluster:// (better in the variable: flags are visible in the process list)
     #[arg(long, env = "MCP_GATEWAY_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// What every key of ours in Redis begins with [default: mcp-gateway]
+    /// The prefix of every key in Redis [default: mcp-gateway]
     #[arg(long, env = "MCP_GATEWAY_REDIS_PREFIX", value_name = "PREFIX")]
     pub redis_prefix: Option<String>,
-    /// The CA to trust when connecting to Redis (PEM), instead of the machine's
+    /// The CA (PEM) to trust for connections to Redis, instead of the machine's CAs
     #[arg(long, env = "MCP_GATEWAY_REDIS_CA", value_name = "FILE")]
     pub redis_ca: Option<PathBuf>,
-    /// A key file that every instance gets, instead of the one in the data directory; read again when it changes
+    /// A key file for all instances, instead of the one in the data directory; reread on change
     #[arg(long, env = "MCP_GATEWAY_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where keys, certificates and the store are kept
+    /// The directory for keys, certificates and the store
     #[arg(long, env = "MCP_GATEWAY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
-/// A flag that may stand before and after the word that says what to do.
+/// Accepts a flag before and after the action.
 fn global(flag: Arg) -> Arg {
     flag.global(true)
 }
 
-/// Serving.
+/// The flags for serving.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// Where everything is kept.
+    /// The store and the keys.
     #[command(flatten)]
     pub kept: StorageFlags,
     /// The upstream MCP server, for instance https://api.githubcopilot.com/mcp/
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_RS", value_name = "URL")]
     pub upstream_rs: Option<String>,
-    /// The upstream's authorization server; discovered when left out
+    /// The upstream's authorization server; discovered if left out
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_AS", value_name = "URL")]
     pub upstream_as: Option<String>,
-    /// Our client id at the upstream; when left out we register there by ourselves
+    /// The gateway's client id at the upstream; if left out, the gateway registers itself
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CLIENT_ID", value_name = "ID")]
     pub upstream_client_id: Option<String>,
-    /// Our client secret at the upstream (better in the variable: flags are visible in the process list)
+    /// The gateway's client secret there (better in the variable: the process list shows flags)
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub upstream_client_secret: Option<String>,
-    /// The upstream's authorization endpoint, when discovery cannot work; needs --upstream-token-endpoint
+    /// The upstream's authorization endpoint, if not discoverable; needs --upstream-token-endpoint
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_AUTHORIZE_ENDPOINT", value_name = "URL")]
     pub upstream_authorize_endpoint: Option<String>,
     /// The upstream's token endpoint; needs --upstream-authorize-endpoint
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_TOKEN_ENDPOINT", value_name = "URL")]
     pub upstream_token_endpoint: Option<String>,
-    /// Scopes to ask of the upstream, space-separated; what it says it needs when left out
+    /// Scopes to request, space-separated; by default those that the upstream names
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_SCOPES", value_name = "SCOPES")]
     pub upstream_scopes: Option<String>,
-    /// The address to listen on; localhost, which holds where this is left out, listens on 127.0.0.1 and ::1
+    /// The address to listen on; localhost is 127.0.0.1 and ::1 [default: localhost]
     #[arg(long, env = "MCP_GATEWAY_HOST")]
     pub host: Option<String>,
     /// The port to listen on [default: 8002]
     #[arg(long, env = "MCP_GATEWAY_PORT")]
     pub port: Option<u16>,
-    /// The address that clients use; every link is made from it
+    /// The address that clients use; the base of every link
     #[arg(long, env = "MCP_GATEWAY_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
-    /// Further hosts under which clients may call us (host or host:port), comma-separated
+    /// Further host names of the gateway (host or host:port), comma-separated
     #[arg(long, env = "MCP_GATEWAY_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOST")]
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the MCP endpoint, comma-separated
     #[arg(long, env = "MCP_GATEWAY_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
-    /// Proxies in front of us whose X-Forwarded-For or Forwarded header is believed, for limits only: addresses or
+    /// Proxies whose X-Forwarded-For or Forwarded header is believed, for limits only: addresses or
     /// networks like 10.0.0.0/8, comma-separated
     #[arg(long, env = "MCP_GATEWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<String>,
@@ -206,16 +206,16 @@ pub struct Serve {
     /// Allow tokens in which the client can read the upstream's token (--token-mode plain)
     #[arg(long, env = "MCP_GATEWAY_ALLOW_TOKEN_PASSTHROUGH")]
     pub allow_token_passthrough: bool,
-    /// How long an access token of ours lives at most, in seconds [default: 3600]
+    /// The longest life of an access token, in seconds [default: 3600]
     #[arg(long, env = "MCP_GATEWAY_ACCESS_TTL", value_name = "SECONDS")]
     pub access_ttl: Option<u64>,
-    /// How long an unused refresh token lives, in seconds [default: 2592000]
+    /// The life of an unused refresh token, in seconds [default: 2592000]
     #[arg(long, env = "MCP_GATEWAY_REFRESH_TTL", value_name = "SECONDS")]
     pub refresh_ttl: Option<u64>,
-    /// How long a refresh token that was rotated away still works, in seconds; with 0 only while its successor has not been used [default: 7200]
+    /// Seconds a superseded refresh token works; 0: until its successor is used [default: 7200]
     #[arg(long, env = "MCP_GATEWAY_REFRESH_GRACE", value_name = "SECONDS")]
     pub refresh_grace: Option<u64>,
-    /// Serve https with a certificate of our own making
+    /// Serve https with a certificate that the gateway makes
     #[arg(long, env = "MCP_GATEWAY_TLS", value_enum)]
     pub tls: Option<Tls>,
     /// Serve https with this certificate chain (PEM); read again when it changes
@@ -227,49 +227,49 @@ pub struct Serve {
         value_name = "FILE"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// The key of --tls-cert (PEM)
+    /// The private key of --tls-cert (PEM)
     #[arg(long, env = "MCP_GATEWAY_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// A further CA to trust when calling the upstream (PEM)
+    /// A further CA (PEM) to trust for calls to the upstream
     #[arg(long, env = "MCP_GATEWAY_UPSTREAM_CA", value_name = "FILE")]
     pub upstream_ca: Vec<PathBuf>,
-    /// Listen beyond this machine without TLS, because something in front of us does it
+    /// Listen beyond this machine without TLS, because a proxy in front does it
     #[arg(long, env = "MCP_GATEWAY_INSECURE_HTTP")]
     pub insecure_http: bool,
     /// The user who may sign in [default: gateway]
     #[arg(long, env = "MCP_GATEWAY_USERNAME", value_name = "NAME")]
     pub username: Option<String>,
-    /// How much to say [default: info]
+    /// The log level [default: info]
     #[arg(long, env = "MCP_GATEWAY_LOG", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log: Option<String>,
 }
 
-/// `--token-mode`.
+/// The values of `--token-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TokenMode {
-    /// Nobody but the gateway can read the upstream's token
+    /// Only the gateway can read the upstream's token
     Sealed,
     /// The client can read the upstream's token; for old set-ups
     Plain,
 }
 
-/// `--store`.
+/// The values of `--store`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StoreKind {
-    /// Lost at a restart
+    /// In memory; lost at a restart
     Memory,
     /// A file in the data directory
     Sqlite,
-    /// A Redis that several instances may share; needs --redis-url and keys given by you
+    /// A Redis that several instances can share; needs --redis-url and keys that you provide
     #[cfg_attr(not(feature = "redis"), value(skip))]
     Redis,
-    /// Nothing is kept: sign-ins travel sealed, and any instance with your keys can take any step
+    /// No store: records travel encrypted, and any instance with the same keys accepts them
     None,
 }
 
-/// `--tls`.
+/// The values of `--tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tls {
-    /// A CA and a certificate of our own making, kept in the data directory
+    /// A CA and a certificate that the gateway makes in the data directory
     SelfSigned,
 }

@@ -1,4 +1,4 @@
-//! The flags as sections: one anonymous service, and everything around it.
+//! Turns the flags into sections: one service, and the tables around it.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use crate::config::schema;
 use crate::config::section::{Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
-/// The port of all who choose none.
+/// The port if none is configured.
 pub const DEFAULT_PORT: u16 = 8002;
 
-/// The path of the service that the flags describe.
+/// The name of the service that the flags describe.
 const DEFAULT_SERVICE: &str = "default";
 
-/// What the flags say, in the words of the file.
+/// The flags as the keys of a configuration file.
 pub fn document(flags: &Serve) -> Document {
     let path = ["services".to_owned(), DEFAULT_SERVICE.to_owned()];
     let mut service = Section::new("services.*", &path, Location::Flag("--upstream-rs"));
@@ -101,7 +101,7 @@ fn top_level(flags: &Serve) -> Vec<Section> {
     vec![top, tls, store, keys, cors]
 }
 
-/// Where records and keys are kept, in the words of the file: of `store` and of `keys`.
+/// The flags for `[store]` and `[keys]` as sections.
 pub fn storage_sections(flags: &StorageFlags) -> [Section; 2] {
     let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], Location::Flag("--config"));
     let (mut store, mut keys) = (section("store"), section("keys"));
@@ -119,8 +119,8 @@ pub fn storage_sections(flags: &StorageFlags) -> [Section; 2] {
     [store, keys]
 }
 
-/// With a configuration file, the flags that say what the file says are refused: two places for one thing deceive.
-/// `--data-dir`, `--log` and `--username` are not.
+/// Refuses flags that set keys of the configuration file, because two sources of one value mislead.
+/// `--data-dir`, `--log` and `--username` are allowed beside the file.
 pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
     let mut bare = Serve {
         log: None,
@@ -130,7 +130,7 @@ pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
     refused_beside(&flags.kept, document(&bare).sections)
 }
 
-/// The same for whoever opens only what is kept.
+/// The same check for the commands that open only the store and the keys.
 pub fn check_storage_conflicts(flags: &StorageFlags) -> Result<(), ConfigError> {
     refused_beside(flags, storage_sections(flags))
 }

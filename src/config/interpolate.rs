@@ -1,6 +1,6 @@
-//! `${NAME}` and `${NAME:-default}` in texts of the file; `$$` is a dollar, and so is one before anything but `{`.
+//! Expands `${NAME}` and `${NAME:-default}`. `$$`, and `$` before any character but `{`, mean `$`.
 
-/// A text with its variables put in. The error never shows a value.
+/// Expands the variables. The error says what is wrong and what to write; it shows no value.
 pub fn interpolate(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(text.len());
     let mut left = text;

@@ -1,4 +1,4 @@
-//! Where we listen, under which address clients reach us, and whose word counts.
+//! Listen addresses, TLS, public URL and trusted proxies. Each reader fails at the wrong key.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::service::public_urls::PublicUrls;
 
-/// How we serve https.
+/// Where the certificate for https comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsSource {
-    /// Not at all.
+    /// No TLS.
     None,
-    /// With a CA and a certificate of our own making.
+    /// The gateway makes a CA and a certificate.
     SelfSigned,
-    /// With these.
+    /// The operator's files.
     Files {
-        /// The chain (PEM).
+        /// The certificate chain (PEM).
         cert: PathBuf,
-        /// Its key (PEM).
+        /// The certificate's private key (PEM).
         key: PathBuf,
     },
 }
@@ -42,7 +42,7 @@ pub fn certificate(tls: &Section) -> Result<TlsSource, ConfigError> {
     }
 }
 
-/// Where to listen, and who we are. A missing `::1` is tolerated when 127.0.0.1 is there.
+/// Reads the public URLs and listen addresses. Refuses plain http beyond loopback by default.
 pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls, Vec<SocketAddr>), ConfigError> {
     let said = top.strings("listen")?;
     let listen = listen_addresses(&said)?;
@@ -50,7 +50,7 @@ pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls
     let insecure = top.bool("insecure_http")?;
     let proxies = proxies(top)?;
     let public = public_url(top)?;
-    // Then TLS is done in front of us, by somebody who was named.
+    // A trusted proxy does TLS in front of the gateway.
     let is_proxied = !proxies.is_empty() && public.as_ref().is_some_and(|public| public.url().scheme() == "https");
     let open = listen.iter().find(|address| !address.ip().is_loopback());
     if let Some(open) = open.filter(|_| !has_tls && !is_proxied && !insecure) {
@@ -76,7 +76,7 @@ pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls
     Ok((PublicUrls::new(public, hosts).with_trusted_proxies(proxies), listen))
 }
 
-/// The addresses of `listen`; where it is left out, both loopbacks.
+/// Parses the addresses of `listen`; both loopbacks if there are none.
 pub fn listen_addresses(said: &[Spanned<String>]) -> Result<Vec<SocketAddr>, ConfigError> {
     if said.is_empty() {
         return Ok(loopback_addresses(DEFAULT_PORT));
@@ -95,12 +95,12 @@ fn if_flags(top: &Section, flag: &str, key: &str) -> String {
     }
 }
 
-/// 127.0.0.1 and ::1.
+/// `127.0.0.1` and `::1` with this port.
 pub fn loopback_addresses(port: u16) -> Vec<SocketAddr> {
     vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 
-/// `127.0.0.1:8002`, `[::1]:8002`, `localhost:8002` (Node resolves `localhost` to either); a flag may name this machine.
+/// `IP:port`, or `localhost:port` for both loopbacks (Node uses either). A flag takes any name.
 fn addresses(said: &Spanned<String>) -> Result<Vec<SocketAddr>, ConfigError> {
     let (host, port) = said.value.rsplit_once(':').unwrap_or((&said.value, ""));
     let bare = host.trim_matches(['[', ']']);
@@ -142,7 +142,7 @@ fn default_url(top: &Section, said: &[Spanned<String>], listen: &[SocketAddr], h
     let scheme = if has_tls { "https" } else { "http" };
     let port = listen.first().map_or(DEFAULT_PORT, SocketAddr::port);
     let host = match said {
-        // The host as it was written: a name stays one.
+        // A host name stays a name.
         [one] => one.value.rsplit_once(':').map_or("localhost", |(host, _)| host),
         _ => "localhost",
     };

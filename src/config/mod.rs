@@ -1,4 +1,4 @@
-//! FLOOR 6. What the operator said, in flags or in a file, read once into checked types, then consumed.
+//! The configuration: parses flags or a file once, into checked types that the start-up consumes.
 
 pub mod choices;
 pub mod document;

@@ -1,4 +1,4 @@
-//! Whatever stands in a file: something that runs comes of it, or a message that names the key.
+//! Property tests: any file gives a usable configuration, or a message that names the key.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -10,7 +10,7 @@ use crate::config::tests::{HASH, written};
 use crate::config::validate::Validated;
 use crate::service::{self, Login};
 
-/// A table of the file, with its lines.
+/// A table of the file, with its keys and values.
 #[derive(Clone, Debug)]
 struct GeneratedTable {
     table: String,
@@ -23,7 +23,7 @@ fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
     heading + &lines.concat()
 }
 
-/// A value that suits the key, mostly.
+/// A value that mostly has the key's type.
 fn value(key: &'static Key) -> BoxedStrategy<String> {
     let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
     let suits: BoxedStrategy<String> = match key.kind {
@@ -120,7 +120,7 @@ fn table(
         let mut lines: Vec<(String, String)> = Vec::new();
         let always = always.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         for (key, value) in said.into_iter().chain(always) {
-            // The same key twice is not TOML.
+            // TOML forbids duplicate keys.
             if !lines.iter().any(|(known, _)| *known == key) {
                 lines.push((key, value));
             }
@@ -156,7 +156,7 @@ fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
     })
 }
 
-/// What holds of everything that is served.
+/// Invariants of every accepted configuration.
 fn runs(checked: &Validated) {
     let names: Vec<&str> = checked.described.iter().map(|one| one.service.name.as_str()).collect();
     assert!(!names.is_empty() && names.iter().all(|name| service::is_name(name)));
@@ -172,7 +172,7 @@ fn runs(checked: &Validated) {
     assert_eq!(checked.services().is_ok(), checked.missing_features.is_empty());
 }
 
-/// The message names a key that is in the file, at its line, or one of the table that is missing where it belongs.
+/// The message must name a key of the file with its line, or a known key that is missing there.
 fn names_the_key(wrong: &ConfigError, text: &str) {
     let Location::Line { line, key, .. } = &wrong.at else {
         panic!("{wrong}")

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::config::schema::{self, Key, TABLES, ValueType};
 
-/// One table for each table, in Markdown.
+/// A Markdown table for each table of the configuration.
 pub fn reference() -> String {
     let mut text = String::new();
     for table in TABLES {

@@ -1,57 +1,57 @@
-//! Every key there is: what it is called, where it stands, what it holds, what it means. The only list of them: unknown
-//! keys, types, flags of the same meaning and the reference in `docs/configuration.md` all come from here.
+//! The types of the table of keys. It is the only list of keys: the check for unknown keys, the
+//! types, the flags, and the reference in `docs/configuration.md` come from it.
 
 use crate::config::table::KEYS;
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueType {
     /// A text.
     Text,
-    /// A text that must not be seen. It has a twin, `<key>_file`, that names a file with it.
+    /// A text that must not be shown. The key `<key>_file` names a file with it instead.
     Secret,
     /// An http or https URL.
     Url,
-    /// The name of a file or directory, from the directory of the configuration file on.
+    /// A path, relative to the directory of the configuration file.
     File,
-    /// One such name, or a list of them.
+    /// One such path, or a list of them.
     Files,
     /// `true` or `false`.
     Switch,
-    /// A time in seconds, from least to most; also written `"90s"`, `"5m"`, `"12h"`, `"30d"`.
+    /// Seconds, with minimum and maximum; also written `"90s"`, `"5m"`, `"12h"`, `"30d"`.
     Seconds(u64, u64),
     /// A list of texts.
     Texts,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// Some of these words.
+    /// A list of these words.
     Words(&'static [&'static str]),
-    /// A table of texts, their names of the operator's own choice.
+    /// A table of texts, under names of the operator's choice.
     Pairs,
-    /// A table of its own, of this pattern.
+    /// A table with the keys of this pattern.
     Table(&'static str),
-    /// A list of tables, each of this pattern.
+    /// A list of tables with the keys of this pattern.
     Tables(&'static str),
 }
 
-/// One key.
+/// A key of the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The table it stands in, a name of the operator's own choice written `*`: `services.*`.
+    /// The pattern of the key's table. `*` stands for the operator's own name: `services.*`.
     pub table: &'static str,
-    /// Its name.
+    /// The key's name.
     pub name: &'static str,
-    /// What it holds.
+    /// The type of its value.
     pub kind: ValueType,
-    /// What holds where it is left out, in words.
+    /// What applies if the key is absent, in Markdown.
     pub default: &'static str,
-    /// The flag that says the same of the anonymous service of the command line, or nothing.
+    /// The flag with the same meaning, for the service of the command line; empty if there is none.
     pub flag: &'static str,
-    /// What it means, in a sentence.
+    /// What the key means, in one sentence.
     pub means: &'static str,
 }
 
-/// The tables, in the order of the reference.
+/// The patterns of all tables, in the order of the reference.
 pub const TABLES: [&str; 12] = [
     "",
     "keys",
@@ -67,14 +67,14 @@ pub const TABLES: [&str; 12] = [
     "cors",
 ];
 
-/// What stands at a path of tables.
+/// What a path of table names leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathTarget {
-    /// A table with keys, of this pattern.
+    /// A table with the keys of this pattern.
     Keys(&'static str),
-    /// Only further tables.
+    /// A table that contains only tables.
     Tables,
-    /// Nothing.
+    /// No table.
     Nothing,
 }
 
@@ -83,12 +83,12 @@ pub fn of(table: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.table == table)
 }
 
-/// The key of this name in this table.
+/// Finds a key of a table.
 pub fn find(table: &str, name: &str) -> Option<&'static Key> {
     of(table).find(|key| key.name == name)
 }
 
-/// What stands at this path.
+/// Finds what a path of table names leads to.
 pub fn find_target(path: &[String]) -> PathTarget {
     let mut inner = false;
     for table in TABLES {
@@ -102,7 +102,7 @@ pub fn find_target(path: &[String]) -> PathTarget {
     if inner { PathTarget::Tables } else { PathTarget::Nothing }
 }
 
-/// A table as it is written in a file.
+/// A table's header as it stands in a file.
 pub fn to_header(table: &str) -> String {
     match table {
         "" => "the top of the file, before any [table]".to_owned(),
@@ -110,7 +110,7 @@ pub fn to_header(table: &str) -> String {
     }
 }
 
-/// What to do about a name that is no key of the table at this path.
+/// A suggestion for the unknown key `name` in the table at `path`.
 pub fn suggest(path: &[String], pattern: Option<&str>, name: &str) -> String {
     let mut known: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
     known.extend(tables_below(path));
@@ -135,7 +135,7 @@ pub fn suggest(path: &[String], pattern: Option<&str>, name: &str) -> String {
     }
 }
 
-/// A key's name, and that of its twin.
+/// A key's name, and `<key>_file` for a secret.
 fn spellings(key: &Key) -> Vec<String> {
     let twin = (key.kind == ValueType::Secret).then(|| format!("{}_file", key.name));
     std::iter::once(key.name.to_owned()).chain(twin).collect()

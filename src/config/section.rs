@@ -1,5 +1,5 @@
-//! A table of the configuration with typed questions. Flags and file both become sections, so that both are judged by the
-//! same code. A key that is set and that nobody asks for has no effect, and is refused: silence would be a lie.
+//! A table of the configuration with typed getters, built from flags or from the file. A getter
+//! fails with a [`ConfigError`] at the key if the value has another type or is out of range.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use crate::base::url::ExactUrl;
 use crate::config::schema::{self, Key, ValueType};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
-/// A value as it was written. No `Debug`: it may be a secret.
+/// A value as it was written. It has no `Debug`, because it may be a secret.
 pub enum Value {
-    /// A text, or a number in one.
+    /// A text, or a number written as text.
     Text(String),
     /// A number.
     Number(i64),
@@ -19,9 +19,9 @@ pub enum Value {
     Switch(bool),
     /// A list of texts.
     List(Vec<Spanned<String>>),
-    /// Texts by their names.
+    /// A table of texts, as pairs of name and text.
     Pairs(Vec<(String, String)>),
-    /// One table, or a list of them.
+    /// One table, or a list of tables.
     Sections(Vec<Section>),
 }
 
@@ -32,19 +32,19 @@ struct Entry {
     asked: Cell<bool>,
 }
 
-/// A table and what was said in it.
+/// A table with its values. Flags and file both become sections, so the same code checks both.
 pub struct Section {
-    /// The table's pattern in [`keys::TABLES`].
+    /// The table's pattern in [`schema::TABLES`].
     pub pattern: &'static str,
-    /// The names on the way to it.
+    /// The table's path in the file, with the operator's own names.
     pub path: Vec<String>,
-    /// Where it begins.
+    /// Where the table begins.
     pub at: Location,
     entries: Vec<Entry>,
 }
 
 impl Section {
-    /// An empty one.
+    /// A section without values.
     pub fn new(pattern: &'static str, path: &[String], at: Location) -> Self {
         Self {
             pattern,
@@ -54,12 +54,12 @@ impl Section {
         }
     }
 
-    /// Its own name: the last of the path.
+    /// The last part of the path.
     pub fn name(&self) -> &str {
         self.path.last().map_or("", String::as_str)
     }
 
-    /// Something is said here.
+    /// Sets a key.
     pub fn set(&mut self, key: &'static Key, value: Value, at: Location) {
         self.entries.push(Entry {
             key,
@@ -69,18 +69,18 @@ impl Section {
         });
     }
 
-    /// Whether the key is said, without asking what. Asking later still counts.
+    /// Whether the key is set. This does not count as reading it.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| entry.key.name == name)
     }
 
-    /// The first key that is said and that nobody asked for.
+    /// The first key that is set and that no getter read. It has no effect, so callers refuse it.
     pub fn first_unread(&self) -> Option<(&'static str, &Location)> {
         let mut left = self.entries.iter().filter(|entry| !entry.asked.get());
         left.next().map(|entry| (entry.key.name, &entry.at))
     }
 
-    /// Where a key was said, or else where it could be.
+    /// Where a key is set; otherwise the flag for it, or the line where its table begins.
     pub fn location(&self, name: &str) -> Location {
         let key = schema::find(self.pattern, name);
         debug_assert!(key.is_some(), "`{name}` is not in the table of keys for `{}`", self.pattern);
@@ -99,7 +99,7 @@ impl Section {
         }
     }
 
-    /// What to call a key of this section in a message.
+    /// The name of a key in messages: its flag, or the key in backticks.
     pub fn key_label(&self, name: &str) -> String {
         match self.location(name) {
             Location::Flag(flag) => flag.to_owned(),
@@ -107,7 +107,7 @@ impl Section {
         }
     }
 
-    /// The key is missing and cannot be.
+    /// The error for a required key that is missing.
     pub fn missing(&self, name: &str, what: &str, instead: &str) -> ConfigError {
         self.location(name).wrong(what, instead)
     }
@@ -123,7 +123,7 @@ impl Section {
         Some(found)
     }
 
-    /// A text that is not empty.
+    /// A text. An empty one is an error.
     pub fn text(&self, name: &str) -> Result<Option<Spanned<String>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         match &entry.value {
@@ -138,12 +138,12 @@ impl Section {
         }
     }
 
-    /// A text that must not be seen.
+    /// A text that must not be shown.
     pub fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         Ok(self.text(name)?.map(|said| Secret::from(said.value)))
     }
 
-    /// A file or directory.
+    /// A path to a file or directory.
     pub fn file(&self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
         Ok(self.text(name)?.map(|said| PathBuf::from(said.value)))
     }
@@ -153,7 +153,7 @@ impl Section {
         let example = || "write it like https://mcp.example.com/mcp".to_owned();
         let read = |said: Spanned<String>| {
             said.read(|text| {
-                // A URL that cannot be read may hold a password, or a key in its query: they are not repeated then.
+                // Query, fragment and any URL with `@` may hold a secret: the message omits them.
                 let told = text.split(['?', '#']).next().unwrap_or("");
                 let shown = if text.contains('@') { "it".to_owned() } else { format!("'{told}'") };
                 let address = ExactUrl::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
@@ -166,12 +166,12 @@ impl Section {
         self.text(name)?.map(read).transpose()
     }
 
-    /// `true` or `false`; `false` where it is left out.
+    /// `true` or `false`; `false` if the key is absent.
     pub fn bool(&self, name: &str) -> Result<bool, ConfigError> {
         Ok(self.optional_bool(name)?.is_some_and(|said| said.value))
     }
 
-    /// `true`, `false`, or nothing.
+    /// `true` or `false`; `None` if the key is absent.
     pub fn optional_bool(&self, name: &str) -> Result<Option<Spanned<bool>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         let value = match &entry.value {
@@ -191,7 +191,7 @@ impl Section {
         }))
     }
 
-    /// A time in seconds, within the range that the table of keys gives.
+    /// A duration in seconds, within the range of the key in the table of keys.
     pub fn seconds(&self, name: &str) -> Result<Option<u64>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         let ValueType::Seconds(least, most) = entry.key.kind else {
@@ -210,7 +210,7 @@ impl Section {
         }
     }
 
-    /// A list of texts, none of them empty or twice; empty where it is left out.
+    /// A list of texts without empty texts and duplicates; empty if the key is absent.
     pub fn strings(&self, name: &str) -> Result<Vec<Spanned<String>>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(Vec::new()) };
         let texts = match &entry.value {
@@ -234,18 +234,18 @@ impl Section {
         Ok(texts)
     }
 
-    /// Files, one or several.
+    /// One path, or a list of paths.
     pub fn files(&self, name: &str) -> Result<Vec<PathBuf>, ConfigError> {
         Ok(self.strings(name)?.into_iter().map(|said| PathBuf::from(said.value)).collect())
     }
 
-    /// One of the words that the table of keys has for this key.
+    /// One of the values that the table of keys allows for this key.
     pub fn one_of(&self, name: &str) -> Result<Option<Spanned<&'static str>>, ConfigError> {
         let known = self.known(name);
         self.text(name)?.map(|said| said.read(|text| key_label(text, known))).transpose()
     }
 
-    /// Some of the words that the table of keys has for this key.
+    /// A list of the values that the table of keys allows for this key.
     pub fn some_of(&self, name: &str) -> Result<Vec<Spanned<&'static str>>, ConfigError> {
         let known = self.known(name);
         self.strings(name)?
@@ -261,7 +261,7 @@ impl Section {
         }
     }
 
-    /// Texts by their names, none where it is left out.
+    /// The pairs of name and text; empty if the key is absent.
     pub fn pairs(&self, name: &str) -> Vec<(String, String)> {
         match self.entry(name).map(|entry| &entry.value) {
             Some(Value::Pairs(pairs)) => pairs.clone(),
@@ -269,7 +269,7 @@ impl Section {
         }
     }
 
-    /// The tables of this key, none where it is left out.
+    /// The tables of this key; empty if the key is absent.
     pub fn tables(&self, name: &str) -> &[Self] {
         match self.entry(name).map(|entry| &entry.value) {
             Some(Value::Sections(sections)) => sections,
@@ -285,7 +285,7 @@ fn key_label(text: &str, known: &'static [&'static str]) -> Result<&'static str,
     })
 }
 
-/// `90`, `90s`, `5m`, `12h`, `30d`.
+/// Parses `90`, `90s`, `5m`, `12h` or `30d` into seconds.
 fn duration(text: &str) -> Option<u64> {
     let (number, unit) = match text.as_bytes().last()? {
         b's' => (&text[..text.len() - 1], 1),

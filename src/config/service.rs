@@ -1,4 +1,4 @@
-//! One service: its three choices, its tokens, and the rest.
+//! One service: access, login, upstream credential, tokens and the rest.
 
 use crate::config::choices::{self, UpstreamKind, access_word};
 use crate::config::section::Section;
@@ -9,34 +9,34 @@ use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
 use crate::token::lifetime::Ttl;
 
-/// The longest title, in characters: it is shown before the host, which must stay in sight.
+/// The longest title, in characters. Pages show the host after it, which must stay visible.
 const LONGEST_TITLE: usize = 40;
 
-/// `token_mode`.
+/// The value of `token_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfiguredTokenMode {
-    /// The upstream half is sealed.
+    /// The upstream half is encrypted.
     Sealed,
-    /// The upstream half can be read.
+    /// The client can read the upstream half.
     Plain,
-    /// The upstream half is a handle.
+    /// The upstream half is empty; the store holds the upstream's tokens.
     Reference,
-    /// One signed token, and no upstream half.
+    /// The access token is a signed JWT without an upstream half.
     Jwt,
-    /// The upstream's token and nothing of ours.
+    /// The access token is the upstream's own.
     Raw,
 }
 
-/// A service as the operator describes it, checked; [`super::unbuilt`] says what of it nobody can honour yet.
+/// A checked service. [`super::features`] lists what of it this build does not support.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// What there is a type for.
+    /// The service.
     pub service: Service,
-    /// How its tokens look.
+    /// The token mode, also if this build does not support it.
     pub tokens: ConfiguredTokenMode,
 }
 
-/// Reads a service; `alone`: there is no other.
+/// Reads a service, or fails at the wrong key. `alone`: it is the only service.
 pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Described, ConfigError> {
     let name = section.name().to_owned();
     if !service::is_name(&name) {
@@ -69,7 +69,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
                 ConfiguredTokenMode::Jwt => TokenMode::Jwt,
                 #[cfg(feature = "raw")]
                 ConfiguredTokenMode::Raw => TokenMode::Raw,
-                // Without the feature, serving is refused.
+                // Without the feature, the gateway refuses to serve.
                 #[cfg(not(feature = "raw"))]
                 ConfiguredTokenMode::Raw => TokenMode::Sealed,
                 ConfiguredTokenMode::Sealed => TokenMode::Sealed,
@@ -127,7 +127,7 @@ fn title(section: &Section) -> Result<Option<String>, ConfigError> {
     Ok(Some(said.value))
 }
 
-/// Where there is nobody whose consent could be remembered, or the page asks for more than consent, it would say nothing.
+/// Refuses the key if no user is known, or if the page asks for a credential each time.
 fn remember_consent(section: &Section, login: &Login, way: UpstreamKind) -> Result<bool, ConfigError> {
     let remembers = section.bool("remember_consent")?;
     if !remembers {

@@ -1,20 +1,20 @@
-//! What the operator said, and where: each message names a flag, or a line of the file and the key in it.
+//! Values with their places. Each message names a flag, or a line of the file and the key in it.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where something was said, or should have been.
+/// Where a value was written, or where it could be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// On the command line, or in the flag's variable.
+    /// On the command line, or in the flag's environment variable.
     Flag(&'static str),
     /// In the configuration file.
     Line {
-        /// The file, as it was named.
+        /// The file, as the operator named it.
         file: Arc<str>,
         /// The line, from 1.
         line: usize,
-        /// The key with the tables around it: `services.github.url`; empty where there is none.
+        /// The key with its tables, such as `services.github.url`; empty if there is none.
         key: String,
     },
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// What to call a key beside this place: the flag, or the key in the file.
+    /// The flag, or the key with its tables.
     pub fn label(&self) -> &str {
         match self {
             Self::Flag(flag) => flag,
@@ -38,7 +38,7 @@ impl Location {
         }
     }
 
-    /// Something is wrong here.
+    /// An error at this place: what is wrong, and what to write instead.
     pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> ConfigError {
         ConfigError {
             at: self.clone(),
@@ -48,22 +48,22 @@ impl Location {
     }
 }
 
-/// A value, and where it was said.
+/// A value, and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spanned<T> {
-    /// What.
+    /// The value.
     pub value: T,
-    /// Where.
+    /// Where it was written.
     pub at: Location,
 }
 
 impl<T> Spanned<T> {
-    /// Something is wrong with it.
+    /// An error at the place of this value.
     pub fn wrong(&self, what: impl Into<String>, instead: impl Into<String>) -> ConfigError {
         self.at.wrong(what, instead)
     }
 
-    /// The value read further; `why` it cannot be, and what to write instead.
+    /// Converts the value. If `read` fails, it says what is wrong and what to write instead.
     pub fn read<U>(&self, read: impl FnOnce(&T) -> Result<U, (String, String)>) -> Result<Spanned<U>, ConfigError> {
         match read(&self.value) {
             Ok(value) => Ok(Spanned {
@@ -78,7 +78,7 @@ impl<T> Spanned<T> {
 /// What is wrong, where, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where.
+    /// The wrong or missing value's place.
     pub at: Location,
     /// What is wrong there.
     pub what: String,
@@ -87,11 +87,11 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The same without the values of these variables: somebody may have put a secret where none belongs.
+    /// Replaces the values of these variables by their names: a wrong value may be a secret.
     #[must_use]
     pub fn redact(self, hidden: &[(String, String)]) -> Self {
         let mut hidden: Vec<_> = hidden.iter().filter(|(_, value)| value.len() >= 4).collect();
-        // One value may be part of another.
+        // Longer values first: one value may contain another.
         hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
         let hide = |text: String| {
             hidden

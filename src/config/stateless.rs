@@ -1,4 +1,4 @@
-//! What does not go together with `[store] kind = "none"`, where nothing is kept: said at the key that asks for something kept.
+//! Settings that need a store, and so conflict with `[store] kind = "none"`.
 
 use crate::config::listen::TlsSource;
 use crate::config::section::Section;
@@ -7,7 +7,7 @@ use crate::config::spanned::ConfigError;
 use crate::config::store::StoreConfig;
 use crate::service::{Access, Upstream};
 
-/// Refuses what would have to be kept, if nothing is.
+/// In stateless mode, fails at the first key that needs stored data.
 pub fn check_stateless<'a>(
     store: &StoreConfig,
     tls: (&Section, &TlsSource),

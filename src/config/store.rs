@@ -1,4 +1,4 @@
-//! Where records are kept, as the operator said.
+//! The store that the operator configured.
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
@@ -7,23 +7,23 @@ use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
 use crate::store::{REDIS_PREFIX, RedisConfig, RedisConfigError, VAULT_APPROLE, VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
 
-/// The kind of store, with what it needs to be opened.
+/// The kind of store, with its connection settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreConfig {
-    /// In memory.
+    /// In memory, lost at a restart.
     Memory,
-    /// In a file of the data directory.
+    /// A SQLite file in the data directory.
     Sqlite,
-    /// In a Redis.
+    /// A Redis server or cluster.
     Redis(RedisConfig),
-    /// In a Vault.
+    /// A Vault server.
     Vault(VaultConfig),
-    /// Nowhere: records travel.
+    /// No store: records travel in client-side records.
     Stateless,
 }
 
 impl StoreConfig {
-    /// Whether other instances may use it too; then all must have the same keys, given by the operator.
+    /// Whether several instances can use it. All of them need the same keys, given by the operator.
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Memory | Self::Sqlite => false,
@@ -31,24 +31,24 @@ impl StoreConfig {
         }
     }
 
-    /// Whether nothing is kept.
+    /// Whether the mode is stateless.
     pub fn is_stateless(&self) -> bool {
         *self == Self::Stateless
     }
 }
 
-/// Where it was said, or can be said, where everything is kept: for messages of whoever looks there.
+/// Where data directory, store and key file are or could be configured, for messages.
 #[derive(Clone, Debug)]
 pub struct StorageLocations {
     /// The data directory.
     pub data_dir: Location,
-    /// The store.
+    /// The kind of store.
     pub store: Location,
     /// The key file.
     pub key_file: Location,
 }
 
-/// Reads the section `store`.
+/// Reads `[store]`, or fails at the wrong key. `missing` receives a feature that this build lacks.
 pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
     let Some(kind) = store.one_of("kind")? else {
         return Ok(StoreConfig::Sqlite);
@@ -71,7 +71,7 @@ pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConf
     }
 }
 
-/// `store = "none"` with the address of a Redis, which would stay unused.
+/// The error for `store = "none"` with a Redis URL, which would have no effect.
 fn no_redis_without_a_store(url: &Location) -> ConfigError {
     let what = "store = \"none\" keeps no records and uses no Redis";
     let instead = match url {
@@ -92,7 +92,7 @@ fn url_of(store: &Section) -> Result<Secret, ConfigError> {
 fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
     let prefix = store.text("prefix")?;
     let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
-    // Without the URL: it may hold a password.
+    // The error omits the URL, which may hold a password.
     RedisConfig::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
         let (key, instead) = match why {
             RedisConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),

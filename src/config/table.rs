@@ -1,4 +1,4 @@
-//! The table of all keys; what its columns mean is in `config/schema.rs`.
+//! The table of all keys. [`Key`] describes its columns.
 
 use crate::config::schema::Key;
 use crate::config::schema::ValueType::{self, File, Files, Pairs, Seconds, Secret, Switch, Table, Tables, Text, Texts, Url, Word, Words};
@@ -33,7 +33,7 @@ const fn key(
     }
 }
 
-/// Every key there is.
+/// All keys of the configuration.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key("", "public_url", Url, "`http://localhost:<port>`", "--public-url", "The address that clients use; every link is made from it."),

@@ -1,4 +1,4 @@
-//! Flags and files, as an operator writes them, and what comes of them.
+//! Flags and files as an operator writes them, and the resulting configurations and messages.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::config::spanned::{ConfigError, Location};
 use crate::config::table::KEYS;
 use crate::config::validate::{self, Validated};
 
-/// A hash of nothing in particular.
+/// A well-formed argon2id hash; no test needs its password.
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
 fn given(args: &str) -> Result<Validated, ConfigError> {
@@ -27,7 +27,7 @@ fn given(args: &str) -> Result<Validated, ConfigError> {
     )
 }
 
-/// A file, with a variable `SECRET` and files of the directory `/run`.
+/// Reads a file. The variable `SECRET` and files in `/run` exist.
 pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
     let variable = |name: &str| (name == "SECRET").then(|| "from the variable".to_owned());
     let contents = |path: &Path| match path.to_str() {
@@ -57,7 +57,7 @@ fn refused(text: &str) -> String {
     written(text).map(|_| ()).expect_err(text).to_string()
 }
 
-/// One service and one line in it.
+/// A file with one service that has this line.
 fn service(line: &str) -> String {
     format!("[services.one]\nurl = \"https://x.example/mcp\"\n{line}\n")
 }
@@ -165,7 +165,7 @@ fn a_message_has_the_line_the_key_and_what_to_write() {
     );
 }
 
-/// What is written, where it is wrong, and a word of the message.
+/// File content, the key in the message, and a word of the message.
 const AROUND: &[(&str, &str, &str)] = &[
     ("x = [", "gateway.toml:1:", "not TOML"),
     ("services = 1", "services:", "table"),
@@ -347,7 +347,7 @@ fn what_is_wrong_around_the_services_is_named() {
     }
 }
 
-/// A line of a service, the key that is wrong, and a word of the message.
+/// A line of a service, the key in the message, and a word of the message.
 const WITHIN: &[(&str, &str, &str)] = &[
     ("access = \"opn\"", "access", "oauth, key, public"),
     ("access = \"local\"", "access", "oauth, key, public"),
@@ -661,7 +661,7 @@ const NOWHERE: Environment<'static> = Environment {
     file: &|_| Err(String::new()),
 };
 
-/// Files that together say every key.
+/// Files that together set every key.
 const EVERY: &[&str] = &[
     "public_url = \"https://a.example\"\nlisten = [\"127.0.0.1:1\"]\ndata_dir = \"d\"\nallowed_hosts = [\"b.example\"]\ntrusted_proxies = [\"10.0.0.1\"]\ninsecure_http = false\nsession_ttl = \"12h\"\npublic_directory = true\ncompat = [\"json-token\"]\nlog = \"debug\"\nkeys.file = \"k\"\ntls.cert = \"c\"\ntls.key = \"k\"\nstore.kind = \"redis\"\nstore.url = \"rediss://x\"\nstore.prefix = \"p\"\nstore.ca = \"ca.pem\"\ncors.origins = [\"*\"]\n",
     "tls.self_signed = true\n[login.password]\nusers = [{ name = \"a\", hash = \"HASH\" }]\n[idp.corp]\npreset = \"okta\"\nissuer = \"https://a.example\"\nclient_id = \"a\"\nclient_secret = \"s\"\nscopes = [\"openid\"]\ngroups_claim = \"roles\"\nallow_addresses = [\"10.0.0.0/8\"]\nallow = { emails = [\"a@b.c\"], domains = [\"b.c\"], groups = [\"g\"], subjects = [\"s\"] }\n[clients.bot]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"SHA\"\nname = \"Bot\"\n[clients.web]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"SHA\"\n",
@@ -683,7 +683,7 @@ fn every_key_of_the_table_has_an_effect_somewhere() {
         } else {
             "[services.one]\nurl = \"https://x.example/mcp\"\n"
         };
-        // What nobody asks for is refused.
+        // Validation refuses a key that no getter reads.
         if let Err(why) = written(&format!("{text}{more}")) {
             panic!("{why}");
         }

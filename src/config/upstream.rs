@@ -1,4 +1,4 @@
-//! How a service is unlocked, with what its strategy cannot do without.
+//! The upstream credential of a service. Each reader fails at the key that is missing or wrong.
 
 use http::header::HeaderName;
 
@@ -14,7 +14,7 @@ use crate::service::static_credential::StaticCredential;
 use crate::upstream::forward_rules;
 use crate::upstream::quirks;
 
-/// Reads what the strategy of a service needs.
+/// Reads the settings of this kind of upstream credential.
 pub fn upstream(service: &Section, way: UpstreamKind) -> Result<Upstream, ConfigError> {
     match way {
         UpstreamKind::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
@@ -50,7 +50,7 @@ pub fn upstream(service: &Section, way: UpstreamKind) -> Result<Upstream, Config
     }
 }
 
-/// The value of `upstream` that chose it.
+/// The kind of upstream credential, as in `upstream`.
 pub fn kind(upstream: &Upstream) -> UpstreamKind {
     match upstream {
         Upstream::OAuth(_) => UpstreamKind::OAuth,
@@ -110,7 +110,7 @@ fn profile(said: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigErr
     })
 }
 
-/// `allow_addresses` of a service or an identity provider.
+/// Reads `allow_addresses` of a service or an identity provider.
 pub fn addresses(section: &Section) -> Result<Vec<Cidr>, ConfigError> {
     section.strings("allow_addresses")?.iter().map(address).collect()
 }
@@ -126,7 +126,7 @@ fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
         return Ok(AuthHeader::bearer());
     };
     let (name, value) = (header.text("name")?, header.text("value")?);
-    // A header of another name holds the key alone, unless it is said how.
+    // A custom header holds only the credential, unless `value` says otherwise.
     let default = if name.is_some() { "{credential}" } else { "Bearer {credential}" };
     let name_text = name.as_ref().map_or("Authorization", |said| said.value.as_str());
     let template = value.as_ref().map_or(default, |said| said.value.as_str());
@@ -140,7 +140,7 @@ fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
     })
 }
 
-/// A further request header that may pass to the upstream.
+/// Parses a request header to forward. Refuses credential, identity and hop-by-hop headers.
 pub fn parse_forward_header(said: &Spanned<String>) -> Result<HeaderName, ConfigError> {
     let name = said.value.parse::<HeaderName>();
     let name = name.map_err(|_| said.wrong(format!("'{}' is not the name of a header", said.value), "write names like X-Tenant"))?;

@@ -1,4 +1,4 @@
-//! Who may sign in, with a password or elsewhere, and which clients are known beforehand.
+//! Password users, identity providers and configured clients. Readers fail at the wrong key.
 
 use crate::app::password;
 use crate::base::ids::Digest;
@@ -14,9 +14,9 @@ use crate::upstream::idp::{self, Idp, IdpConfigError};
 /// A user, and the hash of the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// The name.
+    /// The user's name.
     pub name: String,
-    /// `$argon2id$…`
+    /// The password's hash, `$argon2id$…`.
     pub hash: String,
 }
 
@@ -26,10 +26,10 @@ impl std::fmt::Debug for Kept {
     }
 }
 
-/// The shortest secret of a client, in characters: only its digest is compared, so it must be long and random.
+/// The shortest client secret, in characters. Only a fast digest protects it, so it is long.
 const MIN_SECRET_CHARS: usize = 32;
 
-/// The users of `[login.password]`; `None`: the one whose password is made at the first start.
+/// Reads `[login.password]`. `None`: one user, whose password is made at the first start.
 pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
     if !login.contains("users") {
         return Ok(None);
@@ -68,7 +68,7 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
     Ok(Some(users))
 }
 
-/// An identity provider.
+/// Reads an identity provider, `[idp.<name>]`.
 pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     let name = named(section, "an identity provider")?;
     let preset = section
@@ -148,7 +148,7 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
     Ok(Some(allowed))
 }
 
-/// A client that need not register.
+/// Reads a client that need not register, `[clients.<id>]`.
 pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> {
     let id = section.name().to_owned();
     if !client::is_valid_client_id(&id) {
@@ -176,7 +176,6 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
     })
 }
 
-/// The digest of a client's secret, if it has one.
 fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {
     match (section.secret("secret")?, section.text("secret_hash")?) {
         (Some(_), Some(hash)) => Err(hash.wrong("the secret is there too", "take one of the two out")),
@@ -196,7 +195,7 @@ fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {
     }
 }
 
-/// The name of a table that stands in a path of ours.
+/// A table's name, which becomes a segment of the gateway's paths.
 fn named(section: &Section, what: &str) -> Result<String, ConfigError> {
     let name = section.name();
     if service::is_name(name) {

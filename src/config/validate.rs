@@ -1,5 +1,4 @@
-//! What the operator said, in flags or in a file, becomes checked types here, or an error that says what was wrong, where,
-//! and what to write instead. The single judge of both.
+//! Checks the configuration. Flags and file both pass through here and become checked types.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,57 +18,57 @@ use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, Login, Service};
 use crate::upstream::idp::Idp;
 
-/// The configuration, checked.
+/// The checked configuration.
 #[derive(Debug)]
 pub struct Validated {
-    /// Who we are.
+    /// The public URL, the other names of the gateway, and the trusted proxies.
     pub site: PublicUrls,
-    /// Where to listen. A missing `::1` is tolerated when 127.0.0.1 is there.
+    /// Addresses to listen on. All but the first may be missing on this machine, such as `::1`.
     pub listen: Vec<SocketAddr>,
-    /// How we serve https.
+    /// The source of the TLS certificate.
     pub certificate: TlsSource,
-    /// Where everything is kept.
+    /// The data directory. It is empty in stateless mode.
     pub data_dir: PathBuf,
-    /// The key file, if it is not that of the data directory.
+    /// The key file, if it is not the one in the data directory.
     pub key_file: Option<PathBuf>,
     /// The store.
     pub store: StoreConfig,
-    /// Where these three were said.
+    /// Where data directory, store and key file are or could be configured.
     pub kept_at: StorageLocations,
-    /// Where it was said, or can be said, on what to listen.
+    /// Where `listen` is or could be configured, for messages.
     pub listen_at: Location,
-    /// The same of the certificate.
+    /// Where the certificate is or could be configured.
     pub certificate_at: Location,
-    /// The same of further CAs.
+    /// Where the last `upstream_ca` is configured; the whole configuration if none is.
     pub upstream_ca_at: Location,
-    /// How much to say.
+    /// The log level.
     pub log: String,
-    /// Further CAs to trust upstream.
+    /// Files of further CAs to trust for upstream calls.
     pub upstream_ca: Vec<PathBuf>,
-    /// Who may sign in with a password; `None`: the one whose password is made at the first start.
+    /// Users with a password. `None`: one user, whose password is made at the first start.
     pub users: Option<Vec<Kept>>,
-    /// How long a sign-in skips the password, in seconds.
+    /// How long a login session replaces the password, in seconds.
     pub session_ttl: u64,
-    /// Who else vouches for users.
+    /// The identity providers.
     pub idps: Vec<Idp>,
     /// Clients that need not register.
     pub clients: Vec<ConfiguredClient>,
-    /// What stands behind us.
+    /// The services, and their token modes.
     pub described: Vec<Described>,
     /// Origins of web pages that may call the MCP endpoints.
     pub cors_origins: Vec<String>,
-    /// `/services` lists what stands behind us.
+    /// Whether `/services` lists the services.
     pub public_directory: bool,
-    /// `/token` also reads a JSON object.
+    /// Whether `/token` also accepts a JSON object.
     pub json_token: bool,
-    /// What is good, and cannot be honoured yet.
+    /// Valid settings that this build cannot serve.
     pub missing_features: Vec<ConfigError>,
-    /// What the operator should know although it is not wrong.
+    /// Warnings for the operator about values that are not wrong.
     pub warnings: Vec<String>,
 }
 
 impl Validated {
-    /// The services, if this build can serve all that was said.
+    /// The services. Fails if the configuration needs a feature that this build lacks.
     pub fn services(&self) -> Result<Vec<Service>, ConfigError> {
         match self.missing_features.first() {
             Some(wrong) => Err(wrong.clone()),
@@ -77,13 +76,15 @@ impl Validated {
         }
     }
 
-    /// Whether anybody signs in with a password.
+    /// Whether any service uses password login.
     pub fn asks_passwords(&self) -> bool {
         self.described.iter().any(|described| described.service.login == Login::Password)
     }
 }
 
-/// Checks what was said at `whole`: the file, or the flags. `data_home` is where data directories are by custom.
+/// Checks the sections. `whole` is the file or the flags, `data_home` the default `data_dir`.
+/// # Errors
+/// The first key that is missing, wrong or without effect.
 pub fn validate(spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
     let hidden = spoken.hidden.clone();
     let mut checked = validate_document(spoken, whole, data_home).map_err(|wrong| wrong.redact(&hidden))?;
@@ -162,7 +163,7 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
     Ok(checked)
 }
 
-/// A store in memory can neither be given an API key nor be told that one was revoked.
+/// No other process can add or revoke an API key in a store in memory.
 fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
     let both = spoken.each("services.*").zip(described);
     let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
@@ -178,7 +179,6 @@ fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &Store
     }
 }
 
-/// Identity providers at which no service's users sign in: described for nothing, or a `login` is missing.
 fn unused_providers(spoken: &Document, used: &[Login]) -> Vec<String> {
     let is_unused = |section: &&Section| !used.contains(&Login::Idp(section.name().to_owned()));
     let told = |section: &Section| {

@@ -1,7 +1,7 @@
-//! One browser journey, from `/authorize` to a code that was spent.
+//! The states of an authorization flow, from `/authorize` to a redeemed code.
 //!
-//! Each state is a struct with private fields and only its own moves. Fresh random values, the time and the upstream's
-//! answers are arguments; a move returns the next state and what is to be done.
+//! Each state is a struct with private fields and only its own transitions. Random values, time and
+//! upstream responses are arguments. A transition returns the next state and an effect as data.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,44 +19,45 @@ use crate::flow::user::{LoginMethod, ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
-/// How long a journey may take, in seconds.
+/// The lifetime of a flow, in seconds. A redirect to an upstream or a provider starts it anew.
 pub const FLOW_TTL_SECONDS: u64 = 600;
-/// How long a code lives, in seconds.
+/// The lifetime of an authorization code, in seconds.
 pub const CODE_TTL_SECONDS: u64 = 60;
 
-/// What the client asked for; travels through all states.
+/// The client's authorization request. It is part of each state until the code is redeemed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuthorizationRequest {
-    /// The client's id.
+    /// The client id.
     pub client_id: String,
-    /// The name that it gave itself.
+    /// The name in the client's own registration.
     pub client_name: Option<String>,
-    /// The host of its document, if that vouches for it: see [`RegisteredClient::verified_host`](crate::flow::client::RegisteredClient::verified_host).
+    /// See
+    /// [`RegisteredClient::verified_host`](crate::flow::client::RegisteredClient::verified_host).
     #[serde(default)]
     pub verified_host: Option<String>,
-    /// The operator wrote the client down, and its name with it.
+    /// The operator configured the client, including its name.
     #[serde(default)]
     pub configured: bool,
-    /// All its redirects stay on the user's machine.
+    /// All redirect URIs are on the user's machine.
     #[serde(rename = "loopback_only")]
     pub is_loopback_only: bool,
-    /// The only way back.
+    /// The only address to which the browser may return.
     #[serde(rename = "back")]
     pub return_address: ReturnAddress,
-    /// PKCE.
+    /// The client's PKCE challenge.
     pub challenge: CodeChallenge,
-    /// What it may get, already within what the service offers.
+    /// The scopes of the future grant, already limited to those of the service.
     pub scopes: Scopes,
-    /// The service's name.
+    /// The name of the service.
     pub service: String,
-    /// How the user signs in, and what follows consent.
+    /// The login method, and the step after consent.
     pub way: ServiceSnapshot,
-    /// Whether an earlier consent may stand for this one.
+    /// Whether a remembered consent may replace the consent page.
     #[serde(default)]
     pub remember: RememberConsent,
 }
 
-/// The client asked; nobody has signed in.
+/// The authorization request is valid. No user signed in yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientAuthorize {
     #[serde(rename = "asked")]
@@ -65,7 +66,7 @@ pub struct ClientAuthorize {
     expires: UnixTime,
 }
 
-/// The user signed in here, and is asked to consent.
+/// The login is done, or not required. Consent is open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewayLogin {
     #[serde(rename = "asked")]
@@ -75,7 +76,7 @@ pub struct GatewayLogin {
     pub(super) expires: UnixTime,
 }
 
-/// The user consented, and was sent to the upstream.
+/// The user consented, and the browser went to the upstream's authorization server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamRedirect {
     #[serde(rename = "asked")]
@@ -90,7 +91,7 @@ pub struct UpstreamRedirect {
     expires: UnixTime,
 }
 
-/// The upstream sent the browser back with a code, which is being exchanged.
+/// The upstream's callback had a code, which is being exchanged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UpstreamCallback {
     #[serde(rename = "asked")]
@@ -100,13 +101,13 @@ pub struct UpstreamCallback {
     pub(super) expires: UnixTime,
 }
 
-/// The journey ended without a code: denied, refused, or failed.
+/// The flow ended without a code: it was denied, it was refused, or it failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Closed {
     pub(super) expires: UnixTime,
 }
 
-/// A journey at rest.
+/// The stored record of a flow.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum FlowRecord {
@@ -134,7 +135,7 @@ pub enum FlowRecord {
 }
 
 impl FlowRecord {
-    /// Nobody has signed in to it, nor consented: what anybody can begin as often as they like.
+    /// Whether no login and no consent has happened yet. Anyone can start any number of such flows.
     pub fn is_unauthenticated(&self) -> bool {
         match self {
             Self::ClientAuthorize(_) | Self::IdpRedirect(_) => true,
@@ -172,45 +173,45 @@ impl Record for FlowRecord {
     }
 }
 
-/// What goes with the browser to the upstream: drawn fresh for this one redirect.
+/// The values of one redirect to the upstream. The random ones are fresh for each redirect.
 #[derive(Clone, Debug)]
 pub struct UpstreamRedirectParams {
-    /// The digest of the cookie that the callback must bring.
+    /// The digest of the cookie that the callback requires.
     pub browser: Digest,
-    /// The digest of our `state`.
+    /// The digest of the random part of our `state`.
     pub upstream_state: Digest,
     /// Our own PKCE verifier, never the client's.
     pub verifier: Secret,
-    /// The upstream's issuer, by bytes.
+    /// The upstream's issuer, compared byte for byte.
     pub issuer: String,
-    /// Its metadata promises `iss` (RFC 9207).
+    /// The upstream's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
 }
 
-/// What the upstream's redirect brought, and what the browser brought with it.
+/// The parameters of an upstream callback, and the browser's cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamCallbackParams<'a> {
-    /// The service whose callback it is.
+    /// The service to which the callback belongs.
     pub service: &'a str,
     /// The random part of `state`.
     pub upstream_state: &'a str,
-    /// The cookie of this flow.
+    /// The value of the flow's upstream cookie.
     pub browser: Option<&'a str>,
-    /// `iss`.
+    /// The parameter `iss` (RFC 9207).
     pub issuer: Option<&'a str>,
 }
 
-/// To do: exchange the upstream's code.
+/// Effect: exchange the upstream's code.
 #[derive(Clone, Debug)]
 pub struct CodeExchange {
-    /// PKCE.
+    /// Our PKCE verifier.
     pub verifier: Secret,
-    /// At this authorization server, by bytes, and at no other.
+    /// The issuer that gave the code, byte for byte. No other server may get the code.
     pub issuer: String,
 }
 
 impl ClientAuthorize {
-    /// A journey begins. `form` is the digest of the cookie that binds its forms to this browser.
+    /// Starts a flow. `form` is the digest of the cookie that binds its forms to this browser.
     pub fn new(asked: AuthorizationRequest, form: Digest, now: UnixTime) -> Self {
         Self {
             request: asked,
@@ -219,14 +220,14 @@ impl ClientAuthorize {
         }
     }
 
-    /// Whether the form was shown to this browser; to be asked before a password is looked at.
+    /// Checks that the form belongs to this browser, before any password is checked.
     pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<&AuthorizationRequest, RejectReason> {
         check_not_expired(self.expires, now)?;
         check_digest(&self.form, form, RejectReason::WrongBrowser)?;
         Ok(&self.request)
     }
 
-    /// The user signed in with a password: the form gets a new key, so that one seen before does not work after.
+    /// Records a password login. The form cookie changes, so one from before the login is useless.
     pub fn signed_in(
         self,
         form: Option<&str>,
@@ -238,7 +239,7 @@ impl ClientAuthorize {
         self.logged_in_as(&LoginMethod::Password, User::with_name(subject), next_form)
     }
 
-    /// Nobody has to sign in here: consent comes next.
+    /// Goes on to consent, for a service without a login.
     pub fn login_skipped(self, form: Option<&str>, next_form: Digest, now: UnixTime) -> Result<(GatewayLogin, ()), RejectReason> {
         self.belongs_to(form, now)?;
         self.logged_in_as(&LoginMethod::Nobody, User::default(), next_form)
@@ -257,7 +258,7 @@ impl ClientAuthorize {
         Ok((next, ()))
     }
 
-    /// The user turned away before signing in.
+    /// Closes the flow: the user denied before the login.
     pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
         Ok((Closed { expires: self.expires }, self.request.return_address))
@@ -265,15 +266,15 @@ impl ClientAuthorize {
 }
 
 impl GatewayLogin {
-    /// Whether the form was shown to this browser: what was asked, and who signed in.
+    /// Checks that the form belongs to this browser. Returns the request and the user.
     pub fn belongs_to(&self, form: Option<&str>, now: UnixTime) -> Result<(&AuthorizationRequest, &User), RejectReason> {
         check_not_expired(self.expires, now)?;
         check_digest(&self.form, form, RejectReason::WrongBrowser)?;
         Ok((&self.request, &self.who))
     }
 
-    /// The user said yes. Only from here does a browser go to the upstream: no other state has this move.
-    ///
+    /// Records the consent. No other state has this transition, so no browser goes to the upstream
+    /// without consent.
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, UpstreamRedirectParams}};
     /// fn on(state: ClientAuthorize, to: UpstreamRedirectParams) { let _ = state.consented(None, to, UnixTime(0)); }
@@ -310,9 +311,9 @@ impl GatewayLogin {
         ))
     }
 
-    /// The user said yes, and nothing is to be asked of the upstream's authorization server: the code is issued.
-    /// `obtained` is what the user gave for the upstream, if it needs anything of the user; `code` is the digest of the
-    /// secret half of ours.
+    /// Records the consent and issues the code; no upstream authorization server takes part.
+    /// `obtained` is the upstream credential that the user pasted, if the service requires one.
+    /// `code` is the digest of the code's secret half.
     pub fn granted(
         self,
         form: Option<&str>,
@@ -335,7 +336,7 @@ impl GatewayLogin {
         Ok((next, back))
     }
 
-    /// The user said no.
+    /// Closes the flow: the user denied.
     pub fn denied(self, form: Option<&str>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
         Ok((Closed { expires: self.expires }, self.request.return_address))
@@ -343,8 +344,7 @@ impl GatewayLogin {
 }
 
 impl UpstreamRedirect {
-    /// The upstream sent the browser back with a code. The state is used up: there is no second time.
-    ///
+    /// Accepts the upstream's code. The state is consumed, so a second callback fails.
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{UpstreamCallbackParams, UpstreamRedirect}};
     /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: UpstreamCallbackParams<'_>) { let _ = (a.returned(with, UnixTime(0)), a.returned(with, UnixTime(0))); }
@@ -368,13 +368,13 @@ impl UpstreamRedirect {
         Ok((next, exchange))
     }
 
-    /// The upstream sent the browser back with an error.
+    /// Closes the flow: the upstream's callback had an error.
     pub fn refused(self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.check_callback(brought, now)?;
         Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 
-    /// `state` first, then the browser, then the issuer: before anything else of the answer is read or shown.
+    /// Checks `state`, service, cookie and issuer, before anything else is read or shown.
     pub(super) fn check_callback(&self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
         check_not_expired(self.expires, now)?;
         check_digest(&self.upstream_state, Some(brought.upstream_state), RejectReason::WrongUpstreamState)?;

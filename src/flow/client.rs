@@ -1,4 +1,4 @@
-//! The client: what it registered, who it proved to be, and the only way back to it.
+//! The client: its registration, its authentication, and its return address.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::oauth::redirect_uri::{RedirectKind, RedirectUri};
 use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
 use crate::oauth::token_endpoint::ClientCredentials;
 
-/// A client that registered here.
+/// A client that this gateway knows.
 #[derive(Clone, Debug)]
 pub struct RegisteredClient {
     client_id: String,
@@ -20,28 +20,28 @@ pub struct RegisteredClient {
     told_by: MetadataSource,
 }
 
-/// Whose word it is what a client may do.
+/// The source of a client's metadata.
 #[derive(Clone, Debug)]
 enum MetadataSource {
-    /// It registered itself.
+    /// The client registered itself.
     Registration,
-    /// It did not register, but has a document.
+    /// The client has a metadata document.
     Document(ClientIdUrl),
-    /// The configuration.
+    /// The operator's configuration.
     Configuration,
 }
 
-/// A client that proved to be the one that registered: a public one by naming itself, a confidential one by its secret.
-/// Only [`RegisteredClient::authenticate`] makes one, and it says for whom it holds.
+/// Proof that a client authenticated: a public client by its id, a confidential one by its secret.
+/// Only [`RegisteredClient::authenticate`] creates it.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     client_id: String,
     may_refresh: bool,
 }
 
-/// Where a browser may be sent with an answer for the client. Made only by a match against the client's registration,
-/// and only it makes a `Location` to a client: open redirects are unwritable. Carries `state` and `iss` (RFC 9207).
-///
+/// Where a browser may go with a response for the client. Only a match with the client's
+/// registration creates it. Nothing else becomes a `Location` to a client, which prevents open
+/// redirects. The response has `state` and `iss` (RFC 9207).
 /// ```compile_fail
 /// use mcp_oauth_gateway::flow::client::ReturnAddress;
 /// fn forged() -> ReturnAddress { ReturnAddress { uri: unreachable!(), client_state: None, issuer: String::new() } }
@@ -55,14 +55,14 @@ pub struct ReturnAddress {
     uri: RedirectUri,
     client_state: Option<String>,
     issuer: String,
-    /// It is on the host of the client's own document, or the operator wrote it down.
+    /// The URI is on the host of the client's metadata document, or the operator configured it.
     #[serde(default)]
     #[serde(rename = "at_home")]
     is_client_host: bool,
 }
 
 impl RegisteredClient {
-    /// The client behind a client id that was opened; `secret` is the digest of its secret, if it has one.
+    /// A client from an opened client id. `secret` is the digest of its secret, if it has one.
     pub fn new(client_id: String, registration: ClientRegistration, secret: Option<Digest>) -> Self {
         Self {
             client_id,
@@ -72,7 +72,7 @@ impl RegisteredClient {
         }
     }
 
-    /// The client that the operator wrote down; `secret` is the digest of its secret, if it has one.
+    /// A client from the configuration. `secret` is the digest of its secret, if it has one.
     pub fn configured(client_id: String, registration: ClientRegistration, secret: Option<Digest>) -> Self {
         Self {
             told_by: MetadataSource::Configuration,
@@ -80,7 +80,7 @@ impl RegisteredClient {
         }
     }
 
-    /// The client that is named by its document, and what that says.
+    /// A client from its metadata document.
     pub fn from_metadata(document: ClientIdUrl, registration: ClientRegistration) -> Self {
         Self {
             client_id: document.address().as_str().to_owned(),
@@ -90,23 +90,23 @@ impl RegisteredClient {
         }
     }
 
-    /// What it said of itself.
+    /// The client's metadata.
     pub fn registration(&self) -> &ClientRegistration {
         &self.registration
     }
 
-    /// Its name on the wire.
+    /// The client id.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// Checks who it is at the token endpoint. A public client proves nothing here: PKCE does.
+    /// Authenticates the client at the token endpoint. A public client relies on PKCE instead.
     pub fn authenticate(&self, credentials: &ClientCredentials) -> Result<Authenticated, RejectReason> {
         if credentials.client_id != self.client_id {
             return Err(RejectReason::WrongClient);
         }
         match (self.registration.auth_method, &self.secret, &credentials.secret) {
-            // Some public clients send a secret nobody gave them: it proves nothing, and harms nothing.
+            // Some public clients send a secret that was never issued. It is ignored.
             (ClientAuthMethod::None, _, _) => {}
             (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, Some(kept), Some(sent))
                 if kept.matches(sent.expose()) => {}
@@ -118,7 +118,7 @@ impl RegisteredClient {
         })
     }
 
-    /// The way back to the client, if what it asked for is what it registered.
+    /// Returns the return address, if the requested redirect URI is registered.
     pub fn return_address(
         &self,
         asked: Option<RedirectUri>,
@@ -144,9 +144,9 @@ impl RegisteredClient {
         })
     }
 
-    /// The host that vouches for the client when it is answered at `back`: that of its document. Pages call it verified
-    /// only where the answer goes to that host too; on the user's machine anybody can take the client's name, and of a
-    /// third host nothing is known.
+    /// The host of the client's metadata document, if it vouches for the client at `back`. It
+    /// vouches for its own host, and partly for programs on the user's machine: any local program
+    /// can pose as the client. Other web hosts get `None`.
     pub fn verified_host(&self, back: &ReturnAddress) -> Option<&str> {
         match &self.told_by {
             MetadataSource::Document(document) => (back.is_client_host || back.uri.kind() != RedirectKind::Web).then(|| document.host()),
@@ -154,7 +154,7 @@ impl RegisteredClient {
         }
     }
 
-    /// The operator wrote it down, and its name with it.
+    /// Whether the operator configured the client, including its name.
     pub fn is_configured(&self) -> bool {
         match &self.told_by {
             MetadataSource::Configuration => true,
@@ -162,8 +162,8 @@ impl RegisteredClient {
         }
     }
 
-    /// Whether a user who said yes to it need not be asked again when it is answered at `back`: only where nobody else can
-    /// receive that answer, or take its name.
+    /// Whether a consent may be remembered when the response goes to `back`. That requires that no
+    /// other program can receive the response or pose as the client.
     pub fn may_remember_consent(&self, back: &ReturnAddress) -> bool {
         let is_https = back.uri.kind() == RedirectKind::Web;
         match &self.told_by {
@@ -173,7 +173,7 @@ impl RegisteredClient {
         }
     }
 
-    /// All its redirects stay on the user's machine: anything that runs there can call itself this client.
+    /// Whether all redirect URIs are on the user's machine. Any local program can use them.
     pub fn is_loopback_only(&self) -> bool {
         self.registration
             .redirect_uris
@@ -183,17 +183,17 @@ impl RegisteredClient {
 }
 
 impl Authenticated {
-    /// Which client.
+    /// The client id.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The short mark of it that pairs carry.
+    /// The digest of the client id that pairs contain.
     pub fn client_digest(&self) -> [u8; 16] {
         Digest::new(&self.client_id).truncated()
     }
 
-    /// Whether it may be given a refresh token.
+    /// Whether the client may get a refresh token.
     pub fn may_refresh(&self) -> bool {
         self.may_refresh
     }
@@ -210,19 +210,19 @@ impl ReturnAddress {
         self.with(&[("error", code.as_str()), ("error_description", &description(why))])
     }
 
-    /// An error may be sent by redirect before a user has acted only to programs on the user's own machine, to the host
-    /// that the client id itself names, and where the operator said: anything else would be an open redirector for anybody
-    /// who registers.
+    /// Whether an error may be sent to this address by redirect before the user acts. It may go to
+    /// loopback, to the host of the client's metadata document, and to configured clients. Any
+    /// other address would make the gateway an open redirector for every registered client.
     pub fn is_safe_before_consent(&self) -> bool {
         self.is_client_host || self.uri.kind() == RedirectKind::Loopback
     }
 
-    /// Where it leads.
+    /// The redirect URI.
     pub fn uri(&self) -> &RedirectUri {
         &self.uri
     }
 
-    /// The issuer that the client talks to.
+    /// The issuer that the client uses.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }

@@ -1,4 +1,4 @@
-//! The end of a journey: a code that is redeemed once, and remembered for a while.
+//! The end of a flow: a code is redeemed once, and a replay of it is recognised for a while.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,19 +12,19 @@ use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 use crate::oauth::token_response::UpstreamTokens;
 
-/// How long a spent code is remembered, in seconds: a replay within this ends the grant.
+/// How long a redeemed code is remembered, in seconds. A replay within this time ends the grant.
 pub const SPENT_CODE_TTL_SECONDS: u64 = 600;
 
-/// What opens the upstream for this user.
+/// The user's upstream credential, as the flow obtained it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ObtainedTokens {
-    /// The authorization server that gave it, by bytes; `None` if the user gave it here.
+    /// The issuer of the tokens, byte for byte; `None` if the user pasted a credential.
     pub issuer: Option<String>,
-    /// What was given.
+    /// The tokens or the credential.
     pub tokens: UpstreamTokens,
 }
 
-/// The client's code is on its way.
+/// The client's code is issued, and not redeemed yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CodeIssued {
     pub(super) asked: AuthorizationRequest,
@@ -34,7 +34,7 @@ pub struct CodeIssued {
     pub(super) expires: UnixTime,
 }
 
-/// The code was redeemed; what comes now is a replay.
+/// The code is redeemed. Any further use is a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CodeSpent {
     pub(super) client_id: String,
@@ -44,38 +44,38 @@ pub struct CodeSpent {
     pub(super) expires: UnixTime,
 }
 
-/// To do: make a grant of this.
+/// Effect: create a grant from this.
 #[derive(Clone, Debug)]
 pub struct RedeemedCode {
-    /// The client that it is given to.
+    /// The client id.
     pub client_id: String,
-    /// The service that it is for.
+    /// The name of the service.
     pub service: String,
-    /// The way of the journey.
+    /// The service's configuration when the flow began.
     pub way: ServiceSnapshot,
-    /// What was asked for.
+    /// The scopes of the grant.
     pub scopes: Scopes,
-    /// Who signed in.
+    /// The user who consented.
     pub who: User,
-    /// What opens the upstream for this user, if it takes anything of the user's.
+    /// The user's upstream credential, if the service needs one.
     pub obtained: Option<ObtainedTokens>,
 }
 
-/// What a client brings to redeem a code.
+/// The parameters of a token request with a code.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRedemption<'a> {
-    /// The service whose token endpoint it came to.
+    /// The service whose token endpoint was called.
     pub service: &'a str,
-    /// The code's secret half.
+    /// The secret half of the code.
     pub code: &'a str,
-    /// Enforced when present.
+    /// The redirect URI; checked if present.
     pub redirect_uri: Option<&'a str>,
-    /// PKCE.
+    /// The PKCE verifier.
     pub verifier: Option<&'a str>,
 }
 
 impl UpstreamCallback {
-    /// The upstream's code was exchanged. `code` is the digest of the secret half of ours.
+    /// Issues the code after the exchange at the upstream. `code` is the digest of its secret half.
     pub fn exchanged(self, tokens: UpstreamTokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
         let back = self.request.return_address.clone();
         Ok((
@@ -93,16 +93,16 @@ impl UpstreamCallback {
         ))
     }
 
-    /// The exchange failed.
+    /// Closes the flow: the exchange failed.
     pub fn failed(self) -> Result<(Closed, ReturnAddress), RejectReason> {
         Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 }
 
 impl CodeIssued {
-    /// The client redeems its code. Everything is checked first; a failure changes nothing.
+    /// Redeems the code. A failed check changes nothing.
     ///
-    /// It takes a client that authenticated, and it takes the PKCE verifier:
+    /// The signature requires an authenticated client, and `with` has the PKCE verifier:
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, CodeRedemption}, client::Authenticated}};
     /// fn redeem(code: CodeIssued, by: &str, with: CodeRedemption<'_>) { let _ = code.redeemed(by, with, Id([0; 16]), UnixTime(0)); }
@@ -148,8 +148,8 @@ impl CodeIssued {
 }
 
 impl CodeSpent {
-    /// Somebody redeems the code again. If he proves client and verifier, the code was stolen or the client is broken:
-    /// the grant is to be ended, also one that is not yet there. A replay that proves neither has no effect.
+    /// Returns the grant to end, which may not exist yet. With the right client and verifier, the
+    /// code was stolen or the client is broken. A replay without them is refused.
     pub fn replayed(&self, by: &Authenticated, with: CodeRedemption<'_>) -> Result<Id, RejectReason> {
         check_redemption(&self.code, &self.client_id, &self.challenge, by, with)?;
         Ok(self.grant)

@@ -1,37 +1,37 @@
-//! Whether a consent may stand for later ones, and an earlier one for it. Decided once, when the journey begins.
+//! Whether a flow may remember a consent or use a remembered one. Decided when the flow begins.
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::client::{RegisteredClient, ReturnAddress};
 use crate::flow::user::LoginMethod;
 
-/// What a journey may do with consents.
+/// What a flow may do with remembered consents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RememberConsent {
-    /// The user is asked, and is asked again the next time.
+    /// The consent page is shown, and its result is not remembered.
     #[default]
     Never,
-    /// The user is asked, and need not be asked the next time.
+    /// The consent page is shown, and its result is remembered.
     Write,
-    /// The user need not be asked, if that was done before; else as [`RememberConsent::Write`].
+    /// A remembered consent replaces the page; without one as [`RememberConsent::Write`].
     Use,
 }
 
-/// How the browser came to `/authorize`.
+/// What decides about remembered consents, apart from the client.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsentContext<'a> {
     /// The service has `remember_consent = true`.
     pub service_remembers: bool,
-    /// Who is to say who the user is.
+    /// The login method.
     pub by: &'a LoginMethod,
-    /// The client wants the user to be asked (`prompt=consent`).
+    /// The client requires the consent page (`prompt=consent`).
     pub prompt: bool,
-    /// No page of another site sent the browser, and it says so.
+    /// The browser states that no page of another site sent it.
     pub is_user_initiated: bool,
 }
 
 impl RememberConsent {
-    /// For a client that is answered at `back`. Whoever is nobody here has no consent to be remembered.
+    /// Decides for a client with the return address `back`. Without a login, it is always `Never`.
     pub fn of(client: &RegisteredClient, back: &ReturnAddress, came: ConsentContext<'_>) -> Self {
         let somebody = match came.by {
             LoginMethod::Password | LoginMethod::Provider(_) => true,

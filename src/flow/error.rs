@@ -1,50 +1,50 @@
-//! Why a move is refused. Precise, and without secrets: the word on the wire is chosen elsewhere.
+//! Why a transition is refused. `app/error.rs` maps each reason to an OAuth error code.
 
 use std::fmt;
 
 use crate::base::ids::Digest;
 use crate::base::time::UnixTime;
 
-/// A reason of the state machines to say no.
+/// Why a transition is refused. It contains no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// The flow, code or grant has ended by time.
+    /// The flow, code or grant has expired.
     Expired,
-    /// A form of another browser, or of another flow.
+    /// The form or callback belongs to another browser or another flow.
     WrongBrowser,
-    /// The upstream's answer came with another `state`.
+    /// The callback has a wrong `state`.
     WrongUpstreamState,
-    /// A code or an answer that belongs to another service.
+    /// The code or callback belongs to another service.
     WrongService,
-    /// An answer at the callback of another identity provider, or about a user of another one.
+    /// The callback or the user belongs to another identity provider.
     WrongProvider,
-    /// A step that is not on the way of this journey.
+    /// The service's login method or consent step does not allow this transition.
     WrongStep,
     /// The upstream promised `iss` and did not send it (RFC 9207 §2.4).
     MissingIssuer,
-    /// The upstream's `iss` is another one.
+    /// The callback has the `iss` of another issuer (RFC 9207 §2.4).
     WrongIssuer,
-    /// The code's secret half is wrong.
+    /// The secret half of the code is wrong.
     WrongCode,
-    /// The code or token is another client's.
+    /// The code or token belongs to another client.
     WrongClient,
-    /// The redirect URI differs from the one of the authorization request.
+    /// The redirect URI differs from the one in the authorization request.
     WrongRedirectUri,
     /// The PKCE verifier is missing or wrong.
     Verifier,
     /// The redirect URI is not registered for this client.
     UnregisteredRedirect,
-    /// No redirect URI was given, and the client has several.
+    /// The request has no redirect URI, and the client has several.
     RedirectNeeded,
-    /// The client's secret is missing or wrong.
+    /// The client secret is missing or wrong.
     ClientSecret,
-    /// A code that was redeemed, or a refresh pair that was rotated away too long ago: somebody else may hold it.
+    /// A code is used again, or a refresh pair was superseded too long ago: possibly stolen.
     Replayed,
-    /// Somebody else is refreshing this grant right now.
+    /// Another attempt is refreshing this grant.
     Busy,
-    /// The lease of this attempt was taken over; its answer no longer counts.
+    /// Another attempt took over the lease, so this attempt's result is discarded.
     LeaseLost,
-    /// What is kept is good, or cannot be renewed: the upstream is not to be asked.
+    /// The upstream token is still good or cannot be renewed, so no upstream request is needed.
     NotNeeded,
 }
 

@@ -1,7 +1,7 @@
-//! Signing in at an identity provider: the browser goes there before consent, and comes back known.
+//! A login at an identity provider, before consent.
 //!
-//! The same care as with the upstream, and the same proofs: `state`, a cookie of this browser, PKCE, the issuer by bytes;
-//! and a nonce besides, which ties the ID token to this journey.
+//! It has the same checks as the upstream redirect: `state`, cookie, PKCE and issuer. A nonce also
+//! binds the ID token to this flow.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,10 @@ use crate::flow::client::ReturnAddress;
 use crate::flow::error::{RejectReason, check_digest, check_not_expired};
 use crate::flow::user::{Identity, LoginMethod, User};
 
-/// How long the provider's answer may take to be judged, in seconds.
+/// How long the exchange and the check of the ID token may take, in seconds.
 const LOGIN_EXCHANGE_SECONDS: u64 = 120;
 
-/// The user was sent to the identity provider.
+/// The browser went to the identity provider.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdpRedirect {
     asked: AuthorizationRequest,
@@ -30,58 +30,58 @@ pub struct IdpRedirect {
     pub(super) expires: UnixTime,
 }
 
-/// The provider sent the browser back with a code, which is being exchanged.
+/// The provider's callback had a code, which is being exchanged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdpCallback {
     asked: AuthorizationRequest,
     pub(super) expires: UnixTime,
 }
 
-/// What goes with the browser to the provider: drawn fresh for this one redirect.
+/// The values of one redirect to the provider. The random ones are fresh for each redirect.
 #[derive(Clone, Debug)]
 pub struct IdpRedirectParams {
-    /// The provider's name in the configuration.
+    /// The name of the provider in the configuration.
     pub provider: String,
-    /// The digest of the cookie that the callback must bring.
+    /// The digest of the cookie that the callback requires.
     pub browser: Digest,
-    /// The digest of our `state`.
+    /// The digest of the random part of our `state`.
     pub idp_state: Digest,
-    /// The digest of the nonce that the ID token must bring.
+    /// The digest of the nonce that the ID token must contain.
     pub nonce: Digest,
     /// Our own PKCE verifier, never the client's.
     pub verifier: Secret,
-    /// The provider's issuer, by bytes.
+    /// The provider's issuer, compared byte for byte.
     pub issuer: String,
-    /// Its metadata promises `iss` (RFC 9207).
+    /// The provider's metadata promises `iss` in the response (RFC 9207 §3).
     pub iss_promised: bool,
 }
 
-/// What the provider's redirect brought, and what the browser brought with it.
+/// The parameters of a provider's callback, and the browser's cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct IdpCallbackParams<'a> {
-    /// The provider whose callback it is.
+    /// The provider to which the callback belongs.
     pub provider: &'a str,
     /// The random part of `state`.
     pub idp_state: &'a str,
-    /// The cookie of this flow.
+    /// The value of the flow's provider cookie.
     pub browser: Option<&'a str>,
-    /// `iss`.
+    /// The parameter `iss` (RFC 9207).
     pub issuer: Option<&'a str>,
 }
 
-/// To do: exchange the provider's code, and hold its ID token against this.
+/// Effect: exchange the provider's code and check its ID token.
 #[derive(Clone, Debug)]
 pub struct LoginExchange {
-    /// PKCE.
+    /// Our PKCE verifier.
     pub verifier: Secret,
-    /// At this issuer, by bytes, and at no other.
+    /// The issuer that gave the code, byte for byte. No other server may get the code.
     pub issuer: String,
-    /// The digest of the nonce that the ID token must bring.
+    /// The digest of the nonce that the ID token must contain.
     pub nonce: Digest,
 }
 
 impl ClientAuthorize {
-    /// The user goes on to the identity provider of this service.
+    /// Records that the browser goes to the identity provider of the service.
     pub fn sent_to_idp(self, form: Option<&str>, to: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
         let IdpRedirectParams {
@@ -111,7 +111,7 @@ impl ClientAuthorize {
 }
 
 impl IdpRedirect {
-    /// The provider sent the browser back with a code. The state is used up: there is no second time.
+    /// Accepts the provider's code. The state is consumed, so a second callback fails.
     pub fn returned(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
         self.is_answered_by(brought, now)?;
         let next = IdpCallback {
@@ -126,13 +126,13 @@ impl IdpRedirect {
         Ok((next, exchange))
     }
 
-    /// The provider sent the browser back with an error.
+    /// Closes the flow: the provider's callback had an error.
     pub fn refused(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
         self.is_answered_by(brought, now)?;
         Ok((Closed { expires: self.expires }, self.asked.return_address))
     }
 
-    /// `state` first, then the provider, then the browser, then the issuer: before anything else is read or shown.
+    /// Checks `state`, provider, cookie and issuer, before anything else is read or shown.
     fn is_answered_by(&self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
         check_not_expired(self.expires, now)?;
         check_digest(&self.idp_state, Some(brought.idp_state), RejectReason::WrongUpstreamState)?;
@@ -149,14 +149,14 @@ impl IdpRedirect {
 }
 
 impl IdpCallback {
-    /// Which service the user wants.
+    /// The name of the service.
     pub fn service(&self) -> &str {
         &self.asked.service
     }
 
-    /// The provider vouches for the user, who may use the service: consent comes next, on a form with a new key. Only from
-    /// here does a user of a provider come to consent.
-    ///
+    /// Records the user whom the provider identified, and goes on to consent with a new form
+    /// cookie. The caller checks that the user may use the service. No other state leads a
+    /// provider's user to consent.
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{ids::Digest, time::UnixTime}, flow::{login::{IdpCallback, IdpRedirect}, user::Identity}};
     /// fn on(state: IdpRedirect, who: Identity, form: Digest) { let _ = state.identified(who, form, UnixTime(0)); }
@@ -179,7 +179,7 @@ impl IdpCallback {
         Ok((next, ()))
     }
 
-    /// The exchange failed, the ID token is not good, or the user may not use the service.
+    /// Closes the flow: the exchange failed, the ID token is invalid, or the user is not allowed.
     pub fn failed(self) -> Result<(Closed, ReturnAddress), RejectReason> {
         Ok((Closed { expires: self.expires }, self.asked.return_address))
     }

@@ -1,5 +1,5 @@
-//! The end of a journey where nothing is kept: the client's code is the sealed record itself. It carries the upstream's code,
-//! which is exchanged only when ours is redeemed; so the upstream's single use becomes ours, and no token is in an address.
+//! The code in stateless mode: the sealed record itself. It contains the upstream's code, which is
+//! exchanged only when ours is redeemed. So our code is single-use too, and no URL has a token.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,8 @@ use crate::flow::user::{ServiceSnapshot, UpstreamStep, User};
 use crate::oauth::pkce::CodeChallenge;
 use crate::oauth::scope::Scopes;
 
-/// The client's code is on its way, and this is in it. No more than redeeming needs, because it travels in an address; of
-/// what the client brings anyway, digests.
+/// The client's code is issued. The record travels in a URL, so it holds only what redemption
+/// needs; what the client sends anyway is a digest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StatelessCode {
     client: Digest,
@@ -31,7 +31,7 @@ pub struct StatelessCode {
     pub(super) expires: UnixTime,
 }
 
-/// What the upstream's redirect brought. There is no room for a token here.
+/// The upstream's code, and what its exchange needs. It cannot hold a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct SealedUpstreamCode {
     #[serde(with = "at_rest")]
@@ -41,17 +41,17 @@ struct SealedUpstreamCode {
     issuer: String,
 }
 
-/// To do: exchange the upstream's code, before there is a grant.
+/// Effect: exchange the upstream's code before a grant is created.
 #[derive(Clone, Debug)]
 pub struct PendingExchange {
     /// The upstream's code.
     pub code: Secret,
-    /// What goes with it.
+    /// The parameters of the exchange.
     pub exchange: CodeExchange,
 }
 
 impl GatewayLogin {
-    /// As [`GatewayLogin::granted`], where nothing is kept, and the user gave nothing.
+    /// As [`GatewayLogin::granted`] in stateless mode, for a service without a pasted credential.
     pub fn granted_stateless(self, form: Option<&str>, now: UnixTime) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
         self.belongs_to(form, now)?;
         if self.request.way.leg != UpstreamStep::Here {
@@ -62,8 +62,8 @@ impl GatewayLogin {
 }
 
 impl UpstreamRedirect {
-    /// As [`UpstreamRedirect::returned`], where nothing is kept: the upstream's code goes on to the client, sealed.
-    ///
+    /// As [`UpstreamRedirect::returned`] in stateless mode: our code contains the upstream's code,
+    /// sealed.
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{secret::Secret, time::UnixTime}, flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect}};
     /// fn on(state: GatewayLogin, with: UpstreamCallbackParams<'_>, code: Secret) { let _ = state.returned_stateless(with, code, UnixTime(0)); }
@@ -105,8 +105,8 @@ impl StatelessCode {
         (next, back)
     }
 
-    /// The client redeems its code, as with [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeem). That it opened proves
-    /// the code itself. What comes of it has no tokens yet:
+    /// Redeems the code, as [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeemed) does.
+    /// The seal already authenticates the code. The result has no tokens yet:
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{stateless_code::StatelessCode, code::{CodeIssued, ObtainedTokens, CodeRedemption}, client::Authenticated}};
     /// fn tokens(code: StatelessCode, by: &Authenticated, with: CodeRedemption<'_>) -> Option<ObtainedTokens> { code.redeemed(by, with, Id([0; 16]), UnixTime(0)).ok()?.1.obtained }

@@ -1,40 +1,40 @@
-//! Who signed in, in which way, and whether the browser still has to go to the upstream.
+//! The user, the login method, and whether the flow needs the upstream's authorization server.
 
 use serde::{Deserialize, Serialize};
 
-/// Who signed in.
+/// The user of a flow or a grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// The name under which the house knows the user: a user name, `provider:id` of an identity provider, or nothing.
+    /// The user name, `provider:id` for a user of an identity provider, or empty without a login.
     pub subject: String,
-    /// What an identity provider said of the user.
+    /// The identity that an identity provider stated.
     #[serde(default)]
     pub identity: Option<Identity>,
 }
 
-/// What an identity provider said of a user, as far as it vouched for it.
+/// The identity of a user, as an identity provider stated it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of the provider in the configuration.
     pub provider: String,
-    /// Its issuer then, by bytes: another one under the same name has other users.
+    /// The provider's issuer at the login. Another issuer under the same name has other users.
     #[serde(default)]
     pub issuer: String,
-    /// The user's unchanging id there (`sub`).
+    /// The user's stable id at the provider (`sub`).
     pub id: String,
-    /// The e-mail address, only if the provider says that it is verified.
+    /// The e-mail address, if the provider states that it is verified.
     pub email: Option<String>,
     /// The full name.
     pub name: Option<String>,
-    /// The address of a picture.
+    /// The URL of a picture.
     pub avatar: Option<String>,
-    /// The groups that the provider names.
+    /// The user's groups at the provider.
     #[serde(default)]
     pub groups: Vec<String>,
 }
 
 impl User {
-    /// A user known by a name of our own.
+    /// A user with a user name of this gateway.
     pub fn with_name(subject: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
@@ -42,7 +42,7 @@ impl User {
         }
     }
 
-    /// A user whom an identity provider vouches for.
+    /// A user of an identity provider.
     pub fn identified(identity: Identity) -> Self {
         Self {
             subject: format!("{}:{}", identity.provider, identity.id),
@@ -52,7 +52,7 @@ impl User {
 }
 
 impl User {
-    /// What people are told that they are signed in as: the e-mail address or name, if somebody vouches for one.
+    /// The name to show: the provider's e-mail address or name, otherwise the subject.
     pub fn display_name(&self) -> &str {
         let identity = self.identity.as_ref();
         let known = identity.and_then(|identity| identity.email.as_deref().or(identity.name.as_deref()));
@@ -60,41 +60,41 @@ impl User {
     }
 }
 
-/// Who is to say who the user is.
+/// How a user signs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LoginMethod {
-    /// The gateway, by a password.
+    /// With a password of this gateway.
     Password,
-    /// The identity provider of this name.
+    /// At the identity provider of this name.
     Provider(String),
-    /// Nobody: what opens the upstream is proof enough.
+    /// Not at all: the upstream's login or the pasted credential is enough.
     Nobody,
 }
 
 impl LoginMethod {
-    /// Whether it is the identity provider of this name.
+    /// Whether this is the identity provider of this name.
     pub fn is_provider(&self, name: &str) -> bool {
         matches!(self, Self::Provider(provider) if provider == name)
     }
 }
 
-/// What stands between consent and the code.
+/// What comes between consent and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpstreamStep {
     /// The browser goes to the upstream's authorization server.
     Upstream,
-    /// Nothing: the code is issued here.
+    /// Nothing: the gateway issues the code at once.
     Here,
 }
 
-/// The way of one journey, fixed when it begins.
+/// The parts of a service's configuration that a flow depends on, from when the flow began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSnapshot {
-    /// What stands behind the service, as an origin: the pages name its host.
+    /// The origin of the upstream. Pages show its host.
     #[serde(default)]
     pub to: String,
-    /// Who says who the user is.
+    /// How the user signs in.
     pub by: LoginMethod,
-    /// What stands between consent and the code.
+    /// What comes between consent and the code.
     pub leg: UpstreamStep,
 }

@@ -1,4 +1,4 @@
-//! Whether a connection is in use.
+//! Detects idle connections.
 
 use crate::net::body::BodyError;
 use crate::net::body::ResponseBody;
@@ -17,8 +17,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whether a connection does anything. HTTP/1.1 has a timer of its own for that; HTTP/2, and a
-/// connection that has not yet shown which of the two it speaks, have not.
+/// Whether a connection is in use. hyper has an idle timer for HTTP/1.1, but none for HTTP/2 and
+/// for connections whose protocol is not known yet.
 pub(super) struct Activity(Mutex<ActivityState>);
 
 struct ActivityState {
@@ -28,11 +28,11 @@ struct ActivityState {
 }
 
 pub(super) enum IdleStatus {
-    /// It is not.
+    /// The connection is in use, or has not been idle for long.
     No,
     /// No request ever came.
     NeverSpoke,
-    /// Nothing since the last answer, for long enough.
+    /// Nothing since the last response, for the given time.
     TooLong,
 }
 
@@ -49,7 +49,7 @@ impl Activity {
         by(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// `long`: how long it may have had nothing to do.
+    /// Returns whether the connection was idle for `long`, or never had a request.
     pub(super) fn idle(&self, long: Duration) -> IdleStatus {
         let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (doing.running, doing.spoke) {
@@ -60,7 +60,7 @@ impl Activity {
     }
 }
 
-/// One request, from its head to the end of the answer's body.
+/// One request, from its head to the end of the response body.
 pub(super) struct ActiveRequest(Arc<Activity>);
 
 impl ActiveRequest {
@@ -72,7 +72,7 @@ impl ActiveRequest {
         Self(Arc::clone(activity))
     }
 
-    /// The request goes on as long as its answer's body does; that ends early when `ends` resolves.
+    /// Attaches the request to its response body, which ends early when `ends` resolves.
     pub(super) fn with(self, reply: ResponseBody, ends: Option<Ends>) -> TrackedBody {
         TrackedBody {
             reply,
@@ -92,7 +92,7 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// An answer's body that keeps its connection busy.
+/// A response body that keeps its connection in use.
 pub(super) struct TrackedBody {
     reply: ResponseBody,
     ends: Option<Ends>,
@@ -106,7 +106,7 @@ impl Body for TrackedBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        // Once it has spoken it may not be asked again.
+        // `ends` must not be polled again after it resolved.
         if let Some(ends) = this.ends.as_mut()
             && Pin::new(ends).poll(context).is_ready()
         {

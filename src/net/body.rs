@@ -1,4 +1,4 @@
-//! Bodies, both ways. Enums, not boxes: the set is closed, and the hot path allocates nothing.
+//! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
 use crate::net::stop::Ends;
 use bytes::Bytes;
@@ -23,14 +23,14 @@ use std::time::Duration;
 /// Why a body could not be read to its end.
 #[derive(Debug)]
 pub enum BodyError {
-    /// It is longer than the reader wanted.
+    /// The body is longer than the limit.
     TooLarge {
-        /// The most the reader would take, in bytes.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// It did not end in time.
+    /// The body did not end in time.
     TimedOut,
-    /// The connection under it failed.
+    /// The connection failed.
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -59,22 +59,22 @@ impl From<hyper::Error> for BodyError {
     }
 }
 
-/// The body of a request we send.
+/// The body of an outgoing request.
 #[derive(Default)]
 pub enum RequestBody {
     /// No body.
     #[default]
     Empty,
-    /// All of it, here.
+    /// The whole body, in memory.
     Full(Bytes),
-    /// A client's body, passed on as it arrives.
+    /// A client's body, forwarded as it arrives.
     Stream(Incoming),
-    /// What was already read of a client's body, then the rest as it arrives.
+    /// The part of a client's body that was already read, then the rest as it arrives.
     Prefixed(Bytes, Incoming),
 }
 
 impl fmt::Debug for RequestBody {
-    /// Bodies hold tokens: only the kind is printed.
+    /// Prints only the variant, because bodies contain tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "Empty",
@@ -123,12 +123,12 @@ impl Body for RequestBody {
     }
 }
 
-/// The body of an answer we give.
+/// The body of a response to a client.
 #[derive(Debug)]
 pub enum ResponseBody {
-    /// All of it, here.
+    /// The whole body, in memory.
     Full(Bytes),
-    /// An upstream's body, passed on as it arrives.
+    /// An upstream's body, forwarded as it arrives.
     Stream(StreamBody),
 }
 
@@ -164,7 +164,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// An upstream's body on its way to a client. Dropping it cancels the upstream's answer.
+/// An upstream's body on its way to a client. Dropping it cancels the upstream's response.
 #[derive(Debug)]
 pub struct StreamBody {
     body: Incoming,
@@ -173,7 +173,7 @@ pub struct StreamBody {
 }
 
 impl StreamBody {
-    /// Passes `body` on; with a `guard` it is counted, and can be ended from outside.
+    /// Forwards `body`. A `guard` counts the stream and can end it early.
     pub fn new(body: Incoming, guard: Option<StreamGuard>) -> Self {
         Self { body, guard, ended: false }
     }
@@ -192,7 +192,7 @@ impl StreamBody {
     }
 }
 
-/// Counts a running stream from birth to drop, and may carry the word that ends it.
+/// Counts an open stream until dropped, and can end it early.
 #[derive(Debug)]
 pub struct StreamGuard {
     count: Arc<AtomicUsize>,
@@ -200,8 +200,8 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Adds one to `count` until dropped. When `ends` resolves, the body ends at once:
-    /// a chunked or HTTP/2 body cleanly, one with a promised length by a closed connection.
+    /// Adds one to `count` until dropped. When `ends` resolves, the body ends at once. A chunked or
+    /// HTTP/2 body ends cleanly; for a body with `Content-Length` the connection is closed.
     pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -217,7 +217,7 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Whether the body is a stream of events (`text/event-stream`).
+/// Whether the body is an event stream (`text/event-stream`).
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -230,11 +230,11 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case("text/event-stream")
 }
 
-/// Reads a body whole: at most `max` bytes, all of them within `within`.
+/// Reads a whole body of at most `max` bytes, within the timeout `within`.
 ///
 /// # Errors
-/// [`BodyError::TooLarge`] as soon as it is known (a promised length is believed),
-/// [`BodyError::TimedOut`], [`BodyError::Broken`].
+/// [`BodyError::TooLarge`] as soon as the size is known (`Content-Length` is trusted),
+/// [`BodyError::TimedOut`] or [`BodyError::Broken`].
 pub async fn read_limited<B>(body: B, max: usize, within: Duration) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
@@ -265,7 +265,7 @@ where
         if first.len() + whole.len() + data.len() > max {
             return Err(BodyError::TooLarge { limit: max });
         }
-        // Most bodies are one frame; those are never copied.
+        // Most bodies are one frame, which is not copied.
         if first.is_empty() && whole.is_empty() {
             first = data;
             continue;
@@ -301,7 +301,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(2);
 
-    /// Gives `frames` frames of ten bytes, then either ends or waits for ever.
+    /// Yields `left` frames of ten bytes, then ends, or stays pending if `hangs`.
     struct Frames {
         left: usize,
         given: Arc<AtomicUsize>,

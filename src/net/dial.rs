@@ -1,8 +1,7 @@
-//! Who may be dialled, and dialling: resolve, judge, connect to *the address that was judged*.
+//! Outgoing connections: resolve a name, check its addresses, connect to *the checked address*.
 //!
-//! A name that is checked and then resolved again can answer differently the second time
-//! (DNS rebinding), so nothing here ever goes back from an address to a name. An address
-//! written into the URL takes the same way as one that DNS gave.
+//! A name that is resolved again can have another address (DNS rebinding), so nothing here goes
+//! back from an address to a name. An IP literal in a URL is checked like an address from DNS.
 
 use crate::base::special_ip;
 use crate::base::special_ip::AddressKind;
@@ -19,41 +18,41 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How long one address may try alone before the next one joins in (RFC 8305 section 5).
+/// How long a connection attempt runs before the next address is tried in parallel (RFC 8305 §5).
 const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
-/// A name with more addresses than this is tried at its first ones only.
+/// Maximum number of a name's addresses that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Which addresses may be dialled: it depends on who named them.
+/// Addresses that the gateway may connect to. They depend on the party that named the address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AddressPolicy {
-    /// The operator named it in the configuration: anything goes.
+    /// The operator named it in the configuration: any address.
     Anything,
-    /// A client named it: global addresses over https only.
+    /// A client named it: global addresses, over https only.
     Public {
-        /// Loopback as well, and there also plain http; for a gateway that is itself on loopback.
+        /// Also allows loopback, with plain http too. For a gateway that is itself on loopback.
         loopback: bool,
     },
-    /// A configured upstream named it: global addresses, and its own kind of neighbourhood.
-    /// Link-local, metadata, multicast and unspecified addresses never, listed or not.
+    /// A configured upstream named it: global addresses, and those of the upstream's own network.
+    /// Link-local, metadata, multicast and unspecified addresses are never allowed, even if listed.
     AsUpstream {
         /// The upstream is on loopback, so it may name loopback.
         loopback: bool,
         /// The upstream is on a private network, so it may name private addresses.
         private: bool,
-        /// The upstream itself is plain http, so it may name plain http.
+        /// The upstream uses plain http, so it may name plain http.
         plain_http: bool,
-        /// What the operator lists in `allow_addresses`.
+        /// The operator's `allow_addresses`.
         extra: Arc<[Cidr]>,
     },
 }
 
 impl AddressPolicy {
-    /// What an upstream at `host` may name, found by resolving `host` itself: it counts as
-    /// loopback or private when all of its addresses are.
+    /// Builds the policy for addresses that an upstream at `host` names. Resolves `host`: the
+    /// upstream counts as loopback or private if all of its addresses are.
     ///
     /// # Errors
-    /// The resolver's own error.
+    /// If `host` cannot be resolved.
     pub async fn for_upstream(host: &str, plain_http: bool, extra: Arc<[Cidr]>) -> io::Result<AddressPolicy> {
         let kinds: Vec<AddressKind> = resolve(host, 0)
             .await?
@@ -68,7 +67,7 @@ impl AddressPolicy {
         })
     }
 
-    /// Judges one address that `host` stands for.
+    /// Checks one address of `host`.
     ///
     /// # Errors
     /// [`AddressRefused`] with the reason, for logs and for the operator.
@@ -106,21 +105,21 @@ impl AddressPolicy {
     }
 }
 
-/// Why an address is not dialled.
+/// Why the gateway does not connect to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressRefused {
-    /// It is set aside for something that the party who named it has no business with.
+    /// The address is reserved for a purpose that the policy does not allow.
     SpecialPurpose {
-        /// The name or literal that was asked for.
+        /// The requested name or IP literal.
         host: String,
-        /// What it stands for.
+        /// The address of `host`.
         address: IpAddr,
-        /// What that is set aside for.
+        /// What the address is reserved for.
         kind: AddressKind,
     },
-    /// It was named without https by a party that may not.
+    /// The URL is plain http, which the policy does not allow.
     NotHttps {
-        /// The name or literal that was asked for.
+        /// The requested name or IP literal.
         host: String,
     },
 }
@@ -141,19 +140,19 @@ impl std::error::Error for AddressRefused {}
 /// Why there is no connection. In every case no byte was sent.
 #[derive(Debug)]
 pub enum DialError {
-    /// It was found, and may not be dialled.
+    /// The policy forbids every address of the name.
     Refused(AddressRefused),
-    /// The name has no address.
+    /// The name cannot be resolved.
     Unresolved(io::Error),
-    /// No address answered; the last reason.
+    /// No address accepted a connection. Contains the last error.
     Unreachable(io::Error),
 }
 
-/// Resolves `host`, drops the addresses that `allowed` refuses, and connects to the first of the
-/// others that answers, each in turn with a small head start. Deadlines are the caller's.
+/// Resolves `host`, drops the addresses that `allowed` refuses, and connects to one of the others.
+/// Attempts start at most 250 ms apart; the first success wins. The caller sets the timeout.
 ///
 /// # Errors
-/// [`DialError::Refused`] only when every address was refused.
+/// [`DialError`]. It is [`DialError::Refused`] only if every address was refused.
 pub async fn dial(host: &str, port: u16, https: bool, allowed: &AddressPolicy) -> Result<TcpStream, DialError> {
     let found = resolve(host, port).await.map_err(DialError::Unresolved)?;
     let mut good = Vec::with_capacity(found.len());
@@ -170,7 +169,7 @@ pub async fn dial(host: &str, port: u16, https: bool, allowed: &AddressPolicy) -
     }
 }
 
-/// `host` as it stands in a URL: a name, an IPv4 literal, or an IPv6 literal in brackets.
+/// Resolves `host` as written in a URL: a name, an IPv4 literal, or an IPv6 literal in brackets.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(literal) = bare.parse::<IpAddr>() {
@@ -205,8 +204,8 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Small writes go out at once, and a peer that vanished without a word is noticed in minutes.
-/// A socket that refuses an option still works, so failures are ignored.
+/// Disables Nagle's algorithm, and sets keepalive to detect a vanished peer within minutes. Errors
+/// are ignored, because a socket that refuses an option still works.
 pub(super) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new()
@@ -240,7 +239,7 @@ mod tests {
         let remote = upstream(false, false, &[]);
         let on_loopback = upstream(true, false, &[]);
         let on_private = upstream(false, true, &[]);
-        // address: anything, public, public with loopback, remote, loopback, private upstream
+        // Columns: anything, public, public with loopback, remote, loopback and private upstream.
         for (address, expected) in [
             ("8.8.8.8", [true, true, true, true, true, true]),
             ("127.0.0.1", [true, false, true, false, true, false]),

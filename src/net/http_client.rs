@@ -1,6 +1,6 @@
-//! Requests out: a pool of HTTP/1.1 and HTTP/2 connections, deadlines, no redirects, no proxies.
+//! HTTP client: pooled HTTP/1.1 and HTTP/2 connections, timeouts, no redirects, no proxies.
 //!
-//! One client for each lane: its connections live on the runtime that made them.
+//! Each worker has its own client, because a connection lives on the runtime that created it.
 
 use crate::net::body::RequestBody;
 use crate::net::dial;
@@ -31,34 +31,34 @@ use tokio::io::AsyncWrite;
 /// How one request may be sent.
 #[derive(Clone, Debug)]
 pub struct RequestPolicy {
-    /// Which addresses may be dialled.
+    /// Addresses that the client may connect to.
     pub addresses: dial::AddressPolicy,
-    /// For resolving, connecting and the TLS handshake together.
+    /// Timeout for DNS, TCP and TLS together.
     pub connect: Duration,
-    /// From having a connection to having the answer's head, sending the body included.
-    /// `None` waits for ever.
+    /// Timeout from an open connection to the response head, including sending the body. `None`: no
+    /// timeout.
     pub first_byte: Option<Duration>,
-    /// Offer HTTP/2. One connection then carries all requests of this key: good for short
-    /// answers that are read at once, not for streams passed on to clients, where one slow reader
-    /// would hold up the others and the upstream's limit on streams be soon reached.
+    /// Whether to offer HTTP/2, where one connection carries all requests of a pool key. That suits
+    /// short responses that are read at once. It does not suit streams to clients: one slow reader
+    /// delays the others, and the upstream's limit on streams is soon reached.
     pub http2: bool,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum SendError {
-    /// The address may not be dialled under this policy.
+    /// The policy forbids the address.
     Refused(dial::AddressRefused),
     /// There was no connection to send on.
     Connect(ConnectError),
-    /// The answer's head did not come in time.
+    /// The response head did not arrive in time.
     TimedOut,
-    /// The connection failed after the request was, or may have been, sent.
+    /// The connection failed after the request was sent, or may have been sent.
     Broken(hyper::Error),
 }
 
 impl SendError {
-    /// True only if it is certain that no byte of the request was sent.
+    /// Whether it is certain that no byte of the request was sent.
     pub fn never_sent(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Connect(_) => true,
@@ -94,15 +94,15 @@ impl std::error::Error for SendError {
 pub enum ConnectError {
     /// The URL is not `http://` or `https://` with a host.
     NotHttp,
-    /// The name has no address.
+    /// The host name cannot be resolved.
     Unresolved(io::Error),
-    /// No address answered.
+    /// No address accepted a connection.
     Unreachable(io::Error),
     /// TLS failed, most often because the certificate is not trusted.
     Tls(io::Error),
-    /// It took longer than the policy's `connect`.
+    /// Connecting took longer than [`RequestPolicy::connect`].
     TimedOut,
-    /// The other side closed the new connection before it took the request.
+    /// The peer closed the new connection before it took the request.
     Closed(hyper::Error),
 }
 
@@ -131,8 +131,8 @@ impl From<DialError> for SendError {
     }
 }
 
-/// Sends requests, and keeps connections for the next ones. Cheap to clone. Works only on a
-/// tokio runtime, and all its uses must be on the same one.
+/// Sends requests and pools connections. Cheap to clone. Needs a tokio runtime, and all clones must
+/// be used on the same one.
 #[derive(Clone)]
 pub struct HttpClient {
     tls: ClientTls,
@@ -140,26 +140,26 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client that trusts as `tls` does, with no connections yet.
+    /// Creates a client without connections. `tls` decides which certificates it trusts.
     pub fn new(tls: ClientTls) -> HttpClient {
         Self { tls, pool: Arc::default() }
     }
 
-    /// One that trusts nobody, for tests that send nothing.
+    /// Creates a client that trusts no certificate, for tests that send nothing.
     #[cfg(test)]
     pub(crate) fn without_roots() -> HttpClient {
         Self::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
     }
 
-    /// Sends `request`, whose URI is absolute; `Host` is set from it. Resolves when the answer's
-    /// head is there; a redirect is an answer like any other.
+    /// Sends `request`, whose URI must be absolute, and sets `Host` from it. Resolves when the
+    /// response head arrives. A redirect is a response like any other.
     ///
-    /// A request is sent again only where a kept connection turned out dead and gave it back
-    /// unsent. Dropping this future, or the answer's body before its end, cancels the request at
-    /// the other side: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
+    /// A request is retried only if a pooled connection was dead and returned it unsent. Dropping
+    /// this future, or an unfinished response body, cancels the request at the peer: HTTP/1.1
+    /// closes the connection, HTTP/2 resets the stream.
     ///
     /// # Errors
-    /// [`SendError`]; ask [`SendError::never_sent`] before trying elsewhere.
+    /// [`SendError`]. Check [`SendError::never_sent`] before a request is sent elsewhere.
     pub async fn send(&self, request: Request<RequestBody>, policy: &RequestPolicy) -> Result<Response<Incoming>, SendError> {
         let target = RequestTarget::of(request.uri()).ok_or(SendError::Connect(ConnectError::NotHttp))?;
         let key = target.key(policy);
@@ -253,7 +253,7 @@ where
 {
     let (line, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        // A shared connection that died silently must not take requests for minutes.
+        // Otherwise a shared connection that died silently would take requests for minutes.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(stream))
@@ -267,7 +267,7 @@ fn closed(cause: hyper::Error) -> SendError {
     SendError::Connect(ConnectError::Closed(cause))
 }
 
-/// Ends when nobody holds the sending end any more, or the other side closes.
+/// Runs a connection in a task, until its last sender is dropped or the peer closes it.
 fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -324,7 +324,7 @@ mod tests {
         (listener, address)
     }
 
-    /// Reads one of our small requests.
+    /// Reads one request that `post` made.
     async fn request(stream: &mut TcpStream) -> String {
         let mut read = Vec::new();
         while !read.ends_with(b"\r\n\r\nhi") {
@@ -410,8 +410,8 @@ mod tests {
         whole(client.send(post(address), &policy()).await.expect("answer")).await;
         settles(&client, 1).await;
         close.send(()).expect("close");
-        // No sleep: the connection's own task has not seen the end yet when this is sent. It is
-        // enough that the kernel has.
+        // No async sleep: the connection's task must not see the close before the request is sent.
+        // It is enough that the kernel has seen it.
         std::thread::sleep(Duration::from_millis(20));
         tokio::task::yield_now().await;
         whole(client.send(post(address), &policy()).await.expect("answer")).await;

@@ -1,4 +1,4 @@
-//! Binding listeners: one for each lane, and no port shared by accident.
+//! Binds listeners: one for each worker, without sharing a port by accident.
 
 use socket2::Domain;
 use socket2::Protocol;
@@ -8,33 +8,33 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 
-/// Connections the kernel holds for us while a lane is busy.
+/// How many connections the kernel queues while a worker is busy.
 const BACKLOG: i32 = 1024;
 
-/// Binds one listener, non-blocking. With `reuse_port` more can be bound beside it, see
-/// [`bind_workers`]; also then a port that somebody else already listens on is an error.
+/// Binds one non-blocking listener. With `reuse_port` more can be bound beside it
+/// ([`bind_workers`]), but a port on which another process listens is still an error.
 ///
-/// With `SO_REUSEPORT` alone a second gateway, started by mistake, would silently get half of the
-/// first one's connections. So the port is bound alone first, and let go again. Two gateways that
-/// start within the same instant can still both get through; nobody else's can, as Linux shares a
-/// port only between processes of one user.
+/// `SO_REUSEPORT` alone would silently give half of the connections to a second gateway that was
+/// started by mistake. So the port is first bound exclusively and released. Two gateways that start
+/// at the same instant can both succeed. Other users' processes cannot: Linux shares a port only
+/// between processes of one user.
 ///
 /// # Errors
-/// The system's own: the address is taken, is not ours, or may not be used.
+/// The system's error: the address is in use, is not local, or is not permitted.
 pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     if !reuse_port {
         return listen(addr, false);
     }
     let alone = socket(addr)?;
     alone.bind(&addr.into())?;
-    // With port 0 the system chose one, and that is the one to bind again.
+    // For port 0 the system chose a port, which is bound again.
     let chosen = alone.local_addr()?.as_socket().unwrap_or(addr);
     drop(alone);
     listen(chosen, true)
 }
 
-/// Binds `addr` once for each of `lanes`. On Linux every lane gets a socket of its own, and the
-/// kernel spreads the connections; elsewhere all are handles of one socket.
+/// Binds `addr` once for each of `lanes` workers. On Linux each worker has its own socket, and the
+/// kernel distributes the connections; elsewhere all workers share one socket.
 ///
 /// # Errors
 /// As [`bind`].
@@ -49,18 +49,18 @@ pub fn bind_workers(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListene
     Ok(all)
 }
 
-/// Whether `error` says that this machine has no such address at all: an IPv6 loopback where
-/// IPv6 is switched off. For callers that bind `127.0.0.1` and `[::1]` and can do with one.
+/// Whether this machine lacks the address, for instance `::1` where IPv6 is off. For callers that
+/// bind `127.0.0.1` and `[::1]`, of which one is enough.
 pub fn is_missing_address(error: &io::Error) -> bool {
-    // EAFNOSUPPORT has no kind of its own yet.
+    // `EAFNOSUPPORT` has no `ErrorKind` yet.
     let no_family = if cfg!(target_os = "linux") { 97 } else { 47 };
     error.kind() == io::ErrorKind::AddrNotAvailable || error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(no_family)
 }
 
 fn socket(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // As std does: a restart need not wait for old connections to be forgotten. On Windows the
-    // same option lets a stranger take a port in use, so not there.
+    // As in `std`: a restart need not wait until old connections expire. On Windows the same option
+    // lets another process take a port in use.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     Ok(socket)

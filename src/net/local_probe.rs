@@ -1,4 +1,4 @@
-//! Asks what listens on this machine how it is, in http or https, whichever is spoken there. For a container's health check.
+//! Probe of a gateway on this machine, over http or https, for a container's health check.
 
 use crate::net::tls::provider;
 use rustls::ClientConfig;
@@ -23,20 +23,20 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For connecting, and for each reading and writing.
+/// Timeout for connecting, and for each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The first line of the answer to a GET of `path`, from what listens on this machine at the first of `addresses` that
-/// takes a connection. Blocks, some seconds at most for each.
+/// Returns the first line of the response to a GET of `path`. Asks at the first of `addresses` that
+/// accepts a connection, and tries http before https. Blocks; each step has a timeout of 5 s.
 ///
 /// # Errors
-/// Nothing listens, it does not answer, or it speaks neither http nor https.
+/// If nothing listens or responds, or the server speaks neither http nor https.
 pub fn first_line(addresses: &[SocketAddr], path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     match ask(connect(addresses)?, &request) {
         Ok(line) if line.starts_with("HTTP/") => return Ok(line),
         Err(why) if is_timeout(&why) => return Err(why),
-        // Whoever speaks TLS answers http with an alert, or hangs up.
+        // A TLS server answers plain http with an alert, or closes the connection.
         Ok(_) | Err(_) => {}
     }
     let mut line = connect(addresses)?;
@@ -80,9 +80,8 @@ fn config() -> io::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Takes any certificate. Only for what listens on this machine's loopback and is asked nothing but whether it is
-/// ready, without a secret: over plain http it would have to prove no more. The certificate of a gateway is made out to
-/// its public name, which nobody reaches by loopback.
+/// Accepts any certificate. Only for a readiness probe on this machine: it sends no secret, and
+/// plain http would prove no more. The certificate has the public name, which a probe does not use.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
 

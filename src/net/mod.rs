@@ -1,7 +1,7 @@
-//! GROUND. Sockets, both ways: who may be dialled ([`dial`]), requests out ([`client`]),
-//! requests in ([`server`]), the bodies of both ([`body`]) and TLS ([`tls`]).
+//! Network I/O: address policy ([`dial`]), HTTP client ([`http_client`]), HTTP server ([`server`]),
+//! bodies ([`body`]) and TLS ([`tls`]).
 //!
-//! Knows no OAuth. Everything that waits on the network waits here.
+//! Knows no OAuth.
 
 mod activity;
 pub mod body;

@@ -1,5 +1,4 @@
-//! Connections that may be used again. Per key, so that one policy's connection never serves
-//! another's request.
+//! Connection pool. Its key contains the address policy, so that policies share no connections.
 
 use crate::net::body::RequestBody;
 use crate::net::dial::AddressPolicy;
@@ -14,25 +13,25 @@ use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
-/// How long an unused connection is kept.
+/// How long an unused connection stays in the pool.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Unused HTTP/1.1 connections for each key.
+/// Maximum number of unused HTTP/1.1 connections for each key.
 const MAX_IDLE_PER_KEY: usize = 64;
-/// Keys at the same time; beyond, connections are used once. Clients can name hosts to us.
+/// Maximum number of keys; further connections are not pooled. Clients can name arbitrary hosts.
 const MAX_KEYS: usize = 1024;
 
-/// What makes two connections interchangeable.
+/// Connections with equal keys are interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolKey {
     pub(super) https: bool,
-    /// As it stands in the URL, lower-case; IPv6 literals in brackets.
+    /// Host as in the URL, in lower case; IPv6 literals in brackets.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) http2: bool,
     pub(super) addresses: AddressPolicy,
 }
 
-/// The sending end of a connection. Its other end is driven by a task that ends with it.
+/// The sending half of a connection. A task drives the other half and ends with it.
 pub(super) enum PooledConn {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>),
@@ -40,7 +39,7 @@ pub(super) enum PooledConn {
 
 #[derive(Default)]
 struct HostPool {
-    /// The one used last is on top, so that the others get old.
+    /// A stack: the connection used last is taken first, so that surplus ones expire.
     idle: Vec<(http1::SendRequest<RequestBody>, Instant)>,
     shared: Option<(http2::SendRequest<RequestBody>, Instant)>,
 }
@@ -62,11 +61,11 @@ impl HostPool {
 #[derive(Default)]
 struct PoolState {
     by_key: HashMap<PoolKey, HostPool>,
-    /// A task sweeps while there is anything to sweep.
+    /// Whether the sweep task runs. It ends when the pool is empty.
     swept: bool,
 }
 
-/// All unused connections of one client, and the shared HTTP/2 ones.
+/// The unused HTTP/1.1 connections of one client, and its shared HTTP/2 connections.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<PoolState>);
 
@@ -75,7 +74,7 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that seems alive.
+    /// Returns a connection that seems alive.
     pub(super) fn take(&self, key: &PoolKey) -> Option<PooledConn> {
         let mut all = self.shelves();
         let lines = all.by_key.get_mut(key)?;
@@ -87,7 +86,7 @@ impl Pool {
         lines.idle.pop().map(|(line, _)| PooledConn::Http1(line))
     }
 
-    /// Shares a new HTTP/2 connection, unless another one was quicker.
+    /// Shares a new HTTP/2 connection, unless an open one is already shared.
     pub(super) fn share(self: &Arc<Self>, key: &PoolKey, line: &http2::SendRequest<RequestBody>) {
         self.put(key.clone(), |shelf| {
             if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
@@ -96,8 +95,8 @@ impl Pool {
         });
     }
 
-    /// Keeps an HTTP/1.1 connection for the next request, once this one's answer has been read to
-    /// its end. An answer that is dropped before closes the connection, and nothing is kept.
+    /// Pools an HTTP/1.1 connection after the response to its request has been read to the end. If
+    /// the response is dropped earlier, the connection closes and is not pooled.
     pub(super) fn return_conn(self: &Arc<Self>, key: PoolKey, mut line: http1::SendRequest<RequestBody>) {
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -131,13 +130,12 @@ impl Pool {
     }
 }
 
-/// The monotonic clock, read here only.
 #[expect(clippy::disallowed_methods, reason = "idle time is this room's own business")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// Drops what nobody came back for, until nothing is left.
+/// Drops expired connections until the pool is empty.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 3).await;

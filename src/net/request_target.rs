@@ -1,4 +1,4 @@
-//! Where a request goes: its URL taken apart once.
+//! The target of a request, parsed once from its URL.
 
 use crate::net::body::RequestBody;
 use crate::net::http_client::RequestPolicy;
@@ -11,20 +11,19 @@ use http::header::HOST;
 use http::uri::Authority;
 use http::uri::PathAndQuery;
 
-/// Where a request goes, in the two ways of writing it.
 pub(super) struct RequestTarget {
     https: bool,
     host: String,
     port: u16,
-    /// HTTP/2: scheme and authority travel with the path.
+    /// HTTP/2: scheme, authority and path.
     full: Uri,
-    /// HTTP/1.1: only the path does, and the authority is in `Host`.
+    /// HTTP/1.1: only the path. The authority is in `Host`.
     path: Uri,
     authority: HeaderValue,
 }
 
 impl RequestTarget {
-    /// `None` unless `uri` is absolute, http or https, with a host.
+    /// Parses `uri`. `None` unless it is absolute, http or https, with a host.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let https = match uri.scheme_str()? {
             "https" => true,
@@ -34,9 +33,9 @@ impl RequestTarget {
         let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
         let usual = if https { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
-        // Written anew: what stood before an `@` is not sent.
+        // Built from host and port, so that user info is not sent.
         let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
-        // `http::Uri` keeps a query without a path as it is.
+        // `http::Uri` does not add the `/` before a query without a path.
         let path = match uri.path_and_query().map(PathAndQuery::as_str) {
             Some(path) if path.starts_with('/') => uri.path_and_query()?.clone(),
             Some(query) if query.starts_with('?') => PathAndQuery::try_from(format!("/{query}")).ok()?,
@@ -59,7 +58,7 @@ impl RequestTarget {
         })
     }
 
-    /// Whose connections may carry the request.
+    /// The key of the connections that may carry the request.
     pub(super) fn key(&self, policy: &RequestPolicy) -> PoolKey {
         PoolKey {
             https: self.https,
@@ -70,7 +69,7 @@ impl RequestTarget {
         }
     }
 
-    /// Writes the target into `request`, as the connection's version wants it.
+    /// Writes the target into `request`, in the form of the connection's HTTP version.
     pub(super) fn apply_to(&self, request: &mut Request<RequestBody>, http2: bool) {
         if http2 {
             *request.version_mut() = Version::HTTP_2;

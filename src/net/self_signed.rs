@@ -1,8 +1,8 @@
-//! A certificate of our own, for `--tls self-signed`: a local CA that people trust once, and a
-//! leaf that is renewed under it.
+//! Certificates for `--tls self-signed`: a local CA that users trust once, and a leaf renewed under
+//! it.
 //!
-//! The CA may sign for this gateway's names only (RFC 5280 section 4.2.1.10), so trusting it
-//! opens no other site, even to whoever steals its key.
+//! The CA may sign only for this gateway's names (RFC 5280 §4.2.1.10). So trusting it puts no other
+//! site at risk, even if its key is stolen.
 
 use crate::net::tls::TlsError;
 use crate::net::tls::provider;
@@ -37,37 +37,37 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Browsers refuse leaves that live longer than 398 days.
+/// Lifetime of a leaf, in days. Browsers reject leaves that live longer than 398 days.
 const LEAF_DAYS: u32 = 397;
-/// Long, because trusting it is work for people.
+/// Lifetime of the CA, in days. It is long, because users have to trust each new CA manually.
 const CA_DAYS: u32 = 20 * 365;
-/// A leaf with less than this left is replaced.
+/// A leaf that expires within this number of days is replaced.
 const RENEW_DAYS: u32 = 30;
-/// The names that every leaf is good for.
+/// Names that every leaf covers.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Where a self-signed certificate lies, and how to recognise its CA.
+/// The files of a self-signed certificate, and the fingerprint of its CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfSigned {
-    /// The CA's certificate: what people and clients are to trust (`tls-ca.pem`).
+    /// The CA's certificate, which users and clients have to trust (`tls-ca.pem`).
     pub ca: PathBuf,
     /// The leaf (`tls-cert.pem`), for [`crate::net::tls::ServerTls::from_files`].
     pub certificate: PathBuf,
-    /// The leaf's key (`tls-key.pem`, readable by its owner only).
+    /// The leaf's key (`tls-key.pem`), readable by its owner only.
     pub key: PathBuf,
-    /// SHA-256 of the CA's certificate: 32 bytes in upper-case hex with colons, as browsers show it.
+    /// SHA-256 of the CA's certificate: 32 bytes in upper-case hex with colons, as in browsers.
     pub fingerprint: String,
-    /// Whether the CA is new, so that it has to be trusted (again).
+    /// Whether the CA is new, so that users have to trust it (again).
     pub new_ca: bool,
 }
 
-/// Takes the certificate in `dir`, or makes one for `localhost`, `127.0.0.1`, `::1` and `names`
-/// (host names or IP addresses). It is kept while it is good for all of them for 30 days more;
-/// the CA is kept as long as it may sign for them. Blocks on the disk. Calling it again renews,
-/// and a [`crate::net::tls::ServerTls::watch`] picks that up.
+/// Returns the certificate in `dir`, or creates one for `localhost`, `127.0.0.1`, `::1` and `names`
+/// (host names or IP addresses). It is kept while it is valid for all of them for 30 more days, and
+/// the CA while it may sign for them. A later call renews it, and
+/// [`crate::net::tls::ServerTls::watch`] loads it. Blocks on the disk.
 ///
 /// # Errors
-/// A directory that cannot be written, or a name that cannot stand in a certificate.
+/// If `dir` cannot be written, or a name is not valid in a certificate.
 pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError> {
     let mut all: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
     for name in names {
@@ -76,7 +76,7 @@ pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError>
             all.push(bare);
         }
     }
-    // A name constraint with such a name would panic deep inside; a subject name is checked.
+    // Rejects invalid names. In a name constraint they would panic inside `rcgen`.
     CertificateParams::new(all.as_slice())?;
     let paths = Paths::within(dir);
     let kept = paths.is_valid_for(&all) || (paths.renew(&all).is_ok() && paths.is_valid_for(&all));
@@ -111,8 +111,8 @@ impl Paths {
         }
     }
 
-    /// Whether a client that trusts the CA would accept the leaf for every name, in 30 days still.
-    /// Asked of the same verifier that clients use, instead of reading the certificate ourselves.
+    /// Whether a client that trusts the CA would accept the leaf for every name, 30 days from now.
+    /// Uses the verifier that clients use, instead of parsing the certificate.
     fn is_valid_for(&self, names: &[String]) -> bool {
         let checked = || -> Result<(), TlsError> {
             let mut roots = RootCertStore::empty();
@@ -134,11 +134,11 @@ impl Paths {
         checked().is_ok()
     }
 
-    /// A new leaf under the CA that is there.
+    /// Creates a leaf under the existing CA.
     fn renew(&self, names: &[String]) -> Result<(), TlsError> {
         let pem = String::from_utf8(read(&self.ca_key)?).map_err(|_| TlsError::NoKey(self.ca_key.clone()))?;
         let ca_key = KeyPair::from_pem(&zeroize::Zeroizing::new(pem))?;
-        // The issuer's name and key are all that a signature needs from its certificate.
+        // A signature needs only the issuer's name and key, so the CA's certificate is not read.
         self.issue(&Issuer::new(ca_params(names)?, ca_key), names)
     }
 
@@ -185,7 +185,7 @@ fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-/// From yesterday, for peers whose clocks are behind.
+/// A validity that starts yesterday, for peers with slow clocks.
 fn validity<T>(days: u32) -> (T, T)
 where
     T: From<SystemTime>,
@@ -214,7 +214,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
     write(path, text, 0o600)
 }
 
-/// Writes beside and renames, so that a crash leaves the old file; never follows what lies there.
+/// Writes a temporary file and renames it: a crash leaves the old file. Follows no symbolic link.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let beside = path.with_extension("pem.new");
     let written = || -> io::Result<()> {

@@ -1,7 +1,7 @@
-//! Requests in: accept, limit, serve HTTP/1.1 and HTTP/2 with and without TLS, drain.
+//! HTTP server: limits connections, serves HTTP/1.1 and HTTP/2 with or without TLS, and drains.
 //!
-//! A client that goes away, by FIN or RST, takes its request with it: the handler's future or
-//! the body it answered with is dropped at once. HTTP leaves no other way to cancel in HTTP/1.1.
+//! A client that closes its connection, by FIN or RST, cancels its request: the handler's future or
+//! the response body is dropped at once. HTTP/1.1 has no other way to cancel.
 
 use crate::net::activity::ActiveRequest;
 use crate::net::activity::Activity;
@@ -37,25 +37,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Pause after a failed accept; out of file descriptors, trying at once would only burn a core.
+/// Pause after a failed accept, so that a lack of file descriptors does not keep a core busy.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What one listener takes on.
+/// Limits and timeouts of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// Connections at the same time; further ones wait in the kernel's backlog.
+    /// Maximum number of concurrent connections. Further ones wait in the kernel's backlog.
     pub connections: usize,
-    /// For the TLS handshake; for the first request; and in HTTP/1.1 from the end of an answer to
-    /// the end of the next head, so also how long a connection may idle.
+    /// Timeout for the TLS handshake and for the first request. In HTTP/1.1 also for the time from
+    /// a response's end to the next head's end, which limits how long a connection is idle.
     pub header_read: Duration,
     /// How long an HTTP/2 connection may have no stream.
     pub idle: Duration,
-    /// Of a request's head, in bytes. At least 8 KiB, hyper's own minimum.
+    /// Maximum size of a request head, in bytes; at least 8 KiB, which is hyper's minimum.
     pub max_headers_bytes: usize,
-    /// For requests that still run when draining begins.
+    /// How long running requests may continue after draining begins.
     pub grace: Duration,
-    /// For streams of events that a GET opened, when draining begins: they have no end of their own, and a client opens
-    /// a new one elsewhere.
+    /// How long event streams opened by GET may continue after draining begins. They have no end of
+    /// their own, and the client opens a new one at another instance.
     pub parting: Duration,
 }
 
@@ -72,21 +72,21 @@ impl Default for ServerLimits {
     }
 }
 
-/// Who sent a request.
+/// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The other end of the connection; an IPv4 address is written as one on dual-stack sockets.
+    /// Remote address. An IPv4 client of a dual-stack socket has an IPv4 address, not a mapped one.
     pub address: SocketAddr,
-    /// Whether it came over TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// Serves until `stop` says so, then drains: no new connections, idle ones closed, running
-/// requests get `limits.grace`, then are cut; streams without an end get `limits.parting`. Dropping the future cuts at once. Runs on the
-/// runtime it is called on, with one task for each connection.
+/// Serves until `stop` fires, then drains: accepts no connections, closes idle ones, cuts requests
+/// after `limits.grace`, and ends event streams opened by GET after `limits.parting`. Dropping the
+/// future cuts all at once. Runs on the current runtime, with one task per connection.
 ///
 /// # Errors
-/// Only a `listener` that cannot be used at all; failures of single connections are logged.
+/// If `listener` cannot be used at all. Failures of single connections are logged.
 pub async fn serve<H, F>(
     listener: std::net::TcpListener,
     tls: Option<Arc<ServerTls>>,
@@ -127,7 +127,7 @@ where
             log_panic(ended);
         }
     };
-    // Has no end of its own: only the connections' end counts.
+    // Never completes: only the end of all connections ends the wait.
     let parted = async {
         tokio::time::sleep(limits.parting).await;
         parting.end();
@@ -154,7 +154,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             return std::future::pending().await;
         };
         match listener.accept().await {
@@ -170,7 +170,7 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemapho
     }
 }
 
-/// The client was gone before we looked: no reason to wait with the next one.
+/// Whether the client closed the connection before it was accepted. Then no pause is needed.
 fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -178,11 +178,10 @@ fn is_client_error(error: &io::Error) -> bool {
     )
 }
 
-/// What one connection needs to know.
 struct ConnectionContext<H> {
     limits: ServerLimits,
     stop: Stop,
-    /// Ends what has no end of its own, a moment after draining began.
+    /// Ends event streams opened by GET, `limits.parting` after draining began.
     ends: Ends,
     peer: Peer,
     handler: H,
@@ -255,7 +254,7 @@ where
             }
             () = tokio::time::sleep(limits.header_read) => match activity.idle(limits.idle) {
                 IdleStatus::No => {}
-                // Never a request, or told to go and still here: no manners needed.
+                // No request ever came, or a graceful shutdown already began: close the connection.
                 IdleStatus::NeverSpoke => return,
                 IdleStatus::TooLong if told => return,
                 IdleStatus::TooLong => {
@@ -352,7 +351,7 @@ mod tests {
         Request::get(url).body(RequestBody::Empty).expect("request")
     }
 
-    /// An upstream that says `first` and then waits until it is left.
+    /// An upstream that sends `first` and then waits until the connection is closed.
     async fn endless() -> (SocketAddr, JoinHandle<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
@@ -365,7 +364,7 @@ mod tests {
         (address, left)
     }
 
-    /// Reads to the end of the request that a small gateway passes on.
+    /// Reads to the end of a request that `passing` forwards.
     async fn head_and_body(stream: &mut TcpStream) {
         let mut read = Vec::new();
         while !read.ends_with(b"0hi") && !read.ends_with(b"\r\n\r\n0") {
@@ -373,7 +372,7 @@ mod tests {
         }
     }
 
-    /// A gateway in small: every request is passed to `upstream`, its answer streamed back.
+    /// A minimal gateway: forwards each request to `upstream` and streams the response back.
     fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Running {
         let client = plain();
         let count = Arc::clone(count);
@@ -412,7 +411,7 @@ mod tests {
             if reset {
                 socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
             } else {
-                // Only the sending half: a FIN means gone.
+                // Closes only the sending half: the server treats a FIN as a closed connection.
                 client.shutdown().await.expect("shutdown");
             }
             let kept = (!reset).then_some(client);
@@ -549,7 +548,7 @@ mod tests {
         drop(idle);
     }
 
-    /// A gateway in small whose answers are streams of events, which end as the path says.
+    /// Drains during an event stream: returns what was read, and whether the server stopped early.
     async fn draining_ends(method: Method) -> (Result<usize, crate::net::body::BodyError>, bool) {
         let (upstream, left) = endless().await;
         let limits = ServerLimits {

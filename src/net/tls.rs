@@ -1,4 +1,4 @@
-//! TLS, both ways, with `ring` as the only provider.
+//! TLS for client and server, with `ring` as the only cryptography provider.
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
@@ -23,13 +23,13 @@ use std::time::Duration;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
-/// How often [`ServerTls::watch`] looks at the files.
+/// How often [`ServerTls::watch`] checks the files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Makes `ring` the provider of this process. For crates that ask rustls for "the default";
-/// this room names its provider itself. The first caller wins, later calls change nothing.
+/// Installs `ring` as the default provider, for crates that use the default of rustls. This module
+/// names its provider itself. The first call wins; later calls change nothing.
 pub fn install_provider() {
-    // An error means that one is installed already.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -37,20 +37,20 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug)]
 pub enum TlsError {
     /// A file cannot be read.
     Read(PathBuf, io::Error),
     /// A file cannot be written.
     Write(PathBuf, io::Error),
-    /// A file holds no certificate in PEM.
+    /// A file contains no PEM certificate.
     NoCertificate(PathBuf),
-    /// A file holds no private key in PEM.
+    /// A file contains no PEM private key.
     NoKey(PathBuf),
-    /// A certificate that cannot be used, or a key that does not belong to it.
+    /// The certificate cannot be used, or the key does not belong to it.
     Unusable(rustls::Error),
-    /// A certificate could not be made, for instance for a name that cannot stand in one.
+    /// A certificate could not be created, for instance because a name is not valid in one.
     Making(rcgen::Error),
 }
 
@@ -81,7 +81,7 @@ impl From<rcgen::Error> for TlsError {
     }
 }
 
-/// Whom we trust when we connect. Cheap to clone.
+/// The root certificates that the gateway trusts as a client. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientTls {
     http1: Arc<ClientConfig>,
@@ -89,11 +89,11 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// The machine's roots, and those in the PEM files `extra`. A root of the machine that
-    /// cannot be read or used is logged and left out.
+    /// Trusts the system's roots and those in the PEM files `extra`. A system root that cannot be
+    /// used is skipped; one that cannot be read is also logged.
     ///
     /// # Errors
-    /// A file of `extra` that cannot be read, holds no certificate, or holds an unusable one.
+    /// If a file of `extra` cannot be read, or contains no certificate or an unusable one.
     pub fn load(extra: &[PathBuf]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         let machine = rustls_native_certs::load_native_certs();
@@ -112,10 +112,10 @@ impl ClientTls {
         Self::trusting(roots)
     }
 
-    /// Those in the PEM file `ca`, and no other.
+    /// Trusts only the certificates in the PEM file `ca`.
     ///
     /// # Errors
-    /// A file that cannot be read, holds no certificate, or holds an unusable one.
+    /// If the file cannot be read, or contains no certificate or an unusable one.
     pub fn only(ca: &Path) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in read_certificates(ca)? {
@@ -124,10 +124,10 @@ impl ClientTls {
         Self::trusting(roots)
     }
 
-    /// Exactly these roots.
+    /// Trusts exactly these roots.
     ///
     /// # Errors
-    /// None in practice: the provider always knows the default protocol versions.
+    /// Never in practice: the provider supports the default protocol versions.
     pub fn trusting(roots: RootCertStore) -> Result<Self, TlsError> {
         let mut http1 = versions(ClientConfig::builder_with_provider(provider()))?
             .with_root_certificates(roots)
@@ -152,8 +152,7 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// Who we are when others connect: a certificate and its key from two PEM files, read again when
-/// they change. Offers HTTP/2 and HTTP/1.1.
+/// The server's certificate and key from two PEM files, reloaded on change. Offers HTTP/2 and 1.1.
 pub struct ServerTls {
     certificate: PathBuf,
     key: PathBuf,
@@ -161,14 +160,14 @@ pub struct ServerTls {
     config: ArcSwap<ServerConfig>,
 }
 
-/// What tells a file from its successor; through symbolic links, as orchestrators swap those.
+/// Modification time and length. Follows symbolic links, because orchestrators replace those.
 type FileVersion = Option<(SystemTime, u64)>;
 
 impl ServerTls {
     /// Reads both files.
     ///
     /// # Errors
-    /// Unreadable files, files without the expected PEM, a key that is not the certificate's.
+    /// If a file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let seen = [stamp(certificate), stamp(key)];
         Ok(Self {
@@ -179,12 +178,12 @@ impl ServerTls {
         })
     }
 
-    /// Reads the files again if they changed since last looked at; says whether new ones are in
+    /// Reads the files again if they changed since the last check. Returns whether new ones are in
     /// use. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`ServerTls::from_files`]; the old certificate stays in use, and the same two files
-    /// are not tried again (a new key beside a certificate still to come heals by itself).
+    /// As [`ServerTls::from_files`]. The old certificate stays in use, and the same two files are
+    /// not tried again. Once a renewal has replaced both files, the next check succeeds.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let now = [stamp(&self.certificate), stamp(&self.key)];
         {
@@ -198,8 +197,8 @@ impl ServerTls {
         Ok(true)
     }
 
-    /// Looks every five seconds, for ever; the caller spawns it and ends it. Bad files are
-    /// logged, and the old ones stay in use.
+    /// Calls [`ServerTls::reload`] every five seconds, forever. The caller spawns and ends it.
+    /// Errors are logged, and the old certificate stays in use.
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
@@ -278,7 +277,7 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &tls.config()));
         assert!(!tls.reload().expect("the same bad file is not tried again"));
 
-        // Half of a renewal: the new certificate stands beside the old key.
+        // Half of a renewal: the new certificate with the old key.
         fs::copy(&second.certificate, &first.certificate).expect("copy");
         assert!(matches!(tls.reload(), Err(TlsError::Unusable(_))));
         assert!(Arc::ptr_eq(&before, &tls.config()));

@@ -1,4 +1,4 @@
-//! Access tokens that are one signed JWT (RFC 9068): what they say, for whoever verifies them and for ourselves.
+//! Access tokens that are one signed JWT (RFC 9068): their claims, built and parsed.
 
 use serde_json::{Value, json};
 
@@ -6,58 +6,58 @@ use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 use crate::oauth::jwt::Claims;
 
-/// What kind of token it is (RFC 9068 §2.1): nothing else that we sign says the same.
+/// The `typ` of an access token (RFC 9068 §2.1). No other JWT of the gateway has this type.
 pub const JWT_TYPE: &str = "at+jwt";
 
-/// What only we need, in one member: enough to admit a request without asking the store.
+/// The private claim. With its members a request is admitted without a store lookup.
 const PRIVATE_CLAIM: &str = "mcp_gateway";
 
-/// See [the module](self).
+/// The content of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
-    /// Who issued it.
+    /// Issuer of the token (`iss`).
     pub issuer: String,
-    /// The resource that it is for.
+    /// Resource that the token is for (`aud`).
     pub audience: String,
-    /// The user.
+    /// The user (`sub`).
     pub subject: String,
-    /// The client that it was issued to.
+    /// Client that the token was issued to.
     pub client_id: String,
-    /// What was granted, space-separated.
+    /// Granted scopes, separated by spaces.
     pub scope: String,
-    /// When it was issued.
+    /// Time of issue (`iat`).
     pub issued: UnixTime,
-    /// When it ends.
+    /// Expiry (`exp`).
     pub expires: UnixTime,
-    /// Its own name.
+    /// Id of the token (`jti`).
     pub id: Id,
-    /// The grant that it belongs to.
+    /// Grant that the token belongs to.
     pub grant: Id,
-    /// Which refresh of its grant it comes from.
+    /// Generation of the grant that the token belongs to.
     pub generation: u32,
-    /// The name of the service that it is for.
+    /// Name of the service that the token is for.
     pub service: String,
-    /// Who the user is, where the backend is told.
+    /// Identity of the user, if the service passes it to its upstream.
     pub user: Option<UserClaims>,
 }
 
-/// What a backend is told of a user (OpenID Connect Core 5.1), and by whose word.
+/// User data for an upstream (OpenID Connect Core, section 5.1), and the provider that asserts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserClaims {
-    /// The unchanging id at the provider.
+    /// Stable user id at the provider.
     pub id: String,
-    /// The provider's name in the configuration.
+    /// Name of the provider in the configuration.
     pub provider: String,
-    /// A verified e-mail address.
+    /// Verified email address.
     pub email: Option<String>,
-    /// The full name.
+    /// Full name of the user.
     pub name: Option<String>,
-    /// The address of a picture.
+    /// URL of a picture of the user.
     pub picture: Option<String>,
 }
 
 impl AccessToken {
-    /// The claims (RFC 9068 §2.2).
+    /// Builds the claims (RFC 9068 §2.2).
     pub fn claims(&self) -> Value {
         let mut claims = json!({
             "iss": self.issuer,
@@ -83,7 +83,7 @@ impl AccessToken {
         claims
     }
 
-    /// Reads claims that were verified; `None`: they are not of an access token of ours.
+    /// Reads verified claims; `None` if they are not those of an access token of this gateway.
     pub fn from_claims(claims: &Claims) -> Option<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let time = |name: &str| claims.get(name).and_then(Value::as_u64).map(UnixTime);

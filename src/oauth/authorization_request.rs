@@ -6,53 +6,53 @@ use crate::oauth::pkce::{CodeChallenge, CodeChallengeError};
 use crate::oauth::redirect_uri::{RedirectUri, RedirectUriError};
 use crate::oauth::scope::Scopes;
 
-/// The longest client `state` that is carried, in bytes.
+/// Longest accepted client `state`, in bytes.
 pub const MAX_STATE_BYTES: usize = 2048;
 
-/// What must be known before anything may be sent back by redirect.
+/// The parameters that must be valid before the gateway may redirect to the client.
 #[derive(Debug)]
 pub struct RedirectParams {
-    /// The client's name for itself.
+    /// Id of the client.
     pub client_id: String,
-    /// Where it wants the answer; absent is allowed when it registered exactly one.
+    /// Redirect URI. A client that registered exactly one may omit it.
     pub redirect_uri: Option<RedirectUri>,
 }
 
-/// Why the addressee is not known: the answer is a page.
+/// Why the redirect URI is not known. The gateway then shows a page and does not redirect.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RedirectParamsError {
-    /// The parameters cannot be read.
+    /// A parameter is repeated.
     Form(FormError),
-    /// No `client_id`.
+    /// `client_id` is missing.
     ClientIdMissing,
-    /// The redirect URI is not one.
+    /// `redirect_uri` is invalid.
     Redirect(RedirectUriError),
 }
 
-/// The rest of the request.
+/// The other parameters of the request.
 #[derive(Debug)]
 pub struct RequestParams {
-    /// PKCE, S256.
+    /// PKCE challenge, S256 only.
     pub challenge: CodeChallenge,
-    /// What is asked for; empty means the default.
+    /// Requested scopes. An empty set stands for the default.
     pub scopes: Scopes,
-    /// `prompt=consent` was there.
+    /// Whether `prompt` contains `consent`.
     pub prompt_consent: bool,
-    /// Each `resource`.
+    /// All `resource` values.
     pub resources: Vec<String>,
 }
 
-/// Why the rest is refused: by redirect or page, as the addressee allows.
+/// Why another parameter is refused. The redirect URI decides between a redirect and a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestParamsError {
-    /// The word on the wire.
+    /// The OAuth error code.
     pub code: OAuthErrorCode,
     /// What is wrong.
     pub why: String,
 }
 
 impl RedirectParams {
-    /// Reads who asks, and where the answer goes.
+    /// Parses client id and redirect URI. Fails if one is repeated or invalid, or the id missing.
     pub fn parse(form: &Form) -> Result<Self, RedirectParamsError> {
         let client_id = form
             .single("client_id")
@@ -70,7 +70,7 @@ impl RedirectParams {
     }
 }
 
-/// The client's `state`, byte for byte: `None` if it sent none, or if it is repeated or too long (then an error says so).
+/// The client's `state`, byte for byte. `None` if it is absent, repeated or too long.
 pub fn client_state(form: &Form) -> Option<String> {
     form.single_or_empty("state")
         .ok()
@@ -80,7 +80,7 @@ pub fn client_state(form: &Form) -> Option<String> {
 }
 
 impl RequestParams {
-    /// Reads what is asked.
+    /// Parses the other parameters. Fails if one is invalid or unsupported, or `state` is too long.
     pub fn parse(form: &Form) -> Result<Self, RequestParamsError> {
         let one = |name| {
             form.single(name)
@@ -121,7 +121,7 @@ impl RequestParams {
             };
             bad(OAuthErrorCode::InvalidRequest, text)
         })?;
-        // Some clients append `prompt` twice; each value is looked at.
+        // Some clients send `prompt` twice, so each value is checked.
         let prompts: Vec<&str> = form.values("prompt").flat_map(|value| value.split(' ')).collect();
         if prompts.contains(&"none") {
             return Err(bad(

@@ -1,19 +1,19 @@
-//! `Authorization: Bearer …` in, `WWW-Authenticate: Bearer …` out (RFC 6750, RFC 9728 §5.1).
+//! Parses `Authorization: Bearer`, builds `WWW-Authenticate: Bearer` (RFC 6750, RFC 9728 §5.1).
 
 use crate::oauth::error::{OAuthErrorCode, description};
 
-/// What an `Authorization` header says.
+/// Content of an `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerHeader<'a> {
-    /// There is none, or it is of another scheme.
+    /// There is no header, or it has another scheme.
     Nothing,
-    /// A bearer token (not yet looked at).
+    /// A well-formed bearer token, not verified yet.
     Bearer(&'a str),
-    /// A bearer header without a well-formed token.
+    /// The bearer scheme without a well-formed token.
     Malformed,
 }
 
-/// Reads the value of an `Authorization` header; the scheme's case does not matter (RFC 9110 §11.1).
+/// Parses an `Authorization` header. The scheme is case-insensitive (RFC 9110 §11.1).
 pub fn parse(header: Option<&str>) -> BearerHeader<'_> {
     let Some(header) = header else { return BearerHeader::Nothing };
     let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
@@ -29,8 +29,8 @@ pub fn parse(header: Option<&str>) -> BearerHeader<'_> {
     }
 }
 
-/// Whether a query carries a token (RFC 6750 §2.3), which nobody but the upstream would read: in any case, and also where
-/// parameters are parted by semicolons, as some servers still read them.
+/// Whether a query has an `access_token` (RFC 6750 §2.3), which only the upstream would read. The
+/// name matches in any case, and after a `;`, which some servers still accept as a separator.
 pub fn is_token_in_query(query: &str) -> bool {
     query
         .split(['&', ';'])
@@ -38,8 +38,8 @@ pub fn is_token_in_query(query: &str) -> bool {
         .any(|(name, _)| name.trim().eq_ignore_ascii_case("access_token"))
 }
 
-/// One challenge, `Bearer` first, every member quoted: clients read it with a regular expression. Without metadata there
-/// is no authorization server to be found.
+/// Builds one challenge. `Bearer` is first and every value quoted, because clients parse it with
+/// regular expressions. Without `resource_metadata` a client cannot find an authorization server.
 pub fn challenge(resource_metadata: Option<&str>, scope: &str, error: Option<(OAuthErrorCode, &str)>) -> String {
     let mut said = Vec::new();
     if let Some((code, why)) = error {

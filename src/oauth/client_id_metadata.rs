@@ -1,4 +1,4 @@
-//! Client ID Metadata Documents: a client that is named by a URL, and what it says of itself there
+//! Client ID Metadata Documents: the client id is the URL of a document about the client
 //! (draft-ietf-oauth-client-id-metadata-document; MCP "Client ID Metadata Documents").
 
 use std::fmt;
@@ -9,20 +9,20 @@ use crate::base::url::{ExactUrl, UrlError};
 use crate::oauth::redirect_uri::{RedirectKind, RedirectUri};
 use crate::oauth::registration::{self, ClientAuthMethod, ClientRegistration, MAX_NAME_CHARS, RegistrationError};
 
-/// A client id that is the URL of its client's document.
+/// A client id that is the URL of the client's metadata document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdUrl(ExactUrl);
 
-/// Why a URL cannot name a client.
+/// Why a URL cannot be a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientIdUrlError {
-    /// The text itself is surprising.
+    /// The URL is malformed or ambiguous.
     Text(UrlError),
-    /// It is not https, nor loopback http of a gateway that is on loopback itself.
+    /// The scheme is not https. A gateway on loopback also accepts http to loopback.
     NotHttps,
-    /// It names a host, and no document there.
+    /// The URL has no path: it names a host, not a document.
     NoPath,
-    /// It is not in its normal form, so that two programs could read it differently.
+    /// The URL is not in normal form, so two programs could read it differently.
     NotNormal,
 }
 
@@ -37,15 +37,15 @@ impl fmt::Display for ClientIdUrlError {
     }
 }
 
-/// Whether a client id is meant as a URL. Ids of ours never look like one.
+/// Whether a client id is a URL. Client ids that the gateway issues never look like one.
 pub fn is_url(client_id: &str) -> bool {
     let begins = |with: &str| client_id.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
     begins("https:") || begins("http:")
 }
 
 impl ClientIdUrl {
-    /// Reads one. With `loopback`, which is for a gateway that is on loopback itself, plain http to loopback will do. A
-    /// query is tolerated, although it should not be there (asks D8).
+    /// Parses a client id. `loopback` also allows http to loopback, for a gateway on loopback
+    /// itself. A query is accepted, although the draft says that it SHOULD NOT be there.
     pub fn parse(text: &str, loopback: bool) -> Result<Self, ClientIdUrlError> {
         let address = ExactUrl::parse(text).map_err(ClientIdUrlError::Text)?;
         let url = address.url();
@@ -63,36 +63,36 @@ impl ClientIdUrl {
         Ok(Self(address))
     }
 
-    /// Where the document is; its text is the client id, byte for byte.
+    /// URL of the document. Its text is the client id, byte for byte.
     pub fn address(&self) -> &ExactUrl {
         &self.0
     }
 
-    /// The host that vouches for the client, as it is shown.
+    /// Host that vouches for the client, in the form that the consent page shows.
     pub fn host(&self) -> &str {
         self.0.url().host_str().unwrap_or("")
     }
 
-    /// The redirect goes over https to the host of the document: whoever controls the one controls the other.
+    /// Whether `redirect` is https on the document's host, so that one party controls both.
     pub fn is_same_host_as(&self, redirect: &RedirectUri) -> bool {
         redirect.kind() == RedirectKind::Web && !self.host().is_empty() && redirect.host() == Some(self.host())
     }
 }
 
-/// Why a document is not accepted. What it said is cut and made printable.
+/// Why a document is refused. Text from the document is shortened and made printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMetadataError {
-    /// Not a JSON object, or one of an absurd depth.
+    /// Not a JSON object, or nested deeper than 128 levels, which the parser refuses.
     NotJson,
-    /// It is the document of another client.
+    /// The document is that of another client.
     OtherClient(String),
-    /// A member that must be there is not.
+    /// A required member is missing.
     Missing(&'static str),
-    /// It holds a secret, in public.
+    /// The document, which is public, contains a client secret.
     HoldsSecret,
-    /// It authenticates in a way that does not exist here.
+    /// The client needs an authentication method that the gateway does not support.
     AuthMethod(String),
-    /// The rest, by the rules of registering.
+    /// A member breaks a rule of client registration.
     Registration(String),
 }
 
@@ -118,10 +118,11 @@ impl From<RegistrationError> for ClientMetadataError {
     }
 }
 
-/// Reads the document that lies at `url`. Unknown members and grants are passed over (asks D3); every client that is
-/// read is public, since a secret cannot be in a document that everybody reads.
+/// Parses the document at `url`. Ignores unknown members and unknown grant types. The client is
+/// always a public one, because a secret cannot be in a public document.
+/// # Errors
+/// If the document is of another client, lacks a required member, or has an unusable one.
 pub fn parse_document(url: &ClientIdUrl, body: &[u8]) -> Result<ClientRegistration, ClientMetadataError> {
-    // The parser refuses what is nested deeper than 128.
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
         return Err(ClientMetadataError::NotJson);
     };
@@ -141,8 +142,8 @@ pub fn parse_document(url: &ClientIdUrl, body: &[u8]) -> Result<ClientRegistrati
     })
 }
 
-/// `none`, or some way that needs no shared secret with `none` offered beside it (asks D4). Absent is `none`, unless the
-/// client publishes keys: then it means to be authenticated by them.
+/// Accepts `none`, or a method without a shared secret if `none` is offered too. A missing method
+/// means `none`, unless the client publishes keys: then it wants to authenticate with them.
 fn is_public(members: &Map<String, Value>) -> Result<(), ClientMetadataError> {
     let holds = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
     if holds("client_secret") || holds("client_secret_expires_at") {
@@ -168,7 +169,6 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     members.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// A foreign text in a line of ours.
 fn printable(text: &str) -> String {
     text.chars().take(100).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
@@ -183,7 +183,7 @@ mod tests {
         ClientIdUrl::parse(text, false).unwrap()
     }
 
-    /// A document with these members over, or instead of, the usual ones.
+    /// The usual document with `members` added or replaced. The value `absent` removes a member.
     fn document(members: &str) -> Result<ClientRegistration, ClientMetadataError> {
         let mut whole: Map<String, Value> = serde_json::from_str(&format!(
             r#"{{"client_id":"{HERE}","client_name":"App","redirect_uris":["https://app.example/cb"]}}"#

@@ -1,4 +1,4 @@
-//! The words in which OAuth says no (RFC 6749 §4.1.2.1 and §5.2, RFC 7591 §3.2.2, RFC 8707 §2, RFC 6750 §3.1).
+//! OAuth error codes (RFC 6749 §4.1.2.1 and §5.2, RFC 6750 §3.1, RFC 7591 §3.2.2, RFC 8707 §2).
 
 use std::fmt;
 
@@ -9,38 +9,38 @@ pub enum OAuthErrorCode {
     InvalidRequest,
     /// The client is unknown or did not authenticate.
     InvalidClient,
-    /// The code or refresh token is not good (any more), or is somebody else's.
+    /// The code or refresh token is invalid, expired, revoked or of another client.
     InvalidGrant,
-    /// This client may not use this grant.
+    /// The client may not use this grant type.
     UnauthorizedClient,
-    /// Not a grant of this server.
+    /// The server does not support this grant type.
     UnsupportedGrantType,
-    /// Not a response type of this server.
+    /// The server does not support this response type.
     UnsupportedResponseType,
-    /// The user or the server said no.
+    /// The user or the server denied the request.
     AccessDenied,
-    /// Something is wrong here.
+    /// The server failed.
     ServerError,
-    /// Try again later.
+    /// The server cannot answer now. The client can try again later.
     TemporarilyUnavailable,
-    /// The resource is not this server's (RFC 8707).
+    /// The resource does not belong to this server (RFC 8707).
     InvalidTarget,
-    /// A redirect URI that cannot be registered (RFC 7591).
+    /// The redirect URI cannot be registered (RFC 7591).
     InvalidRedirectUri,
-    /// Registration metadata that cannot be used (RFC 7591).
+    /// The client metadata cannot be registered (RFC 7591).
     InvalidClientMetadata,
     /// The bearer token is expired, revoked or malformed (RFC 6750).
     InvalidToken,
-    /// The token does not cover this (RFC 6750).
+    /// The token lacks a required scope (RFC 6750).
     InsufficientScope,
-    /// Request objects are not spoken here (RFC 9101).
+    /// The server does not support request objects (RFC 9101).
     RequestNotSupported,
-    /// Request objects by reference are not spoken here (RFC 9101).
+    /// The server does not support request objects by reference (RFC 9101).
     RequestUriNotSupported,
 }
 
 impl OAuthErrorCode {
-    /// The word on the wire.
+    /// The code as it appears in a response.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -62,7 +62,7 @@ impl OAuthErrorCode {
         }
     }
 
-    /// The HTTP status at an endpoint that answers JSON.
+    /// HTTP status of a JSON response with this code.
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidClient | Self::InvalidToken => 401,
@@ -90,7 +90,7 @@ impl fmt::Display for OAuthErrorCode {
     }
 }
 
-/// Restricts `text` to what `error_description` may hold: printable ASCII without `"` and `\` (RFC 6749 §5.2), at most 300 bytes.
+/// Limits `text` to 300 bytes: printable ASCII without `"` and `\`, as in RFC 6749 §5.2.
 pub fn description(text: &str) -> String {
     let fit = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
     text.chars().take(300).map(fit).collect()

@@ -1,4 +1,4 @@
-//! Forms and queries as a list: a parameter that comes twice is an error, not a choice (RFC 6749 §3.1, §3.2).
+//! Form and query parameters as a list: a repeated one is an error (RFC 6749 §3.1, §3.2).
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use serde::de::{Error, MapAccess, Visitor};
 #[derive(Clone, Default)]
 pub struct Form(Vec<(String, String)>);
 
-/// Why a form cannot be read.
+/// Why parameters cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormError {
-    /// This parameter came more than once.
+    /// The parameter occurs more than once.
     Repeated(&'static str),
-    /// More than [`MAX_PARAMS`] parameters.
+    /// There are more than [`MAX_PARAMS`] parameters.
     TooMany,
-    /// The bytes are not UTF-8 once decoded.
+    /// The decoded bytes are not UTF-8.
     NotUtf8,
-    /// Not a JSON object whose members are texts.
+    /// Not a JSON object whose members are all strings.
     NotJson,
 }
 
-/// The most parameters that are read.
+/// Largest accepted number of parameters.
 pub const MAX_PARAMS: usize = 100;
 
 impl fmt::Display for FormError {
@@ -39,7 +39,7 @@ impl fmt::Display for FormError {
 impl std::error::Error for FormError {}
 
 impl Form {
-    /// Decodes `application/x-www-form-urlencoded` bytes: a request body or a query.
+    /// Decodes `application/x-www-form-urlencoded`; fails on invalid UTF-8 or too many parameters.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormError> {
         let mut list = Vec::new();
         for (name, value) in url::form_urlencoded::parse(bytes) {
@@ -54,8 +54,8 @@ impl Form {
         Ok(Self(list))
     }
 
-    /// Reads a JSON object whose members are strings, as some old clients send where the standard has a form. A member
-    /// that comes twice stays two parameters.
+    /// Parses a JSON object of strings, which some old clients send in place of a form. Fails for
+    /// other JSON. A repeated member stays two parameters.
     pub fn from_json(bytes: &[u8]) -> Result<Self, FormError> {
         let Members(list) = serde_json::from_slice(bytes).map_err(|_| FormError::NotJson)?;
         if list.len() > MAX_PARAMS {
@@ -65,7 +65,7 @@ impl Form {
         }
     }
 
-    /// The one value of `name`; a parameter without a value counts as absent (OAuth 2.1 §3.1).
+    /// The only value of `name`; fails if repeated. An empty one counts as absent (OAuth 2.1 §3.1).
     pub fn single(&self, name: &'static str) -> Result<Option<&str>, FormError> {
         let mut found = self.0.iter().filter(|(n, _)| n == name);
         let first = found.next();
@@ -75,7 +75,7 @@ impl Form {
         Ok(first.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()))
     }
 
-    /// The one value of `name` where even an empty one counts: the client's `state` comes back byte for byte.
+    /// The only value of `name`, even if it is empty: `state` must return byte for byte.
     pub fn single_or_empty(&self, name: &'static str) -> Result<Option<&str>, FormError> {
         let mut found = self.0.iter().filter(|(n, _)| n == name);
         let first = found.next();
@@ -86,7 +86,7 @@ impl Form {
         }
     }
 
-    /// All values of `name`: only `resource` may come more than once (RFC 8707 §2).
+    /// All non-empty values of `name`. OAuth allows only `resource` more than once (RFC 8707 §2).
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
@@ -95,7 +95,7 @@ impl Form {
     }
 }
 
-/// What [`Form::from_json`] reads: a map type would keep the last of two members.
+/// The members for [`Form::from_json`]. A map type would keep only the last of two equal names.
 struct Members(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Members {

@@ -1,4 +1,4 @@
-//! ID tokens (OpenID Connect Core 3.1.3.7): whether one is about this sign-in, here and now.
+//! Claims of an ID token (OpenID Connect Core, section 3.1.3.7): whether it belongs to this login.
 
 use std::fmt;
 
@@ -8,38 +8,38 @@ use crate::base::ids::Digest;
 use crate::base::time::UnixTime;
 use crate::oauth::jwt::Claims;
 
-/// How far the provider's clock may be from ours, in seconds.
+/// Accepted difference between the provider's clock and the gateway's, in seconds.
 const LEEWAY: u64 = 60;
 
-/// What an ID token must say.
+/// What the claims of an ID token must match.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedClaims<'a> {
-    /// Who signed the user in, by bytes.
+    /// Issuer of the provider, compared byte for byte.
     pub issuer: &'a str,
-    /// Who we are there.
+    /// The gateway's client id at the provider.
     pub client_id: &'a str,
-    /// The digest of the nonce that was sent with this sign-in.
+    /// Digest of the nonce that was sent for this login.
     pub nonce: &'a Digest,
-    /// The time now.
+    /// The current time.
     pub now: UnixTime,
 }
 
-/// Why a token with a good signature is still not about this sign-in.
+/// Why a token with a valid signature does not belong to this login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdTokenError {
-    /// Another issuer's.
+    /// `iss` is another issuer.
     Issuer,
-    /// Not for us.
+    /// `aud` does not contain the gateway's client id.
     Audience,
-    /// Given to another client, or to nobody knows whom among several.
+    /// `azp` is another client, or is missing although `aud` is a list of several.
     AuthorizedParty,
-    /// It has ended, or says no end.
+    /// The token has expired, or has no usable `exp`.
     Expired,
-    /// It is from the future, or does not begin yet.
+    /// `iat` or `nbf` is in the future or unusable, or `iat` is missing.
     NotYet,
-    /// Of another sign-in.
+    /// `nonce` is not that of this login.
     Nonce,
-    /// It names no user.
+    /// `sub` is missing or unusable.
     Subject,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for IdTokenError {
 
 impl std::error::Error for IdTokenError {}
 
-/// Checks claims whose signature is good.
+/// Checks claims whose signature is valid. The error names the first claim that is wrong.
 pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTokenError> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss") != Some(expected.issuer) {
@@ -93,7 +93,7 @@ pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTok
     }
 }
 
-/// One text, or a list of nothing but texts; anything else is for nobody.
+/// Parses `aud`: a string, or a list of strings only. Anything else is an empty audience.
 fn audience(value: Option<&Value>) -> Vec<&str> {
     match value {
         Some(Value::String(one)) => vec![one],
@@ -102,7 +102,7 @@ fn audience(value: Option<&Value>) -> Vec<&str> {
     }
 }
 
-/// Seconds since the epoch; a fraction is cut off (RFC 7519 2, NumericDate).
+/// Parses a NumericDate (RFC 7519 §2): seconds since the epoch. A fraction is cut off.
 fn time(value: Option<&Value>) -> Option<UnixTime> {
     let value = value?;
     let whole = || {

@@ -1,4 +1,4 @@
-//! Public keys (RFC 7517, RFC 7518): what a provider publishes, read into keys that are each for one algorithm.
+//! Public keys of a provider (RFC 7517, RFC 7518). Each parsed key is for exactly one algorithm.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::base::jws;
 use crate::oauth::jwt::JwtError;
 use crate::oauth::jwt::UnverifiedJwt;
 
-/// The most keys of one set; an honest provider has two or three.
+/// Largest number of keys that are read from a set. A real provider has two or three.
 const MAX_KEYS: usize = 100;
 
-/// A public key. Which algorithm it is for is its own word, or that of its kind; a token does not choose.
+/// A public key. The key or its type determines the algorithm; a token cannot choose it.
 #[derive(Clone, Debug)]
 pub struct Jwk {
     id: Option<String>,
@@ -23,7 +23,7 @@ pub struct Jwk {
 }
 
 impl Jwk {
-    /// Reads one key; `None` if it is no public key for signatures that we know. A shared secret (`oct`) is none.
+    /// Parses a supported public signature key. `None` for others, such as shared secrets (`oct`).
     pub fn parse(key: &Value) -> Option<Self> {
         let published::Jwk { common, algorithm } = published::Jwk::deserialize(key).ok()?;
         if common.public_key_use.is_some_and(|it| it != PublicKeyUse::Signature) {
@@ -44,7 +44,7 @@ impl Jwk {
                     _ => return None,
                 };
                 let (x, y) = (unpadded(&key.x), unpadded(&key.y));
-                // The crate joins them whatever their lengths are.
+                // `jsonwebtoken` joins the coordinates without a check of their lengths.
                 if [x, y].iter().any(|number| number.len() != (size * 4).div_ceil(3)) {
                     return None;
                 }
@@ -66,7 +66,7 @@ impl Jwk {
         })
     }
 
-    /// A key of ours, by its name and its uncompressed point on P-256; `None` if it is none.
+    /// A P-256 key of the gateway, from its id and uncompressed point; `None` if that is malformed.
     pub fn es256(id: &str, uncompressed: &[u8]) -> Option<Self> {
         (uncompressed.len() == 65 && uncompressed.starts_with(&[4])).then(|| Self {
             id: Some(id.to_owned()),
@@ -75,7 +75,7 @@ impl Jwk {
         })
     }
 
-    /// How it is published (RFC 7517 4).
+    /// The key as a public JWK (RFC 7517 §4).
     pub fn to_public_jwk(&self) -> Option<Value> {
         let mut key = published::Jwk::from_decoding_key(&self.public, Some(self.algorithm)).ok()?;
         key.common.key_id.clone_from(&self.id);
@@ -83,33 +83,33 @@ impl Jwk {
         serde_json::to_value(key).ok()
     }
 
-    /// The one algorithm that this key is for.
+    /// The one algorithm that the key is for.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The key itself.
+    /// The key for `jsonwebtoken`.
     pub fn public(&self) -> &DecodingKey {
         &self.public
     }
 }
 
-/// An RSA key may be for either padding and any length of digest; every other kind is for one algorithm.
+/// RSA keys may have either padding and any digest length. Other types have one algorithm.
 fn fits(named: Algorithm, default: Algorithm) -> bool {
     named == default || (default == Algorithm::RS256 && named.family() == default.family() && jws::is_known(named))
 }
 
-/// Some providers pad, which RFC 7515 2 forbids and the crate refuses.
+/// Removes padding, which some providers send. RFC 7515 §2 forbids it, and the crate refuses it.
 fn unpadded(base64url: &str) -> &str {
     base64url.trim_end_matches('=')
 }
 
-/// Why a document is no set of keys.
+/// Why a document is not a usable key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySetError {
-    /// Not a JSON object with `keys`.
+    /// Not a JSON object with a list `keys`.
     NotKeys,
-    /// None of its keys can be used.
+    /// No key of the set is usable.
     NoneUsable,
 }
 
@@ -129,7 +129,7 @@ impl std::error::Error for KeySetError {}
 pub struct KeySet(Vec<Jwk>);
 
 impl KeySet {
-    /// Reads a set (RFC 7517 5); keys that we do not understand are passed over. (One of them fails the crate's whole set.)
+    /// Parses a set (RFC 7517 §5). Skips unsupported keys, for which the crate refuses a whole set.
     pub fn parse(body: &[u8]) -> Result<Self, KeySetError> {
         let document: Value = serde_json::from_slice(body).map_err(|_| KeySetError::NotKeys)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::NotKeys)?;
@@ -140,8 +140,8 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// The key that a token names, if it is for the algorithm that the token says. A token that names none gets the only
-    /// key of its algorithm.
+    /// Finds the key with the token's `kid` and algorithm. A token without a `kid` gets the only
+    /// key of its algorithm. Fails if no key fits, or more than one.
     pub fn find(&self, token: &UnverifiedJwt<'_>) -> Result<&Jwk, JwtError> {
         let named = |key: &&Jwk| token.key_id.is_none() || key.id == token.key_id;
         if !self.0.iter().any(|key| named(&key)) {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::oauth::jwt::tests::token;
 
-    // RFC 7515 A.3 and RFC 8037 A.4: the same texts that every implementation is held to.
+    // Test vectors of RFC 7515 §A.3. Those of RFC 8037 §A.4 are in their test.
     const ES256: (&str, &str, &str) = (
         "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
         "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
@@ -211,7 +211,7 @@ mod tests {
         let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
         let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
         let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).unwrap_err();
-        // What it signs is a text and no claims: a good signature comes as far as that.
+        // The payload is a text and not claims, so a valid signature results in `Malformed`.
         assert_eq!(judged(&format!("{signed}.{signature}")), JwtError::Malformed);
         assert_eq!(
             judged(&format!("{signed}.{}", signature.replace("hgy", "hgz"))),
@@ -224,7 +224,7 @@ mod tests {
         let key = Jwk::parse(&es256()).unwrap();
         let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).map(|_| ());
         assert_eq!(judged(ES256.2), Ok(()));
-        // Two bits of the last letter say nothing; padding; a letter of the other alphabet; another part.
+        // Unused bits of the last character, padding, extra bytes, standard base64, a line break.
         for other in [
             ES256.2.replace("NU1Q", "NU1R"),
             format!("{}==", ES256.2),

@@ -1,5 +1,5 @@
-//! Signed tokens (RFC 7515, RFC 7519), compact form only, by the crate `jsonwebtoken`: nothing is believed unverified, and
-//! what the crate is laxer about than we are is refused before it.
+//! Signed JWTs in compact form (RFC 7515, RFC 7519), with the crate `jsonwebtoken`. Claims are
+//! readable only after verification. Headers are checked first where the crate is too lenient.
 
 use std::fmt;
 
@@ -14,25 +14,25 @@ use serde_json::Value;
 use crate::base::jws;
 use crate::oauth::jwk::Jwk;
 
-/// The longest token that is looked at, in bytes.
+/// Longest accepted token, in bytes.
 pub const MAX_JWT_BYTES: usize = 16 * 1024;
-/// The longest header, in bytes of base64url.
+/// Longest accepted header, in bytes of base64url.
 const MAX_HEADER_BYTES: usize = 2 * 1024;
 
-/// Why a token is not believed.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JwtError {
-    /// Longer than [`MAX_JWT_BYTES`].
+    /// Longer than [`MAX_JWT_BYTES`], or its header is too long.
     TooLong,
-    /// Not three parts of base64url, or not JSON objects in the first two.
+    /// Not three parts of base64url, or the first two are not JSON objects.
     Malformed,
-    /// The header says that more must be understood (`crit`, RFC 7515 4.1.11) than is.
+    /// The header has `crit` (RFC 7515 §4.1.11). The gateway supports no such extension.
     Critical,
-    /// `alg` is none of ours, or not that of the key.
+    /// `alg` is not supported, or is not that of the key.
     Algorithm,
-    /// No key of this name, or no name and several keys.
+    /// No key has this `kid`, or there is no `kid` and several keys fit.
     UnknownKey,
-    /// The signature is not the key's.
+    /// The signature does not match the key.
     Signature,
 }
 
@@ -51,23 +51,23 @@ impl fmt::Display for JwtError {
 
 impl std::error::Error for JwtError {}
 
-/// The members of a signed token.
+/// The claims of a token.
 pub type Claims = Map<String, Value>;
 
-/// A token whose header was read. Its claims cannot be reached before a key has vouched for them.
+/// A token with a parsed header. Its claims are not accessible until [`Self::verify`] succeeds.
 #[derive(Debug)]
 pub struct UnverifiedJwt<'a> {
-    /// How it says that it is signed.
+    /// Algorithm in the header (`alg`).
     pub algorithm: Algorithm,
-    /// Which key it names.
+    /// Key id in the header (`kid`).
     pub key_id: Option<String>,
-    /// What kind of token it says it is (`typ`).
+    /// Token type in the header (`typ`).
     pub kind: Option<String>,
     token: &'a str,
 }
 
 impl<'a> UnverifiedJwt<'a> {
-    /// Reads a token's header. One that is signed in a way that we never believe ends here, before any key is looked for.
+    /// Parses the header. Fails for an unsupported algorithm, before any key is looked up.
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
         if token.len() > MAX_JWT_BYTES {
             return Err(JwtError::TooLong);
@@ -86,7 +86,7 @@ impl<'a> UnverifiedJwt<'a> {
         })
     }
 
-    /// The claims, if `key` signed them in the one way that it is for.
+    /// Verifies the signature and returns the claims. Fails unless `alg` is the key's algorithm.
     pub fn verify(self, key: &Jwk) -> Result<Claims, JwtError> {
         if key.algorithm() != self.algorithm {
             return Err(JwtError::Algorithm);
@@ -95,7 +95,7 @@ impl<'a> UnverifiedJwt<'a> {
     }
 }
 
-/// The crate passes over `crit`, takes `null` for a member that is not there and `{"ES256": null}` for a name, and has HMAC.
+/// Refuses what the crate accepts: `crit`, `null` as a value, `{"ES256": null}` as `alg`, HMAC.
 fn strict(header: &str) -> Result<(), JwtError> {
     let bytes = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
     let members: Claims = serde_json::from_slice(&bytes).map_err(|_| JwtError::Malformed)?;
@@ -127,13 +127,13 @@ pub(super) mod tests {
 
     const SIGNATURE: &str = "c2lnbmF0dXJl";
 
-    /// A token with this header.
+    /// A token with this header and a dummy signature.
     pub fn token(header: &Value) -> String {
         let [header, claims] = [header, &json!({"sub": "a"})].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         format!("{header}.{claims}.{SIGNATURE}")
     }
 
-    /// The same, of a header that is no JSON value: one with a member twice.
+    /// The same for a header that no JSON value can express, such as one with a repeated member.
     fn raw(header: &str) -> String {
         format!("{}.e30.{SIGNATURE}", URL_SAFE_NO_PAD.encode(header))
     }

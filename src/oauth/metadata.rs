@@ -1,7 +1,6 @@
-//! Metadata documents: where they lie, reading those of upstreams, writing our own.
-//!
-//! Protected resource metadata is RFC 9728, authorization server metadata RFC 8414 or OpenID Connect Discovery, the
-//! order of looking that of MCP ("Authorization Server Discovery").
+//! Metadata documents: their URLs, parsers for those of upstreams, builders for the gateway's.
+//! Protected resource metadata is RFC 9728, authorization server metadata RFC 8414 or OpenID
+//! Connect Discovery. The order of URLs is that of MCP ("Authorization Server Discovery").
 
 use std::fmt;
 
@@ -12,35 +11,35 @@ use serde_json::json;
 use crate::base::url::ExactUrl;
 use crate::base::url::UrlError;
 
-/// The longest list that is kept of a foreign document; an honest one is far shorter.
+/// Longest list that is read from a foreign document, in items. Real lists are far shorter.
 const MAX_LIST_ITEMS: usize = 200;
 
-/// Why a document is not used. None of these is the upstream's word in full: what it said is cut and made printable.
+/// Why a document is refused. Text from the document is shortened and made printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataError {
     /// Not a JSON object.
     NotJson,
-    /// A member that must be there is not, or is of another type.
+    /// A required member is missing, or has another type.
     Missing(&'static str),
-    /// It speaks for another issuer (RFC 8414 3.3): whose it is, and whose it should be.
+    /// The document is that of another issuer (RFC 8414 §3.3).
     OtherIssuer {
-        /// What the document says.
+        /// The `issuer` in the document.
         found: String,
-        /// What was asked for.
+        /// The expected issuer.
         expected: String,
     },
-    /// It speaks for another resource (RFC 9728 3.3): whose it is, and whose it should be.
+    /// The document is that of another resource (RFC 9728 §3.3).
     OtherResource {
-        /// What the document says.
+        /// The `resource` in the document.
         found: String,
-        /// What was asked for.
+        /// The URL of the MCP server.
         expected: String,
     },
-    /// It does not promise PKCE with S256 (MCP: "MUST refuse to proceed").
+    /// The server does not list PKCE with S256 (MCP: "MUST refuse to proceed").
     NoS256,
-    /// A URL in it is malformed.
+    /// A URL is malformed.
     BadUrl(&'static str, UrlError),
-    /// A URL in it is not https, nor may be plain http here.
+    /// A URL is not https, and plain http is not allowed here.
     NotSecure(&'static str),
 }
 
@@ -60,19 +59,19 @@ impl fmt::Display for MetadataError {
 
 impl std::error::Error for MetadataError {}
 
-/// What an MCP server says of itself (RFC 9728 2).
+/// Protected resource metadata of an MCP server (RFC 9728 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedResource {
-    /// Its identifier, byte for byte: what is sent as `resource` (RFC 8707).
+    /// Resource identifier, byte for byte. The gateway sends it as `resource` (RFC 8707).
     pub resource: String,
-    /// Its authorization servers, in its order; at least one.
+    /// Authorization servers in the order of the document; at least one.
     pub authorization_servers: Vec<ExactUrl>,
-    /// The scopes it knows; empty when it does not say.
+    /// Supported scopes; empty if the document lists none.
     pub scopes_supported: Vec<String>,
 }
 
 impl ProtectedResource {
-    /// Reads the document of the MCP server at `mcp`. An https server may not name a plain-http authorization server.
+    /// Parses the metadata of `mcp`. An https `mcp` may not name a plain-http authorization server.
     pub fn parse(body: &[u8], mcp: &ExactUrl) -> Result<Self, MetadataError> {
         let document = object(body)?;
         let resource = text(&document, "resource").ok_or(MetadataError::Missing("resource"))?;
@@ -98,8 +97,8 @@ impl ProtectedResource {
     }
 }
 
-/// Whether `resource` names the server at `mcp`: the same URL but for case of the host, a default port, a slash at the
-/// end and the query (asks E2, E11, E12); or a parent path of it on the same origin, as MCP's own SDKs accept.
+/// Whether `resource` identifies the server at `mcp`. Host case, default port, trailing slash and
+/// query may differ. A parent path on the same origin also matches, as in MCP's own SDKs.
 pub fn is_resource_of(resource: &str, mcp: &ExactUrl) -> bool {
     let Ok(resource) = ExactUrl::parse(resource) else {
         return false;
@@ -116,42 +115,44 @@ pub fn is_resource_of(resource: &str, mcp: &ExactUrl) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What may be waived of an authorization server's metadata, by its profile or by the operator.
+/// Checks of authorization server metadata that an upstream's profile waives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetadataWaivers {
-    /// It need not list S256; PKCE is sent all the same (asks J1).
+    /// S256 need not be listed. The gateway sends PKCE anyway.
     pub pkce: bool,
-    /// A slash at the end of an issuer without a path may be there or not (asks J2).
+    /// The trailing slash of an issuer without a path may be present or absent.
     pub root_slash: bool,
-    /// Issuers that it may name instead of the one that was asked for, byte for byte.
+    /// Issuers that are accepted in place of the expected one, byte for byte.
     pub issuers: &'static [&'static str],
 }
 
-/// What an authorization server says of itself (RFC 8414 2), as far as we use it.
+/// Authorization server metadata (RFC 8414 §2), as far as the gateway uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorizationServer {
-    /// Its name, byte for byte; the `iss` of its answers is compared with this (RFC 9207).
+    /// Issuer, byte for byte. The `iss` of authorization responses must equal it (RFC 9207).
     pub issuer: String,
-    /// Where the browser goes.
+    /// Authorization endpoint, to which the browser goes.
     pub authorization_endpoint: ExactUrl,
-    /// Where codes and refresh tokens go.
+    /// Token endpoint, which takes codes and refresh tokens.
     pub token_endpoint: ExactUrl,
-    /// Where clients register (RFC 7591).
+    /// Registration endpoint (RFC 7591).
     pub registration_endpoint: Option<ExactUrl>,
-    /// Where tokens are given back (RFC 7009).
+    /// Revocation endpoint (RFC 7009).
     pub revocation_endpoint: Option<ExactUrl>,
-    /// How clients may authenticate; empty when it does not say (then: `client_secret_basic`).
+    /// Client authentication methods. An empty list means `client_secret_basic`.
     pub auth_methods: Vec<String>,
-    /// The scopes it knows; empty when it does not say.
+    /// Supported scopes; empty if the document lists none.
     pub scopes_supported: Vec<String>,
-    /// Every answer of its authorization endpoint carries `iss` (RFC 9207 3).
+    /// Whether every authorization response has `iss` (RFC 9207 §3).
     pub iss_promised: bool,
-    /// A client may be named by the URL of its metadata document.
+    /// Whether a client id may be the URL of a metadata document.
     pub client_documents: bool,
 }
 
 impl AuthorizationServer {
-    /// Reads the document that was found for `issuer`. A document of an https issuer may not name plain http.
+    /// Parses the metadata of `issuer`. If that is https, no endpoint may be plain http.
+    /// # Errors
+    /// If the issuer is another one, S256 or a required member is missing, or a URL is unusable.
     pub fn parse(body: &[u8], issuer: &ExactUrl, waived: MetadataWaivers) -> Result<Self, MetadataError> {
         let document = object(body)?;
         let found = text(&document, "issuer").ok_or(MetadataError::Missing("issuer"))?;
@@ -185,15 +186,15 @@ impl AuthorizationServer {
     }
 }
 
-/// By bytes (RFC 8414 3.3), unless the slash after the host was waived.
+/// Compares byte for byte (RFC 8414 §3.3), unless the root slash is waived.
 fn is_issuer(found: &str, issuer: &ExactUrl, root_slash: bool) -> bool {
     let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
     let is_root = issuer.url().path() == "/" && issuer.url().query().is_none();
     found == issuer.as_str() || (root_slash && is_root && bare(found) == bare(issuer.as_str()))
 }
 
-/// Where the metadata of the MCP server at `mcp` may lie (RFC 9728 3.1), in order: with its path inserted as it is
-/// written, with its path and no slash at the end, at the root.
+/// URLs of the metadata of `mcp` (RFC 9728 §3.1), in order: with its path and query inserted as
+/// written, with its path but no trailing slash, at the root.
 pub fn protected_resource_urls(mcp: &ExactUrl) -> Vec<String> {
     const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
     let (origin, path) = (mcp.origin(), mcp.url().path());
@@ -206,8 +207,8 @@ pub fn protected_resource_urls(mcp: &ExactUrl) -> Vec<String> {
     ])
 }
 
-/// Where the metadata of `issuer` may lie, in MCP's order: RFC 8414 with the path inserted, OpenID Connect with the path
-/// inserted, OpenID Connect with the path in front, and last the old habit of RFC 8414 with the path in front.
+/// URLs of the metadata of `issuer`. MCP's order: RFC 8414 and OpenID Connect with the path
+/// inserted, then OpenID Connect appended to the path. Last is an old form: RFC 8414 appended.
 pub fn authorization_server_urls(issuer: &ExactUrl) -> Vec<String> {
     let (origin, path) = (issuer.origin(), issuer.url().path().trim_end_matches('/'));
     distinct([
@@ -235,7 +236,7 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, MetadataError> {
     }
 }
 
-/// A text member; an empty one is as good as none (asks E6).
+/// A string member. An empty string counts as absent.
 pub(super) fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
     document.get(member)?.as_str().filter(|text| !text.is_empty())
 }
@@ -254,7 +255,7 @@ fn is_plain_http(address: &ExactUrl) -> bool {
     address.url().scheme() == "http"
 }
 
-/// https; or http, where who names it is plain http itself. Never another scheme: these go to a browser or are dialled.
+/// Allows https, and http if `plain_http`; nothing else, as a browser or the gateway opens it.
 pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<ExactUrl, MetadataError> {
     let address = ExactUrl::parse(url).map_err(|why| MetadataError::BadUrl(member, why))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
@@ -265,12 +266,11 @@ pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Resul
     }
 }
 
-/// A foreign text in a message of ours: printable and short.
 fn shown(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
-/// Where our own authorization server answers, for [`authorization_server`].
+/// Endpoints of the gateway's authorization server, for [`authorization_server`].
 #[derive(Clone, Copy, Debug)]
 pub struct ServerEndpoints<'a> {
     /// The authorization endpoint.
@@ -281,16 +281,16 @@ pub struct ServerEndpoints<'a> {
     pub register: Option<&'a str>,
     /// The revocation endpoint.
     pub revoke: &'a str,
-    /// The keys, where tokens are signed ones.
+    /// URL of the JWK set, if the gateway signs tokens.
     pub jwks: Option<&'a str>,
-    /// The scopes that can be asked for.
+    /// Scopes that a client can request.
     pub scopes: &'a [String],
-    /// Clients may be named by their metadata document.
+    /// Whether a client id may be the URL of a metadata document.
     pub client_documents: bool,
 }
 
-/// Our own authorization server metadata (RFC 8414 2). Members without content are left out: some clients drop a document
-/// with an empty URL in it (asks E6). `iss` is promised because it is always sent (RFC 9207 3).
+/// The gateway's authorization server metadata (RFC 8414 §2). Omits empty members: some clients
+/// drop a document with an empty URL. Announces `iss`, which is always sent (RFC 9207 §3).
 pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Value {
     const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
     let mut document = json!({
@@ -314,7 +314,7 @@ pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Va
     document
 }
 
-/// Our own protected resource metadata (RFC 9728 2). `offline_access` is no scope of a resource (MCP: "SHOULD NOT").
+/// Protected resource metadata (RFC 9728 §2). Omits `offline_access`: MCP says "SHOULD NOT".
 pub fn protected_resource(resource: &str, issuer: &str, scopes: &[String], name: &str) -> Value {
     let mut document = json!({
         "resource": resource,

@@ -1,4 +1,4 @@
-//! FLOOR 2. The protocol as data: parse and build, nothing else. No clock, no store, no waiting.
+//! The protocol as data: parsers and builders of messages, without I/O, clock or store.
 
 pub mod access_token;
 pub mod authorization_request;

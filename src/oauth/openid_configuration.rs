@@ -1,4 +1,4 @@
-//! OpenID Connect Discovery: where a provider's document lies, and what we need of it to sign users in.
+//! OpenID Connect Discovery: the URL of a provider's document, and the members that login needs.
 
 use serde::Deserialize;
 
@@ -12,19 +12,19 @@ use crate::oauth::metadata::object;
 use crate::oauth::metadata::secure;
 use crate::oauth::metadata::text;
 
-/// What a provider says of itself (OpenID Connect Discovery 3), as far as we use it.
+/// Metadata of a provider (OpenID Connect Discovery, section 3), as far as the gateway uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenIdConfiguration {
-    /// What it has in common with any authorization server.
+    /// Members that any authorization server has.
     pub server: AuthorizationServer,
-    /// Where its keys are.
+    /// URL of the provider's keys.
     pub jwks: ExactUrl,
-    /// Where more is said of a user.
+    /// UserInfo endpoint, which can return more about a user than the ID token.
     pub userinfo: Option<ExactUrl>,
 }
 
 impl OpenIdConfiguration {
-    /// Reads the document that was found for `issuer`, which it must name byte for byte. PKCE is sent whether it is promised or not.
+    /// Parses the document of `issuer`, compared byte for byte. PKCE is sent even if not announced.
     pub fn parse(body: &[u8], issuer: &ExactUrl) -> Result<Self, MetadataError> {
         let waived = MetadataWaivers {
             pkce: true,
@@ -43,13 +43,13 @@ impl OpenIdConfiguration {
     }
 }
 
-/// Where the document of `issuer` lies (OpenID Connect Discovery 4): behind its path.
+/// URL of the document of `issuer` (OpenID Connect Discovery, section 4): appended to its path.
 pub fn configuration_url(issuer: &ExactUrl) -> String {
     let path = issuer.url().path().trim_end_matches('/');
     format!("{}{path}/.well-known/openid-configuration", issuer.origin())
 }
 
-/// The ID token in the answer of a token endpoint (OpenID Connect Core 3.1.3.3).
+/// The ID token in a token response (OpenID Connect Core, section 3.1.3.3).
 pub fn id_token(body: &[u8]) -> Option<Secret> {
     #[derive(Deserialize)]
     struct Answer {

@@ -8,23 +8,23 @@ use subtle::ConstantTimeEq as _;
 
 use crate::base::secret::Secret;
 
-/// BASE64URL(SHA256(verifier)): 43 characters.
+/// S256 challenge: base64url of the verifier's SHA-256 digest, 43 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeChallenge(String);
 
 /// Why a challenge is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeChallengeError {
-    /// None was sent.
+    /// `code_challenge` is missing.
     Missing,
-    /// `plain`, none, or an unknown one: an absent method means `plain` (RFC 7636 §4.3).
+    /// The method is not S256. An absent method means `plain` (RFC 7636 §4.3).
     Method,
-    /// Not 43 base64url characters.
+    /// The challenge is not 43 base64url characters.
     Malformed,
 }
 
 impl CodeChallenge {
-    /// Reads `code_challenge` and `code_challenge_method`.
+    /// Parses both parameters. Fails unless they are a well-formed challenge and `S256`.
     pub fn parse(challenge: Option<&str>, method: Option<&str>) -> Result<Self, CodeChallengeError> {
         let text = challenge.ok_or(CodeChallengeError::Missing)?;
         if method != Some("S256") {
@@ -36,12 +36,12 @@ impl CodeChallenge {
         }
     }
 
-    /// The challenge that goes with a verifier.
+    /// Computes the challenge of a verifier.
     pub fn of(verifier: &Secret) -> Self {
         Self(s256(verifier.expose()))
     }
 
-    /// Whether `verifier` is well formed (43–128 unreserved characters) and hashes to this.
+    /// Whether `verifier` is well formed (43–128 unreserved characters) and has this challenge.
     pub fn matches_verifier(&self, verifier: &str) -> bool {
         let formed = (43..=128).contains(&verifier.len())
             && verifier

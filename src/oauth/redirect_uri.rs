@@ -1,20 +1,20 @@
-//! Redirect URIs: what may be registered, and what matches (OAuth 2.1 §2.3, RFC 8252 §7).
+//! Redirect URIs: which can be registered, and which match (OAuth 2.1 §2.3, RFC 8252 §7).
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::url::{ExactUrl, UrlError};
 
-/// A redirect URI that may be registered.
+/// A redirect URI that can be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RedirectUri(ExactUrl);
 
-/// What kind of place a redirect URI is.
+/// Kind of a redirect URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectKind {
-    /// A host on the web, over https.
+    /// A web server, over https.
     Web,
-    /// A program on the user's machine, over loopback http or https.
+    /// A program on the user's machine, over http or https to loopback.
     Loopback,
     /// A program on the user's machine, by its private-use scheme.
     App,
@@ -23,11 +23,11 @@ pub enum RedirectKind {
 /// Why a redirect URI is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectUriError {
-    /// The text itself is surprising.
+    /// The URI is malformed or ambiguous.
     Text(UrlError),
-    /// Plain http to a host that is not loopback.
+    /// The scheme is http, and the host is not loopback.
     PlainHttp,
-    /// A scheme that a browser runs, reads or shows: `javascript`, `data`, `file` and their like.
+    /// A scheme that a browser runs, reads or shows, such as `javascript`, `data` or `file`.
     Scheme,
 }
 
@@ -62,7 +62,7 @@ const FORBIDDEN_SCHEMES: [&str; 17] = [
 ];
 
 impl RedirectUri {
-    /// Reads one; exactly as written, nothing is repaired.
+    /// Parses a URI exactly as written. Fails if it is malformed, ambiguous or of a bad scheme.
     pub fn parse(text: &str) -> Result<Self, RedirectUriError> {
         let address = ExactUrl::parse(text).map_err(RedirectUriError::Text)?;
         let scheme = address.url().scheme();
@@ -73,13 +73,13 @@ impl RedirectUri {
             "https" if address.url().host().is_some() => Ok(Self(address)),
             "http" if address.is_loopback() => Ok(Self(address)),
             "http" => Err(RedirectUriError::PlainHttp),
-            // Nothing nested such as `x:javascript:…`, and a real `scheme:/…` form.
+            // A private-use URI is `scheme:/…`. This excludes nested ones such as `x:javascript:…`.
             _ if text[scheme.len()..].starts_with(":/") => Ok(Self(address)),
             _ => Err(RedirectUriError::Scheme),
         }
     }
 
-    /// Whether `asked` is this registered URI: byte for byte, except for the port of a loopback (RFC 8252 §7.3).
+    /// Whether `asked` equals this URI byte for byte, except for a loopback port (RFC 8252 §7.3).
     pub fn matches(&self, asked: &Self) -> bool {
         if self.0 == asked.0 {
             return true;
@@ -88,7 +88,7 @@ impl RedirectUri {
         both && without_port(&self.0) == without_port(&asked.0)
     }
 
-    /// What kind of place this is.
+    /// The kind of this URI.
     pub fn kind(&self) -> RedirectKind {
         match self.0.url().scheme() {
             "http" | "https" if self.0.is_loopback() => RedirectKind::Loopback,
@@ -97,7 +97,7 @@ impl RedirectUri {
         }
     }
 
-    /// What a person is shown: `host[:port]`, or `scheme://` of an app.
+    /// Short form for users: `host[:port]`, or `scheme://` for an app.
     pub fn display_host(&self) -> String {
         let url = self.0.url();
         match (self.kind(), url.host_str(), url.port()) {
@@ -107,19 +107,19 @@ impl RedirectUri {
         }
     }
 
-    /// Its host, in lower case, if it has one.
+    /// The host in lower case, if there is one.
     pub fn host(&self) -> Option<&str> {
         self.0.url().host_str()
     }
 
-    /// The text, byte for byte.
+    /// The URI, byte for byte.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
-/// The text with the port cut out: scheme, host literal, path and query stay byte-exact. What is written counts: `:80` is a
-/// port like any other, though the parse drops it, and a `:` with nothing behind it names none, so that it is never cut.
+/// Removes the port and leaves the rest byte for byte. The text counts and not the parse, which
+/// drops `:80`. A `:` without digits after it is not a port and stays.
 fn without_port(address: &ExactUrl) -> String {
     let text = address.as_str();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));

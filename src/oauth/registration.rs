@@ -1,4 +1,4 @@
-//! Dynamic client registration (RFC 7591): the request, read with tolerance where clients need it.
+//! Dynamic client registration (RFC 7591): the request, parsed leniently where clients need it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,25 +6,25 @@ use serde_json::Value;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::redirect_uri::RedirectUri;
 
-/// The most redirect URIs of one client.
+/// Largest number of redirect URIs of one client.
 pub const MAX_REDIRECT_URIS: usize = 20;
-/// The longest client name, in characters; what is longer is cut.
+/// Longest client name, in characters. Longer names are cut.
 pub const MAX_NAME_CHARS: usize = 100;
 
 /// How a client authenticates at the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthMethod {
-    /// A public client.
+    /// No authentication: a public client.
     None,
-    /// A secret in the Authorization header.
+    /// A secret in the `Authorization` header.
     ClientSecretBasic,
     /// A secret in the form.
     ClientSecretPost,
 }
 
 impl ClientAuthMethod {
-    /// The word on the wire.
+    /// The name of the method in RFC 7591.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -34,16 +34,16 @@ impl ClientAuthMethod {
     }
 }
 
-/// What a client says of itself. All of it is unverified.
+/// Metadata that a client sends about itself. All of it is unverified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientRegistration {
-    /// A name to show, as unverified.
+    /// Display name.
     pub name: Option<String>,
-    /// Where its answers may go: at least one.
+    /// Allowed redirect URIs; at least one.
     pub redirect_uris: Vec<RedirectUri>,
-    /// How it authenticates: public unless it asks.
+    /// Authentication method. The default is `none`.
     pub auth_method: ClientAuthMethod,
-    /// It can use refresh tokens.
+    /// Whether the client may use refresh tokens.
     #[serde(rename = "refreshes")]
     pub may_refresh: bool,
 }
@@ -53,12 +53,12 @@ pub struct ClientRegistration {
 pub struct RegistrationError {
     /// `invalid_redirect_uri` or `invalid_client_metadata`.
     pub code: OAuthErrorCode,
-    /// What is wrong, naming the member.
+    /// What is wrong, with the name of the member.
     pub why: String,
 }
 
 impl ClientRegistration {
-    /// Reads the request body. Unknown members, nulls and empty strings are ignored, unknown grants dropped.
+    /// Parses the body. Ignores unknown members, nulls, empty strings and unknown grant types.
     pub fn parse(body: &[u8]) -> Result<Self, RegistrationError> {
         let value: Value = serde_json::from_slice(body)
             .map_err(|e| metadata(format!("the body is not JSON (line {}, column {})", e.line(), e.column())))?;
@@ -113,7 +113,7 @@ pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, Regis
     Ok(uris)
 }
 
-/// Absent means that refreshing is allowed: clients that never ask get refresh tokens too (they would else sign in hourly).
+/// Whether the client may refresh. Absent means yes: otherwise users would sign in every hour.
 pub(super) fn grants(value: Option<&Value>) -> Result<bool, RegistrationError> {
     let Some(list) = value.and_then(Value::as_array) else {
         return Ok(true);

@@ -5,16 +5,16 @@ use url::Url;
 /// Why a `resource` is refused with `invalid_target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceError {
-    /// Not an absolute URI without a fragment.
+    /// Not an absolute URI, or one with a fragment or a user name.
     Malformed,
-    /// Not one of this service's names.
+    /// Not a URL of this service.
     NotOurs,
 }
 
-/// Checks each `resource` of a request against the names of the service: its canonical URL and aliases.
+/// Checks each `resource` of a request against the service's canonical URL and aliases (`ours`).
 ///
-/// Upper case in scheme and host, a trailing slash, and the bare origin (2025-03-26 clients) are accepted; what is
-/// *emitted* has one form only.
+/// Accepts any case of scheme and host, a trailing slash, and the bare origin (clients of MCP
+/// 2025-03-26). Refuses all others. The gateway itself *emits* one form only.
 pub fn check<'a>(asked: impl Iterator<Item = &'a str>, ours: &[String]) -> Result<(), ResourceError> {
     for text in asked {
         let url = Url::parse(text).map_err(|_| ResourceError::Malformed)?;

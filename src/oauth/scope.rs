@@ -1,4 +1,4 @@
-//! Scopes: space-delimited, case-sensitive, without order (RFC 6749 §3.3).
+//! Scopes: separated by spaces, case-sensitive, unordered (RFC 6749 §3.3).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,25 +11,25 @@ use serde::{Deserialize, Serialize};
 pub struct Scopes(BTreeSet<String>);
 
 impl Scopes {
-    /// Reads a `scope` value; tokens with characters outside the RFC's set are dropped.
+    /// Parses a `scope` value. Drops invalid tokens (RFC 6749 §3.3) and those over 256 bytes.
     pub fn parse(text: &str) -> Self {
         Self(text.split(' ').filter(|token| is_token(token)).map(str::to_owned).collect())
     }
 
-    /// What is in both.
+    /// The scopes that are in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
-    /// What is in either.
+    /// The scopes that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
-    /// What the upstream says that it granted, as it is told to a client that asked for this set: `offline_access` is
-    /// between us and the upstream, unless the client asked for it too.
+    /// Scopes reported to a client that requested this set, if the upstream granted `granted`.
+    /// Omits `offline_access`, which the gateway can add, unless the client requested it.
     #[must_use]
     pub fn granted_to_client(&self, granted: &str) -> Self {
         let granted = Self::parse(granted);
@@ -46,17 +46,17 @@ impl Scopes {
         Self(self.0.iter().filter(|s| *s != scope).cloned().collect())
     }
 
-    /// Whether everything of `other` is here.
+    /// Whether this set contains all scopes of `other`.
     pub fn contains_all(&self, other: &Self) -> bool {
         other.0.is_subset(&self.0)
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each scope, sorted.
+    /// All scopes, sorted.
     pub fn list(&self) -> Vec<String> {
         self.0.iter().cloned().collect()
     }

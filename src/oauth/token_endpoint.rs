@@ -1,4 +1,4 @@
-//! The token and revocation requests, and the token response (OAuth 2.1 §3.2, RFC 7009).
+//! Token and revocation requests, and the token response (OAuth 2.1 §3.2, RFC 7009).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,34 +9,34 @@ use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::scope::Scopes;
 
-/// How a client said who it is.
+/// The client id and secret of a request.
 #[derive(Clone, Debug)]
 pub struct ClientCredentials {
-    /// Its name.
+    /// Id of the client.
     pub client_id: String,
-    /// Its secret, if it sent one.
+    /// Secret of the client, if it sent one.
     pub secret: Option<Secret>,
-    /// It used the `Authorization` header: a refusal must then carry a challenge (RFC 6749 §5.2).
+    /// Whether `Authorization` was used: a refusal then needs a challenge (RFC 6749 §5.2).
     pub basic: bool,
 }
 
-/// A request at the token endpoint.
+/// A request to the token endpoint.
 #[derive(Debug)]
 pub enum TokenRequest {
-    /// `authorization_code`.
+    /// Grant type `authorization_code`.
     Code {
-        /// The code.
+        /// The authorization code.
         code: Secret,
-        /// Enforced when present (OAuth 2.1 removed it).
+        /// Redirect URI. OAuth 2.1 removed it; it is checked if present.
         redirect_uri: Option<String>,
-        /// PKCE.
+        /// PKCE verifier.
         verifier: Option<Secret>,
     },
-    /// `refresh_token`.
+    /// Grant type `refresh_token`.
     Refresh {
-        /// The pair.
+        /// The refresh pair.
         token: Secret,
-        /// What is asked for; never more than granted.
+        /// Requested scopes, which cannot exceed the granted ones.
         scopes: Option<Scopes>,
     },
 }
@@ -44,7 +44,7 @@ pub enum TokenRequest {
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequestError {
-    /// The word on the wire.
+    /// The OAuth error code.
     pub code: OAuthErrorCode,
     /// What is wrong.
     pub why: String,
@@ -60,7 +60,7 @@ fn one<'a>(form: &'a Form, name: &'static str) -> Result<Option<&'a str>, TokenR
 }
 
 impl ClientCredentials {
-    /// Reads `Authorization: Basic` or the form; both at once are refused (OAuth 2.1 §2.4).
+    /// Parses `Authorization: Basic` or the form. Fails if both have credentials (OAuth 2.1 §2.4).
     pub fn parse(authorization: Option<&str>, form: &Form) -> Result<Self, TokenRequestError> {
         let in_form = one(form, "client_id")?;
         let secret = one(form, "client_secret")?;
@@ -94,7 +94,7 @@ impl ClientCredentials {
     }
 }
 
-/// Decodes Basic credentials, form-encoded as RFC 6749 §2.3.1 says.
+/// Decodes Basic credentials, whose parts are form-encoded (RFC 6749 §2.3.1).
 fn basic(header: &str) -> Option<(String, Secret)> {
     let (scheme, rest) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -111,7 +111,7 @@ fn basic(header: &str) -> Option<(String, Secret)> {
 }
 
 impl TokenRequest {
-    /// Reads the request's grant.
+    /// Parses the grant. Fails for another grant type, or if a required parameter is missing.
     pub fn parse(form: &Form) -> Result<Self, TokenRequestError> {
         match one(form, "grant_type")? {
             Some("authorization_code") => Ok(Self::Code {
@@ -134,7 +134,7 @@ impl TokenRequest {
     }
 }
 
-/// The token response (RFC 6749 §5.1). `expires_in` is in seconds, always there, at least 1.
+/// Builds the token response (RFC 6749 §5.1). `expires_in` is in seconds, and at least 1.
 pub fn build_response(access: &Secret, refresh: Option<&Secret>, expires_in: u64, scope: &Scopes) -> Value {
     let mut body = json!({
         "access_token": access.expose(),

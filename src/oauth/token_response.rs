@@ -1,7 +1,7 @@
-//! What an upstream's token endpoint answers (RFC 6749 5), read as real ones write it.
+//! Responses of an upstream's token endpoint (RFC 6749 §5), with the deviations of real servers.
 //!
-//! JSON or form by content, an error in any status, numbers in quotes, scopes with commas. Only a parsed OAuth error
-//! code is a refusal; a page of a firewall or a load balancer says nothing about the grant (asks B6, B11, B14).
+//! Accepts JSON and forms, errors with any status, quoted numbers, commas in scopes. Only an OAuth
+//! error code is a refusal. A firewall's or load balancer's page says nothing about the grant.
 
 use std::fmt;
 
@@ -14,45 +14,45 @@ use crate::base::secret::Secret;
 use crate::base::secret::at_rest_option;
 use crate::base::time::UnixTime;
 
-/// The longest life that is believed, in seconds: a hundred years. More would overflow other people's clocks.
+/// Longest accepted lifetime, in seconds: 100 years. More could overflow clocks of other programs.
 const MAX_LIFETIME_SECONDS: u64 = 3_155_760_000;
 
-/// The longest description of an error that is kept, in characters.
+/// Longest stored description of an error, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 300;
 
-/// The upstream's access token: the only thing that may be forwarded as a bearer.
+/// Access token of an upstream. Nothing else may be forwarded as a bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAccessToken(Secret);
 
-/// The upstream's refresh token.
+/// Refresh token of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamRefreshToken(Secret);
 
 impl UpstreamAccessToken {
-    /// Takes a text as an upstream's access token.
+    /// Takes a secret as an upstream's access token.
     pub fn new(token: Secret) -> Self {
         Self(token)
     }
 
-    /// The token itself.
+    /// The token as text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
 impl UpstreamRefreshToken {
-    /// Takes a text as an upstream's refresh token.
+    /// Takes a secret as an upstream's refresh token.
     pub fn new(token: Secret) -> Self {
         Self(token)
     }
 
-    /// The token itself.
+    /// The token as text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// For fields of sealed records that keep an access token: `#[serde(with = "access_at_rest")]`.
+/// For access tokens in sealed records: `#[serde(with = "access_at_rest")]`.
 pub mod access_at_rest {
     use serde::Deserializer;
     use serde::Serializer;
@@ -60,18 +60,18 @@ pub mod access_at_rest {
     use super::UpstreamAccessToken;
     use crate::base::secret::at_rest;
 
-    /// Writes the token; the record around it is sealed.
+    /// Writes the token. The surrounding record is sealed.
     pub fn serialize<S: Serializer>(token: &UpstreamAccessToken, to: S) -> Result<S::Ok, S::Error> {
         at_rest::serialize(&token.0, to)
     }
 
-    /// Reads the token back.
+    /// Reads the token.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UpstreamAccessToken, D::Error> {
         at_rest::deserialize(from).map(UpstreamAccessToken)
     }
 }
 
-/// For fields of sealed records that may keep a refresh token: `#[serde(with = "refresh_at_rest")]`.
+/// For optional refresh tokens in sealed records: `#[serde(with = "refresh_at_rest")]`.
 pub mod refresh_at_rest {
     use serde::Deserializer;
     use serde::Serializer;
@@ -79,59 +79,57 @@ pub mod refresh_at_rest {
     use super::UpstreamRefreshToken;
     use crate::base::secret::at_rest_option;
 
-    /// Writes the token or nothing; the record around it is sealed.
+    /// Writes the token, if there is one. The surrounding record is sealed.
     pub fn serialize<S: Serializer>(token: &Option<UpstreamRefreshToken>, to: S) -> Result<S::Ok, S::Error> {
         at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), to)
     }
 
-    /// Reads the token back.
+    /// Reads the token, if there is one.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<UpstreamRefreshToken>, D::Error> {
         at_rest_option::deserialize(from).map(|token| token.map(UpstreamRefreshToken))
     }
 }
 
-/// What an upstream granted (RFC 6749 5.1), with times made absolute. It may lie in sealed records only.
+/// Tokens of an upstream (RFC 6749 §5.1) with absolute times. Only sealed records may hold them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamTokens {
-    /// The access token; never empty, and fit for a header.
+    /// Access token; not empty, and valid in a header.
     #[serde(with = "access_at_rest")]
     pub access: UpstreamAccessToken,
-    /// The refresh token, if one came with it.
+    /// Refresh token, if the response had one.
     #[serde(with = "refresh_at_rest", default)]
     pub refresh: Option<UpstreamRefreshToken>,
-    /// When the access token ends, counted from when the request was sent. `None`: the upstream did not say.
+    /// Expiry of the access token, counted from the request. `None`: the upstream did not say.
     pub expires: Option<UnixTime>,
-    /// When the refresh token ends. `None`: no fixed end (Keycloak's offline tokens say 0).
+    /// Expiry of the refresh token. `None`: no fixed one (0 for Keycloak's offline tokens).
     pub refresh_expires: Option<UnixTime>,
-    /// What was granted, separated by spaces. `None`: what was asked for (RFC 6749 5.1), or nothing was said.
+    /// Granted scopes, separated by spaces. `None`: as requested (RFC 6749 §5.1), or not known.
     pub scope: Option<String>,
 }
 
-/// Why an answer brought no tokens.
+/// Why a response has no tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenResponseError {
-    /// The upstream said no, in OAuth's words (RFC 6749 5.2).
+    /// The upstream refused, with an OAuth error code (RFC 6749 §5.2).
     Refused(OAuthErrorResponse),
-    /// The upstream said "not now", in OAuth's words or by its status. Nothing is known about the grant.
+    /// A temporary failure, by error code or status. It says nothing about the grant.
     Temporary(String),
-    /// Nothing that OAuth knows: a page, a cut body, a 4xx without an error code. Says nothing about the grant.
+    /// No OAuth response: a page, a cut body, a 4xx without a code. Says nothing about the grant.
     Unreadable(String),
 }
 
 /// An OAuth error of an upstream, made safe to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuthErrorResponse {
-    /// The error code: letters, digits, `_`, `-` and `.`, at most 64.
+    /// Error code: at most 64 letters, digits, `_`, `-` and `.`.
     pub code: String,
-    /// What the upstream adds, in printable ASCII.
+    /// The upstream's description, in printable ASCII.
     pub description: Option<String>,
 }
 
 impl OAuthErrorResponse {
-    /// Whether the code, the refresh token or the verifier is what was refused: the grant is over.
-    ///
-    /// GitHub says `bad_refresh_token` and `bad_verification_code`, Slack `invalid_refresh_token`, `token_revoked`,
-    /// `invalid_code` and `code_already_used`.
+    /// Whether the upstream refused the code, the refresh token or the verifier: the grant is over.
+    /// After `invalid_grant`, two codes are GitHub's and four are Slack's.
     pub fn is_invalid_grant(&self) -> bool {
         const GRANT: [&str; 7] = [
             "invalid_grant",
@@ -145,7 +143,7 @@ impl OAuthErrorResponse {
         GRANT.contains(&self.code.as_str())
     }
 
-    /// Whether we ourselves were refused: the client is unknown there, or its secret is wrong.
+    /// Whether the upstream refused the gateway as a client: unknown id or wrong secret.
     pub fn is_invalid_client(&self) -> bool {
         const CLIENT: [&str; 5] = [
             "invalid_client",
@@ -157,7 +155,7 @@ impl OAuthErrorResponse {
         CLIENT.contains(&self.code.as_str())
     }
 
-    /// Codes that mean "try again", whatever the status: RFC 6749 4.1.2.1, RFC 8628, and Slack's own.
+    /// Whether the code means "try again", at any status: RFC 6749 §4.1.2.1, RFC 8628, and Slack's.
     fn is_temporary(&self) -> bool {
         const TEMPORARY: [&str; 8] = [
             "server_error",
@@ -193,7 +191,7 @@ impl fmt::Display for TokenResponseError {
 
 impl std::error::Error for TokenResponseError {}
 
-/// The members we look at, before they are judged. Unknown members are ignored (RFC 6749 5.1).
+/// The used members, not checked yet. Unknown members are ignored (RFC 6749 §5.1).
 #[derive(Default, Deserialize)]
 struct TokenResponseFields {
     #[serde(default, with = "at_rest_option")]
@@ -202,18 +200,20 @@ struct TokenResponseFields {
     refresh_token: Option<Secret>,
     token_type: Option<String>,
     expires_in: Option<Value>,
-    /// Keycloak's name; GitHub's and LinkedIn's is the next. Two members, so that both at once do no harm.
+    /// Keycloak's name; GitHub and LinkedIn use the next. Two fields, so that both may be present.
     refresh_expires_in: Option<Value>,
     refresh_token_expires_in: Option<Value>,
     scope: Option<Value>,
     error: Option<Value>,
     error_description: Option<Value>,
-    /// Slack's envelope: `ok`, and the user's token one level down.
+    /// Slack's envelope: `ok`, and the user's token in a nested object.
     ok: Option<Value>,
     authed_user: Option<Box<TokenResponseFields>>,
 }
 
-/// Reads the answer of a token endpoint. `asked` is when the request was *sent*: a slow answer has aged on the way.
+/// Parses a token response. Lifetimes count from `asked`, the time at which the request was sent.
+/// # Errors
+/// If it has no usable tokens. [`TokenResponseError`] says whether the upstream refused.
 pub fn parse_token_response(
     status: u16,
     content_type: Option<&str>,
@@ -233,7 +233,7 @@ pub fn parse_token_response(
     granted(raw, asked).map_err(|why| unreadable(status, content_type, why))
 }
 
-/// The OAuth error in a body, if there is one: for answers that should bring no tokens (RFC 7009 2.2.1, RFC 7591 3.2.2).
+/// The OAuth error of a response that has no tokens (RFC 7009 §2.2.1, RFC 7591 §3.2.2).
 pub fn parse_error_response(body: &[u8]) -> Option<OAuthErrorResponse> {
     refusal_of(&read(body).ok()?)
 }
@@ -256,7 +256,7 @@ fn judged(status: u16, refusal: OAuthErrorResponse) -> TokenResponseError {
     TokenResponseError::Refused(refusal)
 }
 
-/// By content, because PHP says `text/html` of its JSON, and GitHub answers forms to who did not ask for JSON.
+/// Tells JSON from forms by content: PHP labels JSON `text/html`, and GitHub's default is a form.
 fn read(body: &[u8]) -> Result<TokenResponseFields, &'static str> {
     let text = std::str::from_utf8(body).map_err(|_| "not UTF-8")?;
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -321,7 +321,7 @@ fn refusal_of(raw: &TokenResponseFields) -> Option<OAuthErrorResponse> {
     })
 }
 
-/// The characters that `error_description` may have (RFC 6749 5.2); others become `?`.
+/// Keeps the characters of `error_description` (RFC 6749 §5.2). Most others become `?`.
 fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '\r' | '\n' | '\t' => ' ',
@@ -358,12 +358,12 @@ fn granted(raw: TokenResponseFields, asked: UnixTime) -> Result<UpstreamTokens, 
     })
 }
 
-/// Slack names whose token it is (`bot`, `user`) where others name how it is sent; it is sent as a bearer (asks J4).
+/// Slack's `token_type` is the token's owner (`bot`, `user`). The token is still a bearer token.
 fn is_bearer(kind: &str, slack: bool) -> bool {
     kind.eq_ignore_ascii_case("bearer") || (slack && matches!(kind, "bot" | "user"))
 }
 
-/// A life in whole seconds. 0, negative and nonsensical ones say nothing: the upstream's 401 will (asks B12, B13).
+/// A lifetime in whole seconds; `None` if 0, negative or invalid. The upstream's 401 then decides.
 fn seconds(value: Option<&Value>) -> Option<u64> {
     let life = match value? {
         Value::Number(number) => number.as_f64()?,
@@ -382,8 +382,8 @@ fn whole(life: f64) -> Option<u64> {
     (life.is_finite() && life >= 1.0).then(|| (life as u64).min(MAX_LIFETIME_SECONDS))
 }
 
-/// Scopes with spaces between, from a text with spaces or commas or from a list. Empty ones say nothing: GitHub Apps
-/// always answer `scope=`.
+/// Joins scopes with spaces, from a list or from a text with spaces or commas. `None` if there are
+/// none: GitHub Apps always send `scope=`.
 fn scope(value: Option<&Value>) -> Option<String> {
     let texts: Vec<&str> = match value? {
         Value::String(text) => vec![text],
@@ -555,7 +555,7 @@ mod tests {
         );
     }
 
-    /// A recorded message, by its path below `tests/upstreams`; its name begins with its status.
+    /// A recorded response, by its path below `tests/upstreams`. Its name begins with the status.
     macro_rules! recorded {
         ($path:literal) => {{
             let (_, name) = $path.split_once('/').unwrap();

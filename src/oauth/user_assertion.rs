@@ -1,4 +1,4 @@
-//! `x-user-assertion`: a short word of ours to one backend about its caller, which it can hold against our published keys.
+//! `x-user-assertion`: a short JWT about the caller, which an upstream verifies by our JWK set.
 
 use serde_json::{Value, json};
 
@@ -6,29 +6,29 @@ use crate::base::ids::Id;
 use crate::base::time::UnixTime;
 use crate::oauth::access_token::UserClaims;
 
-/// What kind of token it is: never an access token, and no access token is one of these.
+/// The `typ` of an assertion. Access tokens have another one, so neither passes for the other.
 pub const TYPE: &str = "user-assertion+jwt";
 
-/// It is believed for so many seconds.
+/// Lifetime of an assertion, in seconds.
 pub const LIFETIME_SECONDS: u64 = 60;
 
-/// See [the module](self).
+/// The content of an assertion.
 #[derive(Clone, Debug)]
 pub struct UserAssertion<'a> {
-    /// The service's issuer.
+    /// Issuer of the service.
     pub issuer: &'a str,
-    /// The backend's address, byte for byte as configured.
+    /// URL of the upstream, byte for byte as configured.
     pub audience: &'a str,
-    /// Its caller; of an API key, its name.
+    /// The caller. For an API key, the id is the key's name.
     pub person: &'a UserClaims,
-    /// When it is made.
+    /// Time of issue.
     pub now: UnixTime,
-    /// Its own name.
+    /// Id of the assertion (`jti`).
     pub id: Id,
 }
 
 impl UserAssertion<'_> {
-    /// The claims.
+    /// Builds the claims.
     pub fn claims(&self) -> Value {
         let mut claims = json!({
             "iss": self.issuer,

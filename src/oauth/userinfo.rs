@@ -1,34 +1,34 @@
-//! What a provider says of a user: claims of an ID token or of its user endpoint (OpenID Connect Core 5.1), or GitHub's words.
+//! User data from an ID token or UserInfo (OpenID Connect Core, section 5.1), or from GitHub.
 
 use serde_json::Value;
 
 use crate::base::url::ExactUrl;
 use crate::oauth::jwt::Claims;
 
-/// The longest subject (OpenID Connect Core 2), in bytes.
+/// Longest subject, in bytes (OpenID Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
-/// The longest name or group that is kept, in characters.
+/// Longest name or group, in characters. Longer names are cut, longer groups dropped.
 const MAX_TEXT_CHARS: usize = 200;
-/// The most groups that are kept.
+/// Largest number of groups. Further ones are dropped.
 const MAX_GROUPS: usize = 200;
 
-/// A user, as far as the provider vouches.
+/// A user, as the provider describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserInfo {
-    /// The unchanging id at the provider.
+    /// Stable id at the provider.
     pub id: String,
-    /// The e-mail address: only one that the provider says is verified, and that reads in one way only.
+    /// Email address, if the provider says that it is verified, and if it is unambiguous.
     pub email: Option<String>,
-    /// The full name.
+    /// Full name.
     pub name: Option<String>,
-    /// The https address of a picture.
+    /// URL of a picture, https only.
     pub avatar: Option<String>,
-    /// Groups.
+    /// Groups of the user.
     pub groups: Vec<String>,
 }
 
 impl UserInfo {
-    /// Of claims; `groups` is the name of the member that lists groups. `None`: there is no usable `sub`.
+    /// Reads claims; `groups` is the name of the claim with groups. `None` without a usable `sub`.
     pub fn from_claims(claims: &Claims, groups: &str) -> Option<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let verified = claims.get("email_verified").is_some_and(|it| *it == true || *it == "true");
@@ -41,7 +41,7 @@ impl UserInfo {
         })
     }
 
-    /// Of GitHub's `GET /user` and `GET /user/emails`: the primary address, if it is verified.
+    /// Reads GitHub's `GET /user` and `GET /user/emails`. Takes the primary address, if verified.
     pub fn from_github(user: &Value, emails: &Value) -> Option<Self> {
         let id = user.get("id")?.as_u64()?.to_string();
         let primary = emails.as_array().into_iter().flatten().find(|entry| entry["primary"] == true);
@@ -58,7 +58,7 @@ impl UserInfo {
         })
     }
 
-    /// Takes from `more`, which the same provider says of the same user, what is missing here. `None`: it is of another user.
+    /// Fills gaps from `more`, which is from the same provider. `None` if that is another user.
     #[must_use]
     pub fn merge(self, more: Self) -> Option<Self> {
         (self.id == more.id).then(|| Self {
@@ -75,7 +75,7 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_SUBJECT_BYTES).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-/// Whether an address reads in one way only: printable ASCII, one `@`, no quotes, comments or lists, a plain host name.
+/// Whether an address is unambiguous: ASCII, one `@`, no quotes, comments or lists, plain host.
 pub fn is_plain_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
@@ -85,7 +85,7 @@ pub fn is_plain_email(text: &str) -> bool {
     (1..=64).contains(&local.len()) && local.bytes().all(local_fits) && domain.len() <= 253 && domain.split('.').all(label_fits)
 }
 
-/// A text for people, without control characters; an empty one is none.
+/// A display text without control characters; `None` if nothing is left.
 fn shown(text: &str) -> Option<String> {
     let kept: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
     (!kept.is_empty()).then_some(kept)
@@ -96,7 +96,7 @@ fn picture(text: &str) -> Option<String> {
     (address.url().scheme() == "https").then(|| text.to_owned())
 }
 
-/// A list of texts, or one text.
+/// Parses a string or a list of strings.
 fn listed(value: Option<&Value>) -> Vec<String> {
     let fits = |text: &&str| !text.is_empty() && text.chars().count() <= MAX_TEXT_CHARS;
     match value {

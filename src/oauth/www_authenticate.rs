@@ -1,23 +1,23 @@
-//! The challenge of an upstream: its `WWW-Authenticate` fields (RFC 9110 11.6.1, RFC 6750 3, RFC 9728 5.1).
+//! Challenges in an upstream's `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3, RFC 9728 §5.1).
 
-/// What a Bearer challenge says. Everything in it is the upstream's word.
+/// A Bearer challenge. The upstream chooses all its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BearerChallenge {
-    /// Where its protected resource metadata lies (RFC 9728 5.1).
+    /// URL of the protected resource metadata (RFC 9728 §5.1).
     pub resource_metadata: Option<String>,
-    /// The scopes that the request would have needed.
+    /// Scopes that the request needs.
     pub scope: Option<String>,
-    /// Why the token was refused (RFC 6750 3.1).
+    /// Why the token was refused (RFC 6750 §3.1).
     pub error: Option<String>,
 }
 
 impl BearerChallenge {
-    /// The first Bearer challenge in all `WWW-Authenticate` fields of an answer; other schemes are passed over.
+    /// The first Bearer challenge in all `WWW-Authenticate` fields. Other schemes are skipped.
     pub fn parse<'a>(fields: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         fields.into_iter().find_map(of_field)
     }
 
-    /// The scopes as a list; empty when none are named, or they are not scopes.
+    /// The valid scopes as a list; empty if there are none.
     pub fn scopes(&self) -> Vec<String> {
         let scopes = self.scope.as_deref().unwrap_or_default().split(' ');
         let fits = |scope: &&str| !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
@@ -25,7 +25,7 @@ impl BearerChallenge {
     }
 }
 
-/// One field may hold several challenges, each a scheme and then parameters, all separated by commas.
+/// A field may hold several challenges: each a scheme and parameters, all separated by commas.
 fn of_field(field: &str) -> Option<BearerChallenge> {
     let mut found: Option<BearerChallenge> = None;
     let mut in_bearer = false;
@@ -47,7 +47,7 @@ fn of_field(field: &str) -> Option<BearerChallenge> {
     found
 }
 
-/// The first of a repeated parameter counts: RFC 6750 3 forbids to repeat one.
+/// Keeps the first value of a repeated parameter. RFC 6750 §3 forbids repetition.
 fn keep(challenge: &mut BearerChallenge, name: &str, value: String) {
     let slot = match name.to_ascii_lowercase().as_str() {
         "resource_metadata" => &mut challenge.resource_metadata,
@@ -60,7 +60,7 @@ fn keep(challenge: &mut BearerChallenge, name: &str, value: String) {
     }
 }
 
-/// Splits at commas that stand outside quotes.
+/// Splits at commas outside quotes.
 fn parts(field: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let at_comma = move |c: char| {
@@ -71,7 +71,7 @@ fn parts(field: &str) -> impl Iterator<Item = &str> {
     field.split(at_comma).map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// `Bearer realm="x"` is a scheme and its first parameter, `Bearer` alone a scheme, `scope="a b"` a parameter.
+/// `Bearer realm="x"` is a scheme and a parameter, `Bearer` a scheme, `scope="a b"` a parameter.
 fn split_scheme(part: &str) -> (Option<&str>, &str) {
     let end = part.find([' ', '\t', '=', '"']).unwrap_or(part.len());
     let (word, rest) = part.split_at(end);

@@ -1,4 +1,4 @@
-//! Logs: to standard error, readable on a terminal, JSON otherwise. Never a secret.
+//! Logs to standard error: text on a terminal, JSON otherwise. Secrets are never logged.
 
 use std::io::IsTerminal as _;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Begins to log at `level` (`error`, `warn`, `info`, `debug` or `trace`); other crates only warn.
+/// Starts logging at `level`, one of `error` to `trace`. Other crates log warnings and errors.
 pub fn init(level: &str) {
     let ours = level.parse().unwrap_or(LevelFilter::INFO);
     let levels = Targets::new()
@@ -17,7 +17,7 @@ pub fn init(level: &str) {
         tracing_subscriber::registry().with(levels),
         fmt::layer().with_writer(std::io::stderr).with_target(false),
     );
-    // A second subscriber in the same process (tests) changes nothing.
+    // A second subscriber in the same process (in tests) changes nothing.
     let _ = if std::io::stderr().is_terminal() {
         all.with(logs).try_init()
     } else {

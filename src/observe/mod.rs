@@ -1,3 +1,3 @@
-//! FLOOR 2. What is told to the operator.
+//! Logs for the operator.
 
 pub mod log;

@@ -1,4 +1,4 @@
-//! `upstream = "paste"`: the user pastes a key or token of the upstream, and one header takes it there.
+//! The header with a pasted or static credential. In `upstream = "paste"`, the user pastes it.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use http::header::{AUTHORIZATION, HeaderName};
 use crate::base::secret::Secret;
 use crate::upstream::forward_rules;
 
-/// The longest credential that is taken, in bytes: it must fit a header, and travel in a pair that fits one too.
+/// The longest credential, in bytes. Both the credential and a pair around it must fit a header.
 pub const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
-/// Where the credential goes in a template.
+/// The place of the credential in a template.
 const PLACEHOLDER: &str = "{credential}";
 
 /// What the page asks the user for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PasteSettings {
-    /// The header that takes the credential to the upstream.
+    /// The header that carries the credential to the upstream.
     pub header: AuthHeader,
-    /// What the operator tells the user about it, such as where to find one; may be empty.
+    /// The operator's hint to the user, such as where to find a credential; may be empty.
     pub hint: String,
 }
 
-/// A header with a credential in it: `Authorization: Bearer {credential}`, `X-Api-Key: {credential}`.
+/// A header with a credential: `Authorization: Bearer {credential}`, `X-Api-Key: {credential}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthHeader {
     name: HeaderName,
@@ -30,16 +30,16 @@ pub struct AuthHeader {
     after: String,
 }
 
-/// Why a header of the configuration cannot carry a credential.
+/// Why a configured header cannot carry a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthHeaderError {
-    /// The name is not one of a header.
+    /// It is not the name of a header.
     Name(String),
-    /// A header that is not ours to set.
+    /// The header is reserved for another purpose.
     NotOurs(String),
-    /// The template does not hold `{credential}` exactly once, or holds another brace.
+    /// The template does not have `{credential}` exactly once, or has another brace.
     Template(String),
-    /// The template holds what no header may hold, or white space at an end.
+    /// The template has characters other than visible ASCII and space, or space at an end.
     Characters(String),
 }
 
@@ -63,14 +63,14 @@ impl fmt::Display for AuthHeaderError {
 
 impl std::error::Error for AuthHeaderError {}
 
-/// Why what was given cannot be a credential.
+/// Why a text cannot be a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialSyntaxError {
-    /// Nothing was given.
+    /// It is empty.
     Empty,
-    /// More than [`MAX_CREDENTIAL_BYTES`] bytes.
+    /// It has more than [`MAX_CREDENTIAL_BYTES`] bytes.
     TooLong,
-    /// It holds what no header may hold.
+    /// It has characters other than visible ASCII and space.
     Characters,
 }
 
@@ -96,7 +96,7 @@ impl AuthHeader {
         }
     }
 
-    /// A header by its name and the template of its value, which holds `{credential}` once.
+    /// Parses a header's name and the template of its value, or says which of them is wrong.
     pub fn parse(name: &str, template: &str) -> Result<Self, AuthHeaderError> {
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| AuthHeaderError::Name(name.to_owned()))?;
         if !forward_rules::may_carry_a_credential(&header) {
@@ -104,7 +104,7 @@ impl AuthHeader {
         }
         let bad = || AuthHeaderError::Template(template.to_owned());
         let (before, after) = template.split_once(PLACEHOLDER).ok_or_else(bad)?;
-        // A stray brace is a slip of the pen, and would be sent.
+        // A stray brace is a typing error, and would be sent.
         if [before, after].iter().any(|part| part.contains(['{', '}'])) {
             return Err(bad());
         }
@@ -118,16 +118,16 @@ impl AuthHeader {
         })
     }
 
-    /// Its name.
+    /// The header's name.
     pub fn name(&self) -> &HeaderName {
         &self.name
     }
 
-    /// What was pasted, without what people paste along: white space around it, and the scheme that the template has already.
+    /// Checks a pasted credential. Drops white space around it, and a scheme that the user copied.
     pub fn parse_credential(&self, pasted: &str) -> Result<Secret, CredentialSyntaxError> {
         let mut text = pasted.trim();
         let scheme = self.before.trim();
-        // Where the template leaves the scheme to the user, `Bearer` belongs to what is pasted.
+        // If the template has no scheme, the user pastes one, so keep it.
         let whole = self.name == AUTHORIZATION && scheme.is_empty();
         for word in [scheme, "Bearer"] {
             if !whole && !word.is_empty() {
@@ -142,7 +142,7 @@ impl AuthHeader {
         }
     }
 
-    /// The header's value, marked so that it is not printed nor indexed by HPACK.
+    /// The header's value, marked as sensitive: `Debug` hides it and HPACK does not index it.
     pub fn value(&self, credential: &Secret) -> Option<HeaderValue> {
         let text = credential.expose();
         if text.is_empty() || text.len() > MAX_CREDENTIAL_BYTES || !is_header_safe(text) {
@@ -154,12 +154,12 @@ impl AuthHeader {
     }
 }
 
-/// Visible ASCII and spaces: what every server reads alike.
+/// Visible ASCII and space: all servers read these alike.
 fn is_header_safe(text: &str) -> bool {
     text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
-/// The text without a scheme before it, in any case (RFC 9110 §11.1).
+/// Removes a scheme from the start of a text, ignoring case (RFC 9110 §11.1).
 fn without_scheme<'a>(text: &'a str, scheme: &str) -> &'a str {
     match text.split_at_checked(scheme.len()) {
         Some((first, rest)) if first.eq_ignore_ascii_case(scheme) && (rest.is_empty() || rest.starts_with(char::is_whitespace)) => {
@@ -259,7 +259,7 @@ mod tests {
         for pasted in ["k1", "  k1\r\n", "Bearer k1", "bearer   k1", "\u{a0}k1\u{2003}", "BEARER\tk1 "] {
             assert_eq!(bearer.parse_credential(pasted).unwrap().expose(), "k1", "{pasted:?}");
         }
-        // Only where a word of its own stands before the key.
+        // A scheme is dropped only if white space follows it.
         assert_eq!(bearer.parse_credential("Bearerk1").unwrap().expose(), "Bearerk1");
         let token = AuthHeader::parse("Authorization", "token {credential}").unwrap();
         assert_eq!(token.parse_credential("token k1").unwrap().expose(), "k1");

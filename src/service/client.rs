@@ -13,18 +13,18 @@ const MAX_ID_BYTES: usize = 255;
 /// A configured client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredClient {
-    /// Its client id; see [`is_valid_client_id`].
+    /// The client id; see [`is_valid_client_id`].
     pub id: String,
-    /// Its name on the consent page.
+    /// The name on the consent page.
     pub name: String,
-    /// Its redirect URIs, at least one.
+    /// The redirect URIs, at least one.
     pub redirect_uris: Vec<RedirectUri>,
-    /// The digest of its secret; `None` for a public client. The secret is long and random, so that a
-    /// fast digest protects it.
+    /// The digest of the client secret; `None` for a public client. The secret is long and random,
+    /// so a fast digest protects it.
     pub secret: Option<Digest>,
 }
 
-/// Whether a configured client may have this id. It must not look like one that registration issued, or
+/// Whether a configured client may have this id. It must not look like an id from registration, or
 /// like the URL of a metadata document.
 pub fn is_valid_client_id(client_id: &str) -> bool {
     let is_word = (1..=MAX_ID_BYTES).contains(&client_id.len()) && client_id.bytes().all(|b| b.is_ascii_graphic());

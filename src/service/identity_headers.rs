@@ -1,9 +1,9 @@
-//! `upstream = "identity"`: a trusted backend is told who the user is, by headers that the operator chooses.
+//! `upstream = "identity"`: operator-chosen headers tell a trusted backend who the user is.
 //!
-//! One rule for every value, so that a backend can read all of them alike: percent-encoded UTF-8 (RFC 3986 §2.1). Visible
-//! ASCII but `%`, and single spaces within, stand for themselves; every other byte is `%` and two hexadecimal digits. So
-//! plain names and addresses look as they are, `Zoë Müller` is `Zo%C3%AB M%C3%BCller`, and no value can end its header.
-//! To read one, percent-decode it; a `+` is a plus.
+//! All values are percent-encoded UTF-8 (RFC 3986 §2.1). Visible ASCII except `%`, and single
+//! spaces within a value, stay as they are. Every other byte becomes `%` and two hexadecimal
+//! digits. So plain names stay readable, `Zoë Müller` becomes `Zo%C3%AB M%C3%BCller`, and no value
+//! can end its header. A backend percent-decodes each value; a `+` is a plus sign.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::secret::Secret;
 
-/// One thing that a backend may be told.
+/// A fact about the user that a backend can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityField {
-    /// `x-user-id`: the unchanging id at the provider, or the name of a user of the gateway.
+    /// `x-user-id`: the stable id at the provider, or the name of a password user.
     Id,
-    /// `x-user-email`: only one that the provider says it verified.
+    /// `x-user-email`: an address that the provider says is verified.
     Email,
-    /// `x-user-name`.
+    /// `x-user-name`: the display name.
     Name,
-    /// `x-user-provider`: the provider's name in the configuration, or `password`. Ids are unique only together with it.
+    /// `x-user-provider`: provider name, `password` or `key`. An id is unique only within it.
     Provider,
-    /// `x-user-avatar`: the address of a picture.
+    /// `x-user-avatar`: the URL of a picture.
     Avatar,
 }
 
-/// Every field, by its word in the configuration.
+/// Every field with its value in the configuration.
 pub const FIELDS: [(&str, IdentityField); 5] = [
     ("id", IdentityField::Id),
     ("email", IdentityField::Email),
@@ -37,19 +37,19 @@ pub const FIELDS: [(&str, IdentityField); 5] = [
     ("avatar", IdentityField::Avatar),
 ];
 
-/// The headers that a backend gets, in the order of [`FIELDS`].
+/// The identity headers that a backend receives, in the order of [`FIELDS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHeaders {
     fields: Vec<IdentityField>,
     has_assertion: bool,
 }
 
-/// Why a list of fields is none.
+/// Why a list of fields is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityFieldsError {
-    /// A word that is no field.
+    /// A value that is not a field.
     Unknown(String),
-    /// Nothing is chosen, so that the backend would learn nothing.
+    /// The list is empty, so the backend would learn nothing.
     Empty,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for IdentityFieldsError {
 
 impl std::error::Error for IdentityFieldsError {}
 
-/// What is known of a user; as text, it is what the access pair carries.
+/// What is known of a user. As JSON, it is the upstream half of the access pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityPayload {
     /// See [`IdentityField::Id`]; never empty.
@@ -84,7 +84,7 @@ pub struct IdentityPayload {
 }
 
 impl IdentityHeaders {
-    /// The fields by their words.
+    /// Parses a list of fields. Fails if it is empty or has an unknown field.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, IdentityFieldsError> {
         let mut chosen = [false; FIELDS.len()];
         for word in words {
@@ -106,7 +106,7 @@ impl IdentityHeaders {
         })
     }
 
-    /// The same, and `x-user-assertion`: id, provider, e-mail address and name in a JWT that we sign.
+    /// Adds `x-user-assertion`: a signed JWT with id, provider, e-mail address and name.
     #[must_use]
     pub fn with_assertion(self) -> Self {
         Self {
@@ -115,12 +115,12 @@ impl IdentityHeaders {
         }
     }
 
-    /// Whether the backend gets an assertion.
+    /// Whether the backend receives an assertion.
     pub fn has_assertion(&self) -> bool {
         self.has_assertion
     }
 
-    /// What a pair must carry for these headers: nothing that the backend is not told, beside the id.
+    /// The payload of a pair: id, provider, and only those other fields that the backend receives.
     pub fn to_payload(&self, known: &IdentityPayload) -> Secret {
         let asserted = |field| self.has_assertion && matches!(field, IdentityField::Email | IdentityField::Name);
         let keep = |field, value: &Option<String>| value.clone().filter(|_| asserted(field) || self.fields.contains(&field));
@@ -134,19 +134,19 @@ impl IdentityHeaders {
         Secret::from(serde_json::to_string(&told).unwrap_or_default())
     }
 
-    /// Who it is, of what a pair carried; `None`: it carried nobody.
+    /// Parses the payload of a pair; `None` if it names no user.
     pub fn from_payload(carried: &Secret) -> Option<IdentityPayload> {
         serde_json::from_str(carried.expose())
             .ok()
             .filter(|known: &IdentityPayload| !known.id.is_empty())
     }
 
-    /// The headers, of what a pair carried. What is not known has none; `None`: it carried nobody.
+    /// The headers for the payload of a pair; `None` if it names no user.
     pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
         self.of(&Self::from_payload(carried)?)
     }
 
-    /// The headers for this user; `None`: it is nobody.
+    /// The headers for a user, without unknown fields; `None` if the id is empty.
     pub fn of(&self, known: &IdentityPayload) -> Option<Vec<(HeaderName, HeaderValue)>> {
         if known.id.is_empty() {
             return None;
@@ -166,12 +166,12 @@ impl IdentityHeaders {
     }
 }
 
-/// See [the module](self).
+/// Percent-encodes a value, see [the module](self).
 fn encoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(bytes.len());
     for (i, b) in bytes.iter().enumerate() {
-        // A space at an end would be trimmed, and one beside another folded.
+        // A receiver can trim a space at an end, and fold several spaces into one.
         let within = i > 0 && bytes[i - 1] != b' ' && i + 1 < bytes.len();
         match b {
             b' ' if within => out.push(' '),
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(told(&["id", "email", "name"], &bare), ["x-user-id: 4711"]);
     }
 
-    /// Seed 001 row 46: a name beyond ASCII was a 500.
+    /// A name with characters beyond ASCII once gave status 500.
     #[test]
     fn every_value_decodes_to_what_it_was_and_none_ends_its_header() {
         for text in [

@@ -1,10 +1,10 @@
-//! FLOOR 4. What stands behind us, and how it is unlocked: three choices for each service.
+//! A service: one configured upstream, with three choices about authentication.
 //!
-//! | choice | asks |
+//! | choice | question |
 //! | --- | --- |
 //! | [`Access`] | what must the caller present? |
-//! | [`Login`] | who is the user, before consent? |
-//! | [`Upstream`] | what is put on the forwarded request, and where must the browser still go for it? |
+//! | [`Login`] | how does the user sign in before consent? |
+//! | [`Upstream`] | what is the upstream credential, and where must the browser go for it? |
 
 pub mod auth_header;
 pub mod auth_server_config;
@@ -26,7 +26,7 @@ use crate::service::static_credential::StaticCredential;
 use crate::token::header::{PayloadKind, ServiceDigest, TokenMode};
 use crate::token::lifetime::Ttl;
 
-/// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$`, and no word that stands in a path of ours.
+/// Whether a service may have this name: `^[a-z0-9][a-z0-9-]{0,62}$` and no reserved path segment.
 pub fn is_name(text: &str) -> bool {
     const RESERVED: [&str; 16] = [
         "mcp",
@@ -53,37 +53,37 @@ pub fn is_name(text: &str) -> bool {
 /// One configured upstream.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Its name: `default` for the anonymous one of the command line.
+    /// The service's name: `default` for the service of the command line.
     pub name: String,
-    /// The mark that its tokens carry; whoever runs it makes it [`Service::token_service_digest`].
+    /// Binds tokens to this service. A running service has [`Service::token_service_digest`] here.
     pub digest: ServiceDigest,
-    /// What the operator calls it before people.
+    /// The title on pages and in metadata, if the operator chose one.
     pub title: Option<String>,
-    /// It is also at `/mcp`.
+    /// Whether the service is also at `/mcp`.
     pub is_default: bool,
     /// The upstream MCP server, byte for byte as configured.
     pub mcp: ExactUrl,
     /// What the caller must present.
     pub access: Access,
-    /// Who the user is, before consent.
+    /// How the user signs in before consent.
     pub login: Login,
-    /// What is put on the forwarded request.
+    /// The upstream credential.
     pub upstream: Upstream,
     /// How pairs are protected.
     pub mode: TokenMode,
-    /// Lifetimes of our tokens.
+    /// Lifetimes of the gateway's tokens.
     pub ttl: Ttl,
-    /// How long a superseded refresh pair still works, in seconds.
+    /// The reuse window: how long a superseded refresh pair is accepted, in seconds.
     pub refresh_grace: u64,
-    /// Scopes asked of the upstream; empty = what it says it needs.
+    /// Scopes to request from the upstream; if empty, those that the upstream says it needs.
     pub scopes: Scopes,
-    /// Scopes that a client may ask for beyond those.
+    /// Scopes that a client may request in addition.
     pub optional_scopes: Scopes,
-    /// Scopes that a token must have here, or the caller is told to step up (RFC 6750 §3.1).
+    /// Scopes that a token needs here; otherwise the challenge is a step-up (RFC 6750 §3.1).
     pub required_scopes: Scopes,
-    /// Further request headers that pass.
+    /// Further request headers to forward.
     pub forward_headers: Vec<HeaderName>,
-    /// Users of trusted clients are asked once only.
+    /// Whether a user's consent for a trusted client is remembered.
     pub remember_consent: bool,
 }
 
@@ -98,56 +98,56 @@ pub enum Access {
     Public,
 }
 
-/// Who the user is, before consent.
+/// How the user signs in before consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Somebody with a password here.
+    /// With a password of this gateway.
     Password,
-    /// Somebody whom the identity provider of this name vouches for.
+    /// At the identity provider of this name.
     Idp(String),
-    /// Nobody is asked: what opens the upstream is proof enough.
+    /// Not at all: a login at the upstream, or a pasted credential, is enough.
     None,
 }
 
-/// What is put on the forwarded request.
+/// The upstream credential: what is put on the forwarded request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
-    /// A token of the upstream's own authorization server, got by OAuth.
+    /// A token of the upstream AS, obtained by OAuth.
     OAuth(Box<AuthServerConfig>),
     /// A key or token that the user pastes.
     Paste(PasteSettings),
-    /// A credential of the service, the same for everybody.
+    /// A credential of the service, the same for every user.
     Static(StaticCredential),
-    /// Who the user is, for a backend that trusts us.
+    /// Identity headers, for a backend that trusts the gateway.
     Identity(IdentityHeaders),
     /// Nothing.
     None,
 }
 
-/// Where the browser must still go after it consented here.
+/// Where the browser must go after consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterConsent<'a> {
-    /// To the upstream's authorization server.
+    /// To the upstream AS.
     Upstream,
-    /// Nowhere, once the form of the consent page brought what the upstream takes.
+    /// Nowhere else: the consent form also asks for the credential.
     Form(&'a PasteSettings),
     /// Nowhere: the code is issued.
     Nowhere,
 }
 
-/// What goes on the forwarded request of ours.
+/// The upstream credential as headers of the forwarded request.
 #[derive(Clone, Debug)]
 pub enum UpstreamHeaders {
-    /// Nothing.
+    /// No header.
     Nothing,
     /// One header.
     One([(HeaderName, HeaderValue); 1]),
-    /// Several.
+    /// Several headers.
     Many(Vec<(HeaderName, HeaderValue)>),
 }
 
 impl UpstreamHeaders {
-    /// As a list.
+    /// The headers as a slice.
     pub fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
         match self {
             Self::Nothing => &[],
@@ -158,13 +158,13 @@ impl UpstreamHeaders {
 }
 
 impl Service {
-    /// The host that the user will sign in behind, for pages.
+    /// The upstream's host, as pages show it.
     pub fn host(&self) -> &str {
         self.mcp.url().host_str().unwrap_or("")
     }
 
-    /// The mark that its tokens carry: of its name, and, where they carry what opens the upstream for a user, of the
-    /// upstream's origin, so that another one under the same name is never shown it.
+    /// The digest of the service's name, which its tokens carry. For per-user upstream credentials
+    /// it includes the upstream's origin, so another upstream of the same name never receives them.
     pub fn token_service_digest(&self) -> ServiceDigest {
         match self.upstream {
             Upstream::OAuth(_) | Upstream::Paste(_) => ServiceDigest::of(&format!("{} {}", self.name, self.mcp.origin())),
@@ -172,7 +172,7 @@ impl Service {
         }
     }
 
-    /// What the pages call it.
+    /// The title or name on pages, with the upstream's host.
     pub fn display_name(&self) -> String {
         match &self.title {
             Some(title) => format!("{title} ({})", self.host()),
@@ -181,7 +181,7 @@ impl Service {
         }
     }
 
-    /// The host at which the user signs in after consent; empty if nowhere.
+    /// The host where the user signs in after consent; empty if there is no such login.
     pub fn upstream_login_host(&self) -> &str {
         match self.upstream.after_consent() {
             AfterConsent::Upstream => self.host(),
@@ -189,12 +189,12 @@ impl Service {
         }
     }
 
-    /// Whether something is signed for it that others may verify.
+    /// Whether the gateway signs JWTs or user assertions for this service.
     pub fn needs_signing_keys(&self) -> bool {
         self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.has_assertion())
     }
 
-    /// What it is called in metadata.
+    /// The service's name in metadata.
     pub fn title(&self) -> String {
         match &self.title {
             Some(title) => title.clone(),
@@ -205,7 +205,7 @@ impl Service {
 }
 
 impl Upstream {
-    /// Where the browser must still go after it consented here.
+    /// Where the browser must go after consent.
     pub fn after_consent(&self) -> AfterConsent<'_> {
         match self {
             Self::OAuth(_) => AfterConsent::Upstream,
@@ -214,7 +214,7 @@ impl Upstream {
         }
     }
 
-    /// Whether the upstream cannot tell our users apart, so that somebody else's session would be anybody's.
+    /// Whether the upstream cannot tell users apart, so any user could use another user's session.
     pub fn is_shared_identity(&self) -> bool {
         match self {
             Self::Static(_) | Self::None => true,
@@ -222,8 +222,8 @@ impl Upstream {
         }
     }
 
-    /// Whether a refresh pair that carries this renews access here. One of before the service was configured anew does not:
-    /// its access pair would be refused, and its client would go in circles.
+    /// Whether a refresh pair with this payload can be refreshed here. A pair from before a change
+    /// of `upstream` cannot: its new access pair would be refused, and the client would loop.
     pub fn accepts_payload(&self, carried: PayloadKind) -> bool {
         match self {
             Self::OAuth(_) => matches!(carried, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
@@ -232,8 +232,8 @@ impl Upstream {
         }
     }
 
-    /// What goes on the forwarded request instead of the client's token. Only what an opened pair carried can be put
-    /// here, so passing the client's token on cannot be written. `None`: the pair carries something else than is needed.
+    /// The upstream credential, made only from an opened pair's payload: the client's own token is
+    /// not available and cannot be forwarded. `None` for a payload of another kind.
     pub fn headers(&self, carried: PayloadKind, upstream: &Secret) -> Option<UpstreamHeaders> {
         match (self, carried) {
             (Self::OAuth(_), PayloadKind::Access) => Some(UpstreamHeaders::One([(AUTHORIZATION, bearer(upstream)?)])),

@@ -1,26 +1,26 @@
-//! Who we are to the outside: every link is made from the configured `public_url`, never from a request.
+//! The gateway's public URLs. They are made from the configured `public_url`, never from a request.
 
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::service::Service;
 
-/// The public side of the gateway.
+/// The gateway's public URLs and host names.
 #[derive(Clone, Debug)]
 pub struct PublicUrls {
     public: ExactUrl,
     base: String,
     names: Vec<(String, BaseUrl)>,
-    /// Proxies whose word is taken for whom a request comes from; for limits only, never for a link.
+    /// Proxies whose forwarded client address is believed, for limits only and never for a link.
     pub trusted_proxies: Vec<Cidr>,
 }
 
-/// A host under which we were called.
+/// A base URL of the gateway, under one of its host names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
 impl PublicUrls {
-    /// A site at `public`, also answering to `allowed_hosts` (`host[:port]`). A loopback `public` answers to
-    /// `localhost`, `127.0.0.1` and `[::1]` on its port: a closed list.
+    /// URLs at `public`, and at each of `allowed_hosts` (`host[:port]`). If `public` is loopback,
+    /// `localhost`, `127.0.0.1` and `[::1]` are accepted on its port, and no other loopback name.
     pub fn new(public: ExactUrl, allowed_hosts: Vec<String>) -> Self {
         let base = public.as_str().trim_end_matches('/').to_owned();
         let url = public.url();
@@ -48,14 +48,14 @@ impl PublicUrls {
         }
     }
 
-    /// The same site behind these proxies.
+    /// The same URLs, with these trusted proxies.
     #[must_use]
     pub fn with_trusted_proxies(mut self, trusted_proxies: Vec<Cidr>) -> Self {
         self.trusted_proxies = trusted_proxies;
         self
     }
 
-    /// Whether a `Host` or `:authority` is ours, and which of our names it is.
+    /// The base URL for a `Host` or `:authority`, if the gateway has this name.
     pub fn find_base(&self, host: &str) -> Option<&BaseUrl> {
         self.names
             .iter()
@@ -63,37 +63,37 @@ impl PublicUrls {
             .map(|(_, called)| called)
     }
 
-    /// The name in the configuration.
+    /// The configured base URL.
     pub fn canonical(&self) -> BaseUrl {
         BaseUrl(self.base.clone())
     }
 
-    /// The configured address.
+    /// The configured `public_url`, without a slash at its end.
     pub fn public_url(&self) -> &str {
         &self.base
     }
 
-    /// The path before every path of ours, without a slash at its end; mostly empty.
+    /// The path prefix of the public URL, without a slash at its end; usually empty.
     pub fn prefix(&self) -> &str {
         self.public.url().path().trim_end_matches('/')
     }
 
-    /// Served over https, to the browser's eye.
+    /// Whether browsers reach the gateway by https.
     pub fn is_https(&self) -> bool {
         self.public.url().scheme() == "https"
     }
 
-    /// Bound to this machine.
+    /// Whether the public URL is on loopback.
     pub fn is_loopback(&self) -> bool {
         self.public.is_loopback()
     }
 
-    /// The port that tells cookies of two gateways on one host apart.
+    /// The public port. It separates the cookies of two gateways on one host.
     pub fn port(&self) -> u16 {
         self.public.url().port_or_known_default().unwrap_or(0)
     }
 
-    /// Where the upstream of a service sends the browser back to: one address, to be registered there.
+    /// The redirect URI at the upstream AS of a service. There is one, to be registered there.
     pub fn upstream_callback(&self, service: &Service) -> String {
         if service.is_default {
             format!("{}/upstream/callback", self.base)
@@ -102,18 +102,18 @@ impl PublicUrls {
         }
     }
 
-    /// Where an identity provider sends the browser back to: one address for each, to be registered there.
+    /// The redirect URI at an identity provider. Each provider has one, to be registered there.
     pub fn login_callback(&self, idp: &str) -> String {
         format!("{}/login/callback/{idp}", self.base)
     }
 
-    /// The one address of a service, whatever alias is used: the audience of its tokens, and the issuer of what is said to
-    /// its backend.
+    /// The service's URL, the same under every alias. It is the audience of the service's tokens,
+    /// and the issuer of user assertions for its backend.
     pub fn service_url(&self, service: &Service) -> String {
         format!("{}/mcp/{}", self.base, service.name)
     }
 
-    /// Whether this service is an issuer of that name, under any of our names.
+    /// Whether `text` is an issuer of this service under any of the gateway's names.
     pub fn is_issuer(&self, service: &Service, text: &str) -> bool {
         let behind = |(_, called): &(String, BaseUrl)| text.strip_prefix(called.base());
         self.names.iter().filter_map(behind).any(|behind| {
@@ -122,7 +122,7 @@ impl PublicUrls {
         })
     }
 
-    /// The MCP endpoint of a service, as it is told to people.
+    /// The MCP endpoint of a service, in its short form if it is the default service.
     pub fn mcp_endpoint(&self, service: &Service) -> String {
         if service.is_default {
             format!("{}/mcp", self.base)
@@ -133,18 +133,18 @@ impl PublicUrls {
 }
 
 impl BaseUrl {
-    /// The start of every address of ours under this name, without a slash at its end.
+    /// The base URL, without a slash at its end.
     pub fn base(&self) -> &str {
         &self.0
     }
 
-    /// Origin and path prefix.
+    /// Splits the base URL into origin and path prefix.
     pub fn parts(&self) -> (&str, &str) {
         let after = self.0.find("://").map_or(0, |i| i + 3);
         self.0[after..].find('/').map_or((&self.0, ""), |i| self.0.split_at(after + i))
     }
 
-    /// Its `host[:port]`.
+    /// The base URL's `host[:port]`.
     pub fn authority(&self) -> &str {
         let after = self.0.find("://").map_or(0, |i| i + 3);
         self.0[after..].split('/').next().unwrap_or("")

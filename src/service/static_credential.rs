@@ -10,12 +10,12 @@ use crate::service::auth_header::{AuthHeader, CredentialSyntaxError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticCredential {
     name: HeaderName,
-    /// Marked sensitive, so that it prints nothing of itself.
+    /// Marked as sensitive, so `Debug` hides it.
     value: HeaderValue,
 }
 
 impl StaticCredential {
-    /// The service's credential in its header. What surrounds it in a file (a line's end) is dropped.
+    /// The credential in its header. White space around it, such as a line end, is dropped.
     pub fn new(header: &AuthHeader, credential: &Secret) -> Result<Self, CredentialSyntaxError> {
         let credential = header.parse_credential(credential.expose())?;
         Ok(Self {
@@ -24,7 +24,7 @@ impl StaticCredential {
         })
     }
 
-    /// The header.
+    /// The header's name and value.
     pub fn header(&self) -> (HeaderName, HeaderValue) {
         (self.name.clone(), self.value.clone())
     }

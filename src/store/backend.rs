@@ -1,4 +1,4 @@
-//! The backends: where sealed bytes lie. A few verbs, dumb on purpose, so that all of them can be made the same.
+//! The backends hold sealed bytes. Their operations are few and simple, so that all behave alike.
 
 use crate::base::random;
 use crate::base::time::UnixTime;
@@ -11,12 +11,12 @@ use crate::store::sqlite::Sqlite;
 #[cfg(feature = "vault")]
 use crate::store::vault::Vault;
 
-/// Where records are kept.
+/// Where a store keeps its records.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// In this process; gone when it ends.
+    /// In the memory of this process, until it ends.
     Memory(Memory),
-    /// In a file of this machine.
+    /// In a file on this machine.
     Sqlite(Sqlite),
     /// In a Redis that other instances may share.
     #[cfg(feature = "redis")]
@@ -26,7 +26,7 @@ pub enum Backend {
     Vault(Vault),
 }
 
-/// Names one write. Drawn at random, so that it never comes back for a key, not even after a delete.
+/// Identifies one write. It is random, so it never repeats for a key, not even after a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version(pub(super) [u8; 16]);
 
@@ -35,21 +35,21 @@ impl Version {
         Self(random::bytes())
     }
 
-    /// The name of the write that follows `seen`: it counts the moves in front, so that of two copies the later one is known.
+    /// The version after `seen`. It begins with the transition count, which tells the later copy.
     pub(super) fn next(seen: Option<Self>) -> Self {
         let mut next = Self::fresh();
         next.0[..4].copy_from_slice(&seen.map_or(0, Self::transition_count).saturating_add(1).to_be_bytes());
         next
     }
 
-    /// How many moves led to it, of one that [`Version::next`] made.
+    /// The transition count of a version that [`Version::next`] made. An insert counts as one.
     pub(super) fn transition_count(self) -> u32 {
         let [a, b, c, d, ..] = self.0;
         u32::from_be_bytes([a, b, c, d])
     }
 }
 
-/// What lies under a key.
+/// What a backend stores under a key.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) value: Vec<u8>,
@@ -57,18 +57,18 @@ pub(super) struct Row {
     pub(super) expires: UnixTime,
 }
 
-/// What to do, and what must lie there for it to be done.
+/// A write operation and its precondition.
 #[derive(Clone, Debug)]
 pub(super) enum WriteOp {
-    /// Only if nothing lies there.
+    /// Only if the key does not exist.
     Insert(Row),
-    /// Only if this version lies there.
+    /// Only if the stored row has this version.
     Replace(Version, Row),
-    /// Only if this version lies there.
+    /// Only if the stored row has this version.
     Delete(Version),
 }
 
-/// One write, with the news that goes out when it is done. The news travels with it because the caller may be gone by then.
+/// A write and its change event. The backend publishes it: the caller may be gone by then.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) key: String,
@@ -76,18 +76,18 @@ pub(super) struct Write {
     pub(super) news: ChangeEvent,
 }
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
-    /// It is done, and will stay done.
+    /// It was done, and stays done.
     Written,
-    /// Something else lies there; nothing was done.
+    /// The precondition did not hold; nothing was done.
     Stale,
-    /// There was no answer: it may be done, or not, or be done later.
+    /// There was no answer: the write was done, will be done later, or will not be done.
     Unknown,
 }
 
-/// Part of a scan, in the order of the keys.
+/// A page of a scan. [`Backend::scan`] returns its rows in the order of the keys.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) rows: Vec<(String, Row)>,
@@ -95,7 +95,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Of these rows those that end no later than `last`.
+    /// Keeps only the rows that expire by `last`.
     fn ending(mut self, last: UnixTime) -> Self {
         self.rows.retain(|(_, row)| row.expires <= last);
         self
@@ -136,7 +136,7 @@ impl Backend {
         }
     }
 
-    /// As [`Backend::scan`], of what ends no later than `last` only, in whatever order.
+    /// Like [`Backend::scan`], but only rows that expire by `last`, in any order.
     pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.scan(space, after.as_deref(), limit).ending(last)),
@@ -148,7 +148,7 @@ impl Backend {
         }
     }
 
-    /// The kinds of which there is a record, in order; also such as this program does not know.
+    /// The kinds that have a record, sorted. Includes kinds that this program does not know.
     pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.spaces()),
@@ -171,13 +171,13 @@ impl Backend {
         }
     }
 
-    /// Removes some of what expired before `now`; 0 when there is no more.
+    /// Removes some rows that expired before `now`. Returns their number; 0 ends the sweep.
     pub(super) async fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.sweep(now)),
             Self::Sqlite(sqlite) => sqlite.sweep(now).await,
             #[cfg(feature = "redis")]
-            // It removes by itself what has expired.
+            // Redis removes expired rows itself.
             Self::Redis(_) => Ok(0),
             #[cfg(feature = "vault")]
             Self::Vault(vault) => vault.sweep().await.map(|()| 0),

@@ -1,4 +1,4 @@
-//! What has changed in the store, told to whoever keeps a copy of a part of it.
+//! The change feed: reports changes in the store to code that caches a part of it.
 
 use std::borrow::Cow;
 
@@ -12,25 +12,25 @@ use crate::store::SharedKeyRing;
 use crate::store::handle::Handle;
 use crate::store::sealed_record;
 
-/// How many changes a slow listener may fall behind before it has to scan again.
+/// How many changes a receiver may lag behind before it gets a [`Change::Gap`].
 const FEED_CAPACITY: usize = 4096;
 
-/// Something was written.
+/// A change in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This record was put or removed: look at it.
+    /// This record was written or removed: read it.
     Put {
         /// The kind of the record.
         space: String,
-        /// Its handle, as text.
+        /// The handle of the record, as text.
         handle: String,
     },
-    /// Something was missed: scan again.
+    /// Changes were missed: scan again.
     Gap,
 }
 
 impl Change {
-    /// The record that was put, if it is of this kind.
+    /// The handle of the changed record, if it is of kind `R`.
     pub fn of<R: Record>(&self) -> Option<Handle<R>> {
         match self {
             Self::Put { space, handle } if space == R::KIND => Handle::parse(handle),
@@ -39,7 +39,7 @@ impl Change {
     }
 }
 
-/// Everything that is written from the moment on when this was asked for: ask first, then scan, then listen.
+/// Receives all changes since its creation. To miss none, subscribe first, then scan, then receive.
 #[derive(Debug)]
 pub struct ChangeReceiver {
     news: broadcast::Receiver<ChangeEvent>,
@@ -54,7 +54,7 @@ impl ChangeReceiver {
         }
     }
 
-    /// Waits for the next change. Waits for ever once the store is closed. May be dropped and called again.
+    /// Waits for the next change, or forever once the store is closed. It is cancel safe.
     pub async fn next(&mut self) -> Change {
         match self.news.recv().await {
             Ok(ChangeEvent::Put { space, id }) => Change::Put {
@@ -79,21 +79,21 @@ impl ChangeReceiver {
     }
 }
 
-/// What a backend says of a write.
+/// What a backend reports about a write.
 #[derive(Clone, Debug)]
 pub(super) enum ChangeEvent {
-    /// This process wrote it.
+    /// This process wrote the record.
     Put { space: Cow<'static, str>, id: Id },
-    /// Another process wrote it; only its seal tells the id.
+    /// Another process wrote this row. The id is inside the sealed value.
     External { key: String, value: Vec<u8> },
-    /// Somebody, perhaps this process, wrote it; the note tells the id to whoever has the keys.
+    /// Some process, perhaps this one, wrote the record. The note is its sealed id.
     #[cfg(any(feature = "redis", feature = "vault"))]
     SealedId { key: String, note: Vec<u8> },
-    /// Another process wrote something that cannot be told any more.
+    /// Other processes wrote records that can no longer be identified.
     Gap,
 }
 
-/// Where a backend tells its news.
+/// The channel on which a backend publishes its change events.
 #[derive(Clone, Debug)]
 pub(super) struct ChangeFeed(broadcast::Sender<ChangeEvent>);
 
@@ -104,7 +104,7 @@ impl Default for ChangeFeed {
 }
 
 impl ChangeFeed {
-    /// Tells all listeners, of whom there may be none.
+    /// Sends an event to all receivers. There may be none.
     pub(super) fn publish(&self, news: ChangeEvent) {
         self.0.send(news).ok();
     }

@@ -1,8 +1,8 @@
-//! `store = "none"`: not a backend but a carrier. A record that may travel is sealed into its handle, and comes back with it.
-//!
-//! What this process saw last of a record is remembered, within bounds, and wins over an older copy: so one process keeps
-//! the promises of a store in memory. Another process, or this one after a restart, believes what it is brought: a copy
-//! stays good until its record ends. Each copy says how many moves led to it, and by that the later one is known.
+//! Stateless mode (`store = "none"`): a client-side record is sealed into its handle. A bounded
+//! cache has the last state of each record that this process saw, and wins over an older copy. So
+//! one process keeps the guarantees of a store in memory. Another process, or this one after a
+//! restart, accepts any copy until its record expires. The later copy is the one with the higher
+//! transition count.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,21 +15,21 @@ use crate::store::handle::{Handle, storage_key};
 use crate::store::memory::Memory;
 use crate::store::{SharedKeyRing, Store};
 
-/// The most records of which the last state is remembered: some tens of MB. What ends soonest is forgotten first.
+/// The maximum number of cached records: some tens of MB. Those that expire first are evicted.
 const MAX_CACHED_RECORDS: usize = 30_000;
-/// The longest text that is looked at, in bytes; a refresh pair has room for less.
+/// The maximum length of an encoded record, in bytes. A refresh pair holds less.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
 
-/// What lies behind a handle.
+/// The current state of the record behind a handle.
 pub(super) struct Current {
-    /// The record.
+    /// The later copy: of the backend, or of the handle.
     pub(super) row: Row,
-    /// What the backend has under its key: the write to be compared with.
+    /// The version in the backend, which the next write expects.
     pub(super) kept: Option<Version>,
 }
 
 impl Store {
-    /// A store that keeps nothing: records travel with their handles, sealed with `keys`.
+    /// Creates a store in stateless mode. Handles hold the client-side records, sealed with `keys`.
     pub fn stateless(keys: SharedKeyRing, clock: Clock) -> Self {
         Self {
             carries: true,
@@ -37,12 +37,12 @@ impl Store {
         }
     }
 
-    /// Whether nothing is kept, and records travel with their handles.
+    /// Whether the store is in stateless mode, where records travel in their handles.
     pub fn is_stateless(&self) -> bool {
         self.carries
     }
 
-    /// The record as `handle` brings it, unless it has expired; there may be a later one.
+    /// The record inside `handle`, unless it has expired or is forged. A later copy may be cached.
     pub fn supplied<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
         match self.brought_row(handle)? {
             Supplied::Row(row) => self.opened(handle, &row),
@@ -50,15 +50,15 @@ impl Store {
         }
     }
 
-    /// What lies behind `handle`: the later one of what the backend has and of what the handle brings.
+    /// The later copy of the record: that in the backend, or that in the handle.
     pub(super) async fn current<R: Record>(&self, handle: &Handle<R>) -> Result<Option<Current>, StoreError> {
         let row = self.backend.get(&storage_key(handle)).await?;
         let kept = row.as_ref().map(|row| row.version);
         let row = match self.brought_row(handle)? {
             Supplied::Nothing => row,
-            // Not even what is remembered is given to whoever brings a forgery.
+            // A forged copy does not even give access to the cached record.
             Supplied::Bad => None,
-            // As many moves, and another copy: both are authentic, and the one who comes has only this one.
+            // With equal counts both copies are authentic. The client has only its own: it wins.
             Supplied::Row(brought) => match row {
                 Some(row) if row.version.transition_count() > brought.version.transition_count() => Some(row),
                 Some(_) | None => Some(brought),
@@ -71,7 +71,7 @@ impl Store {
         self.carries && R::CLIENT_SIDE
     }
 
-    /// The handle to send on: with the record, where it travels.
+    /// The handle to return to the caller. It holds the record if that is client-side.
     pub(super) fn outgoing_handle<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Handle<R> {
         if self.is_client_side::<R>() {
             let text = URL_SAFE_NO_PAD.encode([&row.version.0, &*row.value].concat());
@@ -81,7 +81,7 @@ impl Store {
         }
     }
 
-    /// Opened once here already: the count of moves is not believed before.
+    /// The row in `handle`. Only a row that opens is returned: its transition count is authentic.
     fn brought_row<R: Record>(&self, handle: &Handle<R>) -> Result<Supplied, StoreError> {
         let Some(text) = handle.client_side_record().filter(|_| self.is_client_side::<R>()) else {
             return Ok(Supplied::Nothing);
@@ -96,9 +96,9 @@ impl Store {
 }
 
 enum Supplied {
-    /// The handle is only a name.
+    /// The handle holds only an id.
     Nothing,
-    /// It brings something that is not ours, or belongs elsewhere.
+    /// The handle holds text that our keys did not seal, or that belongs to another record.
     Bad,
     Row(Row),
 }
@@ -112,7 +112,7 @@ fn row(text: &str) -> Option<Row> {
     Some(Row {
         value: value.to_vec(),
         version: Version(*version),
-        // What is sealed says when it ends.
+        // The expiry is inside the sealed record.
         expires: UnixTime::NEVER,
     })
 }
@@ -188,7 +188,7 @@ mod tests {
         }
         let stranger = fleet().stores;
         assert_eq!(stranger[0].read(&handle).await, Ok(None));
-        // A name alone is enough only where the record was seen.
+        // An id alone works only where the record was seen before.
         let fresh = fleet();
         assert_eq!(fresh.stores[0].read(&Handle::<Step>::new(handle.id())).await, Ok(None));
     }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(a.read(&first).await, Ok(Some(Step(1))));
         assert_eq!(on(&a, &first).await.unwrap().1, 1);
         assert_eq!(on(&b, &first).await.unwrap().1, 0);
-        // What is brought is told apart from what was seen.
+        // `supplied` returns the copy in the handle, not the cached one.
         assert_eq!(a.supplied(&first), Ok(Some(Step(0))));
         assert_eq!(a.supplied(&second), Ok(Some(Step(1))));
     }
@@ -237,7 +237,7 @@ mod tests {
                 assert_eq!(store.read(&Handle::<Step>::new(handle.id()).with_record(text)).await, Ok(None));
             }
         }
-        // Nor does one that lay in a store.
+        // A record from a store does not open as a client-side record either.
         let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
         let there = kept.insert(Id::random(), Step(7)).await.unwrap();
         let row = kept.backend.get(&storage_key(&there)).await.unwrap().unwrap();
@@ -286,7 +286,7 @@ mod tests {
         let (page, next) = a.scan::<Step>(None, 10).await.unwrap();
         let steps: Vec<Step> = page.into_iter().map(|(_, step)| step).collect();
         assert_eq!((steps, next.is_none()), (vec![Step(2)], true));
-        // In a store that keeps its records that is no small matter.
+        // In a store that is not stateless, this is an error.
         let kept = Store::new(Backend::Memory(Memory::new()), Arc::clone(&a.keys), a.clock.clone());
         kept.insert(Id::random(), Step(1)).await.unwrap();
         kept.keys.store(fleet().stores[0].keys.load_full());

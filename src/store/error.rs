@@ -1,26 +1,26 @@
-//! Why the store could not do what it was asked. No text here ever holds what a record holds.
+//! The errors of a store. No text here contains the content of a record.
 
 use std::error::Error;
 use std::fmt;
 
-/// The store itself failed; nothing may be issued.
+/// The store itself failed. The caller must not issue anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// It did not answer, or could not write; with what it said.
+    /// The store did not answer or could not write, with the reason.
     Unavailable(String),
-    /// The record was written by a newer program, and is left as it is.
+    /// A newer program wrote the record, which stays unchanged.
     NewerVersion {
         /// The kind of the record.
         space: &'static str,
-        /// The version that it says it has.
+        /// The version that the record states.
         version: u32,
     },
-    /// What lies there was not sealed for this place, or by a key that is no longer in the ring.
+    /// The record was sealed for another place, or with a key that is not in the key ring.
     DoesNotOpen {
         /// The kind of the record.
         space: &'static str,
     },
-    /// It opened, but is not a record of this kind as this program knows it.
+    /// The record opened, but this program cannot parse it as this kind.
     Unreadable {
         /// The kind of the record.
         space: &'static str,
@@ -43,7 +43,7 @@ impl Error for StoreError {}
 /// Why a record was not inserted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InsertError {
-    /// There is one under this id.
+    /// A record with this id exists already.
     AlreadyExists,
     /// The store failed.
     Store(StoreError),
@@ -66,14 +66,14 @@ impl fmt::Display for InsertError {
 
 impl Error for InsertError {}
 
-/// Why a record was not moved.
+/// Why a transition was not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransitionError<E> {
-    /// There is no such record, or it has expired.
+    /// The record does not exist, or has expired.
     NotFound,
-    /// It is in another state than the step starts from.
+    /// The record is not in the state that the step starts from.
     WrongState,
-    /// The step said no.
+    /// The step rejected the record.
     Rejected(E),
     /// The store failed.
     Store(StoreError),
@@ -101,7 +101,7 @@ impl<E: fmt::Debug + fmt::Display> Error for TransitionError<E> {}
 /// Why [`Store::upsert`] changed nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UpsertError<E> {
-    /// The step rejects the record.
+    /// The step rejected the record.
     Rejected(E),
     /// The store failed.
     Store(StoreError),

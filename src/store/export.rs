@@ -1,6 +1,5 @@
-//! Everything at once, from one backend to another: each record as it lies at rest, sealed for its place, so that what is
-//! exported is worth nothing to whoever lacks the keys. One JSON line each, after a line that says what this is and before
-//! one that says how many there were.
+//! Export and import of a whole store. Each record stays sealed for its place, so an export is
+//! worthless without the keys. It has one JSON line per record, a header and a final count.
 
 use std::fmt;
 use std::io::{self, BufRead};
@@ -25,24 +24,23 @@ use crate::store::sealed_record;
 use crate::store::{MAX_ATTEMPTS, MAX_PAGE_SIZE, Store, backoff, check_unanswered, contention_error};
 
 const CHECK: Label = Label("check of an export");
-/// What the first line says this is, and what its check value says when it opens.
+/// The name of the format in the header. The sealed check value contains the same text.
 const FORMAT: &str = "mcp-oauth-gateway store";
-/// The version of the lines.
+/// The version of the format.
 const VERSION: u32 = 1;
-/// How many are written at once, so that SQLite waits for the disk once for all of them.
+/// How many records are written concurrently, so that SQLite syncs once for all of them.
 const BATCH_SIZE: usize = 256;
-/// The longest line, in bytes: far more than the longest record.
+/// The maximum length of a line, in bytes: far more than the longest record.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct ExportHeader {
     format: String,
     version: u32,
-    /// Opens with the key ring that the records open with.
+    /// A sealed value that opens with the same key ring as the records.
     check: String,
 }
 
-/// A line after the first one.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum ExportLine {
@@ -50,7 +48,7 @@ enum ExportLine {
     End(ExportTrailer),
 }
 
-/// A record as it lies at rest.
+/// A record as the backend stores it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExportedRecord {
@@ -65,42 +63,42 @@ struct ExportTrailer {
     records: u64,
 }
 
-/// An export that is sealed with keys of ours, about to be read.
+/// An export to be read. Its header opened with our keys.
 #[derive(Debug)]
 pub struct Export<R> {
     from: R,
-    /// The line that was read last.
+    /// The number of the line that was read last.
     line: u64,
     records: u64,
 }
 
-/// What came of an import. The same import again moves what is missing.
+/// The result of an import. Repeating the import inserts the records that are still missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImportReport {
-    /// So many records are there now that were not.
+    /// The number of records that were inserted.
     pub moved: u64,
-    /// So many have one under their key already, which stays as it is.
+    /// The number of records whose key exists already; the existing records stay unchanged.
     pub already_there: u64,
-    /// So many had expired, and were left out.
+    /// The number of expired records, which were skipped.
     pub expired: u64,
-    /// So many do not open with our keys at their place, and were left out: where they lay, nothing could be listed.
+    /// The number of skipped records that our keys do not open at their place. Scans would fail.
     pub foreign: u64,
 }
 
-/// Why an export was not made, or not read to its end.
+/// Why an export or an import failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TransferError {
-    /// The first line is none of ours.
+    /// The first line is not the header of an export.
     NotAnExport,
-    /// A newer program wrote it, in this version.
+    /// A newer program wrote the export, in this version of the format.
     Newer(u32),
-    /// It was sealed with keys that are not in this ring.
+    /// The export was sealed with keys that are not in this key ring.
     OtherKeys,
-    /// This line is not what it should be.
+    /// The line with this number is malformed.
     Broken(u64),
-    /// It ends too early, after this line.
+    /// The export ends too early, after the line with this number.
     CutOff(u64),
-    /// It cannot be read or written.
+    /// The export cannot be read or written, with the reason.
     Io(String),
     /// The store failed.
     Store(StoreError),
@@ -134,7 +132,6 @@ impl From<io::Error> for TransferError {
     }
 }
 
-/// What came of one record.
 enum ImportOutcome {
     Moved,
     AlreadyThere,
@@ -143,12 +140,15 @@ enum ImportOutcome {
 }
 
 impl<R: BufRead> Export<R> {
-    /// Reads the first line, and insists that our keys open what follows. Before a store is made for it.
+    /// Reads the header and checks that `ring` opens the export, before a target store is created.
+    ///
+    /// # Errors
+    /// If the input is not an export, has a newer version or other keys, or cannot be read.
     pub fn open(from: R, ring: &KeyRing) -> Result<Self, TransferError> {
         let (line, records) = (0, 0);
         let mut export = Self { from, line, records };
         let text = export.line()?.ok_or(TransferError::NotAnExport)?;
-        // Of a later version only these two are known.
+        // Only these two fields are known to exist in a later version.
         let said: serde_json::Value = serde_json::from_str(&text).map_err(|_| TransferError::NotAnExport)?;
         let version = said["version"].as_u64().and_then(|version| u32::try_from(version).ok());
         match version.filter(|_| said["format"] == FORMAT) {
@@ -166,7 +166,7 @@ impl<R: BufRead> Export<R> {
         }
     }
 
-    /// The next records, sealed; fewer than [`BATCH_SIZE`] only at the end.
+    /// Reads the next sealed records. There are fewer than [`BATCH_SIZE`] only at the end.
     fn next(&mut self) -> Result<Vec<ExportedRecord>, (Vec<ExportedRecord>, TransferError)> {
         let mut several = Vec::with_capacity(BATCH_SIZE);
         while several.len() < BATCH_SIZE {
@@ -187,7 +187,7 @@ impl<R: BufRead> Export<R> {
                 Ok(Some(sealed))
             }
             Ok(ExportLine::End(end)) if end.records == self.records && self.line()?.is_none() => Ok(None),
-            // The last line of what was cut off is half a line.
+            // A truncated export ends within a line.
             Err(_) if !text.ends_with('\n') => Err(TransferError::CutOff(self.line - 1)),
             Ok(ExportLine::End(_)) | Err(_) => Err(TransferError::Broken(self.line)),
         }
@@ -205,8 +205,8 @@ impl<R: BufRead> Export<R> {
 }
 
 impl Store {
-    /// Writes all records as they lie at rest, of whatever kind and version, also such as do not open; and says how many.
-    /// What is written to the store meanwhile may be missed.
+    /// Writes all records as they are stored, of every kind and version, and returns their number.
+    /// This includes records that do not open. Records that are written meanwhile may be missing.
     pub async fn export(&self, to: &mut impl io::Write) -> Result<u64, TransferError> {
         let check = seal::seal_message(
             &self.keys.load(),
@@ -223,7 +223,7 @@ impl Store {
         };
         write_line(to, &head)?;
         let mut records = 0;
-        // The mark of the keys is that of one store: another one gets its own.
+        // The key check belongs to this store only; the target store has its own.
         let spaces = self.backend.spaces().await?.into_iter().filter(|space| space != KeyCheck::KIND);
         for space in spaces {
             let mut after = None;
@@ -246,11 +246,11 @@ impl Store {
         Ok(records)
     }
 
-    /// Puts all records of an export where nothing lies under their keys; nothing that is there is changed.
+    /// Inserts the records of an export. Changes no record that exists already.
     pub async fn import<R: BufRead>(&self, mut export: Export<R>) -> Result<ImportReport, TransferError> {
         let mut imported = ImportReport::default();
         loop {
-            // What stands before a broken line is good.
+            // The records before a malformed line are imported.
             let (several, end) = match export.next() {
                 Ok(several) => (several, None),
                 Err((several, why)) => (several, Some(why)),
@@ -282,7 +282,7 @@ impl Store {
         let Some((space, id)) = self.named(&key, &value) else {
             return Ok(ImportOutcome::Foreign);
         };
-        // Whatever the mark says of the keys stays true.
+        // Resealed with the current key, so that the key check stays true.
         let ring = self.keys.load_full();
         let value = match value.first_chunk() {
             Some(by) if *by == ring.sealing_key(now).id() => value,
@@ -310,7 +310,7 @@ impl Store {
             match there {
                 Some(row) if lost.contains(&row.version) => return Ok(ImportOutcome::Moved),
                 Some(row) if row.expires >= now => return Ok(ImportOutcome::AlreadyThere),
-                // What has expired makes room.
+                // An expired record is replaced.
                 Some(_) | None => {}
             }
             check_unanswered(lost.len())?;
@@ -319,7 +319,7 @@ impl Store {
         Err(contention_error())
     }
 
-    /// The kind and the id of a sealed record of any version, if it opens where it is to lie.
+    /// The kind and id of a sealed record of any version, if it opens at the key `place`.
     fn named(&self, place: &str, value: &[u8]) -> Option<(String, Id)> {
         let (space, _) = place.split_once('/')?;
         let id = sealed_record::id(&self.keys.load(), space, place, value)?;

@@ -1,4 +1,4 @@
-//! How a record is reached, and where a scan goes on.
+//! The address of a record, its key in a backend, and the position of a scan.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::base::ids::{Digest, Id};
 use crate::base::record::{Record, State};
 
-/// The way to one record of kind `R`. Callers send on the handle that they got back, and look into none.
-///
-/// Where nothing is kept, it brings the sealed record itself along. Two handles of one record are equal, whatever they bring.
+/// The address of one record of kind `R`, opaque to its holder. A caller goes on with the handle
+/// that it got back: in stateless mode, this handle holds the sealed client-side record. Two
+/// handles of one record are equal, whatever they hold.
 pub struct Handle<R> {
     id: Id,
     client_side_record: Option<Arc<str>>,
@@ -18,7 +18,7 @@ pub struct Handle<R> {
 }
 
 impl<R> Handle<R> {
-    /// The handle of the record that is inserted under `id`.
+    /// The handle of the record with this id.
     pub fn new(id: Id) -> Self {
         Self {
             id,
@@ -27,7 +27,7 @@ impl<R> Handle<R> {
         }
     }
 
-    /// The same handle with what [`Handle::client_side_record`] gave; any other text opens nothing.
+    /// Adds the text that [`Handle::client_side_record`] returned. No other text opens.
     #[must_use]
     pub fn with_record(self, carried: &str) -> Self {
         Self {
@@ -36,17 +36,17 @@ impl<R> Handle<R> {
         }
     }
 
-    /// The sealed record that travels with the handle, where nothing is kept.
+    /// The sealed client-side record, if the handle holds one.
     pub fn client_side_record(&self) -> Option<&str> {
         self.client_side_record.as_deref()
     }
 
-    /// Reads what `Display` wrote; any other text is `None`.
+    /// Parses what `Display` wrote. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Id::parse(text).map(Self::new)
     }
 
-    /// The id that the record was inserted under.
+    /// The id of the record.
     pub fn id(&self) -> Id {
         self.id
     }
@@ -88,26 +88,26 @@ impl<R> fmt::Debug for Handle<R> {
     }
 }
 
-/// What a transition left: the handle to use from now on, and what the step gave out.
+/// The result of a transition.
 #[derive(Debug)]
 pub struct Transitioned<N: State, T> {
-    /// Where the record is reached now.
+    /// The handle to use from now on.
     pub handle: Handle<N::Record>,
-    /// What the step returned beside the next state.
+    /// What the step returned besides the next state.
     pub effect: T,
 }
 
-/// Where a scan goes on.
+/// The position at which a scan continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub(super) String);
 
-/// The key that a backend sees: the space in clear, the id hashed, so that whoever reads the keys cannot name a record.
+/// The key in a backend: the kind in clear, the id hashed, so that keys do not reveal ids.
 pub(super) fn key(space: &str, id: Id) -> String {
     let hashed = Digest::new(&id.to_string()).truncated();
     format!("{space}/{}", Id(hashed))
 }
 
-/// As [`key`], for a kind of record; a space that could be taken for a part of another one's keys does not compile.
+/// Like [`key`]. A kind that could be taken for part of another kind's keys does not compile.
 pub(super) fn storage_key<R: Record>(handle: &Handle<R>) -> String {
     const { assert!(is_plain(R::KIND), "a space is lower-case letters and hyphens") };
     key(R::KIND, handle.id)

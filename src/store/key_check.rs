@@ -1,6 +1,6 @@
-//! The mark of the keys: one record that tells whether the ring that is brought is the one that the store was filled
-//! under, before anything is written. It lies under the key that everything lasting is sealed under, so that a ring whose
-//! older keys were taken out still opens it.
+//! The key check: one record that tells whether the key ring is the one that the store was filled
+//! under, before anything is written. It is sealed with the same key as all lasting records, so a
+//! ring from which older keys were removed still opens it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::store::error::{InsertError, StoreError};
 use crate::store::handle::{Cursor, key};
 use crate::store::sealed_record;
 
-/// How long a key must have sealed everywhere before what is older is sealed anew, in seconds: clocks go apart.
+/// For how many seconds a key must have sealed before older records are resealed: clocks differ.
 const KEY_SETTLE_SECONDS: u64 = 60;
-/// How many records of each kind are tried in a store that has no mark.
+/// How many records of each kind are tried in a store without a key check.
 const SAMPLE_SIZE: usize = 16;
 
-/// How many are sealed anew at once, so that SQLite waits for the disk once for all of them.
+/// How many records are resealed concurrently, so that SQLite syncs once for all of them.
 const BATCH_SIZE: usize = 256;
 
-/// The kind of the mark. It says nothing but that it opens.
+/// The record of the key check. It has no content; it only has to open.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyCheck {}
 
@@ -48,28 +48,28 @@ impl State for KeyCheck {
     }
 }
 
-/// What a store says of the keys that are brought.
+/// How a store and a key ring fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
-    /// They are those that it was filled under.
+    /// The store was filled under these keys.
     Match,
-    /// They open what lies there, but nobody has left a mark: an earlier program filled it.
+    /// The keys open records, but there is no key check: an earlier program filled the store.
     Unchecked,
-    /// Nothing lies there, and nobody has left a mark.
+    /// The store has neither records nor a key check.
     Empty,
 }
 
-/// Why a store is not to be used with these keys.
+/// Why a store must not be used with these keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyCheckError {
-    /// It was filled under other keys.
+    /// The store was filled under other keys.
     OtherKeys {
-        /// The names of the keys that it was filled under, as far as it shows.
+        /// The names of those keys, as far as the records that were tried show them.
         filled: Vec<String>,
-        /// The names of the keys that were brought.
+        /// The names of the keys in the key ring.
         brought: Vec<String>,
     },
-    /// It failed.
+    /// The store failed.
     Store(StoreError),
 }
 
@@ -99,18 +99,17 @@ fn place() -> Id {
     Id(Digest::new("the mark of the keys").truncated())
 }
 
-/// The name of the key that sealed this.
 fn sealed_by(value: &[u8]) -> Option<KeyId> {
     value.first_chunk().copied()
 }
 
 impl Store {
-    /// Whether the ring of this store is the one that it was filled under. Writes nothing.
+    /// As [`Store::check_keys_against`], with the key ring of this store.
     pub async fn check_keys(&self) -> Result<KeyStatus, KeyCheckError> {
         self.check_keys_against(&self.keys.load_full()).await
     }
 
-    /// Whether the store was filled under this ring. Writes nothing.
+    /// Checks whether the store was filled under `ring`. Writes nothing.
     pub async fn check_keys_against(&self, ring: &KeyRing) -> Result<KeyStatus, KeyCheckError> {
         let mark = key(KeyCheck::KIND, place());
         let (mut filled, mut spaces): (Vec<String>, _) = (Vec::new(), Vec::new());
@@ -136,7 +135,7 @@ impl Store {
         Err(KeyCheckError::OtherKeys { filled, brought })
     }
 
-    /// Seals and opens with this ring from now on, if it is one that the store was filled under.
+    /// Replaces the key ring, if the store was filled under the new one.
     pub async fn replace_keys(&self, ring: KeyRing) -> Result<(), KeyCheckError> {
         self.check_keys_against(&ring).await?;
         self.keys.store(Arc::new(ring));
@@ -144,13 +143,13 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves our mark where there is none; refuses a store that was filled under other keys. Of several instances that
-    /// begin at once the first one's mark decides.
+    /// Writes the key check if there is none. Fails if the store was filled under other keys. If
+    /// several instances start at once, the key check of the first one decides.
     pub async fn ensure_key_check(&self) -> Result<(), KeyCheckError> {
         let ring = match self.check_keys().await? {
             KeyStatus::Match => return Ok(()),
             KeyStatus::Empty => self.keys.load_full(),
-            // Nobody knows under which keys all of it lies: under the oldest one the mark says that it is yet to be sealed anew.
+            // Any key may have sealed a record. A check under the oldest key causes a reseal.
             KeyStatus::Unchecked => Arc::new(self.keys.load().oldest()),
         };
         let marking = Self {
@@ -164,12 +163,12 @@ impl Store {
         self.check_keys().await.map(drop)
     }
 
-    /// Whether all that stays is sealed with the key that seals now, as far as that one has settled.
+    /// Whether all lasting records are sealed with the newest settled key.
     pub async fn is_resealed(&self) -> Result<bool, StoreError> {
         Ok(self.key_for_reseal().await?.is_none())
     }
 
-    /// The key that all that stays is to be sealed with, unless it is. A new key must have settled first, and none have come since.
+    /// The newest settled key, unless all lasting records are sealed with it.
     pub async fn key_for_reseal(&self) -> Result<Option<KeyId>, StoreError> {
         let mark = self.backend.get(&key(KeyCheck::KIND, place())).await?;
         let settled = self.settled();
@@ -183,7 +182,8 @@ impl Store {
             .id()
     }
 
-    /// Says that all that stays is sealed with `key`; says nothing if another one seals by now, for then some of it is under that one.
+    /// Reseals the key check, after all lasting records were resealed with `key`. Returns false if
+    /// another key seals by now, because some records are then sealed with that one.
     pub async fn mark_resealed(&self, key: KeyId) -> Result<bool, StoreError> {
         if self.keys.load().sealing_key(self.clock.now()).id() != key {
             return Ok(false);
@@ -191,8 +191,8 @@ impl Store {
         self.reseal_page::<KeyCheck>(None).await.map(|_| true)
     }
 
-    /// Seals a page of the records of this kind with the key that seals now, as they are, where another one sealed them;
-    /// says where the others are. What opens with no key of ours stays as it is.
+    /// Reseals a page of records of this kind with the current key, and returns the next cursor.
+    /// Contents do not change. A record that no key of the ring opens stays as it is.
     pub async fn reseal_page<R: Record>(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
         let page = self.backend.scan(R::KIND, cursor.map(|cursor| cursor.0), BATCH_SIZE).await?;
         let (ring, now) = (self.keys.load_full(), self.clock.now());
@@ -207,7 +207,7 @@ impl Store {
         });
         for put in join_all(anew).await {
             match put? {
-                // Whoever was faster has sealed it with a key of today.
+                // Another writer was faster, and sealed it with a current key.
                 WriteOutcome::Written | WriteOutcome::Stale => {}
                 WriteOutcome::Unknown => return Err(StoreError::Unavailable("a write was not answered".to_owned())),
             }

@@ -1,4 +1,4 @@
-//! Records in this process: for tests and for throw-away gateways.
+//! Records in memory: for tests, for temporary gateways, and as the cache of the stateless mode.
 
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
@@ -11,14 +11,14 @@ use crate::base::time::UnixTime;
 use crate::store::backend::{Page, Row, Write, WriteOp, WriteOutcome};
 use crate::store::change_feed::ChangeFeed;
 
-/// A backend that forgets everything when the process ends. Clones share their records.
+/// A backend that loses all records when the process ends. Clones share their records.
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     rows: DashMap<String, Row>,
-    /// The most rows, if there is a most.
+    /// The maximum number of rows. `None`: no limit.
     max_rows: Option<usize>,
     feed: ChangeFeed,
     #[cfg(test)]
@@ -26,12 +26,12 @@ struct Inner {
 }
 
 impl Memory {
-    /// An empty one.
+    /// Creates an empty backend without a limit.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one that forgets what ends soonest when it holds more than `max_rows` rows.
+    /// Creates an empty backend. Above `most` rows it evicts those that expire soonest.
     pub(super) fn bounded(most: usize) -> Self {
         Self(Arc::new(Inner {
             max_rows: Some(most),
@@ -62,8 +62,8 @@ impl Memory {
         put
     }
 
-    /// A tenth at once, so that the look at all of them is seldom; of the kind that there is most of, so that grants, which
-    /// live for weeks, do not drive out the journeys of this minute.
+    /// Evicts a tenth of the most numerous kind, so that this pass over all rows is rare. Grants,
+    /// which live for weeks, thus do not evict the flows of this minute.
     fn evict_expiring(&self) {
         let mut kinds: HashMap<String, Vec<_>> = HashMap::new();
         for row in &self.0.rows {
@@ -84,7 +84,7 @@ impl Memory {
         }
     }
 
-    /// The first keys after `after`, found by looking at all: an order that costs nothing while nobody scans.
+    /// The first rows after the key `after`. It reads all keys, so that writes maintain no order.
     pub(super) fn scan(&self, space: &str, after: Option<&str>, limit: usize) -> Page {
         let prefix = format!("{space}/");
         let mut first = BinaryHeap::with_capacity(limit + 1);
@@ -147,7 +147,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Writes that go wrong on request, as they do over a network.
+/// Writes that fail on request, as they do over a network.
 #[cfg(test)]
 pub(super) mod faults {
     use std::sync::Mutex;
@@ -156,9 +156,9 @@ pub(super) mod faults {
 
     #[derive(Clone, Copy, Debug)]
     pub(in crate::store) enum Lost {
-        /// The write is done, its answer does not arrive.
+        /// The write is done, but its answer is lost.
         Answer,
-        /// The write does not arrive.
+        /// The write is lost.
         Write,
     }
 
@@ -177,7 +177,7 @@ pub(super) mod faults {
     }
 
     impl Memory {
-        /// What happens to the next writes, the last of the list first.
+        /// Sets the faults of the next writes. The last one of the list comes first.
         pub(in crate::store) fn lose(&self, next: Vec<Lost>) {
             *self.0.fault.0.lock().unwrap() = next;
         }

@@ -1,7 +1,6 @@
-//! FLOOR 2. A typed cupboard: records that are read and moved by type, over backends that see sealed bytes only.
-//!
-//! A backend knows a key, a version and bytes. Everything else is made here, once for all backends: sealing, expiry,
-//! types, and the optimistic [`Store::transition`], which is right because its step is pure and may run twice.
+//! Typed records over interchangeable backends. A backend sees a key, a version, an expiry and
+//! sealed bytes. Sealing, expiry, types and [`Store::transition`] are implemented here, once for
+//! all backends. A transition is optimistic, so its step must be pure: it may run twice.
 
 mod backend;
 mod change_feed;
@@ -51,31 +50,32 @@ pub use crate::store::vault::{
 #[cfg(feature = "vault")]
 pub use crate::store::vault::{Vault, VaultNotOpened};
 
-/// The keys that seal and open records; a reload swaps them.
+/// The keys that seal and open records. A reload replaces them.
 pub type SharedKeyRing = Arc<ArcSwap<KeyRing>>;
 
-/// Records of a page, and where the next one begins, if there is one.
+/// The records of a page, and the cursor of the next page, if there is one.
 type RecordPage<R> = (Vec<(Handle<R>, R)>, Option<Cursor>);
 
-/// How often a write is tried again when others write the same record meanwhile.
+/// How often a write is tried while other writers change the same record.
 const MAX_ATTEMPTS: u32 = 64;
-/// How many unanswered writes are enough to call a store unavailable.
+/// After this many writes without an answer, the store counts as unavailable.
 const MAX_UNANSWERED: usize = 3;
-/// The most rows that one page of a scan may have.
+/// The maximum number of rows in a page of a scan.
 const MAX_PAGE_SIZE: usize = 1000;
 
-/// All records of an installation. Clones are the same store.
+/// All records of an installation. Clones share the backend. Methods return a [`StoreError`] if the
+/// backend fails, or if a record cannot be opened or read.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
-    /// Records that may travel do, and the backend only knows what this process saw last.
+    /// Stateless mode: client-side records are in handles; the backend has what was seen here last.
     carries: bool,
     keys: SharedKeyRing,
     clock: Clock,
 }
 
 impl Store {
-    /// A store over `backend`, sealed with `keys`; records expire by `clock`.
+    /// Creates a store over `backend`. It seals with `keys`, and records expire by `clock`.
     pub fn new(backend: Backend, keys: SharedKeyRing, clock: Clock) -> Self {
         Self {
             backend,
@@ -85,10 +85,10 @@ impl Store {
         }
     }
 
-    /// Inserts a record in state `state` under `id`.
+    /// Inserts a record in state `state` under `id`. Replaces an expired record.
     ///
     /// # Errors
-    /// [`InsertError::AlreadyExists`] if there is one, or if the store fails.
+    /// [`InsertError::AlreadyExists`] if there is a record under `id`, or if the store fails.
     pub async fn insert<S: State>(&self, id: Id, state: S) -> Result<Handle<S::Record>, InsertError> {
         self.insert_record(id, state.into()).await
     }
@@ -122,7 +122,7 @@ impl Store {
         Err(contention_error().into())
     }
 
-    /// The record behind `handle`, unless it has expired.
+    /// Reads the record behind `handle`. `None`: there is no record, or it has expired.
     pub async fn read<R: Record>(&self, handle: &Handle<R>) -> Result<Option<R>, StoreError> {
         match self.current(handle).await? {
             Some(there) => self.opened(handle, &there.row),
@@ -130,8 +130,11 @@ impl Store {
         }
     }
 
-    /// Takes the record behind `handle`, insists that it is in state `S`, and puts back what `step` returns, unless
-    /// somebody else wrote meanwhile: then reads again. `step` must be pure; it may run twice.
+    /// Applies `step` to the record behind `handle`, which must be in state `S`, and stores the
+    /// result. Starts again if another writer was faster, so `step` must be pure.
+    ///
+    /// # Errors
+    /// If there is no record, it is in another state, `step` rejects it, or the store fails.
     pub async fn transition<S, N, T, E>(
         &self,
         handle: &Handle<S::Record>,
@@ -150,7 +153,7 @@ impl Store {
         Ok(Transitioned { handle, effect: out })
     }
 
-    /// As [`Store::transition`], from whatever state the record is in.
+    /// Like [`Store::transition`], but from any state of the record.
     pub async fn update<R: Record, T, E>(
         &self,
         handle: &Handle<R>,
@@ -159,11 +162,8 @@ impl Store {
         self.apply(handle, |record| step(record).map_err(TransitionError::Rejected)).await
     }
 
-    /// Inserts a record, or updates the one behind `handle`. `step` gets the stored record, or `None`.
-    /// It is pure, because it may run twice.
-    ///
-    /// A handle may hold a client-side record that has expired or cannot be opened. Then the copy
-    /// that this process remembers is updated.
+    /// Updates the record behind `handle`, or inserts one; then the pure `step` gets `None`. If the
+    /// handle's own record has expired or does not open, the copy of this process is updated.
     ///
     /// # Errors
     /// If `step` rejects the record, or the store fails.
@@ -176,7 +176,7 @@ impl Store {
         loop {
             match self.update(&handle, |record| step(Some(record))).await {
                 Ok(updated) => return Ok(updated),
-                // An update takes a record in any state.
+                // `WrongState` cannot occur: an update accepts any state.
                 Err(TransitionError::NotFound | TransitionError::WrongState) => {}
                 Err(TransitionError::Rejected(error)) => return Err(UpsertError::Rejected(error)),
                 Err(TransitionError::Store(error)) => return Err(UpsertError::Store(error)),
@@ -184,7 +184,7 @@ impl Store {
             let (record, value) = step(None).map_err(UpsertError::Rejected)?;
             match self.insert_record(handle.id(), record).await {
                 Ok(inserted) => return Ok((inserted, value)),
-                // Somebody else inserted it meanwhile, or a copy is remembered.
+                // Another writer inserted it meanwhile, or this process has a copy.
                 Err(InsertError::AlreadyExists) => handle = Handle::new(handle.id()),
                 Err(InsertError::Store(error)) => return Err(UpsertError::Store(error)),
             }
@@ -199,7 +199,7 @@ impl Store {
         let mut lost: Vec<(Version, T)> = Vec::new();
         for tried in 0..MAX_ATTEMPTS {
             let Current { row: there, kept } = self.current(handle).await?.ok_or(TransitionError::NotFound)?;
-            // A write of ours whose answer was lost, but which is there, is the move: its step must not run again.
+            // An earlier attempt was written, but its answer was lost. Do not run the step again.
             if let Some(done) = lost.iter().position(|(version, _)| *version == there.version) {
                 return Ok((self.outgoing_handle(handle, &there), lost.swap_remove(done).1));
             }
@@ -222,7 +222,7 @@ impl Store {
         Err(contention_error().into())
     }
 
-    /// Removes the record behind `handle`, if there is one; also one that does not open, but none that is newer.
+    /// Removes the record behind `handle`, even if it does not open. Fails for a newer version.
     pub async fn remove<R: Record>(&self, handle: &Handle<R>) -> Result<(), StoreError> {
         let whatever = |opened: Result<Option<R>, StoreError>| match opened {
             Err(newer @ StoreError::NewerVersion { .. }) => Err(newer),
@@ -231,7 +231,7 @@ impl Store {
         self.remove_with(handle, whatever).await.map(drop)
     }
 
-    /// Removes the record behind `handle` if it `is` one to be removed when that is done; whether it is gone by this.
+    /// Removes the record behind `handle` if `is` holds for it. Returns whether it was removed.
     pub async fn remove_if<R: Record>(&self, handle: &Handle<R>, is: impl Fn(&R) -> bool) -> Result<bool, StoreError> {
         self.remove_with(handle, |opened| Ok(opened?.as_ref().is_some_and(&is))).await
     }
@@ -260,15 +260,15 @@ impl Store {
         Err(contention_error())
     }
 
-    /// All records of a kind, a page at a time, until there is no cursor. Sees every record that is there throughout
-    /// exactly once; a page may be short, or empty, and not be the last.
+    /// Reads all records of a kind, page by page, until there is no cursor. A record that exists
+    /// throughout is returned exactly once. A page before the last one may be short or empty.
     pub async fn scan<R: Record>(&self, cursor: Option<Cursor>, limit: usize) -> Result<RecordPage<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
         self.opened_page(self.backend.scan(R::KIND, after, limit.clamp(1, MAX_PAGE_SIZE)).await?)
     }
 
-    /// As [`Store::scan`], of those records only that are kept until `last` at most: so that what ends soon is found among many
-    /// that do not. It is what the row says beside what is sealed that counts here.
+    /// Like [`Store::scan`], but reads only records that expire by `last`, to find few among many.
+    /// The expiry in the row decides here, not the sealed one.
     pub async fn scan_ending<R: Record>(&self, last: UnixTime, cursor: Option<Cursor>, limit: usize) -> Result<RecordPage<R>, StoreError> {
         let after = cursor.map(|cursor| cursor.0);
         self.opened_page(
@@ -283,7 +283,7 @@ impl Store {
         let mut records = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {
             let (id, record) = match sealed_record::open::<R>(&ring, self.bound::<R>(&key, &row), &row.value) {
-                // What travels is not sealed anew: its key may have left the ring, and what is remembered of it is of no use.
+                // Client-side records are not resealed, so a copy under a removed key is skipped.
                 Err(StoreError::DoesNotOpen { .. }) if self.is_client_side::<R>() => continue,
                 opened => opened?,
             };
@@ -294,17 +294,17 @@ impl Store {
         Ok((records, page.next.map(Cursor)))
     }
 
-    /// Whether the store answers, and could write.
+    /// Checks that the store answers and can write.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.backend.ping().await
     }
 
-    /// Everything that is written from now on.
+    /// Subscribes to all changes from now on.
     pub fn changes(&self) -> ChangeReceiver {
         ChangeReceiver::new(self.backend.feed(), self.keys.clone())
     }
 
-    /// Removes what has expired, and says how many records that were.
+    /// Removes expired records. Returns their number, if the backend counts them.
     pub async fn sweep(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut swept = 0;
@@ -316,7 +316,7 @@ impl Store {
         }
     }
 
-    /// Whether no other instance of the gateway uses it. The command line of the same machine still may.
+    /// Whether no other instance uses the store. The command line on the same machine still may.
     pub fn is_single(&self) -> bool {
         match self.backend {
             Backend::Memory(_) | Backend::Sqlite(_) => !self.carries,
@@ -327,7 +327,7 @@ impl Store {
         }
     }
 
-    /// Seals what follows the write `seen`.
+    /// Seals `record` as the successor of the version `seen`.
     fn sealed<R: Record>(&self, handle: &Handle<R>, record: &R, seen: Option<Version>) -> Result<Row, StoreError> {
         let travels = self.is_client_side::<R>();
         let mut row = Row {
@@ -351,7 +351,7 @@ impl Store {
         AssociatedData { key, travels }
     }
 
-    /// The record in `row`, unless it has expired. What is sealed decides, not what the row says beside it.
+    /// Opens the record in `row`. `None`: it has expired. The sealed expiry decides, not the row's.
     fn opened<R: Record>(&self, handle: &Handle<R>, row: &Row) -> Result<Option<R>, StoreError> {
         let key = storage_key(handle);
         let (_, record) = sealed_record::open::<R>(&self.keys.load(), self.bound::<R>(&key, row), &row.value)?;
@@ -368,7 +368,7 @@ impl Store {
     }
 }
 
-/// Lets others go first, for longer and unevenly when that did not help.
+/// Lets other tasks run; after four attempts, sleeps for a random time of 1 to 8 ms.
 async fn backoff(tried: u32) {
     if tried < 4 {
         tokio::task::yield_now().await;
@@ -378,7 +378,7 @@ async fn backoff(tried: u32) {
     }
 }
 
-/// Asked after a look at what is there, so that no write that was done is called lost.
+/// Fails after [`MAX_UNANSWERED`] lost answers. Callers first read whether a write was done.
 fn check_unanswered(lost: usize) -> Result<(), StoreError> {
     if lost < MAX_UNANSWERED {
         return Ok(());

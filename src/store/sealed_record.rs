@@ -1,4 +1,4 @@
-//! A record as it lies in a backend: JSON that names its version and id, sealed for its key alone.
+//! A record as a backend stores it: JSON with its version and id, sealed for its key alone.
 
 use std::io;
 
@@ -26,7 +26,7 @@ struct Envelope<'a, R> {
     r: &'a R,
 }
 
-/// What every version has, whatever the record looks like.
+/// The fields that every version of a record has.
 #[derive(Deserialize)]
 struct EnvelopeHeader {
     v: u32,
@@ -38,12 +38,12 @@ struct EnvelopeBody<R> {
     r: R,
 }
 
-/// What a sealed record is bound to besides its kind.
+/// What a sealed record is bound to, besides its kind.
 #[derive(Clone, Copy)]
 pub(super) struct AssociatedData<'a> {
-    /// Where it lies, or would.
+    /// The key of the record in a backend.
     pub(super) key: &'a str,
-    /// The move that it came from, where it travels: the count in it is believed because it is bound.
+    /// The version of a client-side record. This makes its transition count authentic.
     pub(super) travels: Option<Version>,
 }
 
@@ -58,7 +58,7 @@ impl AssociatedData<'_> {
     }
 }
 
-/// Seals `record`, bound to this.
+/// Seals `record`, bound to `to`.
 pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, to: AssociatedData<'_>, id: Id, record: &R) -> Result<Vec<u8>, StoreError> {
     let mut plain = ZeroizingBuffer::default();
     let written = Envelope {
@@ -77,7 +77,7 @@ pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, to: AssociatedData<
     ))
 }
 
-/// Opens what [`seal`] bound to this.
+/// Opens a record that [`seal`] bound to `to`.
 pub(super) fn open<R: Record>(ring: &KeyRing, to: AssociatedData<'_>, sealed: &[u8]) -> Result<(Id, R), StoreError> {
     let space = R::KIND;
     let plain = seal::open_message(ring, RECORD, &to.bytes(space), sealed).map_err(|UnsealError| StoreError::DoesNotOpen { space })?;
@@ -95,14 +95,14 @@ pub(super) fn open<R: Record>(ring: &KeyRing, to: AssociatedData<'_>, sealed: &[
     Ok((envelope.id, content.r))
 }
 
-/// The id of whatever lies at `key`, of any kind and version.
+/// The id of the record at `key`, of any kind and version. `None`: it does not open.
 pub(super) fn id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
     let plain = seal::open_message(ring, RECORD, &associated_bytes(space, key), sealed).ok()?;
     let envelope: EnvelopeHeader = serde_json::from_slice(&plain).ok()?;
     Some(envelope.id)
 }
 
-/// What lies at `key`, of any kind and version, sealed again with the key that seals now; and its id.
+/// Reseals the record at `key`, of any kind and version, with the current key. Also returns its id.
 pub(super) fn reseal(ring: &KeyRing, now: UnixTime, space: &str, key: &str, sealed: &[u8]) -> Option<(Id, Vec<u8>)> {
     let place = associated_bytes(space, key);
     let plain = seal::open_message(ring, RECORD, &place, sealed).ok()?;
@@ -113,25 +113,25 @@ pub(super) fn reseal(ring: &KeyRing, now: UnixTime, space: &str, key: &str, seal
     ))
 }
 
-/// The id of the record at `key`, sealed for whoever shares the store: what one instance tells the others.
+/// Seals the id of the record at `key`, for a change event that other instances read.
 #[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn seal_id(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id) -> Vec<u8> {
     seal::seal_message(ring, now, NOTE, random::salt_and_nonce(), &associated_bytes(space, key), &id.0)
 }
 
-/// Opens what `seal_id` made for `key`.
+/// Opens the id that `seal_id` sealed for `key`.
 #[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn open_sealed_id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
     let plain = seal::open_message(ring, NOTE, &associated_bytes(space, key), sealed).ok()?;
     Some(Id(plain.as_slice().try_into().ok()?))
 }
 
-/// What a sealed record is bound to: a record that was moved to another key does not open there.
+/// The associated data of a record: a record that was copied to another key does not open there.
 fn associated_bytes(space: &str, key: &str) -> Vec<u8> {
     [space.as_bytes(), &[0], key.as_bytes(), &[0]].concat()
 }
 
-/// A buffer that leaves no copy behind when it grows, as a plain `Vec` would.
+/// A buffer that zeroizes its old memory when it grows. A plain `Vec` would leave a copy.
 struct ZeroizingBuffer(Zeroizing<Vec<u8>>);
 
 impl Default for ZeroizingBuffer {

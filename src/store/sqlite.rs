@@ -1,4 +1,4 @@
-//! Records in one SQLite file. One thread writes and gathers what waits into one transaction; two threads read.
+//! Records in one SQLite file. A writer thread groups waiting writes; two threads read.
 
 mod channel;
 mod file;
@@ -26,18 +26,18 @@ pub const FILE_NAME: &str = "store.sqlite3";
 
 const READERS: usize = 2;
 
-/// A backend in a file. Clones share its threads, which end with the last of them.
+/// A backend in a file. Clones share its threads, which end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Sqlite(Arc<Threads>);
 
-/// Why a store file is refused.
+/// Why a store file cannot be opened.
 #[derive(Debug)]
 pub enum SqliteOpenError {
-    /// The directory or the file cannot be made, or its mode cannot be set.
+    /// The directory, the file or a thread cannot be created, or a mode cannot be set.
     Io(PathBuf, io::Error),
-    /// SQLite does not take it; with what it said.
+    /// SQLite refuses the file, with this message.
     Sqlite(PathBuf, String),
-    /// Another program, most likely a newer one, has changed the layout to this version.
+    /// The schema has this version, which another program wrote, most likely a newer one.
     OtherSchema(PathBuf, i64),
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for SqliteOpenError {
 impl std::error::Error for SqliteOpenError {}
 
 impl Sqlite {
-    /// Opens [`FILE_NAME`] in `dir`, and makes what is missing: the directory with mode 0700, the file with 0600.
+    /// Opens [`FILE_NAME`] in `dir`. Creates a missing directory (mode 0700) and file (mode 0600).
     pub fn open(dir: &Path) -> Result<Self, SqliteOpenError> {
         let path = file::create(dir)?;
         let in_path = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.clone(), why.to_string());
@@ -90,7 +90,7 @@ impl Sqlite {
 
     pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
         let from = after.unwrap_or_else(|| format!("{space}/"));
-        // '0' follows '/', so this is the first text behind all keys of the space.
+        // '0' follows '/', so this is the first text after all keys of the kind.
         let to = format!("{space}0");
         let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
         self.0.readers()?.ask(make).await.map_err(unavailable)?
@@ -108,12 +108,12 @@ impl Sqlite {
         self.0.readers()?.ask(make).await.map_err(unavailable)?
     }
 
-    /// One look for each kind: behind all keys of the last one found lies the first of the next.
+    /// One read for each kind: the first key after all keys of a kind belongs to the next kind.
     pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
         let mut found: Vec<String> = Vec::new();
         loop {
             let from = found.last().map_or_else(String::new, |space| format!("{space}0"));
-            // '{' follows 'z', and no kind begins with anything behind that.
+            // '{' follows 'z', and no kind begins with a later character.
             let (to, limit) = ("{".to_owned(), 1);
             let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
             let page = self.0.readers()?.ask(make).await.map_err(unavailable)??;
@@ -155,7 +155,7 @@ impl fmt::Debug for Sqlite {
     }
 }
 
-/// The threads and the ways to them; the ways are there until the end.
+/// The threads and their queues. A queue is `None` only during `drop`.
 struct Threads {
     to_writer: Option<RequestQueue<writer::WriteRequest>>,
     to_readers: Option<RequestQueue<ReadRequest>>,
@@ -175,8 +175,8 @@ impl Threads {
 }
 
 impl Drop for Threads {
-    /// Ends the threads and waits for them, so that the file is closed, and its log folded in, when this returns. The writer
-    /// is the last: of two that close at once each may leave the log to the other.
+    /// Ends the threads and waits for them. Then the file is closed and its log is checkpointed.
+    /// The writer ends last: if two connections close at once, each may leave the log to the other.
     fn drop(&mut self) {
         self.to_readers = None;
         for reader in self.running.drain(1..) {
@@ -201,12 +201,12 @@ fn unavailable(no_answer: QueueError) -> StoreError {
     })
 }
 
-/// What SQLite says never holds what is stored: the statements are constant and the values bound.
+/// SQLite's message never contains stored data: statements are constant and values are bound.
 fn failed(error: &rusqlite::Error) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// A time as SQLite can hold and compare it: the far future is its largest number.
+/// A time as a SQLite integer, which has a sign. Later times become its maximum.
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }

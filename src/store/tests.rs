@@ -1,4 +1,4 @@
-//! What can be seen only from within: copied bytes, lost answers, stale versions.
+//! Tests that need private access: copied rows, lost answers, stale versions.
 
 use std::sync::Arc;
 
@@ -180,7 +180,7 @@ async fn what_there_is_most_of_is_forgotten_first_and_of_that_what_ends_soonest(
         let rows = memory.scan(kind, None, 1_000).rows;
         rows.iter().map(|(_, row)| row.expires.0).collect::<std::collections::BTreeSet<_>>()
     };
-    // Journeys end within minutes, grants in weeks.
+    // Flows expire within minutes, grants within weeks.
     (1..=20).for_each(|n| put("flow", n));
     (1..=80).for_each(|n| put("grant", 1_000_000 + n));
     assert_eq!((there("flow").len(), there("grant").len()), (20, 80));

@@ -1,38 +1,38 @@
-//! The gateway half: a small binary header that says everything a request must know, so that no store is read.
+//! The gateway half: a binary header with all that a request must know, so that it reads no store.
 //!
-//! `gwa_`, `gwr_` or `gwk_`, then base64url of: version, mode, kind, carried (1 byte each), key id (4), grant (16), generation (4),
-//! service (8), client (16), expires (8), upstream expires (8), subject and scopes (2-byte length each), fresh bytes (28).
-//! Integers are big-endian. It is readable, and authenticated as associated data of the upstream half.
+//! `gwa_`, `gwr_` or `gwk_`, then base64url of big-endian fields: version, mode, kind, payload kind
+//! (1 byte each), key id (4), grant (16), generation (4), service (8), client (16), expiry (8),
+//! upstream expiry (8), subject and scopes (2-byte length each), random bytes (28).
 
 use crate::base::ids::{Digest, Id};
 use crate::base::keyring::KeyId;
 use crate::base::time::UnixTime;
 
-/// The version of the header's form.
+/// Version of the header format.
 const VERSION: u8 = 1;
 
-/// How the upstream half is kept from being changed.
+/// How the upstream half is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenMode {
-    /// Sealed: nobody but the gateway reads it.
+    /// Encrypted: only the gateway can read it.
     Sealed,
-    /// Readable by whoever holds the pair, exactly as in the first dual-token gateway.
+    /// Readable by every holder of the pair, exactly as in the first dual-token gateway.
     Plain,
-    /// Sealed, and without an upstream half: what opens the upstream lies in the grant's record.
+    /// Encrypted and empty. The upstream's token is in the grant's record.
     Reference,
-    /// The access token is one signed JWT (RFC 9068), and no pair; the refresh token is a sealed pair.
+    /// The access token is one signed JWT (RFC 9068) and not a pair. The refresh token is `Sealed`.
     Jwt,
-    /// The access token is the upstream's own; the refresh token is a sealed pair.
+    /// The access token is the upstream's own. The refresh token is `Sealed`.
     #[cfg(feature = "raw")]
     Raw,
 }
 
 impl TokenMode {
-    /// How a token of this kind is protected, in a service of this mode.
+    /// The protection of a token of this kind, in a service of this mode.
     #[must_use]
     pub fn for_kind(self, kind: TokenKind) -> Self {
         match (self, kind) {
-            // A key carries nothing that a client could read.
+            // An API key carries nothing that a client could read.
             (_, TokenKind::Key) | (Self::Jwt, TokenKind::Refresh) => Self::Sealed,
             #[cfg(feature = "raw")]
             (Self::Raw, TokenKind::Refresh) => Self::Sealed,
@@ -40,7 +40,7 @@ impl TokenMode {
         }
     }
 
-    /// Whoever holds a client's token can read the upstream's in it.
+    /// Whether the holder of a client's token can read the upstream's token in it.
     pub fn exposes_upstream_tokens(self) -> bool {
         match self {
             Self::Sealed | Self::Reference | Self::Jwt => false,
@@ -51,40 +51,40 @@ impl TokenMode {
     }
 }
 
-/// What the pair is good for.
+/// What a pair is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// Presented at the MCP endpoint.
+    /// Access pair, for the MCP endpoint.
     Access,
-    /// Presented at the token endpoint.
+    /// Refresh pair, for the token endpoint.
     Refresh,
-    /// An API key: presented at the MCP endpoint of a service that takes keys, and made by the operator.
+    /// API key, made by the operator, for the MCP endpoint of a service that accepts keys.
     Key,
 }
 
-/// What the upstream half is.
+/// Content of the upstream half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadKind {
-    /// The upstream's access token.
+    /// Access token of the upstream.
     Access,
-    /// The upstream's refresh token.
+    /// Refresh token of the upstream.
     Refresh,
-    /// Who the user is, as JSON, for a backend that is told.
+    /// Identity of the user as JSON, for an upstream that gets identity headers.
     Identity,
-    /// Nothing: an upstream that needs no credential.
+    /// Nothing: the upstream needs no credential of the user.
     Nothing,
-    /// Nothing: the gateway keeps the upstream's tokens in the grant's record, and refreshes them itself.
+    /// Nothing: the upstream's tokens are in the grant's record, and the gateway refreshes them.
     Reference,
-    /// The grant's record itself, sealed once more: the gateway keeps nothing.
+    /// The grant's client-side record, sealed once more: the gateway stores nothing.
     Grant,
 }
 
-/// The short mark of a service: it binds a token to the service, whatever alias was used.
+/// Short digest of a service's name. It binds a token to the service, whatever alias was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceDigest(pub [u8; 8]);
 
 impl ServiceDigest {
-    /// The mark of the service of this name.
+    /// The digest of the service with this name.
     pub fn of(name: &str) -> Self {
         let mut out = [0; 8];
         out.copy_from_slice(&Digest::new(name).truncated()[..8]);
@@ -92,47 +92,47 @@ impl ServiceDigest {
     }
 }
 
-/// The gateway half, read or about to be written.
+/// The gateway half: readable, and authenticated together with the upstream half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairHeader {
-    /// How it is protected.
+    /// How the upstream half is protected.
     pub mode: TokenMode,
-    /// Access, refresh or key.
+    /// Access, refresh or API key.
     pub kind: TokenKind,
-    /// What the upstream half is.
+    /// Content of the upstream half.
     pub carried: PayloadKind,
-    /// The grant that it belongs to; of a key, the key's own id.
+    /// Grant that the pair belongs to, or the id of an API key.
     pub grant: Id,
-    /// Which refresh of its grant it comes from.
+    /// Generation of the grant that the pair belongs to.
     pub generation: u32,
-    /// The service that it is for.
+    /// Service that the pair is for.
     pub service: ServiceDigest,
-    /// The first 16 bytes of the digest of the client's id.
+    /// First 16 bytes of the digest of the client id.
     pub client: [u8; 16],
-    /// When it ends.
+    /// Expiry of the pair.
     pub expires: UnixTime,
-    /// When the upstream half ends; [`UnixTime::NEVER`] if it does not.
+    /// Expiry of the upstream half; [`UnixTime::NEVER`] if there is none.
     pub upstream_expires: UnixTime,
-    /// Who signed in here; empty if nobody had to. Of a key, its name.
+    /// User who signed in here, or empty if no sign-in was needed. For an API key: its name.
     pub subject: String,
-    /// What was granted, space-separated.
+    /// Granted scopes, separated by spaces.
     pub scopes: String,
 }
 
-/// How long a header is without its texts, in bytes.
+/// Length of a header without subject and scopes, in bytes.
 pub(super) const BASE_LEN: usize = FIXED_LEN + 4 + 28;
-/// The fixed part: everything but subject, scopes and fresh bytes.
+/// Length of the fields before subject and scopes, in bytes.
 const FIXED_LEN: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
 impl PairHeader {
-    /// The header's bytes.
+    /// Encodes the header.
     pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
         let mut out = Vec::with_capacity(BASE_LEN + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
             TokenMode::Sealed => 1,
             TokenMode::Plain => 2,
             TokenMode::Reference => 3,
-            // No pair is of these; what is written so by mistake does not read.
+            // A pair never has these modes. `read` refuses the value 0.
             TokenMode::Jwt => 0,
             #[cfg(feature = "raw")]
             TokenMode::Raw => 0,
@@ -167,7 +167,7 @@ impl PairHeader {
         out
     }
 
-    /// Reads a header: the half, the key that made it, and its fresh bytes. Anything left over or missing is `None`.
+    /// Decodes header, key id and random bytes. `None` if bytes are left over, missing or unknown.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, KeyId, [u8; 28])> {
         let mut rest = bytes;
         let [version, mode, kind, carried] = take(&mut rest)?;
@@ -224,7 +224,7 @@ fn text(rest: &mut &[u8]) -> Option<String> {
     String::from_utf8(head.to_vec()).ok()
 }
 
-/// The largest index up to `most` at which `text` may be cut.
+/// The largest index up to `most` that is a character boundary of `text`.
 fn char_boundary_before(text: &str, most: usize) -> usize {
     (0..=text.len().min(most)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }

@@ -1,15 +1,15 @@
-//! How long a pair lives: the minimum of both sides, from absolute times, computed anew each time.
+//! Expiry of a pair: the earliest limit of both sides, computed anew each time from absolute times.
 
 use crate::base::time::UnixTime;
 
-/// Lifetimes on our side, in seconds.
+/// Lifetimes that the gateway sets, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl {
-    /// An access pair.
+    /// Lifetime of an access pair.
     pub access: u64,
-    /// A refresh pair that is not used.
+    /// Lifetime of an unused refresh pair.
     pub refresh: u64,
-    /// A grant, however often it is refreshed.
+    /// Lifetime of a grant, however often it is refreshed.
     pub absolute: u64,
 }
 
@@ -23,17 +23,17 @@ impl Default for Ttl {
     }
 }
 
-/// Taken off the upstream's lifetime, in seconds: nobody should be told a token lives when it dies on the way.
+/// Subtracted from the upstream's expiry, in seconds, so that no token expires on the way.
 pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
-/// When an access pair ends: ours, or the upstream's less [`UPSTREAM_MARGIN_SECONDS`], whichever is first; at least a second from now.
+/// Expiry of an access pair: the earlier of `ttl` and the upstream's less the margin; at least 1 s.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
     let ours = now.plus_seconds(ttl.max(1));
     let theirs = upstream.map_or(UnixTime::NEVER, |end| end.minus_seconds(UPSTREAM_MARGIN_SECONDS));
     ours.min(theirs).max(now.plus_seconds(1))
 }
 
-/// When a refresh pair ends: ours, the grant's, or the upstream's, whichever is first.
+/// Expiry of a refresh pair: the earliest of its own, the grant's and the upstream's.
 pub fn refresh_ends(now: UnixTime, ttl: Ttl, granted: UnixTime, upstream: Option<UnixTime>) -> UnixTime {
     now.plus_seconds(ttl.refresh)
         .min(granted.plus_seconds(ttl.absolute))

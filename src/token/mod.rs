@@ -1,4 +1,4 @@
-//! FLOOR 2. What the client holds: one token that is a pair, and how long it lives. Pure.
+//! The token pair that a client holds, its lifetimes, and the signing keys. Pure.
 
 pub mod header;
 pub mod lifetime;

@@ -1,8 +1,8 @@
 //! The pair: `base64url( gateway_half ":" upstream_half )`, unpadded, split at the first `:`.
 //!
-//! In `sealed` the upstream half is ciphertext and tag, with the gateway half's bytes, exactly as received, as
-//! associated data: **one opening checks both halves and binds them to each other**. In `plain` it is the upstream's
-//! token itself, and an HMAC over both stands at the end of the header. In `reference` it is empty, and sealed all the same.
+//! A `sealed` upstream half is ciphertext and tag. Its associated data is the gateway half as
+//! received: **one decryption checks both halves and binds them together**. A `plain` one is the
+//! upstream's token, and the header ends with an HMAC over both. A `reference` is sealed and empty.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,35 +16,35 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 use crate::token::header::{self, PairHeader, TokenKind, TokenMode};
 
-/// The longest pair that is looked at, in bytes.
+/// Longest accepted pair, in bytes.
 pub const MAX_PAIR_BYTES: usize = 16 * 1024;
-/// What fits the headers of most servers on the way, in bytes: what would be longer is kept here, and the pair refers to it.
+/// Size that most servers accept in a header, in bytes. With a store, longer pairs are references.
 pub const MAX_HEADER_VALUE_BYTES: usize = 8 * 1024;
 const MAC: usize = 32;
-/// What sealing adds, in bytes.
+/// Bytes that sealing adds.
 const TAG: usize = 16;
 
-/// A pair that opened: both halves are ours, unchanged, and belong together. Expiry is the caller's to judge.
+/// An opened pair: both halves are authentic and belong together. The caller checks the expiry.
 #[derive(Debug)]
 pub struct OpenedPair {
-    /// What the gateway half says.
+    /// The parsed gateway half.
     pub half: PairHeader,
-    /// The upstream half, in clear.
+    /// The upstream half in plain text.
     pub upstream: Secret,
 }
 
-/// It is not a pair of ours. There is nothing more to say to whoever presents it.
+/// Why a token does not open as a pair of this gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairError {
-    /// Not in the shape of a pair: wrong alphabet, padding, prefix, header or length.
+    /// Not shaped like a pair: the alphabet, padding, prefix, header or length is wrong.
     Shape,
-    /// Sealed by a key that this ring does not have (any more).
+    /// Sealed with a key that is not, or no longer, in the key ring.
     UnknownKey,
-    /// Changed, put together from two pairs, or made for another purpose.
+    /// Changed, joined from two pairs, or made for another purpose.
     DoesNotOpen,
 }
 
-/// Joins and protects two halves.
+/// Joins two halves and protects them.
 pub fn encode(ring: &KeyRing, now: UnixTime, half: &PairHeader, upstream: &Secret, fresh: SaltAndNonce) -> Secret {
     let key = ring.sealing_key(now);
     let fresh = seal::into_bytes(fresh);
@@ -66,14 +66,14 @@ pub fn encode(ring: &KeyRing, now: UnixTime, half: &PairHeader, upstream: &Secre
     Secret::from(URL_SAFE_NO_PAD.encode(&*joined))
 }
 
-/// How long a pair is, in bytes, with so many bytes of subject and scopes and so many of the upstream's token.
+/// Length of a pair in bytes. `texts` counts subject and scopes, `upstream` the upstream half.
 pub fn length(mode: TokenMode, texts: usize, upstream: usize) -> usize {
     let (in_header, beside) = if mode == TokenMode::Plain { (MAC, 0) } else { (0, TAG) };
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
     encoded(4 + encoded(header::BASE_LEN + texts + in_header) + 1 + upstream + beside)
 }
 
-/// Splits and opens a pair. Keys are never tried in turn: the half names its key.
+/// Splits and opens a pair, with the key that its header names; no other is tried.
 pub fn open(ring: &KeyRing, token: &str) -> Result<OpenedPair, PairError> {
     if token.len() > MAX_PAIR_BYTES {
         return Err(PairError::Shape);
@@ -117,7 +117,7 @@ fn mac(key: &RingKey, half: &PairHeader, header: &[u8], upstream: &str) -> hmac:
     hmac::sign(&seal::hmac_key(key, label(half)), &signed(header, upstream))
 }
 
-/// Both parts with their lengths, so that no byte can move from one to the other.
+/// Both parts with their lengths, so that no byte can move from one part to the other.
 fn signed(header: &[u8], upstream: &str) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(header.len() + upstream.len() + 16));
     for part in [header, upstream.as_bytes()] {
@@ -127,10 +127,10 @@ fn signed(header: &[u8], upstream: &str) -> Zeroizing<Vec<u8>> {
     out
 }
 
-/// Nothing is opened under it.
+/// Label of the modes that have no pairs. Nothing opens with it.
 const UNUSED_LABEL: &str = "no pair";
 
-/// One label for each mode and kind: a refresh half re-labelled as access does not open.
+/// One label for each mode and kind: a refresh half renamed to access does not open.
 fn label(half: &PairHeader) -> Label {
     Label(match (half.mode, half.kind) {
         (TokenMode::Sealed, TokenKind::Access) => "pair sealed access",

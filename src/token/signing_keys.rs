@@ -1,6 +1,6 @@
-//! The keys that sign what others verify. The newest whose time has come signs. A new one is made thirty days after the
-//! last, is published at once and signs an hour later, when whoever keeps a copy of the published ones has it too. One that
-//! no longer signs stays published until everything that it signed is dead.
+//! Keys that sign the gateway's JWTs. A new key is made 30 days after the last one. It is published
+//! at once and signs one hour later, when every cached copy of the key set has it. An old key stays
+//! published until all that it signed has expired.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,36 +8,36 @@ use crate::base::record::{Record, states};
 use crate::base::secret::{Secret, at_rest};
 use crate::base::time::UnixTime;
 
-/// A new key is made so long after the last, in seconds.
+/// Time between two new keys, in seconds.
 pub const ROTATION_SECONDS: u64 = 30 * 86_400;
-/// A new key is published so long before it signs, and an old one so long after it is needed, in seconds.
+/// How long a key is published before it signs and after it is no longer needed, in seconds.
 pub const PUBLISH_LEAD_SECONDS: u64 = 3_600;
 
-/// One key, and when it begins to sign.
+/// A key, and when it begins to sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKeyEntry {
-    /// The PKCS#8 text that `base::signing_key::generate` made.
+    /// PKCS#8 text from `base::signing_key::generate`.
     #[serde(with = "at_rest")]
     pub key: Secret,
     made: UnixTime,
     signs_from: UnixTime,
 }
 
-/// All of them, oldest first; never empty.
+/// All keys, oldest first; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKeys {
     keys: Vec<SigningKeyEntry>,
 }
 
-/// Another instance made the new key already.
+/// Another instance has made the new key already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationNotDue;
 
-/// What lies in the store: one record, so that all instances sign and publish alike.
+/// The stored keys: one record, so that all instances sign with and publish the same keys.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", content = "is")]
 pub enum SigningRecord {
-    /// See [`SigningKeys`].
+    /// The only state.
     SigningKeys(SigningKeys),
 }
 
@@ -52,7 +52,7 @@ impl Record for SigningRecord {
 }
 
 impl SigningKeys {
-    /// The first key: nobody keeps a copy of older ones, so it signs at once.
+    /// Starts with one key. It signs at once, because no verifier has cached an older key set.
     pub fn new(key: Secret, now: UnixTime) -> Self {
         let kept = SigningKeyEntry {
             key,
@@ -62,15 +62,15 @@ impl SigningKeys {
         Self { keys: vec![kept] }
     }
 
-    /// Whether it is time for a new key.
+    /// Whether a new key is due.
     pub fn is_rotation_due(&self, now: UnixTime) -> bool {
         self.keys
             .last()
             .is_none_or(|newest| newest.made.plus_seconds(ROTATION_SECONDS) <= now)
     }
 
-    /// With this new key, and without those that nobody needs any more. `longest` is the longest life of anything signed,
-    /// in seconds.
+    /// Adds a key, and drops those that are no longer needed. Fails if no key is due. `longest` is
+    /// the longest lifetime of a signed token, in seconds.
     pub fn rotated(self, key: Secret, now: UnixTime, longest: u64) -> Result<Self, RotationNotDue> {
         if !self.is_rotation_due(now) {
             return Err(RotationNotDue);
@@ -85,17 +85,17 @@ impl SigningKeys {
         Ok(Self { keys })
     }
 
-    /// All of them.
+    /// All keys, oldest first.
     pub fn all(&self) -> &[SigningKeyEntry] {
         &self.keys
     }
 
-    /// Which one signs now. A clock that was set back finds none whose time has come: then the oldest.
+    /// Index of the signing key: the newest in effect, or the oldest if the clock was set back.
     pub fn signing_index(&self, now: UnixTime) -> usize {
         self.keys.iter().rposition(|key| key.signs_from <= now).unwrap_or(0)
     }
 
-    /// Those that others are told of: every one but those whose last signature is dead, and an hour more.
+    /// The keys to publish: all but those whose last signature expired more than an hour ago.
     pub fn published_keys(&self, now: UnixTime, longest: u64) -> impl Iterator<Item = &SigningKeyEntry> {
         let successor = |i: usize| self.keys.get(i + 1).map_or(UnixTime::NEVER, |next| next.signs_from);
         let is_needed = move |i: &usize| successor(*i).plus_seconds(longest).plus_seconds(PUBLISH_LEAD_SECONDS) >= now;

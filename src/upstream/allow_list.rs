@@ -1,40 +1,40 @@
 //! Which users of an identity provider may sign in. Pure.
 
-/// What is looked at of a user.
+/// The attributes of a user that an allow list compares.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowListSubject<'a> {
-    /// The unchanging id at the provider.
+    /// The permanent id at the provider.
     pub id: &'a str,
     /// The e-mail address, if the provider says that it is verified.
     pub email: Option<&'a str>,
-    /// Groups that the provider names.
+    /// The groups that the provider names.
     pub groups: &'a [String],
 }
 
-/// A list of those who may: whoever is on one of its lists is on it.
+/// The users that may sign in. One matching entry is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList {
-    /// E-mail addresses; upper and lower case are the same.
+    /// E-mail addresses, compared without regard to case.
     pub emails: Vec<String>,
-    /// What stands behind the `@`, whole: `example.com` does not let in `sub.example.com`.
+    /// Domains after the `@`, compared whole: `example.com` does not match `sub.example.com`.
     pub domains: Vec<String>,
     /// Groups, byte for byte.
     pub groups: Vec<String>,
-    /// Unchanging ids at the provider, byte for byte.
+    /// Permanent ids at the provider, byte for byte.
     pub subjects: Vec<String>,
 }
 
 impl AllowList {
-    /// Whether nobody is named.
+    /// Whether the list has no entries.
     pub fn is_empty(&self) -> bool {
         self.emails.is_empty() && self.domains.is_empty() && self.groups.is_empty() && self.subjects.is_empty()
     }
 
-    /// Whether this user is named. An empty list names nobody.
+    /// Whether an entry matches this user. An empty list matches no user.
     pub fn contains(&self, who: AllowListSubject<'_>) -> bool {
         let (emails, domains) = (&self.emails, &self.domains);
         let by_email = who.email.is_some_and(|email| match email.split_once('@') {
-            // Whoever made the candidate saw to it that there is one `@`; two are nobody's address all the same.
+            // The caller checked for exactly one `@`. Two never match, whatever the caller does.
             Some((_, domain)) if !domain.contains('@') => {
                 emails.iter().any(|known| known.eq_ignore_ascii_case(email))
                     || domains.iter().any(|known| known.eq_ignore_ascii_case(domain))

@@ -1,4 +1,4 @@
-//! Everything that is known of an upstream's authorization server, and of ourselves there.
+//! An upstream's authorization server, and the gateway's credentials there.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::base::url::ExactUrl;
 use crate::net::dial::AddressPolicy;
 use crate::upstream::quirks::Profile;
 
-/// How we authenticate at the token endpoint (RFC 6749 2.3.1, RFC 7591 2).
+/// How the gateway authenticates at the token endpoint (RFC 6749 §2.3.1, RFC 7591 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenEndpointAuth {
     /// As a public client: only `client_id`, in the body.
@@ -23,14 +23,14 @@ pub enum TokenEndpointAuth {
 }
 
 impl TokenEndpointAuth {
-    /// The method by its registered name.
+    /// The method with this registered name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::None, Self::Basic, Self::Post]
             .into_iter()
             .find(|method| method.name() == name)
     }
 
-    /// Its registered name.
+    /// The registered name.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -39,9 +39,9 @@ impl TokenEndpointAuth {
         }
     }
 
-    /// The method for credentials from the configuration: chosen before the first call, never probed, because a strict
-    /// server burns the code of a refused attempt (asks B10). An empty list means Basic (RFC 8414 2), and Basic is what
-    /// every server must take of a client with a secret (RFC 6749 2.3.1).
+    /// The method for configured credentials. The gateway does not probe methods: a strict server
+    /// invalidates the code of a refused attempt. An empty list means Basic (RFC 8414 §2), which
+    /// every server must accept from a client with a secret (RFC 6749 §2.3.1).
     pub fn choose(listed: &[String], has_secret: bool) -> Self {
         let lists = |method: Self| listed.iter().any(|name| name == method.name());
         match (has_secret, lists(Self::Basic), lists(Self::Post)) {
@@ -52,49 +52,49 @@ impl TokenEndpointAuth {
     }
 }
 
-/// Where one service's users sign in upstream, and as whom we do. Prints no secret.
+/// One service's authorization server, and the gateway's client there. Prints no secret.
 #[derive(Clone, Debug)]
 pub struct AuthServer {
-    /// The MCP server.
+    /// The URL of the MCP server.
     pub mcp: ExactUrl,
-    /// The authorization server's name, byte for byte, which `iss` is compared with (RFC 9207).
+    /// The issuer, byte for byte; `iss` is compared with it (RFC 9207).
     pub issuer: String,
-    /// `iss` is promised: an answer without it is refused.
+    /// Whether the server promises `iss`. Then a response without it is refused.
     pub iss_promised: bool,
-    /// Where the browser goes.
+    /// The authorization endpoint.
     pub authorization_endpoint: ExactUrl,
-    /// Where codes and refresh tokens go.
+    /// The token endpoint.
     pub token_endpoint: ExactUrl,
-    /// Where tokens are given back (RFC 7009).
+    /// The revocation endpoint (RFC 7009).
     pub revocation_endpoint: Option<ExactUrl>,
-    /// Who we are there.
+    /// The gateway's client id.
     pub client_id: String,
-    /// And how we prove it.
+    /// The gateway's client secret.
     pub client_secret: Option<Secret>,
-    /// In which way.
+    /// The gateway's authentication method.
     pub auth_method: TokenEndpointAuth,
     /// The MCP server's canonical identifier (RFC 8707).
     pub resource: String,
-    /// How this upstream departs from the standard.
+    /// The deviations of this upstream from the standard.
     pub profile: &'static Profile,
-    /// What the operator adds to every authorization request.
+    /// Parameters that the operator adds to every authorization request.
     pub extra_authorize: Vec<(String, String)>,
-    /// Which addresses its endpoints may be at.
+    /// The addresses that the endpoints may have.
     pub addresses: AddressPolicy,
-    /// The scopes of the challenge, else those of the resource metadata: what MCP says to ask for.
+    /// The scopes that MCP says to request: of the challenge, or else of the resource metadata.
     pub scopes_known: Vec<String>,
-    /// The server lists `offline_access`, which is then asked for as well unless the profile says otherwise.
+    /// Whether the server lists `offline_access`. Then it is requested, if the profile allows it.
     pub offline_access: bool,
 }
 
-/// Who we are at an authorization server: from the configuration, or from registering.
+/// The gateway's credentials at an authorization server, configured or registered.
 #[derive(Clone, Debug)]
 pub struct UpstreamClientCredentials {
     /// The client id.
     pub id: String,
     /// The client secret, for a confidential client.
     pub secret: Option<Secret>,
-    /// The method that registering settled; `None`: chosen from what the server lists.
+    /// The registered method. `None`: chosen from the methods that the server lists.
     pub auth_method: Option<TokenEndpointAuth>,
 }
 

@@ -1,11 +1,9 @@
-//! Fetching the metadata documents of clients, and keeping them for a while.
+//! Fetches the metadata documents of clients and caches them. A stranger chooses the URL: so the
+//! gateway dials only public addresses, follows no redirects, and limits time and sizes.
 //!
-//! The URL is a stranger's word (attacks T-D1 to T-D8): only public addresses are dialled, redirects are not followed,
-//! time and size are small, and what is kept is bounded, whoever asks for however many.
-//!
-//! `max-age` is read here rather than by an HTTP cache: such a cache decides whether a stored *answer* serves another
-//! *request*, by `Vary`, heuristics and revalidation. Nothing of that is used; what is kept is the client that was read,
-//! between bounds of our own.
+//! The cache stores the parsed client for its `max-age`, within our own bounds. It is no HTTP
+//! cache, which decides by `Vary`, heuristics and revalidation whether a response serves another
+//! request.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -24,47 +22,47 @@ use crate::oauth::client_id_metadata::{self, ClientIdUrl, ClientIdUrlError, Clie
 use crate::oauth::registration::ClientRegistration;
 use crate::upstream::fetch::{self, FetchError, FetchResponse};
 
-/// How long a fetch may take, everything included.
+/// Timeout of one fetch, everything included.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest document that is read, in bytes. Honest ones are below 2 KiB.
+/// The size limit of a document, in bytes. Real ones are below 2 KiB.
 pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024;
-/// The most documents that are kept.
+/// The most entries of each cache.
 const MAX_DOCUMENTS: usize = 1_000;
-/// Fetches a second, and how many at once after a quiet time: for all clients together.
+/// Fetches per second, and the burst after an idle time. Both are for all clients together.
 const RATE: (NonZeroU32, NonZeroU32) = (NonZeroU32::new(10).expect("not zero"), NonZeroU32::new(50).expect("not zero"));
 
-/// How long a document is believed, in seconds: if its host does not say, at least, and at most.
+/// Lifetime of a document, in seconds: without caching headers, the minimum, and the maximum.
 const DEFAULT_TTL_SECONDS: u64 = 300;
 const MIN_TTL_SECONDS: u64 = 60;
 const MAX_TTL_SECONDS: u64 = 24 * 3_600;
-/// How long a failure is believed: long enough to spare the other side, short enough not to be noticed.
+/// Lifetime of a failure, in seconds: it protects the host, and users hardly notice it.
 const FAILURE_TTL_SECONDS: u64 = 10;
-/// How long a document that can no longer be fetched is still used: vendors' firewalls do answer 403 for days (asks D5).
+/// Age limit of a last good document, in seconds. A host's firewall may answer 403 for days.
 const STALE_TTL_SECONDS: u64 = 7 * 24 * 3_600;
 
 /// Why there is no document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMetadataFetchError {
-    /// The URL cannot name a client.
+    /// The URL cannot be a client id.
     Url(ClientIdUrlError),
-    /// Nobody is there, or nobody whom a stranger may name. The detail is for the log: it tells of our network.
+    /// No connection, or a forbidden address. The detail is for the log: it reveals our network.
     Unreachable(String),
-    /// Somebody is there, and there was no whole answer. The detail is for the log.
+    /// No complete response within the limits. The detail is for the log.
     Broken(String),
-    /// An answer that is not 200; redirects too.
+    /// A status other than 200, for example a redirect.
     Answered(u16),
-    /// Not `application/json` nor `application/…+json`.
+    /// The content type is neither `application/json` nor `application/…+json`.
     ContentType,
-    /// It came compressed, although we asked for it plain.
+    /// The document is compressed, although the request did not allow that.
     Encoded,
-    /// It came, and is not accepted.
+    /// The content of the document is not accepted.
     Refused(ClientMetadataError),
-    /// Too many are being fetched right now.
+    /// The gateway's limit of fetches is reached.
     Busy,
 }
 
 impl ClientMetadataFetchError {
-    /// Trying again may help.
+    /// Whether a retry may help.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => true,
@@ -72,7 +70,7 @@ impl ClientMetadataFetchError {
         }
     }
 
-    /// What may be told outside: nothing about who is at which address.
+    /// The message for the client; it reveals nothing about addresses in our network.
     pub fn public_message(&self) -> String {
         match self {
             Self::Unreachable(_) => could_not("its host could not be reached"),
@@ -81,10 +79,10 @@ impl ClientMetadataFetchError {
         }
     }
 
-    /// Its host says plainly that there is no such client any more; what was known of it is void.
+    /// Whether the host says that this client is gone. Then its last good document is dropped.
     fn is_gone(&self) -> bool {
         match self {
-            // What is no JSON at all comes from something in between.
+            // A body that is not JSON comes from something in between, not from the host.
             Self::Refused(ClientMetadataError::NotJson) => false,
             Self::Refused(_) | Self::Answered(410) => true,
             Self::Url(_) | Self::Unreachable(_) | Self::Broken(_) | Self::Answered(_) | Self::ContentType | Self::Encoded | Self::Busy => {
@@ -115,24 +113,22 @@ fn could_not(why: &str) -> String {
     format!("the client's metadata document could not be fetched: {why}")
 }
 
-/// How a look at a URL ended, and how long that is believed.
 #[derive(Clone)]
 struct CachedFetch {
     is: Result<Arc<ClientRegistration>, ClientMetadataFetchError>,
     until: UnixTime,
 }
 
-/// What was good when it was last fetched.
 #[derive(Clone)]
 struct LastGood {
     is: Arc<ClientRegistration>,
     at: UnixTime,
 }
 
-/// The documents that were fetched. Shared by all lanes; a document is fetched over the lane that asks first.
+/// The cached documents. All workers share them; the worker of the first caller fetches.
 pub struct ClientMetadataCache {
     seen: Cache<String, CachedFetch>,
-    /// Apart from the others, so that a flood of URLs that lead nowhere pushes nobody out.
+    /// A second cache, so that a flood of useless URLs evicts no good document.
     good: Cache<String, LastGood>,
     rate: DefaultDirectRateLimiter,
     addresses: AddressPolicy,
@@ -146,7 +142,7 @@ impl fmt::Debug for ClientMetadataCache {
 }
 
 impl ClientMetadataCache {
-    /// None kept yet. `loopback` is for a gateway that is on loopback itself: then so may clients be.
+    /// An empty cache. `loopback` allows clients on loopback, for a gateway that is there itself.
     pub fn new(loopback: bool, clock: Clock) -> Self {
         Self {
             seen: Cache::new(MAX_DOCUMENTS),
@@ -157,19 +153,21 @@ impl ClientMetadataCache {
         }
     }
 
-    /// The client as its document says now, or said when it could last be fetched.
+    /// The client by its current document, or by the last good one if a fetch fails.
+    /// # Errors
+    /// If the fetch fails and there is no last good document.
     pub async fn get_fresh(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
         let key = url.address().as_str();
         loop {
-            // One fetches, the others wait for what it finds; if it is cancelled, the next one takes over.
+            // One caller fetches; the others wait. If it is cancelled, the next caller fetches.
             match self.seen.get_value_or_guard_async(key).await {
                 Ok(seen) if self.clock.now() < seen.until => return seen.is,
                 Ok(_old) => drop(self.seen.remove_if(key, |seen| seen.until <= self.clock.now())),
                 Err(turn) => {
                     let seen = self.fetch_and_cache(client, url).await;
-                    // Our own limit says nothing about the client: the next one may try at once.
+                    // Our own limit says nothing about the client: the next caller may try at once.
                     if seen.is != Err(ClientMetadataFetchError::Busy) {
-                        // An error means that it was pushed out already.
+                        // An error means that the entry was evicted meanwhile.
                         let _ = turn.insert(seen.clone());
                     }
                     return seen.is;
@@ -178,7 +176,9 @@ impl ClientMetadataCache {
         }
     }
 
-    /// The client as it was last known here, however stale; asked for only if it is not known.
+    /// The client by its last good document, even a stale one. Fetches only if there is none.
+    /// # Errors
+    /// As [`Self::get_fresh`].
     pub async fn get_cached(&self, client: &HttpClient, url: &ClientIdUrl) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
         match self.last_good(url) {
             Some(good) => Ok(good.is),
@@ -265,8 +265,8 @@ fn is_json(answer: &FetchResponse) -> bool {
     kind == "application/json" || kind.strip_prefix("application/").is_some_and(|rest| rest.ends_with("+json"))
 }
 
-/// How long the answer may be believed, in seconds (RFC 9111 §5.2.2), within our bounds. What a cache on the way has
-/// used up of it is gone (§5.1), and of two values the shorter counts (§4.2.1).
+/// The lifetime of a response in seconds (RFC 9111 §5.2.2), within our bounds. Subtracts `Age`
+/// (§5.1). Of several values the shortest counts (§4.2.1).
 fn freshness_seconds(headers: &HeaderMap) -> u64 {
     let texts = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut said = None;
@@ -284,7 +284,7 @@ fn freshness_seconds(headers: &HeaderMap) -> u64 {
         .clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS)
 }
 
-/// What is no number is no time at all; what is too large for one is for ever (RFC 9111 §1.2.2).
+/// Text that is no number means 0. A number that is too large means "for ever" (RFC 9111 §1.2.2).
 fn seconds(text: &str) -> u64 {
     let text = text.trim().trim_matches('"');
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {

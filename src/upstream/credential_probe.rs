@@ -1,4 +1,4 @@
-//! Whether an MCP server takes a credential: one `initialize`, as a client would begin, and no more.
+//! Checks whether an MCP server accepts a credential, by one `initialize` request.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::upstream::fetch::{self, FetchError};
 
-/// A person waits for it.
+/// Timeout of the probe; a user waits for it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
-/// A header with a credential in it.
+/// A header that contains a credential.
 pub type CredentialHeader = (HeaderName, HeaderValue);
 
-/// What came of a probe.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// The credential was not refused. A server may take a key and still dislike our `initialize`. With the session that was
-    /// opened for it, if there is one.
+    /// The credential was not refused, though the server may dislike our `initialize`. With the
+    /// session that the server opened, if any.
     Accepted(Option<HeaderValue>),
-    /// 401 or 403: the credential is no good there.
+    /// 401 or 403: the server refuses the credential.
     Refused,
-    /// The server did not say: it cannot be reached, is broken or busy, or redirects, which would carry the key elsewhere.
+    /// No result: unreachable, failing, busy, or a redirect, which would carry the key elsewhere.
     NoResponse(String),
 }
 
-/// The first message of a client, without a credential.
+/// The first request of a client, without a credential.
 pub(super) fn initialize_request(mcp: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
     let info = json!({ "name": "mcp-oauth-gateway", "version": env!("CARGO_PKG_VERSION") });
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
@@ -42,7 +42,7 @@ pub(super) fn initialize_request(mcp: &ExactUrl) -> Result<Request<RequestBody>,
     Ok(request)
 }
 
-/// Tries a credential at the MCP server. Redirects are not followed.
+/// Tries a credential at the MCP server. Does not follow redirects.
 pub async fn probe(client: &HttpClient, mcp: &ExactUrl, (name, value): &CredentialHeader) -> ProbeResult {
     let mut request = match initialize_request(mcp) {
         Ok(request) => request,
@@ -55,7 +55,7 @@ pub async fn probe(client: &HttpClient, mcp: &ExactUrl, (name, value): &Credenti
     }
 }
 
-/// Ends the session that a probe opened; a server may not allow it, and then it ends by itself.
+/// Closes the session of a probe. If the server does not allow that, the session expires.
 pub async fn close(client: &HttpClient, mcp: &ExactUrl, (name, value): CredentialHeader, session: HeaderValue) {
     let Ok(mut request) = fetch::get(mcp) else { return };
     *request.method_mut() = http::Method::DELETE;
@@ -69,7 +69,7 @@ pub async fn close(client: &HttpClient, mcp: &ExactUrl, (name, value): Credentia
 fn judge(status: StatusCode, session: Option<HeaderValue>) -> ProbeResult {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ProbeResult::Refused,
-        // Neither yes nor no.
+        // These statuses say nothing about the credential.
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => ProbeResult::NoResponse(format!("it says {}", status.as_u16())),
         _ if status.is_success() => ProbeResult::Accepted(session),
         _ if status.is_client_error() => ProbeResult::Accepted(None),

@@ -1,4 +1,4 @@
-//! One discovery under way: where to look next, and what counts there.
+//! One running discovery: which URL comes next, and which document decides.
 
 use std::time::Duration;
 
@@ -27,14 +27,12 @@ use crate::upstream::quirks;
 use crate::upstream::quirks::KnownEndpoints;
 use crate::upstream::quirks::Profile;
 
-/// The longest that one document may take.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that all of it may take.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(45);
-/// How many of the authorization servers of one MCP server are tried.
+/// The most authorization servers of one MCP server that are tried.
 const MAX_SERVERS: usize = 3;
 
-/// One discovery under way.
+/// A running discovery.
 pub(super) struct Search<'a> {
     client: &'a HttpClient,
     wanted: &'a DiscoveryInput,
@@ -42,20 +40,19 @@ pub(super) struct Search<'a> {
     pub(super) attempts: Vec<DiscoveryStep>,
 }
 
-/// What lay at one place.
 enum FetchedDocument {
-    /// A document, or something in its place.
+    /// The body of a response with status 200.
     Body(Bytes),
-    /// Nothing: the server said so.
+    /// There is no document, with the reason.
     Missing(String),
-    /// Nobody knows.
+    /// Unknown: no response, 429 or 5xx.
     Failed(String),
 }
 
-/// Where to look for the authorization server, and what the MCP server said of itself.
+/// The possible issuers, and what the MCP server says about itself.
 struct ServerHint {
     issuers: Vec<ExactUrl>,
-    /// Addresses of the metadata, which depend on who named the issuer; then those of the endpoints that it names.
+    /// Addresses of the metadata, depending on the source of the issuer; then of the endpoints.
     metadata: AddressPolicy,
     endpoints: AddressPolicy,
     resource: Option<ProtectedResource>,
@@ -94,7 +91,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Everything comes from the configuration; nobody is asked, and any address goes.
+    /// The server from the configuration alone: no request, and any address is allowed.
     fn configured(&self, authorize: &ExactUrl, token: &ExactUrl) -> DiscoveredServer {
         let profile = self.profile(authorize);
         let known = profile.endpoints.as_ref().filter(|known| known.token == token.as_str());
@@ -130,7 +127,8 @@ impl<'a> Search<'a> {
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
             Some(resource) => (resource.authorization_servers.clone(), told.clone()),
-            // 2025-03-26 knew no resource metadata: the MCP server's origin is the issuer. The operator named that.
+            // MCP 2025-03-26 has no resource metadata: the issuer is the MCP server's origin. The
+            // operator configured that server, so any address is allowed.
             None => (
                 ExactUrl::parse(&self.wanted.mcp.origin()).into_iter().collect(),
                 AddressPolicy::Anything,
@@ -145,7 +143,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// What a client would send first, without a token: the answer should be a 401 with a challenge.
+    /// Sends `initialize` without a token, as clients do. A 401 with a challenge is expected.
     async fn probe(&mut self) -> Result<BearerChallenge, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
         let request = credential_probe::initialize_request(mcp).map_err(|why| unreachable(&why))?;
@@ -177,12 +175,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The resource metadata: where the challenge says, with the path inserted, at the root. The first document decides.
+    /// Fetches the resource metadata (RFC 9728 §3.1): from the challenge's URL, with the path
+    /// inserted, at the root. The first metadata document decides.
     async fn resource(&mut self, challenged: Option<&str>) -> Result<Option<ProtectedResource>, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
         let mut places = metadata::protected_resource_urls(mcp);
         if let Some(url) = challenged {
-            // Elsewhere it would be a request of ours to wherever the upstream likes (attacks T-D2).
+            // Never another origin: the upstream could direct our requests anywhere (SSRF).
             if ExactUrl::parse(url).is_ok_and(|address| address.origin() == mcp.origin()) {
                 places.retain(|place| place != url);
                 places.insert(0, url.to_owned());
@@ -242,7 +241,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The metadata of one issuer. A document of another issuer is passed over (RFC 8414 3.3), but named if none fits.
+    /// Fetches the metadata of one issuer. Skips a document of another issuer (RFC 8414 §3.3), but
+    /// reports it if no document fits.
     async fn server(
         &mut self,
         issuer: &ExactUrl,
@@ -251,7 +251,7 @@ impl<'a> Search<'a> {
     ) -> Result<AuthorizationServer, DiscoveryFailure> {
         let mut worst = DiscoveryFailure::NoMetadata;
         let mut waived = profile.waived();
-        // The origin as an issuer is our own guess, and so is that it has no slash.
+        // The origin as issuer is our own guess, and so is the missing final slash.
         waived.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
         for place in metadata::authorization_server_urls(issuer) {
             match self.fetch(&place, allowed).await {
@@ -306,7 +306,7 @@ impl<'a> Search<'a> {
         told.map_err(|why| DiscoveryFailure::Unreachable(format!("{host} cannot be resolved: {why}")))
     }
 
-    /// The operator's choice, else by the MCP server's host, else by `other`'s.
+    /// The configured profile, else that of the MCP server's host, else that of `other`'s host.
     fn profile(&self, other: &ExactUrl) -> &'static Profile {
         let by_host = |address: &ExactUrl| address.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
         let of_mcp = || match by_host(&self.wanted.mcp) {
@@ -328,7 +328,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A document that cannot be used says more than a place that cannot be reached, and that more than nothing.
+/// An unusable document says more than an unreachable URL, which says more than no metadata.
 fn more_specific(one: DiscoveryFailure, other: DiscoveryFailure) -> DiscoveryFailure {
     let rank = |reason: &DiscoveryFailure| match reason {
         DiscoveryFailure::NoMetadata => 0,
@@ -365,7 +365,7 @@ fn unreachable(why: &FetchError) -> DiscoveryFailure {
     DiscoveryFailure::Unreachable(why.to_string())
 }
 
-/// A foreign text in a line of ours.
+/// Makes untrusted text safe for display: at most 200 characters, printable ASCII.
 fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }

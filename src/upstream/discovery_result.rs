@@ -1,7 +1,5 @@
-//! Finding out where an upstream's users sign in, in MCP's order ("Authorization Server Discovery"): the challenge of
-//! its MCP server, its resource metadata (RFC 9728), the metadata of its authorization server (RFC 8414).
-//!
-//! Every attempt leaves a line that can be printed, because "why did it fail?" is what users ask most (asks K1).
+//! Discovery of an upstream's authorization server, in MCP's order: challenge, resource metadata
+//! (RFC 9728), server metadata (RFC 8414). Records each step, so that a failure can be explained.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,27 +16,27 @@ use crate::upstream::auth_server::UpstreamClientCredentials;
 use crate::upstream::discovery::Search;
 use crate::upstream::quirks::Profile;
 
-/// What the operator says of a service.
+/// What the operator configured for the discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveryInput {
-    /// The MCP server.
+    /// The URL of the MCP server.
     pub mcp: ExactUrl,
-    /// Its authorization server, if it need not be asked for (`--upstream-as`).
+    /// The configured issuer (`--upstream-as`). It replaces challenge and resource metadata.
     pub issuer: Option<ExactUrl>,
-    /// The endpoints, where there is no metadata: authorization, then token.
+    /// Authorization and token endpoint, for an upstream without metadata.
     pub endpoints: Option<(ExactUrl, ExactUrl)>,
-    /// The profile; `None`: found by host.
+    /// The configured profile. `None`: chosen by host.
     pub profile: Option<&'static Profile>,
-    /// Addresses that the upstream may name beyond its own neighbourhood (`allow_addresses`).
+    /// More address blocks that the upstream's metadata may point to (`allow_addresses`).
     pub allow_addresses: Arc<[Cidr]>,
 }
 
-/// One look at one place, for people.
+/// One step of a discovery, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryStep {
-    /// Where, without a query.
+    /// The requested URL, without its query.
     pub url: String,
-    /// What was there.
+    /// The result of this step.
     pub outcome: String,
 }
 
@@ -48,27 +46,27 @@ impl fmt::Display for DiscoveryStep {
     }
 }
 
-/// What was found.
+/// The result of a discovery.
 #[derive(Clone, Debug)]
 pub struct DiscoveredServer {
-    /// The MCP server.
+    /// The URL of the MCP server.
     pub mcp: ExactUrl,
-    /// Its identifier: what it says itself, or else its URL.
+    /// The resource identifier from the metadata, or else the URL of the MCP server.
     pub resource: String,
-    /// Its authorization server.
+    /// The metadata of the authorization server.
     pub server: AuthorizationServer,
-    /// How it departs from the standard.
+    /// The known deviations of this kind of upstream.
     pub profile: &'static Profile,
-    /// The scopes of its challenge, else those of its metadata.
+    /// The scopes of the challenge, or else those of the resource metadata.
     pub scopes_known: Vec<String>,
-    /// Which addresses its endpoints may be at.
+    /// The addresses that the server's endpoints may have.
     pub addresses: AddressPolicy,
-    /// The way there.
+    /// All steps, in order.
     pub attempts: Vec<DiscoveryStep>,
 }
 
 impl DiscoveredServer {
-    /// What was found, together with who we are there.
+    /// Combines the discovered server with the gateway's credentials there.
     pub fn target(&self, credentials: &UpstreamClientCredentials) -> AuthServer {
         let server = &self.server;
         let known = self.profile.endpoints.as_ref().filter(|known| known.issuer == server.issuer);
@@ -97,28 +95,28 @@ impl DiscoveredServer {
     }
 }
 
-/// Why nothing was found, with the way there.
+/// Why a discovery failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryError {
-    /// The MCP server.
+    /// The URL of the MCP server, without its query.
     pub mcp: String,
-    /// What stood in the way.
+    /// The reason.
     pub reason: DiscoveryFailure,
-    /// Every place that was looked at.
+    /// All steps, in order.
     pub attempts: Vec<DiscoveryStep>,
 }
 
-/// What stood in the way of a discovery.
+/// The reason for a failed discovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryFailure {
-    /// No answer, or a 5xx, where one was needed. Nothing else is tried then: a server that is ill must not look like
-    /// one without metadata, whose users sign in elsewhere (asks E13).
+    /// A needed request had no response, 429 or 5xx. This is not treated as missing metadata: an
+    /// outage must not send users to another login.
     Unreachable(String),
-    /// The MCP server is somewhere else.
+    /// The MCP server redirects to this URL.
     Moved(String),
-    /// A document cannot be used.
+    /// A metadata document is unusable.
     Document(MetadataError),
-    /// There is no document at all.
+    /// There is no metadata document.
     NoMetadata,
 }
 
@@ -145,6 +143,8 @@ impl fmt::Display for DiscoveryError {
 impl std::error::Error for DiscoveryError {}
 
 /// Finds the authorization server of an upstream.
+/// # Errors
+/// [`DiscoveryError`] with the reason and all steps.
 pub async fn discover(client: &HttpClient, wanted: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
     let mut search = Search::new(client, wanted);
     match search.run().await {

@@ -1,4 +1,4 @@
-//! The one place of this room that waits: a request goes out, a short answer comes back whole.
+//! Sends the requests of `upstream`, and reads short responses completely.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,27 +23,27 @@ use crate::net::dial::AddressPolicy;
 use crate::net::http_client::HttpClient;
 use crate::net::http_client::RequestPolicy;
 
-/// The longest that resolving, connecting and the TLS handshake may take together.
+/// Timeout for DNS, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest answer that is read of an authorization server.
+/// The size limit for a response of an authorization server, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 256 * 1024;
-/// Who we say we are: some upstreams refuse a request without it (asks B21).
+/// The `User-Agent` of the gateway. Some upstreams refuse a request without one.
 pub const USER_AGENT: &str = concat!("mcp-oauth-gateway/", env!("CARGO_PKG_VERSION"));
 
-/// A short answer, read to its end.
+/// A short response, read completely.
 pub struct FetchResponse {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its header.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body, at most [`MAX_RESPONSE_BYTES`] bytes. It may hold tokens.
+    /// The body, at most [`MAX_RESPONSE_BYTES`] bytes. It may contain tokens.
     pub body: Bytes,
 }
 
-/// Why there is no answer, and whether the request can have been processed.
+/// Why there is no response, and whether the server may have processed the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchError {
-    /// Certainly not processed: not a byte of it was sent.
+    /// Not processed: no byte was sent.
     NeverSent(String),
     /// Possibly processed.
     Unknown(String),
@@ -71,14 +71,16 @@ impl FetchResponse {
         self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
-    /// `Retry-After` in seconds (RFC 9110 10.2.3). Its other form, a date, would need a clock, and is rare.
+    /// `Retry-After` in seconds (RFC 9110 §10.2.3). Ignores dates: they are rare and need a clock.
     pub fn retry_after(&self) -> Option<u64> {
         self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
     }
 }
 
-/// Sends one request and reads the answer whole, all within `within`. Redirects are answers, not followed: credentials
-/// must not travel on (attacks T-D4).
+/// Sends one request and reads the whole response, within `within`. Returns a redirect as it is:
+/// following it would send credentials elsewhere.
+/// # Errors
+/// [`FetchError`]: no connection, a forbidden address, a timeout, or a body over the limit.
 pub async fn fetch(
     client: &HttpClient,
     request: Request<RequestBody>,
@@ -88,7 +90,9 @@ pub async fn fetch(
     fetch_limited(client, request, addresses, within, MAX_RESPONSE_BYTES).await
 }
 
-/// As [`fetch`], with a limit of its own on the answer, in bytes.
+/// As [`fetch`], but reads at most `largest` bytes of the body.
+/// # Errors
+/// As [`fetch`].
 pub async fn fetch_limited(
     client: &HttpClient,
     request: Request<RequestBody>,
@@ -110,7 +114,9 @@ pub async fn fetch_limited(
     })
 }
 
-/// Sends one request and reads only the head of the answer; its body, which may be a stream without end, is cancelled.
+/// Sends one request and reads only the response head. Cancels the body, which may be endless.
+/// # Errors
+/// As [`fetch`].
 pub async fn fetch_head(
     client: &HttpClient,
     request: Request<RequestBody>,
@@ -145,12 +151,16 @@ async fn sent(
     })
 }
 
-/// A request for a JSON document. `identity`, because metadata is served gzipped whether one likes it or not (asks G10).
+/// A GET request for JSON. Asks for `identity`, because some servers compress without being asked.
+/// # Errors
+/// [`FetchError::NeverSent`] if the URL cannot be requested.
 pub fn get(url: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
     finished(url, Request::get(url.as_str()), RequestBody::Empty)
 }
 
-/// A request with a body of `kind` that wants JSON.
+/// A POST request with a body of type `kind` that accepts JSON.
+/// # Errors
+/// As [`get`].
 pub fn post(url: &ExactUrl, kind: &'static str, body: impl Into<Bytes>) -> Result<Request<RequestBody>, FetchError> {
     let builder = Request::post(url.as_str()).header(CONTENT_TYPE, HeaderValue::from_static(kind));
     finished(url, builder, RequestBody::Full(body.into()))

@@ -1,4 +1,4 @@
-//! What of a proxied request passes, and what of its answer. Pure.
+//! Which headers of a proxied request and its response pass, and what a response means. Pure.
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -13,7 +13,7 @@ pub use crate::net::body::is_event_stream;
 use crate::oauth::token_response::UpstreamAccessToken;
 use crate::oauth::www_authenticate::BearerChallenge;
 
-/// What passes of a client's header, beside what starts with [`ALLOWED_REQUEST_PREFIXES`] and what the service lists.
+/// Request headers that pass, besides [`ALLOWED_REQUEST_PREFIXES`] and those of the service.
 const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
     "content-type",
     "content-encoding",
@@ -27,10 +27,10 @@ const ALLOWED_REQUEST_HEADERS: [&str; 10] = [
     "user-agent",
 ];
 
-/// MCP's own fields, and those that GitHub's server is configured by.
+/// Prefixes of MCP's own headers, and of those that configure GitHub's MCP server.
 const ALLOWED_REQUEST_PREFIXES: [&str; 2] = ["mcp-", "x-mcp-"];
 
-/// Fields of one connection (RFC 9110 7.6.1), and the framing that is made anew.
+/// Headers of one connection (RFC 9110 §7.6.1), and framing, which each connection sets anew.
 const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
@@ -45,7 +45,7 @@ const HOP_BY_HOP: [&str; 11] = [
     "http2-settings",
 ];
 
-/// What a client cannot send on, not even where the service lists it: credentials of ours, and what vouches for somebody.
+/// Never forwarded, even if the service lists them: gateway credentials, and claims of identity.
 const FORBIDDEN_REQUEST_HEADERS: [&str; 12] = [
     "authorization",
     "cookie",
@@ -61,7 +61,7 @@ const FORBIDDEN_REQUEST_HEADERS: [&str; 12] = [
     "origin",
 ];
 
-/// What an upstream cannot say to the client: it would speak for our origin, where the consent page is (PRODUCT 8).
+/// Response headers that are removed: they would act for our origin, which has the consent page.
 const FORBIDDEN_RESPONSE_HEADERS: [&str; 20] = [
     "set-cookie",
     "set-cookie2",
@@ -85,11 +85,11 @@ const FORBIDDEN_RESPONSE_HEADERS: [&str; 20] = [
     "x-lighttpd-send-file",
 ];
 
-/// What keeps nginx and its like from collecting events before they pass them on.
+/// Tells nginx and similar proxies not to buffer events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The header of the forwarded request: what passes of the client's, then `ours`, which replace theirs in every spelling.
-/// `extra` are the fields that the service lists; `Host` and the framing are set where the request is sent.
+/// The headers to forward: the allowed ones of the client, then `ours`, which replace the client's
+/// in every spelling. The service lists `extra`. The HTTP client sets `Host` and framing.
 pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     let listed = connection_options(from);
     let mut to = HeaderMap::with_capacity(from.len() + ours.len());
@@ -112,19 +112,19 @@ fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
     known || (extra.contains(name) && !is_forbidden_request_header(text))
 }
 
-/// A request header that no client can send on, not even where the service lists it. Judged with `_` read as `-`: many
-/// servers do, and would see the other spelling as the same field.
+/// Whether a request header never passes, even if the service lists it. `_` counts as `-`: many
+/// servers treat both spellings as one header.
 pub fn is_forbidden_request_header(name: &str) -> bool {
     let dashed = name.replace('_', "-");
-    // MCP's own fields are judged on their way, a session above all: another spelling would go around that.
+    // The proxy checks MCP headers, above all the session. Another spelling would bypass that.
     let is_disguised = dashed != name && dashed.starts_with("mcp-");
     let name = dashed.as_str();
     let vouches = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
     is_disguised || vouches || FORBIDDEN_REQUEST_HEADERS.contains(&name) || HOP_BY_HOP.contains(&name)
 }
 
-/// Whether an operator may have a credential sent in this field: one that neither frames the request, nor is the client's
-/// to say, nor vouches for somebody.
+/// Whether the operator may put a credential into this header. It must not frame the request,
+/// belong to the client, or claim an identity.
 pub fn may_carry_a_credential(name: &HeaderName) -> bool {
     let text = name.as_str().replace('_', "-");
     let text = text.as_str();
@@ -137,7 +137,7 @@ fn same_field(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
 }
 
-/// The fields that `Connection` names, which end here (RFC 9110 7.6.1).
+/// The headers that `Connection` names. They end at this hop (RFC 9110 §7.6.1).
 fn connection_options(headers: &HeaderMap) -> Vec<String> {
     let fields = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     fields
@@ -146,15 +146,15 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// Makes the header of an upstream's answer ours: takes away what must not reach a client, adds what keeps a body from
-/// being a page of our origin.
+/// Turns an upstream's response headers into the gateway's. Removes what must not reach a client,
+/// and prevents a body from becoming a page of our origin.
 pub fn response_headers(headers: &mut HeaderMap) {
     let listed = connection_options(headers);
     let goes = |name: &str| {
         HOP_BY_HOP.contains(&name)
             || FORBIDDEN_RESPONSE_HEADERS.contains(&name)
             || name.starts_with("access-control-")
-            // They would make a proxy in front of us serve its own files.
+            // A proxy in front of the gateway would answer these with its own files.
             || (name.starts_with("x-accel-") && name != ACCEL_BUFFERING)
             || name.starts_with("x-reproxy-")
             || (listed.iter().any(|option| option == name) && name != "content-type")
@@ -168,7 +168,7 @@ pub fn response_headers(headers: &mut HeaderMap) {
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
-    // What one user was answered is nobody else's, whatever the upstream thinks of caches.
+    // A response to one user must not enter a shared cache, whatever the upstream says.
     let shared = |value: &HeaderValue| {
         value
             .to_str()
@@ -185,43 +185,45 @@ pub fn response_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// The upstream's token as a credential (RFC 6750 2.1), marked so that it is not printed nor indexed by HPACK.
+/// The upstream's token as a credential (RFC 6750 §2.1), neither printed nor indexed by HPACK.
 pub fn bearer(token: &UpstreamAccessToken) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// Where a request goes: the configured URL byte for byte, its query and then the client's (asks E12, G9).
+/// The URI of a forwarded request: the configured URL byte for byte, then the client's query.
+/// # Errors
+/// If the result is not a valid URI, for example because it is too long.
 pub fn target_uri(mcp: &ExactUrl, query: Option<&str>) -> Result<Uri, InvalidUri> {
     let joined = |base: &str| match query.filter(|query| !query.is_empty()) {
         None => base.to_owned(),
         Some(query) => format!("{base}{}{query}", if base.contains('?') { '&' } else { '?' }),
     };
-    // A URL may hold characters that a URI may not; the parse has them encoded.
+    // A URL may have characters that a URI may not; its parsed form has them encoded.
     joined(mcp.as_str()).parse().or_else(|_| joined(mcp.url().as_str()).parse())
 }
 
-/// What an answer's head means for us.
+/// What the head of a response means for the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseVerdict {
-    /// It goes on to the client.
+    /// The response is forwarded to the client.
     Pass,
-    /// The upstream's token is no good there: our 401, so that the client refreshes.
+    /// The upstream refused its token. The client gets our 401, and then refreshes.
     Unauthorized,
-    /// The token has too little scope: our 403 with the scopes that the upstream names (RFC 6750 3.1).
+    /// The token lacks scope. The client gets our 403 with the upstream's scopes (RFC 6750 §3.1).
     InsufficientScope {
-        /// What would be enough; empty when it does not say.
+        /// The scopes that the upstream names; may be empty.
         scope: Vec<String>,
     },
-    /// It points elsewhere: a 502 that names the URL to configure. Never followed: the token would travel along.
+    /// A redirect, answered with 502 and the URL to configure. Following it would leak the token.
     Redirect {
-        /// Where it points, as it is written there.
+        /// The `Location` header, as received.
         location: String,
     },
 }
 
-/// Judges an answer of the MCP server by its head.
+/// Classifies a response of the MCP server by its head.
 pub fn classify(status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
     match status.as_u16() {
         401 => ResponseVerdict::Unauthorized,
@@ -241,8 +243,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap) -> ResponseVerdict {
     }
 }
 
-/// Where a redirect of the MCP server at `mcp` points, as a URL that can be configured. Without its query: that is mostly
-/// the one that was sent, which may hold a key of the operator's, and this is told to whoever called.
+/// The target of a redirect by the MCP server at `mcp`, as a URL to configure. The query is
+/// dropped: it may repeat the operator's key, and the caller sees this URL.
 pub fn redirect_target(mcp: &ExactUrl, location: &str) -> Option<ExactUrl> {
     let mut target = mcp.url().join(location).ok()?;
     target.set_query(None);
@@ -250,7 +252,7 @@ pub fn redirect_target(mcp: &ExactUrl, location: &str) -> Option<ExactUrl> {
     ExactUrl::parse(target.as_str()).ok()
 }
 
-/// The Bearer challenge of an answer.
+/// The Bearer challenge of a response.
 pub fn challenge(headers: &HeaderMap) -> Option<BearerChallenge> {
     let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
     BearerChallenge::parse(fields.filter_map(|value| value.to_str().ok()))
@@ -357,7 +359,6 @@ mod tests {
         assert_eq!(names(&to), ["accept", "authorization", "x-api-key"]);
     }
 
-    /// A server that reads `_` as `-` would take it for the field that a session was held against.
     #[test]
     fn a_field_of_mcp_passes_in_its_own_spelling_only() {
         let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
@@ -505,7 +506,6 @@ mod tests {
         assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
         assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));
         assert_eq!(to("https://u:p@other/"), None);
-        // What is told of it reaches the client and the log, and some upstreams have a key in their query.
         assert_eq!(to("/mcp/?key=k#x").as_deref(), Some("https://h/mcp/"));
     }
 }

@@ -1,4 +1,4 @@
-//! Identity providers: what the operator says of one, and what is known of well-known ones. Data only.
+//! Identity providers: their configuration, and presets of well-known ones. Data only.
 
 use std::fmt;
 
@@ -8,35 +8,35 @@ use crate::base::url::ExactUrl;
 use crate::upstream::allow_list::{AllowList, AllowListSubject};
 use crate::upstream::quirks::{OfflineAccess, Profile, STRICT};
 
-/// How a kind of provider is met.
+/// The defaults for one kind of provider.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preset {
-    /// What the operator calls it in `preset = "…"`.
+    /// Its name in the configuration, `preset = "…"`.
     pub name: &'static str,
-    /// What people call it; empty: its host is shown.
+    /// The name that users see. If it is empty, they see the host.
     pub shown: &'static str,
-    /// Its issuer, where there is only one.
+    /// The issuer, if there is only one.
     pub issuer: Option<&'static str>,
-    /// Endpoints of one that speaks OAuth without ID tokens.
+    /// The endpoints, if the provider issues no ID tokens.
     pub plain: Option<PresetUserApi>,
-    /// What is asked of it.
+    /// The scopes to request.
     pub scopes: &'static [&'static str],
-    /// Anybody can have an account there, so an empty allow-list lets in nobody.
+    /// Whether anyone can have an account there. Then an empty allow list admits no user.
     pub is_public: bool,
-    /// How its authorization and token endpoints are met.
+    /// The deviations of its authorization and token endpoints.
     pub profile: &'static Profile,
 }
 
-/// Endpoints that a provider without ID tokens documents for people.
+/// Documented endpoints of a provider that issues no ID tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PresetUserApi {
-    /// Where the browser goes.
+    /// The authorization endpoint.
     pub authorize: &'static str,
-    /// Where codes are exchanged.
+    /// The token endpoint.
     pub token: &'static str,
-    /// Who the user is.
+    /// The endpoint that identifies the user.
     pub user: &'static str,
-    /// Which addresses the user has.
+    /// The endpoint that lists the user's e-mail addresses.
     pub emails: &'static str,
 }
 
@@ -48,13 +48,12 @@ const LOGIN: Profile = Profile {
     ..STRICT
 };
 static STANDARD_LOGIN: Profile = LOGIN;
-/// People have several accounts at Google: it asks which, instead of taking the first.
 static GOOGLE_LOGIN: Profile = Profile {
     extra_authorize: &[("prompt", "select_account")],
     ..LOGIN
 };
 
-/// Google.
+/// Google. The login asks for the account, because users often have several.
 pub static GOOGLE: Preset = Preset {
     name: "google",
     shown: "Google",
@@ -65,7 +64,7 @@ pub static GOOGLE: Preset = Preset {
     profile: &GOOGLE_LOGIN,
 };
 
-/// GitHub, which has no ID tokens for people: who the user is comes of two calls with the token.
+/// GitHub, which issues no ID tokens for users. Two API calls with the token identify the user.
 pub static GITHUB: Preset = Preset {
     name: "github",
     shown: "GitHub",
@@ -81,7 +80,7 @@ pub static GITHUB: Preset = Preset {
     profile: &STANDARD_LOGIN,
 };
 
-/// Okta: `groups` is a scope of its own there, and a claim only if the operator of the tenant says so.
+/// Okta. `groups` is a scope of its own there, and a claim only if the tenant configures it.
 pub static OKTA: Preset = Preset {
     name: "okta",
     shown: "Okta",
@@ -92,7 +91,7 @@ pub static OKTA: Preset = Preset {
     profile: &STANDARD_LOGIN,
 };
 
-/// Any issuer that keeps to OpenID Connect.
+/// Any issuer that follows OpenID Connect.
 pub static OIDC: Preset = Preset {
     name: "oidc",
     shown: "",
@@ -105,70 +104,70 @@ pub static OIDC: Preset = Preset {
 
 static ALL: [&Preset; 4] = [&GOOGLE, &GITHUB, &OKTA, &OIDC];
 
-/// The preset that the operator names.
+/// The preset with this name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static Preset> {
     ALL.into_iter().find(|preset| preset.name == name)
 }
 
-/// The names that [`by_name`] knows, for messages.
+/// The names of all presets, for messages.
 pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.into_iter().map(|preset| preset.name)
 }
 
-/// Endpoints of a provider that speaks OAuth without ID tokens.
+/// The endpoints of a provider that issues no ID tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserApi {
-    /// Where the browser goes.
+    /// The authorization endpoint.
     pub authorize: ExactUrl,
-    /// Where codes are exchanged.
+    /// The token endpoint.
     pub token: ExactUrl,
-    /// Who the user is.
+    /// The endpoint that identifies the user.
     pub user: ExactUrl,
-    /// Which addresses the user has.
+    /// The endpoint that lists the user's e-mail addresses.
     pub emails: ExactUrl,
 }
 
 /// One configured identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idp {
-    /// Its name in the configuration: part of the callback's path, and of every subject.
+    /// Its name in the configuration, which is in the callback's path and in every user's subject.
     pub name: String,
-    /// How it is met.
+    /// The preset with its defaults.
     pub preset: &'static Preset,
-    /// Its issuer, by bytes.
+    /// The issuer, compared byte for byte.
     pub issuer: ExactUrl,
-    /// Who we are there.
+    /// The gateway's client id at the provider.
     pub client_id: String,
-    /// And how we prove it.
+    /// The gateway's client secret at the provider.
     pub client_secret: Option<Secret>,
-    /// What is asked of it.
+    /// The scopes to request.
     pub scopes: Vec<String>,
-    /// The claim that lists groups.
+    /// The name of the claim that lists groups.
     pub groups_claim: String,
-    /// Who may sign in.
+    /// The users that may sign in.
     pub allow: AllowList,
-    /// Endpoints, if it has no ID tokens.
+    /// The endpoints, if the provider issues no ID tokens.
     pub plain: Option<UserApi>,
-    /// What goes with every authorization request besides, such as `prompt` or `acr_values`; never what is ours to say.
+    /// More parameters of every authorization request, such as `prompt`; no reserved ones.
     pub extra_authorize: Vec<(String, String)>,
-    /// Addresses that its metadata may name beyond its own neighbourhood.
+    /// More address blocks that the provider's metadata may point to.
     pub allow_addresses: Vec<Cidr>,
 }
 
-/// Why there can be no such provider.
+/// Why the configuration of a provider is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdpConfigError {
-    /// The name would not fit a path and a subject.
+    /// The name does not fit a path and a subject, or is reserved.
     Name,
-    /// The preset has none of its own.
+    /// The issuer is missing, and the preset has none.
     IssuerMissing,
-    /// The preset has one of its own.
+    /// The issuer is configured, but the preset has one.
     IssuerGiven,
-    /// Neither https nor plain http on this machine; or with a query.
+    /// The issuer is neither https nor http on loopback, or it has a query.
     Issuer,
-    /// There is none.
+    /// The client id is missing.
     ClientId,
-    /// This provider gives nobody anything without one.
+    /// The client secret is missing, and this provider requires one.
     SecretMissing,
 }
 
@@ -188,7 +187,9 @@ impl fmt::Display for IdpConfigError {
 impl std::error::Error for IdpConfigError {}
 
 impl Idp {
-    /// A provider with what its preset knows; scopes, groups claim and allow-list can be changed afterwards.
+    /// A provider with its preset's defaults. Scopes, groups claim and allow list can change later.
+    /// # Errors
+    /// [`IdpConfigError`] for the first invalid argument.
     pub fn new(
         name: &str,
         preset: &'static Preset,
@@ -197,7 +198,7 @@ impl Idp {
         client_secret: Option<Secret>,
     ) -> Result<Self, IdpConfigError> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        // What a backend is told of users with a password, and of API keys: none of them may be taken for the other.
+        // Backends get these names for password users and API keys. No provider may look like them.
         let is_ours = ["password", "key"].contains(&name);
         if is_ours || !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
             return Err(IdpConfigError::Name);
@@ -234,7 +235,7 @@ impl Idp {
         })
     }
 
-    /// What people call it: its name, or its host.
+    /// The name that users see: that of the preset, or the host of the issuer.
     pub fn display_name(&self) -> &str {
         if self.preset.shown.is_empty() {
             self.issuer.url().host_str().unwrap_or(&self.name)
@@ -243,13 +244,12 @@ impl Idp {
         }
     }
 
-    /// Whether this user may sign in. Where anybody can have an account, only those who are named; else everybody if
-    /// nobody is named.
+    /// Whether this user may sign in. An empty allow list admits all, unless the preset is public.
     pub fn is_allowed(&self, who: AllowListSubject<'_>) -> bool {
         self.allow.contains(who) || (self.allow.is_empty() && !self.preset.is_public)
     }
 
-    /// Whether what was learned of `other` is true of this one as well.
+    /// Whether the discovered endpoints and keys of `other` are valid for this provider too.
     pub fn has_same_endpoints(&self, other: &Self) -> bool {
         let place = |idp: &Self| {
             let who = (idp.client_id.clone(), idp.client_secret.clone());

@@ -1,10 +1,10 @@
-//! FLOOR 3. The other side: an upstream MCP server and its authorization server.
+//! An upstream MCP server and its authorization server.
 //!
-//! Building requests and reading answers is pure; all that waits goes through [`call`].
-//!
-//! [`discover`] finds out where to go, [`register`] makes us known there, [`exchange`] gets tokens, and [`forward`]
-//! says what of a proxied request passes; [`document`] fetches what our own clients say of themselves. [`idp`] is who
-//! vouches for users, [`oidc`] how it is asked. Where real upstreams depart from the RFCs, [`quirks`] says so.
+//! Building requests and parsing responses is pure; [`fetch`] sends them. [`discovery_result`]
+//! finds the authorization server, [`registration`] registers the gateway, and [`token_endpoint`]
+//! gets tokens. [`forward_rules`] decides which headers of a proxied request pass.
+//! [`client_metadata`] fetches documents of MCP clients. [`idp`] describes identity providers, and
+//! [`oidc`] calls them. [`quirks`] lists how real upstreams deviate from the RFCs.
 
 pub mod allow_list;
 pub mod auth_server;

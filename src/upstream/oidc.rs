@@ -1,4 +1,4 @@
-//! Talking to an identity provider: its document, its keys, the code for an ID token, and what more it says of a user.
+//! Requests to an identity provider: its configuration, its keys, tokens, and data about the user.
 
 use std::time::Duration;
 
@@ -23,52 +23,52 @@ use crate::upstream::fetch::{FetchError, FetchResponse, fetch, get};
 use crate::upstream::idp::{Idp, UserApi};
 use crate::upstream::token_endpoint::{AuthorizeUrlParams, authorize_url, code_request};
 
-/// The longest that one answer may take: a person is waiting.
+/// Timeout of one request; a user waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A provider, as it says it is met.
+/// The endpoints of an identity provider, discovered or configured.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// Its endpoints, and who we are there.
+    /// The OAuth endpoints, and the gateway's credentials there.
     pub target: AuthServer,
-    /// How it says who the user is.
+    /// How the provider identifies the user.
     pub speaks: IdentitySource,
 }
 
-/// How a provider says who the user is.
+/// How a provider identifies the user.
 #[derive(Clone, Debug)]
 pub enum IdentitySource {
     /// By an ID token.
     OpenId {
-        /// Where its keys are.
+        /// The URL of the signing keys, `jwks_uri`.
         jwks: ExactUrl,
-        /// Where more is said of the user.
+        /// The userinfo endpoint, for more claims.
         userinfo: Option<ExactUrl>,
     },
-    /// By what its token opens.
+    /// By API calls with the access token.
     Plain {
-        /// Who the user is.
+        /// The endpoint that identifies the user.
         user: ExactUrl,
-        /// Which addresses the user has.
+        /// The endpoint that lists the user's e-mail addresses.
         emails: ExactUrl,
     },
 }
 
-/// What a code was good for.
+/// The response of the token endpoint.
 #[derive(Debug)]
 pub struct IdpTokens {
-    /// What opens the user endpoint; used at once, and kept nowhere.
+    /// The access token for the user endpoint. It is used at once and never stored.
     pub access: UpstreamAccessToken,
-    /// Who the user is, unverified.
+    /// The ID token, not yet verified.
     pub id_token: Option<Secret>,
 }
 
-/// Why nothing came of asking a provider: for logs, without secrets.
+/// Why a request to a provider failed. The text is for logs and has no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdpError {
-    /// It cannot be asked, or not now.
+    /// The provider is unavailable, or a document or response is unusable.
     Down(String),
-    /// It said no, or something that cannot be believed.
+    /// The provider refused, or its response cannot be trusted.
     Refused(String),
 }
 
@@ -88,14 +88,16 @@ impl From<FetchError> for IdpError {
     }
 }
 
-/// Finds out how a provider is met: by its document, or by what is configured.
+/// Finds a provider's endpoints: in its OpenID configuration, or in the gateway's configuration.
+/// # Errors
+/// If the OpenID configuration cannot be fetched or is unusable, or the host cannot be resolved.
 pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpError> {
     if let Some(plain) = &idp.plain {
         return Ok(from_config(idp, plain));
     }
     let place = openid_configuration::configuration_url(&idp.issuer);
     let place = ExactUrl::parse(&place).map_err(|why| IdpError::Down(format!("{place} {why}")))?;
-    // The operator named the issuer: it may be anywhere. What its document names may be in its neighbourhood.
+    // The operator named the issuer: any address is allowed. The document's endpoints are limited.
     let body = fetched(client, get(&place)?, &AddressPolicy::Anything).await?;
     let found = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|why| IdpError::Down(format!("{place}: {why}")))?;
     let host = idp.issuer.url().host_str().unwrap_or_default();
@@ -139,7 +141,7 @@ fn from_config(idp: &Idp, plain: &UserApi) -> Provider {
     }
 }
 
-/// What is the same of all; the endpoints are still the issuer, which is none.
+/// The fields that all providers have in common. Both endpoints are placeholders.
 fn target(idp: &Idp) -> AuthServer {
     AuthServer {
         mcp: idp.issuer.clone(),
@@ -161,7 +163,7 @@ fn target(idp: &Idp) -> AuthServer {
 }
 
 impl Provider {
-    /// Where the browser goes (OpenID Connect Core 3.1.2.1). The nonce is drawn like a `state`, and needs no encoding.
+    /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`.
     pub fn authorize_url(&self, asking: &AuthorizeUrlParams<'_>, nonce: &Secret) -> String {
         let url = authorize_url(&self.target, asking);
         match self.speaks {
@@ -170,7 +172,9 @@ impl Provider {
         }
     }
 
-    /// Exchanges a code, once: the user can sign in again, and a second try may be taken for a theft.
+    /// Exchanges a code, once: a retry may look like theft, and the user can sign in again.
+    /// # Errors
+    /// If the provider refuses the code, does not respond, or responds with no tokens.
     pub async fn redeem(
         &self,
         client: &HttpClient,
@@ -191,13 +195,17 @@ impl Provider {
         })
     }
 
-    /// Its keys, as they are now.
+    /// Fetches the current signing keys.
+    /// # Errors
+    /// If the keys cannot be fetched or parsed.
     pub async fn fetch_keys(&self, client: &HttpClient, jwks: &ExactUrl) -> Result<KeySet, IdpError> {
         let body = fetched(client, get(jwks)?, &self.target.addresses).await?;
         KeySet::parse(&body).map_err(|why| IdpError::Down(format!("{jwks}: {why}")))
     }
 
-    /// What the user endpoint says (OpenID Connect Core 5.3).
+    /// Calls the userinfo endpoint (OpenID Connect Core, section 5.3).
+    /// # Errors
+    /// If the endpoint refuses, does not respond, or names no user.
     pub async fn userinfo(
         &self,
         client: &HttpClient,
@@ -210,7 +218,9 @@ impl Provider {
         person.ok_or_else(|| IdpError::Refused(format!("{at} names no user")))
     }
 
-    /// What GitHub's two endpoints say.
+    /// Calls GitHub's two endpoints for the user and the e-mail addresses.
+    /// # Errors
+    /// As [`Self::userinfo`].
     pub async fn fetch_user(
         &self,
         client: &HttpClient,

@@ -1,67 +1,66 @@
-//! In which ways real upstreams depart from the RFCs: data only, each with where it was seen.
-//!
-//! Every field is honoured by one pure function, and a well-behaved upstream is still held to the standard.
+//! Known deviations of real upstreams from the RFCs: data only, with public sources. One pure
+//! function applies each field. An upstream without deviations is still held to the standard.
 
 use crate::oauth::metadata::MetadataWaivers;
 
-/// When `offline_access` is asked for: it is what brings a refresh token at OpenID providers.
+/// When to request `offline_access`, for which OpenID providers issue a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineAccess {
-    /// When the server lists it (MCP, "Refresh Tokens").
+    /// If the server lists it (MCP, "Refresh Tokens").
     IfListed,
-    /// Also when it does not.
+    /// Always, even if the server does not list it.
     Always,
-    /// Not even then: it is an error there.
+    /// Never: the server refuses it.
     Never,
 }
 
-/// How to treat one kind of upstream.
+/// How to treat one kind of upstream: its deviations from the standard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a quirk is there or not, and none follows from another")]
 pub struct Profile {
-    /// What the operator calls it in `profile = "…"`.
+    /// Its name in the configuration, `profile = "…"`.
     pub name: &'static str,
-    /// The hosts that it is known by: of the MCP server or of the issuer; `.x` stands for every host below `x`.
+    /// Hosts of the MCP server or the issuer that select it. `.x` stands for every host below `x`.
     pub hosts: &'static [&'static str],
-    /// `resource` (RFC 8707) goes with authorize, token and refresh, as MCP demands.
+    /// Whether authorization and token requests contain `resource` (RFC 8707), as MCP demands.
     pub send_resource: bool,
-    /// Metadata must promise S256 (MCP). Without it, PKCE is sent all the same.
+    /// Whether metadata must list S256, as MCP demands. If not, requests use PKCE anyway.
     pub require_pkce_metadata: bool,
-    /// An issuer without a path is the same with and without a slash at its end.
+    /// Whether a slash at the end of an issuer without a path is ignored.
     pub waive_root_slash: bool,
-    /// What its metadata may give as `issuer` instead of the issuer that was asked for, byte for byte.
+    /// Values that its metadata may have as `issuer` instead of the expected one, byte for byte.
     pub other_issuers: &'static [&'static str],
-    /// What goes with every authorization request beyond the standard.
+    /// Additional parameters of every authorization request.
     pub extra_authorize: &'static [(&'static str, &'static str)],
-    /// When `offline_access` is asked for.
+    /// When to request `offline_access`.
     pub offline_access: OfflineAccess,
-    /// The granted scope is repeated at refresh; without it the new token would have less.
+    /// Whether a refresh repeats the granted scope; without it the new token gets fewer scopes.
     pub scope_on_refresh: bool,
-    /// The name of the scope parameter of the authorization request.
+    /// The name of the scope parameter in the authorization request.
     pub scope_parameter: &'static str,
-    /// What stands between scopes in the authorization request.
+    /// The separator of the scopes in the authorization request.
     pub scope_separator: &'static str,
-    /// Endpoints that are known, for when there is no metadata.
+    /// Known endpoints, for an upstream without metadata.
     pub endpoints: Option<KnownEndpoints>,
 }
 
-/// Endpoints that an upstream documents for people instead of in metadata.
+/// Endpoints that an upstream documents for developers instead of in metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownEndpoints {
-    /// Its issuer.
+    /// The issuer.
     pub issuer: &'static str,
-    /// Where the browser goes.
+    /// The authorization endpoint.
     pub authorize: &'static str,
-    /// Where codes and refresh tokens go.
+    /// The token endpoint.
     pub token: &'static str,
-    /// Where tokens are given back (RFC 7009).
+    /// The revocation endpoint (RFC 7009).
     pub revoke: Option<&'static str>,
-    /// How clients authenticate there, as in RFC 8414 `token_endpoint_auth_methods_supported`.
+    /// Its `token_endpoint_auth_methods_supported` (RFC 8414 §2).
     pub auth_methods: &'static [&'static str],
 }
 
 impl Profile {
-    /// What of an authorization server's metadata is waived.
+    /// Which checks of the authorization server's metadata are waived.
     pub fn waived(&self) -> MetadataWaivers {
         MetadataWaivers {
             pkce: !self.require_pkce_metadata,
@@ -71,7 +70,7 @@ impl Profile {
     }
 }
 
-/// An upstream that keeps to the RFCs and to MCP.
+/// An upstream that follows the RFCs and MCP.
 pub static STANDARD: Profile = STRICT;
 
 pub(super) const STRICT: Profile = Profile {
@@ -89,10 +88,10 @@ pub(super) const STRICT: Profile = Profile {
     endpoints: None,
 };
 
-/// GitHub, OAuth Apps and GitHub Apps: what their tokens differ in (for ever, or 8 hours and rotating) is in the answers.
-/// `resource` is ignored there, so that MCP's rule is kept. Its documentation names only `client_secret` in the body, and
-/// its metadata, where there is any, no method at all.
-/// Seen: obot-platform/mcp-oauth-proxy#26, anthropics/claude-code#3433 (asks J3).
+/// GitHub, OAuth Apps and GitHub Apps. Their tokens differ (without expiry, or 8 hours and
+/// rotating), which the token responses show. GitHub ignores `resource`, so it is sent as MCP
+/// demands. Its documentation names only `client_secret` in the body; its metadata, if any, names
+/// no method. Seen: obot-platform/mcp-oauth-proxy#26, anthropics/claude-code#3433.
 pub static GITHUB: Profile = Profile {
     name: "github",
     hosts: &["api.githubcopilot.com", "github.com"],
@@ -107,10 +106,10 @@ pub static GITHUB: Profile = Profile {
     ..STRICT
 };
 
-/// Microsoft Entra. Refuses `resource` beside v2 scopes (AADSTS9010010), lists no PKCE methods, gives no refresh token
-/// without `offline_access`, narrows at a refresh without `scope`. For `common` and `organizations` its metadata gives a
-/// template as issuer.
-/// Seen: agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428 (asks J1, B7),
+/// Microsoft Entra. It refuses `resource` with v2 scopes (AADSTS9010010) and lists no PKCE methods.
+/// It issues a refresh token only for `offline_access`. A refresh without `scope` narrows the
+/// scopes. The metadata of `common` and `organizations` has a template as issuer. Seen:
+/// agentgateway#2408, PrefectHQ/fastmcp#3001, microsoft/vscode#321249, stacklok/toolhive#4428,
 /// microsoft/azure-devops-mcp#1601.
 pub static ENTRA: Profile = Profile {
     name: "entra",
@@ -127,9 +126,9 @@ pub static ENTRA: Profile = Profile {
     ..STRICT
 };
 
-/// Google. A refresh token comes only with `access_type=offline`, and again only with `prompt=consent`; `offline_access`
-/// is refused; resource metadata of others lists its issuer with a slash.
-/// Seen: stacklok/toolhive#4862 and #5132, IBM/mcp-context-forge#4044, github/copilot-cli#4606 (asks J2).
+/// Google. It issues a refresh token only with `access_type=offline`, and a second one only with
+/// `prompt=consent`. It refuses `offline_access`. MCP servers list its issuer with a slash. Seen:
+/// stacklok/toolhive#4862 and #5132, IBM/mcp-context-forge#4044, github/copilot-cli#4606.
 pub static GOOGLE: Profile = Profile {
     name: "google",
     hosts: &["accounts.google.com"],
@@ -139,9 +138,9 @@ pub static GOOGLE: Profile = Profile {
     ..STRICT
 };
 
-/// Slack's Web API (`oauth/v2`), not its MCP server. User scopes have a parameter of their own, and commas between. Tokens
-/// may come under `authed_user`, errors with a 200; `oauth::answer` reads both. By name only.
-/// Seen: stacklok/toolhive#4712 and #5222 (asks J4).
+/// Slack's Web API (`oauth/v2`), not its MCP server; by name only. User scopes have their own
+/// parameter, and commas between them. `oauth::token_response` reads tokens under `authed_user` and
+/// errors with status 200. Seen: stacklok/toolhive#4712 and #5222.
 pub static SLACK: Profile = Profile {
     name: "slack",
     hosts: &[],
@@ -151,9 +150,9 @@ pub static SLACK: Profile = Profile {
     ..STRICT
 };
 
-/// Slack's own MCP server. It signs in the standard way, but its metadata was seen to call itself `https://slack.com`; and
-/// it gave an hour without a refresh token, after which its users sign in again.
-/// Seen: slackapi/slack-skills-plugin#7 and #2, microsoft/vscode#293533 (asks J4).
+/// Slack's MCP server. Its login is standard, but its metadata named the issuer
+/// `https://slack.com`. It issued one-hour tokens without a refresh token, so users sign in again.
+/// Seen: slackapi/slack-skills-plugin#7 and #2, microsoft/vscode#293533.
 pub static SLACK_MCP: Profile = Profile {
     name: "slack-mcp",
     hosts: &["mcp.slack.com"],
@@ -161,8 +160,8 @@ pub static SLACK_MCP: Profile = Profile {
     ..STRICT
 };
 
-/// Atlassian's authorization server of its APIs, for somebody else's MCP server. `resource` is refused at the token
-/// endpoint (`invalid_target`), `audience` is wanted instead. Seen: sooperset/mcp-atlassian#1137 (asks J5).
+/// Atlassian's API authorization server, for a third-party MCP server. Its token endpoint refuses
+/// `resource` (`invalid_target`); it needs `audience` instead. Seen: sooperset/mcp-atlassian#1137.
 pub static ATLASSIAN: Profile = Profile {
     name: "atlassian",
     hosts: &["auth.atlassian.com"],
@@ -173,9 +172,9 @@ pub static ATLASSIAN: Profile = Profile {
     ..STRICT
 };
 
-/// Atlassian's own MCP server. Standard, but for its metadata, which gives another issuer than the one it lies at: the host
-/// behind it for `/v1/mcp`, the issuer without its path for `/v1/mcp/authv2`.
-/// Seen: atlassian/atlassian-mcp-server#205 and #148, anomalyco/opencode#39332.
+/// Atlassian's MCP server. Its metadata has another issuer than its URL says: the host behind it
+/// for `/v1/mcp`, the issuer without its path for `/v1/mcp/authv2`. Seen:
+/// atlassian/atlassian-mcp-server#205 and #148, anomalyco/opencode#39332.
 pub static ATLASSIAN_MCP: Profile = Profile {
     name: "atlassian-mcp",
     hosts: &["mcp.atlassian.com"],
@@ -183,9 +182,9 @@ pub static ATLASSIAN_MCP: Profile = Profile {
     ..STRICT
 };
 
-/// Auth0. Ignores `resource`, yet hands it on to a federated Entra, which refuses it. Its `audience` is the operator's to
-/// say (`extra_authorize`); a tenant with its "Resource Parameter Compatibility Profile" on is `standard`. Issuers end in
-/// a slash. Seen: anthropics/claude-code#52871 (asks J10).
+/// Auth0. It ignores `resource`, but passes it to a federated Entra, which refuses it. The operator
+/// sets `audience` (`extra_authorize`). A tenant with the "Resource Parameter Compatibility
+/// Profile" uses `standard`. Issuers end in a slash. Seen: anthropics/claude-code#52871.
 pub static AUTH0: Profile = Profile {
     name: "auth0",
     hosts: &[".auth0.com"],
@@ -194,10 +193,10 @@ pub static AUTH0: Profile = Profile {
     ..STRICT
 };
 
-/// Amazon Cognito. Lists no PKCE methods though it knows S256, refuses `offline_access`, and gives refresh tokens without
-/// it. That it does not rotate them is the standard's "keep the old one". By name: its issuers are at
-/// `cognito-idp.<region>.amazonaws.com`, and most of that domain is others'.
-/// Seen: anthropics/claude-code#13275, mintel/dex-k8s-authenticator#168, PrefectHQ/fastmcp#3406 (asks J11).
+/// Amazon Cognito. It supports S256, but lists no PKCE methods. It refuses `offline_access` and
+/// issues refresh tokens without it. It does not rotate them (RFC 6749 §6 allows this). Issuers at
+/// `cognito-idp.<region>.amazonaws.com` need it by name: most of that domain belongs to others.
+/// Seen: anthropics/claude-code#13275, mintel/dex-k8s-authenticator#168, PrefectHQ/fastmcp#3406.
 pub static COGNITO: Profile = Profile {
     name: "cognito",
     hosts: &[".amazoncognito.com"],
@@ -206,26 +205,27 @@ pub static COGNITO: Profile = Profile {
     ..STRICT
 };
 
-/// Notion's MCP server keeps to the standard, strictly: a rotated refresh token that comes twice ends the grant, which one
-/// refresh at a time answers for everybody. Seen: makenotion/notion-cookbook#1, openclaw/mcporter#226 (asks J6).
+/// Notion's MCP server follows the standard strictly: a reused refresh token ends the grant. The
+/// gateway prevents this for all upstreams, by one refresh of a grant at a time. Seen:
+/// makenotion/notion-cookbook#1, openclaw/mcporter#226.
 pub static NOTION: Profile = standard_profile("notion", &["mcp.notion.com"]);
 
-/// Linear's MCP server: as [`NOTION`]. Seen: anthropics/claude-code#91641 (asks J8).
+/// Linear's MCP server, like [`NOTION`]. Seen: anthropics/claude-code#91641.
 pub static LINEAR: Profile = standard_profile("linear", &["mcp.linear.app"]);
 
-/// Keycloak keeps to the standard here; `refresh_expires_in: 0` of its offline tokens is read as "no end" of everybody.
-/// By name only, as everybody has their own. Seen: PrefectHQ/fastmcp#3514 (asks J9).
+/// Keycloak follows the standard. Its offline tokens have `refresh_expires_in: 0`, which means "no
+/// end" for all upstreams. By name only: it has no common host. Seen: PrefectHQ/fastmcp#3514.
 pub static KEYCLOAK: Profile = standard_profile("keycloak", &[]);
 
-/// Okta keeps to the standard. Nothing odd was seen.
+/// Okta follows the standard; no deviation is known.
 pub static OKTA: Profile = standard_profile("okta", &[".okta.com", ".oktapreview.com", ".okta-emea.com"]);
 
-/// Somebody looked, and found nothing that needs a field; the operator may still name what is there.
+/// A profile without deviations, which the operator may still name.
 const fn standard_profile(name: &'static str, hosts: &'static [&'static str]) -> Profile {
     Profile { name, hosts, ..STRICT }
 }
 
-/// All of them, for [`for_host`] and [`by_name`].
+/// All profiles, for [`for_host`] and [`by_name`].
 static ALL: [&Profile; 14] = [
     &STANDARD,
     &GITHUB,
@@ -243,7 +243,7 @@ static ALL: [&Profile; 14] = [
     &OKTA,
 ];
 
-/// The profile of the upstream at `host`; [`STANDARD`] when nothing is known of it.
+/// The profile of the upstream at `host`, or [`STANDARD`].
 pub fn for_host(host: &str) -> &'static Profile {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let known = |name: &&str| {
@@ -256,12 +256,12 @@ pub fn for_host(host: &str) -> &'static Profile {
     ALL.into_iter().find(|profile| profile.hosts.iter().any(known)).unwrap_or(&STANDARD)
 }
 
-/// The profile that the operator names.
+/// The profile with this name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static Profile> {
     ALL.into_iter().find(|profile| profile.name == name)
 }
 
-/// The names that [`by_name`] knows, for messages.
+/// The names of all profiles, for messages.
 pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.into_iter().map(|profile| profile.name)
 }

@@ -1,4 +1,4 @@
-//! Registering ourselves at an upstream's authorization server (RFC 7591), once for each issuer and callback.
+//! Registers the gateway at an upstream's authorization server (RFC 7591), per issuer and callback.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,30 +25,29 @@ use crate::upstream::fetch::FetchError;
 use crate::upstream::fetch::fetch;
 use crate::upstream::fetch::post;
 
-/// The longest that registering may take: a user waits for it.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Who we are at one authorization server. Kept in sealed records, under its issuer and callback: credentials of one
-/// server never go to another (MCP, "Authorization Server Binding"; asks B20).
+/// The gateway's registration at one authorization server, stored sealed under issuer and callback.
+/// Credentials of one server never go to another (MCP, "Authorization Server Binding").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamRegistration {
-    /// The server, byte for byte.
+    /// The issuer, byte for byte.
     pub issuer: String,
-    /// The client id it gave us.
+    /// The client id that the server issued.
     pub client_id: String,
-    /// The secret, if it gave one.
+    /// The client secret, if the server issued one.
     #[serde(with = "at_rest_option", default)]
     pub client_secret: Option<Secret>,
-    /// How we authenticate with it.
+    /// The authentication method at the token endpoint.
     pub auth_method: TokenEndpointAuth,
-    /// When the secret ends; `None`: never (RFC 7591 3.2.1).
+    /// When the secret expires. `None`: never (RFC 7591 §3.2.1).
     pub expires: Option<UnixTime>,
     /// The callback that was registered.
     pub redirect_uri: String,
 }
 
 impl UpstreamRegistration {
-    /// These credentials, for a target.
+    /// The credentials for token requests.
     pub fn credentials(&self) -> UpstreamClientCredentials {
         UpstreamClientCredentials {
             id: self.client_id.clone(),
@@ -57,22 +56,22 @@ impl UpstreamRegistration {
         }
     }
 
-    /// Whether it still counts; an expired one is made anew, not used until it fails (asks B19).
+    /// Whether the secret is still valid. An expired registration is replaced before it fails.
     pub fn is_valid(&self, now: UnixTime) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 }
 
-/// Why we are not registered.
+/// Why a registration failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamRegistrationError {
-    /// The server lets nobody register: the operator must give a client id.
+    /// The server offers no registration: the operator must configure a client id.
     NotOffered,
-    /// It refused (RFC 7591 3.2.2).
+    /// The server refused with an OAuth error (RFC 7591 §3.2.2).
     Refused(OAuthErrorResponse),
-    /// It refused without a word that OAuth knows: its status. Typically 401 or 403, registration needs a token there.
+    /// The server refused with this status only, usually 401 or 403: registration needs a token.
     Closed(u16),
-    /// No answer, or none that can be used.
+    /// There was no response, or an unusable one.
     NoAnswer(String),
 }
 
@@ -96,25 +95,25 @@ impl fmt::Display for UpstreamRegistrationError {
 
 impl std::error::Error for UpstreamRegistrationError {}
 
-/// What we say of ourselves.
+/// The gateway's own client metadata.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnClientMetadata<'a> {
-    /// What the upstream's consent page calls us.
+    /// The name on the upstream's consent page.
     pub name: &'a str,
-    /// Our callback.
+    /// The gateway's callback.
     pub redirect_uri: &'a ExactUrl,
-    /// What we will ask for; empty: not known.
+    /// The scopes that the gateway will request; empty if unknown.
     pub scopes: &'a [String],
 }
 
-/// The method to register with: a secret where the server can check one, as this gateway can keep it.
+/// The method to register with: a secret if the server supports one, as the gateway can protect it.
 fn method_at(server: &AuthorizationServer) -> TokenEndpointAuth {
     let lists = |method: TokenEndpointAuth| server.auth_methods.iter().any(|name| name == method.name());
     let order = [TokenEndpointAuth::Basic, TokenEndpointAuth::Post, TokenEndpointAuth::None];
     order.into_iter().find(|method| lists(*method)).unwrap_or(TokenEndpointAuth::Basic)
 }
 
-/// The metadata that is sent (RFC 7591 2). Also what our own client metadata document says, but for its `client_id`.
+/// The client metadata that the gateway sends (RFC 7591 §2).
 pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) -> Value {
     let kind = if application.redirect_uri.is_loopback() { "native" } else { "web" };
     let mut document = json!({
@@ -123,7 +122,7 @@ pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) 
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": method.name(),
-        // OpenID Connect Registration 2: a web client may not have a loopback callback, a native one may.
+        // OpenID Connect Registration, section 2: loopback callbacks are for native clients only.
         "application_type": kind,
     });
     if !application.scopes.is_empty() {
@@ -132,7 +131,9 @@ pub fn metadata(application: &OwnClientMetadata<'_>, method: TokenEndpointAuth) 
     document
 }
 
-/// The request that registers us (RFC 7591 3.1).
+/// The registration request (RFC 7591 §3.1).
+/// # Errors
+/// If the server offers no registration, or its endpoint cannot be requested.
 pub fn request(
     server: &AuthorizationServer,
     application: &OwnClientMetadata<'_>,
@@ -142,7 +143,6 @@ pub fn request(
     post(endpoint, "application/json", body).map_err(|why| UpstreamRegistrationError::NoAnswer(why.to_string()))
 }
 
-/// The members of the answer that count (RFC 7591 3.2.1).
 #[derive(Deserialize)]
 struct RegistrationResponse {
     client_id: String,
@@ -152,7 +152,9 @@ struct RegistrationResponse {
     token_endpoint_auth_method: Option<String>,
 }
 
-/// Reads the answer. 201 is the rule, 200 the habit of some.
+/// Parses the response to a registration. Its status should be 201; some servers send 200.
+/// # Errors
+/// If the response is a refusal, or is unusable.
 pub fn read(
     status: u16,
     body: &[u8],
@@ -184,14 +186,14 @@ pub fn read(
         issuer: server.issuer.clone(),
         client_id: answered.client_id,
         expires: secret.as_ref().and(expiry(answered.client_secret_expires_at.as_ref())),
-        // A secret beside `none` is some servers' habit; it proves nothing there.
+        // Some servers send a secret with the method `none`, which does not use it.
         client_secret: secret.filter(|_| auth_method != TokenEndpointAuth::None),
         auth_method,
         redirect_uri: application.redirect_uri.as_str().to_owned(),
     })
 }
 
-/// An omitted method means Basic (RFC 7591 2), unless we asked for the other with a secret.
+/// An omitted method means Basic (RFC 7591 §2), unless the gateway asked for `client_secret_post`.
 fn method_with_secret(asked: TokenEndpointAuth) -> TokenEndpointAuth {
     match asked {
         TokenEndpointAuth::Post => TokenEndpointAuth::Post,
@@ -208,7 +210,9 @@ fn expiry(value: Option<&Value>) -> Option<UnixTime> {
     (at > 0).then_some(UnixTime(at))
 }
 
-/// Registers us. Not repeated here: an answer that got lost leaves a registration that nobody uses.
+/// Registers the gateway, once, while a user waits. A retry could leave an unused registration.
+/// # Errors
+/// If the server offers no registration, refuses, or gives no usable response.
 pub async fn register(
     client: &HttpClient,
     server: &AuthorizationServer,

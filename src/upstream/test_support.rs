@@ -1,4 +1,4 @@
-//! A small upstream on a real socket, for the tests of this room.
+//! A small upstream on a real socket, for the tests of `upstream`.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -17,19 +17,19 @@ use crate::base::url::ExactUrl;
 use crate::net::http_client::HttpClient;
 use crate::net::tls::ClientTls;
 
-/// One request that came in.
+/// A request that the stub received.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) line: String,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
-    /// Where it came in: `http://127.0.0.1:port`.
+    /// The base URL of the stub: `http://127.0.0.1:port`.
     pub(super) base: String,
-    /// How many came in before it.
+    /// The number of requests before this one.
     pub(super) before: usize,
 }
 
-/// A server that runs until its test is over.
+/// A server that runs until its test ends.
 pub(super) struct Stub {
     pub(super) base: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -46,7 +46,7 @@ impl Stub {
     }
 }
 
-/// What a stub answers: a status, header fields, a body.
+/// The response of a stub: status, headers, body.
 pub(super) type Said = (u16, Vec<(&'static str, String)>, String);
 
 pub(super) fn json(status: u16, body: &impl ToString) -> Said {
@@ -96,7 +96,7 @@ pub(super) async fn serve(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static
     stub
 }
 
-/// A client that trusts nobody: these tests are on loopback, without TLS.
+/// A client without trusted certificates: these tests use loopback without TLS.
 pub(super) fn client() -> HttpClient {
     HttpClient::new(ClientTls::trusting(RootCertStore::empty()).unwrap())
 }

@@ -1,4 +1,4 @@
-//! Asking an upstream for tokens: the URL for the browser, the requests of the token endpoint, and sending them.
+//! Requests to an upstream's authorization server: authorization URL, tokens, refresh, revocation.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,31 +34,30 @@ use crate::upstream::fetch::fetch;
 use crate::upstream::fetch::post;
 use crate::upstream::quirks::OfflineAccess;
 
-/// The longest that one attempt may take; a lease on a refresh is longer than this.
+/// Timeout of [`send`]. The lease of a refresh lasts longer.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest that [`send_with_retry`] takes with all its attempts.
+/// Timeout of [`send_with_retry`], with all its attempts and delays.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(55);
-/// How often [`send_with_retry`] tries at most.
 const MAX_ATTEMPTS: u32 = 3;
-/// A longer `Retry-After` than this is for the client to wait.
+/// The gateway does not wait for a longer `Retry-After` than this; the client gets it.
 const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 
-/// What an authorization request needs beside the target (RFC 6749 4.1.1, RFC 7636 4.3).
+/// The parameters of one authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorizeUrlParams<'a> {
-    /// Our own `state`, single use.
+    /// The gateway's own `state`, for one use.
     pub state: &'a str,
-    /// The S256 challenge of our own verifier.
+    /// The S256 challenge of the gateway's own verifier.
     pub challenge: &'a str,
-    /// Our callback.
+    /// The gateway's callback URL.
     pub redirect_uri: &'a str,
-    /// What to ask for; empty leaves the parameter out.
+    /// The scopes to request. If there are none at all, the parameter is omitted.
     pub scopes: &'a [String],
 }
 
-/// The URL that starts the upstream's sign-in. The endpoint's own query is kept (RFC 6749 3.1), but each name is said once,
-/// because a second `prompt` or `client_id` is refused by some, and read by others (asks J1): what is ours first, then
-/// what the operator adds, what the endpoint has, and what the profile adds.
+/// The URL of the upstream's login. It keeps the endpoint's own query (RFC 6749 §3.1), but repeats
+/// no parameter: some servers refuse or misread a second `prompt` or `client_id`. Priority: the
+/// gateway's parameters, then those of the operator, the endpoint and the profile.
 pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> String {
     let profile = target.profile;
     let mut ours: Vec<(&str, String)> = vec![
@@ -101,8 +100,8 @@ pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> St
     format!("{base}?{}", parts.join("&"))
 }
 
-/// Whether a parameter of the authorization request is ours to say, so that neither the operator nor a profile may: what
-/// the flow's safety hangs on, and what would say all of it anew in an object (RFC 9101) or send it elsewhere.
+/// Whether only the gateway may set this parameter. The flow's security depends on it, or it could
+/// override the other parameters (RFC 9101) or send the response elsewhere.
 pub fn is_reserved_param(name: &str) -> bool {
     const RESERVED_PARAMS: [&str; 12] = [
         "response_type",
@@ -126,7 +125,7 @@ fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     let profile = target.profile;
     let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let wanted = match profile.offline_access {
-        // Alone it would be all that is asked for, and a server that defaults an absent scope would refuse.
+        // Never the only scope: the server's default scopes would not apply, and it would refuse.
         OfflineAccess::IfListed => target.offline_access && !asked.is_empty(),
         OfflineAccess::Always => true,
         OfflineAccess::Never => {
@@ -140,7 +139,9 @@ fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     asked.join(profile.scope_separator)
 }
 
-/// The request that turns a code into tokens (RFC 6749 4.1.3, RFC 7636 4.5, RFC 8707 2.2).
+/// The request that exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5, RFC 8707 §2.2).
+/// # Errors
+/// If no request can be built from the configured URL or client secret.
 pub fn code_request(target: &AuthServer, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Result<Request<RequestBody>, FetchError> {
     let mut form = TokenForm::new("authorization_code");
     form.add("code", code.expose());
@@ -150,8 +151,9 @@ pub fn code_request(target: &AuthServer, code: &Secret, verifier: &Secret, redir
     form.request(target, &target.token_endpoint)
 }
 
-/// The request that turns a refresh token into tokens (RFC 6749 6). `scope` is what was granted; it is repeated only
-/// where the profile says that it must be.
+/// The refresh request (RFC 6749 §6). The granted `scope` is sent only if the profile requires it.
+/// # Errors
+/// As [`code_request`].
 pub fn refresh_request(
     target: &AuthServer,
     refresh: &UpstreamRefreshToken,
@@ -166,16 +168,16 @@ pub fn refresh_request(
     form.request(target, &target.token_endpoint)
 }
 
-/// Which token [`revoke_request`] gives back (RFC 7009 2.1).
+/// The token that [`revoke_request`] revokes (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug)]
 pub enum TokenToRevoke<'a> {
-    /// An access token.
+    /// An access token, sent with the hint `access_token`.
     Access(&'a crate::oauth::token_response::UpstreamAccessToken),
-    /// A refresh token.
+    /// A refresh token, sent with the hint `refresh_token`.
     Refresh(&'a UpstreamRefreshToken),
 }
 
-/// The request that gives a token back (RFC 7009 2.1). `None`: this upstream has no place for it.
+/// The revocation request (RFC 7009 §2.1). `None`: the upstream has no revocation endpoint.
 pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<Result<Request<RequestBody>, FetchError>> {
     let endpoint = target.revocation_endpoint.as_ref()?;
     let (text, hint) = match token {
@@ -188,7 +190,7 @@ pub fn revoke_request(target: &AuthServer, token: TokenToRevoke<'_>) -> Option<R
     Some(form.request(target, endpoint))
 }
 
-/// A form body on its way; wiped on drop, though what the request carries of it is not ours to wipe.
+/// A form body, wiped on drop. The copy in the sent request is not wiped.
 #[derive(Default)]
 struct TokenForm(Zeroizing<String>);
 
@@ -214,7 +216,7 @@ impl TokenForm {
         }
     }
 
-    /// Authenticates in one way only: two at once are an error (RFC 6749 2.3).
+    /// Authenticates by exactly one method: RFC 6749 §2.3 forbids two.
     fn request(mut self, target: &AuthServer, endpoint: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
         let secret = target.client_secret.as_ref().map_or("", Secret::expose);
         match target.auth_method {
@@ -233,7 +235,7 @@ impl TokenForm {
     }
 }
 
-/// Both parts are form-encoded first (RFC 6749 2.3.1), which matters as soon as a secret has a `:` or `+` in it.
+/// Form-encodes both parts first (RFC 6749 §2.3.1): a secret may contain `:` or `+`.
 fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
     let mut pair = Zeroizing::new(String::new());
     pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
@@ -245,19 +247,19 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
     Ok(value)
 }
 
-/// Why a request to a token endpoint brought nothing, by whether it can have been processed.
+/// Why a token request failed. The variant says whether the upstream may have processed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenEndpointError {
-    /// Certainly not processed: no connection, or an address that may not be dialled.
+    /// Not processed: there was no connection, or the address is forbidden.
     NeverSent(String),
-    /// 429 or 503: not processed now, by the upstream's own word.
+    /// Status 429 or 503: the upstream says that it did not process the request.
     Throttled {
         /// The upstream's `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
-    /// A time-out, a cut line, a 5xx, a page: it may have been processed.
+    /// May have been processed: timeout, broken connection, 5xx, or an unreadable response.
     Unknown(String),
-    /// A parsed OAuth error: the upstream's final word.
+    /// The upstream's OAuth error, which is final.
     Refused(OAuthErrorResponse),
 }
 
@@ -283,7 +285,9 @@ impl From<FetchError> for TokenEndpointError {
     }
 }
 
-/// Sends one request to a token endpoint, once. `asked` is now: lives are counted from it.
+/// Sends one token request, once. `asked` is the current time; token lifetimes count from it.
+/// # Errors
+/// [`TokenEndpointError`], which says whether the request may have been processed.
 pub async fn send(
     client: &HttpClient,
     request: Request<RequestBody>,
@@ -317,8 +321,10 @@ fn throttled(answer: &FetchResponse) -> Result<(), TokenEndpointError> {
     }
 }
 
-/// Sends what `build` makes until there is an answer: again only after what certainly was not processed, at most three
-/// times, 55 seconds in all.
+/// Sends the request that `build` makes, at most three times in 55 s. Retries only what the
+/// upstream certainly did not process.
+/// # Errors
+/// The error of the last attempt. `Unknown` and `Refused` are never retried.
 pub async fn send_with_retry<B>(
     client: &HttpClient,
     clock: &Clock,
@@ -342,7 +348,7 @@ where
             None
         };
         match wait {
-            // An attempt that starts with no time left would only turn "not sent" into "unknown".
+            // Without time left, an attempt would only turn "not sent" into "unknown".
             Some(wait) if Instant::now() + wait + Duration::from_secs(5) < until => tokio::time::sleep(wait).await,
             Some(_) | None => return Err(failure),
         }
@@ -350,7 +356,7 @@ where
     }
 }
 
-/// How long to wait before the same may be sent again; `None`: it may not, or not by us.
+/// The delay before the next attempt. `None`: the gateway must not retry, or must not wait.
 fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
     match failure {
         TokenEndpointError::NeverSent(_) | TokenEndpointError::Throttled { retry_after: None } => {
@@ -363,7 +369,9 @@ fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
     }
 }
 
-/// Gives a token back, once. An unknown token is a success there (RFC 7009 2.2).
+/// Revokes a token, once. For an unknown token the upstream reports success (RFC 7009 §2.2).
+/// # Errors
+/// [`TokenEndpointError`], as for a token request.
 pub async fn revoke(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<(), TokenEndpointError> {
     let answer = fetch(client, request, addresses, Duration::from_secs(15)).await?;
     throttled(&answer)?;

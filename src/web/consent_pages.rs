@@ -1,4 +1,4 @@
-//! The consent page, and where it leads.
+//! The consent page, and the response to it.
 
 use crate::app::App;
 use crate::app::authorize::consent_form::{CredentialError, Prompt as Pasted};
@@ -15,7 +15,7 @@ use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::router::BrowserRequest;
 
-/// The page; `not_taken`: why what was pasted the last time was not taken.
+/// The consent page. `not_taken` says why the last pasted credential was refused.
 pub fn page(
     asked: &BrowserRequest<'_>,
     app: &App,
@@ -46,7 +46,7 @@ pub fn page(
     reply::page(status, pages::consent(&view))
 }
 
-/// The user said yes, now or before.
+/// The response to a consent, given now or remembered.
 pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&str, Option<&str>), onward: ConsentOutcome) -> HttpResponse {
     match onward {
         ConsentOutcome::ClientRedirect(home) => return_to_client(app, &home),
@@ -54,7 +54,7 @@ pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&s
         ConsentOutcome::Upstream(onward) => {
             let host = host_of(&onward.location);
             let mut answer = continue_page(app, &onward.location, &host, false);
-            // Only now does this cookie exist: whoever did not consent in this browser cannot come back through it.
+            // Set only after consent: a callback in a browser that did not consent fails.
             cookie::set(
                 app.urls(),
                 answer.headers_mut(),
@@ -67,7 +67,7 @@ pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&s
     }
 }
 
-/// After consent, straight back to the client.
+/// Sends the browser back to the client after consent, without a login at the upstream.
 fn return_to_client(app: &App, home: &ClientRedirect) -> HttpResponse {
     let closing = home.back.uri().kind() == RedirectKind::App;
     let mut answer = continue_page(app, &home.location, &home.back.uri().display_host(), closing);

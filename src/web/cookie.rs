@@ -1,4 +1,4 @@
-//! Cookies: `HttpOnly`, `SameSite=Lax`, `Path=/`, no `Domain`; `__Host-` and `Secure` on https, the port in the name on http loopback.
+//! Cookies: `HttpOnly`, `SameSite=Lax`, `Path=/`, no `Domain`; on https `__Host-` and `Secure`.
 
 use cookie::{Cookie, SameSite};
 use http::HeaderMap;
@@ -7,25 +7,25 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use crate::app::authorize::login_session::LoginSession;
 use crate::service::public_urls::PublicUrls;
 
-/// What a cookie is for.
+/// The purpose of a cookie. On http loopback its name has the gateway's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieName<'a> {
-    /// Binds the forms of a journey (first 8 characters of its id) to this browser.
+    /// Binds the forms of a flow to this browser. Its name has the flow id's first 8 characters.
     Form(&'a str),
-    /// Set only when the browser leaves for an identity provider; the provider's callback needs it.
+    /// Set when the browser is sent to an identity provider; the provider's callback needs it.
     Provider(&'a str),
-    /// Set only when consent was given; the upstream's callback needs it.
+    /// Set when the user consents; the upstream's callback needs it.
     Upstream(&'a str),
-    /// The sign-in session.
+    /// The login session.
     Session,
 }
 
-/// The most journeys of one browser at a time; the oldest is dropped.
+/// The maximum number of flows in one browser. A further one removes the oldest.
 const MAX_FLOWS: usize = 8;
-/// The most bytes that the cookies of earlier journeys may have when one begins: proxies take a header of 8 KB, and where
-/// journeys travel in their cookies, the new one may have half of that.
+/// Maximum size of the cookies of earlier flows when a new flow starts, in bytes. Proxies accept
+/// headers of 8 KB; in stateless mode the new flow's cookie may need half of that.
 const MAX_FLOW_BYTES: usize = 4_096;
-/// How long a journey's cookies live, in seconds.
+/// Lifetime of a flow's cookies, in seconds.
 const FLOW_MAX_AGE_SECONDS: i64 = 600;
 
 fn prefix(site: &PublicUrls) -> String {
@@ -46,7 +46,7 @@ fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
     }
 }
 
-/// The value of a cookie. One that comes twice is not believed.
+/// The value of a cookie; `None` if the request has it twice.
 pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>) -> Option<&'a str> {
     let wanted = named(site, name);
     let mut found = pairs(headers).filter(|(name, _)| *name == wanted).map(|(_, value)| value);
@@ -54,12 +54,12 @@ pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>
     if found.next().is_some() { None } else { first }
 }
 
-/// Sets a cookie of a journey.
+/// Sets a cookie of a flow.
 pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, value: &str) {
     append(site, headers, named(site, name), value.to_owned(), FLOW_MAX_AGE_SECONDS);
 }
 
-/// Sets the session's cookie, for as long as the session lasts.
+/// Sets the cookie of a login session, with the session's lifetime.
 pub fn begin_session(site: &PublicUrls, headers: &mut HeaderMap, session: &LoginSession) {
     let age = i64::try_from(session.ttl).unwrap_or(i64::MAX);
     append(
@@ -76,7 +76,7 @@ pub fn clear(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>) {
     append(site, headers, named(site, name), String::new(), 0);
 }
 
-/// Drops the oldest journeys of a browser that has too many: browsers send the oldest cookie first.
+/// Removes cookies of the oldest flows if there are too many. Browsers send the oldest first.
 pub fn prune_flows(site: &PublicUrls, request: &HeaderMap, reply: &mut HeaderMap) {
     let front = prefix(site);
     for kind in ["f-", "i-", "u-"] {

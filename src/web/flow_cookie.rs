@@ -1,4 +1,4 @@
-//! The cookie that binds a journey to its browser: the key of its forms, and the journey itself where nothing is kept.
+//! The cookie that binds a flow to its browser: the form key and, in stateless mode, the flow.
 
 use crate::app::App;
 use crate::app::flow_handle::FlowHandle;
@@ -7,10 +7,10 @@ use crate::web::cookie::{self, CookieName};
 use crate::web::reply::HttpResponse;
 use crate::web::router::BrowserRequest;
 
-/// What the browser brings for a journey: its handle, and the key of its forms, if it has one.
+/// The flow's handle, with the client-side record if the cookie has one, and the form key.
 pub fn read(app: &App, asked: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHandle, Option<String>) {
     let named = flow.to_string();
-    // A key has no dot, and neither has what may follow it.
+    // Neither the key nor a client-side record has a dot.
     match cookie::value(app.urls(), asked.headers, CookieName::Form(&named)) {
         None => (flow, None),
         Some(value) => match value.split_once('.') {
@@ -20,14 +20,14 @@ pub fn read(app: &App, asked: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHan
     }
 }
 
-/// Sets it to a new key, for the journey as it is now.
+/// Sets the cookie to a new form key and the flow's current client-side record.
 pub fn set(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: &Secret) {
     let carried = flow.client_side_record().map(|carried| format!(".{carried}")).unwrap_or_default();
     let value = format!("{}{carried}", key.expose());
     cookie::set(app.urls(), answer.headers_mut(), CookieName::Form(&flow.to_string()), &value);
 }
 
-/// The journey moved on, and its key stays: where it travels, the browser gets it anew.
+/// Sends the current client-side record, if there is one, with the same form key.
 pub fn refresh(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: Option<&str>) {
     if flow.client_side_record().is_some() {
         set(app, answer, flow, &Secret::from(key.unwrap_or_default()));

@@ -1,4 +1,4 @@
-//! The pages of a journey: what a browser is shown, and where it goes next.
+//! The pages of an authorization flow, and where they send the browser.
 
 use std::sync::Arc;
 
@@ -33,14 +33,14 @@ use crate::web::pages::{self, ClientView, ContinuePage, ErrorPage, LoginPage, Re
 use crate::web::reply::{self, HttpResponse};
 use crate::web::router::BrowserRequest;
 
-/// `GET /authorize`.
+/// `GET /authorize`: starts a flow, and sends the browser to its first page.
 pub async fn authorize(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
     let site = app.urls();
     if !app.authorize.allow_flow(asked.source) {
         return error_page(app, &Rejection::TryLater { retry_after: 10 }, None);
     }
-    // Cookies belong to one host, and the upstream knows one callback: a browser that came by another of our names goes on
-    // under the configured one, and the client is answered in the name that it used.
+    // Cookies belong to one host, and the upstream knows one callback URL. So a flow under another
+    // host continues under the configured one; the client is answered under the host that it used.
     if *asked.called != site.canonical() {
         let host = asked.called.authority();
         let canonical = site.canonical();
@@ -86,7 +86,7 @@ pub async fn authorize(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>,
     }
 }
 
-/// `GET /login/{flow}` and `GET /consent/{flow}`: the page where the journey is; or on, if the user need not be asked again.
+/// `GET /login/{flow}` and `/consent/{flow}`: the page, or the next step if consent is remembered.
 pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let Some(handle) = FlowHandle::parse(flow) else {
         return error_page(app, &GONE, None);
@@ -98,7 +98,7 @@ pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow
         pasted: Secret::from(""),
         source: asked.source,
     };
-    // Boxed, as below: rare, and otherwise the largest part of the future of every request.
+    // Boxed: this rare call would otherwise enlarge the future of every request.
     match Box::pin(app.authorize.try_remembered(http, approval)).await {
         Ok(Some(onward)) => return consent_pages::consent_response(app, asked, (flow, form.as_deref()), onward),
         Ok(None) => {}
@@ -119,7 +119,7 @@ pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow
     }
 }
 
-/// `POST /login/{flow}`.
+/// `POST /login/{flow}`: the password, the button to the identity provider, or a denial.
 pub async fn sign_in(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let (handle, posted, form) = match parse_post(app, asked, flow) {
         Ok(all) => all,
@@ -154,7 +154,7 @@ pub async fn sign_in(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, f
     }
 }
 
-/// `POST /consent/{flow}`.
+/// `POST /consent/{flow}`: the user's decision, and a pasted credential if the service needs one.
 pub async fn submit_consent(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let (handle, posted, form) = match parse_post(app, asked, flow) {
         Ok(all) => all,
@@ -175,7 +175,7 @@ pub async fn submit_consent(app: &App, http: &HttpClient, asked: &BrowserRequest
     }
 }
 
-/// `GET /upstream/callback`.
+/// `GET /upstream/callback`: the upstream's code, or its error.
 pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
     let site = app.urls();
     let brings = |flow: FlowHandle| {
@@ -193,7 +193,7 @@ pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<Activ
     }
 }
 
-/// What a person sees who opens the gateway's address.
+/// The page at the gateway's root.
 pub fn home(app: &App, live: &RuntimeConfig) -> HttpResponse {
     let what = match live.default_service() {
         Some(running) => format!(
@@ -215,7 +215,7 @@ pub fn home(app: &App, live: &RuntimeConfig) -> HttpResponse {
     reply::page(StatusCode::OK, pages::error(&view))
 }
 
-/// A form that was not posted by a page of ours.
+/// The error page for a form that no page of this gateway posted.
 pub fn forged_form_page(app: &App) -> HttpResponse {
     error_page(
         app,
@@ -226,7 +226,7 @@ pub fn forged_form_page(app: &App) -> HttpResponse {
 
 pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
-/// The posted form, if its hidden field goes with the cookie (double submit).
+/// The posted form, if its hidden field matches the cookie (double submit).
 fn parse_post(app: &App, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
     let handle = FlowHandle::parse(flow).ok_or(GONE)?;
     let posted = Form::parse(&asked.body)?;
@@ -309,7 +309,7 @@ fn denied(app: &App, flow: &str, back: Result<ReturnAddress, Rejection>) -> Http
     }
 }
 
-/// To the client: an app's scheme leaves the window behind, so a page says that it can be closed.
+/// Sends the browser to the client. For an app's scheme, a page says the window can be closed.
 pub(super) fn client_redirect(app: &App, back: &ReturnAddress, location: &str) -> HttpResponse {
     match back.uri().kind() {
         RedirectKind::App => continue_page(app, location, &back.uri().display_host(), true),
@@ -317,7 +317,7 @@ pub(super) fn client_redirect(app: &App, back: &ReturnAddress, location: &str) -
     }
 }
 
-/// After a form, on by GET from a page: browsers hold `form-action` against every hop of a redirect after a POST.
+/// A page that continues by GET: browsers apply `form-action` to every redirect after a POST.
 pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) -> HttpResponse {
     let view = ContinuePage {
         base: app.urls().prefix(),
@@ -335,7 +335,7 @@ pub(super) fn host_of(location: &str) -> String {
         .unwrap_or_default()
 }
 
-/// What happened, why, what to do, and under which name the log knows it.
+/// The error page: what happened, why, what to do, and the reference in the log.
 pub(super) fn error_page(app: &App, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");

@@ -1,4 +1,4 @@
-//! What is checked of every request before anything else: who it calls us, and from which page it comes.
+//! Checks of a request's head: host, page origin, and the address of the caller.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, Request};
 use crate::base::special_ip::Cidr;
 use crate::service::public_urls::{BaseUrl, PublicUrls};
 
-/// Which of our names the request used: `:authority` (HTTP/2) or `Host`; both must agree.
+/// The base URL for `:authority` (HTTP/2) or `Host`, which must agree; `None` for other hosts.
 pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&'a BaseUrl> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\0"));
@@ -19,18 +19,18 @@ pub fn match_host<'a, B>(site: &'a PublicUrls, request: &Request<B>) -> Option<&
     site.find_base(authority.or(host)?)
 }
 
-/// What the browser's `Origin` is to an endpoint.
+/// The `Origin` of a request, as an endpoint sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// None was sent: not a browser, or a plain navigation.
+    /// Not sent: the caller is not a browser, or it is a plain navigation.
     Absent,
-    /// A page of ours.
+    /// A page of this gateway.
     Own,
-    /// Another page; its text is fit for a header.
+    /// Another page. The text is safe in a header.
     Other(String),
 }
 
-/// Reads `Origin`.
+/// Parses `Origin`.
 pub fn origin(called: &BaseUrl, headers: &HeaderMap) -> Origin {
     let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
     let Ok(text) = value.to_str() else {
@@ -43,14 +43,14 @@ pub fn origin(called: &BaseUrl, headers: &HeaderMap) -> Origin {
     }
 }
 
-/// A form of ours is posted by a page of ours, in the same browser: anything else is a forgery.
+/// Whether a page of this gateway posted the form. Any other post is a forgery (CSRF).
 pub fn is_own_post(called: &BaseUrl, headers: &HeaderMap) -> bool {
     let site_ok = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
     site_ok && origin(called, headers) == Origin::Own
 }
 
-/// A person's own navigation, and no page of another site sent the browser: it must say so itself, as all current ones do.
-/// What it fetches ahead of a person, or into a frame, is not that.
+/// Whether the `Sec-Fetch-*` headers show that the user navigated here, and not a page of another
+/// site. All current browsers send these headers. Prefetches and frames do not count.
 pub fn is_user_initiated(headers: &HeaderMap) -> bool {
     let only = |name: &str| {
         let mut all = headers.get_all(name).iter();
@@ -60,10 +60,10 @@ pub fn is_user_initiated(headers: &HeaderMap) -> bool {
     near && only("sec-fetch-mode") == Some("navigate") && only("sec-fetch-dest") == Some("document") && !headers.contains_key("sec-purpose")
 }
 
-/// Which pages may read an answer (`Access-Control-Allow-Origin`); never with credentials.
+/// The pages that may read a response (`Access-Control-Allow-Origin`), always without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsPolicy {
-    /// Whoever is not a page of another origin: nothing is to be said.
+    /// The caller is no page of another origin, so the response needs no CORS headers.
     Own,
     /// Pages of this origin.
     Only(String),
@@ -71,8 +71,8 @@ pub enum CorsPolicy {
     Everyone,
 }
 
-/// Which pages may read what an MCP endpoint answers to `origin`; `None`: it may not even ask. `allowed` are the
-/// configured origins, compared byte for byte.
+/// The pages that may read an MCP endpoint's response to `origin`; `None` refuses the request.
+/// `allowed` are the configured origins, compared byte for byte.
 pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &Origin) -> Option<CorsPolicy> {
     let Origin::Other(text) = origin else {
         return Some(CorsPolicy::Own);
@@ -89,17 +89,17 @@ pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &Origin) -
     listed.then(|| CorsPolicy::Only(text.clone()))
 }
 
-/// A page of another site asked for something without wanting to read the answer, an image perhaps. Such a GET carries no
-/// `Origin`, and a service that asks no token would serve it.
+/// Whether a page sent the request without access to the response, for an image for example. Such
+/// a GET has no `Origin`, so a service without authentication would serve it.
 pub fn is_opaque_request(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_some_and(|mode| mode == "no-cors")
 }
 
-/// Whom a request comes from, for limits only: the peer, or whom the `trusted` proxies say they speak for.
+/// The caller's address, for limits only: the peer, or the address that `trusted` proxies report.
 ///
-/// Every proxy adds at the end whom it heard, so the last address that is not a trusted one is the caller; what stands
-/// before it the caller may have made up. A proxy adds to one of two headers and passes the other on as it came, so where
-/// both are there and differ, or where anything cannot be read, the peer is all that is known.
+/// A proxy appends the address of its caller, so the last untrusted address is the caller's. The
+/// caller can forge the ones before it. A proxy appends to `X-Forwarded-For` or `Forwarded` and
+/// forwards the other unchanged. If the two differ, or one is unreadable, the result is the peer.
 pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.covers(address));
@@ -129,7 +129,7 @@ pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
     }
 }
 
-/// `for=` of one element of `Forwarded` (RFC 7239 §4); hidden and unknown ones are `None`.
+/// `for=` of one element of `Forwarded` (RFC 7239 §4); `None` if it is hidden or unknown.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = split_unquoted(element, ';').into_iter().filter_map(|pair| pair.split_once('='));
     let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
@@ -156,7 +156,7 @@ fn split_unquoted(text: &str, at: char) -> Vec<&str> {
     .collect()
 }
 
-/// An address with or without a port; an IPv6 one with a port is in brackets.
+/// Parses an address with or without a port. An IPv6 address with a port needs brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let address = match text.strip_prefix('[') {
@@ -270,7 +270,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The source of a request from `peer` with these headers, behind proxies in 10.0.0.0/8 and fd00::/8.
+    /// The source of a request from `peer`, with 10.0.0.0/8 and fd00::/8 as trusted proxies.
     fn from(peer: &str, headers: &[(&'static str, &str)]) -> IpAddr {
         let trusted: Vec<Cidr> = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into();
         let mut map = HeaderMap::new();
@@ -321,7 +321,7 @@ mod tests {
             ("for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
             ("for=192.0.2.43, for=10.0.0.9;host=\"a,b;for=1.1.1.1\"", "192.0.2.43"),
             ("for=\"192.0.2.43:_port\"", "192.0.2.43"),
-            // What a client planted is before what the proxy added, also when it opens a quote.
+            // The client's forged element precedes the proxy's, even if it opens a quote.
             ("for=_hidden, for=192.0.2.43", "192.0.2.43"),
         ] {
             assert_eq!(from("10.0.0.1", &[("forwarded", value)]), ip(caller), "{value}");
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(both("192.0.2.1", "for=192.0.2.1"), ip("192.0.2.1"));
     }
 
-    /// Such a proxy adds to `X-Forwarded-For`, and passes on a `Forwarded` of the caller's own, which says something else.
+    /// The proxy appends to `X-Forwarded-For` and forwards the caller's `Forwarded`, which differs.
     #[test]
     fn nobody_hides_from_the_limit_of_a_public_service_behind_a_trusted_proxy_on_this_machine() {
         let (limits, trusted) = (crate::app::rate_limit::AnonymousLimit::default(), ["127.0.0.1/32".parse().unwrap()]);

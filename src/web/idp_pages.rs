@@ -1,4 +1,4 @@
-//! The pages around an identity provider: the way to it, and what a browser is shown that comes back.
+//! The pages before and after an identity provider.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
 use crate::web::router::BrowserRequest;
 
-/// "Continue with …".
+/// The page with the button "Continue with …".
 pub fn page(asked: &BrowserRequest<'_>, app: &App, (flow, form): (&str, Option<&str>), wanted: &Wanted, provider: &str) -> HttpResponse {
     let Some(running) = asked.live.find(&wanted.service) else {
         return error_page(app, &GONE, None);
@@ -38,7 +38,7 @@ pub fn page(asked: &BrowserRequest<'_>, app: &App, (flow, form): (&str, Option<&
     reply::page(StatusCode::OK, pages::to_provider(&view))
 }
 
-/// `POST /login/{flow}` of that page: on to the provider by GET.
+/// `POST /login/{flow}` from that page: sends the browser to the provider by GET.
 pub async fn start(
     app: &App,
     http: &HttpClient,
@@ -49,7 +49,7 @@ pub async fn start(
     match app.authorize.redirect_to_idp(http, handle, form, asked.source).await {
         Ok(onward) => {
             let mut answer = continue_page(app, &onward.location, &host_of(&onward.location), false);
-            // Only now does this cookie exist: whoever was not sent to the provider in this browser cannot come back through it.
+            // Set only now: a callback in a browser that was not sent to the provider fails.
             cookie::set(
                 app.urls(),
                 answer.headers_mut(),
@@ -63,7 +63,7 @@ pub async fn start(
     }
 }
 
-/// `GET /login/callback/{idp}`.
+/// `GET /login/callback/{idp}`: the provider's code, or its error.
 pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
     let site = app.urls();
     let brings = |flow: FlowHandle| {
@@ -98,7 +98,7 @@ pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<Activ
     }
 }
 
-/// A page that ends the journey, with a way back for the reader to choose: nobody is sent on by force before consent.
+/// Ends the flow on a page with a link back: before consent the browser is not redirected.
 fn end_page(app: &App, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, "a sign-in at an identity provider ended on a page");

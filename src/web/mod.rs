@@ -1,4 +1,4 @@
-//! FLOOR 6. The front door: routes, guards, pages, replies. Knows neither the store nor the upstream.
+//! Routes, request checks, cookies, pages and responses. Imports neither `store` nor `upstream`.
 
 pub mod consent_pages;
 pub mod cookie;

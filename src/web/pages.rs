@@ -1,17 +1,17 @@
-//! The pages people see. Each is a view struct and a template; every text from outside is made inert on its way in.
+//! The HTML pages. Each is a view struct and a template, and templates escape text from outside.
 //!
-//! No page runs a script, and a form is answered by [`ContinuePage`] rather than by a redirect: Chrome applies the
-//! policy's `form-action` to every hop after a form post, so a redirect to a client or an upstream would be blocked.
+//! No page runs a script. A form is answered by [`ContinuePage`], not by a redirect: Chrome applies
+//! `form-action` to every hop after a form post, and so blocks redirects to clients and upstreams.
 
 use std::fmt::Write;
 
 use askama::Template;
 
-/// The policy of every page. No script, no frame, forms only to ourselves.
+/// The content security policy of every page: no scripts, no frames, forms to this gateway only.
 pub const CSP: &str =
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The headers of every page. There is no `Cross-Origin-Opener-Policy`: it would cut off clients that wait for a popup.
+/// The headers of every page. `Cross-Origin-Opener-Policy` is absent: it breaks clients' popups.
 pub const HEADERS: [(&str, &str); 7] = [
     ("content-type", "text/html; charset=utf-8"),
     ("content-security-policy", CSP),
@@ -22,129 +22,129 @@ pub const HEADERS: [(&str, &str); 7] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// The stylesheet, served at [`STYLE_PATH`] below the base.
+/// The stylesheet of all pages.
 pub const STYLE: &str = include_str!("../../templates/style.css");
 
-/// Where the pages look for [`STYLE`], after the base.
+/// The path of [`STYLE`], below the path prefix of the public URL.
 pub const STYLE_PATH: &str = "/assets/style.css";
 
-/// The headers of [`STYLE`]. Kept briefly, so that a new version of the pages soon has its own style.
+/// The headers of [`STYLE`]. The cache lifetime is short, so that new pages soon get a new style.
 pub const STYLE_HEADERS: [(&str, &str); 3] = [
     ("content-type", "text/css; charset=utf-8"),
     ("x-content-type-options", "nosniff"),
     ("cache-control", "public, max-age=300"),
 ];
 
-/// The longest name that is shown whole, in characters.
+/// The length to which a name is shortened, in characters.
 const MAX_NAME_CHARS: usize = 80;
 
-/// What is shown of the client that asks. All of it may be chosen by an attacker.
+/// The client, as the pages show it. An attacker may have chosen every value.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientView<'a> {
-    /// The name it gave itself, if any.
+    /// The client's name for itself, if any.
     pub name: Option<&'a str>,
-    /// The host that vouches for it: of its `client_id` document.
+    /// The host of the client's metadata document, if it vouches for the client.
     pub verified_host: Option<&'a str>,
-    /// The operator wrote it down, and its name with it.
+    /// Whether the operator configured the client, and with it the name.
     pub configured: bool,
-    /// `host[:port]` of its redirect URI, or the scheme of an app, such as `cursor://`.
+    /// `host[:port]` of the redirect URI, or an app's scheme, such as `cursor://`.
     pub redirect_host: &'a str,
-    /// The whole redirect URI, shown on demand.
+    /// The whole redirect URI, which the page shows on demand.
     pub redirect_uri: &'a str,
-    /// The redirect goes to a private-use scheme.
+    /// Whether the redirect URI has a private-use scheme.
     pub is_app_scheme: bool,
-    /// The redirect goes to this computer.
+    /// Whether the redirect URI is on this computer.
     pub loopback: bool,
 }
 
-/// The first step: the password of this gateway.
+/// The first step: the user enters the password of this gateway.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "sign_in.html")]
 pub struct LoginPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
-    /// Where the form is posted.
+    /// The URL that the form is posted to.
     pub action: &'a str,
-    /// Who asks.
+    /// The client that wants access.
     pub client: ClientView<'a>,
-    /// The service it wants, as the operator calls it.
+    /// The display name of the service.
     pub service: &'a str,
-    /// Where the third step happens; empty if there is none.
+    /// The host of the upstream's login, the third step; empty if there is none.
     pub upstream_host: &'a str,
-    /// What went wrong the last time.
+    /// Why the last try failed.
     pub problem: Option<&'a str>,
-    /// The user name to fill in; empty the first time.
+    /// The prefilled user name; empty on the first try.
     pub username: &'a str,
-    /// The hidden field `form`, which binds the post to flow and browser.
+    /// The hidden field `form`, which binds the post to the flow and the browser.
     pub token: &'a str,
-    /// How long the next try must wait.
+    /// How long the user must wait before the next try, in seconds.
     pub wait_seconds: Option<u64>,
 }
 
-/// The first step where an identity provider says who the user is: the way to it.
+/// The first step, if an identity provider signs the user in: the button to the provider.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "provider.html")]
 pub struct ProviderPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
-    /// Where the form is posted.
+    /// The URL that the form is posted to.
     pub action: &'a str,
-    /// Who asks.
+    /// The client that wants access.
     pub client: ClientView<'a>,
-    /// The service it wants, as the operator calls it.
+    /// The display name of the service.
     pub service: &'a str,
-    /// What people call the provider.
+    /// The provider's display name.
     pub provider: &'a str,
-    /// Where the third step happens; empty if there is none.
+    /// The host of the upstream's login, the third step; empty if there is none.
     pub upstream_host: &'a str,
-    /// The hidden field `form`, which binds the post to flow and browser.
+    /// The hidden field `form`, which binds the post to the flow and the browser.
     pub token: &'a str,
 }
 
-/// The second step: may this client act for this user?
+/// The second step: the user decides whether this client may act for them.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "consent.html")]
 pub struct ConsentPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
-    /// Where the form is posted.
+    /// The URL that the form is posted to.
     pub action: &'a str,
-    /// Who asks.
+    /// The client that wants access.
     pub client: ClientView<'a>,
-    /// The service it wants, as the operator calls it.
+    /// The display name of the service.
     pub service: &'a str,
-    /// Where the third step happens; empty if there is none.
+    /// The host of the upstream's login, the third step; empty if there is none.
     pub upstream_host: &'a str,
-    /// The upstream's scopes; empty means the service's default access.
+    /// The upstream's scopes; if empty, the service's default access.
     pub scopes: &'a [String],
-    /// Who is signed in; empty if the gateway asks nobody.
+    /// The signed-in user; empty if the service has no login.
     pub user: &'a str,
-    /// The hidden field `form`, which binds the post to flow and browser.
+    /// The hidden field `form`, which binds the post to the flow and the browser.
     pub token: &'a str,
-    /// The client has only redirect URIs on this computer.
+    /// Whether all redirect URIs of the client are on this computer.
     pub loopback_only: bool,
-    /// A sign-in at the upstream follows.
+    /// Whether a login at the upstream follows.
     pub has_upstream_login: bool,
-    /// What the upstream takes is pasted here.
+    /// The field for the upstream's key, if users paste one.
     pub key: Option<CredentialField<'a>>,
 }
 
-/// The field for a key of the upstream. It is never filled in: what was pasted is on no page.
+/// The field for a key of the upstream. No page shows a pasted key, so the field starts empty.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialField<'a> {
-    /// The host that it goes to.
+    /// The host that gets the key.
     pub host: &'a str,
-    /// The header in which it goes there.
+    /// The header that the key is sent in.
     pub header: &'a str,
-    /// What the operator says about it; may be empty.
+    /// The operator's hint; may be empty.
     pub hint: &'a str,
-    /// The client can read it in its token.
+    /// Whether the client can read the key in its token.
     pub readable: bool,
-    /// Why the last one was not taken.
+    /// Why the last key was refused.
     pub problem: Option<&'a str>,
 }
 
-/// Something ended here: what, why, and what to do.
+/// The error page: what happened, why, and what the user can do.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "error.html")]
 pub struct ErrorPage<'a> {
@@ -154,46 +154,46 @@ pub struct ErrorPage<'a> {
     pub title: &'a str,
     /// What happened.
     pub what: &'a str,
-    /// Why; may be empty.
+    /// The reason; may be empty.
     pub why: &'a str,
-    /// What the reader can do; may be empty.
+    /// What the user can do; may be empty.
     pub todo: &'a str,
-    /// The id under which the log knows it; may be empty.
+    /// The reference that the log has too; may be empty.
     pub reference: &'a str,
-    /// A way back to the client, for the reader to choose.
+    /// A link back to the client, which the user may follow.
     pub back: Option<ReturnLink<'a>>,
 }
 
-/// A way back that nobody is sent on by force: an automatic redirect would make us an open redirector.
+/// A link back to the client. An automatic redirect would make the gateway an open redirector.
 #[derive(Clone, Copy, Debug)]
 pub struct ReturnLink<'a> {
-    /// The whole address.
+    /// The whole URL.
     pub href: &'a str,
-    /// Its host, or its scheme, as shown.
+    /// Its host or scheme, for display.
     pub host: &'a str,
 }
 
-/// The answer to a form: a page that goes on by itself with a GET.
+/// The response to a form: a page that sends the browser on with a GET.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "continue.html")]
 pub struct ContinuePage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
-    /// Where to go: absolute, or a path of ours.
+    /// The next address: an absolute URL, or a path of this gateway.
     pub href: &'a str,
-    /// Its host, or its scheme, as shown.
+    /// Its host or scheme, for display.
     pub host: &'a str,
-    /// The window may stay behind (app schemes, loopback), so the page says it can be closed.
+    /// Whether the page says that the window can be closed, because it may stay open.
     pub closing: bool,
 }
 
-/// The end of a flow that goes nowhere else.
+/// The last page of a flow, without a next address.
 #[derive(Clone, Copy, Debug, Template)]
 #[template(path = "closed.html")]
 pub struct ClosedPage<'a> {
     /// The path prefix of the public URL, without a slash at its end; may be empty.
     pub base: &'a str,
-    /// What has happened.
+    /// What happened.
     pub what: &'a str,
 }
 
@@ -217,32 +217,32 @@ impl ConsentPage<'_> {
     }
 }
 
-/// The sign-in page.
+/// Renders the login page.
 pub fn sign_in(view: &LoginPage<'_>) -> String {
     render(view)
 }
 
-/// The page before an identity provider.
+/// Renders the page that leads to an identity provider.
 pub fn to_provider(view: &ProviderPage<'_>) -> String {
     render(view)
 }
 
-/// The consent page.
+/// Renders the consent page.
 pub fn consent(view: &ConsentPage<'_>) -> String {
     render(view)
 }
 
-/// The error page, with or without a way back.
+/// Renders the error page.
 pub fn error(view: &ErrorPage<'_>) -> String {
     render(view)
 }
 
-/// The page between a form and the next address.
+/// Renders the page between a form and the next address.
 pub fn continue_to(view: &ContinuePage<'_>) -> String {
     render(view)
 }
 
-/// "You can close this window".
+/// Renders the page "You can close this window".
 pub fn closed(view: &ClosedPage<'_>) -> String {
     render(view)
 }
@@ -251,7 +251,7 @@ fn render(page: &impl Template) -> String {
     page.render().expect("writing to a string does not fail")
 }
 
-/// A name as it may be shown: what hides or reorders text is spelled out, and a long one is shortened.
+/// Spells out characters that hide or reorder text, and shortens a long name.
 pub fn escape_hidden(text: &str) -> String {
     let mut shown = String::new();
     let (mut length, mut cut) = (0, 0);
@@ -271,7 +271,7 @@ pub fn escape_hidden(text: &str) -> String {
     shown
 }
 
-/// As [`escape_hidden`], never shortened: the end of a host or an address is what tells it apart.
+/// Like [`escape_hidden`], but never shortened: only the end of a host or URL may differ.
 pub fn visible_whole(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| spell(c, &mut shown));
@@ -282,13 +282,13 @@ fn spell(c: char, shown: &mut String) {
     if is_hidden_char(c) {
         write!(shown, "[U+{:04X}]", u32::from(c)).expect("writing to a string does not fail");
     } else if c.is_whitespace() {
-        shown.push(' '); // wide spaces would push the rest of a name out of sight; HTML folds plain ones
+        shown.push(' '); // wide spaces would hide the rest of a name; HTML folds plain ones
     } else {
         shown.push(c);
     }
 }
 
-/// Control, bidi, zero-width, filler, tag and private-use characters: text that is not what it looks like.
+/// Whether a character is a control, bidi, zero-width, filler, tag or private-use character.
 fn is_hidden_char(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -298,7 +298,7 @@ fn is_hidden_char(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}')
 }
 
-/// The address, if a browser may follow it. Callers pass addresses that were checked; this is the second lock.
+/// The URL, if a browser may follow it, or `about:blank`. This repeats the callers' own check.
 fn safe_href(href: &str) -> &str {
     const NOWHERE: &str = "about:blank";
     if href.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -456,7 +456,7 @@ mod tests {
         ]
     }
 
-    /// The elements of a page, in order, by name: what text from outside must never change.
+    /// The element names of a page, in order. Text from outside must never change them.
     fn elements(page: &str) -> Vec<&str> {
         page.split('<')
             .skip(1)
@@ -768,7 +768,7 @@ mod tests {
             "<code><bdi>x-api-key</bdi></code>",
             "You find it under Settings.",
             "The app itself does not see it.",
-            // An empty field does not keep anybody from saying no.
+            // An empty field does not prevent the user from denying.
             "formnovalidate name=\"decision\" value=\"deny\"",
         ] {
             assert!(page.contains(part), "{part} in {page}");

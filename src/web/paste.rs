@@ -1,11 +1,11 @@
-//! The field of the consent page for a key of the upstream, and what the page says when one is not taken.
+//! The consent page's field for a key of the upstream, and the messages about refused keys.
 
 use http::StatusCode;
 
 use crate::app::authorize::consent_form::{CredentialError, Prompt};
 use crate::web::pages::CredentialField;
 
-/// The field for what is wanted.
+/// The field that asks for this credential.
 pub fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
     CredentialField {
         host: wanted.host,
@@ -16,7 +16,7 @@ pub fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> Cre
     }
 }
 
-/// The status of the page and what it says about what was pasted, which it never shows.
+/// The status and the message for a refused credential. The message never contains the credential.
 pub fn credential_problem(why: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
     let (status, text) = match why {
         None => return (StatusCode::OK, None),

@@ -1,4 +1,4 @@
-//! The shape of an answer: JSON at the endpoints of machines, a challenge at the MCP endpoint, a page for people.
+//! Responses: JSON for programs, a challenge at the MCP endpoint, pages for browsers.
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -16,22 +16,22 @@ use crate::oauth::scope::Scopes;
 use crate::web::guard::CorsPolicy;
 use crate::web::pages;
 
-/// What the house answers with.
+/// A response of the gateway.
 pub type HttpResponse = Response<ResponseBody>;
 
-/// A short name under which the log knows what a person was shown.
+/// A random reference, which an error page shows and the log repeats.
 pub fn reference() -> String {
     Id::random().to_string()[..10].to_owned()
 }
 
-/// A JSON document that must not be kept.
+/// A JSON response that is never cached.
 pub fn json(status: StatusCode, value: &Value) -> HttpResponse {
     let mut answer = response(status, "application/json", Bytes::from(value.to_string()));
     put(&mut answer, header::CACHE_CONTROL, "no-store");
     answer
 }
 
-/// A JSON document that may be kept for some minutes: metadata.
+/// A JSON metadata document, which may be cached for five minutes.
 pub fn document(value: &Value) -> HttpResponse {
     let mut answer = response(StatusCode::OK, "application/json", Bytes::from(value.to_string()));
     put(&mut answer, header::CACHE_CONTROL, "public, max-age=300");
@@ -56,18 +56,18 @@ pub fn oauth_error(why: &Rejection) -> HttpResponse {
     answer
 }
 
-/// The same answer, to be asked for again after so many seconds.
+/// Adds `Retry-After`, in seconds.
 pub fn with_retry_after(mut answer: HttpResponse, seconds: u64) -> HttpResponse {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
-/// An error that no OAuth word fits, as JSON with a string `error`: clients probe us before they know us.
+/// A JSON error. `word` need not be an OAuth code: clients may probe before they know the server.
 pub fn error(status: StatusCode, word: &str, why: &str) -> HttpResponse {
     json(status, &json!({ "error": word, "error_description": description(why) }))
 }
 
-/// What a client is told whose request was not forwarded, or not answered.
+/// The JSON-RPC error of a request that was not forwarded, or that the upstream did not answer.
 pub fn proxy_error(why: &ProxyError, at: ServiceEndpoint<'_>) -> HttpResponse {
     tracing::info!(reason = ?why, "not forwarded");
     let (word, text) = match why {
@@ -125,11 +125,11 @@ const MORE: &str = "the upstream wants more scopes";
 const TOKEN_IN_QUERY: &str = "send the token in the Authorization header only, not in the query too";
 
 fn challenge(why: &ProxyError, at: ServiceEndpoint<'_>) -> Option<String> {
-    // Where nothing is asked there is nothing to challenge for.
+    // A public service needs no token, so there is nothing to ask for.
     if !at.accepts_api_keys() && !at.is_oauth() {
         return None;
     }
-    // Where keys are taken there is no authorization server, and nothing that a client could find one by.
+    // A service with API keys has no authorization server, so the challenge names no metadata.
     let metadata = at.is_oauth().then(|| at.resource_metadata());
     let said = |scopes: &Scopes, error| bearer::challenge(metadata.as_deref(), &scopes.to_string(), error);
     match why {
@@ -153,7 +153,7 @@ fn challenge(why: &ProxyError, at: ServiceEndpoint<'_>) -> Option<String> {
     }
 }
 
-/// A page for people.
+/// An HTML page.
 pub fn page(status: StatusCode, html: String) -> HttpResponse {
     let mut answer = Response::new(ResponseBody::Full(Bytes::from(html)));
     *answer.status_mut() = status;
@@ -165,7 +165,7 @@ pub fn page(status: StatusCode, html: String) -> HttpResponse {
     answer
 }
 
-/// On to another page by GET (RFC 9700 §4.12: 303, never 307).
+/// A redirect by GET (RFC 9700 §4.12: 303, never 307).
 pub fn see_other(location: &str) -> HttpResponse {
     let mut answer = Response::new(ResponseBody::default());
     *answer.status_mut() = StatusCode::SEE_OTHER;
@@ -177,14 +177,14 @@ pub fn see_other(location: &str) -> HttpResponse {
     answer
 }
 
-/// Lets pages of other origins read the answer, without credentials.
+/// Adds the CORS headers, without credentials.
 pub fn with_cors(mut answer: HttpResponse, readers: &CorsPolicy) -> HttpResponse {
     let headers = answer.headers_mut();
     let readers = match readers {
         CorsPolicy::Own => return answer,
         CorsPolicy::Everyone => Ok(HeaderValue::from_static("*")),
         CorsPolicy::Only(origin) => {
-            // A cache must not give one origin what was said to another.
+            // A cache must not serve one origin's response to another.
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
             HeaderValue::from_str(origin)
         }
@@ -197,7 +197,7 @@ pub fn with_cors(mut answer: HttpResponse, readers: &CorsPolicy) -> HttpResponse
     answer
 }
 
-/// Answers a preflight; no token is asked for.
+/// The response to a preflight request, which needs no token.
 pub fn preflight(readers: &CorsPolicy, request: &HeaderMap) -> HttpResponse {
     let mut answer = Response::new(ResponseBody::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -210,7 +210,7 @@ pub fn preflight(readers: &CorsPolicy, request: &HeaderMap) -> HttpResponse {
     with_cors(answer, readers)
 }
 
-/// An answer of any type, which is not sniffed.
+/// A response of any media type, without sniffing.
 pub fn response(status: StatusCode, kind: &'static str, body: Bytes) -> HttpResponse {
     let mut answer = Response::new(ResponseBody::Full(body));
     *answer.status_mut() = status;

@@ -1,4 +1,4 @@
-//! Every request comes through here: guard, route, use case, reply.
+//! Handles every request: checks the host and origin, finds the route, and calls the use case.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,49 +24,49 @@ use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::routes::{Route, RouteError, RouteTable, ServiceRef};
 
-/// The largest body of an OAuth request, in bytes.
+/// Maximum size of a body that the router reads, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long such a body may take.
+/// Timeout for reading such a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a body that nobody asked for is read on.
+/// Timeout for reading the rest of a body after the response is ready.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// A request whose body is taken by whoever reads it, and left by whoever does not.
+/// A request whose body is taken out only by a handler that reads it.
 type PendingRequest<'a> = Request<&'a mut Option<Incoming>>;
 
-/// The front door. Cheap to clone.
+/// Routes requests to the use cases. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
     app: Arc<App>,
     routes: Arc<RouteTable>,
 }
 
-/// One request to an endpoint of ours, with its body read.
+/// A browser's request, with its body read.
 pub struct BrowserRequest<'a> {
-    /// The name that it used.
+    /// The base URL of the host name that the request used.
     pub called: &'a BaseUrl,
-    /// What stands behind us.
+    /// The configuration, loaded once for this request.
     pub live: &'a RuntimeConfig,
-    /// The whole head.
+    /// The headers.
     pub headers: &'a HeaderMap,
-    /// The query, undecoded.
+    /// The query, not decoded.
     pub query: &'a str,
     /// The body; empty for GET.
     pub body: Bytes,
-    /// The caller's address, for waiting times only.
+    /// The caller's address, for limits only.
     pub source: IpAddr,
 }
 
 impl Router {
-    /// The door of this gateway.
+    /// The router of this app.
     pub fn new(app: Arc<App>) -> Self {
         let routes = Arc::new(RouteTable::new(app.urls().prefix()));
         Self { app, routes }
     }
 
-    /// Answers one request of `peer`, the other end of the connection.
+    /// Responds to one request. `peer` is the other end of the connection.
     pub async fn handle(&self, http: &HttpClient, request: Request<Incoming>, peer: IpAddr) -> HttpResponse {
         let (head, body) = request.into_parts();
         let (version, waits) = (head.version, head.headers.contains_key(header::EXPECT));
@@ -85,7 +85,7 @@ impl Router {
             Err(why) => return self.not_found(why, &request),
         };
         match route {
-            // Health is asked by machines that know no name of ours.
+            // Before the host check, because a health check may not use the gateway's host name.
             Route::Live => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
             Route::Ready => return self.ready().await,
             _ => {}
@@ -271,7 +271,7 @@ impl Router {
         }
     }
 
-    /// No service of this name, or none that is the default one.
+    /// The error for an unknown service, or a missing default service.
     fn no_service(&self, live: &RuntimeConfig) -> HttpResponse {
         let hint = match live.default_service() {
             Some(_) => format!("the MCP endpoint is {}/mcp", self.app.urls().public_url()),
@@ -316,7 +316,7 @@ impl Router {
     }
 }
 
-/// The service that a path is of, and how it was called.
+/// The service of a path, with the address and the host that the request used.
 fn find<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     let (running, path) = match of {
         ServiceRef::Default => (live.default_service()?, PathStyle::Root),
@@ -330,7 +330,7 @@ fn find<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Op
     })
 }
 
-/// The same where clients sign in; a service that takes keys, or nothing, has no authorization server.
+/// As [`find`], for services with OAuth. Services with API keys and public ones have no AS.
 fn find_oauth<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     find(live, called, of).filter(ServiceEndpoint::is_oauth)
 }
@@ -362,9 +362,9 @@ async fn read_body(body: &mut Option<Incoming>) -> Result<Bytes, BodyError> {
     }
 }
 
-/// The answer came before the body was read, and the client may still be sending it. It is read on for a moment, so that
-/// the connection can be used again; else the answer says that it cannot (RFC 9112 §9.6). Without that, a client would send
-/// its next request into a connection that we close.
+/// Handles a body that is unread when the response is ready, while the client may still send it.
+/// The rest is read for a moment, so that the connection can be reused. Otherwise
+/// `Connection: close` (RFC 9112 §9.6) stops the client from sending its next request there.
 async fn drain_body(mut answer: HttpResponse, body: Incoming, waits: bool) -> HttpResponse {
     let is_read = body.is_end_stream() || (!waits && read_limited(body, MAX_BODY_BYTES, DRAIN_TIMEOUT).await.is_ok());
     if !is_read {
@@ -384,7 +384,7 @@ fn body_error(why: &BodyError) -> HttpResponse {
     reply::error(status, "invalid_request", &why.to_string())
 }
 
-/// A person opened the MCP address in a browser.
+/// Whether a user opened the MCP endpoint in a browser.
 fn is_navigation(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }

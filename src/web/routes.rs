@@ -1,4 +1,4 @@
-//! One table: which path is what.
+//! The routing table.
 
 use std::borrow::Cow;
 
@@ -7,66 +7,66 @@ use matchit::Router;
 
 use crate::app::endpoint::is_service_name;
 
-/// Everything that can be asked of us.
+/// The endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// An MCP endpoint.
     Mcp(ServiceRef),
-    /// RFC 9728.
+    /// Protected resource metadata (RFC 9728).
     ProtectedResource(ServiceRef),
-    /// RFC 8414, and OpenID Connect Discovery.
+    /// Authorization server metadata (RFC 8414, and OpenID Connect Discovery).
     AuthorizationServer(ServiceRef),
-    /// RFC 6749 §3.1.
+    /// The authorization endpoint (RFC 6749 §3.1).
     Authorize(ServiceRef),
-    /// RFC 6749 §3.2.
+    /// The token endpoint (RFC 6749 §3.2).
     Token(ServiceRef),
-    /// RFC 7591.
+    /// The client registration endpoint (RFC 7591).
     Register(ServiceRef),
-    /// RFC 7009.
+    /// The revocation endpoint (RFC 7009).
     Revoke(ServiceRef),
-    /// The sign-in page of this journey.
+    /// The login page of this flow.
     Login(String),
-    /// Where the identity provider of this name sends the browser back.
+    /// The callback for the identity provider of this name.
     LoginCallback(String),
-    /// The consent page of this journey.
+    /// The consent page of this flow.
     Consent(String),
-    /// Where the upstream of a service sends the browser back.
+    /// The callback for the upstream of a service.
     UpstreamCallback(ServiceRef),
-    /// What stands behind us: all services, or the one of this name.
+    /// The public list of all services, or the entry of the service of this name.
     Services(Option<String>),
-    /// Our public keys (RFC 7517).
+    /// The public signing keys (RFC 7517).
     Keys,
-    /// The process runs.
+    /// Liveness: whether the process runs.
     Live,
-    /// The process can serve.
+    /// Readiness: whether the process can serve requests.
     Ready,
-    /// The pages' style.
+    /// The stylesheet of the pages.
     Style,
-    /// What a person sees who opens the address.
+    /// The page at the gateway's root.
     Home,
 }
 
-/// Which service a path is of.
+/// The service that a path refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceRef {
-    /// The default one: the path names none.
+    /// The default service: the path has no name.
     Default,
-    /// The one of this name, under its own path.
+    /// The service of this name, as `…/mcp/{service}`.
     Named(String),
-    /// The one of this name, by `/{service}/mcp`.
+    /// The service of this name, as `/{service}/mcp`.
     Alias(String),
 }
 
-/// Why a request is nobody's.
+/// Why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteError {
     /// No such path.
     NotFound,
-    /// The path exists, for these methods.
+    /// The path does not accept the method. These are its methods, as the value of `Allow`.
     Method(&'static str),
 }
 
-/// The table, built once.
+/// The routing table, built once.
 #[derive(Debug)]
 pub struct RouteTable {
     table: Router<Path>,
@@ -95,7 +95,7 @@ enum Path {
 }
 
 impl RouteTable {
-    /// The table under `prefix`, the path of the public URL without a slash at its end.
+    /// Builds the table. `prefix` is the path of the public URL, without a slash at its end.
     ///
     /// # Panics
     /// Never: the paths are constants that do not overlap.
@@ -116,7 +116,7 @@ impl RouteTable {
                 put(&format!("/.well-known/{document}{path}"), Path::AuthorizationServer);
             }
         }
-        // OpenID Connect Discovery puts the well-known part behind the issuer (§4).
+        // OpenID Connect Discovery, section 4: the well-known part follows the issuer.
         put("/mcp/{service}/.well-known/openid-configuration", Path::AuthorizationServer);
         for base in ["", "/oauth"] {
             for behind in ["", "/mcp/{service}"] {
@@ -144,7 +144,7 @@ impl RouteTable {
         }
     }
 
-    /// What a request is. The path is taken as it is: nothing is decoded, folded or repaired.
+    /// Finds the route. The path is not decoded or normalised. Fails if path or method is unknown.
     pub fn find(&self, method: &Method, path: &str) -> Result<Route, RouteError> {
         let path = self.strip_prefix(path).ok_or(RouteError::NotFound)?;
         let found = self.table.at(&path).map_err(|_| RouteError::NotFound)?;
@@ -190,9 +190,9 @@ impl RouteTable {
         }
     }
 
-    /// The path below the prefix; a well-known one has the prefix behind it (RFC 8414 §3.1) or before it (OpenID).
+    /// Removes the prefix, which follows a well-known name (RFC 8414 §3.1) or precedes it (OpenID).
     fn strip_prefix<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
-        // A supervisor asks on the machine itself, where nothing is in front of us that knows of a prefix.
+        // A supervisor on this machine bypasses any proxy, so it does not know the prefix.
         if self.prefix.is_empty() || matches!(path, "/health/live" | "/health/ready") {
             return Some(Cow::Borrowed(path));
         }

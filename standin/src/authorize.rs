@@ -10,7 +10,7 @@ use crate::body::{Reply, add_header, empty, escape, html};
 use crate::server::Exchange;
 use crate::tokens::{Code, random};
 
-/// What the browser asked for; repeated parameters are refused before this.
+/// The parameters of the authorization request. Repeated ones are refused before.
 type Asked = HashMap<String, String>;
 
 pub async fn handle(mut exchange: Exchange) -> io::Result<Reply> {
@@ -54,7 +54,7 @@ fn parameters(query: &str) -> Option<Asked> {
     Some(asked)
 }
 
-/// The address to go back to, once it is known to belong to the client.
+/// The redirect URI, if it belongs to the client.
 fn redirect_uri(exchange: &Exchange, asked: &Asked) -> Result<Url, &'static str> {
     let tokens = exchange.state.tokens();
     let id = asked.get("client_id").ok_or("No client_id")?;
@@ -66,10 +66,10 @@ fn redirect_uri(exchange: &Exchange, asked: &Asked) -> Result<Url, &'static str>
     Url::parse(uri).map_err(|_| "The redirect_uri is no address")
 }
 
-/// What is wrong with the request, as an OAuth error.
+/// Why the request is invalid, as an OAuth error code.
 fn problem(exchange: &Exchange, asked: &Asked) -> Option<&'static str> {
     let get = |name: &str| asked.get(name).map(String::as_str);
-    // GitHub takes a request without response_type and without PKCE.
+    // GitHub accepts a request without `response_type` and without PKCE.
     let lenient = exchange.state.profile == Profile::GitHub;
     match get("response_type") {
         Some("code") => {}

@@ -1,4 +1,4 @@
-//! What the upstream does wrong, field by field. The default does nothing wrong.
+//! The misbehaviour of the upstream, field by field. The default is an upstream without faults.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::openid::OpenId;
 
-/// Endpoints named in the authorization server metadata instead of the real ones.
+/// Endpoints that the authorization server metadata names instead of the real ones.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataEndpoints {
     /// Instead of the authorization endpoint.
@@ -19,103 +19,103 @@ pub struct MetadataEndpoints {
     pub revocation_endpoint: Option<String>,
 }
 
-/// How the upstream behaves. Read once as each request arrives, so a change
-/// reaches the next request and never one already under way.
+/// The behaviour of the upstream. It is read once, when a request arrives, so a change never
+/// affects a request that is already in progress.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
     /// Show a page with "Authorize" and "Cancel" instead of redirecting at once.
     pub authorize_page: bool,
     /// Redirect back with this OAuth error instead of a code.
     pub authorize_error: Option<String>,
-    /// Send this (wrong) `iss` at the callback.
+    /// Send this wrong `iss` in the authorization response.
     pub iss: Option<String>,
-    /// Send no `iss` at the callback.
+    /// Send no `iss` in the authorization response.
     pub omit_iss: bool,
     /// Answer registrations with this status.
     pub registration_status: Option<u16>,
 
-    /// Answer `/token` with this status and an HTML body; nothing is processed.
+    /// Answer `/token` with this status and an HTML body; the request is not processed.
     pub token_status: Option<u16>,
-    /// Answer `/token` with this OAuth error and status 400; nothing is processed.
+    /// Answer `/token` with this OAuth error and status 400; the request is not processed.
     pub token_error: Option<String>,
     /// Answer every OAuth error at `/token` with status 200.
     pub token_error_in_200: bool,
-    /// Answer `/token` form-encoded whatever `Accept` says.
+    /// Answer `/token` form-encoded, regardless of `Accept`.
     pub token_form_encoded: bool,
-    /// Say this as `expires_in`: a number, a string; null leaves it out.
+    /// The value of `expires_in`: a number or a string; null omits it.
     pub token_expires_in: Option<Value>,
-    /// On refresh, answer without a refresh token and keep the old one valid.
+    /// Omit the refresh token from the response to a refresh, and keep the old one valid.
     pub omit_refresh_token: bool,
-    /// Issue no refresh token at all.
+    /// Never issue a refresh token.
     pub never_refresh_token: bool,
-    /// Wait this long before `/token` processes (and rotates) anything.
+    /// How long `/token` waits before it processes a request (and rotates a token).
     pub token_delay: Duration,
-    /// Wait this long after processing and before the answer.
+    /// How long `/token` waits between processing and the response.
     pub token_delay_after: Duration,
-    /// Process, then close the connection without an answer.
+    /// Process the request, then close the connection without a response.
     pub token_cut: bool,
-    /// Process, then close the connection in the middle of the answer's body.
+    /// Process the request, then close the connection in the middle of the response body.
     pub token_cut_mid_body: bool,
-    /// `Retry-After` seconds on the 429 answers counted by `token_429_count`.
+    /// The value of `Retry-After`, in seconds, in responses counted by `token_429_count`.
     pub token_retry_after: Option<u64>,
-    /// Answer the next so many requests to `/token` with 429; counts down.
+    /// The number of next requests to `/token` that get a 429. It counts down.
     pub token_429_count: u32,
-    /// Process, then answer 200 with bytes that are not JSON but say they are.
+    /// Process the request, then answer 200 with a body that claims to be JSON and is not.
     pub token_garbage: bool,
-    /// Say this as `scope` in token answers.
+    /// The value of `scope` in token responses.
     pub scope_override: Option<String>,
-    /// Say this as the refresh token's life, in both names in use
-    /// (`refresh_token_expires_in`, `refresh_expires_in`); held to if positive.
+    /// The announced lifetime of refresh tokens, in seconds, under both names in use
+    /// (`refresh_token_expires_in`, `refresh_expires_in`). It is enforced if it is positive.
     pub refresh_expires_in: Option<i64>,
-    /// A refresh token presented after its rotation ends the whole family.
+    /// A refresh token that is used after its rotation ends the whole family.
     pub reuse_kills_family: bool,
-    /// Real life of access tokens at the MCP endpoint in seconds, read as they
-    /// are issued. What `expires_in` says does not follow it.
+    /// The real lifetime of access tokens at the MCP endpoint, in seconds, read when they are
+    /// issued. `expires_in` does not depend on it.
     pub access_ttl: Option<u64>,
-    /// Make access tokens at least so long, in bytes.
+    /// The minimum length of access tokens, in bytes.
     pub access_length: usize,
 
-    /// Answer the MCP endpoint with this status: 401 and 403 with a challenge
-    /// (once the token is good), 503 with `Retry-After`, others bare.
+    /// Answer the MCP endpoint with this status: 401 and 403 with a challenge (after the token is
+    /// checked), 503 with `Retry-After`, others without extra headers.
     pub mcp_status: Option<u16>,
-    /// Answer the MCP endpoint with a 307 to this address.
+    /// Answer the MCP endpoint with a 307 to this URL.
     pub mcp_redirect: Option<String>,
-    /// Wait this long before the MCP endpoint answers.
+    /// How long the MCP endpoint waits before it answers.
     pub mcp_delay: Duration,
-    /// Read each request to the MCP endpoint whole, then close the connection without an answer.
+    /// Read each request to the MCP endpoint completely, then close the connection unanswered.
     pub mcp_cut: bool,
-    /// Serve the MCP endpoint to everybody, whatever they present.
+    /// Serve the MCP endpoint without any check of credentials.
     pub mcp_open: bool,
-    /// Take this header as the credential, by name (in lower case) and value, and no token.
+    /// Require this header instead of a token: name (in lower case) and value.
     pub mcp_key: Option<(String, String)>,
-    /// Extra headers on every answer of the MCP endpoint.
+    /// Extra headers in every response of the MCP endpoint.
     pub mcp_headers: Vec<(String, String)>,
     /// Answer JSON-RPC requests as a stream of server-sent events.
     pub sse: bool,
-    /// Time between the events of the stream that GET opens.
+    /// The time between events of the stream that GET opens.
     pub sse_gap: Duration,
-    /// Answer 404 to a session id that was never given out or was deleted.
+    /// Answer 404 to a session id that was never issued or was deleted.
     pub strict_sessions: bool,
 
-    /// Say this (wrong) `issuer` in the authorization server metadata.
+    /// The wrong `issuer` in the authorization server metadata.
     pub metadata_issuer: Option<String>,
-    /// Say this (wrong) `resource` in the protected resource metadata.
+    /// The wrong `resource` in the protected resource metadata.
     pub prm_resource: Option<String>,
-    /// Name this authorization server in the protected resource metadata, such as that of another stand-in.
+    /// The authorization server in the protected resource metadata, such as another stand-in.
     pub authorization_server: Option<String>,
-    /// Leave `code_challenge_methods_supported` out of the metadata.
+    /// Omit `code_challenge_methods_supported` from the metadata.
     pub no_pkce_in_metadata: bool,
-    /// Name these endpoints in the metadata.
+    /// The endpoints in the metadata.
     pub metadata_endpoints: MetadataEndpoints,
-    /// No protected resource metadata, and none named in challenges.
+    /// Serve no protected resource metadata, and name none in challenges.
     pub prm_missing: bool,
-    /// No authorization server metadata.
+    /// Serve no authorization server metadata.
     pub as_metadata_missing: bool,
 
-    /// As an identity provider.
+    /// The behaviour as an identity provider.
     pub openid: OpenId,
 
-    /// Keep the log of requests; a bench would rather not.
+    /// Log the requests. Benchmarks turn this off.
     pub keep_log: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Response bodies that know when they are dropped, and short ways to build responses.
+//! Response bodies that detect when they are dropped, and helpers to build responses.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-/// Counts one MCP request as open for as long as it lives.
+/// Counts one MCP request as open while it exists.
 pub struct Open(Arc<AtomicUsize>);
 
 impl Open {
@@ -29,7 +29,7 @@ impl Drop for Open {
     }
 }
 
-/// The sending end of a streamed body.
+/// The sending half of a streamed body.
 pub type Feed = mpsc::Sender<io::Result<Bytes>>;
 
 enum Source {
@@ -37,8 +37,8 @@ enum Source {
     Stream(mpsc::Receiver<io::Result<Bytes>>),
 }
 
-/// A body: whole or streamed. Hyper drops it when it is sent, when a write
-/// fails and when the client goes away, and with it the `Open` it carries.
+/// A body: complete or streamed. Hyper drops it when it is sent, when a write fails, or when the
+/// client disconnects. Its `Open` is dropped with it.
 pub struct Out {
     source: Source,
     open: Option<Open>,
@@ -51,15 +51,14 @@ impl Out {
         Self { source, open: None }
     }
 
-    /// A streamed body; the small channel holds back a sender that is faster
-    /// than the client.
+    /// A streamed body. The small channel slows down a sender that is faster than the client.
     pub fn stream() -> (Feed, Self) {
         let (feed, source) = mpsc::channel(2);
         let source = Source::Stream(source);
         (feed, Self { source, open: None })
     }
 
-    /// The bytes of a whole body; none of a streamed one.
+    /// The bytes of a complete body; empty for a streamed one.
     pub fn into_bytes(self) -> Bytes {
         match self.source {
             Source::Whole(bytes) => bytes.unwrap_or_default(),
@@ -95,10 +94,10 @@ impl Body for Out {
     }
 }
 
-/// What every handler gives back.
+/// The response of a handler.
 pub type Reply = Response<Out>;
 
-/// A reply of the given status, content type and body.
+/// A response with this status, content type and body.
 pub fn reply(status: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Out::whole(bytes));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
@@ -106,25 +105,25 @@ pub fn reply(status: u16, content_type: &'static str, bytes: impl Into<Bytes>) -
     reply
 }
 
-/// A reply without a body.
+/// A response without a body.
 pub fn empty(status: u16) -> Reply {
     let mut reply = reply(status, "text/plain", Bytes::new());
     reply.headers_mut().remove(CONTENT_TYPE);
     reply
 }
 
-/// A JSON reply.
+/// A JSON response.
 pub fn json(status: u16, value: &Value) -> Reply {
     reply(status, "application/json", value.to_string())
 }
 
-/// An HTML page around the given inner markup.
+/// An HTML page with this content.
 pub fn html(status: u16, inner: &str) -> Reply {
     let page = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Upstream</title><body>{inner}</body></html>");
     reply(status, "text/html; charset=utf-8", page)
 }
 
-/// Adds a header; one that is not valid HTTP is left out.
+/// Adds a header. An invalid header is ignored.
 pub fn add_header(reply: &mut Reply, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
         reply.headers_mut().append(name, value);

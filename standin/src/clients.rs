@@ -1,4 +1,4 @@
-//! Clients: registering them and knowing them again.
+//! Client registration and client authentication.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::server::Exchange;
 use crate::token::{Refusal, Unknown};
 use crate::tokens::{Client, Tokens, random};
 
-/// RFC 7591.
+/// The registration endpoint (RFC 7591).
 pub async fn register(mut exchange: Exchange) -> io::Result<Reply> {
     let body = exchange.read().await?;
     let status = exchange.behaviour.registration_status.unwrap_or(201);
@@ -53,7 +53,7 @@ pub async fn register(mut exchange: Exchange) -> io::Result<Reply> {
     Ok(json_reply(status, &Value::Object(metadata)))
 }
 
-/// At least one, all of them absolute and without a fragment.
+/// The redirect URIs: at least one, all absolute and without a fragment.
 fn redirect_uris(value: Option<&Value>) -> Option<Vec<String>> {
     let uris = value?.as_array()?;
     let good = |uri: &str| url::Url::parse(uri).is_ok_and(|u| u.fragment().is_none());
@@ -62,14 +62,14 @@ fn redirect_uris(value: Option<&Value>) -> Option<Vec<String>> {
     (!uris.is_empty()).then_some(uris)
 }
 
-/// Seconds since the epoch, by the real clock.
+/// Unix seconds of the real clock.
 pub fn unix_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }
 
-/// Which client makes this request to `/token` or `/revoke`: by Basic, by
-/// secret in the form, or by name alone if it has no secret.
+/// Authenticates the client of a request to `/token` or `/revoke`: by Basic, by the secret in the
+/// form, or by its id alone if it has no secret.
 pub fn authenticate(tokens: &Tokens, headers: &HeaderMap, form: &[(String, String)]) -> Result<String, Refusal> {
     let field = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
     let authorization = headers.get("authorization").and_then(|v| v.to_str().ok());
@@ -93,7 +93,7 @@ pub fn authenticate(tokens: &Tokens, headers: &HeaderMap, form: &[(String, Strin
     }
 }
 
-/// The name and secret in a Basic header, each form-decoded (RFC 6749, 2.3.1).
+/// Client id and secret of a Basic header, each form-decoded (RFC 6749 §2.3.1).
 fn basic(value: &str) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -105,7 +105,7 @@ fn basic(value: &str) -> Option<(String, String)> {
 }
 
 fn form_decoded(text: &str) -> String {
-    // An ampersand or equals sign would start a new field; there is only one here.
+    // The text is a single field, so an ampersand or equals sign must not start a new one.
     let text = text.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(text.as_bytes())
         .next()

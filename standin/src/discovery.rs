@@ -1,4 +1,4 @@
-//! The metadata documents: RFC 9728 for the resource, RFC 8414 for the server.
+//! The metadata documents of the resource (RFC 9728) and of the authorization server (RFC 8414).
 
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ use crate::server::Exchange;
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const SERVER: &str = "/.well-known/oauth-authorization-server";
 
-/// The document at this path, or the 404 that stands in for a missing one.
-/// `None` if the path names no document.
+/// The document at this path, or a 404 if it is configured as missing. `None` if the path names no
+/// document.
 pub fn document(exchange: &Exchange, path: &str) -> Option<Reply> {
     let behaviour = &exchange.behaviour;
     let (missing, document): (bool, fn(&Exchange) -> Value) = if is_resource(path) {

@@ -1,4 +1,4 @@
-//! What `/token` grants: codes exchanged, refresh tokens rotated.
+//! The grants of `/token`: codes are exchanged, refresh tokens are rotated.
 
 use serde_json::{Value, json};
 
@@ -15,8 +15,8 @@ fn invalid_grant(why: &'static str) -> Refusal {
     Refusal::new("invalid_grant", why)
 }
 
-/// Notes a presented refresh token, and says whether it is a reuse. Done on
-/// arrival, so that a call that will be turned away counts as well.
+/// Records a presented refresh token, and returns whether it is reused. This happens on arrival, so
+/// that rejected requests count too.
 pub fn note_presented(state: &State, token: &str) -> bool {
     let mut tokens = state.tokens();
     tokens.refreshes.push(token.to_owned());
@@ -27,7 +27,7 @@ pub fn note_presented(state: &State, token: &str) -> bool {
     reused
 }
 
-/// Processes one call.
+/// Processes a token request.
 pub fn grant(call: &Call) -> Outcome {
     let twice = |(index, (name, _)): (usize, &(String, String))| name != "resource" && call.form[..index].iter().any(|(n, _)| n == name);
     if call.form.iter().enumerate().any(twice) {
@@ -105,7 +105,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
     if known.client_id != client {
         return Err(invalid_grant("another client's refresh token"));
     }
-    // A narrower scope is for the access token; the refresh token keeps its own.
+    // A narrower scope applies to the access token. The refresh token keeps its own.
     let scope = call.field("scope").unwrap_or(&known.scope);
     if !scope.split(' ').all(|s| known.scope.split(' ').any(|k| k == s)) {
         return Err(Refusal::new("invalid_scope", "more than was granted"));
@@ -123,7 +123,7 @@ fn rotate(call: &Call, client: &str) -> Outcome {
     Ok(granted)
 }
 
-/// Issues an access token and, if asked for, a refresh token like `like`.
+/// Issues an access token and, if requested, a refresh token like `like`.
 fn issue(call: &Call, like: &Refresh, scope: &str, with_refresh: bool) -> (Granted, Option<String>) {
     let behaviour = &call.behaviour;
     let github = call.state.profile == Profile::GitHub;

@@ -1,5 +1,5 @@
-//! An upstream in one process on one loopback port: an OAuth authorization
-//! server and a protected MCP server, both of which misbehave on request.
+//! An upstream in one process on one loopback port: an OAuth authorization server and a protected
+//! MCP server, both of which misbehave on request.
 //!
 //! ```
 //! use mcp_gateway_standin::{Profile, Standin};
@@ -43,19 +43,19 @@ pub const CLIENT_ID: &str = "gateway";
 /// The secret of [`CLIENT_ID`].
 pub const CLIENT_SECRET: &str = "gateway-secret";
 
-/// Which kind of upstream this is.
+/// The kind of upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Metadata, registration, PKCE, `iss`, rotation, revocation.
     Standard,
-    /// Like GitHub: one static client, form-encoded answers, errors in a 200,
-    /// tokens without an end and without a refresh token.
+    /// Like GitHub: one static client, form-encoded responses, errors with status 200, and access
+    /// tokens without expiry or refresh token.
     GitHub,
-    /// As the standard one, and an OpenID Connect provider besides.
+    /// Like `Standard`, and also an OpenID Connect provider.
     OpenId,
 }
 
-/// One request, as it was seen.
+/// A logged request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// When it arrived.
@@ -64,29 +64,29 @@ pub struct Seen {
     pub method: String,
     /// Its path, without the query.
     pub path: String,
-    /// Its query, empty if there was none.
+    /// Its query; empty if there is none.
     pub query: String,
     /// Its headers in order, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The first 64 KiB of its body.
     pub body: Vec<u8>,
-    /// The status of the answer; 0 until there is one.
+    /// The status of the response; 0 until there is one.
     pub status: u16,
 }
 
 impl Seen {
-    /// The first value of a header; the name in lower case.
+    /// The first value of a header. The name is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// The body read as a form.
+    /// The body, parsed as a form.
     pub fn form(&self) -> Vec<(String, String)> {
         form_urlencoded::parse(&self.body).into_owned().collect()
     }
 }
 
-/// A running upstream. Clones share it; it ends when the last one is dropped.
+/// A running upstream. Clones share it. It ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Standin {
     running: Arc<Running>,
@@ -101,15 +101,15 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // Waiting for the thread frees the port before drop returns. Its end
-        // is all that matters here, not how it came about.
+        // Joining the thread frees the port before `drop` returns. The thread's result is
+        // irrelevant.
         let _ended = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Standin {
-    /// Starts on a free loopback port, in a thread of its own with a runtime
-    /// of its own, so that any test can use it, sync or async.
+    /// Starts on a free loopback port, in its own thread and runtime. So sync and async tests can
+    /// use it.
     ///
     /// # Panics
     /// If the loopback interface has no free port.
@@ -117,7 +117,7 @@ impl Standin {
         Self::start_on(profile, 0).expect("a free loopback port")
     }
 
-    /// Starts on the given loopback port.
+    /// Starts on this loopback port. Fails if the port cannot be bound.
     pub fn start_on(profile: Profile, port: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
@@ -148,7 +148,7 @@ impl Standin {
         self.state().origin.clone()
     }
 
-    /// The address of the MCP endpoint.
+    /// The URL of the MCP endpoint.
     pub fn mcp_url(&self) -> String {
         format!("{}/mcp", self.state().origin)
     }
@@ -158,12 +158,12 @@ impl Standin {
         self.state().issuer()
     }
 
-    /// Changes the behaviour from the next request on.
+    /// Changes the behaviour for all later requests.
     pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
         self.state().change(change);
     }
 
-    /// Every request since the start or the last clear, in order of arrival.
+    /// All requests since the start or the last `clear_log`, in order of arrival.
     pub fn log(&self) -> Vec<Seen> {
         self.state().log()
     }
@@ -173,12 +173,12 @@ impl Standin {
         self.state().clear_log();
     }
 
-    /// The refresh tokens presented, in order.
+    /// The refresh tokens that were presented, in order.
     pub fn refreshes(&self) -> Vec<String> {
         self.state().tokens().refreshes.clone()
     }
 
-    /// The refresh tokens presented after they had been rotated away.
+    /// The refresh tokens that were presented after their rotation.
     pub fn reused(&self) -> Vec<String> {
         self.state().tokens().reused.clone()
     }
@@ -188,33 +188,33 @@ impl Standin {
         self.state().tokens().revoked.clone()
     }
 
-    /// Signs ID tokens with new keys from now on, and publishes only those.
+    /// Replaces the keys that sign ID tokens. Only the new keys are published.
     pub fn rotate_keys(&self) {
         self.state().keys().rotate();
     }
 
-    /// Forgets every code, token and session.
+    /// Deletes all codes, tokens and sessions.
     pub fn revoke_all(&self) {
         self.state().tokens().forget();
     }
 
-    /// Forgets every access token; what refreshes stays good.
+    /// Deletes all access tokens. Refresh tokens stay valid.
     pub fn revoke_access(&self) {
         self.state().tokens().access.clear();
     }
 
-    /// How many MCP requests and streams are being served.
+    /// The number of MCP requests and streams in progress.
     pub fn open_streams(&self) -> usize {
         self.state().open.load(Ordering::SeqCst)
     }
 
-    /// Every access token issued, in order.
+    /// All access tokens that were issued, in order.
     pub fn issued_access(&self) -> Vec<String> {
         self.state().tokens().issued.clone()
     }
 
-    /// What `/token` did with each refresh, and when: `received <rt>`,
-    /// `rotated <rt> -> <new>` (or `kept <rt>`), `answered <rt>`.
+    /// The steps of each refresh at `/token`, with their times: `received <rt>`, `rotated <rt> ->
+    /// <new>` (or `kept <rt>`), `answered <rt>`.
     pub fn phases(&self) -> Vec<(Instant, String)> {
         self.state().phases()
     }

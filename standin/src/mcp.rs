@@ -1,4 +1,4 @@
-//! The protected MCP endpoint: Streamable HTTP behind a bearer token.
+//! The protected MCP endpoint: Streamable HTTP with a bearer token.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::streams;
 use crate::tokens::{Access, random};
 use crate::tools::{self, Caller};
 
-/// `/mcp`, counted as open until the answer's body is gone.
+/// `/mcp`. A request counts as open until its response body is dropped.
 pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
     let open = Open::new(&exchange.state.open);
     let headers = exchange.behaviour.mcp_headers.clone();
@@ -71,7 +71,7 @@ async fn answer(mut exchange: Exchange) -> io::Result<Reply> {
     }
 }
 
-/// The misbehaviour that comes before any look at the token.
+/// The misbehaviour that comes before the token check.
 fn out_of_order(exchange: &Exchange) -> Option<Reply> {
     if let Some(target) = &exchange.behaviour.mcp_redirect {
         let mut reply = empty(307);
@@ -86,7 +86,7 @@ fn out_of_order(exchange: &Exchange) -> Option<Reply> {
     Some(reply)
 }
 
-/// The token and what it stands for, or the challenge.
+/// The token and its data, or the challenge.
 fn admit(exchange: &Exchange) -> Result<(String, Access), Box<Reply>> {
     let scope = exchange.state.scope();
     let key = exchange.behaviour.mcp_key.as_ref();
@@ -134,7 +134,7 @@ async fn post(exchange: &Exchange, body: &[u8], caller: Caller) -> Reply {
         return json_reply(400, &tools::error(&Value::Null, -32700, "Parse error"));
     };
     let (Some(method), Some(id)) = (message["method"].as_str(), message.get("id")) else {
-        // A notification, or the answer to a request that was never made.
+        // A notification, or a response to a request that was never sent.
         return empty(202);
     };
     let params = &message["params"];

@@ -1,4 +1,4 @@
-//! What an identity provider does beyond an authorization server: its document, its keys, ID tokens, and who a user is.
+//! What an identity provider adds to an authorization server: metadata, keys, ID tokens, users.
 
 use std::io;
 
@@ -12,26 +12,26 @@ use crate::server::Exchange;
 use crate::signing::Signing;
 use crate::state::State;
 
-/// How an identity provider behaves.
+/// The behaviour as an identity provider.
 #[derive(Clone, Debug)]
 pub struct OpenId {
     /// How ID tokens are signed.
     pub signing: Signing,
-    /// The user who signs in: claims of the ID token and of the user endpoint.
+    /// The user who logs in: the claims of the ID token and of the user endpoint.
     pub user: Value,
-    /// Leave all of the user but `sub` out of the ID token.
+    /// Omit all claims of the user except `sub` from the ID token.
     pub thin: bool,
-    /// Replace these claims of the ID token; null leaves one out.
+    /// Replacements for claims of the ID token; null omits a claim.
     pub claims: Value,
-    /// Replace these members of the ID token's header; null leaves one out.
+    /// Replacements for members of the ID token's header; null omits a member.
     pub header: Value,
-    /// Give this in place of an ID token; empty leaves it out.
+    /// The text to send instead of an ID token; an empty one omits it.
     pub id_token: Option<String>,
-    /// Say this at the user endpoint.
+    /// The response of the user endpoint.
     pub userinfo: Option<Value>,
-    /// Say this where GitHub lists addresses.
+    /// The response of GitHub's endpoint for e-mail addresses.
     pub emails: Value,
-    /// Publish no keys: answer with this status.
+    /// Publish no keys, and answer with this status instead.
     pub jwks_status: Option<u16>,
 }
 
@@ -82,7 +82,7 @@ pub fn id_token(state: &State, behaviour: &Behaviour, client: &str, nonce: Optio
     Some(state.keys().signed(openid.signing, &members(&openid.header), &claims))
 }
 
-/// The documents of an identity provider. `None`: this path is none of them.
+/// The documents of an identity provider; `None` for any other path.
 pub async fn document(exchange: &mut Exchange, path: &str) -> io::Result<Option<Reply>> {
     let github = match exchange.state.profile {
         Profile::Standard => return Ok(None),
@@ -122,7 +122,7 @@ fn keys(exchange: &Exchange) -> Reply {
     }
 }
 
-/// What is said to who brings a good access token.
+/// The response to a request with a valid access token, or a 401.
 fn known(exchange: &Exchange, what: impl Fn(&OpenId) -> Value) -> Reply {
     let token = exchange.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     if token.is_some_and(|token| exchange.state.tokens().check_access(token).is_some()) {

@@ -1,4 +1,4 @@
-//! Accepting connections, logging requests, choosing the handler.
+//! Accepts connections, logs requests, and chooses the handler.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::body::{Reply, json as json_reply};
 use crate::state::{KEPT, State};
 use crate::{Profile, Seen, authorize, clients, discovery, mcp, openid, token};
 
-/// A request on its way through a handler.
+/// A request during its handling.
 pub struct Exchange {
     pub state: Arc<State>,
     pub behaviour: Behaviour,
@@ -45,7 +45,7 @@ impl Exchange {
         Ok(whole)
     }
 
-    /// Reads the body away and says how long it was.
+    /// Reads the body and returns its length in bytes.
     pub async fn count(&mut self) -> io::Result<u64> {
         let mut count = 0;
         self.each_chunk(|chunk| count += chunk.len() as u64).await?;
@@ -89,19 +89,19 @@ pub async fn serve(listener: std::net::TcpListener, state: Arc<State>, mut stop:
 }
 
 async fn connection(stream: TcpStream, state: Arc<State>) {
-    // Streamed events should leave at once; without it they merely leave late.
+    // Streamed events should be sent immediately. On failure they are only late.
     let _late = stream.set_nodelay(true);
     let service = service_fn(move |request| exchange(Arc::clone(&state), request));
     let server = auto::Builder::new(TokioExecutor::new());
-    // A connection that ends badly is how some of the misbehaviour looks.
+    // Some misbehaviour ends the connection with an error.
     let _ended = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// One request. An error makes hyper close the connection without an answer.
+/// Handles one request. On an error, hyper closes the connection without a response.
 async fn exchange(state: Arc<State>, request: http::Request<Incoming>) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
     let behaviour = state.behaviour();
-    // Nothing is ever noted under the last number, so nothing is amended.
+    // No request ever has the highest number, so later updates change nothing.
     let number = if behaviour.keep_log { state.note(seen(&parts)) } else { u64::MAX };
     let log = Arc::clone(&state);
     let exchange = Exchange {

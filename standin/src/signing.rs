@@ -1,4 +1,4 @@
-//! The keys of an identity provider: some RSA keys that lie here, and elliptic ones that are made when needed.
+//! The keys of an identity provider: RSA keys from files, and generated elliptic-curve keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,19 +14,19 @@ pub enum Signing {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     #[default]
     Rs256,
-    /// RSASSA-PSS with SHA-256; the published key says so.
+    /// RSASSA-PSS with SHA-256; the published key names the algorithm.
     Ps256,
     /// ECDSA on P-256.
     Es256,
-    /// Not at all: `alg` is `none`, and the signature empty.
+    /// Not at all: `alg` is `none`, and the signature is empty.
     None,
-    /// With HMAC, and the published RSA key (its modulus) as if it were a shared secret: key confusion.
+    /// With HMAC, and the modulus of the published RSA key as the secret: algorithm confusion.
     HmacOfPublicKey,
-    /// With RSA and a key that is not published, under the name of one that is.
+    /// With an RSA key that is not published, under the key id of a published one.
     ForeignKey,
 }
 
-/// The keys of one provider; rotation adds one.
+/// The keys of a provider. A rotation adds one.
 pub struct Keys {
     elliptic: Vec<Vec<u8>>,
 }
@@ -38,7 +38,7 @@ impl Keys {
         }
     }
 
-    /// From now on tokens are signed with new keys, and only those are published.
+    /// Rotates the keys. Only the new ones sign and are published.
     pub fn rotate(&mut self) {
         self.elliptic.push(elliptic());
     }
@@ -56,7 +56,7 @@ impl Keys {
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &SystemRandom::new()).expect("a key made here")
     }
 
-    /// What `/jwks` says.
+    /// The key set at `/jwks`.
     pub fn published(&self, signing: Signing) -> Value {
         let (rsa, ec, n) = (self.rsa(), self.ec(), self.generation());
         let public = PublicKeyComponents::<Vec<u8>>::from(rsa.public());
@@ -72,7 +72,7 @@ impl Keys {
         ] })
     }
 
-    /// A token; members of `header` replace those that would be there.
+    /// Signs a token. Members of `header` replace the default ones.
     pub fn signed(&self, signing: Signing, header: &Map<String, Value>, claims: &Map<String, Value>) -> String {
         let n = self.generation();
         let (alg, kid) = match signing {

@@ -1,4 +1,4 @@
-//! What the server's thread and the handles of the tests share.
+//! The state that the server's thread and the tests share.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use crate::signing::Keys;
 use crate::tokens::Tokens;
 use crate::{Profile, Seen};
 
-/// Most of a request body that the log keeps.
+/// The largest part of a request body that is logged, in bytes.
 pub const KEPT: usize = 64 * 1024;
 
-/// The requests seen. `gone` keeps the numbers of requests right over a clear.
+/// The logged requests. `gone` keeps request numbers valid after the log is cleared.
 #[derive(Default)]
 struct Log {
     gone: u64,
     seen: Vec<Seen>,
 }
 
-/// The whole state of one upstream.
+/// The state of one upstream.
 pub struct State {
     pub profile: Profile,
     pub origin: String,
@@ -31,7 +31,7 @@ pub struct State {
     phases: Mutex<Vec<(Instant, String)>>,
 }
 
-/// A test that panicked inside `set` must not take the server down with it.
+/// A test that panics inside `set` must not make the server panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,7 +73,7 @@ impl State {
         }
     }
 
-    /// Scopes the MCP endpoint asks for.
+    /// The scopes that the MCP endpoint requires.
     pub fn scope(&self) -> &'static str {
         match self.profile {
             Profile::Standard | Profile::OpenId => "mcp",
@@ -81,14 +81,14 @@ impl State {
         }
     }
 
-    /// Notes a request as it arrives and numbers it.
+    /// Logs a request on arrival, and returns its number.
     pub fn note(&self, seen: Seen) -> u64 {
         let mut log = lock(&self.log);
         log.seen.push(seen);
         log.gone + log.seen.len() as u64 - 1
     }
 
-    /// Completes what was noted, unless the log has been cleared since.
+    /// Updates a logged request, unless the log was cleared.
     pub fn amend(&self, number: u64, amend: impl FnOnce(&mut Seen)) {
         let mut log = lock(&self.log);
         let index = number.checked_sub(log.gone).and_then(|i| usize::try_from(i).ok());

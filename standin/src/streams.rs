@@ -1,4 +1,4 @@
-//! Bodies that arrive over time.
+//! Bodies that are sent over time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::body::{Feed, Out, Reply};
 use crate::tools;
 
-/// Waits, or does not: a sleep of no length still costs a timer tick.
+/// Waits. A zero duration returns immediately, because even an empty sleep costs a timer tick.
 pub async fn pause(length: Duration) {
     if !length.is_zero() {
         tokio::time::sleep(length).await;
@@ -42,7 +42,7 @@ pub fn one(message: &Value) -> Reply {
     reply
 }
 
-/// What GET opens: an event at once, then one after every gap, without an end.
+/// The stream of GET: one event immediately, then one after each gap, without end.
 pub fn events(gap: Duration) -> Reply {
     let (feed, reply) = streamed("text/event-stream");
     tokio::spawn(async move {
@@ -75,13 +75,13 @@ pub fn counted(id: Value, arguments: &Value) -> Reply {
             }
         }
         let done = tools::result(&id, &tools::text(&format!("{count} events")));
-        // Fails only if the client has left, and then nobody misses it.
+        // Fails only if the client has disconnected.
         let _left = feed.send(Ok(event(count + 1, &done))).await;
     });
     reply
 }
 
-/// So many bytes, in chunks, no faster than they are taken.
+/// A body of `left` bytes, in chunks, at the client's pace.
 pub fn bytes(mut left: usize) -> Reply {
     let (feed, reply) = streamed("application/octet-stream");
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The token and revocation endpoints, where most of the misbehaviour lives.
+//! The token and revocation endpoints, with most of the misbehaviour.
 
 use std::io;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ pub struct Refusal {
     basic: bool,
 }
 
-/// The fields of an answer that grants something.
+/// The fields of a successful response.
 pub type Granted = Map<String, Value>;
 
-/// Why a client is not known: one way for each way of presenting itself.
+/// How an unknown client tried to authenticate.
 pub enum Unknown {
     Basic,
     Form,
@@ -53,7 +53,7 @@ impl Refusal {
         }
     }
 
-    /// The answer; GitHub has names of its own and knows no status but 200.
+    /// The response. GitHub has its own error codes and always the status 200.
     fn reply(self, call: &Call) -> Reply {
         let github = call.state.profile == Profile::GitHub;
         let error = match self.error.as_str() {
@@ -73,13 +73,13 @@ impl Refusal {
     }
 }
 
-/// One call of the token endpoint.
+/// A request to the token endpoint.
 pub struct Call {
     pub state: Arc<State>,
     pub behaviour: Behaviour,
     pub headers: HeaderMap,
     pub form: Vec<(String, String)>,
-    /// This call presents a refresh token already noted as reused.
+    /// The request presents a refresh token that is already recorded as reused.
     pub noted: bool,
 }
 
@@ -88,7 +88,7 @@ impl Call {
         self.form.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// The refresh token, if this call is a refresh.
+    /// The refresh token, if this is a refresh.
     pub fn refresh_token(&self) -> Option<&str> {
         self.field("refresh_token")
             .filter(|_| self.field("grant_type") == Some("refresh_token"))
@@ -110,8 +110,8 @@ async fn call(mut exchange: Exchange) -> io::Result<Call> {
     })
 }
 
-/// `/token`. What is done is done in a task of its own: a client that hangs up
-/// does not stop a server from rotating its token.
+/// `/token`. The work runs in its own task, because a real server rotates the token even if the
+/// client disconnects.
 pub async fn handle(exchange: Exchange) -> io::Result<Reply> {
     let mut call = call(exchange).await?;
     let state = Arc::clone(&call.state);
@@ -148,7 +148,7 @@ async fn process(call: Call) -> io::Result<Reply> {
     Ok(if behaviour.token_cut_mid_body { cut(reply) } else { reply })
 }
 
-/// The answers that process nothing.
+/// The responses that process nothing.
 fn turned_away(call: &Call) -> Option<Reply> {
     let behaviour = &call.behaviour;
     let counted = call.state.change(|now| {
@@ -170,7 +170,7 @@ fn turned_away(call: &Call) -> Option<Reply> {
     Some(Refusal::new(error, "as asked for").reply(call))
 }
 
-/// Fields as JSON or as a form, whichever this upstream and the client agree on.
+/// Encodes the fields as JSON or as a form, depending on the profile, the behaviour and `Accept`.
 fn encoded(call: &Call, status: u16, fields: Granted) -> Reply {
     let accept = call.headers.get("accept").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let github = call.state.profile == Profile::GitHub;
@@ -189,16 +189,16 @@ fn encoded(call: &Call, status: u16, fields: Granted) -> Reply {
     answer
 }
 
-/// The same answer, announced whole and ending half way.
+/// The same response, with the full length announced and half of the body sent.
 fn cut(reply: Reply) -> Reply {
     let (mut parts, body) = reply.into_parts();
     let bytes = body.into_bytes();
     parts.headers.insert(http::header::CONTENT_LENGTH, bytes.len().into());
     let (feed, out) = Out::stream();
     tokio::spawn(async move {
-        // Both fail only if the client left first, and then nothing is missing.
+        // Both sends fail only if the client disconnected first, which does not matter.
         let _first = feed.send(Ok(bytes.slice(..bytes.len() / 2))).await;
-        // Time for the first half to leave before the connection is closed.
+        // The first half must be sent before the connection is closed.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         let _end = feed.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
     });

@@ -1,4 +1,4 @@
-//! Everything the authorization server remembers: clients, codes, tokens.
+//! What the authorization server stores: clients, codes, tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-/// A client that may ask for tokens.
+/// A client that may request tokens.
 #[derive(Clone)]
 pub struct Client {
-    /// Without one the client is public.
+    /// A client without a secret is public.
     pub secret: Option<String>,
-    /// Exact; `None` takes any.
+    /// The exact redirect URIs; `None` allows any.
     pub redirect_uris: Option<Vec<String>>,
 }
 
-/// An authorization code not yet used.
+/// An authorization code that is not redeemed yet.
 pub struct Code {
     pub client_id: String,
     pub redirect_uri: String,
@@ -26,7 +26,7 @@ pub struct Code {
     pub scope: String,
 }
 
-/// What an access token stands for.
+/// The data of an access token.
 #[derive(Clone)]
 pub struct Access {
     pub family: u64,
@@ -41,7 +41,7 @@ pub enum Life {
     Ended,
 }
 
-/// What a refresh token stands for, also after its end.
+/// The data of a refresh token. It stays after the token has ended.
 #[derive(Clone)]
 pub struct Refresh {
     pub family: u64,
@@ -51,12 +51,12 @@ pub struct Refresh {
     pub expires: Option<Instant>,
 }
 
-/// The memory of the authorization server.
+/// The storage of the authorization server.
 #[derive(Default)]
 pub struct Tokens {
     pub clients: HashMap<String, Client>,
     pub codes: HashMap<String, Code>,
-    /// Codes used up, with the family each began.
+    /// Redeemed codes, with the token family of each.
     pub spent: HashMap<String, u64>,
     pub access: HashMap<String, Access>,
     pub refresh: HashMap<String, Refresh>,
@@ -109,14 +109,14 @@ impl Tokens {
         token
     }
 
-    /// The access token's meaning while it is good.
+    /// The data of an access token, if it is valid.
     pub fn check_access(&self, token: &str) -> Option<Access> {
         let access = self.access.get(token)?;
         let good = access.expires.is_none_or(|end| Instant::now() < end);
         good.then(|| access.clone())
     }
 
-    /// Ends every token of a family. Rotated refresh tokens stay known as such.
+    /// Ends all tokens of a family. Rotated refresh tokens stay known as rotated.
     pub fn end_family(&mut self, family: u64) {
         self.access.retain(|_, a| a.family != family);
         for refresh in self.refresh.values_mut() {
@@ -126,7 +126,7 @@ impl Tokens {
         }
     }
 
-    /// Ends a token as `/revoke` does: a refresh token takes its family along.
+    /// Ends a token as `/revoke` does: a refresh token ends its whole family.
     pub fn revoke(&mut self, token: &str) {
         self.revoked.push(token.to_owned());
         self.access.remove(token);
@@ -135,7 +135,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets every code, token and session; clients and histories stay.
+    /// Deletes all codes, tokens and sessions. Clients and histories stay.
     pub fn forget(&mut self) {
         self.codes.clear();
         self.spent.clear();
@@ -145,22 +145,22 @@ impl Tokens {
     }
 }
 
-/// So many seconds from now.
+/// The time in `seconds` seconds.
 pub fn after(seconds: u64) -> Instant {
-    // A life too long for the clock is as good as a year.
+    // A lifetime that overflows the clock becomes a year.
     let now = Instant::now();
     now.checked_add(Duration::from_secs(seconds))
         .unwrap_or(now + Duration::from_secs(31_536_000))
 }
 
-/// Text nobody can guess, without any character that needs encoding.
+/// An unguessable text that needs no URL encoding.
 pub fn random() -> String {
     let mut bytes = [0_u8; 24];
     SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// SHA-256 as base64url: an S256 challenge, and how `whoami` names a token.
+/// SHA-256 as base64url: an S256 challenge, and the token digest that `whoami` returns.
 pub fn sha256(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::server::Exchange;
 use crate::tokens::{Access, sha256};
 
-/// Who calls, as far as this server can tell.
+/// The caller, as the server sees it.
 pub struct Caller {
     token: String,
     scope: String,
@@ -35,12 +35,12 @@ pub fn result(id: &Value, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": result})
 }
 
-/// What a tool gives back when that is text.
+/// A tool result that is text.
 pub fn text(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}], "isError": false})
 }
 
-/// The answer to one request.
+/// The response to one request.
 pub async fn answer(method: &str, id: &Value, params: &Value, caller: &Caller) -> Value {
     match method {
         "initialize" => result(id, &initialize(params)),

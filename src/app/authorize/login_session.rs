@@ -1,4 +1,4 @@
-//! A sign-in session: it skips the password for some hours, never the consent page. Sealed in a cookie; nothing is stored.
+//! A login session: a sealed cookie that skips the password for some hours, never the consent page.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,20 +10,20 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 
 const LABEL: Label = Label("sign-in session");
-/// How long a session lasts where nothing is said, in seconds.
+/// The default lifetime of a session, in seconds.
 pub const DEFAULT_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
 
-/// A session that begins.
+/// A new session.
 #[derive(Debug)]
 pub struct LoginSession {
-    /// The cookie's value.
+    /// The value of the cookie.
     pub cookie: Secret,
-    /// How long it lasts, in seconds.
+    /// The lifetime, in seconds.
     pub ttl: u64,
 }
 
 impl Authorize {
-    /// The session of a user who just signed in, if there are sessions.
+    /// Creates a session for a user who just logged in, if sessions are enabled.
     pub async fn create_session(&self, subject: &str) -> Option<LoginSession> {
         let (now, live) = (self.core.clock.now(), self.core.config());
         let (passwords, lasts) = (live.passwords.clone(), live.session_ttl);
@@ -44,7 +44,7 @@ impl Authorize {
         Some(LoginSession { cookie, ttl: lasts })
     }
 
-    /// Who is signed in, by the cookie's value: `subject.sealed`. The subject in front only says whose hash to open with.
+    /// The user of the cookie `subject.sealed`. The name in front only selects the password hash.
     pub async fn session_user(&self, cookie: &str) -> Option<String> {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
@@ -55,7 +55,7 @@ impl Authorize {
         let plain = seal::open_message(&self.core.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
         let until = UnixTime(until.parse().ok()?);
-        // One that began when sessions lasted longer ends when one that begins now would.
+        // After a reload with a shorter lifetime, an older session ends as a new one would.
         let lives = until > now && until <= now.plus_seconds(live.session_ttl);
         (lives && subject == name).then_some(name)
     }

@@ -1,5 +1,5 @@
-//! Journeys that began here and wait for a sign-in, or for consent where nobody signs in: anybody can begin one, so there is a most, and whoever began the
-//! most gives way first.
+//! Bounded table of unauthenticated flows. Anyone can start a flow, so the table has a limit. When
+//! it is full, the oldest flow of the busiest source is evicted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use crate::base::special_ip;
 use crate::base::time::UnixTime;
 use crate::flow::authorize::FLOW_TTL_SECONDS;
 
-/// The most that wait at once: some 20 MB of records.
+/// The most flows that wait at once.
 pub const MAX_PENDING_FLOWS: usize = 10_000;
 
-/// The book of those who wait. Losing it at a restart loses the count of ten minutes, no journey.
+/// The table. A restart loses the counts of the last ten minutes, and no flow.
 #[derive(Debug)]
 pub struct PendingFlows {
     most: usize,
@@ -22,12 +22,12 @@ pub struct PendingFlows {
 
 #[derive(Debug, Default)]
 struct PendingIndex {
-    /// How many ever came: who came first has the lower number.
+    /// The number of flows ever inserted. An earlier flow has a lower number.
     came: u64,
     places: HashMap<Id, PendingEntry>,
-    /// By source, oldest first.
+    /// The flows of each source, oldest first.
     sources: HashMap<IpAddr, BTreeMap<u64, Id>>,
-    /// The busiest last; of equally busy ones the one whose oldest waits longest.
+    /// The busiest source is last. Of equally busy ones, it is the one with the oldest flow.
     busy: BTreeSet<(usize, std::cmp::Reverse<u64>, IpAddr)>,
 }
 
@@ -39,7 +39,7 @@ struct PendingEntry {
 }
 
 impl PendingFlows {
-    /// An empty book for at most `most` journeys.
+    /// An empty table for at most `most` flows.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -47,7 +47,7 @@ impl PendingFlows {
         }
     }
 
-    /// A journey begins at the address `source`. If that is one too many, this one must go: the oldest of the busiest source.
+    /// Adds a flow from the address `source`. Returns the flow to evict if the table was full.
     #[must_use]
     pub fn insert(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
         self.with(|book| {
@@ -58,19 +58,19 @@ impl PendingFlows {
         })
     }
 
-    /// The journey goes on waiting, from now: somebody was sent on to sign in elsewhere.
+    /// Starts a flow's time anew, because the browser leaves for an identity provider. As `insert`.
     #[must_use]
     pub fn restart(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
         self.remove(flow);
         self.insert(flow, source, now)
     }
 
-    /// The journey waits no longer: somebody signed in or turned away, or it did not begin after all.
+    /// Removes a flow: the user logged in or denied, or the flow could not be stored.
     pub fn remove(&self, flow: Id) {
         self.with(|book| book.leave(flow));
     }
 
-    /// Forgets what has expired.
+    /// Removes expired flows.
     pub fn sweep(&self, now: UnixTime) {
         self.with(|book| {
             let over = |place: &PendingEntry| place.began.plus_seconds(FLOW_TTL_SECONDS) <= now;
@@ -82,7 +82,7 @@ impl PendingFlows {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut PendingIndex) -> T) -> T {
-        // A count that is wrong after a panic is better than no sign-in at all.
+        // After a panic the counts may be wrong. That is better than refusing every login.
         act(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -110,7 +110,7 @@ impl PendingIndex {
         self.sources.get(source)?.values().next().copied()
     }
 
-    /// Changes the journeys of one source, and its rank with them.
+    /// Changes the flows of one source, and updates its rank.
     fn change(&mut self, source: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, Id>)) {
         let mut flows = self.sources.remove(&source).unwrap_or_default();
         if let Some(rank) = rank(&flows, source) {
@@ -139,7 +139,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Begins so many from `source`; who was evicted meanwhile, in order.
+    /// Starts `count` flows from `source`. Returns them, and the flows evicted meanwhile, in order.
     fn flood(waiting: &PendingFlows, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
         let ids: Vec<Id> = (0..count).map(|_| Id::random()).collect();
         let evicted = ids.iter().filter_map(|id| waiting.insert(*id, ip(source), NOW)).collect();

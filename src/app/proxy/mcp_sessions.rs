@@ -1,10 +1,10 @@
-//! MCP sessions where all users look alike upstream (`static`, `none`): whoever knows a session's id could go on in it, so
-//! an id is good only for the user to whom the upstream's answer gave it.
+//! Binds MCP sessions to users where the upstream cannot tell users apart (`static`, `none`). There
+//! anyone who knows a session id could use the session. So only the user who got the id may use it.
 //!
-//! Kept in this process and nowhere else. An id that is not known here gets 404, which is MCP's word for "begin anew": so
-//! after a restart, and where the bound was reached, a client loses a session and no sign-in. To let the first who comes
-//! adopt an unknown id would hand it to whoever saw it and is quicker than its owner. Several processes need a balancer
-//! that keeps a client with one of them.
+//! The ids are known to this process only. An unknown id gets 404, upon which an MCP client starts
+//! a new session. So a restart or a full table costs a session, not a login. Accepting an unknown
+//! id from the first caller would give the session to an attacker who has seen the id. Several
+//! processes need a load balancer with sticky clients.
 
 use http::header::HeaderName;
 use http::{HeaderMap, Method, StatusCode};
@@ -14,25 +14,25 @@ use crate::base::ids::Digest;
 use crate::base::time::UnixTime;
 use crate::token::header::ServiceDigest;
 
-/// The field that names a session (MCP 2025-03-26, "Session Management").
+/// The header with the session id (MCP 2025-03-26, "Session Management").
 const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-/// The most sessions that are remembered; those that were least used are forgotten first.
+/// The most sessions that are remembered. The least used are evicted first.
 const MAX_SESSIONS: usize = 100_000;
-/// A session that nobody used for so long is forgotten, in seconds.
+/// How long an unused session is remembered, in seconds.
 const IDLE_SECONDS: u64 = 7 * 86_400;
-/// Using a session is noted no more often than this, in seconds.
+/// The minimum time between two updates of a session's last use, in seconds.
 const TOUCH_INTERVAL_SECONDS: u64 = 60;
 
-/// Who may use which session: digests of service, user and id. An id that an upstream gave to two users is good for both.
+/// Digests of service, user and session id, with the last use. An id can belong to several users.
 #[derive(Debug)]
 pub struct McpSessions(Cache<[u8; 16], UnixTime>);
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOwner<'a> {
-    /// At this service.
+    /// The service.
     pub service: ServiceDigest,
-    /// This user.
+    /// The subject of the user.
     pub subject: &'a str,
 }
 
@@ -43,11 +43,11 @@ impl Default for McpSessions {
 }
 
 impl McpSessions {
-    /// Whether a request with this header may go on: it names no session, or one that was given to this user.
+    /// Whether a request may be forwarded: it has no session id, or one that this user got.
     pub fn check(&self, owner: SessionOwner<'_>, request: &HeaderMap, now: UnixTime) -> bool {
         let mut named = request.get_all(SESSION_HEADER).iter();
         let Some(first) = named.next() else { return true };
-        // Of two, an upstream would take the one or the other.
+        // With two ids, the upstream's choice is unknown.
         let (Ok(id), None) = (first.to_str(), named.next()) else {
             return false;
         };
@@ -59,7 +59,7 @@ impl McpSessions {
         known.is_some()
     }
 
-    /// Learns from an answer: a session was given to this user, or has ended. `request` is the one that it answers.
+    /// Records a new or an ended session from a response. `request` is what it responds to.
     pub fn note(&self, owner: SessionOwner<'_>, request: (&Method, Option<&str>), answer: (StatusCode, &HeaderMap), now: UnixTime) {
         let ((method, named), (status, headers)) = (request, answer);
         if !status.is_success() {
@@ -75,18 +75,18 @@ impl McpSessions {
         }
     }
 
-    /// Forgets what nobody has used for long.
+    /// Removes sessions that were unused for too long.
     pub fn sweep(&self, now: UnixTime) {
         self.0.retain(|_, used| now.seconds_since(*used) < IDLE_SECONDS);
     }
 }
 
-/// The session that a header names, as text.
+/// The session id of a request, as text.
 pub fn session_id(headers: &HeaderMap) -> Option<String> {
     headers.get(SESSION_HEADER)?.to_str().ok().map(str::to_owned)
 }
 
-/// The mark and the length of the subject come first, so that no two owners and ids run together.
+/// The service and the length of the subject come first, so that different inputs never collide.
 fn key(owner: SessionOwner<'_>, id: &str) -> [u8; 16] {
     let SessionOwner { service, subject } = owner;
     Digest::new(&format!("{:02x?} {} {subject} {id}", service.0, subject.len())).truncated()

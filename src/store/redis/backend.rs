@@ -1,4 +1,4 @@
-//! The backend itself: its thread, and the verbs.
+//! The Redis backend: its thread and its operations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::store::redis::startup_check::RedisOpenError;
 use crate::store::redis::{change_feed, row, scan, startup_check};
 use crate::store::sealed_record;
 
-/// A backend in Redis. Clones share its thread, which ends with the last of them.
+/// A backend in Redis. Clones share its thread, which ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Redis(Arc<Inner>);
 
@@ -29,11 +29,10 @@ struct Inner {
     shared: Arc<Shared>,
     feed: ChangeFeed,
     runtime: Handle,
-    /// Dropped with the rest, and the thread ends.
+    /// Dropping this sender wakes the thread, which then ends.
     _until: oneshot::Sender<()>,
 }
 
-/// What every verb needs.
 pub(super) struct Shared {
     pub(super) link: Connection,
     pub(super) keys: SharedKeyRing,
@@ -42,8 +41,10 @@ pub(super) struct Shared {
 }
 
 impl Redis {
-    /// Connects, refuses a Redis that may lose records by itself, and listens to what
-    /// others write. Blocks for a few seconds at most.
+    /// Connects, checks the server and subscribes to the change feed. Blocks until this is done.
+    ///
+    /// # Errors
+    /// Redis is unreachable or may evict records, or the CA file cannot be read.
     pub fn open(at: RedisConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, RedisOpenError> {
         let dial = Connector::new(at).map_err(RedisOpenError::Ca)?;
         let feed = ChangeFeed::default();
@@ -71,7 +72,6 @@ impl Redis {
                     let begun = begun.map(|()| (Arc::new(shared), Handle::current()));
                     let is_open = begun.is_ok();
                     if opened.send(begun).is_ok() && is_open {
-                        // An error is the end as well: the sender was dropped.
                         drop(ends.await);
                     }
                 });
@@ -125,7 +125,7 @@ impl Redis {
             .await
     }
 
-    /// Writes, for a Redis that is full or read-only answers every question.
+    /// Writes a key, because a Redis that is full or read-only still answers reads.
     pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
         self.run(async move |shared| {
             let done = shared.link.read(&row::touch(shared.prefix())).await;
@@ -138,7 +138,7 @@ impl Redis {
         &self.0.feed
     }
 
-    /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
+    /// Runs an operation on the backend's thread, to its end, even if the caller stops waiting.
     async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -166,7 +166,7 @@ impl Shared {
         };
         match row::put(&self.link, write, &news, now).await {
             Ok(row::RowWrite::Written) => Ok(WriteOutcome::Written),
-            // Of a cluster the client asks again by itself, so what is gone may be gone by us.
+            // The cluster client retries by itself, so the first attempt may have deleted the row.
             Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, WriteOp::Delete(_)) => {
                 Ok(WriteOutcome::Unknown)
             }

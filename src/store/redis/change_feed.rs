@@ -1,5 +1,5 @@
-//! What all instances write, told over one channel. Our own writes come back over it too, so that all instances learn
-//! everything in one order. Each instance says "still here" every second: who hears nothing at all has lost the line.
+//! Change events of all processes over one channel, own writes included, so all see one order. Each
+//! process publishes a heartbeat every second. After silence, the subscriber reconnects.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use crate::store::change_feed::{ChangeEvent, ChangeFeed};
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connection::{CommandError, Connection};
 
-/// How often we say that we are here.
+/// Interval of this process's heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the channel may be silent before the line counts as lost.
+/// How long the channel may be silent before the subscriber reconnects.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(3_500);
-/// How long to wait before the line is made anew.
+/// Delay before the subscriber reconnects.
 const RESUBSCRIBE_DELAY: Duration = Duration::from_millis(250);
 
-/// What goes out with a write.
+/// The event that a write publishes.
 pub(super) struct Message {
     pub(super) channel: String,
     pub(super) message: Vec<u8>,
 }
 
-/// The channel: Redis has one set of them for all its databases.
+/// The channel of a database. Redis channels span all databases, so the name has the number.
 pub(super) fn channel(at: &RedisConfig) -> String {
     format!("{}:news:{}", at.prefix, at.db)
 }
 
-/// The key, and the note that only who has the keys can read. A key has no zero byte.
+/// The key, a zero byte and the sealed id. A key has no zero byte.
 pub(super) fn message(key: &str, note: &[u8]) -> Vec<u8> {
     [key.as_bytes(), &[0], note].concat()
 }
@@ -42,9 +42,9 @@ fn read(message: &[u8]) -> Option<ChangeEvent> {
     })
 }
 
-/// Listens from the moment on when this returns, for ever, on the runtime that this is called on.
+/// Subscribes, then starts the listener and the heartbeat on the current runtime.
 pub(super) async fn begin(link: &Connection, feed: ChangeFeed) -> Result<(), CommandError> {
-    // Said once before all else: who may not say it is told so at the start.
+    // Publish once first: a missing permission then fails the start.
     link.execute(&heartbeat(link)).await?;
     let first = subscribe(link, 0).await?;
     tokio::spawn(listen(link.clone(), feed, first));
@@ -54,7 +54,7 @@ pub(super) async fn begin(link: &Connection, feed: ChangeFeed) -> Result<(), Com
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            // Who does not hear it does something about it.
+            // A failure is ignored: subscribers notice the silence and reconnect.
             drop(link.execute(&heartbeat(&link)).await);
         }
     });
@@ -79,7 +79,7 @@ async fn listen(link: Connection, feed: ChangeFeed, first: PubSub) {
         match subscribe(&link, turn).await {
             Ok(listener) => {
                 ear = Some(listener);
-                // After listening began again: what was missed is read, what comes now is heard.
+                // Publish after subscribing: `Gap` makes readers scan for missed changes.
                 feed.publish(ChangeEvent::Gap);
             }
             Err(why) => tracing::debug!(%why, "not listening yet"),
@@ -97,7 +97,7 @@ async fn subscribe(link: &Connection, turn: usize) -> Result<PubSub, CommandErro
     }
 }
 
-/// A message without a key: nothing was written.
+/// An empty message: it has no key, so it is no change event.
 fn heartbeat(link: &Connection) -> redis::Cmd {
     let mut cmd = redis::cmd("PUBLISH");
     cmd.arg(channel(&link.dial.at)).arg("");

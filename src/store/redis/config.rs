@@ -1,4 +1,4 @@
-//! Where a Redis is: a URL, read and checked before anything is dialled. No error here repeats the URL: it may hold a password.
+//! Parses and checks the address of a Redis. Errors omit the URL: it may hold a password.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use url::{Host, form_urlencoded};
 
 use crate::base::secret::Secret;
 
-/// What a key of ours begins with unless something else is configured.
+/// The prefix of the gateway's keys and channel if none is configured.
 pub const DEFAULT_PREFIX: &str = "mcp-gateway";
 
 const REDIS: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
-/// A Redis, a group watched by Sentinel, or a cluster; and what our keys there begin with.
+/// A server, a Sentinel group or a cluster, and the key prefix. `Display` omits credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisConfig {
     pub(super) place: RedisTopology,
@@ -25,52 +25,49 @@ pub struct RedisConfig {
     pub(super) ca: Option<PathBuf>,
 }
 
-/// What is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RedisTopology {
     One(Node),
     Socket(PathBuf),
-    /// Sentinels, the name of the group that they watch, and how to sign in to them.
+    /// The sentinels, the name of the group that they watch, and the login for the sentinels.
     Sentinel(Vec<Node>, String, RedisLogin),
     Cluster(Vec<Node>),
 }
 
-/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// An ACL user, a password, both or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RedisLogin {
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
 }
 
-/// Why a URL or a prefix is refused.
+/// Why a URL or a prefix is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisConfigError {
-    /// Not one of the schemes.
+    /// The scheme is unknown.
     Scheme,
-    /// No host, or one that cannot be a host.
+    /// The host or its port is missing or invalid.
     Host,
-    /// More than one host where only one can be.
+    /// There are several hosts, but the scheme allows only one.
     ManyHosts,
-    /// What follows the host is no database number, or a cluster has one other than 0.
+    /// The database is not a number, or is not 0 for a cluster.
     Database,
-    /// Sentinel needs the name of the group that it watches.
+    /// The URL does not name the group that the sentinels watch.
     NoGroup,
-    /// User or password are not percent-encoded UTF-8.
+    /// The user, password, socket path or group is not percent-encoded UTF-8.
     Login,
-    /// A query that is not known, or is not for this scheme.
+    /// The query parameter is unknown, or does not apply to this scheme.
     Query,
-    /// A `#` that was not percent-encoded.
+    /// The URL has a `#` that is not percent-encoded.
     Fragment,
-    /// The prefix is empty, too long, or has another character than letters, digits and `._:-`.
+    /// The prefix is empty, longer than 64, or has characters other than letters, digits, `._:-`.
     Prefix,
-    /// A CA is given, but the URL does not ask for TLS.
+    /// A CA is given, but the URL does not use TLS.
     CaWithoutTls,
 }
 
@@ -96,9 +93,13 @@ impl fmt::Display for RedisConfigError {
 impl std::error::Error for RedisConfigError {}
 
 impl RedisConfig {
-    /// Reads `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,
-    /// `redis[s]-sentinel://[user][:password]@host,host/group[/db]` (`?sentinel_user=&sentinel_password=` where the sentinels
-    /// ask for them) or `redis[s]-cluster://[user][:password]@host,host`. With `ca`, a PEM file, nothing else is trusted.
+    /// Parses `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,
+    /// `redis[s]-sentinel://[user][:password]@host,host/group[/db]` or
+    /// `redis[s]-cluster://[user][:password]@host,host`. `?sentinel_user=&sentinel_password=` is
+    /// the login for the sentinels. With `ca`, a PEM file, nothing else is trusted.
+    ///
+    /// # Errors
+    /// [`RedisConfigError`] for the first mistake found.
     pub fn parse(url: &str, prefix: &str, ca: Option<PathBuf>) -> Result<Self, RedisConfigError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
         if !(1..=64).contains(&prefix.len()) || !prefix.chars().all(is_plain) {
@@ -109,7 +110,7 @@ impl RedisConfig {
             return Err(RedisConfigError::Fragment);
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // The last one: a careless `@` in a password must not make a host of what follows it.
+        // The last `@` ends the login: an unescaped `@` in a password must not move the host.
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (read_login(login)?, rest),
             None => (RedisLogin::default(), rest),
@@ -165,7 +166,6 @@ impl RedisConfig {
     }
 }
 
-/// Where it is, without who signs in.
 impl fmt::Display for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -205,7 +205,7 @@ fn node(text: &str, default: u16) -> Result<Node, RedisConfigError> {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0).ok_or(RedisConfigError::Host)?),
         Some(_) | None => (text, default),
     };
-    // Judged, and an address unwrapped; a name stays as it was written.
+    // Checks the host. An IP address loses its brackets; a name stays as written.
     let host = match Host::parse(host).map_err(|_| RedisConfigError::Host)? {
         Host::Ipv6(ip) => ip.to_string(),
         Host::Ipv4(ip) => ip.to_string(),

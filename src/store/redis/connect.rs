@@ -1,4 +1,4 @@
-//! Connecting: to one server, to whom the sentinels call the master, to a cluster.
+//! Connecting to a single server, to the master that Sentinel names, or to a cluster.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use tokio::time::timeout;
 use crate::store::redis::config::{Node, RedisConfig, RedisLogin, RedisTopology};
 use crate::store::redis::connection::{CommandError, RawConnection, SCAN_TIMEOUT};
 
-/// How long one connection may take, names, TLS and sign-in together: a name server that answers half of what it is asked costs
-/// ten seconds. Nobody waits for it so long.
+/// Timeout for DNS, TCP, TLS and login together. A DNS server that answers only half of the queries
+/// costs ten seconds. No request waits this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
-/// The same for a sentinel: there are others.
+/// The same for one sentinel. It is shorter, because there may be other sentinels.
 const SENTINEL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a cluster may send us on, or be asked again, for one command.
+/// How often the cluster client retries or follows a redirect for one command.
 const MAX_REDIRECTS: u32 = 3;
 
-/// Where to connect to, and whom to trust.
+/// The server's address and the trusted certificates.
 pub(super) struct Connector {
     pub(super) at: RedisConfig,
-    /// The configured CA in PEM; the machine's roots where there is none.
+    /// The configured CA in PEM. `None` means the system's roots.
     roots: Option<Vec<u8>>,
 }
 
 impl Connector {
-    /// Reads the CA's file.
+    /// Reads the CA file.
     pub(super) fn new(at: RedisConfig) -> Result<Self, String> {
         let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|why| format!("{} cannot be read: {why}", path.display()));
         let roots = at.ca.as_ref().map(read).transpose()?;
         Ok(Self { at, roots })
     }
 
-    /// A connection for commands.
+    /// Opens a connection for commands.
     pub(super) async fn connect(&self) -> Result<RawConnection, CommandError> {
         match &self.at.place {
             RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => {
@@ -61,7 +61,7 @@ impl Connector {
         }
     }
 
-    /// A connection that only listens; of a cluster any node will do, so another one at each `turn`.
+    /// Opens a connection for a subscription. In a cluster any node will do: `turn` selects one.
     pub(super) async fn listener(&self, turn: usize) -> Result<PubSub, CommandError> {
         let client = match &self.at.place {
             RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => self.master().await?,
@@ -85,12 +85,12 @@ impl Connector {
                 }
                 Err(why)
             }
-            // A cluster has many; nobody asks.
+            // Unused: `connect` and `listener` handle a cluster themselves.
             RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[0]), &self.at.login, 0),
         }
     }
 
-    /// Whom this sentinel calls the master, if he calls himself so too: a sentinel may be behind.
+    /// Asks a sentinel for the master. It may be outdated, so the server must confirm its role.
     async fn master_of(&self, sentinel: &Node, group: &str, login: &RedisLogin) -> Result<Client, CommandError> {
         let mut asked = one(&self.client(self.address(sentinel), login, 0)?, SENTINEL_TIMEOUT).await?;
         let mut cmd = redis::cmd("SENTINEL");
@@ -169,10 +169,10 @@ async fn one(client: &Client, within: Duration) -> Result<MultiplexedConnection,
         .map_err(|e| connect_error(&e))
 }
 
-/// While connecting nothing was asked yet, whatever went wrong.
+/// Maps an error while connecting: no command has been sent yet.
 fn connect_error(error: &redis::RedisError) -> CommandError {
     match CommandError::of(error) {
-        // Of a socket's error the text is told: refused, no such host, a certificate. It knows no password.
+        // A socket error's text is shown: refused, no such host, certificate. It has no password.
         CommandError::Lost(_) if error.is_io_error() => CommandError::NotAsked(error.to_string()),
         CommandError::Lost(why) | CommandError::NotAsked(why) => CommandError::NotAsked(why),
         CommandError::Late => timeout_error(),

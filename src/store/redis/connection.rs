@@ -1,4 +1,4 @@
-//! The line to a Redis: one at a time, made anew when it breaks. While there is none, who asks is told so at once.
+//! One connection to Redis, re-established when it breaks. While it is down, calls fail at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use tokio::time::timeout;
 use crate::store::redis::config::Node;
 use crate::store::redis::connect::Connector;
 
-/// How long one command may take; a request to us makes a few.
+/// Timeout for one command. A request to the gateway makes a few of them.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for one command of a scan, which nobody's request waits for.
+/// Timeout for one command of a scan. No request waits for a scan.
 pub(super) const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before the first of several tries to connect, and before the last.
+/// Delay before the first reconnect attempt, and the maximum to which it doubles.
 const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// A connection; clones share it.
+/// A connection to one server or to a cluster. Clones share it.
 #[derive(Clone)]
 pub(super) enum RawConnection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Whom a command is for. Where there is no cluster there is only one.
+/// Where a command goes. This matters only in a cluster.
 pub(super) enum CommandTarget {
     WhoHasTheKey,
-    /// The same, for many keys: it may take longer.
+    /// The same for several keys, with a longer timeout.
     WhoHasTheKeys,
     Master(Node),
 }
@@ -44,31 +44,31 @@ impl CommandTarget {
     }
 }
 
-/// Why there is no answer.
+/// Why a command has no result.
 #[derive(Clone, Debug)]
 pub(super) enum CommandError {
     /// The command was not sent.
     NotAsked(String),
-    /// The command was sent, and may still be acted upon.
+    /// The command was sent, and Redis may still execute it.
     Lost(String),
-    /// The same, and a good while has passed.
+    /// The same: the response did not come in time.
     Late,
-    /// Redis said no, and did nothing: what it said begins with this word.
+    /// Redis returned this error code and detail, and did not execute the command.
     Refused(String, String),
 }
 
-/// What there is of a line.
+/// The state of the connection.
 #[derive(Clone)]
 enum ConnectionState {
-    /// None yet, or a broken one is being replaced.
+    /// There is no connection yet, or a broken one is being replaced.
     Dialling,
-    /// This one, with its number.
+    /// The current connection and its number.
     Up(u64, RawConnection),
-    /// None, for this reason; it is tried again and again.
+    /// There is no connection, for this reason. Attempts continue.
     Down(String),
 }
 
-/// The way to Redis for everybody in this process.
+/// The connection to Redis that this whole process shares.
 #[derive(Clone)]
 pub(super) struct Connection {
     state: watch::Receiver<ConnectionState>,
@@ -77,7 +77,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect, on the runtime that this is called on.
+    /// Starts to connect, on the current runtime.
     pub(super) fn begin(dial: Connector) -> Self {
         let dial = Arc::new(dial);
         let (tell, state) = watch::channel(ConnectionState::Dialling);
@@ -86,17 +86,17 @@ impl Connection {
         Self { state, broken, dial }
     }
 
-    /// Sends a command to whoever has its key.
+    /// Sends a command to the node that has its key.
     pub(super) async fn execute(&self, cmd: &Cmd) -> Result<Value, CommandError> {
         self.sent(cmd, &CommandTarget::WhoHasTheKey, None).await.map_err(|(why, _)| why)
     }
 
-    /// As [`Connection::execute`], for what may be asked twice: a line that was found dead is no reason to fail when the next one is there.
+    /// Like [`Connection::execute`], for repeatable commands. Retries once if a connection is lost.
     pub(super) async fn read(&self, cmd: &Cmd) -> Result<Value, CommandError> {
         self.read_from(cmd, &CommandTarget::WhoHasTheKey).await
     }
 
-    /// As [`Connection::read`], from somebody in particular.
+    /// Like [`Connection::read`], with a given target.
     pub(super) async fn read_from(&self, cmd: &Cmd, to: &CommandTarget) -> Result<Value, CommandError> {
         let answer = match self.sent(cmd, to, None).await {
             Err((CommandError::Lost(_), line)) => self.sent(cmd, to, line).await,
@@ -105,7 +105,8 @@ impl Connection {
         answer.map_err(|(why, _)| why)
     }
 
-    /// Sends a command, not on the line `dead`, of which nobody may have taken note yet. With a failure comes the line that it was sent on.
+    /// Sends a command, but not on the failed connection `dead`, which may still be recorded as up.
+    /// An error includes the number of the connection that was used.
     async fn sent(&self, cmd: &Cmd, to: &CommandTarget, dead: Option<u64>) -> Result<Value, (CommandError, Option<u64>)> {
         let (number, mut conn) = match self.wait_for_state(to.patience(), dead).await {
             ConnectionState::Up(number, conn) => (number, conn),
@@ -121,13 +122,13 @@ impl Connection {
             Err(_) => CommandError::Late,
         };
         if failed.is_connection_error() {
-            // Full means that this is known already.
+            // A full channel means that the failure is already reported.
             let _ = self.broken.try_send(number);
         }
         Err((failed, Some(number)))
     }
 
-    /// The state once it is known whether there is a line other than `dead`, or after a while.
+    /// Waits at most `patience` until connecting fails or a connection other than `dead` is up.
     async fn wait_for_state(&self, patience: Duration, dead: Option<u64>) -> ConnectionState {
         let mut state = self.state.clone();
         let known = state.wait_for(|state| match state {
@@ -135,7 +136,6 @@ impl Connection {
             ConnectionState::Down(_) => true,
             ConnectionState::Dialling => false,
         });
-        // Whatever it was that ended the wait, the state says it.
         drop(timeout(patience, async { known.await.is_ok() }).await);
         self.state.borrow().clone()
     }
@@ -158,7 +158,7 @@ impl RawConnection {
 impl CommandError {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.code() {
-            // What it says after the word is told only where it cannot repeat what it was asked.
+            // Only these codes keep the detail: in others it can repeat the command's arguments.
             Some(word @ ("NOPERM" | "OOM" | "MISCONF" | "READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")) => {
                 Self::Refused(word.to_owned(), error.detail().unwrap_or_default().to_owned())
             }
@@ -168,7 +168,7 @@ impl CommandError {
         }
     }
 
-    /// Whether another connection may do better: this one is dead, or leads to one that is not the master any more.
+    /// Whether a new connection may help: this one is dead, or its server is not a usable master.
     fn is_connection_error(&self) -> bool {
         match self {
             Self::NotAsked(_) => false,
@@ -177,7 +177,7 @@ impl CommandError {
         }
     }
 
-    /// Whether Redis does not let us, or does not know, this command.
+    /// Whether the ACL forbids the command, or Redis does not know it.
     pub(super) fn is_permission_error(&self) -> bool {
         matches!(self, Self::Refused(word, _) if word == "NOPERM" || word == "ERR")
     }
@@ -193,7 +193,7 @@ impl std::fmt::Display for CommandError {
     }
 }
 
-/// Connects, waits for the word that the line is broken, and connects again.
+/// Connects, waits until the connection is reported as broken, and connects again.
 async fn reconnect_loop(dial: Arc<Connector>, tell: watch::Sender<ConnectionState>, mut breaks: mpsc::Receiver<u64>) {
     let mut number = 0;
     let mut pause = RECONNECT_DELAYS.0;

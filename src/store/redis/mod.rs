@@ -1,5 +1,5 @@
-//! Records in a Redis that many instances share. All that waits for it runs on one thread with a runtime of its own, so that
-//! a connection outlives the lane that first asked for it.
+//! Records in a Redis that several processes share. One thread with its own runtime does all I/O,
+//! so a connection outlives the worker that first used it.
 
 #[cfg(feature = "redis")]
 mod backend;

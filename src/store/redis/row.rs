@@ -1,5 +1,5 @@
-//! A record as it lies in Redis: one string under one key, its version and expiry in front of what is sealed. One script
-//! compares, writes, sets when it ends and tells the others, all at once.
+//! A record in Redis: one string under one key, with version and expiry before the sealed value.
+//! One script atomically compares, publishes, writes and sets the expiry.
 
 use redis::{Cmd, Script, Value};
 
@@ -8,16 +8,16 @@ use crate::store::backend::{Row, Version, Write, WriteOp};
 use crate::store::redis::change_feed::Message;
 use crate::store::redis::connection::{CommandError, Connection};
 
-/// How much longer than it must Redis keeps a record, in seconds. What is sealed says when it ends; this is for clocks
-/// that go apart, or are set back.
+/// How much longer than needed Redis keeps a record, in seconds. The sealed record holds its own
+/// expiry. The margin covers clocks that differ or are set back.
 const EXPIRY_MARGIN_SECONDS: u64 = 3_600;
-/// A record that has longer than this, in seconds, is kept without end: a hundred years.
+/// Longest expiry that Redis gets, in seconds (100 years). Beyond it, a row has none.
 const MAX_TTL_SECONDS: u64 = 100 * 365 * 86_400;
-/// Version and expiry.
+/// Length of version and expiry, in bytes.
 const ROW_HEADER_LEN: usize = 16 + 8;
 
-/// KEYS[1]; the version that must lie there (none: nothing may), the new row (none: remove), its life in ms (0: no end),
-/// channel and message. What is told goes first: if that is forbidden, nothing is written. The same write again is written.
+/// `ARGV`: expected version (empty: none), new row (empty: delete), TTL in ms (0: none), channel,
+/// message. Publishes first: without that permission nothing is written. A repeated write succeeds.
 const PUT_SCRIPT: &str = r"
 local there = redis.call('GETRANGE', KEYS[1], 0, 15)
 if ARGV[2] ~= '' and there == string.sub(ARGV[2], 1, 16) then return 1 end
@@ -32,17 +32,17 @@ else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 ";
 
-/// What a write found.
+/// The result of a compare-and-set.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowWrite {
     Written,
-    /// Another version lies there.
+    /// The row has another version.
     Stale,
-    /// Nothing lies there, though something should.
+    /// There is no row, but a version was expected.
     Gone,
 }
 
-/// The full name of a key.
+/// The full Redis key of a store key.
 pub(super) fn name(prefix: &str, key: &str) -> String {
     format!("{prefix}:{key}")
 }
@@ -53,14 +53,14 @@ pub(super) fn get(prefix: &str, key: &str) -> Cmd {
     cmd
 }
 
-/// Writes something that nobody reads.
+/// Writes a key that nothing reads.
 pub(super) fn touch(prefix: &str) -> Cmd {
     let mut cmd = redis::cmd("SET");
     cmd.arg(name(prefix, "ping")).arg(1).arg("EX").arg(60);
     cmd
 }
 
-/// The row in a reply; one that is not of our making is none.
+/// Parses the row in a reply. Returns `None` for a value that is not a row.
 pub(super) fn read(reply: &Value) -> Option<Row> {
     let Value::BulkString(bytes) = reply else { return None };
     let (version, rest) = bytes.split_first_chunk::<16>()?;
@@ -72,7 +72,7 @@ pub(super) fn read(reply: &Value) -> Option<Row> {
     })
 }
 
-/// Compares and writes.
+/// Writes or deletes a row by compare-and-set, and publishes the change event.
 pub(super) async fn put(link: &Connection, write: &Write, news: &Message, now: UnixTime) -> Result<RowWrite, CommandError> {
     let (seen, row) = match &write.act {
         WriteOp::Insert(row) => (&[][..], Some(row)),
@@ -108,7 +108,7 @@ fn encode_row(row: &Row) -> Vec<u8> {
     bytes
 }
 
-/// How long a row is kept, in milliseconds, by our clock and not by Redis's; 0 is without end.
+/// Time to live of a row in milliseconds, by the gateway's clock and not by Redis's. 0: no expiry.
 fn ttl_millis(expires: UnixTime, now: UnixTime) -> u64 {
     let seconds = expires.seconds_since(now).saturating_add(EXPIRY_MARGIN_SECONDS);
     if seconds > MAX_TTL_SECONDS { 0 } else { seconds * 1000 }

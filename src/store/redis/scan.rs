@@ -1,5 +1,5 @@
-//! Scanning. Redis lists keys in no order and some of them twice, so a scan first lists and sorts all names of its kind,
-//! 16 bytes each, and then goes through them. The listing is a cache: a page whose listing is gone makes another.
+//! Scans. Redis lists keys unordered, and some twice. So a scan first lists and sorts all ids of
+//! its kind, 16 bytes each, then reads pages. The list is cached; a page without it lists again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ use crate::store::redis::config::{Node, RedisTopology};
 use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
 use crate::store::redis::row;
 
-/// One step over the keys, and of those only such as end in time: cursor, pattern, count, and the last second. So the names
-/// of a million records stay where they are. What is no record of ours is passed over.
+/// One `SCAN` step that returns only keys of records that expire by a given second. Other names
+/// stay in Redis; foreign values are skipped. `ARGV`: cursor, pattern, count, that second.
 const SCAN_ENDING_SCRIPT: &str = r"
 local step = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 local found = {}
@@ -30,19 +30,19 @@ end
 return {step[1], found}
 ";
 
-/// How many keys Redis looks at in one step.
+/// How many keys Redis examines in one step.
 const SCAN_COUNT: usize = 1_000;
-/// How long it rests after a step where nobody waits: whoever refreshes meanwhile shares Redis and our thread.
+/// Pause after a step that no caller waits for: refreshes share Redis and this thread.
 const SCAN_PAUSE: Duration = Duration::from_millis(20);
-/// What the masters of a cluster have among them.
+/// The number of hash slots in a cluster.
 const CLUSTER_SLOTS: i64 = 16_384;
 
-/// The last listing of each kind that is being scanned.
+/// The current listing of each running scan.
 #[derive(Default)]
 pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[Id]>>>);
 
 impl ScanCache {
-    /// Part of a scan, in the order of the hashes; with `last`, of what ends no later than that.
+    /// Returns a page of a scan, ordered by id. `last` limits it to records that expire by then.
     pub(super) async fn page(
         &self,
         link: &Connection,
@@ -78,7 +78,7 @@ impl ScanCache {
         let Ok(mut all) = self.0.lock() else { return };
         match listing {
             Some(listing) => {
-                // Of scans with an end, of which each has another, only the latest: one may have been given up.
+                // Keep only a kind's latest scan by expiry: an older one may be abandoned.
                 if let Some((kind, _)) = scan.split_once(" until ") {
                     all.retain(|known, _| !known.starts_with(&format!("{kind} until ")));
                 }
@@ -104,8 +104,8 @@ async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>
     Ok(rows.filter_map(|(key, value)| row::read(&value).map(|row| (key, row))).collect())
 }
 
-/// All names of a kind, each once. Of a cluster twice over: a key that is moved to another master behind our back the first
-/// time stands still the second.
+/// Lists all ids of a kind, each once. A cluster is scanned twice: a key that moves to another
+/// master during the first pass is found by the second.
 async fn list_ids(link: &Connection, space: &str, last: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
     let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
     let mut all = Vec::new();
@@ -120,7 +120,7 @@ async fn list_ids(link: &Connection, space: &str, last: Option<UnixTime>) -> Res
     Ok(all)
 }
 
-/// The kinds of which there is a record, in order.
+/// Returns the kinds that have a record, sorted.
 pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, CommandError> {
     let front = row::name(&link.dial.at.prefix, "");
     let mut all = BTreeSet::new();
@@ -135,7 +135,7 @@ pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, CommandErro
     Ok(all.into_iter().collect())
 }
 
-/// Everybody who has to be asked for all keys.
+/// The nodes that together have all keys.
 async fn scan_targets(link: &Connection) -> Result<Vec<CommandTarget>, CommandError> {
     match &link.dial.at.place {
         RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => Ok(vec![CommandTarget::WhoHasTheKeys]),
@@ -143,7 +143,7 @@ async fn scan_targets(link: &Connection) -> Result<Vec<CommandTarget>, CommandEr
     }
 }
 
-/// What follows `front` in every name that begins with it, of what ends no later than `last` if that is given; some twice.
+/// Calls `keep` with each name, without its prefix `front`, some twice. `last` limits the expiry.
 async fn names(
     link: &Connection,
     master: &CommandTarget,
@@ -180,7 +180,7 @@ async fn names(
     }
 }
 
-/// Every master of the cluster. Who is asked knows also those that do not answer, so none is left out in silence.
+/// Returns all masters. A node also lists those that are down, so none is skipped silently.
 pub(super) async fn masters(link: &Connection) -> Result<Vec<Node>, CommandError> {
     let mut cmd = redis::cmd("CLUSTER");
     cmd.arg("SLOTS");
@@ -203,7 +203,7 @@ pub(super) async fn masters(link: &Connection) -> Result<Vec<Node>, CommandError
     }
 }
 
-/// First and last slot, and the master's host and port; whatever else there is, is about him and his replicas.
+/// Parses slot range, host and port of a master. The remaining fields describe its replicas.
 fn parse_slot_range(range: &Value) -> Option<(i64, Node)> {
     let Value::Array(parts) = range else { return None };
     let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else {

@@ -1,4 +1,4 @@
-//! What is asked of a Redis before anything is kept there: that it loses nothing by itself.
+//! Checks before first use that Redis does not lose records by itself.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use crate::store::redis::config::RedisTopology;
 use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
 use crate::store::redis::scan;
 
-/// Why a Redis is refused.
+/// Why a Redis is rejected.
 #[derive(Debug)]
 pub enum RedisOpenError {
-    /// The file with the CA.
+    /// The CA file cannot be read. Holds the reason.
     Ca(String),
-    /// It is not there, or does not let us in; with what it said.
+    /// Connection, login or a required command failed. Holds the reason.
     Unreachable(String),
-    /// When its memory is full it removes what it likes; with the policy that says so.
+    /// Redis may evict records when its memory is full. Holds its `maxmemory-policy`.
     Evicts(String),
 }
 
@@ -41,13 +41,13 @@ impl From<CommandError> for RedisOpenError {
     }
 }
 
-/// Refuses a Redis that would lose records.
+/// Rejects a Redis that would lose records.
 pub(super) async fn check_server(shared: &Shared) -> Result<(), RedisOpenError> {
     let link = &shared.link;
-    // With patience: of several sentinels the first may be dead.
+    // Uses the long timeout, because the first of several sentinels may be down.
     let ping = redis::cmd("PING");
     match link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await {
-        // Names may take longer than one command: once more.
+        // DNS can take longer than a command's timeout. Try once more.
         Err(CommandError::NotAsked(_)) => drop(link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await?),
         done => drop(done?),
     }
@@ -81,7 +81,7 @@ async fn policy(link: &Connection, master: &CommandTarget) -> Result<Option<Stri
     }
 }
 
-/// One line of INFO, if we may see it.
+/// Returns one field of `INFO`, or `None` if it is absent or the ACL forbids the command.
 async fn info(link: &Connection, master: &CommandTarget, section: &str, name: &str) -> Result<Option<String>, CommandError> {
     let mut cmd = redis::cmd("INFO");
     cmd.arg(section);

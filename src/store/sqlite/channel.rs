@@ -1,4 +1,4 @@
-//! The way from a task to a thread and back: bounded, and with an end to the waiting.
+//! A bounded queue of requests from tasks to a thread, with timeouts.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// How many may wait.
+/// The maximum number of pending requests.
 const QUEUE_CAPACITY: usize = 1024;
-/// How long one waits.
+/// The timeout for a place in the queue, and again for the answer.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A message and its place in the queue, which is free again when the message is dropped.
+/// A request and its place in the queue. Dropping the permit frees the place.
 pub(super) type QueuedRequest<M> = (M, OwnedSemaphorePermit);
 
 pub(super) struct RequestQueue<M> {
@@ -23,9 +23,9 @@ pub(super) struct RequestQueue<M> {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum QueueError {
-    /// The question was never put.
+    /// The request was never sent.
     NotAsked(&'static str),
-    /// It was put, and may still be acted upon.
+    /// The request was sent, and may still be executed.
     Lost,
 }
 
@@ -38,7 +38,7 @@ impl<M> RequestQueue<M> {
         (Self { to, room }, from)
     }
 
-    /// Sends what `make` makes of the place for the answer, and waits for it.
+    /// Sends the request that `make` builds around the answer channel, and waits for the answer.
     pub(super) async fn ask<A>(&self, make: impl FnOnce(oneshot::Sender<A>) -> M) -> Result<A, QueueError> {
         let room = timeout(QUEUE_TIMEOUT, self.room.clone().acquire_owned()).await;
         let room = room.map_err(|_| QueueError::NotAsked("too many wait for it"))?.map_err(|_| ENDED)?;

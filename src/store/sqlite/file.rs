@@ -1,4 +1,4 @@
-//! The file: its directory, its mode, its layout, and how it is opened.
+//! The store file: its directory, its mode, its schema, and how it is opened.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::store::sqlite::{FILE_NAME, SqliteOpenError};
 
-/// The layout that this program writes.
+/// The schema version that this program writes.
 const SCHEMA_VERSION: i64 = 1;
 
 /// How long to wait for another process to finish its write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `seq` grows with every write and is never used again: rows above the last one seen were written by somebody else.
+/// `seq` grows with every write and never repeats: rows above the last known one are external.
 const SCHEMA_SQL: &str = "
     CREATE TABLE record (
         key     TEXT    NOT NULL PRIMARY KEY,
@@ -30,7 +30,7 @@ const SCHEMA_SQL: &str = "
     INSERT INTO counter VALUES (0);
 ";
 
-/// The path of the file in `dir`, both of which are there afterwards, and closed to others.
+/// Creates what is missing of `dir` and the file, private to this user. Returns the path.
 pub(super) fn create(dir: &Path) -> Result<PathBuf, SqliteOpenError> {
     let path = dir.join(FILE_NAME);
     make_directory(dir).map_err(|why| SqliteOpenError::Io(dir.to_owned(), why))?;
@@ -39,7 +39,7 @@ pub(super) fn create(dir: &Path) -> Result<PathBuf, SqliteOpenError> {
     Ok(path)
 }
 
-/// The connection that writes, with the layout in place.
+/// Opens the connection that writes. Creates the schema in a new file.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, SqliteOpenError> {
     let refused = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.to_owned(), why.to_string());
     let (mut db, mode) = retry_busy(|| {
@@ -59,7 +59,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, SqliteOpenError> {
     Ok(db)
 }
 
-/// A connection that only reads.
+/// Opens a connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     retry_busy(|| {
         let db = opened(path)?;
@@ -68,8 +68,8 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     })
 }
 
-/// Tries again while another connection opens or closes the file: switching to the log, and recovering it, answer
-/// "locked" at once, whatever the busy timeout says.
+/// Repeats `step` while another connection opens or closes the file. Switching to the log, and
+/// recovering it, then fail with "locked" at once, despite the busy timeout.
 fn retry_busy<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     let pause = Duration::from_millis(20);
     for _ in 0..BUSY_TIMEOUT.as_millis() / pause.as_millis() {
@@ -90,7 +90,7 @@ fn opened(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Makes the layout in an empty file, and says which version the file has.
+/// Creates the schema in an empty file. Returns the schema version of the file.
 fn create_schema(db: &mut Connection) -> rusqlite::Result<i64> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -114,7 +114,7 @@ fn make_directory(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
-/// SQLite gives its log and its index the mode of the file, so the file must have it before SQLite sees it.
+/// SQLite gives its log and index the file's mode, so the mode is set before SQLite opens the file.
 #[cfg(unix)]
 fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -131,7 +131,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file is safe from a power cut only when its directory is written too; SQLite did not make it, so it does not care.
+/// A new file survives a power cut only if its directory is synced. SQLite does not do it here.
 #[cfg(unix)]
 fn sync_directory(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()

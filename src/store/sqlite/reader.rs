@@ -1,4 +1,4 @@
-//! A thread that reads. A read sees every write that was answered before it was asked.
+//! A reader thread. A read sees every write that was answered before the read was requested.
 
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
@@ -31,7 +31,7 @@ pub(super) enum ReadRequest {
     },
 }
 
-/// Answers until nobody can ask any more. Readers take turns at the one queue.
+/// Answers requests until the queue is closed. The readers take turns at one queue.
 pub(super) fn run(db: &Connection, questions: &Mutex<Receiver<QueuedRequest<ReadRequest>>>) {
     loop {
         let next = questions.lock().expect("nothing panics while it takes a message").recv();
@@ -77,8 +77,8 @@ fn scan(db: &Connection, from: &str, to: &str, limit: usize) -> rusqlite::Result
     Ok(Page { rows, next })
 }
 
-/// In the order of the index, whose place the cursor names: when the last row ends, and which of those it is. What ends so
-/// soon is of few kinds, so the others are passed over.
+/// Reads rows in the order of the expiry index. The cursor is the expiry and the rowid of the last
+/// row. Rows that expire this early are of few kinds, so rows of other kinds are skipped.
 fn ending(db: &Connection, space: &str, last: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
     let after = after.and_then(|text| text.split_once('/'));
     let (since, place): (i64, i64) = after

@@ -1,4 +1,4 @@
-//! A file that cannot be written, is held by others, or is not ours.
+//! Files that cannot be written, that another process locks, or that are no store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn insert(key: &str, size: usize) -> Job {
     })
 }
 
-/// Does the jobs in one transaction, and returns the answers.
+/// Executes the jobs in one transaction and returns the answers.
 fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> {
     let room = Arc::new(Semaphore::new(jobs.len()));
     let (orders, answers): (Vec<_>, Vec<_>) = jobs
@@ -106,7 +106,7 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
     let sqlite = Sqlite::open(dir.path()).unwrap();
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // The first is with the writer, which waits for the lock; the second is behind it when it is given up.
+    // The writer waits for the lock with the first request. The second is queued, then cancelled.
     let soon = Duration::from_millis(300);
     let first = tokio::spawn({
         let sqlite = sqlite.clone();

@@ -1,5 +1,5 @@
-//! The thread that writes. Whatever waits goes into one transaction, so that one wait for the disk answers many; no
-//! answer is given before the commit.
+//! The writer thread. Waiting writes share a transaction, so that one disk sync serves many of
+//! them. No write is answered before the commit.
 
 use std::iter;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,13 +15,13 @@ use crate::store::error::StoreError;
 use crate::store::sqlite::channel::QueuedRequest;
 use crate::store::sqlite::{failed, seconds};
 
-/// How many writes one transaction may hold.
+/// The maximum number of jobs in one transaction.
 const BATCH: usize = 256;
-/// How often to look for what other processes wrote, when there is nothing to write.
+/// How often an idle writer looks for writes of other processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// More foreign rows than this are told as one gap.
+/// More external writes than this are reported as one gap.
 const MAX_EXTERNAL_ROWS: i64 = 1000;
-/// How many expired rows one sweep removes.
+/// The maximum number of expired rows that one sweep removes.
 const SWEEP_LIMIT: i64 = 1000;
 
 pub(super) enum Job {
@@ -30,7 +30,7 @@ pub(super) enum Job {
     Ping,
 }
 
-/// A job, and where the number of rows goes that it changed.
+/// A job, and the channel for the number of rows that it changed.
 pub(super) struct WriteRequest {
     pub(super) job: Job,
     pub(super) answer: oneshot::Sender<Result<usize, StoreError>>,
@@ -39,9 +39,9 @@ pub(super) struct WriteRequest {
 pub(super) struct Writer {
     db: Connection,
     feed: ChangeFeed,
-    /// The last write that was told, ours or not.
+    /// The `seq` of the last write that was published, of this process or another.
     told: i64,
-    /// The last transaction was not done: a ping then tries to write, for a full disk takes empty transactions.
+    /// Whether the last transaction failed. A ping then writes: a full disk accepts empty commits.
     failed: bool,
 }
 
@@ -52,17 +52,17 @@ impl Writer {
         Ok(Self { db, feed, told, failed })
     }
 
-    /// Writes until nobody can order any more.
+    /// Executes jobs until the queue is closed.
     pub(super) fn run(mut self, orders: &Receiver<QueuedRequest<WriteRequest>>) {
         loop {
             match orders.recv_timeout(POLL_INTERVAL) {
                 Ok(first) => {
-                    // Who has gone is not served: a write that nobody waits for must not be done late.
+                    // Cancelled requests are skipped: an abandoned write must not be done late.
                     let waiting = iter::once(first).chain(orders.try_iter()).take(BATCH);
                     let waiting = waiting.filter(|(order, _)| !order.answer.is_closed());
                     self.batch(waiting.collect());
                 }
-                // What cannot be read now is still there to be told at the next look.
+                // After an error the next poll reports the same writes.
                 Err(RecvTimeoutError::Timeout) => drop(self.poll_external_writes()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -89,10 +89,10 @@ impl Writer {
         }
     }
 
-    /// Does all of `orders` or none, and says how many rows each changed.
+    /// Executes all of `orders` or none. Returns how many rows each one changed.
     fn written(&mut self, orders: &[QueuedRequest<WriteRequest>]) -> rusqlite::Result<Vec<usize>> {
         if !self.db.is_autocommit() {
-            // An earlier rollback failed with its transaction.
+            // The rollback of an earlier transaction failed.
             self.db.execute_batch("ROLLBACK")?;
         }
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -114,7 +114,7 @@ impl Writer {
         Ok(done)
     }
 
-    /// Tells what other processes wrote.
+    /// Publishes what other processes wrote.
     fn poll_external_writes(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         let now = counter(&tx)?;
@@ -161,16 +161,16 @@ fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqli
     }
 }
 
-/// Writes a page, and changes nothing. With every sweep, so that a full disk is known within a minute, also where nobody writes.
+/// Writes a page without a change. Every sweep does this, to notice a full disk within a minute.
 fn try_to_write(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    // What is written over itself, SQLite leaves alone.
+    // SQLite skips a write that changes nothing.
     for change in ["UPDATE counter SET seq = seq + 1", "UPDATE counter SET seq = seq - 1"] {
         tx.prepare_cached(change)?.execute([])?;
     }
     Ok(())
 }
 
-/// A removal of what has expired is no news, and is not counted as a write.
+/// Removes expired rows. This publishes no change and does not count as a write.
 fn sweep(tx: &Transaction<'_>, now: UnixTime) -> rusqlite::Result<usize> {
     tx.prepare_cached("DELETE FROM record WHERE rowid IN (SELECT rowid FROM record WHERE expires < ?1 LIMIT ?2)")?
         .execute((seconds(now), SWEEP_LIMIT))
@@ -180,8 +180,8 @@ fn counter(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("SELECT seq FROM counter")?.query_row([], |row| row.get(0))
 }
 
-/// News of the writes after `told`. If there are fewer rows than writes, then some were written twice or removed, and
-/// nobody can say any more which.
+/// The change events of the writes after `told`. If there are fewer rows than writes, rows were
+/// written twice or removed, and it is unknown which. The result is then a gap.
 fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<ChangeEvent>> {
     let writes = now - told;
     if writes == 0 {

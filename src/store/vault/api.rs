@@ -1,4 +1,4 @@
-//! One request to a Vault and its answer. No redirect is followed: the token would go with it.
+//! One request to Vault and its response. No redirect is followed: the token would go along.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::net::http_client::{ConnectError, HttpClient, RequestPolicy, SendError
 use crate::net::tls::ClientTls;
 use crate::store::vault::config::VaultConfig;
 
-/// How long one request may take; a request to us makes a few.
+/// Timeout for the response head, and again for the body. A gateway request makes a few calls.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for a listing, which nobody's request waits for.
+/// The same for a list call. No request waits for a list.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take, names and TLS included.
+/// Timeout for DNS, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest answer, in bytes: the names of some hundred thousand records.
+/// Maximum response size in bytes: enough for the names of several hundred thousand records.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
-/// The most that is repeated of what Vault said, in characters.
+/// Maximum length of Vault's error text in messages, in characters.
 const MAX_ERROR_CHARS: usize = 300;
 
-/// Why something was not done, or may have been.
+/// Why a request failed, or may have failed.
 #[derive(Clone, Debug)]
 pub(super) enum ApiError {
-    /// It was not sent.
+    /// The request was not sent.
     NotAsked(String),
-    /// It was not sent, because there is no TLS with whoever answers there.
+    /// The request was not sent: TLS with the server failed.
     Untrusted(String),
-    /// It was sent, and may still be acted upon.
+    /// The request was sent, and Vault may still execute it.
     Lost(String),
-    /// Vault said no with this status, and did nothing.
+    /// Vault refused the request with this status, and did nothing.
     Refused(u16, String),
 }
 
@@ -53,28 +53,28 @@ impl ApiError {
     }
 }
 
-/// What is asked.
+/// A request to Vault.
 pub(super) struct ApiRequest<'a> {
     pub(super) method: &'static str,
-    /// What follows `/v1/`.
+    /// The part after `/v1/`.
     pub(super) path: &'a str,
     pub(super) body: Option<&'a Value>,
     pub(super) within: Duration,
 }
 
-/// What Vault says: `null` where it says nothing.
+/// A response with status 2xx or 404.
 pub(super) struct ApiResponse {
     status: u16,
     body: Bytes,
 }
 
 impl ApiResponse {
-    /// Whether there is no such path, mount or record.
+    /// Whether the status is 404: the path, mount or record does not exist.
     pub(super) fn is_absent(&self) -> bool {
         self.status == 404
     }
 
-    /// Itself, where a 404 is no answer.
+    /// Returns itself, or an error if the status is 404.
     pub(super) fn require_found(self) -> Result<Self, ApiError> {
         if self.is_absent() {
             return Err(no(self.status, &self.body));
@@ -82,8 +82,8 @@ impl ApiResponse {
         Ok(self)
     }
 
-    /// Whether nothing is there, by Vault's own word: its 404 has no errors, or tells of a deleted version. Any other 404 is of
-    /// a mount that is gone, or of something in front of Vault, and says nothing of what was kept.
+    /// Whether Vault confirms that nothing is stored: a 404 without errors, or with a deleted
+    /// version. Any other 404 is an error: the mount is missing, or a proxy answered.
     pub(super) fn is_confirmed_absent(&self) -> Result<bool, ApiError> {
         if !self.is_absent() {
             return Ok(false);
@@ -96,7 +96,7 @@ impl ApiResponse {
         }
     }
 
-    /// Whether it is a yes as Vault says it: with nothing and by its status, or with what all its answers have.
+    /// Checks for Vault's own success: an empty 204, or JSON with `request_id` or `warnings`.
     pub(super) fn check_written(&self) -> Result<(), ApiError> {
         if self.status == 204 && self.body.is_empty() {
             return Ok(());
@@ -114,7 +114,7 @@ impl ApiResponse {
     }
 }
 
-/// Where requests go.
+/// The HTTP client of one Vault.
 pub(super) struct VaultApi {
     client: HttpClient,
     base: String,
@@ -122,7 +122,7 @@ pub(super) struct VaultApi {
 }
 
 impl VaultApi {
-    /// Reads the CA's file.
+    /// Reads the CA file.
     pub(super) fn new(at: &VaultConfig) -> Result<Self, String> {
         let tls = match &at.ca {
             Some(ca) => ClientTls::only(ca),
@@ -136,7 +136,7 @@ impl VaultApi {
         })
     }
 
-    /// Sends it. What is there (2xx) and what is not (404) are answers.
+    /// Sends a request. Statuses 2xx and 404 are responses; all others are errors.
     pub(super) async fn send(&self, ask: &ApiRequest<'_>, token: Option<&Secret>) -> Result<ApiResponse, ApiError> {
         let unsendable = |_| ApiError::NotAsked("a path or token that cannot be sent".to_owned());
         let mut request = Request::builder()
@@ -186,7 +186,7 @@ fn failed(why: &SendError) -> ApiError {
     }
 }
 
-/// A no. Where it is not in Vault's words, whoever stands in front of it may have passed on what he was asked.
+/// The error for a refusal: `Lost` if the text is not Vault's, since a proxy may have sent it on.
 fn no(status: u16, body: &[u8]) -> ApiError {
     match said(body) {
         Some(said) => ApiError::Refused(status, said),
@@ -194,10 +194,10 @@ fn no(status: u16, body: &[u8]) -> ApiError {
     }
 }
 
-/// What Vault gives as its reasons, on one line; nothing if that is none of its answers.
+/// Returns Vault's reasons on one line, or `None` if the body is not one of Vault's.
 fn said(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    // RustyVault has one, and calls it `error`.
+    // RustyVault has a single reason, `error`.
     let lists = [body["errors"].as_array(), body["warnings"].as_array()];
     if lists.into_iter().flatten().flatten().any(|item| !item.is_string()) {
         return None;

@@ -1,4 +1,4 @@
-//! The backend itself: its thread, and the verbs.
+//! The Vault backend: its thread and its operations.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,22 +23,20 @@ use crate::store::vault::scan::{self, ScanCache};
 use crate::store::vault::startup_check::{self, VaultOpenError};
 use crate::store::vault::sweep;
 
-/// A backend in Vault. Clones share its thread, which ends with the last of them.
+/// A backend in Vault. Clones share its thread, which ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Vault(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Always there, until it is dropped.
     runtime: Option<Runtime>,
 }
 
-/// What every verb needs.
 pub(super) struct Shared {
     pub(super) link: Arc<Connection>,
     pub(super) keys: SharedKeyRing,
     pub(super) clock: Clock,
-    /// When each record that was seen has to be looked at, for the sweep.
+    /// When the sweep checks each known record again, by key.
     pub(super) due: Mutex<HashMap<String, UnixTime>>,
     listings: ScanCache,
     teller: Publisher,
@@ -46,17 +44,19 @@ pub(super) struct Shared {
 }
 
 impl Vault {
-    /// Signs in, refuses a mount that is no KV version 2 and begins to look at what others
-    /// write. Blocks for a few seconds at most.
+    /// Logs in, checks the mount and starts to read the journals. Blocks until this is done.
+    ///
+    /// # Errors
+    /// [`VaultOpenError`] says why this Vault cannot be used.
     pub fn open(at: VaultConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
         let failed = |why: String| VaultOpenError::Unreachable(why);
-        // Before there is a runtime, which may not be dropped on another one.
+        // Before the runtime is built: on an error, no runtime is dropped inside another one.
         let link = Arc::new(Connection::new(at).map_err(VaultOpenError::Ca)?);
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("store-vault").enable_all().build();
         let runtime = runtime.map_err(|why| failed(why.to_string()))?;
         let (opened, wait) = mpsc::channel();
-        // Not `block_on`: the caller may be on a runtime itself.
+        // Not `block_on`: the caller may itself be on a runtime.
         runtime.spawn(async move {
             drop(opened.send(Shared::begin(link, keys, clock).await));
         });
@@ -94,13 +94,13 @@ impl Vault {
         self.run(async move |shared| scan::spaces(&shared.link).await).await
     }
 
-    /// Writes: a Vault that cannot may still answer questions.
+    /// Writes, because a Vault that cannot write may still answer reads.
     pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
         self.run(async move |shared| row::limit_versions(&shared.link, startup_check::PING_PATH).await)
             .await
     }
 
-    /// Vault removes nothing by itself. All that is due is looked at in one go, so nothing is left to do.
+    /// Removes expired records, which Vault never does by itself. One call handles all that is due.
     pub(in crate::store) async fn sweep(&self) -> Result<(), StoreError> {
         self.run(async move |shared| {
             let ended = sweep::sweep(&shared).await?;
@@ -114,7 +114,7 @@ impl Vault {
         &self.0.shared.feed
     }
 
-    /// Runs on the thread of the connections, to its end, also when nobody waits for it any more.
+    /// Runs an operation on the backend's thread, to its end, even if the caller stops waiting.
     async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -129,7 +129,7 @@ impl Vault {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A runtime that is dropped by itself waits, which no task may.
+        // A plain drop of a runtime blocks, which no async task may do.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -177,9 +177,9 @@ impl Shared {
             Ok(RowWrite::Stale) => Ok(WriteOutcome::Stale),
             Err(WriteError::Not(why)) => Err(why),
             Err(WriteError::Perhaps) => {
-                // Now too: whoever asked may end before it is told again.
+                // Publish now as well: the process may end before the repetitions.
                 self.teller.publish(write.key.clone(), note.clone()).await;
-                // If it is done it is done soon, and whoever keeps a copy must look then.
+                // If Vault executes it, then soon. Repeat the event so that caches look again.
                 tokio::spawn(async move {
                     for _ in 0..3 {
                         pause().await;
@@ -193,7 +193,7 @@ impl Shared {
         }
     }
 
-    /// Compares the name of the write that is there, and then has Vault compare its count.
+    /// Compares the version in the stored row, then lets Vault compare its write count (`cas`).
     async fn compare_and_write(&self, write: &Write) -> Result<RowWrite, WriteError> {
         let (key, now) = (write.key.as_str(), self.clock.now());
         let (count, new) = match &write.act {
@@ -236,7 +236,7 @@ impl Shared {
     }
 }
 
-/// Why it is not known that a write was done.
+/// Why a write is not known to be done.
 enum WriteError {
     Not(ApiError),
     Perhaps,

@@ -1,6 +1,6 @@
-//! What instances write, told to each other. Vault tells nobody anything, so each instance keeps a journal of what it wrote in the last
-//! half minute, under a path that only it writes, and reads those of the others every second. A note is sealed; notes are
-//! counted, so that who missed one knows it.
+//! Change events in Vault, which has no notifications. Each process writes a journal of its last 30
+//! seconds of writes under its own path. Every process reads the others' journals each second.
+//! Entries hold a sealed id, and are counted so that a reader notices a gap.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,59 +22,59 @@ use crate::store::vault::connection::{Connection, pause};
 use crate::store::vault::row::{self, RowWrite};
 use crate::store::vault::scan::{CONCURRENT_READS, is_plain, names};
 
-/// Where the journals are. No kind of record has a dot in its name.
+/// The path of the journals. The name of a record kind has no dot.
 pub(super) const JOURNAL_PATH: &str = "our.news";
-/// How often the journals of others are read.
+/// How often a process reads the journals of the others.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a note stays in a journal, in microseconds, unless there are too many.
+/// How long an entry stays in a journal, in microseconds, unless the journal is full.
 const RETENTION_MICROS: u64 = 30_000_000;
-/// The most notes in a journal: some 130 KiB.
+/// Maximum number of entries in a journal: about 130 KiB.
 const MAX_ENTRIES: usize = 1024;
-/// After so long without a look at the journals, in microseconds, everything is looked at.
+/// After this many microseconds without a complete read of the journals, `Gap` is published.
 const FULL_RESCAN_MICROS: u64 = 3_600_000_000;
-/// How often a journal is written although nothing happened, so that it is not taken for a dead one's.
+/// How often a journal without new entries is written, so that it does not count as abandoned.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-/// How old a journal is, in seconds, when its writer is long dead; if he is not, he writes it again.
+/// Age in seconds at which a journal counts as abandoned. A running writer writes it again.
 pub(super) const DEAD_JOURNAL_SECONDS: u64 = 8 * 3600;
 
-/// A journal at rest.
+/// A journal as stored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Journal {
-    /// When it was written, seconds since 1970.
+    /// When it was written, in Unix seconds.
     pub(super) at: String,
-    /// How many notes there ever were.
+    /// How many entries were ever written.
     count: u64,
-    /// The last of them: a key, a space, the note.
+    /// The latest entries: key, space character, sealed id in base64.
     notes: Vec<String>,
 }
 
-/// A note to be told, and whom to tell that it was.
+/// An entry to publish, and the channel that confirms it.
 pub(super) struct Message {
     pub(super) key: String,
     pub(super) note: Vec<u8>,
     pub(super) done: oneshot::Sender<()>,
 }
 
-/// Tells others what this instance writes.
+/// Publishes this process's writes.
 #[derive(Clone)]
 pub(super) struct Publisher(mpsc::UnboundedSender<Message>);
 
 impl Publisher {
-    /// Waits until others can read it, but not for ever: it is tried again and again.
+    /// Waits until others can read the entry, or for a timeout. Attempts continue after it.
     pub(super) async fn publish(&self, key: String, note: Vec<u8>) {
         let (done, is_done) = oneshot::channel();
         if self.0.send(Message { key, note, done }).is_ok() {
-            // Late or never: the write itself is done.
+            // A timeout is no failure: it does not affect the record.
             drop(timeout(REQUEST_TIMEOUT, is_done).await);
         }
     }
 }
 
-/// Notes where all journals stand, and from then on tells what is added, on the runtime that this is called on.
+/// Reads all journals' counts, then starts a reader and a writer on the current runtime.
 pub(super) async fn begin(link: &Arc<Connection>, clock: Clock, feed: ChangeFeed) -> Result<Publisher, ApiError> {
     let own = Id::random().to_string();
     let mut seen = HashMap::new();
-    // One that cannot be read now is read whole later.
+    // A journal that cannot be read now is read from its beginning later.
     for (name, journal) in journals(link, &own).await?.0 {
         seen.insert(name, journal.count);
     }
@@ -101,7 +101,7 @@ async fn listen(link: Arc<Connection>, feed: ChangeFeed, own: String, mut seen: 
         }
         is_deaf = failed.is_some();
         let Some(all) = all else { continue };
-        // A journal that stays unreadable is as good as one that was missed.
+        // A journal that stays unreadable for this long counts as missed.
         let was_blind = last.micros() > FULL_RESCAN_MICROS;
         if was_blind {
             feed.publish(ChangeEvent::Gap);
@@ -118,10 +118,10 @@ async fn listen(link: Arc<Connection>, feed: ChangeFeed, own: String, mut seen: 
     }
 }
 
-/// What a journal has that was not there when so many notes had been written.
+/// Returns the events that were added to a journal since its count was `before`.
 fn new(journal: &Journal, before: u64) -> Vec<ChangeEvent> {
     if journal.count < before {
-        // Somebody put back an older one, and perhaps older records with it.
+        // An older journal was restored, and perhaps older records with it.
         return vec![ChangeEvent::Gap];
     }
     let (there, added) = (journal.notes.len(), journal.count - before);
@@ -143,7 +143,7 @@ fn new(journal: &Journal, before: u64) -> Vec<ChangeEvent> {
     news
 }
 
-/// The journals of the others, and why some could not be read, if so: what is in all others is heard nevertheless.
+/// Reads the other journals. Also returns the first error, which does not stop the other reads.
 pub(super) async fn journals(link: &Connection, own: &str) -> Result<(Vec<(String, Journal)>, Option<ApiError>), ApiError> {
     let names = names(link, &format!("{JOURNAL_PATH}/")).await?;
     let others = names.into_iter().filter(|name| name != own && is_plain(name));
@@ -156,7 +156,7 @@ pub(super) async fn journals(link: &Connection, own: &str) -> Result<(Vec<(Strin
     let (mut all, mut failed) = (Vec::new(), None);
     while let Some((name, found)) = reads.next().await {
         match found.map(|found| serde_json::from_value(found?.1).ok()) {
-            // One that is being removed, or that somebody else put there, tells nothing.
+            // Skips a journal that is being removed, and data that is no journal.
             Ok(journal) => all.extend(journal.map(|journal| (name, journal))),
             Err(why) => failed = failed.or(Some(why)),
         }
@@ -164,7 +164,7 @@ pub(super) async fn journals(link: &Connection, own: &str) -> Result<(Vec<(Strin
     Ok((all, failed))
 }
 
-/// Writes down what is told, all that waits at once, in a journal that only this writes.
+/// Writes all waiting entries at once to the journal of this process, its only writer.
 async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told: mpsc::UnboundedReceiver<Message>) {
     let key = format!("{JOURNAL_PATH}/{own}");
     let mut notes: VecDeque<(Stopwatch, String)> = VecDeque::new();
@@ -173,11 +173,11 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told:
         let mut next = match timeout(HEARTBEAT_INTERVAL, told.recv()).await {
             Ok(Some(one)) => Some(one),
             Ok(None) => return,
-            // A journal that never was need not be kept alive.
+            // Without a journal there is nothing to keep alive.
             Err(_) if writes == 0 => continue,
             Err(_) => None,
         };
-        // While Vault is away only the notes are kept, of which there is a most, and who still waits.
+        // Without Vault, memory holds bounded entries and the callers that still wait.
         let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
             while let Some(one) = next.take().or_else(|| told.try_recv().ok()) {
@@ -197,7 +197,7 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told:
             };
             match row::put(&link, &key, writes, &json!(journal)).await {
                 Ok(RowWrite::Written) => break,
-                // One of our own whose answer was lost, or it was removed.
+                // The response to an own write was lost, or the journal was removed.
                 Ok(RowWrite::Stale) => {}
                 Err(why) => {
                     tracing::debug!(%why, "others are not told yet what was written");
@@ -214,7 +214,7 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told:
         }
         writes += 1;
         for done in waiting {
-            // Nobody may wait for it any more.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
     }

@@ -1,4 +1,4 @@
-//! Where a Vault is and how to sign in, checked before anything is dialled.
+//! The address of a Vault and its login, checked before connecting.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,60 +6,60 @@ use std::path::PathBuf;
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 
-/// Where the KV engine is mounted unless something else is configured.
+/// The mount of the KV engine if none is configured.
 pub const DEFAULT_MOUNT: &str = "secret";
-/// Where AppRole is mounted unless something else is configured.
+/// The mount of AppRole if none is configured.
 pub const DEFAULT_APPROLE_MOUNT: &str = "approle";
 
-/// A Vault, the KV mount in it, and what our paths there begin with.
+/// A Vault, its KV mount, the path prefix and the login. `Display` omits the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultConfig {
-    /// `https://vault.example:8200`; a path is kept in front of `/v1`.
+    /// The base URL, such as `https://vault.example:8200`. Its path precedes `/v1`.
     pub url: ExactUrl,
-    /// The namespace (Vault Enterprise, HCP, OpenBao), if it has any.
+    /// The namespace, if any (Vault Enterprise, HCP, OpenBao).
     pub namespace: Option<String>,
     /// The mount of a KV engine, version 2.
     pub mount: String,
-    /// The first part of every path of ours.
+    /// The first segment of the gateway's paths below the mount.
     pub prefix: String,
-    /// How to sign in.
+    /// How to log in.
     pub login: VaultLogin,
-    /// With a PEM file nothing else is trusted.
+    /// A PEM file. If it is given, no other CA is trusted.
     pub ca: Option<PathBuf>,
 }
 
-/// How to sign in to a Vault.
+/// How to log in to Vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VaultLogin {
-    /// With a token that somebody made for us.
+    /// A token from the operator.
     Token(Secret),
-    /// With a role, and its secret where it has one.
+    /// An AppRole, with its secret id if it has one.
     AppRole {
         /// The path of the auth method, without `auth/`.
         mount: String,
-        /// The role's id.
+        /// The role id.
         role: String,
-        /// Its secret id, if it is bound to one.
+        /// The secret id, if the role requires one.
         secret: Option<Secret>,
     },
 }
 
-/// Why a Vault is refused before it is asked.
+/// Why a configuration is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VaultConfigError {
-    /// Plain http to another machine.
+    /// The URL is plain http and the host is not loopback.
     NotHttps,
-    /// A query has no meaning here.
+    /// The URL has a query.
     Query,
-    /// The mount is no path.
+    /// The mount is not a valid path.
     Mount,
-    /// The path of AppRole is no path.
+    /// The mount of AppRole is not a valid path.
     AppRoleMount,
-    /// The prefix is no single part of a path.
+    /// The prefix is longer than 64, or not a single valid path segment.
     Prefix,
-    /// The namespace is no path.
+    /// The namespace is not a valid path.
     Namespace,
-    /// A CA is given, but the URL does not ask for TLS.
+    /// A CA is given, but the URL does not use TLS.
     CaWithoutTls,
     /// The token has a character that cannot be in a header.
     Token,
@@ -83,7 +83,10 @@ impl fmt::Display for VaultConfigError {
 impl std::error::Error for VaultConfigError {}
 
 impl VaultConfig {
-    /// Insists that all parts make sense.
+    /// Checks all parts.
+    ///
+    /// # Errors
+    /// [`VaultConfigError`] for the first mistake found.
     pub fn validate(self) -> Result<Self, VaultConfigError> {
         if !self.url.is_secure_or_loopback() {
             return Err(VaultConfigError::NotHttps);
@@ -111,7 +114,6 @@ impl VaultConfig {
     }
 }
 
-/// Where it is, without who signs in.
 impl fmt::Display for VaultConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.url.without_query(), self.mount, self.prefix)

@@ -1,4 +1,4 @@
-//! The way to a Vault, with a token that is renewed before it ends.
+//! The connection to Vault, with a token that is renewed before it expires.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, VaultApi};
 use crate::store::vault::config::{VaultConfig, VaultLogin};
 use crate::store::vault::login::{LoginToken, RENEW_RETRY_DELAY, UNKNOWN_TTL_RECHECK};
 
-/// How long after a login another one is refused: a role without rights must not become a flood of logins.
+/// Minimum time between logins, in microseconds: a role without rights must not flood Vault.
 const LOGIN_PAUSE_MICROS: u64 = 2_000_000;
 
-/// The way to Vault for everybody in this process.
+/// The connection to Vault that this whole process shares.
 pub(super) struct Connection {
     pub(super) at: VaultConfig,
     pub(super) calls: VaultApi,
     token: Mutex<Option<LoginToken>>,
-    /// Who has it may sign in; when that was last done.
+    /// Locked during a login. Holds the time of the last login.
     turn: Turn<Option<Stopwatch>>,
     is_new: Notify,
 }
 
 impl Connection {
-    /// Nothing is asked yet.
+    /// Sends nothing yet.
     pub(super) fn new(at: VaultConfig) -> Result<Self, String> {
         Ok(Self {
             calls: VaultApi::new(&at)?,
@@ -36,7 +36,7 @@ impl Connection {
         })
     }
 
-    /// Signs in for the first time, and from then on keeps a token, on the runtime that this is called on.
+    /// Logs in for the first time, then keeps a valid token, on the current runtime.
     pub(super) async fn begin(self: &Arc<Self>) -> Result<(), ApiError> {
         self.token_after(None).await?;
         let link = Arc::clone(self);
@@ -46,7 +46,7 @@ impl Connection {
                 let wait = pause
                     .take()
                     .unwrap_or_else(|| link.token().map_or(RENEW_RETRY_DELAY, |held| held.lease.wait()));
-                // Who signed in meanwhile has told a new end.
+                // A notification means a new token: compute the wait again.
                 if timeout(wait.min(UNKNOWN_TTL_RECHECK), link.is_new.notified()).await.is_err() {
                     pause = link.renew_or_login().await;
                 }
@@ -55,8 +55,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks with our token. A refusal may mean that the token has ended: then signs in, and asks once more. It may as well
-    /// mean that the policy lacks something, and to sign in for that would leave a token in Vault each time.
+    /// Sends a request. A 403 may mean an expired token: then it logs in again and retries once. If
+    /// the policy lacks a right it does not, because each login leaves a token in Vault.
     pub(super) async fn execute(&self, ask: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
         let held = match self.token() {
             Some(held) => held,
@@ -78,7 +78,7 @@ impl Connection {
         Err(ApiError::Refused(403, format!("{said}; {instead}")))
     }
 
-    /// As [`Connection::execute`], for what may be asked twice.
+    /// Like [`Connection::execute`], for requests that can be repeated. Retries once after a loss.
     pub(super) async fn read(&self, path: &str, within: Duration) -> Result<ApiResponse, ApiError> {
         let ask = ApiRequest {
             method: "GET",
@@ -101,7 +101,7 @@ impl Connection {
         self.is_new.notify_waiters();
     }
 
-    /// A token other than the one with the number `not`, or the same if there can be no other now.
+    /// Returns a token other than number `not`, or the same one if no other is available now.
     pub(super) async fn token_after(&self, not: Option<u64>) -> Result<LoginToken, ApiError> {
         let mut last = self.turn.lock().await;
         if let Some(held) = self.token() {
@@ -124,7 +124,7 @@ impl Connection {
     }
 }
 
-/// Waits a little; for those who try again.
+/// Waits a moment before a retry.
 pub(super) async fn pause() {
     sleep(Duration::from_millis(250)).await;
 }

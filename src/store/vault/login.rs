@@ -1,4 +1,4 @@
-//! The token that we show to Vault: how we come by it, how it is made to last, and what is said when it ends.
+//! The gateway's Vault token: login, renewal, and warnings before it expires.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use crate::store::vault::api::{ApiError, ApiRequest, REQUEST_TIMEOUT};
 use crate::store::vault::config::VaultLogin;
 use crate::store::vault::connection::Connection;
 
-/// How long to wait after a renewal that failed.
+/// Delay after a failed renewal.
 pub(super) const RENEW_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How often it is said that a token has ended for which we have no other.
+/// How often the log reports that a given token has expired.
 const EXPIRED_WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a token that never ends, or of which nothing is known, is left alone.
+/// Longest wait before a token is checked again, also if it never expires.
 pub(super) const UNKNOWN_TTL_RECHECK: Duration = Duration::from_secs(3600);
 
-/// A token, and what is known of its end.
+/// A token and its lifetime.
 #[derive(Clone)]
 pub(super) struct LoginToken {
     pub(super) number: u64,
     pub(super) token: Secret,
     pub(super) lease: TokenLifetime,
-    /// Of the first lease; renewals up to a token's greatest age get shorter and shorter.
+    /// Seconds of the first lifetime. Renewals get shorter towards a token's maximum TTL.
     pub(super) first: u64,
 }
 
-/// How long it is good, in seconds (0: without end), and whether it can be made longer.
+/// The remaining lifetime in seconds (0: unlimited), and whether it can be renewed.
 #[derive(Clone, Copy)]
 pub(super) struct TokenLifetime {
     pub(super) seconds: u64,
@@ -91,7 +91,7 @@ impl Connection {
         Ok((auth.client_token, TokenLifetime { seconds, renewable }))
     }
 
-    /// What Vault knows of a token that somebody made.
+    /// Looks up the lifetime of a given token.
     async fn looked_up(&self, token: &Secret) -> Result<TokenLifetime, ApiError> {
         let lease = self.look_up(token).await?;
         if lease.seconds > 0 && !lease.renewable {
@@ -113,7 +113,7 @@ impl Connection {
         Ok(TokenLifetime { seconds, renewable })
     }
 
-    /// Makes the token last longer, or signs in anew. If neither can be done, says when to try again.
+    /// Renews the token or logs in again. If neither works, returns when to try again.
     pub(super) async fn renew_or_login(&self) -> Option<Duration> {
         let held = self.token().filter(|held| held.lease.seconds > 0)?;
         let (why, again) = match self.renewed(&held).await {
@@ -122,7 +122,7 @@ impl Connection {
                 return None;
             }
             Ok(lease) => {
-                // Nothing left is not "without end".
+                // 0 would mean unlimited.
                 let seconds = lease.seconds.max(1);
                 let lease = TokenLifetime { seconds, ..lease };
                 self.set_token(LoginToken { lease, ..held.clone() });
@@ -144,7 +144,7 @@ impl Connection {
         Some(again)
     }
 
-    /// A given token that is not renewed. We have no other: says so the oftener the nearer its end is, and when to look again.
+    /// Logs that a given token is not renewed, more often near its end. Returns the next wait.
     async fn warn_expiring(&self, held: &LoginToken, token: &Secret, why: &str, again: Duration) -> Duration {
         match self.look_up(token).await {
             Ok(lease) if lease.seconds > 0 => {
@@ -185,7 +185,7 @@ impl Connection {
 }
 
 impl TokenLifetime {
-    /// Until half of it has gone.
+    /// Half of the lifetime.
     pub(super) fn wait(self) -> Duration {
         match self.seconds {
             0 => UNKNOWN_TTL_RECHECK,

@@ -1,5 +1,5 @@
-//! Records in a Vault that many instances share: KV version 2, whose check-and-set makes one winner. Everything that waits
-//! for it runs on one thread of its own, so that a connection outlives the lane that first asked for it.
+//! Records in a Vault that several processes share: KV version 2, whose check-and-set lets only one
+//! write win. One thread does all I/O, so a connection outlives the worker that first used it.
 
 #[cfg(feature = "vault")]
 mod api;

@@ -1,8 +1,8 @@
-//! A record as it lies in Vault: one path, whose version counts its writes. Check-and-set compares that count, and we
-//! compare the name of the write that is in the data: the count begins anew where a path was removed whole.
+//! A record in Vault: one path. Check-and-set compares Vault's count of writes to the path. Erasing
+//! a path restarts that count, so the gateway also compares the version in the data.
 //!
-//! So a removed record leaves a stone, which another one may replace. What can be removed of a path whole, and without a
-//! comparison, is removed only where nobody may write any more: see `sweep`.
+//! A deleted record therefore leaves a tombstone, which a new record may replace. Vault erases a
+//! path without a comparison, so only paths that no process may write to are erased: see `sweep`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,22 +14,22 @@ use crate::store::backend::{Row, Version};
 use crate::store::vault::api::{ApiError, ApiRequest, ApiResponse, REQUEST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 
-/// What Vault says, in words of its documentation, when check-and-set does not match.
+/// Vault's documented error text for a failed check-and-set.
 const MISMATCH: &str = "check-and-set parameter did not match";
 
-/// What was found under a path. The number is Vault's count of writes, for check-and-set.
+/// The data at a path. The number is Vault's count of writes, for check-and-set.
 #[derive(Debug)]
 pub(super) enum StoredValue {
-    /// Nothing was ever written, or the path was removed whole.
+    /// Nothing was ever written, or the path was erased.
     Nothing,
     Row(u64, Row),
-    /// It was removed, by us at a time, or by somebody else by hand.
+    /// The record was deleted: by the gateway at this time, or by hand (`None`).
     Tombstone(u64, Option<UnixTime>),
-    /// The path is about to be removed whole, since then: nobody may write.
+    /// Since this time the path is to be erased, and no process may write to it.
     Deleting(UnixTime),
 }
 
-/// What to put under a path.
+/// The data to write to a path.
 #[derive(Clone, Copy)]
 pub(super) enum NewValue<'a> {
     Row(&'a Row),
@@ -37,14 +37,14 @@ pub(super) enum NewValue<'a> {
     Deleting(UnixTime),
 }
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowWrite {
     Written,
     Stale,
 }
 
-/// Times are texts: 64 bits are more than a JSON number safely has.
+/// Times are strings, because a JSON number does not safely hold 64 bits.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
 enum StoredJson {
@@ -78,7 +78,7 @@ struct Versioned {
 #[derive(Deserialize)]
 struct Metadata {
     version: u64,
-    /// When Vault deletes this version, or did; empty if it does not.
+    /// When Vault deletes or deleted this version. Empty if it does not.
     #[serde(default)]
     deletion_time: String,
 }
@@ -88,12 +88,12 @@ struct WriteResponse {
     data: Metadata,
 }
 
-/// A path of ours, of the data or of the metadata.
+/// The path of a key. `part` is `data` or `metadata`.
 pub(super) fn path(link: &Connection, part: &str, key: &str) -> String {
     format!("{}/{part}/{}/{key}", link.at.mount, link.at.prefix)
 }
 
-/// Looks what lies there.
+/// Reads and parses the data at a key.
 pub(super) async fn find(link: &Connection, key: &str) -> Result<StoredValue, ApiError> {
     let Some((count, data)) = read(link, key).await? else {
         return Ok(StoredValue::Nothing);
@@ -118,11 +118,11 @@ pub(super) async fn find(link: &Connection, key: &str) -> Result<StoredValue, Ap
     }
 }
 
-/// The count of writes and the data that lies there; `null` if somebody deleted the last version.
+/// Returns the write count and the data, which is `null` if the last version was deleted.
 pub(super) async fn read(link: &Connection, key: &str) -> Result<Option<(u64, Value)>, ApiError> {
     let answer = link.read(&path(link, "data", key), REQUEST_TIMEOUT).await?;
     if answer.is_confirmed_absent()? {
-        // Of a deleted version Vault tells the count with its 404, of what is not there nothing.
+        // The 404 has a count for a deleted version, and none for an absent path.
         let count = answer
             .read::<Read>()
             .ok()
@@ -135,7 +135,7 @@ pub(super) async fn read(link: &Connection, key: &str) -> Result<Option<(u64, Va
     Ok(Some((found.metadata.version, found.data)))
 }
 
-/// Writes if the path was written so often; 0: never.
+/// Writes if the path was written `count` times so far.
 pub(super) async fn write(link: &Connection, key: &str, count: u64, new: NewValue<'_>) -> Result<RowWrite, ApiError> {
     let data = match new {
         NewValue::Row(row) => StoredJson::Row {
@@ -149,13 +149,13 @@ pub(super) async fn write(link: &Connection, key: &str, count: u64, new: NewValu
     put(link, key, count, &json!(data)).await
 }
 
-/// As [`write`], of any data.
+/// Like [`write`], for any data.
 pub(super) async fn put(link: &Connection, key: &str, count: u64, data: &Value) -> Result<RowWrite, ApiError> {
     let written = put_telling(link, key, count, data).await?;
     Ok(written.map_or(RowWrite::Stale, |_| RowWrite::Written))
 }
 
-/// As [`put`], and with what Vault says of when it will delete that itself; empty if it will not, nothing if it is stale.
+/// Like [`put`], but returns Vault's deletion time (empty: never), or `None` if `count` is stale.
 pub(super) async fn put_telling(link: &Connection, key: &str, count: u64, data: &Value) -> Result<Option<String>, ApiError> {
     let body = json!({ "options": { "cas": count }, "data": data });
     let path = path(link, "data", key);
@@ -168,24 +168,24 @@ pub(super) async fn put_telling(link: &Connection, key: &str, count: u64, data: 
     match link.execute(&ask).await.and_then(ApiResponse::require_found) {
         Ok(answer) => match answer.read::<WriteResponse>() {
             Ok(written) if written.data.version == count + 1 => Ok(Some(written.data.deletion_time)),
-            // Somebody in front of Vault may say yes to everything.
+            // A proxy in front of Vault may answer success to everything.
             Ok(_) | Err(_) => Err(ApiError::unexpected_response()),
         },
         Err(ApiError::Refused(400, said)) if said.contains(MISMATCH) => Ok(None),
         Err(why @ ApiError::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(why),
-        // Who passed it on, a standby or a proxy, says so too when it does not know what became of it.
+        // A standby or a proxy also sends such a status if it does not know the outcome.
         Err(ApiError::Refused(status, said)) => Err(ApiError::Lost(format!("it says {status} {said}"))),
         Err(why) => Err(why),
     }
 }
 
-/// Has Vault keep no older versions of a path: they would hold what was superseded.
+/// Makes Vault keep one version of a path, because older ones hold superseded data.
 pub(super) async fn limit_versions(link: &Connection, key: &str) -> Result<(), ApiError> {
     let body = json!({ "max_versions": 1 });
     meta(link, "POST", key, Some(&body)).await
 }
 
-/// Removes the path whole, whatever lies there.
+/// Erases the path with all versions and metadata, whatever it holds.
 pub(super) async fn erase(link: &Connection, key: &str) -> Result<(), ApiError> {
     meta(link, "DELETE", key, None).await
 }

@@ -1,5 +1,5 @@
-//! Scanning. Vault lists all names under a path at once, so a scan lists its kind and then goes through the names. The
-//! listing is a cache: a page whose listing is gone makes another.
+//! Scans. Vault lists all names below a path at once, so a scan first lists its kind and then reads
+//! pages. The list is cached; a page without it lists again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use crate::store::vault::api::{ApiError, LIST_TIMEOUT};
 use crate::store::vault::connection::Connection;
 use crate::store::vault::row::{self, StoredValue};
 
-/// How many records are read at once.
+/// How many records are read concurrently.
 pub(super) const CONCURRENT_READS: usize = 16;
 
-/// The last listing of each kind that is being scanned.
+/// The current list of each kind that is being scanned.
 #[derive(Default)]
 pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[String]>>>);
 
@@ -30,7 +30,7 @@ struct Keys {
 }
 
 impl ScanCache {
-    /// Part of a scan, in the order of the names.
+    /// Returns a page of a scan, ordered by name.
     pub(super) async fn page(&self, link: &Connection, space: &str, after: Option<&str>, limit: usize) -> Result<Page, ApiError> {
         let known = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
         let listing: Arc<[String]> = match known {
@@ -62,7 +62,7 @@ async fn row(link: &Connection, key: String) -> Result<Option<(String, Row)>, Ap
     }
 }
 
-/// All keys of a kind, in order, also those of stones. Other names are not ours, whoever put them there, and cannot be asked for.
+/// Lists all keys of a kind, sorted, tombstones included. Skips names that are not the gateway's.
 pub(super) async fn keys(link: &Connection, space: &str) -> Result<Vec<String>, ApiError> {
     let names = names(link, &format!("{space}/")).await?;
     let mut keys: Vec<_> = names
@@ -74,12 +74,12 @@ pub(super) async fn keys(link: &Connection, space: &str) -> Result<Vec<String>, 
     Ok(keys)
 }
 
-/// Whether a key, or a kind, may have this name: no dot, which what else we keep has, and nothing that means something in a path.
+/// Whether a name is valid for a key or a kind: no dot, which other paths have, and no URL syntax.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// The kinds of which there is a record, in order.
+/// Returns the kinds that have a record, sorted.
 pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, ApiError> {
     let kind = |name: &String| name.strip_suffix('/').filter(|name| is_plain(name)).map(str::to_owned);
     let mut all: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
@@ -87,7 +87,7 @@ pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, ApiError> {
     Ok(all)
 }
 
-/// What is listed under a path of ours: nothing where there is no such path.
+/// Lists the names below a path of the gateway. An absent path has none.
 pub(super) async fn names(link: &Connection, under: &str) -> Result<Vec<String>, ApiError> {
     let path = format!("{}?list=true", row::path(link, "metadata", under));
     let answer = link.read(&path, LIST_TIMEOUT).await?;

@@ -1,4 +1,4 @@
-//! What is asked of a Vault before anything is kept there: that it can compare and set, and lets us.
+//! Checks before first use that Vault has check-and-set and permits what the gateway needs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use crate::store::vault::connection::Connection;
 use crate::store::vault::row;
 use crate::store::vault::scan;
 
-/// What every ping writes. No kind of record has a dot in its name.
+/// The path that every ping writes. The name of a record kind has no dot.
 pub(super) const PING_PATH: &str = "our.start";
-/// What is made at the start, and removed again, so that the next start makes it anew.
+/// Created at each start and erased again, so that each start tests the creation.
 const TRIAL_PATH: &str = "our.trial";
 
-/// Why a Vault is refused.
+/// Why a Vault is rejected.
 #[derive(Debug)]
 pub enum VaultOpenError {
-    /// The file with the CA.
+    /// The client cannot be built, for example because the CA file is invalid. Holds the reason.
     Ca(String),
-    /// It is not there, or sealed; with what it said.
+    /// Vault is unreachable, sealed or failed. Holds the reason.
     Unreachable(String),
-    /// There is no TLS with it; with what is wrong, and whether a CA was given.
+    /// TLS with Vault failed. Holds the reason, and whether a CA is configured.
     Untrusted(String, bool),
-    /// It does not let us in; with what it said, and whether that was by AppRole.
+    /// Vault refuses the login. Holds the reason, and whether it was by AppRole.
     Login(String, bool),
-    /// The mount cannot compare and set; with what it is.
+    /// The mount has no check-and-set. Holds the mount and what it is.
     NotKv2(String, String),
-    /// The mount deletes by itself what is written there.
+    /// Vault deletes by itself what is written to this mount.
     Deletes(String),
-    /// We may not do what we must; with what Vault said, and the policy that is needed.
+    /// A required right is missing. Holds Vault's reason and the required policy.
     Forbidden(String, String),
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for VaultOpenError {
 }
 
 impl VaultOpenError {
-    /// What to do instead.
+    /// What the operator can do about it.
     pub fn remedy(&self) -> String {
         match self {
             Self::Ca(_) => "name a file with certificates in PEM: `ca` at [store]".to_owned(),
@@ -83,7 +83,7 @@ impl VaultOpenError {
 
 impl std::error::Error for VaultOpenError {}
 
-/// What Vault tells of a mount.
+/// Vault's description of a mount.
 #[derive(Deserialize)]
 struct Mount {
     #[serde(rename = "type")]
@@ -96,7 +96,7 @@ struct Options {
     version: Option<String>,
 }
 
-/// Refuses a Vault that cannot keep records.
+/// Rejects a Vault that cannot keep records.
 pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError> {
     link.begin().await.map_err(|why| match why {
         ApiError::Refused(300..=399 | 429 | 503, _) | ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) => {
@@ -119,11 +119,11 @@ pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError
     }
 }
 
-/// Tries everything that a token must be allowed; when Vault would delete what we write, if it would.
+/// Tries everything that the policy must permit. Returns when Vault would delete a write, if ever.
 async fn check_permissions(link: &Connection) -> Result<Option<String>, ApiError> {
     let here = json!({ "is": "here" });
     let (data, metadata) = (row::path(link, "data", TRIAL_PATH), row::path(link, "metadata", TRIAL_PATH));
-    // That a write is stale, because another instance tries too or an earlier try broke off, is said after the permission was judged.
+    // A stale write is fine (another test runs or was interrupted): permissions are checked first.
     let first = row::put_telling(link, TRIAL_PATH, 0, &here)
         .await
         .map_err(name_missing_capability("create", &data))?;
@@ -140,13 +140,13 @@ async fn check_permissions(link: &Connection) -> Result<Option<String>, ApiError
     row::erase(link, TRIAL_PATH)
         .await
         .map_err(name_missing_capability("delete", &metadata))?;
-    // This one stays.
+    // This path stays.
     row::put(link, PING_PATH, 0, &here).await?;
     row::limit_versions(link, PING_PATH).await?;
     Ok(first.or(second).filter(|time| !time.is_empty()))
 }
 
-/// Names what the policy lacks.
+/// Adds the missing capability to a 403.
 fn name_missing_capability(capability: &str, path: &str) -> impl FnOnce(ApiError) -> ApiError {
     let what = format!("to {capability} {path}");
     move |why| match why {
@@ -155,7 +155,7 @@ fn name_missing_capability(capability: &str, path: &str) -> impl FnOnce(ApiError
     }
 }
 
-/// What was said no to, in the words of whoever can do something about it.
+/// Maps an error to one that the operator can act on.
 pub(super) fn refused(link: &Connection, why: &ApiError) -> VaultOpenError {
     match why {
         ApiError::Refused(403, _) => VaultOpenError::Forbidden(why.to_string(), policy(&link.at)),
@@ -164,7 +164,7 @@ pub(super) fn refused(link: &Connection, why: &ApiError) -> VaultOpenError {
     }
 }
 
-/// What a token must be allowed.
+/// The policy that the token needs.
 fn policy(at: &VaultConfig) -> String {
     let VaultConfig { mount, prefix, .. } = at;
     format!(
@@ -172,7 +172,7 @@ fn policy(at: &VaultConfig) -> String {
     )
 }
 
-/// What the mount is. Every token that may do something there may ask this; where it is not known, whoever may see all.
+/// Reads the mount's type. Any token with rights there may do so; the fallback needs more rights.
 async fn mounted(link: &Connection) -> Result<Mount, ApiError> {
     let mount = &link.at.mount;
     let said: Result<Value, ApiError> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), REQUEST_TIMEOUT).await {
@@ -190,7 +190,7 @@ async fn mounted(link: &Connection) -> Result<Mount, ApiError> {
     }
     let all: Value = match link.read("sys/mounts", REQUEST_TIMEOUT).await {
         Ok(answer) if !answer.is_absent() => answer.read()?,
-        // What it said first is nearer to the reason.
+        // The first error is closer to the cause.
         Ok(_) | Err(_) => return Err(said.err().unwrap_or_else(ApiError::unexpected_response)),
     };
     let name = format!("{mount}/");

@@ -1,11 +1,11 @@
-//! What has expired, removed in three steps, because Vault removes a path whole without any comparison, and counts its
-//! writes from the beginning afterwards:
+//! Removes expired records in three steps, because Vault erases a path without a comparison and
+//! restarts its write count:
 //!
-//! 1. An hour after a record's end a stone is put in its place, by check-and-set. Another record may replace a stone.
-//! 2. An hour later the path is closed, by check-and-set: from now on nobody writes there.
-//! 3. Then it is removed whole. If whoever closed it dies in between, another one removes it ten minutes later.
+//! 1. An hour after expiry, check-and-set writes a tombstone, which a new record may replace.
+//! 2. An hour later, check-and-set marks the path as deleting: from then on nothing writes to it.
+//! 3. Then the path is erased. If the process dies first, another erases it ten minutes later.
 //!
-//! A write that was begun before the path was removed would have to arrive an hour later to be taken for a new one.
+//! A write would have to be under way for more than an hour to hit a later record.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -16,12 +16,12 @@ use crate::store::vault::change_feed;
 use crate::store::vault::row::{self, NewValue, RowWrite, StoredValue};
 use crate::store::vault::scan::{self, CONCURRENT_READS};
 
-/// How much longer than it must a record is kept, and then its stone, in seconds: for clocks that go apart, and late writes.
+/// Time from expiry to tombstone, and on to deleting, in seconds: for clock skew and late writes.
 const TOMBSTONE_SECONDS: u64 = 3_600;
-/// How long who closed a path may take to remove it, in seconds.
+/// How long the process that marked a path may take to erase it, in seconds.
 const DELETE_DEADLINE_SECONDS: u64 = 600;
 
-/// When something is to be looked at again.
+/// When the sweep checks a path again after this was written.
 pub(super) fn next_sweep_at(new: NewValue<'_>) -> UnixTime {
     match new {
         NewValue::Row(row) => row.expires.plus_seconds(TOMBSTONE_SECONDS),
@@ -30,7 +30,7 @@ pub(super) fn next_sweep_at(new: NewValue<'_>) -> UnixTime {
     }
 }
 
-/// Looks at all that is due, or was never seen; says how many records have ended.
+/// Checks each path that is due or was never seen. Returns how many records became tombstones.
 pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
     let (mut ended, mut failed) = (0, None);
     for space in scan::spaces(&shared.link).await? {
@@ -54,7 +54,7 @@ pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
         while let Some(is_ended) = looks.next().await {
             match is_ended {
                 Ok(is_ended) => ended += usize::from(is_ended),
-                // One path that is not ours, or not to be removed, is no reason to leave all others.
+                // One path that is foreign or cannot be removed must not stop the sweep.
                 Err(why) => failed = failed.or(Some(why)),
             }
         }
@@ -63,14 +63,14 @@ pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
     failed.map_or(Ok(ended), Err)
 }
 
-/// Takes the next step with what lies there, if it is time; whether a record has ended by it.
+/// Takes the next step for a path if it is due. Returns whether a record became a tombstone.
 async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
-    // Not when the sweep began, which may be long ago: others count from what is written here.
+    // Read the clock again: the sweep may have begun long ago, and others rely on this time.
     let now = shared.clock.now();
     let (count, next, when) = match row::find(&shared.link, key).await? {
         StoredValue::Row(count, row) => (count, NewValue::Tombstone(now), next_sweep_at(NewValue::Row(&row))),
         StoredValue::Tombstone(count, Some(at)) => (count, NewValue::Deleting(now), next_sweep_at(NewValue::Tombstone(at))),
-        // Removed by hand, who knows when: as if it was now, the first time that we see it.
+        // Deleted by hand at an unknown time: counts from when a sweep first sees it.
         StoredValue::Tombstone(count, None) => {
             let seen = shared.due.lock().await.get(key).copied();
             (
@@ -92,14 +92,14 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
         return Ok(false);
     }
     if row::write(&shared.link, key, count, next).await? == RowWrite::Stale {
-        // Somebody else was faster; what he wrote is looked at next time.
+        // Another process changed the path; the next sweep handles it.
         shared.due.lock().await.remove(key);
         return Ok(false);
     }
     shared.due.lock().await.insert(key.to_owned(), next_sweep_at(next));
     match next {
         NewValue::Deleting(_) => {
-            // Who was held up so long that others may remove it, and another may write there again, leaves it to them.
+            // Later, another process may have erased and rewritten the path: leave it alone.
             if shared.clock.now().seconds_since(now) < DELETE_DEADLINE_SECONDS / 2 {
                 row::erase(&shared.link, key).await?;
             }
@@ -109,7 +109,7 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
     }
 }
 
-/// Removes journals that nobody has written for eight hours. A journal's name never comes back, and its writer makes another.
+/// Erases journals not written for 8 hours. No other process reuses the name of a journal.
 async fn remove_dead_journals(shared: &Shared) -> Result<(), ApiError> {
     let (journals, mut failed) = change_feed::journals(&shared.link, "").await?;
     for (name, journal) in journals {

@@ -1,4 +1,4 @@
-//! Documents and their hosts, honest and hostile, behind real sockets.
+//! Tests of the document cache against honest and hostile hosts on real sockets.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::net::tls::ClientTls;
 
-/// What a host answers: the head's lines after the status, and the body.
+/// The response of a host: status, header lines, body.
 type Answering = dyn Fn(&str, SocketAddr) -> (&'static str, String, String) + Send + Sync;
 
-/// A host of documents on loopback.
+/// A host of metadata documents on loopback.
 struct Host {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -52,7 +52,7 @@ impl Host {
         Self { address, asked }
     }
 
-    /// Always the same answer.
+    /// A host with one fixed response.
     async fn saying(status: &'static str, head: &'static str, body: String) -> Self {
         Self::answering(move |_, _| (status, head.to_owned(), body.clone())).await
     }
@@ -72,7 +72,7 @@ fn url(text: &str) -> ClientIdUrl {
     ClientIdUrl::parse(text, true).unwrap()
 }
 
-/// The document that belongs at `path` of `host`, with a redirect to tell it by.
+/// A valid document for `path` of `host`; the redirect URI identifies it.
 fn good(host: SocketAddr, path: &str, redirect: &str) -> String {
     format!(r#"{{"client_id":"http://{host}{path}","client_name":"A","redirect_uris":["{redirect}"]}}"#)
 }
@@ -81,7 +81,7 @@ fn client() -> HttpClient {
     HttpClient::new(ClientTls::trusting(rustls::RootCertStore::empty()).unwrap())
 }
 
-/// Documents of a gateway on loopback, whose clock a test moves.
+/// The cache of a gateway on loopback. The test moves its clock.
 fn documents() -> (ClientMetadataCache, Arc<AtomicU64>) {
     let hand = Arc::new(AtomicU64::new(1_000_000));
     let mut documents = ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand)));
@@ -114,7 +114,7 @@ async fn a_document_is_fetched_once_and_kept_for_as_long_as_its_host_says() {
         );
         assert_eq!(host.asked(), asked);
     }
-    // Another query is another client.
+    // A URL with another query is another client.
     documents.get_fresh(&client, &host.url("/c?v=2")).await.unwrap();
     assert_eq!(host.asked(), 3);
 }
@@ -169,7 +169,7 @@ async fn what_a_document_says_later_counts_once_it_is_old() {
     hand.fetch_add(DEFAULT_TTL_SECONDS - 1, Ordering::SeqCst);
     assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://a.example/cb");
     hand.fetch_add(1, Ordering::SeqCst);
-    // At the token endpoint what is known is enough; a new journey looks again.
+    // The token endpoint uses the last good document; a new flow checks for a newer one.
     assert_eq!(redirect(documents.get_cached(&client, &url).await), "https://a.example/cb");
     assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://b.example/cb");
     assert_eq!(redirect(documents.get_cached(&client, &url).await), "https://b.example/cb");
@@ -327,7 +327,7 @@ async fn a_huge_document_is_not_read() {
         );
         assert!(began.elapsed() < Duration::from_secs(2));
     }
-    // What the socket buffers hold may have been sent, and no more.
+    // The host can have sent only what the socket buffers hold.
     assert!(sent.load(Ordering::SeqCst) < 50_000_000);
 }
 
@@ -385,7 +385,7 @@ async fn special_addresses_are_not_dialled_whatever_they_are_written_as() {
             matches!(&refused, ClientMetadataFetchError::Unreachable(why) if why.starts_with("may not be dialled")),
             "{name}: {refused:?}"
         );
-        // Where a name leads in our network is not told to who named it.
+        // The client that chose a name must not learn its address in our network.
         assert!(!refused.public_message().contains("address") && refused.public_message().ends_with("could not be reached"));
     }
     assert_eq!(host.asked(), 0);

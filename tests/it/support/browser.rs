@@ -1,4 +1,4 @@
-//! A scripted browser: cookies, forms, and the two ways in which our pages send it on. It runs no script.
+//! A scripted browser: cookies, forms, redirects and refresh pages. It runs no scripts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use mcp_oauth_gateway::net::dial::AddressPolicy;
 use mcp_oauth_gateway::net::http_client::{HttpClient, RequestPolicy};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 
-/// An answer, read whole.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub url: String,
@@ -20,7 +20,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A header as text; empty if absent.
+    /// A header as text; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
@@ -30,7 +30,7 @@ impl Page {
         serde_json::from_str(&self.text).unwrap_or_else(|why| panic!("{why}: {} {}", self.status, self.text))
     }
 
-    /// Where the page or the redirect leads.
+    /// The target of a redirect or of a refresh page.
     pub fn onward(&self) -> Option<String> {
         if self.status.is_redirection() {
             return Some(absolute(&self.url, self.header("location")));
@@ -55,7 +55,7 @@ impl Page {
         )
     }
 
-    /// Where its form is posted.
+    /// The URL that the page's form is posted to.
     pub fn action(&self) -> String {
         let action = self
             .text
@@ -85,12 +85,12 @@ fn absolute(base: &str, target: &str) -> String {
     }
 }
 
-/// One browser: its own cookies, by host and port.
+/// A browser with its own cookies, by host and port.
 #[derive(Clone)]
 pub struct Browser {
     pub client: HttpClient,
     pub cookies: BTreeMap<String, String>,
-    /// What it says of who sent it to the pages that it opens (`Sec-Fetch-Site`); `None`: an old one, that says nothing.
+    /// The `Sec-Fetch-Site` of opened pages; `None` is an old browser without the header.
     pub sent_by: Option<&'static str>,
 }
 
@@ -105,7 +105,7 @@ impl Default for Browser {
     }
 }
 
-/// Sends one request, and reads the answer whole.
+/// Sends a request and reads the complete response.
 pub async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
     let url = request.uri().to_string();
     let policy = RequestPolicy {
@@ -126,12 +126,12 @@ pub async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
 }
 
 impl Browser {
-    /// Opens a page; redirects are not followed.
+    /// Opens a page. Redirects are not followed.
     pub async fn get(&mut self, url: &str) -> Page {
         self.ask(Method::GET, url, None).await
     }
 
-    /// Posts a form as the page at the same origin would.
+    /// Posts a form, as a page of the same origin does.
     pub async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.ask(Method::POST, url, Some(body)).await
@@ -183,7 +183,7 @@ impl Browser {
         }
     }
 
-    /// Signs in on the page, and comes to the consent page.
+    /// Logs in on the page and opens the consent page.
     pub async fn sign_in(&mut self, page: &Page, user: &str, password: &str) -> Page {
         let form = page.field("form");
         let answer = self
@@ -195,7 +195,7 @@ impl Browser {
         }
     }
 
-    /// Decides on the consent page.
+    /// Submits a decision on the consent page.
     pub async fn decide(&mut self, page: &Page, decision: &str) -> Page {
         let form = page.field("form");
         self.post(&page.action(), &[("form", &form), ("decision", decision)]).await

@@ -1,4 +1,4 @@
-//! An MCP client that does each OAuth step by itself, so that a test can leave one out or bend it.
+//! An MCP client that does each OAuth step separately, so that a test can omit or change a step.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::browser::{Browser, Page, send};
 use super::world::{PASSWORD, USER};
 
-/// A registered client, and what one journey of it needs.
+/// A registered client, and the state of one flow.
 #[derive(Clone)]
 pub struct McpClient {
     pub base: String,
-    /// What stands behind each endpoint's path: nothing, or `/mcp/{service}`.
+    /// What follows the path of each OAuth endpoint: nothing, or `/mcp/{service}`.
     pub behind: String,
     pub id: String,
     pub redirect: String,
@@ -25,7 +25,7 @@ pub struct McpClient {
     pub http: Browser,
 }
 
-/// What `/token` gave.
+/// The response of `/token`.
 #[derive(Clone, Debug)]
 pub struct Pair {
     pub access: String,
@@ -47,17 +47,17 @@ impl Pair {
 }
 
 impl McpClient {
-    /// Registers a public client with one loopback redirect.
+    /// Registers a public client with one loopback redirect URI.
     pub async fn register(base: &str) -> Self {
         Self::register_at(base, "http://127.0.0.1:3999/callback").await
     }
 
-    /// Registers a public client with this redirect.
+    /// Registers a public client with this redirect URI.
     pub async fn register_at(base: &str, redirect: &str) -> Self {
         Self::register_with(base, redirect, Browser::default()).await
     }
 
-    /// The same over this browser's connections, which may trust more than others.
+    /// As `register_at`, over the connections of this browser, which may trust more certificates.
     pub async fn register_with(base: &str, redirect: &str, http: Browser) -> Self {
         let body = json!({ "client_name": "story", "redirect_uris": [redirect], "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"] });
         let page = post_json(&http, &format!("{base}/register"), &body).await;
@@ -75,7 +75,7 @@ impl McpClient {
         }
     }
 
-    /// A client that the operator wrote down.
+    /// A client from the configuration.
     pub fn configured(base: &str, id: &str, redirect: &str) -> Self {
         Self {
             base: base.into(),
@@ -88,7 +88,7 @@ impl McpClient {
         }
     }
 
-    /// The same client at a service by its name.
+    /// The same client at the service of this name.
     pub fn at(&self, service: &str) -> Self {
         Self {
             behind: format!("/mcp/{service}"),
@@ -96,18 +96,18 @@ impl McpClient {
         }
     }
 
-    /// The MCP endpoint.
+    /// The URL of the MCP endpoint.
     pub fn resource(&self) -> String {
         let path = if self.behind.is_empty() { "/mcp" } else { &self.behind };
         format!("{}{path}", self.base)
     }
 
-    /// The address that a browser is sent to.
+    /// The authorization URL.
     pub fn authorize_url(&self) -> String {
         self.authorize_url_with(&[])
     }
 
-    /// The same with parameters replaced; an empty value leaves one out.
+    /// The authorization URL with these parameters replaced; an empty value omits a parameter.
     pub fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
         let challenge = CodeChallenge::of(&self.verifier);
         let resource = self.resource();
@@ -130,19 +130,19 @@ impl McpClient {
         format!("{}/authorize{}?{query}", self.base, self.behind)
     }
 
-    /// Everything in the browser up to our callback; the address at which the client gets its answer.
+    /// Runs the flow in the browser. Returns the redirect to the client.
     pub async fn browse(&self, browser: &mut Browser) -> String {
         self.browse_from(browser, &self.authorize_url()).await
     }
 
-    /// The same from this address on.
+    /// As `browse`, from this authorization URL.
     pub async fn browse_from(&self, browser: &mut Browser, authorize: &str) -> String {
         let consent = self.to_consent_from(browser, authorize).await;
         let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
         self.follow(browser, onward).await
     }
 
-    /// Up to the consent page.
+    /// Runs the flow up to the consent page.
     pub async fn to_consent(&self, browser: &mut Browser) -> Page {
         self.to_consent_from(browser, &self.authorize_url()).await
     }
@@ -159,7 +159,7 @@ impl McpClient {
         }
     }
 
-    /// Follows redirects until the client's own address.
+    /// Follows redirects up to the client's redirect URI.
     pub async fn follow(&self, browser: &mut Browser, from: String) -> String {
         let mut next = from;
         for _ in 0..10 {
@@ -174,7 +174,7 @@ impl McpClient {
         panic!("more than 10 redirects")
     }
 
-    /// The code in the client's answer.
+    /// The code in the redirect to the client.
     pub fn code(answer: &str) -> String {
         param(answer, "code").unwrap_or_else(|| panic!("no code in {answer}"))
     }
@@ -189,14 +189,14 @@ impl McpClient {
         .await
     }
 
-    /// Redeems with these fields beside `grant_type` and `client_id`.
+    /// Redeems with these fields, besides `grant_type` and `client_id`.
     pub async fn redeem_with(&self, fields: &[(&str, &str)]) -> Page {
         let mut all = vec![("grant_type", "authorization_code"), ("client_id", self.id.as_str())];
         all.extend_from_slice(fields);
         self.form(&format!("/token{}", self.behind), &all).await
     }
 
-    /// Refreshes.
+    /// Sends a refresh request.
     pub async fn refresh(&self, token: &str) -> Page {
         self.form(
             &format!("/token{}", self.behind),
@@ -205,7 +205,7 @@ impl McpClient {
         .await
     }
 
-    /// Revokes.
+    /// Sends a revocation request.
     pub async fn revoke(&self, token: &str) -> Page {
         self.form(&format!("/revoke{}", self.behind), &[("client_id", &self.id), ("token", token)])
             .await
@@ -218,7 +218,7 @@ impl McpClient {
         send(&self.http.client, request.body(RequestBody::Full(Bytes::from(body))).unwrap()).await
     }
 
-    /// The whole sign-in.
+    /// Runs a whole flow and redeems the code.
     pub async fn login(&self) -> Pair {
         let answer = self.browse(&mut Browser::default()).await;
         Pair::of(&self.redeem(&Self::code(&answer)).await)
@@ -230,7 +230,7 @@ impl McpClient {
         self.mcp(Method::POST, access, Some(body)).await
     }
 
-    /// Any request to the MCP endpoint.
+    /// Sends any request to the MCP endpoint.
     pub async fn mcp(&self, method: Method, access: &str, body: Option<Value>) -> Page {
         let mut request = Request::builder()
             .method(method)
@@ -258,7 +258,7 @@ pub async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
     .await
 }
 
-/// A query parameter of an address.
+/// A query parameter of a URL.
 pub fn param(address: &str, name: &str) -> Option<String> {
     let query = address.split_once('?')?.1;
     url::form_urlencoded::parse(query.as_bytes())

@@ -1,4 +1,4 @@
-//! Several gateways behind one address, with the same keys and nothing kept: the test says which of them a request goes to.
+//! Several stateless replicas behind one URL, with the same keys. The test chooses the replica.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,16 +26,16 @@ use super::browser::Browser;
 use super::client::McpClient;
 use super::world::{self, World, authorization};
 
-/// See [the module](self). Dropping it ends all of it.
+/// See [the module](self). Dropping it stops all replicas.
 pub struct Fleet {
     pub standin: Standin,
-    /// The address of all of them, without a slash at its end.
+    /// The URL of all replicas, without a trailing slash.
     pub url: String,
     setup: Setup,
     keys: SharedKeyRing,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Router>>>,
-    /// What the instances remember, in the order in which they were started.
+    /// The stores of the replicas, in the order of their start.
     pub stores: Mutex<Vec<Store>>,
     next: Arc<AtomicUsize>,
     _stoppers: Mutex<Vec<Stopper>>,
@@ -43,16 +43,16 @@ pub struct Fleet {
     back: Option<tokio::runtime::Runtime>,
 }
 
-/// Added to the number of an instance: each request goes to the next one.
+/// The first number of round-robin mode. Smaller numbers name one replica.
 const IN_TURN: usize = 1 << 32;
 
 impl Fleet {
-    /// So many, in front of such an upstream; requests go to the first.
+    /// Starts `count` replicas in front of such an upstream. Requests go to the first.
     pub async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
         Self::made(count, profile, |setup| change(&mut setup.services[0])).await
     }
 
-    /// The same with anything changed of what is set up.
+    /// As `of`, with any part of the configuration changed.
     pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
@@ -130,40 +130,40 @@ impl Fleet {
         Router::new(app)
     }
 
-    /// Requests go to this one from now on.
+    /// Sends all later requests to this replica.
     pub fn to(&self, instance: usize) {
         self.next.store(instance, Ordering::SeqCst);
     }
 
-    /// Each request goes to another one from now on.
+    /// Sends each later request to the next replica.
     pub fn in_turn(&self) -> &Self {
         self.next.store(IN_TURN, Ordering::SeqCst);
         self
     }
 
-    /// Requests go to this one from now on, also those of this client.
+    /// Sends all later requests to this replica, and returns the client.
     pub fn at(&self, instance: usize, client: &McpClient) -> McpClient {
         self.to(instance);
         client.clone()
     }
 
-    /// This one forgets all that it had in memory.
+    /// Restarts a replica, which loses its memory.
     pub async fn restart(&self, instance: usize) {
         let door = self.started().await;
         self.doors.lock().unwrap()[instance] = door;
     }
 
-    /// Time passes.
+    /// Advances the clock.
     pub fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// A client that registered.
+    /// A registered client.
     pub async fn client(&self) -> McpClient {
         McpClient::register(&self.url).await
     }
 
-    /// The cookie that carries a journey.
+    /// The cookie with the client-side record of a flow.
     pub fn carried(browser: &Browser) -> (String, String) {
         let found = browser.cookies.iter().find(|(name, _)| name.contains("-f-"));
         found
@@ -174,7 +174,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // A runtime may not be dropped where one is running.
+        // A runtime cannot be dropped inside a runtime.
         if let Some(back) = self.back.take() {
             back.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! A gateway with a service for each way to unlock an upstream, and the upstreams behind them.
+//! A gateway with a service for each kind of upstream credential, and the upstreams.
 
 use mcp_gateway_standin::{Profile, Seen, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
@@ -13,25 +13,25 @@ use super::browser::{Browser, Page};
 use super::client::{McpClient, Pair};
 use super::world::World;
 
-/// What the upstream `legacy` takes of a user, in `X-Api-Key`.
+/// The credential of a user for the upstream `legacy`, in `X-Api-Key`.
 pub const KEY: &str = "legacy-key-5d41402abc4b2a76";
-/// What the upstream `weather` takes of the service.
+/// The static credential for the upstream `weather`.
 pub const FIXED: &str = "weather-key-7d793037a0760186";
-/// Every service, the default one first.
+/// All services, the default one first.
 pub const SERVICES: [&str; 6] = ["default", "chained", "legacy", "weather", "calculator", "open"];
 
 /// See [the module](self).
 pub struct House {
     pub world: World,
-    /// Takes [`FORM_KEY_BYTES`].
+    /// Requires [`KEY`].
     pub legacy: Standin,
-    /// Takes [`FIXED_LEN`].
+    /// Requires [`FIXED`].
     pub weather: Standin,
-    /// Takes everybody; behind `calculator` (identity) and `open` (nothing).
+    /// Requires nothing; behind `calculator` (identity headers) and `open` (no credential).
     pub backend: Standin,
 }
 
-/// `X-Api-Key: {credential}`, to be pasted.
+/// A pasted credential in the header `X-Api-Key: {credential}`.
 pub fn paste() -> Upstream {
     Upstream::Paste(PasteSettings {
         header: AuthHeader::parse("X-Api-Key", "{credential}").unwrap(),
@@ -39,7 +39,7 @@ pub fn paste() -> Upstream {
     })
 }
 
-/// A service made from another: its name, its upstream, how it is unlocked, and who the user is.
+/// A copy of a service with another name, upstream, credential and login.
 pub fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login: Login) -> Service {
     Service {
         name: name.into(),
@@ -53,7 +53,7 @@ pub fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login:
 }
 
 impl House {
-    /// With all [`SERVICES`].
+    /// Starts the gateway with all [`SERVICES`].
     pub async fn new() -> Self {
         let [legacy, weather, backend] = [(); 3].map(|()| Standin::start(Profile::Standard));
         legacy.set(|b| b.mcp_key = Some(("x-api-key".into(), KEY.into())));
@@ -81,25 +81,25 @@ impl House {
         }
     }
 
-    /// A client that registered.
+    /// A registered client.
     pub async fn client(&self) -> McpClient {
         McpClient::register(&self.world.url).await
     }
 
-    /// The last request that reached an upstream's MCP endpoint.
+    /// The last request at an upstream's MCP endpoint.
     pub fn last(upstream: &Standin) -> Seen {
         upstream.log().into_iter().rfind(|seen| seen.path == "/mcp").expect("nothing came")
     }
 }
 
-/// Decides on the consent page of a service that takes a key.
+/// Consents on the page of a service that asks for a key.
 pub async fn paste_key(browser: &mut Browser, consent: &Page, key: &str) -> Page {
     let form = consent.field("form");
     let fields = [("form", form.as_str()), ("credential", key), ("decision", "approve")];
     browser.post(&consent.action(), &fields).await
 }
 
-/// The client's answer, whatever the service is unlocked by.
+/// Runs the flow at any of the services. Returns the redirect to the client.
 pub async fn browse(client: &McpClient, browser: &mut Browser) -> String {
     let consent = client.to_consent(browser).await;
     let page = paste_key(browser, &consent, KEY).await;
@@ -107,7 +107,7 @@ pub async fn browse(client: &McpClient, browser: &mut Browser) -> String {
     client.follow(browser, onward).await
 }
 
-/// The whole sign-in.
+/// Runs a whole flow and redeems the code.
 pub async fn login(client: &McpClient) -> Pair {
     let answer = browse(client, &mut Browser::default()).await;
     Pair::of(&client.redeem(&McpClient::code(&answer)).await)

@@ -1,5 +1,5 @@
-//! What the stories share: a gateway in this process with a clock that a test moves, a gateway as a process that can be
-//! killed, a scripted browser, and a client that does each OAuth step by itself.
+//! What the stories share: a gateway in this process with a controlled clock, a gateway as a
+//! process, a scripted browser, and a client that does each OAuth step separately.
 
 pub mod browser;
 pub mod client;

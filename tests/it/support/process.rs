@@ -1,4 +1,4 @@
-//! The gateway as it is shipped: a process that can be stopped, killed and started again on the same data.
+//! The gateway's binary as a process, which tests stop, kill and restart on the same data.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,13 +9,13 @@ use super::world::{PASSWORD, USER};
 use http::Request;
 use mcp_oauth_gateway::net::body::RequestBody;
 
-/// A running gateway. Dropping it kills it.
+/// A running gateway. Dropping it kills the process.
 pub struct Process {
     pub child: Child,
     pub url: String,
 }
 
-/// The binary under test, with the user of all stories and nothing else of this environment.
+/// The command of the binary, with the user of all stories and an otherwise empty environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"));
     command
@@ -26,23 +26,23 @@ pub fn command() -> Command {
     command
 }
 
-/// A port that was free a moment ago.
+/// A port that was free at the time of the call.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Process {
-    /// Starts it on this port and data, in front of this upstream; ready when this returns.
+    /// Starts the gateway on this port and data in front of this upstream. Waits for readiness.
     pub async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
         Self::start_as(command(), upstream, port, data, more).await
     }
 
-    /// The same with a command that the test has changed, such as its environment.
+    /// As `start`, with a command that the test has changed, such as its environment.
     pub async fn start_as(mut command: Command, upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
         let port_text = port.to_string();
         let url = format!("http://127.0.0.1:{port}");
         let log = std::fs::File::options().create(true).append(true).open(data.join("log")).unwrap();
-        // Unless the test says another, because several instances are one gateway.
+        // Several instances can share one public URL, which the test sets.
         if !more.contains(&"--public-url") {
             command.args(["--public-url", &url]);
         }
@@ -69,7 +69,7 @@ impl Process {
         process
     }
 
-    /// Started by this command, which says where it listens; ready when this returns. The log is beside the data.
+    /// Starts a prepared command and waits until `port` is ready. The log is in `data`.
     pub async fn ready(command: &mut Command, port: u16, data: &Path) -> Self {
         let url = format!("http://127.0.0.1:{port}");
         let child = command.spawn().unwrap();
@@ -98,13 +98,13 @@ impl Process {
         panic!("the gateway did not become ready");
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and its exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub fn terminate(mut self) -> std::process::ExitStatus {
         let done = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(done.success());

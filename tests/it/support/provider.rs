@@ -1,4 +1,4 @@
-//! A gateway whose users sign in at identity providers, which the stand-in plays; and what a browser does on the way.
+//! A gateway whose users log in at identity providers, played by the stand-in.
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::app::runtime_config::Setup;
@@ -34,7 +34,7 @@ pub fn github(standin: &Standin) -> Idp {
     made
 }
 
-/// A gateway whose one service signs users in at `idp`; and what it is set up with, to be changed.
+/// A gateway whose only service uses the login `idp`. Also returns its configuration for changes.
 pub async fn signing_in_at(idp: Idp) -> (World, Setup) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
@@ -47,21 +47,21 @@ pub async fn signing_in_at(idp: Idp) -> (World, Setup) {
 }
 
 impl McpClient {
-    /// Up to the page before the provider.
+    /// Runs the flow up to the page before the provider.
     pub async fn to_provider(&self, browser: &mut Browser) -> Page {
         let page = self.to_consent(browser).await;
         assert!(page.text.contains("value=\"provider\""), "{} {}", page.status, page.text);
         page
     }
 
-    /// Up to our callback, with what the provider sends: its address.
+    /// Runs the flow up to our callback, and returns the callback's URL.
     pub async fn to_login_callback(&self, browser: &mut Browser) -> String {
         let page = self.to_provider(browser).await;
         let there = browser.decide(&page, "provider").await.onward().expect("on to the provider");
         browser.get(&there).await.onward().expect("back to our callback")
     }
 
-    /// Signs in at the provider: what our callback answers, one redirect within the gateway further.
+    /// Logs in at the provider. Returns the callback's page, after one redirect in the gateway.
     pub async fn by_provider(&self, browser: &mut Browser) -> Page {
         let callback = self.to_login_callback(browser).await;
         let page = browser.get(&callback).await;
@@ -71,7 +71,7 @@ impl McpClient {
         }
     }
 
-    /// The whole way, to a pair.
+    /// Runs a whole flow and redeems the code.
     pub async fn login_by_provider(&self) -> Pair {
         let mut browser = Browser::default();
         let consent = self.by_provider(&mut browser).await;

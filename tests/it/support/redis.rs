@@ -1,7 +1,7 @@
-//! A real `redis-server` on a free port of this machine, started and ended by the test that needs it.
+//! A real `redis-server` on a free port of this machine. Each test starts and stops its own.
 //!
-//! Without `GATEWAY_REDIS=1`, which the Makefile sets, tests that need one say so and pass; with it a missing
-//! `redis-server` is a failure.
+//! `GATEWAY_REDIS=1`, which the Makefile sets, requires `redis-server`. Without it these tests
+//! print that they are skipped, and pass.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::process::free_port;
 
-/// Whether tests with Redis are to run.
+/// Whether tests with Redis run.
 pub fn wanted() -> bool {
     let wanted = std::env::var_os("GATEWAY_REDIS").is_some_and(|value| value == "1");
     if !wanted {
@@ -24,7 +24,7 @@ pub fn wanted() -> bool {
     wanted
 }
 
-/// A free port whose tenthousandth successor is a port too, and free: members of a cluster talk there.
+/// A free port. The port plus 10,000 is free too, for the cluster bus.
 fn low_port() -> u16 {
     loop {
         let port = free_port();
@@ -34,7 +34,7 @@ fn low_port() -> u16 {
     }
 }
 
-/// A running server. Dropping it kills it.
+/// A running server. Dropping it kills the process.
 pub struct Server {
     child: Option<Child>,
     port: u16,
@@ -43,17 +43,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Appends every write to a file at once, as production should.
+    /// Starts a server that syncs every write to disk, as production should.
     pub fn start() -> Self {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// With these arguments; `{dir}` in them is its directory.
+    /// Starts a server with these arguments; `{dir}` in them is its directory.
     pub fn with(arguments: &[&str]) -> Self {
         Self::in_dir(TempDir::new().unwrap(), arguments)
     }
 
-    /// With a directory that holds what it needs already.
+    /// Starts a server in a directory that is already prepared.
     pub fn in_dir(dir: TempDir, arguments: &[&str]) -> Self {
         let here = dir.path().to_str().unwrap().to_owned();
         let arguments = arguments.iter().map(|argument| argument.replace("{dir}", &here)).collect();
@@ -67,7 +67,7 @@ impl Server {
         server
     }
 
-    /// Starts it on the port and the data that it had.
+    /// Restarts the server with the same port and data.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none());
         let tls = self.arguments.iter().any(|argument| argument == "--tls-port");
@@ -77,7 +77,7 @@ impl Server {
             .append(true)
             .open(self.dir.path().join("log"))
             .unwrap();
-        // A file with its configuration can only be the first argument, and a sentinel takes no `save`.
+        // A configuration file must be the first argument, and a sentinel does not know `save`.
         let is_sentinel = self.arguments.iter().any(|argument| argument == "--sentinel");
         let mut command = Command::new("redis-server");
         command.args(self.arguments.iter().filter(|argument| *argument != "--tls-port"));
@@ -108,19 +108,19 @@ impl Server {
         log.rmatches("Ready to accept connections").count() < log.matches("Server initialized").count()
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Stops its process, as if the line were cut: nothing answers, and nothing is refused.
+    /// Suspends the process, like a network partition: no response, no refused connection.
     pub fn pause(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets it run again.
+    /// Resumes the process.
     pub fn go_on(&self) {
         self.signal("-CONT");
     }
@@ -135,17 +135,17 @@ impl Server {
         self.port
     }
 
-    /// The URL of its only database, for whoever needs no password.
+    /// The URL of a server without a password.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// What `redis-cli` prints.
+    /// The output of `redis-cli`.
     pub fn cli(&self, arguments: &[&str]) -> String {
         cli(self.port, arguments)
     }
 
-    /// Everything that it has written to its files.
+    /// All files that the server has written.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut dirs = vec![self.dir.path().to_owned()];
@@ -168,7 +168,7 @@ impl Drop for Server {
     }
 }
 
-/// A line to a server that can be cut just after a write went over it, before its answer comes back.
+/// A connection to a server that can break after a write arrived and before its response returns.
 pub struct Wire {
     port: u16,
     lose: Arc<AtomicBool>,
@@ -199,7 +199,7 @@ impl Wire {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The next write arrives, its answer does not; and if the line is to stay cut, there is no other until it is mended.
+    /// Loses the response to the next write. With `stays_cut`, new connections fail until `mend`.
     pub fn lose_an_answer(&self, stays_cut: bool) {
         self.cut.store(stays_cut, Ordering::SeqCst);
         self.lose.store(true, Ordering::SeqCst);
@@ -222,7 +222,7 @@ async fn carry(mut near: tokio::net::TcpStream, mut far: tokio::net::TcpStream, 
                 let Ok(count @ 1..) = read else { return };
                 far.write_all(&out[..count]).await.unwrap();
                 if out[..count].windows(7).any(|word| word == b"EVALSHA") && lose.swap(false, Ordering::SeqCst) {
-                    // Its answer is there, so it was done; and nobody hears of it.
+                    // The response exists, so the write is done. The client never receives it.
                     let _answer = far.read(&mut back).await.unwrap();
                     return;
                 }
@@ -238,7 +238,7 @@ async fn carry(mut near: tokio::net::TcpStream, mut far: tokio::net::TcpStream, 
     }
 }
 
-/// Three masters that are one cluster.
+/// A cluster of three masters.
 pub struct Cluster(pub Vec<Server>);
 
 impl Cluster {
@@ -281,7 +281,7 @@ impl Cluster {
     }
 }
 
-/// A master, its replica, and a sentinel that watches them.
+/// A master, its replica, and a sentinel that monitors them.
 pub struct Watched {
     pub master: Server,
     pub replica: Server,

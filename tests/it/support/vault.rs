@@ -1,5 +1,5 @@
-//! A Vault that is played: KV version 2, tokens and AppRole as Vault's documentation has them, in memory, with faults on request.
-//! What is real of this is tested against RustyVault, whose KV is version 1.
+//! A fake Vault in memory, with faults on request: KV version 2, tokens and AppRole as documented
+//! by Vault. Tests with a real server use RustyVault, whose KV is version 1.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -24,47 +24,47 @@ mod auth;
 mod kv;
 mod tls;
 
-/// A token that never ends.
+/// A token without expiry.
 pub const ROOT: &str = "hvs.root-of-the-stand-in";
-/// The role of AppRole, and its secret.
+/// The AppRole's role id and secret id.
 pub const ROLE: (&str, &str) = ("role-4711", "secret-of-the-role");
 
-/// What can be changed from outside while it runs.
+/// The state, which tests can change at any time.
 pub struct State {
     /// The paths, by namespace and name below the mount.
     pub keys: BTreeMap<(String, String), Meta>,
-    /// The tokens, and when they end.
+    /// The tokens, with their expiry.
     pub tokens: HashMap<String, Token>,
-    /// What `secret` says its version is.
+    /// The version that the mount `secret` reports.
     pub kv: &'static str,
-    /// Whether it is sealed.
+    /// Whether the Vault is sealed.
     pub sealed: bool,
-    /// What tokens of AppRole may do, in the words of a policy; all if there is none.
+    /// The policy of AppRole tokens, in Vault's syntax; `None` allows everything.
     pub policy: Option<String>,
-    /// How long a token of AppRole is good, and how often it can be renewed.
+    /// The lifetime of AppRole tokens, and how often they can be renewed.
     pub ttl: (Duration, u32),
-    /// The next writes to `data/` are done, and their answers are not sent.
+    /// The number of next writes to `data/` that are done without a response.
     pub lose_answers: u32,
-    /// The next writes to `data/` that are begun wait for this before they are done.
+    /// The delay of the next write to `data/`.
     pub late: Option<Duration>,
-    /// Answers everything by sending it there.
+    /// The target of a redirect that answers every request.
     pub redirect: Option<String>,
     /// The mount deletes each version after a while.
     pub deletes: bool,
-    /// What somebody in front of it says, in its place.
+    /// The response of a proxy in front, instead of Vault's.
     pub instead: Option<Instead>,
-    /// Method and path of everything that was asked.
+    /// Method and path of all requests.
     pub asked: Vec<String>,
     logins: u32,
 }
 
-/// An answer of somebody in front of it.
+/// A response of a proxy in front of the Vault.
 pub struct Instead {
-    /// To requests whose method and path contain this.
+    /// Affects requests whose method and path contain this text.
     pub to: String,
-    /// How many of them.
+    /// The number of affected requests.
     pub times: u32,
-    /// Whether they are passed on all the same.
+    /// Whether the requests still reach the Vault.
     pub passes: bool,
     /// The status.
     pub status: u16,
@@ -72,12 +72,12 @@ pub struct Instead {
     pub body: &'static str,
 }
 
-/// A path: its writes are counted, and the last of them kept.
+/// A path with its version counter and its last versions.
 #[derive(Default)]
 pub struct Meta {
-    /// How often it was written.
+    /// The number of writes.
     pub current: u64,
-    /// What was written last; nothing once that is deleted.
+    /// The last versions; `None` is a deleted one.
     pub versions: BTreeMap<u64, Option<Value>>,
     max: usize,
 }
@@ -86,7 +86,7 @@ pub struct Meta {
 pub struct Token {
     since: Stopwatch,
     ttl: Duration,
-    /// How often it can be renewed.
+    /// How often it can still be renewed.
     left: u32,
     is_root: bool,
 }
@@ -97,7 +97,7 @@ impl Token {
     }
 }
 
-/// It runs until it is dropped.
+/// A running fake. Dropping it stops it.
 pub struct Vault {
     state: Arc<Mutex<State>>,
     port: u16,
@@ -106,12 +106,12 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// On a free port.
+    /// Starts on a free port.
     pub fn start() -> Self {
         Self::begin(None)
     }
 
-    /// The same over TLS, with a certificate for these names, of a CA of its own.
+    /// Starts with TLS, and a certificate of its own CA for these names.
     pub fn with_tls(names: &[&str]) -> Self {
         let (dir, acceptor) = tls::made(names);
         let mut vault = Self::begin(Some(acceptor));
@@ -158,7 +158,7 @@ impl Vault {
                     let (state, tls) = (Arc::clone(&shared), tls.clone());
                     tokio::spawn(async move {
                         match tls {
-                            // Who does not trust it hangs up.
+                            // A client that does not trust the certificate disconnects.
                             Some(tls) => {
                                 if let Ok(stream) = tls.accept(stream).await {
                                     connection(stream, state).await;
@@ -178,23 +178,23 @@ impl Vault {
         }
     }
 
-    /// Where it is.
+    /// The URL.
     pub fn url(&self) -> String {
         self.url_as("127.0.0.1")
     }
 
-    /// The same under this name.
+    /// The URL with this host name.
     pub fn url_as(&self, host: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{host}:{}", self.port)
     }
 
-    /// The file with its CA.
+    /// The file with the CA certificate.
     pub fn ca(&self) -> PathBuf {
         self.tls.as_ref().expect("a Vault with TLS").path().join("ca.pem")
     }
 
-    /// Makes a token that is good so long and can be renewed so often.
+    /// Creates a token with this lifetime that can be renewed `left` times.
     pub fn give(&self, token: &str, ttl: Duration, left: u32) {
         let since = Stopwatch::start();
         let made = Token {
@@ -206,12 +206,12 @@ impl Vault {
         self.state().tokens.insert(token.to_owned(), made);
     }
 
-    /// What it holds.
+    /// The state.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// The names that are there and of which there is something below this.
+    /// The names of all paths that begin with `below`.
     pub fn names(&self, below: &str) -> Vec<String> {
         let state = self.state();
         let names = state.keys.keys().map(|(_, name)| name.clone());
@@ -222,7 +222,7 @@ impl Vault {
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     let service = service_fn(move |request| served(Arc::clone(&state), request));
     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // Who asks may hang up at any time.
+    // A client may disconnect at any time.
     let _ = serving.await;
 }
 
@@ -253,7 +253,7 @@ async fn served(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     let late = if is_write { state.lock().unwrap().late.take() } else { None };
     if let Some(late) = late {
         state.lock().unwrap().asked.push(format!("{} {}, late", asked.method, asked.path));
-        // Also when nobody waits for it any more.
+        // The write is done even if the client has disconnected.
         let state = Arc::clone(&state);
         let done = tokio::spawn(async move {
             tokio::time::sleep(late).await;

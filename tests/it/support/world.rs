@@ -1,4 +1,4 @@
-//! A gateway in this process, on a real socket, in front of the stand-in, with a clock that the test moves.
+//! A gateway in this process on a real socket, in front of a stand-in, with a controlled clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,20 +29,20 @@ use mcp_oauth_gateway::token::header::{ServiceDigest, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::web::router::Router;
 
-/// Who may sign in.
+/// A user who may log in.
 pub const USER: &str = "alice";
-/// So may he, with the same password.
+/// Another user, with the same password.
 pub const OTHER_USER: &str = "bob";
-/// With this.
+/// The password of both users.
 pub const PASSWORD: &str = "correct-horse-battery-9";
 
-/// Everything a story plays in. Dropping it ends all of it.
+/// The environment of a story. Dropping it stops everything.
 pub struct World {
     /// The upstream.
     pub standin: Standin,
-    /// Its address, without a slash at its end.
+    /// The URL of the gateway, without a trailing slash.
     pub url: String,
-    /// The gateway itself.
+    /// The gateway.
     pub app: Arc<App>,
     setup: Setup,
     hand: Arc<AtomicU64>,
@@ -51,27 +51,27 @@ pub struct World {
 }
 
 impl World {
-    /// With the standard upstream.
+    /// Starts with the standard upstream.
     pub async fn standard() -> Self {
         Self::with(Profile::Standard, |_| {}).await
     }
 
-    /// With an upstream like GitHub: no refresh tokens, nothing expires, errors in a 200.
+    /// Starts with an upstream like GitHub: no refresh tokens, no expiry, errors with status 200.
     pub async fn github() -> Self {
         Self::with(Profile::GitHub, |_| {}).await
     }
 
-    /// With a service changed as the test likes.
+    /// Starts with a changed service.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
         Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
     }
 
-    /// With these services, each made from one in front of the standard upstream (and the default one).
+    /// Starts with the services that the closure makes from the default service.
     pub async fn with_services(profile: Profile, services: impl FnOnce(&Service) -> Vec<Service>) -> Self {
         Self::made(profile, |parts| parts.setup.services = services(&parts.setup.services[0])).await
     }
 
-    /// With any part of the gateway changed, or looked at, as the test likes.
+    /// Starts with any part of the gateway changed or read by the test.
     pub async fn made(profile: Profile, change: impl FnOnce(&mut AppParts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// One service, and the users of all stories.
+    /// A configuration with one service and the users of all stories.
     pub fn setup(service: Service, clock: &Clock) -> Setup {
         let users = [USER, OTHER_USER].map(|name| PasswordUser {
             name: name.into(),
@@ -143,18 +143,18 @@ impl World {
         }
     }
 
-    /// The configuration is read again, with its service changed.
+    /// Reloads the configuration with a changed service.
     pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
         change(&mut self.setup.services[0]);
         self.app.rebuild(self.setup.clone());
     }
 
-    /// Time passes.
+    /// Advances the clock.
     pub fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// What the upstream was told to revoke, once it is so many tokens.
+    /// Waits until the upstream has revoked `count` tokens, and returns them.
     pub async fn revoked(&self, count: usize) -> Vec<String> {
         for _ in 0..500 {
             if self.standin.revoked().len() >= count {
@@ -167,7 +167,7 @@ impl World {
         told
     }
 
-    /// The MCP endpoint.
+    /// The URL of the MCP endpoint.
     pub fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
     }
@@ -175,7 +175,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A runtime may not be dropped where one is running.
+        // A runtime cannot be dropped inside a runtime.
         if let Some(back) = self.back.take() {
             back.shutdown_background();
         }
@@ -215,7 +215,7 @@ pub fn service(standin: &Standin, profile: Profile) -> Service {
     }
 }
 
-/// Hashing takes a while in debug builds: once for all tests.
+/// Hashing is slow in debug builds, so all tests share one hash.
 fn quick_hash() -> String {
     static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     HASH.get_or_init(|| password::hash(&Secret::from(PASSWORD)).unwrap()).clone()
@@ -225,7 +225,7 @@ fn real_now() -> u64 {
     Clock::System.now().0
 }
 
-/// What is configured of the upstream's authorization server.
+/// The configuration of the upstream's authorization server.
 pub fn authorization(service: &mut Service) -> &mut AuthServerConfig {
     match &mut service.upstream {
         Upstream::OAuth(given) => given,

@@ -1,4 +1,4 @@
-//! Who may do what at the stand-in: AppRole, and policies.
+//! Access control of the fake Vault: AppRole and policies.
 
 use mcp_oauth_gateway::base::time::Stopwatch;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ impl State {
         )
     }
 
-    /// Whether the policy has the capability for this, on a path or on what begins with it.
+    /// Whether the policy allows this request, by an exact path or by a prefix.
     pub(super) fn allows(&self, asked: &Asked) -> bool {
         let Some(policy) = &self.policy else { return true };
         let name = asked.path.splitn(3, '/').nth(2).unwrap_or("").to_owned();

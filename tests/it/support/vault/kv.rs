@@ -1,4 +1,4 @@
-//! KV version 2 of the stand-in: data and metadata, as Vault's documentation has them.
+//! KV version 2 of the fake Vault: data and metadata, as documented by Vault.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! TLS of the stand-in: a CA that no machine knows, and a certificate that it signed.
+//! TLS of the fake Vault: a CA that no machine trusts, and a certificate from it.
 
 use std::sync::Arc;
 
