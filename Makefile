@@ -46,7 +46,7 @@ lint:
 	@echo '== lint: formatting, then clippy with every warning an error'
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --lib --bins --test it --test plan --features raw,vault -- -D warnings
+	cargo clippy --lib --bins --tests --features raw,vault -- -D warnings
 	cargo clippy --no-default-features --lib --bins -- -D warnings
 
 # Tests that need a redis-server say so and pass without this; here they run.
@@ -56,7 +56,7 @@ unit: services
 	@echo '== unit: the tests of the workspace'
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace; else set -x; cargo test --workspace --all-targets; fi
 	@echo '== unit: the one story of the feature raw, and the store of the feature vault'
-	cargo test --features raw,vault --test it -- stories::raw vault
+	cargo test --features raw,vault --test contract --test stories -- raw vault
 
 doctest:
 	@echo '== doctest: the examples in the documentation'

@@ -1,17 +1,17 @@
 //! Random moves over the state machines, beside the model of the tests: whatever the bytes say, both agree.
 #![no_main]
 
-#[path = "../../tests/it/moves/acts.rs"]
+#[path = "../../tests/transitions/moves/acts.rs"]
 mod acts;
-#[path = "../../tests/it/moves/carried.rs"]
+#[path = "../../tests/transitions/moves/carried.rs"]
 mod carried;
-#[path = "../../tests/it/moves/grants.rs"]
+#[path = "../../tests/transitions/moves/grants.rs"]
 mod grants;
-#[path = "../../tests/it/moves/journeys.rs"]
+#[path = "../../tests/transitions/moves/journeys.rs"]
 mod journeys;
-#[path = "../../tests/it/moves/logins.rs"]
+#[path = "../../tests/transitions/moves/logins.rs"]
 mod logins;
-#[path = "../../tests/it/moves/world.rs"]
+#[path = "../../tests/transitions/moves/world.rs"]
 mod world;
 
 use acts::Act;

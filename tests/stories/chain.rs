@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair, param};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::world::{PASSWORD, USER, World};
 
 #[tokio::test]

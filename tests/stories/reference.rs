@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, free_port};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 use crate::support::world::World;
 
 /// The upstream's tokens live an hour, and it says so.

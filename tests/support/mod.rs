@@ -5,6 +5,7 @@ pub mod browser;
 pub mod client;
 pub mod fleet;
 pub mod house;
+pub mod port;
 pub mod process;
 pub mod provider;
 pub mod redis;

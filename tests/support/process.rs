@@ -26,11 +26,6 @@ pub fn command() -> Command {
     command
 }
 
-/// A port that was free at the time of the call.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
 impl Process {
     /// Starts the gateway on this port and data in front of this upstream. Waits for readiness.
     pub async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {

@@ -13,7 +13,8 @@ use serde_json::json;
 use super::cli::does_not_start;
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 
 /// The gateway, run by a line of the shell, which finds it in `"$@"`.
 fn run_by(before: &[&str], line: &str, dir: &Path) -> Command {

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::McpClient;
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::vault::{ROLE, Vault};
 
 /// An instance on a port of its own, that clients reach under `public_url`.

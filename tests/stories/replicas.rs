@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::redis::{Server, Wire, wanted};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

@@ -18,7 +18,8 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, free_port};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 
 /// A gateway that is started again and again on the same data.
 struct Site {

@@ -1,4 +1,5 @@
-//! What every backend of the store promises: each promise is a function over a store, run for each backend.
+//! What every backend of the store promises. Each promise is a function over a store, run for each backend.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -51,6 +52,9 @@ mod moves;
 mod moving;
 mod shapes;
 mod shared;
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/stores.rs"]
+mod support;
 mod told;
 #[cfg(feature = "vault")]
 mod vault;

@@ -19,7 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, free_port};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 use crate::support::world::World;
 
 async fn signed_in(world: &World) -> (McpClient, Pair) {

@@ -87,7 +87,14 @@ fn every_message_of_the_troubleshooting_page_is_in_the_source() {
 /// The documents name tests that show a claim. A renamed test must be renamed there too.
 #[test]
 fn every_test_that_the_documents_name_is_there() {
-    let folders = ["src", "tests/it", "tests/plan", "standin"];
+    let folders = [
+        "src",
+        "tests/contract",
+        "tests/transitions",
+        "tests/stories",
+        "tests/plan",
+        "standin",
+    ];
     let code: String = folders
         .iter()
         .flat_map(|folder| rust_files(folder))
@@ -149,7 +156,7 @@ fn every_file_that_the_documents_name_is_there() {
     }
 }
 
-/// A Rust file is named from the root, from `src` or from `tests/it`. `file.rs::item` also names an item.
+/// A Rust file is named from the root, from `src` or from `tests`. `file.rs::item` also names an item.
 #[test]
 fn every_rust_file_and_item_that_the_documents_name_is_there() {
     let mut named = 0;
@@ -160,7 +167,7 @@ fn every_rust_file_and_item_that_the_documents_name_is_there() {
             if Path::new(file).extension().is_none_or(|end| end != "rs") {
                 continue;
             }
-            let found = ["", "src/", "tests/it/"]
+            let found = ["", "src/", "tests/"]
                 .map(|folder| format!("{}/{folder}{file}", env!("CARGO_MANIFEST_DIR")))
                 .into_iter()
                 .find_map(|path| std::fs::read_to_string(path).ok());

@@ -27,7 +27,8 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::McpClient;
-use crate::support::process::{Process, free_port};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 use crate::support::world::{PASSWORD, USER, World};
 
 /// A gateway for which five sign-ins may wait, behind these proxies; and its store.

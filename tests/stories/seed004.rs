@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::hostile::{Raw, refused};
 use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair, param, post_json};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// The token that the upstream saw, by its digest.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::hostile::refused;
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair, param};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::world::{PASSWORD, USER};
 
 /// Nobody listens there.

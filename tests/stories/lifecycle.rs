@@ -19,7 +19,8 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, send};
 use crate::support::client::McpClient;
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 
 async fn started() -> (Standin, tempfile::TempDir, Process) {
     let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());

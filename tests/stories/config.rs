@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 
 /// A process in front of these upstreams, by a file.
 struct Configured {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::process::free_port;
+use super::port::free_port;
 
 /// Whether tests with Redis run.
 pub fn wanted() -> bool {

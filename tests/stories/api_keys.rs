@@ -15,7 +15,8 @@ use mcp_oauth_gateway::store::{Backend, Sqlite, Store};
 
 use super::access::{beside, call};
 use super::cli::{does_not_start, done};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::world::World;
 
 /// What the operator types, and gets.

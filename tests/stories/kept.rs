@@ -12,7 +12,8 @@ use mcp_oauth_gateway::net::body::RequestBody;
 
 use super::cli::{does_not_start, done};
 use crate::support::browser::{Browser, send};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::redis::{Server, wanted};
 
 const NOWHERE: &str = "http://127.0.0.1:9/mcp";

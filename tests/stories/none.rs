@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair, param};
 use crate::support::fleet::Fleet;
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 use crate::support::provider::oidc;
 
 async fn works(fleet: &Fleet, client: &McpClient, pair: &Pair) {

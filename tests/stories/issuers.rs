@@ -10,7 +10,8 @@ use serde_json::json;
 use super::hostile::refused;
 use crate::support::browser::Browser;
 use crate::support::client::{McpClient, Pair, param};
-use crate::support::process::{Process, free_port};
+use crate::support::port::free_port;
+use crate::support::process::Process;
 use crate::support::world::{World, authorization};
 
 /// So long is believed what was found, in seconds.

@@ -8,7 +8,8 @@ use mcp_gateway_standin::{Profile, Standin};
 
 use super::cli::done;
 use crate::support::client::{McpClient, Pair};
-use crate::support::process::{Process, command, free_port};
+use crate::support::port::free_port;
+use crate::support::process::{Process, command};
 
 fn store(word: &str, dir: &Path) -> Command {
     let mut command = command();

@@ -1,0 +1,47 @@
+//! Stories: the gateway as a process or in this one, through real sockets, in front of the stand-in.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::large_futures, reason = "a test waits for one thing at a time")]
+#![expect(clippy::format_push_string, reason = "requests are short, and read better so")]
+
+mod access;
+mod api_keys;
+mod chain;
+mod cimd;
+mod cli;
+mod clients;
+mod config;
+mod disk;
+mod documents;
+mod hostile;
+mod issuers;
+mod jwt;
+mod kept;
+mod kill;
+mod lifecycle;
+mod limits;
+mod login;
+mod login_hostile;
+mod moving;
+mod none;
+mod origins;
+mod profiles;
+mod proxy;
+#[cfg(feature = "raw")]
+mod raw;
+mod reconfigured;
+mod reference;
+mod refresh;
+mod remembered;
+mod replicas;
+mod rollback;
+mod scale;
+mod seed004;
+mod seeds;
+mod services;
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod unlock;
+mod upstreams;
+#[cfg(feature = "vault")]
+mod vaulted;
