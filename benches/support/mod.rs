@@ -8,8 +8,6 @@ use hyper::body::Incoming;
 use mcp_oauth_gateway::app::App;
 use mcp_oauth_gateway::app::authorize::pending_flows;
 use mcp_oauth_gateway::app::core::AppParts;
-use mcp_oauth_gateway::app::password::Passwords;
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::ids::Id;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
@@ -22,6 +20,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::Stop;
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, SharedKeyRing, Store};
@@ -103,9 +102,9 @@ fn parts(own: SocketAddr, upstream: SocketAddr, keys: SharedKeyRing, worker: Htt
         store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
         keys,
         urls: PublicUrls::new(url(own, ""), vec![]),
-        setup: Setup {
+        config: Config {
             services: vec![service(url(upstream, "/mcp"))],
-            passwords: Passwords::new(vec![], clock.clone()),
+            users: vec![],
             session_ttl: 0,
             idps: vec![],
             clients: vec![],

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use mcp_oauth_gateway::web::routes::{Route, RouteError, RouteTable};
+use mcp_oauth_gateway::web::routes::{BrowserEndpoint, Endpoint, Route, RouteError, RouteTable};
 
 static BARE: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new(""));
 static PREFIXED: LazyLock<RouteTable> = LazyLock::new(|| RouteTable::new("/gw"));
@@ -36,8 +36,8 @@ fuzz_target!(|path: &str| {
 
 fn judge(method: &Method, path: &str, found: &Result<Route, RouteError>) {
     match found {
-        Ok(Route::Login(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}")),
-        Ok(Route::Consent(flow)) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}")),
+        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Login(flow)))) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/login/{flow}")),
+        Ok(Route::Endpoint(Endpoint::Browser(BrowserEndpoint::Consent(flow)))) => assert!(!flow.is_empty() && !flow.contains('/') && path == format!("/consent/{flow}")),
         Ok(_) => exact(path),
         Err(RouteError::Method(allowed)) => assert!(allowed.split(", ").all(|name| name != method.as_str())),
         Err(RouteError::NotFound) => {}

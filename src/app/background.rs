@@ -199,14 +199,13 @@ mod tests {
     use crate::app::api_keys::{ApiKeySpec, ApiKeys};
     use crate::app::authorize::pending_flows;
     use crate::app::core::AppParts;
-    use crate::app::password::Passwords;
-    use crate::app::runtime_config::Setup;
     use crate::app::tasks::Tasks;
     use crate::base::keyring::{self, KeyRing};
     use crate::base::time::{Clock, UnixTime};
     use crate::base::url::ExactUrl;
     use crate::net::http_client::HttpClient;
     use crate::oauth::scope::Scopes;
+    use crate::service::config::Config;
     use crate::service::public_urls::PublicUrls;
     use crate::store::{Backend, Memory, Store};
 
@@ -220,9 +219,9 @@ mod tests {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
             urls: PublicUrls::new(ExactUrl::parse("https://gateway.example").unwrap(), Vec::new()),
-            setup: Setup {
+            config: Config {
                 services: Vec::new(),
-                passwords: Passwords::new(Vec::new(), clock.clone()),
+                users: Vec::new(),
                 session_ttl: 3_600,
                 idps: Vec::new(),
                 clients: Vec::new(),

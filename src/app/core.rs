@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::app::runtime_config::{ActiveService, RuntimeConfig, Setup};
+use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
+use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 use crate::store::{SharedKeyRing, Store};
 
@@ -22,7 +23,7 @@ pub struct AppParts {
     /// The URLs under which clients know the gateway.
     pub urls: PublicUrls,
     /// The first configuration.
-    pub setup: Setup,
+    pub config: Config,
     /// The most flows that wait for a login; see
     /// `MAX_PENDING_FLOWS` in `authorize/pending_flows.rs`.
     pub max_pending_flows: usize,
@@ -53,7 +54,7 @@ impl Core {
             clock: parts.clock,
             urls: parts.urls,
             tasks: parts.tasks,
-            config: ArcSwap::from_pointee(RuntimeConfig::new(parts.setup, None)),
+            config: ArcSwap::from_pointee(RuntimeConfig::new(parts.config, None)),
         }
     }
 

@@ -17,7 +17,6 @@ pub mod error;
 pub mod flow_handle;
 pub mod grants;
 pub mod idp_cache;
-pub mod password;
 pub mod proxy;
 pub mod rate_limit;
 mod reseal;
@@ -40,10 +39,11 @@ use crate::app::discovery::Discovery;
 use crate::app::grants::Grants;
 use crate::app::proxy::Proxy;
 use crate::app::revocations::Revocations;
-use crate::app::runtime_config::{RuntimeConfig, Setup};
+use crate::app::runtime_config::RuntimeConfig;
 use crate::app::signing_keys::SigningKeys;
 use crate::app::token_endpoint::TokenEndpoint;
 use crate::app::tokens::Tokens;
+use crate::service::config::Config;
 use crate::service::public_urls::PublicUrls;
 
 /// The components of a gateway. It owns no socket.
@@ -122,9 +122,9 @@ impl App {
     }
 
     /// Replaces the configuration as a whole. Running requests and streams keep theirs.
-    pub fn rebuild(&self, setup: Setup) {
+    pub fn rebuild(&self, config: Config) {
         let previous = self.core.config();
-        self.core.replace_config(RuntimeConfig::new(setup, Some(&previous)));
+        self.core.replace_config(RuntimeConfig::new(config, Some(&previous)));
         if !self.signing_keys.can_sign() {
             self.signing_keys.load_or_rotate_in_background();
         }

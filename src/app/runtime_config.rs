@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::app::assertion_cache::AssertionCache;
 use crate::app::idp_cache::ActiveIdp;
-use crate::app::password::Passwords;
 use crate::app::upstream_cache::UpstreamCache;
 use crate::flow::refresh_rules::RefreshRules;
 use crate::oauth::scope::Scopes;
 use crate::service::auth_server_config::AuthServerConfig;
 use crate::service::client::ConfiguredClient;
+use crate::service::config::Config;
 use crate::service::{AfterConsent, Service, Upstream};
 use crate::token::lifetime::Ttl;
 use crate::upstream::idp::Idp;
@@ -72,78 +72,50 @@ impl ActiveService {
     }
 }
 
-/// The checked configuration.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// At least one service, with distinct names, and at most one default.
-    pub services: Vec<Service>,
-    /// The users who can log in with a password.
-    pub passwords: Passwords,
-    /// How long a login session replaces the password, in seconds; 0 disables sessions.
-    pub session_ttl: u64,
-    /// The identity providers, with distinct names.
-    pub idps: Vec<Idp>,
-    /// The clients that need no registration, with distinct ids.
-    pub clients: Vec<ConfiguredClient>,
-    /// The origins of web pages that may call the MCP endpoints; `*` allows all.
-    pub cors_origins: Vec<String>,
-    /// Whether `/services` lists the services publicly.
-    pub public_directory: bool,
-    /// Whether `/token` also accepts JSON instead of a form: `compat = ["json-token"]`.
-    pub json_token: bool,
-}
-
-/// The configuration in use. See [the module](self).
+/// The configuration in use, with what was learned of its upstreams and identity providers.
 #[derive(Debug)]
 pub struct RuntimeConfig {
+    /// The configuration.
+    pub configured: Config,
     services: Vec<Arc<ActiveService>>,
-    pub(crate) passwords: Passwords,
-    pub(crate) session_ttl: u64,
     idps: Vec<Arc<ActiveIdp>>,
-    clients: Vec<ConfiguredClient>,
-    cors_origins: Vec<String>,
-    public_directory: bool,
-    json_token: bool,
 }
 
 impl RuntimeConfig {
-    /// Takes over what `before` discovered of each upstream whose configuration did not change.
-    pub fn new(setup: Setup, before: Option<&Self>) -> Self {
-        let running = |mut service: Service| {
-            service.digest = service.token_service_digest();
-            let old = before.and_then(|live| live.find(&service.name));
+    /// Takes over what `previous` learned of each upstream and provider whose configuration did not
+    /// change.
+    pub fn new(configured: Config, previous: Option<&Self>) -> Self {
+        let active_service = |service: &Service| {
+            let old = previous.and_then(|previous| previous.find(&service.name));
             let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
-            let resolver = same.map_or_else(Arc::default, |old| Arc::clone(&old.discovery));
             Arc::new(ActiveService {
-                service,
-                discovery: resolver,
+                service: Service {
+                    digest: service.token_service_digest(),
+                    ..service.clone()
+                },
+                discovery: same.map_or_else(Arc::default, |old| Arc::clone(&old.discovery)),
                 assertions: AssertionCache::default(),
             })
         };
-        let idp = |idp: Idp| {
-            let old = before.and_then(|before| before.idp(&idp.name));
-            Arc::new(ActiveIdp::new(idp, old.map(|old| &**old)))
+        let active_idp = |idp: &Idp| {
+            let old = previous.and_then(|previous| previous.idp(&idp.name));
+            Arc::new(ActiveIdp::new(idp.clone(), old.map(|old| &**old)))
         };
         Self {
-            services: setup.services.into_iter().map(running).collect(),
-            passwords: setup.passwords,
-            session_ttl: setup.session_ttl,
-            clients: setup.clients,
-            idps: setup.idps.into_iter().map(idp).collect(),
-            cors_origins: setup.cors_origins,
-            public_directory: setup.public_directory,
-            json_token: setup.json_token,
+            services: configured.services.iter().map(active_service).collect(),
+            idps: configured.idps.iter().map(active_idp).collect(),
+            configured,
         }
     }
 
     /// The service of this name.
     pub fn find(&self, name: &str) -> Option<&Arc<ActiveService>> {
-        self.services.iter().find(|running| running.service.name == name)
+        self.services.iter().find(|active| active.service.name == name)
     }
 
     /// The service that is also at `/mcp`.
     pub fn default_service(&self) -> Option<&Arc<ActiveService>> {
-        self.services.iter().find(|running| running.service.is_default)
+        self.services.iter().find(|active| active.service.is_default)
     }
 
     /// All services, in the order of the configuration.
@@ -153,7 +125,7 @@ impl RuntimeConfig {
 
     /// The identity provider of this name.
     pub fn idp(&self, name: &str) -> Option<&Arc<ActiveIdp>> {
-        self.idps.iter().find(|running| running.idp.name == name)
+        self.idps.iter().find(|active| active.idp.name == name)
     }
 
     /// All identity providers, in the order of the configuration.
@@ -163,38 +135,23 @@ impl RuntimeConfig {
 
     /// The configured client with this id.
     pub(crate) fn client(&self, id: &str) -> Option<&ConfiguredClient> {
-        self.clients.iter().find(|client| client.id == id)
-    }
-
-    /// The origins of web pages that may call the MCP endpoints.
-    pub fn cors_origins(&self) -> &[String] {
-        &self.cors_origins
-    }
-
-    /// Whether `/services` lists the services.
-    pub fn public_directory(&self) -> bool {
-        self.public_directory
-    }
-
-    /// Whether `/token` also accepts JSON.
-    pub fn json_token(&self) -> bool {
-        self.json_token
+        self.configured.clients.iter().find(|client| client.id == id)
     }
 
     /// Whether any service needs signing keys.
     pub(crate) fn needs_signing_keys(&self) -> bool {
-        self.services.iter().any(|running| running.service.needs_signing_keys())
+        self.services.iter().any(|active| active.service.needs_signing_keys())
     }
 
     /// The longest lifetime of a grant of any service, in seconds.
     pub(crate) fn max_grant_ttl(&self) -> u64 {
-        let ttls = self.services.iter().map(|running| running.service.ttl.absolute);
+        let ttls = self.services.iter().map(|active| active.service.ttl.absolute);
         ttls.max().unwrap_or(Ttl::default().absolute)
     }
 
     /// The longest lifetime of any access pair, in seconds. A tombstone must outlive it.
     pub(crate) fn max_access_ttl(&self) -> u64 {
-        let ttls = self.services.iter().map(|running| running.service.ttl.access);
+        let ttls = self.services.iter().map(|active| active.service.ttl.access);
         ttls.max().unwrap_or(Ttl::default().access)
     }
 }

@@ -13,12 +13,14 @@ use crate::service::public_urls::BaseUrl;
 /// All services, under the base URL that the caller used; `None` without a public directory.
 pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
     let each = live.services().iter().map(|running| entry(running, called));
-    live.public_directory().then(|| json!({ "services": each.collect::<Vec<_>>() }))
+    live.configured
+        .public_directory
+        .then(|| json!({ "services": each.collect::<Vec<_>>() }))
 }
 
 /// The service of this name; `None` if there is none, or no public directory.
 pub fn find(live: &RuntimeConfig, called: &BaseUrl, name: &str) -> Option<Value> {
-    let running = live.find(name).filter(|_| live.public_directory())?;
+    let running = live.find(name).filter(|_| live.configured.public_directory)?;
     Some(entry(running, called))
 }
 

@@ -71,7 +71,7 @@ pub(in crate::app) fn check_user(config: &RuntimeConfig, service: &Service, who:
         }
         // The credential for the upstream is enough.
         (None, Login::None) => Ok(()),
-        (None, Login::Password) if config.passwords.has_user(&who.subject) => Ok(()),
+        (None, Login::Password) if config.configured.users.iter().any(|user| user.name == who.subject) => Ok(()),
         (None, Login::Password) => Err("there is no such user any more"),
         (None, Login::Idp(_)) => Err("the service has another sign-in now"),
     }

@@ -10,7 +10,7 @@ use crate::base::url::ExactUrl;
 use crate::cli::{check_local, load_config, serve};
 use crate::config::choices::{access_word, login_word};
 use crate::config::flags::Serve;
-use crate::config::service::{ConfiguredTokenMode, Described};
+use crate::config::service::ConfiguredTokenMode;
 use crate::config::upstream;
 use crate::config::validate::Validated;
 use crate::net::dial::AddressPolicy;
@@ -47,19 +47,19 @@ async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut fai
     for warning in &checked.warnings {
         let _ = writeln!(said, "warning: {warning}\n");
     }
-    let _ = writeln!(said, "gateway    {}", checked.site.public_url());
-    let listen: Vec<String> = checked.listen.iter().map(ToString::to_string).collect();
+    let _ = writeln!(said, "gateway    {}", checked.start.urls.public_url());
+    let listen: Vec<String> = checked.start.listen.iter().map(ToString::to_string).collect();
     let _ = writeln!(said, "listen     {}", listen.join(", "));
     said.push_str(&here);
-    for described in &checked.described {
-        said.push_str(&about(checked, described));
+    for (service, tokens) in checked.config.services.iter().zip(&checked.token_modes) {
+        said.push_str(&about(checked, service, *tokens));
         if let Some(client) = client {
-            failed += usize::from(!probed(client, described, &mut said).await);
+            failed += usize::from(!probed(client, service, &mut said).await);
         }
     }
-    for idp in &checked.idps {
+    for idp in &checked.config.idps {
         let _ = writeln!(said, "\nidentity provider '{}'", idp.name);
-        let _ = writeln!(said, "  register   {}", checked.site.login_callback(&idp.name));
+        let _ = writeln!(said, "  register   {}", checked.start.urls.login_callback(&idp.name));
         // A provider without ID tokens has no OpenID configuration.
         if let (Some(client), None) = (client, &idp.plain) {
             failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
@@ -71,30 +71,28 @@ async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut fai
     (said, failed)
 }
 
-fn about(checked: &Validated, described: &Described) -> String {
-    let service = &described.service;
+fn about(checked: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {
     let is_default = if service.is_default { " (the default)" } else { "" };
     let mut said = format!("\nservice '{}'{is_default}\n", service.name);
-    let _ = writeln!(said, "  for clients {}", checked.site.mcp_endpoint(service));
+    let _ = writeln!(said, "  for clients {}", checked.start.urls.mcp_endpoint(service));
     if service.is_default {
-        let _ = writeln!(said, "           or {}/mcp/{}", checked.site.public_url(), service.name);
+        let _ = writeln!(said, "           or {}/mcp/{}", checked.start.urls.public_url(), service.name);
     }
     let _ = writeln!(said, "  upstream   {}", service.mcp.without_query());
-    if let Upstream::OAuth(given) = &described.service.upstream {
+    if let Upstream::OAuth(given) = &service.upstream {
         let who = if given.client_id.is_some() {
             "in the upstream's OAuth app"
         } else {
             "done by itself"
         };
-        let _ = writeln!(said, "  register   {}  ({who})", checked.site.upstream_callback(service));
+        let _ = writeln!(said, "  register   {}  ({who})", checked.start.urls.upstream_callback(service));
     }
-    let _ = writeln!(said, "  strategy   {}", describe(described));
+    let _ = writeln!(said, "  strategy   {}", describe(service, tokens));
     said
 }
 
 /// Describes access, login and upstream credential of a service.
-fn describe(described: &Described) -> String {
-    let service = &described.service;
+fn describe(service: &Service, tokens: ConfiguredTokenMode) -> String {
     let who = match (service.access, &service.login) {
         (Access::Public, _) => "anybody may call; ".to_owned(),
         (Access::Key, _) => "callers bring an API key; ".to_owned(),
@@ -102,14 +100,14 @@ fn describe(described: &Described) -> String {
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
         (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
     };
-    let how = match &described.service.upstream {
+    let how = match &service.upstream {
         Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
         Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Upstream::Static(_) => "the service's own key goes on each request",
         Upstream::Identity(_) => "the backend is told who the caller is",
         Upstream::None => "nothing is added to the request",
     };
-    let tokens = match described.tokens {
+    let tokens = match tokens {
         ConfiguredTokenMode::Sealed => "",
         ConfiguredTokenMode::Plain => "; clients can read the upstream's token (plain)",
         ConfiguredTokenMode::Reference => "; tokens are handles (reference)",
@@ -122,9 +120,8 @@ fn describe(described: &Described) -> String {
 }
 
 /// Whether the upstream can be used: discovery succeeds, or it answers a request.
-async fn probed(client: &HttpClient, described: &Described, said: &mut String) -> bool {
-    let service = &described.service;
-    match &described.service.upstream {
+async fn probed(client: &HttpClient, service: &Service, said: &mut String) -> bool {
+    match &service.upstream {
         Upstream::OAuth(given) => found(client, service, given, said).await,
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, said).await,
     }

@@ -51,10 +51,10 @@ pub fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offlin
 
 /// The data directory, or where the first start would create it.
 fn directory(checked: &Validated) -> Result<String, String> {
-    if checked.store.is_stateless() {
+    if checked.start.store.is_stateless() {
         return Ok("nothing is written".to_owned());
     }
-    let (dir, at) = (&checked.data_dir, &checked.kept_at.data_dir);
+    let (dir, at) = (&checked.start.data_dir, &checked.locations.storage.data_dir);
     let shown = dir.display();
     let bad = |what: String| {
         at.wrong(what, "choose a directory that the gateway's user may write to")
@@ -140,7 +140,7 @@ fn store(kept: &Storage, ring: Option<KeyRing>, runtime: &Runtime, offline: bool
 }
 
 fn certificate(checked: &Validated) -> Result<Option<String>, String> {
-    match &checked.certificate {
+    match &checked.start.certificate {
         TlsSource::None => Ok(None),
         TlsSource::SelfSigned => Ok(Some("with a certificate of our own making".to_owned())),
         TlsSource::Files { cert, key } => {
@@ -152,17 +152,17 @@ fn certificate(checked: &Validated) -> Result<Option<String>, String> {
 
 /// The user of the data directory's password, if no other users are configured.
 fn password(checked: &Validated, flags: &Serve) -> Result<Option<String>, String> {
-    if checked.users.is_some() || !checked.asks_passwords() {
+    if !checked.creates_user || !checked.has_password_login() {
         return Ok(None);
     }
     let user = data_dir::user(flags);
     if data_dir::given_password(user)?.is_some() {
         return Ok(Some(format!("{user}, with the password of MCP_GATEWAY_PASSWORD")));
     }
-    if checked.store.is_stateless() {
+    if checked.start.store.is_stateless() {
         return Err(reload::no_password(checked));
     }
-    Ok(Some(match data_dir::kept_hash(&checked.data_dir)? {
+    Ok(Some(match data_dir::kept_hash(&checked.start.data_dir)? {
         Some(_) => format!("{user}, with the password that was made before"),
         None => format!("{user}, with a password that is made at the first start"),
     }))

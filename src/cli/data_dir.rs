@@ -4,12 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::app::password::{self, LazyPasswordHash, PasswordUser};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::cli::print_stderr;
 use crate::config::flags::Serve;
 use crate::config::spanned::Location;
+use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 
 /// The name of the key file.
 pub const KEY_FILE: &str = "keys.json";
@@ -128,7 +128,7 @@ pub fn user(flags: &Serve) -> &str {
 
 /// The password in `MCP_GATEWAY_PASSWORD`. Fails if the name is invalid or the password is weak.
 pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
-    if !password::is_name(name) {
+    if !password_user::is_name(name) {
         return Err(format!(
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
         ));
@@ -136,7 +136,7 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
     let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") else {
         return Ok(None);
     };
-    match password::password_weakness(name, &given) {
+    match password_user::password_weakness(name, &given) {
         Some(why) => Err(format!(
             "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
         )),
@@ -177,7 +177,7 @@ fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     if path.exists() {
         let made = Secret::from(read_secret(&path)?.expose().trim().to_owned());
-        if password::password_weakness(name, made.expose()).is_none() {
+        if password_user::password_weakness(name, made.expose()).is_none() {
             return Ok(made);
         }
     }
@@ -202,7 +202,7 @@ pub fn keep_hash(dir: &Path, hash: &str) -> Result<(), String> {
 
 /// Makes this the password of the data directory, which stores only its hash.
 pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
-    keep_hash(dir, &password::hash(password)?)
+    keep_hash(dir, &password_user::hash(password)?)
 }
 
 /// Shows the new password once: on the terminal, or in a file if there is no terminal.

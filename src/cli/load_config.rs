@@ -20,9 +20,9 @@ pub fn load(flags: &Serve) -> Result<Validated, String> {
     from_flags::check_conflicts(flags).map_err(|why| why.to_string())?;
     let mut checked = load_file(path, flags.kept.data_dir.as_ref())?;
     if let Some(log) = &flags.log {
-        checked.log.clone_from(log);
+        checked.start.log.clone_from(log);
     }
-    if checked.users.is_some() {
+    if !checked.creates_user {
         let password = std::env::var_os("MCP_GATEWAY_PASSWORD").map(|_| "MCP_GATEWAY_PASSWORD");
         for given in flags
             .username
@@ -58,9 +58,9 @@ pub fn load_file(path: &Path, data_dir: Option<&PathBuf>) -> Result<Validated, S
     }
     let home = data_dir.cloned().or_else(data_dir::default_dir);
     let mut checked = validate::validate(spoken, &at, home).map_err(|why| why.to_string())?;
-    if let Some(dir) = data_dir.filter(|_| !checked.store.is_stateless()) {
-        checked.data_dir.clone_from(dir);
-        checked.kept_at.data_dir = Location::Flag("--data-dir");
+    if let Some(dir) = data_dir.filter(|_| !checked.start.store.is_stateless()) {
+        checked.start.data_dir.clone_from(dir);
+        checked.locations.storage.data_dir = Location::Flag("--data-dir");
     }
     Ok(checked)
 }

@@ -1,162 +1,120 @@
 //! Reloads the configuration file on SIGHUP. A valid file replaces the configuration as a whole and
 //! drops no stream. An invalid file changes nothing.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::password::{LazyPasswordHash, PasswordUser, Passwords};
-use crate::app::runtime_config::Setup;
 use crate::base::keyring::KeyRing;
-use crate::base::time::Clock;
 use crate::cli::{data_dir, load_config, serve};
 use crate::config::flags::Serve;
-use crate::config::listen::TlsSource;
-use crate::config::store::StoreConfig;
-use crate::config::users::Kept;
-use crate::config::validate::Validated;
+use crate::config::validate::{StartConfig, Validated};
+use crate::service::config::Config;
+use crate::service::password_user::{LazyPasswordHash, PasswordUser};
 use crate::store::{KeyCheckError, Store};
 
-/// The settings that take effect only at a start.
-#[derive(Clone, PartialEq)]
-struct StartConfig {
-    listen: Vec<SocketAddr>,
-    public_url: String,
-    hosts: String,
-    certificate: TlsSource,
-    data_dir: PathBuf,
-    key_file: Option<PathBuf>,
-    store: StoreConfig,
-    upstream_ca: Vec<PathBuf>,
-    log: String,
-}
-
-impl StartConfig {
-    fn of(checked: &Validated) -> Self {
-        Self {
-            listen: checked.listen.clone(),
-            public_url: checked.site.public_url().to_owned(),
-            // The host names and the trusted proxies, for comparison only.
-            hosts: format!("{:?}", checked.site),
-            certificate: checked.certificate.clone(),
-            data_dir: checked.data_dir.clone(),
-            key_file: checked.key_file.clone(),
-            store: checked.store.clone(),
-            upstream_ca: checked.upstream_ca.clone(),
-            log: checked.log.clone(),
-        }
-    }
-
-    /// The configuration keys that changed and need a restart.
-    fn changed(&self, now: &Self) -> Vec<&'static str> {
-        let other_hosts = self.hosts != now.hosts && self.public_url == now.public_url;
-        let all = [
-            ("listen", self.listen != now.listen),
-            ("public_url", self.public_url != now.public_url),
-            ("allowed_hosts or trusted_proxies", other_hosts),
-            ("[tls]", self.certificate != now.certificate),
-            ("data_dir", self.data_dir != now.data_dir),
-            ("[keys] file", self.key_file != now.key_file),
-            ("[store]", self.store != now.store),
-            ("upstream_ca", self.upstream_ca != now.upstream_ca),
-            ("log", self.log != now.log),
-        ];
-        all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
-    }
+/// The configuration keys that changed and need a restart.
+fn changed_start_keys(was: &StartConfig, now: &StartConfig) -> Vec<&'static str> {
+    let public_url = was.urls.public_url() != now.urls.public_url();
+    let all = [
+        ("listen", was.listen != now.listen),
+        ("public_url", public_url),
+        ("allowed_hosts or trusted_proxies", was.urls != now.urls && !public_url),
+        ("[tls]", was.certificate != now.certificate),
+        ("data_dir", was.data_dir != now.data_dir),
+        ("[keys] file", was.key_file != now.key_file),
+        ("[store]", was.store != now.store),
+        ("upstream_ca", was.upstream_ca != now.upstream_ca),
+        ("log", was.log != now.log),
+    ];
+    all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
 /// Reloads the configuration of a running gateway.
 pub struct Reloader {
     flags: Serve,
-    fixed: StartConfig,
-    people: People,
-}
-
-/// The settings that [`passwords`] uses.
-type People = (Option<Vec<Kept>>, bool);
-
-fn people(checked: &Validated) -> People {
-    (checked.users.clone(), checked.asks_passwords())
+    start: StartConfig,
+    created_user: bool,
 }
 
 impl Reloader {
-    /// A reloader for a gateway that was started with this configuration.
+    /// A reloader for a gateway that was started with this configuration. The configuration that runs
+    /// has the users of the data directory too.
     pub fn new(flags: &Serve, started: &Validated) -> Self {
         Self {
             flags: flags.clone(),
-            fixed: StartConfig::of(started),
-            people: people(started),
+            start: started.start.clone(),
+            created_user: created_user(started),
         }
     }
 
     /// Reads the configuration again, and logs the result.
     pub fn reload(&mut self, app: &App) {
         match self.read(app) {
-            Ok(setup) => {
-                let services = setup.services.len();
-                app.rebuild(setup);
+            Ok(config) => {
+                let services = config.services.len();
+                app.rebuild(config);
                 tracing::info!(services, "the configuration was read again");
             }
             Err(why) => tracing::error!(%why, "the new configuration is not good; the one that was there stays"),
         }
     }
 
-    fn read(&mut self, app: &App) -> Result<Setup, String> {
+    fn read(&mut self, app: &App) -> Result<Config, String> {
         let checked = load_config::load(&self.flags)?;
-        let services = checked.services().map_err(|why| why.to_string())?;
-        let now = people(&checked);
-        let passwords = if self.people == now {
-            // Keeps the waiting times after wrong passwords.
-            app.config().passwords.clone()
+        checked.check_features().map_err(|why| why.to_string())?;
+        let created_user = created_user(&checked);
+        let users = if created_user && self.created_user {
+            app.config().configured.users.clone()
         } else {
-            let (passwords, unkept) = passwords(&checked, &self.fixed.data_dir, data_dir::user(&self.flags))?;
-            if unkept {
-                let (passwords, user) = (passwords.clone(), data_dir::user(&self.flags).to_owned());
-                tokio::spawn(serve::keep_hash(passwords, user, self.fixed.data_dir.clone()));
+            let Users { users, unkept } = users(&checked, &self.start.data_dir, data_dir::user(&self.flags))?;
+            if let Some(hash) = unkept {
+                tokio::spawn(serve::keep_hash(hash, self.start.data_dir.clone()));
             }
-            passwords
+            users
         };
-        self.people = now;
+        self.created_user = created_user;
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
-        for key in self.fixed.changed(&StartConfig::of(&checked)) {
+        for key in changed_start_keys(&self.start, &checked.start) {
             tracing::warn!(key, "this has changed, and holds from the next start on");
         }
-        Ok(Setup {
-            services,
-            passwords,
-            session_ttl: checked.session_ttl,
-            idps: checked.idps,
-            clients: checked.clients,
-            cors_origins: checked.cors_origins,
-            public_directory: checked.public_directory,
-            json_token: checked.json_token,
-        })
+        Ok(Config { users, ..checked.config })
     }
 }
 
-/// The users with a password, from the configuration file or the data directory, and whether the
-/// hash of a generated password must still be stored. Fails in stateless mode without a password.
-pub fn passwords(checked: &Validated, data_dir: &Path, name: &str) -> Result<(Passwords, bool), String> {
-    let user = |kept: &Kept| PasswordUser {
-        name: kept.name.clone(),
-        hash: LazyPasswordHash::from_hash(kept.hash.clone()),
-    };
-    let (users, unkept) = match &checked.users {
-        Some(users) => (users.iter().map(user).collect(), false),
-        None if checked.asks_passwords() => {
-            if checked.store.is_stateless() && data_dir::given_password(name)?.is_none() {
-                return Err(no_password(checked));
-            }
-            let data_dir::Users { users, unkept } = data_dir::users(data_dir, name)?;
-            (users, unkept)
-        }
-        None => (Vec::new(), false),
-    };
-    Ok((Passwords::new(users, Clock::System), unkept))
+/// Whether the one user of this configuration is created at the first start.
+fn created_user(checked: &Validated) -> bool {
+    checked.creates_user && checked.has_password_login()
+}
+
+/// The users with a password.
+pub struct Users {
+    /// From the configuration file or the data directory.
+    pub users: Vec<PasswordUser>,
+    /// The hash of a generated password that must still be stored.
+    pub unkept: Option<LazyPasswordHash>,
+}
+
+/// The users of this configuration. `name` is that of a user who is created.
+///
+/// # Errors
+/// If the data directory cannot be read, or in stateless mode without a password.
+pub fn users(checked: &Validated, data_dir: &Path, name: &str) -> Result<Users, String> {
+    if !created_user(checked) {
+        return Ok(Users {
+            users: checked.config.users.clone(),
+            unkept: None,
+        });
+    }
+    if checked.start.store.is_stateless() && data_dir::given_password(name)?.is_none() {
+        return Err(no_password(checked));
+    }
+    let data_dir::Users { users, unkept } = data_dir::users(data_dir, name)?;
+    let unkept = users.iter().find(|user| unkept && user.name == name).map(|user| user.hash.clone());
+    Ok(Users { users, unkept })
 }
 
 /// Reloads the key file when it changes. An invalid file or keys of another store change nothing.
@@ -195,7 +153,7 @@ pub async fn watch_keys(path: PathBuf, store: Store) {
 pub fn no_password(checked: &Validated) -> String {
     let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
     let what = "with store = none nothing is kept, so no password is made";
-    checked.kept_at.store.wrong(what, instead).to_string()
+    checked.locations.storage.store.wrong(what, instead).to_string()
 }
 
 /// Registers the SIGHUP handler, and returns the future that reloads at each signal.

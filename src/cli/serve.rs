@@ -11,11 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::app::App;
 use crate::app::authorize::pending_flows;
 use crate::app::core::AppParts;
-use crate::app::password::Passwords;
-use crate::app::runtime_config::Setup;
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
-use crate::cli::reload::{self, Reloader};
+use crate::cli::reload::{self, Reloader, Users};
 use crate::cli::storage::Storage;
 use crate::cli::{banner, data_dir, load_config};
 use crate::config::flags::Serve;
@@ -30,6 +28,8 @@ use crate::net::server::{self, ServerLimits};
 use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
+use crate::service::config::Config;
+use crate::service::password_user::LazyPasswordHash;
 use crate::store::SharedKeyRing;
 use crate::web::router::Router;
 
@@ -42,7 +42,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT. An error is a text for the operator.
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = load_config::load(flags)?;
-    log::init(&checked.log);
+    log::init(&checked.start.log);
     serve(flags, &checked, shutdown_signal())
 }
 
@@ -52,16 +52,16 @@ pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), Str
 }
 
 fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> Result<(), String> {
-    let services = checked.services().map_err(|why| why.to_string())?;
+    checked.check_features().map_err(|why| why.to_string())?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
     let (kept, user) = (Storage::of(checked), data_dir::user(flags));
-    let _taken = match checked.store {
+    let _taken = match checked.start.store {
         StoreConfig::Stateless => None,
         StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
-            data_dir::prepare(&checked.data_dir, &checked.kept_at.data_dir)?;
-            Some(data_dir::lock(&checked.data_dir, &checked.kept_at.data_dir)?)
+            data_dir::prepare(&checked.start.data_dir, &checked.locations.storage.data_dir)?;
+            Some(data_dir::lock(&checked.start.data_dir, &checked.locations.storage.data_dir)?)
         }
     };
     let clock = Clock::System;
@@ -72,7 +72,7 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
         .build()
         .map_err(|why| why.to_string())?;
     let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &background)?));
-    let (passwords, unkept) = reload::passwords(checked, &checked.data_dir, user)?;
+    let Users { users, unkept } = reload::users(checked, &checked.start.data_dir, user)?;
     let server_tls = server_tls(checked)?;
     let client_tls = client_tls(checked)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -83,16 +83,10 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     let app = App::new(AppParts {
         store: store.clone(),
         keys: Arc::clone(&keys),
-        urls: checked.site.clone(),
-        setup: Setup {
-            services: services.clone(),
-            passwords: passwords.clone(),
-            session_ttl: checked.session_ttl,
-            idps: checked.idps.clone(),
-            clients: checked.clients.clone(),
-            cors_origins: checked.cors_origins.clone(),
-            public_directory: checked.public_directory,
-            json_token: checked.json_token,
+        urls: checked.start.urls.clone(),
+        config: Config {
+            users,
+            ..checked.config.clone()
         },
         clock,
         max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
@@ -108,10 +102,10 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     if Storage::has_key_file() {
         background.spawn(reload::watch_keys(kept.key_file(), store));
     }
-    banner::print_started(&checked.site, &services, workers);
+    banner::print_started(&checked.start.urls, &checked.config.services, workers);
     let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
-    if unkept {
-        background.spawn(keep_hash(passwords, user.to_owned(), checked.data_dir.clone()));
+    if let Some(hash) = unkept {
+        background.spawn(keep_hash(hash, checked.start.data_dir.clone()));
     }
     background.block_on(end);
     let outcome = drain(&stopper, threads, &background, &app);
@@ -150,8 +144,8 @@ fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<
 }
 
 /// Stores the password's hash. Runs after the start, as hashing is slow. The next start retries.
-pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathBuf) {
-    let Some(hash) = passwords.hash_of(&user).await.map(str::to_owned) else {
+pub async fn keep_hash(hash: LazyPasswordHash, dir: std::path::PathBuf) {
+    let Some(hash) = hash.get(&Arc::new(tokio::sync::Semaphore::new(1))).await.map(str::to_owned) else {
         return;
     };
     let kept = tokio::task::spawn_blocking(move || data_dir::keep_hash(&dir, &hash)).await;
@@ -164,7 +158,7 @@ pub async fn keep_hash(passwords: Passwords, user: String, dir: std::path::PathB
 fn listeners(checked: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>>, String> {
     let in_use = "another program may be using the port; stop it, or choose another";
     let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for (i, address) in checked.listen.iter().enumerate() {
+    for (i, address) in checked.start.listen.iter().enumerate() {
         match listen::bind_workers(*address, workers) {
             Ok(listeners) => by_worker
                 .iter_mut()
@@ -172,12 +166,12 @@ fn listeners(checked: &Validated, workers: usize) -> Result<Vec<Vec<TcpListener>
                 .for_each(|(worker, listener)| worker.push(listener)),
             Err(why) if i > 0 && listen::is_missing_address(&why) => tracing::debug!(%address, "this machine has no such address"),
             Err(why) => {
-                let instead = match &checked.listen_at {
+                let instead = match &checked.locations.listen {
                     Location::Flag(_) => format!("{in_use} with --port"),
                     Location::Line { .. } => format!("{in_use} at `listen`"),
                 };
                 let what = format!("cannot listen on {address}: {why}");
-                return Err(checked.listen_at.wrong(what, instead).to_string());
+                return Err(checked.locations.listen.wrong(what, instead).to_string());
             }
         }
     }
@@ -233,20 +227,20 @@ fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, serve
 /// The TLS settings for outgoing requests, with the operator's additional CAs.
 pub(super) fn client_tls(checked: &Validated) -> Result<ClientTls, String> {
     let instead = "name a file with certificates in PEM";
-    ClientTls::load(&checked.upstream_ca).map_err(|why| checked.upstream_ca_at.wrong(why.to_string(), instead).to_string())
+    ClientTls::load(&checked.start.upstream_ca).map_err(|why| checked.locations.upstream_ca.wrong(why.to_string(), instead).to_string())
 }
 
 fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
-    let files = match &checked.certificate {
+    let files = match &checked.start.certificate {
         TlsSource::None => return Ok(None),
         TlsSource::SelfSigned => {
-            let public = crate::base::url::ExactUrl::parse(checked.site.public_url()).ok();
+            let public = crate::base::url::ExactUrl::parse(checked.start.urls.public_url()).ok();
             let name = public
                 .and_then(|a| a.url().host_str().map(|h| h.trim_matches(['[', ']']).to_owned()))
                 .unwrap_or_default();
-            let made = self_signed::self_signed(&checked.data_dir, &[name]).map_err(|why| {
+            let made = self_signed::self_signed(&checked.start.data_dir, &[name]).map_err(|why| {
                 let instead = "give the gateway a data directory that it may write to, or a certificate of your own";
-                checked.certificate_at.wrong(why.to_string(), instead).to_string()
+                checked.locations.certificate.wrong(why.to_string(), instead).to_string()
             })?;
             banner::print_self_signed(&made);
             (made.certificate, made.key)
@@ -259,7 +253,7 @@ fn server_tls(checked: &Validated) -> Result<Option<Arc<ServerTls>>, String> {
 /// Loads a certificate chain and its key.
 pub(super) fn tls_of(checked: &Validated, cert: &Path, key: &Path) -> Result<Arc<ServerTls>, String> {
     let instead = "name a certificate chain and the key that belongs to it, both in PEM, in files that the gateway may read";
-    let tls = ServerTls::from_files(cert, key).map_err(|why| checked.certificate_at.wrong(why.to_string(), instead).to_string());
+    let tls = ServerTls::from_files(cert, key).map_err(|why| checked.locations.certificate.wrong(why.to_string(), instead).to_string());
     tls.map(Arc::new)
 }
 

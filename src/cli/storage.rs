@@ -41,11 +41,11 @@ impl Storage {
     /// The storage of a checked configuration.
     pub fn of(checked: &Validated) -> Self {
         Self {
-            data_dir: checked.data_dir.clone(),
-            store: checked.store.clone(),
+            data_dir: checked.start.data_dir.clone(),
+            store: checked.start.store.clone(),
             services: None,
-            named_keys: checked.key_file.clone(),
-            at: checked.kept_at.clone(),
+            named_keys: checked.start.key_file.clone(),
+            at: checked.locations.storage.clone(),
         }
     }
 
@@ -54,7 +54,8 @@ impl Storage {
         if let Some(path) = &flags.config {
             from_flags::check_storage_conflicts(flags).map_err(|why| why.to_string())?;
             let checked = load_config::load_file(path, flags.data_dir.as_ref())?;
-            let services = checked.services().map_err(|why| why.to_string())?;
+            checked.check_features().map_err(|why| why.to_string())?;
+            let services = checked.config.services.clone();
             return Ok(Self {
                 services: Some(services),
                 ..Self::of(&checked)

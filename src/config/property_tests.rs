@@ -158,18 +158,18 @@ fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
 
 /// Invariants of every accepted configuration.
 fn runs(checked: &Validated) {
-    let names: Vec<&str> = checked.described.iter().map(|one| one.service.name.as_str()).collect();
+    let names: Vec<&str> = checked.config.services.iter().map(|service| service.name.as_str()).collect();
     assert!(!names.is_empty() && names.iter().all(|name| service::is_name(name)));
-    assert!(checked.described.iter().filter(|one| one.service.is_default).count() <= 1);
-    assert!(!checked.listen.is_empty());
-    for one in &checked.described {
-        if let Login::Idp(name) = &one.service.login {
-            assert!(checked.idps.iter().any(|idp| idp.name == *name));
+    assert!(checked.config.services.iter().filter(|service| service.is_default).count() <= 1);
+    assert!(!checked.start.listen.is_empty());
+    for service in &checked.config.services {
+        if let Login::Idp(name) = &service.login {
+            assert!(checked.config.idps.iter().any(|idp| idp.name == *name));
         }
-        let ttl = one.service.ttl;
+        let ttl = service.ttl;
         assert!(ttl.access >= 10 && ttl.refresh >= 10 && ttl.absolute >= 10);
     }
-    assert_eq!(checked.services().is_ok(), checked.missing_features.is_empty());
+    assert_eq!(checked.check_features().is_ok(), checked.missing_features.is_empty());
 }
 
 /// The message must name a key of the file with its line, or a known key that is missing there.

@@ -63,7 +63,7 @@ fn service(line: &str) -> String {
 }
 
 fn authorization(checked: &Validated) -> &crate::service::auth_server_config::AuthServerConfig {
-    match &checked.described[0].service.upstream {
+    match &checked.config.services[0].upstream {
         crate::service::Upstream::OAuth(given) => given,
         other => panic!("{other:?}"),
     }
@@ -75,11 +75,11 @@ fn the_upstream_alone_is_enough() {
         given("--upstream-rs https://api.githubcopilot.com/mcp/").unwrap(),
         written("services.github.url = \"https://api.githubcopilot.com/mcp/\"").unwrap(),
     ] {
-        assert_eq!(checked.site.public_url(), "http://localhost:8002");
-        assert_eq!(checked.listen.len(), 2);
-        let service = &checked.services().unwrap()[0];
+        assert_eq!(checked.start.urls.public_url(), "http://localhost:8002");
+        assert_eq!(checked.start.listen.len(), 2);
+        let service = &checked.config.services[0];
         assert_eq!(service.mcp.as_str(), "https://api.githubcopilot.com/mcp/");
-        assert!(service.is_default && checked.asks_passwords());
+        assert!(service.is_default && checked.has_password_login());
         assert_eq!(
             (service.ttl, service.refresh_grace),
             (crate::token::lifetime::Ttl::default(), 7_200)
@@ -90,7 +90,7 @@ fn the_upstream_alone_is_enough() {
 #[test]
 fn behind_a_proxy_that_is_named_a_public_bind_needs_no_tls_of_its_own() {
     let proxied = "--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example --trusted-proxies";
-    let site = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().site;
+    let site = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().start.urls;
     let networks: Vec<String> = site.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.7/32", "fd00::/8"]);
     assert_eq!(site.public_url(), "https://a.example");
@@ -536,9 +536,9 @@ fn all_other_choices_go_together() {
 #[test]
 fn several_services_have_names_of_their_own_and_one_default() {
     let two = |one: &str, other: &str| format!("[services.a]\nurl = \"https://a/\"\n{one}\n[services.b]\nurl = \"https://b/\"\n{other}");
-    assert!(written(&two("", "default = true")).unwrap().described[1].service.is_default);
+    assert!(written(&two("", "default = true")).unwrap().config.services[1].is_default);
     let none = written(&two("", "")).unwrap();
-    assert!(!none.described.iter().any(|one| one.service.is_default));
+    assert!(!none.config.services.iter().any(|service| service.is_default));
     assert!(refused(&two("default = true", "default = true")).contains("services.b.default: service 'a' is the default already"));
     assert!(refused(&two("", "").replace("services.b", "services.a")).contains("stands above already"));
     for name in ["Big", "mcp", "-x", "a_b", "login", "health"] {
@@ -602,20 +602,20 @@ fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
         [services.y]\nurl = \"https://a/\"\nremember_consent = true\n"
     ))
     .unwrap();
-    let client = |id: &str| checked.clients.iter().find(|client| client.id == id).unwrap();
+    let client = |id: &str| checked.config.clients.iter().find(|client| client.id == id).unwrap();
     assert_eq!(client("one").secret.as_ref(), Some(&digest));
     assert_eq!(client("two").secret, crate::base::ids::Digest::from_hex(hash));
     assert!(client("two").secret.is_some() && client("three").secret.is_none());
     assert_eq!((client("one").name.as_str(), client("three").name.as_str()), ("one", "Three"));
-    let idp = &checked.idps[0];
+    let idp = &checked.config.idps[0];
     assert_eq!((idp.groups_claim.as_str(), idp.allow_addresses.len()), ("roles", 1));
-    assert_eq!((checked.session_ttl, checked.missing_features.len()), (0, 0));
-    let services = checked.services().unwrap();
+    assert_eq!((checked.config.session_ttl, checked.missing_features.len()), (0, 0));
+    let services = &checked.config.services;
     assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(paste) if paste.hint == "H"));
     assert_eq!(services[0].title.as_deref(), Some("T"));
     assert_eq!([&services[0], &services[1]].map(|service| service.remember_consent), [false, true]);
     let lenient = written(&format!("compat = [\"json-token\"]\n{}", service(""))).unwrap();
-    assert!(lenient.json_token && !checked.json_token);
+    assert!(lenient.config.json_token && !checked.config.json_token);
 }
 
 #[test]
@@ -637,14 +637,14 @@ fn paths_start_at_the_directory_of_the_file() {
         validate::validate(document::read(name, &text, outside).unwrap(), &at, None).unwrap()
     };
     let checked = read("/etc/gw/gateway.toml");
-    assert_eq!(checked.data_dir, Path::new("/etc/gw/data"));
-    assert_eq!(checked.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
+    assert_eq!(checked.start.data_dir, Path::new("/etc/gw/data"));
+    assert_eq!(checked.start.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
     let files = TlsSource::Files {
         cert: "/etc/gw/a.pem".into(),
         key: "/b.pem".into(),
     };
-    assert_eq!(checked.certificate, files);
-    assert_eq!(read("gateway.toml").data_dir, Path::new("data"));
+    assert_eq!(checked.start.certificate, files);
+    assert_eq!(read("gateway.toml").start.data_dir, Path::new("data"));
 }
 
 #[test]
@@ -653,7 +653,7 @@ fn numbers_and_switches_may_come_from_variables() {
         "access_ttl = \"${NONE:-600}\"\nallow_token_passthrough = \"${NONE:-true}\"\ntoken_mode = \"plain\"",
     ))
     .unwrap();
-    assert_eq!(checked.described[0].service.ttl.access, 600);
+    assert_eq!(checked.config.services[0].ttl.access, 600);
 }
 
 const NOWHERE: Environment<'static> = Environment {

@@ -1,6 +1,5 @@
 //! Password users, identity providers and configured clients. Readers fail at the wrong key.
 
-use crate::app::password;
 use crate::base::ids::Digest;
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
@@ -8,37 +7,23 @@ use crate::config::upstream;
 use crate::oauth::redirect_uri::RedirectUri;
 use crate::service;
 use crate::service::client::{self, ConfiguredClient};
+use crate::service::password_user::{self, LazyPasswordHash, PasswordUser};
 use crate::upstream::allow_list::AllowList;
 use crate::upstream::idp::{self, Idp, IdpConfigError};
-
-/// A user, and the hash of the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// The user's name.
-    pub name: String,
-    /// The password's hash, `$argon2id$…`.
-    pub hash: String,
-}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kept({})", self.name)
-    }
-}
 
 /// The shortest client secret, in characters. Only a fast digest protects it, so it is long.
 const MIN_SECRET_CHARS: usize = 32;
 
 /// Reads `[login.password]`. `None`: one user, whose password is made at the first start.
-pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
+pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> {
     if !login.contains("users") {
         return Ok(None);
     }
-    let mut users: Vec<Kept> = Vec::new();
+    let mut users: Vec<PasswordUser> = Vec::new();
     for section in login.tables("users") {
         let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
         let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
-        if !password::is_name(&name.value) {
+        if !password_user::is_name(&name.value) {
             return Err(name.wrong(
                 format!("{:?} cannot be a user's name", name.value),
                 "use 1 to 200 characters, none of them a colon: that stands between a provider's name and its user",
@@ -47,7 +32,7 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
         let hash = section
             .text("hash")?
             .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
-        if !password::is_argon2id(&hash.value) {
+        if !password_user::is_argon2id(&hash.value) {
             return Err(hash.wrong(
                 "it is not an argon2id hash",
                 "make one: printf %s 'the password' | argon2 \"$(openssl rand -hex 8)\" -id -e",
@@ -56,9 +41,9 @@ pub fn users(login: &Section) -> Result<Option<Vec<Kept>>, ConfigError> {
         if users.iter().any(|user| user.name == name.value) {
             return Err(name.wrong(format!("'{}' is there twice", name.value), "take one out"));
         }
-        users.push(Kept {
+        users.push(PasswordUser {
             name: name.value,
-            hash: hash.value,
+            hash: LazyPasswordHash::from_hash(hash.value),
         });
     }
     if users.is_empty() {

@@ -3,26 +3,25 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::app::authorize::login_session::DEFAULT_SESSION_TTL_SECONDS;
 use crate::config::document::Document;
 use crate::config::features;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
-use crate::config::service::{self, Described};
+use crate::config::service::{self, ConfiguredTokenMode, Described};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::config::stateless;
 use crate::config::store::{self, StorageLocations, StoreConfig};
-use crate::config::users::{self, Kept};
-use crate::service::client::ConfiguredClient;
+use crate::config::users;
+use crate::service::config::{Config, DEFAULT_SESSION_TTL_SECONDS};
 use crate::service::public_urls::PublicUrls;
-use crate::service::{Access, Login, Service};
+use crate::service::{Access, Login};
 use crate::upstream::idp::Idp;
 
-/// The checked configuration.
-#[derive(Debug)]
-pub struct Validated {
+/// The settings that take effect only at a start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartConfig {
     /// The public URL, the other names of the gateway, and the trusted proxies.
-    pub site: PublicUrls,
+    pub urls: PublicUrls,
     /// Addresses to listen on. All but the first may be missing on this machine, such as `::1`.
     pub listen: Vec<SocketAddr>,
     /// The source of the TLS certificate.
@@ -33,34 +32,39 @@ pub struct Validated {
     pub key_file: Option<PathBuf>,
     /// The store.
     pub store: StoreConfig,
-    /// Where data directory, store and key file are or could be configured.
-    pub kept_at: StorageLocations,
-    /// Where `listen` is or could be configured, for messages.
-    pub listen_at: Location,
-    /// Where the certificate is or could be configured.
-    pub certificate_at: Location,
-    /// Where the last `upstream_ca` is configured; the whole configuration if none is.
-    pub upstream_ca_at: Location,
     /// The log level.
     pub log: String,
     /// Files of further CAs to trust for upstream calls.
     pub upstream_ca: Vec<PathBuf>,
-    /// Users with a password. `None`: one user, whose password is made at the first start.
-    pub users: Option<Vec<Kept>>,
-    /// How long a login session replaces the password, in seconds.
-    pub session_ttl: u64,
-    /// The identity providers.
-    pub idps: Vec<Idp>,
-    /// Clients that need not register.
-    pub clients: Vec<ConfiguredClient>,
-    /// The services, and their token modes.
-    pub described: Vec<Described>,
-    /// Origins of web pages that may call the MCP endpoints.
-    pub cors_origins: Vec<String>,
-    /// Whether `/services` lists the services.
-    pub public_directory: bool,
-    /// Whether `/token` also accepts a JSON object.
-    pub json_token: bool,
+}
+
+/// Where settings are or could be configured, for messages.
+#[derive(Clone, Debug)]
+pub struct Locations {
+    /// Data directory, store and key file.
+    pub storage: StorageLocations,
+    /// `listen`.
+    pub listen: Location,
+    /// The certificate.
+    pub certificate: Location,
+    /// The last `upstream_ca`; the whole configuration if there is none.
+    pub upstream_ca: Location,
+}
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Validated {
+    /// What a reload may change. Its users are those of the configuration.
+    pub config: Config,
+    /// What needs a restart.
+    pub start: StartConfig,
+    /// Where it is configured.
+    pub locations: Locations,
+    /// Whether the configuration lists no users: then there is one, whose password is created at the
+    /// first start.
+    pub creates_user: bool,
+    /// The token mode of each service, also if this build does not support it.
+    pub token_modes: Vec<ConfiguredTokenMode>,
     /// Valid settings that this build cannot serve.
     pub missing_features: Vec<ConfigError>,
     /// Warnings for the operator about values that are not wrong.
@@ -68,17 +72,17 @@ pub struct Validated {
 }
 
 impl Validated {
-    /// The services. Fails if the configuration needs a feature that this build lacks.
-    pub fn services(&self) -> Result<Vec<Service>, ConfigError> {
-        match self.missing_features.first() {
-            Some(wrong) => Err(wrong.clone()),
-            None => Ok(self.described.iter().map(|described| described.service.clone()).collect()),
-        }
+    /// Checks that this build can serve the configuration.
+    ///
+    /// # Errors
+    /// The first setting that needs a feature which this build lacks.
+    pub fn check_features(&self) -> Result<(), ConfigError> {
+        self.missing_features.first().map_or(Ok(()), |missing| Err(missing.clone()))
     }
 
     /// Whether any service uses password login.
-    pub fn asks_passwords(&self) -> bool {
-        self.described.iter().any(|described| described.service.login == Login::Password)
+    pub fn has_password_login(&self) -> bool {
+        self.config.services.iter().any(|service| service.login == Login::Password)
     }
 }
 
@@ -98,62 +102,59 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
     let (login, cors) = (only("login.password"), only("cors"));
     let mut unbuilt = Vec::new();
     let certificate = listen::certificate(&tls)?;
-    let (site, listen) = listen::public_urls(&top, &certificate)?;
+    let (urls, listen) = listen::public_urls(&top, &certificate)?;
     let kept = store::read(&store, &mut unbuilt)?;
     let idps = spoken.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
     let clients = spoken.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
     stateless::check_stateless(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
-    let (mut upstream_ca, mut upstream_ca_at) = (Vec::new(), whole.clone());
-    for section in spoken.each("services.*") {
-        let files = section.files("upstream_ca")?;
-        if !files.is_empty() {
-            upstream_ca_at = section.location("upstream_ca");
-        }
-        upstream_ca.extend(files);
-    }
+    let (upstream_ca, upstream_ca_at) = upstream_ca(&spoken, whole)?;
     let instead = "say where with --data-dir DIR";
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
     let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
-    let data_dir = match kept {
-        StoreConfig::Stateless => {
-            let unused = top.file("data_dir")?.map(|_| {
-                format!(
-                    "{}: it has no effect with store = \"none\": nothing is kept",
-                    top.location("data_dir")
-                )
-            });
-            warnings.extend(unused);
-            Some(PathBuf::new())
-        }
-        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => top.file("data_dir")?.or(data_home),
+    let data_dir = if kept.is_stateless() {
+        warnings.extend(unused_data_dir(&top)?);
+        Some(PathBuf::new())
+    } else {
+        top.file("data_dir")?.or(data_home)
     };
+    let users = users::users(&login)?;
+    let token_modes = described.iter().map(|one| one.tokens).collect();
+    let creates_user = users.is_none();
     let checked = Validated {
-        site,
-        listen,
-        certificate,
-        data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
-        key_file: keys.file("file")?,
-        store: kept,
-        kept_at: StorageLocations {
-            data_dir: top.location("data_dir"),
-            store: store.location("kind"),
-            key_file: keys.location("file"),
+        config: Config {
+            services: described.into_iter().map(|one| one.service).collect(),
+            users: users.unwrap_or_default(),
+            session_ttl: top.seconds("session_ttl")?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
+            idps,
+            clients,
+            cors_origins: cors.strings("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
+            public_directory: top.bool("public_directory")?,
+            json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
         },
-        listen_at: top.location("listen"),
-        certificate_at: tls.location(if tls.contains("self_signed") { "self_signed" } else { "cert" }),
-        upstream_ca_at,
-        log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
-        upstream_ca,
-        users: users::users(&login)?,
-        session_ttl: top.seconds("session_ttl")?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
-        idps,
-        clients,
-        described,
-        cors_origins: cors.strings("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
-        public_directory: top.bool("public_directory")?,
-        json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
+        start: StartConfig {
+            urls,
+            listen,
+            certificate,
+            data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
+            key_file: keys.file("file")?,
+            store: kept,
+            log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
+            upstream_ca,
+        },
+        locations: Locations {
+            storage: StorageLocations {
+                data_dir: top.location("data_dir"),
+                store: store.location("kind"),
+                key_file: keys.location("file"),
+            },
+            listen: top.location("listen"),
+            certificate: tls.location(if tls.contains("self_signed") { "self_signed" } else { "cert" }),
+            upstream_ca: upstream_ca_at,
+        },
+        creates_user,
+        token_modes,
         missing_features: unbuilt,
         warnings,
     };
@@ -161,6 +162,26 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
         check_unread(section)?;
     }
     Ok(checked)
+}
+
+/// The files of further CAs, and where the last one is configured.
+fn upstream_ca(spoken: &Document, whole: &Location) -> Result<(Vec<PathBuf>, Location), ConfigError> {
+    let (mut all, mut at) = (Vec::new(), whole.clone());
+    for section in spoken.each("services.*") {
+        let files = section.files("upstream_ca")?;
+        if !files.is_empty() {
+            at = section.location("upstream_ca");
+        }
+        all.extend(files);
+    }
+    Ok((all, at))
+}
+
+/// The warning for a data directory that a stateless gateway does not use.
+fn unused_data_dir(top: &Section) -> Result<Option<String>, ConfigError> {
+    let is_given = top.file("data_dir")?.is_some();
+    let at = top.location("data_dir");
+    Ok(is_given.then(|| format!("{at}: it has no effect with store = \"none\": nothing is kept")))
 }
 
 /// No other process can add or revoke an API key in a store in memory.

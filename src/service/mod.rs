@@ -9,7 +9,9 @@
 pub mod auth_header;
 pub mod auth_server_config;
 pub mod client;
+pub mod config;
 pub mod identity_headers;
+pub mod password_user;
 pub mod public_urls;
 pub mod static_credential;
 

@@ -5,7 +5,7 @@ use crate::base::url::ExactUrl;
 use crate::service::Service;
 
 /// The gateway's public URLs and host names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrls {
     public: ExactUrl,
     base: String,

@@ -8,13 +8,13 @@ use http::StatusCode;
 
 use crate::app::App;
 use crate::app::authorize::consent_form::ConsentForm;
+use crate::app::authorize::password::PasswordCheck;
 use crate::app::authorize::results::{AuthorizeError, FlowPage, LoginOutcome};
 use crate::app::authorize::sign_in::LoginForm;
 use crate::app::authorize::start::BrowserContext;
 use crate::app::endpoint::ServiceEndpoint;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::FlowHandle;
-use crate::app::password::PasswordCheck;
 use crate::app::runtime_config::{ActiveService, RuntimeConfig};
 use crate::base::ids::Digest;
 use crate::base::secret::Secret;

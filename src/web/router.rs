@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::app::endpoint::{PathStyle, ServiceEndpoint};
@@ -22,7 +22,7 @@ use crate::web::guard::{self, CorsPolicy};
 use crate::web::idp_pages;
 use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
-use crate::web::routes::{Route, RouteError, RouteTable, ServiceRef};
+use crate::web::routes::{BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, Route, RouteError, RouteTable, ServiceRef};
 
 /// Maximum size of a body that the router reads, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -84,69 +84,70 @@ impl Router {
             Ok(route) => route,
             Err(why) => return self.not_found(why, &request),
         };
-        match route {
+        let endpoint = match route {
             // Before the host check, because a health check may not use the gateway's host name.
-            Route::Live => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
-            Route::Ready => return self.ready().await,
-            _ => {}
-        }
+            Route::Health(HealthCheck::Live) => return reply::json(StatusCode::OK, &json!({ "status": "live" })),
+            Route::Health(HealthCheck::Ready) => return self.ready().await,
+            Route::Endpoint(endpoint) => endpoint,
+        };
         let Some(called) = guard::match_host(self.app.urls(), &request) else {
             return self.misdirected();
         };
         let live = self.app.config();
-        let readers = match route {
-            Route::Mcp(_) => {
-                match guard::mcp_cors_policy(self.app.urls(), live.cors_origins(), &guard::origin(called, request.headers())) {
-                    Some(readers) => readers,
-                    None => return origin_denied(),
-                }
-            }
-            _ => CorsPolicy::Everyone,
+        let Some(readers) = self.cors_policy(&endpoint, &live, called, request.headers()) else {
+            return origin_denied();
         };
         if request.method() == Method::OPTIONS {
             return reply::preflight(&readers, request.headers());
         }
-        match route {
-            Route::Mcp(of) => {
+        match endpoint {
+            Endpoint::Mcp(of) => {
                 let answer = match find(&live, called, &of) {
                     Some(at) => self.mcp(http, at, request, source).await,
                     None => self.no_service(&live),
                 };
                 reply::with_cors(answer, &readers)
             }
-            Route::Live | Route::Ready => self.ready().await,
-            Route::ProtectedResource(of) => {
-                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.resource_metadata_document()));
-                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
+            Endpoint::Document(document) => {
+                let document = self.document(&document, &live, called);
+                let answer = document.map_or_else(|| self.no_service(&live), |document| reply::document(&document));
+                reply::with_cors(answer, &readers)
             }
-            Route::AuthorizationServer(of) => {
-                let answer = find_oauth(&live, called, &of).map(|at| reply::document(&at.server_metadata_document()));
-                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
-            }
-            Route::Services(name) => {
-                let listed = match name {
-                    Some(name) => service_list::find(&live, called, &name),
-                    None => service_list::list(&live, called),
-                };
-                let answer = listed.map(|document| reply::document(&document));
-                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
-            }
-            Route::Keys => {
-                let answer = self.app.signing_keys.public_keys().map(|keys| reply::document(&keys));
-                reply::with_cors(answer.unwrap_or_else(|| self.no_service(&live)), &readers)
-            }
-            Route::Style => style(),
-            Route::Home => flow_pages::home(&self.app, &live),
-            Route::Token(ref of) | Route::Register(ref of) | Route::Revoke(ref of) => {
-                let answer = match find_oauth(&live, called, of) {
-                    Some(at) => self.oauth_endpoint(http, &route, at, request, source).await,
+            Endpoint::OAuth(endpoint, of) => {
+                let answer = match find_oauth(&live, called, &of) {
+                    Some(at) => self.oauth_endpoint(http, endpoint, at, request, source).await,
                     None => self.no_service(&live),
                 };
                 reply::with_cors(answer, &readers)
             }
-            Route::Authorize(_) | Route::Login(_) | Route::LoginCallback(_) | Route::Consent(_) | Route::UpstreamCallback(_) => {
-                self.browser_endpoint(http, route, (&live, called), request, source).await
+            Endpoint::Browser(endpoint) => self.browser_endpoint(http, endpoint, (&live, called), request, source).await,
+            Endpoint::Style => style(),
+            Endpoint::Home => flow_pages::home(&self.app, &live),
+        }
+    }
+
+    /// The web pages that may read the response; `None`: the page that sends the request may not call
+    /// the MCP endpoint.
+    fn cors_policy(&self, endpoint: &Endpoint, live: &RuntimeConfig, called: &BaseUrl, headers: &HeaderMap) -> Option<CorsPolicy> {
+        match endpoint {
+            Endpoint::Mcp(_) => {
+                let origin = guard::origin(called, headers);
+                guard::mcp_cors_policy(self.app.urls(), &live.configured.cors_origins, &origin)
             }
+            Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {
+                Some(CorsPolicy::Everyone)
+            }
+        }
+    }
+
+    /// A public document; `None` if there is no such service, or nothing to publish.
+    fn document(&self, document: &Document, live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
+        match document {
+            Document::ProtectedResource(of) => find_oauth(live, called, of).map(|at| at.resource_metadata_document()),
+            Document::AuthorizationServer(of) => find_oauth(live, called, of).map(|at| at.server_metadata_document()),
+            Document::Services(Some(name)) => service_list::find(live, called, name),
+            Document::Services(None) => service_list::list(live, called),
+            Document::Keys => self.app.signing_keys.public_keys(),
         }
     }
 
@@ -170,16 +171,19 @@ impl Router {
     async fn oauth_endpoint(
         &self,
         http: &HttpClient,
-        route: &Route,
+        endpoint: OAuthEndpoint,
         at: ServiceEndpoint<'_>,
         request: PendingRequest<'_>,
         source: IpAddr,
     ) -> HttpResponse {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let wanted = if matches!(route, Route::Register(_)) { JSON } else { FORM };
+        let wanted = match endpoint {
+            OAuthEndpoint::Register => JSON,
+            OAuthEndpoint::Token | OAuthEndpoint::Revoke => FORM,
+        };
         let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
-        let is_json_token = matches!(route, Route::Token(_)) && is(JSON) && self.app.config().json_token();
+        let is_json_token = endpoint == OAuthEndpoint::Token && is(JSON) && self.app.config().configured.json_token;
         if !is(wanted) && !is_json_token {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
@@ -188,8 +192,8 @@ impl Router {
             Err(why) => return body_error(&why),
         };
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let answer = match route {
-            Route::Token(_) => {
+        let answer = match endpoint {
+            OAuthEndpoint::Token => {
                 let form = if is_json_token {
                     Form::from_json(&body)
                 } else {
@@ -201,13 +205,13 @@ impl Router {
                 }
                 .map(|document| (StatusCode::OK, document))
             }
-            Route::Revoke(_) => self
+            OAuthEndpoint::Revoke => self
                 .app
                 .token_endpoint
                 .revoke(http, at.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
-            _ => self
+            OAuthEndpoint::Register => self
                 .app
                 .clients
                 .register(&body, source)
@@ -228,7 +232,7 @@ impl Router {
     async fn browser_endpoint(
         &self,
         http: &HttpClient,
-        route: Route,
+        endpoint: BrowserEndpoint,
         (live, called): (&RuntimeConfig, &BaseUrl),
         request: PendingRequest<'_>,
         source: IpAddr,
@@ -251,23 +255,22 @@ impl Router {
         if is_post && !guard::is_own_post(called, &head.headers) {
             return flow_pages::forged_form_page(&self.app);
         }
-        match route {
-            Route::Login(flow) if is_post => flow_pages::sign_in(&self.app, http, &asked, &flow).await,
-            Route::Consent(flow) if is_post => flow_pages::submit_consent(&self.app, http, &asked, &flow).await,
-            Route::Login(flow) | Route::Consent(flow) => flow_pages::show(&self.app, http, &asked, &flow).await,
-            Route::LoginCallback(name) => match live.idp(&name) {
+        match endpoint {
+            BrowserEndpoint::Login(flow) if is_post => flow_pages::sign_in(&self.app, http, &asked, &flow).await,
+            BrowserEndpoint::Consent(flow) if is_post => flow_pages::submit_consent(&self.app, http, &asked, &flow).await,
+            BrowserEndpoint::Login(flow) | BrowserEndpoint::Consent(flow) => flow_pages::show(&self.app, http, &asked, &flow).await,
+            BrowserEndpoint::LoginCallback(name) => match live.idp(&name) {
                 Some(running) => idp_pages::callback(&self.app, &asked, running).await,
                 None => self.no_service(live),
             },
-            Route::UpstreamCallback(of) => match find(live, called, &of) {
+            BrowserEndpoint::UpstreamCallback(of) => match find(live, called, &of) {
                 Some(at) => flow_pages::callback(&self.app, &asked, at.service).await,
                 None => self.no_service(live),
             },
-            Route::Authorize(of) => match find_oauth(live, called, &of) {
+            BrowserEndpoint::Authorize(of) => match find_oauth(live, called, &of) {
                 Some(at) => flow_pages::authorize(&self.app, http, &asked, at).await,
                 None => self.no_service(live),
             },
-            _ => self.no_service(live),
         }
     }
 

@@ -7,23 +7,70 @@ use matchit::Router;
 
 use crate::app::endpoint::is_service_name;
 
-/// The endpoints.
+/// The endpoints, by how the router treats their requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// A health check. It may use any host name.
+    Health(HealthCheck),
+    /// Any other endpoint. It is served only under a name of the gateway.
+    Endpoint(Endpoint),
+}
+
+/// The health checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// Whether the process runs.
+    Live,
+    /// Whether the process can serve requests.
+    Ready,
+}
+
+/// The endpoints that are served under a name of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
     /// An MCP endpoint.
     Mcp(ServiceRef),
+    /// A document that everybody may read.
+    Document(Document),
+    /// An endpoint that OAuth clients call.
+    OAuth(OAuthEndpoint, ServiceRef),
+    /// An endpoint that browsers open.
+    Browser(BrowserEndpoint),
+    /// The stylesheet of the pages.
+    Style,
+    /// The page at the gateway's root.
+    Home,
+}
+
+/// The public documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
     /// Protected resource metadata (RFC 9728).
     ProtectedResource(ServiceRef),
     /// Authorization server metadata (RFC 8414, and OpenID Connect Discovery).
     AuthorizationServer(ServiceRef),
+    /// The public list of all services, or the entry of the service of this name.
+    Services(Option<String>),
+    /// The public signing keys (RFC 7517).
+    Keys,
+}
+
+/// The endpoints that OAuth clients call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OAuthEndpoint {
+    /// The token endpoint (RFC 6749 §3.2).
+    Token,
+    /// The client registration endpoint (RFC 7591).
+    Register,
+    /// The revocation endpoint (RFC 7009).
+    Revoke,
+}
+
+/// The endpoints that browsers open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrowserEndpoint {
     /// The authorization endpoint (RFC 6749 §3.1).
     Authorize(ServiceRef),
-    /// The token endpoint (RFC 6749 §3.2).
-    Token(ServiceRef),
-    /// The client registration endpoint (RFC 7591).
-    Register(ServiceRef),
-    /// The revocation endpoint (RFC 7009).
-    Revoke(ServiceRef),
     /// The login page of this flow.
     Login(String),
     /// The callback for the identity provider of this name.
@@ -32,18 +79,6 @@ pub enum Route {
     Consent(String),
     /// The callback for the upstream of a service.
     UpstreamCallback(ServiceRef),
-    /// The public list of all services, or the entry of the service of this name.
-    Services(Option<String>),
-    /// The public signing keys (RFC 7517).
-    Keys,
-    /// Liveness: whether the process runs.
-    Live,
-    /// Readiness: whether the process can serve requests.
-    Ready,
-    /// The stylesheet of the pages.
-    Style,
-    /// The page at the gateway's root.
-    Home,
 }
 
 /// The service that a path refers to.
@@ -161,27 +196,30 @@ impl RouteTable {
         {
             return Err(RouteError::NotFound);
         }
+        let document = |document| (Route::Endpoint(Endpoint::Document(document)), "GET, HEAD, OPTIONS");
+        let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, of())), "POST, OPTIONS");
+        let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
         let (route, allowed) = match *found.value {
-            Path::Mcp => (Route::Mcp(of()), "GET, POST, DELETE, OPTIONS"),
-            Path::ProtectedResource => (Route::ProtectedResource(of()), "GET, HEAD, OPTIONS"),
-            Path::AuthorizationServer => (Route::AuthorizationServer(of()), "GET, HEAD, OPTIONS"),
-            Path::Authorize => (Route::Authorize(of()), "GET"),
-            Path::Token => (Route::Token(of()), "POST, OPTIONS"),
-            Path::Register => (Route::Register(of()), "POST, OPTIONS"),
-            Path::Revoke => (Route::Revoke(of()), "POST, OPTIONS"),
-            Path::Login => (Route::Login(flow()), "GET, POST"),
-            Path::LoginCallback => (Route::LoginCallback(found.params.get("idp").unwrap_or("").to_owned()), "GET"),
-            Path::Consent => (Route::Consent(flow()), "GET, POST"),
-            Path::UpstreamCallback => (Route::UpstreamCallback(of()), "GET"),
-            Path::Services => {
-                let name = found.params.get("service").map(str::to_owned);
-                (Route::Services(name), "GET, HEAD, OPTIONS")
+            Path::Mcp => (Route::Endpoint(Endpoint::Mcp(of())), "GET, POST, DELETE, OPTIONS"),
+            Path::ProtectedResource => document(Document::ProtectedResource(of())),
+            Path::AuthorizationServer => document(Document::AuthorizationServer(of())),
+            Path::Services => document(Document::Services(found.params.get("service").map(str::to_owned))),
+            Path::Keys => document(Document::Keys),
+            Path::Token => oauth(OAuthEndpoint::Token),
+            Path::Register => oauth(OAuthEndpoint::Register),
+            Path::Revoke => oauth(OAuthEndpoint::Revoke),
+            Path::Authorize => browser(BrowserEndpoint::Authorize(of()), "GET"),
+            Path::Login => browser(BrowserEndpoint::Login(flow()), "GET, POST"),
+            Path::LoginCallback => {
+                let idp = found.params.get("idp").unwrap_or("").to_owned();
+                browser(BrowserEndpoint::LoginCallback(idp), "GET")
             }
-            Path::Keys => (Route::Keys, "GET, HEAD, OPTIONS"),
-            Path::Live => (Route::Live, "GET, HEAD"),
-            Path::Ready => (Route::Ready, "GET, HEAD"),
-            Path::Style => (Route::Style, "GET, HEAD"),
-            Path::Home => (Route::Home, "GET, HEAD"),
+            Path::Consent => browser(BrowserEndpoint::Consent(flow()), "GET, POST"),
+            Path::UpstreamCallback => browser(BrowserEndpoint::UpstreamCallback(of()), "GET"),
+            Path::Live => (Route::Health(HealthCheck::Live), "GET, HEAD"),
+            Path::Ready => (Route::Health(HealthCheck::Ready), "GET, HEAD"),
+            Path::Style => (Route::Endpoint(Endpoint::Style), "GET, HEAD"),
+            Path::Home => (Route::Endpoint(Endpoint::Home), "GET, HEAD"),
         };
         if allowed.split(", ").any(|name| name == method.as_str()) {
             Ok(route)
@@ -217,20 +255,37 @@ impl RouteTable {
 mod tests {
     use super::*;
 
+    fn document(document: Document) -> Route {
+        Route::Endpoint(Endpoint::Document(document))
+    }
+
+    fn browser(endpoint: BrowserEndpoint) -> Route {
+        Route::Endpoint(Endpoint::Browser(endpoint))
+    }
+
     #[test]
     fn nothing_but_the_exact_path_leads_anywhere() {
         let routes = RouteTable::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
-        assert_eq!(get("/health/live"), Ok(Route::Live));
-        assert_eq!(get("/login/callback/corp"), Ok(Route::LoginCallback("corp".into())));
-        assert_eq!(get("/mcp/github"), Ok(Route::Mcp(ServiceRef::Named("github".into()))));
-        assert_eq!(get("/github/mcp"), Ok(Route::Mcp(ServiceRef::Alias("github".into()))));
-        assert_eq!(get("/.well-known/jwks.json"), Ok(Route::Keys));
-        assert_eq!(get("/services"), Ok(Route::Services(None)));
-        assert_eq!(get("/services/github"), Ok(Route::Services(Some("github".into()))));
+        assert_eq!(get("/health/live"), Ok(Route::Health(HealthCheck::Live)));
+        assert_eq!(
+            get("/login/callback/corp"),
+            Ok(browser(BrowserEndpoint::LoginCallback("corp".into())))
+        );
+        assert_eq!(
+            get("/mcp/github"),
+            Ok(Route::Endpoint(Endpoint::Mcp(ServiceRef::Named("github".into()))))
+        );
+        assert_eq!(
+            get("/github/mcp"),
+            Ok(Route::Endpoint(Endpoint::Mcp(ServiceRef::Alias("github".into()))))
+        );
+        assert_eq!(get("/.well-known/jwks.json"), Ok(document(Document::Keys)));
+        assert_eq!(get("/services"), Ok(document(Document::Services(None))));
+        assert_eq!(get("/services/github"), Ok(document(Document::Services(Some("github".into())))));
         assert_eq!(
             get("/authorize/mcp/github"),
-            Ok(Route::Authorize(ServiceRef::Named("github".into())))
+            Ok(browser(BrowserEndpoint::Authorize(ServiceRef::Named("github".into()))))
         );
         for path in [
             "//mcp",
@@ -267,22 +322,22 @@ mod tests {
     fn a_prefix_stands_before_paths_and_behind_well_known_names() {
         let routes = RouteTable::new("/gw");
         let get = |path: &str| routes.find(&Method::GET, path);
-        assert_eq!(get("/gw/authorize"), Ok(Route::Authorize(ServiceRef::Default)));
+        assert_eq!(get("/gw/authorize"), Ok(browser(BrowserEndpoint::Authorize(ServiceRef::Default))));
         assert_eq!(
             get("/.well-known/oauth-authorization-server/gw"),
-            Ok(Route::AuthorizationServer(ServiceRef::Default))
+            Ok(document(Document::AuthorizationServer(ServiceRef::Default)))
         );
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/mcp"),
-            Ok(Route::ProtectedResource(ServiceRef::Default))
+            Ok(document(Document::ProtectedResource(ServiceRef::Default)))
         );
         assert_eq!(
             get("/gw/.well-known/openid-configuration"),
-            Ok(Route::AuthorizationServer(ServiceRef::Default))
+            Ok(document(Document::AuthorizationServer(ServiceRef::Default)))
         );
-        assert_eq!(get("/gw/.well-known/jwks.json"), Ok(Route::Keys));
+        assert_eq!(get("/gw/.well-known/jwks.json"), Ok(document(Document::Keys)));
         for health in ["/health/ready", "/gw/health/ready"] {
-            assert_eq!(get(health), Ok(Route::Ready), "{health}");
+            assert_eq!(get(health), Ok(Route::Health(HealthCheck::Ready)), "{health}");
         }
         assert_eq!(get("/authorize"), Err(RouteError::NotFound));
         assert_eq!(get("/gwx/authorize"), Err(RouteError::NotFound));
@@ -297,15 +352,15 @@ mod tests {
         }
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/mcp/github"),
-            Ok(Route::ProtectedResource(ServiceRef::Named("github".into())))
+            Ok(document(Document::ProtectedResource(ServiceRef::Named("github".into()))))
         );
         assert_eq!(
             get("/.well-known/oauth-protected-resource/gw/github/mcp"),
-            Ok(Route::ProtectedResource(ServiceRef::Alias("github".into())))
+            Ok(document(Document::ProtectedResource(ServiceRef::Alias("github".into()))))
         );
         assert_eq!(
             get("/.well-known/oauth-authorization-server/gw/mcp/github"),
-            Ok(Route::AuthorizationServer(ServiceRef::Named("github".into())))
+            Ok(document(Document::AuthorizationServer(ServiceRef::Named("github".into()))))
         );
     }
 }

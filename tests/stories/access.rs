@@ -36,10 +36,10 @@ pub fn beside(first: &Service, name: &str, access: Access) -> Service {
 async fn house(change: impl FnOnce(&mut AppParts)) -> (World, ApiKeys) {
     let mut keys = None;
     let world = World::made(Profile::Standard, |parts| {
-        let first = parts.setup.services[0].clone();
+        let first = parts.config.services[0].clone();
         let access = [("open", Access::Public), ("batch", Access::Key), ("nightly", Access::Key)];
         parts
-            .setup
+            .config
             .services
             .extend(access.map(|(name, access)| beside(&first, name, access)));
         change(parts);
@@ -190,7 +190,7 @@ async fn where_nobody_signs_in_there_is_no_trace_of_an_authorization_server() {
     for (method, path) in oauth_paths("default") {
         assert_ne!(ask(&method, &path).await.status, 404, "{path}: the other services have theirs");
     }
-    let (alone, _) = house(|parts| parts.setup.services[0].access = Access::Public).await;
+    let (alone, _) = house(|parts| parts.config.services[0].access = Access::Public).await;
     for path in [
         "/oauth-protected-resource",
         "/oauth-protected-resource/mcp",
@@ -329,7 +329,7 @@ fn said(page: &Page, name: &str) -> String {
 #[tokio::test]
 async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
     let (world, _) = house(|parts| {
-        let service = &mut parts.setup.services[0];
+        let service = &mut parts.config.services[0];
         service.upstream = Upstream::None;
         service.scopes = Scopes::parse("read");
         service.optional_scopes = Scopes::parse("write");
@@ -377,8 +377,8 @@ async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
 #[tokio::test]
 async fn where_only_requirements_are_configured_they_are_what_a_client_gets() {
     let (world, _) = house(|parts| {
-        parts.setup.services[0].upstream = Upstream::None;
-        parts.setup.services[0].required_scopes = Scopes::parse("calculate read");
+        parts.config.services[0].upstream = Upstream::None;
+        parts.config.services[0].required_scopes = Scopes::parse("calculate read");
     })
     .await;
     let client = McpClient::register(&world.url).await;
@@ -403,7 +403,7 @@ async fn what_the_upstream_granted_is_what_counts() {
 #[tokio::test]
 async fn a_key_has_the_scopes_that_it_was_made_with() {
     let (world, keys) = house(|parts| {
-        let batch = parts.setup.services.iter_mut().find(|service| service.name == "batch");
+        let batch = parts.config.services.iter_mut().find(|service| service.name == "batch");
         batch.unwrap().required_scopes = Scopes::parse("read run");
     })
     .await;

@@ -73,8 +73,8 @@ async fn serving(data: &Path) -> World {
         let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
         parts.store = Store::new(backend, Arc::clone(&keys), parts.clock.clone());
         parts.keys = keys;
-        let batch = beside(&parts.setup.services[0], "batch", Access::Key);
-        parts.setup.services.push(batch);
+        let batch = beside(&parts.config.services[0], "batch", Access::Key);
+        parts.config.services.push(batch);
     })
     .await;
     world.standin.set(|b| b.mcp_open = true);

@@ -1,10 +1,10 @@
 //! Clients that the operator wrote down, and how long a sign-in lasts: what the configuration says beside the services.
 
 use mcp_gateway_standin::Profile;
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::oauth::redirect_uri::RedirectUri;
 use mcp_oauth_gateway::service::client::{ConfiguredClient, is_valid_client_id};
+use mcp_oauth_gateway::service::config::Config;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page};
@@ -27,12 +27,12 @@ pub fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredCl
 }
 
 /// A gateway that knows these clients; and what it is set up with, to be changed.
-pub async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Setup)) -> (World, Setup) {
+pub async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Config)) -> (World, Config) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
-        parts.setup.clients = clients;
-        change(&mut parts.setup);
-        setup = Some(parts.setup.clone());
+        parts.config.clients = clients;
+        change(&mut parts.config);
+        setup = Some(parts.config.clone());
     })
     .await;
     (world, setup.unwrap())

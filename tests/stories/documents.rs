@@ -135,9 +135,9 @@ fn the_example_of_the_configuration_is_good() {
     let document = read("docs/configuration.md");
     let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let checked = checked(example).unwrap();
-    let names: Vec<&str> = checked.described.iter().map(|described| described.service.name.as_str()).collect();
+    let names: Vec<&str> = checked.config.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["github", "legacy", "weather", "calculator", "open", "batch"]);
-    assert!(checked.idps.len() == 1 && checked.clients.len() == 1 && checked.warnings.is_empty());
+    assert!(checked.config.idps.len() == 1 && checked.config.clients.len() == 1 && checked.warnings.is_empty());
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Signing {
         let backend = Standin::start(Profile::Standard);
         backend.set(|b| b.mcp_open = true);
         let world = World::made(Profile::Standard, |parts| {
-            parts.setup.services = services(&parts.setup.services[0], &backend);
+            parts.config.services = services(&parts.config.services[0], &backend);
             change(parts);
         })
         .await;
@@ -551,8 +551,8 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
     backend.set(|b| b.mcp_open = true);
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
-        let mut next = parts.setup.clone();
-        next.services = services(&parts.setup.services[0], &backend);
+        let mut next = parts.config.clone();
+        next.services = services(&parts.config.services[0], &backend);
         setup = Some(next);
     })
     .await;

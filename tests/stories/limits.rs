@@ -110,7 +110,7 @@ async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_
     let mut store = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.max_pending_flows = 5;
-        parts.setup.services[0].login = Login::None;
+        parts.config.services[0].login = Login::None;
         store = Some(parts.store.clone());
     })
     .await;

@@ -1,8 +1,8 @@
 //! Signing in at an identity provider: the good ways, and who may not.
 
 use mcp_gateway_standin::{Profile, Signing, Standin};
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::service::config::Config;
 use serde_json::json;
 
 use super::hostile::refused;
@@ -266,7 +266,7 @@ async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
     idp.allow.emails.push("alice@example.com".into());
     let (world, setup) = signing_in_at(idp).await;
     let client = McpClient::register(&world.url).await;
-    let ways: [fn(&mut Setup); 3] = [
+    let ways: [fn(&mut Config); 3] = [
         |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
         |setup| setup.idps.clear(),
         |setup| setup.services[0].login = Login::Password,

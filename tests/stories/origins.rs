@@ -19,14 +19,14 @@ struct House {
 
 async fn house(origins: &[&str], is_listed: bool) -> House {
     let world = World::made(Profile::Standard, |parts| {
-        let first = parts.setup.services[0].clone();
+        let first = parts.config.services[0].clone();
         let access = [("open", Access::Public), ("batch", Access::Key)];
         parts
-            .setup
+            .config
             .services
             .extend(access.map(|(name, access)| beside(&first, name, access)));
-        parts.setup.cors_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
-        parts.setup.public_directory = is_listed;
+        parts.config.cors_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+        parts.config.public_directory = is_listed;
     })
     .await;
     world.standin.set(|b| b.mcp_open = true);

@@ -2,12 +2,11 @@
 //! gives nothing that the other would not give.
 
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::app::password::{LazyPasswordHash, PasswordUser, Passwords, hash};
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::secret::Secret;
-use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::service::auth_header::AuthHeader;
+use mcp_oauth_gateway::service::config::Config;
+use mcp_oauth_gateway::service::password_user::{LazyPasswordHash, PasswordUser, hash};
 use mcp_oauth_gateway::service::static_credential::StaticCredential;
 use mcp_oauth_gateway::service::{Login, Upstream};
 use serde_json::json;
@@ -20,11 +19,11 @@ use crate::support::provider::{oidc, signing_in_at};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// A gateway whose one service is changed as the test likes, and what it is set up with.
-async fn world_with(change: impl FnOnce(&mut Setup)) -> (World, Setup) {
+async fn world_with(change: impl FnOnce(&mut Config)) -> (World, Config) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
-        change(&mut parts.setup);
-        setup = Some(parts.setup.clone());
+        change(&mut parts.config);
+        setup = Some(parts.config.clone());
     })
     .await;
     (world, setup.unwrap())
@@ -112,12 +111,12 @@ async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_
     let pair = client.login().await;
     let only = |name: &str, password: &str| {
         let hash = LazyPasswordHash::from_hash(hash(&Secret::from(password)).unwrap());
-        Passwords::new(vec![PasswordUser { name: name.into(), hash }], Clock::System)
+        vec![PasswordUser { name: name.into(), hash }]
     };
-    setup.passwords = only(USER, "another-password-7");
+    setup.users = only(USER, "another-password-7");
     world.app.rebuild(setup.clone());
     let pair = Pair::of(&client.refresh(&pair.refresh).await);
-    setup.passwords = only("carol", PASSWORD);
+    setup.users = only("carol", PASSWORD);
     world.app.rebuild(setup);
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
     assert_eq!(
@@ -133,7 +132,7 @@ async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
     let standin = Standin::start(Profile::OpenId);
     let (world, setup) = signing_in_at(oidc("corp", &standin)).await;
     let client = McpClient::register(&world.url).await;
-    let ways: [fn(&mut Setup); 3] = [
+    let ways: [fn(&mut Config); 3] = [
         |setup| setup.idps[0].allow.emails = vec!["bob@example.com".into()],
         |setup| setup.idps.clear(),
         |setup| setup.services[0].login = Login::None,

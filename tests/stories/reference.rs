@@ -457,7 +457,7 @@ async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_
 async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() {
     let mut shared = None;
     let one = World::made(Profile::Standard, |parts| {
-        let service = &mut parts.setup.services[0];
+        let service = &mut parts.config.services[0];
         (service.mode, service.ttl.access) = (TokenMode::Reference, DAY);
         // One client of the upstream, whichever instance asks.
         service.upstream = Upstream::OAuth(Box::new(AuthServerConfig {
@@ -471,7 +471,7 @@ async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() 
     let other = World::made(Profile::Standard, |parts| {
         let (store, keys, service, clock) = shared.take().unwrap();
         (parts.store, parts.keys, parts.clock) = (store, keys, clock);
-        parts.setup.services = vec![service];
+        parts.config.services = vec![service];
     })
     .await;
     let client = McpClient::register(&one.url).await;

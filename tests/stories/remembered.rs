@@ -4,8 +4,8 @@
 //! attacker's link goes through without anybody looking.
 
 use mcp_gateway_standin::{Profile, Standin};
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::oauth::scope::Scopes;
+use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::service::{Login, Upstream};
 
 use super::clients::{WEB, knowing, written};
@@ -15,7 +15,7 @@ use crate::support::provider::oidc;
 use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
 
 /// A gateway that remembers, and knows the confidential client `bot`.
-async fn remembering(change: impl FnOnce(&mut Setup)) -> (World, Setup, McpClient) {
+async fn remembering(change: impl FnOnce(&mut Config)) -> (World, Config, McpClient) {
     let (world, setup) = knowing(vec![written("bot", &[WEB], true)], |setup| {
         setup.services[0].remember_consent = true;
         setup.services[0].scopes = Scopes::parse("read");

@@ -8,7 +8,6 @@ use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
 use mcp_oauth_gateway::app::App;
 use mcp_oauth_gateway::app::authorize::pending_flows;
 use mcp_oauth_gateway::app::core::AppParts;
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
@@ -19,6 +18,7 @@ use mcp_oauth_gateway::net::server::{self, ServerLimits};
 use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
+use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::store::{SharedKeyRing, Store};
 use mcp_oauth_gateway::web::router::Router;
 
@@ -31,7 +31,7 @@ pub struct Fleet {
     pub standin: Standin,
     /// The URL of all replicas, without a trailing slash.
     pub url: String,
-    setup: Setup,
+    config: Config,
     keys: SharedKeyRing,
     hand: Arc<AtomicU64>,
     doors: Arc<Mutex<Vec<Router>>>,
@@ -49,11 +49,11 @@ const IN_TURN: usize = 1 << 32;
 impl Fleet {
     /// Starts `count` replicas in front of such an upstream. Requests go to the first.
     pub async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
-        Self::made(count, profile, |setup| change(&mut setup.services[0])).await
+        Self::made(count, profile, |config| change(&mut config.services[0])).await
     }
 
     /// As `of`, with any part of the configuration changed.
-    pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Setup)) -> Self {
+    pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Config)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
@@ -61,8 +61,8 @@ impl Fleet {
         authorization(&mut service).client_secret = Some(Secret::from(CLIENT_SECRET));
         let hand = Arc::new(AtomicU64::new(Clock::System.now().0));
         let clock = Clock::Fixed(Arc::clone(&hand));
-        let mut setup = World::setup(service, &clock);
-        change(&mut setup);
+        let mut config = World::config(service);
+        change(&mut config);
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (stopper, stop) = Stop::new();
@@ -89,7 +89,7 @@ impl Fleet {
         let fleet = Self {
             standin,
             url,
-            setup,
+            config,
             keys: Arc::new(ArcSwap::from_pointee(
                 KeyRing::parse(keyring::generate(clock.now()).expose()).unwrap(),
             )),
@@ -117,7 +117,7 @@ impl Fleet {
             store,
             keys: Arc::clone(&self.keys),
             urls: mcp_oauth_gateway::service::public_urls::PublicUrls::new(ExactUrl::parse(&self.url).unwrap(), vec![]),
-            setup: self.setup.clone(),
+            config: self.config.clone(),
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
             tasks: Tasks::new(back.clone(), HttpClient::new(ClientTls::load(&[]).unwrap())),

@@ -1,10 +1,10 @@
 //! A gateway whose users log in at identity providers, played by the stand-in.
 
 use mcp_gateway_standin::{CLIENT_ID, CLIENT_SECRET, Profile, Standin};
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::service::Login;
+use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::upstream::idp::{self, Idp, UserApi};
 
 use super::browser::{Browser, Page};
@@ -35,15 +35,15 @@ pub fn github(standin: &Standin) -> Idp {
 }
 
 /// A gateway whose only service uses the login `idp`. Also returns its configuration for changes.
-pub async fn signing_in_at(idp: Idp) -> (World, Setup) {
-    let mut setup = None;
+pub async fn signing_in_at(idp: Idp) -> (World, Config) {
+    let mut config = None;
     let world = World::made(Profile::Standard, |parts| {
-        parts.setup.services[0].login = Login::Idp(idp.name.clone());
-        parts.setup.idps = vec![idp];
-        setup = Some(parts.setup.clone());
+        parts.config.services[0].login = Login::Idp(idp.name.clone());
+        parts.config.idps = vec![idp];
+        config = Some(parts.config.clone());
     })
     .await;
-    (world, setup.unwrap())
+    (world, config.unwrap())
 }
 
 impl McpClient {

@@ -6,11 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::app::App;
-use mcp_oauth_gateway::app::authorize::login_session::DEFAULT_SESSION_TTL_SECONDS;
 use mcp_oauth_gateway::app::authorize::pending_flows;
 use mcp_oauth_gateway::app::core::AppParts;
-use mcp_oauth_gateway::app::password::{self, LazyPasswordHash, PasswordUser, Passwords};
-use mcp_oauth_gateway::app::runtime_config::Setup;
 use mcp_oauth_gateway::app::tasks::Tasks;
 use mcp_oauth_gateway::base::keyring::{self, KeyRing};
 use mcp_oauth_gateway::base::secret::Secret;
@@ -22,6 +19,9 @@ use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
+use mcp_oauth_gateway::service::config::Config;
+use mcp_oauth_gateway::service::config::DEFAULT_SESSION_TTL_SECONDS;
+use mcp_oauth_gateway::service::password_user::{self, LazyPasswordHash, PasswordUser};
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::service::{Access, Login, Service, Upstream};
 use mcp_oauth_gateway::store::{Backend, Memory, Store};
@@ -44,7 +44,7 @@ pub struct World {
     pub url: String,
     /// The gateway.
     pub app: Arc<App>,
-    setup: Setup,
+    config: Config,
     hand: Arc<AtomicU64>,
     _stopper: Stopper,
     back: Option<tokio::runtime::Runtime>,
@@ -63,12 +63,12 @@ impl World {
 
     /// Starts with a changed service.
     pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
-        Self::made(profile, |parts| change(&mut parts.setup.services[0])).await
+        Self::made(profile, |parts| change(&mut parts.config.services[0])).await
     }
 
     /// Starts with the services that the closure makes from the default service.
     pub async fn with_services(profile: Profile, services: impl FnOnce(&Service) -> Vec<Service>) -> Self {
-        Self::made(profile, |parts| parts.setup.services = services(&parts.setup.services[0])).await
+        Self::made(profile, |parts| parts.config.services = services(&parts.config.services[0])).await
     }
 
     /// Starts with any part of the gateway changed or read by the test.
@@ -93,13 +93,13 @@ impl World {
             store: Store::new(Backend::Memory(Memory::new()), Arc::clone(&keys), clock.clone()),
             keys,
             urls: PublicUrls::new(ExactUrl::parse(&url).unwrap(), vec![]),
-            setup: Self::setup(service, &clock),
+            config: Self::config(service),
             clock,
             max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
             tasks: Tasks::new(back.handle().clone(), HttpClient::new(trust.clone())),
         };
         change(&mut parts);
-        let setup = parts.setup.clone();
+        let config = parts.config.clone();
         let app = App::new(parts);
         let (stopper, stop) = Stop::new();
         let (upkeep, ends) = (Arc::clone(&app), stop.clone());
@@ -118,7 +118,7 @@ impl World {
             standin,
             url,
             app,
-            setup,
+            config,
             hand,
             _stopper: stopper,
             back: Some(back),
@@ -126,14 +126,14 @@ impl World {
     }
 
     /// A configuration with one service and the users of all stories.
-    pub fn setup(service: Service, clock: &Clock) -> Setup {
+    pub fn config(service: Service) -> Config {
         let users = [USER, OTHER_USER].map(|name| PasswordUser {
             name: name.into(),
             hash: LazyPasswordHash::from_hash(quick_hash()),
         });
-        Setup {
+        Config {
             services: vec![service],
-            passwords: Passwords::new(users.to_vec(), clock.clone()),
+            users: users.to_vec(),
             session_ttl: DEFAULT_SESSION_TTL_SECONDS,
             idps: vec![],
             clients: vec![],
@@ -145,8 +145,8 @@ impl World {
 
     /// Reloads the configuration with a changed service.
     pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
-        change(&mut self.setup.services[0]);
-        self.app.rebuild(self.setup.clone());
+        change(&mut self.config.services[0]);
+        self.app.rebuild(self.config.clone());
     }
 
     /// Advances the clock.
@@ -218,7 +218,7 @@ pub fn service(standin: &Standin, profile: Profile) -> Service {
 /// Hashing is slow in debug builds, so all tests share one hash.
 fn quick_hash() -> String {
     static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    HASH.get_or_init(|| password::hash(&Secret::from(PASSWORD)).unwrap()).clone()
+    HASH.get_or_init(|| password_user::hash(&Secret::from(PASSWORD)).unwrap()).clone()
 }
 
 fn real_now() -> u64 {

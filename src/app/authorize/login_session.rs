@@ -10,8 +10,6 @@ use crate::base::secret::Secret;
 use crate::base::time::UnixTime;
 
 const LABEL: Label = Label("sign-in session");
-/// The default lifetime of a session, in seconds.
-pub const DEFAULT_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
 
 /// A new session.
 #[derive(Debug)]
@@ -25,13 +23,13 @@ pub struct LoginSession {
 impl Authorize {
     /// Creates a session for a user who just logged in, if sessions are enabled.
     pub async fn create_session(&self, subject: &str) -> Option<LoginSession> {
-        let (now, live) = (self.core.clock.now(), self.core.config());
-        let (passwords, lasts) = (live.passwords.clone(), live.session_ttl);
-        if lasts == 0 {
+        let (now, config) = (self.core.clock.now(), self.core.config());
+        let ttl = config.configured.session_ttl;
+        if ttl == 0 {
             return None;
         }
-        let bound = passwords.hash_of(subject).await.unwrap_or_default();
-        let plain = format!("{} {subject}", now.plus_seconds(lasts).0);
+        let bound = self.passwords.hash_of(&config.configured.users, subject).await.unwrap_or_default();
+        let plain = format!("{} {subject}", now.plus_seconds(ttl).0);
         let sealed = seal::seal_message(
             &self.core.keys.load(),
             now,
@@ -41,7 +39,7 @@ impl Authorize {
             plain.as_bytes(),
         );
         let cookie = Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)));
-        Some(LoginSession { cookie, ttl: lasts })
+        Some(LoginSession { cookie, ttl })
     }
 
     /// The user of the cookie `subject.sealed`. The name in front only selects the password hash.
@@ -49,14 +47,13 @@ impl Authorize {
         let (name, message) = cookie.split_once('.')?;
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
-        let live = self.core.config();
-        let (passwords, now) = (live.passwords.clone(), self.core.clock.now());
-        let bound = passwords.hash_of(&name).await?;
+        let (config, now) = (self.core.config(), self.core.clock.now());
+        let bound = self.passwords.hash_of(&config.configured.users, &name).await?;
         let plain = seal::open_message(&self.core.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
         let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
         let until = UnixTime(until.parse().ok()?);
         // After a reload with a shorter lifetime, an older session ends as a new one would.
-        let lives = until > now && until <= now.plus_seconds(live.session_ttl);
+        let lives = until > now && until <= now.plus_seconds(config.configured.session_ttl);
         (lives && subject == name).then_some(name)
     }
 }

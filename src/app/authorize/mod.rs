@@ -6,6 +6,7 @@ pub mod consent_form;
 pub mod idp_login;
 pub mod login_session;
 pub mod page;
+pub mod password;
 pub mod pending_flows;
 pub mod remembered_consent;
 pub mod results;
@@ -16,6 +17,7 @@ pub mod user_credential;
 
 use std::sync::Arc;
 
+use crate::app::authorize::password::PasswordChecker;
 use crate::app::authorize::pending_flows::PendingFlows;
 use crate::app::clients::Clients;
 use crate::app::core::Core;
@@ -33,6 +35,7 @@ pub struct Authorize {
     clients: Arc<Clients>,
     discovery: Arc<Discovery>,
     grants: Arc<Grants>,
+    passwords: PasswordChecker,
     pending_flows: PendingFlows,
     flow_limit: SourceLimit,
     probe_limit: ProbeLimit,
@@ -48,6 +51,7 @@ impl Authorize {
         max_pending: usize,
     ) -> Self {
         Self {
+            passwords: PasswordChecker::new(core.clock.clone()),
             core,
             clients,
             discovery,

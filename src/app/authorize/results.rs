@@ -2,9 +2,9 @@
 
 use crate::app::authorize::consent_form::CredentialError;
 use crate::app::authorize::login_session::LoginSession;
+use crate::app::authorize::password::PasswordCheck;
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{ClientRedirect, FlowHandle};
-use crate::app::password::PasswordCheck;
 use crate::base::secret::Secret;
 use crate::flow::authorize::AuthorizationRequest;
 use crate::flow::client::ReturnAddress;

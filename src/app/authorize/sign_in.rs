@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use crate::app::authorize::Authorize;
+use crate::app::authorize::password::PasswordCheck;
 use crate::app::authorize::results::{FlowPage, LoginOutcome};
 use crate::app::error::Rejection;
 use crate::app::flow_handle::{FLOW_NOT_FOUND, FlowHandle, flow_error};
-use crate::app::password::PasswordCheck;
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -45,7 +45,8 @@ impl Authorize {
             return Err(FLOW_NOT_FOUND);
         };
         let counted_as = special_ip::rate_limit_key(source).to_string();
-        match self.core.config().passwords.check(&counted_as, name, password).await {
+        let config = self.core.config();
+        match self.passwords.check(&config.configured.users, &counted_as, name, password).await {
             PasswordCheck::Right => {}
             result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
                 tracing::info!(%source, "sign-in refused");

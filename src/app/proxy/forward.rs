@@ -47,7 +47,9 @@ impl Proxy {
         if head.uri.query().is_some_and(bearer::is_token_in_query) {
             return Err(ProxyError::TokenInQuery);
         }
-        if let Caller::TokenHolder(header) = &caller {
+        if let Caller::TokenHolder(header) = &caller
+            && header.carried != PayloadKind::Reference
+        {
             self.grants.note_use(header.grant, header.generation);
         }
         let session = caller
@@ -62,7 +64,7 @@ impl Proxy {
         let response = match &caller {
             // Boxed, so that the common case does not have the size of the rare one.
             Caller::TokenHolder(header) if header.carried == PayloadKind::Reference => {
-                Box::pin(self.send_with_reference(http, active, header.grant, Request::from_parts(head, body))).await?
+                Box::pin(self.send_with_reference(http, active, header, Request::from_parts(head, body))).await?
             }
             Caller::TokenHolder(_) | Caller::Anonymous => send(http, service, &head, &credential, stream_body(body)).await?,
             #[cfg(feature = "raw")]

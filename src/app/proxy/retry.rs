@@ -14,12 +14,11 @@ use crate::app::proxy::authenticate::WRONG_PAYLOAD;
 use crate::app::proxy::error::ProxyError;
 use crate::app::proxy::send::{FIRST_BYTE_TIMEOUT, send, stream_body};
 use crate::app::runtime_config::ActiveService;
-use crate::base::ids::Id;
 use crate::base::secret::Secret;
 use crate::net::body::{BodyError, RequestBody, read_limited};
 use crate::net::http_client::HttpClient;
 use crate::service::{Service, UpstreamHeaders};
-use crate::token::header::PayloadKind;
+use crate::token::header::{PairHeader, PayloadKind};
 use crate::upstream::forward_rules::{self, ResponseVerdict};
 
 /// The longest body that is buffered for a retry, in bytes.
@@ -39,13 +38,15 @@ impl Proxy {
         &self,
         http: &HttpClient,
         active: &Arc<ActiveService>,
-        grant: Id,
+        header: &PairHeader,
         request: Request<Option<Incoming>>,
     ) -> Result<Response<Incoming>, ProxyError> {
-        let service = &active.service;
+        let (service, grant) = (&active.service, header.grant);
         let (head, body) = request.into_parts();
         let body = buffer(body).await?;
         let token = self.grants.upstream_token(active, grant).await?;
+        // After the load: the note changes the record, and a change during the load means another load.
+        self.grants.note_use(grant, header.generation);
         let headers = credential(service, &token)?;
         let bytes = match body {
             BufferedBody::Streaming(body) => {

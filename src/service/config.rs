@@ -1,0 +1,30 @@
+//! The configuration that a reload may change, checked.
+
+use crate::service::Service;
+use crate::service::client::ConfiguredClient;
+use crate::service::password_user::PasswordUser;
+use crate::upstream::idp::Idp;
+
+/// How long a login session lasts unless configured, in seconds.
+pub const DEFAULT_SESSION_TTL_SECONDS: u64 = 12 * 3_600;
+
+/// Everything that a reload may change.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// At least one service, with distinct names, and at most one default.
+    pub services: Vec<Service>,
+    /// The users who can log in with a password.
+    pub users: Vec<PasswordUser>,
+    /// How long a login session replaces the password, in seconds; 0 disables sessions.
+    pub session_ttl: u64,
+    /// The identity providers, with distinct names.
+    pub idps: Vec<Idp>,
+    /// The clients that need no registration, with distinct ids.
+    pub clients: Vec<ConfiguredClient>,
+    /// The origins of web pages that may call the MCP endpoints; `*` allows all.
+    pub cors_origins: Vec<String>,
+    /// Whether `/services` lists the services publicly.
+    pub public_directory: bool,
+    /// Whether `/token` also accepts JSON instead of a form: `compat = ["json-token"]`.
+    pub json_token: bool,
+}
