@@ -7,6 +7,7 @@ use crate::cli::data_dir;
 use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Serve;
 use crate::config::from_flags;
+use crate::config::keys;
 use crate::config::listen;
 use crate::config::spanned::Location;
 use crate::config::validate::{self, Validated};
@@ -80,8 +81,8 @@ pub fn listen_addresses(path: &Path) -> Result<Vec<SocketAddr>, String> {
         variable: &|name| Some(std::env::var(name).unwrap_or_default()),
         file: &unread,
     };
-    let listens =
-        document::read(&name, &text, outside).and_then(|mut spoken| listen::listen_addresses(&spoken.only("", &at).strings("listen")?));
+    let listens = document::read(&name, &text, outside)
+        .and_then(|mut spoken| listen::listen_addresses(&spoken.only("", &at).get(&keys::top::LISTEN)?));
     listens.map_err(|why| why.to_string())
 }
 

@@ -11,6 +11,7 @@ use crate::base::time::Clock;
 use crate::cli::{data_dir, load_config};
 use crate::config::flags;
 use crate::config::from_flags;
+use crate::config::keys as config_keys;
 use crate::config::spanned::Location;
 use crate::config::store::{self, StorageLocations, StoreConfig};
 use crate::config::validate::Validated;
@@ -74,8 +75,8 @@ impl Storage {
             named_keys: flags.key_file.clone(),
             at: StorageLocations {
                 data_dir: Location::Flag("--data-dir"),
-                store: store.location("kind"),
-                key_file: keys.location("file"),
+                store: store.location(&config_keys::store::KIND),
+                key_file: keys.location(&config_keys::key_ring::FILE),
             },
         })
     }

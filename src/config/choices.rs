@@ -1,5 +1,7 @@
 //! The three choices of a service, and their valid combinations.
 
+use crate::config::keys::service as key;
+use crate::config::schema::KeyInfo;
 use crate::config::section::Section;
 use crate::config::spanned::ConfigError;
 use crate::service::{Access, Login};
@@ -58,13 +60,14 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
         Access::OAuth => Login::Password,
         Access::Key | Access::Public => Login::None,
     });
+    let [access_key, login_key, upstream_key] = [&key::ACCESS.info, &key::LOGIN.info, &key::UPSTREAM.info];
     let nobody = login == Login::None;
     if access != Access::OAuth && is_said && !nobody {
         let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
         return Err(conflict_error(
             service,
-            ("access", access_word(access)),
-            ("login", &login_word(&login)),
+            (access_key, access_word(access)),
+            (login_key, &login_word(&login)),
             valid,
         ));
     }
@@ -75,31 +78,31 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
         | (Access::Public, _, UpstreamKind::None) => {}
         (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
-            return Err(conflict_error(service, ("login", "none"), ("upstream", way.as_str()), valid));
+            return Err(conflict_error(service, (login_key, "none"), (upstream_key, way.as_str()), valid));
         }
         (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste) => {
             let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
-            return Err(conflict_error(service, ("access", "key"), ("upstream", way.as_str()), valid));
+            return Err(conflict_error(service, (access_key, "key"), (upstream_key, way.as_str()), valid));
         }
-        (Access::Public, _, UpstreamKind::Static) if service.bool("allow_public_credential")? => {}
+        (Access::Public, _, UpstreamKind::Static) if service.is_on(&key::ALLOW_PUBLIC_CREDENTIAL)? => {}
         (Access::Public, _, UpstreamKind::Static) => {
             let valid =
                 "everybody would use the service's key: use upstream = \"none\", or say allow_public_credential = true if that is meant";
-            return Err(conflict_error(service, ("access", "public"), ("upstream", "static"), valid));
+            return Err(conflict_error(service, (access_key, "public"), (upstream_key, "static"), valid));
         }
         (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Identity) => {
             let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
-            return Err(conflict_error(service, ("access", "public"), ("upstream", way.as_str()), valid));
+            return Err(conflict_error(service, (access_key, "public"), (upstream_key, way.as_str()), valid));
         }
     }
     Ok((access, login, way))
 }
 
 /// An error for two conflicting keys of a service, at one that is set.
-pub fn conflict_error(service: &Section, one: (&str, &str), other: (&str, &str), valid: &str) -> ConfigError {
-    let say = |(key, value): (&str, &str)| {
-        let is_default = if service.contains(key) { "" } else { " (the default)" };
-        format!("{key} = \"{value}\"{is_default}")
+pub fn conflict_error(service: &Section, one: (&'static KeyInfo, &str), other: (&'static KeyInfo, &str), valid: &str) -> ConfigError {
+    let say = |(info, value): (&'static KeyInfo, &str)| {
+        let is_default = if service.contains(info) { "" } else { " (the default)" };
+        format!("{} = \"{value}\"{is_default}", info.name)
     };
     let at = service.location(if service.contains(other.0) { other.0 } else { one.0 });
     let what = format!(
@@ -112,7 +115,7 @@ pub fn conflict_error(service: &Section, one: (&str, &str), other: (&str, &str),
 }
 
 fn access(service: &Section) -> Result<Access, ConfigError> {
-    let Some(said) = service.one_of("access")? else {
+    let Some(said) = service.get(&key::ACCESS)? else {
         return Ok(Access::OAuth);
     };
     match said.value {
@@ -123,7 +126,9 @@ fn access(service: &Section) -> Result<Access, ConfigError> {
 }
 
 fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, ConfigError> {
-    let Some(said) = service.text("login")? else { return Ok(None) };
+    let Some(said) = service.get(&key::LOGIN)? else {
+        return Ok(None);
+    };
     match (said.value.as_str(), said.value.strip_prefix("idp:")) {
         ("password", _) => Ok(Some(Login::Password)),
         ("none", _) => Ok(Some(Login::None)),
@@ -146,7 +151,7 @@ fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, ConfigErro
 }
 
 fn way(service: &Section) -> Result<UpstreamKind, ConfigError> {
-    let Some(said) = service.one_of("upstream")? else {
+    let Some(said) = service.get(&key::UPSTREAM)? else {
         return Ok(UpstreamKind::OAuth);
     };
     match said.value {

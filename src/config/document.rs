@@ -6,7 +6,8 @@ use std::sync::Arc;
 use toml_edit::{Item, TableLike};
 
 use crate::config::interpolate::interpolate;
-use crate::config::schema::{self, Key, PathTarget, ValueType};
+use crate::config::lookup::{self, PathTarget};
+use crate::config::schema::{KeyInfo, ValueType};
 use crate::config::section::{Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
@@ -131,7 +132,7 @@ impl Reader<'_> {
     }
 
     fn table(&mut self, path: &[String], table: &dyn TableLike, offset: usize) -> Result<(), ConfigError> {
-        let pattern = match schema::find_target(path) {
+        let pattern = match lookup::find_target(path) {
             PathTarget::Keys(pattern) => Some(pattern),
             PathTarget::Tables | PathTarget::Nothing => None,
         };
@@ -145,13 +146,13 @@ impl Reader<'_> {
             }
             let inner: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
             let at = self.place(offset, path, name);
-            match (schema::find_target(&inner), item.as_table_like()) {
-                (PathTarget::Nothing, _) => return Err(at.wrong("there is no such key", schema::suggest(path, pattern, name))),
+            match (lookup::find_target(&inner), item.as_table_like()) {
+                (PathTarget::Nothing, _) => return Err(at.wrong("there is no such key", lookup::suggest(path, pattern, name))),
                 (PathTarget::Keys(_) | PathTarget::Tables, Some(table)) => self.table(&inner, table, offset)?,
                 (PathTarget::Keys(pattern), None) => {
                     return Err(at.wrong(
                         "it is a table, not a value",
-                        format!("write {}, and its keys below", schema::to_header(pattern)),
+                        format!("write {}, and its keys below", lookup::to_header(pattern)),
                     ));
                 }
                 (PathTarget::Tables, None) => {
@@ -167,7 +168,7 @@ impl Reader<'_> {
     /// Sets `name` in the section. Returns false if it is not a key of this table.
     fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, ConfigError> {
         let at = self.place(offset, &section.path, name);
-        if let Some(key) = schema::find(section.pattern, name) {
+        if let Some(key) = lookup::find(section.pattern, name) {
             only_once(section, key, &at)?;
             let value = self.value(key, item, offset, &section.path)?;
             if key.kind == ValueType::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
@@ -176,7 +177,7 @@ impl Reader<'_> {
             section.set(key, value, at);
             return Ok(true);
         }
-        let twin = name.strip_suffix("_file").and_then(|name| schema::find(section.pattern, name));
+        let twin = name.strip_suffix("_file").and_then(|name| lookup::find(section.pattern, name));
         let Some(key) = twin.filter(|key| key.kind == ValueType::Secret) else {
             return Ok(false);
         };
@@ -213,7 +214,7 @@ impl Reader<'_> {
         directory.join(named).to_string_lossy().into_owned()
     }
 
-    fn value(&mut self, key: &'static Key, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
+    fn value(&mut self, key: &'static KeyInfo, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
         let at = self.place(offset, path, key.name);
         match key.kind {
             ValueType::Table(pattern) | ValueType::Tables(pattern) => self.tables(key, pattern, item, path, offset),
@@ -297,7 +298,7 @@ impl Reader<'_> {
     }
 
     /// Reads a table that is a key's value, or a list of such tables, inline or not.
-    fn tables(&mut self, key: &Key, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
+    fn tables(&mut self, key: &KeyInfo, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
         let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
         let several = matches!(key.kind, ValueType::Tables(_));
         let tables: Option<Vec<&dyn TableLike>> = match item {
@@ -309,7 +310,7 @@ impl Reader<'_> {
             Item::None | Item::Value(_) | Item::Table(_) | Item::ArrayOfTables(_) => item.as_table_like().map(|table| vec![table]),
         };
         let at = self.place(offset, path, key.name);
-        let like: Vec<String> = schema::of(pattern).map(|key| format!("{} = …", key.name)).collect();
+        let like: Vec<String> = lookup::of(pattern).map(|key| format!("{} = …", key.name)).collect();
         let instead = format!(
             "write it like {}{{ {} }}{}",
             if several { "[" } else { "" },
@@ -324,7 +325,7 @@ impl Reader<'_> {
                 let offset = start(table, name, item);
                 if !self.entry(&mut section, name, item, offset)? {
                     let at = self.place(offset, &inner, name);
-                    return Err(at.wrong("there is no such key", schema::suggest(&inner, Some(pattern), name)));
+                    return Err(at.wrong("there is no such key", lookup::suggest(&inner, Some(pattern), name)));
                 }
             }
             sections.push(section);
@@ -343,8 +344,8 @@ fn not_a(item: &Item, wanted: &str) -> String {
     format!("it is a {}, not a {wanted}", item.type_name())
 }
 
-fn only_once(section: &Section, key: &Key, at: &Location) -> Result<(), ConfigError> {
-    if section.contains(key.name) {
+fn only_once(section: &Section, key: &'static KeyInfo, at: &Location) -> Result<(), ConfigError> {
+    if section.contains(key) {
         let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
         return Err(at.wrong(what, "keep one of them"));
     }

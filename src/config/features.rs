@@ -1,6 +1,7 @@
 //! Valid settings that this build does not support. The gateway does not serve with them. To add
 //! support for one, remove its check here and pass the checked value on.
 
+use crate::config::keys::service as key;
 use crate::config::section::Section;
 use crate::config::service::{ConfiguredTokenMode, Described};
 use crate::config::spanned::{ConfigError, Spanned};
@@ -22,7 +23,7 @@ pub fn check_service(section: &Section, described: &Described) -> Vec<ConfigErro
         ConfiguredTokenMode::Raw if cfg!(feature = "raw") => {}
         ConfiguredTokenMode::Raw => {
             let what = "token_mode = \"raw\" is not in this build: its binary is made with --features raw";
-            found.push(section.location("token_mode").wrong(what, "use token_mode = \"sealed\""));
+            found.push(section.location(&key::TOKEN_MODE).wrong(what, "use token_mode = \"sealed\""));
         }
     }
     found

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::document::Document;
 use crate::config::flags::{Serve, StorageFlags, StoreKind, Tls, TokenMode};
-use crate::config::schema;
+use crate::config::lookup;
 use crate::config::section::{Section, Value};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
@@ -141,7 +141,7 @@ fn refused_beside(flags: &StorageFlags, said: impl IntoIterator<Item = Section>)
         if let Some((name, at)) = section.first_unread() {
             let flag = at.label();
             let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
-            let table = schema::to_header(section.pattern);
+            let table = lookup::to_header(section.pattern);
             return Err(at.wrong(
                 format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
                 format!("put `{name}` into the file, at {table}, and unset the variable"),
@@ -152,7 +152,7 @@ fn refused_beside(flags: &StorageFlags, said: impl IntoIterator<Item = Section>)
 }
 
 fn set(section: &mut Section, name: &str, value: Option<Value>) {
-    if let (Some(key), Some(value)) = (schema::find(section.pattern, name), value) {
+    if let (Some(key), Some(value)) = (lookup::find(section.pattern, name), value) {
         section.set(key, value, Location::Flag(key.flag));
     }
 }

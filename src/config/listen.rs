@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
 use crate::config::from_flags::DEFAULT_PORT;
+use crate::config::keys;
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location, Spanned};
 use crate::service::public_urls::PublicUrls;
@@ -28,26 +29,38 @@ pub enum TlsSource {
 
 /// Reads `[tls]`.
 pub fn certificate(tls: &Section) -> Result<TlsSource, ConfigError> {
-    let own = tls.bool("self_signed")?;
-    match (own, tls.file("cert")?, tls.file("key")?) {
+    let own = tls.is_on(&keys::tls::SELF_SIGNED)?;
+    match (own, tls.get(&keys::tls::CERT)?, tls.get(&keys::tls::KEY)?) {
         (true, None, None) => Ok(TlsSource::SelfSigned),
         (true, _, _) => {
-            let what = format!("{} and {} do not go together", tls.key_label("self_signed"), tls.key_label("cert"));
-            Err(tls.location("self_signed").wrong(what, "keep one of them"))
+            let what = format!(
+                "{} and {} do not go together",
+                tls.key_label(&keys::tls::SELF_SIGNED),
+                tls.key_label(&keys::tls::CERT)
+            );
+            Err(tls.location(&keys::tls::SELF_SIGNED).wrong(what, "keep one of them"))
         }
         (false, Some(cert), Some(key)) => Ok(TlsSource::Files { cert, key }),
-        (false, Some(_), None) => Err(tls.missing("key", "a certificate without its key", &format!("add {}", tls.key_label("key")))),
-        (false, None, Some(_)) => Err(tls.missing("cert", "a key without its certificate", &format!("add {}", tls.key_label("cert")))),
+        (false, Some(_), None) => Err(tls.missing(
+            &keys::tls::KEY,
+            "a certificate without its key",
+            &format!("add {}", tls.key_label(&keys::tls::KEY)),
+        )),
+        (false, None, Some(_)) => Err(tls.missing(
+            &keys::tls::CERT,
+            "a key without its certificate",
+            &format!("add {}", tls.key_label(&keys::tls::CERT)),
+        )),
         (false, None, None) => Ok(TlsSource::None),
     }
 }
 
 /// Reads the public URLs and listen addresses. Refuses plain http beyond loopback by default.
 pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls, Vec<SocketAddr>), ConfigError> {
-    let said = top.strings("listen")?;
+    let said = top.get(&keys::top::LISTEN)?;
     let listen = listen_addresses(&said)?;
     let has_tls = *certificate != TlsSource::None;
-    let insecure = top.bool("insecure_http")?;
+    let insecure = top.is_on(&keys::top::INSECURE_HTTP)?;
     let proxies = proxies(top)?;
     let public = public_url(top)?;
     // A trusted proxy does TLS in front of the gateway.
@@ -58,21 +71,21 @@ pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls
             "use {} or {}; behind a proxy that does TLS, name it with {} and give an https {}, or say {}",
             if_flags(top, "--tls self-signed", "[tls] self_signed = true"),
             if_flags(top, "--tls-cert and --tls-key", "[tls] cert and key"),
-            top.key_label("trusted_proxies"),
-            top.key_label("public_url"),
+            top.key_label(&keys::top::TRUSTED_PROXIES),
+            top.key_label(&keys::top::PUBLIC_URL),
             if_flags(top, "--insecure-http", "`insecure_http = true`"),
         );
         let what = format!("'{open}' is reachable from other machines, and there is no TLS: tokens would travel in clear");
-        return Err(top.location("listen").wrong(what, instead));
+        return Err(top.location(&keys::top::LISTEN).wrong(what, instead));
     }
     let public = public.map_or_else(|| default_url(top, &said, &listen, has_tls), Ok)?;
     if !public.is_secure_or_loopback() && !insecure {
-        return Err(top.location("public_url").wrong(
+        return Err(top.location(&keys::top::PUBLIC_URL).wrong(
             format!("'{public}' is neither https nor loopback; MCP clients refuse it"),
             "use an https address, or http://localhost for this machine",
         ));
     }
-    let hosts = top.strings("allowed_hosts")?.iter().map(host).collect::<Result<_, _>>()?;
+    let hosts = top.get(&keys::top::ALLOWED_HOSTS)?.iter().map(host).collect::<Result<_, _>>()?;
     Ok((PublicUrls::new(public, hosts).with_trusted_proxies(proxies), listen))
 }
 
@@ -126,7 +139,7 @@ fn addresses(said: &Spanned<String>) -> Result<Vec<SocketAddr>, ConfigError> {
 }
 
 fn public_url(top: &Section) -> Result<Option<ExactUrl>, ConfigError> {
-    let Some(said) = top.url("public_url")? else {
+    let Some(said) = top.get(&keys::top::PUBLIC_URL)? else {
         return Ok(None);
     };
     if said.value.url().query().is_some() {
@@ -156,7 +169,8 @@ fn default_url(top: &Section, said: &[Spanned<String>], listen: &[SocketAddr], h
             "--public-url https://mcp.example.com",
             "public_url = \"https://mcp.example.com\"",
         );
-        top.location("public_url").wrong(what, format!("give it, for instance {instead}"))
+        top.location(&keys::top::PUBLIC_URL)
+            .wrong(what, format!("give it, for instance {instead}"))
     };
     let is_clear = match listen {
         [one] => !one.ip().is_unspecified(),
@@ -178,7 +192,7 @@ fn proxies(top: &Section) -> Result<Vec<Cidr>, ConfigError> {
         }
         Ok(network.value)
     };
-    top.strings("trusted_proxies")?.iter().map(network).collect()
+    top.get(&keys::top::TRUSTED_PROXIES)?.iter().map(network).collect()
 }
 
 fn host(said: &Spanned<String>) -> Result<String, ConfigError> {

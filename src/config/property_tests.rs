@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::config::schema::{Key, ValueType};
+use crate::config::keys::ALL;
+use crate::config::schema::{KeyInfo, ValueType};
 use crate::config::spanned::{ConfigError, Location};
-use crate::config::table::KEYS;
 use crate::config::tests::{HASH, written};
 use crate::config::validate::Validated;
 use crate::service::{self, Login};
@@ -24,7 +24,7 @@ fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
 }
 
 /// A value that mostly has the key's type.
-fn value(key: &'static Key) -> BoxedStrategy<String> {
+fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
     let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
     let suits: BoxedStrategy<String> = match key.kind {
         ValueType::Switch => select(&["true", "false"][..]).prop_map(str::to_owned).boxed(),
@@ -100,7 +100,7 @@ fn quoted_raw(values: &'static [&'static str]) -> BoxedStrategy<String> {
 }
 
 fn line(pattern: &'static str) -> impl Strategy<Value = (String, String)> {
-    let keys: Vec<&'static Key> = KEYS.iter().filter(|key| key.table == pattern).collect();
+    let keys: Vec<&'static KeyInfo> = ALL.iter().copied().filter(|key| key.table == pattern).collect();
     select(keys).prop_flat_map(|key| {
         let name = match key.kind {
             ValueType::Secret => prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed(),
@@ -179,7 +179,7 @@ fn names_the_key(wrong: &ConfigError, text: &str) {
     };
     let name = key.rsplit('.').next().unwrap();
     let said = text.lines().nth(line - 1).unwrap_or_default();
-    let is_known = KEYS.iter().any(|key| key.name == name);
+    let is_known = ALL.iter().any(|key| key.name == name);
     assert!(!name.is_empty() && (said.contains(name) || is_known), "{wrong}\nin\n{text}");
     assert!(!wrong.what.is_empty() && !wrong.instead.is_empty(), "{wrong}");
     assert!(!wrong.to_string().contains("from the variable"), "a secret is shown: {wrong}");

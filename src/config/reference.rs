@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::config::schema::{self, Key, TABLES, ValueType};
+use crate::config::lookup::{self, TABLES};
+use crate::config::schema::{KeyInfo, ValueType};
 
 /// A Markdown table for each table of the configuration.
 pub fn reference() -> String {
@@ -11,13 +12,13 @@ pub fn reference() -> String {
         let heading = if table.is_empty() {
             "At the top".to_owned()
         } else {
-            format!("`{}`", schema::to_header(table))
+            format!("`{}`", lookup::to_header(table))
         };
         let _ = write!(
             text,
             "### {heading}\n\n| key | holds | left out | flag | meaning |\n| --- | --- | --- | --- | --- |\n"
         );
-        for key in schema::of(table) {
+        for key in lookup::of(table) {
             let flag = if key.flag.is_empty() {
                 String::new()
             } else {
@@ -39,7 +40,7 @@ pub fn reference() -> String {
     text
 }
 
-fn name(key: &Key) -> String {
+fn name(key: &KeyInfo) -> String {
     match key.kind {
         ValueType::Secret => format!("`{0}` or `{0}_file`", key.name),
         _ => format!("`{}`", key.name),
@@ -60,7 +61,7 @@ fn holds(kind: ValueType) -> String {
         ValueType::Word(known) => format!("one of {}", words(known)),
         ValueType::Words(known) => format!("a list of {}", words(known)),
         ValueType::Pairs => "a table of texts".to_owned(),
-        ValueType::Table(table) => format!("a table, see `{}`", schema::to_header(table)),
-        ValueType::Tables(table) => format!("a list of tables, see `{}`", schema::to_header(table)),
+        ValueType::Table(table) => format!("a table, see `{}`", lookup::to_header(table)),
+        ValueType::Tables(table) => format!("a list of tables, see `{}`", lookup::to_header(table)),
     }
 }

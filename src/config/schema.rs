@@ -1,7 +1,7 @@
-//! The types of the table of keys. It is the only list of keys: the check for unknown keys, the
-//! types, the flags, and the reference in `docs/configuration.md` come from it.
+//! What a key is. `config/keys.rs` is the only list of keys: the check for unknown keys, the types, the
+//! flags, and the reference in `docs/configuration.md` come from it.
 
-use crate::config::table::KEYS;
+use std::marker::PhantomData;
 
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +34,63 @@ pub enum ValueType {
     Tables(&'static str),
 }
 
+/// The types of values as Rust types: a [`Key`] is read as its type. [`Section::get`] has the results.
+///
+/// [`Section::get`]: crate::config::section::Section::get
+pub mod kind {
+    /// See [`super::ValueType::Text`].
+    pub enum Text {}
+    /// See [`super::ValueType::Secret`].
+    pub enum Secret {}
+    /// See [`super::ValueType::Url`].
+    pub enum Url {}
+    /// See [`super::ValueType::File`].
+    pub enum File {}
+    /// See [`super::ValueType::Files`].
+    pub enum Files {}
+    /// See [`super::ValueType::Switch`].
+    pub enum Switch {}
+    /// See [`super::ValueType::Seconds`].
+    pub enum Seconds {}
+    /// See [`super::ValueType::Texts`].
+    pub enum Texts {}
+    /// See [`super::ValueType::Word`].
+    pub enum Word {}
+    /// See [`super::ValueType::Words`].
+    pub enum Words {}
+    /// See [`super::ValueType::Pairs`].
+    pub enum Pairs {}
+    /// See [`super::ValueType::Table`].
+    pub enum Table {}
+    /// See [`super::ValueType::Tables`].
+    pub enum Tables {}
+}
+
+/// A key whose value has the type `T`, one of [`kind`].
+pub struct Key<T> {
+    /// The key.
+    pub info: KeyInfo,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    /// A key of this type.
+    pub const fn new(info: KeyInfo) -> Self {
+        Self { info, kind: PhantomData }
+    }
+}
+
+impl<T> From<&'static Key<T>> for &'static KeyInfo {
+    fn from(key: &'static Key<T>) -> Self {
+        &key.info
+    }
+}
+
 /// A key of the configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyInfo {
+    /// The constant in `config/keys.rs`.
+    pub constant: &'static str,
     /// The pattern of the key's table. `*` stands for the operator's own name: `services.*`.
     pub table: &'static str,
     /// The key's name.
@@ -49,145 +103,4 @@ pub struct Key {
     pub flag: &'static str,
     /// What the key means, in one sentence.
     pub means: &'static str,
-}
-
-/// The patterns of all tables, in the order of the reference.
-pub const TABLES: [&str; 12] = [
-    "",
-    "keys",
-    "tls",
-    "store",
-    "login.password",
-    "login.password.users",
-    "idp.*",
-    "idp.*.allow",
-    "clients.*",
-    "services.*",
-    "services.*.auth_header",
-    "cors",
-];
-
-/// What a path of table names leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathTarget {
-    /// A table with the keys of this pattern.
-    Keys(&'static str),
-    /// A table that contains only tables.
-    Tables,
-    /// No table.
-    Nothing,
-}
-
-/// The keys of a table, in the order of the reference.
-pub fn of(table: &str) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.table == table)
-}
-
-/// Finds a key of a table.
-pub fn find(table: &str, name: &str) -> Option<&'static Key> {
-    of(table).find(|key| key.name == name)
-}
-
-/// Finds what a path of table names leads to.
-pub fn find_target(path: &[String]) -> PathTarget {
-    let mut inner = false;
-    for table in TABLES {
-        let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
-        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
-        if fits && segments.len() == path.len() {
-            return PathTarget::Keys(table);
-        }
-        inner |= fits && segments.len() > path.len();
-    }
-    if inner { PathTarget::Tables } else { PathTarget::Nothing }
-}
-
-/// A table's header as it stands in a file.
-pub fn to_header(table: &str) -> String {
-    match table {
-        "" => "the top of the file, before any [table]".to_owned(),
-        _ => format!("[{}]", table.replace('*', "<name>")),
-    }
-}
-
-/// A suggestion for the unknown key `name` in the table at `path`.
-pub fn suggest(path: &[String], pattern: Option<&str>, name: &str) -> String {
-    let mut known: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
-    known.extend(tables_below(path));
-    let near = |known: &[String]| {
-        let scored = known
-            .iter()
-            .map(|other| (strsim::jaro_winkler(name, other), other.clone()))
-            .filter(|(score, _)| *score > 0.85);
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
-    };
-    let elsewhere: Vec<String> = KEYS
-        .iter()
-        .filter(|key| Some(key.table) != pattern && spellings(key).iter().any(|spelling| spelling == name))
-        .map(|key| to_header(key.table))
-        .collect();
-    match (near(&known), elsewhere.is_empty()) {
-        (Some(near), true) => format!("did you mean `{near}`?"),
-        (Some(near), false) => format!("did you mean `{near}`? `{name}` belongs in {}", elsewhere.join(" or ")),
-        (None, false) => format!("`{name}` belongs in {}", elsewhere.join(" or ")),
-        (None, true) if known.is_empty() => "take it out".to_owned(),
-        (None, true) => format!("take it out; here may be: {}", known.join(", ")),
-    }
-}
-
-/// A key's name, and `<key>_file` for a secret.
-fn spellings(key: &Key) -> Vec<String> {
-    let twin = (key.kind == ValueType::Secret).then(|| format!("{}_file", key.name));
-    std::iter::once(key.name.to_owned()).chain(twin).collect()
-}
-
-fn tables_below(path: &[String]) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for table in TABLES {
-        let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
-        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
-        if let Some(next) = segments.get(path.len()).filter(|next| fits && **next != "*")
-            && !found.iter().any(|known| known == next)
-        {
-            found.push((*next).to_owned());
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(text: &str) -> Vec<String> {
-        text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn each_key_stands_in_a_table_once_and_means_something() {
-        for key in KEYS {
-            assert!(TABLES.contains(&key.table), "{key:?}");
-            assert_eq!(of(key.table).filter(|other| other.name == key.name).count(), 1, "{key:?}");
-            assert!(!key.means.is_empty() && !key.means.contains('|'), "{key:?}");
-        }
-    }
-
-    #[test]
-    fn a_path_leads_to_keys_to_tables_or_to_nothing() {
-        assert_eq!(find_target(&path("services.github")), PathTarget::Keys("services.*"));
-        assert_eq!(find_target(&path("services")), PathTarget::Tables);
-        assert_eq!(find_target(&path("login")), PathTarget::Tables);
-        assert_eq!(find_target(&path("service")), PathTarget::Nothing);
-        assert_eq!(find_target(&path("services.github.deeper")), PathTarget::Nothing);
-    }
-
-    #[test]
-    fn a_misspelt_key_is_recognised_and_a_misplaced_one_is_sent_home() {
-        let in_service = |name| suggest(&path("services.github"), Some("services.*"), name);
-        assert_eq!(in_service("scope"), "did you mean `scopes`?");
-        assert_eq!(in_service("client_secret_fiel"), "did you mean `client_secret_file`?");
-        assert_eq!(in_service("origins"), "`origins` belongs in [cors]");
-        assert!(in_service("zzz").contains("here may be: url,"));
-        assert_eq!(suggest(&[], Some(""), "service"), "did you mean `services`?");
-    }
 }

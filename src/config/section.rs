@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
-use crate::config::schema::{self, Key, ValueType};
+use crate::config::schema::{Key, KeyInfo, ValueType, kind};
 use crate::config::spanned::{ConfigError, Location, Spanned};
 
 /// A value as it was written. It has no `Debug`, because it may be a secret.
@@ -26,7 +26,7 @@ pub enum Value {
 }
 
 struct Entry {
-    key: &'static Key,
+    key: &'static KeyInfo,
     value: Value,
     at: Location,
     asked: Cell<bool>,
@@ -34,7 +34,7 @@ struct Entry {
 
 /// A table with its values. Flags and file both become sections, so the same code checks both.
 pub struct Section {
-    /// The table's pattern in [`schema::TABLES`].
+    /// The table's pattern in [`lookup::TABLES`].
     pub pattern: &'static str,
     /// The table's path in the file, with the operator's own names.
     pub path: Vec<String>,
@@ -60,7 +60,7 @@ impl Section {
     }
 
     /// Sets a key.
-    pub fn set(&mut self, key: &'static Key, value: Value, at: Location) {
+    pub fn set(&mut self, key: &'static KeyInfo, value: Value, at: Location) {
         self.entries.push(Entry {
             key,
             value,
@@ -70,8 +70,9 @@ impl Section {
     }
 
     /// Whether the key is set. This does not count as reading it.
-    pub fn contains(&self, name: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key.name == name)
+    pub fn contains(&self, key: impl Into<&'static KeyInfo>) -> bool {
+        let key = key.into();
+        self.entries.iter().any(|entry| entry.key == key)
     }
 
     /// The first key that is set and that no getter read. It has no effect, so callers refuse it.
@@ -81,51 +82,69 @@ impl Section {
     }
 
     /// Where a key is set; otherwise the flag for it, or the line where its table begins.
-    pub fn location(&self, name: &str) -> Location {
-        let key = schema::find(self.pattern, name);
-        debug_assert!(key.is_some(), "`{name}` is not in the table of keys for `{}`", self.pattern);
-        let said = self.entries.iter().find(|entry| entry.key.name == name);
-        match (said, &self.at) {
+    pub fn location(&self, key: impl Into<&'static KeyInfo>) -> Location {
+        let key = key.into();
+        let set = self.entries.iter().find(|entry| entry.key == key);
+        match (set, &self.at) {
             (Some(entry), _) => entry.at.clone(),
-            (None, Location::Flag(_)) => {
-                let flag = key.map_or("", |key| key.flag);
-                if flag.is_empty() { self.at.clone() } else { Location::Flag(flag) }
-            }
+            (None, Location::Flag(_)) if key.flag.is_empty() => self.at.clone(),
+            (None, Location::Flag(_)) => Location::Flag(key.flag),
             (None, Location::Line { file, line, .. }) => Location::Line {
                 file: file.clone(),
                 line: *line,
-                key: self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("."),
+                key: self.path.iter().map(String::as_str).chain([key.name]).collect::<Vec<_>>().join("."),
             },
         }
     }
 
     /// The name of a key in messages: its flag, or the key in backticks.
-    pub fn key_label(&self, name: &str) -> String {
-        match self.location(name) {
+    pub fn key_label(&self, key: impl Into<&'static KeyInfo>) -> String {
+        let key = key.into();
+        match self.location(key) {
             Location::Flag(flag) => flag.to_owned(),
-            Location::Line { .. } => format!("`{name}`"),
+            Location::Line { .. } => format!("`{}`", key.name),
         }
     }
 
     /// The error for a required key that is missing.
-    pub fn missing(&self, name: &str, what: &str, instead: &str) -> ConfigError {
-        self.location(name).wrong(what, instead)
+    pub fn missing(&self, key: impl Into<&'static KeyInfo>, what: &str, instead: &str) -> ConfigError {
+        self.location(key).wrong(what, instead)
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry> {
-        debug_assert!(
-            schema::find(self.pattern, name).is_some(),
-            "`{name}` is not in the table of keys for `{}`",
-            self.pattern
-        );
-        let found = self.entries.iter().find(|entry| entry.key.name == name)?;
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// If the value has another type or is out of range.
+    pub fn get<T: Read>(&self, key: &'static Key<T>) -> Result<T::Value<'_>, ConfigError> {
+        T::read(self, &key.info)
+    }
+
+    /// Whether a switch is on; it is off if the key is absent.
+    ///
+    /// # Errors
+    /// If the value is no switch.
+    pub fn is_on(&self, key: &'static Key<kind::Switch>) -> Result<bool, ConfigError> {
+        Ok(self.get(key)?.is_some_and(|switch| switch.value))
+    }
+
+    /// The tables of a key; empty if the key is absent.
+    pub fn tables(&self, key: &'static KeyInfo) -> &[Self] {
+        match self.entry(key).map(|entry| &entry.value) {
+            Some(Value::Sections(sections)) => sections,
+            _ => &[],
+        }
+    }
+
+    fn entry(&self, key: &'static KeyInfo) -> Option<&Entry> {
+        debug_assert_eq!(key.table, self.pattern, "`{}` belongs to another table", key.name);
+        let found = self.entries.iter().find(|entry| entry.key == key)?;
         found.asked.set(true);
         Some(found)
     }
 
     /// A text. An empty one is an error.
-    pub fn text(&self, name: &str) -> Result<Option<Spanned<String>>, ConfigError> {
-        let Some(entry) = self.entry(name) else { return Ok(None) };
+    fn text(&self, key: &'static KeyInfo) -> Result<Option<Spanned<String>>, ConfigError> {
+        let Some(entry) = self.entry(key) else { return Ok(None) };
         match &entry.value {
             Value::Text(text) if text.trim().is_empty() => Err(entry.at.wrong("it is empty", "give it a value, or take the line out")),
             Value::Text(text) => Ok(Some(Spanned {
@@ -138,18 +157,8 @@ impl Section {
         }
     }
 
-    /// A text that must not be shown.
-    pub fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
-        Ok(self.text(name)?.map(|said| Secret::from(said.value)))
-    }
-
-    /// A path to a file or directory.
-    pub fn file(&self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(self.text(name)?.map(|said| PathBuf::from(said.value)))
-    }
-
     /// An http or https URL.
-    pub fn url(&self, name: &str) -> Result<Option<Spanned<ExactUrl>>, ConfigError> {
+    fn url(&self, key: &'static KeyInfo) -> Result<Option<Spanned<ExactUrl>>, ConfigError> {
         let example = || "write it like https://mcp.example.com/mcp".to_owned();
         let read = |said: Spanned<String>| {
             said.read(|text| {
@@ -163,17 +172,12 @@ impl Section {
                 }
             })
         };
-        self.text(name)?.map(read).transpose()
-    }
-
-    /// `true` or `false`; `false` if the key is absent.
-    pub fn bool(&self, name: &str) -> Result<bool, ConfigError> {
-        Ok(self.optional_bool(name)?.is_some_and(|said| said.value))
+        self.text(key)?.map(read).transpose()
     }
 
     /// `true` or `false`; `None` if the key is absent.
-    pub fn optional_bool(&self, name: &str) -> Result<Option<Spanned<bool>>, ConfigError> {
-        let Some(entry) = self.entry(name) else { return Ok(None) };
+    fn switch(&self, key: &'static KeyInfo) -> Result<Option<Spanned<bool>>, ConfigError> {
+        let Some(entry) = self.entry(key) else { return Ok(None) };
         let value = match &entry.value {
             Value::Switch(value) => Some(*value),
             Value::Text(text) => text.trim().parse().ok(),
@@ -192,8 +196,8 @@ impl Section {
     }
 
     /// A duration in seconds, within the range of the key in the table of keys.
-    pub fn seconds(&self, name: &str) -> Result<Option<u64>, ConfigError> {
-        let Some(entry) = self.entry(name) else { return Ok(None) };
+    fn seconds(&self, key: &'static KeyInfo) -> Result<Option<u64>, ConfigError> {
+        let Some(entry) = self.entry(key) else { return Ok(None) };
         let ValueType::Seconds(least, most) = entry.key.kind else {
             return Ok(None);
         };
@@ -211,8 +215,8 @@ impl Section {
     }
 
     /// A list of texts without empty texts and duplicates; empty if the key is absent.
-    pub fn strings(&self, name: &str) -> Result<Vec<Spanned<String>>, ConfigError> {
-        let Some(entry) = self.entry(name) else { return Ok(Vec::new()) };
+    fn strings(&self, key: &'static KeyInfo) -> Result<Vec<Spanned<String>>, ConfigError> {
+        let Some(entry) = self.entry(key) else { return Ok(Vec::new()) };
         let texts = match &entry.value {
             Value::List(texts) => texts.clone(),
             Value::Text(text) => vec![Spanned {
@@ -233,52 +237,63 @@ impl Section {
         }
         Ok(texts)
     }
-
-    /// One path, or a list of paths.
-    pub fn files(&self, name: &str) -> Result<Vec<PathBuf>, ConfigError> {
-        Ok(self.strings(name)?.into_iter().map(|said| PathBuf::from(said.value)).collect())
-    }
-
-    /// One of the values that the table of keys allows for this key.
-    pub fn one_of(&self, name: &str) -> Result<Option<Spanned<&'static str>>, ConfigError> {
-        let known = self.known(name);
-        self.text(name)?.map(|said| said.read(|text| key_label(text, known))).transpose()
-    }
-
-    /// A list of the values that the table of keys allows for this key.
-    pub fn some_of(&self, name: &str) -> Result<Vec<Spanned<&'static str>>, ConfigError> {
-        let known = self.known(name);
-        self.strings(name)?
-            .iter()
-            .map(|said| said.read(|text| key_label(text, known)))
-            .collect()
-    }
-
-    fn known(&self, name: &str) -> &'static [&'static str] {
-        match schema::find(self.pattern, name).map(|key| key.kind) {
-            Some(ValueType::Word(known) | ValueType::Words(known)) => known,
-            _ => &[],
-        }
-    }
-
-    /// The pairs of name and text; empty if the key is absent.
-    pub fn pairs(&self, name: &str) -> Vec<(String, String)> {
-        match self.entry(name).map(|entry| &entry.value) {
-            Some(Value::Pairs(pairs)) => pairs.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The tables of this key; empty if the key is absent.
-    pub fn tables(&self, name: &str) -> &[Self] {
-        match self.entry(name).map(|entry| &entry.value) {
-            Some(Value::Sections(sections)) => sections,
-            _ => &[],
-        }
-    }
 }
 
-fn key_label(text: &str, known: &'static [&'static str]) -> Result<&'static str, (String, String)> {
+/// How a type of values is read.
+pub trait Read {
+    /// The value, which says whether the key is absent.
+    type Value<'s>;
+
+    /// Reads the value of a key.
+    ///
+    /// # Errors
+    /// If the value has another type or is out of range.
+    fn read<'s>(section: &'s Section, key: &'static KeyInfo) -> Result<Self::Value<'s>, ConfigError>;
+}
+
+/// Implements [`Read`] for each type.
+macro_rules! read {
+    ($($kind:ident: $value:ty = |$section:ident, $key:ident| $read:expr;)+) => {
+        $(
+            impl Read for kind::$kind {
+                type Value<'s> = $value;
+
+                fn read<'s>($section: &'s Section, $key: &'static KeyInfo) -> Result<Self::Value<'s>, ConfigError> {
+                    $read
+                }
+            }
+        )+
+    };
+}
+
+read! {
+    Text: Option<Spanned<String>> = |section, key| section.text(key);
+    Secret: Option<Secret> = |section, key| Ok(section.text(key)?.map(|text| Secret::from(text.value)));
+    Url: Option<Spanned<ExactUrl>> = |section, key| section.url(key);
+    File: Option<PathBuf> = |section, key| Ok(section.text(key)?.map(|text| PathBuf::from(text.value)));
+    Files: Vec<PathBuf> = |section, key| Ok(section.strings(key)?.into_iter().map(|text| PathBuf::from(text.value)).collect());
+    Switch: Option<Spanned<bool>> = |section, key| section.switch(key);
+    Seconds: Option<u64> = |section, key| section.seconds(key);
+    Texts: Vec<Spanned<String>> = |section, key| section.strings(key);
+    Word: Option<Spanned<&'static str>> = |section, key| {
+        section.text(key)?.map(|text| text.read(|text| known_word(text, key))).transpose()
+    };
+    Words: Vec<Spanned<&'static str>> = |section, key| {
+        section.strings(key)?.iter().map(|text| text.read(|text| known_word(text, key))).collect()
+    };
+    Pairs: Vec<(String, String)> = |section, key| Ok(match section.entry(key).map(|entry| &entry.value) {
+        Some(Value::Pairs(pairs)) => pairs.clone(),
+        _ => Vec::new(),
+    });
+    Table: Option<&'s Section> = |section, key| Ok(section.tables(key).first());
+    Tables: &'s [Section] = |section, key| Ok(section.tables(key));
+}
+
+/// One of the words that the key allows.
+fn known_word(text: &str, key: &KeyInfo) -> Result<&'static str, (String, String)> {
+    let (ValueType::Word(known) | ValueType::Words(known)) = key.kind else {
+        return Err((format!("'{text}' is not known here"), String::new()));
+    };
     known.iter().find(|word| **word == text).copied().ok_or_else(|| {
         let instead = format!("use one of: {}", known.join(", "));
         (format!("'{text}' is not known here"), instead)

@@ -1,6 +1,8 @@
 //! One service: access, login, upstream credential, tokens and the rest.
 
 use crate::config::choices::{self, UpstreamKind, access_word};
+use crate::config::keys::service as key;
+use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::upstream;
@@ -45,12 +47,12 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             "use small letters, digits and hyphens, 63 at most, and no word that stands in a path of ours, such as mcp or login",
         ));
     }
-    let url = section.url("url")?.ok_or_else(|| {
-        let instead = match section.key_label("url").as_str() {
+    let url = section.get(&key::URL)?.ok_or_else(|| {
+        let instead = match section.key_label(&key::URL).as_str() {
             flag @ "--upstream-rs" => format!("for instance {flag} https://api.githubcopilot.com/mcp/"),
             _ => "for instance url = \"https://api.githubcopilot.com/mcp/\"".to_owned(),
         };
-        section.missing("url", "the upstream MCP server is missing", &instead)
+        section.missing(&key::URL, "the upstream MCP server is missing", &instead)
     })?;
     let (access, login, way) = choices::parse_choices(section, idps)?;
     let upstream = upstream::upstream(section, way)?;
@@ -59,7 +61,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         service: Service {
             digest: ServiceDigest::of(&name),
             title: title(section)?,
-            is_default: section.optional_bool("default")?.map_or(alone, |said| said.value),
+            is_default: section.get(&key::DEFAULT)?.map_or(alone, |said| said.value),
             mcp: url.value,
             access,
             upstream,
@@ -76,28 +78,28 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             },
             ttl: ttl(section, access)?,
             refresh_grace: if access == Access::OAuth {
-                section.seconds("refresh_grace")?
+                section.get(&key::REFRESH_GRACE)?
             } else {
                 None
             }
             .unwrap_or(7_200),
             scopes: if access == Access::OAuth {
-                scopes(section, "scopes")?
+                scopes(section, &key::SCOPES)?
             } else {
                 Scopes::default()
             },
             optional_scopes: if access == Access::OAuth {
-                scopes(section, "optional_scopes")?
+                scopes(section, &key::OPTIONAL_SCOPES)?
             } else {
                 Scopes::default()
             },
             required_scopes: if access == Access::Public {
                 Scopes::default()
             } else {
-                scopes(section, "required_scopes")?
+                scopes(section, &key::REQUIRED_SCOPES)?
             },
             forward_headers: section
-                .strings("forward_headers")?
+                .get(&key::FORWARD_HEADERS)?
                 .iter()
                 .map(upstream::parse_forward_header)
                 .collect::<Result<_, _>>()?,
@@ -107,7 +109,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         },
         tokens,
     };
-    if let Some((_, at)) = section.first_unread().filter(|(name, _)| *name != "upstream_ca") {
+    if let Some((_, at)) = section.first_unread().filter(|(name, _)| *name != key::UPSTREAM_CA.info.name) {
         let what = format!(
             "it has no effect with access = \"{}\" and upstream = \"{}\"",
             access_word(access),
@@ -119,7 +121,9 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
 }
 
 fn title(section: &Section) -> Result<Option<String>, ConfigError> {
-    let Some(said) = section.text("title")? else { return Ok(None) };
+    let Some(said) = section.get(&key::TITLE)? else {
+        return Ok(None);
+    };
     if said.value.chars().count() > LONGEST_TITLE || said.value.chars().any(char::is_control) {
         let what = format!("it is longer than {LONGEST_TITLE} characters, or has control characters in it");
         return Err(said.wrong(what, "write a short name on one line"));
@@ -129,11 +133,11 @@ fn title(section: &Section) -> Result<Option<String>, ConfigError> {
 
 /// Refuses the key if no user is known, or if the page asks for a credential each time.
 fn remember_consent(section: &Section, login: &Login, way: UpstreamKind) -> Result<bool, ConfigError> {
-    let remembers = section.bool("remember_consent")?;
+    let remembers = section.is_on(&key::REMEMBER_CONSENT)?;
     if !remembers {
         return Ok(false);
     }
-    let place = section.location("remember_consent");
+    let place = section.location(&key::REMEMBER_CONSENT);
     match (login, way) {
         (Login::None, _) => Err(place.wrong(
             "with login = \"none\" nobody is known whose consent could be remembered",
@@ -153,12 +157,12 @@ fn token_mode(section: &Section, access: Access, way: UpstreamKind) -> Result<Co
     if access != Access::OAuth {
         return Ok(ConfiguredTokenMode::Sealed);
     }
-    let passthrough = section.bool("allow_token_passthrough")?;
-    let Some(said) = section.one_of("token_mode")? else {
+    let passthrough = section.is_on(&key::ALLOW_TOKEN_PASSTHROUGH)?;
+    let Some(said) = section.get(&key::TOKEN_MODE)? else {
         return Ok(ConfiguredTokenMode::Sealed);
     };
     let told = |what: &str| {
-        let allow = match section.key_label("allow_token_passthrough").as_str() {
+        let allow = match section.key_label(&key::ALLOW_TOKEN_PASSTHROUGH).as_str() {
             flag @ "--allow-token-passthrough" => flag.to_owned(),
             _ => "allow_token_passthrough = true".to_owned(),
         };
@@ -176,8 +180,8 @@ fn token_mode(section: &Section, access: Access, way: UpstreamKind) -> Result<Co
         );
         Err(choices::conflict_error(
             section,
-            ("upstream", way.as_str()),
-            ("token_mode", said.value),
+            (&key::UPSTREAM.info, way.as_str()),
+            (&key::TOKEN_MODE.info, said.value),
             &valid,
         ))
     };
@@ -201,21 +205,21 @@ fn ttl(section: &Section, access: Access) -> Result<Ttl, ConfigError> {
         return Ok(default);
     }
     let ttl = Ttl {
-        access: section.seconds("access_ttl")?.unwrap_or(default.access),
-        refresh: section.seconds("refresh_ttl")?.unwrap_or(default.refresh),
-        absolute: section.seconds("refresh_absolute_ttl")?.unwrap_or(default.absolute),
+        access: section.get(&key::ACCESS_TTL)?.unwrap_or(default.access),
+        refresh: section.get(&key::REFRESH_TTL)?.unwrap_or(default.refresh),
+        absolute: section.get(&key::REFRESH_ABSOLUTE_TTL)?.unwrap_or(default.absolute),
     };
-    if section.contains("refresh_absolute_ttl") && ttl.absolute < ttl.refresh {
+    if section.contains(&key::REFRESH_ABSOLUTE_TTL) && ttl.absolute < ttl.refresh {
         let what = format!("it is shorter than refresh_ttl ({} s)", ttl.refresh);
         return Err(section
-            .location("refresh_absolute_ttl")
+            .location(&key::REFRESH_ABSOLUTE_TTL)
             .wrong(what, "make it longer, or make refresh_ttl shorter"));
     }
     Ok(ttl)
 }
 
-fn scopes(section: &Section, name: &str) -> Result<Scopes, ConfigError> {
-    let said = section.strings(name)?;
+fn scopes(section: &Section, key: &'static Key<kind::Texts>) -> Result<Scopes, ConfigError> {
+    let said = section.get(key)?;
     let words = || said.iter().map(|said| said.value.as_str()).collect::<Vec<_>>().join(" ");
     let bad = |said: &&Spanned<String>| Scopes::parse(&said.value).list() != [said.value.as_str()];
     if let Some(bad) = said.iter().find(bad) {

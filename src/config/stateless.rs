@@ -1,6 +1,8 @@
 //! Settings that need a store, and so conflict with `[store] kind = "none"`.
 
+use crate::config::keys::{self, service as key};
 use crate::config::listen::TlsSource;
+use crate::config::schema::KeyInfo;
 use crate::config::section::Section;
 use crate::config::service::{ConfiguredTokenMode, Described};
 use crate::config::spanned::ConfigError;
@@ -20,7 +22,7 @@ pub fn check_stateless<'a>(
     if *certificate == TlsSource::SelfSigned {
         let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
         return Err(section
-            .location("self_signed")
+            .location(&keys::tls::SELF_SIGNED)
             .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
     }
     for (section, described) in services {
@@ -31,21 +33,21 @@ pub fn check_stateless<'a>(
 
 fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
     let service = &described.service;
-    let no = |key: &str, what: &str, valid: &str| {
+    let no = |key: &'static KeyInfo, what: &str, valid: &str| {
         let name = &service.name;
         let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
         Err(section.location(key).wrong(what, valid))
     };
     if service.access == Access::Key {
         return no(
-            "access",
+            &key::ACCESS.info,
             "API keys are records that can be revoked",
             "use access = \"oauth\", or another store",
         );
     }
     if service.remember_consent {
         return no(
-            "remember_consent",
+            &key::REMEMBER_CONSENT.info,
             "a consent would have to be kept",
             "take it out, or use another store",
         );
@@ -53,14 +55,14 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
     match described.tokens {
         ConfiguredTokenMode::Reference => {
             return no(
-                "token_mode",
+                &key::TOKEN_MODE.info,
                 "a reference refers to a kept token",
                 "use token_mode = \"sealed\", or another store",
             );
         }
         ConfiguredTokenMode::Jwt => {
             return no(
-                "token_mode",
+                &key::TOKEN_MODE.info,
                 "the keys that sign would have to be kept",
                 "use token_mode = \"sealed\", or another store",
             );
@@ -69,19 +71,19 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
     }
     if service.needs_signing_keys() {
         return no(
-            "assertion",
+            &key::ASSERTION.info,
             "the keys that sign would have to be kept",
             "take it out, or use another store",
         );
     }
     match &service.upstream {
         Upstream::OAuth(given) if given.client_id.is_none() => no(
-            "client_id",
+            &key::CLIENT_ID.info,
             "our registration at the upstream would have to be kept",
             "register the gateway there once and write its client_id, or use another store",
         ),
         Upstream::Paste(_) => no(
-            "upstream",
+            &key::UPSTREAM.info,
             "what a user pastes would have to travel in an address",
             "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",
         ),

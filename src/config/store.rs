@@ -3,6 +3,8 @@
 use crate::base::secret::Secret;
 use crate::base::url::ExactUrl;
 use crate::config::features;
+use crate::config::keys;
+use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
 use crate::store::{REDIS_PREFIX, RedisConfig, RedisConfigError, VAULT_APPROLE, VAULT_MOUNT, VaultConfig, VaultConfigError, VaultLogin};
@@ -50,7 +52,7 @@ pub struct StorageLocations {
 
 /// Reads `[store]`, or fails at the wrong key. `missing` receives a feature that this build lacks.
 pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
-    let Some(kind) = store.one_of("kind")? else {
+    let Some(kind) = store.get(&keys::store::KIND)? else {
         return Ok(StoreConfig::Sqlite);
     };
     match kind.value {
@@ -64,9 +66,9 @@ pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConf
             missing.extend(features::check_store(&kind, cfg!(feature = "vault")));
             vault(store).map(StoreConfig::Vault)
         }
-        _ => match store.secret("url")? {
+        _ => match store.get(&keys::store::URL)? {
             None => Ok(StoreConfig::Stateless),
-            Some(_) => Err(no_redis_without_a_store(&store.location("url"))),
+            Some(_) => Err(no_redis_without_a_store(&store.location(&keys::store::URL))),
         },
     }
 }
@@ -85,18 +87,18 @@ fn no_redis_without_a_store(url: &Location) -> ConfigError {
 
 fn url_of(store: &Section) -> Result<Secret, ConfigError> {
     let instead = "add it: rediss://user:password@redis.example:6379/0, best from a file or a variable";
-    let missing = || store.missing("url", "kind = \"redis\" needs the server's address", instead);
-    store.secret("url")?.ok_or_else(missing)
+    let missing = || store.missing(&keys::store::URL, "kind = \"redis\" needs the server's address", instead);
+    store.get(&keys::store::URL)?.ok_or_else(missing)
 }
 
 fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
-    let prefix = store.text("prefix")?;
+    let prefix = store.get(&keys::store::PREFIX)?;
     let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
     // The error omits the URL, which may hold a password.
-    RedisConfig::parse(url.expose(), prefix, store.file("ca")?).map_err(|why| {
+    RedisConfig::parse(url.expose(), prefix, store.get(&keys::store::CA)?).map_err(|why| {
         let (key, instead) = match why {
-            RedisConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
-            RedisConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
+            RedisConfigError::Prefix => (&keys::store::PREFIX.info, "leave it out, or choose a short name"),
+            RedisConfigError::CaWithoutTls => (&keys::store::CA.info, "or leave the CA out"),
             RedisConfigError::Scheme
             | RedisConfigError::Host
             | RedisConfigError::ManyHosts
@@ -104,7 +106,7 @@ fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
             | RedisConfigError::NoGroup
             | RedisConfigError::Login
             | RedisConfigError::Query
-            | RedisConfigError::Fragment => ("url", "write it like rediss://user:password@redis.example:6379/0"),
+            | RedisConfigError::Fragment => (&keys::store::URL.info, "write it like rediss://user:password@redis.example:6379/0"),
         };
         store.location(key).wrong(format!("it {why}"), instead)
     })
@@ -113,57 +115,57 @@ fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
 fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
     let instead = "add it: url = \"https://vault.example:8200\"";
     let said = store
-        .secret("url")?
-        .ok_or_else(|| store.missing("url", "kind = \"vault\" needs the server's address", instead))?;
+        .get(&keys::store::URL)?
+        .ok_or_else(|| store.missing(&keys::store::URL, "kind = \"vault\" needs the server's address", instead))?;
     let is_http = |address: &ExactUrl| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
     let url = ExactUrl::parse(said.expose()).ok().filter(is_http);
     let url = url.ok_or_else(|| {
         store
-            .location("url")
+            .location(&keys::store::URL)
             .wrong("it is no http or https URL", "write it like https://vault.example:8200")
     })?;
-    let text = |name: &str, default: &str| Ok(store.text(name)?.map_or_else(|| default.to_owned(), |said| said.value));
+    let text = |key: &'static Key<kind::Text>, default: &str| Ok(store.get(key)?.map_or_else(|| default.to_owned(), |said| said.value));
     let at = VaultConfig {
         url,
-        namespace: store.text("namespace")?.map(|said| said.value),
-        mount: text("mount", VAULT_MOUNT)?,
-        prefix: text("prefix", REDIS_PREFIX)?,
+        namespace: store.get(&keys::store::NAMESPACE)?.map(|said| said.value),
+        mount: text(&keys::store::MOUNT, VAULT_MOUNT)?,
+        prefix: text(&keys::store::PREFIX, REDIS_PREFIX)?,
         login: vault_login(store)?,
-        ca: store.file("ca")?,
+        ca: store.get(&keys::store::CA)?,
     };
     at.validate().map_err(|why| {
         let (key, instead) = match why {
-            VaultConfigError::NotHttps => ("url", "begin it with https"),
-            VaultConfigError::Query => ("url", "write it like https://vault.example:8200"),
-            VaultConfigError::Mount => ("mount", "write it without / at its ends"),
-            VaultConfigError::AppRoleMount => ("approle_mount", "write it without auth/ and without / at its ends"),
-            VaultConfigError::Prefix => ("prefix", "leave it out, or choose a short name"),
-            VaultConfigError::Namespace => ("namespace", "write it without / at its ends"),
-            VaultConfigError::CaWithoutTls => ("ca", "or leave the CA out"),
-            VaultConfigError::Token => ("token", "look for a line break or a blank in it"),
+            VaultConfigError::NotHttps => (&keys::store::URL.info, "begin it with https"),
+            VaultConfigError::Query => (&keys::store::URL.info, "write it like https://vault.example:8200"),
+            VaultConfigError::Mount => (&keys::store::MOUNT.info, "write it without / at its ends"),
+            VaultConfigError::AppRoleMount => (&keys::store::APPROLE_MOUNT.info, "write it without auth/ and without / at its ends"),
+            VaultConfigError::Prefix => (&keys::store::PREFIX.info, "leave it out, or choose a short name"),
+            VaultConfigError::Namespace => (&keys::store::NAMESPACE.info, "write it without / at its ends"),
+            VaultConfigError::CaWithoutTls => (&keys::store::CA.info, "or leave the CA out"),
+            VaultConfigError::Token => (&keys::store::TOKEN.info, "look for a line break or a blank in it"),
         };
         store.location(key).wrong(format!("it {why}"), instead)
     })
 }
 
 fn vault_login(store: &Section) -> Result<VaultLogin, ConfigError> {
-    let (token, role) = (store.secret("token")?, store.text("role_id")?);
+    let (token, role) = (store.get(&keys::store::TOKEN)?, store.get(&keys::store::ROLE_ID)?);
     if token.is_some() && role.is_some() {
         let what = "`token` and `role_id` are two ways to sign in";
-        return Err(store.location("role_id").wrong(what, "leave one of them out"));
+        return Err(store.location(&keys::store::ROLE_ID).wrong(what, "leave one of them out"));
     }
     match (token, role) {
         (Some(token), _) => Ok(VaultLogin::Token(token)),
         (None, Some(role)) => Ok(VaultLogin::AppRole {
             mount: store
-                .text("approle_mount")?
+                .get(&keys::store::APPROLE_MOUNT)?
                 .map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
             role: role.value,
-            secret: store.secret("secret_id")?,
+            secret: store.get(&keys::store::SECRET_ID)?,
         }),
         (None, None) => {
             let instead = "add token_file = \"…\", or role_id and secret_id_file";
-            Err(store.missing("token", "kind = \"vault\" needs a way to sign in", instead))
+            Err(store.missing(&keys::store::TOKEN, "kind = \"vault\" needs a way to sign in", instead))
         }
     }
 }

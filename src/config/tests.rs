@@ -7,11 +7,12 @@ use clap::Parser as _;
 use crate::config::document::{self, Environment, FileContents};
 use crate::config::flags::Command;
 use crate::config::from_flags;
+use crate::config::keys::ALL;
 use crate::config::listen::TlsSource;
-use crate::config::schema::{self, Key};
+use crate::config::lookup;
+use crate::config::schema::KeyInfo;
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Location};
-use crate::config::table::KEYS;
 use crate::config::validate::{self, Validated};
 
 /// A well-formed argon2id hash; no test needs its password.
@@ -688,11 +689,11 @@ fn every_key_of_the_table_has_an_effect_somewhere() {
             panic!("{why}");
         }
     }
-    let says = |section: &Section, key: &Key| section.pattern == key.table && section.contains(key.name);
+    let says = |section: &Section, key: &'static KeyInfo| section.pattern == key.table && section.contains(key);
     let spoken: Vec<_> = every.iter().map(|text| document::read("f", text, NOWHERE).unwrap()).collect();
-    for key in KEYS {
+    for key in ALL {
         let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {
-            let inner = schema::of(section.pattern).flat_map(|key| section.tables(key.name));
+            let inner = lookup::of(section.pattern).flat_map(|key| section.tables(key));
             says(section, key) || inner.into_iter().any(|section| says(section, key))
         });
         assert!(said, "no file of EVERY says {} of [{}]", key.name, key.table);

@@ -4,6 +4,8 @@ use http::header::HeaderName;
 
 use crate::base::special_ip::Cidr;
 use crate::config::choices::UpstreamKind;
+use crate::config::keys::{self, service as key};
+use crate::config::schema::{Key, KeyInfo, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::service::Upstream;
@@ -20,27 +22,31 @@ pub fn upstream(service: &Section, way: UpstreamKind) -> Result<Upstream, Config
         UpstreamKind::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
         UpstreamKind::Paste => Ok(Upstream::Paste(PasteSettings {
             header: auth_header(service)?,
-            hint: service.text("auth_hint")?.map_or_else(String::new, |said| said.value),
+            hint: service.get(&key::AUTH_HINT)?.map_or_else(String::new, |said| said.value),
         })),
         UpstreamKind::Static => {
             let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
-            let missing = || service.missing("credential", "upstream = \"static\" needs the service's key", instead);
-            let credential = service.secret("credential")?.ok_or_else(missing)?;
+            let missing = || service.missing(&key::CREDENTIAL, "upstream = \"static\" needs the service's key", instead);
+            let credential = service.get(&key::CREDENTIAL)?.ok_or_else(missing)?;
             let fixed = StaticCredential::new(&auth_header(service)?, &credential);
-            let wrong = |why: CredentialSyntaxError| service.location("credential").wrong(why.to_string(), "check the file or variable");
+            let wrong = |why: CredentialSyntaxError| {
+                service
+                    .location(&key::CREDENTIAL)
+                    .wrong(why.to_string(), "check the file or variable")
+            };
             Ok(Upstream::Static(fixed.map_err(wrong)?))
         }
         UpstreamKind::Identity => {
-            let words = service.some_of("identity_headers")?;
-            let default = (!service.contains("identity_headers")).then_some("id");
+            let words = service.get(&key::IDENTITY_HEADERS)?;
+            let default = (!service.contains(&key::IDENTITY_HEADERS)).then_some("id");
             let headers = IdentityHeaders::parse(words.iter().map(|said| said.value).chain(default));
             let wrong = |why: IdentityFieldsError| {
                 service
-                    .location("identity_headers")
+                    .location(&key::IDENTITY_HEADERS)
                     .wrong(why.to_string(), "write it like [\"id\", \"email\"]")
             };
             let headers = headers.map_err(wrong)?;
-            Ok(Upstream::Identity(if service.bool("assertion")? {
+            Ok(Upstream::Identity(if service.is_on(&key::ASSERTION)? {
                 headers.with_assertion()
             } else {
                 headers
@@ -62,37 +68,37 @@ pub fn kind(upstream: &Upstream) -> UpstreamKind {
 }
 
 fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
-    let url = |name| Ok(service.url(name)?.map(|said| said.value));
+    let url = |key: &'static Key<kind::Url>| Ok(service.get(key)?.map(|said| said.value));
     let given = AuthServerConfig {
-        issuer: url("authorization_server")?,
-        client_id: service.text("client_id")?.map(|said| said.value),
-        client_secret: service.secret("client_secret")?,
-        authorization_endpoint: url("authorization_endpoint")?,
-        token_endpoint: url("token_endpoint")?,
-        profile: service.text("profile")?.map(|said| profile(&said)).transpose()?,
-        extra_authorize: service.pairs("extra_authorize"),
-        allow_addresses: addresses(service)?,
+        issuer: url(&key::AUTHORIZATION_SERVER)?,
+        client_id: service.get(&key::CLIENT_ID)?.map(|said| said.value),
+        client_secret: service.get(&key::CLIENT_SECRET)?,
+        authorization_endpoint: url(&key::AUTHORIZATION_ENDPOINT)?,
+        token_endpoint: url(&key::TOKEN_ENDPOINT)?,
+        profile: service.get(&key::PROFILE)?.map(|said| profile(&said)).transpose()?,
+        extra_authorize: service.get(&key::EXTRA_AUTHORIZE)?,
+        allow_addresses: addresses(service, &key::ALLOW_ADDRESSES)?,
     };
     if let Some(name) = given.reserved_extra() {
         let what = format!("the parameter '{name}' is the gateway's to say");
-        return Err(service.location("extra_authorize").wrong(what, "take it out"));
+        return Err(service.location(&key::EXTRA_AUTHORIZE).wrong(what, "take it out"));
     }
     if given.client_secret.is_some() && given.client_id.is_none() {
-        let instead = format!("add {}", service.key_label("client_id"));
+        let instead = format!("add {}", service.key_label(&key::CLIENT_ID));
         return Err(service
-            .location("client_secret")
+            .location(&key::CLIENT_SECRET)
             .wrong("a client secret without a client id", instead));
     }
     let instead = "give both endpoints, or neither and let them be discovered";
-    let without = |name: &str, other: &str| {
+    let without = |key: &'static KeyInfo, other: &'static KeyInfo| {
         let what = format!("{} is given without it", service.key_label(other));
-        Err(service.missing(name, &what, instead))
+        Err(service.missing(key, &what, instead))
     };
     match (&given.authorization_endpoint, &given.token_endpoint) {
-        (Some(_), None) => without("token_endpoint", "authorization_endpoint"),
-        (None, Some(_)) => without("authorization_endpoint", "token_endpoint"),
+        (Some(_), None) => without(&key::TOKEN_ENDPOINT.info, &key::AUTHORIZATION_ENDPOINT.info),
+        (None, Some(_)) => without(&key::AUTHORIZATION_ENDPOINT.info, &key::TOKEN_ENDPOINT.info),
         (Some(_), Some(_)) if given.client_id.is_none() => Err(service.missing(
-            "client_id",
+            &key::CLIENT_ID,
             "with both endpoints given there is nowhere to register",
             "give the client id that the upstream knows us by",
         )),
@@ -111,8 +117,8 @@ fn profile(said: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigErr
 }
 
 /// Reads `allow_addresses` of a service or an identity provider.
-pub fn addresses(section: &Section) -> Result<Vec<Cidr>, ConfigError> {
-    section.strings("allow_addresses")?.iter().map(address).collect()
+pub fn addresses(section: &Section, key: &'static Key<kind::Texts>) -> Result<Vec<Cidr>, ConfigError> {
+    section.get(key)?.iter().map(address).collect()
 }
 
 fn address(said: &Spanned<String>) -> Result<Cidr, ConfigError> {
@@ -122,18 +128,18 @@ fn address(said: &Spanned<String>) -> Result<Cidr, ConfigError> {
 }
 
 fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
-    let [header] = service.tables("auth_header") else {
+    let Some(header) = service.get(&key::AUTH_HEADER)? else {
         return Ok(AuthHeader::bearer());
     };
-    let (name, value) = (header.text("name")?, header.text("value")?);
+    let (name, value) = (header.get(&keys::auth_header::NAME)?, header.get(&keys::auth_header::VALUE)?);
     // A custom header holds only the credential, unless `value` says otherwise.
     let default = if name.is_some() { "{credential}" } else { "Bearer {credential}" };
     let name_text = name.as_ref().map_or("Authorization", |said| said.value.as_str());
     let template = value.as_ref().map_or(default, |said| said.value.as_str());
     AuthHeader::parse(name_text, template).map_err(|why| {
         let key = match &why {
-            AuthHeaderError::Name(_) | AuthHeaderError::NotOurs(_) => "name",
-            AuthHeaderError::Template(_) | AuthHeaderError::Characters(_) => "value",
+            AuthHeaderError::Name(_) | AuthHeaderError::NotOurs(_) => &keys::auth_header::NAME.info,
+            AuthHeaderError::Template(_) | AuthHeaderError::Characters(_) => &keys::auth_header::VALUE.info,
         };
         let instead = "write it like { name = \"X-Api-Key\", value = \"{credential}\" }";
         header.location(key).wrong(why.to_string(), instead)

@@ -1,6 +1,8 @@
 //! Password users, identity providers and configured clients. Readers fail at the wrong key.
 
 use crate::base::ids::Digest;
+use crate::config::keys;
+use crate::config::schema::{Key, kind};
 use crate::config::section::Section;
 use crate::config::spanned::{ConfigError, Spanned};
 use crate::config::upstream;
@@ -16,13 +18,16 @@ const MIN_SECRET_CHARS: usize = 32;
 
 /// Reads `[login.password]`. `None`: one user, whose password is made at the first start.
 pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> {
-    if !login.contains("users") {
+    if !login.contains(&keys::password::USERS) {
         return Ok(None);
     }
     let mut users: Vec<PasswordUser> = Vec::new();
-    for section in login.tables("users") {
-        let missing = |name, what| section.missing(name, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
-        let name = section.text("name")?.ok_or_else(|| missing("name", "the user's name is missing"))?;
+    for section in login.get(&keys::password::USERS)? {
+        let missing =
+            |key: &'static Key<kind::Text>, what| section.missing(key, what, "write it like { name = \"alice\", hash = \"$argon2id$…\" }");
+        let name = section
+            .get(&keys::user::NAME)?
+            .ok_or_else(|| missing(&keys::user::NAME, "the user's name is missing"))?;
         if !password_user::is_name(&name.value) {
             return Err(name.wrong(
                 format!("{:?} cannot be a user's name", name.value),
@@ -30,8 +35,8 @@ pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> 
             ));
         }
         let hash = section
-            .text("hash")?
-            .ok_or_else(|| missing("hash", "the hash of the password is missing"))?;
+            .get(&keys::user::HASH)?
+            .ok_or_else(|| missing(&keys::user::HASH, "the hash of the password is missing"))?;
         if !password_user::is_argon2id(&hash.value) {
             return Err(hash.wrong(
                 "it is not an argon2id hash",
@@ -48,7 +53,7 @@ pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> 
     }
     if users.is_empty() {
         let instead = "name one, or take the line out: then a password is made at the first start";
-        return Err(login.location("users").wrong("nobody could sign in", instead));
+        return Err(login.location(&keys::password::USERS).wrong("nobody could sign in", instead));
     }
     Ok(Some(users))
 }
@@ -57,21 +62,26 @@ pub fn users(login: &Section) -> Result<Option<Vec<PasswordUser>>, ConfigError> 
 pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     let name = named(section, "an identity provider")?;
     let preset = section
-        .one_of("preset")?
+        .get(&keys::idp::PRESET)?
         .and_then(|said| idp::by_name(said.value))
         .unwrap_or(&idp::OIDC);
-    let issuer = section.url("issuer")?.map(|said| said.value);
-    let client_id = section.text("client_id")?.map_or_else(String::new, |said| said.value);
-    let secret = section.secret("client_secret")?;
-    let (allow, scopes) = (allow(section)?, plain(section.strings("scopes")?));
+    let issuer = section.get(&keys::idp::ISSUER)?.map(|said| said.value);
+    let client_id = section.get(&keys::idp::CLIENT_ID)?.map_or_else(String::new, |said| said.value);
+    let secret = section.get(&keys::idp::CLIENT_SECRET)?;
+    let (allow, scopes) = (allow(section)?, plain(section.get(&keys::idp::SCOPES)?));
     let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
         let (key, instead) = match why {
             IdpConfigError::Name => return section.at.wrong(why.to_string(), "choose another name"),
-            IdpConfigError::IssuerMissing | IdpConfigError::Issuer => ("issuer", "for instance issuer = \"https://login.example.com\""),
-            IdpConfigError::IssuerGiven => ("issuer", "take it out"),
-            IdpConfigError::ClientId => ("client_id", "register the gateway there, and write its client id here"),
+            IdpConfigError::IssuerMissing | IdpConfigError::Issuer => {
+                (&keys::idp::ISSUER.info, "for instance issuer = \"https://login.example.com\"")
+            }
+            IdpConfigError::IssuerGiven => (&keys::idp::ISSUER.info, "take it out"),
+            IdpConfigError::ClientId => (
+                &keys::idp::CLIENT_ID.info,
+                "register the gateway there, and write its client id here",
+            ),
             IdpConfigError::SecretMissing => (
-                "client_secret",
+                &keys::idp::CLIENT_SECRET.info,
                 "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
             ),
         };
@@ -80,27 +90,27 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     if !scopes.is_empty() {
         idp.scopes = scopes;
     }
-    if let Some(claim) = section.text("groups_claim")? {
+    if let Some(claim) = section.get(&keys::idp::GROUPS_CLAIM)? {
         idp.groups_claim = claim.value;
     }
-    idp.allow_addresses = upstream::addresses(section)?;
+    idp.allow_addresses = upstream::addresses(section, &keys::idp::ALLOW_ADDRESSES)?;
     if allow.is_none() && idp.preset.is_public {
         let what = format!(
             "with preset = \"{}\" nobody could sign in: anybody may have an account there",
             idp.preset.name
         );
         let instead = "say who may, for instance allow = { emails = [\"alice@example.com\"] }, or domains, groups, subjects";
-        return Err(section.missing("allow", &what, instead));
+        return Err(section.missing(&keys::idp::ALLOW, &what, instead));
     }
     idp.allow = allow.unwrap_or_default();
     Ok(idp)
 }
 
 fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
-    let [allow] = section.tables("allow") else {
+    let Some(allow) = section.get(&keys::idp::ALLOW)? else {
         return Ok(None);
     };
-    let emails = allow.strings("emails")?;
+    let emails = allow.get(&keys::allow::EMAILS)?;
     if let Some(bad) = emails
         .iter()
         .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
@@ -110,7 +120,7 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
             "write it like alice@example.com",
         ));
     }
-    let domains = allow.strings("domains")?;
+    let domains = allow.get(&keys::allow::DOMAINS)?;
     if let Some(bad) = domains
         .iter()
         .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
@@ -123,12 +133,12 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
     let allowed = AllowList {
         emails: plain(emails),
         domains: plain(domains).iter().map(|domain| domain.to_ascii_lowercase()).collect(),
-        groups: plain(allow.strings("groups")?),
-        subjects: plain(allow.strings("subjects")?),
+        groups: plain(allow.get(&keys::allow::GROUPS)?),
+        subjects: plain(allow.get(&keys::allow::SUBJECTS)?),
     };
     if allowed == AllowList::default() {
         let instead = "name emails, domains, groups or subjects";
-        return Err(section.location("allow").wrong("nobody could sign in", instead));
+        return Err(section.location(&keys::idp::ALLOW).wrong("nobody could sign in", instead));
     }
     Ok(Some(allowed))
 }
@@ -142,10 +152,10 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
             "use letters, digits and hyphens",
         ));
     }
-    let uris = section.strings("redirect_uris")?;
+    let uris = section.get(&keys::client::REDIRECT_URIS)?;
     if uris.is_empty() {
         let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
-        return Err(section.missing("redirect_uris", "a client needs an address for its answers", instead));
+        return Err(section.missing(&keys::client::REDIRECT_URIS, "a client needs an address for its answers", instead));
     }
     let read = |said: &Spanned<String>| {
         let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
@@ -156,15 +166,15 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
     Ok(ConfiguredClient {
         redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
         secret: client_secret(section)?,
-        name: section.text("name")?.map_or_else(|| id.clone(), |said| said.value),
+        name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |said| said.value),
         id,
     })
 }
 
 fn client_secret(section: &Section) -> Result<Option<Digest>, ConfigError> {
-    match (section.secret("secret")?, section.text("secret_hash")?) {
+    match (section.get(&keys::client::SECRET)?, section.get(&keys::client::SECRET_HASH)?) {
         (Some(_), Some(hash)) => Err(hash.wrong("the secret is there too", "take one of the two out")),
-        (Some(secret), None) if secret.expose().chars().count() < MIN_SECRET_CHARS => Err(section.location("secret").wrong(
+        (Some(secret), None) if secret.expose().chars().count() < MIN_SECRET_CHARS => Err(section.location(&keys::client::SECRET).wrong(
             format!("it is shorter than {MIN_SECRET_CHARS} characters"),
             "make one: openssl rand -hex 32",
         )),

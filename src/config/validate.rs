@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::document::Document;
 use crate::config::features;
+use crate::config::keys;
 use crate::config::listen::{self, TlsSource};
 use crate::config::section::Section;
 use crate::config::service::{self, ConfiguredTokenMode, Described};
@@ -117,7 +118,7 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
         warnings.extend(unused_data_dir(&top)?);
         Some(PathBuf::new())
     } else {
-        top.file("data_dir")?.or(data_home)
+        top.get(&keys::top::DATA_DIR)?.or(data_home)
     };
     let users = users::users(&login)?;
     let token_modes = described.iter().map(|one| one.tokens).collect();
@@ -126,31 +127,28 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
         config: Config {
             services: described.into_iter().map(|one| one.service).collect(),
             users: users.unwrap_or_default(),
-            session_ttl: top.seconds("session_ttl")?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
             idps,
             clients,
-            cors_origins: cors.strings("origins")?.iter().map(origin).collect::<Result<_, _>>()?,
-            public_directory: top.bool("public_directory")?,
-            json_token: top.some_of("compat")?.iter().any(|said| said.value == "json-token"),
+            ..switches(&top, &cors)?
         },
         start: StartConfig {
             urls,
             listen,
             certificate,
-            data_dir: data_dir.ok_or_else(|| top.missing("data_dir", "there is no home directory to keep data in", instead))?,
-            key_file: keys.file("file")?,
+            data_dir: data_dir.ok_or_else(|| top.missing(&keys::top::DATA_DIR, "there is no home directory to keep data in", instead))?,
+            key_file: keys.get(&keys::key_ring::FILE)?,
             store: kept,
-            log: top.one_of("log")?.map_or("info", |said| said.value).to_owned(),
+            log: top.get(&keys::top::LOG)?.map_or("info", |said| said.value).to_owned(),
             upstream_ca,
         },
         locations: Locations {
             storage: StorageLocations {
-                data_dir: top.location("data_dir"),
-                store: store.location("kind"),
-                key_file: keys.location("file"),
+                data_dir: top.location(&keys::top::DATA_DIR),
+                store: store.location(&keys::store::KIND),
+                key_file: keys.location(&keys::key_ring::FILE),
             },
-            listen: top.location("listen"),
-            certificate: tls.location(if tls.contains("self_signed") { "self_signed" } else { "cert" }),
+            listen: top.location(&keys::top::LISTEN),
+            certificate: certificate_location(&tls),
             upstream_ca: upstream_ca_at,
         },
         creates_user,
@@ -164,13 +162,35 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
     Ok(checked)
 }
 
+/// A configuration without services, users, providers and clients.
+fn switches(top: &Section, cors: &Section) -> Result<Config, ConfigError> {
+    Ok(Config {
+        services: Vec::new(),
+        users: Vec::new(),
+        session_ttl: top.get(&keys::top::SESSION_TTL)?.unwrap_or(DEFAULT_SESSION_TTL_SECONDS),
+        idps: Vec::new(),
+        clients: Vec::new(),
+        cors_origins: cors.get(&keys::cors::ORIGINS)?.iter().map(origin).collect::<Result<_, _>>()?,
+        public_directory: top.is_on(&keys::top::PUBLIC_DIRECTORY)?,
+        json_token: top.get(&keys::top::COMPAT)?.iter().any(|name| name.value == "json-token"),
+    })
+}
+
+fn certificate_location(tls: &Section) -> Location {
+    if tls.contains(&keys::tls::SELF_SIGNED) {
+        tls.location(&keys::tls::SELF_SIGNED)
+    } else {
+        tls.location(&keys::tls::CERT)
+    }
+}
+
 /// The files of further CAs, and where the last one is configured.
 fn upstream_ca(spoken: &Document, whole: &Location) -> Result<(Vec<PathBuf>, Location), ConfigError> {
     let (mut all, mut at) = (Vec::new(), whole.clone());
     for section in spoken.each("services.*") {
-        let files = section.files("upstream_ca")?;
+        let files = section.get(&keys::service::UPSTREAM_CA)?;
         if !files.is_empty() {
-            at = section.location("upstream_ca");
+            at = section.location(&keys::service::UPSTREAM_CA);
         }
         all.extend(files);
     }
@@ -179,8 +199,8 @@ fn upstream_ca(spoken: &Document, whole: &Location) -> Result<(Vec<PathBuf>, Loc
 
 /// The warning for a data directory that a stateless gateway does not use.
 fn unused_data_dir(top: &Section) -> Result<Option<String>, ConfigError> {
-    let is_given = top.file("data_dir")?.is_some();
-    let at = top.location("data_dir");
+    let is_given = top.get(&keys::top::DATA_DIR)?.is_some();
+    let at = top.location(&keys::top::DATA_DIR);
     Ok(is_given.then(|| format!("{at}: it has no effect with store = \"none\": nothing is kept")))
 }
 
@@ -194,7 +214,9 @@ fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &Store
                 "service '{}' takes API keys, which a store in memory cannot be told of",
                 one.service.name
             );
-            Err(section.location("access").wrong(what, "use [store] kind = \"sqlite\""))
+            Err(section
+                .location(&keys::service::ACCESS)
+                .wrong(what, "use [store] kind = \"sqlite\""))
         }
         Some(_) | None => Ok(()),
     }
@@ -232,7 +254,7 @@ fn services(spoken: &Document, idps: &[Idp], whole: &Location, unbuilt: &mut Vec
         {
             let what = format!("service '{}' is the default already", other.service.name);
             return Err(section
-                .location("default")
+                .location(&keys::service::DEFAULT)
                 .wrong(what, "only one service is also at /mcp: take one `default = true` out"));
         }
         described.push(one);

@@ -73,7 +73,7 @@ store    PURE ASYNC HTTP dashmap percent_encoding redis rusqlite std::fs std::os
 flow     PURE
 upstream PURE ASYNC HTTP governor percent_encoding quick_cache
 service  PURE HTTP tokio::sync tokio::task::spawn_blocking tracing std::sync
-config   PURE HTTP clap strsim toml_edit std::cell::Cell std::path std::sync::Arc std::net::SocketAddr
+config   PURE HTTP clap strsim toml_edit std::cell::Cell std::marker std::path std::sync::Arc std::net::SocketAddr
 config   std::net::ToSocketAddrs std::time::Duration
 APP      PURE ASYNC HTTP argon2 dashmap governor quick_cache std::thread::available_parallelism
 web      PURE ASYNC HTTP askama cookie matchit percent_encoding

@@ -126,7 +126,7 @@ fn the_reference_of_the_configuration_is_that_of_the_code() {
     if document != good {
         let path = format!("{}/configuration.md", env!("CARGO_TARGET_TMPDIR"));
         std::fs::write(&path, good).unwrap();
-        panic!("docs/configuration.md says something else than src/config/table.rs; copy {path} over it");
+        panic!("docs/configuration.md says something else than src/config/keys.rs; copy {path} over it");
     }
 }
 
