@@ -30,17 +30,17 @@ use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::web::router::Router;
 
 /// The body of a small tool call.
-pub const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":2,"b":3}}}"#;
+pub(crate) const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":2,"b":3}}}"#;
 /// The body of the upstream's answer to [`CALL`].
-pub const ANSWER: &[u8] = br#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"5"}],"isError":false}}"#;
+pub(crate) const ANSWER: &[u8] = br#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"5"}],"isError":false}}"#;
 
 /// A new key ring.
-pub fn ring() -> KeyRing {
+pub(crate) fn ring() -> KeyRing {
     KeyRing::parse(keyring::generate(Clock::System.now()).expose()).expect("a generated key file is valid")
 }
 
 /// The gateway half of an access token that never expires.
-pub fn half(mode: TokenMode) -> PairHeader {
+pub(crate) fn half(mode: TokenMode) -> PairHeader {
     PairHeader {
         mode,
         kind: TokenKind::Access,
@@ -57,7 +57,7 @@ pub fn half(mode: TokenMode) -> PairHeader {
 }
 
 /// A sealed token pair for the service of [`serve_gateway`] at `upstream`. Its upstream half has `upstream_length` bytes.
-pub fn access_token(keys: &SharedKeyRing, upstream: SocketAddr, upstream_length: usize) -> String {
+pub(crate) fn access_token(keys: &SharedKeyRing, upstream: SocketAddr, upstream_length: usize) -> String {
     let half = PairHeader {
         service: service(url(upstream, "/mcp")).token_service_digest(),
         ..half(TokenMode::Sealed)
@@ -68,7 +68,7 @@ pub fn access_token(keys: &SharedKeyRing, upstream: SocketAddr, upstream_length:
 }
 
 /// Serves the gateway on `listener` until `stop`, as one worker of `serve` does. The store is in memory.
-pub async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
+pub(crate) async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
     let address = listener.local_addr().expect("a bound listener has an address");
     let worker = HttpClient::new(ClientTls::load(&[]).expect("the root certificates of the system load"));
     let app = App::new(parts(address, upstream, keys, worker.clone()));
@@ -85,7 +85,7 @@ pub async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr
 }
 
 /// Size of the future that handles one request, in bytes.
-pub fn request_future_bytes() -> usize {
+pub(crate) fn request_future_bytes() -> usize {
     fn size<F: Future>(_: impl FnOnce(&'static Router, &'static HttpClient, Request<Incoming>, IpAddr) -> F) -> usize {
         size_of::<F>()
     }

@@ -86,6 +86,7 @@ pub(super) fn sign_token<T: Serialize>(header: &Header, claims: &T, key: &Encodi
 }
 
 /// RSA parameters. ring accepts only keys of 2048 to 8192 bits.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the JWT crate may know more algorithms")]
 fn padding(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     match algorithm {
         Algorithm::RS256 => Some(&of_ring::RSA_PKCS1_2048_8192_SHA256),
@@ -98,6 +99,7 @@ fn padding(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the JWT crate may know more algorithms")]
 fn curve(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
     match algorithm {
         Algorithm::ES256 => Some(&of_ring::ECDSA_P256_SHA256_FIXED),

@@ -54,8 +54,7 @@ pub fn into_bytes(fresh: SaltAndNonce) -> [u8; 28] {
 }
 
 /// Seals a message that names its key: key id ‖ random bytes ‖ ciphertext ‖ tag.
-pub fn seal_message(ring: &KeyRing, now: UnixTime, label: Label, fresh: SaltAndNonce, associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let key = ring.sealing_key(now);
+pub fn seal_message(key: &RingKey, label: Label, fresh: SaltAndNonce, associated: &[u8], plain: &[u8]) -> Vec<u8> {
     let fresh = into_bytes(fresh);
     let sealed = seal(key, label, &fresh, associated, plain);
     [key.id().as_slice(), &fresh, &sealed].concat()
@@ -121,7 +120,13 @@ mod tests {
     #[test]
     fn what_was_boxed_opens_only_whole_for_its_purpose_and_with_its_companion() {
         let ring = ring();
-        let message = seal_message(&ring, UnixTime(0), Label("a"), random::salt_and_nonce(), b"with", b"plain");
+        let message = seal_message(
+            ring.sealing_key(UnixTime(0)),
+            Label("a"),
+            random::salt_and_nonce(),
+            b"with",
+            b"plain",
+        );
         assert_eq!(*open_message(&ring, Label("a"), b"with", &message).unwrap(), b"plain");
         assert_eq!(open_message(&ring, Label("b"), b"with", &message), Err(UnsealError));
         assert_eq!(open_message(&ring, Label("a"), b"without", &message), Err(UnsealError));

@@ -83,7 +83,18 @@ pub fn address_kind(address: IpAddr) -> AddressKind {
             // A deprecated or local route is never global. A special inner address keeps its kind.
             Some(Embedded { inner, reaches_it: false }) => match kind_v4(inner) {
                 AddressKind::Global => AddressKind::Reserved,
-                special => special,
+                special @ (AddressKind::Loopback
+                | AddressKind::Private
+                | AddressKind::UniqueLocal
+                | AddressKind::SharedCgnat
+                | AddressKind::LinkLocal
+                | AddressKind::SiteLocal
+                | AddressKind::Metadata
+                | AddressKind::Multicast
+                | AddressKind::Unspecified
+                | AddressKind::Documentation
+                | AddressKind::Benchmark
+                | AddressKind::Reserved) => special,
             },
             None => kind_v6(v6),
         },
@@ -273,7 +284,7 @@ impl FromStr for Cidr {
                 network: inner,
                 bits: bits - 96,
             },
-            _ => Self { network, bits },
+            IpAddr::V4(_) | IpAddr::V6(_) => Self { network, bits },
         })
     }
 }

@@ -29,8 +29,12 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     let client_tls = serve::client_tls(&checked)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     let client = (!offline).then(|| HttpClient::new(client_tls));
-    let here = check_local::check_local(&checked, flags, &runtime, offline);
-    let (said, failed) = runtime.block_on(report(&checked, client.as_ref(), here));
+    let (text, local_failed) = check_local::check_local(&checked, flags, &runtime, offline);
+    let local = Report {
+        text,
+        failed: local_failed,
+    };
+    let Report { text: said, failed } = runtime.block_on(report(&checked, client.as_ref(), local));
     let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
     print(&said)?;
     let troubles = failed + checked.missing_features.len();
@@ -41,8 +45,15 @@ pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
     }
 }
 
-/// Adds services and providers to the local report. Returns it and the number of failures.
-async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut failed): (String, usize)) -> (String, usize) {
+/// What `check` prints, and how much of it failed.
+struct Report {
+    text: String,
+    failed: usize,
+}
+
+/// Adds services and providers to the local report. Returns the whole.
+async fn report(checked: &Validated, client: Option<&HttpClient>, local: Report) -> Report {
+    let Report { text: here, mut failed } = local;
     let mut said = String::new();
     for warning in &checked.warnings {
         let _ = writeln!(said, "warning: {warning}\n");
@@ -68,7 +79,7 @@ async fn report(checked: &Validated, client: Option<&HttpClient>, (here, mut fai
     for wrong in &checked.missing_features {
         let _ = writeln!(said, "\n{wrong}");
     }
-    (said, failed)
+    Report { text: said, failed }
 }
 
 fn about(checked: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {

@@ -19,7 +19,7 @@ use crate::config::validate::Validated;
 use crate::store::{KeyStatus, SQLITE_FILE};
 
 /// Checks everything local. Returns the report and the number of failed checks.
-pub fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offline: bool) -> (String, usize) {
+pub(super) fn check_local(checked: &Validated, flags: &Serve, runtime: &Runtime, offline: bool) -> (String, usize) {
     let kept = Storage::of(checked);
     let ring = kept.load_keys();
     let keys = ring.as_ref().map(|ring| keys(&kept, ring.as_ref())).map_err(Clone::clone);

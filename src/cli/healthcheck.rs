@@ -9,7 +9,7 @@ use crate::config::listen;
 use crate::net::local_probe;
 
 /// Asks at `port`, or at the configured addresses. Fails if no gateway answers or it is not ready.
-pub fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
+pub(super) fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String> {
     let loopbacks = |port: u16| listen::loopback_addresses(port);
     let addresses = match (port, config) {
         (Some(port), _) => loopbacks(port),

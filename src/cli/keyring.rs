@@ -7,7 +7,7 @@ use crate::cli::{data_dir, print_stdout};
 use crate::config::flags::Keyring;
 
 /// Runs `keyring`. An error is a text for the operator.
-pub fn run(action: Keyring, at: &Storage) -> Result<(), String> {
+pub(super) fn run(action: Keyring, at: &Storage) -> Result<(), String> {
     match action {
         Keyring::List => list(&at.load_keys()?.ok_or_else(|| absent(at))?),
         Keyring::Rotate => rotate(at),

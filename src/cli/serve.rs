@@ -57,20 +57,9 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
         tracing::warn!("{warning}");
     }
     let (kept, user) = (Storage::of(checked), data_dir::user(flags));
-    let _taken = match checked.start.store {
-        StoreConfig::Stateless => None,
-        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
-            data_dir::prepare(&checked.start.data_dir, &checked.locations.storage.data_dir)?;
-            Some(data_dir::lock(&checked.start.data_dir, &checked.locations.storage.data_dir)?)
-        }
-    };
+    let _lock = lock_data_dir(checked)?;
     let clock = Clock::System;
-    let background = Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("background")
-        .enable_all()
-        .build()
-        .map_err(|why| why.to_string())?;
+    let background = background_runtime()?;
     let keys: SharedKeyRing = Arc::new(ArcSwap::from_pointee(kept.load_or_create_keys(&clock, &background)?));
     let Users { users, unkept } = reload::users(checked, &checked.start.data_dir, user)?;
     let server_tls = server_tls(checked)?;
@@ -111,6 +100,28 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     let outcome = drain(&stopper, threads, &background, &app);
     shutdown_runtime(background);
     outcome
+}
+
+/// Prepares and locks the data directory, if the store needs one.
+fn lock_data_dir(checked: &Validated) -> Result<Option<std::fs::File>, String> {
+    let (dir, at) = (&checked.start.data_dir, &checked.locations.storage.data_dir);
+    match checked.start.store {
+        StoreConfig::Stateless => Ok(None),
+        StoreConfig::Memory | StoreConfig::Sqlite | StoreConfig::Redis(_) | StoreConfig::Vault(_) => {
+            data_dir::prepare(dir, at)?;
+            data_dir::lock(dir, at).map(Some)
+        }
+    }
+}
+
+/// The background runtime: one thread, so that detached work does not take a core from the workers.
+fn background_runtime() -> Result<Runtime, String> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .map_err(|why| why.to_string())
 }
 
 /// Ends a runtime. Dropping it would wait for threads that wait for a name server.

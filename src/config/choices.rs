@@ -98,9 +98,12 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
     Ok((access, login, way))
 }
 
+/// A key and its value.
+type Setting<'a> = (&'static KeyInfo, &'a str);
+
 /// An error for two conflicting keys of a service, at one that is set.
-pub fn conflict_error(service: &Section, one: (&'static KeyInfo, &str), other: (&'static KeyInfo, &str), valid: &str) -> ConfigError {
-    let say = |(info, value): (&'static KeyInfo, &str)| {
+pub fn conflict_error(service: &Section, one: Setting<'_>, other: Setting<'_>, valid: &str) -> ConfigError {
+    let say = |(info, value): Setting<'_>| {
         let is_default = if service.contains(info) { "" } else { " (the default)" };
         format!("{} = \"{value}\"{is_default}", info.name)
     };

@@ -217,7 +217,7 @@ impl Reader<'_> {
     fn value(&mut self, key: &'static KeyInfo, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
         let at = self.place(offset, path, key.name);
         match key.kind {
-            ValueType::Table(pattern) | ValueType::Tables(pattern) => self.tables(key, pattern, item, path, offset),
+            ValueType::Table(_) | ValueType::Tables(_) => self.tables(key, item, path, offset),
             ValueType::Pairs => self.pairs(item, &at),
             ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
                 let text = self.expanded(item, &at)?;
@@ -298,7 +298,10 @@ impl Reader<'_> {
     }
 
     /// Reads a table that is a key's value, or a list of such tables, inline or not.
-    fn tables(&mut self, key: &KeyInfo, pattern: &'static str, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
+    fn tables(&mut self, key: &KeyInfo, item: &Item, path: &[String], offset: usize) -> Result<Value, ConfigError> {
+        let (ValueType::Table(pattern) | ValueType::Tables(pattern)) = key.kind else {
+            return Ok(Value::Sections(Vec::new()));
+        };
         let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
         let several = matches!(key.kind, ValueType::Tables(_));
         let tables: Option<Vec<&dyn TableLike>> = match item {

@@ -24,6 +24,7 @@ fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
 }
 
 /// A value that mostly has the key's type.
+#[expect(clippy::too_many_lines, reason = "one arm for each type")]
 fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
     let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
     let suits: BoxedStrategy<String> = match key.kind {
@@ -102,9 +103,10 @@ fn quoted_raw(values: &'static [&'static str]) -> BoxedStrategy<String> {
 fn line(pattern: &'static str) -> impl Strategy<Value = (String, String)> {
     let keys: Vec<&'static KeyInfo> = ALL.iter().copied().filter(|key| key.table == pattern).collect();
     select(keys).prop_flat_map(|key| {
-        let name = match key.kind {
-            ValueType::Secret => prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed(),
-            _ => prop_oneof![30 => Just(key.name.to_owned()), 1 => Just(format!("{}s", key.name))].boxed(),
+        let name = if key.kind == ValueType::Secret {
+            prop_oneof![3 => Just(key.name.to_owned()), 1 => Just(format!("{}_file", key.name))].boxed()
+        } else {
+            prop_oneof![30 => Just(key.name.to_owned()), 1 => Just(format!("{}s", key.name))].boxed()
         };
         (name, value(key))
     })

@@ -41,9 +41,10 @@ pub fn reference() -> String {
 }
 
 fn name(key: &KeyInfo) -> String {
-    match key.kind {
-        ValueType::Secret => format!("`{0}` or `{0}_file`", key.name),
-        _ => format!("`{}`", key.name),
+    if key.kind == ValueType::Secret {
+        format!("`{0}` or `{0}_file`", key.name)
+    } else {
+        format!("`{}`", key.name)
     }
 }
 

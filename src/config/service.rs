@@ -1,5 +1,6 @@
 //! One service: access, login, upstream credential, tokens and the rest.
 
+use crate::base::url::ExactUrl;
 use crate::config::choices::{self, UpstreamKind, access_word};
 use crate::config::keys::service as key;
 use crate::config::schema::{Key, kind};
@@ -9,7 +10,7 @@ use crate::config::upstream;
 use crate::oauth::scope::Scopes;
 use crate::service::{self, Access, Login, Service};
 use crate::token::header::{ServiceDigest, TokenMode};
-use crate::token::lifetime::Ttl;
+use crate::token::lifetime::{DEFAULT_REUSE_WINDOW_SECONDS, Ttl};
 
 /// The longest title, in characters. Pages show the host after it, which must stay visible.
 const LONGEST_TITLE: usize = 40;
@@ -29,6 +30,22 @@ pub enum ConfiguredTokenMode {
     Raw,
 }
 
+impl ConfiguredTokenMode {
+    fn to_token_mode(self) -> TokenMode {
+        match self {
+            Self::Plain => TokenMode::Plain,
+            Self::Reference => TokenMode::Reference,
+            Self::Jwt => TokenMode::Jwt,
+            #[cfg(feature = "raw")]
+            Self::Raw => TokenMode::Raw,
+            // Without the feature, the gateway refuses to serve.
+            #[cfg(not(feature = "raw"))]
+            Self::Raw => TokenMode::Sealed,
+            Self::Sealed => TokenMode::Sealed,
+        }
+    }
+}
+
 /// A checked service. [`super::features`] lists what of it this build does not support.
 #[derive(Clone, Debug)]
 pub struct Described {
@@ -36,6 +53,22 @@ pub struct Described {
     pub service: Service,
     /// The token mode, also if this build does not support it.
     pub tokens: ConfiguredTokenMode,
+}
+
+/// Reads a key that has an effect only at a service with OAuth. A key that is not read is refused.
+fn only_oauth<T>(access: Access, read: impl FnOnce() -> Result<T, ConfigError>) -> Result<Option<T>, ConfigError> {
+    (access == Access::OAuth).then(read).transpose()
+}
+
+fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
+    let url = section.get(&key::URL)?.ok_or_else(|| {
+        let instead = match section.key_label(&key::URL).as_str() {
+            flag @ "--upstream-rs" => format!("for instance {flag} https://api.githubcopilot.com/mcp/"),
+            _ => "for instance url = \"https://api.githubcopilot.com/mcp/\"".to_owned(),
+        };
+        section.missing(&key::URL, "the upstream MCP server is missing", &instead)
+    })?;
+    Ok(url.value)
 }
 
 /// Reads a service, or fails at the wrong key. `alone`: it is the only service.
@@ -47,13 +80,7 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             "use small letters, digits and hyphens, 63 at most, and no word that stands in a path of ours, such as mcp or login",
         ));
     }
-    let url = section.get(&key::URL)?.ok_or_else(|| {
-        let instead = match section.key_label(&key::URL).as_str() {
-            flag @ "--upstream-rs" => format!("for instance {flag} https://api.githubcopilot.com/mcp/"),
-            _ => "for instance url = \"https://api.githubcopilot.com/mcp/\"".to_owned(),
-        };
-        section.missing(&key::URL, "the upstream MCP server is missing", &instead)
-    })?;
+    let url = upstream_url(section)?;
     let (access, login, way) = choices::parse_choices(section, idps)?;
     let upstream = upstream::upstream(section, way)?;
     let tokens = token_mode(section, access, way)?;
@@ -62,37 +89,16 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
             digest: ServiceDigest::of(&name),
             title: title(section)?,
             is_default: section.get(&key::DEFAULT)?.map_or(alone, |said| said.value),
-            mcp: url.value,
+            mcp: url,
             access,
             upstream,
-            mode: match tokens {
-                ConfiguredTokenMode::Plain => TokenMode::Plain,
-                ConfiguredTokenMode::Reference => TokenMode::Reference,
-                ConfiguredTokenMode::Jwt => TokenMode::Jwt,
-                #[cfg(feature = "raw")]
-                ConfiguredTokenMode::Raw => TokenMode::Raw,
-                // Without the feature, the gateway refuses to serve.
-                #[cfg(not(feature = "raw"))]
-                ConfiguredTokenMode::Raw => TokenMode::Sealed,
-                ConfiguredTokenMode::Sealed => TokenMode::Sealed,
-            },
+            mode: tokens.to_token_mode(),
             ttl: ttl(section, access)?,
-            refresh_grace: if access == Access::OAuth {
-                section.get(&key::REFRESH_GRACE)?
-            } else {
-                None
-            }
-            .unwrap_or(7_200),
-            scopes: if access == Access::OAuth {
-                scopes(section, &key::SCOPES)?
-            } else {
-                Scopes::default()
-            },
-            optional_scopes: if access == Access::OAuth {
-                scopes(section, &key::OPTIONAL_SCOPES)?
-            } else {
-                Scopes::default()
-            },
+            refresh_grace: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
+                .flatten()
+                .unwrap_or(DEFAULT_REUSE_WINDOW_SECONDS),
+            scopes: only_oauth(access, || scopes(section, &key::SCOPES))?.unwrap_or_default(),
+            optional_scopes: only_oauth(access, || scopes(section, &key::OPTIONAL_SCOPES))?.unwrap_or_default(),
             required_scopes: if access == Access::Public {
                 Scopes::default()
             } else {

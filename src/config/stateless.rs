@@ -10,18 +10,18 @@ use crate::config::store::StoreConfig;
 use crate::service::{Access, Upstream};
 
 /// In stateless mode, fails at the first key that needs stored data.
-pub fn check_stateless<'a>(
+pub(super) fn check_stateless<'a>(
     store: &StoreConfig,
-    tls: (&Section, &TlsSource),
+    tls: &Section,
+    certificate: &TlsSource,
     services: impl Iterator<Item = (&'a Section, &'a Described)>,
 ) -> Result<(), ConfigError> {
     if !store.is_stateless() {
         return Ok(());
     }
-    let (section, certificate) = tls;
     if *certificate == TlsSource::SelfSigned {
         let what = "a certificate of our own making would have to be kept, and with store = \"none\" nothing is";
-        return Err(section
+        return Err(tls
             .location(&keys::tls::SELF_SIGNED)
             .wrong(what, "give a certificate with cert and key, or serve http behind a proxy"));
     }

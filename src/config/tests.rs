@@ -64,10 +64,10 @@ fn service(line: &str) -> String {
 }
 
 fn authorization(checked: &Validated) -> &crate::service::auth_server_config::AuthServerConfig {
-    match &checked.config.services[0].upstream {
-        crate::service::Upstream::OAuth(given) => given,
-        other => panic!("{other:?}"),
-    }
+    let crate::service::Upstream::OAuth(config) = &checked.config.services[0].upstream else {
+        panic!("{:?}", checked.config.services[0].upstream)
+    };
+    config
 }
 
 #[test]

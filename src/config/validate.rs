@@ -109,16 +109,15 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
     let clients = spoken.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
     let described = services(&spoken, &idps, whole, &mut unbuilt)?;
     keys_can_be_revoked(&spoken, &described, &kept)?;
-    stateless::check_stateless(&kept, (&tls, &certificate), spoken.each("services.*").zip(&described))?;
+    stateless::check_stateless(&kept, &tls, &certificate, spoken.each("services.*").zip(&described))?;
     let (upstream_ca, upstream_ca_at) = upstream_ca(&spoken, whole)?;
-    let instead = "say where with --data-dir DIR";
     let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
     let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
     let data_dir = if kept.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
-        Some(PathBuf::new())
+        PathBuf::new()
     } else {
-        top.get(&keys::top::DATA_DIR)?.or(data_home)
+        data_dir(&top, data_home)?
     };
     let users = users::users(&login)?;
     let token_modes = described.iter().map(|one| one.tokens).collect();
@@ -135,7 +134,7 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
             urls,
             listen,
             certificate,
-            data_dir: data_dir.ok_or_else(|| top.missing(&keys::top::DATA_DIR, "there is no home directory to keep data in", instead))?,
+            data_dir,
             key_file: keys.get(&keys::key_ring::FILE)?,
             store: kept,
             log: top.get(&keys::top::LOG)?.map_or("info", |said| said.value).to_owned(),
@@ -156,9 +155,8 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
         missing_features: unbuilt,
         warnings,
     };
-    for section in [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections) {
-        check_unread(section)?;
-    }
+    let mut read = [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections);
+    read.try_for_each(check_unread)?;
     Ok(checked)
 }
 
@@ -195,6 +193,12 @@ fn upstream_ca(spoken: &Document, whole: &Location) -> Result<(Vec<PathBuf>, Loc
         all.extend(files);
     }
     Ok((all, at))
+}
+
+fn data_dir(top: &Section, data_home: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let dir = top.get(&keys::top::DATA_DIR)?.or(data_home);
+    let what = "there is no home directory to keep data in";
+    dir.ok_or_else(|| top.missing(&keys::top::DATA_DIR, what, "say where with --data-dir DIR"))
 }
 
 /// The warning for a data directory that a stateless gateway does not use.

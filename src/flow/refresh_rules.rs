@@ -1,11 +1,8 @@
 //! The rules of one service about refreshes.
 
 use crate::token::header::TokenMode;
-use crate::token::lifetime::Ttl;
+use crate::token::lifetime::{DEFAULT_REUSE_WINDOW_SECONDS, Ttl};
 use crate::token::pair;
-
-/// The reuse window unless another one is configured, in seconds.
-pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
 
 /// The rules of one service about refreshes.
 #[derive(Clone, Copy, Debug)]

@@ -209,8 +209,7 @@ impl Store {
     /// This includes records that do not open. Records that are written meanwhile may be missing.
     pub async fn export(&self, to: &mut impl io::Write) -> Result<u64, TransferError> {
         let check = seal::seal_message(
-            &self.keys.load(),
-            self.clock.now(),
+            self.keys.load().sealing_key(self.clock.now()),
             CHECK,
             random::salt_and_nonce(),
             b"",

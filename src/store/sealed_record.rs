@@ -68,8 +68,7 @@ pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, to: AssociatedData<
     };
     serde_json::to_writer(&mut plain, &written).map_err(|_| StoreError::Unreadable { space: R::KIND })?;
     Ok(seal::seal_message(
-        ring,
-        now,
+        ring.sealing_key(now),
         RECORD,
         random::salt_and_nonce(),
         &to.bytes(R::KIND),
@@ -109,14 +108,20 @@ pub(super) fn reseal(ring: &KeyRing, now: UnixTime, space: &str, key: &str, seal
     let envelope: EnvelopeHeader = serde_json::from_slice(&plain).ok()?;
     Some((
         envelope.id,
-        seal::seal_message(ring, now, RECORD, random::salt_and_nonce(), &place, &plain),
+        seal::seal_message(ring.sealing_key(now), RECORD, random::salt_and_nonce(), &place, &plain),
     ))
 }
 
 /// Seals the id of the record at `key`, for a change event that other instances read.
 #[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn seal_id(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id: Id) -> Vec<u8> {
-    seal::seal_message(ring, now, NOTE, random::salt_and_nonce(), &associated_bytes(space, key), &id.0)
+    seal::seal_message(
+        ring.sealing_key(now),
+        NOTE,
+        random::salt_and_nonce(),
+        &associated_bytes(space, key),
+        &id.0,
+    )
 }
 
 /// Opens the id that `seal_id` sealed for `key`.

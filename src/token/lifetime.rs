@@ -26,6 +26,9 @@ impl Default for Ttl {
 /// Subtracted from the upstream's expiry, in seconds, so that no token expires on the way.
 pub const UPSTREAM_MARGIN_SECONDS: u64 = 10;
 
+/// How long a superseded refresh token is accepted unless configured, in seconds.
+pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
+
 /// Expiry of an access pair: the earlier of `ttl` and the upstream's less the margin; at least 1 s.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
     let ours = now.plus_seconds(ttl.max(1));

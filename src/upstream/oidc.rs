@@ -162,6 +162,17 @@ fn target(idp: &Idp) -> AuthServer {
     }
 }
 
+/// A provider's code, and what proves that it was issued to this gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct IdpCode<'a> {
+    /// The code.
+    pub code: &'a Secret,
+    /// The PKCE verifier (RFC 7636).
+    pub verifier: &'a Secret,
+    /// The redirect URI of the login.
+    pub redirect_uri: &'a str,
+}
+
 impl Provider {
     /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`.
     pub fn authorize_url(&self, asking: &AuthorizeUrlParams<'_>, nonce: &Secret) -> String {
@@ -175,15 +186,8 @@ impl Provider {
     /// Exchanges a code, once: a retry may look like theft, and the user can sign in again.
     /// # Errors
     /// If the provider refuses the code, does not respond, or responds with no tokens.
-    pub async fn redeem(
-        &self,
-        client: &HttpClient,
-        code: &Secret,
-        verifier: &Secret,
-        redirect_uri: &str,
-        now: UnixTime,
-    ) -> Result<IdpTokens, IdpError> {
-        let request = code_request(&self.target, code, verifier, redirect_uri)?;
+    pub async fn redeem(&self, client: &HttpClient, code: IdpCode<'_>, now: UnixTime) -> Result<IdpTokens, IdpError> {
+        let request = code_request(&self.target, code.code, code.verifier, code.redirect_uri)?;
         let answer = fetch(client, request, &self.target.addresses, REQUEST_TIMEOUT).await?;
         let tokens = parse_token_response(answer.status.as_u16(), answer.content_type(), &answer.body, now).map_err(|why| match why {
             TokenResponseError::Refused(_) => IdpError::Refused(why.to_string()),

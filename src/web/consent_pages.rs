@@ -8,37 +8,37 @@ use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::user::User;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::cookie::{self, CookieName};
-use crate::web::flow_cookie;
+use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::flow_pages::{GONE, client_view, continue_page, error_page, form_token, host_of};
 use crate::web::pages::{self, ConsentPage};
 use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
-use crate::web::router::BrowserRequest;
+use crate::web::request::BrowserRequest;
 
 /// The consent page. `not_taken` says why the last pasted credential was refused.
 pub fn page(
-    asked: &BrowserRequest<'_>,
-    app: &App,
-    (flow, form): (&str, Option<&str>),
-    (wanted, who): (&Wanted, &User),
+    request: &BrowserRequest<'_>,
+    flow: PageFlow<'_>,
+    wanted: &Wanted,
+    who: &User,
     not_taken: Option<CredentialError>,
 ) -> HttpResponse {
-    let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(app, &GONE, None);
+    let Some(running) = request.config.find(&wanted.service) else {
+        return error_page(request.app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let (status, problem) = paste::credential_problem(not_taken, running.service.host());
     let shown = wanted.return_address.uri().display_host();
-    let prefix = app.urls().prefix();
+    let prefix = request.app.urls().prefix();
     let view = ConsentPage {
         base: prefix,
-        action: &format!("{prefix}/consent/{flow}"),
+        action: &format!("{prefix}/consent/{}", flow.path),
         client: client_view(wanted, &shown),
         service: &title,
         upstream_host: after,
         scopes: &wanted.scopes.list(),
         user: who.display_name(),
-        token: &form_token(form, flow),
+        token: &form_token(flow.form, flow.path),
         loopback_only: wanted.is_loopback_only,
         has_upstream_login: !after.is_empty(),
         key: Pasted::of(&running.service).map(|wanted| paste::credential_field(wanted, problem.as_deref())),
@@ -47,10 +47,11 @@ pub fn page(
 }
 
 /// The response to a consent, given now or remembered.
-pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&str, Option<&str>), onward: ConsentOutcome) -> HttpResponse {
+pub fn consent_response(request: &BrowserRequest<'_>, flow: PageFlow<'_>, onward: ConsentOutcome) -> HttpResponse {
+    let app = request.app;
     match onward {
         ConsentOutcome::ClientRedirect(home) => return_to_client(app, &home),
-        ConsentOutcome::AskAgain(wanted, who, why) => page(asked, app, (flow, form), (&wanted, &who), Some(why)),
+        ConsentOutcome::AskAgain(wanted, who, why) => page(request, flow, &wanted, &who, Some(why)),
         ConsentOutcome::Upstream(onward) => {
             let host = host_of(&onward.location);
             let mut answer = continue_page(app, &onward.location, &host, false);
@@ -58,10 +59,10 @@ pub fn consent_response(app: &App, asked: &BrowserRequest<'_>, (flow, form): (&s
             cookie::set(
                 app.urls(),
                 answer.headers_mut(),
-                CookieName::Upstream(flow),
+                CookieName::Upstream(flow.path),
                 onward.callback_cookie.expose(),
             );
-            flow_cookie::refresh(app, &mut answer, &onward.flow, form);
+            flow_cookie::refresh(app, &mut answer, &onward.flow, flow.form);
             answer
         }
     }

@@ -5,13 +5,22 @@ use crate::app::flow_handle::FlowHandle;
 use crate::base::secret::Secret;
 use crate::web::cookie::{self, CookieName};
 use crate::web::reply::HttpResponse;
-use crate::web::router::BrowserRequest;
+use crate::web::request::BrowserRequest;
+
+/// A flow as its page names it, with the form key of the browser's cookie.
+#[derive(Clone, Copy, Debug)]
+pub struct PageFlow<'a> {
+    /// The flow's handle in the path.
+    pub path: &'a str,
+    /// The form key.
+    pub form: Option<&'a str>,
+}
 
 /// The flow's handle, with the client-side record if the cookie has one, and the form key.
-pub fn read(app: &App, asked: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHandle, Option<String>) {
-    let named = flow.to_string();
+pub(super) fn read(request: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHandle, Option<String>) {
+    let name = flow.to_string();
     // Neither the key nor a client-side record has a dot.
-    match cookie::value(app.urls(), asked.headers, CookieName::Form(&named)) {
+    match cookie::value(request.app.urls(), request.headers, CookieName::Form(&name)) {
         None => (flow, None),
         Some(value) => match value.split_once('.') {
             None => (flow, Some(value.to_owned())),
@@ -21,14 +30,14 @@ pub fn read(app: &App, asked: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHan
 }
 
 /// Sets the cookie to a new form key and the flow's current client-side record.
-pub fn set(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: &Secret) {
+pub(super) fn set(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: &Secret) {
     let carried = flow.client_side_record().map(|carried| format!(".{carried}")).unwrap_or_default();
     let value = format!("{}{carried}", key.expose());
     cookie::set(app.urls(), answer.headers_mut(), CookieName::Form(&flow.to_string()), &value);
 }
 
 /// Sends the current client-side record, if there is one, with the same form key.
-pub fn refresh(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: Option<&str>) {
+pub(super) fn refresh(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: Option<&str>) {
     if flow.client_side_record().is_some() {
         set(app, answer, flow, &Secret::from(key.unwrap_or_default()));
     }

@@ -20,57 +20,62 @@ use crate::base::ids::Digest;
 use crate::base::secret::Secret;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
 use crate::flow::client::ReturnAddress;
-use crate::net::http_client::HttpClient;
 use crate::oauth::error::OAuthErrorCode;
 use crate::oauth::form::Form;
 use crate::oauth::redirect_uri::RedirectKind;
 use crate::web::consent_pages;
 use crate::web::cookie::{self, CookieName};
-use crate::web::flow_cookie;
+use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::guard;
 use crate::web::idp_pages;
 use crate::web::pages::{self, ClientView, ContinuePage, ErrorPage, LoginPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
-use crate::web::router::BrowserRequest;
+use crate::web::request::BrowserRequest;
 
 /// `GET /authorize`: starts a flow, and sends the browser to its first page.
-pub async fn authorize(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
+pub async fn authorize(request: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
+    let app = request.app;
     let site = app.urls();
-    if !app.authorize.allow_flow(asked.source) {
+    if !app.authorize.allow_flow(request.source) {
         return error_page(app, &Rejection::TryLater { retry_after: 10 }, None);
     }
     // Cookies belong to one host, and the upstream knows one callback URL. So a flow under another
     // host continues under the configured one; the client is answered under the host that it used.
-    if *asked.called != site.canonical() {
-        let host = asked.called.authority();
+    if *request.base_url != site.canonical() {
+        let host = request.base_url.authority();
         let canonical = site.canonical();
         let there = ServiceEndpoint {
             base_url: &canonical,
             ..at
         }
         .endpoint("/authorize");
-        return reply::see_other(&format!("{there}?{}&called={host}", asked.query));
+        return reply::see_other(&format!("{there}?{}&called={host}", request.query));
     }
-    let called = Form::parse(asked.query.as_bytes()).ok();
+    let called = Form::parse(request.query.as_bytes()).ok();
     let called = called
         .as_ref()
         .and_then(|form| form.single("called").ok().flatten())
         .and_then(|host| site.find_base(host))
-        .unwrap_or(asked.called);
+        .unwrap_or(request.base_url);
     let visitor = BrowserContext {
-        session: cookie::value(site, asked.headers, CookieName::Session),
-        source: asked.source,
-        is_user_initiated: guard::is_user_initiated(asked.headers),
+        session: cookie::value(site, request.headers, CookieName::Session),
+        source: request.source,
+        is_user_initiated: guard::is_user_initiated(request.headers),
     };
     match app
         .authorize
-        .authorize(http, ServiceEndpoint { base_url: called, ..at }, asked.query.as_bytes(), visitor)
+        .authorize(
+            request.http,
+            ServiceEndpoint { base_url: called, ..at },
+            request.query.as_bytes(),
+            visitor,
+        )
         .await
     {
         Ok(begun) => {
             let step = if begun.signed_in { "consent" } else { "login" };
-            let mut answer = reply::see_other(&format!("{}/{step}/{}", asked.called.base(), begun.flow));
-            cookie::prune_flows(site, asked.headers, answer.headers_mut());
+            let mut answer = reply::see_other(&format!("{}/{step}/{}", request.base_url.base(), begun.flow));
+            cookie::prune_flows(site, request.headers, answer.headers_mut());
             flow_cookie::set(app, &mut answer, &begun.flow, &begun.form);
             answer
         }
@@ -87,27 +92,32 @@ pub async fn authorize(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>,
 }
 
 /// `GET /login/{flow}` and `/consent/{flow}`: the page, or the next step if consent is remembered.
-pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+pub async fn show(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let app = request.app;
     let Some(handle) = FlowHandle::parse(flow) else {
         return error_page(app, &GONE, None);
     };
-    let (handle, form) = flow_cookie::read(app, asked, handle);
+    let (handle, form) = flow_cookie::read(request, handle);
+    let page_flow = PageFlow {
+        path: flow,
+        form: form.as_deref(),
+    };
     let approval = ConsentForm {
         flow: &handle,
         form: form.as_deref(),
         pasted: Secret::from(""),
-        source: asked.source,
+        source: request.source,
     };
     // Boxed: this rare call would otherwise enlarge the future of every request.
-    match Box::pin(app.authorize.try_remembered(http, approval)).await {
-        Ok(Some(onward)) => return consent_pages::consent_response(app, asked, (flow, form.as_deref()), onward),
+    match Box::pin(app.authorize.try_remembered(request.http, approval)).await {
+        Ok(Some(onward)) => return consent_pages::consent_response(request, page_flow, onward),
         Ok(None) => {}
         Err(why) => return error_page(app, &why, None),
     }
     match app.authorize.page(&handle, form.as_deref()).await {
-        Ok(FlowPage::SignIn(wanted)) => sign_in_page(asked, app, (flow, form.as_deref()), &wanted, None, ""),
-        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(asked, app, (flow, form.as_deref()), &wanted, &shown),
-        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(asked, app, (flow, form.as_deref()), (&wanted, &who), None),
+        Ok(FlowPage::SignIn(wanted)) => sign_in_page(request, page_flow, &wanted, None, ""),
+        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(request, page_flow, &wanted, &shown),
+        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(request, page_flow, &wanted, &who, None),
         Ok(FlowPage::MovedOn) => {
             let view = pages::ClosedPage {
                 base: app.urls().prefix(),
@@ -120,45 +130,55 @@ pub async fn show(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow
 }
 
 /// `POST /login/{flow}`: the password, the button to the identity provider, or a denial.
-pub async fn sign_in(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
-    let (handle, posted, form) = match parse_post(app, asked, flow) {
+pub async fn sign_in(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let app = request.app;
+    let (handle, posted, form) = match parse_post(request, flow) {
         Ok(all) => all,
         Err(why) => return error_page(app, &why, None),
+    };
+    let page_flow = PageFlow {
+        path: flow,
+        form: form.as_deref(),
     };
     let field = |name| posted.single(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
         return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     if field("decision") == "provider" {
-        return idp_pages::start(app, http, asked, (flow, &handle), form.as_deref()).await;
+        return idp_pages::start(request, page_flow, &handle).await;
     }
     let (name, password) = (field("username"), Secret::from(field("password")));
     let login = LoginForm {
         flow: &handle,
         form: form.as_deref(),
-        source: asked.source,
+        source: request.source,
         name,
         password,
     };
     match app.authorize.sign_in(login).await {
         Ok(LoginOutcome::Yes { flow, form, session }) => {
-            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
             flow_cookie::set(app, &mut answer, &flow, &form);
             if let Some(session) = session {
                 cookie::begin_session(app.urls(), answer.headers_mut(), &session);
             }
             answer
         }
-        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(asked, app, (flow, form.as_deref()), &wanted, Some(tried), name),
+        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(request, page_flow, &wanted, Some(tried), name),
         Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `POST /consent/{flow}`: the user's decision, and a pasted credential if the service needs one.
-pub async fn submit_consent(app: &App, http: &HttpClient, asked: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
-    let (handle, posted, form) = match parse_post(app, asked, flow) {
+pub async fn submit_consent(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
+    let app = request.app;
+    let (handle, posted, form) = match parse_post(request, flow) {
         Ok(all) => all,
         Err(why) => return error_page(app, &why, None),
+    };
+    let page_flow = PageFlow {
+        path: flow,
+        form: form.as_deref(),
     };
     if posted.single("decision").ok().flatten() != Some("approve") {
         return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
@@ -167,22 +187,23 @@ pub async fn submit_consent(app: &App, http: &HttpClient, asked: &BrowserRequest
         flow: &handle,
         form: form.as_deref(),
         pasted: Secret::from(posted.single("credential").ok().flatten().unwrap_or("")),
-        source: asked.source,
+        source: request.source,
     };
-    match Box::pin(app.authorize.approve(http, approval)).await {
-        Ok(onward) => consent_pages::consent_response(app, asked, (flow, form.as_deref()), onward),
+    match Box::pin(app.authorize.approve(request.http, approval)).await {
+        Ok(onward) => consent_pages::consent_response(request, page_flow, onward),
         Err(why) => error_page(app, &why, None),
     }
 }
 
 /// `GET /upstream/callback`: the upstream's code, or its error.
-pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
+pub async fn callback(request: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
+    let app = request.app;
     let site = app.urls();
     let brings = |flow: FlowHandle| {
-        let browser = cookie::value(site, asked.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
-        (flow_cookie::read(app, asked, flow).0, browser)
+        let browser = cookie::value(site, request.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
+        (flow_cookie::read(request, flow).0, browser)
     };
-    match app.authorize.callback(running, asked.query.as_bytes(), brings).await {
+    match app.authorize.callback(running, request.query.as_bytes(), brings).await {
         Ok(home) => {
             let mut answer = client_redirect(app, &home.back, &home.location);
             cookie::clear(site, answer.headers_mut(), CookieName::Upstream(&home.flow.to_string()));
@@ -227,10 +248,10 @@ pub fn forged_form_page(app: &App) -> HttpResponse {
 pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or has moved on; start again in your client");
 
 /// The posted form, if its hidden field matches the cookie (double submit).
-fn parse_post(app: &App, asked: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
+fn parse_post(request: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
     let handle = FlowHandle::parse(flow).ok_or(GONE)?;
-    let posted = Form::parse(&asked.body)?;
-    let (handle, form) = flow_cookie::read(app, asked, handle);
+    let posted = Form::parse(&request.body)?;
+    let (handle, form) = flow_cookie::read(request, handle);
     let matches = posted
         .single("form")?
         .is_some_and(|sent| Secret::from(sent) == Secret::from(form_token(form.as_deref(), flow)));
@@ -260,15 +281,14 @@ pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<
 }
 
 fn sign_in_page(
-    asked: &BrowserRequest<'_>,
-    app: &App,
-    (flow, form): (&str, Option<&str>),
+    request: &BrowserRequest<'_>,
+    flow: PageFlow<'_>,
     wanted: &Wanted,
     tried: Option<PasswordCheck>,
     username: &str,
 ) -> HttpResponse {
-    let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(app, &GONE, None);
+    let Some(running) = request.config.find(&wanted.service) else {
+        return error_page(request.app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let (problem, wait_seconds) = match tried {
@@ -277,16 +297,16 @@ fn sign_in_page(
         Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
     };
     let shown = wanted.return_address.uri().display_host();
-    let prefix = app.urls().prefix();
+    let prefix = request.app.urls().prefix();
     let view = LoginPage {
         base: prefix,
-        action: &format!("{prefix}/login/{flow}"),
+        action: &format!("{prefix}/login/{}", flow.path),
         client: client_view(wanted, &shown),
         service: &title,
         upstream_host: after,
         problem,
         username,
-        token: &form_token(form, flow),
+        token: &form_token(flow.form, flow.path),
         wait_seconds,
     };
     let status = match tried {
@@ -341,10 +361,12 @@ pub(super) fn error_page(app: &App, why: &Rejection, back: Option<(&ReturnAddres
     tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
     let retry_after = why.retry_after();
     let passes = retry_after.is_some();
-    let status = match why.code() {
-        _ if passes => StatusCode::SERVICE_UNAVAILABLE,
-        OAuthErrorCode::AccessDenied => StatusCode::FORBIDDEN,
-        _ => StatusCode::BAD_REQUEST,
+    let status = if passes {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else if why.code() == OAuthErrorCode::AccessDenied {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::BAD_REQUEST
     };
     let outside = why.public_message();
     let shown = back.map(|(back, _)| back.uri().display_host()).unwrap_or_default();

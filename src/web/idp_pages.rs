@@ -10,53 +10,47 @@ use crate::app::flow_handle::ClientRedirect;
 use crate::app::flow_handle::FlowHandle;
 use crate::app::idp_cache::ActiveIdp;
 use crate::flow::authorize::AuthorizationRequest as Wanted;
-use crate::net::http_client::HttpClient;
 use crate::web::cookie::{self, CookieName};
-use crate::web::flow_cookie;
+use crate::web::flow_cookie::{self, PageFlow};
 use crate::web::flow_pages::{GONE, client_redirect, client_view, continue_page, error_page, form_token, host_of};
 use crate::web::pages::{self, ErrorPage, ProviderPage, ReturnLink};
 use crate::web::reply::{self, HttpResponse};
-use crate::web::router::BrowserRequest;
+use crate::web::request::BrowserRequest;
 
 /// The page with the button "Continue with …".
-pub fn page(asked: &BrowserRequest<'_>, app: &App, (flow, form): (&str, Option<&str>), wanted: &Wanted, provider: &str) -> HttpResponse {
-    let Some(running) = asked.live.find(&wanted.service) else {
-        return error_page(app, &GONE, None);
+pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, wanted: &Wanted, provider: &str) -> HttpResponse {
+    let Some(running) = request.config.find(&wanted.service) else {
+        return error_page(request.app, &GONE, None);
     };
     let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
     let shown = wanted.return_address.uri().display_host();
-    let prefix = app.urls().prefix();
+    let prefix = request.app.urls().prefix();
     let view = ProviderPage {
         base: prefix,
-        action: &format!("{prefix}/login/{flow}"),
+        action: &format!("{prefix}/login/{}", flow.path),
         client: client_view(wanted, &shown),
         service: &title,
         provider,
         upstream_host: after,
-        token: &form_token(form, flow),
+        token: &form_token(flow.form, flow.path),
     };
     reply::page(StatusCode::OK, pages::to_provider(&view))
 }
 
 /// `POST /login/{flow}` from that page: sends the browser to the provider by GET.
-pub async fn start(
-    app: &App,
-    http: &HttpClient,
-    asked: &BrowserRequest<'_>,
-    (flow, handle): (&str, &FlowHandle),
-    form: Option<&str>,
-) -> HttpResponse {
-    match app.authorize.redirect_to_idp(http, handle, form, asked.source).await {
+pub async fn start(request: &BrowserRequest<'_>, flow: PageFlow<'_>, handle: &FlowHandle) -> HttpResponse {
+    let app = request.app;
+    match app.authorize.redirect_to_idp(request.http, handle, flow.form, request.source).await {
         Ok(onward) => {
             let mut answer = continue_page(app, &onward.location, &host_of(&onward.location), false);
             // Set only now: a callback in a browser that was not sent to the provider fails.
             cookie::set(
                 app.urls(),
                 answer.headers_mut(),
-                CookieName::Provider(flow),
+                CookieName::Provider(flow.path),
                 onward.callback_cookie.expose(),
             );
-            flow_cookie::refresh(app, &mut answer, &onward.flow, form);
+            flow_cookie::refresh(app, &mut answer, &onward.flow, flow.form);
             answer
         }
         Err(why) => error_page(app, &why, None),
@@ -64,15 +58,16 @@ pub async fn start(
 }
 
 /// `GET /login/callback/{idp}`: the provider's code, or its error.
-pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
+pub async fn callback(request: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
+    let app = request.app;
     let site = app.urls();
     let brings = |flow: FlowHandle| {
-        let browser = cookie::value(site, asked.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
-        (flow_cookie::read(app, asked, flow).0, browser)
+        let browser = cookie::value(site, request.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
+        (flow_cookie::read(request, flow).0, browser)
     };
-    match app.authorize.idp_callback(running, asked.query.as_bytes(), brings).await {
+    match app.authorize.idp_callback(running, request.query.as_bytes(), brings).await {
         Ok(IdpOutcome::SignedIn(flow, form)) => {
-            let mut answer = reply::see_other(&format!("{}/consent/{flow}", asked.called.base()));
+            let mut answer = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
             cookie::clear(site, answer.headers_mut(), CookieName::Provider(&flow.to_string()));
             flow_cookie::set(app, &mut answer, &flow, &form);
             answer
@@ -83,7 +78,7 @@ pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<Activ
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
-                end_page(app, &home, (what, "", todo))
+                end_page(app, &home, what, "", todo)
             };
             clear_flow_cookies(app, answer, &home.flow)
         }
@@ -91,7 +86,7 @@ pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<Activ
             let what = format!("{provider} says that you are {who}. This user may not use this gateway.");
             let why = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
             let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
-            let answer = end_page(app, &home, (&what, why, todo));
+            let answer = end_page(app, &home, &what, why, todo);
             clear_flow_cookies(app, answer, &home.flow)
         }
         Err(why) => error_page(app, &why, None),
@@ -99,7 +94,7 @@ pub async fn callback(app: &App, asked: &BrowserRequest<'_>, running: &Arc<Activ
 }
 
 /// Ends the flow on a page with a link back: before consent the browser is not redirected.
-fn end_page(app: &App, home: &ClientRedirect, (what, why, todo): (&str, &str, &str)) -> HttpResponse {
+fn end_page(app: &App, home: &ClientRedirect, what: &str, why: &str, todo: &str) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, "a sign-in at an identity provider ended on a page");
     let shown = home.back.uri().display_host();

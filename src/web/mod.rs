@@ -9,5 +9,6 @@ pub mod idp_pages;
 pub mod pages;
 mod paste;
 pub mod reply;
+pub mod request;
 pub mod router;
 pub mod routes;

@@ -6,7 +6,7 @@ use crate::app::authorize::consent_form::{CredentialError, Prompt};
 use crate::web::pages::CredentialField;
 
 /// The field that asks for this credential.
-pub fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
+pub(super) fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
     CredentialField {
         host: wanted.host,
         header: wanted.header,
@@ -17,7 +17,7 @@ pub fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> Cre
 }
 
 /// The status and the message for a refused credential. The message never contains the credential.
-pub fn credential_problem(why: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
+pub(super) fn credential_problem(why: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
     let (status, text) = match why {
         None => return (StatusCode::OK, None),
         Some(CredentialError::Empty) => (StatusCode::BAD_REQUEST, "Paste your key first.".to_owned()),

@@ -22,6 +22,7 @@ use crate::web::guard::{self, CorsPolicy};
 use crate::web::idp_pages;
 use crate::web::pages;
 use crate::web::reply::{self, HttpResponse};
+use crate::web::request::BrowserRequest;
 use crate::web::routes::{BrowserEndpoint, Document, Endpoint, HealthCheck, OAuthEndpoint, Route, RouteError, RouteTable, ServiceRef};
 
 /// Maximum size of a body that the router reads, in bytes.
@@ -43,20 +44,16 @@ pub struct Router {
     routes: Arc<RouteTable>,
 }
 
-/// A browser's request, with its body read.
-pub struct BrowserRequest<'a> {
-    /// The base URL of the host name that the request used.
-    pub called: &'a BaseUrl,
+/// What a request is served with.
+#[derive(Clone, Copy)]
+struct RequestContext<'a> {
+    http: &'a HttpClient,
     /// The configuration, loaded once for this request.
-    pub live: &'a RuntimeConfig,
-    /// The headers.
-    pub headers: &'a HeaderMap,
-    /// The query, not decoded.
-    pub query: &'a str,
-    /// The body; empty for GET.
-    pub body: Bytes,
+    config: &'a RuntimeConfig,
+    /// The base URL of the host name that the request used.
+    base_url: &'a BaseUrl,
     /// The caller's address, for limits only.
-    pub source: IpAddr,
+    source: IpAddr,
 }
 
 impl Router {
@@ -90,11 +87,17 @@ impl Router {
             Route::Health(HealthCheck::Ready) => return self.ready().await,
             Route::Endpoint(endpoint) => endpoint,
         };
-        let Some(called) = guard::match_host(self.app.urls(), &request) else {
+        let Some(base_url) = guard::match_host(self.app.urls(), &request) else {
             return self.misdirected();
         };
-        let live = self.app.config();
-        let Some(readers) = self.cors_policy(&endpoint, &live, called, request.headers()) else {
+        let config = self.app.config();
+        let context = RequestContext {
+            http,
+            config: &config,
+            base_url,
+            source,
+        };
+        let Some(readers) = self.cors_policy(&endpoint, context, request.headers()) else {
             return origin_denied();
         };
         if request.method() == Method::OPTIONS {
@@ -102,37 +105,37 @@ impl Router {
         }
         match endpoint {
             Endpoint::Mcp(of) => {
-                let answer = match find(&live, called, &of) {
-                    Some(at) => self.mcp(http, at, request, source).await,
-                    None => self.no_service(&live),
+                let answer = match find(context, &of) {
+                    Some(at) => self.mcp(context, at, request).await,
+                    None => self.no_service(&config),
                 };
                 reply::with_cors(answer, &readers)
             }
             Endpoint::Document(document) => {
-                let document = self.document(&document, &live, called);
-                let answer = document.map_or_else(|| self.no_service(&live), |document| reply::document(&document));
+                let document = self.document(&document, context);
+                let answer = document.map_or_else(|| self.no_service(&config), |document| reply::document(&document));
                 reply::with_cors(answer, &readers)
             }
             Endpoint::OAuth(endpoint, of) => {
-                let answer = match find_oauth(&live, called, &of) {
-                    Some(at) => self.oauth_endpoint(http, endpoint, at, request, source).await,
-                    None => self.no_service(&live),
+                let answer = match find_oauth(context, &of) {
+                    Some(at) => self.oauth_endpoint(context, endpoint, at, request).await,
+                    None => self.no_service(&config),
                 };
                 reply::with_cors(answer, &readers)
             }
-            Endpoint::Browser(endpoint) => self.browser_endpoint(http, endpoint, (&live, called), request, source).await,
+            Endpoint::Browser(endpoint) => self.browser_endpoint(context, endpoint, request).await,
             Endpoint::Style => style(),
-            Endpoint::Home => flow_pages::home(&self.app, &live),
+            Endpoint::Home => flow_pages::home(&self.app, &config),
         }
     }
 
     /// The web pages that may read the response; `None`: the page that sends the request may not call
     /// the MCP endpoint.
-    fn cors_policy(&self, endpoint: &Endpoint, live: &RuntimeConfig, called: &BaseUrl, headers: &HeaderMap) -> Option<CorsPolicy> {
+    fn cors_policy(&self, endpoint: &Endpoint, context: RequestContext<'_>, headers: &HeaderMap) -> Option<CorsPolicy> {
         match endpoint {
             Endpoint::Mcp(_) => {
-                let origin = guard::origin(called, headers);
-                guard::mcp_cors_policy(self.app.urls(), &live.configured.cors_origins, &origin)
+                let origin = guard::origin(context.base_url, headers);
+                guard::mcp_cors_policy(self.app.urls(), &context.config.configured.cors_origins, &origin)
             }
             Endpoint::Document(_) | Endpoint::OAuth(..) | Endpoint::Browser(_) | Endpoint::Style | Endpoint::Home => {
                 Some(CorsPolicy::Everyone)
@@ -141,17 +144,18 @@ impl Router {
     }
 
     /// A public document; `None` if there is no such service, or nothing to publish.
-    fn document(&self, document: &Document, live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
+    fn document(&self, document: &Document, context: RequestContext<'_>) -> Option<Value> {
+        let RequestContext { config, base_url, .. } = context;
         match document {
-            Document::ProtectedResource(of) => find_oauth(live, called, of).map(|at| at.resource_metadata_document()),
-            Document::AuthorizationServer(of) => find_oauth(live, called, of).map(|at| at.server_metadata_document()),
-            Document::Services(Some(name)) => service_list::find(live, called, name),
-            Document::Services(None) => service_list::list(live, called),
+            Document::ProtectedResource(of) => find_oauth(context, of).map(|at| at.resource_metadata_document()),
+            Document::AuthorizationServer(of) => find_oauth(context, of).map(|at| at.server_metadata_document()),
+            Document::Services(Some(name)) => service_list::find(config, base_url, name),
+            Document::Services(None) => service_list::list(config, base_url),
             Document::Keys => self.app.signing_keys.public_keys(),
         }
     }
 
-    async fn mcp(&self, http: &HttpClient, at: ServiceEndpoint<'_>, request: PendingRequest<'_>, source: IpAddr) -> HttpResponse {
+    async fn mcp(&self, context: RequestContext<'_>, at: ServiceEndpoint<'_>, request: PendingRequest<'_>) -> HttpResponse {
         if is_navigation(request.headers()) {
             return reply::error(
                 StatusCode::NOT_ACCEPTABLE,
@@ -162,7 +166,7 @@ impl Router {
         if guard::is_opaque_request(request.headers()) {
             return origin_denied();
         }
-        match self.app.proxy.forward(http, at.service, request, source).await {
+        match self.app.proxy.forward(context.http, at.service, request, context.source).await {
             Ok(answer) => answer,
             Err(why) => reply::proxy_error(&why, at),
         }
@@ -170,11 +174,10 @@ impl Router {
 
     async fn oauth_endpoint(
         &self,
-        http: &HttpClient,
+        context: RequestContext<'_>,
         endpoint: OAuthEndpoint,
         at: ServiceEndpoint<'_>,
         request: PendingRequest<'_>,
-        source: IpAddr,
     ) -> HttpResponse {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -183,7 +186,7 @@ impl Router {
             OAuthEndpoint::Token | OAuthEndpoint::Revoke => FORM,
         };
         let is = |wanted: &str| kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted);
-        let is_json_token = endpoint == OAuthEndpoint::Token && is(JSON) && self.app.config().configured.json_token;
+        let is_json_token = endpoint == OAuthEndpoint::Token && is(JSON) && context.config.configured.json_token;
         if !is(wanted) && !is_json_token {
             return reply::error(StatusCode::BAD_REQUEST, "invalid_request", &format!("the body must be {wanted}"));
         }
@@ -200,7 +203,7 @@ impl Router {
                     Form::parse(&body)
                 };
                 match form {
-                    Ok(form) => self.app.token_endpoint.respond(http, at, authorization, &form).await,
+                    Ok(form) => self.app.token_endpoint.respond(context.http, at, authorization, &form).await,
                     Err(why) => Err(why.into()),
                 }
                 .map(|document| (StatusCode::OK, document))
@@ -208,13 +211,13 @@ impl Router {
             OAuthEndpoint::Revoke => self
                 .app
                 .token_endpoint
-                .revoke(http, at.service, authorization, &body)
+                .revoke(context.http, at.service, authorization, &body)
                 .await
                 .map(|()| (StatusCode::OK, json!({}))),
             OAuthEndpoint::Register => self
                 .app
                 .clients
-                .register(&body, source)
+                .register(&body, context.source)
                 .map(|document| (StatusCode::CREATED, document)),
         };
         match answer {
@@ -229,54 +232,49 @@ impl Router {
         }
     }
 
-    async fn browser_endpoint(
-        &self,
-        http: &HttpClient,
-        endpoint: BrowserEndpoint,
-        (live, called): (&RuntimeConfig, &BaseUrl),
-        request: PendingRequest<'_>,
-        source: IpAddr,
-    ) -> HttpResponse {
+    async fn browser_endpoint(&self, context: RequestContext<'_>, endpoint: BrowserEndpoint, request: PendingRequest<'_>) -> HttpResponse {
         let (head, body) = request.into_parts();
         let body = match read_body(body).await {
             Ok(body) => body,
             Err(why) => return body_error(&why),
         };
         let query = head.uri.query().unwrap_or("");
-        let asked = BrowserRequest {
-            called,
-            live,
+        let request = BrowserRequest {
+            app: &self.app,
+            http: context.http,
+            config: context.config,
+            base_url: context.base_url,
             headers: &head.headers,
             query,
             body,
-            source,
+            source: context.source,
         };
         let is_post = head.method == Method::POST;
-        if is_post && !guard::is_own_post(called, &head.headers) {
+        if is_post && !guard::is_own_post(context.base_url, &head.headers) {
             return flow_pages::forged_form_page(&self.app);
         }
         match endpoint {
-            BrowserEndpoint::Login(flow) if is_post => flow_pages::sign_in(&self.app, http, &asked, &flow).await,
-            BrowserEndpoint::Consent(flow) if is_post => flow_pages::submit_consent(&self.app, http, &asked, &flow).await,
-            BrowserEndpoint::Login(flow) | BrowserEndpoint::Consent(flow) => flow_pages::show(&self.app, http, &asked, &flow).await,
-            BrowserEndpoint::LoginCallback(name) => match live.idp(&name) {
-                Some(running) => idp_pages::callback(&self.app, &asked, running).await,
-                None => self.no_service(live),
+            BrowserEndpoint::Login(flow) if is_post => flow_pages::sign_in(&request, &flow).await,
+            BrowserEndpoint::Consent(flow) if is_post => flow_pages::submit_consent(&request, &flow).await,
+            BrowserEndpoint::Login(flow) | BrowserEndpoint::Consent(flow) => flow_pages::show(&request, &flow).await,
+            BrowserEndpoint::LoginCallback(name) => match context.config.idp(&name) {
+                Some(active) => idp_pages::callback(&request, active).await,
+                None => self.no_service(context.config),
             },
-            BrowserEndpoint::UpstreamCallback(of) => match find(live, called, &of) {
-                Some(at) => flow_pages::callback(&self.app, &asked, at.service).await,
-                None => self.no_service(live),
+            BrowserEndpoint::UpstreamCallback(of) => match find(context, &of) {
+                Some(at) => flow_pages::callback(&request, at.service).await,
+                None => self.no_service(context.config),
             },
-            BrowserEndpoint::Authorize(of) => match find_oauth(live, called, &of) {
-                Some(at) => flow_pages::authorize(&self.app, http, &asked, at).await,
-                None => self.no_service(live),
+            BrowserEndpoint::Authorize(of) => match find_oauth(context, &of) {
+                Some(at) => flow_pages::authorize(&request, at).await,
+                None => self.no_service(context.config),
             },
         }
     }
 
     /// The error for an unknown service, or a missing default service.
-    fn no_service(&self, live: &RuntimeConfig) -> HttpResponse {
-        let hint = match live.default_service() {
+    fn no_service(&self, config: &RuntimeConfig) -> HttpResponse {
+        let hint = match config.default_service() {
             Some(_) => format!("the MCP endpoint is {}/mcp", self.app.urls().public_url()),
             None => format!("name the service: {}/mcp/{{service}}", self.app.urls().public_url()),
         };
@@ -320,22 +318,22 @@ impl Router {
 }
 
 /// The service of a path, with the address and the host that the request used.
-fn find<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+fn find<'a>(context: RequestContext<'a>, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
     let (running, path) = match of {
-        ServiceRef::Default => (live.default_service()?, PathStyle::Root),
-        ServiceRef::Named(name) => (live.find(name)?, PathStyle::Named),
-        ServiceRef::Alias(name) => (live.find(name)?, PathStyle::Alias),
+        ServiceRef::Default => (context.config.default_service()?, PathStyle::Root),
+        ServiceRef::Named(name) => (context.config.find(name)?, PathStyle::Named),
+        ServiceRef::Alias(name) => (context.config.find(name)?, PathStyle::Alias),
     };
     Some(ServiceEndpoint {
-        base_url: called,
+        base_url: context.base_url,
         service: running,
         path,
     })
 }
 
 /// As [`find`], for services with OAuth. Services with API keys and public ones have no AS.
-fn find_oauth<'a>(live: &'a RuntimeConfig, called: &'a BaseUrl, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
-    find(live, called, of).filter(ServiceEndpoint::is_oauth)
+fn find_oauth<'a>(context: RequestContext<'a>, of: &ServiceRef) -> Option<ServiceEndpoint<'a>> {
+    find(context, of).filter(ServiceEndpoint::is_oauth)
 }
 
 fn style() -> HttpResponse {

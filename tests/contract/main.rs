@@ -1,4 +1,5 @@
 //! What every backend of the store promises. Each promise is a function over a store, run for each backend.
+#![expect(clippy::too_many_lines, reason = "a promise is read from top to bottom")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeSet, HashMap};

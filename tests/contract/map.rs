@@ -3,7 +3,7 @@
 use super::*;
 
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     Insert(u8, u64),
     Read(u8),
     Open(u8, u32),
@@ -14,7 +14,7 @@ pub enum Op {
     Scan(usize),
 }
 
-pub fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let id = 0..6_u8;
     prop_oneof![
         4 => (id.clone(), 990..1060_u64).prop_map(|(id, until)| Op::Insert(id, until)),
@@ -28,7 +28,7 @@ pub fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-pub async fn behaves_as_a_map(bench: Bench, ops: Vec<Op>) {
+pub(crate) async fn behaves_as_a_map(bench: Bench, ops: Vec<Op>) {
     let mut model: HashMap<u8, Door> = HashMap::new();
     let mut now = 1000;
     let id = |n: u8| Id([n; 16]);
@@ -95,7 +95,7 @@ pub async fn behaves_as_a_map(bench: Bench, ops: Vec<Op>) {
     }
 }
 
-pub fn run(bench: Bench, ops: Vec<Op>) {
+pub(crate) fn run(bench: Bench, ops: Vec<Op>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(behaves_as_a_map(bench, ops));
 }

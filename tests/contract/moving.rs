@@ -39,7 +39,7 @@ fn moved(moved: u64) -> ImportReport {
     }
 }
 
-pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
+pub(crate) async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
     let from = beside(&bench);
     let canary = Shut {
         until: 2000,
@@ -78,7 +78,7 @@ pub async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
     }
 }
 
-pub async fn an_import_changes_nothing_that_is_there(bench: Bench) {
+pub(crate) async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     let from = beside(&bench);
     let ids = [(); 5].map(|()| Id::random());
     for (id, until) in ids.into_iter().zip([2000, 2000, 2000, 1100, 2000]) {

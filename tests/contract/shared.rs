@@ -157,7 +157,7 @@ async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() 
 }
 
 /// `mcp-gateway`, with the password `p@ss`, who may do no more than docs/stores.md says he must.
-pub fn with_the_user_of_the_documents(server: &Server) {
+pub(crate) fn with_the_user_of_the_documents(server: &Server) {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
     let line = text
         .lines()

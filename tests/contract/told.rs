@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub async fn a_newer_record_is_refused_and_kept(bench: Bench) {
+pub(crate) async fn a_newer_record_is_refused_and_kept(bench: Bench) {
     let later = LaterDoor { hinges: 3 };
     let written = bench.store.insert(Id::random(), later.clone()).await.unwrap();
     let handle = Handle::<Door>::new(written.id());
@@ -21,7 +21,7 @@ pub async fn a_newer_record_is_refused_and_kept(bench: Bench) {
     assert_eq!(bench.store.read(&written).await, Ok(Some(later)));
 }
 
-pub async fn every_change_is_told(bench: Bench) {
+pub(crate) async fn every_change_is_told(bench: Bench) {
     let mut changes = bench.store.changes();
     let handle = bench.insert(2000).await;
     bench
@@ -46,7 +46,7 @@ pub async fn every_change_is_told(bench: Bench) {
     assert!(timeout(Duration::from_millis(20), changes.next()).await.is_err());
 }
 
-pub async fn a_listener_that_fell_behind_is_told_of_a_gap(bench: Bench) {
+pub(crate) async fn a_listener_that_fell_behind_is_told_of_a_gap(bench: Bench) {
     let mut changes = bench.store.changes();
     let writers = (0..16).map(|_| {
         let store = bench.store.clone();
@@ -63,7 +63,7 @@ pub async fn a_listener_that_fell_behind_is_told_of_a_gap(bench: Bench) {
     assert!(changes.next().await.of::<Doorbell>().is_some());
 }
 
-pub async fn a_changed_key_ring_is_used_at_once(bench: Bench) {
+pub(crate) async fn a_changed_key_ring_is_used_at_once(bench: Bench) {
     let handle = bench.insert(2000).await;
     let old = bench.keys.load_full();
     bench.keys.store(keys().load_full());
@@ -74,13 +74,13 @@ pub async fn a_changed_key_ring_is_used_at_once(bench: Bench) {
     assert_eq!(bench.store.read(&handle).await, Ok(None));
 }
 
-pub async fn a_working_store_answers_a_ping(bench: Bench) {
+pub(crate) async fn a_working_store_answers_a_ping(bench: Bench) {
     assert_eq!(bench.store.ping().await, Ok(()));
     assert_eq!(bench.store.is_single(), !bench.is_shared);
 }
 
 /// What another writes is told to who listens here, once; what it removes as well, or that everything is to be looked at.
-pub async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) {
+pub(crate) async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) {
     let soon = Duration::from_secs(10);
     let mut changes = here.changes();
     let handle = other.insert(Id::random(), shut(2000)).await.unwrap();
@@ -97,7 +97,7 @@ pub async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) 
 }
 
 /// Of many who move the same record, here and there, one is first.
-pub async fn two_have_one_winner(here: &Store, other: &Store) {
+pub(crate) async fn two_have_one_winner(here: &Store, other: &Store) {
     let handle = here.insert(Id::random(), shut(2000)).await.unwrap();
     let moves = (0..32).map(|by| {
         let store = if by % 2 == 0 { here.clone() } else { other.clone() };

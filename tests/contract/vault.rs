@@ -38,7 +38,7 @@ fn at(server: &Server, login: VaultLogin) -> VaultConfig {
 }
 
 /// On a server of its own.
-pub fn bench() -> (Server, Bench) {
+pub(crate) fn bench() -> (Server, Bench) {
     let server = Server::start();
     let bench = on(at(&server, token(ROOT)));
     (server, bench)

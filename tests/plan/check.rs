@@ -23,7 +23,7 @@ const COMMON: &str = "all clear connect contains end expose find first get inser
 
 /// One violation of a rule.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub rule: &'static str,
     pub path: String,
     pub line: usize,
@@ -33,7 +33,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn new(rule: &'static str, path: &str, line: usize, message: String) -> Self {
+    pub(crate) fn new(rule: &'static str, path: &str, line: usize, message: String) -> Self {
         let path = path.to_owned();
         Self {
             rule,
@@ -52,7 +52,7 @@ impl fmt::Display for Finding {
 }
 
 /// A function, as the figures count it.
-pub struct Function {
+pub(crate) struct Function {
     pub path: String,
     pub name: String,
     pub lines: usize,
@@ -61,7 +61,7 @@ pub struct Function {
 
 /// What a walk over all files found.
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     pub findings: Vec<Finding>,
     pub functions: Vec<Function>,
     /// From a file to a file that it uses.
@@ -69,7 +69,7 @@ pub struct Report {
 }
 
 /// Checks all files, except for cycles and comments.
-pub fn check(code: &Code) -> Report {
+pub(crate) fn check(code: &Code) -> Report {
     let mut report = Report::default();
     for (at, source) in code.sources.iter().enumerate() {
         let row = source.module.first().and_then(|name| module(name));
@@ -110,7 +110,7 @@ impl Report {
 }
 
 /// The lines of a part of `src`, without tests.
-pub fn lines(code: &Code, part: &str) -> usize {
+pub(crate) fn lines(code: &Code, part: &str) -> usize {
     let files = code.sources.iter().filter(|source| source.path.starts_with(part));
     files.map(Source::lines).sum()
 }
@@ -242,7 +242,8 @@ impl Walk<'_> {
             path: self.source.path.clone(),
             name: signature.ident.to_string(),
             lines: whole.end().line + 1 - signature.span().start().line,
-            parameters: signature.inputs.len(),
+            // The signature of a trait's method belongs to the trait.
+            parameters: if self.in_trait_impl { 0 } else { signature.inputs.len() },
         });
     }
 

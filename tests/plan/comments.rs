@@ -18,7 +18,7 @@ const SERIES: &[&str] = &["MA-", "T-", "seed-"];
 const LISTS: &[&str] = &["asks", "attack", "attacks", "row", "rows", "decision", "finding"];
 
 /// Checks the comments of a file.
-pub fn check(path: &str, text: &str) -> Vec<Finding> {
+pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     // The words of the comment so far: a citation may be continued on the next line.
     let mut words: Vec<&str> = Vec::new();

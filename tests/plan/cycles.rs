@@ -6,7 +6,7 @@ use crate::check::Finding;
 use crate::source::Code;
 
 /// The groups of files that reach each other.
-pub fn cycles(edges: &BTreeSet<(usize, usize)>) -> Vec<BTreeSet<usize>> {
+pub(crate) fn cycles(edges: &BTreeSet<(usize, usize)>) -> Vec<BTreeSet<usize>> {
     let files: BTreeSet<usize> = edges.iter().map(|(from, _)| *from).collect();
     let reach: BTreeMap<usize, BTreeSet<usize>> = files.iter().map(|file| (*file, reachable(edges, *file))).collect();
     let mut groups: BTreeSet<Vec<usize>> = BTreeSet::new();
@@ -33,7 +33,7 @@ fn reachable(edges: &BTreeSet<(usize, usize)>, start: usize) -> BTreeSet<usize> 
 }
 
 /// One finding per file in a cycle; the message has the files of the cycle that it uses.
-pub fn check(code: &Code, edges: &BTreeSet<(usize, usize)>) -> Vec<Finding> {
+pub(crate) fn check(code: &Code, edges: &BTreeSet<(usize, usize)>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for group in cycles(edges) {
         for file in &group {

@@ -19,15 +19,15 @@ const HEADER: &str = "\
 ";
 
 /// The size by rule and file.
-pub type Exceptions = BTreeMap<(String, String), Option<usize>>;
+pub(crate) type Exceptions = BTreeMap<(String, String), Option<usize>>;
 
 /// Reads the list.
-pub fn read() -> Exceptions {
+pub(crate) fn read() -> Exceptions {
     parse(&fs::read_to_string(root().join(FILE)).unwrap_or_default())
 }
 
 /// Parses a list.
-pub fn parse(text: &str) -> Exceptions {
+pub(crate) fn parse(text: &str) -> Exceptions {
     let exception = |line: &str| {
         let mut words = line.split_whitespace().map(str::to_owned);
         let key = (words.next().unwrap(), words.next().unwrap());
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Exceptions {
 }
 
 /// The findings that the list does not have, and the lines of the list that have no finding.
-pub fn compare(findings: &[Finding], exceptions: &Exceptions) -> Vec<String> {
+pub(crate) fn compare(findings: &[Finding], exceptions: &Exceptions) -> Vec<String> {
     let current = current(findings);
     let is_new = |finding: &&Finding| exceptions.get(&key(finding)).is_none_or(|most| finding.size > *most);
     let mut errors: Vec<String> = findings.iter().filter(is_new).map(ToString::to_string).collect();
@@ -48,7 +48,7 @@ pub fn compare(findings: &[Finding], exceptions: &Exceptions) -> Vec<String> {
 }
 
 /// Rewrites the list if `PLAN_UPDATE` asks for it.
-pub fn update(findings: &[Finding]) {
+pub(crate) fn update(findings: &[Finding]) {
     let (mut new, old) = (current(findings), read());
     match env::var("PLAN_UPDATE").as_deref() {
         Ok("all") => {}

@@ -17,7 +17,7 @@ const IRREGULAR: &str = "begun bound brought built chosen done drawn forgotten f
     left lost made meant paid said seen sent shown spent spoken taken told understood written";
 
 /// Prints the figures. Lines are without tests; a function's are without its documentation.
-pub fn print(code: &Code, report: &Report, findings: &[Finding]) {
+pub(crate) fn print(code: &Code, report: &Report, findings: &[Finding]) {
     for module in MODULES.iter() {
         figure(&format!("lines of {}", module.name), lines(code, &format!("src/{}/", module.name)));
     }

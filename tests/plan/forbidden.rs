@@ -5,7 +5,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use crate::check::Finding;
 
 /// Checks the tokens of a file.
-pub fn check(path: &str, text: &str) -> Vec<Finding> {
+pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut findings = Vec::new();
     walk(path, tokens, &mut findings);

@@ -5,28 +5,28 @@
 use std::sync::LazyLock;
 
 /// The module of the use cases.
-pub const APP: &str = "app";
+pub(crate) const APP: &str = "app";
 
 /// The constant in `src/flow/mod.rs` that lists every transition.
-pub const TRANSITIONS: &str = "TRANSITIONS";
+pub(crate) const TRANSITIONS: &str = "TRANSITIONS";
 
 /// Methods that are no transitions of the table: type, method, reason.
-pub const NOT_LISTED: &[(&str, &str, &str)] = &[
+pub(crate) const NOT_LISTED: &[(&str, &str, &str)] = &[
     ("GrantRecord", "upstream_401_seen", "it keeps its state, or ends by `ended`"),
     ("Ended", "without_grant", "it ends a grant that does not exist yet"),
 ];
 
 /// The most lines of a file, without tests.
-pub const FILE_LINES: usize = 400;
+pub(crate) const FILE_LINES: usize = 400;
 
 /// The most lines of a function, without its documentation.
-pub const FUNCTION_LINES: usize = 60;
+pub(crate) const FUNCTION_LINES: usize = 60;
 
 /// The most parameters of a function, `self` counted.
-pub const PARAMETERS: usize = 5;
+pub(crate) const PARAMETERS: usize = 5;
 
 /// The most lines of a part of `src`, without tests. A part inside another one comes first.
-pub const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
+pub(crate) const SOURCE_LINES: [(&str, usize); 2] = [("src/store/vault", 1_700), ("src", 29_000)];
 
 /// Module (`APP` is [`APP`]), layer, imports. A module imports only these modules, or paths in
 /// them; `<Type>Config` is a type with this suffix.
@@ -96,7 +96,7 @@ background
 ";
 
 /// What a pure module may not import although it may import the module above it.
-pub const NOT_PURE: &[&str] = &[
+pub(crate) const NOT_PURE: &[&str] = &[
     "base::random",
     "base::time::Clock",
     "base::time::Stopwatch",
@@ -104,16 +104,16 @@ pub const NOT_PURE: &[&str] = &[
 ];
 
 /// Exceptions to [`NOT_PURE`]: values that were drawn before.
-pub const DRAWN: &[&str] = &["base::random::Fresh", "base::random::SaltAndNonce"];
+pub(crate) const DRAWN: &[&str] = &["base::random::Fresh", "base::random::SaltAndNonce"];
 
 /// Inside `base`, only this file may name the path.
-pub const ONE_FILE: &[(&str, &str)] = &[("std::time", "src/base/time.rs"), ("ring::rand", "src/base/random.rs")];
+pub(crate) const ONE_FILE: &[(&str, &str)] = &[("std::time", "src/base/time.rs"), ("ring::rand", "src/base/random.rs")];
 
 /// Global state. The JWT crate has one provider per process.
-pub const GLOBAL: &[(&str, &str)] = &[("src/base/jws.rs", "PROVIDER_INSTALLED")];
+pub(crate) const GLOBAL: &[(&str, &str)] = &[("src/base/jws.rs", "PROVIDER_INSTALLED")];
 
 /// A directory below `src`.
-pub struct Module {
+pub(crate) struct Module {
     pub name: &'static str,
     pub layer: u8,
     pub imports: Vec<&'static str>,
@@ -122,7 +122,7 @@ pub struct Module {
 }
 
 /// The layer table.
-pub static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
+pub(crate) static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
     let row = |line: &'static str| {
         let mut words = line.split_whitespace().map(|word| if word == "APP" { APP } else { word });
         let (name, layer) = (words.next().unwrap(), words.next().unwrap());
@@ -152,12 +152,12 @@ fn crates(name: &str) -> Vec<&'static str> {
 }
 
 /// The row of a module.
-pub fn module(name: &str) -> Option<&'static Module> {
+pub(crate) fn module(name: &str) -> Option<&'static Module> {
     MODULES.iter().find(|module| module.name == name)
 }
 
 /// Whether a path is the one of the pattern, or below it.
-pub fn is_below(path: &[String], pattern: &str) -> bool {
+pub(crate) fn is_below(path: &[String], pattern: &str) -> bool {
     let mut rest = path;
     for part in pattern.split("::") {
         if let Some(suffix) = part.strip_prefix("<Type>") {
@@ -172,18 +172,18 @@ pub fn is_below(path: &[String], pattern: &str) -> bool {
 }
 
 /// Whether a name is written as a type is.
-pub fn is_type(name: &str) -> bool {
+pub(crate) fn is_type(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
 }
 
 /// The step of a component of [`APP`].
-pub fn step(component: &str) -> usize {
+pub(crate) fn step(component: &str) -> usize {
     let step = STEPS.trim().lines().position(|step| step.split(' ').any(|name| name == component));
     step.map_or(0, |step| step + 1)
 }
 
 /// The name of a component's type: `TokenEndpoint` for `token_endpoint`.
-pub fn type_name(component: &str) -> String {
+pub(crate) fn type_name(component: &str) -> String {
     let capitalised = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     component.split('_').filter(|word| !word.is_empty()).map(capitalised).collect()
 }

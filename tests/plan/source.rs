@@ -10,7 +10,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, File, FnArg, Ident, ImplItem, Item, ItemUse, Meta, Type, UseTree, Visibility};
 
 /// One file.
-pub struct Source {
+pub(crate) struct Source {
     /// From the repository's root: `src/flow/grant.rs`.
     pub path: String,
     /// `["flow", "grant"]`.
@@ -66,24 +66,24 @@ impl Source {
         }
     }
 
-    pub fn is_test(&self, span: Span) -> bool {
+    pub(crate) fn is_test(&self, span: Span) -> bool {
         let line = span.start().line;
         self.tests.iter().any(|(first, last)| (*first..=*last).contains(&line))
     }
 
     /// The number of lines without tests.
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         let is_test = |line: &usize| self.tests.iter().any(|(first, last)| (first..=last).contains(&line));
         (1..=self.text.lines().count()).filter(|line| !is_test(line)).count()
     }
 
-    pub fn is_mod_rs(&self) -> bool {
+    pub(crate) fn is_mod_rs(&self) -> bool {
         self.path.ends_with("/mod.rs")
     }
 
     /// The absolute form of a path, which begins with `crate` or the name of a crate. `None`: a
     /// type parameter, a primitive type, or a name of the prelude.
-    pub fn absolute(&self, rooted: bool, path: &[String]) -> Option<Vec<String>> {
+    pub(crate) fn absolute(&self, rooted: bool, path: &[String]) -> Option<Vec<String>> {
         match self.aliases.get(&path[0]) {
             Some(target) if !rooted => Some([target, &path[1..]].concat()),
             _ => self.declared(rooted, path),
@@ -117,7 +117,7 @@ fn is_crate(name: &str) -> bool {
 }
 
 /// All files of `src`.
-pub struct Code {
+pub(crate) struct Code {
     pub sources: Vec<Source>,
     modules: HashMap<Vec<String>, usize>,
     /// The files that define a method, by folder and name.
@@ -126,7 +126,7 @@ pub struct Code {
 
 impl Code {
     /// Parses files, given as path and text.
-    pub fn new(files: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub(crate) fn new(files: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut sources: Vec<Source> = files.into_iter().map(Source::new).collect();
         let test_modules: Vec<Vec<String>> = sources.iter().flat_map(test_modules).collect();
         for source in &mut sources {
@@ -152,7 +152,7 @@ impl Code {
 
     /// The folder that a file belongs to, as a module path. `a/b.rs` belongs to `a/b` if that
     /// folder has files.
-    pub fn folder(&self, at: usize) -> Vec<String> {
+    pub(crate) fn folder(&self, at: usize) -> Vec<String> {
         let module = &self.sources[at].module;
         let is_parent = |other: &Vec<String>| other.len() > module.len() && other.starts_with(module);
         let is_folder = self.sources[at].is_mod_rs() || self.modules.keys().any(is_parent);
@@ -160,25 +160,25 @@ impl Code {
     }
 
     /// The only other file of the folder that defines a method of this name.
-    pub fn method(&self, at: usize, name: &str) -> Option<usize> {
+    pub(crate) fn method(&self, at: usize, name: &str) -> Option<usize> {
         let files = self.methods.get(&(self.folder(at), name.to_owned()))?;
         files.first().copied().filter(|file| files.len() == 1 && *file != at)
     }
 
     /// The file of an absolute path of ours, and the rest of the path inside it.
-    pub fn owner<'p>(&self, path: &'p [String]) -> Option<(usize, &'p [String])> {
+    pub(crate) fn owner<'p>(&self, path: &'p [String]) -> Option<(usize, &'p [String])> {
         (1..=path.len())
             .rev()
             .find_map(|end| Some((*self.modules.get(&path[1..end])?, &path[end..])))
     }
 
     /// Whether the path names something that the file only re-exports.
-    pub fn is_export(&self, at: usize, rest: &[String]) -> bool {
+    pub(crate) fn is_export(&self, at: usize, rest: &[String]) -> bool {
         rest.first().is_some_and(|name| self.sources[at].exports.contains_key(name))
     }
 
     /// The file that defines the type or trait that a file calls by this path.
-    pub fn definition(&self, at: usize, path: &syn::Path) -> Option<usize> {
+    pub(crate) fn definition(&self, at: usize, path: &syn::Path) -> Option<usize> {
         let mut path = self.sources[at].absolute(false, &names(path))?;
         for _ in 0..4 {
             let (at, rest) = self.owner(&path).filter(|_| path[0] == "crate")?;
@@ -191,7 +191,7 @@ impl Code {
         None
     }
 
-    pub fn definition_of(&self, at: usize, ty: &Type) -> Option<usize> {
+    pub(crate) fn definition_of(&self, at: usize, ty: &Type) -> Option<usize> {
         match ty {
             Type::Path(ty) => self.definition(at, &ty.path),
             _ => None,
@@ -227,12 +227,12 @@ fn methods(source: &Source, is_parent: bool) -> Vec<String> {
 }
 
 /// The names of a path.
-pub fn names(path: &syn::Path) -> Vec<String> {
+pub(crate) fn names(path: &syn::Path) -> Vec<String> {
     path.segments.iter().map(|part| part.ident.to_string()).collect()
 }
 
 /// Name, visibility and attributes of an item.
-pub fn parts(item: &Item) -> (Option<&Ident>, Option<&Visibility>, &[Attribute]) {
+pub(crate) fn parts(item: &Item) -> (Option<&Ident>, Option<&Visibility>, &[Attribute]) {
     match item {
         Item::Const(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
         Item::Enum(i) => (Some(&i.ident), Some(&i.vis), &i.attrs),
@@ -250,7 +250,7 @@ pub fn parts(item: &Item) -> (Option<&Ident>, Option<&Visibility>, &[Attribute])
 }
 
 /// One path of a `use`.
-pub struct Leaf {
+pub(crate) struct Leaf {
     pub path: Vec<String>,
     /// What the file calls it.
     pub alias: Option<String>,
@@ -258,7 +258,7 @@ pub struct Leaf {
 }
 
 /// The paths of a `use`.
-pub fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
+pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<Leaf> {
     let leaf = |name: &Ident, alias: Option<&Ident>, glob: bool| {
         let own = iter::once(name.to_string()).filter(|name| name != "self" && !glob);
         let path: Vec<String> = before.iter().cloned().chain(own).collect();
@@ -318,12 +318,12 @@ fn only_in_tests(attributes: &[Attribute]) -> bool {
 }
 
 /// The repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All Rust files below a directory, as path from the root and text.
-pub fn rust_files(directory: &str) -> Vec<(String, String)> {
+pub(crate) fn rust_files(directory: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join(directory)).into_iter().flatten() {
         let name = format!("{directory}/{}", entry.unwrap().file_name().to_string_lossy());

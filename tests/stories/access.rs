@@ -19,7 +19,7 @@ use crate::support::world::{PASSWORD, USER, World};
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}"#;
 
 /// A service beside the default one, in front of the same upstream.
-pub fn beside(first: &Service, name: &str, access: Access) -> Service {
+pub(crate) fn beside(first: &Service, name: &str, access: Access) -> Service {
     Service {
         name: name.into(),
         digest: ServiceDigest::of(name),
@@ -65,12 +65,12 @@ async fn key(keys: &ApiKeys, scopes: &str, lives: Option<u64>) -> CreatedApiKey 
 }
 
 /// A tool call at a service, with these headers.
-pub async fn call(world: &World, service: &str, headers: &[(&str, &str)]) -> Page {
+pub(crate) async fn call(world: &World, service: &str, headers: &[(&str, &str)]) -> Page {
     call_by(&Browser::default(), &world.url, service, headers).await
 }
 
 /// The same over this browser's connections.
-pub async fn call_by(http: &Browser, base: &str, service: &str, headers: &[(&str, &str)]) -> Page {
+pub(crate) async fn call_by(http: &Browser, base: &str, service: &str, headers: &[(&str, &str)]) -> Page {
     let mut request = Request::post(format!("{base}/mcp/{service}"))
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream");

@@ -21,7 +21,7 @@ use crate::support::world::{PASSWORD, USER};
 const NOWHERE: &str = "http://127.0.0.1:9/mcp";
 
 /// Runs to its end, which must come by itself.
-pub fn done(command: &mut Command) -> Output {
+pub(crate) fn done(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..2_000 {
         if child.try_wait().unwrap().is_some() {
@@ -35,7 +35,7 @@ pub fn done(command: &mut Command) -> Output {
 
 /// Does not start, says what is wrong at which flag, and what to do; and prints no stack of a panic.
 #[track_caller]
-pub fn does_not_start(command: &mut Command, names: &str) -> String {
+pub(crate) fn does_not_start(command: &mut Command, names: &str) -> String {
     let output = done(command);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {said}", output.status);

@@ -12,12 +12,12 @@ use crate::support::client::{McpClient, Pair, param, post_json};
 use crate::support::world::{PASSWORD, USER, World};
 
 /// The secret of those that have one.
-pub const SECRET: &str = "8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c";
+pub(crate) const SECRET: &str = "8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c";
 /// A redirect that no other program can receive.
-pub const WEB: &str = "https://app.example/cb";
+pub(crate) const WEB: &str = "https://app.example/cb";
 
 /// A client of this id, confidential or not.
-pub fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredClient {
+pub(crate) fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredClient {
     ConfiguredClient {
         id: id.into(),
         name: format!("The {id}"),
@@ -27,7 +27,7 @@ pub fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredCl
 }
 
 /// A gateway that knows these clients; and what it is set up with, to be changed.
-pub async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Config)) -> (World, Config) {
+pub(crate) async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Config)) -> (World, Config) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.config.clients = clients;

@@ -21,7 +21,7 @@ use crate::support::world::{PASSWORD, USER, World};
 
 /// An OAuth refusal: this status, this word, and nothing that another cache may keep.
 #[track_caller]
-pub fn refused(page: &Page, status: u16, error: &str) {
+pub(crate) fn refused(page: &Page, status: u16, error: &str) {
     let body: Value = serde_json::from_str(&page.text).unwrap_or_default();
     assert_eq!(
         (page.status.as_u16(), body["error"].as_str()),
@@ -33,19 +33,19 @@ pub fn refused(page: &Page, status: u16, error: &str) {
 }
 
 /// Requests written byte by byte, as no well-behaved client would.
-pub struct Raw {
+pub(crate) struct Raw {
     authority: String,
 }
 
 impl Raw {
-    pub fn to(url: &str) -> Self {
+    pub(crate) fn to(url: &str) -> Self {
         Self {
             authority: url.trim_start_matches("http://").to_owned(),
         }
     }
 
     /// Sends this head, with a `Host` and a length if it has none, and reads the answer whole.
-    pub async fn send(&self, head: &str, body: &[u8]) -> Page {
+    pub(crate) async fn send(&self, head: &str, body: &[u8]) -> Page {
         let mut text = head.to_owned();
         if !head.to_ascii_lowercase().contains("\r\nhost:") {
             text.push_str(&format!("Host: {}\r\n", self.authority));
@@ -59,7 +59,7 @@ impl Raw {
     }
 
     /// Sends these bytes, and reads until the other side closes, or is silent for a while.
-    pub async fn exact(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn exact(&self, bytes: &[u8]) -> String {
         let mut line = TcpStream::connect(&self.authority).await.unwrap();
         // The gateway may answer and close before it has read everything: that is its right.
         let _ = line.write_all(bytes).await;
@@ -72,7 +72,7 @@ impl Raw {
     }
 
     /// What has arrived when `wanted` has, from an answer that need not end.
-    pub async fn first_bytes(&self, head: &str, wanted: &str) -> String {
+    pub(crate) async fn first_bytes(&self, head: &str, wanted: &str) -> String {
         let mut line = TcpStream::connect(&self.authority).await.unwrap();
         let text = format!("{head}Host: {}\r\n\r\n", self.authority);
         line.write_all(text.as_bytes()).await.unwrap();

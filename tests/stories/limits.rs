@@ -13,7 +13,7 @@ use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::flow::authorize::FlowRecord;
 use mcp_oauth_gateway::flow::grant::{Active, GrantRecord};
 use mcp_oauth_gateway::flow::grant_data::{GrantData, NewGrant};
-use mcp_oauth_gateway::flow::refresh_rules::{DEFAULT_REUSE_WINDOW_SECONDS, RefreshRules};
+use mcp_oauth_gateway::flow::refresh_rules::RefreshRules;
 use mcp_oauth_gateway::flow::user::User;
 use mcp_oauth_gateway::net::body::RequestBody;
 use mcp_oauth_gateway::net::http_client::HttpClient;
@@ -23,6 +23,7 @@ use mcp_oauth_gateway::oauth::token_response::{UpstreamAccessToken, UpstreamToke
 use mcp_oauth_gateway::service::Login;
 use mcp_oauth_gateway::service::public_urls::PublicUrls;
 use mcp_oauth_gateway::store::Store;
+use mcp_oauth_gateway::token::lifetime::DEFAULT_REUSE_WINDOW_SECONDS;
 use serde_json::json;
 
 use crate::support::browser::{Browser, Page, send};

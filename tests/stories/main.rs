@@ -1,4 +1,5 @@
 //! Stories: the gateway as a process or in this one, through real sockets, in front of the stand-in.
+#![expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::large_futures, reason = "a test waits for one thing at a time")]
 #![expect(clippy::format_push_string, reason = "requests are short, and read better so")]

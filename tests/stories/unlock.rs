@@ -282,7 +282,7 @@ async fn a_fixed_key_is_sent_for_everybody_and_its_refusal_sends_nobody_to_sign_
 }
 
 /// A request with headers of the test's choice.
-pub async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)]) -> Page {
+pub(crate) async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)]) -> Page {
     let mut request = Request::post(client.resource())
         .header(header::AUTHORIZATION, format!("Bearer {access}"))
         .header(header::CONTENT_TYPE, "application/json");

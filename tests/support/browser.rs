@@ -12,7 +12,7 @@ use mcp_oauth_gateway::net::tls::{self, ClientTls};
 
 /// A complete response.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub(crate) struct Page {
     pub url: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -21,17 +21,17 @@ pub struct Page {
 
 impl Page {
     /// A header as text; empty if it is absent.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.text).unwrap_or_else(|why| panic!("{why}: {} {}", self.status, self.text))
     }
 
     /// The target of a redirect or of a refresh page.
-    pub fn onward(&self) -> Option<String> {
+    pub(crate) fn onward(&self) -> Option<String> {
         if self.status.is_redirection() {
             return Some(absolute(&self.url, self.header("location")));
         }
@@ -41,7 +41,7 @@ impl Page {
     }
 
     /// The value of a hidden or prefilled field.
-    pub fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         let tag = self
             .text
             .split('<')
@@ -56,7 +56,7 @@ impl Page {
     }
 
     /// The URL that the page's form is posted to.
-    pub fn action(&self) -> String {
+    pub(crate) fn action(&self) -> String {
         let action = self
             .text
             .split("<form")
@@ -87,7 +87,7 @@ fn absolute(base: &str, target: &str) -> String {
 
 /// A browser with its own cookies, by host and port.
 #[derive(Clone)]
-pub struct Browser {
+pub(crate) struct Browser {
     pub client: HttpClient,
     pub cookies: BTreeMap<String, String>,
     /// The `Sec-Fetch-Site` of opened pages; `None` is an old browser without the header.
@@ -106,7 +106,7 @@ impl Default for Browser {
 }
 
 /// Sends a request and reads the complete response.
-pub async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
+pub(crate) async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
     let url = request.uri().to_string();
     let policy = RequestPolicy {
         addresses: AddressPolicy::Anything,
@@ -127,12 +127,12 @@ pub async fn send(client: &HttpClient, request: Request<RequestBody>) -> Page {
 
 impl Browser {
     /// Opens a page. Redirects are not followed.
-    pub async fn get(&mut self, url: &str) -> Page {
+    pub(crate) async fn get(&mut self, url: &str) -> Page {
         self.ask(Method::GET, url, None).await
     }
 
     /// Posts a form, as a page of the same origin does.
-    pub async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.ask(Method::POST, url, Some(body)).await
     }
@@ -184,7 +184,7 @@ impl Browser {
     }
 
     /// Logs in on the page and opens the consent page.
-    pub async fn sign_in(&mut self, page: &Page, user: &str, password: &str) -> Page {
+    pub(crate) async fn sign_in(&mut self, page: &Page, user: &str, password: &str) -> Page {
         let form = page.field("form");
         let answer = self
             .post(&page.action(), &[("form", &form), ("username", user), ("password", password)])
@@ -196,7 +196,7 @@ impl Browser {
     }
 
     /// Submits a decision on the consent page.
-    pub async fn decide(&mut self, page: &Page, decision: &str) -> Page {
+    pub(crate) async fn decide(&mut self, page: &Page, decision: &str) -> Page {
         let form = page.field("form");
         self.post(&page.action(), &[("form", &form), ("decision", decision)]).await
     }

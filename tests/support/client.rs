@@ -14,7 +14,7 @@ use super::world::{PASSWORD, USER};
 
 /// A registered client, and the state of one flow.
 #[derive(Clone)]
-pub struct McpClient {
+pub(crate) struct McpClient {
     pub base: String,
     /// What follows the path of each OAuth endpoint: nothing, or `/mcp/{service}`.
     pub behind: String,
@@ -27,14 +27,14 @@ pub struct McpClient {
 
 /// The response of `/token`.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub access: String,
     pub refresh: String,
     pub expires_in: u64,
 }
 
 impl Pair {
-    pub fn of(page: &Page) -> Self {
+    pub(crate) fn of(page: &Page) -> Self {
         let body = page.json();
         assert_eq!(page.status, 200, "{body}");
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
@@ -48,17 +48,17 @@ impl Pair {
 
 impl McpClient {
     /// Registers a public client with one loopback redirect URI.
-    pub async fn register(base: &str) -> Self {
+    pub(crate) async fn register(base: &str) -> Self {
         Self::register_at(base, "http://127.0.0.1:3999/callback").await
     }
 
     /// Registers a public client with this redirect URI.
-    pub async fn register_at(base: &str, redirect: &str) -> Self {
+    pub(crate) async fn register_at(base: &str, redirect: &str) -> Self {
         Self::register_with(base, redirect, Browser::default()).await
     }
 
     /// As `register_at`, over the connections of this browser, which may trust more certificates.
-    pub async fn register_with(base: &str, redirect: &str, http: Browser) -> Self {
+    pub(crate) async fn register_with(base: &str, redirect: &str, http: Browser) -> Self {
         let body = json!({ "client_name": "story", "redirect_uris": [redirect], "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"] });
         let page = post_json(&http, &format!("{base}/register"), &body).await;
         assert_eq!(page.status, 201, "{}", page.text);
@@ -76,7 +76,7 @@ impl McpClient {
     }
 
     /// A client from the configuration.
-    pub fn configured(base: &str, id: &str, redirect: &str) -> Self {
+    pub(crate) fn configured(base: &str, id: &str, redirect: &str) -> Self {
         Self {
             base: base.into(),
             behind: String::new(),
@@ -89,7 +89,7 @@ impl McpClient {
     }
 
     /// The same client at the service of this name.
-    pub fn at(&self, service: &str) -> Self {
+    pub(crate) fn at(&self, service: &str) -> Self {
         Self {
             behind: format!("/mcp/{service}"),
             ..self.clone()
@@ -97,18 +97,18 @@ impl McpClient {
     }
 
     /// The URL of the MCP endpoint.
-    pub fn resource(&self) -> String {
+    pub(crate) fn resource(&self) -> String {
         let path = if self.behind.is_empty() { "/mcp" } else { &self.behind };
         format!("{}{path}", self.base)
     }
 
     /// The authorization URL.
-    pub fn authorize_url(&self) -> String {
+    pub(crate) fn authorize_url(&self) -> String {
         self.authorize_url_with(&[])
     }
 
     /// The authorization URL with these parameters replaced; an empty value omits a parameter.
-    pub fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
+    pub(crate) fn authorize_url_with(&self, changes: &[(&str, &str)]) -> String {
         let challenge = CodeChallenge::of(&self.verifier);
         let resource = self.resource();
         let mut all = vec![
@@ -131,19 +131,19 @@ impl McpClient {
     }
 
     /// Runs the flow in the browser. Returns the redirect to the client.
-    pub async fn browse(&self, browser: &mut Browser) -> String {
+    pub(crate) async fn browse(&self, browser: &mut Browser) -> String {
         self.browse_from(browser, &self.authorize_url()).await
     }
 
     /// As `browse`, from this authorization URL.
-    pub async fn browse_from(&self, browser: &mut Browser, authorize: &str) -> String {
+    pub(crate) async fn browse_from(&self, browser: &mut Browser, authorize: &str) -> String {
         let consent = self.to_consent_from(browser, authorize).await;
         let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
         self.follow(browser, onward).await
     }
 
     /// Runs the flow up to the consent page.
-    pub async fn to_consent(&self, browser: &mut Browser) -> Page {
+    pub(crate) async fn to_consent(&self, browser: &mut Browser) -> Page {
         self.to_consent_from(browser, &self.authorize_url()).await
     }
 
@@ -160,7 +160,7 @@ impl McpClient {
     }
 
     /// Follows redirects up to the client's redirect URI.
-    pub async fn follow(&self, browser: &mut Browser, from: String) -> String {
+    pub(crate) async fn follow(&self, browser: &mut Browser, from: String) -> String {
         let mut next = from;
         for _ in 0..10 {
             if next.starts_with(&self.redirect) {
@@ -175,12 +175,12 @@ impl McpClient {
     }
 
     /// The code in the redirect to the client.
-    pub fn code(answer: &str) -> String {
+    pub(crate) fn code(answer: &str) -> String {
         param(answer, "code").unwrap_or_else(|| panic!("no code in {answer}"))
     }
 
     /// Redeems a code.
-    pub async fn redeem(&self, code: &str) -> Page {
+    pub(crate) async fn redeem(&self, code: &str) -> Page {
         self.redeem_with(&[
             ("code", code),
             ("code_verifier", self.verifier.expose()),
@@ -190,14 +190,14 @@ impl McpClient {
     }
 
     /// Redeems with these fields, besides `grant_type` and `client_id`.
-    pub async fn redeem_with(&self, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn redeem_with(&self, fields: &[(&str, &str)]) -> Page {
         let mut all = vec![("grant_type", "authorization_code"), ("client_id", self.id.as_str())];
         all.extend_from_slice(fields);
         self.form(&format!("/token{}", self.behind), &all).await
     }
 
     /// Sends a refresh request.
-    pub async fn refresh(&self, token: &str) -> Page {
+    pub(crate) async fn refresh(&self, token: &str) -> Page {
         self.form(
             &format!("/token{}", self.behind),
             &[("grant_type", "refresh_token"), ("client_id", &self.id), ("refresh_token", token)],
@@ -206,32 +206,32 @@ impl McpClient {
     }
 
     /// Sends a revocation request.
-    pub async fn revoke(&self, token: &str) -> Page {
+    pub(crate) async fn revoke(&self, token: &str) -> Page {
         self.form(&format!("/revoke{}", self.behind), &[("client_id", &self.id), ("token", token)])
             .await
     }
 
     /// Posts a form to an endpoint of the gateway.
-    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{}{path}", self.base)).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         send(&self.http.client, request.body(RequestBody::Full(Bytes::from(body))).unwrap()).await
     }
 
     /// Runs a whole flow and redeems the code.
-    pub async fn login(&self) -> Pair {
+    pub(crate) async fn login(&self) -> Pair {
         let answer = self.browse(&mut Browser::default()).await;
         Pair::of(&self.redeem(&Self::code(&answer)).await)
     }
 
     /// Calls a tool of the upstream through the gateway.
-    pub async fn call(&self, access: &str, tool: &str, arguments: Value) -> Page {
+    pub(crate) async fn call(&self, access: &str, tool: &str, arguments: Value) -> Page {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
         self.mcp(Method::POST, access, Some(body)).await
     }
 
     /// Sends any request to the MCP endpoint.
-    pub async fn mcp(&self, method: Method, access: &str, body: Option<Value>) -> Page {
+    pub(crate) async fn mcp(&self, method: Method, access: &str, body: Option<Value>) -> Page {
         let mut request = Request::builder()
             .method(method)
             .uri(self.resource())
@@ -249,7 +249,7 @@ impl McpClient {
 }
 
 /// Posts JSON.
-pub async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
+pub(crate) async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
     let request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
     send(
         &http.client,
@@ -259,7 +259,7 @@ pub async fn post_json(http: &Browser, url: &str, body: &Value) -> Page {
 }
 
 /// A query parameter of a URL.
-pub fn param(address: &str, name: &str) -> Option<String> {
+pub(crate) fn param(address: &str, name: &str) -> Option<String> {
     let query = address.split_once('?')?.1;
     url::form_urlencoded::parse(query.as_bytes())
         .find(|(n, _)| n == name)

@@ -27,7 +27,7 @@ use super::client::McpClient;
 use super::world::{self, World, authorization};
 
 /// See [the module](self). Dropping it stops all replicas.
-pub struct Fleet {
+pub(crate) struct Fleet {
     pub standin: Standin,
     /// The URL of all replicas, without a trailing slash.
     pub url: String,
@@ -48,12 +48,12 @@ const IN_TURN: usize = 1 << 32;
 
 impl Fleet {
     /// Starts `count` replicas in front of such an upstream. Requests go to the first.
-    pub async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+    pub(crate) async fn of(count: usize, profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
         Self::made(count, profile, |config| change(&mut config.services[0])).await
     }
 
     /// As `of`, with any part of the configuration changed.
-    pub async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn made(count: usize, profile: Profile, change: impl FnOnce(&mut Config)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let mut service = world::service(&standin, profile);
@@ -131,40 +131,40 @@ impl Fleet {
     }
 
     /// Sends all later requests to this replica.
-    pub fn to(&self, instance: usize) {
+    pub(crate) fn to(&self, instance: usize) {
         self.next.store(instance, Ordering::SeqCst);
     }
 
     /// Sends each later request to the next replica.
-    pub fn in_turn(&self) -> &Self {
+    pub(crate) fn in_turn(&self) -> &Self {
         self.next.store(IN_TURN, Ordering::SeqCst);
         self
     }
 
     /// Sends all later requests to this replica, and returns the client.
-    pub fn at(&self, instance: usize, client: &McpClient) -> McpClient {
+    pub(crate) fn at(&self, instance: usize, client: &McpClient) -> McpClient {
         self.to(instance);
         client.clone()
     }
 
     /// Restarts a replica, which loses its memory.
-    pub async fn restart(&self, instance: usize) {
+    pub(crate) async fn restart(&self, instance: usize) {
         let door = self.started().await;
         self.doors.lock().unwrap()[instance] = door;
     }
 
     /// Advances the clock.
-    pub fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// A registered client.
-    pub async fn client(&self) -> McpClient {
+    pub(crate) async fn client(&self) -> McpClient {
         McpClient::register(&self.url).await
     }
 
     /// The cookie with the client-side record of a flow.
-    pub fn carried(browser: &Browser) -> (String, String) {
+    pub(crate) fn carried(browser: &Browser) -> (String, String) {
         let found = browser.cookies.iter().find(|(name, _)| name.contains("-f-"));
         found
             .map(|(name, value)| (name.clone(), value.clone()))

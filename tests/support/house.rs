@@ -14,14 +14,14 @@ use super::client::{McpClient, Pair};
 use super::world::World;
 
 /// The credential of a user for the upstream `legacy`, in `X-Api-Key`.
-pub const KEY: &str = "legacy-key-5d41402abc4b2a76";
+pub(crate) const KEY: &str = "legacy-key-5d41402abc4b2a76";
 /// The static credential for the upstream `weather`.
-pub const FIXED: &str = "weather-key-7d793037a0760186";
+pub(crate) const FIXED: &str = "weather-key-7d793037a0760186";
 /// All services, the default one first.
-pub const SERVICES: [&str; 6] = ["default", "chained", "legacy", "weather", "calculator", "open"];
+pub(crate) const SERVICES: [&str; 6] = ["default", "chained", "legacy", "weather", "calculator", "open"];
 
 /// See [the module](self).
-pub struct House {
+pub(crate) struct House {
     pub world: World,
     /// Requires [`KEY`].
     pub legacy: Standin,
@@ -32,7 +32,7 @@ pub struct House {
 }
 
 /// A pasted credential in the header `X-Api-Key: {credential}`.
-pub fn paste() -> Upstream {
+pub(crate) fn paste() -> Upstream {
     Upstream::Paste(PasteSettings {
         header: AuthHeader::parse("X-Api-Key", "{credential}").unwrap(),
         hint: "You find it under Settings.".into(),
@@ -40,7 +40,7 @@ pub fn paste() -> Upstream {
 }
 
 /// A copy of a service with another name, upstream, credential and login.
-pub fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login: Login) -> Service {
+pub(crate) fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login: Login) -> Service {
     Service {
         name: name.into(),
         digest: ServiceDigest::of(name),
@@ -54,7 +54,7 @@ pub fn service(from: &Service, name: &str, mcp: &str, upstream: Upstream, login:
 
 impl House {
     /// Starts the gateway with all [`SERVICES`].
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let [legacy, weather, backend] = [(); 3].map(|()| Standin::start(Profile::Standard));
         legacy.set(|b| b.mcp_key = Some(("x-api-key".into(), KEY.into())));
         weather.set(|b| b.mcp_key = Some(("authorization".into(), format!("Bearer {FIXED}"))));
@@ -82,25 +82,25 @@ impl House {
     }
 
     /// A registered client.
-    pub async fn client(&self) -> McpClient {
+    pub(crate) async fn client(&self) -> McpClient {
         McpClient::register(&self.world.url).await
     }
 
     /// The last request at an upstream's MCP endpoint.
-    pub fn last(upstream: &Standin) -> Seen {
+    pub(crate) fn last(upstream: &Standin) -> Seen {
         upstream.log().into_iter().rfind(|seen| seen.path == "/mcp").expect("nothing came")
     }
 }
 
 /// Consents on the page of a service that asks for a key.
-pub async fn paste_key(browser: &mut Browser, consent: &Page, key: &str) -> Page {
+pub(crate) async fn paste_key(browser: &mut Browser, consent: &Page, key: &str) -> Page {
     let form = consent.field("form");
     let fields = [("form", form.as_str()), ("credential", key), ("decision", "approve")];
     browser.post(&consent.action(), &fields).await
 }
 
 /// Runs the flow at any of the services. Returns the redirect to the client.
-pub async fn browse(client: &McpClient, browser: &mut Browser) -> String {
+pub(crate) async fn browse(client: &McpClient, browser: &mut Browser) -> String {
     let consent = client.to_consent(browser).await;
     let page = paste_key(browser, &consent, KEY).await;
     let onward = page.onward().unwrap_or_else(|| panic!("{} {}", page.status, page.text));
@@ -108,7 +108,7 @@ pub async fn browse(client: &McpClient, browser: &mut Browser) -> String {
 }
 
 /// Runs a whole flow and redeems the code.
-pub async fn login(client: &McpClient) -> Pair {
+pub(crate) async fn login(client: &McpClient) -> Pair {
     let answer = browse(client, &mut Browser::default()).await;
     Pair::of(&client.redeem(&McpClient::code(&answer)).await)
 }

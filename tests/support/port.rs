@@ -1,6 +1,6 @@
 //! Free ports.
 
 /// A port that was free at the time of the call.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

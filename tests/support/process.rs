@@ -10,13 +10,13 @@ use http::Request;
 use mcp_oauth_gateway::net::body::RequestBody;
 
 /// A running gateway. Dropping it kills the process.
-pub struct Process {
+pub(crate) struct Process {
     pub child: Child,
     pub url: String,
 }
 
 /// The command of the binary, with the user of all stories and an otherwise empty environment.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-oauth-gateway"));
     command
         .env_clear()
@@ -28,12 +28,12 @@ pub fn command() -> Command {
 
 impl Process {
     /// Starts the gateway on this port and data in front of this upstream. Waits for readiness.
-    pub async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
+    pub(crate) async fn start(upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
         Self::start_as(command(), upstream, port, data, more).await
     }
 
     /// As `start`, with a command that the test has changed, such as its environment.
-    pub async fn start_as(mut command: Command, upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
+    pub(crate) async fn start_as(mut command: Command, upstream: &str, port: u16, data: &Path, more: &[&str]) -> Self {
         let port_text = port.to_string();
         let url = format!("http://127.0.0.1:{port}");
         let log = std::fs::File::options().create(true).append(true).open(data.join("log")).unwrap();
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// Starts a prepared command and waits until `port` is ready. The log is in `data`.
-    pub async fn ready(command: &mut Command, port: u16, data: &Path) -> Self {
+    pub(crate) async fn ready(command: &mut Command, port: u16, data: &Path) -> Self {
         let url = format!("http://127.0.0.1:{port}");
         let child = command.spawn().unwrap();
         let mut process = Self { child, url };
@@ -94,13 +94,13 @@ impl Process {
     }
 
     /// Sends SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Sends SIGTERM and returns the exit status.
-    pub fn terminate(mut self) -> std::process::ExitStatus {
+    pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
         let done = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(done.success());
         self.child.wait().unwrap()

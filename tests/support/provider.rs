@@ -16,13 +16,13 @@ fn secret() -> Secret {
 }
 
 /// The stand-in as a provider of `preset = "oidc"`.
-pub fn oidc(name: &str, standin: &Standin) -> Idp {
+pub(crate) fn oidc(name: &str, standin: &Standin) -> Idp {
     let issuer = ExactUrl::parse(&standin.issuer()).unwrap();
     Idp::new(name, &idp::OIDC, Some(issuer), CLIENT_ID, Some(secret())).unwrap()
 }
 
 /// The stand-in as GitHub.
-pub fn github(standin: &Standin) -> Idp {
+pub(crate) fn github(standin: &Standin) -> Idp {
     let at = |path: &str| ExactUrl::parse(&format!("{}{path}", standin.origin())).unwrap();
     let mut made = Idp::new("github", &idp::GITHUB, None, CLIENT_ID, Some(secret())).unwrap();
     made.plain = Some(UserApi {
@@ -35,7 +35,7 @@ pub fn github(standin: &Standin) -> Idp {
 }
 
 /// A gateway whose only service uses the login `idp`. Also returns its configuration for changes.
-pub async fn signing_in_at(idp: Idp) -> (World, Config) {
+pub(crate) async fn signing_in_at(idp: Idp) -> (World, Config) {
     let mut config = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.config.services[0].login = Login::Idp(idp.name.clone());
@@ -48,21 +48,21 @@ pub async fn signing_in_at(idp: Idp) -> (World, Config) {
 
 impl McpClient {
     /// Runs the flow up to the page before the provider.
-    pub async fn to_provider(&self, browser: &mut Browser) -> Page {
+    pub(crate) async fn to_provider(&self, browser: &mut Browser) -> Page {
         let page = self.to_consent(browser).await;
         assert!(page.text.contains("value=\"provider\""), "{} {}", page.status, page.text);
         page
     }
 
     /// Runs the flow up to our callback, and returns the callback's URL.
-    pub async fn to_login_callback(&self, browser: &mut Browser) -> String {
+    pub(crate) async fn to_login_callback(&self, browser: &mut Browser) -> String {
         let page = self.to_provider(browser).await;
         let there = browser.decide(&page, "provider").await.onward().expect("on to the provider");
         browser.get(&there).await.onward().expect("back to our callback")
     }
 
     /// Logs in at the provider. Returns the callback's page, after one redirect in the gateway.
-    pub async fn by_provider(&self, browser: &mut Browser) -> Page {
+    pub(crate) async fn by_provider(&self, browser: &mut Browser) -> Page {
         let callback = self.to_login_callback(browser).await;
         let page = browser.get(&callback).await;
         match page.onward() {
@@ -72,7 +72,7 @@ impl McpClient {
     }
 
     /// Runs a whole flow and redeems the code.
-    pub async fn login_by_provider(&self) -> Pair {
+    pub(crate) async fn login_by_provider(&self) -> Pair {
         let mut browser = Browser::default();
         let consent = self.by_provider(&mut browser).await;
         assert!(consent.text.contains("value=\"approve\""), "{} {}", consent.status, consent.text);

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::port::free_port;
 
 /// Whether tests with Redis run.
-pub fn wanted() -> bool {
+pub(crate) fn wanted() -> bool {
     let wanted = std::env::var_os("GATEWAY_REDIS").is_some_and(|value| value == "1");
     if !wanted {
         println!("skipped: needs redis-server; set GATEWAY_REDIS=1 to run it");
@@ -35,7 +35,7 @@ fn low_port() -> u16 {
 }
 
 /// A running server. Dropping it kills the process.
-pub struct Server {
+pub(crate) struct Server {
     child: Option<Child>,
     port: u16,
     dir: TempDir,
@@ -44,17 +44,17 @@ pub struct Server {
 
 impl Server {
     /// Starts a server that syncs every write to disk, as production should.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
     /// Starts a server with these arguments; `{dir}` in them is its directory.
-    pub fn with(arguments: &[&str]) -> Self {
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         Self::in_dir(TempDir::new().unwrap(), arguments)
     }
 
     /// Starts a server in a directory that is already prepared.
-    pub fn in_dir(dir: TempDir, arguments: &[&str]) -> Self {
+    pub(crate) fn in_dir(dir: TempDir, arguments: &[&str]) -> Self {
         let here = dir.path().to_str().unwrap().to_owned();
         let arguments = arguments.iter().map(|argument| argument.replace("{dir}", &here)).collect();
         let mut server = Self {
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Restarts the server with the same port and data.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none());
         let tls = self.arguments.iter().any(|argument| argument == "--tls-port");
         let port = if tls { "--tls-port" } else { "--port" };
@@ -109,19 +109,19 @@ impl Server {
     }
 
     /// Sends SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// Suspends the process, like a network partition: no response, no refused connection.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
     /// Resumes the process.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.signal("-CONT");
     }
 
@@ -131,22 +131,22 @@ impl Server {
         assert!(done.success());
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// The URL of a server without a password.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// The output of `redis-cli`.
-    pub fn cli(&self, arguments: &[&str]) -> String {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> String {
         cli(self.port, arguments)
     }
 
     /// All files that the server has written.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut dirs = vec![self.dir.path().to_owned()];
         while let Some(dir) = dirs.pop() {
@@ -169,14 +169,14 @@ impl Drop for Server {
 }
 
 /// A connection to a server that can break after a write arrived and before its response returns.
-pub struct Wire {
+pub(crate) struct Wire {
     port: u16,
     lose: Arc<AtomicBool>,
     cut: Arc<AtomicBool>,
 }
 
 impl Wire {
-    pub async fn to(server: &Server) -> Self {
+    pub(crate) async fn to(server: &Server) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wire = Self {
             port: listener.local_addr().unwrap().port(),
@@ -195,21 +195,21 @@ impl Wire {
         wire
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Loses the response to the next write. With `stays_cut`, new connections fail until `mend`.
-    pub fn lose_an_answer(&self, stays_cut: bool) {
+    pub(crate) fn lose_an_answer(&self, stays_cut: bool) {
         self.cut.store(stays_cut, Ordering::SeqCst);
         self.lose.store(true, Ordering::SeqCst);
     }
 
-    pub fn has_lost_it(&self) -> bool {
+    pub(crate) fn has_lost_it(&self) -> bool {
         !self.lose.load(Ordering::SeqCst)
     }
 
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.cut.store(false, Ordering::SeqCst);
     }
 }
@@ -239,10 +239,10 @@ async fn carry(mut near: tokio::net::TcpStream, mut far: tokio::net::TcpStream, 
 }
 
 /// A cluster of three masters.
-pub struct Cluster(pub Vec<Server>);
+pub(crate) struct Cluster(pub Vec<Server>);
 
 impl Cluster {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let arguments = [
             "--cluster-enabled",
             "yes",
@@ -265,7 +265,7 @@ impl Cluster {
     }
 
     /// Waits until all masters know each other.
-    pub fn wait_until_whole(&self, said: &str) {
+    pub(crate) fn wait_until_whole(&self, said: &str) {
         let is_whole = |server: &Server| server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
         for _ in 0..1000 {
             if self.0.iter().all(is_whole) {
@@ -276,20 +276,20 @@ impl Cluster {
         panic!("the cluster is not whole: {said}");
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.0[0].port, self.0[1].port)
     }
 }
 
 /// A master, its replica, and a sentinel that monitors them.
-pub struct Watched {
+pub(crate) struct Watched {
     pub master: Server,
     pub replica: Server,
     pub sentinel: Server,
 }
 
 impl Watched {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let master = Server::start();
         let (host, port) = ("127.0.0.1", master.port.to_string());
         let replica = Server::with(&["--replicaof", &format!("{host} {port}"), "--repl-diskless-sync-delay", "0"]);
@@ -315,13 +315,13 @@ impl Watched {
         panic!("no replica, or the sentinel does not know it");
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis-sentinel://127.0.0.1:1,127.0.0.1:{}/group", self.sentinel.port)
     }
 }
 
 /// Runs `redis-cli` against a port of this machine.
-pub fn cli(port: u16, arguments: &[&str]) -> String {
+pub(crate) fn cli(port: u16, arguments: &[&str]) -> String {
     let done = Command::new("redis-cli")
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "--raw"])
         .args(arguments)

@@ -1,6 +1,6 @@
 //! The servers behind the shared stores.
 
-pub mod port;
-pub mod redis;
+pub(crate) mod port;
+pub(crate) mod redis;
 #[cfg(feature = "vault")]
-pub mod vault;
+pub(crate) mod vault;

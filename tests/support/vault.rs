@@ -25,12 +25,12 @@ mod kv;
 mod tls;
 
 /// A token without expiry.
-pub const ROOT: &str = "hvs.root-of-the-stand-in";
+pub(crate) const ROOT: &str = "hvs.root-of-the-stand-in";
 /// The AppRole's role id and secret id.
-pub const ROLE: (&str, &str) = ("role-4711", "secret-of-the-role");
+pub(crate) const ROLE: (&str, &str) = ("role-4711", "secret-of-the-role");
 
 /// The state, which tests can change at any time.
-pub struct State {
+pub(crate) struct State {
     /// The paths, by namespace and name below the mount.
     pub keys: BTreeMap<(String, String), Meta>,
     /// The tokens, with their expiry.
@@ -59,7 +59,7 @@ pub struct State {
 }
 
 /// A response of a proxy in front of the Vault.
-pub struct Instead {
+pub(crate) struct Instead {
     /// Affects requests whose method and path contain this text.
     pub to: String,
     /// The number of affected requests.
@@ -74,7 +74,7 @@ pub struct Instead {
 
 /// A path with its version counter and its last versions.
 #[derive(Default)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// The number of writes.
     pub current: u64,
     /// The last versions; `None` is a deleted one.
@@ -83,7 +83,7 @@ pub struct Meta {
 }
 
 /// A token.
-pub struct Token {
+pub(crate) struct Token {
     since: Stopwatch,
     ttl: Duration,
     /// How often it can still be renewed.
@@ -98,7 +98,7 @@ impl Token {
 }
 
 /// A running fake. Dropping it stops it.
-pub struct Vault {
+pub(crate) struct Vault {
     state: Arc<Mutex<State>>,
     port: u16,
     tls: Option<TempDir>,
@@ -107,12 +107,12 @@ pub struct Vault {
 
 impl Vault {
     /// Starts on a free port.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::begin(None)
     }
 
     /// Starts with TLS, and a certificate of its own CA for these names.
-    pub fn with_tls(names: &[&str]) -> Self {
+    pub(crate) fn with_tls(names: &[&str]) -> Self {
         let (dir, acceptor) = tls::made(names);
         let mut vault = Self::begin(Some(acceptor));
         vault.tls = Some(dir);
@@ -179,23 +179,23 @@ impl Vault {
     }
 
     /// The URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url_as("127.0.0.1")
     }
 
     /// The URL with this host name.
-    pub fn url_as(&self, host: &str) -> String {
+    pub(crate) fn url_as(&self, host: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{host}:{}", self.port)
     }
 
     /// The file with the CA certificate.
-    pub fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.tls.as_ref().expect("a Vault with TLS").path().join("ca.pem")
     }
 
     /// Creates a token with this lifetime that can be renewed `left` times.
-    pub fn give(&self, token: &str, ttl: Duration, left: u32) {
+    pub(crate) fn give(&self, token: &str, ttl: Duration, left: u32) {
         let since = Stopwatch::start();
         let made = Token {
             since,
@@ -207,12 +207,12 @@ impl Vault {
     }
 
     /// The state.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// The names of all paths that begin with `below`.
-    pub fn names(&self, below: &str) -> Vec<String> {
+    pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let state = self.state();
         let names = state.keys.keys().map(|(_, name)| name.clone());
         names.filter(|name| name.starts_with(below)).collect()

@@ -30,14 +30,14 @@ use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::web::router::Router;
 
 /// A user who may log in.
-pub const USER: &str = "alice";
+pub(crate) const USER: &str = "alice";
 /// Another user, with the same password.
-pub const OTHER_USER: &str = "bob";
+pub(crate) const OTHER_USER: &str = "bob";
 /// The password of both users.
-pub const PASSWORD: &str = "correct-horse-battery-9";
+pub(crate) const PASSWORD: &str = "correct-horse-battery-9";
 
 /// The environment of a story. Dropping it stops everything.
-pub struct World {
+pub(crate) struct World {
     /// The upstream.
     pub standin: Standin,
     /// The URL of the gateway, without a trailing slash.
@@ -52,27 +52,27 @@ pub struct World {
 
 impl World {
     /// Starts with the standard upstream.
-    pub async fn standard() -> Self {
+    pub(crate) async fn standard() -> Self {
         Self::with(Profile::Standard, |_| {}).await
     }
 
     /// Starts with an upstream like GitHub: no refresh tokens, no expiry, errors with status 200.
-    pub async fn github() -> Self {
+    pub(crate) async fn github() -> Self {
         Self::with(Profile::GitHub, |_| {}).await
     }
 
     /// Starts with a changed service.
-    pub async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
+    pub(crate) async fn with(profile: Profile, change: impl FnOnce(&mut Service)) -> Self {
         Self::made(profile, |parts| change(&mut parts.config.services[0])).await
     }
 
     /// Starts with the services that the closure makes from the default service.
-    pub async fn with_services(profile: Profile, services: impl FnOnce(&Service) -> Vec<Service>) -> Self {
+    pub(crate) async fn with_services(profile: Profile, services: impl FnOnce(&Service) -> Vec<Service>) -> Self {
         Self::made(profile, |parts| parts.config.services = services(&parts.config.services[0])).await
     }
 
     /// Starts with any part of the gateway changed or read by the test.
-    pub async fn made(profile: Profile, change: impl FnOnce(&mut AppParts)) -> Self {
+    pub(crate) async fn made(profile: Profile, change: impl FnOnce(&mut AppParts)) -> Self {
         tls::install_provider();
         let standin = Standin::start(profile);
         let service = service(&standin, profile);
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// A configuration with one service and the users of all stories.
-    pub fn config(service: Service) -> Config {
+    pub(crate) fn config(service: Service) -> Config {
         let users = [USER, OTHER_USER].map(|name| PasswordUser {
             name: name.into(),
             hash: LazyPasswordHash::from_hash(quick_hash()),
@@ -144,18 +144,18 @@ impl World {
     }
 
     /// Reloads the configuration with a changed service.
-    pub fn reload(&mut self, change: impl FnOnce(&mut Service)) {
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&mut Service)) {
         change(&mut self.config.services[0]);
         self.app.rebuild(self.config.clone());
     }
 
     /// Advances the clock.
-    pub fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.hand.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// Waits until the upstream has revoked `count` tokens, and returns them.
-    pub async fn revoked(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn revoked(&self, count: usize) -> Vec<String> {
         for _ in 0..500 {
             if self.standin.revoked().len() >= count {
                 break;
@@ -168,7 +168,7 @@ impl World {
     }
 
     /// The URL of the MCP endpoint.
-    pub fn mcp(&self) -> String {
+    pub(crate) fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
     }
 }
@@ -183,7 +183,7 @@ impl Drop for World {
 }
 
 /// The service of all stories, in front of this upstream.
-pub fn service(standin: &Standin, profile: Profile) -> Service {
+pub(crate) fn service(standin: &Standin, profile: Profile) -> Service {
     let (client_id, client_secret) = match profile {
         Profile::Standard | Profile::OpenId => (None, None),
         Profile::GitHub => (
@@ -226,7 +226,7 @@ fn real_now() -> u64 {
 }
 
 /// The configuration of the upstream's authorization server.
-pub fn authorization(service: &mut Service) -> &mut AuthServerConfig {
+pub(crate) fn authorization(service: &mut Service) -> &mut AuthServerConfig {
     match &mut service.upstream {
         Upstream::OAuth(given) => given,
         Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => {

@@ -1,4 +1,7 @@
 //! The state machines under random moves, and the stored records of every version.
+#![expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
+#![expect(clippy::too_many_arguments, reason = "the model has all facts of a move")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a move concerns a few states")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod moves;

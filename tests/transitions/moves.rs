@@ -2,12 +2,12 @@
 //!
 //! Each act is done to both, and both must agree on whether it is allowed, why not, and on what is there afterwards.
 
-pub mod acts;
+pub(crate) mod acts;
 mod carried;
 mod grants;
 mod journeys;
 mod logins;
-pub mod world;
+pub(crate) mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

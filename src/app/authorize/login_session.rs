@@ -31,8 +31,7 @@ impl Authorize {
         let bound = self.passwords.hash_of(&config.configured.users, subject).await.unwrap_or_default();
         let plain = format!("{} {subject}", now.plus_seconds(ttl).0);
         let sealed = seal::seal_message(
-            &self.core.keys.load(),
-            now,
+            self.core.keys.load().sealing_key(now),
             LABEL,
             random::salt_and_nonce(),
             bound.as_bytes(),

@@ -38,6 +38,12 @@ pub struct BrowserContext<'a> {
     pub is_user_initiated: bool,
 }
 
+/// Where the client is answered, and whether a user started the request.
+struct ReturnContext {
+    back: ReturnAddress,
+    is_user_initiated: bool,
+}
+
 impl Authorize {
     /// Counts a new flow from this address. Returns whether it may begin.
     pub fn allow_flow(&self, source: IpAddr) -> bool {
@@ -68,8 +74,12 @@ impl Authorize {
             .map_err(|reason| AuthorizeError::Page(Rejection::Flow(reason)))?;
         // The upstream names its scopes. If it does not answer now, approving reports that.
         self.discovery.discover_if_due(http, endpoint.service).await;
+        let context = ReturnContext {
+            back: back.clone(),
+            is_user_initiated: browser.is_user_initiated,
+        };
         let request = self
-            .validate_request(endpoint, &form, &client, back.clone(), browser.is_user_initiated)
+            .validate_request(endpoint, &form, &client, context)
             .map_err(|rejection| AuthorizeError::Answer(back.clone(), rejection))?;
         let by_password = request.way.by == LoginMethod::Password;
         let user = match browser.session.filter(|_| by_password) {
@@ -86,9 +96,9 @@ impl Authorize {
         endpoint: ServiceEndpoint<'_>,
         form: &Form,
         client: &RegisteredClient,
-        back: ReturnAddress,
-        is_user_initiated: bool,
+        context: ReturnContext,
     ) -> Result<AuthorizationRequest, Rejection> {
+        let ReturnContext { back, is_user_initiated } = context;
         let params = RequestParams::parse(form).map_err(Rejection::Authorize)?;
         self.grants.persistence().check_state(client_state(form).as_deref())?;
         endpoint.check_resources(&self.core.urls, params.resources.iter().map(String::as_str))?;
@@ -96,14 +106,14 @@ impl Authorize {
         let wanted = params.scopes.intersection(&active.scopes_askable());
         let scopes = if wanted.is_empty() { active.scopes_offered() } else { wanted };
         let snapshot = service_snapshot(service);
-        let context = ConsentContext {
+        let consent = ConsentContext {
             service_remembers: service.remember_consent,
             by: &snapshot.by,
             prompt: params.prompt_consent,
             is_user_initiated,
         };
         Ok(AuthorizationRequest {
-            remember: RememberConsent::of(client, &back, context),
+            remember: RememberConsent::of(client, &back, consent),
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
             verified_host: client.verified_host(&back).map(str::to_owned),

@@ -9,7 +9,7 @@ use crate::flow::user::Identity;
 use crate::oauth::id_token::{self, ExpectedClaims};
 use crate::oauth::jwt::Claims;
 use crate::oauth::userinfo::UserInfo;
-use crate::upstream::oidc::{IdentitySource, IdpError, IdpTokens, Provider};
+use crate::upstream::oidc::{IdentitySource, IdpCode, IdpError, IdpTokens, Provider};
 
 /// A login at a provider, after the token response.
 struct IdpLogin<'a> {
@@ -42,9 +42,12 @@ impl Discovery {
             ));
         }
         let callback = self.core.urls.login_callback(&idp.name);
-        let tokens = provider
-            .redeem(http, code, &exchange.verifier, &callback, self.core.clock.now())
-            .await?;
+        let code = IdpCode {
+            code,
+            verifier: &exchange.verifier,
+            redirect_uri: &callback,
+        };
+        let tokens = provider.redeem(http, code, self.core.clock.now()).await?;
         let login = IdpLogin {
             active,
             provider: &provider,

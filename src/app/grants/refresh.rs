@@ -222,20 +222,19 @@ impl Grants {
         grant: &Handle<GrantRecord>,
         refresh: LeasedRefresh,
     ) -> Result<Refreshed, Rejection> {
-        let LeasedRefresh { attempt, token, data } = refresh;
         let _lock = self.locks.lock(grant.id());
-        match self.discovery.refresh_tokens(active, &token, &data).await {
+        match self.discovery.refresh_tokens(active, &refresh.token, &refresh.data).await {
             Ok((mut tokens, read)) => {
                 // RFC 6749 §6: without a new refresh token, the old one stays valid.
-                tokens.refresh = tokens.refresh.or(Some(token));
-                let (grant, data) = self.commit_tokens(active, grant, attempt, &tokens, &data).await?;
+                tokens.refresh = tokens.refresh.or_else(|| Some(refresh.token.clone()));
+                let (grant, data) = self.commit_tokens(active, grant, &refresh, &tokens).await?;
                 tracing::debug!(grant = %grant.id(), committed_after_us = read.micros(), "the upstream's answer is committed");
                 Ok(Refreshed { grant, data, tokens })
             }
             Err(error @ Rejection::UpstreamRefused(_)) => {
                 tracing::warn!(grant = %grant.id(), %error, "the upstream ended the grant");
                 let (now, ttl) = (self.core.clock.now(), self.core.config().max_access_ttl());
-                let step = |s: Refreshing| s.refused(attempt, now, ttl);
+                let step = |s: Refreshing| s.refused(refresh.attempt, now, ttl);
                 match self.core.store.transition(grant, step).await {
                     Ok(_) => self.mark_ended(grant.id()),
                     Err(TransitionError::Store(error)) => return Err(error.into()),
@@ -248,7 +247,7 @@ impl Grants {
                 // Whether the upstream rotated is unknown. The next refresh asks with the same token, and
                 // the answer to that is final.
                 tracing::warn!(grant = %grant.id(), %error, "the upstream did not answer a refresh");
-                let _ = self.core.store.transition(grant, |s: Refreshing| s.released(attempt)).await;
+                let _ = self.core.store.transition(grant, |s: Refreshing| s.released(refresh.attempt)).await;
                 Err(error)
             }
         }
@@ -259,14 +258,13 @@ impl Grants {
         &self,
         active: &ActiveService,
         grant: &Handle<GrantRecord>,
-        attempt: Id,
+        refresh: &LeasedRefresh,
         tokens: &UpstreamTokens,
-        previous: &GrantData,
     ) -> Result<(Handle<GrantRecord>, GrantData), Rejection> {
         let mut delay = FIRST_COMMIT_DELAY;
         loop {
             let (rules, now) = (self.persistence.refresh_rules(active), self.core.clock.now());
-            let step = |s: Refreshing| s.answered(attempt, tokens.clone(), rules, now);
+            let step = |s: Refreshing| s.answered(refresh.attempt, tokens.clone(), rules, now);
             match self.core.store.transition(grant, step).await {
                 Ok(moved) => {
                     self.token_cache.remove(grant.id());
@@ -286,7 +284,7 @@ impl Grants {
                     // If the grant was revoked meanwhile, the new tokens are revoked too. If another
                     // attempt took over, it may have committed the same token, so that stays.
                     if self.revocations.is_revoked(grant.id()) {
-                        self.discovery.revoke_detached(previous, Some(tokens.clone()));
+                        self.discovery.revoke_detached(&refresh.data, Some(tokens.clone()));
                     }
                     return Err(Rejection::Grant(RejectReason::LeaseLost));
                 }

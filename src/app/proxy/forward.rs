@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use crate::app::proxy::Proxy;
 use crate::app::proxy::caller::{AuthenticatedRequest, Caller};
 use crate::app::proxy::error::ProxyError;
-use crate::app::proxy::mcp_sessions;
+use crate::app::proxy::mcp_sessions::{self, SessionRequest};
 use crate::app::proxy::send::{send, stream_body};
 use crate::app::runtime_config::ActiveService;
 use crate::net::body::{ResponseBody, StreamBody};
@@ -71,9 +71,11 @@ impl Proxy {
             Caller::RawBearer => send(http, service, &head, &credential, stream_body(body)).await?,
         };
         if let Some((owner, method, named)) = session {
-            let answer = (response.status(), response.headers());
-            self.sessions
-                .note(owner, (&method, named.as_deref()), answer, self.core.clock.now());
+            let request = SessionRequest {
+                method: &method,
+                id: named.as_deref(),
+            };
+            self.sessions.note(owner, request, &response, self.core.clock.now());
         }
         self.relay_response(service, &caller, response)
     }

@@ -7,7 +7,7 @@
 //! processes need a load balancer with sticky clients.
 
 use http::header::HeaderName;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Response};
 use quick_cache::sync::Cache;
 
 use crate::base::ids::Digest;
@@ -36,6 +36,15 @@ pub struct SessionOwner<'a> {
     pub subject: &'a str,
 }
 
+/// A forwarded request, as far as it concerns a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRequest<'a> {
+    /// The method: DELETE ends a session.
+    pub method: &'a Method,
+    /// The session that the request names.
+    pub id: Option<&'a str>,
+}
+
 impl Default for McpSessions {
     fn default() -> Self {
         Self(Cache::new(MAX_SESSIONS))
@@ -60,8 +69,9 @@ impl McpSessions {
     }
 
     /// Records a new or an ended session from a response. `request` is what it responds to.
-    pub fn note(&self, owner: SessionOwner<'_>, request: (&Method, Option<&str>), answer: (StatusCode, &HeaderMap), now: UnixTime) {
-        let ((method, named), (status, headers)) = (request, answer);
+    pub fn note(&self, owner: SessionOwner<'_>, request: SessionRequest<'_>, response: &Response<impl Sized>, now: UnixTime) {
+        let SessionRequest { method, id: named } = request;
+        let (status, headers) = (response.status(), response.headers());
         if !status.is_success() {
             return;
         }
@@ -95,7 +105,7 @@ fn key(owner: SessionOwner<'_>, id: &str) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderValue, StatusCode};
 
     const NOW: UnixTime = UnixTime(1_000_000);
 
@@ -110,8 +120,19 @@ mod tests {
         ids.iter().map(|id| (SESSION_HEADER, HeaderValue::from_static(id))).collect()
     }
 
+    fn request<'a>(method: &'a Method, id: Option<&'a str>) -> SessionRequest<'a> {
+        SessionRequest { method, id }
+    }
+
+    fn response(status: StatusCode, ids: &[&'static str]) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = naming(ids);
+        response
+    }
+
     fn given(sessions: &McpSessions, to: SessionOwner<'_>, id: &'static str) {
-        sessions.note(to, (&Method::POST, None), (StatusCode::OK, &naming(&[id])), NOW);
+        sessions.note(to, request(&Method::POST, None), &response(StatusCode::OK, &[id]), NOW);
     }
 
     #[test]
@@ -146,7 +167,7 @@ mod tests {
         let sessions = McpSessions::default();
         let alice = owner("a", "alice");
         given(&sessions, alice, "s1");
-        let ended = |status| sessions.note(alice, (&Method::DELETE, Some("s1")), (status, &naming(&["s1"])), NOW);
+        let ended = |status| sessions.note(alice, request(&Method::DELETE, Some("s1")), &response(status, &["s1"]), NOW);
         ended(StatusCode::METHOD_NOT_ALLOWED);
         assert!(sessions.check(alice, &naming(&["s1"]), NOW));
         ended(StatusCode::NO_CONTENT);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::app::error::Rejection;
 use crate::app::runtime_config::ActiveService;
 use crate::app::tokens::Tokens;
+use crate::app::tokens::jwt::JwtNames;
 use crate::base::ids::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -85,14 +86,7 @@ impl Tokens {
         let (now, service) = (self.core.clock.now(), &active.service);
         let (access_ends, refresh_ends) = data.pair_expiry(tokens, service.ttl, now);
         let scopes = data.scopes_with(tokens);
-        let mode = if data.credential().is_reference() {
-            TokenMode::Reference
-        } else {
-            service.mode
-        };
-        if mode != service.mode {
-            tracing::warn!(grant = %handle.id(), "the upstream's token is too long for a header: the gateway stores it, and the client gets a reference");
-        }
+        let mode = token_mode(service, grant);
         let header = |kind, expires, payload: &Payload<'_>| PairHeader {
             // Nobody may read a client-side record, whatever the mode.
             mode: if payload.kind == PayloadKind::Grant {
@@ -112,13 +106,17 @@ impl Tokens {
             scopes: scopes.to_string(),
         };
         let pair = |kind, expires, payload: &Payload<'_>| self.encode_pair(&header(kind, expires, payload), &payload.text);
+        let names = JwtNames {
+            issuer: context.issuer,
+            client_id: &data.client_id,
+        };
         let (access_payload, refresh_payload) = payloads(&service.upstream, grant);
         let access = match mode {
             TokenMode::Sealed | TokenMode::Plain | TokenMode::Reference => pair(TokenKind::Access, access_ends, &access_payload),
             TokenMode::Jwt => {
                 let header = header(TokenKind::Access, access_ends, &access_payload);
                 let payload = Secret::from(&*access_payload.text);
-                self.issue_jwt(active, context.issuer, &data.client_id, &header, &payload)
+                self.issue_jwt(active, names, &header, &payload)
                     .ok_or(Rejection::TryLater { retry_after: 1 })?
             }
             #[cfg(feature = "raw")]
@@ -145,6 +143,17 @@ impl Tokens {
             random::salt_and_nonce(),
         )
     }
+}
+
+/// The mode of this grant's pairs: that of the service, unless the pairs would be too long.
+fn token_mode(service: &Service, grant: CurrentGrant<'_>) -> TokenMode {
+    if !grant.data.credential().is_reference() {
+        return service.mode;
+    }
+    if service.mode != TokenMode::Reference {
+        tracing::warn!(grant = %grant.handle.id(), "the upstream's token is too long for a header: the gateway stores it, and the client gets a reference");
+    }
+    TokenMode::Reference
 }
 
 /// The upstream halves of the access pair and of the refresh pair.

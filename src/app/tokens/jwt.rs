@@ -16,22 +16,24 @@ use crate::token::pair::OpenedPair;
 const NOT_OUR_TOKEN: &str = "the token is not one of this gateway";
 const WRONG_SERVICE: &str = "the token is for another service";
 
+/// The names in a JWT that its header does not have.
+#[derive(Clone, Copy)]
+pub(super) struct JwtNames<'a> {
+    /// The issuer whose token endpoint was called.
+    pub(super) issuer: &'a str,
+    /// The client.
+    pub(super) client_id: &'a str,
+}
+
 impl Tokens {
     /// Issues a JWT with the content of `header`; `None` if there is no signing key yet.
-    pub(super) fn issue_jwt(
-        &self,
-        active: &ActiveService,
-        issuer: &str,
-        client_id: &str,
-        header: &PairHeader,
-        payload: &Secret,
-    ) -> Option<Secret> {
+    pub(super) fn issue_jwt(&self, active: &ActiveService, names: JwtNames<'_>, header: &PairHeader, payload: &Secret) -> Option<Secret> {
         let now = self.core.clock.now();
         let token = AccessToken {
-            issuer: issuer.to_owned(),
+            issuer: names.issuer.to_owned(),
             audience: self.core.urls.service_url(&active.service),
             subject: header.subject.clone(),
-            client_id: client_id.to_owned(),
+            client_id: names.client_id.to_owned(),
             scope: header.scopes.clone(),
             issued: now,
             expires: header.expires,

@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::Connector;
 use crate::store::redis::connection::{CommandError, Connection};
-use crate::store::redis::scan::ScanCache;
+use crate::store::redis::scan::{ScanCache, ScannedRecords};
 use crate::store::redis::startup_check::RedisOpenError;
 use crate::store::redis::{change_feed, row, scan, startup_check};
 use crate::store::sealed_record;
@@ -114,7 +114,10 @@ impl Redis {
     ) -> Result<Page, StoreError> {
         let space = space.to_owned();
         self.run(async move |shared| {
-            let page = shared.listings.page(&shared.link, (&space, last), after.as_deref(), limit).await;
+            let page = shared
+                .listings
+                .page(&shared.link, ScannedRecords { space: &space, last }, after.as_deref(), limit)
+                .await;
             page.map_err(unavailable)
         })
         .await

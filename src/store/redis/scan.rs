@@ -37,6 +37,15 @@ const SCAN_PAUSE: Duration = Duration::from_millis(20);
 /// The number of hash slots in a cluster.
 const CLUSTER_SLOTS: i64 = 16_384;
 
+/// The records of a scan.
+#[derive(Clone, Copy)]
+pub(super) struct ScannedRecords<'a> {
+    /// Their kind.
+    pub(super) space: &'a str,
+    /// Only those that expire by then.
+    pub(super) last: Option<UnixTime>,
+}
+
 /// The current listing of each running scan.
 #[derive(Default)]
 pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[Id]>>>);
@@ -46,10 +55,11 @@ impl ScanCache {
     pub(super) async fn page(
         &self,
         link: &Connection,
-        (space, last): (&str, Option<UnixTime>),
+        records: ScannedRecords<'_>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, CommandError> {
+        let ScannedRecords { space, last } = records;
         let after = after.and_then(|key| hash(space, key));
         let scan = last.map_or_else(|| space.to_owned(), |last| format!("{space} until {}", last.0));
         let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {
@@ -112,7 +122,7 @@ async fn list_ids(link: &Connection, space: &str, last: Option<UnixTime>) -> Res
     for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
         for master in scan_targets(link).await? {
             let keep = |hash: &str| all.extend(Id::parse(hash));
-            names(link, &master, (&front, last), keep).await?;
+            names(link, &master, &front, last, keep).await?;
         }
         all.sort_unstable();
         all.dedup();
@@ -130,7 +140,7 @@ pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, CommandErro
                 all.insert(space.to_owned());
             }
         };
-        names(link, &master, (&front, None), keep).await?;
+        names(link, &master, &front, None, keep).await?;
     }
     Ok(all.into_iter().collect())
 }
@@ -147,7 +157,8 @@ async fn scan_targets(link: &Connection) -> Result<Vec<CommandTarget>, CommandEr
 async fn names(
     link: &Connection,
     master: &CommandTarget,
-    (front, last): (&str, Option<UnixTime>),
+    front: &str,
+    last: Option<UnixTime>,
     mut keep: impl FnMut(&str),
 ) -> Result<(), CommandError> {
     let (mut cursor, pattern) = (0_u64, format!("{front}*"));

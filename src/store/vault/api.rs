@@ -181,8 +181,8 @@ impl VaultApi {
 fn failed(why: &SendError) -> ApiError {
     match why {
         SendError::Connect(ConnectError::Tls(_)) => ApiError::Untrusted(why.to_string()),
-        _ if why.never_sent() => ApiError::NotAsked(why.to_string()),
-        _ => ApiError::Lost(why.to_string()),
+        SendError::Refused(_) | SendError::Connect(_) => ApiError::NotAsked(why.to_string()),
+        SendError::TimedOut | SendError::Broken(_) => ApiError::Lost(why.to_string()),
     }
 }
 

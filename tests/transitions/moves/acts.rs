@@ -2,7 +2,7 @@
 
 /// What a browser brings to a form.
 #[derive(Clone, Copy, Debug)]
-pub enum Form {
+pub(crate) enum Form {
     /// The cookie that it was given last.
     Own,
     /// The one from before signing in.
@@ -15,7 +15,7 @@ pub enum Form {
 
 /// What the upstream's redirect brings.
 #[derive(Clone, Copy, Debug)]
-pub enum Bring {
+pub(crate) enum Bring {
     /// All of its own.
     Own,
     /// The `state` of another journey.
@@ -34,7 +34,7 @@ pub enum Bring {
 
 /// What a client brings to the token endpoint.
 #[derive(Clone, Copy, Debug)]
-pub enum With {
+pub(crate) enum With {
     /// All of its own, with its redirect URI.
     Own,
     /// As that, without a redirect URI.
@@ -55,7 +55,7 @@ pub enum With {
 
 /// What the upstream gives.
 #[derive(Clone, Copy, Debug)]
-pub struct Gives {
+pub(crate) struct Gives {
     /// Something to refresh with.
     pub refresh: bool,
     /// How long the access token lives, in seconds.
@@ -64,7 +64,7 @@ pub struct Gives {
 
 /// One thing that happens. Numbers name journeys, pairs, grants and attempts, counted around.
 #[derive(Clone, Copy, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// A client sends a browser to us.
     Begin { client: u8, state: bool, service: u8 },
     /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream; an identity provider takes two more.
@@ -148,10 +148,10 @@ const TIMES: [u64; 16] = [1, 1, 5, 29, 30, 31, 59, 60, 61, 75, 119, 121, 301, 60
 
 impl Act {
     /// How many bytes name an act.
-    pub const BYTES: usize = 4;
+    pub(crate) const BYTES: usize = 4;
 
     /// The act that these bytes name; all bytes name one.
-    pub fn read([kind, n, m, x]: [u8; Self::BYTES]) -> Self {
+    pub(crate) fn read([kind, n, m, x]: [u8; Self::BYTES]) -> Self {
         let form = [
             Form::Own,
             Form::Own,

@@ -15,7 +15,7 @@ const CODE: &str = "the upstream's code";
 
 impl World {
     /// The upstream sends the browser back, and its code goes on to the client.
-    pub async fn handed_on(&mut self, i: usize, bring: Bring) {
+    pub(crate) async fn handed_on(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         let with = UpstreamCallbackParams {
             service: self.service(i, matches!(bring, Bring::OtherService)),
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// The code is issued at once, and carries nothing.
-    pub async fn carried_here(&mut self, i: usize, form: Form) {
+    pub(crate) async fn carried_here(&mut self, i: usize, form: Form) {
         let (brought, now) = (self.form(i, form), self.now());
         let expected = self
             .standing(i, Stage::SignedIn)
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// What the client's code carried is exchanged, now that it is redeemed.
-    pub fn unlocked_late(&mut self, i: usize, redeemed: RedeemedCode, to_exchange: Option<PendingExchange>) -> RedeemedCode {
+    pub(crate) fn unlocked_late(&mut self, i: usize, redeemed: RedeemedCode, to_exchange: Option<PendingExchange>) -> RedeemedCode {
         let leg = SERVICES[self.journeys[i].service].2;
         assert_eq!(to_exchange.is_some(), leg == UpstreamStep::Upstream);
         let Some(PendingExchange { code, exchange }) = to_exchange else {

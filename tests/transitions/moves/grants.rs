@@ -20,13 +20,13 @@ use super::acts::Gives;
 use super::world::{World, text, went};
 
 /// Between a code that is spent and its grant, a breath at most, in seconds.
-pub const BREATH: u64 = 60;
+pub(super) const BREATH: u64 = 60;
 /// An attempt may hold a grant so long, in seconds.
 const LEASE: u64 = 75;
 
 /// What a grant should be doing.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Life {
+pub(crate) enum Life {
     /// Its code is spent, and nothing is put down yet.
     Unborn,
     Active,
@@ -54,7 +54,7 @@ enum Kept {
 
 /// A grant as it should be.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     pub id: Id,
     pub client: usize,
     pub granted: UnixTime,
@@ -76,7 +76,7 @@ pub struct Grant {
 
 /// What does not go back in time when a store does.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub grant: usize,
     pub generation: u32,
     pub tokens: Option<UpstreamTokens>,
@@ -89,7 +89,7 @@ type Refusal = TransitionError<RejectReason>;
 
 impl Grant {
     /// Until when the store must have it; nothing, if it is not there.
-    pub fn keep_until(&self) -> Option<UnixTime> {
+    pub(crate) fn keep_until(&self) -> Option<UnixTime> {
         let pairs = self.refresh_ends.max(self.access_ends);
         match self.life {
             Life::Unborn => None,
@@ -265,7 +265,7 @@ impl World {
     }
 
     /// A code was spent; its grant is not there yet.
-    pub fn new_grant(&mut self, id: Id, client: usize) -> usize {
+    pub(crate) fn new_grant(&mut self, id: Id, client: usize) -> usize {
         let now = self.now();
         self.grants.push(Grant {
             id,
@@ -318,7 +318,7 @@ impl World {
     }
 
     /// The grant of a code that was spent is put down, unless it was ended meanwhile.
-    pub async fn granted(&mut self, i: usize) {
+    pub(crate) async fn granted(&mut self, i: usize) {
         let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
         let now = self.now();
@@ -364,7 +364,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    pub async fn present(&mut self, p: usize, by: Option<u8>, owner: u8, alone: bool) {
+    pub(crate) async fn present(&mut self, p: usize, by: Option<u8>, owner: u8, alone: bool) {
         let Pair {
             grant: g,
             generation,
@@ -448,7 +448,7 @@ impl World {
     }
 
     /// The gateway looks after what it keeps, of its own accord.
-    pub async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
+    pub(crate) async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
         let attempt = RefreshAttempt {
             id: self.id(),
             owner: self.owners[usize::from(owner % 2)],
@@ -485,7 +485,7 @@ impl World {
     }
 
     /// The upstream has refused what is kept, and gives something newer at once.
-    pub async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
+    pub(crate) async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
         let before = self.attempts.len();
         self.renew(g, true, 0, true).await;
         if self.attempts.len() > before {
@@ -494,20 +494,20 @@ impl World {
     }
 
     /// The pair before this one is presented once this one came back, and some time after.
-    pub async fn late(&mut self, p: usize, seconds: u64) {
+    pub(crate) async fn late(&mut self, p: usize, seconds: u64) {
         self.prove(p).await;
         self.time.fetch_add(seconds, Ordering::SeqCst);
         self.present(self.before(p), None, 0, true).await;
     }
 
     /// The process dies while it refreshes with this pair; the next one gets the pair before it.
-    pub async fn crash(&mut self, p: usize) {
+    pub(crate) async fn crash(&mut self, p: usize) {
         self.present(p, None, 0, true).await;
         self.present(self.before(p), None, 1, true).await;
     }
 
     /// The store forgets a refresh with this pair; the client does not.
-    pub async fn forget(&mut self, p: usize, gives: Gives) {
+    pub(crate) async fn forget(&mut self, p: usize, gives: Gives) {
         let g = self.pairs[p].grant;
         self.backup(g).await;
         self.present(p, None, 0, true).await;
@@ -569,7 +569,7 @@ impl World {
         }
     }
 
-    pub async fn answer(&mut self, a: usize, gives: Gives) {
+    pub(crate) async fn answer(&mut self, a: usize, gives: Gives) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
         let mut tokens = self.tokens(gives);
         // No new refresh token means that the old one stays good; here, that it is a new one of ours.
@@ -604,7 +604,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    pub async fn refuse(&mut self, a: usize) {
+    pub(crate) async fn refuse(&mut self, a: usize) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
         let longest = self.rules.ttl.access;
         let moved = self
@@ -619,7 +619,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    pub async fn release(&mut self, a: usize) {
+    pub(crate) async fn release(&mut self, a: usize) {
         let ((g, id), expected) = (self.attempts[a], self.holds(a));
         let moved = self.store.transition(&self.grant_handle(g), |s: Refreshing| s.released(id)).await;
         if went(moved, &expected).is_some() {
@@ -631,7 +631,7 @@ impl World {
     }
 
     /// The grant is ended, also one that is not there (yet).
-    pub async fn end(&mut self, g: usize) {
+    pub(crate) async fn end(&mut self, g: usize) {
         let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
         let moved = self
@@ -662,7 +662,7 @@ impl World {
     }
 
     /// A pair is seen at the MCP endpoint.
-    pub async fn prove(&mut self, p: usize) {
+    pub(crate) async fn prove(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let expected = self.there(g);
         let step = |record: GrantRecord| Ok::<_, RejectReason>((record.confirmed(generation), ()));
@@ -676,7 +676,7 @@ impl World {
     }
 
     /// The upstream says 401 to a pair.
-    pub async fn unauthorized(&mut self, p: usize) {
+    pub(crate) async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
         let step = |record: GrantRecord| Ok::<_, RejectReason>(record.upstream_401_seen(generation, now, longest));
@@ -699,7 +699,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    pub async fn tidy(&mut self, g: usize) {
+    pub(crate) async fn tidy(&mut self, g: usize) {
         let (now, rules, expected) = (self.now(), self.rules, self.there(g));
         let step = |record: GrantRecord| Ok::<_, RejectReason>((record.pruned(rules, now), ()));
         let moved = self.store.update(&self.grant_handle(g), step).await;
@@ -718,7 +718,7 @@ impl World {
     }
 
     /// Copies a record, and what is known of it.
-    pub async fn backup(&mut self, g: usize) {
+    pub(crate) async fn backup(&mut self, g: usize) {
         self.look_at_grant(g).await;
         let grant = &self.grants[g];
         if grant.is_there(self.now()) && !grant.has_ended() {
@@ -728,7 +728,7 @@ impl World {
     }
 
     /// Puts the copy back over a living grant: the store went back in time, and the clients did not.
-    pub async fn restore(&mut self, g: usize) {
+    pub(crate) async fn restore(&mut self, g: usize) {
         let (now, there) = (self.now(), self.grants[g].is_there(self.now()));
         let Some(copy) = self
             .backups
@@ -751,7 +751,7 @@ impl World {
     }
 
     /// The record is what it should be, and as the last accepted move left it, or has expired.
-    pub async fn look_at_grant(&self, g: usize) {
+    pub(crate) async fn look_at_grant(&self, g: usize) {
         let grant = &self.grants[g];
         let there = self.stored::<GrantRecord>(grant.id).await;
         assert_eq!(there.is_some(), grant.is_there(self.now()));

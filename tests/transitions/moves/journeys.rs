@@ -29,9 +29,9 @@ use super::logins::{Login, PROVIDER};
 use super::world::{SECRET, World, text, went};
 
 const ISSUER: &str = "https://gateway.example";
-pub const UPSTREAM: &str = "https://upstream.example";
+pub(super) const UPSTREAM: &str = "https://upstream.example";
 /// The services, and the way of a journey to each.
-pub static SERVICES: LazyLock<[(&str, LoginMethod, UpstreamStep); 6]> = LazyLock::new(|| {
+pub(super) static SERVICES: LazyLock<[(&str, LoginMethod, UpstreamStep); 6]> = LazyLock::new(|| {
     [
         ("chained", LoginMethod::Password, UpstreamStep::Upstream),
         ("chained for anybody", LoginMethod::Nobody, UpstreamStep::Upstream),
@@ -54,7 +54,7 @@ const STATE: &str = "the same <state>";
 
 /// Where a journey should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     Asked,
     AtIdp,
     FromIdp,
@@ -86,7 +86,7 @@ impl Stage {
 
 /// One journey, as it should be, and what its browser and its client know.
 #[derive(Debug)]
-pub struct Journey {
+pub(crate) struct Journey {
     pub id: Id,
     pub client: usize,
     pub stage: Stage,
@@ -117,10 +117,10 @@ pub struct Journey {
     seen: Value,
 }
 
-pub type Refusal = TransitionError<RejectReason>;
+pub(super) type Refusal = TransitionError<RejectReason>;
 
 /// The stages of an honest journey.
-pub fn way(by: &LoginMethod, leg: UpstreamStep) -> Vec<Stage> {
+pub(super) fn way(by: &LoginMethod, leg: UpstreamStep) -> Vec<Stage> {
     let login: &[Stage] = match by {
         LoginMethod::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
         LoginMethod::Password | LoginMethod::Nobody => &[],
@@ -133,12 +133,12 @@ pub fn way(by: &LoginMethod, leg: UpstreamStep) -> Vec<Stage> {
 }
 
 impl World {
-    pub fn handle(&self, i: usize) -> Handle<FlowRecord> {
+    pub(crate) fn handle(&self, i: usize) -> Handle<FlowRecord> {
         Handle::new(self.journeys[i].id)
     }
 
     /// Whether the journey is there and in this state.
-    pub fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
+    pub(crate) fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
         let journey = &self.journeys[i];
         if journey.keep_until < self.now().0 {
             Err(TransitionError::NotFound)
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Whether there is time left: the last second of a record is not enough to move on.
-    pub fn in_time(&self, i: usize) -> Result<(), Refusal> {
+    pub(crate) fn in_time(&self, i: usize) -> Result<(), Refusal> {
         if self.now().0 < self.journeys[i].keep_until {
             Ok(())
         } else {
@@ -159,12 +159,12 @@ impl World {
     }
 
     /// Another journey than this one, if there is one.
-    pub fn stranger(&self, i: usize) -> Option<&Journey> {
+    pub(crate) fn stranger(&self, i: usize) -> Option<&Journey> {
         let other = (i + 1) % self.journeys.len();
         (other != i).then(|| &self.journeys[other])
     }
 
-    pub fn form(&self, i: usize, form: Form) -> Option<String> {
+    pub(crate) fn form(&self, i: usize, form: Form) -> Option<String> {
         let journey = &self.journeys[i];
         match form {
             Form::Own => journey.forms.last().cloned(),
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    pub fn same_form(&self, i: usize, form: Option<&str>) -> Result<(), Refusal> {
+    pub(crate) fn same_form(&self, i: usize, form: Option<&str>) -> Result<(), Refusal> {
         if self.journeys[i].forms.last().map(String::as_str) == form {
             Ok(())
         } else {
@@ -183,7 +183,7 @@ impl World {
     }
 
     /// Whether a step is on the way of this journey.
-    pub fn on_the_way(&self, i: usize, is_on: impl FnOnce(&LoginMethod, UpstreamStep) -> bool) -> Result<(), Refusal> {
+    pub(crate) fn on_the_way(&self, i: usize, is_on: impl FnOnce(&LoginMethod, UpstreamStep) -> bool) -> Result<(), Refusal> {
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         if is_on(by, *leg) {
             Ok(())
@@ -192,18 +192,18 @@ impl World {
         }
     }
 
-    pub fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
+    pub(crate) fn note_if_off_the_way(&mut self, expected: &Result<(), Refusal>) {
         if *expected == Err(TransitionError::Rejected(RejectReason::WrongStep)) {
             self.meet("a step off the way");
         }
     }
 
     /// The name of the service of this journey, or of another.
-    pub fn service(&self, i: usize, other: bool) -> &'static str {
+    pub(crate) fn service(&self, i: usize, other: bool) -> &'static str {
         SERVICES[(self.journeys[i].service + usize::from(other)) % SERVICES.len()].0
     }
 
-    pub async fn begin(&mut self, client: u8, state: bool, service: u8) -> usize {
+    pub(crate) async fn begin(&mut self, client: u8, state: bool, service: u8) -> usize {
         let service = usize::from(service) % SERVICES.len();
         let (name, by, leg) = SERVICES[service].clone();
         let client = usize::from(client) % self.clients.len();
@@ -267,7 +267,7 @@ impl World {
     }
 
     /// An honest browser and an honest upstream, so many moves far.
-    pub async fn journey(&mut self, client: u8, service: u8, gives: Gives, moves: u8) {
+    pub(crate) async fn journey(&mut self, client: u8, service: u8, gives: Gives, moves: u8) {
         let i = self.begin(client, true, service).await;
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         let stages = way(by, *leg);
@@ -296,7 +296,7 @@ impl World {
         assert_eq!(self.journeys[i].stage, stages[moves - 1]);
     }
 
-    pub async fn sign_in(&mut self, i: usize, form: Form) {
+    pub(crate) async fn sign_in(&mut self, i: usize, form: Form) {
         let (brought, next, now) = (self.form(i, form), self.draw(), self.now());
         let expected = self
             .standing(i, Stage::Asked)
@@ -314,7 +314,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn unnamed(&mut self, i: usize, form: Form) {
+    pub(crate) async fn unnamed(&mut self, i: usize, form: Form) {
         let (brought, next, now) = (self.form(i, form), self.draw(), self.now());
         let expected = self
             .standing(i, Stage::Asked)
@@ -333,7 +333,7 @@ impl World {
     }
 
     /// The code is issued without a look at the upstream's authorization server.
-    pub async fn granted_here(&mut self, i: usize, form: Form, gives: Option<Gives>) {
+    pub(crate) async fn granted_here(&mut self, i: usize, form: Form, gives: Option<Gives>) {
         let (brought, code, now) = (self.form(i, form), self.draw(), self.now());
         let tokens = gives.map(|gives| self.tokens(gives));
         let expected = self
@@ -358,7 +358,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn approve(&mut self, i: usize, form: Form, promise: bool) {
+    pub(crate) async fn approve(&mut self, i: usize, form: Form, promise: bool) {
         let brought = self.form(i, form);
         let (browser, upstream_state, upstream_verifier, now) = (self.draw(), self.draw(), self.draw(), self.now());
         let expected = self
@@ -388,7 +388,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn deny(&mut self, i: usize, form: Form) {
+    pub(crate) async fn deny(&mut self, i: usize, form: Form) {
         let (brought, now, handle) = (self.form(i, form), self.now(), self.handle(i));
         let form = brought.as_deref();
         let expected = |stage| {
@@ -412,7 +412,7 @@ impl World {
     }
 
     /// What the redirect and the browser bring, and whether that should do.
-    pub fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
+    pub(crate) fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
         let (journey, other) = (&self.journeys[i], self.stranger(i));
         let mut state = journey.upstream_state.clone();
         let mut browser = Some(journey.browser.clone());
@@ -445,7 +445,7 @@ impl World {
         (state, browser, issuer, expected)
     }
 
-    pub async fn returned(&mut self, i: usize, bring: Bring) {
+    pub(crate) async fn returned(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         if expected == Err(TransitionError::Rejected(RejectReason::WrongService)) {
             self.meet("a return to another service");
@@ -473,7 +473,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn refused(&mut self, i: usize, bring: Bring) {
+    pub(crate) async fn refused(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         if expected == Err(TransitionError::Rejected(RejectReason::WrongService)) {
             self.meet("a return to another service");
@@ -497,7 +497,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn exchanged(&mut self, i: usize, gives: Gives) {
+    pub(crate) async fn exchanged(&mut self, i: usize, gives: Gives) {
         let (tokens, code, now) = (self.tokens(gives), self.draw(), self.now());
         let expected = self.standing(i, Stage::Back);
         let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::new(&code), now);
@@ -519,7 +519,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn failed(&mut self, i: usize) {
+    pub(crate) async fn failed(&mut self, i: usize) {
         let expected = self.standing(i, Stage::Back);
         let moved = self.store.transition(&self.handle(i), UpstreamCallback::failed).await;
         if let Some(moved) = went(moved, &expected) {
@@ -531,7 +531,7 @@ impl World {
     }
 
     /// The browser is sent to this journey's own redirect URI, with its own `state`.
-    pub fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
+    pub(crate) fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
         let journey = &self.journeys[i];
         let location = match code {
             Some(code) => back.with_code(&Secret::from(code)),
@@ -552,7 +552,7 @@ impl World {
         assert_eq!(all("error").len(), usize::from(code.is_none()));
     }
 
-    pub async fn redeem(&mut self, i: usize, by: Option<u8>, with: With, at_once: bool) {
+    pub(crate) async fn redeem(&mut self, i: usize, by: Option<u8>, with: With, at_once: bool) {
         let journey = &self.journeys[i];
         let client = by.map_or(journey.client, |by| usize::from(by) % self.clients.len());
         let registered = &self.clients[client];
@@ -683,7 +683,7 @@ impl World {
     }
 
     /// Notes where a journey has come to, and insists that what was asked travelled along unchanged.
-    pub async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
+    pub(crate) async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
         let there = self
             .stored::<FlowRecord>(self.journeys[i].id)
             .await
@@ -699,7 +699,7 @@ impl World {
     }
 
     /// The record is as the last accepted move left it, or has expired.
-    pub async fn look_at_journey(&self, i: usize) {
+    pub(crate) async fn look_at_journey(&self, i: usize) {
         let journey = &self.journeys[i];
         let there = self.stored::<FlowRecord>(journey.id).await;
         assert_eq!(there.is_some(), journey.keep_until >= self.now().0);

@@ -13,12 +13,12 @@ use super::journeys::{Refusal, Stage};
 use super::world::{World, went};
 
 /// The one provider.
-pub const PROVIDER: &str = "corp";
+pub(super) const PROVIDER: &str = "corp";
 const IDP: &str = "https://idp.example";
 
 /// What goes to the provider with one journey.
 #[derive(Debug, Default)]
-pub struct Login {
+pub(crate) struct Login {
     browser: String,
     state: String,
     nonce: String,
@@ -46,7 +46,7 @@ impl Brought {
 }
 
 impl World {
-    pub async fn sent_to_idp(&mut self, i: usize, form: Form, promise: bool) {
+    pub(crate) async fn sent_to_idp(&mut self, i: usize, form: Form, promise: bool) {
         let brought = self.form(i, form);
         let (browser, state, nonce, verifier) = (self.draw(), self.draw(), self.draw(), self.draw());
         let now = self.now();
@@ -124,7 +124,7 @@ impl World {
         (with, expected)
     }
 
-    pub async fn back_from_idp(&mut self, i: usize, bring: Bring) {
+    pub(crate) async fn back_from_idp(&mut self, i: usize, bring: Bring) {
         let (with, expected) = self.brought_from_idp(i, bring);
         let now = self.now();
         let step = |s: IdpRedirect| s.returned(with.as_it_is(), now);
@@ -140,7 +140,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn refused_by_idp(&mut self, i: usize, bring: Bring) {
+    pub(crate) async fn refused_by_idp(&mut self, i: usize, bring: Bring) {
         let (with, expected) = self.brought_from_idp(i, bring);
         let now = self.now();
         let step = |s: IdpRedirect| s.refused(with.as_it_is(), now);
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// The provider vouches for a user: of its own, or of another one.
-    pub async fn identified(&mut self, i: usize, own: bool) {
+    pub(crate) async fn identified(&mut self, i: usize, own: bool) {
         let (next, now) = (self.draw(), self.now());
         let provider = if own { PROVIDER } else { "another" };
         let judged = if own {
@@ -182,7 +182,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    pub async fn not_identified(&mut self, i: usize) {
+    pub(crate) async fn not_identified(&mut self, i: usize) {
         let expected = self.standing(i, Stage::FromIdp);
         let moved = self.store.transition(&self.handle(i), IdpCallback::failed).await;
         if let Some(moved) = went(moved, &expected) {

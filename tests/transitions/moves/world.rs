@@ -27,12 +27,12 @@ use super::journeys::Journey;
 /// The most journeys of one world: few, so that they meet often.
 const MOST: usize = 12;
 /// The key that seals in every world.
-pub const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// The secret of the one client that has one.
-pub const SECRET: &str = "the client's secret";
+pub(crate) const SECRET: &str = "the client's secret";
 
 /// Everything there is.
-pub struct World {
+pub(crate) struct World {
     pub time: Arc<AtomicU64>,
     pub store: Store,
     pub rules: RefreshRules,
@@ -52,7 +52,7 @@ pub struct World {
 
 impl World {
     /// An empty world, in which a superseded pair is good for `grace` more seconds, and tokens are kept here or not.
-    pub fn new(grace: u64, mode: TokenMode) -> Self {
+    pub(crate) fn new(grace: u64, mode: TokenMode) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let ring = KeyRing::single(KEY).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(ring));
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Lives through `acts`, and looks at everything at the end.
-    pub async fn live(&mut self, acts: &[Act]) {
+    pub(crate) async fn live(&mut self, acts: &[Act]) {
         for act in acts {
             self.act(*act).await;
         }
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Does one thing.
-    pub async fn act(&mut self, act: Act) {
+    pub(crate) async fn act(&mut self, act: Act) {
         match act {
             Act::Begin { client, state, service } if self.journeys.len() < MOST => drop(self.begin(client, state, service).await),
             Act::Journey {
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// Every record is as it was left by the last move that was meant for it: flows do not mix.
-    pub async fn look_at_all(&self) {
+    pub(crate) async fn look_at_all(&self) {
         for i in 0..self.journeys.len() {
             self.look_at_journey(i).await;
         }
@@ -209,41 +209,41 @@ impl World {
     }
 
     /// What lies in the store under `id`.
-    pub async fn stored<R: Record>(&self, id: Id) -> Option<R> {
+    pub(crate) async fn stored<R: Record>(&self, id: Id) -> Option<R> {
         self.store.read(&Handle::<R>::new(id)).await.unwrap()
     }
 
-    pub fn now(&self) -> UnixTime {
+    pub(crate) fn now(&self) -> UnixTime {
         UnixTime(self.time.load(Ordering::SeqCst))
     }
 
-    pub fn walk(&mut self, from: &'static str, by: &'static str, to: &'static str) {
+    pub(crate) fn walk(&mut self, from: &'static str, by: &'static str, to: &'static str) {
         self.walked.insert((from, by, to));
     }
 
-    pub fn meet(&mut self, what: &'static str) {
+    pub(crate) fn meet(&mut self, what: &'static str) {
         self.met.insert(what);
     }
 
     /// Draws what the first worlds do not: so that their records can lie in one store.
-    pub fn skip(&mut self, worlds: u64) {
+    pub(crate) fn skip(&mut self, worlds: u64) {
         self.drawn += worlds * 1_000;
     }
 
     /// A name that nothing else has.
-    pub fn id(&mut self) -> Id {
+    pub(crate) fn id(&mut self) -> Id {
         self.drawn += 1;
         Id((u128::from(self.drawn) << 64).to_be_bytes())
     }
 
     /// A text of 43 characters that nothing else has.
-    pub fn draw(&mut self) -> String {
+    pub(crate) fn draw(&mut self) -> String {
         self.drawn += 1;
         format!("{:043}", self.drawn)
     }
 
     /// Fresh tokens of the upstream.
-    pub fn tokens(&mut self, gives: Gives) -> UpstreamTokens {
+    pub(crate) fn tokens(&mut self, gives: Gives) -> UpstreamTokens {
         let (access, refresh, now) = (self.draw(), self.draw(), self.now());
         UpstreamTokens {
             access: UpstreamAccessToken::new(Secret::from(access)),
@@ -283,7 +283,7 @@ async fn on(n: u8, of: usize, what: impl AsyncFnOnce(usize)) {
 
 /// Insists that a move went as it should have, and returns what it gave.
 #[track_caller]
-pub fn went<T, E: std::fmt::Debug + PartialEq>(
+pub(crate) fn went<T, E: std::fmt::Debug + PartialEq>(
     moved: Result<T, TransitionError<E>>,
     expected: &Result<(), TransitionError<E>>,
 ) -> Option<T> {
@@ -299,6 +299,6 @@ pub fn went<T, E: std::fmt::Debug + PartialEq>(
 }
 
 /// A record as text, to see whether anything of it has changed.
-pub fn text<R: Record>(record: &R) -> Value {
+pub(crate) fn text<R: Record>(record: &R) -> Value {
     serde_json::to_value(record).unwrap()
 }
