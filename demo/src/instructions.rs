@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use mcp_oauth_gateway::base::secret::Secret;
+use mcp_oauth_gateway::cli::greeting::client_snippets;
 
 use crate::USER;
 
@@ -28,33 +29,8 @@ pub fn text(base: &str, password: &Secret) -> String {
 ",
         password.expose()
     );
-    for (client, place, snippet) in clients(&url) {
+    for (client, place, snippet) in client_snippets("demo", &url) {
         let _ = writeln!(out, "    {bold}{client:<16}{off}{dim}{place}{off}\n      {snippet}\n");
     }
     out + "  Tools: echo, add, whoami, slow, stream. Ctrl-C ends it. What the upstream sees:\n"
-}
-
-/// For each client: its name, where the configuration belongs, and the configuration.
-fn clients(url: &str) -> [(&'static str, &'static str, String); 6] {
-    let server = |field: &str| format!(r#"{{ "mcpServers": {{ "demo": {{ "{field}": "{url}" }} }} }}"#);
-    [
-        ("Claude Code", "a shell", format!("claude mcp add --transport http demo {url}")),
-        (
-            "Claude Desktop",
-            "claude_desktop_config.json",
-            format!(r#"{{ "mcpServers": {{ "demo": {{ "command": "npx", "args": ["-y", "mcp-remote", "{url}"] }} }} }}"#),
-        ),
-        ("Cursor", "~/.cursor/mcp.json", server("url")),
-        (
-            "VS Code",
-            ".vscode/mcp.json",
-            format!(r#"{{ "servers": {{ "demo": {{ "type": "http", "url": "{url}" }} }} }}"#),
-        ),
-        ("Windsurf", "~/.codeium/windsurf/mcp_config.json", server("serverUrl")),
-        (
-            "None of these",
-            "a shell; choose Streamable HTTP",
-            "npx @modelcontextprotocol/inspector".to_owned(),
-        ),
-    ]
 }

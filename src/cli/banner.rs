@@ -6,7 +6,7 @@ use crate::service::public_urls::PublicUrls;
 use crate::service::{Access, AfterConsent, Service};
 
 /// Logs each service's URL for clients and the callback URL to register at the upstream.
-pub fn print_started(site: &PublicUrls, services: &[Service], workers: usize) {
+pub fn log_started(site: &PublicUrls, services: &[Service], workers: usize) {
     for service in services {
         let (url, callback) = (site.mcp_endpoint(service), site.upstream_callback(service));
         match service.upstream.after_consent() {

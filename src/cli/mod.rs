@@ -5,6 +5,7 @@ pub mod banner;
 pub mod check;
 mod check_local;
 pub mod data_dir;
+pub mod greeting;
 mod healthcheck;
 mod keyring;
 pub mod load_config;

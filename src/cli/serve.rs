@@ -1,5 +1,6 @@
 //! Starts everything, waits for the signal to stop, and stops everything in order.
 
+use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use crate::app::authorize::pending_flows;
 use crate::app::core::AppParts;
 use crate::app::tasks::Tasks;
 use crate::base::time::Clock;
+use crate::cli::greeting;
+use crate::cli::print_stderr;
 use crate::cli::reload::{self, Reloader, Users};
 use crate::cli::storage::Storage;
 use crate::cli::{banner, data_dir, load_config};
@@ -43,15 +46,16 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn run(flags: &Serve) -> Result<(), String> {
     let checked = load_config::load(flags)?;
     log::init(&checked.start.log);
-    serve(flags, &checked, shutdown_signal())
+    serve(flags, &checked, std::io::stderr().is_terminal(), shutdown_signal())
 }
 
 /// Serves until `end` resolves, for a process with its own reason to stop.
 pub fn run_until(flags: &Serve, end: impl Future<Output = ()>) -> Result<(), String> {
-    serve(flags, &load_config::load(flags)?, end)
+    serve(flags, &load_config::load(flags)?, false, end)
 }
 
-fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> Result<(), String> {
+/// `greets`: a person reads a greeting, instead of the log lines about the start.
+fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Output = ()>) -> Result<(), String> {
     checked.check_features().map_err(|why| why.to_string())?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
@@ -91,7 +95,12 @@ fn serve(flags: &Serve, checked: &Validated, end: impl Future<Output = ()>) -> R
     if Storage::has_key_file() {
         background.spawn(reload::watch_keys(kept.key_file(), store));
     }
-    banner::print_started(&checked.start.urls, &checked.config.services, workers);
+    if greets {
+        let user = checked.creates_user.then(|| data_dir::user(flags));
+        print_stderr(format_args!("{}", greeting::text(&checked.start.urls, &checked.config, user)));
+    } else {
+        banner::log_started(&checked.start.urls, &checked.config.services, workers);
+    }
     let threads = start_workers(listeners, &app, &client_tls, server_tls.as_ref(), &stop)?;
     if let Some(hash) = unkept {
         background.spawn(keep_hash(hash, checked.start.data_dir.clone()));

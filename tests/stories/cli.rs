@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: what it refuses and how it says so, what it writes and what it never prints.
+//! The command line of the binary: errors, files that it writes, and secrets that it never prints.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 use crate::support::world::{PASSWORD, USER};
 
-/// Nobody listens there.
+/// An address without a listener.
 const NOWHERE: &str = "http://127.0.0.1:9/mcp";
 
-/// Runs to its end, which must come by itself.
+/// Runs the command until it exits by itself.
 pub(crate) fn done(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..2_000 {
@@ -33,7 +33,7 @@ pub(crate) fn done(command: &mut Command) -> Output {
     panic!("it runs on: {:?}", child.wait_with_output().unwrap());
 }
 
-/// Does not start, says what is wrong at which flag, and what to do; and prints no stack of a panic.
+/// Checks that the command fails without a panic and names this flag. Returns its stderr.
 #[track_caller]
 pub(crate) fn does_not_start(command: &mut Command, names: &str) -> String {
     let output = done(command);
@@ -61,7 +61,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Started as the test likes, and ready; its log lies beside the data.
+/// Starts this command and waits until it is ready. Its log is in `data`.
 fn started(mut command: Command, port: u16, data: &Path) -> Process {
     let log = std::fs::File::create(data.join("log")).unwrap();
     let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -153,7 +153,7 @@ fn a_secret_in_the_environment_is_not_printed_by_help() {
     assert!(!said.contains("canary-secret") && !said.contains(PASSWORD), "{said}");
 }
 
-/// `check … 2>&1 | head` must not look like a crash.
+/// `check … 2>&1 | head` must not end in a panic.
 #[test]
 fn whoever_stops_reading_what_a_command_says_meets_no_panic() {
     let data = tempfile::tempdir().unwrap();
@@ -190,7 +190,7 @@ fn a_port_that_is_taken_is_said_so() {
     does_not_start(command.arg("--data-dir").arg(data.path()), "--port");
 }
 
-/// The lanes of one gateway share a port; a second gateway must not join them and take half of its requests.
+/// The workers of one gateway share a port. A second gateway would take half of the requests.
 #[tokio::test]
 async fn a_second_gateway_does_not_join_the_port_of_the_first() {
     let (data, other, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
@@ -286,10 +286,10 @@ async fn the_first_start_makes_a_password_that_is_never_printed_and_works() {
     assert!(again.terminate().success());
 }
 
-/// The hash is made behind the start.
+/// Waits for the password hash, which the gateway computes after startup.
 async fn kept_hash(data: &Path) -> String {
     for _ in 0..1_000 {
-        // The password is forgotten only when its hash is kept.
+        // The gateway deletes the pending password only after it stored the hash.
         if !data.join("pending-password").exists()
             && let Ok(kept) = std::fs::read_to_string(data.join("password-hash"))
         {
@@ -308,7 +308,7 @@ async fn lets_in(url: &str, password: &str) -> bool {
     browser.sign_in(&page, "gateway", password).await.text.contains("value=\"approve\"")
 }
 
-/// The first start of a gateway that makes its password.
+/// A first start without a configured password: the gateway generates one.
 fn first_start(data: &Path, port: u16) -> Command {
     let mut command = gateway_on(port, data);
     command.args(["--public-url", &format!("http://127.0.0.1:{port}")]);
@@ -316,7 +316,7 @@ fn first_start(data: &Path, port: u16) -> Command {
     command
 }
 
-/// Killed before, while and after the password is told and its hash is kept.
+/// Kills the process before, while and after it writes the password and stores its hash.
 #[tokio::test]
 async fn a_password_that_was_told_lets_in_whenever_the_first_start_is_killed() {
     let mut counts = std::collections::BTreeMap::new();
@@ -325,7 +325,7 @@ async fn a_password_that_was_told_lets_in_whenever_the_first_start_is_killed() {
         let told = || std::fs::read_to_string(data.path().join("initial-password")).ok();
         let mut command = first_start(data.path(), port);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The first few anywhere, the others from the moment on at which it is told.
+        // The first rounds kill at any moment, the others once the password file exists.
         let mut left = 5_000;
         while round > 3 && told().is_none() && left > 0 {
             left -= 1;
@@ -368,14 +368,14 @@ async fn a_password_whose_hash_is_kept_is_forgotten_and_a_new_one_is_made_when_t
     let kept = kept_hash(data.path()).await;
     running.kill();
     let first = std::fs::read_to_string(data.path().join("initial-password")).unwrap();
-    // As if it had been killed between the two.
+    // The state after a kill between storing the hash and deleting the pending password.
     std::fs::write(&pending, &first).unwrap();
     std::fs::set_permissions(&pending, PermissionsExt::from_mode(0o600)).unwrap();
     let running = started(first_start(data.path(), port), port, log.path());
     assert!(!pending.exists() && std::fs::read_to_string(&hash).unwrap() == kept);
     assert!(lets_in(&running.url, first.trim()).await);
     running.kill();
-    // What an operator does who wants to begin again; and a file that somebody emptied is no password.
+    // An operator removes the hash to start over. An empty pending file is no password.
     std::fs::remove_file(&hash).unwrap();
     std::fs::write(&pending, "").unwrap();
     std::fs::set_permissions(&pending, PermissionsExt::from_mode(0o600)).unwrap();
@@ -414,7 +414,7 @@ async fn without_its_upstream_the_gateway_starts_signs_in_and_says_clearly_what_
     assert!(page.text.contains("upstream") && page.text.contains("Reference"), "{}", page.text);
     let reference = page.text.split("Reference <code>").nth(1).unwrap().split('<').next().unwrap();
     assert!(log_of(data.path()).contains(reference), "the operator finds it in the log");
-    // The upstream comes up, and the same page works, once it is looked for again.
+    // Once the upstream starts, the same page works after the next discovery.
     let _upstream = Standin::start_on(Profile::Standard, upstream_port).unwrap();
     let mut page = browser.decide(&consent, "approve").await;
     for _ in 0..200 {
@@ -476,7 +476,7 @@ async fn a_rotated_key_ring_keeps_every_pair_and_a_broken_one_changes_nothing() 
     assert_eq!((mode(&keys), run("list").lines().count()), (0o600, 2));
     let secret: Value = serde_json::from_str(&first).unwrap();
     assert!(!run("list").contains(secret["keys"][0]["key"].as_str().unwrap()));
-    // As if its five minutes had passed.
+    // As if the five minutes before the new key seals had passed.
     let mut ring: Value = serde_json::from_str(&std::fs::read_to_string(&keys).unwrap()).unwrap();
     ring["keys"][1]["seals_from"] = json!(0);
     std::fs::write(&keys, ring.to_string()).unwrap();
@@ -489,13 +489,13 @@ async fn a_rotated_key_ring_keeps_every_pair_and_a_broken_one_changes_nothing() 
     std::fs::write(&keys, "broken").unwrap();
     logged(data.path(), "the new key file is not good").await;
     assert!(works(&after).await);
-    // Only with the first key again: what the second sealed is refused, so it did seal.
+    // With the first key alone, newer pairs are refused: the second key had sealed them.
     std::fs::write(&keys, first).unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(works(&before).await && !works(&after).await);
 }
 
-/// F4: a gateway for this machine listens to nobody else.
+/// A gateway without `--host` is not reachable from other machines.
 #[tokio::test]
 async fn a_local_gateway_listens_on_loopback_alone() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
@@ -523,7 +523,7 @@ async fn a_local_gateway_listens_on_loopback_alone() {
     }
 }
 
-/// A9: a whole life of a token, and nothing of it in the log, however much is logged.
+/// Logs at `trace` level through a complete flow and searches the log for every secret.
 #[tokio::test]
 async fn the_log_holds_no_secret_of_a_whole_journey() {
     for profile in [Profile::Standard, Profile::GitHub] {
@@ -600,7 +600,7 @@ async fn the_log_holds_no_secret_of_a_whole_journey() {
             assert!(secret.len() >= 5, "{secret:?} would be found anywhere");
             assert!(!log.contains(&secret), "{secret} in {log}");
         }
-        // Nor does the store hold any of it in clear.
+        // The store contains no upstream token in clear text either.
         let store = std::fs::read_dir(data.path()).unwrap().map(|file| file.unwrap().path());
         for file in store.filter(|file| file.extension().is_some() && !file.ends_with("keys.json")) {
             let bytes = std::fs::read(&file).unwrap();
@@ -609,4 +609,39 @@ async fn the_log_holds_no_secret_of_a_whole_journey() {
             }
         }
     }
+}
+
+/// On a terminal, a person reads what to do next instead of log lines.
+#[test]
+fn a_terminal_gets_a_greeting_instead_of_log_lines() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let gateway = command();
+    let line = format!(
+        "exec '{}' --upstream-rs {NOWHERE} --upstream-client-id id --port {port} --data-dir '{}'",
+        gateway.get_program().to_string_lossy(),
+        data.path().display()
+    );
+    // `script` gives the command a pseudo-terminal.
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(terminal.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("Ctrl-C stops the gateway") {
+        assert_ne!(std::io::BufRead::read_line(&mut lines, &mut text).unwrap(), 0, "{text}");
+    }
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    for part in [
+        format!("Address    http://localhost:{port}/mcp"),
+        format!("Register   http://localhost:{port}/upstream/callback"),
+        "User       gateway".to_owned(),
+        format!("claude mcp add --transport http gateway http://localhost:{port}/mcp"),
+    ] {
+        assert!(text.contains(&part), "{part}: {text}");
+    }
+    assert!(!text.contains("listening"), "{text}");
 }
