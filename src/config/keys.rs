@@ -50,59 +50,59 @@ macro_rules! keys {
 keys! {
     /// The top of the file.
     top "" {
-        PUBLIC_URL: Url = "public_url", "`http://localhost:<port>`", "--public-url", "The address that clients use; every link is made from it.";
-        LISTEN: Texts = "listen", r#"`["127.0.0.1:8002", "[::1]:8002"]`"#, "--host", "Addresses to listen on; `localhost:<port>` is both loopbacks.";
-        DATA_DIR: File = "data_dir", "`$XDG_DATA_HOME/mcp-oauth-gateway`", "--data-dir", "Where keys, certificates and the store are kept.";
-        ALLOWED_HOSTS: Texts = "allowed_hosts", "none", "--allowed-hosts", "Further hosts (`host` or `host:port`) under which clients may call us.";
-        TRUSTED_PROXIES: Texts = "trusted_proxies", "none", "--trusted-proxies", "Addresses of proxies in front of us, whose word on the client's address counts for limits.";
-        INSECURE_HTTP: Switch = "insecure_http", "`false`", "--insecure-http", "Listen beyond this machine without TLS, because something in front of us does it.";
-        SESSION_TTL: Seconds(0, YEAR) = "session_ttl", "`\"12h\"`", "", "How long a sign-in skips the password (never the consent page); 0: not at all.";
-        PUBLIC_DIRECTORY: Switch = "public_directory", "`false`", "", "List the services at `/services`.";
-        COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Departures from the standard for old clients: `json-token` lets `/token` also read a JSON object of strings where the standard has a form.";
-        LOG: Word(LOG_LEVELS) = "log", "`\"info\"`", "--log", "How much to say.";
+        PUBLIC_URL: Url = "public_url", "`http://localhost:<port>`", "--public-url", "The address that clients use. It is the base of every link.";
+        LISTEN: Texts = "listen", r#"`["127.0.0.1:8002", "[::1]:8002"]`"#, "--host", "The addresses to listen on. `localhost:<port>` stands for both loopback addresses.";
+        DATA_DIR: File = "data_dir", "`$XDG_DATA_HOME/mcp-oauth-gateway`", "--data-dir", "The directory for keys, certificates and the store.";
+        ALLOWED_HOSTS: Texts = "allowed_hosts", "none", "--allowed-hosts", "Further hosts (`host` or `host:port`) under which clients may call the gateway.";
+        TRUSTED_PROXIES: Texts = "trusted_proxies", "none", "--trusted-proxies", "Addresses or blocks of proxies in front of the gateway. For limits, the gateway uses the caller's address that these proxies report.";
+        INSECURE_HTTP: Switch = "insecure_http", "`false`", "--insecure-http", "Allows the gateway to listen beyond this machine without TLS, because a proxy in front of it does TLS.";
+        SESSION_TTL: Seconds(0, YEAR) = "session_ttl", "`\"12h\"`", "", "The lifetime of a login session. A session replaces the password, never the consent page. With 0, the gateway creates no session.";
+        PUBLIC_DIRECTORY: Switch = "public_directory", "`false`", "", "Lists the services at `/services`.";
+        COMPAT: Words(COMPAT_SWITCHES) = "compat", "none", "", "Deviations from the standard for old clients. With `json-token`, `/token` accepts the form of the standard and also a JSON object of strings.";
+        LOG: Word(LOG_LEVELS) = "log", "`\"info\"`", "--log", "The log level.";
     }
     /// `[keys]`.
     key_ring "keys" {
-        FILE: File = "file", "made in `data_dir`", "--key-file", "The key file; instances of one gateway share one. `MCP_GATEWAY_KEY` wins over it.";
+        FILE: File = "file", "a file that the gateway makes in `data_dir`", "--key-file", "The key file. All instances of one gateway share it. `MCP_GATEWAY_KEY` takes precedence over it.";
     }
     /// `[tls]`.
     tls "tls" {
-        SELF_SIGNED: Switch = "self_signed", "`false`", "--tls", "Serve https with a certificate of our own making.";
-        CERT: File = "cert", "none", "--tls-cert", "Serve https with this certificate chain (PEM); read again when it changes.";
-        KEY: File = "key", "none", "--tls-key", "The key of `cert` (PEM).";
+        SELF_SIGNED: Switch = "self_signed", "`false`", "--tls", "Serves https with a certificate that the gateway makes.";
+        CERT: File = "cert", "none", "--tls-cert", "Serves https with this certificate chain (PEM). The gateway reads the file again when it changes.";
+        KEY: File = "key", "none", "--tls-key", "The private key of `cert` (PEM).";
     }
     /// `[store]`.
     store "store" {
-        KIND: Word(STORE_KINDS) = "kind", "`\"sqlite\"`", "--store", "Where sign-ins and registrations are kept.";
-        URL: Secret = "url", "none", "--redis-url", "The address of a store that is a server; `docs/stores.md` has the forms.";
-        PREFIX: Text = "prefix", "`\"mcp-gateway\"`", "--redis-prefix", "What our keys in such a store begin with; in Vault, the first part of every path.";
-        CA: File = "ca", "the machine's", "--redis-ca", "The CA to trust when connecting to such a store (PEM), and no other.";
-        MOUNT: Text = "mount", "`\"secret\"`", "", "`vault`: the mount of a KV engine, version 2.";
-        NAMESPACE: Text = "namespace", "none", "", "`vault`: the namespace, where Vault has any.";
-        TOKEN: Secret = "token", "none", "", "`vault`: a token to sign in with; read at start, and renewed from then on.";
-        ROLE_ID: Text = "role_id", "none", "", "`vault`: the AppRole to sign in with, instead of `token`.";
-        SECRET_ID: Secret = "secret_id", "none", "", "`vault`: the secret id of that role, where it is bound to one.";
-        APPROLE_MOUNT: Text = "approle_mount", "`\"approle\"`", "", "`vault`: where AppRole is mounted.";
+        KIND: Word(STORE_KINDS) = "kind", "`\"sqlite\"`", "--store", "The kind of store. The store holds sign-ins and registrations.";
+        URL: Secret = "url", "none", "--redis-url", "The address of the store's server, for `redis` and `vault`. `docs/stores.md` lists the forms.";
+        PREFIX: Text = "prefix", "`\"mcp-gateway\"`", "--redis-prefix", "The prefix of the gateway's keys in Redis. In Vault, it is the first part of every path.";
+        CA: File = "ca", "the CAs of the machine", "--redis-ca", "The only CA (PEM) that the gateway trusts for connections to the store's server.";
+        MOUNT: Text = "mount", "`\"secret\"`", "", "For `vault`: the mount of a KV engine, version 2.";
+        NAMESPACE: Text = "namespace", "none", "", "For `vault`: the namespace, if the server has namespaces.";
+        TOKEN: Secret = "token", "none", "", "For `vault`: the token with which the gateway signs in. The gateway reads it at the start and then renews it.";
+        ROLE_ID: Text = "role_id", "none", "", "For `vault`: the role id of the AppRole with which the gateway signs in, instead of `token`.";
+        SECRET_ID: Secret = "secret_id", "none", "", "For `vault`: the secret id of that AppRole, if the AppRole requires one.";
+        APPROLE_MOUNT: Text = "approle_mount", "`\"approle\"`", "", "For `vault`: the mount of the AppRole auth method.";
     }
     /// `[login.password]`.
     password "login.password" {
-        USERS: Tables("login.password.users") = "users", "one user, whose password is made at the first start", "", "Who may sign in at services with `login = \"password\"`.";
+        USERS: Tables("login.password.users") = "users", "one user; the gateway makes the password at the first start", "", "The users that may sign in at services with `login = \"password\"`.";
     }
     /// `[[login.password.users]]`.
     user "login.password.users" {
-        NAME: Text = "name", "required", "", "The name, compared byte for byte.";
+        NAME: Text = "name", "required", "", "The name of the user. The gateway compares it byte for byte.";
         HASH: Text = "hash", "required", "", "The argon2id hash of the password, `$argon2id$…`.";
     }
     /// `[idp.<name>]`.
     idp "idp.*" {
-        PRESET: Word(PRESET_NAMES) = "preset", "`\"oidc\"`", "", "What kind of identity provider it is.";
-        ISSUER: Url = "issuer", "that of the preset", "", "Its issuer; required for `oidc` and `okta`.";
-        CLIENT_ID: Text = "client_id", "required", "", "Our client id there.";
-        CLIENT_SECRET: Secret = "client_secret", "none: a public client", "", "Our client secret there.";
-        SCOPES: Texts = "scopes", "those of the preset", "", "Scopes to ask for.";
+        PRESET: Word(PRESET_NAMES) = "preset", "`\"oidc\"`", "", "The kind of identity provider.";
+        ISSUER: Url = "issuer", "the issuer of the preset", "", "The issuer of the provider. `oidc` and `okta` require it.";
+        CLIENT_ID: Text = "client_id", "required", "", "The gateway's client id at the provider.";
+        CLIENT_SECRET: Secret = "client_secret", "none; the gateway is a public client", "", "The gateway's client secret at the provider.";
+        SCOPES: Texts = "scopes", "the scopes of the preset", "", "The scopes that the gateway requests at the provider.";
         GROUPS_CLAIM: Text = "groups_claim", "`\"groups\"`", "", "The claim that lists a user's groups.";
-        ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) that the provider's metadata may name beyond its own neighbourhood.";
-        ALLOW: Table("idp.*.allow") = "allow", "nobody, at `google` and `github`; everybody else", "", "Who may sign in.";
+        ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the provider's own network that the provider's metadata may name.";
+        ALLOW: Table("idp.*.allow") = "allow", "required for `google` and `github`; otherwise every user may sign in", "", "The users that may sign in.";
     }
     /// `[idp.<name>.allow]`.
     allow "idp.*.allow" {
@@ -113,53 +113,53 @@ keys! {
     }
     /// `[clients.<id>]`.
     client "clients.*" {
-        REDIRECT_URIS: Texts = "redirect_uris", "required", "", "Where this client's answers may go.";
-        SECRET: Secret = "secret", "none: a public client", "", "This client's secret, 32 random characters or more; only its digest is kept in memory.";
-        SECRET_HASH: Text = "secret_hash", "none: a public client", "", "Instead of `secret`: its SHA-256, 64 hexadecimal digits.";
-        NAME: Text = "name", "its id", "", "What people are shown.";
+        REDIRECT_URIS: Texts = "redirect_uris", "required", "", "The redirect URIs that may receive this client's authorization responses.";
+        SECRET: Secret = "secret", "none; the client is public", "", "The client's secret, 32 random characters or more. The gateway keeps only its digest in memory.";
+        SECRET_HASH: Text = "secret_hash", "none; the client is public", "", "The SHA-256 of the client's secret in 64 hexadecimal digits, instead of `secret`.";
+        NAME: Text = "name", "the client's id", "", "The name of the client that users see.";
     }
     /// `[services.<name>]`.
     service "services.*" {
-        URL: Url = "url", "required", "--upstream-rs", "The upstream MCP server.";
-        DEFAULT: Switch = "default", "`true` for the only one", "", "This one is also at `/mcp`; one at most.";
-        TITLE: Text = "title", "its name", "", "What it is called on pages, in metadata and at `/services`.";
-        ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "What the caller must present: a token of ours (`oauth`), an API key (`key`), nothing (`public`).";
-        LOGIN: Text = "login", "`\"password\"`", "", "Who the user is, before consent: `password`, `idp:<name>` or `none`.";
-        UPSTREAM: Word(UPSTREAM_KINDS) = "upstream", "`\"oauth\"`", "", "What is put on the forwarded request: a token of the upstream's (`oauth`), what the user pastes (`paste`), a key of the service's (`static`), who the user is (`identity`), nothing (`none`).";
-        CLIENT_ID: Text = "client_id", "we register by ourselves", "--upstream-client-id", "Our client id at the upstream.";
-        CLIENT_SECRET: Secret = "client_secret", "none", "--upstream-client-secret", "Our client secret at the upstream.";
-        SCOPES: Texts = "scopes", "what the upstream says it needs", "--upstream-scopes", "Scopes that are asked of the upstream.";
-        OPTIONAL_SCOPES: Texts = "optional_scopes", "none", "", "Scopes that a client may ask for beyond those.";
-        REQUIRED_SCOPES: Texts = "required_scopes", "none", "", "Scopes that a token must have here, or the caller is told to step up.";
-        PROFILE: Text = "profile", "found by host", "", "How the upstream departs from the standard.";
-        AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "--upstream-authorize-endpoint", "Where the browser goes, when discovery cannot work; needs `token_endpoint` and `client_id`.";
-        TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "Where codes are exchanged; needs `authorization_endpoint`.";
+        URL: Url = "url", "required", "--upstream-rs", "The URL of the upstream MCP server.";
+        DEFAULT: Switch = "default", "`true` if there is only one service", "", "Serves this service at `/mcp` too. At most one service can be the default.";
+        TITLE: Text = "title", "the service's name", "", "The title of the service on pages, in metadata and at `/services`.";
+        ACCESS: Word(ACCESS_RULES) = "access", "`\"oauth\"`", "", "The credential that the caller must present: a token of the gateway (`oauth`), an API key (`key`) or nothing (`public`).";
+        LOGIN: Text = "login", "`\"password\"`", "", "The login method of the user, before consent: `password`, `idp:<name>` or `none`.";
+        UPSTREAM: Word(UPSTREAM_KINDS) = "upstream", "`\"oauth\"`", "", "The upstream credential on the forwarded request. It is the upstream's token (`oauth`), a key that the user pastes (`paste`), the service's key (`static`), the user's identity (`identity`) or nothing (`none`).";
+        CLIENT_ID: Text = "client_id", "the gateway registers itself", "--upstream-client-id", "The gateway's client id at the upstream.";
+        CLIENT_SECRET: Secret = "client_secret", "none", "--upstream-client-secret", "The gateway's client secret at the upstream.";
+        SCOPES: Texts = "scopes", "the scopes that the upstream names", "--upstream-scopes", "The scopes that the gateway requests at the upstream.";
+        OPTIONAL_SCOPES: Texts = "optional_scopes", "none", "", "Scopes that a client may request in addition to `scopes`.";
+        REQUIRED_SCOPES: Texts = "required_scopes", "none", "", "Scopes that a token for this service must have. If one is missing, the gateway asks the caller for step-up authorization.";
+        PROFILE: Text = "profile", "the profile for the upstream's host", "", "The profile of the upstream: its known deviations from the standard.";
+        AUTHORIZATION_ENDPOINT: Url = "authorization_endpoint", "discovered", "--upstream-authorize-endpoint", "The upstream's authorization endpoint, for upstreams without working discovery. It needs `token_endpoint` and `client_id`.";
+        TOKEN_ENDPOINT: Url = "token_endpoint", "discovered", "--upstream-token-endpoint", "The upstream's token endpoint, where the gateway exchanges codes. It needs `authorization_endpoint`.";
         AUTHORIZATION_SERVER: Url = "authorization_server", "discovered", "--upstream-as", "The issuer of the upstream's authorization server.";
-        EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Parameters for the upstream's authorization request, such as `{ audience = \"…\" }`.";
-        TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`", "--token-mode", "How tokens are protected; `raw` only in builds with `--features raw`.";
-        ACCESS_TTL: Seconds(10, YEAR) = "access_ttl", "`\"1h\"`", "--access-ttl", "How long an access token of ours lives at most.";
-        REFRESH_TTL: Seconds(10, YEAR) = "refresh_ttl", "`\"30d\"`", "--refresh-ttl", "How long an unused refresh token lives.";
-        REFRESH_ABSOLUTE_TTL: Seconds(10, 10 * YEAR) = "refresh_absolute_ttl", "`\"90d\"`", "", "How long a sign-in lives, however often it is refreshed.";
-        REFRESH_GRACE: Seconds(0, YEAR) = "refresh_grace", "`\"2h\"`", "--refresh-grace", "How long a refresh token that was rotated away still works; with 0 only while its successor has not been used.";
-        FORWARD_HEADERS: Texts = "forward_headers", "none", "", "Further request headers that pass to the upstream.";
-        ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) that the upstream may name beyond its own neighbourhood.";
-        AUTH_HEADER: Table("services.*.auth_header") = "auth_header", "`Authorization: Bearer {credential}`", "", "How a pasted or fixed key is put on the request.";
-        AUTH_HINT: Text = "auth_hint", "none", "", "What the page says about the key that is pasted, such as where to find one.";
+        EXTRA_AUTHORIZE: Pairs = "extra_authorize", "none", "", "Further parameters of the upstream's authorization request, such as `{ audience = \"…\" }`.";
+        TOKEN_MODE: Word(TOKEN_MODES) = "token_mode", "`\"sealed\"`", "--token-mode", "The protection of tokens. `raw` exists only in builds with `--features raw`.";
+        ACCESS_TTL: Seconds(10, YEAR) = "access_ttl", "`\"1h\"`", "--access-ttl", "The longest lifetime of an access token that the gateway issues.";
+        REFRESH_TTL: Seconds(10, YEAR) = "refresh_ttl", "`\"30d\"`", "--refresh-ttl", "The lifetime of an unused refresh token.";
+        REFRESH_ABSOLUTE_TTL: Seconds(10, 10 * YEAR) = "refresh_absolute_ttl", "`\"90d\"`", "", "The lifetime of a grant. A refresh does not extend it.";
+        REFRESH_GRACE: Seconds(0, YEAR) = "refresh_grace", "`\"2h\"`", "--refresh-grace", "The reuse window: the time for which the gateway accepts a superseded refresh token. With 0, the gateway accepts it only until the client uses its successor.";
+        FORWARD_HEADERS: Texts = "forward_headers", "none", "", "Further request headers that the gateway forwards to the upstream.";
+        ALLOW_ADDRESSES: Texts = "allow_addresses", "none", "", "Addresses or blocks (`10.1.0.0/16`) beyond the upstream's own network that the upstream may name.";
+        AUTH_HEADER: Table("services.*.auth_header") = "auth_header", "`Authorization: Bearer {credential}`", "", "The request header that carries the pasted or static key.";
+        AUTH_HINT: Text = "auth_hint", "none", "", "The help text on the page for the pasted key. For example, it names the place where the user finds a key.";
         CREDENTIAL: Secret = "credential", "required for `static`", "", "The key of a service with `upstream = \"static\"`.";
-        IDENTITY_HEADERS: Words(IDENTITY_FIELDS) = "identity_headers", r#"`["id"]`"#, "", "Which `x-user-*` headers the backend gets, with `upstream = \"identity\"`.";
-        ASSERTION: Switch = "assertion", "`false`", "", "Also send `x-user-assertion`, a short signed JWT that the backend can verify.";
-        REMEMBER_CONSENT: Switch = "remember_consent", "`false`", "", "Ask the users of trusted clients once only, see above.";
-        ALLOW_TOKEN_PASSTHROUGH: Switch = "allow_token_passthrough", "`false`", "--allow-token-passthrough", "Allow token modes in which the client can read the upstream's token (`plain`, `raw`).";
-        ALLOW_PUBLIC_CREDENTIAL: Switch = "allow_public_credential", "`false`", "", "Allow `access = \"public\"` with `upstream = \"static\"`: everybody uses the service's key.";
-        UPSTREAM_CA: Files = "upstream_ca", "the machine's", "--upstream-ca", "A further CA (PEM) to trust when calling out. It is trusted for every upstream and identity provider, not only for this one.";
+        IDENTITY_HEADERS: Words(IDENTITY_FIELDS) = "identity_headers", r#"`["id"]`"#, "", "The `x-user-*` headers that the upstream receives, with `upstream = \"identity\"`.";
+        ASSERTION: Switch = "assertion", "`false`", "", "Sends `x-user-assertion` too. It is a short-lived signed JWT that the upstream can verify.";
+        REMEMBER_CONSENT: Switch = "remember_consent", "`false`", "", "Asks a user only once for consent to each trusted client. The section on remembered consent has the conditions.";
+        ALLOW_TOKEN_PASSTHROUGH: Switch = "allow_token_passthrough", "`false`", "--allow-token-passthrough", "Allows the token modes in which the client can read the upstream's token (`plain`, `raw`).";
+        ALLOW_PUBLIC_CREDENTIAL: Switch = "allow_public_credential", "`false`", "", "Allows `access = \"public\"` with `upstream = \"static\"`. Every caller then uses the service's key.";
+        UPSTREAM_CA: Files = "upstream_ca", "only the CAs of the machine", "--upstream-ca", "Further CAs (PEM) that the gateway trusts for outgoing connections. They apply to every upstream and identity provider, not only to this service.";
     }
     /// `[services.<name>.auth_header]`.
     auth_header "services.*.auth_header" {
-        NAME: Text = "name", "`\"Authorization\"`", "", "The header.";
-        VALUE: Text = "value", "`\"Bearer {credential}\"`", "", "Its value, with `{credential}` once.";
+        NAME: Text = "name", "`\"Authorization\"`", "", "The name of the header.";
+        VALUE: Text = "value", "`\"Bearer {credential}\"`", "", "The value of the header. It contains `{credential}` once.";
     }
     /// `[cors]`.
     cors "cors" {
-        ORIGINS: Texts = "origins", "none", "--cors-origins", "Origins of web pages that may call the MCP endpoints; `*` is everyone.";
+        ORIGINS: Texts = "origins", "none", "--cors-origins", "Origins of web pages that may call the MCP endpoints. `*` allows every origin.";
     }
 }
