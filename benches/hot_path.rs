@@ -21,13 +21,13 @@ use mcp_oauth_gateway::base::random;
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::net::server;
-use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls;
 use mcp_oauth_gateway::token::header::TokenMode;
 use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::upstream::forward_rules;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use support::{ANSWER, CALL, access_token, half, request_future_bytes, ring, serve_gateway};
 
@@ -121,7 +121,7 @@ struct Paths {
     client: Runtime,
     token: String,
     ways: [Way; 3],
-    _stopper: Stopper,
+    _stopper: DropGuard,
 }
 
 /// A kept connection to one of the servers.
@@ -140,7 +140,8 @@ impl Paths {
         });
         let keys = Arc::new(ArcSwap::from_pointee(ring()));
         let token = access_token(&keys, upstream, LENGTHS[0]);
-        let (stopper, stop) = Stop::new();
+        let stop = CancellationToken::new();
+        let stopper = stop.clone().drop_guard();
         let gateway = in_thread(move |listener| serve_gateway(listener, upstream, keys, stop));
         let client = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let ways = [("direct", upstream), ("plain_proxy", plain), ("gateway", gateway)].map(|(name, address)| Way {

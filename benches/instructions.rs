@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mcp_oauth_gateway::net::stop::Stop;
 use mcp_oauth_gateway::net::{server, tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 
 use support::{ANSWER, CALL, access_token, ring, serve_gateway};
 
@@ -79,7 +79,8 @@ fn count() -> Result<u64, String> {
 fn send(warm_up: u32, counted: u32) {
     tls::install_provider();
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let (_stopper, stop) = Stop::new();
+    let stop = CancellationToken::new();
+    let _stopper = stop.clone().drop_guard();
     let keys = Arc::new(ArcSwap::from_pointee(ring()));
     let (upstream_listener, upstream) = bind();
     let token = access_token(&keys, upstream, UPSTREAM_TOKEN_BYTES);

@@ -17,7 +17,6 @@ use mcp_oauth_gateway::base::time::{Clock, UnixTime};
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
-use mcp_oauth_gateway::net::stop::Stop;
 use mcp_oauth_gateway::net::tls::ClientTls;
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::config::Config;
@@ -28,6 +27,7 @@ use mcp_oauth_gateway::token::header::{PairHeader, PayloadKind, ServiceDigest, T
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::token::pair;
 use mcp_oauth_gateway::web::router::Router;
+use tokio_util::sync::CancellationToken;
 
 /// The body of a small tool call.
 pub(crate) const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":2,"b":3}}}"#;
@@ -68,7 +68,7 @@ pub(crate) fn access_token(keys: &SharedKeyRing, upstream: SocketAddr, upstream_
 }
 
 /// Serves the gateway on `listener` until `stop`, as one worker of `serve` does. The store is in memory.
-pub(crate) async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: Stop) {
+pub(crate) async fn serve_gateway(listener: std::net::TcpListener, upstream: SocketAddr, keys: SharedKeyRing, stop: CancellationToken) {
     let address = listener.local_addr().expect("a bound listener has an address");
     let worker = HttpClient::new(ClientTls::load(&[]).expect("the root certificates of the system load"));
     let app = App::new(parts(address, upstream, keys, worker.clone()));

@@ -8,7 +8,8 @@ use tokio::time::Sleep;
 
 use crate::app::App;
 use crate::app::revocations::ChangeOutcome;
-use crate::net::stop::Stop;
+use tokio_util::sync::CancellationToken;
+
 use crate::store::{Change, ChangeReceiver, Cursor, StoreError};
 
 /// The delays between tries to load the revocation list at the start: the first, and the longest.
@@ -39,7 +40,7 @@ async fn until(sleep: Option<&mut Pin<Box<Sleep>>>) {
 impl App {
     /// Loads what the first MCP request needs, and then runs until `stop`. Spawned once, on the
     /// background runtime.
-    pub async fn run(&self, stop: Stop) {
+    pub async fn run(&self, stop: CancellationToken) {
         // Subscribed before the load, so that no change is missed in between.
         let changes = self.core.store.changes();
         let mut delay = FIRST_LOAD_DELAY;
@@ -60,7 +61,7 @@ impl App {
         .await;
     }
 
-    async fn sweep_loop(&self, stop: &Stop) {
+    async fn sweep_loop(&self, stop: &CancellationToken) {
         let mut tick = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
@@ -71,7 +72,7 @@ impl App {
         }
     }
 
-    async fn watch_changes(&self, mut changes: ChangeReceiver, stop: &Stop) {
+    async fn watch_changes(&self, mut changes: ChangeReceiver, stop: &CancellationToken) {
         // When the revocation list is loaded again, if a change was missed.
         let mut reload: Option<Pin<Box<Sleep>>> = None;
         loop {
@@ -136,7 +137,7 @@ impl App {
     /// on their number: some milliseconds of one thread. A million grants take half an hour, which is
     /// early enough: the answers that are removed were kept for hours. A list of due times would take
     /// memory for every grant, and would not know those that another process wrote.
-    async fn prune_grants(&self, stop: &Stop) {
+    async fn prune_grants(&self, stop: &CancellationToken) {
         let mut page_delay = FIRST_PASS_PAGE_DELAY;
         let mut cursor = None;
         loop {

@@ -10,7 +10,8 @@ use crate::app::discovery::upstream::UpstreamClientRecord;
 use crate::base::record::Record;
 use crate::flow::api_key::ApiKeyRecord;
 use crate::flow::grant::GrantRecord;
-use crate::net::stop::Stop;
+use tokio_util::sync::CancellationToken;
+
 use crate::store::{Store, StoreError};
 use crate::token::signing_keys::SigningRecord;
 
@@ -20,7 +21,7 @@ const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl App {
     /// Checks repeatedly whether another key seals now, and seals the records again.
-    pub(crate) async fn reseal_loop(&self, stop: &Stop) {
+    pub(crate) async fn reseal_loop(&self, stop: &CancellationToken) {
         loop {
             let followed = tokio::select! {
                 () = stop.cancelled() => return,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::app::App;
 use crate::app::authorize::pending_flows;
 use crate::app::core::AppParts;
@@ -28,7 +30,6 @@ use crate::net::http_client::HttpClient;
 use crate::net::listen;
 use crate::net::self_signed;
 use crate::net::server::{self, ServerLimits};
-use crate::net::stop::{Stop, Stopper};
 use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::log;
 use crate::service::config::Config;
@@ -85,7 +86,9 @@ fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Outp
         max_pending_flows: pending_flows::MAX_PENDING_FLOWS,
         tasks: Tasks::new(background.handle().clone(), HttpClient::new(client_tls.clone())),
     });
-    let (stopper, stop) = Stop::new();
+    let stop = CancellationToken::new();
+    // An early return stops what was started.
+    let _stops = stop.clone().drop_guard();
     if flags.kept.config.is_some() {
         // Registered before the start is logged: an unhandled SIGHUP would end the process.
         let _entered = background.enter();
@@ -106,7 +109,7 @@ fn serve(flags: &Serve, checked: &Validated, greets: bool, end: impl Future<Outp
         background.spawn(keep_hash(hash, checked.start.data_dir.clone()));
     }
     background.block_on(end);
-    let outcome = drain(&stopper, threads, &background, &app);
+    let outcome = drain(&stop, threads, &background, &app);
     shutdown_runtime(background);
     outcome
 }
@@ -138,9 +141,9 @@ fn shutdown_runtime(runtime: Runtime) {
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 }
 
-fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, background: &Runtime, app: &Arc<App>) -> Result<(), String> {
+fn drain(stop: &CancellationToken, threads: Vec<std::thread::JoinHandle<()>>, background: &Runtime, app: &Arc<App>) -> Result<(), String> {
     tracing::info!("draining: no new connections; running requests may finish");
-    stopper.drain();
+    stop.cancel();
     for thread in threads {
         thread.join().map_err(|_| "a worker panicked")?;
     }
@@ -153,7 +156,7 @@ fn drain(stopper: &Stopper, threads: Vec<std::thread::JoinHandle<()>>, backgroun
     Ok(())
 }
 
-fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn spawn_background_work(background: &Runtime, app: &Arc<App>, tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
     let (upkeep, ends) = (Arc::clone(app), stop.clone());
     background.spawn(async move { upkeep.run(ends).await });
     let finds = Arc::clone(app);
@@ -203,7 +206,7 @@ fn start_workers(
     app: &Arc<App>,
     tls: &ClientTls,
     server_tls: Option<&Arc<ServerTls>>,
-    stop: &Stop,
+    stop: &CancellationToken,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
     let mut threads = Vec::new();
     for (i, listeners) in listeners.into_iter().enumerate() {
@@ -220,7 +223,7 @@ fn start_workers(
 }
 
 /// Runs a worker: a runtime with its listeners and its own HTTP client.
-fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &Stop) {
+fn run_worker(listeners: Vec<TcpListener>, app: &Arc<App>, tls: ClientTls, server_tls: Option<&Arc<ServerTls>>, stop: &CancellationToken) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return tracing::error!(%why, "a worker did not start"),

@@ -2,7 +2,6 @@
 
 use crate::net::body::BodyError;
 use crate::net::body::ResponseBody;
-use crate::net::stop::Ends;
 use bytes::Bytes;
 use http_body::Body;
 use http_body::Frame;
@@ -16,6 +15,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Whether a connection is in use. hyper has an idle timer for HTTP/1.1, but none for HTTP/2 and
 /// for connections whose protocol is not known yet.
@@ -72,11 +72,11 @@ impl ActiveRequest {
         Self(Arc::clone(activity))
     }
 
-    /// Attaches the request to its response body, which ends early when `ends` resolves.
-    pub(super) fn with(self, reply: ResponseBody, ends: Option<Ends>) -> TrackedBody {
+    /// Attaches the request to its response body, which ends early when `ends` is cancelled.
+    pub(super) fn with(self, reply: ResponseBody, ends: Option<CancellationToken>) -> TrackedBody {
         TrackedBody {
             reply,
-            ends,
+            ends: ends.map(|ends| Box::pin(ends.cancelled_owned())),
             ended: false,
             _busy: self,
         }
@@ -95,7 +95,7 @@ impl Drop for ActiveRequest {
 /// A response body that keeps its connection in use.
 pub(super) struct TrackedBody {
     reply: ResponseBody,
-    ends: Option<Ends>,
+    ends: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ended: bool,
     _busy: ActiveRequest,
 }
@@ -108,7 +108,7 @@ impl Body for TrackedBody {
         let this = self.get_mut();
         // `ends` must not be polled again after it resolved.
         if let Some(ends) = this.ends.as_mut()
-            && Pin::new(ends).poll(context).is_ready()
+            && ends.as_mut().poll(context).is_ready()
         {
             (this.ends, this.ended) = (None, true);
         }

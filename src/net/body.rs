@@ -1,6 +1,5 @@
 //! Request and response bodies: a closed set, so enums, and the hot path allocates nothing.
 
-use crate::net::stop::Ends;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http::HeaderMap;
@@ -19,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Why a body could not be read to its end.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl StreamBody {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.cancel.as_mut())
             && !self.ended
-            && Pin::new(ends).poll(context).is_ready()
+            && ends.as_mut().poll(context).is_ready()
         {
             self.ended = true;
         }
@@ -196,17 +196,17 @@ impl StreamBody {
 #[derive(Debug)]
 pub struct StreamGuard {
     count: Arc<AtomicUsize>,
-    cancel: Option<Ends>,
+    cancel: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl StreamGuard {
-    /// Adds one to `count` until dropped. When `ends` resolves, the body ends at once. A chunked or
+    /// Adds one to `count` until dropped. When `ends` is cancelled, the body ends at once. A chunked or
     /// HTTP/2 body ends cleanly; for a body with `Content-Length` the connection is closed.
-    pub fn new(count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Self {
+    pub fn new(count: &Arc<AtomicUsize>, ends: Option<CancellationToken>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self {
             count: Arc::clone(count),
-            cancel: ends,
+            cancel: ends.map(|ends| Box::pin(ends.cancelled_owned())),
         }
     }
 }

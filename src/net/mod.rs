@@ -13,5 +13,4 @@ mod pool;
 mod request_target;
 pub mod self_signed;
 pub mod server;
-pub mod stop;
 pub mod tls;

@@ -10,9 +10,6 @@ use crate::net::body::ResponseBody;
 use crate::net::body::is_event_stream;
 use crate::net::dial::prepare;
 pub use crate::net::listen::bind;
-use crate::net::stop::Ends;
-pub use crate::net::stop::Stop;
-pub use crate::net::stop::Stopper;
 use crate::net::tls::ServerTls;
 use http::Method;
 use http::Request;
@@ -36,6 +33,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Pause after a failed accept, so that a lack of file descriptors does not keep a core busy.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -91,7 +89,7 @@ pub async fn serve<H, F>(
     listener: std::net::TcpListener,
     tls: Option<Arc<ServerTls>>,
     limits: ServerLimits,
-    stop: Stop,
+    stop: CancellationToken,
     handler: H,
 ) -> io::Result<()>
 where
@@ -103,7 +101,8 @@ where
     let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(stop.cancelled());
-    let (parting, ends) = Ends::new();
+    let ends = CancellationToken::new();
+    let parting = ends.clone().drop_guard();
     loop {
         tokio::select! {
             biased;
@@ -130,7 +129,7 @@ where
     // Never completes: only the end of all connections ends the wait.
     let parted = async {
         tokio::time::sleep(limits.parting).await;
-        parting.end();
+        drop(parting);
         std::future::pending::<()>().await;
     };
     let ended = async {
@@ -180,9 +179,9 @@ fn is_client_error(error: &io::Error) -> bool {
 
 struct ConnectionContext<H> {
     limits: ServerLimits,
-    stop: Stop,
+    stop: CancellationToken,
     /// Ends event streams opened by GET, `limits.parting` after draining began.
-    ends: Ends,
+    ends: CancellationToken,
     peer: Peer,
     handler: H,
 }
@@ -292,7 +291,6 @@ mod tests {
     use crate::net::http_client::HttpClient;
     use crate::net::http_client::RequestPolicy;
     use crate::net::self_signed::self_signed;
-    use crate::net::stop::Ends;
     use crate::net::tls::ClientTls;
     use bytes::Bytes;
     use http::Version;
@@ -310,7 +308,7 @@ mod tests {
 
     struct Running {
         address: SocketAddr,
-        stopper: Stopper,
+        stopper: CancellationToken,
         task: JoinHandle<io::Result<()>>,
     }
 
@@ -321,7 +319,8 @@ mod tests {
     {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("bound");
         let address = listener.local_addr().expect("address");
-        let (stopper, stop) = Stop::new();
+        let stopper = CancellationToken::new();
+        let stop = stopper.clone();
         let task = tokio::spawn(serve(listener, tls, limits, stop, handler));
         Running { address, stopper, task }
     }
@@ -373,7 +372,7 @@ mod tests {
     }
 
     /// A minimal gateway: forwards each request to `upstream` and streams the response back.
-    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<Ends>) -> Running {
+    fn passing(upstream: SocketAddr, count: &Arc<AtomicUsize>, ends: Option<CancellationToken>) -> Running {
         let client = plain();
         let count = Arc::clone(count);
         start(None, ServerLimits::default(), move |request, _| {
@@ -437,14 +436,14 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_ended_from_outside() {
         let (upstream, left) = endless().await;
-        let (ender, ends) = Ends::new();
+        let ends = CancellationToken::new();
         let count = Arc::default();
-        let gateway = passing(upstream, &count, Some(ends));
+        let gateway = passing(upstream, &count, Some(ends.clone()));
         let request = get(format!("http://{}/", gateway.address));
         let answer = plain().send(request, &policy(false)).await.expect("answer");
         let mut body = answer.into_body();
         body.frame().await.expect("frame").expect("first");
-        ender.end();
+        ends.cancel();
         assert!(body.frame().await.is_none());
         within_a_second(left).await;
         assert_eq!(count.load(Ordering::Relaxed), 0);
@@ -539,7 +538,7 @@ mod tests {
         });
         let idle = TcpStream::connect(server.address).await.expect("connect");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        server.stopper.drain();
+        server.stopper.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(TcpStream::connect(server.address).await.is_err());
         assert_eq!(running.await.expect("finished"), "done");
@@ -574,7 +573,7 @@ mod tests {
             .await
             .expect("answer");
         let reading = tokio::spawn(async move { read_limited(answer.into_body(), 100, SOON).await.map(|body| body.len()) });
-        server.stopper.drain();
+        server.stopper.cancel();
         let soon = tokio::time::timeout(Duration::from_millis(400), server.task).await.is_ok();
         within_a_second(left).await;
         (reading.await.expect("read"), soon)
@@ -598,7 +597,7 @@ mod tests {
         let url = format!("http://{}/", server.address);
         let cut = tokio::spawn(async move { plain().send(get(url), &policy(false)).await });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        drop(server.stopper);
+        server.stopper.cancel();
         tokio::time::timeout(SOON, server.task)
             .await
             .expect("drained")

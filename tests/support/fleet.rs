@@ -15,12 +15,12 @@ use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
-use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::service::Service;
 use mcp_oauth_gateway::service::config::Config;
 use mcp_oauth_gateway::store::{SharedKeyRing, Store};
 use mcp_oauth_gateway::web::router::Router;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::browser::Browser;
 use super::client::McpClient;
@@ -38,8 +38,8 @@ pub(crate) struct Fleet {
     /// The stores of the replicas, in the order of their start.
     pub stores: Mutex<Vec<Store>>,
     next: Arc<AtomicUsize>,
-    _stoppers: Mutex<Vec<Stopper>>,
-    stop: Stop,
+    _stoppers: Mutex<Vec<DropGuard>>,
+    stop: CancellationToken,
     back: Option<tokio::runtime::Runtime>,
 }
 
@@ -65,7 +65,8 @@ impl Fleet {
         change(&mut config);
         let listener = server::bind(([127, 0, 0, 1], 0).into(), false).unwrap();
         let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let (stopper, stop) = Stop::new();
+        let stop = CancellationToken::new();
+        let stopper = stop.clone().drop_guard();
         let (doors, next) = (Arc::new(Mutex::new(Vec::<Router>::new())), Arc::new(AtomicUsize::new(0)));
         let http = HttpClient::new(ClientTls::load(&[]).unwrap());
         let (all, turn) = (Arc::clone(&doors), Arc::clone(&next));

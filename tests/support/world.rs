@@ -15,7 +15,6 @@ use mcp_oauth_gateway::base::time::Clock;
 use mcp_oauth_gateway::base::url::ExactUrl;
 use mcp_oauth_gateway::net::http_client::HttpClient;
 use mcp_oauth_gateway::net::server::{self, ServerLimits};
-use mcp_oauth_gateway::net::stop::{Stop, Stopper};
 use mcp_oauth_gateway::net::tls::{self, ClientTls};
 use mcp_oauth_gateway::oauth::scope::Scopes;
 use mcp_oauth_gateway::service::auth_server_config::AuthServerConfig;
@@ -28,6 +27,7 @@ use mcp_oauth_gateway::store::{Backend, Memory, Store};
 use mcp_oauth_gateway::token::header::{ServiceDigest, TokenMode};
 use mcp_oauth_gateway::token::lifetime::Ttl;
 use mcp_oauth_gateway::web::router::Router;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A user who may log in.
 pub(crate) const USER: &str = "alice";
@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub app: Arc<App>,
     config: Config,
     hand: Arc<AtomicU64>,
-    _stopper: Stopper,
+    _stopper: DropGuard,
     back: Option<tokio::runtime::Runtime>,
 }
 
@@ -101,7 +101,8 @@ impl World {
         change(&mut parts);
         let config = parts.config.clone();
         let app = App::new(parts);
-        let (stopper, stop) = Stop::new();
+        let stop = CancellationToken::new();
+        let stopper = stop.clone().drop_guard();
         let (upkeep, ends) = (Arc::clone(&app), stop.clone());
         back.spawn(async move { upkeep.run(ends).await });
         while app.check_ready().await.is_err() {

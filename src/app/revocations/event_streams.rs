@@ -4,25 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::ids::Id;
 use crate::net::body::StreamGuard;
-use crate::net::stop::{Ender, Ends};
 
-/// What ends the streams of one grant, and how many are open.
-#[derive(Debug)]
+/// The open streams of one grant.
+#[derive(Debug, Default)]
 struct GrantStreams {
-    ender: Ender,
-    ends: Ends,
+    ends: CancellationToken,
     open: Arc<AtomicUsize>,
-}
-
-impl GrantStreams {
-    fn new() -> Self {
-        let (ender, ends) = Ends::new();
-        let open = Arc::default();
-        Self { ender, ends, open }
-    }
 }
 
 /// Open streams by grant or API key.
@@ -34,14 +25,14 @@ pub struct EventStreams {
 impl EventStreams {
     /// Counts a stream of `grant`, which ends with the grant. Dropping the guard closes it.
     pub fn open(&self, grant: Id) -> StreamGuard {
-        let streams = self.by_grant.entry(grant).or_insert_with(GrantStreams::new);
+        let streams = self.by_grant.entry(grant).or_default();
         StreamGuard::new(&streams.open, Some(streams.ends.clone()))
     }
 
     /// Ends every stream of `grant`.
     pub fn end(&self, grant: Id) {
         if let Some((_, streams)) = self.by_grant.remove(&grant) {
-            streams.ender.end();
+            streams.ends.cancel();
         }
     }
 
