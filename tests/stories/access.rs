@@ -1,4 +1,4 @@
-//! What a service asks of its callers: nothing, an API key, or a token with the scopes that it requires.
+//! Access rules of a service: public, API key, or a token with the required scopes.
 
 use http::{Method, Request, header};
 use mcp_gateway_standin::Profile;
@@ -15,10 +15,10 @@ use crate::support::browser::{Browser, Page, send};
 use crate::support::client::{McpClient, Pair};
 use crate::support::world::{PASSWORD, USER, World};
 
-/// A call of a tool that says what arrived.
+/// A call of the `echo` tool.
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}"#;
 
-/// A service beside the default one, in front of the same upstream.
+/// Another service in front of the same upstream as `first`.
 pub(crate) fn beside(first: &Service, name: &str, access: Access) -> Service {
     Service {
         name: name.into(),
@@ -31,8 +31,8 @@ pub(crate) fn beside(first: &Service, name: &str, access: Access) -> Service {
     }
 }
 
-/// Beside the default service `open`, which is public, and `batch` and `nightly`, which take keys. The upstream serves
-/// everybody.
+/// Adds `open` (public), `batch` and `nightly` (API key) to the default service. The upstream needs
+/// no credential.
 async fn house(change: impl FnOnce(&mut AppParts)) -> (World, ApiKeys) {
     let mut keys = None;
     let world = World::made(Profile::Standard, |parts| {
@@ -64,12 +64,12 @@ async fn key(keys: &ApiKeys, scopes: &str, lives: Option<u64>) -> CreatedApiKey 
     keys.add(wanted).await.unwrap()
 }
 
-/// A tool call at a service, with these headers.
+/// Calls a tool at a service, with these request headers.
 pub(crate) async fn call(world: &World, service: &str, headers: &[(&str, &str)]) -> Page {
     call_by(&Browser::default(), &world.url, service, headers).await
 }
 
-/// The same over this browser's connections.
+/// Like [`call`], over the connections of this browser.
 pub(crate) async fn call_by(http: &Browser, base: &str, service: &str, headers: &[(&str, &str)]) -> Page {
     let mut request = Request::post(format!("{base}/mcp/{service}"))
         .header(header::CONTENT_TYPE, "application/json")
@@ -84,7 +84,7 @@ async fn with(world: &World, service: &str, token: &str) -> Page {
     call(world, service, &[("authorization", &format!("Bearer {token}"))]).await
 }
 
-/// Not let in: a challenge that names no authorization server where there is none.
+/// Checks for a 401 challenge. It names resource metadata only if `is_oauth` is set.
 #[track_caller]
 fn unauthorized(page: &Page, is_oauth: bool) {
     let challenge = page.header("www-authenticate");
@@ -101,7 +101,7 @@ fn unauthorized(page: &Page, is_oauth: bool) {
     );
 }
 
-/// seed-001 rows 44, 47 and 51: what reaches the backend of a public service is nobody's word about who calls.
+/// The upstream of a public service receives no client-sent credential or identity header.
 #[tokio::test]
 async fn a_public_service_needs_no_token_and_passes_none_on() {
     let (world, _) = house(|_| {}).await;
@@ -143,13 +143,13 @@ async fn a_public_service_needs_no_token_and_passes_none_on() {
         .first_bytes("GET /mcp/open HTTP/1.1\r\nAccept: text/event-stream\r\n", "id: 1")
         .await;
     assert!(stream.starts_with("HTTP/1.1 200"), "{stream}");
-    // A gateway's token in a query would be read by the upstream alone.
+    // A token in the query would reach the upstream, so the gateway refuses it.
     let query = Request::post(format!("{}/mcp/open?access_token={}", world.url, pair.access));
     let page = send(&Browser::default().client, query.body(RequestBody::Full(CALL.into())).unwrap()).await;
     assert_eq!((page.status.as_u16(), page.header("www-authenticate")), (400, ""));
 }
 
-/// Everything of an authorization server, for a service of this name.
+/// All OAuth endpoints and metadata documents of a service with this name.
 fn oauth_paths(name: &str) -> Vec<(Method, String)> {
     let mut all = vec![
         (Method::GET, format!("/.well-known/oauth-protected-resource/mcp/{name}")),
@@ -202,7 +202,7 @@ async fn where_nobody_signs_in_there_is_no_trace_of_an_authorization_server() {
     refused(&Browser::default().get(&format!("{}/authorize", alone.url)).await, 404, "not_found");
 }
 
-/// A 401 of ours would send the client on a search for an authorization server that does not exist.
+/// A 401 would make the client search for an authorization server that does not exist.
 #[tokio::test]
 async fn an_upstream_that_wants_what_the_service_has_not_is_a_502_that_says_so() {
     let (world, keys) = house(|_| {}).await;
@@ -216,7 +216,7 @@ async fn an_upstream_that_wants_what_the_service_has_not_is_a_502_that_says_so()
     }
 }
 
-/// A6 (CVE-2025-69196) and A7: every kind of token, at every door.
+/// Presents every kind of token at every service (compare CVE-2025-69196).
 #[tokio::test]
 async fn a_key_opens_its_service_and_no_other_door() {
     let (world, keys) = house(|_| {}).await;
@@ -240,7 +240,7 @@ async fn a_key_opens_its_service_and_no_other_door() {
     let page = call(&world, "batch", &[]).await;
     unauthorized(&page, false);
     assert!(page.text.contains("API key"), "{}", page.text);
-    // A7, A8: changed anywhere, cut, sent twice.
+    // An altered key, a truncated key and a key sent twice are refused.
     let mut changed = text.to_owned();
     changed.replace_range(40..41, if &text[40..41] == "A" { "B" } else { "A" });
     for bad in [
@@ -259,7 +259,7 @@ async fn a_key_opens_its_service_and_no_other_door() {
     let twice: Vec<(&str, &str)> = twice.iter().map(|(name, value)| (*name, value.as_str())).collect();
     unauthorized(&call(&world, "batch", &twice).await, false);
     assert!(world.standin.log().is_empty(), "nothing of this reached the upstream");
-    // Where tokens are given, a key is nothing.
+    // The token and revocation endpoints do not accept an API key.
     refused(&client.refresh(text).await, 400, "invalid_grant");
     refused(&client.redeem(text).await, 400, "invalid_grant");
     assert_eq!(client.revoke(text).await.status, 200);
@@ -280,7 +280,7 @@ async fn a_key_ends_when_it_was_said_to_and_others_do_not() {
     assert_eq!(with(&world, "batch", ever.key.expose()).await.status, 200);
 }
 
-/// seed-001 row 35: what was revoked is refused, and what streams on its strength ends.
+/// Revocation also ends the streams that the key opened.
 #[tokio::test]
 async fn a_revoked_key_is_refused_and_its_stream_ends() {
     let (world, keys) = house(|_| {}).await;
@@ -292,7 +292,7 @@ async fn a_revoked_key_is_refused_and_its_stream_ends() {
     );
     world.standin.set(|b| b.sse_gap = std::time::Duration::from_millis(50));
     let url = world.url.clone();
-    // Reads until the other side closes: an event comes every 50 ms, so silence does not end it.
+    // Reads until the gateway closes: an event arrives every 50 ms, so no read timeout ends it.
     let stream = tokio::spawn(async move { Raw::to(&url).exact(head.as_bytes()).await });
     while world.standin.open_streams() == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -304,7 +304,7 @@ async fn a_revoked_key_is_refused_and_its_stream_ends() {
     assert_eq!(with(&world, "batch", other.key.expose()).await.status, 200);
 }
 
-/// Signs in at the default service, which has no upstream leg, and asks for these scopes.
+/// Signs in at the default service, which has no upstream credential, and requests these scopes.
 async fn signed_in(client: &McpClient, scope: &str) -> (Pair, Value) {
     let mut browser = Browser::default();
     let mut page = browser.get(&client.authorize_url_with(&[("scope", scope)])).await;
@@ -318,14 +318,14 @@ async fn signed_in(client: &McpClient, scope: &str) -> (Pair, Value) {
     (Pair::of(&page), page.json()["scope"].clone())
 }
 
-/// The parameter of a challenge.
+/// Returns a parameter of the `WWW-Authenticate` challenge, or an empty string.
 fn said(page: &Page, name: &str) -> String {
     let challenge = page.header("www-authenticate");
     let rest = challenge.split(&format!("{name}=\"")).nth(1).unwrap_or_default();
     rest.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// seed-001 row 23: a token with too few scopes is told what is missing, and a new sign-in with that gets in.
+/// The challenge names the missing scopes, and a sign-in with them succeeds (RFC 6750 §3.1).
 #[tokio::test]
 async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
     let (world, _) = house(|parts| {
@@ -367,7 +367,7 @@ async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
         200,
         "refreshed, too"
     );
-    // What may be asked for is what the service has, and nothing else.
+    // A client gets only the required and optional scopes of the service.
     let (_, granted) = signed_in(&client, "read write calculate admin").await;
     assert_eq!(granted, "calculate read write");
     let document = Browser::default().get(&said(&first, "resource_metadata")).await.json();

@@ -1,4 +1,4 @@
-//! `api-keys` as an operator uses it: another process, beside a gateway that serves from the same directory.
+//! The `api-keys` command, run as a separate process beside a gateway on the same directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -19,7 +19,7 @@ use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 use crate::support::world::World;
 
-/// What the operator types, and gets.
+/// Runs the `api-keys` command on a data directory.
 struct Operator {
     data: PathBuf,
 }
@@ -37,7 +37,7 @@ impl Operator {
         output
     }
 
-    /// Makes a key; gives it and its id.
+    /// Creates a key. Returns the key and its id.
     fn add(&self, words: &[&str]) -> (String, String) {
         let output = self.run(&[&["add"], words].concat());
         let (key, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -48,7 +48,7 @@ impl Operator {
         (key.to_owned(), id.to_owned())
     }
 
-    /// One line for each key, without the heading.
+    /// Lists one line of columns for each key, without the heading.
     fn list(&self) -> Vec<Vec<String>> {
         let text = String::from_utf8(self.run(&["list"]).stdout).unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
@@ -56,14 +56,14 @@ impl Operator {
     }
 }
 
-/// A gateway on this directory, with the key service `batch`, while the operator types beside it.
+/// Starts a gateway on this directory, with the API-key service `batch`.
 async fn serving(data: &Path) -> World {
     let file = data.join(data_dir::KEY_FILE);
     if !file.exists() {
         data_dir::write_secret(&file, &keyring::generate(Clock::System.now())).unwrap();
     }
     let ring = KeyRing::parse(data_dir::read_secret(&file).unwrap().expose()).unwrap();
-    // As a gateway does when it starts.
+    // A gateway does the same at startup.
     let backend = Backend::Sqlite(Sqlite::open(data).unwrap());
     let store = Store::new(backend, Arc::new(ArcSwap::from_pointee(ring.clone())), Clock::System);
     store.ensure_key_check().await.unwrap();
@@ -86,7 +86,7 @@ async fn status(world: &World, key: &str) -> u16 {
     page.status.as_u16()
 }
 
-/// Until the gateway refuses the key.
+/// Waits until the gateway refuses the key.
 async fn until_refused(world: &World, key: &str) {
     for _ in 0..1_000 {
         if status(world, key).await == 401 {
@@ -129,7 +129,7 @@ async fn a_key_works_as_soon_as_it_is_printed_and_is_refused_soon_after_it_was_t
     assert_eq!(status(&world, &other).await, 200, "only that one");
     assert_eq!(operator.list().iter().find(|row| row[0] == id).unwrap()[1], "revoked");
     operator.run(&["revoke", &id]);
-    // What is at rest is neither key.
+    // No file contains either key in clear text.
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(
@@ -152,7 +152,7 @@ async fn a_revocation_outlives_the_gateway_and_a_key_that_ended_is_shown_so() {
     );
     operator.run(&["revoke", &id]);
     until_refused(&world, &gone).await;
-    // Taken back while nobody serves.
+    // Revoke a key while no gateway runs.
     drop(world);
     let (late, late_id) = operator.add(&["batch"]);
     operator.run(&["revoke", &late_id]);
@@ -160,14 +160,14 @@ async fn a_revocation_outlives_the_gateway_and_a_key_that_ended_is_shown_so() {
     for (key, expected) in [(&gone, 401), (&late, 401), (&day, 200), (&kept, 200)] {
         assert_eq!(status(&world, key).await, expected);
     }
-    // Years later, over a sweep.
+    // Five years later, after a sweep.
     world.pass(5 * 365 * 86_400);
     for (key, expected) in [(&gone, 401), (&late, 401), (&day, 401), (&kept, 200)] {
         assert_eq!(status(&world, key).await, expected);
     }
 }
 
-/// With the gateway as it is shipped: both have the directory open, and neither is in the other's way.
+/// Runs the released binary: both processes open the directory without disturbing each other.
 #[tokio::test]
 async fn the_operator_and_a_gateway_process_share_the_directory() {
     let (standin, dir) = (mcp_gateway_standin::Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
@@ -227,7 +227,7 @@ async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made
     does_not_start(&mut operator.command(&many), "--scope");
     does_not_start(operator.command(&["list"]).env("MCP_GATEWAY_STORE", "memory"), "--store");
     assert!(operator.list().is_empty());
-    // Sealed with a ring that the gateway does not have, a record would keep it from starting.
+    // A record sealed under a foreign key ring would prevent the gateway from starting.
     operator.add(&["batch"]);
     let mut foreign = operator.command(&["add", "batch"]);
     foreign.env("MCP_GATEWAY_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
@@ -235,7 +235,7 @@ async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made
     assert_eq!(operator.list().len(), 1);
 }
 
-/// What the operator of a gateway with a file types: the file says where everything is, and which services take keys.
+/// `--config` supplies the data directory, the key file and the services that take API keys.
 #[tokio::test]
 async fn the_configuration_file_says_where_keys_and_records_are_and_which_services_take_keys() {
     let dir = tempfile::tempdir().unwrap();
@@ -277,7 +277,7 @@ async fn the_configuration_file_says_where_keys_and_records_are_and_which_servic
         let why = does_not_start(&mut typed(words), "");
         assert!(why.contains(names), "{words:?}: {why}");
     }
-    // Flags win over the file, and the key file may be elsewhere.
+    // Flags take precedence over the file, and the key file may be elsewhere.
     say("data_dir = \"nowhere\"");
     does_not_start(&mut typed(&["api-keys", "list"]), "gateway.toml:1: data_dir: no gateway");
     run(typed(&["api-keys", "add", "batch"]).arg("--data-dir").arg(&data));

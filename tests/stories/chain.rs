@@ -1,4 +1,4 @@
-//! The happy chain, and that each step of it is needed.
+//! The complete flow from sign-in to tool call, and login sessions.
 
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::token::header::TokenMode;
@@ -94,7 +94,7 @@ async fn a_session_outlives_a_restart_and_ends_when_the_password_or_the_user_cha
     let changes = [
         (USER, "another-horse-battery-9", "/login/"),
         ("bob", PASSWORD, "/login/"),
-        // As before: it was the change that ended it.
+        // The original values again: only the change had ended the session.
         (USER, PASSWORD, "/consent/"),
     ];
     for (name, password, leads_to) in changes {

@@ -1,4 +1,4 @@
-//! Clients that are named by the URL of their metadata document, through real sockets.
+//! Clients with a client ID metadata document (CIMD), over real sockets.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use crate::support::world::World;
 
 const REDIRECT: &str = "http://127.0.0.1/callback";
 
-/// The host of one document, which may change what it says.
+/// An HTTP server for one metadata document, which a test can change.
 struct Host {
     url: String,
     says: Arc<Mutex<(u16, String)>>,
@@ -42,7 +42,7 @@ impl Host {
         *self.says.lock().unwrap() = (status, body.to_string());
     }
 
-    /// The client of this document.
+    /// Returns the client that this document describes.
     fn client(&self, world: &World) -> McpClient {
         named(world, &self.url)
     }
@@ -93,7 +93,7 @@ async fn a_client_signs_in_by_its_document_alone() {
     let answer = client.follow(&mut browser, onward).await;
     let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
-    // The client's host goes down, and nobody's grant with it.
+    // An outage of the document's host does not affect existing grants.
     host.say(500, &Value::Null);
     world.pass(600);
     let pair = Pair::of(&client.refresh(&pair.refresh).await);
@@ -120,7 +120,7 @@ async fn a_document_that_cannot_be_fetched_has_a_page_and_a_wire_word() {
         (401, Some("invalid_client"))
     );
     assert_eq!(token.header("retry-after"), "10");
-    // Seconds later it is asked again.
+    // Seconds later the gateway fetches the document again.
     host.say(200, &document(&host.url));
     world.pass(10);
     assert!(authorize(&client).await.status.is_redirection());
@@ -164,7 +164,7 @@ async fn only_a_redirect_that_the_document_lists_now_gets_an_answer() {
     let at = |redirect: &'static str| client.authorize_url_with(&[("redirect_uri", redirect), ("response_type", "token")]);
     let mut browser = Browser::default();
     assert_eq!(browser.get(&at("http://127.0.0.1/other")).await.onward(), None);
-    // Listed and here: told by redirect. Listed and on a third host: a page with a way back, else anybody could redirect through us.
+    // Errors redirect to loopback only. Other listed URIs get a link: this is no open redirector.
     assert!(browser.get(&at(REDIRECT)).await.onward().unwrap().starts_with(REDIRECT));
     let page = browser.get(&at("https://elsewhere.example/cb")).await;
     assert!(

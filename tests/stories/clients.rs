@@ -1,4 +1,4 @@
-//! Clients that the operator wrote down, and how long a sign-in lasts: what the configuration says beside the services.
+//! Configured clients, login session lifetime, titles and JSON token requests.
 
 use mcp_gateway_standin::Profile;
 use mcp_oauth_gateway::base::ids::Digest;
@@ -11,12 +11,12 @@ use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair, param, post_json};
 use crate::support::world::{PASSWORD, USER, World};
 
-/// The secret of those that have one.
+/// The client secret of the confidential clients.
 pub(crate) const SECRET: &str = "8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c8f1c0a6f9b7e4d2c";
-/// A redirect that no other program can receive.
+/// An `https` redirect URI, which no other program can receive.
 pub(crate) const WEB: &str = "https://app.example/cb";
 
-/// A client of this id, confidential or not.
+/// A configured client with this id, confidential or public.
 pub(crate) fn written(id: &str, redirects: &[&str], confidential: bool) -> ConfiguredClient {
     ConfiguredClient {
         id: id.into(),
@@ -26,7 +26,7 @@ pub(crate) fn written(id: &str, redirects: &[&str], confidential: bool) -> Confi
     }
 }
 
-/// A gateway that knows these clients; and what it is set up with, to be changed.
+/// A gateway that knows these clients, and its configuration for later changes.
 pub(crate) async fn knowing(clients: Vec<ConfiguredClient>, change: impl FnOnce(&mut Config)) -> (World, Config) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
@@ -115,7 +115,7 @@ async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
     let refused = refreshed(&client, &pair, SECRET).await;
     assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (401, &json!("invalid_client")));
     assert_eq!(Browser::default().get(&client.authorize_url()).await.status, 400);
-    // Nothing was used up.
+    // The refused refresh did not consume the token.
     setup.clients = there;
     world.app.rebuild(setup);
     assert_eq!(refreshed(&client, &pair, SECRET).await.status, 200);
@@ -141,7 +141,7 @@ fn no_client_is_written_down_under_a_name_that_means_another() {
     }
 }
 
-/// Signs in, in this browser, and gives the answer to the next `/authorize` of it, followed.
+/// Signs in with this browser, then follows its next `/authorize` to the page.
 async fn asked_again(client: &McpClient, browser: &mut Browser) -> Page {
     client.browse(browser).await;
     next(client, browser).await
@@ -169,7 +169,7 @@ async fn a_sign_in_skips_the_password_for_as_long_as_is_said() {
     );
     world.pass(599);
     assert!(!asks_for_password(&next(&client, &mut browser).await));
-    // Sessions are shorter from now on, and those that run too.
+    // A reload with a shorter lifetime also shortens existing sessions.
     setup.session_ttl = 0;
     world.app.rebuild(setup.clone());
     assert!(asks_for_password(&next(&client, &mut browser).await));

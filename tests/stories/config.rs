@@ -1,4 +1,4 @@
-//! A gateway that is described by a file: several services in one process, read again while it serves.
+//! A gateway with a configuration file: several services in one process, and reloads under load.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -19,14 +19,14 @@ use crate::support::client::{McpClient, Pair};
 use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 
-/// A process in front of these upstreams, by a file.
+/// A gateway process with a configuration file.
 struct Configured {
     process: Process,
     data: tempfile::TempDir,
     top: String,
 }
 
-/// A service of the file.
+/// The section of one service in the file.
 fn described(name: &str, upstream: &Standin, more: &str) -> String {
     format!(
         "[services.{name}]\nurl = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nclient_secret = \"${{UPSTREAM_SECRET}}\"\nscopes = [\"repo\"]\n{more}\n",
@@ -53,7 +53,7 @@ impl Configured {
         Self { process, data, top }
     }
 
-    /// Another file, and the word to read it.
+    /// Writes another file and sends SIGHUP.
     fn say(&self, services: &str) {
         write(self.data.path(), &format!("{}{services}", self.top));
         let told = Command::new("kill")
@@ -96,7 +96,7 @@ async fn call(http: &Browser, url: &str, access: &str) -> Page {
     .await
 }
 
-/// Signs in at the service that is not the default, by its own endpoints.
+/// Signs in at a service other than the default, through its own endpoints.
 async fn signed_in(configured: &Configured, service: &str) -> Pair {
     let url = &configured.process.url;
     let client = McpClient::register(url).await;
@@ -163,7 +163,7 @@ async fn two_services_of_one_file_have_metadata_and_tokens_of_their_own() {
     }
 }
 
-/// One open event stream of the default service.
+/// Opens an event stream of the default service.
 async fn stream(url: &str, access: &str) -> hyper::body::Incoming {
     let request = Request::builder()
         .method(Method::GET)
@@ -209,7 +209,7 @@ async fn reading_the_file_again_under_load_loses_no_request_and_no_stream() {
         let both = format!("{alone}refresh_grace = {time}\n{}", described("other", &other, ""));
         configured.say(if time % 2 == 0 { &alone } else { &both });
         configured.logged("the configuration was read again", time).await;
-        // It holds, and requests go on.
+        // The new configuration is active, and requests continue.
         let known = get(
             &Browser::default(),
             &format!("{url}/.well-known/oauth-protected-resource/mcp/other"),
@@ -226,7 +226,7 @@ async fn reading_the_file_again_under_load_loses_no_request_and_no_stream() {
     for task in busy {
         task.await.unwrap();
     }
-    // The stream from before all that is open on both sides.
+    // The stream from before the reloads is still open on both sides.
     assert_eq!(one.open_streams(), 1);
     let ended = tokio::time::timeout(Duration::from_millis(300), async { while events.frame().await.is_some() {} }).await;
     assert!(ended.is_err(), "the stream has ended");
@@ -254,14 +254,14 @@ async fn a_bad_file_keeps_what_was_there_and_the_log_says_where_it_is_bad() {
         );
     }
     assert!(configured.log().contains("the one that was there stays"));
-    // What needs a restart is said to need one; the rest holds.
+    // The log names settings that need a restart. The other settings take effect.
     configured.say(&format!("[store]\nkind = \"memory\"\n{good}"));
     configured.logged("holds from the next start on", 1).await;
     assert!(configured.log().contains("[store]") && !configured.log().contains(CLIENT_SECRET));
     assert_eq!(call(&Browser::default(), &format!("{url}/mcp"), &pair.access).await.status, 200);
 }
 
-/// Runs `check` on this file.
+/// Runs `check` on this file. Returns its output.
 fn checked(text: &str, more: &[&str]) -> (Output, String) {
     let data = tempfile::tempdir().unwrap();
     let file = write(data.path(), text);
@@ -307,7 +307,7 @@ async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
     assert!(said.contains("gateway.toml:") && said.contains("did you mean `scopes`?"), "{said}");
 }
 
-/// Some upstreams want a key in their address, and some operators write secrets into the file.
+/// Some upstreams expect a key in their URL, and some operators write secrets into the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_shows_no_secret_of_the_file_and_says_who_else_could_read_it() {
     let one = Standin::start(Profile::Standard);

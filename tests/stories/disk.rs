@@ -1,4 +1,4 @@
-//! A disk that is full, or may not be written: what needs no disk goes on, everything else says so, and nothing is broken.
+//! A full or read-only disk: forwarding continues, writes fail with an error, no data is damaged.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::support::client::{McpClient, Pair};
 use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 
-/// The gateway, run by a line of the shell, which finds it in `"$@"`.
+/// Runs the gateway through a shell line, which finds the command in `"$@"`.
 fn run_by(before: &[&str], line: &str, dir: &Path) -> Command {
     let gateway = command();
     let words = [before, &["sh", "-c", line]].concat();
@@ -28,10 +28,10 @@ fn run_by(before: &[&str], line: &str, dir: &Path) -> Command {
     command
 }
 
-/// What runs a program with file systems that only it sees.
+/// Runs a program in its own mount namespace.
 const APART: [&str; 3] = ["unshare", "--map-root-user", "--mount"];
 
-/// Whether this machine lets us have a file system of our own.
+/// Whether this machine permits a private mount.
 fn is_apart_allowed() -> bool {
     let tried = Command::new(APART[0])
         .args(&APART[1..])
@@ -45,13 +45,13 @@ fn is_apart_allowed() -> bool {
     allowed
 }
 
-/// Something that takes all room away, and gives it back.
+/// A way to use up all free space and to release it.
 trait Disk {
     fn fill(&self, process: &Process);
     fn make_room(&self, process: &Process);
 }
 
-/// No file may grow beyond what the store's log is long: without root, on any file system.
+/// Limits file size to the current length of the WAL. Needs no root and works on any file system.
 struct Limit(PathBuf);
 
 impl Limit {
@@ -75,7 +75,7 @@ impl Disk for Limit {
     }
 }
 
-/// A small file system of the gateway's own.
+/// A small tmpfs in the mount namespace of the gateway.
 struct Small(PathBuf);
 
 impl Small {
@@ -98,7 +98,7 @@ impl Disk for Small {
     }
 }
 
-/// A path as this process sees it.
+/// A path in the mount namespace of this process.
 fn seen_by(process: &Process, path: &Path) -> PathBuf {
     let root = PathBuf::from(format!("/proc/{}/root", process.child.id()));
     root.join(path.strip_prefix("/").unwrap())
@@ -121,7 +121,7 @@ async fn is_soon_ready(process: &Process) {
     panic!("it is not ready again: {}", ready(process).await.text);
 }
 
-/// The disk fills up before a refresh, then in the middle of one.
+/// Fills the disk before a refresh, then during one.
 async fn fills_up(standin: &Standin, process: &Process, disk: &impl Disk, log: &Path) {
     let client = McpClient::register(&process.url).await;
     let first = client.login().await;
@@ -150,7 +150,7 @@ async fn fills_up(standin: &Standin, process: &Process, disk: &impl Disk, log: &
     let second = Pair::of(&client.refresh(&first.refresh).await);
     works(&second).await;
 
-    // The upstream has rotated, and there is no room for what it said.
+    // The upstream has rotated the token, and there is no space to store the response.
     standin.set(|b| b.token_delay = Duration::from_millis(500));
     let (asking, refresh) = (client.clone(), second.refresh.clone());
     let asked = tokio::spawn(async move { asking.refresh(&refresh).await });
@@ -188,7 +188,7 @@ fn is_whole(store: &Path) {
 async fn a_disk_that_takes_no_more_stops_what_must_be_kept_and_breaks_nothing() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let disk = Limit(data.path().to_owned());
-    // A write that is too long is to fail, as on a full disk, and not to be the end.
+    // SIGXFSZ is ignored, so that a write fails as on a full disk and does not end the process.
     let command = run_by(&[], "trap '' XFSZ; exec \"$@\"", data.path());
     let process = Process::start_as(command, &standin.mcp_url(), port, data.path(), &[]).await;
     fills_up(&standin, &process, &disk, &data.path().join("log")).await;
@@ -240,7 +240,7 @@ async fn a_data_directory_that_may_not_be_written_is_said_at_the_start() {
         );
         assert!(said.contains(data.path().to_str().unwrap()), "{said}");
     };
-    // A new one, and one that was in use.
+    // First a new data directory, then one that was in use.
     says(does_not_start(&mut start(), "--data-dir"));
     let standin = Standin::start(Profile::Standard);
     let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;

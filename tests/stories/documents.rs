@@ -1,4 +1,4 @@
-//! What the documents say is held against what the program does.
+//! Compares the documents with the code and with the output of the program.
 
 use std::path::Path;
 use std::process::Command;
@@ -62,13 +62,13 @@ fn the_command_reference_names_every_flag() {
     }
 }
 
-/// The message is split at each value (`…`), and the source is read without the breaks of its strings.
+/// Splits each message at its values (`…`), and joins the broken string literals of the source.
 #[test]
 fn every_message_of_the_troubleshooting_page_is_in_the_source() {
     let source: String = rust_files("src").iter().map(|file| read(file)).collect();
     let source = source.replace("\\\"", "\"");
     let source: String = source.split("\\\n").map(str::trim_start).collect();
-    // A message begins with the name of the flag or store that it is about, or names the kind of a record.
+    // A message starts with the flag or store that it is about, or with the kind of a record.
     let begins = ["--upstream-rs: ", "--port: ", "--store: ", "a grant"];
     let document = read("docs/troubleshooting.md");
     let rows = document.lines().filter(|line| line.starts_with("| `"));
@@ -84,7 +84,7 @@ fn every_message_of_the_troubleshooting_page_is_in_the_source() {
     assert!(messages > 20, "{messages} messages");
 }
 
-/// The documents name tests that show a claim. A renamed test must be renamed there too.
+/// The documents name tests as evidence. A renamed test must be renamed there too.
 #[test]
 fn every_test_that_the_documents_name_is_there() {
     let folders = [
@@ -156,7 +156,7 @@ fn every_file_that_the_documents_name_is_there() {
     }
 }
 
-/// A Rust file is named from the root, from `src` or from `tests`. `file.rs::item` also names an item.
+/// A Rust path is relative to the root, `src` or `tests`. `file.rs::item` also names an item.
 #[test]
 fn every_rust_file_and_item_that_the_documents_name_is_there() {
     let mut named = 0;
@@ -180,7 +180,7 @@ fn every_rust_file_and_item_that_the_documents_name_is_there() {
     assert!(named > 50, "the documents name {named} Rust files");
 }
 
-/// Every Rust file in a folder and in the folders below it, by its path from the root on.
+/// All Rust files below a folder, as paths relative to the root.
 fn rust_files(folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -197,7 +197,7 @@ fn rust_files(folder: &str) -> Vec<String> {
     found
 }
 
-/// Every document, by its path from the root on.
+/// All documents, as paths relative to the root.
 fn documents() -> Vec<String> {
     let mut found = ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"]
         .map(str::to_owned)
@@ -217,7 +217,7 @@ fn documents() -> Vec<String> {
     found
 }
 
-/// Every configuration in the documents: where it begins, and its text.
+/// All TOML blocks in the documents, as pairs of location and text.
 fn configurations() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for document in documents() {
@@ -231,7 +231,7 @@ fn configurations() -> Vec<(String, String)> {
     found
 }
 
-/// What the program makes of a configuration, where each variable is set and each file is there.
+/// Validates a configuration. Every environment variable is set, and every file exists.
 fn checked(configuration: &str) -> Result<Validated, ConfigError> {
     let outside = Environment {
         variable: &|_| Some("a-secret".to_owned()),
@@ -247,7 +247,7 @@ fn checked(configuration: &str) -> Result<Validated, ConfigError> {
     validate::validate(spoken, &Location::Flag("--config"), Some("/data".into()))
 }
 
-/// What is wrong with a configuration, if anything.
+/// Returns the error of a configuration, if it is invalid.
 fn wrong_with(configuration: &str) -> Option<String> {
     checked(configuration).err().map(|wrong| wrong.to_string())
 }
@@ -312,7 +312,7 @@ fn every_link_between_documents_leads_somewhere() {
     }
 }
 
-/// The files that run the gateway, and the pages about them.
+/// The deployment files, and the documents about them.
 const DEPLOYMENT: [&str; 8] = [
     "docs/deployment.md",
     "docs/operations.md",
@@ -324,13 +324,13 @@ const DEPLOYMENT: [&str; 8] = [
     "deploy/nginx.conf",
 ];
 
-/// What is said to the program in a line: the words behind its name, also where they are a list in JSON.
+/// The flags passed to the gateway in a line of a shell, a unit file or a JSON list.
 fn said_to_the_program(line: &str) -> Vec<String> {
     let ours = line
         .split_once("bin/mcp-oauth-gateway")
         .or_else(|| line.split_once("mcp-oauth-gateway "))
         .map_or("", |(_, said)| said);
-    // In a container's definition the program is in another line.
+    // In a container definition the program name is on another line.
     let ours = line.trim().strip_prefix("command: [\"--").map_or(ours, |_| line);
     let words = ours.split(|c: char| c.is_whitespace() || "[]\",;`".contains(c));
     words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
@@ -366,7 +366,7 @@ fn what_the_deployment_names_of_the_program_is_there() {
                 assert!(has_no_flag || has(&name), "{place}: there is no {name}");
                 variables += 1;
             }
-            // A key with its value, in a comment or in text.
+            // A configuration key with its value, in a comment or in text.
             for (before, _) in line.match_indices(" = ").map(|(at, _)| line.split_at(at)) {
                 let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
                 assert!(keys.contains(&format!("`{name}`")), "{place}: there is no key {name}");

@@ -1,4 +1,4 @@
-//! Published attacks, played against the whole gateway. Each test names the rows of the list of attacks that it stands for.
+//! Published attacks, run against the complete gateway.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair, param, post_json};
 use crate::support::world::{PASSWORD, USER, World};
 
-/// An OAuth refusal: this status, this word, and nothing that another cache may keep.
+/// Checks for an OAuth error with this status and code, and for `Cache-Control: no-store`.
 #[track_caller]
 pub(crate) fn refused(page: &Page, status: u16, error: &str) {
     let body: Value = serde_json::from_str(&page.text).unwrap_or_default();
@@ -32,7 +32,7 @@ pub(crate) fn refused(page: &Page, status: u16, error: &str) {
     assert_eq!(page.header("cache-control"), "no-store");
 }
 
-/// Requests written byte by byte, as no well-behaved client would.
+/// Sends requests byte by byte, including ones that no conforming client would send.
 pub(crate) struct Raw {
     authority: String,
 }
@@ -44,7 +44,7 @@ impl Raw {
         }
     }
 
-    /// Sends this head, with a `Host` and a length if it has none, and reads the answer whole.
+    /// Sends this head, adds `Host` and `Content-Length` if needed, and reads the response.
     pub(crate) async fn send(&self, head: &str, body: &[u8]) -> Page {
         let mut text = head.to_owned();
         if !head.to_ascii_lowercase().contains("\r\nhost:") {
@@ -58,10 +58,10 @@ impl Raw {
         page_of(&answer, head.lines().next().unwrap_or_default())
     }
 
-    /// Sends these bytes, and reads until the other side closes, or is silent for a while.
+    /// Sends these bytes and reads until the gateway closes or is silent for two seconds.
     pub(crate) async fn exact(&self, bytes: &[u8]) -> String {
         let mut line = TcpStream::connect(&self.authority).await.unwrap();
-        // The gateway may answer and close before it has read everything: that is its right.
+        // The gateway may respond and close before it has read everything.
         let _ = line.write_all(bytes).await;
         let mut answer = Vec::new();
         let mut piece = [0; 16 * 1024];
@@ -71,7 +71,7 @@ impl Raw {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// What has arrived when `wanted` has, from an answer that need not end.
+    /// Returns what arrived up to and including `wanted`, from a response that may not end.
     pub(crate) async fn first_bytes(&self, head: &str, wanted: &str) -> String {
         let mut line = TcpStream::connect(&self.authority).await.unwrap();
         let text = format!("{head}Host: {}\r\n\r\n", self.authority);
@@ -106,7 +106,7 @@ fn page_of(answer: &str, url: &str) -> Page {
     }
 }
 
-/// The cookies of a browser for one gateway, as a header.
+/// The cookies of a browser for one gateway, as a `Cookie` header.
 fn cookies(browser: &Browser, origin: &str) -> String {
     let own = browser
         .cookies
@@ -116,14 +116,14 @@ fn cookies(browser: &Browser, origin: &str) -> String {
     format!("Cookie: {}\r\n", pairs.join("; "))
 }
 
-/// A flow that was approved: the address with which the upstream sends the browser back.
+/// Approves a flow. Returns the callback URL to which the upstream redirects the browser.
 async fn at_callback(client: &McpClient, browser: &mut Browser) -> String {
     let consent = client.to_consent(browser).await;
     let onward = browser.decide(&consent, "approve").await.onward().unwrap();
     browser.get(&onward).await.onward().unwrap()
 }
 
-/// The address with one parameter replaced; an empty value leaves it out.
+/// The URL with one query parameter replaced, or removed if the value is empty.
 fn bent(address: &str, name: &str, value: &str) -> String {
     let mut url = url::Url::parse(address).unwrap();
     let mut kept: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(n, _)| n != name).collect();
@@ -134,16 +134,16 @@ fn bent(address: &str, name: &str, value: &str) -> String {
     url.to_string()
 }
 
-/// A page that says no, and sends nobody anywhere.
+/// Checks for a 4xx page without a redirect.
 #[track_caller]
 fn leads_nowhere(page: &Page, why: &str) {
     assert!(page.status.is_client_error(), "{why}: {} {}", page.status, page.text);
     assert!(page.header("location").is_empty() && page.onward().is_none(), "{why}");
 }
 
-// A. Chaining two flows
+// Two linked flows
 
-/// A1 (GHSA-c2jp-c369-7pvx), A5: an attacker's client, and an upstream that approves by itself.
+/// An attacker's client, and an upstream that approves without asking (GHSA-c2jp-c369-7pvx).
 #[tokio::test]
 async fn no_browser_goes_upstream_before_its_user_consented_to_this_client() {
     let world = World::standard().await;
@@ -172,7 +172,7 @@ async fn no_browser_goes_upstream_before_its_user_consented_to_this_client() {
     );
 }
 
-/// A2 (GHSA-rww4-4w9c-7733): the attacker consents, and has the victim finish.
+/// The attacker consents and lets the victim open the callback (GHSA-rww4-4w9c-7733).
 #[tokio::test]
 async fn only_the_browser_that_consented_can_come_back() {
     let world = World::standard().await;
@@ -185,7 +185,7 @@ async fn only_the_browser_that_consented_can_come_back() {
     assert_eq!(without.status, 403);
     let own = at_callback(&honest, &mut victim).await;
     leads_nowhere(&victim.get(&callback).await, "a browser with the cookie of another flow");
-    // The victim's own cookie under the name of the attacker's flow.
+    // The victim's own cookie, renamed to the attacker's flow.
     let flow = |address: &str| param(address, "state").unwrap()[..8].to_owned();
     let (mine, theirs) = (flow(&own), flow(&callback));
     let renamed: Vec<(String, String)> = victim.cookies.iter().map(|(k, v)| (k.replace(&mine, &theirs), v.clone())).collect();
@@ -199,7 +199,7 @@ async fn only_the_browser_that_consented_can_come_back() {
     assert_eq!(world.standin.issued_access().len(), 1);
 }
 
-/// A2, C4, C7 (CVE-2026-42073): whatever does not belong to the flow changes nothing, and a callback counts once.
+/// A flow accepts its own callback only, and only once (CVE-2026-42073).
 #[tokio::test]
 async fn a_bent_callback_changes_nothing_and_the_right_one_works_once() {
     let world = World::standard().await;
@@ -253,7 +253,7 @@ async fn a_bent_callback_changes_nothing_and_the_right_one_works_once() {
     );
 }
 
-/// C4: with an upstream that promises `iss` and sends another, or none.
+/// The upstream promises `iss` and sends another or none (RFC 9207 §2.4).
 #[tokio::test]
 async fn an_upstream_that_breaks_its_promise_of_an_issuer_gives_no_code() {
     let world = World::standard().await;
@@ -269,7 +269,7 @@ async fn an_upstream_that_breaks_its_promise_of_an_issuer_gives_no_code() {
     assert!(world.standin.issued_access().is_empty());
 }
 
-/// A3 (FastMCP 3519): the forms are posted by our own pages only.
+/// Only the gateway's own pages may post the forms (FastMCP #3519).
 #[tokio::test]
 async fn a_form_posted_from_another_site_is_refused_and_costs_nothing() {
     let world = World::standard().await;
@@ -312,7 +312,7 @@ async fn forge(world: &World, browser: &Browser, page: &Page, more: &str) {
     }
 }
 
-/// A3 (FastMCP 4818), C6: parallel flows of one browser.
+/// Parallel flows of one browser (FastMCP #4818).
 #[tokio::test]
 async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
     let world = World::standard().await;
@@ -351,7 +351,7 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
     }
 }
 
-/// A cookie of https carries `__Host-` and nothing readable by scripts; see also the unit tests of cookies.
+/// The unit tests of cookies cover the `__Host-` prefix, which `https` adds.
 #[tokio::test]
 async fn cookies_are_for_this_gateway_alone() {
     let world = World::standard().await;
@@ -368,13 +368,13 @@ async fn cookies_are_for_this_gateway_alone() {
     }
 }
 
-/// A7 (FastMCP 3524), A6, A13: every kind of token at every door.
+/// Presents every kind of token at every endpoint (FastMCP #3524).
 #[tokio::test]
 async fn a_token_opens_the_one_door_it_was_made_for() {
     only_its_own_door(&World::standard().await, &World::standard().await).await;
 }
 
-/// A7 where it is hardest: the refresh pair carries the upstream's access token, as there is nothing else.
+/// The refresh token contains the upstream's access token, as the upstream issues no other.
 #[tokio::test]
 async fn a_refresh_token_that_carries_an_access_token_is_still_no_bearer() {
     only_its_own_door(&World::github().await, &World::github().await).await;
@@ -435,7 +435,7 @@ async fn only_its_own_door(world: &World, foreign: &World) {
     refused(&other.refresh(&pair.refresh).await, 400, "invalid_grant");
 }
 
-/// A8 (litellm 32980): halves swapped, prefixes swapped, cut, padded, re-encoded, changed at any place.
+/// Swapped halves or prefixes, truncation, padding, re-encoding, changes (litellm #32980).
 #[tokio::test]
 async fn a_pair_that_was_touched_at_all_does_not_open() {
     let world = World::standard().await;
@@ -491,7 +491,7 @@ async fn a_pair_that_was_touched_at_all_does_not_open() {
     assert_eq!(client.call(&one.access, "echo", json!({ "text": "x" })).await.status, 200);
 }
 
-/// A9 (punkpeye/fastmcp 201), A11 (obot 7610): no secret crosses to the other side, in either direction.
+/// No secret crosses to the other side (punkpeye/fastmcp #201, obot #7610).
 #[tokio::test]
 async fn neither_side_ever_sees_a_secret_of_the_other() {
     let world = World::github().await;
@@ -539,7 +539,7 @@ async fn neither_side_ever_sees_a_secret_of_the_other() {
     let head = format!("POST /mcp HTTP/1.1\r\n{}\r\n", planted.join("\r\n"));
     let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hi"}}}"#;
     let forwarded = Raw::to(&world.url).send(&head, call).await;
-    // The grant ended when its code was redeemed twice.
+    // The second redemption of the code ended the grant.
     assert_eq!(forwarded.status, 401, "{}", forwarded.text);
     let live = client.login().await;
     let forwarded = Raw::to(&world.url).send(&head.replace(&newer.access, &live.access), call).await;
@@ -580,9 +580,9 @@ async fn neither_side_ever_sees_a_secret_of_the_other() {
     }
 }
 
-// B. Redirects and pages
+// Redirects and pages
 
-/// B1 (CVE-2025-4143), B6, and turbo-ea: nobody is sent to an address that was not registered.
+/// No redirect to an unregistered address: open redirector (CVE-2025-4143).
 #[tokio::test]
 async fn an_unknown_client_or_redirect_gets_a_page_and_no_redirect() {
     let world = World::standard().await;
@@ -615,7 +615,7 @@ async fn an_unknown_client_or_redirect_gets_a_page_and_no_redirect() {
     leads_nowhere(&browser.get(&twice).await, "two redirects");
 }
 
-/// B7 (coroot 929): before consent, an error is no bounce to an address that anybody may have registered.
+/// An attacker may have registered the redirect URI: open redirector (coroot #929).
 #[tokio::test]
 async fn an_error_before_consent_is_a_page_with_a_link_for_the_web_and_a_redirect_for_loopback() {
     let world = World::standard().await;
@@ -658,7 +658,7 @@ async fn an_error_before_consent_is_a_page_with_a_link_for_the_web_and_a_redirec
     }
 }
 
-/// The user's own no, on both pages; and Cancel is no bounce either (windmill GHSA-q9xg-f2v2-695g): the way back is fixed.
+/// The target after a denial is fixed: open redirector (windmill GHSA-q9xg-f2v2-695g).
 #[tokio::test]
 async fn saying_no_on_either_page_tells_the_client_and_ends_the_flow() {
     let world = World::standard().await;
@@ -687,7 +687,7 @@ async fn saying_no_on_either_page_tells_the_client_and_ends_the_flow() {
 
 const CANARY: &str = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'\u{202e}{{7*7}}";
 
-/// A page on which nothing of an attacker runs, which nobody frames, and which leaks no address.
+/// Checks that a page runs no injected code, cannot be framed and leaks no URL.
 #[track_caller]
 fn inert(page: &Page) {
     assert!(
@@ -728,7 +728,7 @@ fn inert(page: &Page) {
     }
 }
 
-/// B5 (FastMCP 3418, GHSA-gh95-xx4q-qch8), B8, B9: what an attacker may choose, on every page.
+/// Attacker-chosen values on every page: XSS and spoofing (FastMCP #3418, GHSA-gh95-xx4q-qch8).
 #[tokio::test]
 async fn nothing_that_an_attacker_chose_runs_or_misleads_on_any_page() {
     let world = World::with(Profile::Standard, |service| {
@@ -793,7 +793,7 @@ async fn nothing_that_an_attacker_chose_runs_or_misleads_on_any_page() {
     }
 }
 
-/// The way to an app's own scheme, and a page that stays behind.
+/// The page stays open in the browser after the app has started.
 #[tokio::test]
 async fn an_app_is_gone_back_to_from_a_page() {
     let world = World::standard().await;
@@ -807,9 +807,9 @@ async fn an_app_is_gone_back_to_from_a_page() {
     assert!(way.starts_with("cursor://anysphere.cursor-mcp/oauth/callback?code="), "{way}");
 }
 
-// C. Codes
+// Codes
 
-/// C1 (workers-oauth-provider 225), B3 (CVE-2025-4144): what does not prove everything has no effect.
+/// Missing proof of possession (workers-oauth-provider #225, CVE-2025-4144).
 #[tokio::test]
 async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
     let world = World::standard().await;
@@ -875,13 +875,13 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
         200,
         "no replay ended anything"
     );
-    // C2 (workers-oauth-provider 144): a replay that proves everything ends what the first one began.
+    // A replay with full proof ends the grant (RFC 6749 §4.1.2; workers-oauth-provider #144).
     refused(&client.redeem(&code).await, 400, "invalid_grant");
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 401);
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
 }
 
-/// C2: before the first refresh too, the upstream hears that what the code brought is over; once, and of nothing else.
+/// The gateway revokes exactly the tokens of this code, once, even before the first refresh.
 #[tokio::test]
 async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not() {
     for used in [false, true] {
@@ -892,7 +892,7 @@ async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not(
         if used {
             assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
         }
-        // Proves nothing, and does nothing.
+        // A replay without a verifier proves nothing and has no effect.
         refused(&client.redeem_with(&[("code", &code)]).await, 400, "invalid_grant");
         assert_eq!(world.standin.revoked(), [""; 0]);
         refused(&client.redeem(&code).await, 400, "invalid_grant");
@@ -904,7 +904,7 @@ async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not(
     }
 }
 
-/// C2: sixty-four at once. One wins, and because the others prove as much, its grant is over.
+/// Of 64 parallel redemptions one succeeds. The others are replays with full proof.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
     let world = World::standard().await;
@@ -933,9 +933,9 @@ async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
     assert_eq!(world.standin.issued_access().len(), 1);
 }
 
-// D. What the upstream makes us dial
+// Addresses that the upstream names
 
-/// A server that says what it is told to, and notes who came. It listens on every address of this machine.
+/// A server on all addresses of this machine with scripted answers. It records each request.
 struct Trap {
     port: u16,
     seen: Arc<Mutex<Vec<String>>>,
@@ -960,7 +960,7 @@ impl Trap {
                 let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
                 noted.lock().unwrap().push(target.clone());
                 let _ = line.write_all(answer(&target).as_bytes());
-                // What was not read yet would reset the line before the answer is there.
+                // Unread bytes would reset the connection before the client reads the answer.
                 let _ = line.shutdown(std::net::Shutdown::Write);
                 let _ = line.set_read_timeout(Some(Duration::from_millis(200)));
                 while matches!(line.read(&mut piece), Ok(1..)) {}
@@ -985,7 +985,7 @@ fn answer(status: u16, headers: &str, body: &str) -> String {
     )
 }
 
-/// A journey that cannot go on, told on a clear page.
+/// Runs a flow that must end at a 503 error page.
 async fn ends_at_a_page(client: &McpClient) -> Page {
     let mut browser = Browser::default();
     let consent = client.to_consent(&mut browser).await;
@@ -996,7 +996,7 @@ async fn ends_at_a_page(client: &McpClient) -> Page {
     page
 }
 
-/// D1 (GHSA-3768-rwj3-38p2, CVE-2026-44430): endpoints that an upstream names lead to no address it has no business with.
+/// SSRF through endpoints in upstream metadata (GHSA-3768-rwj3-38p2, CVE-2026-44430).
 #[tokio::test]
 async fn endpoints_at_link_local_metadata_and_unspecified_addresses_are_not_dialled() {
     let (world, trap) = (World::standard().await, Trap::quiet());
@@ -1020,13 +1020,13 @@ async fn endpoints_at_link_local_metadata_and_unspecified_addresses_are_not_dial
             .standin
             .set(|b| b.metadata_endpoints.registration_endpoint = Some(place.clone()));
         let begun = tokio::time::Instant::now();
-        // That the last one was not found is told for a moment without looking.
+        // The gateway remembers the failed discovery for some seconds.
         world.pass(5);
         ends_at_a_page(&client).await;
         assert!(begun.elapsed() < Duration::from_secs(8), "{host} was tried: {:?}", begun.elapsed());
         assert!(trap.visits().is_empty(), "{host}: {:?}", trap.visits());
     }
-    // The upstream is on loopback itself, so loopback is its own neighbourhood: this shows that the trap works.
+    // The upstream itself is on loopback, so loopback is allowed. This shows that the trap works.
     let near = format!("http://127.0.0.1:{}/register", trap.port);
     world.standin.set(|b| b.metadata_endpoints.registration_endpoint = Some(near));
     world.pass(5);
@@ -1034,7 +1034,7 @@ async fn endpoints_at_link_local_metadata_and_unspecified_addresses_are_not_dial
     assert!(trap.visits().contains(&"/register".to_owned()));
 }
 
-/// D1 again, where the code, the verifier and the secret would go.
+/// The same SSRF at the endpoint that receives the code, the verifier and the client secret.
 #[tokio::test]
 async fn a_token_endpoint_at_a_forbidden_address_gets_no_code() {
     let (world, trap) = (World::standard().await, Trap::quiet());
@@ -1047,7 +1047,7 @@ async fn a_token_endpoint_at_a_forbidden_address_gets_no_code() {
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
 }
 
-/// D2 (Billieres 2026): a challenge that points elsewhere is a request of ours to wherever the upstream likes.
+/// SSRF through the `resource_metadata` parameter of an upstream challenge.
 #[tokio::test]
 async fn resource_metadata_at_another_origin_is_not_fetched() {
     let trap = Trap::quiet();
@@ -1072,7 +1072,7 @@ async fn resource_metadata_at_another_origin_is_not_fetched() {
     );
 }
 
-/// D1: the authorization server that resource metadata names is judged too.
+/// SSRF through `authorization_servers` in resource metadata.
 #[tokio::test]
 async fn an_authorization_server_at_a_forbidden_address_is_not_asked() {
     let trap = Trap::quiet();
@@ -1098,7 +1098,7 @@ async fn an_authorization_server_at_a_forbidden_address_is_not_asked() {
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
 }
 
-/// D4 (rmcp 935-937): credentials never follow a redirect, at any endpoint.
+/// Credentials never follow a redirect, at any endpoint (rmcp #935 to #937).
 #[tokio::test]
 async fn redirects_of_the_upstream_are_never_followed() {
     let trap = Trap::quiet();
@@ -1113,7 +1113,7 @@ async fn redirects_of_the_upstream_are_never_followed() {
         b.metadata_endpoints.registration_endpoint = None;
         b.metadata_endpoints.token_endpoint = at("/token");
     });
-    // That there was no registering is told for a moment to all who ask.
+    // The gateway remembers the failed registration for some seconds.
     world.pass(5);
     let way = client.browse(&mut Browser::default()).await;
     assert!(param(&way, "error").is_some(), "{way}");
@@ -1133,7 +1133,7 @@ async fn redirects_of_the_upstream_are_never_followed() {
     assert!(trap.visits().is_empty(), "{:?}", trap.visits());
 }
 
-/// C4 (SEP-2468), D9 (CVE-2025-6514): metadata of another issuer, or with endpoints that are no web addresses.
+/// A wrong issuer (SEP-2468), or endpoints that are no web addresses (CVE-2025-6514).
 #[tokio::test]
 async fn metadata_that_lies_is_not_used() {
     let ills: [fn(&mut mcp_gateway_standin::Behaviour); 6] = [
@@ -1151,7 +1151,7 @@ async fn metadata_that_lies_is_not_used() {
     }
 }
 
-// E, F. Headers, hosts, paths
+// Headers, hosts and paths
 
 const PATHS: [(&str, &str); 15] = [
     ("POST", "/mcp"),
@@ -1171,7 +1171,7 @@ const PATHS: [(&str, &str); 15] = [
     ("GET", "/nothing"),
 ];
 
-/// F1 (CVE-2025-66416, CVE-2026-42559 and their kin): a name that was rebound to us, and pages of other origins.
+/// DNS rebinding, and pages of other origins (CVE-2025-66416, CVE-2026-42559).
 #[tokio::test]
 async fn a_rebound_name_reaches_nothing_on_any_path() {
     let world = World::standard().await;
@@ -1225,7 +1225,7 @@ async fn a_rebound_name_reaches_nothing_on_any_path() {
     );
 }
 
-/// E1 (CVE-2025-64484), E2 (CVE-2025-48865), E3 (CVE-2026-40575), E4, A15: no header changes route, identity or upstream.
+/// Header attacks on route and identity (CVE-2025-64484, CVE-2025-48865, CVE-2026-40575).
 #[tokio::test]
 async fn no_header_changes_the_route_the_identity_or_the_upstream() {
     let world = World::standard().await;
@@ -1270,7 +1270,7 @@ async fn no_header_changes_the_route_the_identity_or_the_upstream() {
     assert_eq!(seen.header("x-mcp-upstream"), Some("kept"));
 }
 
-/// E5 (GHSA-pxq7-h93f-9jrg, CVE-2025-54576), E4: a path is taken as it is, and a method too.
+/// Authentication bypass through path variants (GHSA-pxq7-h93f-9jrg, CVE-2025-54576).
 #[tokio::test]
 async fn nothing_but_the_exact_path_and_method_is_served() {
     let world = World::standard().await;
@@ -1326,7 +1326,7 @@ async fn nothing_but_the_exact_path_and_method_is_served() {
     assert!(world.standin.log().is_empty(), "{:?}", world.standin.log());
 }
 
-/// E7: heads that two servers could read in two ways are read in none.
+/// Request smuggling: a head that two servers could read differently is refused.
 #[tokio::test]
 async fn requests_with_two_lengths_are_not_read_in_two_ways() {
     let world = World::standard().await;
@@ -1352,9 +1352,9 @@ async fn requests_with_two_lengths_are_not_read_in_two_ways() {
     assert_eq!(raw.send("GET /health/live HTTP/1.1\r\n", b"").await.status, 200);
 }
 
-// The MCP endpoint's own rules
+// Rules of the MCP endpoint
 
-/// RFC 6750: what a request without a token, with a bad one, with two, or with one in the query is told.
+/// No token, a bad token, two tokens, and a token in the query (RFC 6750 §3).
 #[tokio::test]
 async fn the_challenge_says_what_is_wrong_and_no_more() {
     let world = World::standard().await;
@@ -1411,7 +1411,7 @@ async fn the_challenge_says_what_is_wrong_and_no_more() {
     }
 }
 
-/// Pages of other origins: what may be read across origins, and what not.
+/// Pages of other origins may read only the endpoints that machines use.
 #[tokio::test]
 async fn preflights_are_answered_where_machines_ask_and_nowhere_else() {
     let world = World::standard().await;
@@ -1457,7 +1457,7 @@ async fn preflights_are_answered_where_machines_ask_and_nowhere_else() {
 
 // Registration
 
-/// RFC 7591: what clients get back, member by member.
+/// Compares the registration response member by member (RFC 7591 §3.2.1).
 #[tokio::test]
 async fn a_registration_is_answered_exactly() {
     let world = World::standard().await;
@@ -1511,7 +1511,7 @@ async fn a_registration_is_answered_exactly() {
     }
 }
 
-/// A secret that was given must be presented, in one of the two ways, and is looked at before anything else.
+/// The client sends its secret by `Basic` or form. The gateway checks it before anything else.
 #[tokio::test]
 async fn a_confidential_client_must_present_its_own_secret() {
     let world = World::standard().await;
@@ -1550,9 +1550,9 @@ async fn a_confidential_client_must_present_its_own_secret() {
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
 }
 
-// Garbage
+// Malformed requests
 
-/// G3 (GHSA-grwg-v9p7-76m2), G5: whatever comes, the answer is a 4xx that a machine can read, and the gateway lives on.
+/// Malformed input gets a machine-readable 4xx and crashes nothing (GHSA-grwg-v9p7-76m2).
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one row after another of the same table")]
 async fn garbage_is_answered_with_4xx_everywhere_and_the_gateway_serves_on() {
@@ -1608,7 +1608,7 @@ async fn garbage_is_answered_with_4xx_everywhere_and_the_gateway_serves_on() {
                         .concat(),
                     )
                     .await;
-                // A client that still sends when the answer is there may lose the answer; it must not lose the gateway.
+                // A client that is still sending may lose the response. The gateway must survive.
                 if answer.is_empty() && body.len() > 64 * 1024 {
                     continue;
                 }
@@ -1617,7 +1617,7 @@ async fn garbage_is_answered_with_4xx_everywhere_and_the_gateway_serves_on() {
                     continue;
                 }
                 let page = page_of(&answer, path);
-                // RFC 7009 2.2: an unknown token is no error.
+                // RFC 7009 §2.2: an unknown token is no error.
                 assert!(page.status.is_client_error(), "{path} {kind}: {}", page.status);
                 if ["/token", "/register", "/revoke"].contains(&path) {
                     assert!(page.json()["error"].is_string(), "{}", page.text);

@@ -1,5 +1,5 @@
-//! An upstream whose metadata begins to name another authorization server: what began with one stays with it (C5), and no
-//! secret of ours goes to the other.
+//! An upstream that starts to name another authorization server: existing grants stay with the old
+//! one, and no secret reaches the new one.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::support::port::free_port;
 use crate::support::process::Process;
 use crate::support::world::{World, authorization};
 
-/// So long is believed what was found, in seconds.
+/// How long discovered metadata is valid, in seconds.
 const BELIEVED: u64 = 3_600;
 
-/// From now on the upstream names this authorization server, or its own.
+/// Makes the upstream name this authorization server, or its own if `None`.
 fn names(upstream: &Standin, other: Option<&Standin>) {
     let issuer = other.map(Standin::issuer);
     upstream.set(|b| b.authorization_server = issuer);
 }
 
-/// Everything that somebody sent there, as text.
+/// All requests that a server received, as text.
 fn told(standin: &Standin) -> String {
     let text = |seen: Seen| {
         let body = String::from_utf8_lossy(&seen.body).into_owned();
@@ -32,12 +32,12 @@ fn told(standin: &Standin) -> String {
     standin.log().into_iter().map(text).collect()
 }
 
-/// The requests at a path.
+/// The number of requests to a path.
 fn count(standin: &Standin, path: &str) -> usize {
     standin.log().iter().filter(|seen| seen.path == path).count()
 }
 
-/// Consents, and signs in upstream: the address of our callback, with the upstream's code.
+/// Consents and signs in upstream. Returns our callback URL with the upstream's code.
 async fn at_callback(client: &McpClient, browser: &mut Browser) -> String {
     let consent = client.to_consent(browser).await;
     let onward = browser.decide(&consent, "approve").await.onward().expect("on to the upstream");
@@ -59,11 +59,11 @@ async fn a_code_is_not_sent_to_an_authorization_server_that_is_named_in_the_midd
     let home = browser.get(&callback).await.onward().expect("the client is told");
     assert!(home.starts_with(&client.redirect) && param(&home, "code").is_none(), "{home}");
     assert_eq!(param(&home, "error").as_deref(), Some("server_error"), "{home}");
-    // It was found and looked at, and heard nothing of the journey.
+    // The gateway discovered the new server and sent it nothing of this flow.
     assert!(count(&other, "/register") == 1 && count(&other, "/token") == 0, "{}", told(&other));
     assert!(!told(&other).contains(&code));
     assert_eq!(count(&world.standin, "/token"), exchanged);
-    // Whoever starts again signs in there.
+    // A new flow signs in at the new server.
     client.login().await;
     assert_eq!((other.issued_access().len(), count(&world.standin, "/token")), (1, exchanged));
 }
@@ -81,7 +81,7 @@ async fn a_grant_stays_with_the_authorization_server_that_it_began_with() {
         refused(&page, 400, "invalid_grant");
         assert!(page.text.contains("sign in again"), "{}", page.text);
     }
-    // Nor is it told what to revoke.
+    // A revocation is not sent to the new server either.
     assert_eq!(client.revoke(&revoked.refresh).await.status, 200);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(
@@ -90,14 +90,14 @@ async fn a_grant_stays_with_the_authorization_server_that_it_began_with() {
         told(&other)
     );
     assert_eq!(world.standin.refreshes(), [""; 0]);
-    // The client signs in again, and what begins there stays there.
+    // A new sign-in creates a grant that belongs to the new server.
     let again = Pair::of(&client.refresh(&client.login().await.refresh).await);
     assert_eq!(
         (other.refreshes().len(), other.reused().len()),
         (1, 0),
         "it knows the one that it is sent"
     );
-    // The first is named again: a slip has cost nobody the sign-in, and again nothing crosses.
+    // The upstream names the first server again. Its grants still work, and no token crosses.
     names(&world.standin, None);
     world.pass(BELIEVED + 1);
     let back = Pair::of(&client.refresh(&stays.refresh).await);
@@ -127,7 +127,7 @@ async fn a_client_secret_does_not_follow_an_upstream_that_names_another_authoriz
     let pair = client.login().await;
     names(&world.standin, Some(&other));
     world.pass(BELIEVED + 1);
-    // What is known goes on working; the other has been looked at, and nothing more.
+    // Existing grants still work. The gateway only fetched the metadata of the new server.
     Pair::of(&client.refresh(&pair.refresh).await);
     client.login().await;
     assert!(count(&other, "/.well-known/oauth-authorization-server") > 0);
@@ -140,14 +140,14 @@ async fn a_client_secret_does_not_follow_an_upstream_that_names_another_authoriz
     assert!(other.log().iter().all(|seen| seen.header("authorization").is_none()));
 }
 
-/// A gateway with a secret, started anew on the same data each time.
+/// A gateway with a client secret, restarted on the same data each time.
 struct Shop {
     upstream: Standin,
     data: tempfile::TempDir,
 }
 
 impl Shop {
-    /// Starts with these flags too, and goes to where the upstream's sign-in would be; `None` if there is no way.
+    /// Starts with these flags too. Returns the upstream sign-in URL, or `None` after an error.
     async fn leads_to(&self, id: &str, secret: &str, more: &[&str]) -> Option<String> {
         let flags = [&["--upstream-client-id", id, "--upstream-client-secret", secret], more].concat();
         let process = Process::start(&self.upstream.mcp_url(), free_port(), self.data.path(), &flags).await;
@@ -177,10 +177,10 @@ async fn where_a_client_secret_belongs_is_remembered_until_it_changes_or_the_ope
     assert_eq!(shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await, None);
     let say = format!("if that is right, say --upstream-as {}", other.issuer());
     assert!(shop.log().contains(&say), "{}", shop.log());
-    // Another name, or another secret, was never used with anybody.
+    // A new client id or secret was never used at another server.
     assert!(at(&other, &shop.leads_to("other", CLIENT_SECRET, &[]).await));
     assert_eq!(shop.leads_to(CLIENT_ID, CLIENT_SECRET, &[]).await, None);
-    // What the operator says counts, and lasts.
+    // The operator's flag takes precedence, and its effect is permanent.
     assert!(at(
         &other,
         &shop.leads_to(CLIENT_ID, CLIENT_SECRET, &["--upstream-as", &other.issuer()]).await
@@ -192,7 +192,7 @@ async fn where_a_client_secret_belongs_is_remembered_until_it_changes_or_the_ope
     assert!(!shop.log().contains(CLIENT_SECRET));
 }
 
-/// A refresh that the upstream answers with `invalid_client`, which is its trouble and not the client's.
+/// An upstream `invalid_client` concerns the gateway, so the client gets a temporary error.
 async fn not_known(world: &World, client: &McpClient, pair: &Pair) {
     world.standin.set(|b| b.token_error = Some("invalid_client".into()));
     refused(&client.refresh(&pair.refresh).await, 503, "temporarily_unavailable");
@@ -208,7 +208,7 @@ async fn only_an_upstream_that_goes_on_not_knowing_us_is_registered_with_anew() 
     not_known(&world, &client, &pair).await;
     world.pass(299);
     not_known(&world, &client, &pair).await;
-    // It knew us in between: what it says now is the first of it again.
+    // A success in between restarts the five minutes.
     let pair = Pair::of(&client.refresh(&pair.refresh).await);
     world.pass(299);
     not_known(&world, &client, &pair).await;
@@ -219,11 +219,11 @@ async fn only_an_upstream_that_goes_on_not_knowing_us_is_registered_with_anew() 
     not_known(&world, &client, &pair).await;
     world.pass(300);
     not_known(&world, &client, &pair).await;
-    // Forgotten now. The new registration is made by whoever needs it, and its sign-in works.
+    // The registration is dropped. The next sign-in registers again and works.
     let again = client.login().await;
     assert_eq!(registered(), 2);
     assert_eq!(client.call(&again.access, "echo", json!({ "text": "x" })).await.status, 200);
-    // What was given to us under the old name is lost, and its client is told so.
+    // Tokens issued to the old registration are lost, and the client gets `invalid_grant`.
     refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
     not_known(&world, &client, &again).await;
     Pair::of(&client.refresh(&again.refresh).await);

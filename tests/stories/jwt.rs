@@ -1,4 +1,4 @@
-//! Tokens that others verify: access tokens that are one JWT, what a backend is told in one, and the keys behind both.
+//! JWT access tokens, user assertions for upstreams, and the signing keys of both.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ use crate::support::world::{USER, World};
 
 const DAY: u64 = 86_400;
 
-/// A gateway with services that sign, and the backend behind all of them.
+/// A gateway with services that sign, and the upstream of all of them.
 struct Signing {
     world: World,
     backend: Standin,
 }
 
-/// What a gateway leaves behind, or shares with another.
+/// State that a gateway leaves to its successor, or shares with another.
 #[derive(Clone)]
 struct Shared {
     store: Store,
@@ -44,8 +44,8 @@ struct Shared {
     clock: Clock,
 }
 
-/// `default` (a JWT that says nothing of the user), `calculator` (a JWT, headers and an assertion) and `sealed` (a pair, and
-/// an assertion only).
+/// `default` (JWT without user identity), `calculator` (JWT, headers and assertion) and `sealed`
+/// (token pair and assertion).
 fn services(first: &Service, backend: &Standin) -> Vec<Service> {
     let told = |words: &[&str]| IdentityHeaders::parse(words.iter().copied()).unwrap().with_assertion();
     let mcp = backend.mcp_url();
@@ -79,7 +79,7 @@ impl Signing {
         Self { world, backend }
     }
 
-    /// One that shares what it keeps.
+    /// Starts a gateway and returns the state that another can share.
     async fn shared() -> (Self, Shared) {
         let mut shared = None;
         let first = Self::made(|parts| {
@@ -93,7 +93,7 @@ impl Signing {
         (first, shared.unwrap())
     }
 
-    /// Another one of the same public address, on what a first one shares.
+    /// Starts another gateway with the same public URL on shared state.
     async fn beside(shared: &Shared, public: &str) -> Self {
         Self::made(|parts| {
             let own = parts.urls.public_url().strip_prefix("http://").unwrap().to_owned();
@@ -111,7 +111,7 @@ impl Signing {
         Browser::default().get(&format!("{}/.well-known/jwks.json", self.world.url)).await
     }
 
-    /// Once so many keys are published.
+    /// Waits until this number of keys is published, and returns their ids.
     async fn published_keys(&self, count: usize) -> Vec<String> {
         for _ in 0..500 {
             let names = names(&self.published().await.json());
@@ -147,14 +147,14 @@ fn encoded(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// Header and claims, whoever signed them.
+/// Decodes header and claims without verifying the signature.
 fn read(token: &str) -> (Value, Value) {
     let parts: Vec<&str> = token.split('.').collect();
     assert_eq!(parts.len(), 3, "{token}");
     (decoded(parts[0]), decoded(parts[1]))
 }
 
-/// What another server does that knows nothing but the published keys. Nothing of the gateway's code helps it.
+/// Verifies a token as another server would: with the published keys and without gateway code.
 fn verified(token: &str, document: &Value) -> (Value, Value) {
     let (header, claims) = read(token);
     let key = document["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]);
@@ -204,7 +204,7 @@ async fn an_access_token_is_one_jwt_that_others_verify_by_our_published_keys_alo
     assert_eq!(echo(&client, &pair.access).await.status, 200);
     let seen = House::last(&signing.backend);
     assert_eq!((seen.header("x-user-id"), seen.header("authorization")), (Some(USER), None));
-    // A refresh pair is sealed even here, and its successor is another token of the same grant.
+    // The refresh token is sealed here too. A refresh returns another token of the same grant.
     assert!(!pair.refresh.contains('.'));
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     let (_, later) = verified(&next.access, &published.json());
@@ -275,7 +275,7 @@ async fn a_new_key_signs_after_thirty_days_and_an_hour_and_tokens_of_the_old_one
     world.pass(1);
     refused(&client, &before.access, "an expired token").await;
     assert_eq!(echo(&client, &after.access).await.status, 200);
-    // What the old key signed last is dead 3 h after the new one began; it is published for an hour more.
+    // The last token of the old key expires after 3 h. The key stays published an hour longer.
     world.pass(2 * 3_600);
     assert_eq!(names(&signing.published().await.json()), both);
     world.pass(1);
@@ -295,7 +295,7 @@ async fn revoking_a_grant_ends_its_jwts_at_once() {
         assert_eq!(client.refresh(&pair.refresh).await.status, 400);
         assert_eq!(echo(&client, &other.access).await.status, 200, "another grant goes on");
     }
-    // Another client's revocation has no effect.
+    // A revocation by another client has no effect.
     let stranger = McpClient::register_at(&signing.world.url, "http://127.0.0.1:4999/stranger").await;
     let (pair, stranger) = (login(&client).await, stranger.at("calculator"));
     assert_ne!(client.id, stranger.id);
@@ -315,7 +315,7 @@ async fn two_gateways_on_one_store_agree_on_their_keys() {
     let pair = login(&client).await;
     assert_eq!(one.published_keys(1).await, other.published_keys(1).await);
     assert_eq!(echo(&there, &pair.access).await.status, 200);
-    // Both come upon a key that is due, and make one.
+    // Both gateways find that a rotation is due, and only one key results.
     one.world.pass(30 * DAY);
     let (a, b) = tokio::join!(one.published_keys(2), other.published_keys(2));
     assert_eq!(a, b);
@@ -323,7 +323,7 @@ async fn two_gateways_on_one_store_agree_on_their_keys() {
     let pair = login(&client).await;
     assert_eq!(read(&pair.access).0["kid"], a[1]);
     assert_eq!(echo(&there, &pair.access).await.status, 200);
-    // What ends at one has ended at the other.
+    // A revocation at one gateway reaches the other.
     client.revoke(&pair.access).await;
     for _ in 0..500 {
         if echo(&there, &pair.access).await.status != 200 {
@@ -349,14 +349,14 @@ async fn a_restart_keeps_the_keys() {
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }
 
-/// What this key of ours signs when nothing holds it to a kind of token.
+/// Signs any text with this key, without the checks of a token type.
 fn sign(key: &Secret, text: &[u8]) -> Vec<u8> {
     let (document, random) = (STANDARD.decode(key.expose()).unwrap(), SystemRandom::new());
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document, &random).unwrap();
     pair.sign(&random, text).unwrap().as_ref().to_vec()
 }
 
-/// The same claims in the words of somebody else: the header changed, and signed again by `sign`.
+/// Changes header and claims of a token, and signs the result with `sign`.
 fn forged(token: &str, header: impl FnOnce(&mut Value), claims: impl FnOnce(&mut Value), sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let (mut head, mut said) = read(token);
     header(&mut head);
@@ -432,7 +432,7 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
         )
         .await;
     }
-    // Signed by the right key, and meant for something else.
+    // Tokens signed with the right key for another purpose.
     let elsewhere = login(&signing.client("default").await).await;
     refused(&client, &elsewhere.access, "a token of another service").await;
     refused(&client.at("default"), token, "a token of another service").await;
@@ -505,7 +505,7 @@ async fn a_backend_verifies_who_its_caller_is_by_our_published_keys() {
     let mut told = Vec::new();
     for pass in [0, 29, 1] {
         signing.world.pass(pass);
-        // The client's own word never passes, in whatever spelling.
+        // The gateway removes client-sent assertions in every spelling.
         let headers = [
             ("x-user-assertion", "mine"),
             ("x_user_assertion", "mine"),
@@ -525,11 +525,11 @@ async fn a_backend_verifies_who_its_caller_is_by_our_published_keys() {
     assert_eq!(claims["iss"], format!("{}/mcp/sealed", signing.world.url));
     assert_eq!((&claims["sub"], &claims["provider"]), (&json!(USER), &json!("password")));
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60);
-    // Told again for thirty seconds, then anew: what a backend gets has half a minute left at least.
+    // An assertion is reused for 30 s, so at least 30 s of its lifetime remain.
     assert_eq!(told[0], told[1]);
     assert_ne!(told[1], told[2]);
     assert_ne!(verified(&told[2], &document).1["jti"], claims["jti"]);
-    // After a refresh it is another one.
+    // A refresh leads to a new assertion.
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     echo(&client, &next.access).await;
     assert_ne!(House::last(&signing.backend).header("x-user-assertion"), Some(told[2].as_str()));
@@ -568,7 +568,7 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
     assert_eq!(echo(&client, &pair.access).await.status, 200);
 }
 
-/// The key that sealed the keys that sign may leave the ring long before they end.
+/// The sealing key of the signing keys may leave the key ring before the signing keys expire.
 #[tokio::test]
 async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first() {
     let old = keyring::generate(UnixTime(0));
@@ -588,7 +588,7 @@ async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first()
     let mut client = first.client("default").await;
     let access = client.login().await.access;
     let names = first.published_keys(1).await;
-    // Rotated, and begun again: what lasts is sealed anew.
+    // After a rotation and a restart, the gateway reseals permanent records.
     shared.keys.store(ring(both.expose()));
     let second = Signing::beside(&shared, &url).await;
     for _ in 0..500 {

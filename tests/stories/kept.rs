@@ -1,4 +1,4 @@
-//! Keys and store, as serving and every command beside it find them; and what `check` and a start say of what is wrong there.
+//! Key ring and store: every command opens the same ones, and `check` and startup report errors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::support::redis::{Server, wanted};
 const NOWHERE: &str = "http://127.0.0.1:9/mcp";
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// The words, said with these flags behind them.
+/// A command with these flags and this data directory.
 fn typed(words: &[&str], flags: &[&str], data: &Path) -> Command {
     let mut command = command();
     command.args(words).args(flags).arg("--data-dir").arg(data);
@@ -50,7 +50,7 @@ async fn every_command_finds_the_keys_where_serving_does() {
     good(&mut typed(&["api-keys", "add", "default"], &named, &data));
     assert_eq!(good(&mut typed(&["api-keys", "list"], &named, &data)).lines().count(), 2);
     good(&mut typed(&["store", "export"], &named, &data));
-    // Without the word, all of them look where serving without it would, and nothing is made there.
+    // Without `--key-file` every command uses the default path and creates nothing there.
     for words in [
         &["keyring", "list"][..],
         &["keyring", "rotate"],
@@ -60,7 +60,7 @@ async fn every_command_finds_the_keys_where_serving_does() {
         does_not_start(&mut typed(words, &[], &data), "--data-dir");
     }
     assert!(!data.join("keys.json").exists());
-    // The variable wins over the file, as it does for serving.
+    // The variable takes precedence over the file, as for the gateway.
     let with_variable = |words: &[&str]| {
         let mut command = typed(words, &named, &data);
         command.env("MCP_GATEWAY_KEY", KEY);
@@ -82,7 +82,7 @@ async fn every_command_finds_the_keys_where_serving_does() {
     good(&mut typed(&["keyring", "rotate"], &named, &data));
     assert_eq!(good(&mut typed(&["keyring", "list"], &named, &data)).lines().count(), 2);
     assert!(gateway.terminate().success());
-    // Nor does a command guess when it is told two places.
+    // Commands refuse two conflicting locations.
     let config = dir.path().join("gateway.toml");
     std::fs::write(&config, format!("[services.a]\nurl = \"{NOWHERE}\"\n")).unwrap();
     for words in [&["keyring", "list"][..], &["api-keys", "list"], &["store", "export"]] {
@@ -91,7 +91,7 @@ async fn every_command_finds_the_keys_where_serving_does() {
     }
 }
 
-/// A gateway on `data` that should not start.
+/// A gateway on `data` that is expected to fail at startup.
 fn serving(data: &Path) -> Command {
     let port = free_port().to_string();
     typed(&["--upstream-rs", NOWHERE], &["--port", &port], data)
@@ -101,20 +101,20 @@ fn serving(data: &Path) -> Command {
 async fn a_store_is_not_served_with_other_keys_and_both_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_owned();
-    // Nothing but the mark is in it.
+    // The store contains only the key check.
     assert!(Process::start(NOWHERE, free_port(), &data, &[]).await.terminate().success());
     let listed = good(&mut typed(&["keyring", "list"], &[], &data));
     let ours = name(&listed);
     let said = does_not_start(serving(&data).env("MCP_GATEWAY_KEY", KEY), "MCP_GATEWAY_KEY: ");
     assert!(said.contains(ours) && said.contains("store.sqlite3"), "{said}");
-    // A lost key file is not replaced by another one beside a store that it cannot open.
+    // The gateway does not replace a lost key file if a store exists that needs it.
     let (keys, away) = (data.join("keys.json"), data.join("away"));
     std::fs::rename(&keys, &away).unwrap();
     let said = does_not_start(&mut serving(&data), "--data-dir: ");
     assert!(said.contains("keys.json is not there") && said.contains(ours), "{said}");
     assert!(!keys.exists());
     std::fs::rename(&away, &keys).unwrap();
-    // Nor does a gateway that runs take them.
+    // A running gateway refuses the new keys too.
     let gateway = Process::start(NOWHERE, free_port(), &data, &[]).await;
     let made = mcp_oauth_gateway::base::keyring::generate(mcp_oauth_gateway::base::time::UnixTime(0));
     let old = std::fs::read_to_string(&keys).unwrap();
@@ -128,7 +128,7 @@ async fn a_store_is_not_served_with_other_keys_and_both_are_named() {
     }
     assert!(log().contains("the new key file is not good") && log().contains("filled under other keys"));
     assert!(gateway.terminate().success());
-    // Whoever begins anew does as he is told.
+    // To start over, the operator removes the store, as the error message says.
     does_not_start(&mut serving(&data), "store.sqlite3");
     for end in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(data.join(format!("store.sqlite3{end}")));
@@ -138,7 +138,7 @@ async fn a_store_is_not_served_with_other_keys_and_both_are_named() {
     does_not_start(&mut serving(&data), "filled under other keys");
 }
 
-/// A gateway with a file, and a service that takes keys with the scope `read`.
+/// A gateway with a file, and a service that takes API keys with the scope `read`.
 struct Configured {
     dir: tempfile::TempDir,
     file: PathBuf,
@@ -190,7 +190,7 @@ impl Configured {
         send(&Browser::default().client, request).await.status.as_u16()
     }
 
-    /// What `check` says, and that it changed nothing.
+    /// Runs `check` and verifies that it changes no file. Returns success and output.
     fn checked(&self, change: impl FnOnce(&mut Command) -> &mut Command) -> (bool, String) {
         let mut command = self.command(&["check", "--offline"]);
         change(&mut command);
@@ -208,7 +208,7 @@ impl Configured {
     }
 }
 
-/// All files below, with what is in them.
+/// All files below a directory, with their contents.
 fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -268,7 +268,7 @@ async fn api_keys_in_redis_are_made_and_taken_back_beside_a_gateway() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(configured.status(&key).await, 401);
-    // The same by flags, without a file.
+    // The same with flags instead of a file.
     let mut by_flags = command();
     by_flags.args(["api-keys", "list", "--store", "redis"]).env("MCP_GATEWAY_KEY", KEY);
     by_flags
@@ -360,7 +360,7 @@ async fn the_health_check_reads_where_to_ask_in_the_file() {
     assert!(!asked().status.success(), "nothing listens");
     let gateway = configured.start(None).await;
     assert!(asked().status.success(), "{}", String::from_utf8_lossy(&asked().stderr));
-    // What has been changed since, and what only the gateway's user may read, is not its business.
+    // Later changes of the file and unreadable secret files do not affect the health check.
     configured.say("", "[store]\nurl_file = \"/nowhere/secret\"");
     assert!(asked().status.success());
     let other = free_port().to_string();

@@ -1,5 +1,5 @@
-//! The gateway killed, stopped and started again in the middle of what it does. What was committed is never lost, and
-//! what was not is asked for once more and no more often.
+//! The gateway is killed, stopped and restarted at any moment. It loses nothing committed, and
+//! repeats an uncommitted upstream refresh exactly once.
 #![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::support::client::{McpClient, Pair};
 use crate::support::port::free_port;
 use crate::support::process::Process;
 
-/// A gateway that is started again and again on the same data.
+/// A gateway that is restarted repeatedly on the same data.
 struct Site {
     standin: Standin,
     data: tempfile::TempDir,
@@ -49,7 +49,7 @@ impl Site {
         Process::start(&self.standin.mcp_url(), self.port, self.data.path(), &[]).await
     }
 
-    /// A new grant; the password is asked for only once.
+    /// Creates a grant. Only the first sign-in asks for the password.
     async fn login(&mut self) -> Pair {
         let mut client = self.client.clone();
         client.http = Browser::default();
@@ -57,7 +57,7 @@ impl Site {
         Pair::of(&client.redeem(&McpClient::code(&answer)).await)
     }
 
-    /// A refresh on a line of its own, that may come to nothing.
+    /// Refreshes over a new connection. Returns `None` if there is no response.
     async fn try_refresh(&self, refresh: &str) -> Option<(StatusCode, serde_json::Value)> {
         let fields = [
             ("grant_type", "refresh_token"),
@@ -92,7 +92,7 @@ impl Site {
         assert_eq!(page.status, 200, "{}", page.text);
     }
 
-    /// SQLite's own check of what the killed process left, on a copy: the gateway is to repair its file by itself.
+    /// Runs SQLite's integrity check on a copy: the gateway must recover the original itself.
     fn check_file(&self) {
         let copy = tempfile::tempdir().unwrap();
         copy_store(self.data.path(), copy.path());
@@ -101,13 +101,13 @@ impl Site {
         assert_eq!(verdict, "ok");
     }
 
-    /// What the stand-in saw since then.
+    /// The phases that the stand-in recorded after the first `count`.
     fn phases_since(&self, count: usize) -> Vec<(Instant, String)> {
         self.standin.phases().split_off(count)
     }
 }
 
-/// How long commits took, in microseconds, from the upstream's answer on, as the gateway itself measured it.
+/// Prints the time from the upstream's response to the commit, in µs, from the gateway's log.
 fn print_commits(site: &Site) {
     let log = std::fs::read_to_string(site.data.path().join("log")).unwrap();
     let one = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["committed_after_us"].as_u64();
@@ -145,27 +145,27 @@ fn below(limit: u64) -> u64 {
     u64::from_le_bytes(random::bytes()) % limit
 }
 
-/// Where in a refresh the process died, as seen from outside it.
+/// The moment of a refresh at which the process died, as observed from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Killed {
-    /// The upstream never got the request.
+    /// The upstream never received the request.
     BeforeTheSend,
-    /// The upstream got it, and had not yet rotated.
+    /// The upstream received the request and had not yet rotated the token.
     WhileItThought,
-    /// The upstream had rotated, and the commit was not there.
+    /// The upstream had rotated the token, and the gateway had not committed.
     BeforeTheCommit,
-    /// The commit was there, and the client heard nothing.
+    /// The gateway had committed, and the client received no response.
     BeforeOurAnswer,
-    /// The client had its answer.
+    /// The client received its response.
     AfterOurAnswer,
 }
 
-/// When to strike: at any moment, or a little after something was seen at the upstream.
+/// When to kill: at any moment, or shortly after a phase at the upstream.
 #[derive(Clone, Copy)]
 enum Aim {
     Anywhere,
     After(&'static str),
-    /// While the gateway waits for its own disk, and so before it sends: by chance that moment is hardly ever hit.
+    /// While the gateway waits for its database, before it sends. Random kills rarely hit this.
     DiskHeld,
 }
 
@@ -178,7 +178,7 @@ const AIMS: [Aim; 6] = [
     Aim::DiskHeld,
 ];
 
-/// The upstream thinks so long, and then again.
+/// Delay of the upstream before it rotates, and again before it responds.
 const THINKS: Duration = Duration::from_millis(6);
 
 async fn strike_when(site: &Site, aim: Aim, seen: usize) {
@@ -186,7 +186,7 @@ async fn strike_when(site: &Site, aim: Aim, seen: usize) {
         Aim::Anywhere => below(25_000),
         Aim::DiskHeld => below(8_000),
         Aim::After(verb) => {
-            // "kept" stands where a lenient upstream does not rotate.
+            // The stand-in reports "kept" if a lenient upstream does not rotate.
             let same = |phase: &str| phase.starts_with(verb) || (verb == "rotated" && phase.starts_with("kept"));
             let until = Instant::now() + Duration::from_secs(5);
             while !site.phases_since(seen).iter().any(|(_, phase)| same(phase)) && Instant::now() < until {
@@ -195,7 +195,7 @@ async fn strike_when(site: &Site, aim: Aim, seen: usize) {
             below(8_000)
         }
     };
-    // A timer's tick is a millisecond, within which all may be over.
+    // A timer ticks once per millisecond, which may be too late. Shorter pauses busy-wait.
     let (begun, pause) = (Instant::now(), Duration::from_micros(pause));
     while pause < Duration::from_micros(1_500) && begun.elapsed() < pause {
         tokio::task::yield_now().await;
@@ -203,7 +203,7 @@ async fn strike_when(site: &Site, aim: Aim, seen: usize) {
     tokio::time::sleep(pause.saturating_sub(begun.elapsed())).await;
 }
 
-/// The time at which the stand-in did this since then, if it did.
+/// When the stand-in first recorded one of these phases, if at all.
 fn at(phases: &[(Instant, String)], verbs: &[&str]) -> Option<Instant> {
     phases
         .iter()
@@ -211,8 +211,8 @@ fn at(phases: &[(Instant, String)], verbs: &[&str]) -> Option<Instant> {
         .map(|(at, _)| *at)
 }
 
-/// Kills a gateway in the middle of so many refreshes; how often it fell where. A lenient upstream keeps its refresh
-/// token; the other one rotates, and answers a second use of the old one with its final no.
+/// Kills a gateway during refreshes and counts the kills per moment. A lenient upstream does not
+/// rotate its refresh token. A strict one rotates, and rejects a reused token for good.
 async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, usize> {
     let (mut site, mut process) = Site::begin().await;
     let mut pair = site.login().await;
@@ -240,7 +240,7 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
         };
         let (answer, killed_at) = tokio::join!(site.try_refresh(&pair.refresh), strike);
         drop(disk);
-        // The request may still lie in the upstream's socket, and the upstream finishes what it began.
+        // The request may still be in the upstream's socket, and the upstream completes it.
         tokio::time::sleep(THINKS * 2 + Duration::from_millis(60)).await;
         site.check_file();
         site.standin
@@ -271,13 +271,13 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
         *counts.entry(class).or_default() += 1;
         match class {
             Killed::BeforeTheSend => {
-                // Nothing had happened: the refresh is as good as new.
+                // Nothing had happened: the refresh works like a first attempt.
                 pair = pair_of(&next);
                 site.works(&pair).await;
                 asked_each_once(&site, asked, 1, reused, lenient);
             }
             Killed::BeforeOurAnswer => {
-                // Committed: the lost answer is given again, and the one after it is asked for with the new token.
+                // Committed: the gateway repeats the lost response. The next refresh goes upstream.
                 site.works(&pair_of(&next)).await;
                 pair = pair_of(&site.refresh(&pair_of(&next).refresh).await);
                 site.works(&pair).await;
@@ -298,7 +298,7 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
                         (StatusCode::BAD_REQUEST, &json!("invalid_grant")),
                         "{class:?}"
                     );
-                    // And that was final: the upstream is left alone from now on.
+                    // The rejection is final: the gateway does not ask the upstream again.
                     let (_, again) = site.refresh(&pair.refresh).await;
                     assert_eq!(again["error"], "invalid_grant");
                     assert_eq!(site.standin.refreshes().len(), asked + 2);
@@ -314,7 +314,7 @@ async fn killed_refreshes(iterations: usize, lenient: bool) -> BTreeMap<Killed, 
     counts
 }
 
-/// The upstream was asked so often since `asked`, and never twice with one token.
+/// Checks the number of upstream refreshes since `asked`, and that no token was used twice.
 fn asked_each_once(site: &Site, asked: usize, times: usize, reused: usize, lenient: bool) {
     let mut tokens = site.standin.refreshes().split_off(asked);
     assert_eq!(tokens.len(), times, "{tokens:?}");
@@ -354,7 +354,7 @@ async fn three_hundred_kills_lose_nothing_that_was_committed_long() {
 async fn a_client_that_hangs_up_while_we_write_to_our_own_store_blocks_nobody() {
     let (mut site, _process) = Site::begin().await;
     let pair = site.login().await;
-    // The disk takes its time, and the client does not wait for it.
+    // The database is locked, and the client disconnects meanwhile.
     let disk = rusqlite::Connection::open(site.data.path().join("store.sqlite3")).unwrap();
     disk.execute_batch("BEGIN IMMEDIATE").unwrap();
     let hasty = tokio::time::timeout(Duration::from_millis(300), site.try_refresh(&pair.refresh)).await;
@@ -423,7 +423,7 @@ async fn a_stop_waits_until_what_the_upstream_rotated_is_written() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     site.standin.set(|b| b.token_delay = Duration::from_millis(700));
-    // The client is gone, and with it every connection; only the detached work is left.
+    // The client has disconnected. Only the detached refresh remains.
     let hasty = tokio::time::timeout(Duration::from_millis(300), site.try_refresh(&pair.refresh)).await;
     assert!(hasty.is_err());
     assert_eq!(site.phases_since(0).len(), 1, "the upstream has it and thinks");
@@ -446,7 +446,7 @@ async fn a_stop_waits_until_what_the_upstream_rotated_is_written() {
     assert_eq!(site.standin.reused(), [""; 0]);
 }
 
-/// An answer whose body is still coming.
+/// Sends a request and returns the response while its body is still arriving.
 async fn streaming(site: &Site, pair: &Pair, body: Option<serde_json::Value>) -> http::Response<hyper::body::Incoming> {
     let method = if body.is_some() { "POST" } else { "GET" };
     let request = Request::builder()
@@ -534,6 +534,6 @@ async fn a_store_that_went_back_in_time_learns_from_the_pairs_that_clients_hold(
     let fourth = pair_of(&site.refresh(&third.refresh).await);
     site.works(&fourth).await;
     assert_eq!((site.standin.refreshes().len(), site.standin.reused().len()), (3, 0));
-    // What was adopted is not forgotten: a pair from before it is a replay.
+    // The adopted generation is stored: a pair from before it is a replay.
     assert_eq!(site.refresh(&first.refresh).await.1["error"], "invalid_grant");
 }

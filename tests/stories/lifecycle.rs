@@ -1,4 +1,4 @@
-//! Starting, being asked how one is, serving https, and clients that send too much or too slowly.
+//! Start and stop, health checks, TLS, and requests that are too large or too slow.
 #![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::io::{Read as _, Write as _};
@@ -37,7 +37,7 @@ async fn health_says_live_and_ready_to_whoever_asks() {
             .unwrap();
         let page = send(&Browser::default().client, request).await;
         assert_eq!((page.status.as_u16(), &page.json()["status"]), (200, &json!(path)));
-        // A load balancer knows no name of ours.
+        // A load balancer sends an arbitrary `Host`.
         let text = format!("GET /health/{path} HTTP/1.1\r\nHost: 10.1.2.3\r\n\r\n");
         assert!(
             raw(&process.url, text.as_bytes(), Duration::from_secs(5))
@@ -73,7 +73,7 @@ async fn it_is_ready_soon_and_stops_at_once() {
             begun.elapsed()
         );
         assert!(status.success(), "{status}");
-        // An unoptimized build on a busy machine takes its time.
+        // Unoptimized builds on a busy machine are slow.
         let most = if cfg!(debug_assertions) { 10 } else { 2 };
         assert!(ready < Duration::from_secs(most), "{ready:?}");
         assert!(begun.elapsed() < Duration::from_secs(most), "{:?}", begun.elapsed());
@@ -81,7 +81,7 @@ async fn it_is_ready_soon_and_stops_at_once() {
     }
 }
 
-/// Every try fills some 20 MB; an allocator that keeps them would keep them once for each thread that ever hashed.
+/// One password hash needs about 20 MB; an allocator could retain this once for each thread.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn sign_ins_leave_no_memory_behind() {
@@ -91,7 +91,7 @@ async fn sign_ins_leave_no_memory_behind() {
     for _ in 0..6 {
         client.login().await;
     }
-    // The last hash may still be on its way out.
+    // The last hash may still hold its memory for a moment.
     let mut after = u64::MAX;
     for _ in 0..50 {
         after = after.min(resident(process.child.id()));
@@ -101,14 +101,14 @@ async fn sign_ins_leave_no_memory_behind() {
     assert!(after < before + 16 * 1_024, "{before} KiB, then {after} KiB");
 }
 
-/// In KiB; nothing where there is no `/proc`.
+/// Resident memory in KiB; 0 without `/proc`.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap())
 }
 
-/// A gateway that serves https. Dropping it kills it.
+/// A gateway that serves https. Dropping it kills the process.
 struct Secure {
     child: Child,
     url: String,
@@ -160,7 +160,7 @@ fn healthcheck(port: u16) -> std::process::ExitStatus {
         .unwrap()
 }
 
-/// Asks as a container does, until it is ready.
+/// Runs the health check, as a container does, until it succeeds.
 async fn healthy(port: u16) {
     for _ in 0..500 {
         if healthcheck(port).success() {
@@ -171,7 +171,7 @@ async fn healthy(port: u16) {
     panic!("the health check never succeeds");
 }
 
-/// What speaks TLS and is no gateway, and what was told to say that it is not ready.
+/// A TLS server that is not a gateway, and one that answers 503, both fail the health check.
 #[test]
 fn the_health_check_wants_more_than_a_handshake() {
     tls::install_provider();
@@ -190,7 +190,7 @@ fn the_health_check_wants_more_than_a_handshake() {
     ] {
         let (config, listener) = (config.clone(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
         let port = listener.local_addr().unwrap().port();
-        // It asks in http first.
+        // The health check tries http first.
         std::thread::spawn(move || {
             for line in listener.incoming().take(2) {
                 let mut line = line.unwrap();
@@ -205,7 +205,7 @@ fn the_health_check_wants_more_than_a_handshake() {
     }
 }
 
-/// A client that trusts this CA beside those of the machine, and no connection of which is kept.
+/// A client that trusts this CA in addition to the system's. It has no open connections.
 fn trusting(ca: &Path) -> HttpClient {
     tls::install_provider();
     HttpClient::new(ClientTls::load(&[ca.to_owned()]).unwrap())
@@ -239,7 +239,7 @@ async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
         "nobody else trusts it"
     );
 
-    // The whole way in, over https.
+    // A complete authorization flow over https.
     let mut browser = Browser {
         client: client.clone(),
         ..Browser::default()
@@ -290,7 +290,7 @@ async fn a_certificate_that_is_replaced_is_served_without_a_restart() {
     assert!(version(&trusting(&old), &secure.url, false).await.is_ok());
     assert!(version(&trusting(&new), &secure.url, false).await.is_err());
 
-    // A half that does not fit yet changes nothing.
+    // A key that does not match the certificate changes nothing.
     std::fs::write(&key, read(&second.key)).unwrap();
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(
@@ -311,12 +311,12 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// Sends these bytes on a line of their own and reads until it is closed.
+/// Sends these bytes on a new connection and reads until the end of the headers or the connection.
 fn raw(url: &str, bytes: &[u8], within: Duration) -> (String, Duration) {
     let mut line = std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     line.set_read_timeout(Some(within)).unwrap();
     let begun = Instant::now();
-    // It may be closed while we still write.
+    // The gateway may close the connection during the write.
     let _ = line.write_all(bytes);
     let mut got = Vec::new();
     let mut some = [0; 4_096];
@@ -351,7 +351,7 @@ async fn an_oauth_body_that_is_too_large_is_a_413() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer:?}");
 }
 
-/// Waits out the whole limit.
+/// Takes as long as the timeout.
 #[tokio::test]
 async fn headers_that_come_too_slowly_are_cut_long() {
     if std::env::var_os("GATEWAY_LONG").is_none() {

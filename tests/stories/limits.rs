@@ -1,4 +1,4 @@
-//! What strangers can make the gateway keep or do is bounded, and whoever asks for too much pays for it alone.
+//! Limits on what unauthenticated requests can store or cause.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::support::port::free_port;
 use crate::support::process::Process;
 use crate::support::world::{PASSWORD, USER, World};
 
-/// A gateway for which five sign-ins may wait, behind these proxies; and its store.
+/// A gateway with room for five pending flows, behind these trusted proxies; and its store.
 async fn small(proxies: &[&str]) -> (World, Store) {
     let proxies = proxies.iter().map(|text| text.parse().unwrap()).collect();
     let mut store = None;
@@ -45,12 +45,12 @@ async fn small(proxies: &[&str]) -> (World, Store) {
     (world, store.unwrap())
 }
 
-/// How many journeys are stored, whatever their state.
+/// The number of stored flows, in any state.
 async fn stored(store: &Store) -> usize {
     store.scan::<FlowRecord>(None, 1_000).await.unwrap().0.len()
 }
 
-/// Begins one journey from this address, as the proxy in front says it; where its sign-in page is.
+/// Begins one flow from this address in `X-Forwarded-For`. Returns the URL of its sign-in page.
 async fn begun(client: &McpClient, from: &str) -> String {
     let request = Request::get(client.authorize_url()).header("x-forwarded-for", from);
     let page = send(&client.http.client, request.body(RequestBody::Empty).unwrap()).await;
@@ -65,12 +65,12 @@ fn has_ended(page: &Page) -> bool {
     page.status == 400 && page.text.contains("has ended")
 }
 
-/// G9: a flood of journeys fills neither memory nor disk, and drops no journey of somebody else, and none past sign-in.
+/// A flood of flows is bounded. It evicts no flow of another source and none after sign-in.
 #[tokio::test]
 async fn a_flood_from_one_source_drops_its_own_journeys_and_nobody_elses() {
     let (world, store) = small(&["127.0.0.1"]).await;
     let client = McpClient::register(&world.url).await;
-    // Two people in browsers of their own, without a proxy's word: they count for the peer.
+    // Two users in their own browsers, without `X-Forwarded-For`: their source is the peer.
     let (mut reading, mut consenting) = (Browser::default(), Browser::default());
     let next = reading.get(&client.authorize_url()).await.onward().unwrap();
     let sign_in = reading.get(&next).await;
@@ -84,13 +84,13 @@ async fn a_flood_from_one_source_drops_its_own_journeys_and_nobody_elses() {
     let there = reading.sign_in(&sign_in, USER, PASSWORD).await;
     assert!(there.text.contains("value=\"approve\""), "{}", there.text);
     assert!(consenting.decide(&consent, "approve").await.onward().is_some());
-    // Who signed in is not in the way of the next one.
+    // A signed-in flow takes no room from pending flows.
     assert_eq!(stored(&store).await, 4 + 2);
     begun(&client, "198.51.100.8").await;
     assert_eq!(stored(&store).await, 5 + 2);
 }
 
-/// G9: one who floods from the very address of somebody who has signed in cannot drop that one's journey.
+/// A flood from the address of a signed-in user cannot evict that user's flow.
 #[tokio::test]
 async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
     let (world, _) = small(&[]).await;
@@ -105,7 +105,7 @@ async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
     assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
 }
 
-/// Where nobody signs in, a journey is anybody's until consent is given.
+/// Without a login, a flow is unauthenticated until consent.
 #[tokio::test]
 async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_was_consented_to() {
     let mut store = None;
@@ -127,7 +127,7 @@ async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_
     assert_eq!(client.redeem(&McpClient::code(&answer)).await.status, 200);
 }
 
-/// The header is believed of a proxy that was named, and of nobody else: else everybody has as many addresses as they like.
+/// Only a trusted proxy's header counts; otherwise one client could claim any number of addresses.
 #[tokio::test]
 async fn an_address_that_a_stranger_makes_up_does_not_count() {
     for (proxies, survives) in [(&["127.0.0.1"][..], true), (&[], false), (&["10.0.0.0/8"], false)] {
@@ -136,7 +136,7 @@ async fn an_address_that_a_stranger_makes_up_does_not_count() {
         let mut browser = Browser::default();
         let first = browser.get(&client.authorize_url()).await.onward().unwrap();
         assert!(asks_for_a_password(&browser.get(&first).await));
-        // Told apart, each waits for itself and the flood's two addresses are busier; not believed, all are one source.
+        // If trusted, the flood's two addresses are busier than the first; else all are one source.
         for n in 0..10 {
             begun(&client, &format!("192.0.2.{}", n % 2)).await;
         }
@@ -146,7 +146,7 @@ async fn an_address_that_a_stranger_makes_up_does_not_count() {
     }
 }
 
-/// Links and cookies come from the configuration, whatever a proxy says.
+/// Links and cookies come from the configuration, not from proxy headers.
 #[tokio::test]
 async fn a_trusted_proxys_word_is_for_limits_only() {
     let (world, _) = small(&["127.0.0.1"]).await;
@@ -161,7 +161,7 @@ async fn a_trusted_proxys_word_is_for_limits_only() {
     assert!(!page.header("set-cookie").contains("Secure"));
 }
 
-/// A client that comes again and again with a token that the upstream refuses costs one note, not one each time.
+/// A client that retries with a token that the upstream refuses must not cause a write each time.
 #[tokio::test]
 async fn a_hundred_refusals_of_the_upstream_are_noted_once() {
     let mut store = None;
@@ -205,7 +205,7 @@ async fn while_its_store_cannot_be_written_readiness_says_when_to_ask_again() {
     assert_eq!((page.status.as_u16(), page.header("retry-after")), (503, "1"), "{}", page.text);
 }
 
-/// RFC 6750 §2: a token in the query would be sent on to the upstream with the rest of it.
+/// RFC 6750 §2.3: the gateway would forward a token in the query to the upstream.
 #[tokio::test]
 async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
     let world = World::standard().await;
@@ -235,7 +235,7 @@ async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
     assert_eq!(send(&client.http.client, alone).await.status, 401, "it is no way to send one");
 }
 
-/// A client's id is what it registered, sealed: whoever registers and never comes back leaves nothing behind.
+/// A client id contains its sealed registration, so abandoned registrations take no space.
 #[tokio::test]
 async fn two_thousand_registrations_leave_the_store_empty() {
     let (world, store) = small(&[]).await;
@@ -249,7 +249,7 @@ async fn two_thousand_registrations_leave_the_store_empty() {
     assert_eq!(ids.len(), 2_000);
     let mut everything = Vec::new();
     assert_eq!(store.export(&mut everything).await, Ok(0));
-    // Each of them is a client all the same.
+    // Each id is still a valid client.
     let http = HttpClient::new(ClientTls::load(&[]).unwrap());
     for id in ids {
         assert!(world.app.clients.client(&http, &id, Freshness::Current).await.unwrap().is_some());
@@ -257,7 +257,7 @@ async fn two_thousand_registrations_leave_the_store_empty() {
     assert_eq!(store.export(&mut everything).await, Ok(0));
 }
 
-/// More grants than one look takes in: an answer that nobody needs any more is dropped from the last as from the first.
+/// Pruning also reaches grants beyond the first batch.
 #[tokio::test]
 async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_them_any_more() {
     let (mut store, mut keys) = (None, None);
@@ -284,13 +284,13 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
         };
         let held = GrantData::new(began, RefreshRules::default(), long_ago);
         let grant = store.insert(Id::random(), Active::new(held)).await.unwrap();
-        // The client has its pair, except the first ten.
+        // Confirms that the client has its tokens, except for the first ten grants.
         if n >= 10 {
             let proved = |record: GrantRecord| Ok::<_, ()>((record.confirmed(1), ()));
             store.update(&grant, proved).await.unwrap();
         }
     }
-    // Another gateway on the same store begins to look.
+    // A second gateway on the same store starts pruning.
     let shared = (store.clone(), keys.unwrap());
     let _other = World::made(Profile::Standard, |parts| (parts.store, parts.keys) = shared).await;
     for _ in 0..600 {
@@ -305,7 +305,7 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
     panic!("some are still there");
 }
 
-/// In an outage everybody tries again, and none of them should make us try as often.
+/// During an outage many clients retry. Their retries must not repeat discovery.
 #[tokio::test]
 async fn an_upstream_that_was_not_found_is_not_looked_for_by_everybody_who_comes() {
     let world = World::standard().await;

@@ -1,4 +1,4 @@
-//! Signing in at an identity provider: the good ways, and who may not.
+//! Sign-in at an identity provider: success, and users who are refused.
 
 use mcp_gateway_standin::{Profile, Signing, Standin};
 use mcp_oauth_gateway::service::Login;
@@ -29,7 +29,7 @@ async fn a_user_signs_in_at_the_provider_is_asked_and_gets_a_pair_that_works() {
         let renewed = client.refresh(&pair.refresh).await;
         assert_eq!(renewed.status, 200, "{}", renewed.text);
     }
-    // The whole truth about the provider was fetched once.
+    // Metadata and keys are fetched once.
     let documents = count(&idp, "/.well-known/openid-configuration");
     assert_eq!((documents, count(&idp, "/jwks")), (1, 1));
 }
@@ -42,12 +42,12 @@ async fn keys_for_the_other_padding_are_used_as_they_say() {
     McpClient::register(&world.url).await.login_by_provider().await;
 }
 
-/// Seed 001, row 42: no PKCE, no nonce, no look at `iss` towards the provider.
+/// The gateway is an OAuth client of the provider too: it needs PKCE, a nonce and a check of `iss`.
 #[tokio::test]
 async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_client() {
     let idp = Standin::start(Profile::OpenId);
     let mut corp = oidc("corp", &idp);
-    // Seed 001, row 43: what the operator adds goes along, but for what is ours.
+    // Extra parameters of the operator are added, unless the gateway sets them itself.
     corp.extra_authorize = [("acr_values", "mfa"), ("nonce", "chosen"), ("state", "chosen")]
         .map(|(n, v)| (n.into(), v.into()))
         .into();
@@ -88,7 +88,7 @@ async fn github_users_sign_in_by_what_its_token_opens() {
     client.login_by_provider().await;
 }
 
-/// Seed 001, row 38: the primary address was taken whether it is verified or not.
+/// An unverified primary address proves nothing about its owner.
 #[tokio::test]
 async fn an_unverified_github_address_is_nobodys() {
     let standin = Standin::start(Profile::GitHub);
@@ -110,7 +110,7 @@ async fn an_unverified_github_address_is_nobodys() {
     }
 }
 
-/// Seed 001, row 25: any Google or GitHub account in the world was a valid user.
+/// Otherwise any Google or GitHub account would be a valid user.
 #[tokio::test]
 async fn nobody_signs_in_with_a_public_provider_unless_somebody_is_named() {
     let standin = Standin::start(Profile::GitHub);
@@ -152,7 +152,7 @@ async fn who_is_not_on_the_list_is_told_so_and_the_app_by_a_link_never_by_force(
         let page = browser.get(&callback).await;
         assert_eq!((page.status.as_u16(), page.onward()), (403, None), "{user}");
         assert!(page.text.contains("error=access_denied"), "{}", page.text);
-        // The journey is over: neither another try nor the page before leads on.
+        // The flow has ended: the same callback does not work again.
         assert_eq!(browser.get(&callback).await.status, 400);
     }
     assert!(
@@ -183,7 +183,7 @@ async fn groups_and_subjects_let_in_and_a_thin_token_is_completed_at_the_user_en
     client.login_by_provider().await;
 }
 
-/// Seed 001, row 24: a client registered by anybody, and a provider that asks nobody.
+/// Any client can register, and a provider may sign a user in without a page.
 #[tokio::test]
 async fn consent_is_asked_each_time_although_the_provider_asks_nobody() {
     let idp = Standin::start(Profile::OpenId);
@@ -196,7 +196,7 @@ async fn consent_is_asked_each_time_although_the_provider_asks_nobody() {
         let onward = browser.decide(&consent, "approve").await.onward().unwrap();
         client.follow(&mut browser, onward).await;
     }
-    // Nothing of us in that browser signs anybody in by itself: there is no session of ours.
+    // The gateway stores no session, so this browser is not signed in automatically.
     assert!(
         !browser.cookies.keys().any(|name| name.ends_with("-s")),
         "{:?}",
@@ -226,7 +226,7 @@ async fn whoever_turns_away_at_the_provider_or_before_it_comes_home() {
         assert!(home.starts_with(&client.redirect), "{home}");
         assert_eq!(param(&home, "error").as_deref(), Some(told));
     }
-    // Nobody is sent to a web address by force before consent.
+    // The browser is never redirected to a web URI before consent.
     let web = McpClient::register_at(&world.url, "https://client.example/cb").await;
     let page = web.by_provider(&mut Browser::default()).await;
     assert_eq!((page.status.as_u16(), page.onward()), (403, None));
@@ -244,7 +244,7 @@ async fn a_provider_that_is_down_costs_a_try_and_not_the_journey() {
     let answer = browser.decide(&page, "provider").await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(!answer.text.contains("other.example"), "nothing of the inside is told");
-    // Many who come now are told the same, and do not all go and look.
+    // Further requests get the same error without another discovery.
     let looked = count(&idp, "/.well-known/openid-configuration");
     for _ in 0..10 {
         assert_eq!(browser.decide(&page, "provider").await.status, 503);
@@ -289,7 +289,7 @@ async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
     assert_eq!(client.refresh(&pair.refresh).await.status, 200);
 }
 
-/// Seed 001, row 41: one provider for the whole gateway, as if OAuth wanted it so.
+/// Each service can have its own provider.
 #[tokio::test]
 async fn what_is_known_of_a_provider_outlives_a_reload_that_does_not_change_it() {
     let (idp, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));

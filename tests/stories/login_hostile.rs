@@ -1,4 +1,4 @@
-//! Forged ID tokens, and answers of providers that come to the wrong place, time or browser. None signs anybody in.
+//! Forged ID tokens, and provider responses at a wrong place, time or browser. All are refused.
 
 use mcp_gateway_standin::{OpenId, Profile, Signing, Standin};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn count(standin: &Standin, path: &str) -> usize {
     standin.log().iter().filter(|seen| seen.path == path).count()
 }
 
-/// The client is told that it does not get anything, and nobody came to consent.
+/// The client gets `access_denied` and no code; the consent page does not appear.
 fn told_no(page: &Page, client: &McpClient, what: &str) {
     let home = page.onward().unwrap_or_else(|| panic!("{what}: {} {}", page.status, page.text));
     assert!(
@@ -25,7 +25,7 @@ fn now() -> u64 {
     mcp_oauth_gateway::base::time::Clock::System.now().0
 }
 
-/// Every way to forge a token, each beside a good one that differs in nothing else.
+/// Forged tokens. Each differs from a valid one in one respect.
 fn forgeries(other: &str) -> Vec<(&'static str, OpenId)> {
     let with = |change: fn(&mut OpenId)| {
         let mut openid = OpenId::default();
@@ -155,12 +155,12 @@ async fn the_token_of_another_sign_in_of_the_same_user_is_no_use() {
     let theirs = client.to_login_callback(&mut attacker).await;
     let mut victim = Browser::default();
     let ours = client.to_login_callback(&mut victim).await;
-    // The attacker's code under the victim's state: PKCE refuses it at the provider.
+    // The attacker's code with the victim's state: the provider refuses it because of PKCE.
     let swapped = ours.replace(&param(&ours, "code").unwrap(), &param(&theirs, "code").unwrap());
     told_no(&victim.get(&swapped).await, &client, "a code of another sign-in");
 }
 
-/// Seed 001, row 8: `state` was not deleted after use, and not bound to the browser.
+/// `state` is single-use and bound to the browser.
 #[tokio::test]
 async fn a_callback_works_once_in_one_browser_and_for_one_journey() {
     let idp = Standin::start(Profile::OpenId);
@@ -176,7 +176,7 @@ async fn a_callback_works_once_in_one_browser_and_for_one_journey() {
         403,
         "another browser, with a cookie of its own journey"
     );
-    // The state of one journey with the secret half of another.
+    // The `state` of one flow with the secret half of another.
     let (mine, theirs) = (param(&callback, "state").unwrap(), param(&other, "state").unwrap());
     let mixed = format!("{}.{}", mine.split_once('.').unwrap().0, theirs.split_once('.').unwrap().1);
     assert_eq!(browser.get(&callback.replace(&mine, &mixed)).await.status, 403);
@@ -185,12 +185,12 @@ async fn a_callback_works_once_in_one_browser_and_for_one_journey() {
     assert!(consent.contains("/consent/"), "{consent}");
     assert_eq!(browser.get(&callback).await.status, 400, "a second time");
     assert_eq!(count(&idp, "/token"), 1);
-    // The page before is over, and the form from before signing in has lost its key.
+    // Only this browser can open the consent page.
     assert_eq!(browser.get(&consent).await.status, 200);
     assert_eq!(Browser::default().get(&consent).await.status, 403);
 }
 
-/// RFC 9700, 4.4: an answer of one provider at the callback of another.
+/// RFC 9700 §4.4: a response of one provider at the callback of another.
 #[tokio::test]
 async fn an_answer_of_another_provider_is_refused_before_its_code_is_sent_anywhere() {
     let (idp, evil) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
@@ -215,7 +215,7 @@ async fn an_answer_of_another_provider_is_refused_before_its_code_is_sent_anywhe
         assert!(page.status == 403 || page.status == 400, "{instead}: {}", page.status);
     }
     assert_eq!((count(&idp, "/token"), count(&evil, "/token")), (0, 0));
-    // A forged error ends nothing either.
+    // A forged error does not end the flow either.
     let error = callback
         .replace("code=", "error=access_denied&x=")
         .replace(&iss, "iss=https%3A%2F%2Fevil.example");
@@ -257,7 +257,7 @@ async fn many_who_come_at_once_after_the_keys_rotated_get_in_and_the_keys_are_fe
     idp.rotate_keys();
     futures_util::future::join_all((0..8).map(|_| client.login_by_provider())).await;
     assert_eq!(count(&idp, "/jwks"), 2);
-    // An hour later nobody knows them any more, and again one looks for all.
+    // After an hour the cached keys have expired; all sign-ins share one new fetch.
     world.pass(3_601);
     idp.set(|b| b.openid.claims = json!({ "exp": now() + 7_200 }));
     futures_util::future::join_all((0..8).map(|_| client.login_by_provider())).await;
@@ -286,7 +286,7 @@ async fn keys_that_rotate_are_found_without_a_restart_and_made_up_ones_do_not_ke
         told_no(&client.by_provider(&mut Browser::default()).await, &client, "a made-up kid");
     }
     assert_eq!(count(&idp, "/jwks"), 3, "once in half a minute");
-    // What could be used goes on being used while the keys cannot be fetched.
+    // Known keys stay valid while new ones cannot be fetched.
     idp.set(|b| {
         b.openid.header = json!({});
         b.openid.jwks_status = Some(500);

@@ -1,4 +1,4 @@
-//! Stories: the gateway as a process or in this one, through real sockets, in front of the stand-in.
+//! End-to-end tests: a gateway, in this process or its own, in front of a test upstream.
 #![expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::large_futures, reason = "a test waits for one thing at a time")]

@@ -1,4 +1,4 @@
-//! `store export` and `store import` as an operator uses them: from one data directory to another.
+//! `store export` and `store import` from one data directory to another.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -33,7 +33,7 @@ async fn who_signed_in_stays_signed_in_when_everything_is_moved_to_another_direc
     let process = Process::start(&standin.mcp_url(), port, old.path(), &[]).await;
     let client = McpClient::register(&process.url).await;
     let pair = client.login().await;
-    // Beside the running gateway an export can be made, with a word, and no import.
+    // While the gateway runs, export works with a warning, and import is refused.
     let beside = done(&mut store("export", old.path()));
     assert!(
         beside.status.success() && said(&beside).contains("a gateway was using"),

@@ -1,4 +1,4 @@
-//! `store = "none"`: nothing is kept. Sign-ins travel sealed, and any instance with the same keys can take any step.
+//! Stateless mode (`store = "none"`): any replica with the same keys can continue a flow.
 
 use std::time::Duration;
 
@@ -149,12 +149,12 @@ async fn a_code_is_spent_once_at_the_same_instance_and_at_another_one() {
         (again.status.as_u16(), again.json()["error"].as_str()),
         (400, Some("invalid_grant"))
     );
-    // The instance that knows of it ends the grant.
+    // The replica that saw the first redemption ends the grant.
     assert_eq!(client.call(&first.access, "echo", json!({ "text": "x" })).await.status, 401);
     assert_eq!(client.refresh(&first.refresh).await.json()["error"], "invalid_grant");
 }
 
-/// Whoever brings a code a second time may have stolen it: neither gets a pair, and the upstream is told.
+/// A replayed code may be stolen: neither request gets tokens, and the upstream token is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
@@ -228,7 +228,7 @@ async fn a_state_or_a_request_that_is_too_long_to_travel_is_refused_and_says_the
     let refused = browser.get(&other.authorize_url()).await.onward().unwrap();
     assert_eq!(param(&refused, "error").as_deref(), Some("invalid_request"));
     assert!(param(&refused, "error_description").unwrap().contains("too long"));
-    // What was refused is not remembered either.
+    // A refused request leaves no stored flow.
     let store = fleet.stores.lock().unwrap()[0].clone();
     let (journeys, _) = store.scan::<FlowRecord>(None, 100).await.unwrap();
     assert_eq!(journeys.len(), 1, "the good one");
@@ -282,7 +282,7 @@ async fn what_was_changed_or_belongs_elsewhere_is_refused() {
             400
         );
     }
-    // The record of another journey, under this one's name.
+    // The client-side record of another flow under the name of this flow's cookie.
     let mut other = Browser::default();
     let second = other.get(&client.authorize_url()).await.onward().unwrap();
     let (_, theirs) = Fleet::carried(&other);
@@ -319,7 +319,7 @@ async fn the_cookie_of_an_earlier_step_does_not_bring_the_journey_back_where_it_
     let consent = client.to_consent(&mut browser).await;
     let before = browser.clone();
     let onward = browser.decide(&consent, "approve").await.onward().unwrap();
-    // Back, and once more.
+    // The browser goes back and sends the form again.
     let again = before.clone().decide(&consent, "approve").await;
     assert_eq!((again.status.as_u16(), again.onward()), (400, None), "{}", again.text);
     let callback = browser.get(&onward).await.onward().unwrap();
@@ -370,7 +370,7 @@ async fn thirty_two_refreshes_at_one_instance_ask_the_upstream_once() {
     for pair in pairs.iter().step_by(7) {
         works(&fleet, &client, pair).await;
     }
-    // All of them are of one generation, and each goes on.
+    // All refresh tokens have the same generation, and each of them works.
     Pair::of(&client.refresh(&pairs[31].refresh).await);
     Pair::of(&client.refresh(&pairs[0].refresh).await);
     assert_eq!(fleet.standin.refreshes().len(), 2);
@@ -384,7 +384,7 @@ async fn a_replayed_refresh_token_ends_the_grant_where_it_is_known_and_the_upstr
     let first = client.login().await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
     let third = Pair::of(&client.refresh(&second.refresh).await);
-    // The upstream rotated it away: it is the upstream that says no, and nothing else happens here.
+    // The upstream refuses the rotated token; this replica takes no other action.
     assert_eq!(fleet.at(1, &client).refresh(&first.refresh).await.json()["error"], "invalid_grant");
     let third = Pair::of(&fleet.at(0, &client).refresh(&third.refresh).await);
     assert_eq!(client.refresh(&first.refresh).await.json()["error"], "invalid_grant");
@@ -403,11 +403,11 @@ async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told()
     fleet.pass(2 * 86_400);
     assert_eq!(client.refresh(&newer.refresh).await.json()["error"], "invalid_grant");
     one_is_revoked_upstream(&fleet).await;
-    // Elsewhere nobody knows; the upstream does.
+    // The other replica does not know of the revocation, but the upstream does.
     assert_eq!(fleet.at(0, &client).refresh(&newer.refresh).await.json()["error"], "invalid_grant");
 }
 
-/// A copy that has expired hides a tombstone from whoever looks only at the copy: it was asked for in a circle.
+/// An expired client-side record must not hide its tombstone: this lookup once never returned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
@@ -455,7 +455,7 @@ async fn tokens_that_are_too_long_to_travel_are_not_issued() {
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// Kills and restarts with kill -9 in the middle; nothing is written but the log of the test itself.
+/// Kills the process after each step. Only the test's own log may be written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_keeps_nothing_writes_no_file_and_signs_nobody_out_when_killed() {
     let standin = Standin::start(Profile::Standard);
@@ -496,7 +496,7 @@ async fn a_process_that_keeps_nothing_writes_no_file_and_signs_nobody_out_when_k
     assert_eq!(files, ["log"]);
 }
 
-/// What the program says that was started with this configuration, by `serve` or `check`.
+/// Runs the program with this configuration. Returns whether it succeeded, and its output.
 fn said(word: &[&str], key: bool, password: bool, file: &str) -> (bool, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gateway.toml");

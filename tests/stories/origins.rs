@@ -1,4 +1,4 @@
-//! Who may ask and who may read, of pages in browsers: the directory, and every route against the `Origin` of the caller.
+//! Browser access: the service directory, and CORS for every route.
 
 use http::{Method, Request};
 use mcp_gateway_standin::Profile;
@@ -11,7 +11,7 @@ use super::hostile::refused;
 use crate::support::browser::{Browser, Page, send};
 use crate::support::world::World;
 
-/// A gateway, and whoever asks it.
+/// A gateway and a browser.
 struct House {
     world: World,
     http: Browser,
@@ -58,7 +58,7 @@ async fn preflight(house: &House, path: &str, origin: &str) -> Page {
     ask(house, Method::OPTIONS, path, &asked).await
 }
 
-/// Which page may read the answer, as it says itself; never one that sends cookies.
+/// The origin that may read the response. Fails if the response allows credentials.
 #[track_caller]
 fn readable(page: &Page) -> &str {
     assert!(page.header("access-control-allow-credentials").is_empty(), "{:?}", page.headers);
@@ -73,7 +73,7 @@ async fn the_directory_is_closed_unless_it_was_opened() {
     }
 }
 
-/// seed-001 rows 11 and 12: what stands behind us, without a word of where.
+/// The directory must not reveal the URLs of the upstreams.
 #[tokio::test]
 async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
     let house = self::house(&[], true).await;
@@ -101,7 +101,7 @@ async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
     refused(&ask(&house, Method::POST, "/services", &[]).await, 405, "method_not_allowed");
 }
 
-/// seed-001 rows 52 and 54: a list is compared whole, `*` is everybody, and cookies are never asked for.
+/// Origins are compared as a whole, `*` allows all, and credentials are never allowed.
 #[tokio::test]
 async fn pages_of_configured_origins_may_call_and_no_others() {
     let near = "http://localhost:6274";
@@ -176,7 +176,7 @@ async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
         if path != "/nothing" {
             let asked = preflight(&house, path, "https://anybody.example").await;
             assert_eq!((asked.status.as_u16(), readable(&asked)), (204, "*"), "{path}");
-            // Some ask without saying who asks.
+            // A preflight may have no `Origin`.
             assert_eq!(ask(&house, Method::OPTIONS, path, &[]).await.status, 204, "{path}");
         }
         for headers in [&[("origin", "https://anybody.example")][..], &[("origin", "null")], &[]] {
@@ -191,7 +191,7 @@ async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
     }
 }
 
-/// An image or a script of another site is asked for without an `Origin`, and what it gets would be run on nobody's behalf.
+/// Browsers load images and scripts of other sites without `Origin` or the user's intention.
 #[tokio::test]
 async fn what_a_page_asks_for_blindly_does_not_reach_a_public_upstream() {
     let house = self::house(&[], false).await;

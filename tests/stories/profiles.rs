@@ -1,4 +1,4 @@
-//! What the operator says of an upstream that nobody knows by its host: its profile, and what to add.
+//! Settings for an upstream whose host the gateway does not know: profile and extra parameters.
 
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::upstream::quirks;
@@ -7,7 +7,7 @@ use crate::support::browser::Browser;
 use crate::support::client::{McpClient, param};
 use crate::support::world::{World, authorization};
 
-/// Where the browser is sent upstream.
+/// The upstream URL to which the gateway redirects the browser.
 async fn sent_to(world: &World) -> String {
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -15,7 +15,7 @@ async fn sent_to(world: &World) -> String {
     browser.decide(&consent, "approve").await.onward().expect("on to the upstream")
 }
 
-/// The last form that the token endpoint got, as the query of a URL.
+/// The last form that the token endpoint received, as the query of a URL.
 fn told(standin: &Standin) -> String {
     let calls = standin.log();
     let last = calls
@@ -25,7 +25,7 @@ fn told(standin: &Standin) -> String {
     format!("https://as/?{}", std::str::from_utf8(&last.body).unwrap())
 }
 
-/// Signs in and refreshes: what the upstream was told at the exchange, and at the refresh.
+/// Signs in and refreshes. Returns the form of the code exchange and of the refresh.
 async fn exchanged_and_refreshed(world: &World) -> [String; 2] {
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;

@@ -1,4 +1,4 @@
-//! The proxied request: it streams both ways, is cancelled with its client, is sent once, and nothing passes that must not.
+//! Proxied requests: streaming, cancellation, at most one delivery, and header filters.
 #![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::convert::Infallible;
@@ -38,7 +38,7 @@ fn request(url: &str, method: Method, access: &str) -> http::request::Builder {
         .header(header::AUTHORIZATION, format!("Bearer {access}"))
 }
 
-/// Sends it on a line of its own; the body is not read.
+/// Sends the request on a new connection and does not read the response body.
 async fn streamed(request: http::request::Builder, body: RequestBody) -> Response<Incoming> {
     let policy = RequestPolicy {
         addresses: AddressPolicy::Anything,
@@ -68,7 +68,7 @@ async fn count(mut body: Incoming) -> u64 {
     count
 }
 
-/// How long until the upstream serves nothing for us any more.
+/// Waits until the upstream has no open stream, and returns how long this took.
 async fn until_left(standin: &Standin) -> Duration {
     let begun = Instant::now();
     while standin.open_streams() > 0 {
@@ -182,7 +182,7 @@ async fn a_client_that_leaves_before_any_answer_cancels_the_call() {
     }
 }
 
-/// A line of bytes, up to where the answer has this text in it.
+/// Sends this text on a new connection and reads until the response contains `until`.
 async fn raw(world: &World, text: &str, until: &[u8]) -> tokio::net::TcpStream {
     let host = world.url.trim_start_matches("http://");
     let mut line = tokio::net::TcpStream::connect(host).await.unwrap();
@@ -200,7 +200,7 @@ async fn raw(world: &World, text: &str, until: &[u8]) -> tokio::net::TcpStream {
     line
 }
 
-/// RST instead of FIN.
+/// Closes the connection with RST instead of FIN.
 fn reset(line: tokio::net::TcpStream) {
     let line = line.into_std().unwrap();
     socket2::SockRef::from(&line).set_linger(Some(Duration::ZERO)).unwrap();
@@ -209,7 +209,7 @@ fn reset(line: tokio::net::TcpStream) {
 
 type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
-/// A line that speaks HTTP/2 from its first byte.
+/// Opens an HTTP/2 connection without TLS, by prior knowledge.
 async fn http2(url: &str) -> Http2 {
     let stream = tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let shaken = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await;
@@ -231,7 +231,7 @@ async fn http2_without_tls_works_the_same() {
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&text).contains("over two"));
 
-    // Many at a time on one line, each with its own end.
+    // Concurrent requests on one connection.
     let calls = (0..20).map(|i| {
         let body = call("echo", &json!({ "text": format!("number {i}") }));
         line.send_request(request(&world.mcp(), Method::POST, &pair.access).body(Full::from(body)).unwrap())
@@ -256,7 +256,7 @@ async fn http2_without_tls_works_the_same() {
     assert_eq!(line.send_request(bare).await.unwrap().status(), 401);
 }
 
-/// What the child's memory is, in KiB: now, and at its highest.
+/// Resident and peak memory of the process, in KiB.
 #[cfg(target_os = "linux")]
 fn memory(process: &Process) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
@@ -277,7 +277,7 @@ async fn large_bodies_pass_both_ways_in_little_memory() {
     let pair = client.login().await;
     standin.set(|b| b.keep_log = false);
     let url = format!("{}/mcp", process.url);
-    // Once for what every first time allocates.
+    // Warms up: the first transfer allocates buffers.
     transfer(&url, &pair, MIB).await;
     let before = memory(&process);
     for size in [10 * MIB, 64 * MIB] {
@@ -303,7 +303,7 @@ async fn large_bodies_pass_both_ways_in_little_memory() {
     }
 }
 
-/// So many bytes to the upstream, and so many back.
+/// Sends `size` bytes to the upstream and receives as many.
 #[cfg(target_os = "linux")]
 async fn transfer(url: &str, pair: &Pair, size: usize) {
     let up = request(url, Method::POST, &pair.access).header("x-mcp-sink", "1");
@@ -434,7 +434,7 @@ async fn a_redirect_of_the_upstream_is_a_502_that_names_the_url() {
     for (points_to, named) in [
         ("https://elsewhere.example/mcp/v2", "https://elsewhere.example/mcp/v2".to_owned()),
         ("/mcp/", format!("{}/mcp/", world.standin.origin())),
-        // As a framework answers that adds a slash: the query is what was sent, and the key in it is the operator's.
+        // Frameworks that add a slash repeat the query, which may contain the operator's key.
         ("/mcp/?key=the-operators", format!("{}/mcp/;", world.standin.origin())),
         ("https://u:the-operators@elsewhere.example/mcp", "another address".to_owned()),
     ] {
@@ -594,7 +594,7 @@ async fn an_upstream_that_is_down_is_a_502_in_json_without_details() {
     let (client, pair) = signed_in(&world).await;
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
     let port = world.standin.origin();
-    // Another one in its place lets the first one go.
+    // The assignment drops the first upstream, which stops it.
     world.standin = Standin::start(Profile::Standard);
     let begun = Instant::now();
     let page = client.call(&pair.access, "echo", json!({})).await;
@@ -631,7 +631,7 @@ async fn a_call_is_never_sent_twice() {
 
 #[tokio::test]
 async fn calls_over_lines_that_the_upstream_closed_meanwhile_arrive_once() {
-    // An upstream that ends every line after its answer, and says so only by doing it.
+    // An upstream that closes every connection after its response without announcing it.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (count, mut counted) = tokio::sync::mpsc::unbounded_channel();
@@ -692,13 +692,13 @@ async fn a_browser_that_navigates_to_the_endpoint_gets_json_not_the_upstream() {
     assert_eq!(world.standin.log().len(), 0);
 }
 
-/// One connection by hand: what is sent and read, byte by byte.
+/// Writes raw text to the connection.
 async fn said(line: &mut tokio::net::TcpStream, text: &str) {
     use tokio::io::AsyncWriteExt as _;
     line.write_all(text.as_bytes()).await.unwrap();
 }
 
-/// The head of the next answer, with its body left out; empty if the other side has closed.
+/// Reads one response and returns its head; an empty string if the peer has closed.
 async fn heard(line: &mut tokio::net::TcpStream) -> String {
     use tokio::io::AsyncReadExt as _;
     let mut text = Vec::new();
@@ -723,7 +723,7 @@ async fn a_refusal_that_comes_before_the_body_leaves_the_connection_usable_or_sa
     let post =
         |length: usize| format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
     let health = format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    // Clients of the Python SDK send head and body apart.
+    // The Python SDK sends head and body separately.
     let mut line = tokio::net::TcpStream::connect(&host).await.unwrap();
     for _ in 0..3 {
         said(&mut line, &post(2)).await;
@@ -740,7 +740,7 @@ async fn a_refusal_that_comes_before_the_body_leaves_the_connection_usable_or_sa
             "the connection was closed without a word"
         );
     }
-    // One that never sends its body, and one that would send too much.
+    // One request never sends its body; one announces too large a body.
     for length in [2, 10_000_000] {
         let mut line = tokio::net::TcpStream::connect(&host).await.unwrap();
         said(&mut line, &post(length)).await;

@@ -1,4 +1,4 @@
-//! `token_mode = "raw"`: what the client holds is the upstream's own token, and whatever bearer it sends goes upstream.
+//! `token_mode = "raw"`: the client holds the upstream's own access token.
 
 use http::Method;
 use mcp_gateway_standin::Profile;
@@ -23,12 +23,12 @@ async fn the_upstreams_own_token_is_handed_out_passed_on_and_refreshed_by_a_seal
     assert_eq!(echo(&client, &pair.access).await.status, 200);
     let sent = format!("Bearer {}", pair.access);
     assert_eq!(House::last(&world.standin).header("authorization"), Some(sent.as_str()));
-    // The refresh token is not the upstream's.
+    // The refresh token is not the upstream's own.
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     assert_eq!(world.standin.issued_access().last(), Some(&next.access));
     assert!(!world.standin.refreshes().contains(&pair.refresh));
     assert_eq!(echo(&client, &next.access).await.status, 200);
-    // What the upstream does not take is a 401 that leads to a new sign-in; without a bearer nothing is sent at all.
+    // An unknown token gets a 401 challenge. Without a token, nothing reaches the upstream.
     world.standin.clear_log();
     let unknown = echo(&client, "somebody-elses-token").await;
     assert_eq!(unknown.status, 401);

@@ -1,5 +1,5 @@
-//! The configuration is read again while somebody is on the way, or holds a pair: what was begun under one configuration
-//! gives nothing that the other would not give.
+//! The configuration changes during a flow or while a client holds tokens. Flows and tokens of the
+//! old configuration give no access that the new one would refuse.
 
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::base::secret::Secret;
@@ -18,7 +18,7 @@ use crate::support::house::{KEY, login, paste, paste_key, service};
 use crate::support::provider::{oidc, signing_in_at};
 use crate::support::world::{PASSWORD, USER, World};
 
-/// A gateway whose one service is changed as the test likes, and what it is set up with.
+/// A gateway whose configuration the test can change, and that configuration.
 async fn world_with(change: impl FnOnce(&mut Config)) -> (World, Config) {
     let mut setup = None;
     let world = World::made(Profile::Standard, |parts| {
@@ -37,8 +37,8 @@ fn at(url: &str) -> ExactUrl {
     ExactUrl::parse(url).unwrap()
 }
 
-/// Whoever began while nobody was asked has ten minutes for consent, and would hold the service's own key for weeks.
-/// Consent to what is no longer configured leads nowhere.
+/// A flow that began without login has ten minutes for consent. Once login is required, its consent
+/// must fail: it would give access to the static credential for weeks.
 async fn stopped(browser: &mut Browser, consent: &Page) {
     let page = browser.decide(consent, "approve").await;
     let stays = page.onward().is_none() && page.status.is_client_error();
@@ -73,7 +73,7 @@ async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
         page.text
     );
 
-    // The same one step later, with the code already in hand.
+    // The same, with the code already issued.
     upstream.set(|b| b.mcp_open = true);
     world.app.rebuild(setup);
     let mut browser = Browser::default();
@@ -98,7 +98,7 @@ async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_as
     world.app.rebuild(changed);
     stopped(&mut browser, &consent).await;
     refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
-    // What the upstream gave for it is given back.
+    // The gateway revokes the upstream tokens of the refused code.
     world.revoked(1).await;
     is_over(&client, &pair).await;
     client.login_by_provider().await;
@@ -126,7 +126,7 @@ async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_
     );
 }
 
-/// The allow-list is asked once more when the code is redeemed, not only when the browser comes back.
+/// The allow-list is checked at the redemption of the code too, not only at the callback.
 #[tokio::test]
 async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
     let standin = Standin::start(Profile::OpenId);
@@ -160,7 +160,7 @@ async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
     }
 }
 
-/// A `sub` is unique at its issuer only (OpenID Connect Core 2): under the same name, another issuer's users are others.
+/// A `sub` is unique only within its issuer (OpenID Connect Core §2).
 #[tokio::test]
 async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_the_same_name() {
     let (one, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
@@ -176,7 +176,7 @@ async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_t
     client.login_by_provider().await;
 }
 
-/// T-C5: what opens one host is not shown to another that came under the same name.
+/// A credential for one host must not be sent to another host of the same service name.
 #[tokio::test]
 async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_name() {
     let (one, other) = (Standin::start(Profile::Standard), Standin::start(Profile::Standard));
@@ -203,7 +203,7 @@ async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_na
         other.clear_log();
         assert_eq!(client.call(&pair.access, "whoami", json!({})).await.status, 401);
         refused(&client.refresh(&pair.refresh).await, 400, "invalid_grant");
-        // The page named the first host, and the key that is pasted into it is the first host's.
+        // The page named the first host, and the user pastes a key for that host.
         let page = paste_key(&mut browser, &consent, KEY).await;
         assert!(
             page.onward().is_none() && page.status.is_client_error(),
@@ -214,7 +214,7 @@ async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_na
         refused(&client.redeem(&McpClient::code(&answer)).await, 400, "invalid_grant");
         assert!(!format!("{:?}", other.log()).contains(KEY), "{:?}", other.log());
 
-        // Another path of the same host is the same upstream.
+        // Another path on the same host is the same upstream.
         let mut moved = setup;
         moved.services[0].mcp = at(&format!("{}/", one.mcp_url()));
         world.app.rebuild(moved);
@@ -237,7 +237,7 @@ async fn an_upstreams_oauth_token_stays_with_its_host() {
     client.login().await;
 }
 
-/// The same addresses, another service: what the one gave is no good there, and goes on at its own.
+/// The path stays, the service changes: old tokens work only at their own service.
 #[tokio::test]
 async fn nothing_of_the_default_service_before_works_at_the_one_that_is_default_now() {
     let backend = Standin::start(Profile::Standard);

@@ -1,4 +1,4 @@
-//! Pairs that refer to tokens which the gateway keeps, and renews by itself.
+//! Reference pairs: the gateway stores the upstream's tokens and refreshes them itself.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::support::port::free_port;
 use crate::support::process::Process;
 use crate::support::world::World;
 
-/// The upstream's tokens live an hour, and it says so.
+/// The lifetime of the upstream's access tokens.
 const HOUR: u64 = 3_600;
-/// Our access pairs live a day here.
+/// The configured lifetime of the client's access tokens.
 const DAY: u64 = 86_400;
-/// The default grace, in seconds.
+/// The default reuse window, in seconds.
 const GRACE: u64 = 7_200;
-/// More than any header takes.
+/// A token length in bytes that fits in no header.
 const HUGE: usize = 100 * 1024;
 
-/// A service that keeps tokens, and a client that signed in.
+/// A gateway in reference mode, and a client that has signed in.
 async fn kept() -> (World, McpClient, Pair) {
     kept_from(Profile::Standard).await
 }
@@ -39,14 +39,14 @@ async fn kept_from(profile: Profile) -> (World, McpClient, Pair) {
     (world, client, pair)
 }
 
-/// The header of an access pair, and its upstream half.
+/// The pair header of an access token, and its upstream half.
 fn opened(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     let bytes = URL_SAFE_NO_PAD.decode(&pair.access).unwrap();
     let colon = bytes.iter().position(|b| *b == b':').unwrap();
     (URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap(), bytes[colon + 1..].to_vec())
 }
 
-/// Mode, kind, and what it carries.
+/// Mode, kind and payload type from the pair header.
 fn sort(pair: &Pair) -> [u8; 3] {
     let header = opened(pair).0;
     [header[1], header[2], header[3]]
@@ -59,7 +59,7 @@ async fn whoami(client: &McpClient, access: &str) -> Page {
     client.call(access, "whoami", json!({})).await
 }
 
-/// A call works, and goes upstream with the newest token that was issued there.
+/// Asserts that a call succeeds with the newest upstream token.
 async fn works(world: &World, client: &McpClient, access: &str) {
     let page = whoami(client, access).await;
     assert_eq!(page.status, 200, "{}", page.text);
@@ -67,7 +67,7 @@ async fn works(world: &World, client: &McpClient, access: &str) {
     assert!(page.text.contains(&URL_SAFE_NO_PAD.encode(digest)), "not the newest: {}", page.text);
 }
 
-/// All at once, each on a line of its own.
+/// Concurrent calls, each on its own connection.
 async fn together(client: &McpClient, access: &str, count: usize) -> Vec<StatusCode> {
     let one = |_| {
         let (mut client, access) = (client.clone(), access.to_owned());
@@ -82,7 +82,7 @@ async fn together(client: &McpClient, access: &str, count: usize) -> Vec<StatusC
     statuses
 }
 
-/// What the MCP endpoint answered to calls since the log was cleared.
+/// The statuses of the MCP endpoint since the log was cleared.
 fn answers(standin: &Standin) -> Vec<u16> {
     let calls = standin
         .log()
@@ -91,7 +91,7 @@ fn answers(standin: &Standin) -> Vec<u16> {
     calls.map(|seen| seen.status).collect()
 }
 
-/// How often the upstream was asked to refresh; no token was shown to it twice.
+/// The number of upstream refreshes. Asserts that no token was presented twice.
 fn asked(world: &World) -> usize {
     assert_eq!(world.standin.reused(), [""; 0]);
     world.standin.refreshes().len()
@@ -114,7 +114,7 @@ fn is_final(page: &Page) {
     );
 }
 
-/// The word of a 401 of ours.
+/// Asserts a 401 of the gateway with `invalid_token`.
 fn is_invalid(page: &Page) {
     assert_eq!(page.status, 401, "{}", page.text);
     assert!(page.header("www-authenticate").contains("error=\"invalid_token\""));
@@ -126,7 +126,7 @@ async fn a_pair_refers_to_what_is_kept_and_tells_our_own_life() {
     assert_eq!((sort(&pair), pair.expires_in), (REFERENCE, DAY));
     assert_eq!(opened(&pair).1.len(), 16, "nothing but a seal");
     works(&world, &client, &pair.access).await;
-    // Changed in one bit, it is no pair any more.
+    // A token with one changed bit is invalid.
     let mut bytes = URL_SAFE_NO_PAD.decode(&pair.access).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     is_invalid(&whoami(&client, &URL_SAFE_NO_PAD.encode(bytes)).await);
@@ -140,7 +140,7 @@ async fn many_calls_read_the_store_once() {
     }
     assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
     assert_eq!(world.app.store_reads(), 1);
-    // Another's is read for itself, also when all ask at once.
+    // Another grant needs its own read, and only one for concurrent calls.
     let other = client.login().await;
     assert_eq!(together(&client, &other.access, 32).await, [StatusCode::OK; 32]);
     assert_eq!(world.app.store_reads(), 2);
@@ -157,7 +157,7 @@ async fn what_has_ended_is_renewed_once_for_all_calls_and_the_clients_pair_stays
         assert_eq!(asked(&world), round, "one for all");
         works(&world, &client, &pair.access).await;
     }
-    // The refresh pair of the first sign-in is still the current one.
+    // The client's first refresh token is still current.
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     works(&world, &client, &next.access).await;
     assert_eq!(asked(&world), 3);
@@ -168,7 +168,7 @@ async fn what_is_near_its_end_is_renewed_behind_the_request() {
     let (world, client, pair) = kept().await;
     world.pass(HOUR - 30);
     world.standin.set(|b| b.token_delay = Duration::from_millis(300));
-    // It does not wait, and goes with what still works.
+    // The call does not wait; it uses the token that is still valid.
     let begun = tokio::time::timeout(Duration::from_millis(250), whoami(&client, &pair.access)).await;
     assert_eq!(begun.expect("at once").status, 200);
     eventually(|| world.standin.issued_access().len() == 2).await;
@@ -187,11 +187,11 @@ async fn a_short_request_that_the_upstream_refuses_is_sent_once_more_with_a_newe
     works(&world, &client, &pair.access).await;
     assert_eq!(answers(&world.standin), [401, 200], "processed once");
     assert_eq!(asked(&world), 1);
-    // Without a body too.
+    // The same without a body.
     world.pass(60);
     world.standin.revoke_access();
     assert_eq!(client.mcp(Method::DELETE, &pair.access, None).await.status, 204);
-    // And all at once share one newer token.
+    // Concurrent calls share one newer token.
     world.pass(60);
     world.standin.revoke_access();
     assert_eq!(together(&client, &pair.access, 32).await, [StatusCode::OK; 32]);
@@ -208,7 +208,7 @@ async fn a_long_request_is_not_held_back_and_so_not_sent_again() {
     is_invalid(&client.call(&pair.access, "echo", long.clone()).await);
     eventually(|| world.standin.refreshes().len() == 1).await;
     assert_eq!(answers(&world.standin), [401]);
-    // But the next one finds a newer token.
+    // The next request uses a newer token.
     eventually(|| world.standin.issued_access().len() == 2).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(client.call(&pair.access, "echo", long).await.status, 200);
@@ -222,7 +222,7 @@ async fn an_upstream_that_refuses_the_newer_token_too_is_believed() {
     world.standin.clear_log();
     is_invalid(&whoami(&client, &pair.access).await);
     assert_eq!((answers(&world.standin), asked(&world)), (vec![401, 401], 1));
-    // And is not asked for another one each time that somebody comes.
+    // Further calls cause no further refresh.
     is_invalid(&whoami(&client, &pair.access).await);
     assert_eq!((answers(&world.standin), asked(&world)), (vec![401, 401, 401], 1));
     world.standin.set(|b| b.mcp_status = None);
@@ -266,11 +266,11 @@ async fn a_client_refreshes_without_the_upstream_being_asked() {
     for pair in [&first, &second, &third] {
         works(&world, &client, &pair.access).await;
     }
-    // A late one gets an equivalent pair.
+    // A superseded refresh token yields equivalent tokens.
     let late = Pair::of(&client.refresh(&first.refresh).await);
     works(&world, &client, &late.access).await;
     assert_eq!(asked(&world), 0);
-    // Near the end of what is kept it is asked.
+    // Near the expiry of the upstream token, the gateway refreshes upstream.
     world.pass(HOUR - 30);
     let fourth = Pair::of(&client.refresh(&third.refresh).await);
     works(&world, &client, &fourth.access).await;
@@ -283,7 +283,7 @@ async fn a_replay_of_a_pair_that_refers_ends_the_grant_and_the_upstream_is_told(
     let second = Pair::of(&client.refresh(&first.refresh).await);
     let third = Pair::of(&client.refresh(&second.refresh).await);
     works(&world, &client, &third.access).await;
-    // Some silent renewals in between are no generations of the client's.
+    // Refreshes by the gateway do not increase the generation.
     for _ in 0..3 {
         world.pass(HOUR + 1);
         works(&world, &client, &third.access).await;
@@ -377,7 +377,7 @@ async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
         let again = Pair::of(&client.refresh(&pair.refresh).await);
         assert_eq!((sort(&again), asked(&world)), (REFERENCE, 0));
         works(&world, &client, &again.access).await;
-        // The next generation of a short one carries it again.
+        // The next generation, with a short upstream token, is sealed or plain again.
         world.standin.set(|b| b.access_length = 0);
         world.pass(HOUR - 30);
         let short = Pair::of(&client.refresh(&again.refresh).await);
@@ -387,7 +387,7 @@ async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
         let reads = world.app.store_reads();
         works(&world, &client, &short.access).await;
         assert_eq!(world.app.store_reads(), reads);
-        // And what was refreshed with it is the client's to bring, not ours to renew.
+        // The next client refresh refreshes upstream too.
         Pair::of(&client.refresh(&short.refresh).await);
         assert_eq!(asked(&world), 2);
     }
@@ -419,7 +419,7 @@ async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops(
     let kept = Pair::of(&client.refresh(&sealed.refresh).await);
     assert_eq!((sort(&kept), asked(&world)), (REFERENCE, 1));
     works(&world, &client, &kept.access).await;
-    // Back: what refers goes on, and carries at the next refresh.
+    // Back to sealed: the reference token still works, and its refresh yields sealed tokens.
     world.reload(|service| service.mode = TokenMode::Sealed);
     works(&world, &client, &kept.access).await;
     let back = Pair::of(&client.refresh(&kept.refresh).await);
@@ -428,7 +428,7 @@ async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops(
     let last = Pair::of(&client.refresh(&back.refresh).await);
     works(&world, &client, &last.access).await;
     assert_eq!(asked(&world), 2);
-    // Who was away all the time has missed nothing.
+    // A client that was offline during both changes can still refresh.
     assert_eq!(whoami(&client, &other.access).await.status, 200);
     Pair::of(&client.refresh(&other.refresh).await);
     assert_eq!(asked(&world), 3);
@@ -441,7 +441,7 @@ async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_
     let first = client.login().await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
     world.reload(|service| service.mode = TokenMode::Reference);
-    // An equivalent pair of the same generation, which refers: now there are two of it.
+    // Equivalent tokens by reference: the generation now has sealed and reference tokens.
     let equivalent = Pair::of(&client.refresh(&first.refresh).await);
     assert_eq!((sort(&equivalent), asked(&world)), (REFERENCE, 1));
     world.standin.revoke_access();
@@ -459,7 +459,7 @@ async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() 
     let one = World::made(Profile::Standard, |parts| {
         let service = &mut parts.config.services[0];
         (service.mode, service.ttl.access) = (TokenMode::Reference, DAY);
-        // One client of the upstream, whichever instance asks.
+        // Both replicas use one client id at the upstream.
         service.upstream = Upstream::OAuth(Box::new(AuthServerConfig {
             client_id: Some(CLIENT_ID.into()),
             client_secret: Some(Secret::from(CLIENT_SECRET)),
@@ -496,7 +496,7 @@ async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() 
     is_invalid(&whoami(&client, &pair.access).await);
 }
 
-/// A tool call of another process.
+/// A tool call at another process.
 async fn call(process: &Process, access: &str, id: &str) -> Value {
     let client = McpClient {
         id: id.to_owned(),
@@ -518,7 +518,7 @@ async fn what_is_kept_outlives_a_kill() {
     process.kill();
     let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;
     call(&process, &pair.access, &client.id).await;
-    // In the middle of a renewal: the next process takes it over.
+    // Kill during an upstream refresh: the next process takes it over.
     standin.revoke_access();
     standin.set(|b| (b.token_delay, b.omit_refresh_token) = (Duration::from_secs(1), true));
     let (mut hasty, access) = (client.clone(), pair.access.clone());

@@ -1,4 +1,4 @@
-//! What a refresh does with everything an upstream can answer, and with clients that come late, together or not again.
+//! Refreshes: every upstream response, and clients that refresh late, concurrently or not again.
 #![expect(clippy::disallowed_methods, reason = "a story takes as long as it takes, and says how long")]
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::browser::{Browser, Page};
 use crate::support::client::{McpClient, Pair, param, post_json};
 use crate::support::world::World;
 
-/// The default grace, in seconds.
+/// The default reuse window, in seconds.
 const GRACE: u64 = 7_200;
 
 async fn signed_in(world: &World) -> (McpClient, Pair) {
@@ -25,13 +25,13 @@ async fn status(client: &McpClient, access: &str) -> StatusCode {
     client.call(access, "echo", json!({ "text": "x" })).await.status
 }
 
-/// Calls with it until what the proxy notes behind an answer is written: by then the client is known to have it.
+/// Calls with the access token and waits until the gateway has noted that the client has it.
 async fn prove(client: &McpClient, pair: &Pair) {
     assert_eq!(status(client, &pair.access).await, 200);
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// An OAuth error as JSON; the word.
+/// Status and code of an OAuth error in JSON.
 fn word(page: &Page) -> (StatusCode, String) {
     assert_eq!(page.header("content-type"), "application/json", "{}", page.text);
     assert_eq!(page.header("cache-control"), "no-store");
@@ -47,18 +47,18 @@ fn is_final(page: &Page) {
     assert_eq!(word(page), (StatusCode::BAD_REQUEST, "invalid_grant".to_owned()), "{}", page.text);
 }
 
-/// 503 for machines; how long to wait.
+/// Asserts a 503 and returns its `Retry-After` in seconds.
 fn come_again(page: &Page) -> u64 {
     let expected = (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable".to_owned());
     assert_eq!(word(page), expected, "{}", page.text);
     page.header("retry-after").parse().expect("whole seconds")
 }
 
-/// What `/token` answers while the upstream is like this, and that nothing of it lasts: the same pair works after it.
+/// Asserts that a refresh during this upstream failure gets a 503, and works after it.
 async fn passing_trouble(trouble: impl FnOnce(&mut Behaviour)) -> u64 {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
-    // What is processed without being heard of must not be a rotation here; that is a story of its own.
+    // No rotation: another test covers rotations whose response is lost.
     world.standin.set(|b| b.omit_refresh_token = true);
     world.standin.set(trouble);
     let wait = come_again(&client.refresh(&pair.refresh).await);
@@ -70,7 +70,7 @@ async fn passing_trouble(trouble: impl FnOnce(&mut Behaviour)) -> u64 {
     wait
 }
 
-/// What happens to a grant at the upstream's final no.
+/// Asserts that a final refusal of the upstream ends the grant.
 async fn final_no(no: impl FnOnce(&mut Behaviour)) {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
@@ -249,7 +249,7 @@ async fn an_answer_lost_on_the_line_is_asked_for_once_more_and_then_final() {
     world.standin.set(|b| b.token_cut = true);
     come_again(&client.refresh(&pair.refresh).await);
     world.standin.set(|b| b.token_cut = false);
-    // It rotated before the line was cut, and sees a replay: what it says now is the truth.
+    // The upstream rotated before the connection broke, so it reports a reuse. This is final.
     is_final(&client.refresh(&pair.refresh).await);
     let asked = world.standin.refreshes();
     assert!(asked.len() == 2 && asked[0] == asked[1], "{asked:?}");
@@ -257,7 +257,7 @@ async fn an_answer_lost_on_the_line_is_asked_for_once_more_and_then_final() {
     assert_eq!(world.standin.refreshes().len(), 2);
 }
 
-/// Takes a minute: the longest that an upstream may think.
+/// Takes a minute, the timeout of an upstream refresh.
 #[tokio::test]
 async fn an_upstream_that_never_answers_is_given_up_long() {
     if std::env::var_os("GATEWAY_LONG").is_none() {
@@ -276,11 +276,11 @@ async fn an_upstream_that_never_answers_is_given_up_long() {
     assert_eq!(status(&client, &next.access).await, 200);
 }
 
-/// All of these at once with one refresh pair.
+/// Concurrent refreshes with one refresh token.
 async fn together(client: &McpClient, refresh: &str, count: usize) -> Vec<Page> {
     let one = |_| {
         let (mut client, refresh) = (client.clone(), refresh.to_owned());
-        // A line of its own for each.
+        // Each refresh has its own connection.
         client.http = Browser::default();
         tokio::spawn(async move { client.refresh(&refresh).await })
     };
@@ -403,7 +403,7 @@ async fn without_grace_a_rotated_pair_is_a_replay_once_its_successor_was_used() 
 async fn a_pair_whose_successor_never_arrived_works_after_the_grace_too() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
-    // The client loses this answer.
+    // The client loses this response.
     Pair::of(&client.refresh(&first.refresh).await);
     world.pass(GRACE + 86_400);
     let retried = Pair::of(&client.refresh(&first.refresh).await);
@@ -437,7 +437,7 @@ async fn an_equivalent_pair_that_would_live_under_a_minute_is_fetched_anew() {
     assert_eq!(status(&client, &fresh.access).await, 200);
 }
 
-/// Waits until the stand-in has done something often enough.
+/// Waits at most five seconds for this condition.
 async fn until(what: impl Fn() -> bool) {
     for _ in 0..500 {
         if what() {
@@ -484,7 +484,7 @@ async fn a_refresh_token_in_the_hands_of_another_client_does_nothing() {
     assert_eq!(status(&client, &pair.access).await, 200);
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     assert_eq!(world.standin.refreshes().len(), 1);
-    // A rotated one is no replay in the wrong hands either.
+    // A superseded token from another client does not count as a reuse either.
     world.pass(GRACE + 1);
     let next = Pair::of(&client.refresh(&next.refresh).await);
     is_final(&other.refresh(&pair.refresh).await);
@@ -659,7 +659,7 @@ async fn offline_access_is_asked_upstream_and_told_only_to_a_client_that_asked_f
     }
 }
 
-/// A refusal of the upstream's, and a moment for what is noted behind it.
+/// Causes one upstream 401 and waits until the gateway has recorded it.
 async fn refused_upstream(world: &World, client: &McpClient, access: &str) {
     world.standin.set(|b| b.mcp_status = Some(401));
     assert_eq!(status(client, access).await, 401);
@@ -672,7 +672,7 @@ async fn a_token_that_cannot_be_refreshed_and_is_refused_twice_ends_its_grant() 
     let world = World::github().await;
     let (client, pair) = signed_in(&world).await;
     refused_upstream(&world, &client, &pair.access).await;
-    // Two requests at once must not count as two times.
+    // Two 401s in quick succession count as one.
     refused_upstream(&world, &client, &pair.access).await;
     let next = Pair::of(&client.refresh(&pair.refresh).await);
     world.pass(200);
@@ -725,10 +725,10 @@ async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
             .expect("the open stream is closed");
         until(|| world.standin.open_streams() == 0).await;
         until(|| world.standin.revoked().len() == before + 1).await;
-        // Whichever half the client has: its refresh token is in hand too, and takes all the others along.
+        // The gateway revokes the upstream refresh token, which ends the access tokens too.
         let told = world.standin.revoked()[before].clone();
         assert!(told.starts_with("rt_"), "{told}");
-        // Again, and with the other half: nothing is left to do.
+        // A second revocation has no effect.
         assert_eq!(client.revoke(&pair.refresh).await.status, 200);
     }
     assert_eq!(world.standin.refreshes().len(), 0);
@@ -736,7 +736,7 @@ async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
 
 #[tokio::test]
 async fn a_stream_that_opens_while_its_grant_is_revoked_does_not_outlive_it() {
-    // An upstream that cannot be told, and goes on.
+    // An upstream without a revocation endpoint keeps the stream open.
     let world = World::github().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.mcp_delay = Duration::from_millis(300));
@@ -800,7 +800,7 @@ async fn opened(client: &McpClient, access: &str) -> Streamed {
     answer
 }
 
-/// Resolves at the end of a stream, clean or not.
+/// Waits for the end of the stream, with or without an error.
 async fn ended(stream: Streamed) {
     use http_body_util::BodyExt as _;
     let mut body = stream.into_body();

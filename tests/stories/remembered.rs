@@ -1,7 +1,7 @@
-//! `remember_consent`: whoever said yes to a trusted client is not asked again; and in all other cases he is.
+//! `remember_consent`: the consent page is skipped after the user has approved a trusted client.
 //!
-//! The danger is the confused deputy (GHSA-rww4-4w9c-7733 and its like): a yes to one is taken for a yes to another, and an
-//! attacker's link goes through without anybody looking.
+//! The risk is the confused deputy (GHSA-rww4-4w9c-7733): consent for one client counts for
+//! another, and an attacker's link succeeds without a page.
 
 use mcp_gateway_standin::{Profile, Standin};
 use mcp_oauth_gateway::oauth::scope::Scopes;
@@ -14,7 +14,7 @@ use crate::support::client::{McpClient, param};
 use crate::support::provider::oidc;
 use crate::support::world::{OTHER_USER, PASSWORD, USER, World};
 
-/// A gateway that remembers, and knows the confidential client `bot`.
+/// A gateway with `remember_consent` and the confidential client `bot`.
 async fn remembering(change: impl FnOnce(&mut Config)) -> (World, Config, McpClient) {
     let (world, setup) = knowing(vec![written("bot", &[WEB], true)], |setup| {
         setup.services[0].remember_consent = true;
@@ -27,7 +27,7 @@ async fn remembering(change: impl FnOnce(&mut Config)) -> (World, Config, McpCli
     (world, setup, client)
 }
 
-/// A person's own browser.
+/// A browser in which the user opens links directly.
 fn browser() -> Browser {
     Browser {
         sent_by: Some("none"),
@@ -35,7 +35,7 @@ fn browser() -> Browser {
     }
 }
 
-/// Where `/authorize` leads a browser that nobody touches, within the gateway.
+/// Follows redirects within the gateway, without any input by the user.
 async fn arrives(browser: &mut Browser, authorize: &str) -> Page {
     let mut page = browser.get(authorize).await;
     let origin = authorize.split("/authorize").next().unwrap().to_owned();
@@ -49,7 +49,7 @@ fn is_asked(page: &Page) -> bool {
     page.text.contains("value=\"approve\"")
 }
 
-/// Whether this browser is asked, sent there like this.
+/// Whether the consent page appears with this `Sec-Fetch-Site`.
 async fn asks(browser: &mut Browser, sent_by: Option<&'static str>, authorize: &str) -> bool {
     browser.sent_by = sent_by;
     let page = arrives(browser, authorize).await;
@@ -72,7 +72,7 @@ async fn whoever_said_yes_goes_straight_on_with_the_cookie_that_only_this_answer
         .iter()
         .filter(|value| value.to_str().unwrap().contains("-u-"));
     assert_eq!(set.count(), 1);
-    // Another browser has no such cookie, and gets nothing with what this one was sent on with.
+    // Another browser lacks the cookie, so it cannot use this callback.
     let callback = browser.get(&onward).await.onward().unwrap();
     assert_eq!(Browser::default().get(&callback).await.status, 403);
     let answer = client.follow(&mut browser, callback).await;
@@ -92,7 +92,7 @@ async fn a_password_that_is_asked_again_leads_on_without_the_page() {
     );
     let next = browser.sign_in(&page, USER, PASSWORD).await;
     assert!(next.onward().unwrap().starts_with(&world.standin.origin()), "{}", next.text);
-    // Somebody else said nothing yet.
+    // Another user has not consented yet.
     let page = arrives(&mut browser, &client.authorize_url()).await;
     assert!(is_asked(&browser.sign_in(&page, OTHER_USER, PASSWORD).await));
 }
@@ -146,7 +146,7 @@ async fn more_than_was_said_yes_to_is_asked_for_anew() {
     assert!(!asks(&mut browser, Some("none"), &both).await && !asks(&mut browser, Some("none"), &one).await);
 }
 
-/// The confused deputy: a yes to one client is not a yes to one that an attacker registered, nor at another service.
+/// Confused deputy: consent does not extend to an attacker's client or to another service.
 #[tokio::test]
 async fn a_yes_is_for_one_client_at_one_service() {
     let (world, setup, client) = remembering(|setup| {
@@ -165,7 +165,7 @@ async fn a_yes_is_for_one_client_at_one_service() {
     assert!(asks(&mut browser, Some("none"), &twin.authorize_url()).await);
     let attacker = McpClient::register_at(&world.url, WEB).await;
     assert!(asks(&mut browser, Some("none"), &attacker.authorize_url()).await);
-    // The same name in front of another upstream is another thing to say yes to.
+    // The same service name with another upstream needs a new consent.
     let other = Standin::start(Profile::Standard);
     let mut moved = setup;
     moved.services[0].mcp = mcp_oauth_gateway::base::url::ExactUrl::parse(&other.mcp_url()).unwrap();
@@ -196,7 +196,7 @@ async fn no_client_that_another_program_can_pass_for_is_remembered() {
         let asked = asks(&mut browser, Some("none"), &client.authorize_url()).await;
         assert_eq!(asked, expected, "{} {}", client.id, client.redirect);
     }
-    // A yes at the one redirect is none at the others.
+    // Consent at one redirect URI does not count at the others.
     for redirect in ["http://127.0.0.1:9/cb", "app.example:/cb"] {
         let page = at("mixed", redirect).to_consent(&mut browser()).await;
         assert!(is_asked(&page), "{redirect}");
@@ -216,7 +216,7 @@ async fn without_the_key_in_the_file_everybody_is_asked_also_about_what_is_still
     let (world, mut setup, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
-    // One journey began before; it is asked as things are when it comes to consent.
+    // A flow that began earlier follows the configuration at the time of consent.
     let begun = browser.get(&client.authorize_url()).await.onward().unwrap();
     setup.services[0].remember_consent = false;
     world.app.rebuild(setup);

@@ -1,5 +1,5 @@
-//! Several instances on one Redis, as processes: what one does the others know, and a Redis that goes away or loses something
-//! takes nothing from anybody who has a pair. Skipped, with a word, unless `GATEWAY_REDIS=1`.
+//! Replicas on one Redis, as processes. They share all changes, and tokens survive a Redis outage
+//! or lost writes. Skipped unless `GATEWAY_REDIS=1`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ use crate::support::redis::{Server, Wire, wanted};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// An upstream, and instances in front of it that share one Redis.
+/// An upstream, and replicas in front of it with one Redis.
 struct Site {
     standin: Standin,
     instances: Vec<(Process, tempfile::TempDir)>,
@@ -31,9 +31,9 @@ fn with_key(key: &str) -> Command {
     command
 }
 
-/// One of several processes that are one gateway, on a port of its own.
+/// Starts one replica on its own port.
 async fn instance(command: Command, standin: &Standin, public_url: &str, data: &Path, more: &[&str]) -> Process {
-    // The first has the port that everybody knows.
+    // The first replica has the port of the public URL.
     let known = public_url.rsplit_once(':').unwrap().1.parse().unwrap();
     let is_first = std::net::TcpListener::bind(("127.0.0.1", known)).is_ok();
     let port = if is_first { known } else { free_port() };
@@ -63,7 +63,7 @@ impl Site {
         }
     }
 
-    /// The client as it talks to this instance.
+    /// The client, with this replica as its gateway.
     fn at(&self, instance: usize) -> McpClient {
         let mut client = self.client.clone();
         client.base.clone_from(&self.instances[instance].0.url);
@@ -137,7 +137,7 @@ async fn thirty_two_refreshes_spread_over_three_instances_ask_the_upstream_once(
     }
 }
 
-/// Seed 001 row 60: any failure of the store fell back to memory, and replicas went apart without a word.
+/// A store failure must not fall back to memory, where replicas diverge unnoticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_with_it() {
     if !wanted() {
@@ -150,7 +150,7 @@ async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_wi
     let revoked = site.at(0).login().await;
     site.at(0).revoke(&revoked.refresh).await;
 
-    // One refresh has asked the upstream, which has rotated, when Redis ends.
+    // Redis ends during a refresh, after the upstream has rotated.
     site.standin.set(|b| b.token_delay_after = Duration::from_secs(1));
     let (client, refresh) = (site.at(0), busy.refresh.clone());
     let asked = tokio::spawn(async move { client.refresh(&refresh).await });
@@ -167,7 +167,7 @@ async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_wi
         (503, &json!("temporarily_unavailable"))
     );
     assert!(!refused.text.to_lowercase().contains("redis"), "{}", refused.text);
-    // Longer than the upstream's answer takes, so that it is held.
+    // Longer than the upstream's response takes, so the refresh waits for Redis.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(!asked.is_finished());
 
@@ -215,7 +215,7 @@ async fn after_a_failover_that_lost_writes_newer_generations_are_adopted() {
     if !wanted() {
         return;
     }
-    // As a replica that was behind: only what was in its snapshot is there afterwards.
+    // Like a failover to a lagging replica: only the snapshot remains.
     let mut redis = Server::with(&["--appendonly", "no"]);
     let site = Site::of(1, &redis.url(), &["--refresh-grace", "0"]).await;
     let first = site.at(0).login().await;
@@ -231,11 +231,11 @@ async fn after_a_failover_that_lost_writes_newer_generations_are_adopted() {
     assert_eq!(site.call(0, &fourth).await.status, 200);
     assert_eq!(site.standin.refreshes().len(), 3);
     assert_eq!(site.standin.reused().len(), 0, "the upstream saw no token twice");
-    // The lost writes are back: what was superseded is so again.
+    // The lost writes are restored: the first token is superseded again.
     assert_eq!(site.at(0).refresh(&first.refresh).await.json()["error"], "invalid_grant");
 }
 
-/// What it says when it does not start.
+/// The error output of a process that does not start.
 fn refused(command: &mut Command, data: &Path) -> String {
     let port = free_port().to_string();
     let done = command

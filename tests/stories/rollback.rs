@@ -1,5 +1,5 @@
-//! Whoever can write into the store but has no key can only put back what lay there, or take it away: what this process saw
-//! end stays ended all the same, and the store is told again.
+//! An attacker with write access to the store but no key can only restore or delete records. The
+//! process remembers the revocations that it saw and writes them again.
 
 use std::io::Cursor;
 
@@ -10,7 +10,7 @@ use mcp_oauth_gateway::store::{Export, Handle, SharedKeyRing, Store};
 use crate::support::client::{McpClient, Pair};
 use crate::support::world::World;
 
-/// A gateway, and the hand that reaches into what it keeps.
+/// A gateway, with direct access to its store and keys.
 async fn kept(profile: Profile) -> (World, Store, SharedKeyRing) {
     let mut kept = None;
     let world = World::made(profile, |parts| kept = Some((parts.store.clone(), parts.keys.clone()))).await;
@@ -40,7 +40,7 @@ async fn is_over(client: &McpClient, pair: &Pair) {
 
 #[tokio::test]
 async fn a_grant_that_was_seen_to_end_does_not_live_again_when_its_record_is_put_back() {
-    // An upstream that is asked nothing at a refresh, so that it cannot be the one who says no.
+    // This upstream has no refresh, so the refusal comes from the gateway.
     let (world, store, keys) = kept(Profile::GitHub).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -54,7 +54,7 @@ async fn a_grant_that_was_seen_to_end_does_not_live_again_when_its_record_is_put
     assert!(!is_ended(&store).await, "it lives again, as far as the store knows");
     is_over(&client, &pair).await;
     assert!(is_ended(&store).await, "the store was told again");
-    // Also when nobody here remembers it any more.
+    // The refresh also fails after the process has forgotten the revocation.
     world.pass(2 * 86_400);
     assert_ne!(client.refresh(&pair.refresh).await.status, 200);
 }

@@ -1,5 +1,5 @@
-//! A store with a million grants beside one with a thousand, both under the gateway as it is shipped: a refresh and a proxied
-//! request take as long, a start hardly longer; and what a grant costs in bytes. Long: only with `GATEWAY_LONG=1`, in release.
+//! Compares stores of a thousand and a million grants, with the shipped gateway: time of refresh,
+//! call and start, and bytes per grant. Only with `GATEWAY_LONG=1`, in release mode.
 #![expect(clippy::disallowed_methods, reason = "how long something takes is what is asked here")]
 
 use std::path::Path;
@@ -25,11 +25,11 @@ use crate::support::process::{Process, command};
 use crate::support::redis::{Server, wanted};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-/// How many insert at once.
+/// The number of concurrent inserts.
 const WRITERS: usize = 512;
-/// How many grants of each store are refreshed, each once.
+/// The number of grants to refresh per store, once each.
 const SAMPLES: usize = 500;
-/// How many grants have ended besides.
+/// The number of tombstones.
 const ENDED: usize = 100;
 
 fn is_wanted() -> bool {
@@ -40,19 +40,19 @@ fn ring() -> KeyRing {
     KeyRing::single(KEY).unwrap()
 }
 
-/// Where the records are.
+/// The kind of store.
 enum Place {
     File,
     Redis(Server),
 }
 
-/// A gateway, what it stores, and a sample of that.
+/// A gateway, its store, and a sample of its grants.
 struct Site {
     place: Place,
     data: TempDir,
     process: Process,
     client: McpClient,
-    /// What was signed in, once for real.
+    /// The tokens of the one real sign-in.
     pair: Pair,
     sample: Vec<Id>,
     ended: Vec<Id>,
@@ -83,7 +83,7 @@ impl Place {
         Store::new(backend, keys, Clock::System)
     }
 
-    /// How long it takes until it is ready.
+    /// Starts a process and returns it with the time until it was ready.
     async fn start(&self, standin: &Standin, port: u16, data: &Path) -> (Process, Duration) {
         let mut command = command();
         command.env("MCP_GATEWAY_KEY", KEY);
@@ -97,7 +97,7 @@ impl Place {
         (process, begun.elapsed())
     }
 
-    /// What it takes: of the file with all that is beside it, or of Redis's memory; in bytes.
+    /// The size of the database file, or Redis's memory, in bytes.
     fn size(&self, data: &Path) -> u64 {
         match self {
             Self::File => std::fs::metadata(data.join("store.sqlite3")).unwrap().len(),
@@ -112,14 +112,14 @@ fn info(server: &Server, name: &str) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-/// KiB.
+/// Resident memory in KiB.
 fn resident(process: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Copies of a grant under fresh ids, until there are so many; some of the ids.
+/// Inserts `count` copies of a grant with new ids. Returns a sample of the ids.
 async fn filled(store: &Store, grant: GrantRecord, count: usize) -> Vec<Id> {
     let GrantRecord::Active(active) = grant else {
         panic!("it is at peace")
@@ -146,7 +146,7 @@ async fn filled(store: &Store, grant: GrantRecord, count: usize) -> Vec<Id> {
     sample
 }
 
-/// What was signed in, as it would be of another grant.
+/// The same token for another grant.
 fn of_grant(token: &str, grant: Id) -> String {
     let opened = pair::open(&ring(), token).unwrap();
     let half = PairHeader { grant, ..opened.half };
@@ -199,7 +199,7 @@ impl Site {
         }
     }
 
-    /// How long a refresh of this grant takes, and a request through its new pair, in microseconds.
+    /// The time of a refresh, and of a call with the new token, in microseconds.
     async fn timed(&self, grant: Id) -> [u64; 2] {
         let refresh = of_grant(&self.pair.refresh, grant);
         let begun = Instant::now();
@@ -221,18 +221,18 @@ fn median(mut all: Vec<u64>) -> f64 {
     middle
 }
 
-/// All that is asked of a kind of store.
+/// Runs all measurements for one kind of store.
 async fn is_as_fast_with_a_million(place: impl Fn() -> Place) {
-    // One at a time: each takes a gigabyte, and all of the machine.
+    // One at a time: each run needs a gigabyte and the whole machine.
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = TURN.lock().await;
     let standin = Standin::start(Profile::Standard);
-    // The copies share one upstream token, which it therefore keeps.
+    // The copies share one upstream token, so the upstream must not rotate it.
     standin.set(|b| (b.omit_refresh_token, b.keep_log) = (true, false));
     let few = Site::of(place(), &standin, 1_000).await;
     let many = Site::of(place(), &standin, 1_000_000).await;
 
-    // What has ended is known at once, however many live.
+    // All tombstones take effect immediately.
     for (n, id) in many.ended.iter().enumerate() {
         let access = of_grant(&many.pair.access, *id);
         let status = many.client.call(&access, "echo", json!({})).await.status;
@@ -240,7 +240,7 @@ async fn is_as_fast_with_a_million(place: impl Fn() -> Place) {
     }
     let mut took = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     for n in 0..SAMPLES {
-        // In turn, so that whatever else the machine does is in both.
+        // Alternates the order, so that other load affects both stores alike.
         let sites = if n % 2 == 0 { [0, 1] } else { [1, 0] };
         for which in sites {
             let site = [&few, &many][which];
@@ -264,7 +264,7 @@ async fn is_as_fast_with_a_million(place: impl Fn() -> Place) {
     swept(many).await;
 }
 
-/// Everything expires at once, where it is we who remove it.
+/// Measures the sweep of a file after all records have expired. Redis expires its own.
 async fn swept(site: Site) {
     let Site { place, data, process, .. } = site;
     assert!(process.terminate().success());

@@ -1,4 +1,4 @@
-//! What the first dual-token gateway did wrong or only promised, row by row of its review, and the tests it asked for.
+//! Regression tests for defects of an earlier gateway with dual tokens.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 use crate::support::world::{PASSWORD, USER, World};
 
-/// The token that the upstream saw, by its digest.
+/// The digest of the token that the upstream received.
 async fn seen_upstream(client: &McpClient, pair: &Pair) -> String {
     let page = client.call(&pair.access, "whoami", json!({})).await;
     assert_eq!(page.status, 200, "{}", page.text);
@@ -27,7 +27,7 @@ async fn status_with(client: &McpClient, access: &str) -> u16 {
     client.call(access, "echo", json!({ "text": "x" })).await.status.as_u16()
 }
 
-/// One client in one browser, taken step by step.
+/// One client in one browser, advanced step by step.
 struct Journey {
     client: McpClient,
     browser: Browser,
@@ -39,7 +39,7 @@ struct Journey {
 impl Journey {
     async fn of(client: McpClient) -> Self {
         let mut browser = Browser::default();
-        // The password once; every further journey of this browser begins at the consent page.
+        // Signs in once; later flows of this browser start at the consent page.
         client.to_consent(&mut browser).await;
         Self {
             client,
@@ -63,7 +63,7 @@ impl Journey {
     }
 }
 
-/// Row 17 (BROKEN): flows were kept under the client's `state`, so that equal states shared one slot.
+/// If flows were stored under the client's `state`, equal states would share one flow.
 #[tokio::test]
 async fn two_browsers_whose_clients_chose_the_same_state_never_meet_however_their_steps_interleave() {
     let world = World::standard().await;
@@ -77,7 +77,7 @@ async fn two_browsers_whose_clients_chose_the_same_state_never_meet_however_thei
             let (mine, theirs) = if is_other { (&mut other, &one) } else { (&mut one, &other) };
             let step = &mut done[usize::from(is_other)];
             if *step == 3 {
-                // The other's client tries the code first; it is refused, and nothing is lost.
+                // The other client tries the code first. It is refused, and the code stays valid.
                 refused(&theirs.client.redeem(&McpClient::code(&mine.way)).await, 400, "invalid_grant");
             }
             mine.step(*step).await;
@@ -96,7 +96,7 @@ async fn two_browsers_whose_clients_chose_the_same_state_never_meet_however_thei
     }
 }
 
-/// Row 18: a `state` was made up for a client that sent none, and given back to it.
+/// RFC 6749 §4.1.2: `state` is returned only if the request had one.
 #[tokio::test]
 async fn a_client_without_a_state_gets_none_back() {
     let world = World::standard().await;
@@ -111,7 +111,7 @@ async fn a_client_without_a_state_gets_none_back() {
     assert!(param(&answer, "state").is_none() && param(&answer, "code").is_some(), "{answer}");
 }
 
-/// Row 8 (BROKEN): the sign-in page showed the password, said nothing of the client, and ran its `state`.
+/// The page must not reveal the password or run a script from `state`.
 #[tokio::test]
 async fn the_sign_in_page_names_the_client_and_fills_in_nothing() {
     let world = World::standard().await;
@@ -135,7 +135,7 @@ async fn the_sign_in_page_names_the_client_and_fills_in_nothing() {
     assert!(consent.text.contains("value=\"approve\""), "and nothing was lost: {}", consent.text);
 }
 
-/// Row 9: a plain comparison, no waiting, and a flow could be signed into many times.
+/// Prevents password guessing and repeated sign-ins to one flow.
 #[tokio::test]
 async fn wrong_passwords_are_slow_then_wait_and_a_flow_is_signed_into_once() {
     let world = World::standard().await;
@@ -157,7 +157,7 @@ async fn wrong_passwords_are_slow_then_wait_and_a_flow_is_signed_into_once() {
     assert!(again.status.is_client_error(), "{} {}", again.status, again.text);
 }
 
-/// Row 12 (STUB): revoking was promised, and not there.
+/// RFC 7009: revocation is in the metadata and works for both tokens.
 #[tokio::test]
 async fn revoking_is_announced_and_ends_both_tokens_whichever_is_given_back() {
     let world = World::standard().await;
@@ -179,7 +179,7 @@ async fn revoking_is_announced_and_ends_both_tokens_whichever_is_given_back() {
     assert_eq!(client.revoke("unknown").await.status, 200);
 }
 
-/// Row 11: `/introspect` answered anybody.
+/// An open introspection endpoint would answer every caller.
 #[tokio::test]
 async fn there_is_no_introspection() {
     let world = World::standard().await;
@@ -187,7 +187,7 @@ async fn there_is_no_introspection() {
     refused(&client.form("/introspect", &[("token", "x")]).await, 404, "not_found");
 }
 
-/// Row 19 (BROKEN): the scope that a client asked for was dropped; every token had the one scope `mcp`.
+/// The requested scope must not be dropped or replaced by a default.
 #[tokio::test]
 async fn the_scope_that_a_client_asks_for_is_shown_asked_upstream_and_granted() {
     let world = World::with(Profile::Standard, |service| service.scopes = Scopes::parse("mcp admin")).await;
@@ -210,7 +210,7 @@ async fn the_scope_that_a_client_asks_for_is_shown_asked_upstream_and_granted() 
     }
 }
 
-/// Row 24 (BROKEN): abandoned flows stayed for ever; here each step of one is over after ten minutes, a code after one.
+/// Abandoned flows must not stay forever: each step expires after ten minutes, a code after one.
 #[tokio::test]
 async fn an_abandoned_flow_is_over_at_every_step() {
     let world = World::standard().await;
@@ -238,7 +238,7 @@ async fn an_abandoned_flow_is_over_at_every_step() {
     );
 }
 
-/// Row 24 (BROKEN), its other half: nothing limited how many flows were begun.
+/// The number of flows that one source can begin is limited.
 #[tokio::test]
 async fn one_address_cannot_begin_flows_without_end() {
     let world = World::standard().await;
@@ -257,7 +257,7 @@ async fn one_address_cannot_begin_flows_without_end() {
     assert!((1..=100).contains(&refused), "{refused} of 700 were refused");
 }
 
-/// Row 25 (STUB): `resource` was copied and never looked at.
+/// RFC 8707 §2: a `resource` of another server is an `invalid_target`.
 #[tokio::test]
 async fn a_resource_that_is_not_ours_is_refused_at_every_step() {
     let world = World::standard().await;
@@ -285,7 +285,7 @@ async fn a_resource_that_is_not_ours_is_refused_at_every_step() {
     assert_eq!(client.form("/token", &fields(&mcp)).await.status, 200);
 }
 
-/// Row 30 (BROKEN): every access token lived 60 seconds.
+/// The lifetime of access tokens is configurable.
 #[tokio::test]
 async fn an_access_token_lives_as_long_as_the_operator_says_and_no_longer() {
     let world = World::with(Profile::Standard, |service| service.ttl.access = 900).await;
@@ -298,7 +298,7 @@ async fn an_access_token_lives_as_long_as_the_operator_says_and_no_longer() {
     assert_eq!(status_with(&client, &pair.access).await, 401);
 }
 
-/// Row 32: `expires_in` is the minimum of both sides, for all that an upstream may say.
+/// `expires_in` is the minimum of both sides, for any upstream value.
 #[tokio::test]
 async fn expires_in_is_the_minimum_for_whatever_the_upstream_says() {
     let world = World::standard().await;
@@ -326,7 +326,7 @@ async fn expires_in_is_the_minimum_for_whatever_the_upstream_says() {
     }
 }
 
-/// Row 35 (BROKEN): when a refresh brought no new refresh token, the old one was thrown away.
+/// RFC 6749 §6: without a new refresh token, the old one stays valid.
 #[tokio::test]
 async fn a_refresh_token_that_the_upstream_does_not_rotate_is_kept_and_used_again() {
     let world = World::standard().await;
@@ -341,7 +341,7 @@ async fn a_refresh_token_that_the_upstream_does_not_rotate_is_kept_and_used_agai
     assert_ne!(seen_upstream(&client, &second).await, seen_upstream(&client, &third).await);
 }
 
-/// Row 36: an old refresh token was refused, and the newer ones lived on; and a lost answer could not be asked for again.
+/// A late reuse must also end the newer tokens, and a lost response must be repeatable.
 #[tokio::test]
 async fn a_lost_answer_can_be_asked_for_again_and_a_late_replay_ends_the_grant() {
     let world = World::standard().await;
@@ -359,7 +359,7 @@ async fn a_lost_answer_can_be_asked_for_again_and_a_late_replay_ends_the_grant()
     refused(&client.refresh(&third.refresh).await, 400, "invalid_grant");
 }
 
-/// Row 37 (BROKEN): two refreshes at once both reached the upstream.
+/// A second upstream refresh would present a rotated token.
 #[tokio::test]
 async fn refreshes_at_the_same_time_reach_the_upstream_once_and_all_get_a_token_that_works() {
     let world = World::standard().await;
@@ -379,7 +379,7 @@ async fn refreshes_at_the_same_time_reach_the_upstream_once_and_all_get_a_token_
     assert!(world.standin.reused().is_empty());
 }
 
-/// Row 38 (BROKEN): a refresh that the upstream refused was a 500, so that clients tried for ever.
+/// A 500 instead of `invalid_grant` would make clients retry forever.
 #[tokio::test]
 async fn a_refresh_that_the_upstream_refuses_is_invalid_grant_and_ends_the_session() {
     for in_200 in [false, true] {
@@ -397,7 +397,7 @@ async fn a_refresh_that_the_upstream_refuses_is_invalid_grant_and_ends_the_sessi
     }
 }
 
-/// Row 6: whatever the token endpoint of an upstream did became a bare 500.
+/// A failure of the token endpoint must be a 503 with `Retry-After`, not a bare 500.
 #[tokio::test]
 async fn an_upstream_that_is_ill_costs_nobody_his_session() {
     let world = World::standard().await;
@@ -419,7 +419,7 @@ async fn an_upstream_that_is_ill_costs_nobody_his_session() {
     }
 }
 
-/// Row 6 again: form-encoded answers, and errors in a 200.
+/// Some upstreams answer in form encoding, or report errors in a 200.
 #[tokio::test]
 async fn form_encoded_answers_and_errors_in_a_200_are_understood() {
     let world = World::standard().await;
@@ -438,7 +438,7 @@ async fn form_encoded_answers_and_errors_in_a_200_are_understood() {
     assert!(["server_error", "temporarily_unavailable"].contains(&param(&answer, "error").unwrap().as_str()));
 }
 
-/// Row 10: what the upstream refused ended as a text in the browser, and the client was never told.
+/// The client must learn of upstream errors; a text in the browser does not reach it.
 #[tokio::test]
 async fn every_error_of_the_upstream_reaches_the_client_with_its_state_and_our_issuer() {
     let world = World::standard().await;
@@ -461,7 +461,7 @@ async fn every_error_of_the_upstream_reaches_the_client_with_its_state_and_our_i
     }
 }
 
-/// Row 28 (CLAIM) and 58: "the gateway splits them on every request", and yet nothing survived a restart.
+/// Tokens are self-contained, and registrations are durable.
 #[tokio::test]
 async fn tokens_and_registrations_survive_a_killed_process() {
     let (upstream, port, data) = (Standin::start(Profile::Standard), free_port(), tempfile::tempdir().unwrap());
@@ -483,7 +483,7 @@ async fn tokens_and_registrations_survive_a_killed_process() {
     assert!(gateway.terminate().success());
 }
 
-/// Rows 1 to 4: discovery at the root and at the inserted path names exactly the resource that the client uses.
+/// Both metadata documents name exactly the resource that the client uses.
 #[tokio::test]
 async fn discovery_leads_from_the_challenge_to_every_endpoint() {
     let world = World::standard().await;
@@ -514,7 +514,7 @@ async fn discovery_leads_from_the_challenge_to_every_endpoint() {
     }
 }
 
-/// Row 5: a loopback client that comes with another port was refused.
+/// RFC 8252 §7.3: a loopback redirect URI matches with any port.
 #[tokio::test]
 async fn a_loopback_client_may_come_with_another_port() {
     let world = World::standard().await;
@@ -524,7 +524,7 @@ async fn a_loopback_client_may_come_with_another_port() {
     assert!(answer.starts_with("http://127.0.0.1:49152/callback?code="), "{answer}");
 }
 
-/// Row 7: `javascript:`, `file:` and plain http were taken as redirect URIs.
+/// `javascript:`, `file:` and plain http are not valid redirect URIs.
 #[tokio::test]
 async fn redirects_that_a_browser_would_run_or_leak_cannot_be_registered() {
     let world = World::standard().await;
@@ -551,7 +551,7 @@ async fn redirects_that_a_browser_would_run_or_leak_cannot_be_registered() {
     }
 }
 
-/// Rows 46 to 48: which headers of an answer pass, and that a stream begins at once.
+/// Checks the header filter, and that a stream begins immediately.
 #[tokio::test]
 async fn answers_keep_what_mcp_needs_and_lose_what_would_speak_for_our_origin() {
     let world = World::standard().await;
@@ -589,7 +589,7 @@ async fn answers_keep_what_mcp_needs_and_lose_what_would_speak_for_our_origin() 
     assert_eq!(ended.status, 204, "{}", ended.text);
 }
 
-/// Row 56 (BROKEN): a known default password was taken silently.
+/// A known default password must not be accepted.
 #[test]
 fn sample_passwords_do_not_start_a_gateway() {
     for sample in [

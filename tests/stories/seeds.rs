@@ -1,6 +1,6 @@
-//! What the multi-provider gateway (seed 001) and the stateless proxy (seed 002) did wrong, row by row of their reviews, where
-//! no other story is named after the row. Rows of signing in are in `login`, of strategies in `unlock`, of several services
-//! in `services`, of access in `access` and `origins`.
+//! Regression tests for defects of two earlier gateways. Tests on sign-in are in `login`, on
+//! upstream credentials in `unlock`, on several services in `services`, and on access in `access`
+//! and `origins`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::world::World;
 
 const ELSEWHERE: &str = "https://attacker.example/cb";
 
-/// A page that says no, and sends the browser nowhere.
+/// Asserts an error page that does not redirect the browser.
 fn stays(page: &Page) {
     assert!(
         page.status.is_client_error() && page.onward().is_none(),
@@ -38,7 +38,7 @@ async fn registered(world: &World, more: &Value) -> Page {
     post_json(&Browser::default(), &format!("{}/register", world.url), &body).await
 }
 
-/// Seed 001 row 7, seed 002 rows 4 and 5: errors went to any redirect URI, and a redirect URI was never checked.
+/// An error redirect to an unchecked URI is an open redirector (RFC 9700 §4.11).
 #[tokio::test]
 async fn nobody_is_sent_to_a_redirect_uri_that_is_not_registered() {
     let world = World::standard().await;
@@ -57,7 +57,7 @@ async fn nobody_is_sent_to_a_redirect_uri_that_is_not_registered() {
     );
 }
 
-/// Seed 002 row 5: the form's hidden fields said where to, by which challenge, and how it is met.
+/// Hidden fields must not choose the redirect URI, the challenge or its method.
 #[tokio::test]
 async fn a_posted_form_changes_nothing_of_what_was_asked() {
     let world = World::standard().await;
@@ -81,7 +81,7 @@ async fn a_posted_form_changes_nothing_of_what_was_asked() {
     Pair::of(&client.redeem(&McpClient::code(&answer)).await);
 }
 
-/// Seed 001 row 19: a confidential client could leave its secret out. Row 28: its secret was told to whoever asked alike.
+/// A confidential client must not omit its secret, and no other client may learn it.
 #[tokio::test]
 async fn a_secret_is_asked_for_and_told_to_nobody_else() {
     let world = World::standard().await;
@@ -105,7 +105,7 @@ async fn a_secret_is_asked_for_and_told_to_nobody_else() {
     refused(&client.refresh(&pair.refresh).await, 401, "invalid_client");
 }
 
-/// Seed 001 row 21: public clients could not refresh, and nothing was ever rotated.
+/// RFC 9700 §4.14.2: a refresh rotates the refresh token of a public client.
 #[tokio::test]
 async fn a_public_client_refreshes_and_gets_a_new_pair_each_time() {
     let world = World::standard().await;
@@ -117,7 +117,7 @@ async fn a_public_client_refreshes_and_gets_a_new_pair_each_time() {
     assert_eq!(client.call(&third.access, "echo", json!({ "text": "x" })).await.status, 200);
 }
 
-/// Seed 001 row 27: `http://evil.com/cb` passed for a private-use scheme.
+/// `http://evil.com/cb` must not pass for a private-use scheme.
 #[tokio::test]
 async fn plain_http_is_for_this_machine_only() {
     let world = World::standard().await;
@@ -137,8 +137,8 @@ async fn plain_http_is_for_this_machine_only() {
     }
 }
 
-/// Seed 001 row 48: the gateway's `Accept` and protocol version went beside the client's. Row 49, seed 002 row 9: streams
-/// were read to their end first.
+/// The gateway must not add its own `Accept` or protocol version, and must not buffer a stream to
+/// its end.
 #[tokio::test]
 async fn what_the_client_says_of_its_request_arrives_once_and_as_it_was() {
     let world = World::standard().await;
@@ -156,7 +156,7 @@ async fn what_the_client_says_of_its_request_arrives_once_and_as_it_was() {
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
 }
 
-/// Seed 002 row 12: an upstream 401 became a 502, so no client ever signed in again.
+/// With a 502 instead, no client would sign in again.
 #[tokio::test]
 async fn an_upstream_401_is_a_401_with_our_challenge() {
     let world = World::standard().await;
@@ -172,7 +172,7 @@ async fn an_upstream_401_is_a_401_with_our_challenge() {
     );
 }
 
-/// Seed 002 row 26: a second `?` was put behind a redirect URI that had a query.
+/// A redirect URI with a query must not get a second `?`.
 #[tokio::test]
 async fn a_redirect_uri_keeps_its_own_query() {
     let world = World::with(Profile::Standard, |_| {}).await;
@@ -183,7 +183,7 @@ async fn a_redirect_uri_keeps_its_own_query() {
     Pair::of(&client.redeem(&McpClient::code(&answer)).await);
 }
 
-/// Seed 002 row 9: sessions were lost, because their header did not pass.
+/// Without this header, sessions would be lost.
 #[tokio::test]
 async fn the_session_that_an_upstream_opens_reaches_the_client_and_comes_back() {
     let world = World::standard().await;
@@ -196,7 +196,7 @@ async fn the_session_that_an_upstream_opens_reaches_the_client_and_comes_back() 
     assert!(!page.header("mcp-session-id").is_empty(), "{:?}", page.headers);
 }
 
-/// Seed 001 row 65: the command pointed to a `main` that did not exist. Row 67: a sample secret was taken without a word.
+/// The installed command runs, and a sample password is refused with an error.
 #[test]
 fn the_command_is_there_and_takes_no_secret_that_everybody_knows() {
     let version = command().arg("--version").output().unwrap();

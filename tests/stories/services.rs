@@ -1,4 +1,4 @@
-//! Several services in one process: each is an issuer and a resource of its own, and nothing of one is any good at another.
+//! Several services in one process. Each is its own issuer and resource, and tokens do not cross.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -12,13 +12,13 @@ async fn echo(client: &McpClient, access: &str) -> Page {
     client.call(access, "echo", json!({ "text": "hello" })).await
 }
 
-/// Every two services, in both orders.
+/// Every ordered pair of different services.
 fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
     let all = SERVICES.iter().flat_map(|one| SERVICES.iter().map(|other| (*one, *other)));
     all.filter(|(one, other)| one != other)
 }
 
-/// seed-002 row 7 and seed-001 row 22: what one service gave worked at any.
+/// A token must not work at another service.
 #[tokio::test]
 async fn a_token_of_one_service_is_refused_at_every_other() {
     let house = House::new().await;
@@ -53,13 +53,13 @@ async fn a_token_of_one_service_is_refused_at_every_other() {
             "{name}: a refresh token is no access token"
         );
         refused(&client.refresh(&of(name).access).await, 400, "invalid_grant");
-        // Nothing of all that ended anything.
+        // None of these attempts ended a grant.
         assert_eq!(echo(&client, &of(name).access).await.status, 200, "{name}");
         Pair::of(&client.refresh(&of(name).refresh).await);
     }
 }
 
-/// seed-002 row 7: a code worked at any service's token endpoint.
+/// A code must not work at the token endpoint of another service.
 #[tokio::test]
 async fn a_code_of_one_service_is_no_good_at_another_and_stays_good_at_its_own() {
     let house = House::new().await;
@@ -71,13 +71,13 @@ async fn a_code_of_one_service_is_no_good_at_another_and_stays_good_at_its_own()
         }
         let pair = Pair::of(&client.at(one).redeem(&code).await);
         assert_eq!(echo(&client.at(one), &pair.access).await.status, 200, "{one}");
-        // Once: the second time ends what the first gave.
+        // The code is single-use: its reuse ends the grant.
         refused(&client.at(one).redeem(&code).await, 400, "invalid_grant");
         assert_eq!(echo(&client.at(one), &pair.access).await.status, 401, "{one}");
     }
 }
 
-/// seed-002 row 6: state minted for one service was accepted at another's callback, from any browser, again and again.
+/// `state` is bound to one service and one browser, and is single-use.
 #[tokio::test]
 async fn an_answer_of_the_upstream_is_taken_at_the_callback_of_its_own_service_only() {
     let house = House::new().await;
@@ -109,7 +109,7 @@ async fn an_answer_of_the_upstream_is_taken_at_the_callback_of_its_own_service_o
     Pair::of(&client.redeem(&McpClient::code(&answer)).await);
 }
 
-/// The forms of a service's address, and the issuer of each.
+/// The URLs of a service, each with its issuer.
 fn forms(base: &str, name: &str) -> Vec<(String, String)> {
     let own = format!("{base}/mcp/{name}");
     let mut all = vec![(own.clone(), own.clone()), (format!("{base}/{name}/mcp"), own)];
@@ -119,12 +119,12 @@ fn forms(base: &str, name: &str) -> Vec<(String, String)> {
     all
 }
 
-/// Where a document about an address is (RFC 8414 §3.1, RFC 9728 §3.1): between host and path.
+/// The URL of a metadata document: RFC 8414 §3.1, RFC 9728 §3.1.
 fn well_known(base: &str, document: &str, address: &str) -> String {
     format!("{base}/.well-known/{document}{}", address.strip_prefix(base).unwrap())
 }
 
-/// seed-001 rows 5, 6 and 14, seed-002 rows 2, 3 and 11.
+/// RFC 9728 §3.3: `resource` must equal the URL that the client called.
 #[tokio::test]
 async fn metadata_and_challenge_say_the_resource_that_was_called_and_its_issuer() {
     let house = House::new().await;
@@ -168,7 +168,7 @@ async fn metadata_and_challenge_say_the_resource_that_was_called_and_its_issuer(
         (&root["resource"], &root["authorization_servers"]),
         (&json!(format!("{base}/mcp")), &json!([base]))
     );
-    // seed-001 row 6: an unknown name was answered with somebody else's document.
+    // An unknown name must not get the document of another service.
     for nobody in ["oauth-protected-resource/mcp/nobody", "oauth-authorization-server/mcp/nobody"] {
         let page = browser.get(&format!("{base}/.well-known/{nobody}")).await;
         assert!(page.status == 404 && page.json()["error"].is_string(), "{}", page.text);
@@ -187,7 +187,7 @@ async fn the_answer_to_a_client_names_the_issuer_that_it_asked() {
         let answer = browse(&client, &mut Browser::default()).await;
         assert_eq!(param(&answer, "iss"), Some(format!("{base}/mcp/{name}")));
         assert_eq!(param(&answer, "state").as_deref(), Some("the client's state"));
-        // A refusal too.
+        // The same for a denial.
         let mut browser = Browser::default();
         let consent = client.to_consent(&mut browser).await;
         let denied = browser.decide(&consent, "deny").await.onward().unwrap();
@@ -196,7 +196,7 @@ async fn the_answer_to_a_client_names_the_issuer_that_it_asked() {
     }
 }
 
-/// seed-001 row 22: `resource` could be given late, or changed at a refresh, to get another service's audience.
+/// RFC 8707 §2: a late or changed `resource` must not yield another service's audience.
 #[tokio::test]
 async fn another_services_resource_is_an_invalid_target_wherever_it_is_asked() {
     let house = House::new().await;
@@ -260,7 +260,7 @@ async fn an_alias_is_the_same_service_and_no_other() {
     assert_eq!(page.status, 404, "{}", page.text);
 }
 
-/// Journeys at several services at once, in one browser, do not touch each other.
+/// Concurrent flows in one browser are independent.
 #[tokio::test]
 async fn parallel_tabs_at_several_services_all_work() {
     let house = House::new().await;

@@ -1,4 +1,4 @@
-//! Every way to unlock an upstream: what the user is asked, what the upstream is sent, and what is kept from whom.
+//! All kinds of upstream credentials: consent page, forwarded request and confidentiality.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn requests(upstream: &Standin) -> Vec<Seen> {
     upstream.log().into_iter().filter(|seen| seen.path == "/mcp").collect()
 }
 
-/// What an upstream was told of its user.
+/// The identity headers of a request.
 fn told(seen: &Seen) -> Vec<String> {
     let users = seen.headers.iter().filter(|(name, _)| name.contains("user"));
     users
@@ -57,13 +57,13 @@ async fn every_way_to_unlock_an_upstream_works_beside_the_others_in_one_process(
             !format!("{seen:?}").contains(&pair.access),
             "{name}: the client's token went upstream"
         );
-        // And it goes on after a refresh.
+        // The refreshed token works too.
         let next = Pair::of(&client.refresh(&pair.refresh).await);
         assert_eq!(echo(&client, &next.access).await.status, 200, "{name}");
     }
 }
 
-/// seed-002 row 14: a key was not tried before a code was issued for it.
+/// A wrong key must fail before a code is issued.
 #[tokio::test]
 async fn a_pasted_key_is_tried_before_a_code_is_issued() {
     let house = House::new().await;
@@ -85,7 +85,7 @@ async fn a_pasted_key_is_tried_before_a_code_is_issued() {
         "{}",
         again.text
     );
-    // What people paste along is dropped.
+    // Whitespace and the prefix `Bearer` are removed.
     let page = paste_key(&mut browser, &again, &format!("  Bearer {KEY}\r\n")).await;
     let answer = page.onward().unwrap_or_else(|| panic!("{}", page.text));
     let pair = Pair::of(&client.redeem(&McpClient::code(&answer)).await);
@@ -97,7 +97,7 @@ async fn a_pasted_key_is_tried_before_a_code_is_issued() {
     );
     let body: Value = serde_json::from_slice(&first[1].body).unwrap();
     assert_eq!((body["method"].as_str(), first[1].method.as_str()), (Some("initialize"), "POST"));
-    // The session that the probe opened is closed again.
+    // The session of the probe is closed.
     let closed = || requests(&house.legacy).into_iter().find(|seen| seen.method == "DELETE");
     for _ in 0..500 {
         if closed().is_some() {
@@ -123,7 +123,7 @@ async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
         assert!(consent.text.contains("does not answer"), "{}", consent.text);
     }
     assert!(elsewhere.log().is_empty(), "the key went where a redirect pointed");
-    // Nothing of the journey is lost.
+    // The flow still works.
     house.legacy.set(|b| b.mcp_redirect = None);
     assert!(paste_key(&mut browser, &consent, KEY).await.onward().is_some());
 }
@@ -158,14 +158,14 @@ async fn keys_cannot_be_guessed_on_the_consent_page() {
         statuses.push(paste_key(&mut browser, &consent, &format!("guess-{n}")).await.status.as_u16());
     }
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
-    // Not even the right one, and a form of another browser tries nothing.
+    // The right key is refused too, and a form from another browser is never tried.
     assert_eq!(paste_key(&mut browser, &consent, KEY).await.status, 429);
     let other = client.to_consent(&mut Browser::default()).await;
     assert_eq!(paste_key(&mut browser, &other, KEY).await.status, 403);
     assert_eq!(requests(&house.legacy).len(), 5);
 }
 
-/// What was logged in this thread, at every level.
+/// The log of this thread, at every level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -214,7 +214,7 @@ async fn a_pasted_key_is_on_no_page_in_no_address_and_in_no_log() {
     ] {
         assert!(!text.contains(KEY) && !text.contains(wrong), "{text}");
     }
-    // The upstream has it in one header, and nowhere else.
+    // The upstream receives the key in one header only.
     for seen in requests(&house.legacy) {
         let elsewhere = seen
             .headers
@@ -246,7 +246,7 @@ async fn a_key_that_ends_upstream_is_pasted_anew_after_the_second_refusal() {
     refused(&client.refresh(&next.refresh).await, 400, "invalid_grant");
 }
 
-/// A key belongs to its user, who may use it elsewhere: nobody but the upstream itself hears of it.
+/// A pasted key belongs to its user, who may use it elsewhere. So the gateway never revokes it.
 #[tokio::test]
 async fn revoking_leaves_a_pasted_key_alone() {
     let house = House::new().await;
@@ -281,7 +281,7 @@ async fn a_fixed_key_is_sent_for_everybody_and_its_refusal_sends_nobody_to_sign_
     assert!(!page.text.contains(FIXED));
 }
 
-/// A request with headers of the test's choice.
+/// Sends a request with these additional headers.
 pub(crate) async fn calling(client: &McpClient, access: &str, headers: &[(&str, &str)]) -> Page {
     let mut request = Request::post(client.resource())
         .header(header::AUTHORIZATION, format!("Bearer {access}"))
@@ -293,7 +293,7 @@ pub(crate) async fn calling(client: &McpClient, access: &str, headers: &[(&str, 
     send(&client.http.client, request.body(RequestBody::Full(body.into())).unwrap()).await
 }
 
-/// T-E1, T-E2, seed-001 rows 44 and 45: the caller could choose who it is.
+/// A caller must not choose its own identity.
 #[tokio::test]
 async fn no_spelling_of_a_user_header_passes_on_any_service() {
     let house = House::new().await;
@@ -329,7 +329,7 @@ async fn no_spelling_of_a_user_header_passes_on_any_service() {
     }
 }
 
-/// Reads one request as bytes, answers it, and hands the bytes over.
+/// Reads one request as raw bytes, answers it, and returns it.
 async fn taken_down(listener: tokio::net::TcpListener) -> String {
     let (mut line, _) = listener.accept().await.unwrap();
     let (mut all, mut piece) = (Vec::new(), [0; 4096]);
@@ -365,7 +365,7 @@ async fn who_the_user_is_cannot_be_said_in_trailers() {
     assert!(seen.contains("x-user-id: alice") && !seen.contains("mallory"), "{seen}");
 }
 
-/// seed-001 row 32: after an hour a refresh gave tokens without e-mail and name.
+/// The identity must not get lost at a refresh.
 #[tokio::test]
 async fn who_the_user_is_survives_refreshes() {
     let house = House::new().await;
@@ -383,7 +383,7 @@ async fn who_the_user_is_survives_refreshes() {
     }
 }
 
-/// Signs in under this name.
+/// Signs in as this user.
 async fn login_as(client: &McpClient, user: &str) -> Pair {
     let mut browser = Browser::default();
     let begun = browser.get(&client.authorize_url()).await;
@@ -410,7 +410,7 @@ async fn in_session(client: &McpClient, access: &str, method: Method, session: &
     send(&client.http.client, request.body(body).unwrap()).await
 }
 
-/// T-F3.
+/// Session ids of one user must not work for another where the credential is shared.
 #[tokio::test]
 async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
     let house = House::new().await;
@@ -436,7 +436,7 @@ async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
             }
         }
         assert!(upstream.log().is_empty(), "{name}: somebody else's session reached the upstream");
-        // Nor in a spelling that the upstream may read as the same field.
+        // The same with spellings that the upstream may read as the same header.
         for spelling in ["mcp-session_id", "mcp_session_id"] {
             let request = Request::post(client.resource()).header(header::AUTHORIZATION, format!("Bearer {}", bob.access));
             let request = request.header(spelling, &session).header(header::CONTENT_TYPE, "application/json");
@@ -445,7 +445,7 @@ async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
             assert!(!upstream.log().is_empty(), "{name}: {spelling}");
             assert!(!format!("{:?}", upstream.log()).contains(&session), "{name}: {spelling}");
         }
-        // Its owner goes on, also after a refresh, until it ends it.
+        // The owner can use the session, even after a refresh, until its deletion.
         let alice = Pair::of(&client.refresh(&alice.refresh).await);
         assert_eq!(
             in_session(&client, &alice.access, Method::POST, &session).await.status,
@@ -480,13 +480,13 @@ async fn a_session_is_the_upstreams_own_business_where_it_knows_its_users() {
     }
 }
 
-/// Nobody signs in, so nobody is remembered; and nothing is allowed without being asked.
+/// Without a login there is no user, so no consent can be remembered.
 #[tokio::test]
 async fn where_nobody_signs_in_there_is_no_session_and_consent_is_asked_every_time() {
     let house = House::new().await;
     let client = house.client().await;
     let mut browser = Browser::default();
-    // Somebody signed in elsewhere in this browser: that is neither needed nor used.
+    // A session from another service is neither required nor used.
     browse(&client, &mut browser).await;
     let before: Vec<String> = browser.cookies.keys().cloned().collect();
     assert!(before.iter().any(|name| name.ends_with("-s")), "{before:?}");

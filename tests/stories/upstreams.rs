@@ -1,4 +1,4 @@
-//! Every message in `tests/upstreams` is read, and read as its provider means it.
+//! Parses every recorded message in `tests/upstreams` and checks its meaning.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,37 +9,37 @@ use mcp_oauth_gateway::oauth::metadata::{AuthorizationServer, ProtectedResource}
 use mcp_oauth_gateway::oauth::token_response::{TokenResponseError, UpstreamTokens, parse_token_response};
 use mcp_oauth_gateway::upstream::quirks;
 
-/// When the requests were sent.
+/// The time of the requests.
 const SENT: UnixTime = UnixTime(1_000);
 
-/// What a message must be read as.
+/// The expected meaning of a message.
 enum Means {
-    /// Tokens: the lives of the access token and of the refresh token, and what was granted.
+    /// Tokens: lifetimes of access and refresh token, and the granted scope.
     Tokens(Option<u64>, Refresh, Option<&'static str>),
-    /// The grant is over.
+    /// The grant has ended.
     GrantOver,
-    /// Our client id or secret is wrong.
+    /// The gateway's client id or secret is wrong.
     WrongClient,
-    /// Another refusal, with this code: nobody's grant is over for it.
+    /// Another refusal, with this code. It ends no grant.
     Refused(&'static str),
-    /// Come again.
+    /// A temporary failure.
     NotNow,
-    /// Nothing that OAuth knows.
+    /// Not an OAuth response.
     Nothing,
-    /// Metadata of the authorization server that was asked for by this issuer, of an upstream with this profile.
+    /// Authorization server metadata: issuer, profile, conformance.
     Server(&'static str, &'static str, Standard),
     /// Metadata of this MCP server.
     Resource(&'static str),
 }
 
-/// Whether a refresh token came.
+/// The expected refresh token.
 enum Refresh {
     None,
     Endless,
     For(u64),
 }
 
-/// Whether metadata is also taken of an upstream of which nothing is known.
+/// Whether the metadata is accepted without a profile.
 #[derive(PartialEq)]
 enum Standard {
     Keeps,

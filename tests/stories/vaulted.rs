@@ -1,4 +1,4 @@
-//! Two instances on one Vault, which is played, as processes with a configuration file.
+//! Two replicas on one simulated Vault, as processes with a configuration file.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::support::port::free_port;
 use crate::support::process::{Process, command};
 use crate::support::vault::{ROLE, Vault};
 
-/// An instance on a port of its own, that clients reach under `public_url`.
+/// Starts a replica on this port. Clients use `public_url`.
 async fn instance(vault: &Vault, standin: &Standin, public_url: &str, port: u16, data: &Path) -> Process {
     Process::ready(&mut prepared(vault, standin, public_url, port, data), port, data).await
 }
@@ -76,7 +76,7 @@ async fn two_instances_on_vault_serve_one_user_also_after_a_kill_and_a_revocatio
     assert_eq!(called(&there, &pair.access).await, 200);
     let refreshed = there.refresh(&pair.refresh).await;
     assert_eq!(refreshed.status, 200, "{}", refreshed.text);
-    // The instance that signed the user in is killed and comes back.
+    // The replica that signed the user in is killed and restarted.
     first.kill();
     let first = instance(&vault, &standin, &public_url, ports[0], dirs[0].path()).await;
     let token = refreshed.json()["refresh_token"].as_str().unwrap().to_owned();
