@@ -1,7 +1,5 @@
 //! Why a request at an OAuth endpoint is refused, and the OAuth error code of each reason.
 
-use std::fmt;
-
 use crate::flow::error::RejectReason;
 use crate::oauth::authorization_request::RequestParamsError;
 use crate::oauth::error::OAuthErrorCode;
@@ -12,21 +10,28 @@ use crate::store::StoreError;
 use crate::upstream::client_metadata::ClientMetadataFetchError;
 
 /// Why a request at an OAuth endpoint is refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Rejection {
     /// A transition of a code or a grant is refused.
+    #[error(transparent)]
     Grant(RejectReason),
     /// A transition of an authorization flow is refused.
+    #[error(transparent)]
     Flow(RejectReason),
     /// The authorization request is not valid.
+    #[error("{}", .0.why)]
     Authorize(RequestParamsError),
     /// The token request is not valid.
+    #[error("{}", .0.why)]
     Token(TokenRequestError),
     /// The form cannot be parsed.
-    Form(FormError),
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// The registration request is not valid.
+    #[error("{}", .0.why)]
     Registration(RegistrationError),
     /// The client is unknown, or it did not authenticate.
+    #[error("{why}")]
     Client {
         /// What is wrong.
         why: &'static str,
@@ -34,18 +39,25 @@ pub enum Rejection {
         basic: bool,
     },
     /// The client id is a URL without a usable metadata document.
+    #[error(transparent)]
     Document(ClientMetadataFetchError),
     /// A code, pair, flow or `state` that is unknown, has ended, or can no longer be used.
+    #[error("{0}")]
     Unknown(&'static str),
     /// The pair belongs to another service, client or purpose.
+    #[error("{0}")]
     WrongContext(&'static str),
     /// The form does not come from a page that this gateway sent to the browser for this flow.
+    #[error("{0}")]
     ForgedForm(&'static str),
     /// `resource` is not a resource of this gateway (RFC 8707).
+    #[error("resource is not a resource of this gateway")]
     Target,
     /// The upstream refused for good.
+    #[error("the upstream ended this sign-in: {0}")]
     UpstreamRefused(String),
     /// The upstream does not answer now.
+    #[error("the upstream cannot be asked: {why}")]
     UpstreamDown {
         /// What happened.
         why: String,
@@ -53,10 +65,13 @@ pub enum Rejection {
         retry_after: u64,
     },
     /// The identity provider does not answer now.
+    #[error("the identity provider cannot be asked: {0}")]
     IdpDown(String),
     /// The store is down, so nothing can be issued.
+    #[error("{0}")]
     Store(String),
     /// The gateway is overloaded.
+    #[error("too much at once; try again")]
     TryLater {
         /// Seconds until a retry.
         retry_after: u64,
@@ -131,37 +146,9 @@ impl Rejection {
     }
 }
 
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Grant(why) | Self::Flow(why) => why.fmt(f),
-            Self::Authorize(bad) => f.write_str(&bad.why),
-            Self::Token(bad) => f.write_str(&bad.why),
-            Self::Registration(bad) => f.write_str(&bad.why),
-            Self::Form(why) => why.fmt(f),
-            Self::Document(why) => why.fmt(f),
-            Self::Client { why, .. } | Self::Unknown(why) | Self::WrongContext(why) | Self::ForgedForm(why) => f.write_str(why),
-            Self::Target => f.write_str("resource is not a resource of this gateway"),
-            Self::UpstreamRefused(why) => write!(f, "the upstream ended this sign-in: {why}"),
-            Self::UpstreamDown { why, .. } => write!(f, "the upstream cannot be asked: {why}"),
-            Self::IdpDown(why) => write!(f, "the identity provider cannot be asked: {why}"),
-            Self::Store(why) => f.write_str(why),
-            Self::TryLater { .. } => f.write_str("too much at once; try again"),
-        }
-    }
-}
-
-impl std::error::Error for Rejection {}
-
 impl From<StoreError> for Rejection {
     fn from(error: StoreError) -> Self {
         Self::Store(error.to_string())
-    }
-}
-
-impl From<FormError> for Rejection {
-    fn from(why: FormError) -> Self {
-        Self::Form(why)
     }
 }
 

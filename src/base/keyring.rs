@@ -48,27 +48,18 @@ struct KeyFile {
 }
 
 /// Why a key file is rejected.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
     /// The text is not the JSON that [`generate`] writes.
+    #[error("not a key file: {0}")]
     NotAKeyFile(String),
     /// The file contains no key.
+    #[error("no key in it")]
     Empty,
     /// A key is not 32 bytes in base64.
+    #[error("a key must be 32 random bytes in base64, for instance from `openssl rand -base64 32`")]
     NotAKey,
 }
-
-impl std::fmt::Display for KeyFileError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotAKeyFile(why) => write!(f, "not a key file: {why}"),
-            Self::Empty => f.write_str("no key in it"),
-            Self::NotAKey => f.write_str("a key must be 32 random bytes in base64, for instance from `openssl rand -base64 32`"),
-        }
-    }
-}
-
-impl std::error::Error for KeyFileError {}
 
 /// Returns the text of a new key file with one key that seals at once.
 pub fn generate(now: UnixTime) -> Secret {

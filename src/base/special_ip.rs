@@ -231,27 +231,18 @@ impl fmt::Display for Cidr {
 }
 
 /// Why a text is not a block of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
     /// The part before the slash is not an IP address.
+    #[error("not an IP address")]
     Address,
     /// The part after the slash is not a valid length for the address.
+    #[error("the length after the slash does not fit the address")]
     Length,
     /// Bits are set beyond the length, so the address or the length is wrong.
+    #[error("bits are set beyond the length after the slash")]
     HostBits,
 }
-
-impl fmt::Display for CidrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Address => "not an IP address",
-            Self::Length => "the length after the slash does not fit the address",
-            Self::HostBits => "bits are set beyond the length after the slash",
-        })
-    }
-}
-
-impl std::error::Error for CidrError {}
 
 impl FromStr for Cidr {
     type Err = CidrError;

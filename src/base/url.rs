@@ -13,39 +13,30 @@ pub struct ExactUrl {
 }
 
 /// Why a text is rejected as a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Longer than [`MAX_URL_BYTES`] bytes.
+    #[error("is longer than 2048 bytes")]
     TooLong,
     /// White space, a control character, a backslash, or a character outside ASCII.
+    #[error("has white space, a control character, a backslash or a non-ASCII character")]
     SurprisingCharacter,
     /// No scheme, no host after `https://`, or not a URL at all.
+    #[error("is not an absolute URL")]
     NotAbsolute,
     /// A fragment, after `#`.
+    #[error("has a fragment")]
     Fragment,
     /// `user@` or `user:password@`.
+    #[error("has a user name in it")]
     UserInfo,
     /// `.` or `..` as a path segment, plain or percent-encoded.
+    #[error("has a `.` or `..` path segment")]
     DotSegment,
 }
 
 /// Maximum length of a URL, in bytes.
 pub const MAX_URL_BYTES: usize = 2048;
-
-impl fmt::Display for UrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "is longer than 2048 bytes",
-            Self::SurprisingCharacter => "has white space, a control character, a backslash or a non-ASCII character",
-            Self::NotAbsolute => "is not an absolute URL",
-            Self::Fragment => "has a fragment",
-            Self::UserInfo => "has a user name in it",
-            Self::DotSegment => "has a `.` or `..` path segment",
-        })
-    }
-}
-
-impl std::error::Error for UrlError {}
 
 impl ExactUrl {
     /// Parses an absolute URL. An unusual text is rejected, not repaired.

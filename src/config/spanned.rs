@@ -76,7 +76,8 @@ impl<T> Spanned<T> {
 }
 
 /// What is wrong, where, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {what}\n  {instead}")]
 pub struct ConfigError {
     /// The wrong or missing value's place.
     pub at: Location,
@@ -105,11 +106,3 @@ impl ConfigError {
         }
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  {}", self.at, self.what, self.instead)
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -21,36 +21,20 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Why a body could not be read to its end.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The body is longer than the limit.
+    #[error("the body is longer than {limit} bytes")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
     /// The body did not end in time.
+    #[error("the body did not end in time")]
     TimedOut,
     /// The connection failed.
-    Broken(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { limit } => write!(f, "the body is longer than {limit} bytes"),
-            Self::TimedOut => f.write_str("the body did not end in time"),
-            Self::Broken(_) => f.write_str("the connection broke while the body was read"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Broken(cause) => Some(cause.as_ref()),
-            Self::TooLarge { .. } | Self::TimedOut => None,
-        }
-    }
+    #[error("the connection broke while the body was read")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<hyper::Error> for BodyError {

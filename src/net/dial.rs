@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::SockRef;
 use socket2::TcpKeepalive;
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -106,9 +105,10 @@ impl AddressPolicy {
 }
 
 /// Why the gateway does not connect to an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefused {
     /// The address is reserved for a purpose that the policy does not allow.
+    #[error("{host} is at {address}, a {kind} address")]
     SpecialPurpose {
         /// The requested name or IP literal.
         host: String,
@@ -118,24 +118,12 @@ pub enum AddressRefused {
         kind: AddressKind,
     },
     /// The URL is plain http, which the policy does not allow.
+    #[error("{host} is named without https")]
     NotHttps {
         /// The requested name or IP literal.
         host: String,
     },
 }
-
-impl fmt::Display for AddressRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SpecialPurpose { host, address, kind } => {
-                write!(f, "{host} is at {address}, a {kind} address")
-            }
-            Self::NotHttps { host } => write!(f, "{host} is named without https"),
-        }
-    }
-}
-
-impl std::error::Error for AddressRefused {}
 
 /// Why there is no connection. In every case no byte was sent.
 #[derive(Debug)]

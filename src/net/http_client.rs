@@ -45,16 +45,20 @@ pub struct RequestPolicy {
 }
 
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The policy forbids the address.
-    Refused(dial::AddressRefused),
+    #[error("may not be dialled: {0}")]
+    Refused(#[source] dial::AddressRefused),
     /// There was no connection to send on.
-    Connect(ConnectError),
+    #[error("no connection: {0}")]
+    Connect(#[source] ConnectError),
     /// The response head did not arrive in time.
+    #[error("no answer in time")]
     TimedOut,
     /// The connection failed after the request was sent, or may have been sent.
-    Broken(hyper::Error),
+    #[error("the connection broke before the answer")]
+    Broken(#[source] hyper::Error),
 }
 
 impl SendError {
@@ -67,59 +71,28 @@ impl SendError {
     }
 }
 
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "may not be dialled: {reason}"),
-            Self::Connect(reason) => write!(f, "no connection: {reason}"),
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Broken(_) => f.write_str("the connection broke before the answer"),
-        }
-    }
-}
-
-impl std::error::Error for SendError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused(reason) => Some(reason),
-            Self::Connect(reason) => Some(reason),
-            Self::TimedOut => None,
-            Self::Broken(cause) => Some(cause),
-        }
-    }
-}
-
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL is not `http://` or `https://` with a host.
+    #[error("not an http or https URL")]
     NotHttp,
     /// The host name cannot be resolved.
+    #[error("the name cannot be resolved: {0}")]
     Unresolved(io::Error),
     /// No address accepted a connection.
+    #[error("not reachable: {0}")]
     Unreachable(io::Error),
     /// TLS failed, most often because the certificate is not trusted.
+    #[error("TLS failed: {0}")]
     Tls(io::Error),
     /// Connecting took longer than [`RequestPolicy::connect`].
+    #[error("connecting took too long")]
     TimedOut,
     /// The peer closed the new connection before it took the request.
+    #[error("closed before the request: {0}")]
     Closed(hyper::Error),
 }
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotHttp => f.write_str("not an http or https URL"),
-            Self::Unresolved(cause) => write!(f, "the name cannot be resolved: {cause}"),
-            Self::Unreachable(cause) => write!(f, "not reachable: {cause}"),
-            Self::Tls(cause) => write!(f, "TLS failed: {cause}"),
-            Self::TimedOut => f.write_str("connecting took too long"),
-            Self::Closed(cause) => write!(f, "closed before the request: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 impl From<DialError> for SendError {
     fn from(error: DialError) -> Self {

@@ -38,36 +38,27 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Why TLS cannot be set up.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
     Read(PathBuf, io::Error),
     /// A file cannot be written.
+    #[error("cannot write {0}: {1}")]
     Write(PathBuf, io::Error),
     /// A file contains no PEM certificate.
+    #[error("no PEM certificate in {0}")]
     NoCertificate(PathBuf),
     /// A file contains no PEM private key.
+    #[error("no PEM private key in {0}")]
     NoKey(PathBuf),
     /// The certificate cannot be used, or the key does not belong to it.
+    #[error("unusable certificate or key: {0}")]
     Unusable(rustls::Error),
     /// A certificate could not be created, for instance because a name is not valid in one.
+    #[error("cannot make a certificate: {0}")]
     Making(rcgen::Error),
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(path, cause) => write!(f, "cannot read {}: {cause}", path.display()),
-            Self::Write(path, cause) => write!(f, "cannot write {}: {cause}", path.display()),
-            Self::NoCertificate(path) => write!(f, "no PEM certificate in {}", path.display()),
-            Self::NoKey(path) => write!(f, "no PEM private key in {}", path.display()),
-            Self::Unusable(cause) => write!(f, "unusable certificate or key: {cause}"),
-            Self::Making(cause) => write!(f, "cannot make a certificate: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl From<rustls::Error> for TlsError {
     fn from(cause: rustls::Error) -> Self {

@@ -1,8 +1,6 @@
 //! Client ID Metadata Documents: the client id is the URL of a document about the client
 //! (draft-ietf-oauth-client-id-metadata-document; MCP "Client ID Metadata Documents").
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 
 use crate::base::url::{ExactUrl, UrlError};
@@ -14,27 +12,20 @@ use crate::oauth::registration::{self, ClientAuthMethod, ClientRegistration, MAX
 pub struct ClientIdUrl(ExactUrl);
 
 /// Why a URL cannot be a client id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientIdUrlError {
     /// The URL is malformed or ambiguous.
+    #[error(transparent)]
     Text(UrlError),
     /// The scheme is not https. A gateway on loopback also accepts http to loopback.
+    #[error("is not an https URL")]
     NotHttps,
     /// The URL has no path: it names a host, not a document.
+    #[error("has no path: it must be the URL of a document")]
     NoPath,
     /// The URL is not in normal form, so two programs could read it differently.
+    #[error("is not in its normal form (lower-case host, no default port, no empty part)")]
     NotNormal,
-}
-
-impl fmt::Display for ClientIdUrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(why) => write!(f, "{why}"),
-            Self::NotHttps => f.write_str("is not an https URL"),
-            Self::NoPath => f.write_str("has no path: it must be the URL of a document"),
-            Self::NotNormal => f.write_str("is not in its normal form (lower-case host, no default port, no empty part)"),
-        }
-    }
 }
 
 /// Whether a client id is a URL. Client ids that the gateway issues never look like one.
@@ -80,36 +71,26 @@ impl ClientIdUrl {
 }
 
 /// Why a document is refused. Text from the document is shortened and made printable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientMetadataError {
     /// Not a JSON object, or nested deeper than 128 levels, which the parser refuses.
+    #[error("it is not a JSON object")]
     NotJson,
     /// The document is that of another client.
+    #[error("its client_id is '{0}', not its own URL")]
     OtherClient(String),
     /// A required member is missing.
+    #[error("it has no {0}")]
     Missing(&'static str),
     /// The document, which is public, contains a client secret.
+    #[error("it holds a client_secret, which everybody can read")]
     HoldsSecret,
     /// The client needs an authentication method that the gateway does not support.
+    #[error("its token_endpoint_auth_method is '{0}', and 'none' is not among its token_endpoint_auth_methods_supported")]
     AuthMethod(String),
     /// A member breaks a rule of client registration.
+    #[error("{0}")]
     Registration(String),
-}
-
-impl fmt::Display for ClientMetadataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson => f.write_str("it is not a JSON object"),
-            Self::OtherClient(found) => write!(f, "its client_id is '{found}', not its own URL"),
-            Self::Missing(member) => write!(f, "it has no {member}"),
-            Self::HoldsSecret => f.write_str("it holds a client_secret, which everybody can read"),
-            Self::AuthMethod(method) => write!(
-                f,
-                "its token_endpoint_auth_method is '{method}', and 'none' is not among its token_endpoint_auth_methods_supported"
-            ),
-            Self::Registration(why) => f.write_str(why),
-        }
-    }
 }
 
 impl From<RegistrationError> for ClientMetadataError {

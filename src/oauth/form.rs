@@ -10,33 +10,24 @@ use serde::de::{Error, MapAccess, Visitor};
 pub struct Form(Vec<(String, String)>);
 
 /// Why parameters cannot be parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// The parameter occurs more than once.
+    #[error("parameter '{0}' is given more than once")]
     Repeated(&'static str),
     /// There are more than [`MAX_PARAMS`] parameters.
+    #[error("more than {MAX_PARAMS} parameters")]
     TooMany,
     /// The decoded bytes are not UTF-8.
+    #[error("the parameters are not UTF-8")]
     NotUtf8,
     /// Not a JSON object whose members are all strings.
+    #[error("the body must be one JSON object whose members are strings")]
     NotJson,
 }
 
 /// Largest accepted number of parameters.
 pub const MAX_PARAMS: usize = 100;
-
-impl fmt::Display for FormError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Repeated(name) => write!(f, "parameter '{name}' is given more than once"),
-            Self::TooMany => write!(f, "more than {MAX_PARAMS} parameters"),
-            Self::NotUtf8 => f.write_str("the parameters are not UTF-8"),
-            Self::NotJson => f.write_str("the body must be one JSON object whose members are strings"),
-        }
-    }
-}
-
-impl std::error::Error for FormError {}
 
 impl Form {
     /// Decodes `application/x-www-form-urlencoded`; fails on invalid UTF-8 or too many parameters.

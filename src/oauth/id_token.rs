@@ -1,7 +1,5 @@
 //! Claims of an ID token (OpenID Connect Core, section 3.1.3.7): whether it belongs to this login.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use crate::base::ids::Digest;
@@ -25,39 +23,30 @@ pub struct ExpectedClaims<'a> {
 }
 
 /// Why a token with a valid signature does not belong to this login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdTokenError {
     /// `iss` is another issuer.
+    #[error("the ID token is of another issuer")]
     Issuer,
     /// `aud` does not contain the gateway's client id.
+    #[error("the ID token is not for this gateway")]
     Audience,
     /// `azp` is another client, or is missing although `aud` is a list of several.
+    #[error("the ID token was given to another client")]
     AuthorizedParty,
     /// The token has expired, or has no usable `exp`.
+    #[error("the ID token has expired")]
     Expired,
     /// `iat` or `nbf` is in the future or unusable, or `iat` is missing.
+    #[error("the ID token is from the future")]
     NotYet,
     /// `nonce` is not that of this login.
+    #[error("the ID token is of another sign-in")]
     Nonce,
     /// `sub` is missing or unusable.
+    #[error("the ID token names no user")]
     Subject,
 }
-
-impl fmt::Display for IdTokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Issuer => "the ID token is of another issuer",
-            Self::Audience => "the ID token is not for this gateway",
-            Self::AuthorizedParty => "the ID token was given to another client",
-            Self::Expired => "the ID token has expired",
-            Self::NotYet => "the ID token is from the future",
-            Self::Nonce => "the ID token is of another sign-in",
-            Self::Subject => "the ID token names no user",
-        })
-    }
-}
-
-impl std::error::Error for IdTokenError {}
 
 /// Checks claims whose signature is valid. The error names the first claim that is wrong.
 pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTokenError> {

@@ -1,7 +1,5 @@
 //! Public keys of a provider (RFC 7517, RFC 7518). Each parsed key is for exactly one algorithm.
 
-use std::fmt;
-
 use jsonwebtoken::jwk::{self as published, AlgorithmParameters, EllipticCurve, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize as _;
@@ -106,24 +104,15 @@ fn unpadded(base64url: &str) -> &str {
 }
 
 /// Why a document is not a usable key set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// Not a JSON object with a list `keys`.
+    #[error("not a set of keys")]
     NotKeys,
     /// No key of the set is usable.
+    #[error("none of its keys is for signatures that are known here")]
     NoneUsable,
 }
-
-impl fmt::Display for KeySetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotKeys => "not a set of keys",
-            Self::NoneUsable => "none of its keys is for signatures that are known here",
-        })
-    }
-}
-
-impl std::error::Error for KeySetError {}
 
 /// The keys of one provider.
 #[derive(Clone, Debug)]

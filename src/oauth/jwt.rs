@@ -1,8 +1,6 @@
 //! Signed JWTs in compact form (RFC 7515, RFC 7519), with the crate `jsonwebtoken`. Claims are
 //! readable only after verification. Headers are checked first where the crate is too lenient.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -20,36 +18,27 @@ pub const MAX_JWT_BYTES: usize = 16 * 1024;
 const MAX_HEADER_BYTES: usize = 2 * 1024;
 
 /// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwtError {
     /// Longer than [`MAX_JWT_BYTES`], or its header is too long.
+    #[error("the token is too long")]
     TooLong,
     /// Not three parts of base64url, or the first two are not JSON objects.
+    #[error("the token is malformed")]
     Malformed,
     /// The header has `crit` (RFC 7515 §4.1.11). The gateway supports no such extension.
+    #[error("the token's header demands what is not known here")]
     Critical,
     /// `alg` is not supported, or is not that of the key.
+    #[error("the token is signed in a way that its key is not for")]
     Algorithm,
     /// No key has this `kid`, or there is no `kid` and several keys fit.
+    #[error("the token is signed with an unknown key")]
     UnknownKey,
     /// The signature does not match the key.
+    #[error("the token's signature is wrong")]
     Signature,
 }
-
-impl fmt::Display for JwtError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "the token is too long",
-            Self::Malformed => "the token is malformed",
-            Self::Critical => "the token's header demands what is not known here",
-            Self::Algorithm => "the token is signed in a way that its key is not for",
-            Self::UnknownKey => "the token is signed with an unknown key",
-            Self::Signature => "the token's signature is wrong",
-        })
-    }
-}
-
-impl std::error::Error for JwtError {}
 
 /// The claims of a token.
 pub type Claims = Map<String, Value>;

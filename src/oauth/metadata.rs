@@ -2,8 +2,6 @@
 //! Protected resource metadata is RFC 9728, authorization server metadata RFC 8414 or OpenID
 //! Connect Discovery. The order of URLs is that of MCP ("Authorization Server Discovery").
 
-use std::fmt;
-
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -15,13 +13,16 @@ use crate::base::url::UrlError;
 const MAX_LIST_ITEMS: usize = 200;
 
 /// Why a document is refused. Text from the document is shortened and made printable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Not a JSON object.
+    #[error("not a JSON object")]
     NotJson,
     /// A required member is missing, or has another type.
+    #[error("no usable `{0}`")]
     Missing(&'static str),
     /// The document is that of another issuer (RFC 8414 §3.3).
+    #[error("its `issuer` is `{found}`, not `{expected}`")]
     OtherIssuer {
         /// The `issuer` in the document.
         found: String,
@@ -29,6 +30,7 @@ pub enum MetadataError {
         expected: String,
     },
     /// The document is that of another resource (RFC 9728 §3.3).
+    #[error("its `resource` is `{found}`, which is not `{expected}`")]
     OtherResource {
         /// The `resource` in the document.
         found: String,
@@ -36,28 +38,15 @@ pub enum MetadataError {
         expected: String,
     },
     /// The server does not list PKCE with S256 (MCP: "MUST refuse to proceed").
+    #[error("`code_challenge_methods_supported` does not list `S256`")]
     NoS256,
     /// A URL is malformed.
+    #[error("`{0}` {1}")]
     BadUrl(&'static str, UrlError),
     /// A URL is not https, and plain http is not allowed here.
+    #[error("`{0}` is not an https URL")]
     NotSecure(&'static str),
 }
-
-impl fmt::Display for MetadataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson => f.write_str("not a JSON object"),
-            Self::Missing(member) => write!(f, "no usable `{member}`"),
-            Self::OtherIssuer { found, expected } => write!(f, "its `issuer` is `{found}`, not `{expected}`"),
-            Self::OtherResource { found, expected } => write!(f, "its `resource` is `{found}`, which is not `{expected}`"),
-            Self::NoS256 => f.write_str("`code_challenge_methods_supported` does not list `S256`"),
-            Self::BadUrl(member, why) => write!(f, "`{member}` {why}"),
-            Self::NotSecure(member) => write!(f, "`{member}` is not an https URL"),
-        }
-    }
-}
-
-impl std::error::Error for MetadataError {}
 
 /// Protected resource metadata of an MCP server (RFC 9728 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,24 +21,17 @@ pub enum RedirectKind {
 }
 
 /// Why a redirect URI is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
     /// The URI is malformed or ambiguous.
+    #[error(transparent)]
     Text(UrlError),
     /// The scheme is http, and the host is not loopback.
+    #[error("uses http for a host that is not loopback; use https")]
     PlainHttp,
     /// A scheme that a browser runs, reads or shows, such as `javascript`, `data` or `file`.
+    #[error("uses a scheme that is never allowed")]
     Scheme,
-}
-
-impl std::fmt::Display for RedirectUriError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(why) => write!(f, "{why}"),
-            Self::PlainHttp => f.write_str("uses http for a host that is not loopback; use https"),
-            Self::Scheme => f.write_str("uses a scheme that is never allowed"),
-        }
-    }
 }
 
 const FORBIDDEN_SCHEMES: [&str; 17] = [

@@ -108,13 +108,16 @@ pub struct UpstreamTokens {
 }
 
 /// Why a response has no tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenResponseError {
     /// The upstream refused, with an OAuth error code (RFC 6749 §5.2).
+    #[error("{0}")]
     Refused(OAuthErrorResponse),
     /// A temporary failure, by error code or status. It says nothing about the grant.
+    #[error("{0}")]
     Temporary(String),
     /// No OAuth response: a page, a cut body, a 4xx without a code. Says nothing about the grant.
+    #[error("{0}")]
     Unreadable(String),
 }
 
@@ -179,17 +182,6 @@ impl fmt::Display for OAuthErrorResponse {
         }
     }
 }
-
-impl fmt::Display for TokenResponseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Temporary(why) | Self::Unreadable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for TokenResponseError {}
 
 /// The used members, not checked yet. Unknown members are ignored (RFC 6749 §5.1).
 #[derive(Default, Deserialize)]

@@ -1,7 +1,5 @@
 //! The header with a pasted or static credential. In `upstream = "paste"`, the user pastes it.
 
-use std::fmt;
-
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
 
@@ -31,60 +29,35 @@ pub struct AuthHeader {
 }
 
 /// Why a configured header cannot carry a credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthHeaderError {
     /// It is not the name of a header.
+    #[error("`{0}` is not the name of a header; write one such as `X-Api-Key`")]
     Name(String),
     /// The header is reserved for another purpose.
+    #[error("the header `{0}` may not carry a credential; write `Authorization` or one such as `X-Api-Key`")]
     NotOurs(String),
     /// The template does not have `{credential}` exactly once, or has another brace.
+    #[error("`{0}` must hold {PLACEHOLDER} exactly once, such as `Bearer {PLACEHOLDER}`")]
     Template(String),
     /// The template has characters other than visible ASCII and space, or space at an end.
+    #[error("`{}` may hold visible ASCII and single spaces within, and nothing else", .0.escape_debug())]
     Characters(String),
 }
 
-impl fmt::Display for AuthHeaderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "`{name}` is not the name of a header; write one such as `X-Api-Key`"),
-            Self::NotOurs(name) => write!(
-                f,
-                "the header `{name}` may not carry a credential; write `Authorization` or one such as `X-Api-Key`"
-            ),
-            Self::Template(text) => write!(f, "`{text}` must hold {PLACEHOLDER} exactly once, such as `Bearer {PLACEHOLDER}`"),
-            Self::Characters(text) => write!(
-                f,
-                "`{}` may hold visible ASCII and single spaces within, and nothing else",
-                text.escape_debug()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for AuthHeaderError {}
-
 /// Why a text cannot be a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialSyntaxError {
     /// It is empty.
+    #[error("the key is missing")]
     Empty,
     /// It has more than [`MAX_CREDENTIAL_BYTES`] bytes.
+    #[error("the key is longer than {MAX_CREDENTIAL_BYTES} characters")]
     TooLong,
     /// It has characters other than visible ASCII and space.
+    #[error("the key holds characters that no key has; was it copied whole, and nothing else?")]
     Characters,
 }
-
-impl fmt::Display for CredentialSyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the key is missing"),
-            Self::TooLong => write!(f, "the key is longer than {MAX_CREDENTIAL_BYTES} characters"),
-            Self::Characters => f.write_str("the key holds characters that no key has; was it copied whole, and nothing else?"),
-        }
-    }
-}
-
-impl std::error::Error for CredentialSyntaxError {}
 
 impl AuthHeader {
     /// `Authorization: Bearer {credential}` (RFC 6750 §2.1).

@@ -45,25 +45,19 @@ pub struct IdentityHeaders {
 }
 
 /// Why a list of fields is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFieldsError {
     /// A value that is not a field.
+    #[error("`{0}` is none of {words}", words = field_words())]
     Unknown(String),
     /// The list is empty, so the backend would learn nothing.
+    #[error("nothing is chosen; write some of {words}", words = field_words())]
     Empty,
 }
 
-impl fmt::Display for IdentityFieldsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = FIELDS.map(|(word, _)| word).join(", ");
-        match self {
-            Self::Unknown(word) => write!(f, "`{word}` is none of {words}"),
-            Self::Empty => write!(f, "nothing is chosen; write some of {words}"),
-        }
-    }
+fn field_words() -> String {
+    FIELDS.map(|(word, _)| word).join(", ")
 }
-
-impl std::error::Error for IdentityFieldsError {}
 
 /// What is known of a user. As JSON, it is the upstream half of the access pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

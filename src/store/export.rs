@@ -1,7 +1,6 @@
 //! Export and import of a whole store. Each record stays sealed for its place, so an export is
 //! worthless without the keys. It has one JSON line per record, a header and a final count.
 
-use std::fmt;
 use std::io::{self, BufRead};
 
 use base64::Engine as _;
@@ -86,44 +85,29 @@ pub struct ImportReport {
 }
 
 /// Why an export or an import failed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
     /// The first line is not the header of an export.
+    #[error("this is not what `mcp-oauth-gateway store export` writes")]
     NotAnExport,
     /// A newer program wrote the export, in this version of the format.
+    #[error("this export has version {0}, which is newer than this program")]
     Newer(u32),
     /// The export was sealed with keys that are not in this key ring.
+    #[error("this export was sealed with keys that are not in this key ring")]
     OtherKeys,
     /// The line with this number is malformed.
+    #[error("line {0} of the export is broken; what stands before it is moved")]
     Broken(u64),
     /// The export ends too early, after the line with this number.
+    #[error("the export ends too early, after line {0}; what is in it is moved")]
     CutOff(u64),
     /// The export cannot be read or written, with the reason.
+    #[error("{0}")]
     Io(String),
     /// The store failed.
-    Store(StoreError),
-}
-
-impl fmt::Display for TransferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnExport => f.write_str("this is not what `mcp-oauth-gateway store export` writes"),
-            Self::Newer(version) => write!(f, "this export has version {version}, which is newer than this program"),
-            Self::OtherKeys => f.write_str("this export was sealed with keys that are not in this key ring"),
-            Self::Broken(line) => write!(f, "line {line} of the export is broken; what stands before it is moved"),
-            Self::CutOff(line) => write!(f, "the export ends too early, after line {line}; what is in it is moved"),
-            Self::Io(why) => f.write_str(why),
-            Self::Store(why) => why.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TransferError {}
-
-impl From<StoreError> for TransferError {
-    fn from(why: StoreError) -> Self {
-        Self::Store(why)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<io::Error> for TransferError {

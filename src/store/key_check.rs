@@ -2,7 +2,6 @@
 //! under, before anything is written. It is sealed with the same key as all lasting records, so a
 //! ring from which older keys were removed still opens it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -60,9 +59,10 @@ pub enum KeyStatus {
 }
 
 /// Why a store must not be used with these keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyCheckError {
     /// The store was filled under other keys.
+    #[error("the store was filled under other keys: under {}, and those that were brought are {}", filled.join(", "), brought.join(", "))]
     OtherKeys {
         /// The names of those keys, as far as the records that were tried show them.
         filled: Vec<String>,
@@ -70,29 +70,8 @@ pub enum KeyCheckError {
         brought: Vec<String>,
     },
     /// The store failed.
-    Store(StoreError),
-}
-
-impl fmt::Display for KeyCheckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherKeys { filled, brought } => write!(
-                f,
-                "the store was filled under other keys: under {}, and those that were brought are {}",
-                filled.join(", "),
-                brought.join(", ")
-            ),
-            Self::Store(why) => why.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for KeyCheckError {}
-
-impl From<StoreError> for KeyCheckError {
-    fn from(why: StoreError) -> Self {
-        Self::Store(why)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 fn place() -> Id {

@@ -31,33 +31,18 @@ const READERS: usize = 2;
 pub struct Sqlite(Arc<Threads>);
 
 /// Why a store file cannot be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SqliteOpenError {
     /// The directory, the file or a thread cannot be created, or a mode cannot be set.
+    #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
     /// SQLite refuses the file, with this message.
+    #[error("{0}: {1}")]
     Sqlite(PathBuf, String),
     /// The schema has this version, which another program wrote, most likely a newer one.
+    #[error("{0}: its layout has version {1}, which this program does not know")]
     OtherSchema(PathBuf, i64),
 }
-
-impl fmt::Display for SqliteOpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(path, why) => write!(f, "{}: {why}", path.display()),
-            Self::Sqlite(path, why) => write!(f, "{}: {why}", path.display()),
-            Self::OtherSchema(path, found) => {
-                write!(
-                    f,
-                    "{}: its layout has version {found}, which this program does not know",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for SqliteOpenError {}
 
 impl Sqlite {
     /// Opens [`FILE_NAME`] in `dir`. Creates a missing directory (mode 0700) and file (mode 0600).

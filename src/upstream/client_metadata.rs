@@ -41,23 +41,31 @@ const FAILURE_TTL_SECONDS: u64 = 10;
 const STALE_TTL_SECONDS: u64 = 7 * 24 * 3_600;
 
 /// Why there is no document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientMetadataFetchError {
     /// The URL cannot be a client id.
+    #[error("the client_id {0}")]
     Url(ClientIdUrlError),
     /// No connection, or a forbidden address. The detail is for the log: it reveals our network.
+    #[error("{}", could_not(.0))]
     Unreachable(String),
     /// No complete response within the limits. The detail is for the log.
+    #[error("{}", could_not(.0))]
     Broken(String),
     /// A status other than 200, for example a redirect.
+    #[error("{}", could_not(&format!("answered {}", .0)))]
     Answered(u16),
     /// The content type is neither `application/json` nor `application/…+json`.
+    #[error("{}", could_not("its content type is not application/json"))]
     ContentType,
     /// The document is compressed, although the request did not allow that.
+    #[error("{}", could_not("it is compressed, which was not asked for"))]
     Encoded,
     /// The content of the document is not accepted.
+    #[error("the client's metadata document is not accepted: {0}")]
     Refused(ClientMetadataError),
     /// The gateway's limit of fetches is reached.
+    #[error("{}", could_not("too many are being fetched"))]
     Busy,
 }
 
@@ -91,23 +99,6 @@ impl ClientMetadataFetchError {
         }
     }
 }
-
-impl fmt::Display for ClientMetadataFetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self {
-            Self::Url(why) => return write!(f, "the client_id {why}"),
-            Self::Refused(why) => return write!(f, "the client's metadata document is not accepted: {why}"),
-            Self::Unreachable(why) | Self::Broken(why) => could_not(why),
-            Self::Answered(status) => could_not(&format!("answered {status}")),
-            Self::ContentType => could_not("its content type is not application/json"),
-            Self::Encoded => could_not("it is compressed, which was not asked for"),
-            Self::Busy => could_not("too many are being fetched"),
-        };
-        f.write_str(&why)
-    }
-}
-
-impl std::error::Error for ClientMetadataFetchError {}
 
 fn could_not(why: &str) -> String {
     format!("the client's metadata document could not be fetched: {why}")

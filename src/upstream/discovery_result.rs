@@ -96,7 +96,8 @@ impl DiscoveredServer {
 }
 
 /// Why a discovery failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot find out where to sign in for {mcp}: {reason}")]
 pub struct DiscoveryError {
     /// The URL of the MCP server, without its query.
     pub mcp: String,
@@ -107,40 +108,31 @@ pub struct DiscoveryError {
 }
 
 /// The reason for a failed discovery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryFailure {
     /// A needed request had no response, 429 or 5xx. This is not treated as missing metadata: an
     /// outage must not send users to another login.
+    #[error("{0}")]
     Unreachable(String),
     /// The MCP server redirects to this URL.
+    #[error("it redirects; configure `{0}` as its URL instead")]
     Moved(String),
     /// A metadata document is unusable.
+    #[error("{0}; {remedy}", remedy = remedy(.0))]
     Document(MetadataError),
     /// There is no metadata document.
+    #[error("no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")]
     NoMetadata,
 }
 
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot find out where to sign in for {}: ", self.mcp)?;
-        match &self.reason {
-            DiscoveryFailure::Unreachable(why) => write!(f, "{why}"),
-            DiscoveryFailure::Moved(to) => write!(f, "it redirects; configure `{to}` as its URL instead"),
-            DiscoveryFailure::Document(why @ MetadataError::NoS256) => {
-                write!(
-                    f,
-                    "{why}; if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
-                )
-            }
-            DiscoveryFailure::Document(why) => write!(f, "{why}; ask its operator, or set `authorization_server` to the right issuer"),
-            DiscoveryFailure::NoMetadata => {
-                f.write_str("no metadata; set `authorization_server`, or `authorization_endpoint` and `token_endpoint`, of the service")
-            }
-        }
+/// What an operator can do about an unusable document.
+fn remedy(why: &MetadataError) -> &'static str {
+    if *why == MetadataError::NoS256 {
+        "if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
+    } else {
+        "ask its operator, or set `authorization_server` to the right issuer"
     }
 }
-
-impl std::error::Error for DiscoveryError {}
 
 /// Finds the authorization server of an upstream.
 /// # Errors

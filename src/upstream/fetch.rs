@@ -41,23 +41,15 @@ pub struct FetchResponse {
 }
 
 /// Why there is no response, and whether the server may have processed the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// Not processed: no byte was sent.
+    #[error("{0}")]
     NeverSent(String),
     /// Possibly processed.
+    #[error("{0}")]
     Unknown(String),
 }
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeverSent(why) | Self::Unknown(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for FetchError {}
 
 impl fmt::Debug for FetchResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,5 @@
 //! Identity providers: their configuration, and presets of well-known ones. Data only.
 
-use std::fmt;
-
 use crate::base::secret::Secret;
 use crate::base::special_ip::Cidr;
 use crate::base::url::ExactUrl;
@@ -155,36 +153,27 @@ pub struct Idp {
 }
 
 /// Why the configuration of a provider is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdpConfigError {
     /// The name does not fit a path and a subject, or is reserved.
+    #[error("the name may have small letters, digits and hyphens only, at most 63, and be neither `password` nor `key`")]
     Name,
     /// The issuer is missing, and the preset has none.
+    #[error("`issuer` is missing: the address of the provider, such as https://login.example.com")]
     IssuerMissing,
     /// The issuer is configured, but the preset has one.
+    #[error("`issuer` is known for this preset: leave it out, or use preset = \"oidc\"")]
     IssuerGiven,
     /// The issuer is neither https nor http on loopback, or it has a query.
+    #[error("`issuer` must be an https address without a query")]
     Issuer,
     /// The client id is missing.
+    #[error("`client_id` is missing")]
     ClientId,
     /// The client secret is missing, and this provider requires one.
+    #[error("`client_secret` is missing: this provider needs one")]
     SecretMissing,
 }
-
-impl fmt::Display for IdpConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Name => "the name may have small letters, digits and hyphens only, at most 63, and be neither `password` nor `key`",
-            Self::IssuerMissing => "`issuer` is missing: the address of the provider, such as https://login.example.com",
-            Self::IssuerGiven => "`issuer` is known for this preset: leave it out, or use preset = \"oidc\"",
-            Self::Issuer => "`issuer` must be an https address without a query",
-            Self::ClientId => "`client_id` is missing",
-            Self::SecretMissing => "`client_secret` is missing: this provider needs one",
-        })
-    }
-}
-
-impl std::error::Error for IdpConfigError {}
 
 impl Idp {
     /// A provider with its preset's defaults. Scopes, groups claim and allow list can change later.

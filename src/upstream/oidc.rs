@@ -64,23 +64,15 @@ pub struct IdpTokens {
 }
 
 /// Why a request to a provider failed. The text is for logs and has no secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdpError {
     /// The provider is unavailable, or a document or response is unusable.
+    #[error("{0}")]
     Down(String),
     /// The provider refused, or its response cannot be trusted.
+    #[error("{0}")]
     Refused(String),
 }
-
-impl std::fmt::Display for IdpError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Down(why) | Self::Refused(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for IdpError {}
 
 impl From<FetchError> for IdpError {
     fn from(why: FetchError) -> Self {

@@ -1,6 +1,5 @@
 //! Registers the gateway at an upstream's authorization server (RFC 7591), per issuer and callback.
 
-use std::fmt;
 use std::time::Duration;
 
 use http::Request;
@@ -63,37 +62,21 @@ impl UpstreamRegistration {
 }
 
 /// Why a registration failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamRegistrationError {
     /// The server offers no registration: the operator must configure a client id.
+    #[error("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`")]
     NotOffered,
     /// The server refused with an OAuth error (RFC 7591 §3.2.2).
+    #[error("at registration {0}")]
     Refused(OAuthErrorResponse),
     /// The server refused with this status only, usually 401 or 403: registration needs a token.
+    #[error("the authorization server answered {0} to the registration: register the gateway there by hand, and give its `client_id`")]
     Closed(u16),
     /// There was no response, or an unusable one.
+    #[error("no usable answer to the registration: {0}")]
     NoAnswer(String),
 }
-
-impl fmt::Display for UpstreamRegistrationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotOffered => {
-                f.write_str("the authorization server offers no registration: register the gateway there by hand, and give its `client_id`")
-            }
-            Self::Refused(refusal) => write!(f, "at registration {refusal}"),
-            Self::Closed(status) => {
-                write!(
-                    f,
-                    "the authorization server answered {status} to the registration: register the gateway there by hand, and give its `client_id`"
-                )
-            }
-            Self::NoAnswer(why) => write!(f, "no usable answer to the registration: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for UpstreamRegistrationError {}
 
 /// The gateway's own client metadata.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,5 @@
 //! Requests to an upstream's authorization server: authorization URL, tokens, refresh, revocation.
 
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -248,33 +247,24 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, FetchError> {
 }
 
 /// Why a token request failed. The variant says whether the upstream may have processed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenEndpointError {
     /// Not processed: there was no connection, or the address is forbidden.
+    #[error("the upstream cannot be reached: {0}")]
     NeverSent(String),
     /// Status 429 or 503: the upstream says that it did not process the request.
+    #[error("the upstream asks to try again later")]
     Throttled {
         /// The upstream's `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
     /// May have been processed: timeout, broken connection, 5xx, or an unreadable response.
+    #[error("no usable answer of the upstream: {0}")]
     Unknown(String),
     /// The upstream's OAuth error, which is final.
+    #[error("{0}")]
     Refused(OAuthErrorResponse),
 }
-
-impl fmt::Display for TokenEndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeverSent(why) => write!(f, "the upstream cannot be reached: {why}"),
-            Self::Throttled { .. } => f.write_str("the upstream asks to try again later"),
-            Self::Unknown(why) => write!(f, "no usable answer of the upstream: {why}"),
-            Self::Refused(refusal) => refusal.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TokenEndpointError {}
 
 impl From<FetchError> for TokenEndpointError {
     fn from(failure: FetchError) -> Self {

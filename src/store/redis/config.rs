@@ -47,50 +47,41 @@ pub(super) struct RedisLogin {
 }
 
 /// Why a URL or a prefix is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
     /// The scheme is unknown.
+    #[error(
+        "begins with none of redis://, rediss://, redis+unix://, redis-sentinel://, rediss-sentinel://, redis-cluster://, rediss-cluster://"
+    )]
     Scheme,
     /// The host or its port is missing or invalid.
+    #[error("has no host, or one that cannot be a host; hosts are host or host:port, and separated by commas")]
     Host,
     /// There are several hosts, but the scheme allows only one.
+    #[error("has several hosts, which only redis-sentinel:// and redis-cluster:// can have")]
     ManyHosts,
     /// The database is not a number, or is not 0 for a cluster.
+    #[error("ends in something else than a database number, such as /0; a cluster has only 0")]
     Database,
     /// The URL does not name the group that the sentinels watch.
+    #[error("has no name of a group after the sentinels, such as redis-sentinel://host1,host2/mymaster")]
     NoGroup,
     /// The user, password, socket path or group is not percent-encoded UTF-8.
+    #[error("has a user or a password that is not percent-encoded")]
     Login,
     /// The query parameter is unknown, or does not apply to this scheme.
+    #[error("has a query that is not known")]
     Query,
     /// The URL has a `#` that is not percent-encoded.
+    #[error("has a #; in a password write it as %23")]
     Fragment,
     /// The prefix is empty, longer than 64, or has characters other than letters, digits, `._:-`.
+    #[error("must be 1 to 64 letters, digits, dots, colons, underscores or dashes")]
     Prefix,
     /// A CA is given, but the URL does not use TLS.
+    #[error("is a CA for a URL without TLS; begin the URL with rediss")]
     CaWithoutTls,
 }
-
-impl fmt::Display for RedisConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheme => {
-                "begins with none of redis://, rediss://, redis+unix://, redis-sentinel://, rediss-sentinel://, redis-cluster://, rediss-cluster://"
-            }
-            Self::Host => "has no host, or one that cannot be a host; hosts are host or host:port, and separated by commas",
-            Self::ManyHosts => "has several hosts, which only redis-sentinel:// and redis-cluster:// can have",
-            Self::Database => "ends in something else than a database number, such as /0; a cluster has only 0",
-            Self::NoGroup => "has no name of a group after the sentinels, such as redis-sentinel://host1,host2/mymaster",
-            Self::Login => "has a user or a password that is not percent-encoded",
-            Self::Query => "has a query that is not known",
-            Self::Fragment => "has a #; in a password write it as %23",
-            Self::Prefix => "must be 1 to 64 letters, digits, dots, colons, underscores or dashes",
-            Self::CaWithoutTls => "is a CA for a URL without TLS; begin the URL with rediss",
-        })
-    }
-}
-
-impl std::error::Error for RedisConfigError {}
 
 impl RedisConfig {
     /// Parses `redis[s]://[user][:password]@host[:port][/db]`, `redis+unix:///path[?db=N]`,

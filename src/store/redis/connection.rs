@@ -45,15 +45,19 @@ impl CommandTarget {
 }
 
 /// Why a command has no result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum CommandError {
     /// The command was not sent.
+    #[error("{0}")]
     NotAsked(String),
     /// The command was sent, and Redis may still execute it.
+    #[error("{0}")]
     Lost(String),
     /// The same: the response did not come in time.
+    #[error("no answer in time")]
     Late,
     /// Redis returned this error code and detail, and did not execute the command.
+    #[error("it says {0} {1}")]
     Refused(String, String),
 }
 
@@ -180,16 +184,6 @@ impl CommandError {
     /// Whether the ACL forbids the command, or Redis does not know it.
     pub(super) fn is_permission_error(&self) -> bool {
         matches!(self, Self::Refused(word, _) if word == "NOPERM" || word == "ERR")
-    }
-}
-
-impl std::fmt::Display for CommandError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotAsked(why) | Self::Lost(why) => f.write_str(why),
-            Self::Late => f.write_str("no answer in time"),
-            Self::Refused(word, detail) => write!(f, "it says {word} {detail}"),
-        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Checks before first use that Redis does not lose records by itself.
 
-use std::fmt;
-
 use redis::from_redis_value;
 
 use crate::store::redis::backend::Shared;
@@ -10,30 +8,18 @@ use crate::store::redis::connection::{CommandError, CommandTarget, Connection};
 use crate::store::redis::scan;
 
 /// Why a Redis is rejected.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RedisOpenError {
     /// The CA file cannot be read. Holds the reason.
+    #[error("the CA of Redis: {0}")]
     Ca(String),
     /// Connection, login or a required command failed. Holds the reason.
+    #[error("Redis: {0}")]
     Unreachable(String),
     /// Redis may evict records when its memory is full. Holds its `maxmemory-policy`.
+    #[error("Redis: its maxmemory-policy is {0}, so it may throw away sign-ins when its memory is full")]
     Evicts(String),
 }
-
-impl fmt::Display for RedisOpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ca(why) => write!(f, "the CA of Redis: {why}"),
-            Self::Unreachable(why) => write!(f, "Redis: {why}"),
-            Self::Evicts(policy) => write!(
-                f,
-                "Redis: its maxmemory-policy is {policy}, so it may throw away sign-ins when its memory is full"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RedisOpenError {}
 
 impl From<CommandError> for RedisOpenError {
     fn from(why: CommandError) -> Self {

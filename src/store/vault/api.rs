@@ -26,25 +26,20 @@ const MAX_RESPONSE_BYTES: usize = 64 << 20;
 const MAX_ERROR_CHARS: usize = 300;
 
 /// Why a request failed, or may have failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// The request was not sent.
+    #[error("{0}")]
     NotAsked(String),
     /// The request was not sent: TLS with the server failed.
+    #[error("{0}")]
     Untrusted(String),
     /// The request was sent, and Vault may still execute it.
+    #[error("{0}")]
     Lost(String),
     /// Vault refused the request with this status, and did nothing.
+    #[error("it says {0} {1}")]
     Refused(u16, String),
-}
-
-impl std::fmt::Display for ApiError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotAsked(why) | Self::Untrusted(why) | Self::Lost(why) => f.write_str(why),
-            Self::Refused(status, said) => write!(f, "it says {status} {said}"),
-        }
-    }
 }
 
 impl ApiError {

@@ -44,43 +44,36 @@ pub enum VaultLogin {
     },
 }
 
+const PATH_RULE: &str = "must be a path of letters, digits, dots, underscores and dashes, such as team/secret";
+
 /// Why a configuration is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VaultConfigError {
     /// The URL is plain http and the host is not loopback.
+    #[error("is plain http to another machine, which would show the token to the network")]
     NotHttps,
     /// The URL has a query.
+    #[error("has a query")]
     Query,
     /// The mount is not a valid path.
+    #[error("{PATH_RULE}")]
     Mount,
     /// The mount of AppRole is not a valid path.
+    #[error("{PATH_RULE}")]
     AppRoleMount,
     /// The prefix is longer than 64, or not a single valid path segment.
+    #[error("must be 1 to 64 letters, digits, dots, underscores or dashes")]
     Prefix,
     /// The namespace is not a valid path.
+    #[error("{PATH_RULE}")]
     Namespace,
     /// A CA is given, but the URL does not use TLS.
+    #[error("is a CA for a URL without TLS; begin the URL with https")]
     CaWithoutTls,
     /// The token has a character that cannot be in a header.
+    #[error("has a character that no token has")]
     Token,
 }
-
-impl fmt::Display for VaultConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotHttps => "is plain http to another machine, which would show the token to the network",
-            Self::Query => "has a query",
-            Self::Mount | Self::AppRoleMount | Self::Namespace => {
-                "must be a path of letters, digits, dots, underscores and dashes, such as team/secret"
-            }
-            Self::Prefix => "must be 1 to 64 letters, digits, dots, underscores or dashes",
-            Self::CaWithoutTls => "is a CA for a URL without TLS; begin the URL with https",
-            Self::Token => "has a character that no token has",
-        })
-    }
-}
-
-impl std::error::Error for VaultConfigError {}
 
 impl VaultConfig {
     /// Checks all parts.

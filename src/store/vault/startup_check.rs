@@ -1,6 +1,5 @@
 //! Checks before first use that Vault has check-and-set and permits what the gateway needs.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -18,41 +17,31 @@ pub(super) const PING_PATH: &str = "our.start";
 const TRIAL_PATH: &str = "our.trial";
 
 /// Why a Vault is rejected.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum VaultOpenError {
     /// The client cannot be built, for example because the CA file is invalid. Holds the reason.
+    #[error("{0}")]
     Ca(String),
     /// Vault is unreachable, sealed or failed. Holds the reason.
+    #[error("Vault: {0}")]
     Unreachable(String),
     /// TLS with Vault failed. Holds the reason, and whether a CA is configured.
+    #[error("Vault: {0}")]
     Untrusted(String, bool),
     /// Vault refuses the login. Holds the reason, and whether it was by AppRole.
+    #[error("Vault: the {what} is refused: {0}", what = if *.1 { "AppRole login" } else { "token" })]
     Login(String, bool),
     /// The mount has no check-and-set. Holds the mount and what it is.
+    #[error("Vault: the mount {0} is {1}, which cannot compare and set; two instances could spend the same refresh token")]
     NotKv2(String, String),
     /// Vault deletes by itself what is written to this mount.
+    #[error(
+        "Vault: the mount {0} deletes each version after a while (delete_version_after); sign-ins would be lost, and revocations forgotten"
+    )]
     Deletes(String),
     /// A required right is missing. Holds Vault's reason and the required policy.
+    #[error("Vault: {0}")]
     Forbidden(String, String),
-}
-
-impl fmt::Display for VaultOpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ca(why) => f.write_str(why),
-            Self::Unreachable(why) | Self::Untrusted(why, _) | Self::Forbidden(why, _) => write!(f, "Vault: {why}"),
-            Self::Deletes(mount) => write!(
-                f,
-                "Vault: the mount {mount} deletes each version after a while (delete_version_after); sign-ins would be lost, and revocations forgotten"
-            ),
-            Self::Login(why, true) => write!(f, "Vault: the AppRole login is refused: {why}"),
-            Self::Login(why, false) => write!(f, "Vault: the token is refused: {why}"),
-            Self::NotKv2(mount, what) => write!(
-                f,
-                "Vault: the mount {mount} is {what}, which cannot compare and set; two instances could spend the same refresh token"
-            ),
-        }
-    }
 }
 
 impl VaultOpenError {
@@ -80,8 +69,6 @@ impl VaultOpenError {
         }
     }
 }
-
-impl std::error::Error for VaultOpenError {}
 
 /// Vault's description of a mount.
 #[derive(Deserialize)]
