@@ -1,4 +1,4 @@
-//! How records end, how they are swept, and what a scan sees of them.
+//! Expiry and sweeping of records, and which records a scan returns.
 
 use super::*;
 
@@ -72,7 +72,7 @@ pub(crate) async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_i
 pub(crate) async fn what_ends_soon_is_found_among_what_does_not(bench: Bench) {
     let mut soon = BTreeSet::new();
     for n in 0..40 {
-        // Several end in the same second, one on the last.
+        // Four records expire in each second. The last four expire exactly at the limit.
         soon.insert(bench.insert(2000 + n / 4).await.id());
         bench.insert(2010 + n).await;
         bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();

@@ -1,4 +1,4 @@
-//! What only a file can promise: over SQLite.
+//! Promises that only a file can make, tested with SQLite.
 
 use super::*;
 
@@ -22,7 +22,7 @@ async fn what_another_process_writes_is_seen_and_told() {
     let other = bench.other();
     told::what_another_writes_is_told_here_once(&bench.store, &other).await;
 
-    // Also when it is our own write that comes upon it.
+    // It is also reported if a write of this process follows at once.
     let mut changes = bench.store.changes();
     let theirs = other.insert(Id::random(), Doorbell { rings: 1 }).await.unwrap();
     let ours = bench.store.insert(Id::random(), Doorbell { rings: 2 }).await.unwrap();

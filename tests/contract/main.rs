@@ -1,4 +1,4 @@
-//! What every backend of the store promises. Each promise is a function over a store, run for each backend.
+//! The contract of a store backend. Each promise is an async function that runs on every backend.
 #![expect(clippy::too_many_lines, reason = "a promise is read from top to bottom")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -60,7 +60,7 @@ mod told;
 #[cfg(feature = "vault")]
 mod vault;
 
-// A door: shut, then open, then gone. Of another kind: a note, which is only there to be counted.
+// Sample records: `Door` has the states shut and open. `Doorbell` has one state and a counter.
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Shut {
@@ -90,7 +90,7 @@ impl Record for Door {
     }
 }
 
-/// The same kind, as a later program writes it.
+/// The same kind, as a newer program version writes it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct LaterDoor {
     hinges: u32,
@@ -105,7 +105,7 @@ impl Record for LaterDoor {
     }
 }
 
-/// Another kind, whose name begins like the first one's.
+/// Another kind. Its name starts with the name of the first kind.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Doorbell {
     rings: u32,
@@ -169,13 +169,13 @@ impl Shut {
     }
 }
 
-/// A use case may be spawned: a move is `Send` also when its step borrows.
+/// Use cases can be spawned: a transition is `Send` even if its closure borrows.
 #[expect(clippy::manual_async_fn, reason = "an async fn cannot promise Send")]
 fn opened_by<'a>(store: &'a Store, door: &'a Handle<Door>, by: &'a u32) -> impl Future<Output = bool> + Send + 'a {
     async move { store.transition(door, |door: Shut| Ok::<_, ()>(door.opened(*by))).await.is_ok() }
 }
 
-// A store under test, with the hand that moves its clock.
+// A store under test, and the clock that the test controls.
 
 struct Bench {
     store: Store,
@@ -216,7 +216,7 @@ impl Bench {
         Self::new(Backend::Sqlite(Sqlite::open(dir.path()).unwrap()), Some(dir))
     }
 
-    /// On a server of its own, if there shall be servers.
+    /// A store on its own Redis server, or `None` if no test servers are wanted.
     fn redis() -> Option<Self> {
         wanted().then(|| {
             let server = Server::start();
@@ -242,7 +242,7 @@ impl Bench {
         }
     }
 
-    /// What a sweep says when so many records have expired: Redis removes them by itself, by a clock that no test moves.
+    /// The expected sweep result. A shared store returns 0: Redis expires records by its own clock.
     fn swept(&self, expired: usize) -> usize {
         if self.is_shared { 0 } else { expired }
     }
@@ -251,7 +251,7 @@ impl Bench {
         self.dir.as_ref().expect("a bench of SQLite").path()
     }
 
-    /// As another process would see the same file.
+    /// Opens the same file as another process would.
     fn other(&self) -> Store {
         let backend = Backend::Sqlite(Sqlite::open(self.path()).unwrap());
         Store::new(backend, self.keys.clone(), Clock::Fixed(self.time.clone()))
@@ -305,7 +305,7 @@ macro_rules! contract {
             )+
         }
 
-        /// Everything on the same Redis, of whatever shape, one after the other.
+        /// Runs all promises on one Redis, standalone or cluster, one after another.
         async fn all_of_it(url: &str) {
             $(
                 println!("{}", stringify!($promise));

@@ -1,4 +1,4 @@
-//! Random operations, against a map.
+//! Random operations on a store, compared with a map.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! Which keys a store was filled under: what the mark tells, and how it follows the ring.
+//! The key check: under which keys a store was filled, and how it follows a key rotation.
 
 use mcp_oauth_gateway::store::{Export, KeyCheckError, KeyStatus};
 
 use super::*;
 
-/// The text of a ring of one key, of that ring rotated, and of the new key alone.
+/// A key ring with one key, the same ring after a rotation, and a ring with only the new key.
 fn rotated() -> [String; 3] {
     let old = keyring::generate(UnixTime(0));
     let both = keyring::rotate(old.expose(), UnixTime(0)).unwrap();
@@ -62,7 +62,7 @@ pub(crate) async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its
     assert!(bench.store.read(&handle).await.unwrap().is_some());
 }
 
-/// The mark of a store that an earlier program filled does not say that everything is sealed with the key of today.
+/// A new key check does not prove that all older records are sealed under the current key.
 pub(crate) async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: Bench) {
     let [old, both, _] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
@@ -72,7 +72,7 @@ pub(crate) async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: 
     bench.store.ensure_key_check().await.unwrap();
     let due = bench.store.key_for_reseal().await.unwrap().unwrap();
     assert_eq!(bench.store.reseal_page::<Door>(None).await, Ok(None));
-    // A third key that began to seal meanwhile: some of it is under that one.
+    // A third key began to seal meanwhile, so some records are sealed under it.
     let third = keyring::rotate(&both, UnixTime(600)).unwrap();
     bench.store.replace_keys(ring(third.expose())).await.unwrap();
     assert_eq!(bench.store.mark_resealed(due).await, Ok(false));
@@ -130,7 +130,7 @@ pub(crate) async fn what_is_sealed_anew_opens_without_the_old_key_and_says_what_
     let due = bench.store.key_for_reseal().await.unwrap().unwrap();
     assert_eq!(bench.store.mark_resealed(due).await, Ok(true));
     assert_eq!(bench.store.is_resealed().await, Ok(true));
-    // Another process that read the older ring still opens what the new one needs not.
+    // A process with the older ring still passes the key check.
     assert_eq!(bench.store.check_keys_against(&ring(&both)).await, Ok(KeyStatus::Match));
     bench.store.replace_keys(ring(&new)).await.unwrap();
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(5000)))));

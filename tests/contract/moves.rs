@@ -1,4 +1,4 @@
-//! Reading, inserting and moving: who wins, and what stays as it was.
+//! Reads, inserts and transitions: which concurrent write wins, and what stays unchanged.
 
 use super::*;
 
@@ -115,7 +115,7 @@ pub(crate) async fn what_is_absent_is_neither_read_nor_moved(bench: Bench) {
     assert_eq!(updated.unwrap_err(), TransitionError::NotFound);
 }
 
-/// Runs `between` after the first run of a step and before its write, and returns how often the step ran.
+/// Runs `between` after the first run of a step and before its write. Returns the number of runs.
 async fn overtaken(bench: &Bench, bell: &Handle<Doorbell>, between: impl AsyncFn(&Store)) -> u32 {
     let (at_step, stepped) = std::sync::mpsc::channel::<()>();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Everything at once, from one backend to another.
+//! Export of all records, and import into another backend.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Bench, Door, Doorbell, LaterDoor, Shut, keys, shut};
 
-/// More than one page of a scan, and than what is written at once.
+/// More records than one scan page, and more than one write batch.
 const MANY: u32 = 1_100;
 
 async fn exported(store: &Store) -> Vec<u8> {
@@ -26,7 +26,7 @@ async fn imported(bench: &Bench, into: &Store, text: &[u8]) -> Result<ImportRepo
     into.import(Export::open(text, &bench.keys.load())?).await
 }
 
-/// Another store with the same keys and time.
+/// A memory store with the same keys and clock.
 fn beside(bench: &Bench) -> Store {
     let clock = Clock::Fixed(Arc::clone(&bench.time));
     Store::new(Backend::Memory(Memory::new()), Arc::clone(&bench.keys), clock)
@@ -62,7 +62,7 @@ pub(crate) async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
         ..ImportReport::default()
     };
     assert_eq!(imported(&bench, &bench.store, &text).await, Ok(again));
-    // And away again, from the backend under test.
+    // Export again, from the backend under test.
     let to = beside(&bench);
     let text = exported(&bench.store).await;
     assert_eq!(imported(&bench, &to, &text).await, Ok(moved(all)));
@@ -71,7 +71,7 @@ pub(crate) async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
         for (rings, bell) in (0..).zip(&bells) {
             assert_eq!(store.read(bell).await, Ok(Some(Doorbell { rings })));
         }
-        // What a newer program wrote is moved as it is, and still refused.
+        // A record of a newer version is copied unchanged, and reading it is still refused.
         let refused = store.read(&Handle::<Door>::new(newer.id())).await;
         assert_eq!(refused, Err(StoreError::NewerVersion { space: "door", version: 2 }));
         assert_eq!(store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
@@ -86,7 +86,7 @@ pub(crate) async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     }
     from.insert(ids[4], Doorbell { rings: 1 }).await.unwrap();
     let text = exported(&from).await;
-    // One that is further, a newer one, and one that has expired when the import comes.
+    // A changed record, one of a newer version, and one that expires before the import.
     let further = bench.store.insert(ids[0], shut(3000)).await.unwrap();
     let newer = bench.store.insert(ids[1], LaterDoor { hinges: 3 }).await.unwrap();
     let gone = bench.store.insert(ids[2], shut(1100)).await.unwrap();
@@ -103,7 +103,7 @@ pub(crate) async fn an_import_changes_nothing_that_is_there(bench: Bench) {
     assert_eq!(bench.store.read(&newer).await, Ok(Some(LaterDoor { hinges: 3 })));
     assert_eq!(bench.store.read(&gone).await, Ok(Some(Door::Shut(shut(2000)))));
     assert_eq!(bench.store.read(&Handle::<Door>::new(ids[3])).await, Ok(None));
-    // Whoever serves from there learns of it; on a cluster perhaps after older news.
+    // The change feed reports the import. On a cluster, older changes may come first.
     let mut untold = vec![("door", ids[2]), ("door", ids[4]), ("doorbell", ids[4])];
     while !untold.is_empty() {
         let change = timeout(Duration::from_secs(5), changes.next()).await.unwrap();
@@ -149,7 +149,7 @@ async fn an_export_that_was_cut_off_or_changed_is_told_from_a_whole_one() {
     ] {
         assert_eq!(imported(&bench, &beside(&bench), text.as_bytes()).await, Err(why));
     }
-    // What stood before is moved, and the whole export moves the rest.
+    // The lines before the cut are imported. The complete export imports the rest.
     let to = beside(&bench);
     imported(&bench, &to, cut.as_bytes()).await.unwrap_err();
     let rest = ImportReport {
@@ -158,7 +158,7 @@ async fn an_export_that_was_cut_off_or_changed_is_told_from_a_whole_one() {
         ..ImportReport::default()
     };
     assert_eq!(imported(&bench, &to, text.as_bytes()).await, Ok(rest));
-    // Under another record's key nothing opens.
+    // A record under another record's key does not open.
     let key = |line: &str| line.split('"').nth(3).unwrap().to_owned();
     let swapped = text.replacen(&key(lines[1]), &key(lines[2]).replace("door/", "bell/"), 1);
     let done = imported(&bench, &beside(&bench), swapped.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Redis in its other shapes: a cluster of three masters, and a master with a replica under a sentinel.
+//! Other Redis topologies: a cluster of three masters, and a sentinel with master and replica.
 
 use super::*;
 use crate::support::redis::{Cluster, Watched};
@@ -22,7 +22,7 @@ async fn a_cluster_of_three_keeps_every_promise() {
     }
     let cluster = Cluster::start();
     all_of_it(&cluster.url()).await;
-    // And the records did go to all three.
+    // All three masters hold records.
     for server in &cluster.0 {
         assert_ne!(server.cli(&["DBSIZE"]), "0");
     }
@@ -62,7 +62,7 @@ async fn a_cluster_without_one_of_its_masters_fails_closed_and_has_everything_wh
         doors.push(bench.insert(2000).await);
     }
     let mut changes = bench.store.changes();
-    // The node that is listened to.
+    // This node serves the subscription.
     cluster.0[0].kill();
     let mut failed = 0;
     for door in &doors {
@@ -96,7 +96,7 @@ async fn slots_that_move_while_we_scan_and_write_hide_no_record() {
         return;
     }
     let cluster = Cluster::start();
-    // As the user of the documents: moving slots needs the most of what he may do.
+    // The documented Redis user: a slot migration needs most of its permissions.
     cluster.0.iter().for_each(shared::with_the_user_of_the_documents);
     let login = "redis-cluster://mcp-gateway:p%40ss@";
     let bench = Bench::on(&cluster.url().replace("redis-cluster://", login), "mcp-gateway");
@@ -148,7 +148,7 @@ async fn the_sentinels_master_is_found_and_after_a_failover_the_next_one() {
     let mut changes = bench.store.changes();
     assert!(opened_by(&bench.store, &door, &1).await);
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(door.clone()));
-    // What was written is at the replica before the master ends.
+    // The replica has the write before the master ends.
     assert_eq!(watched.master.cli(&["WAIT", "1", "5000"]), "1");
     watched.master.kill();
     until_it_answers(&bench.store).await;

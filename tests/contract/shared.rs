@@ -1,4 +1,4 @@
-//! What only a store that many instances share can promise: over a real Redis.
+//! Promises that only a shared store can make, tested with a real Redis.
 
 use mcp_oauth_gateway::store::{KeyCheckError, RedisOpenError};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::support::redis::Wire;
 
 impl Bench {
-    /// As another instance with these keys would open the same Redis.
+    /// Opens the same Redis with these keys, as another process would.
     fn opened_with(&self, keys: SharedKeyRing) -> Store {
         let at = RedisConfig::parse(&self.server().url(), "contract", None).unwrap();
         let clock = Clock::Fixed(self.time.clone());
@@ -26,7 +26,7 @@ impl Bench {
         self.server().cli(arguments)
     }
 
-    /// The full name of the only door there.
+    /// The full key of the only `Door` record.
     fn only_key(&self) -> String {
         let keys = self.cli(&["--scan", "--pattern", "contract:door/*"]);
         assert_eq!(keys.lines().count(), 1, "{keys}");
@@ -62,7 +62,7 @@ async fn redis_keeps_a_record_as_long_as_it_must_and_an_hour_longer() {
     let past = |_: Door| Ok::<_, ()>((Door::Shut(shut(1)), ()));
     bench.store.update(&handle, past).await.unwrap();
     assert!((1..=3_600_000).contains(&left(&key)));
-    // Redis does remove it, which nobody but Redis does.
+    // Only Redis itself removes an expired key.
     bench.cli(&["PEXPIRE", &key, "1"]);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(bench.store.read(&handle).await, Ok(None));
@@ -87,7 +87,7 @@ async fn redis_sees_no_record_in_clear_and_no_id() {
         }
     }
     assert!(seen > 200, "the append-only file was read");
-    // Everything of ours is under our prefix.
+    // All keys of the gateway have its prefix.
     let keys = bench.cli(&["KEYS", "*"]);
     assert!(keys.lines().all(|key| key.starts_with("contract:")), "{keys}");
 }
@@ -100,11 +100,11 @@ async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
     let other = bench.insert(2000).await;
     let all = bench.cli(&["--scan", "--pattern", "contract:door/*"]);
     let second = all.lines().find(|key| *key != first).unwrap().to_owned();
-    // Moved to another place.
+    // Copied to another key.
     bench.cli(&["COPY", &first, &second, "REPLACE"]);
     assert!(matches!(bench.store.read(&other).await, Err(StoreError::DoesNotOpen { .. })));
     assert!(bench.store.read(&one).await.unwrap().is_some());
-    // News that nobody with the keys told: everything is read again, and what is true is still heard.
+    // Forged messages cause a gap. The subscriber still receives real changes.
     let mut changes = bench.store.changes();
     let told = |message: &str| {
         let script = format!("return redis.call('PUBLISH', 'contract:news:0', {message})");
@@ -115,7 +115,7 @@ async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
     assert_eq!(timeout(SOON, changes.next()).await.unwrap(), Change::Gap);
     let third = bench.store.insert(Id::random(), shut(2000)).await.unwrap();
     assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(third));
-    // Kept longer than what is sealed says: the expiry in front is Redis's business only.
+    // A later expiry in the row header has no effect: the sealed expiry counts.
     bench.cli(&["SETRANGE", &first, "16", "zzzzzzzz"]);
     bench.time.store(2001, Ordering::Relaxed);
     assert_eq!(bench.store.read(&one).await, Ok(None));
@@ -131,7 +131,7 @@ async fn other_keys_are_refused_and_the_same_keys_are_not() {
         Err(KeyCheckError::OtherKeys { .. })
     ));
     assert_eq!(bench.opened_with(bench.keys.clone()).ensure_key_check().await, Ok(()));
-    // Another prefix is another store.
+    // A different prefix is a different store.
     let at = RedisConfig::parse(&bench.server().url(), "elsewhere", None).unwrap();
     let (keys, clock) = (keys(), Clock::System);
     let backend = Backend::Redis(Redis::open(at, keys.clone(), clock.clone()).unwrap());
@@ -156,7 +156,7 @@ async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() 
     assert!(open(&server.url()).is_ok());
 }
 
-/// `mcp-gateway`, with the password `p@ss`, who may do no more than docs/stores.md says he must.
+/// Creates the user `mcp-gateway` (password `p@ss`) with only the permissions of docs/stores.md.
 pub(crate) fn with_the_user_of_the_documents(server: &Server) {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
     let line = text
@@ -217,7 +217,7 @@ async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(bench.store.read(&handle).await.unwrap().is_some());
-    // What was missed meanwhile is looked at again.
+    // A gap covers the changes that were missed meanwhile.
     while timeout(SOON, changes.next()).await.expect("a gap") != Change::Gap {}
     drop(server);
 }
@@ -315,7 +315,7 @@ proptest! {
     }
 }
 
-/// A certificate for this machine that is its own CA, and a server that speaks TLS only.
+/// A TLS-only server with a self-signed certificate for this machine.
 fn with_tls() -> (Server, std::path::PathBuf) {
     let dir = TempDir::new().unwrap();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
@@ -357,7 +357,7 @@ async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
         assert!(opened_by(&store, &handle, &1).await);
         assert_eq!(timeout(SOON, changes.next()).await.unwrap().of::<Door>(), Some(handle));
     }
-    // Nobody of this machine's roots knows it, its name is another, and another CA is another CA.
+    // Refused: the system roots, another CA, a missing CA file, and a plain connection.
     let why = open(at("127.0.0.1", None)).unwrap_err();
     assert!(why.to_string().contains("certificate"), "{why}");
     let other = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! What is told of a write, also of another's; and what a store says of itself.
+//! The change feed for own and foreign writes, and what a store reports about itself.
 
 use super::*;
 
@@ -35,7 +35,7 @@ pub(crate) async fn every_change_is_told(bench: Bench) {
     for _ in 0..4 {
         told.push(changes.next().await);
     }
-    // A cluster keeps no order among its nodes.
+    // A cluster does not keep an order between its nodes.
     if bench.is_shared {
         told.sort_by_key(|change| change.of::<Doorbell>().is_some());
     }
@@ -79,7 +79,7 @@ pub(crate) async fn a_working_store_answers_a_ping(bench: Bench) {
     assert_eq!(bench.store.is_single(), !bench.is_shared);
 }
 
-/// What another writes is told to who listens here, once; what it removes as well, or that everything is to be looked at.
+/// A write by `other` reaches the change feed of `here` once. A removal arrives too, or as a gap.
 pub(crate) async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) {
     let soon = Duration::from_secs(10);
     let mut changes = here.changes();
@@ -90,13 +90,13 @@ pub(crate) async fn what_another_writes_is_told_here_once(here: &Store, other: &
 
     other.remove(&handle).await.unwrap();
     let told = timeout(soon, changes.next()).await.unwrap();
-    // A file does not say which record is no longer there.
+    // SQLite does not report which record was removed.
     let expected = if here.is_single() { None } else { Some(handle) };
     assert_eq!((told.of::<Door>(), told == Change::Gap), (expected, here.is_single()));
     assert!(timeout(Duration::from_millis(2500), changes.next()).await.is_err(), "told twice");
 }
 
-/// Of many who move the same record, here and there, one is first.
+/// One of many concurrent transitions of the same record on two stores succeeds.
 pub(crate) async fn two_have_one_winner(here: &Store, other: &Store) {
     let handle = here.insert(Id::random(), shut(2000)).await.unwrap();
     let moves = (0..32).map(|by| {

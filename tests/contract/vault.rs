@@ -1,4 +1,4 @@
-//! What only Vault has to promise: over a stand-in that speaks KV version 2 as Vault's documentation has it.
+//! Promises of the Vault backend, tested with a stand-in for KV version 2 as Vault documents it.
 
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::base::url::ExactUrl;
@@ -37,7 +37,7 @@ fn at(server: &Server, login: VaultLogin) -> VaultConfig {
     }
 }
 
-/// On a server of its own.
+/// A store on its own server.
 pub(crate) fn bench() -> (Server, Bench) {
     let server = Server::start();
     let bench = on(at(&server, token(ROOT)));
@@ -107,11 +107,11 @@ async fn what_has_expired_becomes_a_stone_and_then_nothing_and_a_stone_can_be_re
     bench.time.store(2001 + HOUR, Ordering::SeqCst);
     assert_eq!(bench.store.sweep().await, Ok(0));
     assert_eq!(count(), 2, "the others are stones");
-    // A stone makes room.
+    // An insert can replace a tombstone.
     bench.store.insert(one.id(), shut(9000 * HOUR)).await.unwrap();
     assert_eq!(bench.store.read(&two).await, Ok(None));
     bench.time.store(2002 + 2 * HOUR, Ordering::SeqCst);
-    // Also by an instance that sees it for the first time.
+    // A process that sees the tombstone for the first time also removes it.
     assert_eq!(another(&bench, &server).sweep().await, Ok(0));
     assert_eq!(count(), 1);
     assert!(bench.store.read(&one).await.unwrap().is_some());
@@ -159,7 +159,7 @@ async fn a_write_to_vault_whose_answer_is_lost_or_late_is_done_once() {
     server.state().lose_answers = 1;
     let moved = bench.store.transition(&handle, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
     assert!(moved.is_ok(), "{moved:?}");
-    // Done after we had given it up: whatever was told, what is there is one of the two.
+    // The write arrives after the client gave up. The stored record is one of the two states.
     server.state().late = Some(Duration::from_millis(2500));
     let shut_again = |_: Open| Ok::<_, ()>((shut(2000), ()));
     bench.store.transition(&handle, shut_again).await.unwrap();
@@ -176,7 +176,7 @@ async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
         note: canary.to_owned(),
     };
     let handle = bench.store.insert(Id::random(), note).await.unwrap();
-    // Whoever limits the versions does so behind the insert.
+    // The version limit is set in the background, after the insert.
     for _ in 0..500 {
         if server
             .state()
@@ -216,7 +216,7 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     server.state().deletes = true;
     let said = refused(at(&server, token(ROOT)));
     assert!(said.contains("secret/config delete_version_after=0s"), "{said}");
-    // Also where an earlier try broke off, and Vault deleted what it left.
+    // Also if an earlier startup check broke off and Vault deleted its record.
     let mut left = Meta::default();
     (left.current, left.versions) = (1, [(1, None)].into());
     server.state().keys.insert((String::new(), "contract/our.trial".to_owned()), left);
@@ -231,7 +231,7 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
     server.state().sealed = true;
     assert!(refused(at(&server, token(ROOT))).contains("Vault is sealed"));
     server.state().sealed = false;
-    // Whoever sends us elsewhere gets no token there.
+    // A redirect does not leak the token to another server.
     let other = Server::start();
     server.state().redirect = Some(format!("{}/v1/auth/token/lookup-self", other.url()));
     let said = refused(at(&server, token(ROOT)));

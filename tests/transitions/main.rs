@@ -1,4 +1,4 @@
-//! The state machines under random moves, and the stored records of every version.
+//! The state machines under random transitions, and stored records of every version.
 #![expect(clippy::too_many_lines, reason = "a story is read from top to bottom")]
 #![expect(clippy::too_many_arguments, reason = "the model has all facts of a move")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a move concerns a few states")]

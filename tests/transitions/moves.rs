@@ -1,6 +1,6 @@
-//! The state machines under random moves: many journeys and grants through the real store, beside a model kept by hand.
+//! Random acts on flows and grants, run on the real store and on a hand-written model.
 //!
-//! Each act is done to both, and both must agree on whether it is allowed, why not, and on what is there afterwards.
+//! Both must agree on whether an act is allowed, on the reason, and on the stored result.
 
 pub(crate) mod acts;
 mod carried;
@@ -24,7 +24,7 @@ fn acts(most: usize) -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(any::<[u8; Act::BYTES]>().prop_map(Act::read), 1..most)
 }
 
-/// Lives through `acts` in a new world, and returns it.
+/// Runs `acts` in a new world and returns the world.
 fn lived(grace: u64, mode: TokenMode, acts: &[Act]) -> World {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut world = World::new(grace, mode);
@@ -45,7 +45,7 @@ proptest! {
     }
 }
 
-/// What the moves must have met, or they prove little.
+/// Rare cases that the random acts must cover.
 const RARE: [&str; 16] = [
     "a generation that the store had forgotten",
     "a grant that was ended before it was there",
@@ -86,7 +86,7 @@ fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
         Ok(())
     });
     lives.unwrap();
-    // API keys are no part of a flow or grant. `src/app/api_keys.rs` tests their one transition.
+    // API keys belong to no flow or grant. `src/app/api_keys.rs` tests their only transition.
     let others = ["Usable", "Revoked"];
     let listed = TRANSITIONS.iter().filter(|transition| !others.contains(&transition.to));
     let drawn: BTreeSet<_> = listed.map(|Transition { from, by, to }| (*from, *by, *to)).collect();

@@ -1,4 +1,4 @@
-//! Records as earlier programs wrote them, kept in `tests/records`: today's program reads all of them.
+//! Sample records of earlier versions in `tests/records`. The current version reads all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ use serde_json::{Value, json};
 use crate::moves::acts::{Act, Bring, Form, Gives, With};
 use crate::moves::world::{KEY, World};
 
-/// When all records of the folder were alive.
+/// A time at which no record of the folder had expired.
 const THEN: u64 = 1_000_000;
 
 const DAY: u64 = 86_400;
 
-/// How long a record of each kind lies at most after it was written, in seconds, with the default lifetimes. `None`: longer, but
-/// there are only as many as the operator made or configured; nobody who may just send requests makes one.
+/// The longest life of a record of each kind in seconds, with the default lifetimes. `None` means
+/// no limit: the operator bounds their number, and a request alone never creates one.
 const LIES: [(&str, Option<u64>); 7] = [
     ("api-key", None),
     ("consent", Some(90 * DAY)),
@@ -45,10 +45,10 @@ const LIES: [(&str, Option<u64>); 7] = [
     ("upstream-issuer", None),
 ];
 
-/// Kinds that earlier programs wrote and this program does not read. An import copies them as they are, and they expire.
+/// Kinds of earlier versions that are no longer read. An import copies them, and they expire.
 const REMOVED: [&str; 3] = ["end", "notice", "use"];
 
-/// Runs something for every kind of record.
+/// Calls a function for every kind of record.
 macro_rules! kinds {
     ($each:ident($($argument:expr),*)) => {{
         $each::<FlowRecord>($($argument),*).await;
@@ -69,7 +69,7 @@ fn ring(text: &str) -> Arc<ArcSwap<KeyRing>> {
     Arc::new(ArcSwap::from_pointee(KeyRing::single(text).unwrap()))
 }
 
-/// The names of the fields, those of fields within fields too; what a list holds counts as one.
+/// Collects the paths of all fields. The items of a list share one path.
 fn shape(value: &Value, at: &str, into: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -82,7 +82,7 @@ fn shape(value: &Value, at: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether all that `kept` says is said by `read` too; fields that came later may be there besides.
+/// Whether `read` contains everything in `kept`. It may have additional, newer fields.
 fn is_within(kept: &Value, read: &Value) -> bool {
     match (kept, read) {
         (Value::Object(kept), Value::Object(read)) => kept
@@ -95,7 +95,7 @@ fn is_within(kept: &Value, read: &Value) -> bool {
     }
 }
 
-/// A file of the folder, such as `grant.Active.1.json`.
+/// A sample file, such as `grant.Active.1.json`.
 struct Kept {
     name: String,
     space: String,
@@ -121,7 +121,7 @@ fn kept() -> Vec<Kept> {
     all
 }
 
-/// Honest journeys of every way, each so many moves far.
+/// Regular flows for every service, stopped after one to six moves.
 fn journeys(gives: Gives, bare: Gives) -> Vec<Act> {
     let mut acts = Vec::new();
     for service in 0..6 {
@@ -138,7 +138,7 @@ fn journeys(gives: Gives, bare: Gives) -> Vec<Act> {
     acts
 }
 
-/// Everything that today's program writes, in every state: records of random worlds, told by hand how to come about.
+/// Records of every kind and state that the current version writes, made by scripted acts.
 async fn today() -> Store {
     let (gives, bare) = (
         Gives {
@@ -240,7 +240,7 @@ async fn today() -> Store {
     all
 }
 
-/// What no journey makes.
+/// Adds the records that no flow creates.
 async fn of_the_house(all: &Store, house: ApiKeys) {
     let wanted = ApiKeySpec {
         service: "batch".into(),
@@ -274,7 +274,7 @@ fn read<R: Record>(said: &Value) -> R {
     R::deserialize(said).unwrap_or_else(|why| panic!("{why}: {said}"))
 }
 
-/// Records by kind and state, as they are written.
+/// Serialized records by kind and state.
 type Written = BTreeMap<(String, String), Vec<Value>>;
 
 async fn gather<R: Record>(store: &Store, into: &mut Written) {
@@ -300,7 +300,7 @@ async fn written(store: &Store) -> Written {
     all
 }
 
-/// What today's program writes in a form of which no file is kept: one of each form.
+/// One record for each form that the current version writes and no sample file has.
 async fn missing() -> Vec<(String, Value)> {
     let kept = kept();
     let mut new = Vec::new();
@@ -370,14 +370,14 @@ async fn a_record_is_kept_of_every_kind_state_and_field_that_this_program_writes
     }
 }
 
-/// The numbers of the kept exports.
+/// The numbers of the sample exports.
 fn exports() -> Vec<u32> {
     (1..1_000)
         .take_while(|n| folder().join(format!("export-{n}.jsonl")).exists())
         .collect()
 }
 
-/// Whether a line of an export is a record of a kind that this program does not read.
+/// Whether a line of an export is a record of a kind that is no longer read.
 fn is_of_a_removed_kind(line: &[u8]) -> bool {
     let said: Value = serde_json::from_slice(line).unwrap_or_default();
     let kind = said["key"].as_str().and_then(|key| key.split_once('/'));
@@ -415,13 +415,13 @@ async fn every_kind_of_record_has_its_end_or_is_no_more_than_what_was_configured
             assert!(most.is_none_or(|most| lies <= most), "{} lies for {lies} s", kept.name);
         }
     }
-    // The store's own: one for each store, as long as there is one.
+    // The key check: each store has one, without an expiry.
     let mut known = BTreeSet::from(["key-mark".to_owned()]);
     kinds!(all(&kept(), &mut known));
     assert_eq!(known, spaces(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")));
 }
 
-/// The kinds that the source names, but for those of its own tests.
+/// The record kinds that the source defines, without those of its own tests.
 fn spaces(dir: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,9 +1,9 @@
-//! What is not believed: answers of somebody in front of Vault, and what somebody else put among our paths or changed there.
+//! Responses of a proxy in front of Vault, and foreign or forged data among the gateway's paths.
 
 use super::*;
 
 const HTML: &str = "<html><body>404 Not Found</body></html>";
-/// In none of these words says Vault that there is nothing.
+/// Bodies of a 404 by which Vault does not say that a path is absent.
 const NOT_ABSENT: [&str; 6] = [
     HTML,
     "",
@@ -23,7 +23,7 @@ fn says(server: &Server, to: &str, times: u32, (status, body): (u16, &'static st
     });
 }
 
-/// What somebody else wrote there.
+/// Writes data as another Vault user would.
 fn put(server: &Server, name: &str, data: serde_json::Value) {
     let mut state = server.state();
     let meta = state.keys.entry((String::new(), name.to_owned())).or_default();
@@ -54,7 +54,7 @@ async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() 
     assert!(bench.store.read(&handle).await.unwrap().is_some());
 }
 
-/// A standby that cannot pass a write on, or does not know what became of it, says 503 or sends elsewhere.
+/// A standby that cannot forward a write, or lost its outcome, answers 503 or redirects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_is_looked_for_and_done_once() {
     let (server, bench) = bench();
@@ -86,7 +86,7 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
                 "{status} {body} {passes}"
             );
         }
-        // And of one that is never done nobody says that it is.
+        // A write that never happens is not reported as done.
         says(&server, "POST secret/data/contract/doorbell/", u32::MAX, (status, body));
         let moved = bench.store.update(&bell, once_more).await;
         assert!(
@@ -104,7 +104,7 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
     let stays = bench.insert(9000 * HOUR).await;
     let bell = bench.store.insert(Id::random(), Doorbell { rings: 7 }).await.unwrap();
     let foreign = || json!({ "password": "of somebody" });
-    // The first of its kind, and a kind that comes before all others.
+    // A path that sorts first in its kind, and a kind that sorts before all others.
     put(&server, "contract/door/-", foreign());
     put(&server, "contract/a/b", foreign());
     bench.time.store(2001 + HOUR, Ordering::SeqCst);
@@ -117,14 +117,14 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
             .count()
     };
     assert_eq!(gone(&server), 1, "what has expired is a stone");
-    // A page of its kind is whole or fails, and says where: a tombstone could hide behind it.
+    // A scan page is complete or fails with the path. Otherwise a tombstone could be missed.
     let scanned = bench.store.scan::<Door>(None, 10).await.map(drop).unwrap_err().to_string();
     assert!(scanned.contains("secret/data/contract/door/-"), "{scanned}");
     let (bells, _) = bench.store.scan::<Doorbell>(None, 10).await.unwrap();
     assert_eq!(bells.len(), 1);
     assert!(bench.store.read(&stays).await.unwrap().is_some() && bench.store.read(&bell).await.unwrap().is_some());
 
-    // What cannot be the name of a record is none, and no path is made of it.
+    // Names that no record can have are ignored and never used as a path.
     for name in [
         "doorbell/a b",
         "doorbell/a?version=1",
@@ -136,7 +136,7 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
         put(&server, &format!("contract/{name}"), foreign());
     }
     assert_eq!(bench.store.scan::<Doorbell>(None, 10).await.unwrap().0.len(), 1);
-    // A journal that cannot be read, nor one that says nothing, hides what is in the others.
+    // An unreadable or meaningless journal does not hide the entries of other journals.
     put(&server, "contract/our.news/nonsense", foreign());
     put(&server, "contract/our.news/unreadable", foreign());
     says(&server, "GET secret/data/contract/our.news/unreadable", u32::MAX, (500, ""));
@@ -159,17 +159,17 @@ async fn what_is_written_in_vault_without_the_keys_is_believed_by_nobody() {
         let meta = &state.keys[&(String::new(), name.to_owned())];
         meta.versions[&meta.current].clone().unwrap()
     };
-    // Moved to another place.
+    // Copied to another path.
     put(&server, &second, lies_at(&first));
     assert!(matches!(bench.store.read(&other).await, Err(StoreError::DoesNotOpen { .. })));
-    // Kept longer than what is sealed says.
+    // A later expiry outside the sealed record has no effect.
     let mut longer = lies_at(&first);
     longer["ends"] = json!("9000");
     put(&server, &first, longer);
     assert!(bench.store.read(&one).await.unwrap().is_some());
     bench.time.store(2001, Ordering::SeqCst);
     assert_eq!(bench.store.read(&one).await, Ok(None));
-    // News that nobody with the keys told: everything is read again, and what is true is still heard.
+    // Forged messages cause a gap. The subscriber still receives real changes.
     let mut changes = bench.store.changes();
     let forged = json!({ "at": "1000", "count": 2, "notes": ["no key", "door/AAAAAAAAAAAAAAAAAAAAAA Zm9yZ2Vk"] });
     put(&server, "contract/our.news/forger", forged);
@@ -183,7 +183,7 @@ async fn what_is_written_in_vault_without_the_keys_is_believed_by_nobody() {
     assert_eq!(told.of::<Door>(), Some(third));
 }
 
-/// Vault removes a path whatever lies there: who closed it, and was held up, must not remove what another has put there since.
+/// Vault deletes any content of a path. A delayed deletion must not remove a newer record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_held_up_between_closing_a_path_and_removing_it_leaves_it_to_others() {
     let (server, bench) = bench();

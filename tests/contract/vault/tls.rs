@@ -1,4 +1,4 @@
-//! TLS towards Vault: only to whom the CA and the name in the address say.
+//! TLS to Vault: the CA and the host name of the certificate must match.
 
 use super::*;
 
@@ -21,17 +21,17 @@ async fn vault_is_spoken_to_over_tls_if_the_given_ca_signed_it_for_that_name() {
     }
     let asked = || server.state().asked.len();
     let before = asked();
-    // No root of this machine knows it.
+    // The system roots do not include this CA.
     let said = refused(over(&server, "127.0.0.1", None));
     assert!(said.contains("certificate") && said.contains("[store]: ca = "), "{said}");
-    // Another CA is another CA.
+    // Another CA is refused.
     let other = Server::with_tls(&["vault.example"]);
     let said = refused(over(&server, "127.0.0.1", Some(other.ca())));
     assert!(said.contains("certificate") && said.contains("`ca`"), "{said}");
-    // The right CA, and another name.
+    // The right CA with another host name is refused.
     let said = refused(over(&other, "127.0.0.1", Some(other.ca())));
     assert!(said.contains("certificate") && said.contains("`url`"), "{said}");
-    // A file that is not there, and one that is no certificate.
+    // A missing CA file, and a file that is no certificate.
     let said = refused(over(&server, "127.0.0.1", Some("no-such-file.pem".into())));
     assert!(said.contains("no-such-file.pem") && said.contains("`ca`"), "{said}");
     let said = refused(over(
@@ -40,7 +40,7 @@ async fn vault_is_spoken_to_over_tls_if_the_given_ca_signed_it_for_that_name() {
         Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into()),
     ));
     assert!(said.contains("no PEM certificate") && said.contains("`ca`"), "{said}");
-    // Without TLS where there is TLS, and the other way round.
+    // Plain HTTP to a TLS server, and TLS to a plain HTTP server.
     let plain = VaultConfig {
         url: ExactUrl::parse(&server.url().replace("https", "http")).unwrap(),
         ..at(&server, token(ROOT))

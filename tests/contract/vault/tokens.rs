@@ -1,4 +1,4 @@
-//! Who signs in at Vault, what he may do there, and what happens when his token ends.
+//! Vault logins, the required policy, and the end of a token.
 
 use super::*;
 
@@ -8,7 +8,7 @@ async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended(
     server.state().ttl = (Duration::from_secs(2), 1);
     let bench = on(at(&server, role(ROLE.1)));
     let handle = bench.insert(2000).await;
-    // Renewed once, and then signed in anew, before the token ends.
+    // The token is renewed once. Then the login is repeated before the token ends.
     let asked = |what: &str| server.state().asked.iter().filter(|asked| asked.contains(what)).count();
     for _ in 0..1000 {
         if asked("approle/login") > 1 {
@@ -19,7 +19,7 @@ async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended(
     }
     assert!(asked("renew-self") >= 1);
     assert!(asked("approle/login") > 1);
-    // A token that is revoked under us is replaced as soon as it is refused.
+    // A revoked token is replaced as soon as Vault refuses it.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     server.state().ttl = (Duration::from_secs(3600), 1);
     server.state().tokens.clear();
@@ -47,7 +47,7 @@ async fn the_policy_of_the_documents_is_enough_and_each_part_of_it_is_needed() {
     }
     assert_eq!(bench.store.read(&handle).await, Ok(None));
     assert!(server.names("contract/door/").is_empty());
-    // Also where others have written before.
+    // A missing part is found on a server with records and on an empty one.
     for part in ["create", "update", "read", "list", "delete"] {
         server.state().policy = Some(policy.replace(&format!("\"{part}\""), "\"none\""));
         let said = refused(at(&server, role(ROLE.1)));
@@ -63,7 +63,7 @@ fn asked(server: &Server, what: &str) -> usize {
     server.state().asked.iter().filter(|asked| asked.contains(what)).count()
 }
 
-/// What is said of a read that fails.
+/// The error message of a failed read.
 async fn unread(store: &Store, handle: &Handle<Door>) -> String {
     store.read(handle).await.unwrap_err().to_string()
 }
@@ -73,7 +73,7 @@ async fn a_policy_that_begins_to_lack_something_is_no_reason_to_sign_in() {
     let server = Server::start();
     let bench = on(at(&server, role(ROLE.1)));
     let handle = bench.insert(2000).await;
-    // Longer than the pause between two logins.
+    // Longer than the minimum pause between two logins.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     server.state().policy = Some("path \"secret/*\" { capabilities = [\"list\"] }".to_owned());
     for _ in 0..3 {
@@ -90,7 +90,7 @@ async fn a_given_token_that_ended_and_a_login_that_fails_are_named_where_they_ar
     server.give("hvs.short", Duration::from_secs(5), 0);
     let bench = on(at(&server, token("hvs.short")));
     let handle = bench.insert(2000).await;
-    // It is looked at when half of its time is over, to say how much is left.
+    // After half of its lifetime the token is looked up, to report the remaining time.
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert!(asked(&server, "lookup-self") >= 2);
     tokio::time::sleep(Duration::from_millis(1600)).await;

@@ -1,142 +1,142 @@
-//! What may be done to a world, told by a few bytes, so that chance and a fuzzer can both choose.
+//! Acts on a world, decoded from a few bytes, so that proptest and a fuzzer can choose them.
 
-/// What a browser brings to a form.
+/// The cookie that a browser sends with a form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
-    /// The cookie that it was given last.
+    /// The cookie that was set last.
     Own,
-    /// The one from before signing in.
+    /// The cookie from before the sign-in.
     Older,
-    /// That of another journey.
+    /// The cookie of another flow.
     Other,
-    /// None.
+    /// No cookie.
     Nothing,
 }
 
-/// What the upstream's redirect brings.
+/// The values that arrive with the upstream's redirect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bring {
-    /// All of its own.
+    /// All values are the flow's own.
     Own,
-    /// The `state` of another journey.
+    /// The `state` of another flow.
     OtherState,
-    /// The cookie of another journey.
+    /// The cookie of another flow.
     OtherBrowser,
     /// No cookie.
     NoBrowser,
-    /// The name of another issuer.
+    /// The `iss` of another issuer.
     OtherIssuer,
-    /// No issuer.
+    /// No `iss`.
     NoIssuer,
-    /// It comes to the callback of another service.
+    /// The redirect arrives at the callback of another service.
     OtherService,
 }
 
-/// What a client brings to the token endpoint.
+/// The values that a client sends to the token endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum With {
-    /// All of its own, with its redirect URI.
+    /// All values are the flow's own, including the redirect URI.
     Own,
-    /// As that, without a redirect URI.
+    /// The same without a redirect URI.
     NoRedirect,
-    /// The redirect URI of another journey.
+    /// The redirect URI of another flow.
     OtherRedirect,
-    /// The code of another journey.
+    /// The code of another flow.
     OtherCode,
-    /// The verifier of another journey.
+    /// The verifier of another flow.
     OtherVerifier,
     /// No verifier.
     NoVerifier,
-    /// Another secret than the client's own.
+    /// A wrong client secret.
     OtherSecret,
-    /// It comes to the token endpoint of another service.
+    /// The request arrives at the token endpoint of another service.
     OtherService,
 }
 
-/// What the upstream gives.
+/// The tokens that the upstream issues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gives {
-    /// Something to refresh with.
+    /// Whether they include a refresh token.
     pub refresh: bool,
-    /// How long the access token lives, in seconds.
+    /// The lifetime of the access token, in seconds.
     pub life: Option<u64>,
 }
 
-/// One thing that happens. Numbers name journeys, pairs, grants and attempts, counted around.
+/// One event. Numbers select flows, pairs, grants and attempts, modulo their count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Act {
-    /// A client sends a browser to us.
+    /// A client sends a browser to `/authorize`.
     Begin { client: u8, state: bool, service: u8 },
-    /// An honest journey, so many moves far; five lead to a code, or three where nothing is asked of the upstream; an identity provider takes two more.
+    /// A regular flow. Five `moves` give a code, three with no upstream step; a provider adds two.
     Journey { client: u8, service: u8, gives: Gives, moves: u8 },
-    /// The user signs in.
+    /// The user signs in with a password.
     SignIn { flow: u8, form: Form },
-    /// The user goes to the identity provider, which promises `iss` or not.
+    /// The browser goes to the provider, which promises `iss` or not.
     ToIdp { flow: u8, form: Form, promise: bool },
-    /// The provider sends the browser back.
+    /// The provider redirects the browser back.
     FromIdp { flow: u8, bring: Bring, error: bool },
-    /// The provider vouches for somebody: of its own, or of another one.
+    /// The provider identifies a user: one of its own, or one of another provider.
     Identified { flow: u8, own: bool },
-    /// It does not.
+    /// The provider does not identify a user.
     NotIdentified { flow: u8 },
-    /// Nobody has to.
+    /// The service requires no sign-in.
     Unnamed { flow: u8, form: Form },
     /// The user consents; the upstream promises `iss` or not.
     Approve { flow: u8, form: Form, promise: bool },
-    /// The user consents, and the code is issued here; the upstream takes something of the user's or not.
+    /// The user consents and the code is issued here, with or without upstream tokens.
     Granted { flow: u8, form: Form, gives: Option<Gives> },
-    /// The user says no.
+    /// The user denies.
     Deny { flow: u8, form: Form },
-    /// The upstream sends the browser back.
+    /// The upstream redirects the browser back.
     Return { flow: u8, bring: Bring, error: bool },
-    /// As that, and its code goes on in the client's, because nothing is kept.
+    /// The same in stateless mode: the upstream's code travels in the client's code.
     HandOn { flow: u8, bring: Bring },
-    /// The user consents, and the code carries nothing, because nothing is kept.
+    /// The user consents in stateless mode, and the code contains no upstream code.
     Carry { flow: u8, form: Form },
     /// The upstream's code is exchanged.
     Exchange { flow: u8, gives: Gives },
-    /// It is not.
+    /// The exchange of the upstream's code fails.
     Fail { flow: u8 },
-    /// A code is redeemed; at once means that the grant is put down in the same breath.
+    /// A code is redeemed. With `at_once`, its grant is stored immediately.
     Redeem {
         flow: u8,
         by: Option<u8>,
         with: With,
         at_once: bool,
     },
-    /// The second breath: the grant of a redeemed code is put down.
+    /// The grant of a redeemed code is stored.
     Grant { flow: u8 },
-    /// A refresh pair is presented, counted from the newest; by another client, if one is named.
+    /// A refresh pair is presented, counted from the newest; by the client `by`, if given.
     Present { pair: u8, by: Option<u8>, owner: u8, alone: bool },
-    /// A pair is presented after its successor came back, and after so many seconds: where the grace ends.
+    /// A pair is presented after its successor was used, about when the reuse window ends.
     Late { pair: u8, seconds: u64 },
-    /// A pair is presented, the process dies while it asks, and the next one gets the pair before it.
+    /// A process dies while it refreshes a pair, and the next one gets the previous pair.
     Crash { pair: u8 },
     /// The upstream answers an attempt, counted from the newest.
     Answer { attempt: u8, gives: Gives },
-    /// The upstream refuses one for good.
+    /// The upstream refuses an attempt for good.
     Refuse { attempt: u8 },
-    /// Nothing comes of one.
+    /// An attempt is released without a result.
     Release { attempt: u8 },
     /// A grant is revoked.
     End { grant: u8 },
-    /// A pair, counted from the newest, is seen at the MCP endpoint.
+    /// A pair, counted from the newest, is used at the MCP endpoint.
     Prove { pair: u8 },
-    /// The upstream says 401 to one.
+    /// The upstream answers 401 to a pair.
     Unauthorized { pair: u8 },
-    /// The gateway looks after what it keeps: because of its age, or because the upstream refused it.
+    /// The gateway refreshes a stored token that is near its end or that the upstream refused.
     Renew { grant: u8, refused: bool, owner: u8, alone: bool },
-    /// As that, and the upstream answers at once.
+    /// The same, and the upstream answers at once.
     Renewed { grant: u8, gives: Gives },
-    /// The service keeps tokens from now on, or no longer.
+    /// The service switches between stored and sealed tokens.
     Reload,
-    /// What nobody needs any more is dropped.
+    /// Stored tokens that are no longer needed are pruned.
     Tidy { grant: u8 },
     /// The record of a grant is copied.
     Backup { grant: u8 },
-    /// The copy is put back: the store went back in time.
+    /// The copy is put back, as when an old backup of the store is restored.
     Restore { grant: u8 },
-    /// A pair is refreshed after a copy, the copy is put back, and what the refresh gave is presented.
+    /// A pair is refreshed after a backup, the backup is restored, and the new pair is presented.
     Forget { pair: u8, gives: Gives },
     /// Time passes, in seconds.
     Wait(u64),
@@ -147,10 +147,10 @@ pub(crate) enum Act {
 const TIMES: [u64; 16] = [1, 1, 5, 29, 30, 31, 59, 60, 61, 75, 119, 121, 301, 600, 3_600, 2_000_000];
 
 impl Act {
-    /// How many bytes name an act.
+    /// The number of bytes that encode an act.
     pub(crate) const BYTES: usize = 4;
 
-    /// The act that these bytes name; all bytes name one.
+    /// Decodes an act. Every input is valid.
     pub(crate) fn read([kind, n, m, x]: [u8; Self::BYTES]) -> Self {
         let form = [
             Form::Own,
@@ -166,7 +166,7 @@ impl Act {
             refresh: m % 3 != 2,
             life: [None, Some(3_600), Some(600), Some(50)][usize::from(x % 4)],
         };
-        // Most journeys go the longest way.
+        // Most flows take the longest path.
         let service = [0, 0, 0, 0, 1, 2, 3, 4, 4, 5][usize::from(n / 3 % 10)];
         match kind % 88 {
             0 | 1 => Self::Begin {
@@ -236,7 +236,7 @@ impl Act {
             },
             64..=66 | 80..=83 => Self::FromIdp {
                 flow: n,
-                // Half of them from the wrong end: journeys seldom stand there.
+                // Half of them send mostly wrong values: few flows are in this state.
                 bring: bring(if n % 2 == 0 { m } else { 12 - m % 7 }),
                 error: x % 3 == 0,
             },
@@ -257,7 +257,7 @@ impl Act {
     }
 }
 
-/// One in eight is another client than the rightful one.
+/// In one of eight cases, another client than the right one.
 fn other(x: u8) -> Option<u8> {
     (x % 8 == 7).then_some(x / 8)
 }

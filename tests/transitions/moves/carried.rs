@@ -1,4 +1,4 @@
-//! Journeys where nothing is kept: a code that carries the upstream's.
+//! Flows in stateless mode: the client's code contains the upstream's code.
 
 use mcp_oauth_gateway::base::secret::Secret;
 use mcp_oauth_gateway::flow::authorize::{GatewayLogin, UpstreamCallbackParams, UpstreamRedirect};
@@ -10,11 +10,11 @@ use super::acts::{Bring, Form, Gives};
 use super::journeys::{SERVICES, Stage, UPSTREAM, way};
 use super::world::{World, went};
 
-/// What the upstream's redirect brings.
+/// The upstream's code in its redirect.
 const CODE: &str = "the upstream's code";
 
 impl World {
-    /// The upstream sends the browser back, and its code goes on to the client.
+    /// The upstream redirects back, and its code travels on within the client's code.
     pub(crate) async fn handed_on(&mut self, i: usize, bring: Bring) {
         let (state, browser, issuer, expected) = self.brought(i, bring);
         let with = UpstreamCallbackParams {
@@ -36,7 +36,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// The code is issued at once, and carries nothing.
+    /// The code is issued at once and contains no upstream code.
     pub(crate) async fn carried_here(&mut self, i: usize, form: Form) {
         let (brought, now) = (self.form(i, form), self.now());
         let expected = self
@@ -57,7 +57,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// It got here by all the stages of an honest journey but the last ones, and has a code now.
+    /// Asserts that the flow passed all stages but the last `but`, and gives it a code.
     fn on_its_way(&mut self, i: usize, but: usize) {
         let code = self.draw();
         let journey = &mut self.journeys[i];
@@ -67,7 +67,7 @@ impl World {
         (journey.code, journey.tokens) = (code, None);
     }
 
-    /// What the client's code carried is exchanged, now that it is redeemed.
+    /// Exchanges the upstream code that the redeemed code contained.
     pub(crate) fn unlocked_late(&mut self, i: usize, redeemed: RedeemedCode, to_exchange: Option<PendingExchange>) -> RedeemedCode {
         let leg = SERVICES[self.journeys[i].service].2;
         assert_eq!(to_exchange.is_some(), leg == UpstreamStep::Upstream);

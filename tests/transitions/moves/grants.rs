@@ -1,4 +1,4 @@
-//! Grants: what refreshing should do, from the first pair to the tombstone.
+//! Model of grants and refreshes, from the first pair to the tombstone.
 
 use std::sync::atomic::Ordering;
 
@@ -19,15 +19,15 @@ use serde_json::Value;
 use super::acts::Gives;
 use super::world::{World, text, went};
 
-/// Between a code that is spent and its grant, a breath at most, in seconds.
+/// The longest time between a spent code and its grant, in seconds.
 pub(super) const BREATH: u64 = 60;
-/// An attempt may hold a grant so long, in seconds.
+/// The duration of a refresh lease, in seconds.
 const LEASE: u64 = 75;
 
-/// What a grant should be doing.
+/// The expected state of a grant.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Life {
-    /// Its code is spent, and nothing is put down yet.
+    /// Its code is spent, and the grant is not stored yet.
     Unborn,
     Active,
     Refreshing {
@@ -41,18 +41,18 @@ pub(crate) enum Life {
     },
 }
 
-/// What a grant's pairs carry for the upstream.
+/// The upstream token that a grant can refresh or reissue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
-    /// The upstream takes nothing of the user's.
+    /// The upstream needs no token of the user.
     Nothing,
-    /// A token that can only be re-issued.
+    /// An access token that can only be reissued.
     Access,
-    /// Something to refresh with.
+    /// A refresh token.
     Refresh,
 }
 
-/// A grant as it should be.
+/// A grant as expected.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub id: Id,
@@ -65,7 +65,7 @@ pub(crate) struct Grant {
     kept: Kept,
     superseded: Vec<(u32, UnixTime)>,
     latest: Option<UpstreamTokens>,
-    /// Its pairs only refer to what is here.
+    /// Whether its pairs are references to the stored tokens.
     refers: bool,
     renewed: Option<UnixTime>,
     access_ends: UnixTime,
@@ -74,13 +74,13 @@ pub(crate) struct Grant {
     seen: Value,
 }
 
-/// What does not go back in time when a store does.
+/// A pair that a client has. It stays the same when an old store is restored.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub grant: usize,
     pub generation: u32,
     pub tokens: Option<UpstreamTokens>,
-    /// It only refers to its tokens.
+    /// Whether it is a reference to stored tokens.
     pub kept: bool,
     pub access_ends: UnixTime,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Pair {
 type Refusal = TransitionError<RejectReason>;
 
 impl Grant {
-    /// Until when the store must have it; nothing, if it is not there.
+    /// The expiry of its record, or `None` if it has no record.
     pub(crate) fn keep_until(&self) -> Option<UnixTime> {
         let pairs = self.refresh_ends.max(self.access_ends);
         match self.life {
@@ -115,7 +115,7 @@ impl Grant {
 
     fn supersede(&mut self, now: UnixTime) {
         self.superseded.push((self.generation, now));
-        // Sixteen are remembered.
+        // A grant remembers sixteen superseded generations.
         let from = self.superseded.len().saturating_sub(16);
         self.superseded.drain(..from);
         self.generation += 1;
@@ -123,7 +123,7 @@ impl Grant {
     }
 }
 
-/// What a presented pair should lead to.
+/// The expected outcome of a presented pair.
 #[derive(Debug)]
 enum Outcome {
     Answer(u32, Option<UpstreamTokens>),
@@ -131,7 +131,7 @@ enum Outcome {
     Ended,
 }
 
-/// One who presents a pair.
+/// A presented pair, with its client and attempt.
 struct Presented<'a> {
     generation: u32,
     tokens: Option<&'a UpstreamTokens>,
@@ -141,7 +141,7 @@ struct Presented<'a> {
 }
 
 impl Grant {
-    /// The rules of refreshing, once more and by hand.
+    /// A second implementation of the refresh rules.
     fn presented(&mut self, by: &Presented<'_>, rules: RefreshRules, now: UnixTime) -> Result<Outcome, RejectReason> {
         self.is_free(by.attempt, now)?;
         if by.client != self.client {
@@ -151,7 +151,7 @@ impl Grant {
             return Err(RejectReason::Expired);
         }
         if by.generation > self.generation {
-            // Only a store that went back in time knows less than a client.
+            // Only a restored store knows an older generation than a client.
             self.generation = by.generation;
             if !by.kept {
                 (self.latest, self.refers) = (None, false);
@@ -220,7 +220,7 @@ impl Grant {
         }
     }
 
-    /// When the gateway asks by itself: what it keeps has ended; or it is near its end or refused, and not quite new.
+    /// Refresh by the gateway: the token has expired, or is near its end or refused, and not new.
     fn renewed(&mut self, refused: bool, attempt: RefreshAttempt, now: UnixTime) -> Result<UpstreamRefreshToken, RejectReason> {
         self.is_free(attempt, now)?;
         let latest = self.latest.as_ref().filter(|_| self.refers).ok_or(RejectReason::NotNeeded)?;
@@ -240,13 +240,13 @@ impl Grant {
     }
 }
 
-/// Whether tokens live long enough to be handed out.
+/// Whether tokens live long enough to be issued.
 fn is_enough(tokens: Option<&UpstreamTokens>, now: UnixTime) -> bool {
     let (end, enough) = (tokens.and_then(|tokens| tokens.expires), now.plus_seconds(60));
     end.is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > enough)
 }
 
-/// Whether pairs of these tokens only refer to them. They are short here: it is as the service wants it.
+/// Whether pairs with these tokens are references. The tokens here are short: the mode decides.
 fn keeps(tokens: Option<&UpstreamTokens>, rules: RefreshRules) -> bool {
     tokens.is_some() && rules.mode == TokenMode::Reference
 }
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// A code was spent; its grant is not there yet.
+    /// Adds the grant of a spent code. It is not stored yet.
     pub(crate) fn new_grant(&mut self, id: Id, client: usize) -> usize {
         let now = self.now();
         self.grants.push(Grant {
@@ -288,7 +288,7 @@ impl World {
         self.grants.len() - 1
     }
 
-    /// When pairs of these tokens end: the shorter of both sides; where we can renew what is kept, our own.
+    /// Access and refresh expiry: of the shorter half, or ours if stored tokens are refreshable.
     fn ends(&self, g: usize, tokens: Option<&UpstreamTokens>, kept: bool) -> (UnixTime, UnixTime) {
         let (now, ttl) = (self.now(), self.rules.ttl);
         if kept && tokens.is_some_and(|tokens| tokens.refresh.is_some()) {
@@ -317,7 +317,7 @@ impl World {
         });
     }
 
-    /// The grant of a code that was spent is put down, unless it was ended meanwhile.
+    /// Stores the grant of a spent code, unless the grant has ended meanwhile.
     pub(crate) async fn granted(&mut self, i: usize) {
         let Some(redeemed) = self.journeys[i].pending.take() else { return };
         let g = self.journeys[i].grant.expect("a spent code has a grant");
@@ -435,7 +435,7 @@ impl World {
                 });
             }
             self.grants[g] = next;
-            // Whatever pair is given out, the record and its tombstone outlive it.
+            // The record and its tombstone outlive every issued pair.
             if to == "Active" {
                 let minted = self.pairs.last().and_then(|pair| pair.tokens.as_ref());
                 let ends = self.ends(g, minted, self.grants[g].refers);
@@ -447,7 +447,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// The gateway looks after what it keeps, of its own accord.
+    /// The gateway refreshes stored tokens on its own.
     pub(crate) async fn renew(&mut self, g: usize, refused: bool, owner: u8, alone: bool) {
         let attempt = RefreshAttempt {
             id: self.id(),
@@ -456,7 +456,7 @@ impl World {
         };
         let (now, was) = (self.now(), self.grants[g].clone());
         let latest = was.latest.as_ref().map(|tokens| tokens.access.clone());
-        // What was refused may also be one that was kept before.
+        // The refused token may also be an older stored one.
         let token = latest
             .filter(|_| refused)
             .or_else(|| Some(UpstreamAccessToken::new(Secret::from("before"))));
@@ -484,7 +484,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// The upstream has refused what is kept, and gives something newer at once.
+    /// The upstream refuses the stored token and issues a newer one at once.
     pub(crate) async fn renew_and_answer(&mut self, g: usize, gives: Gives) {
         let before = self.attempts.len();
         self.renew(g, true, 0, true).await;
@@ -493,20 +493,20 @@ impl World {
         }
     }
 
-    /// The pair before this one is presented once this one came back, and some time after.
+    /// Presents the previous pair `seconds` after this pair was used.
     pub(crate) async fn late(&mut self, p: usize, seconds: u64) {
         self.prove(p).await;
         self.time.fetch_add(seconds, Ordering::SeqCst);
         self.present(self.before(p), None, 0, true).await;
     }
 
-    /// The process dies while it refreshes with this pair; the next one gets the pair before it.
+    /// The process dies while it refreshes this pair. The next process gets the previous pair.
     pub(crate) async fn crash(&mut self, p: usize) {
         self.present(p, None, 0, true).await;
         self.present(self.before(p), None, 1, true).await;
     }
 
-    /// The store forgets a refresh with this pair; the client does not.
+    /// The store loses a refresh of this pair, and the client does not.
     pub(crate) async fn forget(&mut self, p: usize, gives: Gives) {
         let g = self.pairs[p].grant;
         self.backup(g).await;
@@ -518,7 +518,7 @@ impl World {
         self.present(self.pairs.len() - 1, None, 0, true).await;
     }
 
-    /// A pair of the generation before, if there is one.
+    /// A pair of the previous generation, if there is one.
     fn before(&self, p: usize) -> usize {
         let Pair { grant, generation, .. } = self.pairs[p];
         let before = self
@@ -528,7 +528,7 @@ impl World {
         before.unwrap_or(p)
     }
 
-    /// Compares where a presented pair led with where it should; the name of the state that it led to.
+    /// Asserts the outcome of a presented pair, and returns the name of the new state.
     fn led(&mut self, g: usize, led: RefreshStep, expected: &Outcome, attempt: RefreshAttempt, kept: bool) -> &'static str {
         match (led, expected) {
             (
@@ -558,7 +558,7 @@ impl World {
         }
     }
 
-    /// Whether this attempt holds the lease: only one can.
+    /// Whether this attempt holds the lease. Only one attempt can hold it.
     fn holds(&self, a: usize) -> Result<(), Refusal> {
         let (g, id) = self.attempts[a];
         self.there(g)?;
@@ -572,7 +572,7 @@ impl World {
     pub(crate) async fn answer(&mut self, a: usize, gives: Gives) {
         let ((g, id), now, expected) = (self.attempts[a], self.now(), self.holds(a));
         let mut tokens = self.tokens(gives);
-        // No new refresh token means that the old one stays good; here, that it is a new one of ours.
+        // Without a new refresh token the old one stays valid. The model uses a new one of its own.
         tokens.refresh = tokens.refresh.or_else(|| self.tokens(Gives { refresh: true, life: None }).refresh);
         if expected == Err(TransitionError::Rejected(RejectReason::LeaseLost)) {
             self.meet("an answer to an attempt that lost its lease");
@@ -630,7 +630,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// The grant is ended, also one that is not there (yet).
+    /// Ends the grant, or writes a tombstone if the grant has no record.
     pub(crate) async fn end(&mut self, g: usize) {
         let (now, longest, handle, expected) = (self.now(), self.rules.ttl.access, self.grant_handle(g), self.there(g));
         let was = self.grants[g].life.clone();
@@ -661,7 +661,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// A pair is seen at the MCP endpoint.
+    /// A pair is used at the MCP endpoint.
     pub(crate) async fn prove(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let expected = self.there(g);
@@ -675,7 +675,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// The upstream says 401 to a pair.
+    /// The upstream answers 401 to a pair.
     pub(crate) async fn unauthorized(&mut self, p: usize) {
         let Pair { grant: g, generation, .. } = self.pairs[p];
         let (now, longest, expected) = (self.now(), self.rules.ttl.access, self.there(g));
@@ -685,7 +685,7 @@ impl World {
             let grant = &mut self.grants[g];
             let judged = grant.kept != Kept::Refresh && !grant.has_ended();
             let soon = grant.refused.filter(|(at, _)| now.seconds_since(*at) <= 300);
-            // A second time, to one that was re-issued since: in circles.
+            // A second 401, for a pair that was reissued after the first one.
             let circles = judged && soon.is_some_and(|(_, then)| generation > then);
             assert_eq!(ended, circles);
             if circles {
@@ -705,7 +705,7 @@ impl World {
         let moved = self.store.update(&self.grant_handle(g), step).await;
         if went(moved, &expected).is_some() {
             let grant = &mut self.grants[g];
-            // Never while somebody may still come with an older pair and be right.
+            // Not while an older pair is still valid within the reuse window.
             let (begun, mut superseded) = (grant.granted, grant.superseded.iter());
             let over =
                 begun.plus_seconds(rules.reuse_window) <= now && superseded.all(|(_, at)| at.plus_seconds(rules.reuse_window) <= now);
@@ -717,7 +717,7 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// Copies a record, and what is known of it.
+    /// Copies a record and its model.
     pub(crate) async fn backup(&mut self, g: usize) {
         self.look_at_grant(g).await;
         let grant = &self.grants[g];
@@ -727,7 +727,7 @@ impl World {
         }
     }
 
-    /// Puts the copy back over a living grant: the store went back in time, and the clients did not.
+    /// Restores the copy of a grant that has not ended. The clients keep their newer pairs.
     pub(crate) async fn restore(&mut self, g: usize) {
         let (now, there) = (self.now(), self.grants[g].is_there(self.now()));
         let Some(copy) = self
@@ -744,13 +744,13 @@ impl World {
         self.look_at_grant(g).await;
     }
 
-    /// Notes what the last accepted move left.
+    /// Notes the record that the last accepted transition left.
     async fn note(&mut self, g: usize) {
         let there = self.stored::<GrantRecord>(self.grants[g].id).await;
         self.grants[g].seen = there.as_ref().map_or(Value::Null, text);
     }
 
-    /// The record is what it should be, and as the last accepted move left it, or has expired.
+    /// Asserts that the record is as expected and as the last transition left it, or has expired.
     pub(crate) async fn look_at_grant(&self, g: usize) {
         let grant = &self.grants[g];
         let there = self.stored::<GrantRecord>(grant.id).await;
@@ -783,7 +783,7 @@ impl World {
         }
     }
 
-    /// A tombstone is kept until no access pair can be alive, also none that a store which went back does not know of: else one works again.
+    /// Asserts that the tombstone outlives every access pair, even those that a restore lost.
     fn outlives_its_pairs(&self, g: usize, until: UnixTime) {
         for pair in self.pairs.iter().filter(|pair| pair.grant == g) {
             assert!(

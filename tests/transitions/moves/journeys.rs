@@ -1,4 +1,4 @@
-//! Journeys: what the flow should do, from `/authorize` to a spent code.
+//! Model of the flow, from `/authorize` to a spent code.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ use super::world::{SECRET, World, text, went};
 
 const ISSUER: &str = "https://gateway.example";
 pub(super) const UPSTREAM: &str = "https://upstream.example";
-/// The services, and the way of a journey to each.
+/// The services, each with its login method and its upstream step.
 pub(super) static SERVICES: LazyLock<[(&str, LoginMethod, UpstreamStep); 6]> = LazyLock::new(|| {
     [
         ("chained", LoginMethod::Password, UpstreamStep::Upstream),
@@ -52,7 +52,7 @@ pub(super) static SERVICES: LazyLock<[(&str, LoginMethod, UpstreamStep); 6]> = L
 /// All clients that send a `state` send this one.
 const STATE: &str = "the same <state>";
 
-/// Where a journey should be.
+/// The expected state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Asked,
@@ -84,29 +84,29 @@ impl Stage {
     }
 }
 
-/// One journey, as it should be, and what its browser and its client know.
+/// One flow as expected, and what its browser and its client know.
 #[derive(Debug)]
 pub(crate) struct Journey {
     pub id: Id,
     pub client: usize,
     pub stage: Stage,
-    /// Until when it can be moved on.
+    /// The expiry of its record.
     pub keep_until: u64,
     pub swept: bool,
-    /// How often its code was exchanged for a grant.
+    /// How often its code was redeemed.
     pub spent: u32,
-    /// Its place among the grants, and what is to be put down there.
+    /// The index of its grant, and the redeemed code until the grant is stored.
     pub grant: Option<usize>,
     pub pending: Option<RedeemedCode>,
-    /// Its place among the services.
+    /// The index of its service.
     pub service: usize,
-    /// Where it has been.
+    /// The states that it has passed.
     pub path: Vec<Stage>,
     uri: String,
     state: bool,
     verifier: String,
     pub forms: Vec<String>,
-    /// What went to the identity provider with it.
+    /// The values that it sent to the provider.
     pub login: Login,
     browser: String,
     upstream_state: String,
@@ -119,7 +119,7 @@ pub(crate) struct Journey {
 
 pub(super) type Refusal = TransitionError<RejectReason>;
 
-/// The stages of an honest journey.
+/// The stages of a regular flow.
 pub(super) fn way(by: &LoginMethod, leg: UpstreamStep) -> Vec<Stage> {
     let login: &[Stage] = match by {
         LoginMethod::Provider(_) => &[Stage::AtIdp, Stage::FromIdp],
@@ -137,7 +137,7 @@ impl World {
         Handle::new(self.journeys[i].id)
     }
 
-    /// Whether the journey is there and in this state.
+    /// Whether the flow exists and is in this state.
     pub(crate) fn standing(&self, i: usize, stage: Stage) -> Result<(), Refusal> {
         let journey = &self.journeys[i];
         if journey.keep_until < self.now().0 {
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Whether there is time left: the last second of a record is not enough to move on.
+    /// Whether there is time left. A transition in the last second of a record is refused.
     pub(crate) fn in_time(&self, i: usize) -> Result<(), Refusal> {
         if self.now().0 < self.journeys[i].keep_until {
             Ok(())
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Another journey than this one, if there is one.
+    /// Another flow, if there is one.
     pub(crate) fn stranger(&self, i: usize) -> Option<&Journey> {
         let other = (i + 1) % self.journeys.len();
         (other != i).then(|| &self.journeys[other])
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// Whether a step is on the way of this journey.
+    /// Whether a step belongs to the path of this flow.
     pub(crate) fn on_the_way(&self, i: usize, is_on: impl FnOnce(&LoginMethod, UpstreamStep) -> bool) -> Result<(), Refusal> {
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
         if is_on(by, *leg) {
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// The name of the service of this journey, or of another.
+    /// The name of this flow's service, or of another one.
     pub(crate) fn service(&self, i: usize, other: bool) -> &'static str {
         SERVICES[(self.journeys[i].service + usize::from(other)) % SERVICES.len()].0
     }
@@ -266,7 +266,7 @@ impl World {
         i
     }
 
-    /// An honest browser and an honest upstream, so many moves far.
+    /// Runs `moves` moves of a flow with a regular browser and upstream.
     pub(crate) async fn journey(&mut self, client: u8, service: u8, gives: Gives, moves: u8) {
         let i = self.begin(client, true, service).await;
         let (_, by, leg) = &SERVICES[self.journeys[i].service];
@@ -332,7 +332,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// The code is issued without a look at the upstream's authorization server.
+    /// The code is issued without a redirect to the upstream AS.
     pub(crate) async fn granted_here(&mut self, i: usize, form: Form, gives: Option<Gives>) {
         let (brought, code, now) = (self.form(i, form), self.draw(), self.now());
         let tokens = gives.map(|gives| self.tokens(gives));
@@ -411,7 +411,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// What the redirect and the browser bring, and whether that should do.
+    /// The values that the redirect and the browser send, and the expected result.
     pub(crate) fn brought(&self, i: usize, bring: Bring) -> (String, Option<String>, Option<&'static str>, Result<(), Refusal>) {
         let (journey, other) = (&self.journeys[i], self.stranger(i));
         let mut state = journey.upstream_state.clone();
@@ -530,7 +530,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// The browser is sent to this journey's own redirect URI, with its own `state`.
+    /// Asserts that the browser returns to the flow's own redirect URI with its own `state`.
     pub(crate) fn goes_home(&self, i: usize, back: &ReturnAddress, code: Option<&str>) {
         let journey = &self.journeys[i];
         let location = match code {
@@ -562,11 +562,11 @@ impl World {
             secret: Some(Secret::from(if wrong_secret { "another" } else { SECRET })),
             basic: false,
         });
-        // Only the third client has a secret to be wrong about.
+        // Only the third client has a secret.
         assert_eq!(authenticated.is_err(), wrong_secret && client == 2);
         let Ok(by) = authenticated else { return };
         let other = self.stranger(i);
-        // Such a code is the record: there is no other one to bring for it.
+        // A stateless code is the record itself, so no other code can be sent for it.
         let carried = self.standing(i, Stage::Carried).is_ok();
         let mut code = journey.code.clone();
         let mut verifier = Some(journey.verifier.clone());
@@ -639,7 +639,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// What was redeemed is this journey's own, and it is so once.
+    /// Asserts that the redeemed code belongs to this flow and is redeemed once.
     fn redeemed(&mut self, i: usize, redeemed: RedeemedCode) {
         let journey = &mut self.journeys[i];
         let (name, by, leg) = &SERVICES[journey.service];
@@ -662,7 +662,7 @@ impl World {
         journey.pending = Some(redeemed);
     }
 
-    /// A spent code came again: who proves client and verifier ends the grant, and nobody else does anything.
+    /// A spent code is replayed. It ends the grant only with the right client and verifier.
     async fn replayed(&mut self, i: usize, by: &Authenticated, with: CodeRedemption<'_>, proved: Result<(), RejectReason>) {
         let there = self.stored::<FlowRecord>(self.journeys[i].id).await;
         let Some(FlowRecord::CodeSpent(there)) = there else {
@@ -682,7 +682,7 @@ impl World {
         self.look_at_grant(place).await;
     }
 
-    /// Notes where a journey has come to, and insists that what was asked travelled along unchanged.
+    /// Notes the new state of a flow, and asserts that its authorization request is unchanged.
     pub(crate) async fn arrived(&mut self, i: usize, stage: Stage, keep_until: u64) {
         let there = self
             .stored::<FlowRecord>(self.journeys[i].id)
@@ -698,7 +698,7 @@ impl World {
         (journey.stage, journey.keep_until) = (stage, keep_until);
     }
 
-    /// The record is as the last accepted move left it, or has expired.
+    /// Asserts that the record is as the last accepted transition left it, or has expired.
     pub(crate) async fn look_at_journey(&self, i: usize) {
         let journey = &self.journeys[i];
         let there = self.stored::<FlowRecord>(journey.id).await;

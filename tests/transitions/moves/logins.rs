@@ -1,4 +1,4 @@
-//! Journeys by way of an identity provider: what the flow should do between `/authorize` and consent.
+//! Model of flows with a provider, between `/authorize` and consent.
 
 use mcp_oauth_gateway::base::ids::Digest;
 use mcp_oauth_gateway::base::secret::Secret;
@@ -12,11 +12,11 @@ use super::acts::{Bring, Form};
 use super::journeys::{Refusal, Stage};
 use super::world::{World, went};
 
-/// The one provider.
+/// The only provider of the model.
 pub(super) const PROVIDER: &str = "corp";
 const IDP: &str = "https://idp.example";
 
-/// What goes to the provider with one journey.
+/// The values that one flow sends to the provider.
 #[derive(Debug, Default)]
 pub(crate) struct Login {
     browser: String,
@@ -26,7 +26,7 @@ pub(crate) struct Login {
     promise: bool,
 }
 
-/// What a redirect of the provider and a browser bring.
+/// The values that arrive with a redirect of the provider and its browser.
 struct Brought {
     provider: &'static str,
     state: String,
@@ -83,7 +83,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// What the redirect and the browser bring, and whether that should do.
+    /// The values that the redirect and the browser send, and the expected result.
     fn brought_from_idp(&mut self, i: usize, bring: Bring) -> (Brought, Result<(), Refusal>) {
         let (login, other) = (&self.journeys[i].login, self.stranger(i));
         let mut with = Brought {
@@ -153,7 +153,7 @@ impl World {
         self.look_at_journey(i).await;
     }
 
-    /// The provider vouches for a user: of its own, or of another one.
+    /// The provider identifies a user: one of its own, or one of another provider.
     pub(crate) async fn identified(&mut self, i: usize, own: bool) {
         let (next, now) = (self.draw(), self.now());
         let provider = if own { PROVIDER } else { "another" };

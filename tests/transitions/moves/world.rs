@@ -1,4 +1,4 @@
-//! A world of clients, browsers, one store, and beside it what should be in it, kept by hand.
+//! A world of clients, browsers and one store, with a hand-written model of the store's content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use super::acts::{Act, Gives};
 use super::grants::{Grant, Pair};
 use super::journeys::Journey;
 
-/// The most journeys of one world: few, so that they meet often.
+/// The maximum number of flows in one world: few, so that they often interact.
 const MOST: usize = 12;
-/// The key that seals in every world.
+/// The key that seals the records of every world.
 pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// The secret of the one client that has one.
+/// The secret of the only confidential client.
 pub(crate) const SECRET: &str = "the client's secret";
 
-/// Everything there is.
+/// The clients, the store, and the model of its flows, grants and pairs.
 pub(crate) struct World {
     pub time: Arc<AtomicU64>,
     pub store: Store,
@@ -42,16 +42,16 @@ pub(crate) struct World {
     pub grants: Vec<Grant>,
     pub pairs: Vec<Pair>,
     pub attempts: Vec<(usize, Id)>,
-    /// Every arrow that was walked.
+    /// Every transition that took place.
     pub walked: BTreeSet<(&'static str, &'static str, &'static str)>,
-    /// The rarer things that came to pass.
+    /// The rare cases that occurred.
     pub met: BTreeSet<&'static str>,
     pub backups: BTreeMap<usize, Grant>,
     drawn: u64,
 }
 
 impl World {
-    /// An empty world, in which a superseded pair is good for `grace` more seconds, and tokens are kept here or not.
+    /// An empty world with a reuse window of `grace` seconds. `mode` says whether it stores tokens.
     pub(crate) fn new(grace: u64, mode: TokenMode) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let ring = KeyRing::single(KEY).unwrap();
@@ -70,7 +70,7 @@ impl World {
                 mode,
                 is_client_side: false,
             },
-            // The first two have a redirect URI in common; the third has a secret.
+            // The first two share a redirect URI. The third has a secret.
             clients: vec![
                 client("one", &["http://localhost/cb", "https://one.example/cb?x=1"], None),
                 client("two", &["http://localhost/cb"], None),
@@ -88,20 +88,20 @@ impl World {
         }
     }
 
-    /// Lives through `acts`, and looks at everything at the end.
+    /// Runs `acts` and checks every record at the end.
     pub(crate) async fn live(&mut self, acts: &[Act]) {
         for act in acts {
             self.act(*act).await;
         }
         self.look_at_all().await;
         self.sweep().await;
-        // When all has expired, nothing is left: records are bounded.
+        // Nothing is left when everything has expired: no record lives forever.
         self.time.fetch_add(100 * 86_400, Ordering::SeqCst);
         self.sweep().await;
         assert!(self.journeys.iter().all(|journey| journey.swept) && self.grants.iter().all(|grant| grant.swept));
     }
 
-    /// Does one thing.
+    /// Runs one act.
     pub(crate) async fn act(&mut self, act: Act) {
         match act {
             Act::Begin { client, state, service } if self.journeys.len() < MOST => drop(self.begin(client, state, service).await),
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// Every record is as it was left by the last move that was meant for it: flows do not mix.
+    /// Checks that only its own transitions changed each record: flows do not mix.
     pub(crate) async fn look_at_all(&self) {
         for i in 0..self.journeys.len() {
             self.look_at_journey(i).await;
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// Exactly what has expired vanishes.
+    /// Checks that a sweep removes exactly the expired records.
     async fn sweep(&mut self) {
         let now = self.now();
         let mut gone = 0;
@@ -199,7 +199,7 @@ impl World {
                 gone += 1;
             }
             if grant.keep_until().is_none() && grant.granted.plus_seconds(super::grants::BREATH) < now {
-                // Whoever was about to put it down has died.
+                // The process that should have stored the grant died.
                 grant.swept = true;
             }
         }
@@ -208,7 +208,7 @@ impl World {
         self.look_at_all().await;
     }
 
-    /// What lies in the store under `id`.
+    /// The stored record with this `id`.
     pub(crate) async fn stored<R: Record>(&self, id: Id) -> Option<R> {
         self.store.read(&Handle::<R>::new(id)).await.unwrap()
     }
@@ -225,24 +225,24 @@ impl World {
         self.met.insert(what);
     }
 
-    /// Draws what the first worlds do not: so that their records can lie in one store.
+    /// Skips the ids of the first `worlds` worlds, so that one store can hold all their records.
     pub(crate) fn skip(&mut self, worlds: u64) {
         self.drawn += worlds * 1_000;
     }
 
-    /// A name that nothing else has.
+    /// A unique id.
     pub(crate) fn id(&mut self) -> Id {
         self.drawn += 1;
         Id((u128::from(self.drawn) << 64).to_be_bytes())
     }
 
-    /// A text of 43 characters that nothing else has.
+    /// A unique text of 43 characters.
     pub(crate) fn draw(&mut self) -> String {
         self.drawn += 1;
         format!("{:043}", self.drawn)
     }
 
-    /// Fresh tokens of the upstream.
+    /// New tokens of the upstream.
     pub(crate) fn tokens(&mut self, gives: Gives) -> UpstreamTokens {
         let (access, refresh, now) = (self.draw(), self.draw(), self.now());
         UpstreamTokens {
@@ -269,7 +269,7 @@ fn client(id: &str, redirects: &[&str], secret: Option<&str>) -> RegisteredClien
     RegisteredClient::new(id.to_owned(), registration, secret.map(Digest::new))
 }
 
-/// Does `what` to the `n`th, if there is any: mostly to the newest or the one before it, else counted around.
+/// Calls `what` with an index below `of`, if there is one: mostly the newest or second newest.
 async fn on(n: u8, of: usize, what: impl AsyncFnOnce(usize)) {
     if of > 0 {
         let back = match n {
@@ -281,7 +281,7 @@ async fn on(n: u8, of: usize, what: impl AsyncFnOnce(usize)) {
     }
 }
 
-/// Insists that a move went as it should have, and returns what it gave.
+/// Asserts that a transition had the expected result, and returns its output.
 #[track_caller]
 pub(crate) fn went<T, E: std::fmt::Debug + PartialEq>(
     moved: Result<T, TransitionError<E>>,
@@ -298,7 +298,7 @@ pub(crate) fn went<T, E: std::fmt::Debug + PartialEq>(
     }
 }
 
-/// A record as text, to see whether anything of it has changed.
+/// A record as JSON, to detect any change.
 pub(crate) fn text<R: Record>(record: &R) -> Value {
     serde_json::to_value(record).unwrap()
 }
