@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_names_its_service_and_its_record_does_not_hold_it() {
+    async fn an_api_key_record_holds_only_a_digest_of_the_key() {
         let keys = api_keys();
         let new = keys.add(spec(Some(60))).await.unwrap();
         let opened = pair::open(&keys.keys.load(), new.key.expose()).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tombstone_stays_until_the_key_would_have_expired() {
+    async fn a_revoked_api_key_leaves_a_tombstone_until_its_original_expiry() {
         let keys = api_keys();
         for (ttl, until) in [(None, UnixTime::NEVER), (Some(60), UnixTime(1_060))] {
             let id = keys.add(spec(ttl)).await.unwrap().id;

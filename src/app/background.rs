@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoked_api_key_whose_message_was_lost_is_refused_after_the_next_pass() {
+    async fn a_missed_api_key_revocation_is_found_by_the_next_prune_pass() {
         let app = app();
         app.revocations.load().await.unwrap();
         let operator = ApiKeys {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_keeps_the_previous_result_and_is_repeated_only_without_one() {
+    fn a_failed_lookup_keeps_an_earlier_result_and_is_otherwise_cached() {
         let cache = DiscoveryCache::<u32, String>::default();
         assert_eq!(cache.store_result(Err("down".to_owned()), UnixTime(1_000)), Err("down".to_owned()));
         assert_eq!(cache.recent_failure(UnixTime(1_004)), Some("down".to_owned()));

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anonymous_requests_are_limited_by_subscriber_and_not_on_this_machine() {
+    fn anonymous_requests_are_limited_per_subscriber_and_not_on_loopback() {
         let limit = AnonymousLimit::default();
         let ask = |source: &str| limit.allow(source.parse().unwrap(), &[]);
         let mut host = (0_u32..).map(|n| format!("2001:db8::{:x}:{:x}", n >> 16, n & 0xffff));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_subscriber_has_one_allowance_and_its_neighbour_another() {
+    fn each_ipv6_64_prefix_has_its_own_flow_allowance() {
         let limit = SourceLimit::per_minute(FLOWS_PER_MINUTE);
         let address = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
         let allowed = (0..2_000).filter(|n| limit.allow(address(1, *n))).count();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_and_a_source_can_try_few_credentials() {
+    fn credential_attempts_are_limited_per_flow_and_per_source() {
         let (limit, address) = (ProbeLimit::default(), |last| IpAddr::from([192, 0, 2, last]));
         let flow = Id::random();
         assert_eq!((0..100).filter(|n| limit.allow(address(*n), flow)).count(), 5);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_that_of_the_crate_to_the_last_letter() {
+    fn our_argon2id_hash_equals_that_of_the_argon2_crate() {
         let (password, salt) = (Secret::from("correct-horse"), [7; 16]);
         let ours = hash(&password, &salt).unwrap();
         let theirs = Argon2::default().hash_password_with_salt(b"correct-horse", &salt).unwrap();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_and_a_whole_hash_of_our_kind_match() {
+    fn only_the_right_password_and_a_complete_argon2id_hash_match() {
         let right = Secret::from("correct-horse");
         let kept = hash(&right, &[7; 16]).unwrap();
         assert!(verify(&kept, &right));

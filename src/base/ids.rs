@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_read_as_sha256sum_prints_it() {
+    fn a_digest_parses_the_hex_output_of_sha256sum() {
         let printed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::from_hex(printed), Some(Digest::new("abc")));
         assert_eq!(Digest::from_hex(&printed.to_uppercase()), Some(Digest::new("abc")));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_as_it_was_written_and_in_no_other_spelling() {
+    fn an_id_parses_only_in_its_canonical_spelling() {
         let id = Id::random();
         assert_eq!(Id::parse(&id.to_string()), Some(id));
         assert_eq!(Id::parse(&format!("{id}=")), None);

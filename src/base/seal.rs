@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_boxed_opens_only_whole_for_its_purpose_and_with_its_companion() {
+    fn a_sealed_message_opens_only_unchanged_with_its_label_and_associated_data() {
         let ring = ring();
         let message = seal_message(
             ring.sealing_key(UnixTime(0)),

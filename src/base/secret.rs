@@ -100,12 +100,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_prints_nothing_of_itself() {
+    fn the_debug_output_of_a_secret_hides_its_text() {
         assert_eq!(format!("{:?}", Secret::from("hunter2")), "Secret(..)");
     }
 
     #[test]
-    fn equal_texts_are_equal() {
+    fn secrets_are_equal_if_their_texts_are() {
         assert_eq!(Secret::from("a"), Secret::from("a"));
         assert_ne!(Secret::from("a"), Secret::from("b"));
         assert_ne!(Secret::from("a"), Secret::from("ab"));

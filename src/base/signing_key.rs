@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_signs_is_verified_by_its_point_and_by_no_other() {
+    fn a_signature_verifies_only_for_its_payload_and_its_key() {
         let [one, other] = [generate(), generate()].map(|text| SigningKey::parse(&text).unwrap());
         let [mine, other_words] = ["a", "b"].map(|user| one.sign("at+jwt", &json!({ "sub": user })).unwrap());
         let (said, signature) = (&other_words[..other_words.len() - 86], &mine[mine.len() - 86..]);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_key_is_none() {
+    fn text_that_is_not_a_signing_key_is_refused() {
         for text in ["", "AAAA", "not base64"] {
             assert_eq!(SigningKey::parse(&Secret::from(text)).unwrap_err(), SigningKeyError);
         }

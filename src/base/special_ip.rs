@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn every_special_range_has_its_kind_at_both_ends() {
+    fn special_ip_ranges_are_classified_correctly_at_both_ends() {
         let table = [
             (
                 AddressKind::Global,
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_inside_is_the_one_judged() {
+    fn an_embedded_ipv4_address_decides_the_classification() {
         for (text, inner, expected) in [
             ("::ffff:169.254.169.254", "169.254.169.254", AddressKind::Metadata),
             ("::ffff:127.0.0.1", "127.0.0.1", AddressKind::Loopback),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subscriber_is_a_64_and_an_ipv4_one_an_address() {
+    fn the_rate_limit_key_is_an_ipv6_64_prefix_or_ipv4_address() {
         for (text, counted) in [
             ("192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_contains_exactly_its_addresses() {
+    fn a_cidr_block_contains_exactly_its_addresses() {
         let block: Cidr = "10.1.0.0/16".parse().expect("block");
         assert!(block.contains(ip("10.1.255.255")));
         assert!(block.contains(ip("::ffff:10.1.2.3")));
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_block_is_named() {
+    fn a_malformed_cidr_block_is_refused_with_its_reason() {
         for (text, why) in [
             ("10.0.0/8", CidrError::Address),
             ("10.0.0.0/33", CidrError::Length),

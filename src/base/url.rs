@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn surprising_texts_are_refused_not_repaired() {
+    fn an_ambiguous_url_is_refused_and_not_normalized() {
         for (text, why) in [
             ("https://a\\b/", UrlError::SurprisingCharacter),
             ("https://a/\tb", UrlError::SurprisingCharacter),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn equality_is_of_the_text() {
+    fn urls_are_equal_only_byte_for_byte() {
         assert_ne!(ExactUrl::parse("https://h").unwrap(), ExactUrl::parse("https://h/").unwrap());
     }
 }

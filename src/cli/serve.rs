@@ -301,7 +301,7 @@ mod tests {
     use super::{Builder, shutdown_runtime};
 
     #[test]
-    fn the_end_does_not_wait_for_a_thread_that_waits_for_somebody() {
+    fn shutdown_does_not_wait_for_a_blocked_thread() {
         let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let (began, begins) = mpsc::channel();
         let (answer, answered) = mpsc::channel::<()>();

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_put_in_and_dollars_stay() {
+    fn variables_are_expanded_and_other_dollar_signs_stay() {
         for (text, expanded) in [
             ("plain", "plain"),
             ("${HOME}/x", "/root/x"),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_named() {
+    fn an_unset_or_malformed_variable_is_named_in_the_error() {
         for (text, names) in [
             ("${NONE}", "NONE"),
             ("${", "not closed"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_stands_in_a_table_once_and_means_something() {
+    fn each_config_key_is_listed_once_with_a_description() {
         for key in ALL {
             assert!(TABLES.contains(&key.table), "{key:?}");
             assert_eq!(of(key.table).filter(|other| other.name == key.name).count(), 1, "{key:?}");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_to_keys_to_tables_or_to_nothing() {
+    fn a_config_path_resolves_to_keys_tables_or_nothing() {
         assert_eq!(find_target(&path("services.github")), PathTarget::Keys("services.*"));
         assert_eq!(find_target(&path("services")), PathTarget::Tables);
         assert_eq!(find_target(&path("login")), PathTarget::Tables);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_key_is_recognised_and_a_misplaced_one_is_sent_home() {
+    fn a_misspelt_or_misplaced_key_gets_a_suggestion() {
         let in_service = |name| suggest(&path("services.github"), Some("services.*"), name);
         assert_eq!(in_service("scope"), "did you mean `scopes`?");
         assert_eq!(in_service("client_secret_fiel"), "did you mean `client_secret_file`?");

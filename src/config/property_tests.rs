@@ -191,7 +191,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn every_file_runs_or_is_refused_with_the_key(file in file()) {
+    fn every_config_file_is_valid_or_refused_with_its_key(file in file()) {
         let text = file.iter().map(text).collect::<String>();
         match written(&text) {
             Ok(checked) => runs(&checked),
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_at_all_is_read_or_refused(text in ".{0,200}") {
+    fn any_text_is_parsed_or_refused_with_a_line(text in ".{0,200}") {
         if let Err(wrong) = written(&text) {
             let in_the_file = matches!(wrong.at, Location::Line { .. });
             prop_assert!(in_the_file);

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_units() {
+    fn durations_accept_seconds_minutes_hours_and_days() {
         for (text, seconds) in [
             ("90", Some(90)),
             ("90s", Some(90)),

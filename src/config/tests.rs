@@ -71,7 +71,7 @@ fn authorization(checked: &Validated) -> &crate::service::auth_server_config::Au
 }
 
 #[test]
-fn the_upstream_alone_is_enough() {
+fn the_upstream_url_alone_is_a_complete_configuration() {
     for checked in [
         given("--upstream-rs https://api.githubcopilot.com/mcp/").unwrap(),
         written("services.github.url = \"https://api.githubcopilot.com/mcp/\"").unwrap(),
@@ -89,7 +89,7 @@ fn the_upstream_alone_is_enough() {
 }
 
 #[test]
-fn behind_a_proxy_that_is_named_a_public_bind_needs_no_tls_of_its_own() {
+fn a_public_bind_with_trusted_proxies_needs_no_tls() {
     let proxied = "--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example --trusted-proxies";
     let site = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().start.urls;
     let networks: Vec<String> = site.trusted_proxies.iter().map(ToString::to_string).collect();
@@ -98,7 +98,7 @@ fn behind_a_proxy_that_is_named_a_public_bind_needs_no_tls_of_its_own() {
 }
 
 #[test]
-fn each_mistake_is_named_at_its_flag() {
+fn each_invalid_flag_is_named_in_the_error() {
     for (args, flag) in [
         ("", "--upstream-rs"),
         ("--upstream-rs nonsense", "--upstream-rs"),
@@ -126,7 +126,7 @@ fn each_mistake_is_named_at_its_flag() {
 }
 
 #[test]
-fn beside_a_file_the_flags_that_describe_a_service_are_refused() {
+fn flags_that_duplicate_config_file_keys_are_refused() {
     let flags = |args: &str| {
         let words = ["mcp-oauth-gateway", "--config", "gateway.toml"]
             .into_iter()
@@ -147,7 +147,7 @@ fn beside_a_file_the_flags_that_describe_a_service_are_refused() {
 }
 
 #[test]
-fn a_message_has_the_line_the_key_and_what_to_write() {
+fn a_config_error_names_line_key_and_remedy() {
     assert_eq!(
         refused("# a comment\n\n[services.github]\nurl = \"nonsense\"\n"),
         "gateway.toml:4: services.github.url: 'nonsense' is not an absolute URL\n  write it like https://mcp.example.com/mcp"
@@ -334,7 +334,7 @@ const AROUND: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_around_the_services_is_named() {
+fn errors_outside_the_services_name_place_and_cause() {
     for (text, place, word) in AROUND {
         let why = refused(&format!(
             "{text}\n{}",
@@ -438,7 +438,7 @@ const WITHIN: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_in_a_service_is_named() {
+fn errors_within_a_service_name_key_and_cause() {
     for (line, key, word) in WITHIN {
         let why = refused(&service(line));
         assert!(
@@ -450,7 +450,7 @@ fn what_is_wrong_in_a_service_is_named() {
 }
 
 #[test]
-fn choices_that_do_not_go_together_name_the_service_both_keys_and_what_would_be_valid() {
+fn incompatible_choices_name_service_both_keys_and_valid_values() {
     for (line, one, other, valid) in [
         (
             "login = \"none\"\nupstream = \"static\"\ncredential = \"x\"",
@@ -513,7 +513,7 @@ fn choices_that_do_not_go_together_name_the_service_both_keys_and_what_would_be_
 }
 
 #[test]
-fn all_other_choices_go_together() {
+fn all_other_combinations_of_choices_are_valid() {
     for line in [
         "",
         "login = \"none\"",
@@ -535,7 +535,7 @@ fn all_other_choices_go_together() {
 }
 
 #[test]
-fn several_services_have_names_of_their_own_and_one_default() {
+fn services_need_distinct_valid_names_and_at_most_one_default() {
     let two = |one: &str, other: &str| format!("[services.a]\nurl = \"https://a/\"\n{one}\n[services.b]\nurl = \"https://b/\"\n{other}");
     assert!(written(&two("", "default = true")).unwrap().config.services[1].is_default);
     let none = written(&two("", "")).unwrap();
@@ -552,7 +552,7 @@ fn several_services_have_names_of_their_own_and_one_default() {
 }
 
 #[test]
-fn secrets_come_from_the_file_a_variable_or_a_file_of_their_own_and_are_never_shown() {
+fn secrets_come_from_text_variable_or_file_and_are_never_printed() {
     for (line, secret) in [
         ("client_secret = \"plain$1$$\"", "plain$1$"),
         ("client_secret = \"${SECRET}\"", "from the variable"),
@@ -567,7 +567,7 @@ fn secrets_come_from_the_file_a_variable_or_a_file_of_their_own_and_are_never_sh
 }
 
 #[test]
-fn what_is_wrong_is_told_without_the_secret_in_it() {
+fn config_errors_never_contain_a_secret() {
     for line in [
         "client_secret = hunter2",
         "client_secret = \"hunter2",
@@ -590,7 +590,7 @@ fn what_is_wrong_is_told_without_the_secret_in_it() {
 }
 
 #[test]
-fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
+fn client_provider_and_service_keys_reach_the_runtime_config() {
     let secret = "ab".repeat(32);
     let digest = crate::base::ids::Digest::new(&secret);
     let hash = "d2ba1f31b8b7c8bb8cd2a9d0ad6ce3cb66aad0b1a0c5bbf5b7a2a4ea3d1e0e6b";
@@ -620,7 +620,7 @@ fn what_is_said_beside_the_services_reaches_where_it_is_honoured() {
 }
 
 #[test]
-fn paths_start_at_the_directory_of_the_file() {
+fn relative_paths_start_at_the_directory_of_the_config_file() {
     let read = |name: &str| {
         let outside = Environment {
             variable: &|_| None,
@@ -649,7 +649,7 @@ fn paths_start_at_the_directory_of_the_file() {
 }
 
 #[test]
-fn numbers_and_switches_may_come_from_variables() {
+fn numbers_and_booleans_may_come_from_variables() {
     let checked = written(&service(
         "access_ttl = \"${NONE:-600}\"\nallow_token_passthrough = \"${NONE:-true}\"\ntoken_mode = \"plain\"",
     ))
@@ -675,7 +675,7 @@ const EVERY: &[&str] = &[
 ];
 
 #[test]
-fn every_key_of_the_table_has_an_effect_somewhere() {
+fn every_listed_config_key_is_accepted_and_read() {
     let every = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
     let every: Vec<String> = every.collect();
     for text in &every {

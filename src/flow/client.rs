@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_keeps_an_existing_query_and_carries_state_and_issuer() {
+    fn the_redirect_keeps_an_existing_query_and_adds_state_and_issuer() {
         let client = client(&["https://a/cb?x=1"], ClientAuthMethod::None, None);
         let back = client.return_address(None, Some("<s>".into()), "https://gw").unwrap();
         assert_eq!(
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_vouches_for_its_own_host_and_partly_for_apps_here() {
+    fn a_metadata_document_verifies_its_host_only_for_own_and_local_redirects() {
         let client = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
         let back = |uri: &str| client.return_address(Some(RedirectUri::parse(uri).unwrap()), None, "i").unwrap();
         for (uri, safe, host) in [
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_that_the_document_does_not_list_has_no_way_back() {
+    fn a_redirect_uri_missing_from_the_metadata_document_is_refused() {
         let client = documented(r#"["https://app.example/cb"]"#);
         let other = RedirectUri::parse("https://app.example/cb2").unwrap();
         assert_eq!(
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_vouches_for_a_client_that_registered_itself() {
+    fn a_dynamically_registered_client_has_no_verified_host() {
         let client = client(&["https://a/cb"], ClientAuthMethod::None, None);
         let back = client.return_address(None, None, "i").unwrap();
         assert!(!back.is_safe_before_consent() && client.verified_host(&back).is_none());
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_is_remembered_where_nobody_else_can_be_the_client() {
+    fn consent_is_remembered_only_for_clients_that_cannot_be_impersonated() {
         let uris = ["https://a/cb", "http://127.0.0.1/cb", "app.example:/cb"].map(|uri| RedirectUri::parse(uri).unwrap());
         let registration = |auth_method| ClientRegistration {
             name: Some("A".into()),
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unregistered_or_ambiguous_redirect_has_no_way_back() {
+    fn an_unregistered_or_ambiguous_redirect_uri_is_refused() {
         let client = client(&["https://a/cb", "https://b/cb"], ClientAuthMethod::None, None);
         assert_eq!(client.return_address(None, None, "i").unwrap_err(), RejectReason::RedirectNeeded);
         let other = RedirectUri::parse("https://c/cb").unwrap();

@@ -56,7 +56,7 @@ mod tests {
     use crate::oauth::registration::{ClientAuthMethod, ClientRegistration};
 
     #[test]
-    fn an_earlier_consent_is_used_only_if_everything_speaks_for_it() {
+    fn a_remembered_consent_is_used_only_if_every_condition_holds() {
         let registration = ClientRegistration {
             name: None,
             redirect_uris: vec![RedirectUri::parse("https://a/cb").unwrap()],

@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_near_its_end_and_when_the_upstream_refused_it() {
+    fn a_stored_token_is_refreshed_near_its_expiry_and_after_a_401() {
         let data = grant(TokenMode::Reference, tokens("one", true, 1_000));
         assert!(!is_renewed(&data, None, 939) && is_renewed(&data, None, 940) && is_renewed(&data, None, 1_001));
         assert!(is_renewed(&data, Some("one"), 10) && !is_renewed(&data, Some("before"), 10));
     }
 
     #[test]
-    fn a_token_that_was_just_renewed_is_not_renewed_again_before_it_ends() {
+    fn a_new_token_is_refreshed_again_only_after_a_pause_or_expiry() {
         let mut data = grant(TokenMode::Reference, tokens("one", true, 1_000));
         renewed(&mut data, 960);
         assert!(!is_renewed(&data, None, 989) && !is_renewed(&data, Some("one"), 989));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_cannot_be_renewed_is_valid_until_it_ends_or_is_refused() {
+    fn a_token_without_refresh_is_valid_until_expiry_or_a_401() {
         for data in [
             grant(TokenMode::Reference, tokens("one", false, 1_000)),
             grant(TokenMode::Sealed, tokens("one", true, 1_000)),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_refresh_token_is_used_and_not_that_of_an_older_pair() {
+    fn a_refresh_uses_the_stored_token_and_not_the_presented_one() {
         let mut data = grant(TokenMode::Reference, tokens("newest", true, 100));
         let pair = RefreshRequest {
             generation: 1,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_pair_has_our_lifetime_only_if_its_token_can_be_renewed() {
+    fn a_reference_pair_gets_the_full_lifetime_only_with_a_refresh_token() {
         let access_ends = |refresh| grant(TokenMode::Reference, tokens("one", refresh, 1_000)).access_ends.0;
         assert_eq!((access_ends(true), access_ends(false)), (3_600, 990));
     }

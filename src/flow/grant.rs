@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_and_its_tombstone_outlive_the_pairs_that_are_issued_without_asking_the_upstream() {
+    fn a_grant_and_its_tombstone_outlive_locally_reissued_pairs() {
         let mut record = grant(&tokens(None));
         for now in [3_000, 90_000, 180_000] {
             record = re_issued(record, UnixTime(now));
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_pair_that_gets_an_equivalent_one_is_outlived_too() {
+    fn a_tombstone_outlives_a_pair_reissued_within_the_reuse_window() {
         let now = UnixTime(0);
         let pair = RefreshRequest {
             generation: 1,
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_in_an_older_store_outlives_the_pairs_that_this_store_never_knew_of() {
+    fn a_tombstone_in_a_restored_store_outlives_pairs_it_never_saw() {
         let longest = |now: u64| UnixTime(now + RULES.ttl.access);
         // The store was put back to the first hour; a pair made just before that ends an hour from now.
         let old = || grant(&tokens(Some("first")));

@@ -292,7 +292,7 @@ mod tests {
 
     /// Each form of version 1 reads as one credential and is written as it was.
     #[test]
-    fn the_stored_form_of_version_1_is_read_and_written_unchanged() {
+    fn stored_grant_data_of_version_1_round_trips_unchanged() {
         let tokens = serde_json::json!({
             "access": "a", "refresh": "r", "expires": 9, "refresh_expires": null, "scope": null
         });

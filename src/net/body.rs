@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_stops_at_the_limit() {
+    async fn reading_a_body_stops_at_the_limit() {
         let (body, given) = frames(1_000_000, false);
         let refused = read_limited(body, 25, SOON).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { limit: 25 })));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_promised_length_beyond_the_limit_is_refused_unread() {
+    async fn a_content_length_beyond_the_limit_is_refused_unread() {
         let refused = read_limited(Full::new(Bytes::from_static(b"long")), 3, SOON).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { limit: 3 })));
     }
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_body_says_its_length_and_is_given_once() {
+    async fn a_full_body_has_an_exact_length_and_one_frame() {
         let mut body = RequestBody::Full(Bytes::from_static(b"abc"));
         assert_eq!(body.size_hint().exact(), Some(3));
         let frame = body.frame().await.expect("frame").expect("frame");
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_counts_from_birth_to_drop() {
+    fn a_stream_guard_counts_a_stream_until_it_is_dropped() {
         let count = Arc::new(AtomicUsize::new(0));
         let guard = StreamGuard::new(&count, None);
         assert_eq!(count.load(Ordering::Relaxed), 1);

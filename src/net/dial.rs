@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn who_named_an_address_decides_which_ones_are_good() {
+    fn the_address_policy_decides_which_special_addresses_are_allowed() {
         let public = AddressPolicy::Public { loopback: false };
         let local = AddressPolicy::Public { loopback: true };
         let remote = upstream(false, false, &[]);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_address_is_good_unless_nobody_may_ever_name_it() {
+    fn a_listed_address_is_allowed_unless_it_is_metadata_or_link_local() {
         let policy = upstream(false, false, &["10.1.0.0/16", "169.254.0.0/16", "127.0.0.0/8"]);
         assert!(judged(&policy, "10.1.2.3") && judged(&policy, "127.0.0.1"));
         assert!(!judged(&policy, "10.2.0.1"));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_those_who_have_it_themselves() {
+    fn plain_http_is_refused_unless_the_address_policy_allows_it() {
         let global: IpAddr = "8.8.8.8".parse().expect("address");
         let here: IpAddr = "127.0.0.1".parse().expect("address");
         let not_https = Err(AddressRefused::NotHttps { host: "h".into() });
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_and_literals_are_refused_at_the_dial() {
+    async fn names_and_literals_of_special_addresses_are_refused_when_dialled() {
         let policy = AddressPolicy::Public { loopback: false };
         for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]"] {
             let refused = dial(host, 9, true, &policy).await;
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_does_not_answer_gives_way_to_the_next() {
+    async fn the_next_address_is_tried_after_an_unreachable_one() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let good = listener.local_addr().expect("address");
         let closed = {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upstream_speaks_for_its_own_neighbourhood() {
+    async fn an_upstream_on_a_local_address_permits_addresses_of_that_kind() {
         let here = AddressPolicy::for_upstream("127.0.0.1", true, Arc::new([]))
             .await
             .expect("resolved");
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_was_found() {
+    fn an_address_refusal_names_host_address_and_kind() {
         let address = "10.0.0.1".parse().expect("address");
         let refused = AddressPolicy::Public { loopback: false }.check("as.example", address, true);
         assert_eq!(

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_used_again_after_its_answer_was_read() {
+    async fn a_connection_is_reused_after_its_response_was_read() {
         let (listener, address) = listen().await;
         let upstream = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_not_shared_between_policies() {
+    async fn pooled_connections_are_not_shared_between_address_policies() {
         let (listener, address) = listen().await;
         tokio::spawn(async move {
             loop {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kept_connection_that_died_is_replaced_without_sending_twice() {
+    async fn a_closed_idle_connection_is_replaced_without_sending_twice() {
         let (listener, address) = listen().await;
         let (heard, mut requests) = mpsc::unbounded_channel();
         let (close, mut closing) = mpsc::unbounded_channel::<()>();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redirect_is_an_answer() {
+    async fn the_client_returns_redirects_and_does_not_follow_them() {
         let (listener, address) = listen().await;
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_byte_is_there_before_the_last_and_dropping_the_rest_cancels() {
+    async fn a_response_streams_and_dropping_its_body_closes_the_connection() {
         let (listener, address) = listen().await;
         let upstream = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_head_in_time_is_an_error_and_cancels() {
+    async fn a_late_response_head_times_out_and_closes_the_connection() {
         let (listener, address) = listen().await;
         let upstream = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_means_nothing_was_sent() {
+    async fn a_failed_connect_reports_that_nothing_was_sent() {
         let (listener, address) = listen().await;
         drop(listener);
         let gone = client().send(post(address), &policy()).await.expect_err("gone");

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_lane_has_a_listener_on_the_same_port() {
+    fn every_worker_has_a_listener_on_the_same_port() {
         let lanes = bind_workers(any(), 3).expect("bound");
         let ports: Vec<_> = lanes.iter().map(|lane| lane.local_addr().expect("address")).collect();
         assert_eq!(ports.len(), 3);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_noticed_whoever_shares_it() {
+    fn a_port_in_use_is_detected_even_when_shared() {
         for (theirs, ours) in [(true, true), (false, true), (true, false), (false, false)] {
             let first = bind(any(), theirs).expect("bound");
             let taken = bind(first.local_addr().expect("address"), ours);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_not_ours_is_told_apart() {
+    fn binding_a_foreign_address_is_reported_as_a_missing_address() {
         let foreign = bind(SocketAddr::from(([192, 0, 2, 1], 0)), false);
         assert!(is_missing_address(&foreign.expect_err("not ours")));
     }

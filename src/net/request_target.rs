@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_taken_apart_as_it_will_be_dialled() {
+    fn a_request_url_is_split_into_host_port_and_authority() {
         for (url, host, port, authority, full) in [
             ("https://A.example", "a.example", 443, "a.example", "https://a.example/"),
             ("https://a.example:443/x?y", "a.example", 443, "a.example", "https://a.example/x?y"),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_http_url_goes_nowhere() {
+    fn a_target_that_is_not_an_http_url_is_refused() {
         for url in ["/path", "ftp://a.example/", "a.example:443", "*"] {
             assert_eq!(target(url), None, "{url}");
         }

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_made_once_and_then_kept() {
+    fn a_self_signed_certificate_is_created_once_and_reused() {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &names(&["gate.example", "192.168.1.9"])).expect("made");
         assert!(made.new_ca);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_leaf_is_renewed_under_the_same_ca() {
+    fn a_missing_leaf_key_causes_reissue_by_the_same_ca() {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         fs::remove_file(&made.key).expect("remove");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_the_ca_may_not_sign_for_makes_a_new_ca() {
+    fn a_name_outside_the_ca_constraints_creates_a_new_ca() {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         let more = self_signed(dir.path(), &names(&["other.example"])).expect("made");
@@ -283,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_stand_in_a_certificate_is_an_error() {
+    fn a_name_that_a_certificate_cannot_hold_is_refused() {
         let dir = tempfile::tempdir().expect("dir");
         assert!(self_signed(dir.path(), &names(&["bücher.example"])).is_err());
     }
 
     #[cfg(unix)]
     #[test]
-    fn keys_are_readable_by_their_owner_only() {
+    fn private_keys_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("dir");
         self_signed(dir.path(), &[]).expect("made");

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_a_stream_takes_the_upstream_with_it() {
+    async fn a_disconnect_during_a_stream_closes_the_upstream_connection() {
         for reset in [false, true] {
             let (upstream, left) = endless().await;
             let count = Arc::default();
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_before_the_answer_takes_the_upstream_with_it() {
+    async fn a_disconnect_before_the_response_closes_the_upstream_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let upstream = listener.local_addr().expect("address");
         let gateway = passing(upstream, &Arc::default(), None);
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_ended_from_outside() {
+    async fn an_end_signal_ends_a_stream_and_its_upstream_request() {
         let (upstream, left) = endless().await;
         let ends = CancellationToken::new();
         let count = Arc::default();
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tls_speaks_both_versions_with_a_certificate_of_our_own() {
+    async fn a_self_signed_certificate_serves_http1_and_http2() {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         let tls = ServerTls::from_files(&made.certificate, &made.key).expect("tls");
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_lets_a_running_request_finish_and_nothing_else_begin() {
+    async fn draining_finishes_running_requests_and_accepts_no_new_connections() {
         let server = start(None, ServerLimits::default(), |_, _| async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             ok("done")
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_ends_streams_of_events_that_a_get_opened_and_leaves_the_others_their_grace() {
+    async fn draining_ends_get_event_streams_at_once_and_others_after_grace() {
         let (read, soon) = draining_ends(Method::GET).await;
         assert!(soon && read.expect("a clean end") == 5);
         let (read, soon) = draining_ends(Method::POST).await;
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_cuts_what_outlives_its_grace() {
+    async fn draining_cuts_requests_that_outlive_the_grace_period() {
         let limits = ServerLimits {
             grace: Duration::from_millis(50),
             ..ServerLimits::default()
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_says_nothing_or_half_a_head_is_dropped() {
+    async fn a_connection_without_a_complete_request_head_times_out() {
         let limits = ServerLimits {
             header_read: Duration::from_millis(100),
             ..ServerLimits::default()
@@ -622,7 +622,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_beyond_the_limit_is_refused() {
+    async fn a_request_head_beyond_the_limit_gets_status_431() {
         let server = start(None, ServerLimits::default(), |_, _| async { ok("") });
         for (size, status) in [(30_000, 200), (70_000, 431)] {
             let mut request = get(format!("http://{}/", server.address));
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_beyond_the_limit_wait_their_turn() {
+    async fn a_connection_beyond_the_limit_waits_until_another_closes() {
         let limits = ServerLimits {
             connections: 1,
             ..ServerLimits::default()

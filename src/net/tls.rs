@@ -254,7 +254,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn new_files_are_used_and_bad_ones_leave_the_old() {
+    fn a_tls_reload_uses_valid_files_and_ignores_bad_ones() {
         let dir = tempfile::tempdir().expect("dir");
         let other = tempfile::tempdir().expect("dir");
         let first = self_signed(dir.path(), &[]).expect("made");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_and_wrong_contents_are_named() {
+    fn missing_or_invalid_tls_files_are_refused_with_a_reason() {
         let dir = tempfile::tempdir().expect("dir");
         let made = self_signed(dir.path(), &[]).expect("made");
         let nowhere = dir.path().join("nowhere.pem");

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn access_token_claims_survive_a_round_trip() {
         let bare = AccessToken {
             scope: String::new(),
             user: None,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_lack_something_are_not_of_a_token_of_ours() {
+    fn access_token_claims_with_missing_or_wrong_members_are_refused() {
         for name in ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", PRIVATE_CLAIM] {
             let mut claims = members(token().claims());
             claims.remove(name);

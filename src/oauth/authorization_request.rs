@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_code_flow_with_s256_is_spoken() {
+    fn only_the_code_flow_with_s256_is_accepted() {
         assert_eq!(code(GOOD), None);
         assert_eq!(
             code(&GOOD.replace("=code&", "=token&")),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_state_comes_back_byte_for_byte_and_absent_if_absent() {
+    fn the_client_state_is_preserved_exactly_or_stays_absent() {
         assert_eq!(client_state(&Form::parse(b"state=").unwrap()), Some(String::new()));
         assert_eq!(client_state(&Form::parse(b"a=b").unwrap()), None);
         assert_eq!(client_state(&Form::parse(b"state=%3Cx%3E").unwrap()), Some("<x>".to_owned()));

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_is_read_in_any_case_and_the_token_strictly() {
+    fn the_bearer_scheme_ignores_case_and_the_token_syntax_is_strict() {
         assert_eq!(parse(Some("bearer abc")), BearerHeader::Bearer("abc"));
         assert_eq!(parse(Some("BEARER abc=")), BearerHeader::Bearer("abc="));
         assert_eq!(parse(Some("Bearer")), BearerHeader::Malformed);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_query_is_seen_however_its_name_is_written() {
+    fn an_access_token_in_the_query_is_detected_in_every_spelling() {
         for query in [
             "access_token=x",
             "a=1&access_token",

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ids_of_real_clients_are_urls_of_documents() {
+    fn client_ids_of_real_clients_are_accepted_as_metadata_urls() {
         for text in [
             "https://claude.ai/oauth/claude-code-client-metadata",
             "https://vscode.dev/oauth/client-metadata.json",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_two_programs_read_differently_names_nobody() {
+    fn an_ambiguous_client_id_url_is_refused() {
         for (text, why) in [
             ("https://app.example", ClientIdUrlError::NoPath),
             ("https://app.example/", ClientIdUrlError::NoPath),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_will_do_only_on_loopback_for_a_gateway_on_loopback() {
+    fn a_plain_http_client_id_is_accepted_only_on_loopback() {
         assert!(ClientIdUrl::parse("http://127.0.0.1:9/c", true).is_ok());
         assert!(ClientIdUrl::parse("http://localhost:9/c", true).is_ok());
         assert_eq!(ClientIdUrl::parse("http://10.0.0.1/c", true), Err(ClientIdUrlError::NotHttps));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_https_redirect_to_the_same_host_is_at_home() {
+    fn only_an_https_redirect_can_share_the_host_of_its_client_id() {
         let home = |redirect: &str| url(HERE).is_same_host_as(&RedirectUri::parse(redirect).unwrap());
         assert!(home("https://app.example/cb") && home("https://APP.example/cb"));
         for elsewhere in [
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_must_name_its_own_url_byte_for_byte() {
+    fn a_metadata_document_must_contain_its_own_url_exactly() {
         assert!(document("{}").is_ok());
         for other in [
             "https://app.example/client.json?",
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_redirects_are_required() {
+    fn a_metadata_document_requires_name_and_valid_redirect_uris() {
         assert_eq!(
             document(r#"{"client_name":"absent"}"#),
             Err(ClientMetadataError::Missing("client_name"))
@@ -282,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn grants_that_do_not_exist_here_are_passed_over() {
+    fn unknown_grant_types_in_a_metadata_document_are_ignored() {
         let read = document(r#"{"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"]}"#);
         assert!(read.unwrap().may_refresh);
         assert!(document(r#"{"grant_types":["client_credentials"]}"#).is_err());
     }
 
     #[test]
-    fn a_document_client_is_public_and_never_shares_a_secret() {
+    fn a_metadata_document_must_describe_a_public_client() {
         for good in [
             r#"{"token_endpoint_auth_method":"none"}"#,
             r#"{"token_endpoint_auth_method":"none","jwks_uri":"https://app.example/jwks"}"#,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_too_deep_is_refused() {
+    fn a_metadata_document_must_be_a_shallow_json_object() {
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         for body in ["", "[]", "null", "\u{feff}{}", deep.as_str()] {
             assert_eq!(parse_document(&url(HERE), body.as_bytes()), Err(ClientMetadataError::NotJson));

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_keeps_to_the_characters_of_the_rfc() {
+    fn an_error_description_contains_only_permitted_characters() {
         assert_eq!(description("a \"b\" \\ \n\u{e9}"), "a 'b' ' ''");
     }
 }

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_strings_reads_as_the_form_of_the_same_words() {
+    fn a_json_object_of_strings_is_read_like_a_form() {
         let form = Form::from_json(br#" {"a":"1","b":"","a":"2","c":"x+y z"} "#).unwrap();
         assert_eq!(form.single("a"), Err(FormError::Repeated("a")));
         assert_eq!(

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_token_is_good_in_every_spelling() {
+    fn a_valid_id_token_is_accepted_in_every_permitted_form() {
         for fine in [
             json!({}),
             json!({"aud": ["us"]}),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_sign_in_is_refused_for_what_is_wrong_with_it() {
+    fn an_id_token_with_a_wrong_claim_is_refused_with_its_reason() {
         for (change, why) in [
             (json!({"iss": "https://idp/"}), IdTokenError::Issuer),
             (json!({"iss": "https://IDP"}), IdTokenError::Issuer),

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_7515_is_verified_and_a_changed_one_is_not() {
+    fn the_rfc_7515_example_verifies_and_a_changed_copy_does_not() {
         let key = Jwk::parse(&es256()).unwrap();
         let claims = UnverifiedJwt::parse(ES256.2).unwrap().verify(&key).unwrap();
         assert_eq!(claims["iss"], "joe");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_ours_is_published_as_others_read_it() {
+    fn a_gateway_key_is_published_as_a_standard_jwk() {
         let key = Jwk::parse(&es256()).unwrap();
         let point = [
             vec![4],
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_8037_is_verified() {
+    fn the_example_signature_of_rfc_8037_is_verified() {
         let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
         let key = Jwk::parse(&key).unwrap();
         let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_reads_in_one_way_only() {
+    fn a_jwt_signature_has_only_one_accepted_encoding() {
         let key = Jwk::parse(&es256()).unwrap();
         let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).map(|_| ());
         assert_eq!(judged(ES256.2), Ok(()));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_a_point_has_its_length() {
+    fn elliptic_curve_coordinates_must_have_their_full_length() {
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(name).unwrap();
         let all = [bytes(ES256.0), bytes(ES256.1)].concat();
         for at in [0, 31, 33, 64] {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_not_for_signatures_are_no_keys() {
+    fn a_jwk_that_cannot_verify_signatures_is_refused() {
         let changed = |name: &str, value: Value| {
             let mut key = es256();
             key[name] = value;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_says_for_which_algorithm_it_is() {
+    fn the_jwk_and_not_the_token_decides_the_algorithm() {
         let rsa = |alg: &str| json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB", "kid": "two", "alg": alg });
         let set = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
         let find = |set: &KeySet, header: Value| set.find(&UnverifiedJwt::parse(&token(&header)).unwrap()).map(Jwk::algorithm);

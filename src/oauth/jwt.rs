@@ -129,7 +129,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_a_token_ends_before_a_key_is_looked_for() {
+    fn a_malformed_jwt_is_refused_before_any_key_lookup() {
         for (text, why) in [
             (String::new(), JwtError::Malformed),
             ("a.b".to_owned(), JwtError::Malformed),
@@ -153,7 +153,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_name_of_none_or_of_a_shared_secret_is_an_algorithm() {
+    fn the_algorithms_none_and_hmac_are_refused() {
         for name in [
             "none", "None", "NONE", "", "HS256", "HS384", "HS512", "rs256", "RS256 ", "RS1", "dir",
         ] {

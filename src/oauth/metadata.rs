@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_looked_for_in_the_order_of_mcp() {
+    fn authorization_server_metadata_urls_follow_the_order_of_mcp() {
         assert_eq!(
             authorization_server_urls(&at("https://as/t/1")),
             [
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_is_looked_for_with_its_path_inserted_and_then_at_the_root() {
+    fn protected_resource_metadata_urls_insert_the_path_then_try_the_root() {
         const ROOT: &str = "https://h/.well-known/oauth-protected-resource";
         assert_eq!(protected_resource_urls(&at("https://h")), [ROOT]);
         assert_eq!(protected_resource_urls(&at("https://h:443/")), [ROOT]);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_is_this_server_or_a_parent_of_it_and_nothing_else() {
+    fn a_resource_must_be_the_mcp_url_or_its_parent() {
         let mcp = at("https://h/a/mcp/");
         for good in [
             "https://h/a/mcp/",
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issuer_is_compared_by_bytes() {
+    fn the_metadata_issuer_is_compared_byte_for_byte() {
         assert!(server("https://as/t", |_| (), MetadataWaivers::default()).is_ok());
         for found in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
             let read = server(
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slash_of_a_root_issuer_is_waived_for_a_profile_only() {
+    fn only_a_profile_waives_the_slash_of_a_root_issuer() {
         let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
         let root_slash = MetadataWaivers {
             root_slash: true,
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn another_issuer_is_taken_only_of_a_profile_that_knows_it() {
+    fn another_issuer_is_accepted_only_if_a_profile_lists_it() {
         let waived = MetadataWaivers {
             issuers: &["https://behind"],
             ..MetadataWaivers::default()
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_s256_is_refused_unless_that_is_waived() {
+    fn an_authorization_server_without_s256_is_refused_unless_waived() {
         let waived = MetadataWaivers {
             pkce: true,
             ..MetadataWaivers::default()
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_https_or_as_plain_as_their_issuer() {
+    fn metadata_endpoints_must_be_https_unless_the_issuer_is_http() {
         for bad in [
             "http://127.0.0.1/token",
             "javascript:alert(1)",
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_names_its_servers() {
+    fn resource_metadata_must_name_its_resource_and_authorization_servers() {
         let read = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"));
         let good = read(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
         let good = good.unwrap();
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_documents_pass_our_own_reading_and_hold_nothing_empty() {
+    fn published_metadata_parses_and_has_no_empty_members() {
         let endpoints = ServerEndpoints {
             authorize: "https://g/authorize",
             token: "https://g/token",

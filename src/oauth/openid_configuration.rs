@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_believed_only_of_its_own_issuer() {
+    fn an_openid_configuration_must_name_the_requested_issuer() {
         let found = read("https://idp/tenant", &json!({})).unwrap();
         assert_eq!((found.jwks.as_str(), found.userinfo), ("https://keys.example/jwks", None));
         for other in ["https://idp/tenant/", "https://idp", "https://IDP/tenant"] {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_lies_behind_the_issuers_path() {
+    fn the_openid_configuration_url_appends_to_the_issuer_path() {
         for (issuer, url) in [
             ("https://idp", "https://idp/.well-known/openid-configuration"),
             ("https://idp/", "https://idp/.well-known/openid-configuration"),

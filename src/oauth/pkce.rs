@@ -65,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc_holds() {
+    fn the_pkce_example_of_rfc_7636_matches() {
         let challenge = CodeChallenge::parse(Some("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"), Some("S256")).unwrap();
         assert!(challenge.matches_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
         assert!(!challenge.matches_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"));
     }
 
     #[test]
-    fn plain_absent_and_unknown_methods_are_refused() {
+    fn plain_absent_and_unknown_challenge_methods_are_refused() {
         let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         for method in [None, Some("plain"), Some("s256"), Some("S512")] {
             assert_eq!(CodeChallenge::parse(Some(good), method), Err(CodeChallengeError::Method));

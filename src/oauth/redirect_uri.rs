@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_real_clients_register_is_accepted() {
+    fn redirect_uris_of_real_clients_are_accepted() {
         for text in [
             "http://localhost:3334/oauth/callback",
             "http://127.0.0.1:33418/",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_would_run_or_leak_is_refused() {
+    fn dangerous_or_ambiguous_redirect_uris_are_refused() {
         for text in [
             "javascript:alert(1)",
             "JaVaScRiPt://x/%0aalert(1)",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_port_of_a_loopback_may_differ() {
+    fn only_the_port_of_a_loopback_redirect_may_differ() {
         assert!(uri("http://localhost/callback").matches(&uri("http://localhost:49152/callback")));
         assert!(uri("http://127.0.0.1:1/cb").matches(&uri("http://127.0.0.1:2/cb")));
         assert!(uri("http://[::1]/cb").matches(&uri("http://[::1]:9/cb")));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_port_of_a_loopback_is_a_port_and_an_empty_one_is_none() {
+    fn a_loopback_redirect_matches_any_port_but_not_an_empty_one() {
         for (registered, asked) in [
             ("http://127.0.0.1/cb", "http://127.0.0.1:80/cb"),
             ("http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"),

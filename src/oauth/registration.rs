@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cursor_registers_is_accepted_whole() {
+    fn the_registration_request_of_cursor_is_accepted() {
         let body = r#"{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","logo_uri":null,"scope":""}"#;
         let read = ClientRegistration::parse(body.as_bytes()).unwrap();
         assert_eq!(
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_redirect_uri_is_named_in_the_answer() {
+    fn a_bad_redirect_uri_is_named_in_the_registration_error() {
         let refused = ClientRegistration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
         assert_eq!(refused.code, OAuthErrorCode::InvalidRedirectUri);
         assert!(refused.why.contains("http://evil.com/cb"), "{}", refused.why);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_grants_are_dropped_and_only_unusable_ones_refused() {
+    fn unknown_grant_types_are_dropped_and_unusable_registrations_refused() {
         let with =
             |grants: &str| ClientRegistration::parse(format!(r#"{{"redirect_uris":["https://a/cb"],"grant_types":{grants}}}"#).as_bytes());
         assert!(with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.may_refresh));

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn all_forms_in_which_clients_write_our_url_are_accepted() {
+    fn every_usual_spelling_of_the_resource_url_is_accepted() {
         for text in [
             "https://gw.example.com/mcp",
             "https://gw.example.com/mcp/",

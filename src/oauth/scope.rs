@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_a_set_of_clean_tokens() {
+    fn scopes_parse_into_a_set_of_valid_tokens() {
         let scopes = Scopes::parse("b a  a \"x\" \u{e9}");
         assert_eq!(scopes.to_string(), "a b");
         assert!(scopes.contains_all(&Scopes::parse("a")) && !scopes.contains_all(&Scopes::parse("c")));

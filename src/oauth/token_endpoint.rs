@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ways_of_saying_who_one_is_are_one_too_many() {
+    fn two_client_authentication_methods_in_one_request_are_refused() {
         let header = format!("Basic {}", STANDARD.encode("a:s"));
         assert_eq!(
             ClientCredentials::parse(Some(&header), &form("client_secret=s")).unwrap_err().code,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_that_this_server_does_not_do_have_their_own_word() {
+    fn an_unsupported_grant_type_has_its_own_error_code() {
         assert_eq!(
             TokenRequest::parse(&form("grant_type=password")).unwrap_err().code,
             OAuthErrorCode::UnsupportedGrantType

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_counted_from_when_the_request_was_sent() {
+    fn token_lifetimes_count_from_the_time_of_the_request() {
         let tokens = read_ok(r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","refresh_expires_in":60}"#);
         assert_eq!(tokens.expires, Some(UnixTime(4_600)));
         assert_eq!(tokens.refresh_expires, Some(UnixTime(1_060)));
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_lives_say_nothing_and_long_ones_are_capped() {
+    fn invalid_lifetimes_are_ignored_and_long_ones_are_capped() {
         for odd in ["0", "-5", "\"NaN\"", "\"inf\"", "\"soon\"", "null", "true", "[]", "0.4", "\"\""] {
             let body = format!(r#"{{"access_token":"a","expires_in":{odd},"refresh_expires_in":{odd}}}"#);
             assert_eq!((read_ok(&body).expires, read_ok(&body).refresh_expires), (None, None), "{odd}");
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_like_json_whatever_the_header_says() {
+    fn a_token_response_format_is_detected_despite_its_content_type() {
         let body = b"access_token=gho_abc&scope=repo%2Cread%3Auser&token_type=bearer";
         let tokens = parse_token_response(200, Some("application/json"), body, SENT).unwrap();
         assert_eq!(tokens.access.expose(), "gho_abc");
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_come_as_text_with_spaces_or_commas_or_as_a_list() {
+    fn scopes_are_read_from_text_with_spaces_commas_or_lists() {
         for scope in [r#""a b""#, r#""a,b""#, r#""a, b""#, r#"["a","b"]"#, r#"["a b"]"#] {
             let tokens = read_ok(&format!(r#"{{"access_token":"t","scope":{scope}}}"#));
             assert_eq!(tokens.scope.as_deref(), Some("a b"), "{scope}");
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_an_error_in_any_status_and_beside_a_token() {
+    fn an_oauth_error_is_a_refusal_in_any_status() {
         for status in [200, 400, 401, 403, 500] {
             let refusal = refused(status, r#"{"error":"invalid_grant","error_description":"gone","access_token":"a"}"#);
             assert!(refusal.is_invalid_grant());
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_oauth_does_not_know_is_no_refusal() {
+    fn a_response_outside_the_oauth_format_is_not_a_refusal() {
         for (status, body) in [
             (403, "<html>blocked by the firewall</html>"),
             (200, "<!doctype html><p>Cookies must be enabled to use GitHub.</p>"),
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn not_now_is_not_no() {
+    fn a_temporary_failure_is_not_a_refusal() {
         for (status, body) in [
             (429, r#"{"error":"invalid_grant"}"#),
             (503, "<html>"),
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_type_that_slack_uses_is_refused_of_everybody_else() {
+    fn slack_token_types_are_accepted_only_from_slack() {
         let slack = r#"{"ok":true,"access_token":"xoxb-1","token_type":"bot","scope":"a,b","authed_user":{"id":"U1"}}"#;
         assert_eq!(read_ok(slack).access.expose(), "xoxb-1");
         let user = r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#;
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_is_made_safe_to_show() {
+    fn an_upstream_error_description_is_sanitized_and_shortened() {
         let refusal = refused(400, r#"{"error":"invalid_grant","error_description":"a\r\nb \"c\" \u202e\u001b"}"#);
         assert_eq!(refusal.description.as_deref(), Some("a  b 'c' ??"));
         let long = format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(5_000));
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_do_not_print_themselves_and_survive_a_record() {
+    fn upstream_tokens_survive_serialization_and_are_hidden_in_debug_output() {
         let tokens = read_ok(r#"{"access_token":"hidden1","refresh_token":"hidden2","expires_in":5}"#);
         assert!(!format!("{tokens:?}").contains("hidden"));
         let kept = serde_json::to_string(&tokens).unwrap();
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn github_answers_are_read_as_json_and_as_forms() {
+    fn github_token_responses_are_read_as_json_and_form() {
         assert_eq!(recorded!("github/200-oauth-app.txt"), recorded!("github/200-oauth-app.json"));
         let forever = recorded!("github/200-oauth-app.json").unwrap();
         assert_eq!((forever.expires, forever.refresh.is_some()), (None, false));
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_refusals_are_refusals_and_recorded_pages_are_not() {
+    fn recorded_error_responses_are_classified_correctly() {
         for answer in [
             recorded!("github/200-bad-code.txt"),
             recorded!("github/200-bad-refresh.json"),
@@ -604,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_tokens_of_others_are_read() {
+    fn recorded_token_responses_of_other_providers_are_read() {
         let offline = recorded!("keycloak/200-offline.json").unwrap();
         assert_eq!((offline.refresh_expires, offline.refresh.is_some()), (None, true));
         assert_eq!(

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_counts_only_if_it_is_verified_and_reads_in_one_way() {
+    fn an_email_address_counts_only_if_verified_and_unambiguous() {
         let email = |email: &str, verified: Value| of(json!({"sub": "1", "email": email, "email_verified": verified})).unwrap().email;
         assert_eq!(email("a.b+c@Example.com", json!(true)).as_deref(), Some("a.b+c@Example.com"));
         assert!(email("a@b.c", json!("true")).is_some());
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_an_unchanging_id_is_nobody() {
+    fn userinfo_without_a_valid_subject_is_refused() {
         for sub in [json!(null), json!(""), json!(5), json!("a\nb"), json!("a".repeat(256)), json!("ü")] {
             assert_eq!(of(json!({ "sub": sub })), None, "{sub}");
         }
     }
 
     #[test]
-    fn what_is_shown_is_short_and_clean_and_what_is_named_twice_must_be_the_same_user() {
+    fn userinfo_is_sanitized_and_merged_only_for_the_same_subject() {
         let person = of(json!({
             "sub": "1", "name": " Al\r\nice ", "picture": "javascript:alert(1)", "groups": ["a", 5, "", "b"]
         }));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn github_gives_the_primary_address_only_if_it_is_verified() {
+    fn only_a_verified_primary_github_email_is_used() {
         let user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
         let emails = |verified: bool| json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}]);
         let cat = UserInfo::from_github(&user, &emails(true)).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_or_broken_challenge_says_nothing() {
+    fn a_bare_or_broken_challenge_yields_no_parameters() {
         for field in ["Bearer", "Bearer ", "Bearer realm=\"open", "Bearer ,,,", "Bearer scope"] {
             assert_eq!(read(field), BearerChallenge::default(), "{field}");
         }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bearer_challenge_may_stand_in_any_field() {
+    fn the_bearer_challenge_is_found_in_any_header_line() {
         let challenge = BearerChallenge::parse(["Basic realm=\"x\"", "Bearer scope=\"a\""]).unwrap();
         assert_eq!(challenge.scopes(), ["a"]);
     }

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn any_template_with_one_credential_makes_its_header() {
+    fn a_template_with_one_credential_builds_its_header() {
         assert_eq!(sent("Authorization", "Bearer {credential}", "k"), "authorization: Bearer k");
         assert_eq!(sent("X-Api-Key", "{credential}", "k"), "x-api-key: k");
         assert_eq!(sent("Authorization", "token {credential}", "k"), "authorization: token k");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_frame_route_or_vouch_carry_no_credential() {
+    fn reserved_header_names_cannot_carry_the_credential() {
         for name in [
             "Host",
             "Content-Length",
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pasted_along_with_a_key_is_dropped() {
+    fn white_space_and_scheme_around_a_pasted_key_are_dropped() {
         let bearer = AuthHeader::bearer();
         for pasted in ["k1", "  k1\r\n", "Bearer k1", "bearer   k1", "\u{a0}k1\u{2003}", "BEARER\tk1 "] {
             assert_eq!(bearer.parse_credential(pasted).unwrap().expose(), "k1", "{pasted:?}");
@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn where_the_template_has_no_scheme_the_pasted_one_stays() {
+    fn a_pasted_scheme_stays_if_the_template_has_none() {
         let open = AuthHeader::parse("Authorization", "{credential}").unwrap();
         assert_eq!(open.parse_credential("Bearer k1").unwrap().expose(), "Bearer k1");
         assert_eq!(open.parse_credential("Basic YTpi").unwrap().expose(), "Basic YTpi");
     }
 
     #[test]
-    fn what_cannot_be_a_key_is_refused() {
+    fn a_malformed_pasted_credential_is_refused() {
         let bearer = AuthHeader::bearer();
         for pasted in ["", " \n ", "Bearer", "bearer "] {
             assert_eq!(bearer.parse_credential(pasted), Err(CredentialSyntaxError::Empty), "{pasted:?}");

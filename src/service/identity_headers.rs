@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_is_told_what_was_chosen_and_nothing_else() {
+    fn only_the_chosen_identity_fields_reach_the_upstream() {
         let all = ["avatar", "id", "email", "name", "provider"];
         assert_eq!(
             told(&all, &known()),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_gets_an_assertion_is_told_its_members_and_no_further_header() {
+    fn an_assertion_extends_the_identity_payload_without_further_headers() {
         let chosen = IdentityHeaders::parse(["id"]).unwrap().with_assertion();
         let carried = chosen.to_payload(&known());
         let expected = IdentityPayload { avatar: None, ..known() };
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_has_no_header() {
+    fn a_missing_identity_field_sends_no_header() {
         let bare = IdentityPayload {
             name: Some(String::new()),
             email: None,
@@ -239,7 +239,7 @@ mod tests {
 
     /// A name with characters beyond ASCII once gave status 500.
     #[test]
-    fn every_value_decodes_to_what_it_was_and_none_ends_its_header() {
+    fn encoded_identity_values_decode_unchanged_and_cannot_inject_headers() {
         for text in [
             "a\r\nx-user-id: root",
             "100%",
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_carries_nobody_makes_no_headers() {
+    fn a_pair_without_a_valid_identity_yields_no_headers() {
         let chosen = IdentityHeaders::parse(["id"]).unwrap();
         for text in ["", "{}", "gho_token", "{\"id\":\"\",\"provider\":\"corp\"}"] {
             assert_eq!(chosen.headers(&Secret::from(text)), None, "{text}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_chosen_by_their_words() {
+    fn identity_fields_are_parsed_by_name_in_any_order() {
         let none: [&str; 0] = [];
         assert_eq!(IdentityHeaders::parse(none), Err(IdentityFieldsError::Empty));
         assert_eq!(

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_sends_what_is_its_own_of_what_it_needs_and_takes_nothing_else() {
+    fn each_upstream_credential_kind_builds_headers_only_from_its_payload() {
         for (upstream, needs, sent) in every_way() {
             for carried in CARRIED {
                 let text = if carried == PayloadKind::Identity {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_pair_of_another_way_renews_nothing() {
+    fn a_refresh_pair_with_another_payload_kind_is_refused() {
         let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.accepts_payload(carried));
         for (upstream, _, _) in every_way() {
             let expected = match &upstream {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_key_prints_nothing_of_itself_in_a_service() {
+    fn debug_output_of_a_service_hides_its_static_key() {
         assert!(!format!("{:?}", every_way()).contains("\"fixed\""));
     }
 }

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_samples_and_weak_passwords_are_named() {
+    fn sample_and_weak_passwords_are_detected() {
         for weak in ["gateway_pass", "change-this-now", "short", "aaaaaaaaaaaa", "Alice-Alice"] {
             assert!(password_weakness("alice-alice", weak).is_some(), "{weak}");
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sessions_outlive_a_start_with_the_same_given_password_and_no_other() {
+    async fn the_same_configured_password_yields_the_same_hash_after_a_restart() {
         let of = async |name: &str, password: &str| {
             let hash = LazyPasswordHash::from_fixed_password(name, Secret::from(password));
             hash.get(&Arc::new(Semaphore::new(1))).await.unwrap().to_owned()

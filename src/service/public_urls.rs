@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_gateway_answers_to_three_names_and_no_others() {
+    fn a_loopback_gateway_accepts_three_host_names_and_no_others() {
         let site = site("http://localhost:8002");
         assert_eq!(site.find_base("127.0.0.1:8002").unwrap().base(), "http://127.0.0.1:8002");
         assert!(site.find_base("[::1]:8002").is_some() && site.find_base("LOCALHOST:8002").is_some());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_gateway_answers_to_its_own_name_and_to_listed_ones() {
+    fn a_public_gateway_accepts_its_own_and_listed_host_names() {
         let site = site("https://gw.example.com/base/");
         assert!(site.find_base("gw.example.com").is_some() && site.find_base("gw.example.com:443").is_some());
         assert!(site.find_base("localhost").is_none());

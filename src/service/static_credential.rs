@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_from_a_file_loses_its_line_end_and_prints_nothing_of_itself() {
+    fn a_static_key_is_trimmed_and_hidden_in_debug_output() {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
         let fixed = StaticCredential::new(&header, &Secret::from("hunter2\n")).unwrap();
         let (name, value) = fixed.header();
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_a_usable_key_is_refused() {
+    fn an_empty_or_multiline_static_key_is_refused() {
         let header = AuthHeader::bearer();
         assert_eq!(
             StaticCredential::new(&header, &Secret::from("\n")),

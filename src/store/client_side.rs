@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_is_moved_by_whoever_has_the_keys_and_is_brought_it() {
+    async fn every_process_with_the_keys_can_transition_a_client_side_record() {
         let Fleet { stores: [a, b], .. } = fleet();
         let mut handle = a.insert(Id::random(), Step(0)).await.unwrap();
         for n in 0..6 {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_copy_loses_where_a_later_one_was_seen_and_is_believed_elsewhere() {
+    async fn an_older_copy_is_superseded_only_where_a_newer_was_seen() {
         let Fleet { stores: [a, b], .. } = fleet();
         let first = a.insert(Id::random(), Step(0)).await.unwrap();
         let (second, _) = on(&a, &first).await.unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_of_many_who_bring_the_same_copy_at_once_is_first() {
+    async fn concurrent_transitions_of_the_same_copy_are_serialized() {
         let Fleet { stores: [a, _], .. } = fleet();
         let handle = fleet().stores[0].insert(Id::random(), Step(0)).await.unwrap();
         assert_eq!(a.read(&handle).await, Ok(None), "other keys");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_changed_copy_and_none_of_another_record_opens() {
+    async fn a_changed_or_foreign_client_side_record_does_not_open() {
         let Fleet { stores: [a, b], hand } = fleet();
         let handle = a.insert(Id::random(), Step(7)).await.unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(handle.client_side_record().unwrap()).unwrap();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_put_down_here_is_not_begun_again_by_insert() {
+    async fn a_second_insert_of_a_client_side_record_is_refused() {
         let Fleet { stores: [a, _], .. } = fleet();
         let id = Id::random();
         a.insert(id, Step(0)).await.unwrap();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_is_bounded_and_the_handle_still_works() {
+    async fn the_client_side_cache_is_bounded_and_evicted_handles_still_work() {
         let Fleet { stores: [a, _], hand } = fleet();
         let handle = a.insert(Id::random(), Step(0)).await.unwrap();
         let small = Store {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_under_a_key_that_left_the_ring_is_passed_over_by_a_scan() {
+    async fn a_scan_skips_client_side_records_under_removed_keys() {
         let Fleet { stores: [a, _], .. } = fleet();
         a.insert(Id::random(), Step(1)).await.unwrap();
         a.keys.store(fleet().stores[0].keys.load_full());

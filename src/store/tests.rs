@@ -56,7 +56,7 @@ fn one_more(Tally(n): Tally) -> Result<(Tally, u32), ()> {
 }
 
 #[tokio::test]
-async fn a_record_that_was_copied_to_another_key_does_not_open_there() {
+async fn a_record_copied_to_another_storage_key_does_not_open() {
     let (store, _) = in_memory();
     let from = store.insert(Id::random(), Tally(7)).await.unwrap();
     let row = store.backend.get(&storage_key(&from)).await.unwrap().unwrap();
@@ -70,7 +70,7 @@ async fn a_record_that_was_copied_to_another_key_does_not_open_there() {
 }
 
 #[tokio::test]
-async fn a_move_whose_answer_was_lost_is_done_once_and_known() {
+async fn a_transition_with_a_lost_response_is_written_exactly_once() {
     let (store, memory) = in_memory();
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Answer]);
@@ -82,7 +82,7 @@ async fn a_move_whose_answer_was_lost_is_done_once_and_known() {
 }
 
 #[tokio::test]
-async fn a_move_that_never_arrives_is_not_said_to_be_done() {
+async fn a_transition_that_never_arrives_is_reported_as_unavailable() {
     let (store, memory) = in_memory();
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Write; 3]);
@@ -92,7 +92,7 @@ async fn a_move_that_never_arrives_is_not_said_to_be_done() {
 }
 
 #[tokio::test]
-async fn an_insert_whose_answer_was_lost_is_told_from_somebody_elses() {
+async fn an_insert_with_a_lost_response_is_distinguished_from_a_foreign_one() {
     let (store, memory) = in_memory();
     memory.lose(vec![Lost::Answer, Lost::Write]);
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
@@ -103,7 +103,7 @@ async fn an_insert_whose_answer_was_lost_is_told_from_somebody_elses() {
 }
 
 #[tokio::test]
-async fn a_removal_whose_answer_was_lost_is_done() {
+async fn a_removal_with_a_lost_response_succeeds() {
     let (store, memory) = in_memory();
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Answer, Lost::Write, Lost::Write]);
@@ -112,7 +112,7 @@ async fn a_removal_whose_answer_was_lost_is_done() {
 }
 
 #[tokio::test]
-async fn no_write_is_done_upon_another_version_than_it_saw() {
+async fn a_write_against_an_outdated_version_is_stale() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Backend::Sqlite(Sqlite::open(dir.path()).unwrap());
     for store in [in_memory().0, over(sqlite)] {
@@ -137,7 +137,7 @@ async fn no_write_is_done_upon_another_version_than_it_saw() {
 }
 
 #[tokio::test]
-async fn a_record_that_opens_but_is_no_such_record_is_an_error_and_no_panic() {
+async fn an_opened_record_of_the_wrong_shape_is_an_error() {
     #[derive(Serialize, Deserialize)]
     struct Text(String);
     impl Record for Text {
@@ -155,14 +155,14 @@ async fn a_record_that_opens_but_is_no_such_record_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn the_key_of_a_record_does_not_show_its_id() {
+async fn a_storage_key_does_not_reveal_the_record_id() {
     let handle = Handle::<Tally>::new(Id::random());
     let key = storage_key(&handle);
     assert!(key.starts_with("tally/") && !key.contains(&handle.to_string()));
 }
 
 #[tokio::test]
-async fn what_there_is_most_of_is_forgotten_first_and_of_that_what_ends_soonest() {
+async fn a_full_memory_store_evicts_the_soonest_expiring_of_the_largest_kind() {
     let memory = Memory::bounded(100);
     let put = |kind: &str, expires: u64| {
         let key = format!("{kind}/{expires}");

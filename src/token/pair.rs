@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joining_and_splitting_is_a_bijection(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", mode in 0..3_usize, kind in 0..3_usize) {
+        fn a_token_pair_survives_encoding_and_decoding(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", mode in 0..3_usize, kind in 0..3_usize) {
             let ring = ring();
             let mode = [TokenMode::Sealed, TokenMode::Plain, TokenMode::Reference][mode];
             let mut half = half(mode, [TokenKind::Access, TokenKind::Refresh, TokenKind::Key][kind]);
@@ -215,7 +215,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(text in "\\PC{0,300}") {
+        fn no_input_makes_the_pair_decoder_panic(text in "\\PC{0,300}") {
             let _ = open(&ring(), &text);
             let _ = open(&ring(), &URL_SAFE_NO_PAD.encode(&text));
             let _ = open(&ring(), &URL_SAFE_NO_PAD.encode(format!("gwa_{text}:x")));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_single_bit_change_is_refused() {
+    fn a_pair_with_any_bit_changed_is_refused() {
         let ring = ring();
         for mode in [TokenMode::Sealed, TokenMode::Plain, TokenMode::Reference] {
             let token = encode(
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_two_pairs_do_not_fit_together() {
+    fn a_pair_of_mismatched_halves_is_refused() {
         let ring = ring();
         for mode in [TokenMode::Sealed, TokenMode::Plain, TokenMode::Reference] {
             let split = |upstream: &str| {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_of_the_same_bytes_are_refused() {
+    fn a_pair_has_only_one_accepted_base64_spelling() {
         let ring = ring();
         let token = encode(
             &ring,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_renamed_to_another_kind_does_not_open() {
+    fn a_pair_renamed_to_another_kind_is_refused() {
         let ring = ring();
         for (kind, others) in [(TokenKind::Access, b"rk"), (TokenKind::Refresh, b"ak"), (TokenKind::Key, b"ar")] {
             let token = encode(
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_whose_header_was_rewritten_as_another_kind_does_not_open() {
+    fn an_api_key_with_another_kind_in_its_header_is_refused() {
         let ring = ring();
         let token = encode(
             &ring,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_another_key_says_so() {
+    fn a_pair_under_a_foreign_key_reports_an_unknown_key() {
         let token = encode(
             &ring(),
             UnixTime(0),

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_is_published_an_hour_before_it_signs_and_an_old_one_until_its_last_token_is_dead() {
+    fn signing_keys_are_published_before_use_and_until_their_last_token_expires() {
         let begin = 1_000;
         let first = SigningKeys::new(Secret::from("one"), UnixTime(begin));
         let due = begin + ROTATION_SECONDS;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_sleep_the_last_key_signs_until_the_new_one_is_known() {
+    fn an_overdue_rotation_still_publishes_the_new_key_before_it_signs() {
         let first = SigningKeys::new(Secret::from("one"), UnixTime(0));
         let late = 10 * ROTATION_SECONDS;
         let both = first.rotated(Secret::from("two"), UnixTime(late), TTL).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_still_finds_a_key() {
+    fn a_signing_key_is_found_even_if_the_clock_goes_back() {
         let first = SigningKeys::new(Secret::from("one"), UnixTime(5_000));
         assert_eq!(signs(&first, 10), "one");
         assert!(!first.is_rotation_due(UnixTime(10)));

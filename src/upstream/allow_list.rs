@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_is_what_stands_behind_the_only_at_sign_whole() {
+    fn an_email_domain_must_match_completely_after_a_single_at_sign() {
         let allow = AllowList {
             domains: list(&["Example.com"]),
             ..AllowList::default()
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_on_no_list_is_nobody_and_an_empty_list_names_nobody() {
+    fn an_allow_list_contains_only_listed_emails_groups_and_subjects() {
         let nobody = AllowListSubject {
             id: "",
             email: None,

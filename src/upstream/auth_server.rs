@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_method_is_chosen_by_what_the_server_lists() {
+    fn the_client_authentication_method_follows_the_server_metadata() {
         let choose = |listed: &[&str], has_secret| {
             let listed: Vec<String> = listed.iter().map(|name| (*name).to_owned()).collect();
             TokenEndpointAuth::choose(&listed, has_secret)

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_refused_by_401_and_403_only_and_taken_by_whatever_else_was_understood() {
+    fn a_probed_key_is_refused_only_by_status_401_or_403() {
         let judged = |status| judge(StatusCode::from_u16(status).unwrap(), None);
         for status in [401, 403] {
             assert_eq!(judged(status), ProbeResult::Refused);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_challenge_leads_to_the_resource_and_that_to_the_server() {
+    async fn discovery_follows_the_challenge_and_resource_metadata_to_the_authorization_server() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
             "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
             "GET /hidden/prm" => resource(seen, "/mcp", &format!("{}/as", seen.base)),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_operator_allows_is_allowed_for_the_endpoints_and_nothing_else_is() {
+    async fn only_configured_private_blocks_are_allowed_for_discovered_endpoints() {
         let answer = |seen: &Seen| match seen.line.as_str() {
             ASM => test_support::json(200, &server(seen, &seen.base)),
             _ => nothing(),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_challenge_the_well_known_places_are_tried_in_order() {
+    async fn discovery_without_a_challenge_tries_well_known_urls_in_order() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
             PRM => resource(seen, "", &seen.base),
             "GET /.well-known/openid-configuration" => test_support::json(200, &server(seen, &seen.base)),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_server_without_resource_metadata_is_its_own_issuer_with_or_without_a_slash() {
+    async fn a_server_without_resource_metadata_is_its_own_issuer() {
         for slash in ["", "/"] {
             let (stub, found) = discovered(move |seen| match seen.line.as_str() {
                 ASM => test_support::json(200, &server(seen, &format!("{}{slash}", seen.base))),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resource_that_is_somebody_elses_ends_the_search() {
+    async fn metadata_of_another_resource_ends_discovery_with_an_error() {
         let (_stub, found) = discovered(|seen| match seen.line.as_str() {
             "GET /.well-known/oauth-protected-resource/mcp" => resource(seen, "/other", &seen.base),
             ASM => test_support::json(200, &server(seen, &seen.base)),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_without_s256_is_refused_and_a_profile_may_waive_it() {
+    async fn discovery_refuses_a_server_without_s256_unless_waived() {
         let answer = |seen: &Seen| match seen.line.as_str() {
             ASM => {
                 let mut document = server(seen, &seen.base);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_is_ill_is_not_taken_for_one_without_metadata() {
+    async fn a_server_error_is_not_mistaken_for_missing_metadata() {
         let (_stub, found) = discovered(|seen| match seen.line.as_str() {
             "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
             ASM => test_support::json(200, &server(seen, &seen.base)),
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_moved_is_named_and_not_followed() {
+    async fn a_redirect_of_the_mcp_url_is_reported_and_not_followed() {
         let (stub, found) = discovered(|seen| match seen.line.as_str() {
             "POST /mcp" => (307, vec![("location", "/mcp/".to_owned())], String::new()),
             _ => nothing(),
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_issuer_of_the_operator_skips_the_resource_metadata() {
+    async fn a_configured_issuer_skips_resource_metadata_discovery() {
         let stub = test_support::serve(|seen| match seen.line.as_str() {
             "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(seen, &format!("{}/realm", seen.base))),
             _ => nothing(),
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn endpoints_of_the_operator_ask_nobody() {
+    async fn configured_endpoints_need_no_discovery_request() {
         let stub = test_support::serve(|_| nothing()).await;
         let told = DiscoveryInput {
             endpoints: Some((stub.at("/a"), stub.at("/t"))),
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn github_works_without_any_metadata_and_wants_its_secret_in_the_body() {
+    async fn github_needs_no_metadata_and_uses_client_secret_post() {
         let stub = test_support::serve(|_| nothing()).await;
         let github = DiscoveryInput {
             profile: Some(&quirks::GITHUB),
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unreachable_server_says_so() {
+    async fn an_unreachable_server_fails_discovery_with_its_url() {
         let gone = DiscoveryInput {
             mcp: ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap(),
             ..wanted(&test_support::serve(|_| nothing()).await)

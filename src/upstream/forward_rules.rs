@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_listed_passes_and_the_credential_is_ours() {
+    fn only_listed_request_headers_pass_with_the_upstream_credential() {
         let from = map(&[
             ("authorization", "Bearer client"),
             ("content-type", "application/json"),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_lists_passes_but_never_a_credential_or_an_identity() {
+    fn a_service_can_forward_extra_headers_but_never_credentials_or_identity() {
         let fields = [
             "x-tenant",
             "authorization",
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_list_ends_their_fields_and_not_ours() {
+    fn the_connection_header_removes_client_headers_but_not_gateway_headers() {
         let from = map(&[
             ("connection", "keep-alive, Authorization, x-tenant"),
             ("connection", "MCP-Session-Id,x-api-key"),
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_mcp_passes_in_its_own_spelling_only() {
+    fn mcp_headers_pass_only_in_their_exact_spelling() {
         let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
         let from = map(&odd.map(|name| (name, "somebody else's")));
         assert_eq!(names(&request_headers(&from, &odd.map(HeaderName::from_static), &[])), [""; 0]);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_replaces_theirs_in_every_spelling() {
+    fn the_upstream_credential_replaces_client_headers_in_every_spelling() {
         let from = map(&[("x-api-key", "theirs"), ("x_api_key", "theirs"), ("x-api_key", "theirs")]);
         let extra = ["x-api-key", "x_api_key", "x-api_key"].map(HeaderName::from_static);
         let ours = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"))];
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_cannot_speak_for_our_origin() {
+    fn upstream_responses_cannot_set_headers_for_the_gateways_origin() {
         let gone = [
             "set-cookie",
             "access-control-allow-origin",
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stream_is_not_buffered_and_nothing_is_cached() {
+    fn event_streams_are_not_buffered_and_responses_not_publicly_cached() {
         for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
             let mut answer = map(&[("content-type", kind)]);
             response_headers(&mut answer);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configured_url_is_kept_byte_for_byte() {
+    fn the_configured_upstream_url_is_preserved_byte_for_byte() {
         for (url, query, uri) in [
             ("https://h/mcp/", None, "https://h/mcp/"),
             ("https://h/mcp", Some("a=1&b=%2F"), "https://h/mcp?a=1&b=%2F"),
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_judged_by_its_head() {
+    fn an_upstream_response_is_classified_by_status_and_headers() {
         let challenge = map(&[("www-authenticate", r#"Bearer error="insufficient_scope", scope="repo gist""#)]);
         let scope = vec!["repo".to_owned(), "gist".to_owned()];
         assert_eq!(
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_names_the_url_to_configure() {
+    fn a_redirect_yields_the_url_to_configure_without_its_query() {
         let mcp = ExactUrl::parse("https://h/mcp").unwrap();
         let to = |location| redirect_target(&mcp, location).map(|to| to.to_string());
         assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));

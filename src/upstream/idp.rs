@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_is_found_by_its_name_and_makes_a_provider() {
+    fn every_provider_preset_is_found_by_name_and_valid() {
         for name in names() {
             let preset = by_name(name).unwrap();
             let issuer = preset.issuer.is_none().then(|| at("https://login.example.com"));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_is_nobody_where_anybody_can_have_an_account_and_everybody_elsewhere() {
+    fn an_empty_allow_list_admits_users_only_at_a_private_provider() {
         let anybody = AllowListSubject {
             id: "1",
             email: Some("a@gmail.com"),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn an_incomplete_or_invalid_provider_configuration_is_refused() {
         assert_eq!(made(&OIDC, None), Err(IdpConfigError::IssuerMissing));
         assert_eq!(
             made(&GOOGLE, Some(at("https://accounts.google.com"))),

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_profile_is_found_by_its_host_and_by_no_host_that_only_looks_like_it() {
+    fn a_profile_matches_its_host_and_no_lookalike_host() {
         for (host, name) in [
             ("api.githubcopilot.com", "github"),
             ("GitHub.com.", "github"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_is_only_a_name_changes_nothing() {
+    fn a_profile_without_quirks_equals_the_standard_profile() {
         for profile in [&NOTION, &LINEAR, &KEYCLOAK, &OKTA] {
             let unnamed = Profile {
                 name: STANDARD.name,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_has_two_profiles_and_no_name_is_there_twice() {
+    fn profile_hosts_and_profile_names_are_unique() {
         let hosts: Vec<&str> = ALL.into_iter().flat_map(|profile| profile.hosts).copied().collect();
         let names: Vec<&str> = names().collect();
         for list in [hosts, names] {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn no_profile_says_what_is_ours_to_say() {
+    fn no_profile_overrides_a_reserved_authorization_parameter() {
         for profile in ALL {
             let says = profile.extra_authorize.iter().map(|(name, _)| *name);
             assert_eq!(

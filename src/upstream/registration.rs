@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn we_register_with_a_secret_where_the_server_can_check_one() {
+    fn registration_requests_a_secret_wherever_the_server_supports_one() {
         for (methods, chosen) in [
             (&[][..], TokenEndpointAuth::Basic),
             (&["none", "client_secret_basic"], TokenEndpointAuth::Basic),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_callback_makes_a_native_client_and_any_other_a_web_one() {
+    fn a_loopback_callback_registers_a_native_client_and_others_web() {
         for (callback, kind) in [
             ("http://localhost:8002/upstream/callback", "native"),
             ("https://g/upstream/callback", "web"),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_whether_it_says_200_or_201() {
+    fn a_registration_response_is_accepted_with_status_200_or_201() {
         for status in [200, 201] {
             let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": 0});
             let read = read_of(&[], status, &body).unwrap();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_method_of_the_answer_counts() {
+    fn the_authentication_method_of_the_registration_response_is_used() {
         let public = read_of(&[], 201, &json!({"client_id": "c"})).unwrap();
         assert_eq!((public.auth_method, public.client_secret), (TokenEndpointAuth::None, None));
         let none = json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none"});
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_door_is_told_from_a_refusal_and_from_a_bad_day() {
+    fn closed_registration_refusal_and_temporary_failure_are_distinguished() {
         let refused = read_of(&[], 400, &json!({"error": "invalid_redirect_uri", "error_description": "no"}));
         assert!(matches!(refused, Err(UpstreamRegistrationError::Refused(refusal)) if refusal.code == "invalid_redirect_uri"));
         assert_eq!(
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_survives_a_record_and_prints_no_secret() {
+    fn an_upstream_registration_survives_serialization_and_hides_its_secret() {
         let read = read_of(&[], 201, &json!({"client_id": "c", "client_secret": "hidden"})).unwrap();
         assert!(!format!("{read:?}").contains("hidden"));
         let kept = serde_json::to_string(&read).unwrap();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn we_register_over_the_wire() {
+    async fn registration_posts_json_and_uses_the_returned_credentials() {
         let stub = test_support::serve(|seen| {
             let sent: Value = serde_json::from_str(&seen.body).unwrap();
             let method = sent["token_endpoint_auth_method"].clone();

@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browser_is_sent_with_everything_the_standard_wants() {
+    fn the_authorize_url_has_exactly_the_required_parameters() {
         let asked = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a", "b"]);
         for (name, value) in [
             ("response_type", "code"),
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoints_own_query_is_kept_and_nothing_is_said_twice() {
+    fn the_authorize_url_preserves_the_endpoint_query_without_duplicates() {
         let mut target = target(&quirks::GOOGLE, TokenEndpointAuth::None);
         target.authorization_endpoint = at("https://as/authorize?audience=a%2Fb&prompt=login&client%5Fid=evil&state=x&");
         let asking = AuthorizeUrlParams {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_access_is_asked_for_where_it_is_known_and_never_where_it_is_an_error() {
+    fn offline_access_is_requested_only_where_the_upstream_supports_it() {
         let mut standard = target(&quirks::STANDARD, TokenEndpointAuth::None);
         assert_eq!(all(&asked(&standard, &["a"]), "scope"), ["a"]);
         standard.offline_access = true;
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_drops_the_resource_or_names_the_scopes_its_way() {
+    fn a_profile_can_drop_resource_and_rename_scope() {
         assert_eq!(
             all(&asked(&target(&quirks::ENTRA, TokenEndpointAuth::None), &[]), "resource"),
             [""; 0]
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_adds_is_sent_once_and_never_in_place_of_what_is_ours() {
+    fn extra_parameters_are_sent_once_and_never_override_reserved_ones() {
         let mut auth0 = target(&quirks::AUTH0, TokenEndpointAuth::None);
         auth0.authorization_endpoint = at("https://as/authorize?audience=wrong&ui=1");
         assert_eq!(all(&asked(&auth0, &["a"]), "audience"), ["wrong"]);
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_odd_are_asked_in_an_odd_way() {
+    fn only_profiles_with_quirks_change_the_authorize_url() {
         let standard: Vec<(String, String)> = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a"]);
         for profile in [
             &quirks::NOTION,
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn we_authenticate_in_exactly_one_way() {
+    async fn a_token_request_uses_exactly_one_client_authentication_method() {
         let code = |method| {
             let request = code_request(
                 &target(&quirks::STANDARD, method),
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refresh_repeats_the_scope_only_where_it_must() {
+    async fn a_refresh_repeats_the_scope_only_if_the_profile_requires_it() {
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
         let sent = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
         let standard = form(sent(&quirks::STANDARD)).await;
@@ -635,7 +635,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_given_back_where_there_is_a_place_for_it() {
+    async fn a_token_is_revoked_only_if_a_revocation_endpoint_exists() {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         let access = UpstreamAccessToken::new(Secret::from("a"));
         let sent = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_prints_no_secret() {
+    fn debug_output_of_a_target_hides_the_client_secret() {
         assert!(!format!("{:?}", target(&quirks::STANDARD, TokenEndpointAuth::Post)).contains("s+cret"));
     }
 
@@ -665,7 +665,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_throttled_is_sent_again() {
+    async fn a_throttled_token_request_is_sent_again() {
         let stub = test_support::serve(|seen| match seen.before {
             0 => (429, vec![("retry-after", "0".to_owned())], "<html>".to_owned()),
             1 => (503, vec![], String::new()),
@@ -677,7 +677,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn patience_with_a_throttling_upstream_ends() {
+    async fn retries_of_a_throttled_token_request_are_limited() {
         let stub = test_support::serve(|_| (503, vec![("retry-after", "0".to_owned())], String::new())).await;
         assert_eq!(
             asked_of(&stub).await.unwrap_err(),
@@ -693,7 +693,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_have_been_processed_is_never_sent_again() {
+    async fn a_possibly_processed_token_request_is_never_sent_again() {
         for (status, body) in [(500, "oops"), (502, "<html>"), (403, "<html>"), (200, "<html>"), (302, "")] {
             let stub = test_support::serve(move |_| (status, vec![("location", "/elsewhere".to_owned())], body.to_owned())).await;
             assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Unknown(_))), "{status}");
@@ -704,7 +704,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_final_in_any_status() {
+    async fn a_token_endpoint_refusal_is_final_in_any_status() {
         for status in [200, 400, 401] {
             let stub = test_support::serve(move |_| test_support::json(status, &json!({"error": "invalid_grant"}))).await;
             assert!(matches!(asked_of(&stub).await, Err(TokenEndpointError::Refused(refusal)) if refusal.is_invalid_grant()));
@@ -713,7 +713,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_line_leaves_the_outcome_unknown_and_no_line_at_all_does_not() {
+    async fn a_lost_connection_leaves_the_outcome_unknown_only_after_sending() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/token", listener.local_addr().unwrap());
         let cutting = tokio::spawn(async move {
@@ -736,7 +736,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn giving_a_token_back_says_how_it_went() {
+    async fn revoking_an_upstream_token_reports_the_outcome() {
         let stub = test_support::serve(|seen| match seen.before {
             0 => (200, vec![], String::new()),
             1 => test_support::json(400, &json!({"error": "unsupported_token_type"})),

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_on_https_are_host_cookies_and_on_loopback_carry_the_port() {
+    fn https_cookies_use_the_host_prefix_and_loopback_cookies_the_port() {
         let mut headers = HeaderMap::new();
         set(&site("https://gw"), &mut headers, CookieName::Form("abcdefghijk"), "v");
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_comes_twice_is_not_believed() {
+    fn a_cookie_sent_twice_is_ignored() {
         let site = site("http://localhost:1");
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::from_static("gw1-s=a; x=y"));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_journeys_of_a_browser_go_where_they_are_too_many_or_too_long() {
+    fn the_oldest_flow_cookies_are_dropped_beyond_count_or_size_limits() {
         let site = site("http://localhost:1");
         let dropped = |count: usize, length: usize| {
             let (mut request, mut reply) = (HeaderMap::new(), HeaderMap::new());

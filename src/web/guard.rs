@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_came_of_its_own_only_if_it_says_so_and_nothing_speaks_against_it() {
+    fn a_navigation_is_user_initiated_only_with_the_expected_fetch_metadata() {
         let came = |lines: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in lines {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rebound_name_is_not_ours() {
+    fn a_request_with_a_foreign_host_is_refused() {
         let site = local();
         let ask = |host: &str| match_host(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
         assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_gateway_takes_mcp_calls_from_local_pages_only() {
+    fn a_local_gateway_accepts_mcp_calls_only_from_local_origins() {
         let may = |text: &str| mcp_cors_policy(&local(), &[], &Origin::Other(text.into()));
         for near in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
             assert_eq!(may(near), Some(CorsPolicy::Only(near.into())));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_origins_are_the_whole_list_and_compared_whole() {
+    fn only_configured_origins_are_allowed_and_compared_exactly() {
         let public = PublicUrls::new(ExactUrl::parse("https://gw.example").unwrap(), vec![]);
         let other = |text: &str| Origin::Other(text.into());
         let listed = ["https://app.example".to_owned()];
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_a_trusted_proxy_says_who_calls() {
+    fn only_a_trusted_proxy_can_set_the_client_address() {
         for peer in ["198.51.100.7", "::ffff:198.51.100.7", "2001:db8::7", "2002:a00:1::1"] {
             let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
             assert_eq!(from(peer, &headers), ip(peer).to_canonical(), "{peer}");
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_chain_the_last_that_is_not_trusted_counts() {
+    fn the_last_untrusted_address_of_x_forwarded_for_is_the_client() {
         for (value, caller) in [
             ("192.0.2.1", "192.0.2.1"),
             ("192.0.2.1, 10.9.9.9", "192.0.2.1"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_says_the_same() {
+    fn the_forwarded_header_is_read_like_x_forwarded_for() {
         for (value, caller) in [
             ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
             ("for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_is_said_in_two_ways_leaves_the_peer() {
+    fn unreadable_or_conflicting_forwarding_headers_leave_the_peer_address() {
         for value in [
             "",
             ",",
@@ -364,7 +364,7 @@ mod tests {
 
     /// The proxy appends to `X-Forwarded-For` and forwards the caller's `Forwarded`, which differs.
     #[test]
-    fn nobody_hides_from_the_limit_of_a_public_service_behind_a_trusted_proxy_on_this_machine() {
+    fn conflicting_headers_from_a_local_proxy_do_not_escape_the_limit() {
         let (limits, trusted) = (crate::app::rate_limit::AnonymousLimit::default(), ["127.0.0.1/32".parse().unwrap()]);
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "198.51.100.7".parse().unwrap());

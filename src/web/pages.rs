@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn no_page_has_a_script_or_a_style_of_its_own() {
+    fn no_page_contains_inline_script_or_style() {
         for page in HOSTILE.iter().chain(&["calm"]).flat_map(|text| every_page(text)) {
             for inline in ["<script", "<style", " style=", " onclick=", " onload=", "<iframe", "<img"] {
                 assert!(!page.contains(inline), "{inline} in {page}");
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_says_its_language_and_has_one_title_and_one_heading() {
+    fn every_page_declares_its_language_one_title_and_one_heading() {
         for page in every_page("calm") {
             assert!(page.starts_with("<!doctype html>\n<html lang=\"en\" dir=\"ltr\">"), "{page}");
             for element in ["<h1>", "<title>", "<main>", "rel=\"stylesheet\"", "name=\"viewport\""] {
@@ -506,13 +506,13 @@ mod tests {
     }
 
     #[test]
-    fn every_page_finds_its_style_below_the_base() {
+    fn pages_link_the_stylesheet_below_the_base_path() {
         let page = closed(&ClosedPage { base: "/gw", what: "" });
         assert!(page.contains(&format!("href=\"/gw{STYLE_PATH}\"")));
     }
 
     #[test]
-    fn what_hides_or_reorders_text_is_spelled_out() {
+    fn hidden_and_bidirectional_characters_are_shown_as_code_points() {
         assert_eq!(escape_hidden("a\u{202e}b"), "a[U+202E]b");
         assert_eq!(escape_hidden("a\0\n\u{7f}\u{85}"), "a[U+0000][U+000A][U+007F][U+0085]");
         for c in [
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_shortened_and_a_long_host_never() {
+    fn a_long_name_is_shortened_and_a_long_host_is_not() {
         let long = "x".repeat(200);
         assert_eq!(escape_hidden(&long), format!("{}…", "x".repeat(79)));
         assert_eq!(escape_hidden(&long[..80]), &long[..80]);
@@ -569,12 +569,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_space_cannot_push_a_name_out_of_sight() {
+    fn wide_spaces_are_replaced_with_plain_spaces() {
         assert_eq!(escape_hidden("a\u{3000}\u{a0}\u{2003}b"), "a   b");
     }
 
     #[test]
-    fn only_addresses_a_browser_may_follow_become_links() {
+    fn only_safe_url_schemes_become_links() {
         for good in [
             "https://a.example/cb?code=1&state=2",
             "http://127.0.0.1:1/",
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn going_on_needs_no_script_and_shows_its_link() {
+    fn the_continue_page_redirects_without_script_and_shows_its_link() {
         let page = continue_to(&ContinuePage {
             href: "https://a.example/cb?code=1&state=2",
             host: "a.example",
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_names_client_host_service_scopes_user_and_next_login() {
+    fn the_consent_page_names_client_host_service_scopes_user_and_login() {
         let scopes = ["repo".to_owned(), "read:org".to_owned()];
         let page = consent(&ConsentPage {
             base: "",
@@ -677,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_warns_of_answers_that_any_program_here_can_receive() {
+    fn the_consent_page_warns_of_loopback_and_app_scheme_redirects() {
         let view = consent_view("x", &[]);
         assert!(consent(&view).contains("any program on this computer can receive it"));
         let loopback = ClientView {
@@ -707,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verified_name_on_this_computer_is_not_called_verified() {
+    fn a_verified_host_with_a_local_redirect_is_only_partly_verified() {
         let verified = ClientView {
             verified_host: Some("claude.ai"),
             configured: false,
@@ -736,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_without_an_upstream_login_promises_none() {
+    fn the_consent_page_mentions_no_upstream_login_if_none_follows() {
         let page = consent(&ConsentPage {
             has_upstream_login: false,
             ..consent_view("x", &[])
@@ -746,7 +746,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_asked_for_by_host_and_header_and_never_filled_in() {
+    fn the_key_field_names_host_and_header_and_stays_empty() {
         let asking = |problem, readable| {
             let key = CredentialField {
                 host: "legacy.example",
@@ -781,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_announced_and_never_fills_in_a_password() {
+    fn a_login_error_is_announced_and_leaves_the_password_empty() {
         let page = sign_in(&LoginPage {
             problem: Some("That did not match."),
             username: "ada",
@@ -795,7 +795,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_has_a_label() {
+    fn every_login_field_has_a_label() {
         let page = sign_in(&sign_in_view("x"));
         for field in ["username", "password"] {
             assert!(page.contains(&format!("<label for=\"{field}\">")) && page.contains(&format!("id=\"{field}\" name=\"{field}\"")));
@@ -803,7 +803,7 @@ mod tests {
     }
 
     #[test]
-    fn the_style_loads_nothing_from_anywhere() {
+    fn the_stylesheet_loads_no_external_resources() {
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
     }
 }

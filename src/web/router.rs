@@ -118,12 +118,13 @@ impl Router {
             }
             Endpoint::OAuth(endpoint, of) => {
                 let answer = match find_oauth(context, &of) {
-                    Some(at) => self.oauth_endpoint(context, endpoint, at, request).await,
+                    // Boxed, as below: rare, and otherwise the largest part of the future of every request.
+                    Some(at) => Box::pin(self.oauth_endpoint(context, endpoint, at, request)).await,
                     None => self.no_service(&config),
                 };
                 reply::with_cors(answer, &readers)
             }
-            Endpoint::Browser(endpoint) => self.browser_endpoint(context, endpoint, request).await,
+            Endpoint::Browser(endpoint) => Box::pin(self.browser_endpoint(context, endpoint, request)).await,
             Endpoint::Style => style(),
             Endpoint::Home => flow_pages::home(&self.app, &config),
         }

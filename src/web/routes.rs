@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_exact_path_leads_anywhere() {
+    fn only_exact_paths_match_a_route() {
         let routes = RouteTable::new("");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/health/live"), Ok(Route::Health(HealthCheck::Live)));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_stands_before_paths_and_behind_well_known_names() {
+    fn a_path_prefix_precedes_paths_and_follows_well_known_names() {
         let routes = RouteTable::new("/gw");
         let get = |path: &str| routes.find(&Method::GET, path);
         assert_eq!(get("/gw/authorize"), Ok(browser(BrowserEndpoint::Authorize(ServiceRef::Default))));

@@ -20,7 +20,7 @@ pub(crate) async fn a_record_expires_neither_early_nor_late(bench: Bench) {
     assert!(bench.store.read(&never).await.unwrap().is_some());
 }
 
-pub(crate) async fn an_expired_record_makes_room_for_another(bench: Bench) {
+pub(crate) async fn an_insert_can_replace_an_expired_record(bench: Bench) {
     let handle = bench.insert(1500).await;
     bench.time.store(1501, Ordering::SeqCst);
     let again = bench.store.insert(handle.id(), shut(1600)).await.unwrap();
@@ -28,7 +28,7 @@ pub(crate) async fn an_expired_record_makes_room_for_another(bench: Bench) {
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(1600)))));
 }
 
-pub(crate) async fn a_sweep_removes_what_has_expired_and_nothing_else(bench: Bench) {
+pub(crate) async fn a_sweep_removes_exactly_the_expired_records(bench: Bench) {
     let mut kept = BTreeSet::new();
     for n in 0..40 {
         let handle = bench.insert(1000 + n).await;
@@ -45,7 +45,7 @@ pub(crate) async fn a_sweep_removes_what_has_expired_and_nothing_else(bench: Ben
     assert_eq!(there.iter().map(|(handle, _)| handle.id()).collect::<BTreeSet<_>>(), kept);
 }
 
-pub(crate) async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted(bench: Bench) {
+pub(crate) async fn a_scan_returns_every_record_of_its_kind_once_during_inserts(bench: Bench) {
     let mut expected = HashMap::new();
     for n in 0..60 {
         expected.insert(bench.insert(2000 + n).await.id(), 2000 + n);
@@ -69,7 +69,7 @@ pub(crate) async fn a_scan_sees_every_record_of_its_kind_once_while_others_are_i
     assert!(seen.iter().all(|(id, until)| *until == 9999 || expected.contains_key(id)));
 }
 
-pub(crate) async fn what_ends_soon_is_found_among_what_does_not(bench: Bench) {
+pub(crate) async fn scan_ending_finds_exactly_the_records_that_expire_soon(bench: Bench) {
     let mut soon = BTreeSet::new();
     for n in 0..40 {
         // Four records expire in each second. The last four expire exactly at the limit.

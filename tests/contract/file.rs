@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_closed_file_is_opened_again_with_all_that_was_answered() {
+async fn a_reopened_database_has_every_acknowledged_write() {
     let bench = Bench::sqlite();
     let handle = bench.insert(2000).await;
     let Bench {
@@ -17,10 +17,10 @@ async fn a_closed_file_is_opened_again_with_all_that_was_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_process_writes_is_seen_and_told() {
+async fn sqlite_writes_of_another_process_reach_the_change_feed_once() {
     let bench = Bench::sqlite();
     let other = bench.other();
-    told::what_another_writes_is_told_here_once(&bench.store, &other).await;
+    told::a_write_of_another_process_reaches_the_change_feed_once(&bench.store, &other).await;
 
     // It is also reported if a write of this process follows at once.
     let mut changes = bench.store.changes();
@@ -34,13 +34,13 @@ async fn what_another_process_writes_is_seen_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_have_one_winner() {
+async fn one_of_two_sqlite_processes_wins_a_concurrent_transition() {
     let bench = Bench::sqlite();
-    told::two_have_one_winner(&bench.store, &bench.other()).await;
+    told::one_of_two_stores_wins_a_concurrent_transition(&bench.store, &bench.other()).await;
 }
 
 #[tokio::test]
-async fn no_file_holds_a_record_in_clear_or_an_id() {
+async fn no_database_file_contains_plaintext_records_or_ids() {
     let bench = Bench::sqlite();
     let canary = "canary-4711-at-rest";
     let note = Shut {
@@ -62,7 +62,7 @@ async fn no_file_holds_a_record_in_clear_or_an_id() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_files_are_closed_to_others() {
+async fn database_files_are_accessible_only_to_their_owner() {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt as _;
     let outer = TempDir::new().unwrap();

@@ -22,26 +22,27 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use self::ending::{
-    a_record_expires_neither_early_nor_late, a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted,
-    a_sweep_removes_what_has_expired_and_nothing_else, an_expired_record_makes_room_for_another,
-    what_ends_soon_is_found_among_what_does_not,
+    a_record_expires_neither_early_nor_late, a_scan_returns_every_record_of_its_kind_once_during_inserts,
+    a_sweep_removes_exactly_the_expired_records, an_insert_can_replace_an_expired_record,
+    scan_ending_finds_exactly_the_records_that_expire_soon,
 };
 use self::map::{op, run};
 use self::marked::{
-    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records, a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
-    of_two_that_begin_at_once_with_other_keys_one_is_refused, what_is_imported_lies_under_the_key_of_today,
-    what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said, what_lies_unmarked_under_an_older_key_is_sealed_anew,
+    a_resealed_record_opens_unchanged_without_the_old_key, a_store_accepts_only_the_keys_it_was_filled_under,
+    a_store_without_a_key_check_is_verified_by_its_records, imported_records_are_sealed_under_the_current_key,
+    one_of_two_processes_starting_with_different_keys_is_refused, records_from_before_the_key_check_are_due_for_reseal,
 };
 use self::moves::{
-    a_record_in_another_state_is_not_moved, a_record_is_read_as_it_was_inserted, a_record_is_removed_if_it_is_as_was_said_and_else_not,
-    a_rejected_step_changes_nothing, a_removed_and_inserted_record_is_not_overwritten_by_an_older_move,
-    a_step_that_was_overtaken_runs_again_on_what_is_there_now, an_id_is_inserted_once, no_update_of_64_concurrent_ones_is_lost,
-    one_of_64_concurrent_transitions_wins, one_of_64_inserts_of_one_id_is_done, what_is_absent_is_neither_read_nor_moved,
+    a_record_is_read_as_it_was_inserted, a_rejected_transition_leaves_the_record_unchanged, a_transition_from_the_wrong_state_is_refused,
+    an_absent_record_is_neither_read_nor_changed, an_id_can_be_inserted_only_once_per_kind,
+    an_overtaken_update_runs_again_on_the_current_record, an_update_detects_a_removed_and_reinserted_record,
+    none_of_64_concurrent_updates_is_lost, one_of_64_concurrent_inserts_of_an_id_succeeds, one_of_64_concurrent_transitions_succeeds,
+    remove_if_removes_only_a_record_that_matches_its_predicate,
 };
-use self::moving::{an_import_changes_nothing_that_is_there, everything_is_moved_as_it_lies_sealed};
+use self::moving::{an_import_does_not_change_existing_records, import_copies_every_record_and_the_export_stays_sealed};
 use self::told::{
-    a_changed_key_ring_is_used_at_once, a_listener_that_fell_behind_is_told_of_a_gap, a_newer_record_is_refused_and_kept,
-    a_working_store_answers_a_ping, every_change_is_told,
+    a_changed_key_ring_is_used_at_once, a_record_of_a_newer_version_is_refused_and_unchanged,
+    a_slow_subscriber_of_the_change_feed_receives_a_gap, a_working_store_answers_a_ping, every_change_reaches_the_change_feed,
 };
 use crate::support::redis::{Server, wanted};
 
@@ -317,32 +318,32 @@ macro_rules! contract {
 
 contract! {
     a_record_is_read_as_it_was_inserted,
-    an_id_is_inserted_once,
-    one_of_64_inserts_of_one_id_is_done,
-    one_of_64_concurrent_transitions_wins,
-    no_update_of_64_concurrent_ones_is_lost,
-    a_record_in_another_state_is_not_moved,
-    a_rejected_step_changes_nothing,
-    a_record_is_removed_if_it_is_as_was_said_and_else_not,
-    what_is_absent_is_neither_read_nor_moved,
-    a_step_that_was_overtaken_runs_again_on_what_is_there_now,
-    a_removed_and_inserted_record_is_not_overwritten_by_an_older_move,
+    an_id_can_be_inserted_only_once_per_kind,
+    one_of_64_concurrent_inserts_of_an_id_succeeds,
+    one_of_64_concurrent_transitions_succeeds,
+    none_of_64_concurrent_updates_is_lost,
+    a_transition_from_the_wrong_state_is_refused,
+    a_rejected_transition_leaves_the_record_unchanged,
+    remove_if_removes_only_a_record_that_matches_its_predicate,
+    an_absent_record_is_neither_read_nor_changed,
+    an_overtaken_update_runs_again_on_the_current_record,
+    an_update_detects_a_removed_and_reinserted_record,
     a_record_expires_neither_early_nor_late,
-    an_expired_record_makes_room_for_another,
-    a_sweep_removes_what_has_expired_and_nothing_else,
-    a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted,
-    what_ends_soon_is_found_among_what_does_not,
-    a_newer_record_is_refused_and_kept,
-    every_change_is_told,
-    a_listener_that_fell_behind_is_told_of_a_gap,
+    an_insert_can_replace_an_expired_record,
+    a_sweep_removes_exactly_the_expired_records,
+    a_scan_returns_every_record_of_its_kind_once_during_inserts,
+    scan_ending_finds_exactly_the_records_that_expire_soon,
+    a_record_of_a_newer_version_is_refused_and_unchanged,
+    every_change_reaches_the_change_feed,
+    a_slow_subscriber_of_the_change_feed_receives_a_gap,
     a_changed_key_ring_is_used_at_once,
     a_working_store_answers_a_ping,
-    everything_is_moved_as_it_lies_sealed,
-    an_import_changes_nothing_that_is_there,
-    a_store_takes_the_keys_that_it_was_filled_under_and_no_others,
-    a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records,
-    of_two_that_begin_at_once_with_other_keys_one_is_refused,
-    what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said,
-    what_lies_unmarked_under_an_older_key_is_sealed_anew,
-    what_is_imported_lies_under_the_key_of_today,
+    import_copies_every_record_and_the_export_stays_sealed,
+    an_import_does_not_change_existing_records,
+    a_store_accepts_only_the_keys_it_was_filled_under,
+    a_store_without_a_key_check_is_verified_by_its_records,
+    one_of_two_processes_starting_with_different_keys_is_refused,
+    a_resealed_record_opens_unchanged_without_the_old_key,
+    records_from_before_the_key_check_are_due_for_reseal,
+    imported_records_are_sealed_under_the_current_key,
 }

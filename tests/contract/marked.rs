@@ -21,7 +21,7 @@ fn names(ring: &KeyRing) -> Vec<String> {
     ring.list().map(|(name, ..)| name).collect()
 }
 
-pub(crate) async fn a_store_takes_the_keys_that_it_was_filled_under_and_no_others(bench: Bench) {
+pub(crate) async fn a_store_accepts_only_the_keys_it_was_filled_under(bench: Bench) {
     let (ours, theirs) = (KeyRing::clone(&bench.keys.load()), KeyRing::clone(&keys().load()));
     assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Empty));
     assert_eq!(
@@ -46,7 +46,7 @@ pub(crate) async fn a_store_takes_the_keys_that_it_was_filled_under_and_no_other
     assert_eq!(bench.store.ensure_key_check().await, Ok(()));
 }
 
-pub(crate) async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its_records(bench: Bench) {
+pub(crate) async fn a_store_without_a_key_check_is_verified_by_its_records(bench: Bench) {
     let handle = bench.insert(2000).await;
     let (ours, theirs) = (bench.keys.load_full(), keys().load_full());
     assert_eq!(bench.store.check_keys().await, Ok(KeyStatus::Unchecked));
@@ -63,7 +63,7 @@ pub(crate) async fn a_store_of_an_earlier_program_without_a_mark_is_known_by_its
 }
 
 /// A new key check does not prove that all older records are sealed under the current key.
-pub(crate) async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: Bench) {
+pub(crate) async fn records_from_before_the_key_check_are_due_for_reseal(bench: Bench) {
     let [old, both, _] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
     bench.insert(5000).await;
@@ -82,7 +82,7 @@ pub(crate) async fn what_lies_unmarked_under_an_older_key_is_sealed_anew(bench: 
     assert_eq!(bench.store.mark_resealed(due).await, Ok(true));
 }
 
-pub(crate) async fn what_is_imported_lies_under_the_key_of_today(bench: Bench) {
+pub(crate) async fn imported_records_are_sealed_under_the_current_key(bench: Bench) {
     let [old, both, new] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
     let from = Store::new(Backend::Memory(Memory::new()), bench.keys.clone(), Clock::Fixed(bench.time.clone()));
@@ -98,7 +98,7 @@ pub(crate) async fn what_is_imported_lies_under_the_key_of_today(bench: Bench) {
     assert_eq!(bench.store.read(&door).await, Ok(Some(Door::Shut(shut(5000)))));
 }
 
-pub(crate) async fn of_two_that_begin_at_once_with_other_keys_one_is_refused(bench: Bench) {
+pub(crate) async fn one_of_two_processes_starting_with_different_keys_is_refused(bench: Bench) {
     let other = keys();
     let clock = Clock::Fixed(bench.time.clone());
     let second = Store::new(bench.backend.clone(), other.clone(), clock);
@@ -106,7 +106,7 @@ pub(crate) async fn of_two_that_begin_at_once_with_other_keys_one_is_refused(ben
     assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
 }
 
-pub(crate) async fn what_is_sealed_anew_opens_without_the_old_key_and_says_what_it_said(bench: Bench) {
+pub(crate) async fn a_resealed_record_opens_unchanged_without_the_old_key(bench: Bench) {
     let [old, both, new] = rotated();
     bench.keys.store(Arc::new(ring(&old)));
     bench.store.ensure_key_check().await.unwrap();

@@ -14,7 +14,7 @@ pub(crate) async fn a_record_is_read_as_it_was_inserted(bench: Bench) {
     bench.store.remove(&handle).await.unwrap();
 }
 
-pub(crate) async fn an_id_is_inserted_once(bench: Bench) {
+pub(crate) async fn an_id_can_be_inserted_only_once_per_kind(bench: Bench) {
     let handle = bench.insert(2000).await;
     let second = bench.store.insert(handle.id(), shut(3000)).await;
     assert_eq!(second, Err(InsertError::AlreadyExists));
@@ -22,7 +22,7 @@ pub(crate) async fn an_id_is_inserted_once(bench: Bench) {
     bench.store.insert(handle.id(), Doorbell { rings: 0 }).await.unwrap();
 }
 
-pub(crate) async fn one_of_64_inserts_of_one_id_is_done(bench: Bench) {
+pub(crate) async fn one_of_64_concurrent_inserts_of_an_id_succeeds(bench: Bench) {
     let id = Id::random();
     let inserts = (0..64).map(|n| {
         let store = bench.store.clone();
@@ -39,7 +39,7 @@ pub(crate) async fn one_of_64_inserts_of_one_id_is_done(bench: Bench) {
     assert_eq!(there, Ok(Some(Door::Shut(shut(2000 + winner.unwrap())))));
 }
 
-pub(crate) async fn one_of_64_concurrent_transitions_wins(bench: Bench) {
+pub(crate) async fn one_of_64_concurrent_transitions_succeeds(bench: Bench) {
     let handle = bench.insert(2000).await;
     let moves = (0..64).map(|by| {
         let (store, handle) = (bench.store.clone(), handle.clone());
@@ -62,7 +62,7 @@ pub(crate) async fn one_of_64_concurrent_transitions_wins(bench: Bench) {
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Open(Open { until: 2000, by }))));
 }
 
-pub(crate) async fn no_update_of_64_concurrent_ones_is_lost(bench: Bench) {
+pub(crate) async fn none_of_64_concurrent_updates_is_lost(bench: Bench) {
     let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let updates = (0..64).map(|_| {
         let (store, bell) = (bench.store.clone(), bell.clone());
@@ -76,7 +76,7 @@ pub(crate) async fn no_update_of_64_concurrent_ones_is_lost(bench: Bench) {
     assert_eq!(bench.store.read(&bell).await, Ok(Some(Doorbell { rings: 64 })));
 }
 
-pub(crate) async fn a_record_in_another_state_is_not_moved(bench: Bench) {
+pub(crate) async fn a_transition_from_the_wrong_state_is_refused(bench: Bench) {
     let handle = bench.insert(2000).await;
     let open = |door: Shut| Ok::<_, ()>(door.opened(1));
     assert!(opened_by(&bench.store, &handle, &1).await);
@@ -86,7 +86,7 @@ pub(crate) async fn a_record_in_another_state_is_not_moved(bench: Bench) {
     );
 }
 
-pub(crate) async fn a_rejected_step_changes_nothing(bench: Bench) {
+pub(crate) async fn a_rejected_transition_leaves_the_record_unchanged(bench: Bench) {
     let handle = bench.insert(2000).await;
     let refused = bench.store.transition(&handle, |_: Shut| Err::<(Open, ()), _>("locked")).await;
     assert_eq!(refused.unwrap_err(), TransitionError::Rejected("locked"));
@@ -95,7 +95,7 @@ pub(crate) async fn a_rejected_step_changes_nothing(bench: Bench) {
     assert_eq!(bench.store.read(&handle).await, Ok(Some(Door::Shut(shut(2000)))));
 }
 
-pub(crate) async fn a_record_is_removed_if_it_is_as_was_said_and_else_not(bench: Bench) {
+pub(crate) async fn remove_if_removes_only_a_record_that_matches_its_predicate(bench: Bench) {
     let is_shut = |door: &Door| matches!(door, Door::Shut(_));
     let (moved, still) = (bench.insert(2000).await, bench.insert(2000).await);
     assert!(opened_by(&bench.store, &moved, &1).await);
@@ -106,7 +106,7 @@ pub(crate) async fn a_record_is_removed_if_it_is_as_was_said_and_else_not(bench:
     assert_eq!(bench.store.remove_if(&still, is_shut).await, Ok(false));
 }
 
-pub(crate) async fn what_is_absent_is_neither_read_nor_moved(bench: Bench) {
+pub(crate) async fn an_absent_record_is_neither_read_nor_changed(bench: Bench) {
     let nowhere = Handle::new(Id::random());
     assert_eq!(bench.store.read::<Door>(&nowhere).await, Ok(None));
     let moved = bench.store.transition(&nowhere, |door: Shut| Ok::<_, ()>(door.opened(1))).await;
@@ -140,7 +140,7 @@ async fn overtaken(bench: &Bench, bell: &Handle<Doorbell>, between: impl AsyncFn
     tokio::task::spawn_blocking(move || moving.join().unwrap()).await.unwrap()
 }
 
-pub(crate) async fn a_step_that_was_overtaken_runs_again_on_what_is_there_now(bench: Bench) {
+pub(crate) async fn an_overtaken_update_runs_again_on_the_current_record(bench: Bench) {
     let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let ran = overtaken(&bench, &bell, async |store| {
         store.update(&bell, |_| Ok::<_, ()>((Doorbell { rings: 100 }, ()))).await.unwrap();
@@ -149,7 +149,7 @@ pub(crate) async fn a_step_that_was_overtaken_runs_again_on_what_is_there_now(be
     assert_eq!(bench.store.read(&bell).await, Ok(Some(Doorbell { rings: 101 })));
 }
 
-pub(crate) async fn a_removed_and_inserted_record_is_not_overwritten_by_an_older_move(bench: Bench) {
+pub(crate) async fn an_update_detects_a_removed_and_reinserted_record(bench: Bench) {
     let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let ran = overtaken(&bench, &bell, async |store| {
         store.remove(&bell).await.unwrap();

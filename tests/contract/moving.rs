@@ -39,7 +39,7 @@ fn moved(moved: u64) -> ImportReport {
     }
 }
 
-pub(crate) async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
+pub(crate) async fn import_copies_every_record_and_the_export_stays_sealed(bench: Bench) {
     let from = beside(&bench);
     let canary = Shut {
         until: 2000,
@@ -78,7 +78,7 @@ pub(crate) async fn everything_is_moved_as_it_lies_sealed(bench: Bench) {
     }
 }
 
-pub(crate) async fn an_import_changes_nothing_that_is_there(bench: Bench) {
+pub(crate) async fn an_import_does_not_change_existing_records(bench: Bench) {
     let from = beside(&bench);
     let ids = [(); 5].map(|()| Id::random());
     for (id, until) in ids.into_iter().zip([2000, 2000, 2000, 1100, 2000]) {
@@ -114,7 +114,7 @@ pub(crate) async fn an_import_changes_nothing_that_is_there(bench: Bench) {
 }
 
 #[tokio::test]
-async fn an_export_under_other_keys_of_a_newer_form_or_of_no_form_is_refused() {
+async fn an_export_with_other_keys_or_an_unknown_format_is_refused() {
     let bench = Bench::memory();
     bench.insert(2000).await;
     let text = String::from_utf8(exported(&bench.store).await).unwrap();
@@ -130,7 +130,7 @@ async fn an_export_under_other_keys_of_a_newer_form_or_of_no_form_is_refused() {
 }
 
 #[tokio::test]
-async fn an_export_that_was_cut_off_or_changed_is_told_from_a_whole_one() {
+async fn a_truncated_or_changed_export_is_detected_during_import() {
     let bench = Bench::memory();
     for _ in 0..3 {
         bench.insert(2000).await;

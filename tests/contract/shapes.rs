@@ -16,7 +16,7 @@ async fn until_it_answers(store: &Store) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_of_three_keeps_every_promise() {
+async fn a_redis_cluster_of_three_masters_passes_the_contract() {
     if !wanted() {
         return;
     }
@@ -29,7 +29,7 @@ async fn a_cluster_of_three_keeps_every_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_tells_what_another_instance_writes_whichever_node_it_listens_to() {
+async fn cluster_changes_reach_subscribers_of_different_nodes() {
     if !wanted() {
         return;
     }
@@ -51,7 +51,7 @@ async fn a_cluster_tells_what_another_instance_writes_whichever_node_it_listens_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_without_one_of_its_masters_fails_closed_and_has_everything_when_he_is_back() {
+async fn a_cluster_without_one_master_fails_closed_and_recovers_every_record() {
     if !wanted() {
         return;
     }
@@ -91,7 +91,7 @@ async fn a_cluster_without_one_of_its_masters_fails_closed_and_has_everything_wh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_that_move_while_we_scan_and_write_hide_no_record() {
+async fn a_scan_misses_no_record_while_cluster_slots_move() {
     if !wanted() {
         return;
     }
@@ -138,7 +138,7 @@ async fn slots_that_move_while_we_scan_and_write_hide_no_record() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sentinels_master_is_found_and_after_a_failover_the_next_one() {
+async fn sentinel_finds_the_master_and_its_successor_after_a_failover() {
     if !wanted() {
         return;
     }
@@ -160,7 +160,7 @@ async fn the_sentinels_master_is_found_and_after_a_failover_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_group_that_no_sentinel_watches_is_named() {
+async fn an_unknown_sentinel_group_is_named_in_the_error() {
     if !wanted() {
         return;
     }

@@ -37,19 +37,19 @@ impl Bench {
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_instance_writes_is_told_within_a_second_or_so() {
+async fn redis_writes_of_another_process_reach_the_change_feed_once() {
     let Some(bench) = Bench::redis() else { return };
-    told::what_another_writes_is_told_here_once(&bench.store, &bench.another()).await;
+    told::a_write_of_another_process_reaches_the_change_feed_once(&bench.store, &bench.another()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_instances_have_one_winner() {
+async fn one_of_two_redis_processes_wins_a_concurrent_transition() {
     let Some(bench) = Bench::redis() else { return };
-    told::two_have_one_winner(&bench.store, &bench.another()).await;
+    told::one_of_two_stores_wins_a_concurrent_transition(&bench.store, &bench.another()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_keeps_a_record_as_long_as_it_must_and_an_hour_longer() {
+async fn redis_keeps_a_record_up_to_an_hour_past_its_expiry() {
     let Some(bench) = Bench::redis() else { return };
     let handle = bench.insert(1000 + 86_400).await;
     let left = |key: &str| bench.cli(&["PTTL", key]).parse::<i64>().unwrap();
@@ -69,7 +69,7 @@ async fn redis_keeps_a_record_as_long_as_it_must_and_an_hour_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_sees_no_record_in_clear_and_no_id() {
+async fn redis_stores_neither_plaintext_records_nor_ids() {
     let Some(bench) = Bench::redis() else { return };
     let canary = "canary-4711-at-rest";
     let note = Shut {
@@ -93,7 +93,7 @@ async fn redis_sees_no_record_in_clear_and_no_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
+async fn forged_redis_rows_and_messages_are_not_accepted() {
     let Some(bench) = Bench::redis() else { return };
     let one = bench.insert(2000).await;
     let first = bench.only_key();
@@ -122,7 +122,7 @@ async fn what_is_written_there_without_the_keys_is_believed_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_keys_are_refused_and_the_same_keys_are_not() {
+async fn a_redis_store_refuses_other_keys_and_accepts_its_own() {
     let Some(bench) = Bench::redis() else { return };
     bench.insert(2000).await;
     bench.store.ensure_key_check().await.unwrap();
@@ -139,7 +139,7 @@ async fn other_keys_are_refused_and_the_same_keys_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_may_evict_is_refused_also_if_it_hides_its_configuration() {
+async fn a_redis_with_an_evicting_policy_is_refused_at_startup() {
     if !wanted() {
         return;
     }
@@ -169,7 +169,7 @@ pub(crate) fn with_the_user_of_the_documents(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not_is_told() {
+async fn the_documented_redis_acl_is_sufficient_and_login_errors_are_named() {
     if !wanted() {
         return;
     }
@@ -178,8 +178,8 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
     assert_eq!(server.cli(&["ACL", "SETUSER", "default", "off"]), "OK");
     let url = |password: &str| format!("redis://mcp-gateway:{password}@127.0.0.1:{}", server.port());
     let bench = Bench::on(&url("p%40ss"), "mcp-gateway");
-    a_scan_sees_every_record_of_its_kind_once_while_others_are_inserted(bench).await;
-    every_change_is_told(Bench::on(&url("p%40ss"), "mcp-gateway:2")).await;
+    a_scan_returns_every_record_of_its_kind_once_during_inserts(bench).await;
+    every_change_reaches_the_change_feed(Bench::on(&url("p%40ss"), "mcp-gateway:2")).await;
 
     for (url, prefix, word) in [
         (url("canary-1"), "mcp-gateway", "authentication failed"),
@@ -194,7 +194,7 @@ async fn a_user_who_may_do_what_the_documents_list_is_enough_and_one_who_may_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again() {
+async fn an_unresponsive_redis_times_out_and_recovers_later() {
     let Some(mut bench) = Bench::redis() else { return };
     let handle = bench.insert(2000).await;
     let mut changes = bench.store.changes();
@@ -223,7 +223,7 @@ async fn a_redis_that_does_not_answer_is_given_up_in_seconds_and_taken_up_again(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_ends_and_returns_has_everything_and_whoever_listens_is_told_of_a_gap() {
+async fn a_restarted_redis_has_every_record_and_subscribers_receive_a_gap() {
     let Some(mut bench) = Bench::redis() else { return };
     let handle = bench.insert(2000).await;
     let mut changes = bench.store.changes();
@@ -240,7 +240,7 @@ async fn a_redis_that_ends_and_returns_has_everything_and_whoever_listens_is_tol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_redis_is_not_ready_and_what_it_holds_is_read() {
+async fn a_full_redis_is_not_ready_but_still_serves_reads() {
     let Some(bench) = Bench::redis() else { return };
     let handle = bench.insert(2000).await;
     bench.cli(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -257,7 +257,7 @@ async fn a_full_redis_is_not_ready_and_what_it_holds_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_script_that_redis_forgot_is_sent_again() {
+async fn a_script_flushed_from_redis_is_sent_again() {
     let Some(bench) = Bench::redis() else { return };
     let handle = bench.insert(2000).await;
     bench.cli(&["SCRIPT", "FLUSH"]);
@@ -265,7 +265,7 @@ async fn a_script_that_redis_forgot_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
+async fn a_redis_write_with_a_lost_response_is_not_repeated() {
     if !wanted() {
         return;
     }
@@ -289,14 +289,14 @@ async fn a_write_whose_answer_was_lost_is_found_and_not_done_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_is_as_good_as_a_port() {
+async fn a_redis_unix_socket_works_like_a_port() {
     if !wanted() {
         return;
     }
     let server = Server::with(&["--unixsocket", "{dir}/socket"]);
     let socket = server.files().into_iter().find(|file| file.ends_with("socket")).unwrap();
     let bench = Bench::on(&format!("redis+unix://{}?db=3", socket.display()), "contract");
-    every_change_is_told(bench).await;
+    every_change_reaches_the_change_feed(bench).await;
     assert_ne!(server.cli(&["-n", "3", "DBSIZE"]), "0");
 }
 
@@ -341,7 +341,7 @@ fn with_tls() -> (Server, std::path::PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_is_spoken_and_only_to_whom_the_ca_names() {
+async fn redis_tls_requires_a_certificate_signed_by_the_given_ca() {
     if !wanted() {
         return;
     }

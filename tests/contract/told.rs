@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) async fn a_newer_record_is_refused_and_kept(bench: Bench) {
+pub(crate) async fn a_record_of_a_newer_version_is_refused_and_unchanged(bench: Bench) {
     let later = LaterDoor { hinges: 3 };
     let written = bench.store.insert(Id::random(), later.clone()).await.unwrap();
     let handle = Handle::<Door>::new(written.id());
@@ -21,7 +21,7 @@ pub(crate) async fn a_newer_record_is_refused_and_kept(bench: Bench) {
     assert_eq!(bench.store.read(&written).await, Ok(Some(later)));
 }
 
-pub(crate) async fn every_change_is_told(bench: Bench) {
+pub(crate) async fn every_change_reaches_the_change_feed(bench: Bench) {
     let mut changes = bench.store.changes();
     let handle = bench.insert(2000).await;
     bench
@@ -46,7 +46,7 @@ pub(crate) async fn every_change_is_told(bench: Bench) {
     assert!(timeout(Duration::from_millis(20), changes.next()).await.is_err());
 }
 
-pub(crate) async fn a_listener_that_fell_behind_is_told_of_a_gap(bench: Bench) {
+pub(crate) async fn a_slow_subscriber_of_the_change_feed_receives_a_gap(bench: Bench) {
     let mut changes = bench.store.changes();
     let writers = (0..16).map(|_| {
         let store = bench.store.clone();
@@ -80,7 +80,7 @@ pub(crate) async fn a_working_store_answers_a_ping(bench: Bench) {
 }
 
 /// A write by `other` reaches the change feed of `here` once. A removal arrives too, or as a gap.
-pub(crate) async fn what_another_writes_is_told_here_once(here: &Store, other: &Store) {
+pub(crate) async fn a_write_of_another_process_reaches_the_change_feed_once(here: &Store, other: &Store) {
     let soon = Duration::from_secs(10);
     let mut changes = here.changes();
     let handle = other.insert(Id::random(), shut(2000)).await.unwrap();
@@ -97,7 +97,7 @@ pub(crate) async fn what_another_writes_is_told_here_once(here: &Store, other: &
 }
 
 /// One of many concurrent transitions of the same record on two stores succeeds.
-pub(crate) async fn two_have_one_winner(here: &Store, other: &Store) {
+pub(crate) async fn one_of_two_stores_wins_a_concurrent_transition(here: &Store, other: &Store) {
     let handle = here.insert(Id::random(), shut(2000)).await.unwrap();
     let moves = (0..32).map(|by| {
         let store = if by % 2 == 0 { here.clone() } else { other.clone() };

@@ -82,19 +82,19 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_instance_writes_in_vault_is_told_soon_and_once() {
+async fn vault_writes_of_another_process_reach_the_change_feed_once() {
     let (server, bench) = bench();
-    told::what_another_writes_is_told_here_once(&bench.store, &another(&bench, &server)).await;
+    told::a_write_of_another_process_reaches_the_change_feed_once(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_instances_on_vault_have_one_winner() {
+async fn one_of_two_vault_processes_wins_a_concurrent_transition() {
     let (server, bench) = bench();
-    told::two_have_one_winner(&bench.store, &another(&bench, &server)).await;
+    told::one_of_two_stores_wins_a_concurrent_transition(&bench.store, &another(&bench, &server)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_expired_becomes_a_stone_and_then_nothing_and_a_stone_can_be_replaced() {
+async fn an_expired_vault_record_becomes_a_replaceable_tombstone_and_then_vanishes() {
     let (server, bench) = bench();
     let (one, two) = (bench.insert(2000).await, bench.insert(2000).await);
     let removed = bench.insert(9000 * HOUR).await;
@@ -120,7 +120,7 @@ async fn what_has_expired_becomes_a_stone_and_then_nothing_and_a_stone_can_be_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_path_that_is_being_removed_is_not_written_and_is_removed_if_its_remover_died() {
+async fn a_vault_path_being_deleted_refuses_writes_and_is_deleted_eventually() {
     let (server, bench) = bench();
     let handle = bench.insert(2000).await;
     let name = server.names("contract/door/").remove(0);
@@ -139,7 +139,7 @@ async fn a_path_that_is_being_removed_is_not_written_and_is_removed_if_its_remov
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_somebody_deletes_by_hand_is_absent_and_can_be_written_again() {
+async fn a_manually_deleted_vault_record_is_absent_and_can_be_rewritten() {
     let (server, bench) = bench();
     let handle = bench.insert(2000).await;
     let name = server.names("contract/door/").remove(0);
@@ -152,7 +152,7 @@ async fn a_record_that_somebody_deletes_by_hand_is_absent_and_can_be_written_aga
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_to_vault_whose_answer_is_lost_or_late_is_done_once() {
+async fn a_vault_write_with_a_lost_or_late_response_happens_once() {
     let (server, bench) = bench();
     server.state().lose_answers = 1;
     let handle = bench.insert(2000).await;
@@ -168,7 +168,7 @@ async fn a_write_to_vault_whose_answer_is_lost_or_late_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
+async fn vault_stores_only_sealed_records_and_one_version_each() {
     let (server, bench) = bench();
     let canary = "canary-4711-at-rest";
     let note = Shut {
@@ -203,7 +203,7 @@ async fn vault_sees_no_record_in_clear_no_id_and_only_the_last_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
+async fn an_unusable_vault_is_refused_with_a_remedy() {
     let server = Server::start();
     for (login, words) in [(token("hvs.canary"), "token_file"), (role("canary"), "secret_id")] {
         let said = refused(at(&server, login));
@@ -240,7 +240,7 @@ async fn each_vault_that_cannot_serve_is_refused_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
+async fn a_vault_namespace_is_separate_and_other_keys_are_refused() {
     let (server, bench) = bench();
     let namespaced = VaultConfig {
         namespace: Some("team/a".to_owned()),
@@ -261,7 +261,7 @@ async fn a_namespace_is_a_vault_of_its_own_and_other_keys_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_that_is_sealed_for_a_while_fails_closed_and_has_everything_afterwards() {
+async fn a_sealed_vault_fails_closed_and_serves_again_when_unsealed() {
     let (server, bench) = bench();
     let handle = bench.insert(2000).await;
     server.state().sealed = true;

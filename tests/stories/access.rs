@@ -103,7 +103,7 @@ fn unauthorized(page: &Page, is_oauth: bool) {
 
 /// The upstream of a public service receives no client-sent credential or identity header.
 #[tokio::test]
-async fn a_public_service_needs_no_token_and_passes_none_on() {
+async fn a_public_service_needs_no_token_and_forwards_no_credential() {
     let (world, _) = house(|_| {}).await;
     world.standin.set(|b| b.mcp_open = false);
     let pair = McpClient::register(&world.url).await.login().await;
@@ -168,7 +168,7 @@ fn oauth_paths(name: &str) -> Vec<(Method, String)> {
 }
 
 #[tokio::test]
-async fn where_nobody_signs_in_there_is_no_trace_of_an_authorization_server() {
+async fn a_public_or_api_key_service_exposes_no_oauth_endpoint() {
     let (world, _) = house(|_| {}).await;
     let http = Browser::default();
     let ask = async |method: &Method, path: &str| {
@@ -204,7 +204,7 @@ async fn where_nobody_signs_in_there_is_no_trace_of_an_authorization_server() {
 
 /// A 401 would make the client search for an authorization server that does not exist.
 #[tokio::test]
-async fn an_upstream_that_wants_what_the_service_has_not_is_a_502_that_says_so() {
+async fn an_upstream_401_becomes_502_if_the_service_has_no_credential() {
     let (world, keys) = house(|_| {}).await;
     let new = key(&keys, "", None).await;
     world.standin.set(|b| b.mcp_open = false);
@@ -218,7 +218,7 @@ async fn an_upstream_that_wants_what_the_service_has_not_is_a_502_that_says_so()
 
 /// Presents every kind of token at every service (compare CVE-2025-69196).
 #[tokio::test]
-async fn a_key_opens_its_service_and_no_other_door() {
+async fn an_api_key_is_accepted_only_at_its_own_service() {
     let (world, keys) = house(|_| {}).await;
     world.standin.set(|b| b.mcp_open = false);
     let client = McpClient::register(&world.url).await;
@@ -267,7 +267,7 @@ async fn a_key_opens_its_service_and_no_other_door() {
 }
 
 #[tokio::test]
-async fn a_key_ends_when_it_was_said_to_and_others_do_not() {
+async fn an_api_key_expires_at_its_ttl_and_never_without_one() {
     let (world, keys) = house(|_| {}).await;
     let (day, ever) = (key(&keys, "", Some(86_400)).await, key(&keys, "", None).await);
     world.pass(86_399);
@@ -282,7 +282,7 @@ async fn a_key_ends_when_it_was_said_to_and_others_do_not() {
 
 /// Revocation also ends the streams that the key opened.
 #[tokio::test]
-async fn a_revoked_key_is_refused_and_its_stream_ends() {
+async fn a_revoked_api_key_is_refused_and_its_open_stream_ends() {
     let (world, keys) = house(|_| {}).await;
     let (new, other) = (key(&keys, "", None).await, key(&keys, "", None).await);
     let head = format!(
@@ -327,7 +327,7 @@ fn said(page: &Page, name: &str) -> String {
 
 /// The challenge names the missing scopes, and a sign-in with them succeeds (RFC 6750 §3.1).
 #[tokio::test]
-async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
+async fn a_token_without_required_scopes_is_refused_until_the_client_steps_up() {
     let (world, _) = house(|parts| {
         let service = &mut parts.config.services[0];
         service.upstream = Upstream::None;
@@ -375,7 +375,7 @@ async fn a_token_without_the_required_scopes_is_told_to_step_up_and_can() {
 }
 
 #[tokio::test]
-async fn where_only_requirements_are_configured_they_are_what_a_client_gets() {
+async fn required_scopes_are_granted_when_no_other_scopes_are_configured() {
     let (world, _) = house(|parts| {
         parts.config.services[0].upstream = Upstream::None;
         parts.config.services[0].required_scopes = Scopes::parse("calculate read");
@@ -388,7 +388,7 @@ async fn where_only_requirements_are_configured_they_are_what_a_client_gets() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_granted_is_what_counts() {
+async fn required_scopes_are_checked_against_the_scopes_granted_upstream() {
     let world = World::with(Profile::Standard, |service| service.required_scopes = Scopes::parse("mcp:admin")).await;
     let client = McpClient::register(&world.url).await;
     world.standin.set(|b| b.scope_override = Some("mcp:read".into()));
@@ -401,7 +401,7 @@ async fn what_the_upstream_granted_is_what_counts() {
 }
 
 #[tokio::test]
-async fn a_key_has_the_scopes_that_it_was_made_with() {
+async fn an_api_key_needs_every_required_scope_of_its_service() {
     let (world, keys) = house(|parts| {
         let batch = parts.config.services.iter_mut().find(|service| service.name == "batch");
         batch.unwrap().required_scopes = Scopes::parse("read run");

@@ -98,7 +98,7 @@ async fn until_refused(world: &World, key: &str) {
 }
 
 #[tokio::test]
-async fn a_key_works_as_soon_as_it_is_printed_and_is_refused_soon_after_it_was_taken_back() {
+async fn an_api_key_works_immediately_and_is_refused_soon_after_revocation() {
     let dir = tempfile::tempdir().unwrap();
     let operator = Operator { data: dir.path().into() };
     let world = serving(dir.path()).await;
@@ -141,7 +141,7 @@ async fn a_key_works_as_soon_as_it_is_printed_and_is_refused_soon_after_it_was_t
 }
 
 #[tokio::test]
-async fn a_revocation_outlives_the_gateway_and_a_key_that_ended_is_shown_so() {
+async fn a_revoked_api_key_stays_revoked_after_a_restart_and_years_later() {
     let dir = tempfile::tempdir().unwrap();
     let operator = Operator { data: dir.path().into() };
     let world = serving(dir.path()).await;
@@ -169,7 +169,7 @@ async fn a_revocation_outlives_the_gateway_and_a_key_that_ended_is_shown_so() {
 
 /// Runs the released binary: both processes open the directory without disturbing each other.
 #[tokio::test]
-async fn the_operator_and_a_gateway_process_share_the_directory() {
+async fn the_api_keys_command_and_a_running_gateway_share_the_data_directory() {
     let (standin, dir) = (mcp_gateway_standin::Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
     let operator = Operator { data: dir.path().into() };
     let port = free_port();
@@ -188,7 +188,7 @@ async fn the_operator_and_a_gateway_process_share_the_directory() {
 }
 
 #[tokio::test]
-async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made() {
+async fn the_api_keys_command_refuses_invalid_arguments_and_creates_nothing() {
     let (empty, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let nobody = Operator { data: empty.path().into() };
     for words in [&["add", "batch"][..], &["list"], &["revoke", "x"]] {
@@ -237,7 +237,7 @@ async fn what_cannot_become_a_key_is_refused_with_what_to_do_and_nothing_is_made
 
 /// `--config` supplies the data directory, the key file and the services that take API keys.
 #[tokio::test]
-async fn the_configuration_file_says_where_keys_and_records_are_and_which_services_take_keys() {
+async fn the_api_keys_command_reads_paths_and_services_from_the_configuration_file() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();

@@ -31,7 +31,7 @@ async fn a_client_signs_in_and_calls_a_tool_with_one_pair() {
 }
 
 #[tokio::test]
-async fn an_upstream_like_github_is_chained_too_and_its_token_re_issued() {
+async fn a_pair_without_an_upstream_refresh_token_is_reissued_locally() {
     let world = World::github().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -43,7 +43,7 @@ async fn an_upstream_like_github_is_chained_too_and_its_token_re_issued() {
 }
 
 #[tokio::test]
-async fn plain_pairs_hold_the_upstreams_token_in_clear_as_the_first_gateway_did() {
+async fn a_plain_pair_contains_the_upstream_token_in_clear_text() {
     use base64::Engine as _;
     let world = World::with(Profile::Standard, |service| service.mode = TokenMode::Plain).await;
     let client = McpClient::register(&world.url).await;
@@ -56,7 +56,7 @@ async fn plain_pairs_hold_the_upstreams_token_in_clear_as_the_first_gateway_did(
 }
 
 #[tokio::test]
-async fn a_browser_that_comes_by_another_name_of_this_machine_gets_through_and_the_client_its_own_issuer() {
+async fn sign_in_works_through_localhost_and_names_localhost_as_the_issuer() {
     let world = World::standard().await;
     let other = world.url.replace("127.0.0.1", "localhost");
     let client = McpClient::register(&other).await;
@@ -67,7 +67,7 @@ async fn a_browser_that_comes_by_another_name_of_this_machine_gets_through_and_t
 }
 
 #[tokio::test]
-async fn a_session_skips_the_password_and_never_the_consent_page() {
+async fn a_login_session_skips_the_password_but_not_the_consent_page() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -80,7 +80,7 @@ async fn a_session_skips_the_password_and_never_the_consent_page() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_a_restart_and_ends_when_the_password_or_the_user_changes() {
+async fn a_login_session_survives_a_restart_but_not_a_changed_user_or_password() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let as_user = |name: &str, password: &str| {
         let mut command = command();

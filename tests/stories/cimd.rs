@@ -75,7 +75,7 @@ async fn authorize(client: &McpClient) -> Page {
 }
 
 #[tokio::test]
-async fn a_client_signs_in_by_its_document_alone() {
+async fn a_client_signs_in_by_its_metadata_document_without_registration() {
     let (world, host) = (World::standard().await, Host::start().await);
     let metadata = Browser::default()
         .get(&format!("{}/.well-known/oauth-authorization-server", world.url))
@@ -102,7 +102,7 @@ async fn a_client_signs_in_by_its_document_alone() {
 }
 
 #[tokio::test]
-async fn a_document_that_cannot_be_fetched_has_a_page_and_a_wire_word() {
+async fn an_unfetchable_metadata_document_gives_an_error_page_and_invalid_client() {
     let (world, host) = (World::standard().await, Host::start().await);
     host.say(403, &Value::Null);
     let client = host.client(&world);
@@ -127,7 +127,7 @@ async fn a_document_that_cannot_be_fetched_has_a_page_and_a_wire_word() {
 }
 
 #[tokio::test]
-async fn documents_and_ids_that_are_not_good_are_refused_with_a_page() {
+async fn invalid_metadata_documents_and_document_urls_are_refused_with_a_page() {
     let (world, host) = (World::standard().await, Host::start().await);
     let other = format!("{}x", host.url);
     for (id, body, why) in [
@@ -158,7 +158,7 @@ async fn documents_and_ids_that_are_not_good_are_refused_with_a_page() {
 }
 
 #[tokio::test]
-async fn only_a_redirect_that_the_document_lists_now_gets_an_answer() {
+async fn only_redirect_uris_in_the_current_metadata_document_are_used() {
     let (world, host) = (World::standard().await, Host::start().await);
     let client = host.client(&world);
     let at = |redirect: &'static str| client.authorize_url_with(&[("redirect_uri", redirect), ("response_type", "token")]);

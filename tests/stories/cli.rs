@@ -100,7 +100,7 @@ async fn logged(data: &Path, words: &str) {
 }
 
 #[test]
-fn what_cannot_be_a_flag_is_named_with_what_to_write() {
+fn invalid_flags_are_refused_and_the_error_names_the_flag() {
     let data = tempfile::tempdir().unwrap();
     for (args, names) in [
         (&["--no-such-flag"][..], "--no-such-flag"),
@@ -155,7 +155,7 @@ fn a_secret_in_the_environment_is_not_printed_by_help() {
 
 /// `check … 2>&1 | head` must not end in a panic.
 #[test]
-fn whoever_stops_reading_what_a_command_says_meets_no_panic() {
+fn a_command_does_not_panic_when_its_output_pipe_is_closed() {
     let data = tempfile::tempdir().unwrap();
     for args in [
         &["check", "--offline", "--upstream-rs", NOWHERE][..],
@@ -182,7 +182,7 @@ fn whoever_stops_reading_what_a_command_says_meets_no_panic() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_so() {
+fn a_port_in_use_is_an_error_that_names_the_flag() {
     let (data, other) = (tempfile::tempdir().unwrap(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let port = other.local_addr().unwrap().port();
     let mut command = command();
@@ -192,7 +192,7 @@ fn a_port_that_is_taken_is_said_so() {
 
 /// The workers of one gateway share a port. A second gateway would take half of the requests.
 #[tokio::test]
-async fn a_second_gateway_does_not_join_the_port_of_the_first() {
+async fn a_second_gateway_cannot_listen_on_the_port_of_the_first() {
     let (data, other, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
     let _first = Process::start(NOWHERE, port, data.path(), &[]).await;
     let mut command = command();
@@ -201,7 +201,7 @@ async fn a_second_gateway_does_not_join_the_port_of_the_first() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_used_is_said_so() {
+fn an_unusable_data_directory_is_an_error_that_names_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -212,7 +212,7 @@ fn a_data_directory_that_cannot_be_used_is_said_so() {
 }
 
 #[test]
-fn a_key_file_that_others_may_read_or_that_is_broken_is_refused() {
+fn a_key_file_that_is_broken_or_readable_by_others_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let keys = data.path().join("keys.json");
     std::fs::write(&keys, "{}").unwrap();
@@ -245,7 +245,7 @@ fn a_key_file_that_others_may_read_or_that_is_broken_is_refused() {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_password_that_is_never_printed_and_works() {
+async fn the_first_start_generates_a_working_password_and_never_logs_it() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
     let data = dir.path().join("made/by/us");
     let start = |log: &Path| {
@@ -318,7 +318,7 @@ fn first_start(data: &Path, port: u16) -> Command {
 
 /// Kills the process before, while and after it writes the password and stores its hash.
 #[tokio::test]
-async fn a_password_that_was_told_lets_in_whenever_the_first_start_is_killed() {
+async fn the_initial_password_works_wherever_the_first_start_is_killed() {
     let mut counts = std::collections::BTreeMap::new();
     for round in 0..12_u64 {
         let (data, log, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
@@ -361,7 +361,7 @@ async fn a_password_that_was_told_lets_in_whenever_the_first_start_is_killed() {
 }
 
 #[tokio::test]
-async fn a_password_whose_hash_is_kept_is_forgotten_and_a_new_one_is_made_when_the_hash_is_removed() {
+async fn the_pending_password_is_deleted_and_a_removed_hash_gives_a_new_password() {
     let (data, log, port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
     let (pending, hash) = (data.path().join("pending-password"), data.path().join("password-hash"));
     let running = started(first_start(data.path(), port), port, log.path());
@@ -386,7 +386,7 @@ async fn a_password_whose_hash_is_kept_is_forgotten_and_a_new_one_is_made_when_t
 }
 
 #[tokio::test]
-async fn a_data_directory_serves_one_gateway_and_after_a_kill_the_next() {
+async fn one_gateway_locks_a_data_directory_and_a_kill_releases_it() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
     let first = Process::start(NOWHERE, port, data.path(), &[]).await;
     let said = does_not_start(&mut gateway(data.path()), "--data-dir");
@@ -402,7 +402,7 @@ async fn a_data_directory_serves_one_gateway_and_after_a_kill_the_next() {
 }
 
 #[tokio::test]
-async fn without_its_upstream_the_gateway_starts_signs_in_and_says_clearly_what_is_missing() {
+async fn a_flow_shows_an_error_page_until_the_upstream_is_reachable() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
     let upstream_port = free_port();
     let gateway = Process::start(&format!("http://127.0.0.1:{upstream_port}/mcp"), port, data.path(), &[]).await;
@@ -431,7 +431,7 @@ async fn without_its_upstream_the_gateway_starts_signs_in_and_says_clearly_what_
 }
 
 #[test]
-fn the_state_machines_are_printed_as_a_diagram() {
+fn the_flow_command_prints_the_state_machines_as_a_diagram() {
     let output = done(command().arg("flow"));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("stateDiagram"), "{text}");
@@ -447,7 +447,7 @@ fn the_state_machines_are_printed_as_a_diagram() {
 }
 
 #[tokio::test]
-async fn the_health_check_tells_by_its_status() {
+async fn the_healthcheck_command_reports_health_by_its_exit_status() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
     assert_eq!(healthcheck(port).status.code(), Some(1), "nothing listens");
     let gateway = Process::start(NOWHERE, port, data.path(), &[]).await;
@@ -459,7 +459,7 @@ async fn the_health_check_tells_by_its_status() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_ring_keeps_every_pair_and_a_broken_one_changes_nothing() {
+async fn pairs_survive_a_key_rotation_and_a_broken_key_file_is_ignored() {
     let (upstream, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let gateway = Process::start(&upstream.mcp_url(), port, data.path(), &[]).await;
     let client = McpClient::register(&gateway.url).await;
@@ -497,7 +497,7 @@ async fn a_rotated_key_ring_keeps_every_pair_and_a_broken_one_changes_nothing() 
 
 /// A gateway without `--host` is not reachable from other machines.
 #[tokio::test]
-async fn a_local_gateway_listens_on_loopback_alone() {
+async fn a_gateway_listens_on_loopback_only_by_default() {
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
     let mut command = command();
     command
@@ -525,7 +525,7 @@ async fn a_local_gateway_listens_on_loopback_alone() {
 
 /// Logs at `trace` level through a complete flow and searches the log for every secret.
 #[tokio::test]
-async fn the_log_holds_no_secret_of_a_whole_journey() {
+async fn the_trace_log_of_a_complete_flow_contains_no_secret() {
     for profile in [Profile::Standard, Profile::GitHub] {
         let (upstream, data, port) = (Standin::start(profile), tempfile::tempdir().unwrap(), free_port());
         let mut command = command();

@@ -61,7 +61,7 @@ async fn refreshed(client: &McpClient, pair: &Pair, secret: &str) -> Page {
 }
 
 #[tokio::test]
-async fn a_client_that_is_written_down_signs_in_unregistered_and_on_any_port_of_its_loopback() {
+async fn a_configured_client_needs_no_registration_and_may_use_any_loopback_port() {
     let (world, _) = knowing(vec![written("bot", &["http://127.0.0.1/cb"], false)], |_| {}).await;
     let client = McpClient::configured(&world.url, "bot", "http://127.0.0.1:4711/cb");
     let page = client.to_consent(&mut Browser::default()).await;
@@ -77,7 +77,7 @@ async fn a_client_that_is_written_down_signs_in_unregistered_and_on_any_port_of_
 }
 
 #[tokio::test]
-async fn a_confidential_one_proves_its_secret_at_each_turn() {
+async fn a_configured_confidential_client_must_present_its_secret_on_every_token_request() {
     let (world, _) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
     let client = McpClient::configured(&world.url, "bot", WEB);
     for wrong in [None, Some("wrong"), Some("")] {
@@ -94,7 +94,7 @@ async fn a_confidential_one_proves_its_secret_at_each_turn() {
 }
 
 #[tokio::test]
-async fn an_error_goes_straight_to_where_the_operator_said() {
+async fn authorization_errors_redirect_straight_to_a_configured_clients_redirect_uri() {
     let (world, _) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
     let client = McpClient::configured(&world.url, "bot", WEB);
     let page = Browser::default()
@@ -106,7 +106,7 @@ async fn an_error_goes_straight_to_where_the_operator_said() {
 }
 
 #[tokio::test]
-async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
+async fn a_client_removed_from_the_configuration_cannot_refresh_until_it_returns() {
     let (world, mut setup) = knowing(vec![written("bot", &[WEB], true)], |_| {}).await;
     let client = McpClient::configured(&world.url, "bot", WEB);
     let pair = Pair::of(&redeemed(&client, Some(SECRET)).await);
@@ -122,7 +122,7 @@ async fn one_that_is_taken_out_of_the_file_is_unknown_at_its_next_refresh() {
 }
 
 #[test]
-fn no_client_is_written_down_under_a_name_that_means_another() {
+fn malformed_or_ambiguous_ids_of_configured_clients_are_invalid() {
     for id in ["ci-bot", "a", "Ci.Bot_7", "urn:x"] {
         assert!(is_valid_client_id(id), "{id}");
     }
@@ -157,7 +157,7 @@ fn asks_for_password(page: &Page) -> bool {
 }
 
 #[tokio::test]
-async fn a_sign_in_skips_the_password_for_as_long_as_is_said() {
+async fn a_login_session_lasts_for_the_configured_session_ttl() {
     let (world, mut setup) = knowing(vec![], |setup| setup.session_ttl = 600).await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -180,7 +180,7 @@ async fn a_sign_in_skips_the_password_for_as_long_as_is_said() {
 }
 
 #[tokio::test]
-async fn without_sessions_no_cookie_is_set_and_the_password_is_asked_each_time() {
+async fn a_zero_session_ttl_disables_session_cookies_and_always_requires_the_password() {
     let (world, _) = knowing(vec![], |setup| setup.session_ttl = 0).await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -197,7 +197,7 @@ async fn without_sessions_no_cookie_is_set_and_the_password_is_asked_each_time()
 }
 
 #[tokio::test]
-async fn a_title_is_shown_where_a_service_is_named_and_is_inert() {
+async fn a_service_title_is_shown_escaped_on_pages_and_verbatim_in_metadata() {
     let title = "Tickets <b>\u{202e}x";
     let (world, _) = knowing(vec![], |setup| {
         setup.public_directory = true;
@@ -216,7 +216,7 @@ async fn a_title_is_shown_where_a_service_is_named_and_is_inert() {
 }
 
 #[tokio::test]
-async fn a_json_body_at_the_token_endpoint_is_read_only_where_the_operator_wants_that() {
+async fn the_token_endpoint_accepts_json_only_if_the_operator_enables_it() {
     let body = |client: &McpClient, code: &str| {
         json!({
             "grant_type": "authorization_code",

@@ -116,7 +116,7 @@ async fn signed_in(configured: &Configured, service: &str) -> Pair {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_services_of_one_file_have_metadata_and_tokens_of_their_own() {
+async fn two_services_in_one_file_have_separate_metadata_and_tokens() {
     let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::GitHub));
     let services = format!("{}{}", described("one", &one, "default = true"), described("other", &other, ""));
     let configured = Configured::start(&services).await;
@@ -183,7 +183,7 @@ async fn stream(url: &str, access: &str) -> hyper::body::Incoming {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reading_the_file_again_under_load_loses_no_request_and_no_stream() {
+async fn configuration_reloads_under_load_interrupt_no_request_and_no_stream() {
     const TIMES: usize = 20;
     let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::GitHub));
     let alone = described("one", &one, "default = true");
@@ -233,7 +233,7 @@ async fn reading_the_file_again_under_load_loses_no_request_and_no_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_keeps_what_was_there_and_the_log_says_where_it_is_bad() {
+async fn an_invalid_configuration_file_is_logged_and_the_old_one_stays_active() {
     let one = Standin::start(Profile::GitHub);
     let good = described("one", &one, "default = true");
     let configured = Configured::start(&good).await;
@@ -277,7 +277,7 @@ fn checked(text: &str, more: &[&str]) -> (Output, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
+async fn check_prints_urls_to_register_probes_upstreams_and_reports_errors() {
     let (one, other) = (Standin::start(Profile::GitHub), Standin::start(Profile::Standard));
     let top = "public_url = \"https://mcp.example.com/gw\"\ndata_dir = \"data\"\n";
     let more = format!("[services.other]\nurl = \"{}\"\n", other.mcp_url());
@@ -309,7 +309,7 @@ async fn check_says_what_to_register_what_was_looked_at_and_what_was_found() {
 
 /// Some upstreams expect a key in their URL, and some operators write secrets into the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn check_shows_no_secret_of_the_file_and_says_who_else_could_read_it() {
+async fn check_prints_no_secret_and_warns_about_readable_secrets_in_the_file() {
     let one = Standin::start(Profile::Standard);
     one.set(|b| b.mcp_open = true);
     let url = format!("{}?key=in-the-address", one.mcp_url());
@@ -328,7 +328,7 @@ async fn check_shows_no_secret_of_the_file_and_says_who_else_could_read_it() {
 }
 
 #[test]
-fn check_takes_plain_flags_too() {
+fn check_accepts_command_line_flags_without_a_file() {
     let data = tempfile::tempdir().unwrap();
     let mut command = command();
     command
@@ -344,7 +344,7 @@ fn check_takes_plain_flags_too() {
 
 #[cfg(not(feature = "vault"))]
 #[test]
-fn a_store_that_is_not_in_this_build_is_refused_where_it_is_said() {
+fn a_store_kind_missing_from_this_build_is_refused_with_its_location() {
     let store = "[store]\nkind = \"vault\"\nurl = \"https://vault.example\"\ntoken = \"t\"\n";
     let (output, said) = checked(
         &format!("data_dir = \"data\"\n[services.one]\nurl = \"http://127.0.0.1:9/mcp\"\n{store}"),

@@ -185,7 +185,7 @@ fn is_whole(store: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_takes_no_more_stops_what_must_be_kept_and_breaks_nothing() {
+async fn a_full_disk_stops_refreshes_but_not_forwarding_and_corrupts_nothing() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let disk = Limit(data.path().to_owned());
     // SIGXFSZ is ignored, so that a write fails as on a full disk and does not end the process.
@@ -199,7 +199,7 @@ async fn a_disk_that_takes_no_more_stops_what_must_be_kept_and_breaks_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_system_without_room_is_told_from_a_broken_one_and_works_again_when_there_is_room() {
+async fn a_full_file_system_is_logged_as_full_and_recovers_when_space_returns() {
     if !is_apart_allowed() {
         return;
     }
@@ -220,7 +220,7 @@ async fn a_file_system_without_room_is_told_from_a_broken_one_and_works_again_wh
 }
 
 #[tokio::test]
-async fn a_data_directory_that_may_not_be_written_is_said_at_the_start() {
+async fn a_read_only_data_directory_is_reported_at_startup() {
     if !is_apart_allowed() {
         return;
     }

@@ -24,7 +24,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_documents_show_the_state_machines_as_the_program_prints_them() {
+fn the_documented_state_diagram_matches_the_output_of_the_flow_command() {
     let printed = printed(&["flow"]);
     assert_eq!(printed, flow::mermaid());
     assert!(
@@ -86,7 +86,7 @@ fn every_message_of_the_troubleshooting_page_is_in_the_source() {
 
 /// The documents name tests as evidence. A renamed test must be renamed there too.
 #[test]
-fn every_test_that_the_documents_name_is_there() {
+fn every_test_named_in_the_documents_exists() {
     let folders = [
         "src",
         "tests/contract",
@@ -119,7 +119,7 @@ fn every_test_that_the_documents_name_is_there() {
 }
 
 #[test]
-fn the_reference_of_the_configuration_is_that_of_the_code() {
+fn the_configuration_reference_matches_the_keys_in_the_code() {
     let (document, heading) = (read("docs/configuration.md"), "## Every key\n\n");
     let (before, _) = document.split_once(heading).unwrap();
     let good = format!("{before}{heading}{}", reference::reference());
@@ -131,7 +131,7 @@ fn the_reference_of_the_configuration_is_that_of_the_code() {
 }
 
 #[test]
-fn the_example_of_the_configuration_is_good() {
+fn the_configuration_example_in_the_documents_is_valid() {
     let document = read("docs/configuration.md");
     let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let checked = checked(example).unwrap();
@@ -141,7 +141,7 @@ fn the_example_of_the_configuration_is_good() {
 }
 
 #[test]
-fn every_file_that_the_documents_name_is_there() {
+fn every_file_named_in_the_documents_exists() {
     for document in documents() {
         let text = read(&document);
         for name in text.split('`').skip(1).step_by(2) {
@@ -158,7 +158,7 @@ fn every_file_that_the_documents_name_is_there() {
 
 /// A Rust path is relative to the root, `src` or `tests`. `file.rs::item` also names an item.
 #[test]
-fn every_rust_file_and_item_that_the_documents_name_is_there() {
+fn every_rust_file_and_item_named_in_the_documents_exists() {
     let mut named = 0;
     for document in documents() {
         let text = read(&document);
@@ -253,7 +253,7 @@ fn wrong_with(configuration: &str) -> Option<String> {
 }
 
 #[test]
-fn every_configuration_in_the_documents_is_one() {
+fn every_configuration_in_the_documents_is_valid() {
     let all = configurations();
     assert!(all.len() > 15, "{} configurations", all.len());
     for (place, text) in all {
@@ -264,7 +264,7 @@ fn every_configuration_in_the_documents_is_one() {
 }
 
 #[test]
-fn every_profile_in_a_document_is_one_and_every_profile_is_in_the_index() {
+fn every_profile_in_the_documents_exists_and_every_profile_is_indexed() {
     let index = read("docs/upstreams/README.md");
     for name in quirks::names() {
         assert!(index.contains(&format!("`{name}`")), "{name}");
@@ -278,7 +278,7 @@ fn every_profile_in_a_document_is_one_and_every_profile_is_in_the_index() {
 }
 
 #[test]
-fn every_page_of_an_upstream_says_what_was_not_tried_and_which_callback_and_is_in_the_index() {
+fn every_upstream_page_has_its_required_parts_and_an_index_entry() {
     let index = read("docs/upstreams/README.md");
     for page in documents() {
         let Some(name) = page.strip_prefix("docs/upstreams/").filter(|name| *name != "README.md") else {
@@ -298,7 +298,7 @@ fn every_page_of_an_upstream_says_what_was_not_tried_and_which_callback_and_is_i
 }
 
 #[test]
-fn every_link_between_documents_leads_somewhere() {
+fn every_link_between_documents_has_a_target() {
     for document in documents() {
         let text = read(&document);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -337,7 +337,7 @@ fn said_to_the_program(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_deployment_names_of_the_program_is_there() {
+fn every_flag_variable_and_key_in_the_deployment_files_exists() {
     let asked = [
         &["--help"][..],
         &["check", "--help"],
@@ -381,7 +381,7 @@ fn what_the_deployment_names_of_the_program_is_there() {
 }
 
 #[test]
-fn the_configuration_and_the_redis_of_the_containers_are_good() {
+fn the_container_files_are_valid_and_agree_on_secrets_and_redis_acl() {
     assert_eq!(wrong_with(&read("deploy/gateway.toml")), None);
     let compose = read("deploy/compose.yaml");
     let secrets: Vec<String> = ["redis-url", "corp"].map(|name| format!("/run/secrets/{name}")).into();

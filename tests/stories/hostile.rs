@@ -145,7 +145,7 @@ fn leads_nowhere(page: &Page, why: &str) {
 
 /// An attacker's client, and an upstream that approves without asking (GHSA-c2jp-c369-7pvx).
 #[tokio::test]
-async fn no_browser_goes_upstream_before_its_user_consented_to_this_client() {
+async fn no_browser_is_redirected_upstream_before_consent_to_this_client() {
     let world = World::standard().await;
     let (honest, attacker) = (
         McpClient::register(&world.url).await,
@@ -174,7 +174,7 @@ async fn no_browser_goes_upstream_before_its_user_consented_to_this_client() {
 
 /// The attacker consents and lets the victim open the callback (GHSA-rww4-4w9c-7733).
 #[tokio::test]
-async fn only_the_browser_that_consented_can_come_back() {
+async fn only_the_browser_that_consented_can_complete_the_callback() {
     let world = World::standard().await;
     let attacker = McpClient::register_at(&world.url, "https://attacker.example/steal").await;
     let honest = McpClient::register(&world.url).await;
@@ -201,7 +201,7 @@ async fn only_the_browser_that_consented_can_come_back() {
 
 /// A flow accepts its own callback only, and only once (CVE-2026-42073).
 #[tokio::test]
-async fn a_bent_callback_changes_nothing_and_the_right_one_works_once() {
+async fn a_modified_callback_is_refused_and_the_genuine_one_works_once() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -255,7 +255,7 @@ async fn a_bent_callback_changes_nothing_and_the_right_one_works_once() {
 
 /// The upstream promises `iss` and sends another or none (RFC 9207 §2.4).
 #[tokio::test]
-async fn an_upstream_that_breaks_its_promise_of_an_issuer_gives_no_code() {
+async fn an_upstream_callback_with_wrong_or_missing_iss_gives_no_code() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -271,7 +271,7 @@ async fn an_upstream_that_breaks_its_promise_of_an_issuer_gives_no_code() {
 
 /// Only the gateway's own pages may post the forms (FastMCP #3519).
 #[tokio::test]
-async fn a_form_posted_from_another_site_is_refused_and_costs_nothing() {
+async fn a_cross_site_form_post_is_refused_and_the_flow_continues() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -314,7 +314,7 @@ async fn forge(world: &World, browser: &Browser, page: &Page, more: &str) {
 
 /// Parallel flows of one browser (FastMCP #4818).
 #[tokio::test]
-async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
+async fn parallel_flows_in_one_browser_work_and_their_forms_are_not_interchangeable() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let other = McpClient::register_at(&world.url, "https://other.example/cb").await;
@@ -353,7 +353,7 @@ async fn two_tabs_both_work_and_neither_form_works_in_the_other() {
 
 /// The unit tests of cookies cover the `__Host-` prefix, which `https` adds.
 #[tokio::test]
-async fn cookies_are_for_this_gateway_alone() {
+async fn cookies_are_http_only_same_site_and_host_only() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let begun = Browser::default().get(&client.authorize_url()).await;
@@ -370,13 +370,13 @@ async fn cookies_are_for_this_gateway_alone() {
 
 /// Presents every kind of token at every endpoint (FastMCP #3524).
 #[tokio::test]
-async fn a_token_opens_the_one_door_it_was_made_for() {
+async fn each_kind_of_token_is_accepted_only_at_its_own_endpoint() {
     only_its_own_door(&World::standard().await, &World::standard().await).await;
 }
 
 /// The refresh token contains the upstream's access token, as the upstream issues no other.
 #[tokio::test]
-async fn a_refresh_token_that_carries_an_access_token_is_still_no_bearer() {
+async fn a_refresh_token_containing_an_access_token_is_not_a_bearer_token() {
     only_its_own_door(&World::github().await, &World::github().await).await;
 }
 
@@ -437,7 +437,7 @@ async fn only_its_own_door(world: &World, foreign: &World) {
 
 /// Swapped halves or prefixes, truncation, padding, re-encoding, changes (litellm #32980).
 #[tokio::test]
-async fn a_pair_that_was_touched_at_all_does_not_open() {
+async fn any_modification_of_a_token_pair_makes_it_invalid() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let (one, two) = (client.login().await, client.login().await);
@@ -493,7 +493,7 @@ async fn a_pair_that_was_touched_at_all_does_not_open() {
 
 /// No secret crosses to the other side (punkpeye/fastmcp #201, obot #7610).
 #[tokio::test]
-async fn neither_side_ever_sees_a_secret_of_the_other() {
+async fn clients_and_upstream_never_receive_each_others_secrets() {
     let world = World::github().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -617,7 +617,7 @@ async fn an_unknown_client_or_redirect_gets_a_page_and_no_redirect() {
 
 /// An attacker may have registered the redirect URI: open redirector (coroot #929).
 #[tokio::test]
-async fn an_error_before_consent_is_a_page_with_a_link_for_the_web_and_a_redirect_for_loopback() {
+async fn an_error_before_consent_redirects_only_to_loopback_and_otherwise_shows_a_link() {
     let world = World::standard().await;
     for redirect in [
         "https://app.example/cb",
@@ -660,7 +660,7 @@ async fn an_error_before_consent_is_a_page_with_a_link_for_the_web_and_a_redirec
 
 /// The target after a denial is fixed: open redirector (windmill GHSA-q9xg-f2v2-695g).
 #[tokio::test]
-async fn saying_no_on_either_page_tells_the_client_and_ends_the_flow() {
+async fn denial_at_login_or_consent_returns_access_denied_and_ends_the_flow() {
     let world = World::standard().await;
     for redirect in ["https://app.example/cb", "http://127.0.0.1:3999/callback", "myapp://cb/x"] {
         let client = McpClient::register_at(&world.url, redirect).await;
@@ -730,7 +730,7 @@ fn inert(page: &Page) {
 
 /// Attacker-chosen values on every page: XSS and spoofing (FastMCP #3418, GHSA-gh95-xx4q-qch8).
 #[tokio::test]
-async fn nothing_that_an_attacker_chose_runs_or_misleads_on_any_page() {
+async fn attacker_controlled_text_is_escaped_on_every_page() {
     let world = World::with(Profile::Standard, |service| {
         service.scopes = Scopes::parse("<img/src=x/onerror=alert(1)> mcp");
     })
@@ -795,7 +795,7 @@ async fn nothing_that_an_attacker_chose_runs_or_misleads_on_any_page() {
 
 /// The page stays open in the browser after the app has started.
 #[tokio::test]
-async fn an_app_is_gone_back_to_from_a_page() {
+async fn a_redirect_to_a_custom_scheme_goes_through_a_page() {
     let world = World::standard().await;
     let client = McpClient::register_at(&world.url, "cursor://anysphere.cursor-mcp/oauth/callback").await;
     let mut browser = Browser::default();
@@ -811,7 +811,7 @@ async fn an_app_is_gone_back_to_from_a_page() {
 
 /// Missing proof of possession (workers-oauth-provider #225, CVE-2025-4144).
 #[tokio::test]
-async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
+async fn a_wrong_redemption_is_refused_and_does_not_consume_the_code() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let other = McpClient::register_at(&world.url, "https://other.example/cb").await;
@@ -883,7 +883,7 @@ async fn a_code_with_anything_wrong_is_refused_and_stays_good() {
 
 /// The gateway revokes exactly the tokens of this code, once, even before the first refresh.
 #[tokio::test]
-async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not() {
+async fn a_replayed_code_revokes_used_and_unused_upstream_tokens_exactly_once() {
     for used in [false, true] {
         let world = World::standard().await;
         let client = McpClient::register(&world.url).await;
@@ -906,7 +906,7 @@ async fn a_replayed_code_ends_the_tokens_upstream_whether_they_were_used_or_not(
 
 /// Of 64 parallel redemptions one succeeds. The others are replays with full proof.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_redemptions_at_once_one_wins_and_its_grant_ends() {
+async fn one_of_many_concurrent_redemptions_succeeds_and_its_grant_ends() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -1074,7 +1074,7 @@ async fn resource_metadata_at_another_origin_is_not_fetched() {
 
 /// SSRF through `authorization_servers` in resource metadata.
 #[tokio::test]
-async fn an_authorization_server_at_a_forbidden_address_is_not_asked() {
+async fn an_authorization_server_at_a_forbidden_address_is_not_contacted() {
     let trap = Trap::quiet();
     let named = format!("http://0.0.0.0:{}", trap.port);
     let (port, own) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
@@ -1135,7 +1135,7 @@ async fn redirects_of_the_upstream_are_never_followed() {
 
 /// A wrong issuer (SEP-2468), or endpoints that are no web addresses (CVE-2025-6514).
 #[tokio::test]
-async fn metadata_that_lies_is_not_used() {
+async fn inconsistent_or_unsafe_upstream_metadata_stops_the_flow() {
     let ills: [fn(&mut mcp_gateway_standin::Behaviour); 6] = [
         |b| b.metadata_issuer = Some("https://evil.example".into()),
         |b| b.prm_resource = Some("https://evil.example/mcp".into()),
@@ -1173,7 +1173,7 @@ const PATHS: [(&str, &str); 15] = [
 
 /// DNS rebinding, and pages of other origins (CVE-2025-66416, CVE-2026-42559).
 #[tokio::test]
-async fn a_rebound_name_reaches_nothing_on_any_path() {
+async fn requests_under_a_rebound_dns_name_are_refused_on_every_path() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let access = client.login().await.access;
@@ -1272,7 +1272,7 @@ async fn no_header_changes_the_route_the_identity_or_the_upstream() {
 
 /// Authentication bypass through path variants (GHSA-pxq7-h93f-9jrg, CVE-2025-54576).
 #[tokio::test]
-async fn nothing_but_the_exact_path_and_method_is_served() {
+async fn only_the_exact_path_and_method_are_served() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let access = client.login().await.access;
@@ -1328,7 +1328,7 @@ async fn nothing_but_the_exact_path_and_method_is_served() {
 
 /// Request smuggling: a head that two servers could read differently is refused.
 #[tokio::test]
-async fn requests_with_two_lengths_are_not_read_in_two_ways() {
+async fn requests_with_ambiguous_framing_are_refused() {
     let world = World::standard().await;
     let authority = world.url.trim_start_matches("http://").to_owned();
     let raw = Raw::to(&world.url);
@@ -1356,7 +1356,7 @@ async fn requests_with_two_lengths_are_not_read_in_two_ways() {
 
 /// No token, a bad token, two tokens, and a token in the query (RFC 6750 §3).
 #[tokio::test]
-async fn the_challenge_says_what_is_wrong_and_no_more() {
+async fn a_missing_or_bad_token_gets_the_challenge_of_rfc_6750() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let access = client.login().await.access;
@@ -1413,7 +1413,7 @@ async fn the_challenge_says_what_is_wrong_and_no_more() {
 
 /// Pages of other origins may read only the endpoints that machines use.
 #[tokio::test]
-async fn preflights_are_answered_where_machines_ask_and_nowhere_else() {
+async fn cors_preflights_succeed_at_machine_endpoints_and_fail_at_pages() {
     let world = World::standard().await;
     let raw = Raw::to(&world.url);
     let asks = |path: &str, origin: &str| {
@@ -1459,7 +1459,7 @@ async fn preflights_are_answered_where_machines_ask_and_nowhere_else() {
 
 /// Compares the registration response member by member (RFC 7591 §3.2.1).
 #[tokio::test]
-async fn a_registration_is_answered_exactly() {
+async fn a_registration_response_has_exactly_the_expected_members() {
     let world = World::standard().await;
     let http = Browser::default();
     let place = format!("{}/register", world.url);
@@ -1555,7 +1555,7 @@ async fn a_confidential_client_must_present_its_own_secret() {
 /// Malformed input gets a machine-readable 4xx and crashes nothing (GHSA-grwg-v9p7-76m2).
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one row after another of the same table")]
-async fn garbage_is_answered_with_4xx_everywhere_and_the_gateway_serves_on() {
+async fn malformed_requests_get_4xx_everywhere_and_the_gateway_keeps_serving() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let raw = Raw::to(&world.url);

@@ -45,7 +45,7 @@ async fn at_callback(client: &McpClient, browser: &mut Browser) -> String {
 }
 
 #[tokio::test]
-async fn a_code_is_not_sent_to_an_authorization_server_that_is_named_in_the_middle_of_a_journey() {
+async fn a_code_is_not_sent_to_an_authorization_server_named_during_the_flow() {
     let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
     let client = McpClient::register(&world.url).await;
     client.login().await;
@@ -69,7 +69,7 @@ async fn a_code_is_not_sent_to_an_authorization_server_that_is_named_in_the_midd
 }
 
 #[tokio::test]
-async fn a_grant_stays_with_the_authorization_server_that_it_began_with() {
+async fn a_grant_is_used_only_at_the_authorization_server_that_issued_it() {
     let (world, other) = (World::standard().await, Standin::start(Profile::Standard));
     let client = McpClient::register(&world.url).await;
     let (stays, revoked) = (client.login().await, client.login().await);
@@ -116,7 +116,7 @@ async fn a_grant_stays_with_the_authorization_server_that_it_began_with() {
 }
 
 #[tokio::test]
-async fn a_client_secret_does_not_follow_an_upstream_that_names_another_authorization_server() {
+async fn a_client_secret_is_not_sent_to_a_newly_named_authorization_server() {
     let other = Standin::start(Profile::Standard);
     let world = World::with(Profile::Standard, |service| {
         authorization(service).client_id = Some(CLIENT_ID.into());
@@ -165,7 +165,7 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn where_a_client_secret_belongs_is_remembered_until_it_changes_or_the_operator_says_so() {
+async fn a_client_secret_stays_bound_to_its_issuer_until_the_operator_rebinds_it() {
     let other = Standin::start(Profile::Standard);
     let shop = Shop {
         upstream: Standin::start(Profile::Standard),
@@ -200,7 +200,7 @@ async fn not_known(world: &World, client: &McpClient, pair: &Pair) {
 }
 
 #[tokio::test]
-async fn only_an_upstream_that_goes_on_not_knowing_us_is_registered_with_anew() {
+async fn repeated_invalid_client_for_five_minutes_causes_a_new_upstream_registration() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;

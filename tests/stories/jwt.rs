@@ -174,7 +174,7 @@ fn verified(token: &str, document: &Value) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn an_access_token_is_one_jwt_that_others_verify_by_our_published_keys_alone() {
+async fn a_jwt_access_token_verifies_with_the_published_keys_alone() {
     let signing = Signing::new().await;
     let url = &signing.world.url;
     let client = signing.client("calculator").await;
@@ -217,7 +217,7 @@ async fn an_access_token_is_one_jwt_that_others_verify_by_our_published_keys_alo
 }
 
 #[tokio::test]
-async fn the_issuer_is_the_one_that_was_asked_and_the_audience_is_the_service() {
+async fn the_jwt_issuer_is_the_requested_issuer_and_the_audience_the_service() {
     let signing = Signing::new().await;
     let url = &signing.world.url;
     let bare = signing.client("default").await;
@@ -241,7 +241,7 @@ async fn the_issuer_is_the_one_that_was_asked_and_the_audience_is_the_service() 
 }
 
 #[tokio::test]
-async fn keys_are_published_only_where_something_is_signed() {
+async fn the_jwks_is_published_only_if_a_service_signs_tokens() {
     let world = World::standard().await;
     let page = Browser::default().get(&format!("{}/.well-known/jwks.json", world.url)).await;
     assert_eq!(page.status, 404);
@@ -252,7 +252,7 @@ async fn keys_are_published_only_where_something_is_signed() {
 }
 
 #[tokio::test]
-async fn a_new_key_signs_after_thirty_days_and_an_hour_and_tokens_of_the_old_one_stay_good() {
+async fn a_signing_key_rotates_after_thirty_days_and_old_tokens_stay_valid() {
     let signing = Signing::new().await;
     let world = &signing.world;
     let first = signing.published_keys(1).await;
@@ -304,7 +304,7 @@ async fn revoking_a_grant_ends_its_jwts_at_once() {
 }
 
 #[tokio::test]
-async fn two_gateways_on_one_store_agree_on_their_keys() {
+async fn two_gateways_on_one_store_share_their_signing_keys() {
     let (one, shared) = Signing::shared().await;
     let other = Signing::beside(&shared, &one.world.url).await;
     let client = one.client("calculator").await;
@@ -335,7 +335,7 @@ async fn two_gateways_on_one_store_agree_on_their_keys() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_keys() {
+async fn signing_keys_survive_a_restart_of_the_gateway() {
     let (first, shared) = Signing::shared().await;
     let client = first.client("calculator").await;
     let (pair, url, keys) = (login(&client).await, first.world.url.clone(), first.published_keys(1).await);
@@ -367,7 +367,7 @@ fn forged(token: &str, header: impl FnOnce(&mut Value), claims: impl FnOnce(&mut
 }
 
 #[tokio::test]
-async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
+async fn forged_jwts_and_tokens_of_other_services_are_refused() {
     let signing = Signing::new().await;
     let client = signing.client("calculator").await;
     let pair = login(&client).await;
@@ -450,7 +450,7 @@ async fn a_jwt_that_is_not_this_services_access_token_is_refused() {
 }
 
 #[tokio::test]
-async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
+async fn a_jwt_signed_by_our_key_needs_the_exact_header_and_claims() {
     let (signing, shared) = Signing::shared().await;
     let client = signing.client("calculator").await;
     let pair = login(&client).await;
@@ -498,7 +498,7 @@ async fn what_our_own_key_signed_is_no_access_token_unless_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_backend_verifies_who_its_caller_is_by_our_published_keys() {
+async fn an_upstream_verifies_the_user_assertion_with_the_published_keys() {
     let signing = Signing::new().await;
     let client = signing.client("sealed").await;
     let pair = login(&client).await;
@@ -536,7 +536,7 @@ async fn a_backend_verifies_who_its_caller_is_by_our_published_keys() {
 }
 
 #[tokio::test]
-async fn a_backend_that_was_promised_no_assertion_gets_none() {
+async fn a_user_assertion_sent_by_the_client_is_not_forwarded() {
     let house = House::new().await;
     let client = house.client().await.at("calculator");
     let pair = login(&client).await;
@@ -546,7 +546,7 @@ async fn a_backend_that_was_promised_no_assertion_gets_none() {
 }
 
 #[tokio::test]
-async fn keys_are_made_when_a_reload_needs_them_first() {
+async fn signing_keys_are_created_when_a_reload_first_needs_them() {
     let backend = Standin::start(Profile::Standard);
     backend.set(|b| b.mcp_open = true);
     let mut setup = None;
@@ -570,7 +570,7 @@ async fn keys_are_made_when_a_reload_needs_them_first() {
 
 /// The sealing key of the signing keys may leave the key ring before the signing keys expire.
 #[tokio::test]
-async fn the_keys_that_sign_outlive_the_key_of_the_ring_that_sealed_them_first() {
+async fn signing_keys_are_resealed_and_survive_removal_of_the_old_sealing_key() {
     let old = keyring::generate(UnixTime(0));
     let both = keyring::rotate(old.expose(), UnixTime(0)).unwrap();
     let parsed: Value = serde_json::from_str(both.expose()).unwrap();

@@ -39,7 +39,7 @@ fn name(listed: &str) -> &str {
 }
 
 #[tokio::test]
-async fn every_command_finds_the_keys_where_serving_does() {
+async fn every_command_looks_for_the_key_ring_where_the_gateway_does() {
     let dir = tempfile::tempdir().unwrap();
     let (data, file) = (dir.path().join("data"), dir.path().join("ring.json"));
     std::fs::create_dir(&data).unwrap();
@@ -98,7 +98,7 @@ fn serving(data: &Path) -> Command {
 }
 
 #[tokio::test]
-async fn a_store_is_not_served_with_other_keys_and_both_are_named() {
+async fn a_gateway_refuses_a_store_sealed_under_other_or_missing_keys() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_owned();
     // The store contains only the key check.
@@ -223,7 +223,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_key_without_the_scopes_that_its_service_requires_is_not_made() {
+async fn an_api_key_without_the_required_scopes_cannot_be_created() {
     let configured = Configured::new("", "");
     let gateway = configured.start(None).await;
     let said = does_not_start(
@@ -238,7 +238,7 @@ async fn a_key_without_the_scopes_that_its_service_requires_is_not_made() {
 }
 
 #[tokio::test]
-async fn api_keys_in_redis_are_made_and_taken_back_beside_a_gateway() {
+async fn api_keys_in_redis_can_be_created_and_revoked_beside_a_gateway() {
     if !wanted() {
         return;
     }
@@ -280,7 +280,7 @@ async fn api_keys_in_redis_are_made_and_taken_back_beside_a_gateway() {
 }
 
 #[tokio::test]
-async fn check_looks_at_all_that_serving_would_open_and_changes_nothing() {
+async fn check_inspects_everything_that_startup_opens_and_changes_nothing() {
     let configured = Configured::new("", "");
     let (fine, said) = configured.checked(|command| command);
     assert!(fine && said.matches("(made at the first start)").count() == 3, "{said}");
@@ -339,7 +339,7 @@ async fn check_looks_at_all_that_serving_would_open_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_start_meets_is_said_at_the_key_of_the_file() {
+async fn startup_errors_name_the_line_and_key_of_the_configuration_file() {
     let configured = Configured::new("", "");
     let taken = std::net::TcpListener::bind(("127.0.0.1", configured.port)).unwrap();
     let said = does_not_start(&mut configured.command(&[]), "gateway.toml:3: listen: cannot listen");
@@ -354,7 +354,7 @@ async fn what_a_start_meets_is_said_at_the_key_of_the_file() {
 }
 
 #[tokio::test]
-async fn the_health_check_reads_where_to_ask_in_the_file() {
+async fn the_healthcheck_command_takes_the_address_from_the_configuration_file() {
     let configured = Configured::new("", "");
     let asked = || done(&mut configured.command(&["healthcheck"]));
     assert!(!asked().status.success(), "nothing listens");
@@ -370,7 +370,7 @@ async fn the_health_check_reads_where_to_ask_in_the_file() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_that_was_handed_over_read_only_is_taken_and_one_that_a_group_may_read_beside_its_writer_is_not() {
+async fn a_key_file_may_be_group_readable_only_if_it_is_read_only() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     assert!(Process::start(NOWHERE, free_port(), dir.path(), &[]).await.terminate().success());

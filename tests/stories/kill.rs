@@ -326,20 +326,20 @@ fn asked_each_once(site: &Site, asked: usize, times: usize, reused: usize, lenie
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_a_refresh_loses_nothing_that_was_committed() {
+async fn a_kill_during_a_refresh_loses_no_committed_token() {
     let counts = killed_refreshes(25, false).await;
     println!("killed in the middle of 25 refreshes, strict upstream: {counts:?}");
     assert!(counts.len() >= 3, "kills fall in different places: {counts:?}");
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_a_refresh_loses_nothing_at_all_with_an_upstream_that_keeps_its_token() {
+async fn a_kill_during_a_refresh_loses_nothing_if_the_upstream_does_not_rotate() {
     let counts = killed_refreshes(10, true).await;
     println!("killed in the middle of 10 refreshes, lenient upstream: {counts:?}");
 }
 
 #[tokio::test]
-async fn three_hundred_kills_lose_nothing_that_was_committed_long() {
+async fn three_hundred_kills_during_refreshes_lose_no_committed_token_long() {
     if std::env::var_os("GATEWAY_LONG").is_none() {
         return;
     }
@@ -351,7 +351,7 @@ async fn three_hundred_kills_lose_nothing_that_was_committed_long() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_while_we_write_to_our_own_store_blocks_nobody() {
+async fn a_client_disconnect_during_a_store_write_does_not_block_the_next_refresh() {
     let (mut site, _process) = Site::begin().await;
     let pair = site.login().await;
     // The database is locked, and the client disconnects meanwhile.
@@ -370,7 +370,7 @@ async fn a_client_that_hangs_up_while_we_write_to_our_own_store_blocks_nobody() 
 }
 
 #[tokio::test]
-async fn clients_that_hang_up_at_any_moment_of_a_refresh_block_nobody() {
+async fn client_disconnects_at_any_moment_of_a_refresh_do_not_block_the_next() {
     let (mut site, _process) = Site::begin().await;
     let mut pair = site.login().await;
     site.standin.set(|b| b.token_delay = Duration::from_millis(2));
@@ -386,7 +386,7 @@ async fn clients_that_hang_up_at_any_moment_of_a_refresh_block_nobody() {
 }
 
 #[tokio::test]
-async fn a_restart_signs_nobody_out_and_forgets_no_client() {
+async fn grants_and_client_registrations_survive_a_restart() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     let id = site.client.id.clone();
@@ -406,7 +406,7 @@ async fn a_restart_signs_nobody_out_and_forgets_no_client() {
 }
 
 #[tokio::test]
-async fn a_revoked_grant_stays_revoked_over_a_kill() {
+async fn a_revoked_grant_stays_revoked_after_a_kill() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     assert_eq!(site.client.revoke(&pair.refresh).await.status, 200);
@@ -419,7 +419,7 @@ async fn a_revoked_grant_stays_revoked_over_a_kill() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_until_what_the_upstream_rotated_is_written() {
+async fn shutdown_waits_until_rotated_upstream_tokens_are_stored() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     site.standin.set(|b| b.token_delay = Duration::from_millis(700));
@@ -469,7 +469,7 @@ async fn streaming(site: &Site, pair: &Pair, body: Option<serde_json::Value>) ->
 }
 
 #[tokio::test]
-async fn a_stop_lets_a_running_answer_finish() {
+async fn shutdown_lets_a_running_response_finish() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "stream", "arguments": { "count": 5, "gap_ms": 200 } } });
@@ -484,7 +484,7 @@ async fn a_stop_lets_a_running_answer_finish() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_a_stream_without_an_end_and_lets_a_tool_call_finish() {
+async fn shutdown_closes_endless_streams_and_lets_tool_calls_finish() {
     let (mut site, process) = Site::begin().await;
     let pair = site.login().await;
     let endless = streaming(&site, &pair, None).await;
@@ -512,7 +512,7 @@ async fn a_stop_ends_a_stream_without_an_end_and_lets_a_tool_call_finish() {
 }
 
 #[tokio::test]
-async fn a_store_that_went_back_in_time_learns_from_the_pairs_that_clients_hold() {
+async fn a_store_restored_from_a_backup_adopts_newer_pairs_from_clients() {
     let (mut site, process) = Site::begin().await;
     let first = site.login().await;
     assert!(process.terminate().success());

@@ -29,7 +29,7 @@ async fn started() -> (Standin, tempfile::TempDir, Process) {
 }
 
 #[tokio::test]
-async fn health_says_live_and_ready_to_whoever_asks() {
+async fn health_endpoints_answer_200_for_any_host_header() {
     let (_standin, _data, process) = started().await;
     for path in ["live", "ready"] {
         let request = Request::get(format!("{}/health/{path}", process.url))
@@ -58,7 +58,7 @@ async fn health_says_live_and_ready_to_whoever_asks() {
 }
 
 #[tokio::test]
-async fn it_is_ready_soon_and_stops_at_once() {
+async fn process_starts_and_stops_quickly_with_little_memory() {
     let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
     let port = free_port();
     for start in ["first", "second"] {
@@ -84,7 +84,7 @@ async fn it_is_ready_soon_and_stops_at_once() {
 /// One password hash needs about 20 MB; an allocator could retain this once for each thread.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn sign_ins_leave_no_memory_behind() {
+async fn password_hashing_memory_is_released_after_sign_in() {
     let (_standin, _data, process) = started().await;
     let client = McpClient::register(&process.url).await;
     let before = resident(process.child.id());
@@ -173,7 +173,7 @@ async fn healthy(port: u16) {
 
 /// A TLS server that is not a gateway, and one that answers 503, both fail the health check.
 #[test]
-fn the_health_check_wants_more_than_a_handshake() {
+fn healthcheck_command_requires_a_200_and_not_only_tls() {
     tls::install_provider();
     let home = tempfile::tempdir().unwrap();
     let made = self_signed(home.path(), &[]).unwrap();
@@ -223,7 +223,7 @@ async fn version(client: &HttpClient, url: &str, http2: bool) -> Result<http::Ve
 }
 
 #[tokio::test]
-async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
+async fn self_signed_tls_serves_http1_and_http2_and_its_ca_survives_restart() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let more = ["--tls", "self-signed"];
     let secure = Secure::start(&standin, port, data.path(), &more).await;
@@ -276,7 +276,7 @@ async fn a_certificate_of_its_own_serves_both_versions_and_its_ca_lasts() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_replaced_is_served_without_a_restart() {
+async fn replaced_certificate_is_served_without_a_restart() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [first, second] = homes.each_ref().map(|home| self_signed(home.path(), &[]).unwrap());
@@ -330,7 +330,7 @@ fn raw(url: &str, bytes: &[u8], within: Duration) -> (String, Duration) {
 }
 
 #[tokio::test]
-async fn headers_that_are_too_large_are_a_431() {
+async fn oversized_request_headers_are_answered_with_431() {
     let (_standin, _data, process) = started().await;
     let head = |size: usize| format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(size));
     let (answer, _) = raw(&process.url, head(70_000).as_bytes(), Duration::from_secs(5));
@@ -343,7 +343,7 @@ async fn headers_that_are_too_large_are_a_431() {
 }
 
 #[tokio::test]
-async fn an_oauth_body_that_is_too_large_is_a_413() {
+async fn oversized_oauth_request_body_is_answered_with_413() {
     let (_standin, _data, process) = started().await;
     let head = "POST /token HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 70000\r\n\r\n";
     let text = head.replace("HOST", process.url.trim_start_matches("http://")) + &"y".repeat(70_000);
@@ -353,7 +353,7 @@ async fn an_oauth_body_that_is_too_large_is_a_413() {
 
 /// Takes as long as the timeout.
 #[tokio::test]
-async fn headers_that_come_too_slowly_are_cut_long() {
+async fn slow_request_headers_end_the_connection_long() {
     if std::env::var_os("GATEWAY_LONG").is_none() {
         return;
     }

@@ -67,7 +67,7 @@ fn has_ended(page: &Page) -> bool {
 
 /// A flood of flows is bounded. It evicts no flow of another source and none after sign-in.
 #[tokio::test]
-async fn a_flood_from_one_source_drops_its_own_journeys_and_nobody_elses() {
+async fn flood_from_one_source_evicts_only_its_own_flows() {
     let (world, store) = small(&["127.0.0.1"]).await;
     let client = McpClient::register(&world.url).await;
     // Two users in their own browsers, without `X-Forwarded-For`: their source is the peer.
@@ -92,7 +92,7 @@ async fn a_flood_from_one_source_drops_its_own_journeys_and_nobody_elses() {
 
 /// A flood from the address of a signed-in user cannot evict that user's flow.
 #[tokio::test]
-async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
+async fn signed_in_flow_survives_a_flood_from_its_own_source() {
     let (world, _) = small(&[]).await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -107,7 +107,7 @@ async fn a_journey_past_sign_in_is_never_dropped_not_even_for_its_own_source() {
 
 /// Without a login, a flow is unauthenticated until consent.
 #[tokio::test]
-async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_was_consented_to() {
+async fn flood_without_login_is_bounded_and_evicts_no_consented_flow() {
     let mut store = None;
     let world = World::made(Profile::Standard, |parts| {
         parts.max_pending_flows = 5;
@@ -129,7 +129,7 @@ async fn where_nobody_signs_in_a_flood_is_bounded_too_and_drops_no_journey_that_
 
 /// Only a trusted proxy's header counts; otherwise one client could claim any number of addresses.
 #[tokio::test]
-async fn an_address_that_a_stranger_makes_up_does_not_count() {
+async fn forwarded_address_counts_only_from_a_trusted_proxy() {
     for (proxies, survives) in [(&["127.0.0.1"][..], true), (&[], false), (&["10.0.0.0/8"], false)] {
         let (world, _) = small(proxies).await;
         let client = McpClient::register(&world.url).await;
@@ -148,7 +148,7 @@ async fn an_address_that_a_stranger_makes_up_does_not_count() {
 
 /// Links and cookies come from the configuration, not from proxy headers.
 #[tokio::test]
-async fn a_trusted_proxys_word_is_for_limits_only() {
+async fn trusted_proxy_headers_do_not_change_links_or_cookies() {
     let (world, _) = small(&["127.0.0.1"]).await;
     let client = McpClient::register(&world.url).await;
     let request = Request::get(client.authorize_url())
@@ -163,7 +163,7 @@ async fn a_trusted_proxys_word_is_for_limits_only() {
 
 /// A client that retries with a token that the upstream refuses must not cause a write each time.
 #[tokio::test]
-async fn a_hundred_refusals_of_the_upstream_are_noted_once() {
+async fn hundred_upstream_401s_cause_at_most_three_store_changes() {
     let mut store = None;
     let world = World::made(Profile::GitHub, |parts| store = Some(parts.store.clone())).await;
     let client = McpClient::register(&world.url).await;
@@ -181,7 +181,7 @@ async fn a_hundred_refusals_of_the_upstream_are_noted_once() {
 }
 
 #[tokio::test]
-async fn a_page_that_says_try_again_says_when_to_machines_too() {
+async fn retryable_error_page_sends_a_retry_after_header() {
     let nowhere = ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap();
     let world = World::with(Profile::Standard, |service| service.mcp = nowhere).await;
     let client = McpClient::register(&world.url).await;
@@ -196,7 +196,7 @@ async fn a_page_that_says_try_again_says_when_to_machines_too() {
 }
 
 #[tokio::test]
-async fn while_its_store_cannot_be_written_readiness_says_when_to_ask_again() {
+async fn readiness_sends_retry_after_while_the_store_is_not_writable() {
     let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
     let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
     let disk = rusqlite::Connection::open(data.path().join("store.sqlite3")).unwrap();
@@ -207,7 +207,7 @@ async fn while_its_store_cannot_be_written_readiness_says_when_to_ask_again() {
 
 /// RFC 6750 §2.3: the gateway would forward a token in the query to the upstream.
 #[tokio::test]
-async fn a_token_in_the_query_of_an_mcp_request_is_refused_and_goes_nowhere() {
+async fn access_token_in_the_query_is_refused_and_not_forwarded() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -259,7 +259,7 @@ async fn two_thousand_registrations_leave_the_store_empty() {
 
 /// Pruning also reaches grants beyond the first batch.
 #[tokio::test]
-async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_them_any_more() {
+async fn stored_upstream_responses_are_pruned_from_every_confirmed_grant() {
     let (mut store, mut keys) = (None, None);
     let _world = World::made(Profile::Standard, |parts| {
         (store, keys) = (Some(parts.store.clone()), Some(parts.keys.clone()));
@@ -307,7 +307,7 @@ async fn the_upstreams_answers_are_dropped_from_all_grants_when_nobody_needs_the
 
 /// During an outage many clients retry. Their retries must not repeat discovery.
 #[tokio::test]
-async fn an_upstream_that_was_not_found_is_not_looked_for_by_everybody_who_comes() {
+async fn failed_upstream_discovery_is_not_repeated_by_each_sign_in() {
     let world = World::standard().await;
     world.standin.set(|b| (b.prm_missing, b.as_metadata_missing) = (true, true));
     let looks = || {

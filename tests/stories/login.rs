@@ -15,7 +15,7 @@ fn count(standin: &Standin, path: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_user_signs_in_at_the_provider_is_asked_and_gets_a_pair_that_works() {
+async fn provider_sign_in_leads_to_consent_and_working_tokens() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -35,7 +35,7 @@ async fn a_user_signs_in_at_the_provider_is_asked_and_gets_a_pair_that_works() {
 }
 
 #[tokio::test]
-async fn keys_for_the_other_padding_are_used_as_they_say() {
+async fn id_token_signed_with_ps256_is_accepted() {
     let idp = Standin::start(Profile::OpenId);
     idp.set(|b| b.openid.signing = Signing::Ps256);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
@@ -44,7 +44,7 @@ async fn keys_for_the_other_padding_are_used_as_they_say() {
 
 /// The gateway is an OAuth client of the provider too: it needs PKCE, a nonce and a check of `iss`.
 #[tokio::test]
-async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_client() {
+async fn provider_authorization_request_has_pkce_and_nonce_but_no_client_data() {
     let idp = Standin::start(Profile::OpenId);
     let mut corp = oidc("corp", &idp);
     // Extra parameters of the operator are added, unless the gateway sets them itself.
@@ -75,7 +75,7 @@ async fn what_goes_to_the_provider_carries_pkce_a_nonce_and_nothing_of_the_clien
 }
 
 #[tokio::test]
-async fn github_users_sign_in_by_what_its_token_opens() {
+async fn github_user_is_identified_through_the_github_api() {
     let standin = Standin::start(Profile::GitHub);
     let mut idp = github(&standin);
     idp.allow.emails.push("OctoCat@example.com".into());
@@ -90,7 +90,7 @@ async fn github_users_sign_in_by_what_its_token_opens() {
 
 /// An unverified primary address proves nothing about its owner.
 #[tokio::test]
-async fn an_unverified_github_address_is_nobodys() {
+async fn github_email_counts_only_if_verified_and_primary() {
     let standin = Standin::start(Profile::GitHub);
     let mut idp = github(&standin);
     idp.allow.domains.push("example.com".into());
@@ -112,7 +112,7 @@ async fn an_unverified_github_address_is_nobodys() {
 
 /// Otherwise any Google or GitHub account would be a valid user.
 #[tokio::test]
-async fn nobody_signs_in_with_a_public_provider_unless_somebody_is_named() {
+async fn public_provider_without_an_allow_list_admits_no_user() {
     let standin = Standin::start(Profile::GitHub);
     let (world, mut setup) = signing_in_at(github(&standin)).await;
     let client = McpClient::register(&world.url).await;
@@ -127,7 +127,7 @@ async fn nobody_signs_in_with_a_public_provider_unless_somebody_is_named() {
 }
 
 #[tokio::test]
-async fn who_is_not_on_the_list_is_told_so_and_the_app_by_a_link_never_by_force() {
+async fn user_outside_the_allow_list_gets_a_403_without_redirect() {
     let standin = Standin::start(Profile::OpenId);
     let mut idp = oidc("corp", &standin);
     idp.allow.domains.push("example.com".into());
@@ -164,7 +164,7 @@ async fn who_is_not_on_the_list_is_told_so_and_the_app_by_a_link_never_by_force(
 }
 
 #[tokio::test]
-async fn groups_and_subjects_let_in_and_a_thin_token_is_completed_at_the_user_endpoint() {
+async fn groups_missing_from_the_id_token_are_read_from_userinfo() {
     let standin = Standin::start(Profile::OpenId);
     standin.set(|b| b.openid.thin = true);
     let mut idp = oidc("corp", &standin);
@@ -185,7 +185,7 @@ async fn groups_and_subjects_let_in_and_a_thin_token_is_completed_at_the_user_en
 
 /// Any client can register, and a provider may sign a user in without a page.
 #[tokio::test]
-async fn consent_is_asked_each_time_although_the_provider_asks_nobody() {
+async fn consent_is_required_again_after_each_provider_sign_in() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -208,7 +208,7 @@ async fn consent_is_asked_each_time_although_the_provider_asks_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_turns_away_at_the_provider_or_before_it_comes_home() {
+async fn denied_provider_sign_in_returns_an_oauth_error_to_the_client() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -234,7 +234,7 @@ async fn whoever_turns_away_at_the_provider_or_before_it_comes_home() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_costs_a_try_and_not_the_journey() {
+async fn flow_survives_a_provider_outage_and_can_be_retried() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -260,7 +260,7 @@ async fn a_provider_that_is_down_costs_a_try_and_not_the_journey() {
 }
 
 #[tokio::test]
-async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
+async fn refresh_by_a_user_no_longer_allowed_ends_the_grant() {
     let standin = Standin::start(Profile::OpenId);
     let mut idp = oidc("corp", &standin);
     idp.allow.emails.push("alice@example.com".into());
@@ -291,7 +291,7 @@ async fn a_user_who_is_no_longer_let_in_cannot_refresh_and_the_grant_is_over() {
 
 /// Each service can have its own provider.
 #[tokio::test]
-async fn what_is_known_of_a_provider_outlives_a_reload_that_does_not_change_it() {
+async fn cached_provider_metadata_survives_an_unrelated_configuration_reload() {
     let (idp, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
     let (world, mut setup) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;

@@ -122,7 +122,7 @@ fn forgeries(other: &str) -> Vec<(&'static str, OpenId)> {
 }
 
 #[tokio::test]
-async fn no_forged_id_token_signs_anybody_in() {
+async fn forged_id_tokens_never_sign_in_a_user() {
     let (idp, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -147,7 +147,7 @@ async fn no_forged_id_token_signs_anybody_in() {
 }
 
 #[tokio::test]
-async fn the_token_of_another_sign_in_of_the_same_user_is_no_use() {
+async fn provider_code_from_another_sign_in_fails_pkce() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -162,7 +162,7 @@ async fn the_token_of_another_sign_in_of_the_same_user_is_no_use() {
 
 /// `state` is single-use and bound to the browser.
 #[tokio::test]
-async fn a_callback_works_once_in_one_browser_and_for_one_journey() {
+async fn provider_callback_works_once_and_only_in_its_own_browser() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -192,7 +192,7 @@ async fn a_callback_works_once_in_one_browser_and_for_one_journey() {
 
 /// RFC 9700 §4.4: a response of one provider at the callback of another.
 #[tokio::test]
-async fn an_answer_of_another_provider_is_refused_before_its_code_is_sent_anywhere() {
+async fn provider_mix_up_is_refused_before_the_code_is_sent() {
     let (idp, evil) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
     let (world, mut setup) = signing_in_at(oidc("corp", &idp)).await;
     setup.idps.push(oidc("evil", &evil));
@@ -224,7 +224,7 @@ async fn an_answer_of_another_provider_is_refused_before_its_code_is_sent_anywhe
 }
 
 #[tokio::test]
-async fn nobody_comes_past_the_provider_by_another_form() {
+async fn provider_sign_in_cannot_be_bypassed_by_another_form() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -249,7 +249,7 @@ async fn nobody_comes_past_the_provider_by_another_form() {
 }
 
 #[tokio::test]
-async fn many_who_come_at_once_after_the_keys_rotated_get_in_and_the_keys_are_fetched_once() {
+async fn concurrent_sign_ins_after_key_rotation_fetch_the_jwks_once() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;
@@ -265,7 +265,7 @@ async fn many_who_come_at_once_after_the_keys_rotated_get_in_and_the_keys_are_fe
 }
 
 #[tokio::test]
-async fn keys_that_rotate_are_found_without_a_restart_and_made_up_ones_do_not_keep_us_fetching() {
+async fn rotated_keys_are_refetched_but_unknown_key_ids_are_rate_limited() {
     let idp = Standin::start(Profile::OpenId);
     let (world, _) = signing_in_at(oidc("corp", &idp)).await;
     let client = McpClient::register(&world.url).await;

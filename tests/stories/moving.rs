@@ -26,7 +26,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn who_signed_in_stays_signed_in_when_everything_is_moved_to_another_directory() {
+async fn user_stays_signed_in_after_store_export_and_import() {
     let (standin, port) = (Standin::start(Profile::Standard), free_port());
     let [old, new] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let file = old.path().join("export");
@@ -67,7 +67,7 @@ async fn who_signed_in_stays_signed_in_when_everything_is_moved_to_another_direc
 }
 
 #[tokio::test]
-async fn without_the_keys_nothing_is_made_and_the_operator_is_told_which_are_missing() {
+async fn store_import_without_the_right_keys_fails_and_writes_nothing() {
     let standin = Standin::start(Profile::Standard);
     let [old, new] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     Process::start(&standin.mcp_url(), free_port(), old.path(), &[]).await.terminate();

@@ -30,7 +30,7 @@ async fn one_is_revoked_upstream(fleet: &Fleet) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_step_of_a_journey_may_go_to_another_instance() {
+async fn each_step_of_a_stateless_flow_works_at_another_replica() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let client = fleet.in_turn().client().await;
     let mut pair = client.login().await;
@@ -44,7 +44,7 @@ async fn every_step_of_a_journey_may_go_to_another_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_may_be_restarted_between_any_two_steps() {
+async fn stateless_flow_survives_a_restart_between_any_two_steps() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -67,7 +67,7 @@ async fn an_instance_may_be_restarted_between_any_two_steps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_github_like_upstream_and_one_that_needs_nothing_work_too() {
+async fn stateless_mode_works_without_upstream_refresh_tokens_or_upstream_login() {
     let fleet = Fleet::of(2, Profile::GitHub, |_| {}).await;
     let client = fleet.in_turn().client().await;
     let pair = client.login().await;
@@ -93,7 +93,7 @@ async fn a_github_like_upstream_and_one_that_needs_nothing_work_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sign_in_at_a_provider_may_go_to_another_instance_at_every_step() {
+async fn each_step_of_a_stateless_provider_sign_in_works_at_another_replica() {
     let provider = Standin::start(Profile::OpenId);
     let fleet = Fleet::made(2, Profile::Standard, |setup| {
         setup.services[0].login = Login::Idp("corp".into());
@@ -107,7 +107,7 @@ async fn a_sign_in_at_a_provider_may_go_to_another_instance_at_every_step() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_that_somebody_else_brings_stays_good_for_its_client() {
+async fn stateless_code_stays_valid_after_another_client_fails_to_redeem_it() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let (client, other) = (
         fleet.client().await,
@@ -134,7 +134,7 @@ async fn a_code_that_somebody_else_brings_stays_good_for_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_is_spent_once_at_the_same_instance_and_at_another_one() {
+async fn stateless_code_is_single_use_at_the_same_and_another_replica() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -156,7 +156,7 @@ async fn a_code_is_spent_once_at_the_same_instance_and_at_another_one() {
 
 /// A replayed code may be stolen: neither request gets tokens, and the upstream token is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
+async fn stateless_code_replayed_during_its_exchange_yields_no_tokens() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let code = McpClient::code(&client.browse(&mut Browser::default()).await);
@@ -187,7 +187,7 @@ async fn a_code_that_is_replayed_while_it_is_being_exchanged_gives_no_pair() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_travels_is_short_and_nothing_of_the_upstream_can_be_read_in_it() {
+async fn stateless_cookie_and_code_stay_within_their_size_limits() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -211,7 +211,7 @@ async fn what_travels_is_short_and_nothing_of_the_upstream_can_be_read_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_or_a_request_that_is_too_long_to_travel_is_refused_and_says_the_limit() {
+async fn stateless_mode_refuses_too_long_states_and_requests() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -235,7 +235,7 @@ async fn a_state_or_a_request_that_is_too_long_to_travel_is_refused_and_says_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_longest_journey_that_may_begin_also_ends() {
+async fn every_stateless_flow_that_may_begin_can_also_finish() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let mut began = 0;
     for length in (0..1_400).step_by(100) {
@@ -255,7 +255,7 @@ async fn the_longest_journey_that_may_begin_also_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_changed_or_belongs_elsewhere_is_refused() {
+async fn modified_or_swapped_client_side_records_are_refused() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -312,7 +312,7 @@ async fn what_was_changed_or_belongs_elsewhere_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_cookie_of_an_earlier_step_does_not_bring_the_journey_back_where_it_went_on() {
+async fn flow_cookie_of_an_earlier_step_cannot_repeat_that_step() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -331,7 +331,7 @@ async fn the_cookie_of_an_earlier_step_does_not_bring_the_journey_back_where_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_expired_is_refused_everywhere() {
+async fn expired_client_side_records_are_refused_at_every_replica() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let mut browser = Browser::default();
@@ -352,7 +352,7 @@ async fn what_has_expired_is_refused_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_two_refreshes_at_one_instance_ask_the_upstream_once() {
+async fn concurrent_refreshes_at_a_stateless_replica_reach_the_upstream_once() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let pair = client.login().await;
@@ -377,7 +377,7 @@ async fn thirty_two_refreshes_at_one_instance_ask_the_upstream_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replayed_refresh_token_ends_the_grant_where_it_is_known_and_the_upstream_judges_elsewhere() {
+async fn stateless_reuse_detection_works_only_within_one_replica() {
     let fleet = Fleet::of(2, Profile::Standard, |service| service.refresh_grace = 0).await;
     let client = fleet.client().await;
     fleet.standin.set(|b| b.reuse_kills_family = false);
@@ -393,7 +393,7 @@ async fn a_replayed_refresh_token_ends_the_grant_where_it_is_known_and_the_upstr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told() {
+async fn stateless_revocation_ends_the_grant_locally_and_at_the_upstream() {
     let fleet = Fleet::of(2, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let pair = client.login().await;
@@ -409,7 +409,7 @@ async fn a_revoked_grant_is_over_where_it_was_revoked_and_the_upstream_is_told()
 
 /// An expired client-side record must not hide its tombstone: this lookup once never returned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
+async fn expired_refresh_token_can_be_revoked_repeatedly() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     let client = fleet.client().await;
     let pair = client.login().await;
@@ -424,7 +424,7 @@ async fn an_expired_refresh_token_may_be_revoked_as_often_as_anybody_likes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_refresh_token_is_sealed_even_where_the_access_token_is_plain() {
+async fn stateless_refresh_token_is_sealed_even_in_plain_mode() {
     let fleet = Fleet::of(2, Profile::Standard, |service| {
         service.mode = mcp_oauth_gateway::token::header::TokenMode::Plain;
     })
@@ -443,7 +443,7 @@ async fn the_refresh_token_is_sealed_even_where_the_access_token_is_plain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_that_are_too_long_to_travel_are_not_issued() {
+async fn stateless_mode_refuses_upstream_tokens_that_are_too_long() {
     let fleet = Fleet::of(1, Profile::Standard, |_| {}).await;
     fleet.standin.set(|b| b.access_length = 12_000);
     let client = fleet.client().await;
@@ -457,7 +457,7 @@ const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Kills the process after each step. Only the test's own log may be written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_keeps_nothing_writes_no_file_and_signs_nobody_out_when_killed() {
+async fn stateless_process_writes_no_file_and_tokens_survive_its_kill() {
     let standin = Standin::start(Profile::Standard);
     let (port, data) = (free_port(), tempfile::tempdir().unwrap());
     let start = async || {
@@ -524,7 +524,7 @@ fn said(word: &[&str], key: bool, password: bool, file: &str) -> (bool, String) 
 const GOOD: &str = "[store]\nkind = \"none\"\n[services.one]\nurl = \"http://127.0.0.1:9/mcp\"\nclient_id = \"gateway\"\n";
 
 #[test]
-fn what_would_have_to_be_kept_is_refused_with_the_key_and_what_is_valid() {
+fn stateless_mode_rejects_settings_that_require_a_store() {
     let (good, text) = said(&["check", "--offline"], true, true, GOOD);
     assert!(good && text.contains("nothing is kept"), "{text}");
     let without_id = GOOD.replace("client_id = \"gateway\"\n", "");
@@ -553,7 +553,7 @@ fn what_would_have_to_be_kept_is_refused_with_the_key_and_what_is_valid() {
 }
 
 #[test]
-fn keys_and_a_password_must_be_given_where_nothing_is_kept() {
+fn stateless_mode_requires_a_configured_key_and_password() {
     let (good, text) = said(&[], false, true, GOOD);
     assert!(!good && text.contains("MCP_GATEWAY_KEY"), "{text}");
     let (good, text) = said(&[], true, false, GOOD);
@@ -563,7 +563,7 @@ fn keys_and_a_password_must_be_given_where_nothing_is_kept() {
 }
 
 #[test]
-fn store_none_with_a_redis_url_is_refused() {
+fn stateless_mode_with_a_redis_url_does_not_start() {
     let file = GOOD.replace("kind = \"none\"\n", "kind = \"none\"\nurl = \"redis://:hunter2@127.0.0.1:9/0\"\n");
     let what = "store = \"none\" keeps no records and uses no Redis";
     for word in [&["check", "--offline"][..], &[], &["store", "export"]] {

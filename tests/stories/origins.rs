@@ -66,7 +66,7 @@ fn readable(page: &Page) -> &str {
 }
 
 #[tokio::test]
-async fn the_directory_is_closed_unless_it_was_opened() {
+async fn service_directory_is_not_public_by_default() {
     let house = self::house(&[], false).await;
     for path in ["/services", "/services/default", "/services/open", "/services/nothing"] {
         refused(&ask(&house, Method::GET, path, &[]).await, 404, "not_found");
@@ -75,7 +75,7 @@ async fn the_directory_is_closed_unless_it_was_opened() {
 
 /// The directory must not reveal the URLs of the upstreams.
 #[tokio::test]
-async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
+async fn service_directory_lists_services_without_their_upstream_urls() {
     let house = self::house(&[], true).await;
     let page = ask(&house, Method::GET, "/services", &[]).await;
     let upstream = house.world.standin.origin();
@@ -103,7 +103,7 @@ async fn the_directory_says_what_a_client_needs_and_nothing_of_the_upstream() {
 
 /// Origins are compared as a whole, `*` allows all, and credentials are never allowed.
 #[tokio::test]
-async fn pages_of_configured_origins_may_call_and_no_others() {
+async fn only_configured_origins_may_call_mcp_endpoints() {
     let near = "http://localhost:6274";
     let (app, other) = ("https://app.example", "https://other.example");
     let strangers = [
@@ -158,7 +158,7 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
 }
 
 #[tokio::test]
-async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
+async fn metadata_and_token_endpoints_allow_every_origin() {
     let house = self::house(&["https://app.example"], true).await;
     for (method, path) in [
         (Method::GET, "/.well-known/oauth-protected-resource/mcp"),
@@ -193,7 +193,7 @@ async fn metadata_and_token_endpoints_may_be_read_by_every_page() {
 
 /// Browsers load images and scripts of other sites without `Origin` or the user's intention.
 #[tokio::test]
-async fn what_a_page_asks_for_blindly_does_not_reach_a_public_upstream() {
+async fn no_cors_requests_never_reach_a_public_upstream() {
     let house = self::house(&[], false).await;
     house.world.standin.clear_log();
     for site in ["cross-site", "same-site", "none"] {

@@ -35,7 +35,7 @@ async fn exchanged_and_refreshed(world: &World) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn an_unknown_host_with_a_profile_is_treated_as_the_operator_says() {
+async fn configured_profile_applies_to_an_unknown_upstream_host() {
     let entra = World::with(Profile::Standard, |service| {
         authorization(service).profile = quirks::by_name("entra");
     })
@@ -52,7 +52,7 @@ async fn an_unknown_host_with_a_profile_is_treated_as_the_operator_says() {
 }
 
 #[tokio::test]
-async fn an_unknown_host_without_a_profile_is_held_to_the_standard() {
+async fn unknown_upstream_host_without_profile_gets_standard_requests() {
     let world = World::standard().await;
     let resource = Some(world.standin.mcp_url());
     assert_eq!(param(&sent_to(&world).await, "resource"), resource);
@@ -65,7 +65,7 @@ async fn an_unknown_host_without_a_profile_is_held_to_the_standard() {
 }
 
 #[tokio::test]
-async fn what_the_operator_adds_goes_upstream_with_the_browser_and_replaces_nothing_of_ours() {
+async fn extra_authorize_parameters_never_replace_the_gateways_own() {
     let said = [
         ("audience", "https://api.example.com"),
         ("state", "theirs"),

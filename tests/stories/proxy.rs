@@ -95,7 +95,7 @@ fn call(tool: &str, arguments: &Value) -> String {
 }
 
 #[tokio::test]
-async fn the_first_event_is_here_before_the_second_is_sent() {
+async fn first_sse_event_arrives_before_the_second_is_sent() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_millis(700));
@@ -111,7 +111,7 @@ async fn the_first_event_is_here_before_the_second_is_sent() {
 }
 
 #[tokio::test]
-async fn a_streamed_tool_call_arrives_event_by_event_and_ends() {
+async fn streamed_tool_call_arrives_event_by_event() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let body = call("stream", &json!({ "count": 3, "gap_ms": 150 }));
@@ -128,7 +128,7 @@ async fn a_streamed_tool_call_arrives_event_by_event_and_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_stream_ends_the_upstreams() {
+async fn client_close_also_ends_the_upstream_stream() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_mins(1));
@@ -140,7 +140,7 @@ async fn a_client_that_closes_its_stream_ends_the_upstreams() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_reset_ends_the_upstreams_stream() {
+async fn client_tcp_reset_ends_the_upstream_stream() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.sse_gap = Duration::from_mins(1));
@@ -156,7 +156,7 @@ async fn a_client_that_is_reset_ends_the_upstreams_stream() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_any_answer_cancels_the_call() {
+async fn client_disconnect_before_the_response_cancels_the_upstream_call() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let body = call("slow", &json!({ "ms": 60_000 }));
@@ -219,7 +219,7 @@ async fn http2(url: &str) -> Http2 {
 }
 
 #[tokio::test]
-async fn http2_without_tls_works_the_same() {
+async fn cleartext_http2_supports_calls_streams_and_challenges() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let mut line = http2(&world.url).await;
@@ -269,7 +269,7 @@ fn memory(process: &Process) -> (u64, u64) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn large_bodies_pass_both_ways_in_little_memory() {
+async fn large_bodies_are_streamed_in_constant_memory() {
     const MIB: usize = 1 << 20;
     let (standin, data) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap());
     let process = Process::start(&standin.mcp_url(), free_port(), data.path(), &[]).await;
@@ -331,7 +331,7 @@ async fn a_large_body_over_http2_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_request_body_of_unknown_length_streams_on() {
+async fn chunked_request_body_reaches_the_upstream_whole() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let body = call("echo", &json!({ "text": "in pieces" }));
@@ -347,7 +347,7 @@ async fn a_request_body_of_unknown_length_streams_on() {
 }
 
 #[tokio::test]
-async fn an_upstream_cannot_say_what_would_speak_for_our_origin() {
+async fn upstream_headers_that_affect_our_origin_are_removed() {
     const NOT: [&str; 15] = [
         "set-cookie",
         "location",
@@ -394,7 +394,7 @@ async fn an_upstream_cannot_say_what_would_speak_for_our_origin() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_say_what_would_vouch_for_it() {
+async fn client_headers_that_assert_an_identity_are_removed() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let names = [
@@ -428,7 +428,7 @@ async fn a_client_cannot_say_what_would_vouch_for_it() {
 }
 
 #[tokio::test]
-async fn a_redirect_of_the_upstream_is_a_502_that_names_the_url() {
+async fn upstream_redirect_becomes_a_502_that_names_its_target() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     for (points_to, named) in [
@@ -447,7 +447,7 @@ async fn a_redirect_of_the_upstream_is_a_502_that_names_the_url() {
 }
 
 #[tokio::test]
-async fn an_upstreams_401_becomes_ours() {
+async fn upstream_401_becomes_a_challenge_of_the_gateway() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.mcp_status = Some(401));
@@ -463,7 +463,7 @@ async fn an_upstreams_401_becomes_ours() {
 }
 
 #[tokio::test]
-async fn an_upstreams_403_for_more_scope_becomes_our_challenge_with_its_scopes() {
+async fn upstream_insufficient_scope_becomes_a_challenge_with_its_scopes() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.mcp_status = Some(403));
@@ -481,7 +481,7 @@ async fn an_upstreams_403_for_more_scope_becomes_our_challenge_with_its_scopes()
 }
 
 #[tokio::test]
-async fn other_answers_of_the_upstream_are_its_own() {
+async fn other_upstream_error_responses_pass_unchanged() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     for code in [400, 404, 405, 429, 500, 503] {
@@ -495,7 +495,7 @@ async fn other_answers_of_the_upstream_are_its_own() {
 }
 
 #[tokio::test]
-async fn without_a_token_or_with_a_bad_one_nothing_reaches_the_upstream() {
+async fn request_without_a_valid_token_never_reaches_the_upstream() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.clear_log();
@@ -517,7 +517,7 @@ async fn without_a_token_or_with_a_bad_one_nothing_reaches_the_upstream() {
 }
 
 #[tokio::test]
-async fn sessions_pass_and_get_and_delete_too() {
+async fn mcp_sessions_work_with_post_get_and_delete() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.set(|b| b.strict_sessions = true);
@@ -540,7 +540,7 @@ async fn sessions_pass_and_get_and_delete_too() {
 }
 
 #[tokio::test]
-async fn queries_and_unknown_fields_of_mcp_pass() {
+async fn query_and_unknown_mcp_headers_reach_the_upstream() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     let url = format!("{}?profile=a%2Fb&x=1&x=2", world.mcp());
@@ -565,7 +565,7 @@ async fn queries_and_unknown_fields_of_mcp_pass() {
 }
 
 #[tokio::test]
-async fn compressed_bodies_are_not_touched() {
+async fn compressed_bodies_pass_through_unchanged_both_ways() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world
@@ -589,7 +589,7 @@ async fn compressed_bodies_are_not_touched() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_down_is_a_502_in_json_without_details() {
+async fn unreachable_upstream_is_a_json_502_without_internal_details() {
     let mut world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     assert_eq!(client.call(&pair.access, "echo", json!({ "text": "x" })).await.status, 200);
@@ -613,7 +613,7 @@ async fn an_upstream_that_is_down_is_a_502_in_json_without_details() {
 }
 
 #[tokio::test]
-async fn a_call_is_never_sent_twice() {
+async fn failed_call_is_never_sent_twice() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     for kept_line in [false, true] {
@@ -630,7 +630,7 @@ async fn a_call_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn calls_over_lines_that_the_upstream_closed_meanwhile_arrive_once() {
+async fn call_over_a_closed_pooled_connection_arrives_at_most_once() {
     // An upstream that closes every connection after its response without announcing it.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -681,7 +681,7 @@ async fn calls_over_lines_that_the_upstream_closed_meanwhile_arrive_once() {
 }
 
 #[tokio::test]
-async fn a_browser_that_navigates_to_the_endpoint_gets_json_not_the_upstream() {
+async fn browser_navigation_to_an_mcp_endpoint_gets_a_406() {
     let world = World::standard().await;
     let (_, pair) = signed_in(&world).await;
     world.standin.clear_log();
@@ -717,7 +717,7 @@ async fn heard(line: &mut tokio::net::TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_refusal_that_comes_before_the_body_leaves_the_connection_usable_or_says_that_it_ends() {
+async fn early_refusal_keeps_the_connection_usable_or_announces_its_close() {
     let world = World::standard().await;
     let host = world.url.trim_start_matches("http://").to_owned();
     let post =

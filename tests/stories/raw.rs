@@ -15,7 +15,7 @@ async fn echo(client: &McpClient, access: &str) -> Page {
 }
 
 #[tokio::test]
-async fn the_upstreams_own_token_is_handed_out_passed_on_and_refreshed_by_a_sealed_pair() {
+async fn raw_mode_issues_and_forwards_the_upstreams_own_access_token() {
     let world = World::with(Profile::Standard, |service| service.mode = TokenMode::Raw).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;

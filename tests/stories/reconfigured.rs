@@ -52,7 +52,7 @@ async fn is_over(client: &McpClient, pair: &Pair) {
 }
 
 #[tokio::test]
-async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
+async fn flow_begun_before_login_was_required_yields_no_tokens() {
     let upstream = Standin::start(Profile::Standard);
     let (world, setup) = world_with(|setup| {
         setup.services[0] = service(&setup.services[0], "default", &upstream.mcp_url(), paste(), Login::None);
@@ -84,7 +84,7 @@ async fn nobody_gets_through_who_began_before_a_sign_in_was_asked() {
 }
 
 #[tokio::test]
-async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_asked_now() {
+async fn password_sign_in_becomes_invalid_after_the_login_changes_to_a_provider() {
     let idp = Standin::start(Profile::OpenId);
     let (world, setup) = world_with(|setup| setup.idps = vec![oidc("corp", &idp)]).await;
     let mut changed = setup.clone();
@@ -105,7 +105,7 @@ async fn whoever_signed_in_with_a_password_does_not_go_on_where_a_provider_is_as
 }
 
 #[tokio::test]
-async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_password_can() {
+async fn removed_user_cannot_refresh_but_a_changed_password_does_not_matter() {
     let (world, mut setup) = world_with(|_| {}).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -128,7 +128,7 @@ async fn a_password_user_who_was_taken_out_cannot_refresh_and_whoever_has_a_new_
 
 /// The allow-list is checked at the redemption of the code too, not only at the callback.
 #[tokio::test]
-async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
+async fn user_removed_from_the_allow_list_mid_flow_gets_no_tokens() {
     let standin = Standin::start(Profile::OpenId);
     let (world, setup) = signing_in_at(oidc("corp", &standin)).await;
     let client = McpClient::register(&world.url).await;
@@ -162,7 +162,7 @@ async fn a_user_who_is_taken_off_the_list_on_the_way_gets_no_pair() {
 
 /// A `sub` is unique only within its issuer (OpenID Connect Core §2).
 #[tokio::test]
-async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_the_same_name() {
+async fn replacing_the_issuer_of_a_provider_ends_its_users_grants() {
     let (one, other) = (Standin::start(Profile::OpenId), Standin::start(Profile::OpenId));
     let (world, mut setup) = signing_in_at(oidc("corp", &one)).await;
     let client = McpClient::register(&world.url).await;
@@ -178,7 +178,7 @@ async fn a_user_of_the_issuer_before_is_nobody_when_another_issuer_comes_under_t
 
 /// A credential for one host must not be sent to another host of the same service name.
 #[tokio::test]
-async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_name() {
+async fn pasted_key_is_never_sent_to_a_new_host_of_the_service() {
     let (one, other) = (Standin::start(Profile::Standard), Standin::start(Profile::Standard));
     other.set(|b| b.mcp_open = true);
     one.set(|b| b.mcp_key = Some(("x-api-key".into(), KEY.into())));
@@ -223,7 +223,7 @@ async fn what_opens_one_upstream_is_never_sent_to_another_that_came_under_its_na
 }
 
 #[tokio::test]
-async fn an_upstreams_oauth_token_stays_with_its_host() {
+async fn upstream_oauth_token_is_never_sent_to_another_host() {
     let other = Standin::start(Profile::Standard);
     let (world, mut setup) = world_with(|_| {}).await;
     let client = McpClient::register(&world.url).await;
@@ -239,7 +239,7 @@ async fn an_upstreams_oauth_token_stays_with_its_host() {
 
 /// The path stays, the service changes: old tokens work only at their own service.
 #[tokio::test]
-async fn nothing_of_the_default_service_before_works_at_the_one_that_is_default_now() {
+async fn credentials_of_the_former_default_service_fail_at_the_new_default() {
     let backend = Standin::start(Profile::Standard);
     backend.set(|b| b.mcp_open = true);
     let (world, mut setup) = world_with(|setup| {

@@ -121,7 +121,7 @@ fn is_invalid(page: &Page) {
 }
 
 #[tokio::test]
-async fn a_pair_refers_to_what_is_kept_and_tells_our_own_life() {
+async fn reference_token_contains_no_upstream_token_and_has_the_configured_lifetime() {
     let (world, client, pair) = kept().await;
     assert_eq!((sort(&pair), pair.expires_in), (REFERENCE, DAY));
     assert_eq!(opened(&pair).1.len(), 16, "nothing but a seal");
@@ -133,7 +133,7 @@ async fn a_pair_refers_to_what_is_kept_and_tells_our_own_life() {
 }
 
 #[tokio::test]
-async fn many_calls_read_the_store_once() {
+async fn many_calls_with_one_access_token_read_the_store_once() {
     let (world, client, pair) = kept().await;
     for _ in 0..20 {
         works(&world, &client, &pair.access).await;
@@ -147,7 +147,7 @@ async fn many_calls_read_the_store_once() {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_renewed_once_for_all_calls_and_the_clients_pair_stays() {
+async fn expired_upstream_token_is_refreshed_once_for_all_concurrent_calls() {
     let (world, client, pair) = kept().await;
     works(&world, &client, &pair.access).await;
     for round in 1..=3 {
@@ -164,7 +164,7 @@ async fn what_has_ended_is_renewed_once_for_all_calls_and_the_clients_pair_stays
 }
 
 #[tokio::test]
-async fn what_is_near_its_end_is_renewed_behind_the_request() {
+async fn upstream_token_near_expiry_is_refreshed_in_the_background() {
     let (world, client, pair) = kept().await;
     world.pass(HOUR - 30);
     world.standin.set(|b| b.token_delay = Duration::from_millis(300));
@@ -179,7 +179,7 @@ async fn what_is_near_its_end_is_renewed_behind_the_request() {
 }
 
 #[tokio::test]
-async fn a_short_request_that_the_upstream_refuses_is_sent_once_more_with_a_newer_token() {
+async fn short_request_is_retried_once_with_a_refreshed_token_after_401() {
     let (world, client, pair) = kept().await;
     works(&world, &client, &pair.access).await;
     world.standin.revoke_access();
@@ -199,7 +199,7 @@ async fn a_short_request_that_the_upstream_refuses_is_sent_once_more_with_a_newe
 }
 
 #[tokio::test]
-async fn a_long_request_is_not_held_back_and_so_not_sent_again() {
+async fn long_request_is_not_buffered_and_not_retried_after_401() {
     let (world, client, pair) = kept().await;
     works(&world, &client, &pair.access).await;
     world.standin.revoke_access();
@@ -216,7 +216,7 @@ async fn a_long_request_is_not_held_back_and_so_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_refuses_the_newer_token_too_is_believed() {
+async fn second_upstream_401_is_final_and_causes_no_further_refresh() {
     let (world, client, pair) = kept().await;
     world.standin.set(|b| b.mcp_status = Some(401));
     world.standin.clear_log();
@@ -230,7 +230,7 @@ async fn an_upstream_that_refuses_the_newer_token_too_is_believed() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_ends_what_is_kept_ends_the_grant() {
+async fn upstream_invalid_grant_ends_the_grant_in_reference_mode() {
     let (world, client, pair) = kept().await;
     works(&world, &client, &pair.access).await;
     world.standin.revoke_all();
@@ -242,7 +242,7 @@ async fn an_upstream_that_ends_what_is_kept_ends_the_grant() {
 }
 
 #[tokio::test]
-async fn trouble_at_the_upstreams_token_endpoint_is_passing_trouble_that_all_share() {
+async fn upstream_token_endpoint_failure_gives_all_concurrent_calls_a_503() {
     let (world, client, pair) = kept().await;
     world.pass(HOUR + 1);
     world.standin.set(|b| {
@@ -258,7 +258,7 @@ async fn trouble_at_the_upstreams_token_endpoint_is_passing_trouble_that_all_sha
 }
 
 #[tokio::test]
-async fn a_client_refreshes_without_the_upstream_being_asked() {
+async fn client_refresh_in_reference_mode_needs_no_upstream_refresh() {
     let (world, client, first) = kept().await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
     assert_eq!((sort(&second), second.expires_in, asked(&world)), (REFERENCE, DAY, 0));
@@ -278,7 +278,7 @@ async fn a_client_refreshes_without_the_upstream_being_asked() {
 }
 
 #[tokio::test]
-async fn a_replay_of_a_pair_that_refers_ends_the_grant_and_the_upstream_is_told() {
+async fn reused_reference_refresh_token_ends_the_grant_and_revokes_upstream() {
     let (world, client, first) = kept().await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
     let third = Pair::of(&client.refresh(&second.refresh).await);
@@ -301,7 +301,7 @@ async fn a_replay_of_a_pair_that_refers_ends_the_grant_and_the_upstream_is_told(
 }
 
 #[tokio::test]
-async fn a_renewal_and_a_refresh_of_the_client_that_meet_ask_the_upstream_once() {
+async fn concurrent_call_and_client_refresh_cause_one_upstream_refresh() {
     for client_first in [false, true] {
         let (world, client, pair) = kept().await;
         world.pass(HOUR + 1);
@@ -330,7 +330,7 @@ async fn a_renewal_and_a_refresh_of_the_client_that_meet_ask_the_upstream_once()
 }
 
 #[tokio::test]
-async fn a_revoked_pair_is_dead_at_once_and_the_upstream_hears_of_what_was_kept() {
+async fn revoking_a_reference_pair_also_revokes_the_stored_upstream_token() {
     for by_access in [false, true] {
         let (world, client, pair) = kept().await;
         works(&world, &client, &pair.access).await;
@@ -343,7 +343,7 @@ async fn a_revoked_pair_is_dead_at_once_and_the_upstream_hears_of_what_was_kept(
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_refreshed_is_kept_until_it_is_refused_twice() {
+async fn stored_token_without_refresh_lasts_until_the_second_upstream_401() {
     let (world, client, pair) = kept_from(Profile::GitHub).await;
     assert_eq!(sort(&pair), REFERENCE);
     works(&world, &client, &pair.access).await;
@@ -365,7 +365,7 @@ async fn a_token_that_cannot_be_refreshed_is_kept_until_it_is_refused_twice() {
 }
 
 #[tokio::test]
-async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
+async fn oversized_upstream_token_is_stored_by_reference_in_every_mode() {
     for mode in [TokenMode::Sealed, TokenMode::Plain] {
         let world = World::with(Profile::Standard, |service| service.mode = mode).await;
         world.standin.set(|b| b.access_length = HUGE);
@@ -394,7 +394,7 @@ async fn a_token_too_long_for_a_header_is_kept_whatever_the_service_prefers() {
 }
 
 #[tokio::test]
-async fn a_token_just_short_enough_is_carried() {
+async fn only_oversized_upstream_tokens_are_stored_by_reference() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut kinds = Vec::new();
@@ -409,7 +409,7 @@ async fn a_token_just_short_enough_is_carried() {
 }
 
 #[tokio::test]
-async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops() {
+async fn switching_token_mode_to_reference_and_back_ends_no_grant() {
     let mut world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let (sealed, other) = (client.login().await, client.login().await);
@@ -435,7 +435,7 @@ async fn a_service_that_begins_to_keep_signs_nobody_out_nor_does_one_that_stops(
 }
 
 #[tokio::test]
-async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_away() {
+async fn superseded_sealed_refresh_token_presents_no_rotated_upstream_token() {
     let mut world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let first = client.login().await;
@@ -454,7 +454,7 @@ async fn a_late_sealed_pair_does_not_show_the_upstream_a_token_that_was_rotated_
 }
 
 #[tokio::test]
-async fn what_another_instance_renews_or_ends_in_the_same_store_is_known_here() {
+async fn refresh_or_revocation_at_one_replica_reaches_the_other() {
     let mut shared = None;
     let one = World::made(Profile::Standard, |parts| {
         let service = &mut parts.config.services[0];
@@ -508,7 +508,7 @@ async fn call(process: &Process, access: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_kept_outlives_a_kill() {
+async fn stored_upstream_tokens_survive_a_killed_process() {
     let (standin, data, port) = (Standin::start(Profile::Standard), tempfile::tempdir().unwrap(), free_port());
     standin.set(|b| b.access_length = HUGE);
     let process = Process::start(&standin.mcp_url(), port, data.path(), &[]).await;

@@ -83,7 +83,7 @@ async fn final_no(no: impl FnOnce(&mut Behaviour)) {
 }
 
 #[tokio::test]
-async fn what_the_upstream_rotates_is_rotated_for_the_client_each_time() {
+async fn each_refresh_rotates_the_upstream_and_client_tokens() {
     let world = World::standard().await;
     let (client, mut pair) = signed_in(&world).await;
     for round in 1..=3 {
@@ -104,7 +104,7 @@ async fn what_the_upstream_rotates_is_rotated_for_the_client_each_time() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_omits_the_refresh_token_means_the_old_one() {
+async fn upstream_refresh_token_stays_in_use_when_the_response_omits_it() {
     let world = World::standard().await;
     world.standin.set(|b| b.omit_refresh_token = true);
     let (client, pair) = signed_in(&world).await;
@@ -116,7 +116,7 @@ async fn an_upstream_that_omits_the_refresh_token_means_the_old_one() {
 }
 
 #[tokio::test]
-async fn without_an_upstream_refresh_token_its_access_token_is_re_issued_until_it_ends_and_not_longer() {
+async fn access_token_without_refresh_token_is_reissued_until_it_expires() {
     let world = World::standard().await;
     world.standin.set(|b| b.never_refresh_token = true);
     let (client, pair) = signed_in(&world).await;
@@ -131,7 +131,7 @@ async fn without_an_upstream_refresh_token_its_access_token_is_re_issued_until_i
 }
 
 #[tokio::test]
-async fn an_upstream_without_refresh_tokens_and_ends_is_re_issued_for_ever() {
+async fn access_token_without_expiry_is_reissued_at_every_refresh() {
     let world = World::github().await;
     let (client, mut pair) = signed_in(&world).await;
     for _ in 0..3 {
@@ -143,17 +143,17 @@ async fn an_upstream_without_refresh_tokens_and_ends_is_re_issued_for_ever() {
 }
 
 #[tokio::test]
-async fn the_upstreams_invalid_grant_is_ours_and_the_grant_is_over() {
+async fn upstream_invalid_grant_is_returned_and_ends_the_grant() {
     final_no(|b| b.token_error = Some("invalid_grant".into())).await;
 }
 
 #[tokio::test]
-async fn an_invalid_grant_in_a_200_is_one_too() {
+async fn upstream_invalid_grant_in_a_200_ends_the_grant() {
     final_no(|b| (b.token_error, b.token_error_in_200) = (Some("invalid_grant".into()), true)).await;
 }
 
 #[tokio::test]
-async fn githubs_word_for_a_bad_refresh_token_is_an_invalid_grant() {
+async fn github_bad_refresh_token_error_ends_the_grant() {
     final_no(|b| {
         b.token_error = Some("bad_refresh_token".into());
         (b.token_error_in_200, b.token_form_encoded) = (true, true);
@@ -162,7 +162,7 @@ async fn githubs_word_for_a_bad_refresh_token_is_an_invalid_grant() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_know_us_any_more_ends_nobodys_grant() {
+async fn upstream_invalid_client_is_temporary_and_ends_no_grant() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.token_error = Some("invalid_client".into()));
@@ -177,43 +177,43 @@ async fn an_upstream_that_does_not_know_us_any_more_ends_nobodys_grant() {
 }
 
 #[tokio::test]
-async fn a_500_is_passing_trouble() {
+async fn upstream_500_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_status = Some(500)).await;
 }
 
 #[tokio::test]
-async fn a_firewalls_403_in_html_is_passing_trouble() {
+async fn html_403_from_a_firewall_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_status = Some(403)).await;
 }
 
 #[tokio::test]
-async fn a_503_is_tried_again_and_is_then_passing_trouble() {
+async fn upstream_503_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_status = Some(503)).await;
 }
 
 #[tokio::test]
-async fn garbage_that_says_it_is_json_is_passing_trouble() {
+async fn malformed_json_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_garbage = true).await;
 }
 
 #[tokio::test]
-async fn a_line_cut_before_the_answer_is_passing_trouble() {
+async fn connection_lost_before_the_response_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_cut = true).await;
 }
 
 #[tokio::test]
-async fn a_line_cut_within_the_answer_is_passing_trouble() {
+async fn connection_lost_during_the_response_fails_the_refresh_only_temporarily() {
     passing_trouble(|b| b.token_cut_mid_body = true).await;
 }
 
 #[tokio::test]
-async fn a_longer_retry_after_of_the_upstream_is_told_to_the_client() {
+async fn long_upstream_retry_after_is_passed_to_the_client() {
     let wait = passing_trouble(|b| (b.token_429_count, b.token_retry_after) = (1, Some(120))).await;
     assert_eq!(wait, 120);
 }
 
 #[tokio::test]
-async fn a_short_retry_after_is_waited_for() {
+async fn short_upstream_retry_after_delays_the_refresh_until_it_succeeds() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| (b.token_429_count, b.token_retry_after) = (1, Some(1)));
@@ -225,7 +225,7 @@ async fn a_short_retry_after_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_call_that_may_have_been_processed_is_not_repeated_behind_the_clients_back() {
+async fn refresh_with_unknown_outcome_is_not_retried_automatically() {
     type Trouble = fn(&mut Behaviour);
     let troubles: [Trouble; 4] = [
         |b| b.token_cut = true,
@@ -243,7 +243,7 @@ async fn a_call_that_may_have_been_processed_is_not_repeated_behind_the_clients_
 }
 
 #[tokio::test]
-async fn an_answer_lost_on_the_line_is_asked_for_once_more_and_then_final() {
+async fn refresh_after_a_lost_response_accepts_the_upstreams_final_refusal() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.token_cut = true);
@@ -259,7 +259,7 @@ async fn an_answer_lost_on_the_line_is_asked_for_once_more_and_then_final() {
 
 /// Takes a minute, the timeout of an upstream refresh.
 #[tokio::test]
-async fn an_upstream_that_never_answers_is_given_up_long() {
+async fn refresh_times_out_at_an_unresponsive_upstream_long() {
     if std::env::var_os("GATEWAY_LONG").is_none() {
         return;
     }
@@ -307,17 +307,17 @@ async fn thirty_two_share_one_answer(grace: u64) {
 }
 
 #[tokio::test]
-async fn thirty_two_refreshes_at_once_ask_the_upstream_once_and_all_get_a_working_pair() {
+async fn concurrent_refreshes_reach_the_upstream_once_and_all_succeed() {
     thirty_two_share_one_answer(GRACE).await;
 }
 
 #[tokio::test]
-async fn thirty_two_refreshes_at_once_are_one_without_any_grace_too() {
+async fn concurrent_refreshes_reach_the_upstream_once_without_a_reuse_window() {
     thirty_two_share_one_answer(0).await;
 }
 
 #[tokio::test]
-async fn thirty_two_refreshes_at_once_share_a_failure_and_nobody_hangs() {
+async fn concurrent_refreshes_all_receive_the_same_upstream_failure() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.token_error = Some("invalid_grant".into()));
@@ -328,7 +328,7 @@ async fn thirty_two_refreshes_at_once_share_a_failure_and_nobody_hangs() {
 }
 
 #[tokio::test]
-async fn pairs_one_and_two_generations_late_get_an_equivalent_pair_without_the_upstream() {
+async fn superseded_refresh_tokens_yield_equivalent_tokens_without_the_upstream() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
@@ -344,7 +344,7 @@ async fn pairs_one_and_two_generations_late_get_an_equivalent_pair_without_the_u
 }
 
 #[tokio::test]
-async fn an_equivalent_pair_tells_the_life_that_is_left() {
+async fn equivalent_access_token_reports_its_remaining_lifetime() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
@@ -354,7 +354,7 @@ async fn an_equivalent_pair_tells_the_life_that_is_left() {
 }
 
 #[tokio::test]
-async fn an_equivalent_pair_is_refreshed_like_any_other() {
+async fn equivalent_refresh_token_works_like_any_other() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     Pair::of(&client.refresh(&first.refresh).await);
@@ -365,7 +365,7 @@ async fn an_equivalent_pair_is_refreshed_like_any_other() {
 }
 
 #[tokio::test]
-async fn after_the_grace_a_rotated_pair_is_a_replay_and_the_grant_is_over() {
+async fn superseded_token_after_the_reuse_window_ends_the_grant() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
@@ -388,7 +388,7 @@ async fn after_the_grace_a_rotated_pair_is_a_replay_and_the_grant_is_over() {
 }
 
 #[tokio::test]
-async fn without_grace_a_rotated_pair_is_a_replay_once_its_successor_was_used() {
+async fn without_reuse_window_a_superseded_token_ends_the_grant_after_successor_use() {
     let world = World::with(Profile::Standard, |service| service.refresh_grace = 0).await;
     let (client, first) = signed_in(&world).await;
     let second = Pair::of(&client.refresh(&first.refresh).await);
@@ -400,7 +400,7 @@ async fn without_grace_a_rotated_pair_is_a_replay_once_its_successor_was_used() 
 }
 
 #[tokio::test]
-async fn a_pair_whose_successor_never_arrived_works_after_the_grace_too() {
+async fn superseded_token_stays_valid_until_its_successor_is_used() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     // The client loses this response.
@@ -412,7 +412,7 @@ async fn a_pair_whose_successor_never_arrived_works_after_the_grace_too() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_client_lost_is_given_again() {
+async fn client_can_repeat_a_refresh_whose_response_was_lost() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     let lost = Pair::of(&client.refresh(&first.refresh).await);
@@ -423,7 +423,7 @@ async fn an_answer_that_the_client_lost_is_given_again() {
 }
 
 #[tokio::test]
-async fn an_equivalent_pair_that_would_live_under_a_minute_is_fetched_anew() {
+async fn equivalent_token_with_under_a_minute_left_is_refreshed_upstream() {
     let world = World::standard().await;
     let (client, first) = signed_in(&world).await;
     Pair::of(&client.refresh(&first.refresh).await);
@@ -453,7 +453,7 @@ fn phases(standin: &Standin, verb: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_while_the_upstream_thinks_loses_nothing() {
+async fn client_disconnect_during_a_refresh_does_not_lose_its_result() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.standin.set(|b| b.token_delay = Duration::from_millis(300));
@@ -474,7 +474,7 @@ async fn a_client_that_hangs_up_while_the_upstream_thinks_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_in_the_hands_of_another_client_does_nothing() {
+async fn refresh_token_sent_by_another_client_has_no_effect() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     let other = McpClient::register_at(&world.url, "http://127.0.0.1:3998/callback").await;
@@ -492,7 +492,7 @@ async fn a_refresh_token_in_the_hands_of_another_client_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_is_none_of_ours_is_an_invalid_grant() {
+async fn malformed_or_unknown_refresh_token_is_an_invalid_grant() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     let (front, back) = pair.refresh.split_at(pair.refresh.len() / 2);
@@ -510,7 +510,7 @@ async fn a_refresh_token_that_is_none_of_ours_is_an_invalid_grant() {
 }
 
 #[tokio::test]
-async fn a_confidential_client_refreshes_with_its_secret_and_not_without() {
+async fn confidential_client_needs_its_secret_to_refresh() {
     let world = World::standard().await;
     let mut client = McpClient::register(&world.url).await;
     let body = json!({ "redirect_uris": [client.redirect], "token_endpoint_auth_method": "client_secret_post" });
@@ -547,7 +547,7 @@ async fn a_confidential_client_refreshes_with_its_secret_and_not_without() {
 }
 
 #[tokio::test]
-async fn an_unused_refresh_token_expires_after_thirty_days() {
+async fn unused_refresh_token_expires_after_thirty_days() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     world.pass(30 * 86_400 + 1);
@@ -556,7 +556,7 @@ async fn an_unused_refresh_token_expires_after_thirty_days() {
 }
 
 #[tokio::test]
-async fn a_grant_ends_after_ninety_days_however_often_it_is_refreshed() {
+async fn refreshed_grant_still_ends_after_ninety_days() {
     let world = World::standard().await;
     let (client, mut pair) = signed_in(&world).await;
     for _ in 0..3 {
@@ -569,7 +569,7 @@ async fn a_grant_ends_after_ninety_days_however_often_it_is_refreshed() {
 }
 
 #[tokio::test]
-async fn expires_in_is_the_smaller_of_both_a_whole_number_and_at_least_one() {
+async fn refreshed_expires_in_is_the_shorter_lifetime_and_at_least_one() {
     let world = World::standard().await;
     let (client, mut pair) = signed_in(&world).await;
     let cases: [(Value, u64); 13] = [
@@ -598,7 +598,7 @@ async fn expires_in_is_the_smaller_of_both_a_whole_number_and_at_least_one() {
 }
 
 #[tokio::test]
-async fn an_upstream_refresh_token_with_an_end_ends_ours() {
+async fn upstream_refresh_token_expiry_also_limits_the_clients_refresh_token() {
     let world = World::standard().await;
     world.standin.set(|b| b.refresh_expires_in = Some(5_000));
     let (client, pair) = signed_in(&world).await;
@@ -610,7 +610,7 @@ async fn an_upstream_refresh_token_with_an_end_ends_ours() {
 }
 
 #[tokio::test]
-async fn a_refresh_expires_in_of_zero_or_less_means_no_end() {
+async fn refresh_expires_in_of_zero_or_less_means_no_expiry() {
     for none in [0, -1] {
         let world = World::standard().await;
         world.standin.set(|b| b.refresh_expires_in = Some(none));
@@ -622,7 +622,7 @@ async fn a_refresh_expires_in_of_zero_or_less_means_no_end() {
 }
 
 #[tokio::test]
-async fn the_scopes_that_the_upstream_grants_are_told_also_when_they_change() {
+async fn token_response_reports_upstream_scopes_even_after_a_change() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let answer = client.browse(&mut Browser::default()).await;
@@ -637,7 +637,7 @@ async fn the_scopes_that_the_upstream_grants_are_told_also_when_they_change() {
 }
 
 #[tokio::test]
-async fn offline_access_is_asked_upstream_and_told_only_to_a_client_that_asked_for_it() {
+async fn offline_access_appears_in_the_response_only_if_client_requested_it() {
     let world = World::with(Profile::Standard, |service| {
         service.scopes = Scopes::parse("mcp");
         service.optional_scopes = Scopes::parse("offline_access");
@@ -668,7 +668,7 @@ async fn refused_upstream(world: &World, client: &McpClient, access: &str) {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_refreshed_and_is_refused_twice_ends_its_grant() {
+async fn two_upstream_401s_end_a_grant_without_upstream_refresh_token() {
     let world = World::github().await;
     let (client, pair) = signed_in(&world).await;
     refused_upstream(&world, &client, &pair.access).await;
@@ -686,7 +686,7 @@ async fn a_token_that_cannot_be_refreshed_and_is_refused_twice_ends_its_grant() 
 }
 
 #[tokio::test]
-async fn a_refusal_long_after_the_last_one_is_the_first_again() {
+async fn upstream_401s_far_apart_do_not_end_the_grant() {
     let world = World::github().await;
     let (client, mut pair) = signed_in(&world).await;
     for _ in 0..3 {
@@ -698,7 +698,7 @@ async fn a_refusal_long_after_the_last_one_is_the_first_again() {
 }
 
 #[tokio::test]
-async fn a_refused_token_that_can_be_refreshed_is_never_held_against_its_grant() {
+async fn upstream_401s_never_end_a_refreshable_grant() {
     let world = World::standard().await;
     let (client, mut pair) = signed_in(&world).await;
     for _ in 0..3 {
@@ -709,7 +709,7 @@ async fn a_refused_token_that_can_be_refreshed_is_never_held_against_its_grant()
 }
 
 #[tokio::test]
-async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
+async fn revocation_ends_tokens_and_streams_and_revokes_upstream() {
     let world = World::standard().await;
     for by_refresh in [true, false] {
         let (client, pair) = signed_in(&world).await;
@@ -735,7 +735,7 @@ async fn a_revoked_grant_is_over_at_once_and_the_upstream_is_told() {
 }
 
 #[tokio::test]
-async fn a_stream_that_opens_while_its_grant_is_revoked_does_not_outlive_it() {
+async fn stream_opened_during_revocation_ends_with_its_grant() {
     // An upstream without a revocation endpoint keeps the stream open.
     let world = World::github().await;
     let (client, pair) = signed_in(&world).await;
@@ -758,7 +758,7 @@ async fn a_stream_that_opens_while_its_grant_is_revoked_does_not_outlive_it() {
 }
 
 #[tokio::test]
-async fn a_revocation_by_another_client_or_of_an_unknown_token_is_answered_alike_and_does_nothing() {
+async fn revocation_by_another_client_returns_200_without_effect() {
     let world = World::standard().await;
     let (client, pair) = signed_in(&world).await;
     let other = McpClient::register_at(&world.url, "http://127.0.0.1:3998/callback").await;

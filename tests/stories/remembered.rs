@@ -58,7 +58,7 @@ async fn asks(browser: &mut Browser, sent_by: Option<&'static str>, authorize: &
 }
 
 #[tokio::test]
-async fn whoever_said_yes_goes_straight_on_with_the_cookie_that_only_this_answer_sets() {
+async fn remembered_consent_skips_the_page_and_binds_the_browser() {
     let (world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -80,7 +80,7 @@ async fn whoever_said_yes_goes_straight_on_with_the_cookie_that_only_this_answer
 }
 
 #[tokio::test]
-async fn a_password_that_is_asked_again_leads_on_without_the_page() {
+async fn remembered_consent_skips_the_page_after_a_repeated_sign_in() {
     let (world, _, client) = remembering(|setup| setup.session_ttl = 0).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -98,7 +98,7 @@ async fn a_password_that_is_asked_again_leads_on_without_the_page() {
 }
 
 #[tokio::test]
-async fn a_stranger_without_a_session_is_never_led_past_the_sign_in() {
+async fn remembered_consent_never_skips_the_sign_in() {
     let (_world, _, client) = remembering(|_| {}).await;
     client.browse(&mut browser()).await;
     let page = arrives(&mut browser(), &client.authorize_url()).await;
@@ -106,7 +106,7 @@ async fn a_stranger_without_a_session_is_never_led_past_the_sign_in() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_or_a_browser_that_says_nothing_brings_nobody_past_the_page() {
+async fn cross_site_navigation_never_skips_the_consent_page() {
     let (_world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -123,7 +123,7 @@ async fn a_page_of_another_site_or_a_browser_that_says_nothing_brings_nobody_pas
 }
 
 #[tokio::test]
-async fn prompt_consent_asks_each_time() {
+async fn prompt_consent_always_shows_the_consent_page() {
     let (_world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -135,7 +135,7 @@ async fn prompt_consent_asks_each_time() {
 }
 
 #[tokio::test]
-async fn more_than_was_said_yes_to_is_asked_for_anew() {
+async fn scopes_beyond_the_remembered_consent_require_the_consent_page() {
     let (_world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -148,7 +148,7 @@ async fn more_than_was_said_yes_to_is_asked_for_anew() {
 
 /// Confused deputy: consent does not extend to an attacker's client or to another service.
 #[tokio::test]
-async fn a_yes_is_for_one_client_at_one_service() {
+async fn remembered_consent_covers_one_client_at_one_service() {
     let (world, setup, client) = remembering(|setup| {
         let other = &setup.services[0];
         let mut other = crate::support::house::service(other, "other", other.mcp.as_str(), other.upstream.clone(), Login::Password);
@@ -174,7 +174,7 @@ async fn a_yes_is_for_one_client_at_one_service() {
 }
 
 #[tokio::test]
-async fn no_client_that_another_program_can_pass_for_is_remembered() {
+async fn consent_is_never_remembered_for_an_impersonable_client() {
     let (world, _, _) = remembering(|setup| {
         setup.clients = vec![
             written("public", &[WEB], false),
@@ -204,7 +204,7 @@ async fn no_client_that_another_program_can_pass_for_is_remembered() {
 }
 
 #[tokio::test]
-async fn where_nobody_signs_in_nothing_is_remembered() {
+async fn consent_is_never_remembered_without_a_login() {
     let (_world, _, client) = remembering(|setup| setup.services[0].login = Login::None).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -212,7 +212,7 @@ async fn where_nobody_signs_in_nothing_is_remembered() {
 }
 
 #[tokio::test]
-async fn without_the_key_in_the_file_everybody_is_asked_also_about_what_is_still_known() {
+async fn disabling_remember_consent_ignores_consents_already_stored() {
     let (world, mut setup, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -225,7 +225,7 @@ async fn without_the_key_in_the_file_everybody_is_asked_also_about_what_is_still
 }
 
 #[tokio::test]
-async fn a_no_ends_the_yes() {
+async fn denial_deletes_the_remembered_consent() {
     let (_world, _, client) = remembering(|_| {}).await;
     let mut browser = browser();
     client.browse(&mut browser).await;
@@ -235,7 +235,7 @@ async fn a_no_ends_the_yes() {
 }
 
 #[tokio::test]
-async fn a_yes_ends_with_the_longest_life_of_a_sign_in_and_is_not_lengthened_by_being_used() {
+async fn remembered_consent_expires_and_use_does_not_extend_it() {
     let (world, _, client) = remembering(|setup| {
         setup.services[0].ttl.absolute = 1_000;
         setup.services[0].ttl.refresh = 1_000;
@@ -250,7 +250,7 @@ async fn a_yes_ends_with_the_longest_life_of_a_sign_in_and_is_not_lengthened_by_
 }
 
 #[tokio::test]
-async fn a_user_of_a_provider_is_asked_once_and_still_signs_in_there() {
+async fn remembered_consent_still_requires_the_provider_sign_in() {
     let idp = Standin::start(Profile::OpenId);
     let made = oidc("corp", &idp);
     let (world, _, client) = remembering(|setup| {
@@ -271,7 +271,7 @@ async fn a_user_of_a_provider_is_asked_once_and_still_signs_in_there() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_asked_upstream_the_browser_goes_straight_home() {
+async fn remembered_consent_without_upstream_login_redirects_to_the_client() {
     let (_world, _, client) = remembering(|setup| setup.services[0].upstream = Upstream::None).await;
     let mut browser = browser();
     client.browse(&mut browser).await;

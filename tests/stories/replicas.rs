@@ -93,7 +93,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grant_that_is_revoked_at_one_instance_is_refused_at_the_other() {
+async fn grant_revoked_at_one_replica_is_refused_at_another() {
     if !wanted() {
         return;
     }
@@ -115,7 +115,7 @@ async fn a_grant_that_is_revoked_at_one_instance_is_refused_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_two_refreshes_spread_over_three_instances_ask_the_upstream_once() {
+async fn concurrent_refreshes_at_three_replicas_reach_the_upstream_once() {
     if !wanted() {
         return;
     }
@@ -139,7 +139,7 @@ async fn thirty_two_refreshes_spread_over_three_instances_ask_the_upstream_once(
 
 /// A store failure must not fall back to memory, where replicas diverge unnoticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_with_it() {
+async fn issued_tokens_and_pending_refreshes_survive_a_redis_outage() {
     if !wanted() {
         return;
     }
@@ -184,7 +184,7 @@ async fn a_redis_that_goes_away_leaves_issued_pairs_at_work_and_takes_nothing_wi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_redis_did_and_could_not_say_so_is_answered_and_the_upstream_is_asked_once() {
+async fn refresh_succeeds_when_redis_loses_the_reply_to_its_commit() {
     if !wanted() {
         return;
     }
@@ -211,7 +211,7 @@ async fn a_commit_that_redis_did_and_could_not_say_so_is_answered_and_the_upstre
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failover_that_lost_writes_newer_generations_are_adopted() {
+async fn newer_generations_are_adopted_after_redis_loses_writes() {
     if !wanted() {
         return;
     }
@@ -250,7 +250,7 @@ fn refused(command: &mut Command, data: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_without_an_append_only_file_is_warned_of_and_one_with_it_is_not() {
+async fn startup_warns_about_redis_without_an_append_only_file() {
     if !wanted() {
         return;
     }
@@ -263,7 +263,7 @@ async fn a_redis_without_an_append_only_file_is_warned_of_and_one_with_it_is_not
 }
 
 #[test]
-fn a_shared_store_is_not_begun_with_keys_that_nobody_else_can_have() {
+fn redis_store_requires_a_key_that_replicas_can_share() {
     let data = tempfile::tempdir().unwrap();
     let url = format!("redis://:canary@127.0.0.1:{}", free_port());
     let said = refused(command().env("MCP_GATEWAY_REDIS_URL", &url), data.path());
@@ -274,7 +274,7 @@ fn a_shared_store_is_not_begun_with_keys_that_nobody_else_can_have() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_with_other_keys_does_not_start_and_one_with_the_same_key_file_does() {
+async fn replica_with_different_keys_refuses_to_start() {
     if !wanted() {
         return;
     }

@@ -39,7 +39,7 @@ async fn is_over(client: &McpClient, pair: &Pair) {
 }
 
 #[tokio::test]
-async fn a_grant_that_was_seen_to_end_does_not_live_again_when_its_record_is_put_back() {
+async fn restored_record_does_not_revive_an_ended_grant() {
     // This upstream has no refresh, so the refusal comes from the gateway.
     let (world, store, keys) = kept(Profile::GitHub).await;
     let client = McpClient::register(&world.url).await;
@@ -60,7 +60,7 @@ async fn a_grant_that_was_seen_to_end_does_not_live_again_when_its_record_is_put
 }
 
 #[tokio::test]
-async fn a_tombstone_that_was_taken_away_is_put_up_again() {
+async fn deleted_tombstone_is_written_again_on_use() {
     let (world, store, _) = kept(Profile::Standard).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;

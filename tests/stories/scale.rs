@@ -280,14 +280,14 @@ async fn swept(site: Site) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_grants_in_a_file_slow_nothing_down_long() {
+async fn million_grants_in_sqlite_slow_no_request_long() {
     if is_wanted() {
         is_as_fast_with_a_million(|| Place::File).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_grants_in_redis_slow_nothing_down_long() {
+async fn million_grants_in_redis_slow_no_request_long() {
     if is_wanted() && wanted() {
         is_as_fast_with_a_million(Place::redis).await;
     }

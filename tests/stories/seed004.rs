@@ -65,7 +65,7 @@ impl Journey {
 
 /// If flows were stored under the client's `state`, equal states would share one flow.
 #[tokio::test]
-async fn two_browsers_whose_clients_chose_the_same_state_never_meet_however_their_steps_interleave() {
+async fn interleaved_flows_with_the_same_client_state_stay_separate() {
     let world = World::standard().await;
     let mut one = Journey::of(McpClient::register(&world.url).await).await;
     let mut other = Journey::of(McpClient::register_at(&world.url, "https://other.example/cb").await).await;
@@ -98,7 +98,7 @@ async fn two_browsers_whose_clients_chose_the_same_state_never_meet_however_thei
 
 /// RFC 6749 §4.1.2: `state` is returned only if the request had one.
 #[tokio::test]
-async fn a_client_without_a_state_gets_none_back() {
+async fn authorization_response_has_no_state_if_the_request_had_none() {
     let world = World::standard().await;
     let mut client = McpClient::register(&world.url).await;
     client.state = String::new();
@@ -113,7 +113,7 @@ async fn a_client_without_a_state_gets_none_back() {
 
 /// The page must not reveal the password or run a script from `state`.
 #[tokio::test]
-async fn the_sign_in_page_names_the_client_and_fills_in_nothing() {
+async fn sign_in_page_names_the_client_and_prefills_nothing() {
     let world = World::standard().await;
     let client = McpClient::register_at(&world.url, "https://app.example:8443/cb").await;
     let mut browser = Browser::default();
@@ -137,7 +137,7 @@ async fn the_sign_in_page_names_the_client_and_fills_in_nothing() {
 
 /// Prevents password guessing and repeated sign-ins to one flow.
 #[tokio::test]
-async fn wrong_passwords_are_slow_then_wait_and_a_flow_is_signed_into_once() {
+async fn wrong_passwords_are_throttled_and_a_flow_accepts_one_sign_in() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -159,7 +159,7 @@ async fn wrong_passwords_are_slow_then_wait_and_a_flow_is_signed_into_once() {
 
 /// RFC 7009: revocation is in the metadata and works for both tokens.
 #[tokio::test]
-async fn revoking_is_announced_and_ends_both_tokens_whichever_is_given_back() {
+async fn revoking_either_token_ends_access_and_refresh_token() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let metadata = Browser::default()
@@ -181,7 +181,7 @@ async fn revoking_is_announced_and_ends_both_tokens_whichever_is_given_back() {
 
 /// An open introspection endpoint would answer every caller.
 #[tokio::test]
-async fn there_is_no_introspection() {
+async fn introspection_endpoint_does_not_exist() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     refused(&client.form("/introspect", &[("token", "x")]).await, 404, "not_found");
@@ -189,7 +189,7 @@ async fn there_is_no_introspection() {
 
 /// The requested scope must not be dropped or replaced by a default.
 #[tokio::test]
-async fn the_scope_that_a_client_asks_for_is_shown_asked_upstream_and_granted() {
+async fn requested_scope_is_shown_sent_upstream_and_granted() {
     let world = World::with(Profile::Standard, |service| service.scopes = Scopes::parse("mcp admin")).await;
     let client = McpClient::register(&world.url).await;
     for (asked, granted) in [("mcp", "mcp"), ("admin root", "admin"), ("", "admin mcp"), ("root", "admin mcp")] {
@@ -212,7 +212,7 @@ async fn the_scope_that_a_client_asks_for_is_shown_asked_upstream_and_granted() 
 
 /// Abandoned flows must not stay forever: each step expires after ten minutes, a code after one.
 #[tokio::test]
-async fn an_abandoned_flow_is_over_at_every_step() {
+async fn abandoned_flow_expires_at_every_step() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -240,7 +240,7 @@ async fn an_abandoned_flow_is_over_at_every_step() {
 
 /// The number of flows that one source can begin is limited.
 #[tokio::test]
-async fn one_address_cannot_begin_flows_without_end() {
+async fn one_address_cannot_begin_unlimited_flows() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -259,7 +259,7 @@ async fn one_address_cannot_begin_flows_without_end() {
 
 /// RFC 8707 §2: a `resource` of another server is an `invalid_target`.
 #[tokio::test]
-async fn a_resource_that_is_not_ours_is_refused_at_every_step() {
+async fn foreign_resource_parameter_is_refused_at_every_step() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let elsewhere = "https://other.example/mcp";
@@ -287,7 +287,7 @@ async fn a_resource_that_is_not_ours_is_refused_at_every_step() {
 
 /// The lifetime of access tokens is configurable.
 #[tokio::test]
-async fn an_access_token_lives_as_long_as_the_operator_says_and_no_longer() {
+async fn access_token_expires_after_the_configured_lifetime() {
     let world = World::with(Profile::Standard, |service| service.ttl.access = 900).await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -300,7 +300,7 @@ async fn an_access_token_lives_as_long_as_the_operator_says_and_no_longer() {
 
 /// `expires_in` is the minimum of both sides, for any upstream value.
 #[tokio::test]
-async fn expires_in_is_the_minimum_for_whatever_the_upstream_says() {
+async fn redeemed_code_returns_the_shorter_of_both_lifetimes() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -328,7 +328,7 @@ async fn expires_in_is_the_minimum_for_whatever_the_upstream_says() {
 
 /// RFC 6749 §6: without a new refresh token, the old one stays valid.
 #[tokio::test]
-async fn a_refresh_token_that_the_upstream_does_not_rotate_is_kept_and_used_again() {
+async fn unrotated_upstream_refresh_token_is_used_again() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let first = client.login().await;
@@ -343,7 +343,7 @@ async fn a_refresh_token_that_the_upstream_does_not_rotate_is_kept_and_used_agai
 
 /// A late reuse must also end the newer tokens, and a lost response must be repeatable.
 #[tokio::test]
-async fn a_lost_answer_can_be_asked_for_again_and_a_late_replay_ends_the_grant() {
+async fn lost_response_can_be_repeated_but_late_reuse_ends_the_grant() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let first = client.login().await;
@@ -361,7 +361,7 @@ async fn a_lost_answer_can_be_asked_for_again_and_a_late_replay_ends_the_grant()
 
 /// A second upstream refresh would present a rotated token.
 #[tokio::test]
-async fn refreshes_at_the_same_time_reach_the_upstream_once_and_all_get_a_token_that_works() {
+async fn concurrent_refreshes_share_one_upstream_refresh_and_all_work() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -381,7 +381,7 @@ async fn refreshes_at_the_same_time_reach_the_upstream_once_and_all_get_a_token_
 
 /// A 500 instead of `invalid_grant` would make clients retry forever.
 #[tokio::test]
-async fn a_refresh_that_the_upstream_refuses_is_invalid_grant_and_ends_the_session() {
+async fn refresh_refused_by_the_upstream_returns_invalid_grant() {
     for in_200 in [false, true] {
         let world = World::standard().await;
         let client = McpClient::register(&world.url).await;
@@ -399,7 +399,7 @@ async fn a_refresh_that_the_upstream_refuses_is_invalid_grant_and_ends_the_sessi
 
 /// A failure of the token endpoint must be a 503 with `Retry-After`, not a bare 500.
 #[tokio::test]
-async fn an_upstream_that_is_ill_costs_nobody_his_session() {
+async fn upstream_token_endpoint_outage_ends_no_grant() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut pair = client.login().await;
@@ -421,7 +421,7 @@ async fn an_upstream_that_is_ill_costs_nobody_his_session() {
 
 /// Some upstreams answer in form encoding, or report errors in a 200.
 #[tokio::test]
-async fn form_encoded_answers_and_errors_in_a_200_are_understood() {
+async fn form_encoded_responses_and_errors_in_a_200_are_parsed() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let mut browser = Browser::default();
@@ -440,7 +440,7 @@ async fn form_encoded_answers_and_errors_in_a_200_are_understood() {
 
 /// The client must learn of upstream errors; a text in the browser does not reach it.
 #[tokio::test]
-async fn every_error_of_the_upstream_reaches_the_client_with_its_state_and_our_issuer() {
+async fn upstream_authorization_errors_reach_the_client_with_state_and_issuer() {
     let world = World::standard().await;
     let client = McpClient::register_at(&world.url, "https://app.example/cb?keep=1").await;
     let mut browser = Browser::default();
@@ -463,7 +463,7 @@ async fn every_error_of_the_upstream_reaches_the_client_with_its_state_and_our_i
 
 /// Tokens are self-contained, and registrations are durable.
 #[tokio::test]
-async fn tokens_and_registrations_survive_a_killed_process() {
+async fn tokens_and_registrations_survive_a_process_kill() {
     let (upstream, port, data) = (Standin::start(Profile::Standard), free_port(), tempfile::tempdir().unwrap());
     let gateway = Process::start(&upstream.mcp_url(), port, data.path(), &[]).await;
     let client = McpClient::register(&gateway.url).await;
@@ -485,7 +485,7 @@ async fn tokens_and_registrations_survive_a_killed_process() {
 
 /// Both metadata documents name exactly the resource that the client uses.
 #[tokio::test]
-async fn discovery_leads_from_the_challenge_to_every_endpoint() {
+async fn challenge_leads_discovery_to_every_oauth_endpoint() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let challenged = client.mcp(http::Method::POST, "", Some(json!({}))).await;
@@ -516,7 +516,7 @@ async fn discovery_leads_from_the_challenge_to_every_endpoint() {
 
 /// RFC 8252 §7.3: a loopback redirect URI matches with any port.
 #[tokio::test]
-async fn a_loopback_client_may_come_with_another_port() {
+async fn loopback_redirect_uri_may_use_any_port() {
     let world = World::standard().await;
     let mut client = McpClient::register(&world.url).await;
     client.redirect = "http://127.0.0.1:49152/callback".into();
@@ -526,7 +526,7 @@ async fn a_loopback_client_may_come_with_another_port() {
 
 /// `javascript:`, `file:` and plain http are not valid redirect URIs.
 #[tokio::test]
-async fn redirects_that_a_browser_would_run_or_leak_cannot_be_registered() {
+async fn unsafe_redirect_uris_cannot_be_registered_by_clients() {
     let world = World::standard().await;
     let http = Browser::default();
     for uri in [
@@ -553,7 +553,7 @@ async fn redirects_that_a_browser_would_run_or_leak_cannot_be_registered() {
 
 /// Checks the header filter, and that a stream begins immediately.
 #[tokio::test]
-async fn answers_keep_what_mcp_needs_and_lose_what_would_speak_for_our_origin() {
+async fn response_filter_passes_mcp_headers_and_removes_origin_headers() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -591,7 +591,7 @@ async fn answers_keep_what_mcp_needs_and_lose_what_would_speak_for_our_origin() 
 
 /// A known default password must not be accepted.
 #[test]
-fn sample_passwords_do_not_start_a_gateway() {
+fn gateway_does_not_start_with_a_sample_password() {
     for sample in [
         "gateway_pass",
         "change-this",

@@ -40,7 +40,7 @@ async fn registered(world: &World, more: &Value) -> Page {
 
 /// An error redirect to an unchecked URI is an open redirector (RFC 9700 §4.11).
 #[tokio::test]
-async fn nobody_is_sent_to_a_redirect_uri_that_is_not_registered() {
+async fn browser_is_never_redirected_to_an_unregistered_uri() {
     let world = World::standard().await;
     let client = McpClient::register_at(&world.url, "https://app.example/cb").await;
     let mut browser = Browser::default();
@@ -59,7 +59,7 @@ async fn nobody_is_sent_to_a_redirect_uri_that_is_not_registered() {
 
 /// Hidden fields must not choose the redirect URI, the challenge or its method.
 #[tokio::test]
-async fn a_posted_form_changes_nothing_of_what_was_asked() {
+async fn consent_form_cannot_change_the_authorization_request() {
     let world = World::standard().await;
     let client = McpClient::register_at(&world.url, "https://app.example/cb").await;
     let mut browser = Browser::default();
@@ -83,7 +83,7 @@ async fn a_posted_form_changes_nothing_of_what_was_asked() {
 
 /// A confidential client must not omit its secret, and no other client may learn it.
 #[tokio::test]
-async fn a_secret_is_asked_for_and_told_to_nobody_else() {
+async fn confidential_clients_have_distinct_secrets_and_must_present_them() {
     let world = World::standard().await;
     let confidential = json!({ "token_endpoint_auth_method": "client_secret_post" });
     let (one, other) = (
@@ -107,7 +107,7 @@ async fn a_secret_is_asked_for_and_told_to_nobody_else() {
 
 /// RFC 9700 §4.14.2: a refresh rotates the refresh token of a public client.
 #[tokio::test]
-async fn a_public_client_refreshes_and_gets_a_new_pair_each_time() {
+async fn public_client_gets_new_tokens_at_each_refresh() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let first = client.login().await;
@@ -119,7 +119,7 @@ async fn a_public_client_refreshes_and_gets_a_new_pair_each_time() {
 
 /// `http://evil.com/cb` must not pass for a private-use scheme.
 #[tokio::test]
-async fn plain_http_is_for_this_machine_only() {
+async fn plain_http_redirect_uris_are_limited_to_loopback() {
     let world = World::standard().await;
     for bad in [
         "http://evil.com/cb",
@@ -140,7 +140,7 @@ async fn plain_http_is_for_this_machine_only() {
 /// The gateway must not add its own `Accept` or protocol version, and must not buffer a stream to
 /// its end.
 #[tokio::test]
-async fn what_the_client_says_of_its_request_arrives_once_and_as_it_was() {
+async fn forwarded_request_contains_each_header_only_once() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -158,7 +158,7 @@ async fn what_the_client_says_of_its_request_arrives_once_and_as_it_was() {
 
 /// With a 502 instead, no client would sign in again.
 #[tokio::test]
-async fn an_upstream_401_is_a_401_with_our_challenge() {
+async fn upstream_401_is_returned_with_the_gateways_challenge() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -185,7 +185,7 @@ async fn a_redirect_uri_keeps_its_own_query() {
 
 /// Without this header, sessions would be lost.
 #[tokio::test]
-async fn the_session_that_an_upstream_opens_reaches_the_client_and_comes_back() {
+async fn upstream_mcp_session_id_reaches_the_client() {
     let world = World::standard().await;
     let client = McpClient::register(&world.url).await;
     let pair = client.login().await;
@@ -198,7 +198,7 @@ async fn the_session_that_an_upstream_opens_reaches_the_client_and_comes_back() 
 
 /// The installed command runs, and a sample password is refused with an error.
 #[test]
-fn the_command_is_there_and_takes_no_secret_that_everybody_knows() {
+fn command_prints_its_version_and_rejects_a_sample_password() {
     let version = command().arg("--version").output().unwrap();
     assert!(version.status.success() && String::from_utf8(version.stdout).unwrap().starts_with("mcp-oauth-gateway "));
     let data = tempfile::tempdir().unwrap();

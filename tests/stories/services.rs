@@ -20,7 +20,7 @@ fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// A token must not work at another service.
 #[tokio::test]
-async fn a_token_of_one_service_is_refused_at_every_other() {
+async fn token_of_one_service_is_refused_at_every_other() {
     let house = House::new().await;
     let client = house.client().await;
     let mut tokens = Vec::new();
@@ -61,7 +61,7 @@ async fn a_token_of_one_service_is_refused_at_every_other() {
 
 /// A code must not work at the token endpoint of another service.
 #[tokio::test]
-async fn a_code_of_one_service_is_no_good_at_another_and_stays_good_at_its_own() {
+async fn code_is_refused_at_other_services_and_stays_valid() {
     let house = House::new().await;
     let client = house.client().await;
     for one in SERVICES {
@@ -79,7 +79,7 @@ async fn a_code_of_one_service_is_no_good_at_another_and_stays_good_at_its_own()
 
 /// `state` is bound to one service and one browser, and is single-use.
 #[tokio::test]
-async fn an_answer_of_the_upstream_is_taken_at_the_callback_of_its_own_service_only() {
+async fn upstream_callback_is_accepted_only_at_its_own_service() {
     let house = House::new().await;
     let client = house.client().await.at("chained");
     let mut browser = Browser::default();
@@ -126,7 +126,7 @@ fn well_known(base: &str, document: &str, address: &str) -> String {
 
 /// RFC 9728 §3.3: `resource` must equal the URL that the client called.
 #[tokio::test]
-async fn metadata_and_challenge_say_the_resource_that_was_called_and_its_issuer() {
+async fn metadata_and_challenge_name_the_called_resource_and_its_issuer() {
     let house = House::new().await;
     let base = house.world.url.clone();
     let mut browser = Browser::default();
@@ -176,7 +176,7 @@ async fn metadata_and_challenge_say_the_resource_that_was_called_and_its_issuer(
 }
 
 #[tokio::test]
-async fn the_answer_to_a_client_names_the_issuer_that_it_asked() {
+async fn authorization_response_names_the_issuer_of_the_requested_service() {
     let house = House::new().await;
     let client = house.client().await;
     let base = &house.world.url;
@@ -198,7 +198,7 @@ async fn the_answer_to_a_client_names_the_issuer_that_it_asked() {
 
 /// RFC 8707 §2: a late or changed `resource` must not yield another service's audience.
 #[tokio::test]
-async fn another_services_resource_is_an_invalid_target_wherever_it_is_asked() {
+async fn resource_of_another_service_is_an_invalid_target() {
     let house = House::new().await;
     let client = house.client().await;
     for (one, other) in [
@@ -237,7 +237,7 @@ async fn another_services_resource_is_an_invalid_target_wherever_it_is_asked() {
 }
 
 #[tokio::test]
-async fn an_alias_is_the_same_service_and_no_other() {
+async fn path_alias_reaches_the_same_service_and_no_other() {
     let house = House::new().await;
     let client = house.client().await;
     let of_default = login(&client).await;
@@ -262,7 +262,7 @@ async fn an_alias_is_the_same_service_and_no_other() {
 
 /// Concurrent flows in one browser are independent.
 #[tokio::test]
-async fn parallel_tabs_at_several_services_all_work() {
+async fn parallel_flows_at_several_services_all_succeed() {
     let house = House::new().await;
     let client = house.client().await;
     let mut browser = Browser::default();

@@ -36,7 +36,7 @@ fn told(seen: &Seen) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_way_to_unlock_an_upstream_works_beside_the_others_in_one_process() {
+async fn all_upstream_credential_kinds_work_in_one_process() {
     let house = House::new().await;
     let client = house.client().await;
     for (name, upstream, sent, absent) in [
@@ -65,7 +65,7 @@ async fn every_way_to_unlock_an_upstream_works_beside_the_others_in_one_process(
 
 /// A wrong key must fail before a code is issued.
 #[tokio::test]
-async fn a_pasted_key_is_tried_before_a_code_is_issued() {
+async fn pasted_key_is_verified_before_a_code_is_issued() {
     let house = House::new().await;
     let client = house.client().await.at("legacy");
     let mut browser = Browser::default();
@@ -110,7 +110,7 @@ async fn a_pasted_key_is_tried_before_a_code_is_issued() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
+async fn unavailable_upstream_prevents_a_code_for_a_pasted_key() {
     let house = House::new().await;
     let elsewhere = Standin::start(Profile::Standard);
     let client = house.client().await.at("legacy");
@@ -129,7 +129,7 @@ async fn an_upstream_that_does_not_answer_gets_nothing_issued() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_key_never_reaches_the_upstream() {
+async fn malformed_pasted_key_never_reaches_the_upstream() {
     let house = House::new().await;
     let client = house.client().await.at("legacy");
     let mut browser = Browser::default();
@@ -148,7 +148,7 @@ async fn what_cannot_be_a_key_never_reaches_the_upstream() {
 }
 
 #[tokio::test]
-async fn keys_cannot_be_guessed_on_the_consent_page() {
+async fn key_guesses_on_the_consent_page_are_limited() {
     let house = House::new().await;
     let client = house.client().await.at("legacy");
     let mut browser = Browser::default();
@@ -181,7 +181,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn a_pasted_key_is_on_no_page_in_no_address_and_in_no_log() {
+async fn pasted_key_appears_in_no_page_url_or_log() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -225,7 +225,7 @@ async fn a_pasted_key_is_on_no_page_in_no_address_and_in_no_log() {
 }
 
 #[tokio::test]
-async fn a_key_that_ends_upstream_is_pasted_anew_after_the_second_refusal() {
+async fn second_upstream_401_for_a_pasted_key_ends_the_grant() {
     let house = House::new().await;
     let client = house.client().await.at("legacy");
     let pair = login(&client).await;
@@ -248,7 +248,7 @@ async fn a_key_that_ends_upstream_is_pasted_anew_after_the_second_refusal() {
 
 /// A pasted key belongs to its user, who may use it elsewhere. So the gateway never revokes it.
 #[tokio::test]
-async fn revoking_leaves_a_pasted_key_alone() {
+async fn revocation_sends_nothing_to_a_pasted_key_upstream() {
     let house = House::new().await;
     let client = house.client().await.at("legacy");
     let pair = login(&client).await;
@@ -262,7 +262,7 @@ async fn revoking_leaves_a_pasted_key_alone() {
 }
 
 #[tokio::test]
-async fn a_fixed_key_is_sent_for_everybody_and_its_refusal_sends_nobody_to_sign_in() {
+async fn refused_static_credential_is_a_502_without_a_challenge() {
     let house = House::new().await;
     let client = house.client().await.at("weather");
     let consent = client.to_consent(&mut Browser::default()).await;
@@ -295,7 +295,7 @@ pub(crate) async fn calling(client: &McpClient, access: &str, headers: &[(&str, 
 
 /// A caller must not choose its own identity.
 #[tokio::test]
-async fn no_spelling_of_a_user_header_passes_on_any_service() {
+async fn forged_identity_headers_never_reach_any_upstream() {
     let house = House::new().await;
     let client = house.client().await;
     let forged = [
@@ -343,7 +343,7 @@ async fn taken_down(listener: tokio::net::TcpListener) -> String {
 }
 
 #[tokio::test]
-async fn who_the_user_is_cannot_be_said_in_trailers() {
+async fn trailers_cannot_forge_the_identity_headers() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mcp = format!("http://{}/mcp", listener.local_addr().unwrap());
     let world = World::with_services(Profile::Standard, |first| {
@@ -367,7 +367,7 @@ async fn who_the_user_is_cannot_be_said_in_trailers() {
 
 /// The identity must not get lost at a refresh.
 #[tokio::test]
-async fn who_the_user_is_survives_refreshes() {
+async fn identity_headers_stay_the_same_after_refreshes() {
     let house = House::new().await;
     let client = house.client().await.at("calculator");
     let mut pair = login(&client).await;
@@ -412,7 +412,7 @@ async fn in_session(client: &McpClient, access: &str, method: Method, session: &
 
 /// Session ids of one user must not work for another where the credential is shared.
 #[tokio::test]
-async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
+async fn mcp_session_belongs_to_one_user_behind_a_shared_credential() {
     let house = House::new().await;
     let client = house.client().await;
     for (name, upstream) in [("weather", &house.weather), ("open", &house.backend)] {
@@ -466,7 +466,7 @@ async fn a_session_is_nobody_elses_where_the_upstream_sees_all_alike() {
 }
 
 #[tokio::test]
-async fn a_session_is_the_upstreams_own_business_where_it_knows_its_users() {
+async fn mcp_session_ids_pass_unchecked_if_upstream_knows_its_users() {
     let house = House::new().await;
     let client = house.client().await;
     for name in ["default", "legacy", "calculator"] {
@@ -482,7 +482,7 @@ async fn a_session_is_the_upstreams_own_business_where_it_knows_its_users() {
 
 /// Without a login there is no user, so no consent can be remembered.
 #[tokio::test]
-async fn where_nobody_signs_in_there_is_no_session_and_consent_is_asked_every_time() {
+async fn service_without_login_sets_no_session_and_always_requires_consent() {
     let house = House::new().await;
     let client = house.client().await;
     let mut browser = Browser::default();

@@ -144,7 +144,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_recorded_message_is_read_by_a_test_and_every_provider_is_in_the_table_of_the_folder() {
+fn every_recorded_message_has_a_test_and_a_readme_entry() {
     let providers: Vec<String> = names(folder()).into_iter().filter(|name| name != "README.md").collect();
     let there: BTreeSet<String> = providers
         .iter()
@@ -164,7 +164,7 @@ fn every_recorded_message_is_read_by_a_test_and_every_provider_is_in_the_table_o
 }
 
 #[test]
-fn every_recorded_message_is_read_as_its_provider_means_it() {
+fn every_recorded_message_is_parsed_with_its_providers_meaning() {
     for (path, means) in RECORDED {
         let body = std::fs::read(folder().join(path)).unwrap();
         let status = path.split_once('/').unwrap().1[..3].parse().unwrap();

@@ -36,7 +36,7 @@ fn prepared(vault: &Vault, standin: &Standin, public_url: &str, port: u16, data:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_of_a_ca_of_ones_own_is_served_from_with_that_ca_and_without_it_the_start_says_how() {
+async fn vault_behind_a_private_ca_requires_the_ca_setting() {
     let (vault, standin) = (Vault::with_tls(&["127.0.0.1"]), Standin::start(Profile::Standard));
     let (port, data) = (free_port(), tempfile::tempdir().unwrap());
     let public_url = format!("http://127.0.0.1:{port}");
@@ -59,7 +59,7 @@ async fn a_vault_of_a_ca_of_ones_own_is_served_from_with_that_ca_and_without_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_instances_on_vault_serve_one_user_also_after_a_kill_and_a_revocation_reaches_both() {
+async fn vault_replicas_share_refreshes_and_revocations_after_a_kill() {
     let (vault, standin) = (Vault::start(), Standin::start(Profile::Standard));
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let ports = [free_port(), free_port()];

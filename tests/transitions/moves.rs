@@ -36,7 +36,7 @@ proptest! {
     #![proptest_config(Config { cases: 320, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn whatever_happens_flows_and_grants_go_as_the_model_says(
+    fn flows_and_grants_follow_the_model_under_random_transitions(
         grace in prop_oneof![Just(0), Just(60)],
         mode in prop_oneof![Just(TokenMode::Sealed), Just(TokenMode::Reference)],
         acts in acts(160),
@@ -66,7 +66,7 @@ const RARE: [&str; 16] = [
 ];
 
 #[test]
-fn the_random_moves_walk_every_arrow_and_meet_what_is_rare() {
+fn random_transitions_cover_every_edge_and_every_rare_case() {
     let (walked, met) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let config = Config {
         cases: 560,

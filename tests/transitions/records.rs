@@ -324,7 +324,7 @@ async fn missing() -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn every_kept_record_is_read_by_this_program_and_nothing_in_it_is_lost() {
+async fn every_sample_record_is_read_without_losing_a_field() {
     async fn all<R: Record>(kept: &[Kept], seen: &mut usize) {
         for kept in kept.iter().filter(|kept| kept.space == R::KIND) {
             assert!(kept.said["v"].as_u64().unwrap() <= u64::from(R::VERSION), "{}", kept.name);
@@ -339,7 +339,7 @@ async fn every_kept_record_is_read_by_this_program_and_nothing_in_it_is_lost() {
 }
 
 #[tokio::test]
-async fn a_record_is_kept_of_every_kind_state_and_field_that_this_program_writes() {
+async fn a_sample_exists_for_every_record_kind_state_and_field() {
     let missing = missing().await;
     if !missing.is_empty() {
         let new = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("records");
@@ -385,7 +385,7 @@ fn is_of_a_removed_kind(line: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn every_kept_export_is_imported_and_read_by_this_program() {
+async fn every_sample_export_can_be_imported_and_read() {
     let numbers = exports();
     assert!(!numbers.is_empty());
     for n in numbers {
@@ -405,7 +405,7 @@ async fn every_kept_export_is_imported_and_read_by_this_program() {
 }
 
 #[tokio::test]
-async fn every_kind_of_record_has_its_end_or_is_no_more_than_what_was_configured() {
+async fn every_record_kind_expires_or_is_bounded_by_configuration() {
     async fn all<R: Record>(kept: &[Kept], known: &mut BTreeSet<String>) {
         known.insert(R::KIND.to_owned());
         let lies = LIES.iter().find(|(space, _)| *space == R::KIND);

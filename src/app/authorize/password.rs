@@ -127,7 +127,7 @@ mod tests {
     use crate::service::password_user;
 
     #[tokio::test]
-    async fn a_wrong_password_waits_and_never_locks() {
+    async fn wrong_passwords_delay_the_next_attempt_and_never_lock_the_account() {
         let hash = password_user::hash(&Secret::from("correct-horse")).unwrap();
         let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
         let (users, passwords) = (
@@ -164,7 +164,7 @@ mod tests {
 
     /// A hash that is not computed yet lets no one in, and it is computed once for all callers.
     #[tokio::test]
-    async fn a_hash_in_the_making_lets_nobody_in_and_is_made_once() {
+    async fn a_lazy_password_hash_is_computed_once_and_matches_only_its_password() {
         let right = || Secret::from("correct-horse");
         for hash in [
             LazyPasswordHash::from_new_password(right()),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_goes_away_in_the_middle_frees_no_place_for_another_hash() {
+    fn a_cancelled_password_check_holds_its_permit_until_the_hash_is_done() {
         // The only blocking thread is busy, so the hash can start and not end.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

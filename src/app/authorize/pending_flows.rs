@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_busiest_source_gives_way() {
+    fn the_oldest_flow_of_the_busiest_source_is_evicted() {
         let waiting = PendingFlows::new(5);
         let (_, nobody) = flood(&waiting, "192.0.2.1", 2);
         assert!(nobody.is_empty());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equally_busy_sources_the_one_that_waits_longest_gives_way() {
+    fn the_oldest_flow_is_evicted_among_equally_busy_sources() {
         let waiting = PendingFlows::new(3);
         let first: Vec<Id> = (1..=3).flat_map(|n| flood(&waiting, &format!("192.0.2.{n}"), 1).0).collect();
         let evicted: Vec<Id> = (4..=6).flat_map(|n| flood(&waiting, &format!("198.51.100.{n}"), 1).1).collect();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_signed_in_or_turned_away_is_not_counted_and_not_evicted() {
+    fn a_removed_flow_is_not_counted_and_not_evicted() {
         let waiting = PendingFlows::new(2);
         let (ids, _) = flood(&waiting, "192.0.2.1", 2);
         for id in &ids {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_of_one_ipv6_subscriber_are_one_source() {
+    fn all_addresses_of_one_ipv6_64_prefix_count_as_one_source() {
         let waiting = PendingFlows::new(3);
         let (mine, _) = flood(&waiting, "2001:db8:1:2::1", 1);
         let many: Vec<Id> = (1..=9)
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_leaves_with_the_sweep_and_nothing_else() {
+    fn a_sweep_removes_only_expired_pending_flows() {
         let waiting = PendingFlows::new(2);
         let (old, new) = (Id::random(), Id::random());
         assert_eq!(waiting.insert(old, ip("192.0.2.1"), NOW), None);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_book_is_never_longer_than_its_most_whatever_comes_and_goes() {
+    fn the_pending_flow_table_never_exceeds_its_limit() {
         let waiting = PendingFlows::new(50);
         let mut alive = Vec::new();
         for n in 0..2_000_u32 {

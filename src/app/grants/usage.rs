@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_about_many_grants_take_bounded_memory() {
+    fn recorded_upstream_401s_take_bounded_memory() {
         let notes = Recent401s::default();
         assert!((0..5 * MAX_RECENT_401S).all(|_| notes.note_once(Id::random(), 1, UnixTime(1_000))));
         assert!(notes.0.len() <= MAX_RECENT_401S);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_good_for_the_user_and_the_service_that_it_was_given_to() {
+    fn an_mcp_session_id_is_accepted_only_from_its_user_and_service() {
         let sessions = McpSessions::default();
         given(&sessions, owner("a", "alice"), "s1");
         let admits = |who, id| sessions.check(who, &naming(&[id]), NOW);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ids_in_one_request_are_no_session() {
+    fn a_request_with_two_mcp_session_ids_is_refused() {
         let sessions = McpSessions::default();
         given(&sessions, owner("a", "alice"), "s1");
         for ids in [["s1", "s2"], ["s2", "s1"], ["s1", "s1"]] {
@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn subjects_and_ids_do_not_run_together() {
+    fn subject_and_session_id_are_not_ambiguous_when_joined() {
         let sessions = McpSessions::default();
         given(&sessions, owner("a", "alice b"), "c");
         assert!(!sessions.check(owner("a", "alice"), &naming(&["b c"]), NOW));
     }
 
     #[test]
-    fn a_session_ends_when_its_user_ends_it_and_not_by_a_refused_delete() {
+    fn an_mcp_session_ends_only_when_the_upstream_accepts_its_delete() {
         let sessions = McpSessions::default();
         let alice = owner("a", "alice");
         given(&sessions, alice, "s1");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_kept_while_it_is_used() {
+    fn a_used_mcp_session_survives_the_sweep_and_an_idle_one_expires() {
         let sessions = McpSessions::default();
         let alice = owner("a", "alice");
         given(&sessions, alice, "used");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_more_sessions_take_no_more_room() {
+    fn the_mcp_session_table_never_exceeds_its_limit() {
         let sessions = McpSessions::default();
         for n in 0..2 * MAX_SESSIONS {
             sessions.0.insert(key(owner("a", "alice"), &n.to_string()), NOW);

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_early_request_waits_until_the_list_is_complete_or_its_time_is_up() {
+    async fn an_early_request_waits_for_the_revocation_list_or_times_out() {
         let list = RevocationList::default();
         assert!(!list.wait_complete(Duration::from_millis(1)).await);
         let load = async {

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_place_is_read() {
+    fn every_form_of_redis_url_is_parsed() {
         let one = read("rediss://gate:p%40ss@redis.example:7000/3").unwrap();
         assert_eq!((one.to_string().as_str(), one.tls, one.db), ("redis.example:7000", true, 3));
         assert_eq!(one.login.user.as_deref(), Some("gate"));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named() {
+    fn each_invalid_redis_url_is_refused_with_its_reason() {
         for (url, why) in [
             ("localhost:6379", RedisConfigError::Scheme),
             ("http://localhost", RedisConfigError::Scheme),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_it_shows_a_password() {
+    fn redis_config_text_never_shows_a_password() {
         let at = read("redis-sentinel://u:canary-1@a/group?sentinel_password=canary-2").unwrap();
         assert!(!format!("{at} {at:?}").contains("canary"));
     }

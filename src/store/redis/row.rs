@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_read_as_it_was_written() {
+    fn a_redis_row_survives_a_round_trip() {
         let row = Row {
             value: vec![7; 5],
             version: Version::fresh(),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_lives_an_hour_longer_than_it_must_and_never_shorter() {
+    fn a_redis_ttl_is_the_record_expiry_plus_one_hour() {
         assert_eq!(ttl_millis(UnixTime(1_500), UnixTime(1_000)), (500 + EXPIRY_MARGIN_SECONDS) * 1000);
         assert_eq!(ttl_millis(UnixTime(900), UnixTime(1_000)), EXPIRY_MARGIN_SECONDS * 1000);
         assert_eq!(ttl_millis(UnixTime::NEVER, UnixTime(1_000)), 0);

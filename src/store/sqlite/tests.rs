@@ -61,7 +61,7 @@ fn is_whole(db: &Connection) -> bool {
 }
 
 #[test]
-fn a_full_disk_is_said_and_leaves_the_file_whole() {
+fn a_full_disk_fails_the_batch_and_leaves_the_file_intact() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     assert_eq!(batch(&mut writer, vec![insert("test/a", 10)]), [Ok(1)]);
@@ -77,7 +77,7 @@ fn a_full_disk_is_said_and_leaves_the_file_whole() {
 }
 
 #[test]
-fn a_file_that_may_not_be_written_is_said_so() {
+fn writing_a_read_only_database_fails_as_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.db().pragma_update(None, "query_only", true).unwrap();
@@ -87,7 +87,7 @@ fn a_file_that_may_not_be_written_is_said_so() {
 }
 
 #[test]
-fn a_file_that_another_process_holds_is_unavailable_until_it_lets_go() {
+fn a_database_locked_by_another_process_is_unavailable_until_unlocked() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.db().busy_timeout(Duration::from_millis(5)).unwrap();
@@ -101,7 +101,7 @@ fn a_file_that_another_process_holds_is_unavailable_until_it_lets_go() {
 }
 
 #[tokio::test]
-async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
+async fn a_cancelled_queued_write_is_not_executed() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(dir.path()).unwrap();
     let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
@@ -122,7 +122,7 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_done() {
 }
 
 #[test]
-fn a_newer_layout_is_refused_and_left_as_it_is() {
+fn a_newer_database_schema_is_refused_and_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     drop(Sqlite::open(dir.path()).unwrap());
@@ -134,7 +134,7 @@ fn a_newer_layout_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+fn a_file_that_is_no_database_is_refused_and_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     let text = "not a database at all, but long enough to be taken for one".repeat(100);
@@ -145,7 +145,7 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn many_may_open_a_new_file_at_once() {
+fn a_new_database_file_can_be_opened_concurrently() {
     for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {

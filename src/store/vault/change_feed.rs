@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_is_told_once_and_what_was_missed_is_a_gap() {
+    fn a_journal_reports_new_entries_once_and_missed_ones_as_gap() {
         let three = journal(3, &["a/1 ", "a/2 ", "a/3 "]);
         assert_eq!(told(&three, 0), ["a/1", "a/2", "a/3"]);
         assert_eq!(told(&three, 2), ["a/3"]);

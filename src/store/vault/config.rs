@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named_and_the_token_is_not() {
+    fn invalid_vault_settings_are_refused_and_the_token_is_never_shown() {
         for (url, mount, prefix, why) in [
             ("http://vault.example:8200", "kv", "p", VaultConfigError::NotHttps),
             ("https://vault.example?x=1", "kv", "p", VaultConfigError::Query),

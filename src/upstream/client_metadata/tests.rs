@@ -99,7 +99,7 @@ fn redirect(read: Result<Arc<ClientRegistration>, ClientMetadataFetchError>) -> 
 }
 
 #[tokio::test]
-async fn a_document_is_fetched_once_and_kept_for_as_long_as_its_host_says() {
+async fn a_metadata_document_is_cached_for_its_max_age() {
     let host = Host::answering(|path, host| {
         let head = format!("{JSON}cache-control: public, max-age=600\r\n");
         ("200 OK", head, good(host, path, "https://a.example/cb"))
@@ -120,7 +120,7 @@ async fn a_document_is_fetched_once_and_kept_for_as_long_as_its_host_says() {
 }
 
 #[tokio::test]
-async fn who_asks_at_the_same_time_waits_for_one_fetch() {
+async fn concurrent_requests_for_a_document_share_one_fetch() {
     let host = Host::serving(|mut stream, path, host| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let body = good(host, &path, "https://a.example/cb");
@@ -135,7 +135,7 @@ async fn who_asks_at_the_same_time_waits_for_one_fetch() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_given_up_is_taken_over_by_the_next() {
+async fn a_waiting_request_takes_over_a_cancelled_fetch() {
     let slow = AtomicUsize::new(0);
     let host = Host::serving(move |mut stream, path, host| {
         let first = slow.fetch_add(1, Ordering::SeqCst) == 0;
@@ -156,7 +156,7 @@ async fn a_fetch_that_is_given_up_is_taken_over_by_the_next() {
 }
 
 #[tokio::test]
-async fn what_a_document_says_later_counts_once_it_is_old() {
+async fn a_changed_metadata_document_takes_effect_after_its_lifetime() {
     let turn = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
         let turn = turn.fetch_add(1, Ordering::SeqCst);
@@ -176,7 +176,7 @@ async fn what_a_document_says_later_counts_once_it_is_old() {
 }
 
 #[tokio::test]
-async fn a_document_that_turns_hostile_is_not_covered_by_the_one_before() {
+async fn an_invalid_new_document_invalidates_the_cached_good_one() {
     let turn = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
         let path = if turn.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -201,7 +201,7 @@ async fn a_document_that_turns_hostile_is_not_covered_by_the_one_before() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_blocked_later_is_believed_for_a_week() {
+async fn a_good_document_stays_usable_for_a_week_when_fetches_fail() {
     let turn = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
         if turn.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -234,7 +234,7 @@ async fn a_host_that_is_blocked_later_is_believed_for_a_week() {
 }
 
 #[tokio::test]
-async fn a_failure_is_kept_for_seconds_only() {
+async fn a_failed_document_fetch_is_cached_only_for_seconds() {
     let host = Host::saying("404 Not Found", "", String::new()).await;
     let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
     for (later, asked) in [(0, 1), (FAILURE_TTL_SECONDS - 1, 1), (1, 2)] {
@@ -249,14 +249,14 @@ async fn a_failure_is_kept_for_seconds_only() {
 }
 
 #[tokio::test]
-async fn the_document_of_another_client_is_refused() {
+async fn a_document_with_another_client_id_is_refused() {
     let host = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/other", "https://a.example/cb"))).await;
     let refused = once(&host).await.unwrap_err();
     assert!(matches!(refused, ClientMetadataFetchError::Refused(ClientMetadataError::OtherClient(_))) && !refused.is_temporary());
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn metadata_document_redirects_are_not_followed() {
     let target = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/c", "https://a.example/cb"))).await;
     let to = target.address;
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
@@ -267,7 +267,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn only_json_that_came_plain_is_read() {
+async fn only_uncompressed_json_metadata_documents_are_accepted() {
     for (head, why) in [
         ("", ClientMetadataFetchError::ContentType),
         ("content-type: text/html\r\n", ClientMetadataFetchError::ContentType),
@@ -295,7 +295,7 @@ async fn only_json_that_came_plain_is_read() {
 }
 
 #[tokio::test]
-async fn a_huge_document_is_not_read() {
+async fn an_oversized_metadata_document_is_not_read() {
     let promised = Host::serving(|mut stream, _, _| async move {
         let _ = stream
             .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 1000000000\r\n\r\n{{").as_bytes())
@@ -332,7 +332,7 @@ async fn a_huge_document_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_document_that_drips_ends_with_the_time() {
+async fn a_slowly_sent_metadata_document_hits_the_timeout() {
     let host = Host::serving(|mut stream, _, _| async move {
         let _ = stream
             .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 9000\r\n\r\n").as_bytes())
@@ -348,7 +348,7 @@ async fn a_document_that_drips_ends_with_the_time() {
 }
 
 #[tokio::test]
-async fn what_is_nested_too_deep_is_refused() {
+async fn a_deeply_nested_metadata_document_is_refused() {
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     let host = Host::saying("200 OK", JSON, format!(r#"{{"x":{deep}}}"#)).await;
     assert_eq!(
@@ -358,7 +358,7 @@ async fn what_is_nested_too_deep_is_refused() {
 }
 
 #[tokio::test]
-async fn special_addresses_are_not_dialled_whatever_they_are_written_as() {
+async fn special_addresses_are_never_dialled_for_a_metadata_document() {
     let host = Host::saying("200 OK", JSON, String::new()).await;
     let port = host.address.port();
     let client = client();
@@ -392,7 +392,7 @@ async fn special_addresses_are_not_dialled_whatever_they_are_written_as() {
 }
 
 #[tokio::test]
-async fn thousands_of_clients_take_the_room_of_a_thousand() {
+async fn failed_fetches_evict_no_good_document_from_the_bounded_cache() {
     let host = Host::answering(|path, host| {
         if path.starts_with("/good") {
             ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
@@ -419,7 +419,7 @@ async fn thousands_of_clients_take_the_room_of_a_thousand() {
 }
 
 #[tokio::test]
-async fn a_flood_is_slowed_down_for_the_outside_and_not_for_who_is_known() {
+async fn a_flood_of_new_clients_is_limited_and_known_ones_are_not() {
     let host = Host::answering(|path, host| ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))).await;
     let hand = Arc::new(AtomicU64::new(1_000_000));
     let (documents, client) = (ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand))), client());

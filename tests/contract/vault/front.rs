@@ -32,7 +32,7 @@ fn put(server: &Server, name: &str, data: serde_json::Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() {
+async fn a_404_counts_as_absent_only_if_vault_itself_sent_it() {
     let (server, bench) = bench();
     let handle = bench.insert(2000).await;
     let nowhere = Handle::<Door>::new(Id::random());
@@ -56,7 +56,7 @@ async fn a_404_is_believed_only_where_vault_itself_says_that_nothing_is_there() 
 
 /// A standby that cannot forward a write, or lost its outcome, answers 503 or redirects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_is_looked_for_and_done_once() {
+async fn a_vault_write_with_an_unusable_response_is_verified_and_done_once() {
     let (server, bench) = bench();
     let bell = bench.store.insert(Id::random(), Doorbell { rings: 0 }).await.unwrap();
     let once_more = |bell: Doorbell| Ok::<_, ()>((Doorbell { rings: bell.rings + 1 }, bell.rings));
@@ -98,7 +98,7 @@ async fn a_write_that_is_answered_by_a_redirect_or_a_503_or_a_yes_to_everything_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_news() {
+async fn one_foreign_path_stops_neither_sweep_nor_scan_nor_change_feed() {
     let (server, bench) = bench();
     bench.insert(2000).await;
     let stays = bench.insert(9000 * HOUR).await;
@@ -148,7 +148,7 @@ async fn one_bad_path_stops_neither_the_sweep_nor_a_scan_of_other_kinds_nor_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_written_in_vault_without_the_keys_is_believed_by_nobody() {
+async fn forged_vault_records_and_journal_entries_are_not_accepted() {
     let (server, bench) = bench();
     let one = bench.insert(2000).await;
     let first = server.names("contract/door/").remove(0);
@@ -185,7 +185,7 @@ async fn what_is_written_in_vault_without_the_keys_is_believed_by_nobody() {
 
 /// Vault deletes any content of a path. A delayed deletion must not remove a newer record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_held_up_between_closing_a_path_and_removing_it_leaves_it_to_others() {
+async fn a_delayed_deletion_leaves_a_closed_path_to_other_processes() {
     let (server, bench) = bench();
     bench.insert(2000).await;
     bench.time.store(2001 + HOUR, Ordering::SeqCst);
@@ -208,7 +208,7 @@ async fn who_is_held_up_between_closing_a_path_and_removing_it_leaves_it_to_othe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_journal_of_an_instance_that_ended_is_removed_and_that_of_one_that_lives_is_written_again() {
+async fn an_idle_journal_is_removed_and_a_live_process_recreates_its_own() {
     let (server, bench) = bench();
     let listener = another(&bench, &server);
     let mut changes = listener.changes();

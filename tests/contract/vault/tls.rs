@@ -11,7 +11,7 @@ fn over(server: &Server, host: &str, ca: Option<std::path::PathBuf>) -> VaultCon
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vault_is_spoken_to_over_tls_if_the_given_ca_signed_it_for_that_name() {
+async fn vault_tls_requires_a_certificate_by_the_given_ca_and_name() {
     let server = Server::with_tls(&["127.0.0.1", "localhost"]);
     for host in ["127.0.0.1", "localhost"] {
         let bench = on(over(&server, host, Some(server.ca())));

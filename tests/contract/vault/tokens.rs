@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended() {
+async fn an_approle_login_is_renewed_and_repeated_after_its_token_ends() {
     let server = Server::start();
     server.state().ttl = (Duration::from_secs(2), 1);
     let bench = on(at(&server, role(ROLE.1)));
@@ -33,7 +33,7 @@ async fn an_approle_signs_in_renews_and_signs_in_again_when_its_token_has_ended(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_policy_of_the_documents_is_enough_and_each_part_of_it_is_needed() {
+async fn the_documented_vault_policy_is_sufficient_and_every_part_is_needed() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("path \"secret/")).collect();
     let policy = lines.join("\n").replace("/mcp-gateway/", "/contract/");
@@ -69,7 +69,7 @@ async fn unread(store: &Store, handle: &Handle<Door>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_that_begins_to_lack_something_is_no_reason_to_sign_in() {
+async fn a_permission_error_does_not_trigger_a_new_vault_login() {
     let server = Server::start();
     let bench = on(at(&server, role(ROLE.1)));
     let handle = bench.insert(2000).await;
@@ -85,7 +85,7 @@ async fn a_policy_that_begins_to_lack_something_is_no_reason_to_sign_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_given_token_that_ended_and_a_login_that_fails_are_named_where_they_are_missed() {
+async fn an_expired_vault_token_and_a_failed_login_are_reported() {
     let server = Server::start();
     server.give("hvs.short", Duration::from_secs(5), 0);
     let bench = on(at(&server, token("hvs.short")));
