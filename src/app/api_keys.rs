@@ -53,34 +53,34 @@ impl ApiKeys {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn add(&self, wanted: ApiKeySpec) -> Result<CreatedApiKey, InsertError> {
+    pub async fn add(&self, spec: ApiKeySpec) -> Result<CreatedApiKey, InsertError> {
         let (now, id) = (self.clock.now(), cli_safe_id());
-        let expires = wanted.ttl.map_or(UnixTime::NEVER, |seconds| now.plus_seconds(seconds));
-        let name = wanted.name.unwrap_or_else(|| format!("key-{}", &id.to_string()[..8]));
-        let half = PairHeader {
+        let expires = spec.ttl.map_or(UnixTime::NEVER, |seconds| now.plus_seconds(seconds));
+        let name = spec.name.unwrap_or_else(|| format!("key-{}", &id.to_string()[..8]));
+        let header = PairHeader {
             mode: TokenMode::Sealed,
             kind: TokenKind::Key,
             carried: PayloadKind::Nothing,
             grant: id,
             generation: 0,
-            service: ServiceDigest::of(&wanted.service),
+            service: ServiceDigest::of(&spec.service),
             client: [0; 16],
             expires,
             upstream_expires: UnixTime::NEVER,
             subject: name.clone(),
-            scopes: wanted.scopes.to_string(),
+            scopes: spec.scopes.to_string(),
         };
-        let key = pair::encode(&self.keys.load(), now, &half, &Secret::from(""), random::salt_and_nonce());
-        let about = ApiKeyInfo {
-            service: wanted.service,
+        let key = pair::encode(&self.keys.load(), now, &header, &Secret::from(""), random::salt_and_nonce());
+        let info = ApiKeyInfo {
+            service: spec.service,
             name,
-            scopes: wanted.scopes,
+            scopes: spec.scopes,
             digest: Digest::new(key.expose()),
             made: now,
             expires,
         };
-        self.store.insert(id, Usable::new(about.clone())).await?;
-        Ok(CreatedApiKey { id, key, about })
+        self.store.insert(id, Usable::new(info.clone())).await?;
+        Ok(CreatedApiKey { id, key, about: info })
     }
 
     /// All keys, the oldest first.
@@ -157,19 +157,19 @@ mod tests {
     #[tokio::test]
     async fn an_api_key_record_holds_only_a_digest_of_the_key() {
         let keys = api_keys();
-        let new = keys.add(spec(Some(60))).await.unwrap();
-        let opened = pair::open(&keys.keys.load(), new.key.expose()).unwrap();
+        let created = keys.add(spec(Some(60))).await.unwrap();
+        let pair = pair::open(&keys.keys.load(), created.key.expose()).unwrap();
         assert_eq!(
-            (opened.half.kind, opened.half.grant, opened.half.expires),
-            (TokenKind::Key, new.id, UnixTime(1_060))
+            (pair.half.kind, pair.half.grant, pair.half.expires),
+            (TokenKind::Key, created.id, UnixTime(1_060))
         );
         assert_eq!(
-            (opened.half.subject.as_str(), opened.half.scopes.as_str()),
-            (new.about.name.as_str(), "read")
+            (pair.half.subject.as_str(), pair.half.scopes.as_str()),
+            (created.about.name.as_str(), "read")
         );
         let all = keys.list().await.unwrap();
-        assert!(all[0].1.about().digest.matches(new.key.expose()));
-        assert!(!serde_json::to_string(&all[0].1).unwrap().contains(new.key.expose()));
+        assert!(all[0].1.about().digest.matches(created.key.expose()));
+        assert!(!serde_json::to_string(&all[0].1).unwrap().contains(created.key.expose()));
     }
 
     #[tokio::test]

@@ -44,8 +44,8 @@ impl App {
         // Subscribed before the load, so that no change is missed in between.
         let changes = self.core.store.changes();
         let mut delay = FIRST_LOAD_DELAY;
-        while let Err(why) = self.revocations.load().await {
-            tracing::error!(%why, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis or Vault what is under the prefix: everybody then signs in again");
+        while let Err(error) = self.revocations.load().await {
+            tracing::error!(why = %error, "the ended grants cannot be read, and no MCP request is answered before; if keys are lost for good, delete store.sqlite3, or in Redis or Vault what is under the prefix: everybody then signs in again");
             tokio::select! { () = tokio::time::sleep(delay) => {}, () = stop.cancelled() => return }
             delay = (delay * 2).min(MAX_LOAD_DELAY);
         }
@@ -240,22 +240,22 @@ mod tests {
     async fn a_missed_api_key_revocation_is_found_by_the_next_prune_pass() {
         let app = app();
         app.revocations.load().await.unwrap();
-        let operator = ApiKeys {
+        let api_keys = ApiKeys {
             store: app.core.store.clone(),
             keys: Arc::clone(&app.core.keys),
             clock: app.core.clock.clone(),
         };
-        let wanted = || ApiKeySpec {
+        let spec = || ApiKeySpec {
             service: "batch".to_owned(),
             name: None,
             scopes: Scopes::default(),
             ttl: None,
         };
-        let (taken, other) = (operator.add(wanted()).await.unwrap(), operator.add(wanted()).await.unwrap());
-        operator.revoke(taken.id).await.unwrap();
-        assert!(!app.revocations.is_revoked(taken.id), "no message came");
+        let (revoked, other) = (api_keys.add(spec()).await.unwrap(), api_keys.add(spec()).await.unwrap());
+        api_keys.revoke(revoked.id).await.unwrap();
+        assert!(!app.revocations.is_revoked(revoked.id), "no message came");
         assert!(app.prune_next_page(None).await.unwrap().is_none());
-        assert!(app.revocations.is_revoked(taken.id));
+        assert!(app.revocations.is_revoked(revoked.id));
         assert!(!app.revocations.is_revoked(other.id));
     }
 }

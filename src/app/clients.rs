@@ -80,23 +80,23 @@ impl Clients {
             ClientAuthMethod::None => None,
             ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost => Some(random::token()),
         };
-        let sealed = SealedClient {
+        let sealed_client = SealedClient {
             secret: secret.as_ref().map(|s| Digest::new(s.expose())),
             is: registration,
         };
-        let plain = serde_json::to_vec(&sealed).expect("strings serialize");
-        let message = seal::seal_deterministic(&self.core.keys.load(), self.core.clock.now(), LABEL, &plain);
-        let client_id = format!("{REGISTERED_PREFIX}{}", URL_SAFE_NO_PAD.encode(message));
+        let plaintext = serde_json::to_vec(&sealed_client).expect("strings serialize");
+        let sealed_bytes = seal::seal_deterministic(&self.core.keys.load(), self.core.clock.now(), LABEL, &plaintext);
+        let client_id = format!("{REGISTERED_PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed_bytes));
         if client_id.len() > MAX_CLIENT_ID_BYTES {
-            let why = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
+            let message = "the registration is too large: use fewer or shorter redirect URIs".to_owned();
             return Err(Rejection::Registration(RegistrationError {
                 code: OAuthErrorCode::InvalidClientMetadata,
-                why,
+                why: message,
             }));
         }
         Ok(registration_response(
             &client_id,
-            &sealed.is,
+            &sealed_client.is,
             secret.as_ref(),
             self.core.clock.now(),
         ))
@@ -115,16 +115,16 @@ impl Clients {
             return Ok(self.registered(client_id));
         }
         let url = ClientIdUrl::parse(client_id, self.core.urls.is_loopback())
-            .map_err(|why| Rejection::Document(ClientMetadataFetchError::Url(why)))?;
-        let read = match freshness {
+            .map_err(|error| Rejection::Document(ClientMetadataFetchError::Url(error)))?;
+        let result = match freshness {
             Freshness::Current => self.documents.get_fresh(http, &url).await,
             Freshness::LastKnown => self.documents.get_cached(http, &url).await,
         };
-        match read {
+        match result {
             Ok(registration) => Ok(Some(RegisteredClient::from_metadata(url, ClientRegistration::clone(&registration)))),
             // Our own limit, which says nothing about the client.
             Err(ClientMetadataFetchError::Busy) => Err(Rejection::TryLater { retry_after: 5 }),
-            Err(why) => Err(Rejection::Document(why)),
+            Err(error) => Err(Rejection::Document(error)),
         }
     }
 
@@ -140,17 +140,17 @@ impl Clients {
         form: &Form,
     ) -> Result<Authenticated, Rejection> {
         let credentials = ClientCredentials::parse(authorization, form)?;
-        let refused = |why| Rejection::Client {
-            why,
+        let client_error = |reason| Rejection::Client {
+            why: reason,
             basic: credentials.basic,
         };
         let client = self
             .client(http, &credentials.client_id, Freshness::LastKnown)
             .await?
-            .ok_or_else(|| refused("this gateway does not know the client; it must register again"))?;
+            .ok_or_else(|| client_error("this gateway does not know the client; it must register again"))?;
         client
             .authenticate(&credentials)
-            .map_err(|_| refused("the client secret is missing or wrong"))
+            .map_err(|_| client_error("the client secret is missing or wrong"))
     }
 
     /// Forgets sources that have been quiet.
@@ -163,9 +163,9 @@ impl Clients {
             .strip_prefix(REGISTERED_PREFIX)
             .filter(|_| client_id.len() <= MAX_CLIENT_ID_BYTES)?;
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plain = seal::open_message(&self.core.keys.load(), LABEL, b"", &message).ok()?;
-        let sealed: SealedClient = serde_json::from_slice(&plain).ok()?;
-        Some(RegisteredClient::new(client_id.to_owned(), sealed.is, sealed.secret))
+        let plaintext = seal::open_message(&self.core.keys.load(), LABEL, b"", &message).ok()?;
+        let sealed_client: SealedClient = serde_json::from_slice(&plaintext).ok()?;
+        Some(RegisteredClient::new(client_id.to_owned(), sealed_client.is, sealed_client.secret))
     }
 }
 
@@ -183,26 +183,26 @@ fn registered_form(client: &ConfiguredClient) -> RegisteredClient {
     RegisteredClient::configured(client.id.clone(), registration, client.secret.clone())
 }
 
-fn registration_response(client_id: &str, is: &ClientRegistration, secret: Option<&Secret>, now: UnixTime) -> Value {
-    let grants: &[&str] = if is.may_refresh {
+fn registration_response(client_id: &str, registration: &ClientRegistration, secret: Option<&Secret>, now: UnixTime) -> Value {
+    let grant_types: &[&str] = if registration.may_refresh {
         &["authorization_code", "refresh_token"]
     } else {
         &["authorization_code"]
     };
-    let mut out = json!({
+    let mut response = json!({
         "client_id": client_id,
         "client_id_issued_at": now.0,
-        "redirect_uris": is.redirect_uris,
-        "token_endpoint_auth_method": is.auth_method.as_str(),
-        "grant_types": grants,
+        "redirect_uris": registration.redirect_uris,
+        "token_endpoint_auth_method": registration.auth_method.as_str(),
+        "grant_types": grant_types,
         "response_types": ["code"],
     });
-    if let Some(name) = &is.name {
-        out["client_name"] = json!(name);
+    if let Some(name) = &registration.name {
+        response["client_name"] = json!(name);
     }
     if let Some(secret) = secret {
-        out["client_secret"] = json!(secret.expose());
-        out["client_secret_expires_at"] = json!(0);
+        response["client_secret"] = json!(secret.expose());
+        response["client_secret_expires_at"] = json!(0);
     }
-    out
+    response
 }

@@ -105,12 +105,12 @@ impl ServiceEndpoint<'_> {
     /// access, because a token is bound to the service.
     pub fn resources(&self) -> Vec<String> {
         let (base, name) = (self.base_url.base(), self.name());
-        let mut out = vec![format!("{base}/mcp/{name}"), format!("{base}/{name}/mcp")];
+        let mut resources = vec![format!("{base}/mcp/{name}"), format!("{base}/{name}/mcp")];
         if self.service.service.is_default {
             // Clients of MCP 2025-03-26 send the bare origin.
-            out.extend([format!("{base}/mcp"), self.base_url.parts().0.to_owned()]);
+            resources.extend([format!("{base}/mcp"), self.base_url.parts().0.to_owned()]);
         }
-        out
+        resources
     }
 
     /// Checks that every `resource` of a request names this service (RFC 8707), under the base URL
@@ -120,27 +120,27 @@ impl ServiceEndpoint<'_> {
     /// [`Rejection::Target`].
     pub(in crate::app) fn check_resources<'r>(&self, urls: &PublicUrls, resources: impl Iterator<Item = &'r str>) -> Result<(), Rejection> {
         let canonical = urls.canonical();
-        let public = ServiceEndpoint {
+        let canonical_endpoint = ServiceEndpoint {
             base_url: &canonical,
             ..*self
         };
-        resource::check(resources, &[self.resources(), public.resources()].concat()).map_err(|_| Rejection::Target)
+        resource::check(resources, &[self.resources(), canonical_endpoint.resources()].concat()).map_err(|_| Rejection::Target)
     }
 
     /// The protected resource metadata document (RFC 9728).
     pub fn resource_metadata_document(&self) -> Value {
-        let running = self.service;
-        let scopes = running
+        let active = self.service;
+        let scopes = active
             .scopes_offered()
-            .union(&running.service.required_scopes)
+            .union(&active.service.required_scopes)
             .without("offline_access");
-        metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &running.service.title())
+        metadata::protected_resource(&self.resource(), &self.issuer(), &scopes.list(), &active.service.title())
     }
 
     /// The authorization server metadata document (RFC 8414).
     pub fn server_metadata_document(&self) -> Value {
-        let running = self.service;
-        let keys = running
+        let active = self.service;
+        let keys = active
             .service
             .needs_signing_keys()
             .then(|| format!("{}/.well-known/jwks.json", self.base_url.base()));
@@ -150,7 +150,7 @@ impl ServiceEndpoint<'_> {
             register: Some(&self.endpoint("/register")),
             revoke: &self.endpoint("/revoke"),
             jwks: keys.as_deref(),
-            scopes: &running.scopes_askable().list(),
+            scopes: &active.scopes_askable().list(),
             client_documents: true,
         };
         metadata::authorization_server(&self.issuer(), &endpoints)

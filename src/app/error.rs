@@ -84,9 +84,9 @@ impl Rejection {
         match self {
             Self::Grant(_) | Self::Unknown(_) | Self::WrongContext(_) | Self::UpstreamRefused(_) => OAuthErrorCode::InvalidGrant,
             Self::Flow(_) | Self::ForgedForm(_) => OAuthErrorCode::AccessDenied,
-            Self::Authorize(bad) => bad.code,
-            Self::Token(bad) => bad.code,
-            Self::Registration(bad) => bad.code,
+            Self::Authorize(error) => error.code,
+            Self::Token(error) => error.code,
+            Self::Registration(error) => error.code,
             Self::Form(_) => OAuthErrorCode::InvalidRequest,
             // OAuth has no code that says more. The page and the log do.
             Self::Client { .. } | Self::Document(_) => OAuthErrorCode::InvalidClient,
@@ -101,7 +101,7 @@ impl Rejection {
             Self::UpstreamDown { retry_after, .. } | Self::TryLater { retry_after } => Some(*retry_after),
             Self::IdpDown(_) => Some(10),
             Self::Store(_) => Some(2),
-            Self::Document(why) => why.is_temporary().then_some(10),
+            Self::Document(error) => error.is_temporary().then_some(10),
             Self::Grant(_)
             | Self::Flow(_)
             | Self::Authorize(_)
@@ -123,7 +123,7 @@ impl Rejection {
             Self::Store(_) => "the gateway's store is not available; try again".to_owned(),
             Self::UpstreamDown { .. } => "the upstream authorization server does not answer; try again".to_owned(),
             Self::IdpDown(_) => "the identity provider does not answer; try again".to_owned(),
-            Self::Document(why) => why.public_message(),
+            Self::Document(error) => error.public_message(),
             Self::Grant(_)
             | Self::Flow(_)
             | Self::Authorize(_)
@@ -153,7 +153,7 @@ impl From<StoreError> for Rejection {
 }
 
 impl From<TokenRequestError> for Rejection {
-    fn from(bad: TokenRequestError) -> Self {
-        Self::Token(bad)
+    fn from(error: TokenRequestError) -> Self {
+        Self::Token(error)
     }
 }

@@ -30,19 +30,19 @@ pub struct ClientRedirect {
 
 impl ClientRedirect {
     /// Back to the client with a code (RFC 6749 §4.1.2).
-    pub fn with_code(flow: FlowHandle, back: ReturnAddress, code: &Secret) -> Self {
+    pub fn with_code(flow: FlowHandle, return_address: ReturnAddress, code: &Secret) -> Self {
         Self {
-            location: back.with_code(code),
-            back,
+            location: return_address.with_code(code),
+            back: return_address,
             flow,
         }
     }
 
     /// Back to the client with an error (RFC 6749 §4.1.2.1).
-    pub fn with_error(flow: FlowHandle, back: ReturnAddress, code: OAuthErrorCode, description: &str) -> Self {
+    pub fn with_error(flow: FlowHandle, return_address: ReturnAddress, code: OAuthErrorCode, description: &str) -> Self {
         Self {
-            location: back.with_error(code, description),
-            back,
+            location: return_address.with_error(code, description),
+            back: return_address,
             flow,
         }
     }

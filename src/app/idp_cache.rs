@@ -48,8 +48,11 @@ impl IdpCache {
     /// [`RETRY_DELAY_SECONDS`], so that invented key ids cause no requests. The caller holds the turn
     /// of [`Self::keys`].
     pub fn may_refetch_keys(&self, now: UnixTime) -> bool {
-        let last = self.last_key_refetch.load();
-        if last.as_ref().is_some_and(|at| now.seconds_since(**at) < RETRY_DELAY_SECONDS) {
+        let last_refetch = self.last_key_refetch.load();
+        if last_refetch
+            .as_ref()
+            .is_some_and(|time| now.seconds_since(**time) < RETRY_DELAY_SECONDS)
+        {
             return false;
         }
         self.last_key_refetch.store(Some(Arc::new(now)));

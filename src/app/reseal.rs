@@ -23,12 +23,12 @@ impl App {
     /// Checks repeatedly whether another key seals now, and seals the records again.
     pub(crate) async fn reseal_loop(&self, stop: &CancellationToken) {
         loop {
-            let followed = tokio::select! {
+            let result = tokio::select! {
                 () = stop.cancelled() => return,
-                followed = self.reseal() => followed,
+                result = self.reseal() => result,
             };
-            if let Err(why) = followed {
-                tracing::warn!(%why, "not all records could be sealed with the new key; that is tried again");
+            if let Err(error) = result {
+                tracing::warn!(why = %error, "not all records could be sealed with the new key; that is tried again");
             }
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(KEY_CHECK_INTERVAL) => {} }
         }

@@ -38,11 +38,11 @@ impl ActiveService {
         if !self.service.scopes.is_empty() {
             return self.service.scopes.clone();
         }
-        let named = self.discovery.scopes().without("offline_access");
-        if named.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
+        let discovered = self.discovery.scopes().without("offline_access");
+        if discovered.is_empty() && self.service.upstream.after_consent() == AfterConsent::Nowhere {
             return self.service.required_scopes.clone();
         }
-        named
+        discovered
     }
 
     /// The scopes that a client may ask for, always with the required ones.
@@ -87,13 +87,13 @@ impl RuntimeConfig {
     pub fn new(configured: Config, previous: Option<&Self>) -> Self {
         let active_service = |service: &Service| {
             let old = previous.and_then(|previous| previous.find(&service.name));
-            let same = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
+            let unchanged = old.filter(|old| old.service.mcp == service.mcp && old.service.upstream == service.upstream);
             Arc::new(ActiveService {
                 service: Service {
                     digest: service.token_service_digest(),
                     ..service.clone()
                 },
-                discovery: same.map_or_else(Arc::default, |old| Arc::clone(&old.discovery)),
+                discovery: unchanged.map_or_else(Arc::default, |old| Arc::clone(&old.discovery)),
                 assertions: AssertionCache::default(),
             })
         };

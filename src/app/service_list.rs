@@ -11,39 +11,40 @@ use crate::service::Access;
 use crate::service::public_urls::BaseUrl;
 
 /// All services, under the base URL that the caller used; `None` without a public directory.
-pub fn list(live: &RuntimeConfig, called: &BaseUrl) -> Option<Value> {
-    let each = live.services().iter().map(|running| entry(running, called));
-    live.configured
+pub fn list(config: &RuntimeConfig, base_url: &BaseUrl) -> Option<Value> {
+    let entries = config.services().iter().map(|active| entry(active, base_url));
+    config
+        .configured
         .public_directory
-        .then(|| json!({ "services": each.collect::<Vec<_>>() }))
+        .then(|| json!({ "services": entries.collect::<Vec<_>>() }))
 }
 
 /// The service of this name; `None` if there is none, or no public directory.
-pub fn find(live: &RuntimeConfig, called: &BaseUrl, name: &str) -> Option<Value> {
-    let running = live.find(name).filter(|_| live.configured.public_directory)?;
-    Some(entry(running, called))
+pub fn find(config: &RuntimeConfig, base_url: &BaseUrl, name: &str) -> Option<Value> {
+    let active = config.find(name).filter(|_| config.configured.public_directory)?;
+    Some(entry(active, base_url))
 }
 
-fn entry(running: &Arc<ActiveService>, called: &BaseUrl) -> Value {
-    let service = &running.service;
-    let reached = |path| ServiceEndpoint {
-        base_url: called,
-        service: running,
+fn entry(active: &Arc<ActiveService>, base_url: &BaseUrl) -> Value {
+    let service = &active.service;
+    let endpoint_with = |path| ServiceEndpoint {
+        base_url,
+        service: active,
         path,
     };
-    let at = reached(PathStyle::Named);
+    let endpoint = endpoint_with(PathStyle::Named);
     let mut entry = json!({
         "name": service.name,
         "title": service.title(),
-        "url": at.resource(),
+        "url": endpoint.resource(),
     });
     if service.is_default {
-        entry["also_at"] = reached(PathStyle::Root).resource().into();
+        entry["also_at"] = endpoint_with(PathStyle::Root).resource().into();
     }
     let (access, needs) = match service.access {
         Access::OAuth => {
-            entry["resource_metadata"] = at.resource_metadata().into();
-            entry["scopes"] = at
+            entry["resource_metadata"] = endpoint.resource_metadata().into();
+            entry["scopes"] = endpoint
                 .service
                 .scopes_offered()
                 .union(&service.required_scopes)

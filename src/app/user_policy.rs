@@ -41,18 +41,18 @@ pub(in crate::app) fn check_flow(
     config: &RuntimeConfig,
     service: &Service,
     snapshot: &ServiceSnapshot,
-    who: &User,
+    user: &User,
 ) -> Result<(), Rejection> {
     let result = if *snapshot == service_snapshot(service) {
-        check_user(config, service, who)
+        check_user(config, service, user)
     } else {
         Err("the service is another one now")
     };
-    result.map_err(|why| {
+    result.map_err(|reason| {
         tracing::warn!(
             service = service.name,
-            user = who.subject,
-            why,
+            user = user.subject,
+            why = reason,
             "a sign-in does not go on: the configuration was changed"
         );
         Rejection::Unknown("the gateway was configured anew during this sign-in; start again in your client")
@@ -63,15 +63,15 @@ pub(in crate::app) fn check_flow(
 ///
 /// # Errors
 /// The text says why not.
-pub(in crate::app) fn check_user(config: &RuntimeConfig, service: &Service, who: &User) -> Result<(), &'static str> {
-    match (&who.identity, &service.login) {
+pub(in crate::app) fn check_user(config: &RuntimeConfig, service: &Service, user: &User) -> Result<(), &'static str> {
+    match (&user.identity, &service.login) {
         (Some(identity), login) => {
             let idp = config.idp(&identity.provider).map(|active| &active.idp);
             check_identity(identity, login, idp)
         }
         // The credential for the upstream is enough.
         (None, Login::None) => Ok(()),
-        (None, Login::Password) if config.configured.users.iter().any(|user| user.name == who.subject) => Ok(()),
+        (None, Login::Password) if config.configured.users.iter().any(|configured| configured.name == user.subject) => Ok(()),
         (None, Login::Password) => Err("there is no such user any more"),
         (None, Login::Idp(_)) => Err("the service has another sign-in now"),
     }

@@ -15,28 +15,28 @@ const MIN_MMAP_BYTES: usize = 34 << 20;
 /// # Errors
 /// If the `argon2` crate reports an error.
 pub fn hash(password: &Secret, salt: &[u8; 16]) -> Result<String, String> {
-    let hashed = Salt::new(salt).map_err(|why| why.to_string())?;
-    hash_with(password, hashed, Params::default()).map(|hash| hash.to_string())
+    let salt = Salt::new(salt).map_err(|error| error.to_string())?;
+    hash_with(password, salt, Params::default()).map(|hash| hash.to_string())
 }
 
-/// Whether `kept` is a hash of `password`. The time does not reveal how a password differs.
-pub fn verify(kept: &str, password: &Secret) -> bool {
-    let Ok(kept) = PasswordHash::new(kept) else {
+/// Whether `encoded_hash` is a hash of `password`. The time does not reveal how a password differs.
+pub fn verify(encoded_hash: &str, password: &Secret) -> bool {
+    let Ok(stored) = PasswordHash::new(encoded_hash) else {
         return false;
     };
-    let (Some(salt), Some(expected), Ok(params)) = (kept.salt, kept.hash, Params::try_from(&kept)) else {
+    let (Some(salt), Some(expected), Ok(params)) = (stored.salt, stored.hash, Params::try_from(&stored)) else {
         return false;
     };
-    let same_kind = kept.algorithm == ARGON2ID_IDENT && kept.version == Some(Version::V0x13.into());
+    let same_algorithm = stored.algorithm == ARGON2ID_IDENT && stored.version == Some(Version::V0x13.into());
     // `Output` compares in constant time.
-    same_kind && hash_with(password, salt, params).is_ok_and(|hashed| hashed.hash == Some(expected))
+    same_algorithm && hash_with(password, salt, params).is_ok_and(|actual| actual.hash == Some(expected))
 }
 
-/// Whether `kept` is a hash that [`verify`] can check.
-pub fn is_argon2id(kept: &str) -> bool {
-    PasswordHash::new(kept).is_ok_and(|kept| {
-        let same_kind = kept.algorithm == ARGON2ID_IDENT && kept.version == Some(Version::V0x13.into());
-        same_kind && kept.salt.is_some() && kept.hash.is_some() && Params::try_from(&kept).is_ok()
+/// Whether `encoded_hash` is a hash that [`verify`] can check.
+pub fn is_argon2id(encoded_hash: &str) -> bool {
+    PasswordHash::new(encoded_hash).is_ok_and(|stored| {
+        let same_algorithm = stored.algorithm == ARGON2ID_IDENT && stored.version == Some(Version::V0x13.into());
+        same_algorithm && stored.salt.is_some() && stored.hash.is_some() && Params::try_from(&stored).is_ok()
     })
 }
 
@@ -44,19 +44,19 @@ fn hash_with(password: &Secret, salt: Salt, params: Params) -> Result<PasswordHa
     let mut out = [0; Output::MAX_LENGTH];
     let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
     let out = out.get_mut(..length).ok_or("the hash is too long")?;
-    let needed = params.block_count();
-    let mut memory = Vec::with_capacity(needed.max(MIN_MMAP_BYTES / Block::SIZE));
-    memory.resize(needed, Block::new());
-    let written = ParamsString::try_from(&params).map_err(|why| why.to_string())?;
+    let block_count = params.block_count();
+    let mut memory = Vec::with_capacity(block_count.max(MIN_MMAP_BYTES / Block::SIZE));
+    memory.resize(block_count, Block::new());
+    let params_string = ParamsString::try_from(&params).map_err(|error| error.to_string())?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(password.expose().as_bytes(), &salt, out, &mut memory)
-        .map_err(|why| why.to_string())?;
+        .map_err(|error| error.to_string())?;
     Ok(PasswordHash {
         algorithm: ARGON2ID_IDENT,
         version: Some(Version::V0x13.into()),
-        params: written,
+        params: params_string,
         salt: Some(salt),
-        hash: Some(Output::new(out).map_err(|why| why.to_string())?),
+        hash: Some(Output::new(out).map_err(|error| error.to_string())?),
     })
 }
 
@@ -69,35 +69,35 @@ mod tests {
     #[test]
     fn our_argon2id_hash_equals_that_of_the_argon2_crate() {
         let (password, salt) = (Secret::from("correct-horse"), [7; 16]);
-        let ours = hash(&password, &salt).unwrap();
-        let theirs = Argon2::default().hash_password_with_salt(b"correct-horse", &salt).unwrap();
-        assert_eq!(ours, theirs.to_string());
+        let our_hash = hash(&password, &salt).unwrap();
+        let crate_hash = Argon2::default().hash_password_with_salt(b"correct-horse", &salt).unwrap();
+        assert_eq!(our_hash, crate_hash.to_string());
         assert!(
             Argon2::default()
-                .verify_password(b"correct-horse", &PasswordHash::new(&ours).unwrap())
+                .verify_password(b"correct-horse", &PasswordHash::new(&our_hash).unwrap())
                 .is_ok()
         );
     }
 
     #[test]
     fn only_the_right_password_and_a_complete_argon2id_hash_match() {
-        let right = Secret::from("correct-horse");
-        let kept = hash(&right, &[7; 16]).unwrap();
-        assert!(verify(&kept, &right));
-        for wrong in ["", "correct-hors", "correct-horse ", "Correct-horse"] {
-            assert!(!verify(&kept, &Secret::from(wrong)), "{wrong:?}");
+        let password = Secret::from("correct-horse");
+        let encoded_hash = hash(&password, &[7; 16]).unwrap();
+        assert!(verify(&encoded_hash, &password));
+        for wrong_password in ["", "correct-hors", "correct-horse ", "Correct-horse"] {
+            assert!(!verify(&encoded_hash, &Secret::from(wrong_password)), "{wrong_password:?}");
         }
-        let without_hash = kept.rsplit_once('$').unwrap().0;
+        let without_hash = encoded_hash.rsplit_once('$').unwrap().0;
         let other_kinds = [
-            kept.replace("argon2id", "argon2i"),
-            kept.replace("v=19", "v=16"),
-            kept.replace("t=2", "t=3"),
+            encoded_hash.replace("argon2id", "argon2i"),
+            encoded_hash.replace("v=19", "v=16"),
+            encoded_hash.replace("t=2", "t=3"),
         ];
-        for bad in ["", "$", without_hash].into_iter().chain(other_kinds.iter().map(String::as_str)) {
-            assert!(!verify(bad, &right), "{bad}");
+        for invalid in ["", "$", without_hash].into_iter().chain(other_kinds.iter().map(String::as_str)) {
+            assert!(!verify(invalid, &password), "{invalid}");
         }
         // The costs are read from the hash, so that a hash with other costs still matches.
-        let cheap = hash_with(&right, Salt::new(&[7; 16]).unwrap(), Params::new(64, 1, 1, None).unwrap()).unwrap();
-        assert!(verify(&cheap.to_string(), &right));
+        let cheap_hash = hash_with(&password, Salt::new(&[7; 16]).unwrap(), Params::new(64, 1, 1, None).unwrap()).unwrap();
+        assert!(verify(&cheap_hash.to_string(), &password));
     }
 }

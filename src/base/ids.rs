@@ -37,14 +37,14 @@ impl fmt::Debug for Id {
 }
 
 impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not an id"))
     }
 }
@@ -95,14 +95,14 @@ impl fmt::Debug for Digest {
 }
 
 impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(serde::de::Error::custom)?;
         bytes.try_into().map(Self).map_err(|_| serde::de::Error::custom("not a digest"))
     }
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_digest_parses_the_hex_output_of_sha256sum() {
-        let printed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Digest::from_hex(printed), Some(Digest::new("abc")));
-        assert_eq!(Digest::from_hex(&printed.to_uppercase()), Some(Digest::new("abc")));
-        for bad in ["", &printed[1..], &printed.replace('b', "g"), &format!("{printed}00")] {
-            assert_eq!(Digest::from_hex(bad), None, "{bad}");
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::from_hex(hex), Some(Digest::new("abc")));
+        assert_eq!(Digest::from_hex(&hex.to_uppercase()), Some(Digest::new("abc")));
+        for invalid in ["", &hex[1..], &hex.replace('b', "g"), &format!("{hex}00")] {
+            assert_eq!(Digest::from_hex(invalid), None, "{invalid}");
         }
     }
 

@@ -63,20 +63,20 @@ pub fn is_known(algorithm: Algorithm) -> bool {
 /// };
 /// OTHER.install_default().expect("it is the first");
 /// let key = DecodingKey::from_ec_der(&[4; 65]);
-/// let refused = jws::verify_token::<serde_json::Value>("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", &key, Algorithm::ES256);
-/// assert!(refused.unwrap_err().to_string().contains("provider"));
+/// let result = jws::verify_token::<serde_json::Value>("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", &key, Algorithm::ES256);
+/// assert!(result.unwrap_err().to_string().contains("provider"));
 /// ```
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub fn verify_token<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<T, Error> {
     ensure_provider()?;
-    let only_the_signature = Validation {
+    let validation = Validation {
         required_spec_claims: HashSet::new(),
         validate_exp: false,
         validate_nbf: false,
         validate_aud: false,
         ..Validation::new(algorithm)
     };
-    jsonwebtoken::decode(token, key, &only_the_signature).map(|token| token.claims)
+    jsonwebtoken::decode(token, key, &validation).map(|token| token.claims)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
@@ -127,7 +127,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 
 impl signature::Verifier<Vec<u8>> for Verifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
-        let good = match self.key.kind() {
+        let result = match self.key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => padding(self.algorithm).map(|padding| {
                 let key = RsaPublicKeyComponents {
                     n: without_zeros(n),
@@ -139,7 +139,7 @@ impl signature::Verifier<Vec<u8>> for Verifier {
                 curve(self.algorithm).map(|curve| UnparsedPublicKey::new(curve, point).verify(message, signature))
             }
         };
-        good.and_then(Result::ok).ok_or_else(SignatureError::new)
+        result.and_then(Result::ok).ok_or_else(SignatureError::new)
     }
 }
 
@@ -163,8 +163,8 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
     if *algorithm != Algorithm::ES256 {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
-    let pair = EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &random::source());
-    Ok(Box::new(Signer(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
+    let key_pair = EcdsaKeyPair::from_pkcs8(&of_ring::ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &random::source());
+    Ok(Box::new(Signer(key_pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
 }
 
 impl signature::Signer<Vec<u8>> for Signer {
@@ -191,10 +191,10 @@ mod tests {
             assert!(!is_known(algorithm));
             let token = sign_token(&Header::new(algorithm), &"said", &EncodingKey::from_secret(b"secret"));
             assert!(matches!(token.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
-            let refused = verify_token::<String>("eyJhbGciOiJIUzI1NiJ9.IiI.AAAA", &DecodingKey::from_secret(b"secret"), algorithm);
-            assert!(matches!(refused.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
+            let result = verify_token::<String>("eyJhbGciOiJIUzI1NiJ9.IiI.AAAA", &DecodingKey::from_secret(b"secret"), algorithm);
+            assert!(matches!(result.unwrap_err().kind(), ErrorKind::InvalidAlgorithm));
         }
-        let as_a_point = verifier(&Algorithm::ES256, &DecodingKey::from_secret(&[4; 65]));
-        assert!(as_a_point.is_err(), "a key of one family is never used for another");
+        let result = verifier(&Algorithm::ES256, &DecodingKey::from_secret(&[4; 65]));
+        assert!(result.is_err(), "a key of one family is never used for another");
     }
 }

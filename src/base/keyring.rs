@@ -66,12 +66,12 @@ pub fn generate(now: UnixTime) -> Secret {
     text(vec![fresh(now, now)])
 }
 
-/// Adds a key to the key file `old`. The new key seals after [`ACTIVATION_DELAY_SECONDS`].
+/// Adds a key to the text `key_file`. The new key seals after [`ACTIVATION_DELAY_SECONDS`].
 ///
 /// # Errors
-/// If `old` is not a key file.
-pub fn rotate(old: &str, now: UnixTime) -> Result<Secret, KeyFileError> {
-    let mut keys = read(old)?;
+/// If `key_file` is not the text of a key file.
+pub fn rotate(key_file: &str, now: UnixTime) -> Result<Secret, KeyFileError> {
+    let mut keys = read(key_file)?;
     keys.push(fresh(now, now.plus_seconds(ACTIVATION_DELAY_SECONDS)));
     Ok(text(keys))
 }
@@ -90,9 +90,9 @@ fn text(keys: Vec<KeyEntry>) -> Secret {
 }
 
 fn read(text: &str) -> Result<Vec<KeyEntry>, KeyFileError> {
-    let ring: KeyFile =
+    let file: KeyFile =
         serde_json::from_str(text).map_err(|e| KeyFileError::NotAKeyFile(format!("line {}, column {}", e.line(), e.column())))?;
-    Ok(ring.keys)
+    Ok(file.keys)
 }
 
 impl KeyRing {
@@ -102,8 +102,8 @@ impl KeyRing {
     /// If the text is not a key file, it has no key, or a key is not valid.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         let mut keys = Vec::new();
-        for written in read(text)? {
-            keys.push(RingKey::from_base64(written.key.expose(), written.made, written.seals_from)?);
+        for entry in read(text)? {
+            keys.push(RingKey::from_base64(entry.key.expose(), entry.made, entry.seals_from)?);
         }
         if keys.is_empty() {
             Err(KeyFileError::Empty)
@@ -125,8 +125,8 @@ impl KeyRing {
     /// # Panics
     /// Never: a ring is not empty.
     pub fn sealing_key(&self, now: UnixTime) -> &RingKey {
-        let ready = self.0.iter().rfind(|key| key.seals_from <= now);
-        ready.or(self.0.first()).expect("a key ring is never empty")
+        let active = self.0.iter().rfind(|key| key.seals_from <= now);
+        active.or(self.0.first()).expect("a key ring is never empty")
     }
 
     /// Returns a ring of the oldest key alone.
@@ -157,9 +157,9 @@ impl RingKey {
         if bytes.len() != 32 {
             return Err(KeyFileError::NotAKey);
         }
-        let named = digest::digest(&digest::SHA256, &[b"mcp-oauth-gateway key id".as_slice(), &bytes].concat());
+        let key_digest = digest::digest(&digest::SHA256, &[b"mcp-oauth-gateway key id".as_slice(), &bytes].concat());
         let mut id = [0; 4];
-        id.copy_from_slice(&named.as_ref()[..4]);
+        id.copy_from_slice(&key_digest.as_ref()[..4]);
         // Extracted once here: a token then costs one HKDF expansion and one AEAD opening.
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"mcp-oauth-gateway").extract(&bytes);
         Ok(Self { id, prk, made, seals_from })
@@ -188,16 +188,16 @@ mod tests {
     #[test]
     fn a_new_key_opens_at_once_and_seals_after_five_minutes() {
         let now = UnixTime(1_000);
-        let first = generate(now);
-        let both = rotate(first.expose(), now).unwrap();
-        let old = KeyRing::parse(first.expose()).unwrap();
-        let ring = KeyRing::parse(both.expose()).unwrap();
-        let old_id = old.sealing_key(now).id();
-        assert_eq!(ring.sealing_key(now.plus_seconds(299)).id(), old_id);
-        let new_id = ring.sealing_key(now.plus_seconds(300)).id();
+        let old_file = generate(now);
+        let new_file = rotate(old_file.expose(), now).unwrap();
+        let old_ring = KeyRing::parse(old_file.expose()).unwrap();
+        let new_ring = KeyRing::parse(new_file.expose()).unwrap();
+        let old_id = old_ring.sealing_key(now).id();
+        assert_eq!(new_ring.sealing_key(now.plus_seconds(299)).id(), old_id);
+        let new_id = new_ring.sealing_key(now.plus_seconds(300)).id();
         assert_ne!(new_id, old_id);
-        assert!(ring.opening_key(new_id).is_some() && ring.opening_key(old_id).is_some());
-        assert!(old.opening_key(new_id).is_none());
+        assert!(new_ring.opening_key(new_id).is_some() && new_ring.opening_key(old_id).is_some());
+        assert!(old_ring.opening_key(new_id).is_none());
     }
 
     #[test]

@@ -12,14 +12,14 @@ use crate::base::secret::Secret;
 /// ```compile_fail
 /// # use mcp_oauth_gateway::base::random;
 /// fn retried(step: impl Fn()) { step(); step() }
-/// let fresh = random::salt_and_nonce();
-/// retried(|| { let used = fresh; drop(used) });
+/// let salt_and_nonce = random::salt_and_nonce();
+/// retried(|| { let moved = salt_and_nonce; drop(moved) });
 /// ```
 /// ```
 /// # use mcp_oauth_gateway::base::random;
 /// fn retried(step: impl FnOnce()) { step() }
-/// let fresh = random::salt_and_nonce();
-/// retried(|| { let used = fresh; drop(used) });
+/// let salt_and_nonce = random::salt_and_nonce();
+/// retried(|| { let moved = salt_and_nonce; drop(moved) });
 /// ```
 #[derive(Debug)]
 pub struct SaltAndNonce(pub(super) [u8; 28]);
@@ -39,9 +39,9 @@ pub(super) fn source() -> SystemRandom {
 /// # Panics
 /// If the operating system provides no random bytes: nothing safe can be done then.
 pub fn bytes<const N: usize>() -> [u8; N] {
-    let mut drawn = [0; N];
-    source().fill(&mut drawn).expect("the operating system gives random bytes");
-    drawn
+    let mut out = [0; N];
+    source().fill(&mut out).expect("the operating system gives random bytes");
+    out
 }
 
 /// Returns 32 random bytes as 43 base64url characters: for code secrets, `state`, PKCE and cookies.

@@ -24,15 +24,15 @@ pub const PREFIX_LEN: usize = 4 + 28;
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnsealError;
 
-/// Encrypts `plain` and appends the tag. `associated` is authenticated but stays readable.
+/// Encrypts `plaintext` and appends the tag. `associated_data` is authenticated but stays readable.
 ///
 /// # Panics
 /// Never for messages below 64 GiB.
-pub fn seal(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
-    out.extend_from_slice(plain);
-    let (aead, nonce) = cipher(key, label, fresh);
-    aead.seal_in_place_append_tag(nonce, Aad::from(associated), &mut out)
+pub fn seal(key: &RingKey, label: Label, salt_and_nonce: &[u8; 28], associated_data: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plaintext.len() + TAG_LEN);
+    out.extend_from_slice(plaintext);
+    let (aead, nonce) = cipher(key, label, salt_and_nonce);
+    aead.seal_in_place_append_tag(nonce, Aad::from(associated_data), &mut out)
         .expect("the message is short");
     out
 }
@@ -40,49 +40,59 @@ pub fn seal(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], pl
 /// Opens what [`seal`] returned, in place.
 ///
 /// # Errors
-/// If key, label, random bytes or `associated` are not those of [`seal`], or `sealed` was changed.
-pub fn open<'a>(key: &RingKey, label: Label, fresh: &[u8; 28], associated: &[u8], sealed: &'a mut [u8]) -> Result<&'a [u8], UnsealError> {
-    let (aead, nonce) = cipher(key, label, fresh);
-    let plain = aead.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| UnsealError)?;
-    Ok(plain)
+/// If key, label, random bytes or `associated_data` are not those of [`seal`], or `ciphertext` was
+/// changed.
+pub fn open<'a>(
+    key: &RingKey,
+    label: Label,
+    salt_and_nonce: &[u8; 28],
+    associated_data: &[u8],
+    ciphertext: &'a mut [u8],
+) -> Result<&'a [u8], UnsealError> {
+    let (aead, nonce) = cipher(key, label, salt_and_nonce);
+    let plaintext = aead
+        .open_in_place(nonce, Aad::from(associated_data), ciphertext)
+        .map_err(|_| UnsealError)?;
+    Ok(plaintext)
 }
 
 /// Consumes the random bytes, so that they cannot be used for a second message.
 #[expect(clippy::needless_pass_by_value, reason = "taking it away is the point")]
-pub fn into_bytes(fresh: SaltAndNonce) -> [u8; 28] {
-    fresh.0
+pub fn into_bytes(salt_and_nonce: SaltAndNonce) -> [u8; 28] {
+    salt_and_nonce.0
 }
 
 /// Seals a message that names its key: key id ‖ random bytes ‖ ciphertext ‖ tag.
-pub fn seal_message(key: &RingKey, label: Label, fresh: SaltAndNonce, associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let fresh = into_bytes(fresh);
-    let sealed = seal(key, label, &fresh, associated, plain);
-    [key.id().as_slice(), &fresh, &sealed].concat()
+pub fn seal_message(key: &RingKey, label: Label, salt_and_nonce: SaltAndNonce, associated_data: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let salt_and_nonce = into_bytes(salt_and_nonce);
+    let ciphertext = seal(key, label, &salt_and_nonce, associated_data, plaintext);
+    [key.id().as_slice(), &salt_and_nonce, &ciphertext].concat()
 }
 
-/// As [`seal_message`], but deterministic for one key: a keyed digest of `plain` replaces the
-/// random bytes. Two messages reveal only whether they are equal.
-pub fn seal_deterministic(ring: &KeyRing, now: UnixTime, label: Label, plain: &[u8]) -> Vec<u8> {
+/// As [`seal_message`], but deterministic for one key: a keyed digest of `plaintext` replaces
+/// the random bytes. Two messages reveal only whether they are equal.
+pub fn seal_deterministic(ring: &KeyRing, now: UnixTime, label: Label, plaintext: &[u8]) -> Vec<u8> {
     let key = ring.sealing_key(now);
-    let mut fresh = [0; 28];
-    fresh.copy_from_slice(&hmac::sign(&hmac_key(key, Label("repeatable")), &[label.0.as_bytes(), &[0], plain].concat()).as_ref()[..28]);
-    let sealed = seal(key, label, &fresh, b"", plain);
-    [key.id().as_slice(), &fresh, &sealed].concat()
+    let mut salt_and_nonce = [0; 28];
+    salt_and_nonce
+        .copy_from_slice(&hmac::sign(&hmac_key(key, Label("repeatable")), &[label.0.as_bytes(), &[0], plaintext].concat()).as_ref()[..28]);
+    let ciphertext = seal(key, label, &salt_and_nonce, b"", plaintext);
+    [key.id().as_slice(), &salt_and_nonce, &ciphertext].concat()
 }
 
 /// Opens a message of [`seal_message`] or [`seal_deterministic`].
 ///
 /// # Errors
 /// [`UnsealError`], also if the ring lacks the key.
-pub fn open_message(ring: &KeyRing, label: Label, associated: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+pub fn open_message(ring: &KeyRing, label: Label, associated_data: &[u8], message: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
     let (id, rest) = message.split_first_chunk::<4>().ok_or(UnsealError)?;
-    let (fresh, sealed) = rest.split_first_chunk::<28>().ok_or(UnsealError)?;
+    let (salt_and_nonce, ciphertext) = rest.split_first_chunk::<28>().ok_or(UnsealError)?;
     let id: KeyId = *id;
     let key = ring.opening_key(id).ok_or(UnsealError)?;
-    let mut sealed = Zeroizing::new(sealed.to_vec());
-    let length = open(key, label, fresh, associated, &mut sealed)?.len();
-    sealed.truncate(length);
-    Ok(sealed)
+    let mut buffer = Zeroizing::new(ciphertext.to_vec());
+    let length = open(key, label, salt_and_nonce, associated_data, &mut buffer)?.len();
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 /// Derives an HMAC-SHA-256 key for `label`, for readable data that must not be changed.
@@ -92,8 +102,8 @@ pub fn hmac_key(key: &RingKey, label: Label) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
 }
 
-fn cipher(key: &RingKey, label: Label, fresh: &[u8; 28]) -> (LessSafeKey, Nonce) {
-    let (salt, nonce) = fresh.split_at(16);
+fn cipher(key: &RingKey, label: Label, salt_and_nonce: &[u8; 28]) -> (LessSafeKey, Nonce) {
+    let (salt, nonce) = salt_and_nonce.split_at(16);
     let mut bytes = Zeroizing::new([0_u8; 32]);
     expand(key, &[label.0.as_bytes(), salt], &mut bytes);
     let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*bytes).expect("32 bytes are an AES-256 key"));
@@ -132,9 +142,9 @@ mod tests {
         assert_eq!(open_message(&ring, Label("a"), b"without", &message), Err(UnsealError));
         assert_eq!(open_message(&self::ring(), Label("a"), b"with", &message), Err(UnsealError));
         for bit in 0..message.len() * 8 {
-            let mut changed = message.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open_message(&ring, Label("a"), b"with", &changed), Err(UnsealError));
+            let mut changed_message = message.clone();
+            changed_message[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open_message(&ring, Label("a"), b"with", &changed_message), Err(UnsealError));
         }
     }
 }

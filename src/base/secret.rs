@@ -65,13 +65,13 @@ pub mod at_rest {
     use super::Secret;
 
     /// Writes the string in clear text; the record around it is sealed.
-    pub fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(secret.expose())
+    pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
     }
 
     /// Reads the string.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret::from)
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::from)
     }
 }
 
@@ -82,16 +82,16 @@ pub mod at_rest_option {
     use super::Secret;
 
     /// Writes the string, if there is one, in clear text.
-    pub fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
         match secret {
-            Some(secret) => to.serialize_some(secret.expose()),
-            None => to.serialize_none(),
+            Some(secret) => serializer.serialize_some(secret.expose()),
+            None => serializer.serialize_none(),
         }
     }
 
     /// Reads the string, if there is one.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-        Option::<String>::deserialize(from).map(|text| text.map(Secret::from))
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+        Option::<String>::deserialize(deserializer).map(|text| text.map(Secret::from))
     }
 }
 

@@ -89,20 +89,23 @@ mod tests {
 
     #[test]
     fn a_signature_verifies_only_for_its_payload_and_its_key() {
-        let [one, other] = [generate(), generate()].map(|text| SigningKey::parse(&text).unwrap());
-        let [mine, other_words] = ["a", "b"].map(|user| one.sign("at+jwt", &json!({ "sub": user })).unwrap());
-        let (said, signature) = (&other_words[..other_words.len() - 86], &mine[mine.len() - 86..]);
-        let verified = |key: &SigningKey, token: &str| {
+        let [signing_key, other_key] = [generate(), generate()].map(|text| SigningKey::parse(&text).unwrap());
+        let [token, other_token] = ["a", "b"].map(|user| signing_key.sign("at+jwt", &json!({ "sub": user })).unwrap());
+        let (signing_input, signature) = (&other_token[..other_token.len() - 86], &token[token.len() - 86..]);
+        let verify = |key: &SigningKey, token: &str| {
             let key = DecodingKey::from_ec_der(key.public_point());
             jws::verify_token::<Value>(token, &key, Algorithm::ES256).ok()
         };
-        assert_eq!(verified(&one, &mine), Some(json!({ "sub": "a" })));
+        assert_eq!(verify(&signing_key, &token), Some(json!({ "sub": "a" })));
         assert_eq!(
-            (verified(&one, &format!("{said}{signature}")), verified(&other, &mine)),
+            (
+                verify(&signing_key, &format!("{signing_input}{signature}")),
+                verify(&other_key, &token)
+            ),
             (None, None)
         );
-        assert_ne!(one.id(), other.id());
-        assert_eq!(format!("{one:?}"), format!("SigningKey({})", one.id()));
+        assert_ne!(signing_key.id(), other_key.id());
+        assert_eq!(format!("{signing_key:?}"), format!("SigningKey({})", signing_key.id()));
     }
 
     #[test]

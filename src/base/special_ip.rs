@@ -106,7 +106,7 @@ pub fn address_kind(address: IpAddr) -> AddressKind {
 pub fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => embedded(v6).map_or(address, |found| IpAddr::V4(found.inner)),
+        IpAddr::V6(v6) => embedded(v6).map_or(address, |embedded| IpAddr::V4(embedded.inner)),
     }
 }
 
@@ -128,7 +128,7 @@ struct Embedded {
 
 fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
     let s = v6.segments();
-    let found = |high: u16, low: u16, reaches_it| {
+    let from_parts = |high: u16, low: u16, reaches_it| {
         let inner = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
         Some(Embedded { inner, reaches_it })
     };
@@ -137,13 +137,13 @@ fn embedded(v6: Ipv6Addr) -> Option<Embedded> {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0, 0, 0, 0, 0, 0xffff, high, low]      // mapped, RFC 4291 §2.5.5.2
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low] // NAT64, RFC 6052
-        | [0x2002, high, low, ..] => found(high, low, true), // 6to4, RFC 3056
+        | [0x2002, high, low, ..] => from_parts(high, low, true), // 6to4, RFC 3056
         // IPv4-compatible (RFC 4291 §2.5.5.1), translated (RFC 7915), local NAT64 (RFC 8215).
         [0, 0, 0, 0, 0 | 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
-            found(high, low, false)
+            from_parts(high, low, false)
         }
         // Teredo inverts the bits of the client's address (RFC 4380 §4).
-        [0x2001, 0, _, _, _, _, high, low] => found(!high, !low, false),
+        [0x2001, 0, _, _, _, _, high, low] => from_parts(!high, !low, false),
         _ => None,
     }
 }
@@ -255,19 +255,19 @@ impl FromStr for Cidr {
             None => (text, None),
         };
         let network: IpAddr = address.parse().map_err(|_| CidrError::Address)?;
-        let widest = if network.is_ipv4() { 32 } else { 128 };
+        let max_bits = if network.is_ipv4() { 32 } else { 128 };
         let bits = match length {
             Some(length) => length.parse().map_err(|_| CidrError::Length)?,
-            None => widest,
+            None => max_bits,
         };
-        if bits > widest {
+        if bits > max_bits {
             return Err(CidrError::Length);
         }
-        let exact = match network {
+        let host_bits_are_zero = match network {
             IpAddr::V4(v4) => u32::from(v4).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
             IpAddr::V6(v6) => u128::from(v6).checked_shl(u32::from(bits)).unwrap_or(0) == 0,
         };
-        if !exact {
+        if !host_bits_are_zero {
             return Err(CidrError::HostBits);
         }
         Ok(match canonical(network) {
@@ -373,14 +373,14 @@ mod tests {
 
     #[test]
     fn the_rate_limit_key_is_an_ipv6_64_prefix_or_ipv4_address() {
-        for (text, counted) in [
+        for (text, expected) in [
             ("192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
             ("2001:db8:1:3:3:4:5:6", "2001:db8:1:3::"),
             ("::1", "::"),
         ] {
-            assert_eq!(rate_limit_key(ip(text)), ip(counted), "{text}");
+            assert_eq!(rate_limit_key(ip(text)), ip(expected), "{text}");
         }
     }
 
@@ -392,25 +392,25 @@ mod tests {
         assert!(!block.contains(ip("10.2.0.0")));
         assert!(!block.contains(ip("fd00::1")));
         assert!(block.contains(ip("2002:a01:203::1")) && !block.covers(ip("2002:a01:203::1")));
-        let six: Cidr = "fd12::/16".parse().expect("block");
-        assert!(six.contains(ip("fd12:ffff::1")) && !six.contains(ip("fd13::")));
-        let all: Cidr = "0.0.0.0/0".parse().expect("block");
-        assert!(all.contains(ip("203.0.113.9")));
-        let one: Cidr = "::ffff:10.0.0.7".parse().expect("address");
-        assert!(one.contains(ip("10.0.0.7")) && !one.contains(ip("10.0.0.8")));
-        assert_eq!(one.to_string(), "10.0.0.7/32");
+        let v6_block: Cidr = "fd12::/16".parse().expect("block");
+        assert!(v6_block.contains(ip("fd12:ffff::1")) && !v6_block.contains(ip("fd13::")));
+        let any_v4: Cidr = "0.0.0.0/0".parse().expect("block");
+        assert!(any_v4.contains(ip("203.0.113.9")));
+        let single: Cidr = "::ffff:10.0.0.7".parse().expect("address");
+        assert!(single.contains(ip("10.0.0.7")) && !single.contains(ip("10.0.0.8")));
+        assert_eq!(single.to_string(), "10.0.0.7/32");
     }
 
     #[test]
     fn a_malformed_cidr_block_is_refused_with_its_reason() {
-        for (text, why) in [
+        for (text, expected) in [
             ("10.0.0/8", CidrError::Address),
             ("10.0.0.0/33", CidrError::Length),
             ("10.0.0.0/", CidrError::Length),
             ("fd00::/129", CidrError::Length),
             ("10.0.0.1/8", CidrError::HostBits),
         ] {
-            assert_eq!(text.parse::<Cidr>(), Err(why), "{text}");
+            assert_eq!(text.parse::<Cidr>(), Err(expected), "{text}");
         }
     }
 }

@@ -33,11 +33,11 @@ impl UnixTime {
         let days = self.0 / 86_400 + 719_468;
         let (era, day) = (days / 146_097, days % 146_097);
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let of_year = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * of_year + 2) / 153;
-        let of_month = of_year - (153 * month + 2) / 5 + 1;
+        let day_of_year = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day_of_year + 2) / 153;
+        let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
         let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
-        format!("{year:04}-{month:02}-{of_month:02}")
+        format!("{year:04}-{month:02}-{day_of_month:02}")
     }
 
     /// Seconds from `earlier` to this time, or 0 if `earlier` is later.
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn unix_time_converts_to_the_right_calendar_date() {
-        for (seconds, day) in [
+        for (seconds, date) in [
             (0, "1970-01-01"),
             (951_782_399, "2000-02-28"),
             (951_782_400, "2000-02-29"),
@@ -100,7 +100,7 @@ mod tests {
             (4_107_542_400, "2100-03-01"),
             (4_107_542_399, "2100-02-28"),
         ] {
-            assert_eq!(UnixTime(seconds).to_date(), day);
+            assert_eq!(UnixTime(seconds).to_date(), date);
         }
         assert!(!UnixTime::NEVER.to_date().is_empty());
     }

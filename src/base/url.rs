@@ -55,9 +55,9 @@ impl ExactUrl {
         }
         let parsed = Url::parse(text).map_err(|_| UrlError::NotAbsolute)?;
         // `https:evil.com` and `https:///evil.com` parse as `https://evil.com`; browsers differ.
-        let behind = text.get(parsed.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
-        let host_follows = || behind.is_some_and(|rest| !rest.starts_with(['/', '@', '?', ':']));
-        if matches!(parsed.scheme(), "http" | "https") && !host_follows() {
+        let after_scheme = text.get(parsed.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
+        let has_host = || after_scheme.is_some_and(|rest| !rest.starts_with(['/', '@', '?', ':']));
+        if matches!(parsed.scheme(), "http" | "https") && !has_host() {
             return Err(UrlError::NotAbsolute);
         }
         if !parsed.username().is_empty() || parsed.password().is_some() || authority(text).contains('@') {
@@ -142,14 +142,14 @@ impl fmt::Display for ExactUrl {
 }
 
 impl Serialize for ExactUrl {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.text)
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 
 impl<'de> Deserialize<'de> for ExactUrl {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
     }
 }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_ambiguous_url_is_refused_and_not_normalized() {
-        for (text, why) in [
+        for (text, expected) in [
             ("https://a\\b/", UrlError::SurprisingCharacter),
             ("https://a/\tb", UrlError::SurprisingCharacter),
             ("https://a/#x", UrlError::Fragment),
@@ -175,7 +175,7 @@ mod tests {
             ("https:///evil.com/cb", UrlError::NotAbsolute),
             ("https:@evil.com/cb", UrlError::NotAbsolute),
         ] {
-            assert_eq!(ExactUrl::parse(text).unwrap_err(), why, "{text}");
+            assert_eq!(ExactUrl::parse(text).unwrap_err(), expected, "{text}");
         }
     }
 

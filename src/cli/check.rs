@@ -25,23 +25,26 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `check` and prints a report. Fails if the configuration is invalid or a check fails.
 pub fn run(flags: &Serve, offline: bool) -> Result<(), String> {
-    let checked = load_config::load(flags)?;
-    let client_tls = serve::client_tls(&checked)?;
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+    let validated = load_config::load(flags)?;
+    let client_tls = serve::client_tls(&validated)?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let client = (!offline).then(|| HttpClient::new(client_tls));
-    let (text, local_failed) = check_local::check_local(&checked, flags, &runtime, offline);
+    let (text, local_failed) = check_local::check_local(&validated, flags, &runtime, offline);
     let local = Report {
         text,
         failed: local_failed,
     };
-    let Report { text: said, failed } = runtime.block_on(report(&checked, client.as_ref(), local));
-    let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string());
-    print(&said)?;
-    let troubles = failed + checked.missing_features.len();
-    match troubles {
+    let Report { text: report_text, failed } = runtime.block_on(report(&validated, client.as_ref(), local));
+    let print = |text: &str| std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string());
+    print(&report_text)?;
+    let problems = failed + validated.missing_features.len();
+    match problems {
         0 => print("\neverything is good\n"),
         1 => Err("one thing is not good, see above".to_owned()),
-        several => Err(format!("{several} things are not good, see above")),
+        count => Err(format!("{count} things are not good, see above")),
     }
 }
 
@@ -52,73 +55,80 @@ struct Report {
 }
 
 /// Adds services and providers to the local report. Returns the whole.
-async fn report(checked: &Validated, client: Option<&HttpClient>, local: Report) -> Report {
-    let Report { text: here, mut failed } = local;
-    let mut said = String::new();
-    for warning in &checked.warnings {
-        let _ = writeln!(said, "warning: {warning}\n");
+async fn report(validated: &Validated, client: Option<&HttpClient>, local: Report) -> Report {
+    let Report {
+        text: local_text,
+        mut failed,
+    } = local;
+    let mut out = String::new();
+    for warning in &validated.warnings {
+        let _ = writeln!(out, "warning: {warning}\n");
     }
-    let _ = writeln!(said, "gateway    {}", checked.start.urls.public_url());
-    let listen: Vec<String> = checked.start.listen.iter().map(ToString::to_string).collect();
-    let _ = writeln!(said, "listen     {}", listen.join(", "));
-    said.push_str(&here);
-    for (service, tokens) in checked.config.services.iter().zip(&checked.token_modes) {
-        said.push_str(&about(checked, service, *tokens));
+    let _ = writeln!(out, "gateway    {}", validated.start.urls.public_url());
+    let listen: Vec<String> = validated.start.listen.iter().map(ToString::to_string).collect();
+    let _ = writeln!(out, "listen     {}", listen.join(", "));
+    out.push_str(&local_text);
+    for (service, tokens) in validated.config.services.iter().zip(&validated.token_modes) {
+        out.push_str(&about(validated, service, *tokens));
         if let Some(client) = client {
-            failed += usize::from(!probed(client, service, &mut said).await);
+            failed += usize::from(!probed(client, service, &mut out).await);
         }
     }
-    for idp in &checked.config.idps {
-        let _ = writeln!(said, "\nidentity provider '{}'", idp.name);
-        let _ = writeln!(said, "  register   {}", checked.start.urls.login_callback(&idp.name));
+    for idp in &validated.config.idps {
+        let _ = writeln!(out, "\nidentity provider '{}'", idp.name);
+        let _ = writeln!(out, "  register   {}", validated.start.urls.login_callback(&idp.name));
         // A provider without ID tokens has no OpenID configuration.
         if let (Some(client), None) = (client, &idp.plain) {
-            failed += usize::from(!provider(client, &idp.issuer, &mut said).await);
+            failed += usize::from(!provider(client, &idp.issuer, &mut out).await);
         }
     }
-    for wrong in &checked.missing_features {
-        let _ = writeln!(said, "\n{wrong}");
+    for error in &validated.missing_features {
+        let _ = writeln!(out, "\n{error}");
     }
-    Report { text: said, failed }
+    Report { text: out, failed }
 }
 
-fn about(checked: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {
+fn about(validated: &Validated, service: &Service, tokens: ConfiguredTokenMode) -> String {
     let is_default = if service.is_default { " (the default)" } else { "" };
-    let mut said = format!("\nservice '{}'{is_default}\n", service.name);
-    let _ = writeln!(said, "  for clients {}", checked.start.urls.mcp_endpoint(service));
+    let mut out = format!("\nservice '{}'{is_default}\n", service.name);
+    let _ = writeln!(out, "  for clients {}", validated.start.urls.mcp_endpoint(service));
     if service.is_default {
-        let _ = writeln!(said, "           or {}/mcp/{}", checked.start.urls.public_url(), service.name);
+        let _ = writeln!(out, "           or {}/mcp/{}", validated.start.urls.public_url(), service.name);
     }
-    let _ = writeln!(said, "  upstream   {}", service.mcp.without_query());
-    if let Upstream::OAuth(given) = &service.upstream {
-        let who = if given.client_id.is_some() {
+    let _ = writeln!(out, "  upstream   {}", service.mcp.without_query());
+    if let Upstream::OAuth(config) = &service.upstream {
+        let registration = if config.client_id.is_some() {
             "in the upstream's OAuth app"
         } else {
             "done by itself"
         };
-        let _ = writeln!(said, "  register   {}  ({who})", checked.start.urls.upstream_callback(service));
+        let _ = writeln!(
+            out,
+            "  register   {}  ({registration})",
+            validated.start.urls.upstream_callback(service)
+        );
     }
-    let _ = writeln!(said, "  strategy   {}", describe(service, tokens));
-    said
+    let _ = writeln!(out, "  strategy   {}", describe(service, tokens));
+    out
 }
 
 /// Describes access, login and upstream credential of a service.
-fn describe(service: &Service, tokens: ConfiguredTokenMode) -> String {
-    let who = match (service.access, &service.login) {
+fn describe(service: &Service, token_mode: ConfiguredTokenMode) -> String {
+    let callers = match (service.access, &service.login) {
         (Access::Public, _) => "anybody may call; ".to_owned(),
         (Access::Key, _) => "callers bring an API key; ".to_owned(),
         (Access::OAuth, Login::Password) => "users sign in here with a password; ".to_owned(),
         (Access::OAuth, Login::Idp(name)) => format!("users sign in at identity provider '{name}'; "),
         (Access::OAuth, Login::None) => "nobody signs in here; ".to_owned(),
     };
-    let how = match &service.upstream {
+    let credential_use = match &service.upstream {
         Upstream::OAuth(_) => "they sign in upstream, and their own upstream token goes on each request",
         Upstream::Paste(_) => "they paste a key of the upstream's, which goes on each request",
         Upstream::Static(_) => "the service's own key goes on each request",
         Upstream::Identity(_) => "the backend is told who the caller is",
         Upstream::None => "nothing is added to the request",
     };
-    let tokens = match tokens {
+    let token_note = match token_mode {
         ConfiguredTokenMode::Sealed => "",
         ConfiguredTokenMode::Plain => "; clients can read the upstream's token (plain)",
         ConfiguredTokenMode::Reference => "; tokens are handles (reference)",
@@ -126,119 +136,119 @@ fn describe(service: &Service, tokens: ConfiguredTokenMode) -> String {
         ConfiguredTokenMode::Raw => "; clients hold the upstream's token itself (raw)",
     };
     let (access, login) = (access_word(service.access), login_word(&service.login));
-    let way = upstream::kind(&service.upstream).as_str();
-    format!("{who}{how}{tokens}\n             (access {access}, login {login}, upstream {way})")
+    let upstream_kind = upstream::kind(&service.upstream).as_str();
+    format!("{callers}{credential_use}{token_note}\n             (access {access}, login {login}, upstream {upstream_kind})")
 }
 
 /// Whether the upstream can be used: discovery succeeds, or it answers a request.
-async fn probed(client: &HttpClient, service: &Service, said: &mut String) -> bool {
+async fn probed(client: &HttpClient, service: &Service, out: &mut String) -> bool {
     match &service.upstream {
-        Upstream::OAuth(given) => found(client, service, given, said).await,
-        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, said).await,
+        Upstream::OAuth(config) => found(client, service, config, out).await,
+        Upstream::Paste(_) | Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => answers(client, &service.mcp, out).await,
     }
 }
 
-async fn found(client: &HttpClient, service: &Service, given: &AuthServerConfig, said: &mut String) -> bool {
-    let wanted = DiscoveryInput {
+async fn found(client: &HttpClient, service: &Service, config: &AuthServerConfig, out: &mut String) -> bool {
+    let input = DiscoveryInput {
         mcp: service.mcp.clone(),
-        issuer: given.issuer.clone(),
-        endpoints: given.authorization_endpoint.clone().zip(given.token_endpoint.clone()),
-        profile: given.profile,
-        allow_addresses: given.allow_addresses.as_slice().into(),
+        issuer: config.issuer.clone(),
+        endpoints: config.authorization_endpoint.clone().zip(config.token_endpoint.clone()),
+        profile: config.profile,
+        allow_addresses: config.allow_addresses.as_slice().into(),
     };
-    match discover(client, &wanted).await {
-        Ok(found) => {
-            attempts(&found.attempts, said);
-            server(&found, given, said)
+    match discover(client, &input).await {
+        Ok(result) => {
+            attempts(&result.attempts, out);
+            server(&result, config, out)
         }
-        Err(why) => {
-            attempts(&why.attempts, said);
-            let _ = writeln!(said, "  NOT FOUND  {why}");
+        Err(error) => {
+            attempts(&error.attempts, out);
+            let _ = writeln!(out, "  NOT FOUND  {error}");
             false
         }
     }
 }
 
 /// Reports what discovery found. Returns whether the gateway can get a client id there.
-fn server(found: &DiscoveredServer, given: &AuthServerConfig, said: &mut String) -> bool {
-    let server = &found.server;
-    let _ = writeln!(said, "  found      {}  (profile {})", server.issuer, found.profile.name);
-    let _ = writeln!(said, "    authorize  {}", server.authorization_endpoint);
-    let _ = writeln!(said, "    token      {}", server.token_endpoint);
-    if !found.scopes_known.is_empty() {
-        let _ = writeln!(said, "    scopes     {}", found.scopes_known.join(" "));
+fn server(result: &DiscoveredServer, config: &AuthServerConfig, out: &mut String) -> bool {
+    let server = &result.server;
+    let _ = writeln!(out, "  found      {}  (profile {})", server.issuer, result.profile.name);
+    let _ = writeln!(out, "    authorize  {}", server.authorization_endpoint);
+    let _ = writeln!(out, "    token      {}", server.token_endpoint);
+    if !result.scopes_known.is_empty() {
+        let _ = writeln!(out, "    scopes     {}", result.scopes_known.join(" "));
     }
-    let must_register = given.client_id.is_none() && server.registration_endpoint.is_none();
+    let must_register = config.client_id.is_none() && server.registration_endpoint.is_none();
     if must_register {
         let _ = writeln!(
-            said,
+            out,
             "  MISSING    client_id: this upstream does not let us register; make an OAuth app there with the callback URL above"
         );
     }
     !must_register
 }
 
-fn attempts(attempts: &[DiscoveryStep], said: &mut String) {
+fn attempts(attempts: &[DiscoveryStep], out: &mut String) {
     for attempt in attempts {
-        let _ = writeln!(said, "  looked at  {attempt}");
+        let _ = writeln!(out, "  looked at  {attempt}");
     }
 }
 
 /// Whether an upstream without OAuth answers a request, without a redirect or a server error.
-async fn answers(client: &HttpClient, url: &ExactUrl, said: &mut String) -> bool {
+async fn answers(client: &HttpClient, url: &ExactUrl, out: &mut String) -> bool {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    let answer = match fetch::post(url, "application/json", body) {
+    let response = match fetch::post(url, "application/json", body) {
         Ok(request) => fetch::fetch_head(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT).await,
-        Err(why) => Err(why),
+        Err(error) => Err(error),
     };
     let url = url.without_query();
-    match answer {
+    match response {
         Ok((status, _)) if status.is_redirection() => {
-            let _ = writeln!(said, "  MOVED      {url}: {status}; configure the address that it redirects to");
+            let _ = writeln!(out, "  MOVED      {url}: {status}; configure the address that it redirects to");
             false
         }
         Ok((status, _)) if status.is_server_error() => {
-            let _ = writeln!(said, "  ILL        {url}: {status}");
+            let _ = writeln!(out, "  ILL        {url}: {status}");
             false
         }
         Ok((status, _)) => {
-            let _ = writeln!(said, "  looked at  {url}: {status}");
+            let _ = writeln!(out, "  looked at  {url}: {status}");
             true
         }
-        Err(why) => {
-            let _ = writeln!(said, "  NO ANSWER  {url}: {why}");
+        Err(error) => {
+            let _ = writeln!(out, "  NO ANSWER  {url}: {error}");
             false
         }
     }
 }
 
 /// Whether an identity provider serves an OpenID configuration with the configured issuer.
-async fn provider(client: &HttpClient, issuer: &ExactUrl, said: &mut String) -> bool {
-    let place = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
-    let answer = match ExactUrl::parse(&place).ok().map(|url| fetch::get(&url)) {
+async fn provider(client: &HttpClient, issuer: &ExactUrl, out: &mut String) -> bool {
+    let address = format!("{}/.well-known/openid-configuration", issuer.as_str().trim_end_matches('/'));
+    let response = match ExactUrl::parse(&address).ok().map(|url| fetch::get(&url)) {
         Some(Ok(request)) => fetch::fetch(client, request, &AddressPolicy::Anything, CHECK_TIMEOUT)
             .await
-            .map_err(|why| why.to_string()),
-        Some(Err(why)) => Err(why.to_string()),
+            .map_err(|error| error.to_string()),
+        Some(Err(error)) => Err(error.to_string()),
         None => Err("it is not an address".to_owned()),
     };
-    let outcome = match answer {
-        Ok(answer) if answer.status.is_success() => issuer_in(&answer.body).map_or_else(
+    let outcome = match response {
+        Ok(response) if response.status.is_success() => issuer_in(&response.body).map_or_else(
             || Err("no OpenID configuration".to_owned()),
-            |said| {
-                if said == issuer.as_str() {
+            |name| {
+                if name == issuer.as_str() {
                     Ok(())
                 } else {
-                    Err(format!("it calls itself `{said}`: write that as issuer"))
+                    Err(format!("it calls itself `{name}`: write that as issuer"))
                 }
             },
         ),
-        Ok(answer) => Err(answer.status.to_string()),
-        Err(why) => Err(why),
+        Ok(response) => Err(response.status.to_string()),
+        Err(error) => Err(error),
     };
     let _ = match &outcome {
-        Ok(()) => writeln!(said, "  looked at  {place}: good"),
-        Err(why) => writeln!(said, "  NOT FOUND  {place}: {why}"),
+        Ok(()) => writeln!(out, "  looked at  {address}: good"),
+        Err(error) => writeln!(out, "  NOT FOUND  {address}: {error}"),
     };
     outcome.is_ok()
 }

@@ -20,13 +20,13 @@ const INITIAL_PASSWORD_FILE: &str = "initial-password";
 
 /// `$XDG_DATA_HOME/mcp-oauth-gateway`, by default below `~/.local/share`.
 pub fn default_dir() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))?;
-    Some(data.join("mcp-oauth-gateway"))
+    let path_from_env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data_home = path_from_env("XDG_DATA_HOME").or_else(|| path_from_env("HOME").map(|home| home.join(".local/share")))?;
+    Some(data_home.join("mcp-oauth-gateway"))
 }
 
 /// Creates the directory if it does not exist.
-pub fn prepare(dir: &Path, at: &Location) -> Result<(), String> {
+pub fn prepare(dir: &Path, location: &Location) -> Result<(), String> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -34,43 +34,43 @@ pub fn prepare(dir: &Path, at: &Location) -> Result<(), String> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|why| {
-        let what = format!("{} cannot be made: {why}", dir.display());
-        at.wrong(what, "choose a directory that you may write to").to_string()
+    builder.create(dir).map_err(|error| {
+        let what = format!("{} cannot be made: {error}", dir.display());
+        location.wrong(what, "choose a directory that you may write to").to_string()
     })
 }
 
 /// Locks the directory for this process, because two gateways would refresh the same grants.
-pub fn lock(dir: &Path, at: &Location) -> Result<fs::File, String> {
+pub fn lock(dir: &Path, location: &Location) -> Result<fs::File, String> {
     let path = dir.join("lock");
-    let failed = |why: std::io::Error| {
-        let what = format!("{} cannot be used: {why}", dir.display());
-        at.wrong(what, "choose a directory that you may write to").to_string()
+    let to_error = |error: std::io::Error| {
+        let what = format!("{} cannot be used: {error}", dir.display());
+        location.wrong(what, "choose a directory that you may write to").to_string()
     };
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(failed)?;
+    let file = options.open(&path).map_err(to_error)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
             let what = format!("another gateway is using {}", dir.display());
-            Err(at.wrong(what, "stop it, or give this one a directory of its own").to_string())
+            Err(location.wrong(what, "stop it, or give this one a directory of its own").to_string())
         }
-        Err(fs::TryLockError::Error(why)) => Err(failed(why)),
+        Err(fs::TryLockError::Error(error)) => Err(to_error(error)),
     }
 }
 
 /// Reads a secret file. Fails if group or others have permissions on it. Up to 0440 is accepted if
 /// root or this process's user owns the file, because systemd provides credentials that way.
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
-    let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
+    let text = fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        let about = fs::metadata(path).map_err(|why| why.to_string())?;
-        let mode = about.mode() & 0o777;
+        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+        let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 && mode & !0o440 != 0 {
             return Err(format!(
                 "{} may be read by others (mode {mode:o})\n  run: chmod 600 {}",
@@ -78,11 +78,11 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
                 path.display()
             ));
         }
-        if mode & 0o077 != 0 && about.uid() != 0 && Some(about.uid()) != our_uid() {
+        if mode & 0o077 != 0 && metadata.uid() != 0 && Some(metadata.uid()) != our_uid() {
             return Err(format!(
                 "{} belongs to somebody else (user {}), who could write another one there\n  run as root: chown root {}",
                 path.display(),
-                about.uid(),
+                metadata.uid(),
                 path.display()
             ));
         }
@@ -99,18 +99,18 @@ pub(super) fn our_uid() -> Option<u32> {
 
 /// Writes a file with mode 0600 atomically, by a rename.
 pub fn write_secret(path: &Path, text: &Secret) -> Result<(), String> {
-    let beside = path.with_extension("new");
-    let failed = |why: std::io::Error| format!("{} cannot be written: {why}", path.display());
-    let _ = fs::remove_file(&beside);
+    let temp_path = path.with_extension("new");
+    let to_error = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
+    let _ = fs::remove_file(&temp_path);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside).map_err(failed)?;
+    let mut file = options.open(&temp_path).map_err(to_error)?;
     file.write_all(text.expose().as_bytes())
         .and_then(|()| file.sync_all())
-        .map_err(failed)?;
-    fs::rename(&beside, path).map_err(failed)
+        .map_err(to_error)?;
+    fs::rename(&temp_path, path).map_err(to_error)
 }
 
 /// The users with a password, and whether the password's hash must still be stored.
@@ -133,14 +133,14 @@ pub fn given_password(name: &str) -> Result<Option<Secret>, String> {
             "--username: {name:?} cannot be a user's name\n  use 1 to 200 characters, none of them a colon"
         ));
     }
-    let Ok(given) = std::env::var("MCP_GATEWAY_PASSWORD") else {
+    let Ok(password) = std::env::var("MCP_GATEWAY_PASSWORD") else {
         return Ok(None);
     };
-    match password_user::password_weakness(name, &given) {
-        Some(why) => Err(format!(
-            "MCP_GATEWAY_PASSWORD: the password {why}\n  choose one with 10 characters or more that nobody has used as an example"
+    match password_user::password_weakness(name, &password) {
+        Some(weakness) => Err(format!(
+            "MCP_GATEWAY_PASSWORD: the password {weakness}\n  choose one with 10 characters or more that nobody has used as an example"
         )),
-        None => Ok(Some(Secret::from(given))),
+        None => Ok(Some(Secret::from(password))),
     }
 }
 
@@ -152,44 +152,44 @@ pub fn kept_hash(dir: &Path) -> Result<Option<Secret>, String> {
 
 /// The user, with `MCP_GATEWAY_PASSWORD` or the generated password, which is stored as a hash.
 pub fn users(dir: &Path, name: &str) -> Result<Users, String> {
-    let given = given_password(name)?;
-    let one = |hash, unkept| Users {
+    let password = given_password(name)?;
+    let new_users = |hash, must_store_hash| Users {
         users: vec![PasswordUser {
             name: name.to_owned(),
             hash,
         }],
-        unkept,
+        unkept: must_store_hash,
     };
-    if let Some(given) = given {
-        return Ok(one(LazyPasswordHash::from_fixed_password(name, given), false));
+    if let Some(password) = password {
+        return Ok(new_users(LazyPasswordHash::from_fixed_password(name, password), false));
     }
-    if let Some(kept) = kept_hash(dir)? {
+    if let Some(hash) = kept_hash(dir)? {
         forget_pending(dir)?;
-        return Ok(one(LazyPasswordHash::from_hash(kept.expose().trim().to_owned()), false));
+        return Ok(new_users(LazyPasswordHash::from_hash(hash.expose().trim().to_owned()), false));
     }
-    let made = pending(dir, name)?;
-    show_password(dir, name, &made)?;
-    Ok(one(LazyPasswordHash::from_new_password(made), true))
+    let password = pending(dir, name)?;
+    show_password(dir, name, &password)?;
+    Ok(new_users(LazyPasswordHash::from_new_password(password), true))
 }
 
 /// The generated password. It is stored before it is shown, so that it survives a killed process.
 fn pending(dir: &Path, name: &str) -> Result<Secret, String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     if path.exists() {
-        let made = Secret::from(read_secret(&path)?.expose().trim().to_owned());
-        if password_user::password_weakness(name, made.expose()).is_none() {
-            return Ok(made);
+        let password = Secret::from(read_secret(&path)?.expose().trim().to_owned());
+        if password_user::password_weakness(name, password.expose()).is_none() {
+            return Ok(password);
         }
     }
-    let made = Secret::from(random::token().expose()[..20].to_owned());
-    write_secret(&path, &made)?;
-    Ok(made)
+    let password = Secret::from(random::token().expose()[..20].to_owned());
+    write_secret(&path, &password)?;
+    Ok(password)
 }
 
 fn forget_pending(dir: &Path) -> Result<(), String> {
     let path = dir.join(PENDING_PASSWORD_FILE);
     match fs::remove_file(&path) {
-        Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {why}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {error}", path.display())),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -206,16 +206,16 @@ pub fn keep_password(dir: &Path, password: &Secret) -> Result<(), String> {
 }
 
 /// Shows the new password once: on the terminal, or in a file if there is no terminal.
-fn show_password(dir: &Path, name: &str, made: &Secret) -> Result<(), String> {
+fn show_password(dir: &Path, name: &str, password: &Secret) -> Result<(), String> {
     if std::io::stderr().is_terminal() {
         print_stderr(format_args!(
             "\n  Sign in as  {name}\n  Password    {}\n\n  It is shown only now; a hash of it is kept. To choose your own, set MCP_GATEWAY_PASSWORD.\n",
-            made.expose()
+            password.expose()
         ));
         return Ok(());
     }
     let path = dir.join(INITIAL_PASSWORD_FILE);
-    write_secret(&path, &Secret::from(format!("{}\n", made.expose())))?;
+    write_secret(&path, &Secret::from(format!("{}\n", password.expose())))?;
     tracing::info!(user = name, file = %path.display(), "a password was made; read it in this file, then delete the file");
     Ok(())
 }

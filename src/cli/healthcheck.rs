@@ -16,23 +16,26 @@ pub(super) fn run(config: Option<&Path>, port: Option<u16>) -> Result<(), String
         (None, Some(path)) => load_config::listen_addresses(path)?.into_iter().flat_map(reachable).collect(),
         (None, None) => loopbacks(DEFAULT_PORT),
     };
-    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let line = local_probe::first_line(&addresses, "/health/ready")
-        .map_err(|why| format!("no gateway answers at {}: {why}", shown.join(" or ")))?;
-    if line.starts_with("HTTP/1.") && line.get(9..12) == Some("200") {
+    let address_list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let status_line = local_probe::first_line(&addresses, "/health/ready")
+        .map_err(|error| format!("no gateway answers at {}: {error}", address_list.join(" or ")))?;
+    if status_line.starts_with("HTTP/1.") && status_line.get(9..12) == Some("200") {
         Ok(())
     } else {
-        Err(format!("not ready: {}", if line.is_empty() { "no answer" } else { &line }))
+        Err(format!(
+            "not ready: {}",
+            if status_line.is_empty() { "no answer" } else { &status_line }
+        ))
     }
 }
 
 /// The addresses at which this machine reaches a listener.
-fn reachable(listens: SocketAddr) -> Vec<SocketAddr> {
-    let port = listens.port();
-    match listens.ip() {
+fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let port = address.port();
+    match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![(Ipv4Addr::LOCALHOST, port).into()],
         // A listener on `[::]` usually accepts IPv4 too.
         IpAddr::V6(ip) if ip.is_unspecified() => vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()],
-        IpAddr::V4(_) | IpAddr::V6(_) => vec![listens],
+        IpAddr::V4(_) | IpAddr::V6(_) => vec![address],
     }
 }

@@ -29,19 +29,19 @@ pub fn main() -> ExitCode {
     // First, so that no library installs another TLS provider.
     tls::install_provider();
     let command = Command::parse();
-    let done = match command.other {
+    let result = match command.other {
         None => serve::run(&command.serve),
         Some(Subcommand::Check { serve, offline }) => check::run(&serve, offline),
         Some(Subcommand::Flow) => print_stdout(&flow::mermaid()),
-        Some(Subcommand::Keyring { action, kept }) => Storage::read(&kept).and_then(|kept| keyring::run(action, &kept)),
-        Some(Subcommand::ApiKeys { action, kept }) => Storage::read(&kept).and_then(|kept| api_keys::run(action, &kept)),
-        Some(Subcommand::Store { action, kept }) => Storage::read(&kept).and_then(|kept| store::run(&action, &kept)),
+        Some(Subcommand::Keyring { action, kept: flags }) => Storage::read(&flags).and_then(|storage| keyring::run(action, &storage)),
+        Some(Subcommand::ApiKeys { action, kept: flags }) => Storage::read(&flags).and_then(|storage| api_keys::run(action, &storage)),
+        Some(Subcommand::Store { action, kept: flags }) => Storage::read(&flags).and_then(|storage| store::run(&action, &storage)),
         Some(Subcommand::Healthcheck { config, port }) => healthcheck::run(config.as_deref(), port),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            print_stderr(format_args!("mcp-oauth-gateway: {why}"));
+        Err(error) => {
+            print_stderr(format_args!("mcp-oauth-gateway: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -56,5 +56,5 @@ fn print_stderr(text: fmt::Arguments<'_>) {
 /// Prints to standard output. Fails if the reader closed the pipe.
 fn print_stdout(text: &str) -> Result<(), String> {
     use std::io::Write as _;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|why| why.to_string())
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }

@@ -15,20 +15,20 @@ use crate::service::password_user::{LazyPasswordHash, PasswordUser};
 use crate::store::{KeyCheckError, Store};
 
 /// The configuration keys that changed and need a restart.
-fn changed_start_keys(was: &StartConfig, now: &StartConfig) -> Vec<&'static str> {
-    let public_url = was.urls.public_url() != now.urls.public_url();
-    let all = [
-        ("listen", was.listen != now.listen),
+fn changed_start_keys(old: &StartConfig, new: &StartConfig) -> Vec<&'static str> {
+    let public_url = old.urls.public_url() != new.urls.public_url();
+    let changes = [
+        ("listen", old.listen != new.listen),
         ("public_url", public_url),
-        ("allowed_hosts or trusted_proxies", was.urls != now.urls && !public_url),
-        ("[tls]", was.certificate != now.certificate),
-        ("data_dir", was.data_dir != now.data_dir),
-        ("[keys] file", was.key_file != now.key_file),
-        ("[store]", was.store != now.store),
-        ("upstream_ca", was.upstream_ca != now.upstream_ca),
-        ("log", was.log != now.log),
+        ("allowed_hosts or trusted_proxies", old.urls != new.urls && !public_url),
+        ("[tls]", old.certificate != new.certificate),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("[keys] file", old.key_file != new.key_file),
+        ("[store]", old.store != new.store),
+        ("upstream_ca", old.upstream_ca != new.upstream_ca),
+        ("log", old.log != new.log),
     ];
-    all.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
 /// Reloads the configuration of a running gateway.
@@ -57,37 +57,40 @@ impl Reloader {
                 app.rebuild(config);
                 tracing::info!(services, "the configuration was read again");
             }
-            Err(why) => tracing::error!(%why, "the new configuration is not good; the one that was there stays"),
+            Err(error) => tracing::error!(why = %error, "the new configuration is not good; the one that was there stays"),
         }
     }
 
     fn read(&mut self, app: &App) -> Result<Config, String> {
-        let checked = load_config::load(&self.flags)?;
-        checked.check_features().map_err(|why| why.to_string())?;
-        let created_user = created_user(&checked);
+        let validated = load_config::load(&self.flags)?;
+        validated.check_features().map_err(|error| error.to_string())?;
+        let created_user = created_user(&validated);
         let users = if created_user && self.created_user {
             app.config().configured.users.clone()
         } else {
-            let Users { users, unkept } = users(&checked, &self.start.data_dir, data_dir::user(&self.flags))?;
-            if let Some(hash) = unkept {
+            let Users {
+                users,
+                unkept: unsaved_hash,
+            } = users(&validated, &self.start.data_dir, data_dir::user(&self.flags))?;
+            if let Some(hash) = unsaved_hash {
                 tokio::spawn(serve::keep_hash(hash, self.start.data_dir.clone()));
             }
             users
         };
         self.created_user = created_user;
-        for warning in &checked.warnings {
+        for warning in &validated.warnings {
             tracing::warn!("{warning}");
         }
-        for key in changed_start_keys(&self.start, &checked.start) {
+        for key in changed_start_keys(&self.start, &validated.start) {
             tracing::warn!(key, "this has changed, and holds from the next start on");
         }
-        Ok(Config { users, ..checked.config })
+        Ok(Config { users, ..validated.config })
     }
 }
 
 /// Whether the one user of this configuration is created at the first start.
-fn created_user(checked: &Validated) -> bool {
-    checked.creates_user && checked.has_password_login()
+fn created_user(validated: &Validated) -> bool {
+    validated.creates_user && validated.has_password_login()
 }
 
 /// The users with a password.
@@ -102,71 +105,80 @@ pub struct Users {
 ///
 /// # Errors
 /// If the data directory cannot be read, or in stateless mode without a password.
-pub fn users(checked: &Validated, data_dir: &Path, name: &str) -> Result<Users, String> {
-    if !created_user(checked) {
+pub fn users(validated: &Validated, data_dir: &Path, name: &str) -> Result<Users, String> {
+    if !created_user(validated) {
         return Ok(Users {
-            users: checked.config.users.clone(),
+            users: validated.config.users.clone(),
             unkept: None,
         });
     }
-    if checked.start.store.is_stateless() && data_dir::given_password(name)?.is_none() {
-        return Err(no_password(checked));
+    if validated.start.store.is_stateless() && data_dir::given_password(name)?.is_none() {
+        return Err(no_password(validated));
     }
-    let data_dir::Users { users, unkept } = data_dir::users(data_dir, name)?;
-    let unkept = users.iter().find(|user| unkept && user.name == name).map(|user| user.hash.clone());
-    Ok(Users { users, unkept })
+    let data_dir::Users {
+        users,
+        unkept: must_store_hash,
+    } = data_dir::users(data_dir, name)?;
+    let unsaved_hash = users
+        .iter()
+        .find(|user| must_store_hash && user.name == name)
+        .map(|user| user.hash.clone());
+    Ok(Users {
+        users,
+        unkept: unsaved_hash,
+    })
 }
 
 /// Reloads the key file when it changes. An invalid file or keys of another store change nothing.
 pub async fn watch_keys(path: PathBuf, store: Store) {
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    let mut seen = changed(&path);
+    let modified_at = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let mut last_modified = modified_at(&path);
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     loop {
         tick.tick().await;
-        let now = changed(&path);
-        if now == seen {
+        let modified = modified_at(&path);
+        if modified == last_modified {
             continue;
         }
-        let read = data_dir::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|why| why.to_string()));
-        let taken = match read {
+        let result = data_dir::read_secret(&path).and_then(|text| KeyRing::parse(text.expose()).map_err(|error| error.to_string()));
+        let outcome = match result {
             Ok(ring) => store.replace_keys(ring).await,
-            Err(why) => {
-                tracing::error!(%why, "the new key file is not good; the keys that were there stay");
+            Err(error) => {
+                tracing::error!(why = %error, "the new key file is not good; the keys that were there stay");
                 Ok(())
             }
         };
-        match taken {
-            Ok(()) => seen = now,
-            Err(why @ KeyCheckError::OtherKeys { .. }) => {
-                tracing::error!(%why, "the new key file is not good; the keys that were there stay");
-                seen = now;
+        match outcome {
+            Ok(()) => last_modified = modified,
+            Err(error @ KeyCheckError::OtherKeys { .. }) => {
+                tracing::error!(why = %error, "the new key file is not good; the keys that were there stay");
+                last_modified = modified;
             }
-            Err(KeyCheckError::Store(why)) => {
-                tracing::warn!(%why, "whether the new keys open the store cannot be seen; they are tried again");
+            Err(KeyCheckError::Store(error)) => {
+                tracing::warn!(why = %error, "whether the new keys open the store cannot be seen; they are tried again");
             }
         }
     }
 }
 
 /// The error of a stateless gateway that has no password: it generates none.
-pub fn no_password(checked: &Validated) -> String {
+pub fn no_password(validated: &Validated) -> String {
     let instead = "set MCP_GATEWAY_PASSWORD to the same one at every instance, or list users in [login.password] of a configuration file";
     let what = "with store = none nothing is kept, so no password is made";
-    checked.locations.storage.store.wrong(what, instead).to_string()
+    validated.locations.storage.store.wrong(what, instead).to_string()
 }
 
 /// Registers the SIGHUP handler, and returns the future that reloads at each signal.
 #[cfg(unix)]
 pub fn reload_on_sighup(mut reloader: Reloader, app: Arc<App>) -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut told = signal(SignalKind::hangup()).map_err(|why| why.to_string())?;
+    let mut signals = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     Ok(async move {
-        while told.recv().await.is_some() {
+        while signals.recv().await.is_some() {
             reloader.reload(&app);
             // Spawned, because a slow upstream must not delay the next reload.
-            let finds = Arc::clone(&app);
-            tokio::spawn(async move { finds.prefetch().await });
+            let app_for_prefetch = Arc::clone(&app);
+            tokio::spawn(async move { app_for_prefetch.prefetch().await });
         }
     })
 }

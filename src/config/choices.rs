@@ -54,15 +54,15 @@ pub fn login_word(login: &Login) -> String {
 
 /// Reads `access`, `login` and `upstream`. Fails if a value is unknown or two of them conflict.
 pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Login, UpstreamKind), ConfigError> {
-    let (access, login, way) = (access(service)?, login(service, idps)?, way(service)?);
-    let is_said = login.is_some();
+    let (access, login, upstream_kind) = (access(service)?, login(service, idps)?, way(service)?);
+    let is_explicit = login.is_some();
     let login = login.unwrap_or(match access {
         Access::OAuth => Login::Password,
         Access::Key | Access::Public => Login::None,
     });
     let [access_key, login_key, upstream_key] = [&key::ACCESS.info, &key::LOGIN.info, &key::UPSTREAM.info];
-    let nobody = login == Login::None;
-    if access != Access::OAuth && is_said && !nobody {
+    let has_no_login = login == Login::None;
+    if access != Access::OAuth && is_explicit && !has_no_login {
         let valid = "nobody signs in there: take `login` out, or use access = \"oauth\"";
         return Err(conflict_error(
             service,
@@ -71,18 +71,28 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
             valid,
         ));
     }
-    match (access, nobody, way) {
+    match (access, has_no_login, upstream_kind) {
         (Access::OAuth, false, _)
         | (Access::OAuth, true, UpstreamKind::OAuth | UpstreamKind::Paste)
         | (Access::Key, _, UpstreamKind::Static | UpstreamKind::None | UpstreamKind::Identity)
         | (Access::Public, _, UpstreamKind::None) => {}
         (Access::OAuth, true, UpstreamKind::Static | UpstreamKind::Identity | UpstreamKind::None) => {
             let valid = "with login = \"none\" use upstream = \"oauth\" or \"paste\"; else login = \"password\" or \"idp:<name>\"";
-            return Err(conflict_error(service, (login_key, "none"), (upstream_key, way.as_str()), valid));
+            return Err(conflict_error(
+                service,
+                (login_key, "none"),
+                (upstream_key, upstream_kind.as_str()),
+                valid,
+            ));
         }
         (Access::Key, _, UpstreamKind::OAuth | UpstreamKind::Paste) => {
             let valid = "with access = \"key\" use upstream = \"static\", \"none\" or \"identity\"";
-            return Err(conflict_error(service, (access_key, "key"), (upstream_key, way.as_str()), valid));
+            return Err(conflict_error(
+                service,
+                (access_key, "key"),
+                (upstream_key, upstream_kind.as_str()),
+                valid,
+            ));
         }
         (Access::Public, _, UpstreamKind::Static) if service.is_on(&key::ALLOW_PUBLIC_CREDENTIAL)? => {}
         (Access::Public, _, UpstreamKind::Static) => {
@@ -92,36 +102,41 @@ pub fn parse_choices(service: &Section, idps: &[String]) -> Result<(Access, Logi
         }
         (Access::Public, _, UpstreamKind::OAuth | UpstreamKind::Paste | UpstreamKind::Identity) => {
             let valid = "with access = \"public\" use upstream = \"none\", or \"static\" with allow_public_credential = true";
-            return Err(conflict_error(service, (access_key, "public"), (upstream_key, way.as_str()), valid));
+            return Err(conflict_error(
+                service,
+                (access_key, "public"),
+                (upstream_key, upstream_kind.as_str()),
+                valid,
+            ));
         }
     }
-    Ok((access, login, way))
+    Ok((access, login, upstream_kind))
 }
 
 /// A key and its value.
 type Setting<'a> = (&'static KeyInfo, &'a str);
 
 /// An error for two conflicting keys of a service, at one that is set.
-pub fn conflict_error(service: &Section, one: Setting<'_>, other: Setting<'_>, valid: &str) -> ConfigError {
-    let say = |(info, value): Setting<'_>| {
-        let is_default = if service.contains(info) { "" } else { " (the default)" };
-        format!("{} = \"{value}\"{is_default}", info.name)
+pub fn conflict_error(service: &Section, first: Setting<'_>, second: Setting<'_>, valid: &str) -> ConfigError {
+    let describe = |(info, value): Setting<'_>| {
+        let default_note = if service.contains(info) { "" } else { " (the default)" };
+        format!("{} = \"{value}\"{default_note}", info.name)
     };
-    let at = service.location(if service.contains(other.0) { other.0 } else { one.0 });
+    let location = service.location(if service.contains(second.0) { second.0 } else { first.0 });
     let what = format!(
         "of service '{}', {} and {} do not go together",
         service.name(),
-        say(one),
-        say(other)
+        describe(first),
+        describe(second)
     );
-    at.wrong(what, valid)
+    location.wrong(what, valid)
 }
 
 fn access(service: &Section) -> Result<Access, ConfigError> {
-    let Some(said) = service.get(&key::ACCESS)? else {
+    let Some(spanned) = service.get(&key::ACCESS)? else {
         return Ok(Access::OAuth);
     };
-    match said.value {
+    match spanned.value {
         "key" => Ok(Access::Key),
         "public" => Ok(Access::Public),
         _ => Ok(Access::OAuth),
@@ -129,35 +144,35 @@ fn access(service: &Section) -> Result<Access, ConfigError> {
 }
 
 fn login(service: &Section, idps: &[String]) -> Result<Option<Login>, ConfigError> {
-    let Some(said) = service.get(&key::LOGIN)? else {
+    let Some(spanned) = service.get(&key::LOGIN)? else {
         return Ok(None);
     };
-    match (said.value.as_str(), said.value.strip_prefix("idp:")) {
+    match (spanned.value.as_str(), spanned.value.strip_prefix("idp:")) {
         ("password", _) => Ok(Some(Login::Password)),
         ("none", _) => Ok(Some(Login::None)),
-        (_, Some(name)) if idps.iter().any(|known| known == name) => Ok(Some(Login::Idp(name.to_owned()))),
+        (_, Some(name)) if idps.iter().any(|idp| idp == name) => Ok(Some(Login::Idp(name.to_owned()))),
         (_, Some(name)) => {
-            let known: Vec<String> = idps.iter().map(|name| format!("\"idp:{name}\"")).collect();
-            let instead = if known.is_empty() {
+            let options: Vec<String> = idps.iter().map(|name| format!("\"idp:{name}\"")).collect();
+            let instead = if options.is_empty() {
                 String::new()
             } else {
-                format!(", or use {}", known.join(" or "))
+                format!(", or use {}", options.join(" or "))
             };
             let what = format!("there is no identity provider '{name}'");
-            Err(said.wrong(what, format!("describe it in [idp.{name}]{instead}")))
+            Err(spanned.wrong(what, format!("describe it in [idp.{name}]{instead}")))
         }
-        (other, None) => {
-            let what = format!("'{other}' is not known here");
-            Err(said.wrong(what, "use login = \"password\", \"idp:<name>\" or \"none\""))
+        (unknown, None) => {
+            let what = format!("'{unknown}' is not known here");
+            Err(spanned.wrong(what, "use login = \"password\", \"idp:<name>\" or \"none\""))
         }
     }
 }
 
 fn way(service: &Section) -> Result<UpstreamKind, ConfigError> {
-    let Some(said) = service.get(&key::UPSTREAM)? else {
+    let Some(spanned) = service.get(&key::UPSTREAM)? else {
         return Ok(UpstreamKind::OAuth);
     };
-    match said.value {
+    match spanned.value {
         "paste" => Ok(UpstreamKind::Paste),
         "static" => Ok(UpstreamKind::Static),
         "identity" => Ok(UpstreamKind::Identity),

@@ -45,13 +45,13 @@ pub struct Document {
 
 impl Document {
     /// Removes and returns the section of a pattern without `*`; an empty section if there is none.
-    pub fn only(&mut self, pattern: &'static str, at: &Location) -> Section {
+    pub fn only(&mut self, pattern: &'static str, location: &Location) -> Section {
         match self.sections.iter().position(|section| section.pattern == pattern) {
             Some(i) => self.sections.remove(i),
             None => Section::new(
                 pattern,
                 &pattern.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
-                at.clone(),
+                location.clone(),
             ),
         }
     }
@@ -65,16 +65,16 @@ impl Document {
 /// Parses `text`, the contents of the file `name`.
 /// # Errors
 /// If the text is too long or not TOML, or has an unknown key or a value of another type.
-pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document, ConfigError> {
+pub fn read(name: &str, text: &str, environment: Environment<'_>) -> Result<Document, ConfigError> {
     let mut reader = Reader {
         file: name.into(),
         ends: text
             .bytes()
             .enumerate()
             .filter(|(_, byte)| *byte == b'\n')
-            .map(|(at, _)| at)
+            .map(|(offset, _)| offset)
             .collect(),
-        outside,
+        outside: environment,
         spoken: Document {
             sections: Vec::new(),
             warnings: Vec::new(),
@@ -88,23 +88,23 @@ pub fn read(name: &str, text: &str, outside: Environment<'_>) -> Result<Document
             "take out what does not belong there",
         ));
     }
-    let document = toml_edit::Document::parse(text).map_err(|why| {
-        let at = reader.place(why.span().map_or(0, |span| span.start), &[], "");
-        let first = why.message().lines().next().unwrap_or("not TOML").to_owned();
-        if first.contains("duplicate key") {
-            return at.wrong(
+    let document = toml_edit::Document::parse(text).map_err(|error| {
+        let location = reader.place(error.span().map_or(0, |span| span.start), &[], "");
+        let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+        if message.contains("duplicate key") {
+            return location.wrong(
                 "what is named here stands above already",
                 "take one of the two out, or give it another name",
             );
         }
-        at.wrong(
-            format!("this is not TOML: {first}"),
+        location.wrong(
+            format!("this is not TOML: {message}"),
             "see https://toml.io; texts stand in quotes, tables in [brackets]",
         )
     })?;
     match reader.table(&[], document.as_table(), 0) {
         Ok(()) => Ok(reader.spoken),
-        Err(wrong) => Err(wrong.redact(&reader.spoken.hidden)),
+        Err(error) => Err(error.redact(&reader.spoken.hidden)),
     }
 }
 
@@ -118,16 +118,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn place(&self, offset: usize, path: &[String], key: &str) -> Location {
-        let words: Vec<&str> = path
+        let segments: Vec<&str> = path
             .iter()
             .map(String::as_str)
             .chain([key])
-            .filter(|word| !word.is_empty())
+            .filter(|segment| !segment.is_empty())
             .collect();
         Location::Line {
             file: Arc::clone(&self.file),
             line: self.ends.partition_point(|end| *end < offset) + 1,
-            key: words.join("."),
+            key: segments.join("."),
         }
     }
 
@@ -144,20 +144,20 @@ impl Reader<'_> {
             {
                 continue;
             }
-            let inner: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
-            let at = self.place(offset, path, name);
-            match (lookup::find_target(&inner), item.as_table_like()) {
-                (PathTarget::Nothing, _) => return Err(at.wrong("there is no such key", lookup::suggest(path, pattern, name))),
-                (PathTarget::Keys(_) | PathTarget::Tables, Some(table)) => self.table(&inner, table, offset)?,
+            let inner_path: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
+            let location = self.place(offset, path, name);
+            match (lookup::find_target(&inner_path), item.as_table_like()) {
+                (PathTarget::Nothing, _) => return Err(location.wrong("there is no such key", lookup::suggest(path, pattern, name))),
+                (PathTarget::Keys(_) | PathTarget::Tables, Some(table)) => self.table(&inner_path, table, offset)?,
                 (PathTarget::Keys(pattern), None) => {
-                    return Err(at.wrong(
+                    return Err(location.wrong(
                         "it is a table, not a value",
                         format!("write {}, and its keys below", lookup::to_header(pattern)),
                     ));
                 }
                 (PathTarget::Tables, None) => {
-                    let instead = format!("write [{}.<name>], and its keys below", inner.join("."));
-                    return Err(at.wrong("it is a table of tables, not a value", instead));
+                    let instead = format!("write [{}.<name>], and its keys below", inner_path.join("."));
+                    return Err(location.wrong("it is a table of tables, not a value", instead));
                 }
             }
         }
@@ -167,131 +167,132 @@ impl Reader<'_> {
 
     /// Sets `name` in the section. Returns false if it is not a key of this table.
     fn entry(&mut self, section: &mut Section, name: &str, item: &Item, offset: usize) -> Result<bool, ConfigError> {
-        let at = self.place(offset, &section.path, name);
+        let location = self.place(offset, &section.path, name);
         if let Some(key) = lookup::find(section.pattern, name) {
-            only_once(section, key, &at)?;
+            only_once(section, key, &location)?;
             let value = self.value(key, item, offset, &section.path)?;
             if key.kind == ValueType::Secret && item.as_str().is_some_and(|text| !text.contains("${")) {
-                self.spoken.written_out.get_or_insert_with(|| at.clone());
+                self.spoken.written_out.get_or_insert_with(|| location.clone());
             }
-            section.set(key, value, at);
+            section.set(key, value, location);
             return Ok(true);
         }
-        let twin = name.strip_suffix("_file").and_then(|name| lookup::find(section.pattern, name));
-        let Some(key) = twin.filter(|key| key.kind == ValueType::Secret) else {
+        let secret_key = name.strip_suffix("_file").and_then(|name| lookup::find(section.pattern, name));
+        let Some(key) = secret_key.filter(|key| key.kind == ValueType::Secret) else {
             return Ok(false);
         };
-        only_once(section, key, &at)?;
-        let named = self
-            .expanded(item, &at)?
-            .ok_or_else(|| at.wrong("it is not a text", "write the file's name in quotes"))?;
-        let text = self.secret_file(&named, &at)?;
-        section.set(key, Value::Text(text), at);
+        only_once(section, key, &location)?;
+        let file_name = self
+            .expanded(item, &location)?
+            .ok_or_else(|| location.wrong("it is not a text", "write the file's name in quotes"))?;
+        let text = self.secret_file(&file_name, &location)?;
+        section.set(key, Value::Text(text), location);
         Ok(true)
     }
 
-    fn secret_file(&mut self, named: &str, at: &Location) -> Result<String, ConfigError> {
-        let path = self.resolve_path(named);
-        let read = (self.outside.file)(Path::new(&path));
-        let contents = read.map_err(|why| at.wrong(format!("{path} cannot be read: {why}"), "name a file that the gateway may read"))?;
+    fn secret_file(&mut self, file_name: &str, location: &Location) -> Result<String, ConfigError> {
+        let path = self.resolve_path(file_name);
+        let result = (self.outside.file)(Path::new(&path));
+        let contents =
+            result.map_err(|error| location.wrong(format!("{path} cannot be read: {error}"), "name a file that the gateway may read"))?;
         let text = contents
             .text
             .strip_suffix('\n')
             .map_or(contents.text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if text.is_empty() {
-            return Err(at.wrong(format!("{path} is empty"), "put the secret into it"));
+            return Err(location.wrong(format!("{path} is empty"), "put the secret into it"));
         }
         if contents.open_to_others {
-            self.spoken
-                .warnings
-                .push(format!("{at}: everybody on this machine may read {path}; run: chmod 600 {path}"));
+            self.spoken.warnings.push(format!(
+                "{location}: everybody on this machine may read {path}; run: chmod 600 {path}"
+            ));
         }
         Ok(text.to_owned())
     }
 
-    fn resolve_path(&self, named: &str) -> String {
+    fn resolve_path(&self, file_name: &str) -> String {
         let directory = Path::new(&*self.file).parent().unwrap_or(Path::new(""));
-        directory.join(named).to_string_lossy().into_owned()
+        directory.join(file_name).to_string_lossy().into_owned()
     }
 
     fn value(&mut self, key: &'static KeyInfo, item: &Item, offset: usize, path: &[String]) -> Result<Value, ConfigError> {
-        let at = self.place(offset, path, key.name);
+        let location = self.place(offset, path, key.name);
         match key.kind {
             ValueType::Table(_) | ValueType::Tables(_) => self.tables(key, item, path, offset),
-            ValueType::Pairs => self.pairs(item, &at),
+            ValueType::Pairs => self.pairs(item, &location),
             ValueType::Text | ValueType::Secret | ValueType::Url | ValueType::Word(_) => {
-                let text = self.expanded(item, &at)?;
+                let text = self.expanded(item, &location)?;
                 text.map(Value::Text)
-                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))
+                    .ok_or_else(|| location.wrong(not_a(item, "text"), "write it in quotes"))
             }
             ValueType::File => {
                 let text = self
-                    .expanded(item, &at)?
-                    .ok_or_else(|| at.wrong(not_a(item, "text"), "write it in quotes"))?;
+                    .expanded(item, &location)?
+                    .ok_or_else(|| location.wrong(not_a(item, "text"), "write it in quotes"))?;
                 Ok(Value::Text(if text.is_empty() { text } else { self.resolve_path(&text) }))
             }
             ValueType::Files => {
-                let mut texts = self.list(item, &at)?;
-                for said in texts.iter_mut().filter(|said| !said.value.is_empty()) {
-                    said.value = self.resolve_path(&said.value);
+                let mut texts = self.list(item, &location)?;
+                for text in texts.iter_mut().filter(|text| !text.value.is_empty()) {
+                    text.value = self.resolve_path(&text.value);
                 }
                 Ok(Value::List(texts))
             }
-            ValueType::Switch | ValueType::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &at)?) {
+            ValueType::Switch | ValueType::Seconds(..) => match (item.as_bool(), item.as_integer(), self.expanded(item, &location)?) {
                 (Some(value), ..) => Ok(Value::Switch(value)),
                 (_, Some(number), _) => Ok(Value::Number(number)),
                 (_, _, Some(text)) => Ok(Value::Text(text)),
-                (None, None, None) => Err(at.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
+                (None, None, None) => Err(location.wrong(not_a(item, "plain value"), "write a number, or `true` or `false`")),
             },
-            ValueType::Texts | ValueType::Words(_) => Ok(Value::List(self.list(item, &at)?)),
+            ValueType::Texts | ValueType::Words(_) => Ok(Value::List(self.list(item, &location)?)),
         }
     }
 
-    fn expanded(&mut self, item: &Item, at: &Location) -> Result<Option<String>, ConfigError> {
-        item.as_str().map(|text| self.interpolate(text, at)).transpose()
+    fn expanded(&mut self, item: &Item, location: &Location) -> Result<Option<String>, ConfigError> {
+        item.as_str().map(|text| self.interpolate(text, location)).transpose()
     }
 
-    fn interpolate(&mut self, text: &str, at: &Location) -> Result<String, ConfigError> {
+    fn interpolate(&mut self, text: &str, location: &Location) -> Result<String, ConfigError> {
         let (variable, hidden) = (self.outside.variable, &mut self.spoken.hidden);
-        let mut seen = |name: &str| {
+        let mut record_variable = |name: &str| {
             let value = variable(name)?;
             hidden.push((name.to_owned(), value.clone()));
             Some(value)
         };
-        interpolate(text, &mut seen).map_err(|(what, instead)| at.wrong(what, instead))
+        interpolate(text, &mut record_variable).map_err(|(what, instead)| location.wrong(what, instead))
     }
 
-    fn list(&mut self, item: &Item, at: &Location) -> Result<Vec<Spanned<String>>, ConfigError> {
+    fn list(&mut self, item: &Item, location: &Location) -> Result<Vec<Spanned<String>>, ConfigError> {
         let Some(array) = item.as_array() else {
             let instead = "write it like [\"one\", \"two\"]";
-            let one = self
-                .expanded(item, at)?
-                .ok_or_else(|| at.wrong(not_a(item, "list of texts"), instead))?;
+            let text = self
+                .expanded(item, location)?
+                .ok_or_else(|| location.wrong(not_a(item, "list of texts"), instead))?;
             return Ok(vec![Spanned {
-                value: one,
-                at: at.clone(),
+                value: text,
+                at: location.clone(),
             }]);
         };
         let mut texts = Vec::new();
         for value in array {
             let text = value
                 .as_str()
-                .ok_or_else(|| at.wrong("there is something else than a text in it", "write each in quotes"))?;
+                .ok_or_else(|| location.wrong("there is something else than a text in it", "write each in quotes"))?;
             texts.push(Spanned {
-                value: self.interpolate(text, at)?,
-                at: at.clone(),
+                value: self.interpolate(text, location)?,
+                at: location.clone(),
             });
         }
         Ok(texts)
     }
 
-    fn pairs(&mut self, item: &Item, at: &Location) -> Result<Value, ConfigError> {
+    fn pairs(&mut self, item: &Item, location: &Location) -> Result<Value, ConfigError> {
         let instead = "write it like { name = \"value\" }";
-        let table = item.as_table_like().ok_or_else(|| at.wrong(not_a(item, "table"), instead))?;
+        let table = item.as_table_like().ok_or_else(|| location.wrong(not_a(item, "table"), instead))?;
         let mut pairs = Vec::new();
         for (name, item) in table.iter() {
-            let text = self.expanded(item, at)?;
-            let text = text.ok_or_else(|| at.wrong(format!("the value of '{name}' is not a text"), instead))?;
+            let text = self.expanded(item, location)?;
+            let text = text.ok_or_else(|| location.wrong(format!("the value of '{name}' is not a text"), instead))?;
             pairs.push((name.to_owned(), text));
         }
         Ok(Value::Pairs(pairs))
@@ -302,33 +303,33 @@ impl Reader<'_> {
         let (ValueType::Table(pattern) | ValueType::Tables(pattern)) = key.kind else {
             return Ok(Value::Sections(Vec::new()));
         };
-        let inner: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
-        let several = matches!(key.kind, ValueType::Tables(_));
+        let inner_path: Vec<String> = path.iter().cloned().chain([key.name.to_owned()]).collect();
+        let is_list = matches!(key.kind, ValueType::Tables(_));
         let tables: Option<Vec<&dyn TableLike>> = match item {
-            Item::ArrayOfTables(tables) if several => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
-            Item::Value(toml_edit::Value::Array(array)) if several => array
+            Item::ArrayOfTables(tables) if is_list => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
+            Item::Value(toml_edit::Value::Array(array)) if is_list => array
                 .iter()
                 .map(|value| value.as_inline_table().map(|table| table as &dyn TableLike))
                 .collect(),
             Item::None | Item::Value(_) | Item::Table(_) | Item::ArrayOfTables(_) => item.as_table_like().map(|table| vec![table]),
         };
-        let at = self.place(offset, path, key.name);
-        let like: Vec<String> = lookup::of(pattern).map(|key| format!("{} = …", key.name)).collect();
+        let location = self.place(offset, path, key.name);
+        let example: Vec<String> = lookup::of(pattern).map(|key| format!("{} = …", key.name)).collect();
         let instead = format!(
             "write it like {}{{ {} }}{}",
-            if several { "[" } else { "" },
-            like.join(", "),
-            if several { "]" } else { "" }
+            if is_list { "[" } else { "" },
+            example.join(", "),
+            if is_list { "]" } else { "" }
         );
         let mut sections = Vec::new();
-        for table in tables.ok_or_else(|| at.wrong(not_a(item, "table"), instead))? {
-            let first = table.iter().next().map_or(offset, |(name, item)| start(table, name, item));
-            let mut section = Section::new(pattern, &inner, self.place(first, &inner, ""));
+        for table in tables.ok_or_else(|| location.wrong(not_a(item, "table"), instead))? {
+            let table_offset = table.iter().next().map_or(offset, |(name, item)| start(table, name, item));
+            let mut section = Section::new(pattern, &inner_path, self.place(table_offset, &inner_path, ""));
             for (name, item) in table.iter() {
                 let offset = start(table, name, item);
                 if !self.entry(&mut section, name, item, offset)? {
-                    let at = self.place(offset, &inner, name);
-                    return Err(at.wrong("there is no such key", lookup::suggest(&inner, Some(pattern), name)));
+                    let location = self.place(offset, &inner_path, name);
+                    return Err(location.wrong("there is no such key", lookup::suggest(&inner_path, Some(pattern), name)));
                 }
             }
             sections.push(section);
@@ -343,14 +344,14 @@ fn start(table: &dyn TableLike, name: &str, item: &Item) -> usize {
     key.or_else(|| item.span()).map_or(0, |span| span.start)
 }
 
-fn not_a(item: &Item, wanted: &str) -> String {
-    format!("it is a {}, not a {wanted}", item.type_name())
+fn not_a(item: &Item, expected: &str) -> String {
+    format!("it is a {}, not a {expected}", item.type_name())
 }
 
-fn only_once(section: &Section, key: &'static KeyInfo, at: &Location) -> Result<(), ConfigError> {
+fn only_once(section: &Section, key: &'static KeyInfo, location: &Location) -> Result<(), ConfigError> {
     if section.contains(key) {
         let what = format!("both `{}` and `{}_file` are given", key.name, key.name);
-        return Err(at.wrong(what, "keep one of them"));
+        return Err(location.wrong(what, "keep one of them"));
     }
     Ok(())
 }

@@ -17,14 +17,14 @@ pub fn check_store(kind: &Spanned<&'static str>, is_built: bool) -> Option<Confi
 
 /// Errors for the settings of a service that this build does not support.
 pub fn check_service(section: &Section, described: &Described) -> Vec<ConfigError> {
-    let mut found = Vec::new();
+    let mut errors = Vec::new();
     match described.tokens {
         ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Reference | ConfiguredTokenMode::Jwt => {}
         ConfiguredTokenMode::Raw if cfg!(feature = "raw") => {}
         ConfiguredTokenMode::Raw => {
             let what = "token_mode = \"raw\" is not in this build: its binary is made with --features raw";
-            found.push(section.location(&key::TOKEN_MODE).wrong(what, "use token_mode = \"sealed\""));
+            errors.push(section.location(&key::TOKEN_MODE).wrong(what, "use token_mode = \"sealed\""));
         }
     }
-    found
+    errors
 }

@@ -18,7 +18,7 @@ const DEFAULT_SERVICE: &str = "default";
 pub fn document(flags: &Serve) -> Document {
     let path = ["services".to_owned(), DEFAULT_SERVICE.to_owned()];
     let mut service = Section::new("services.*", &path, Location::Flag("--upstream-rs"));
-    for (name, said) in [
+    for (name, value) in [
         ("url", &flags.upstream_rs),
         ("authorization_server", &flags.upstream_as),
         ("client_id", &flags.upstream_client_id),
@@ -26,7 +26,7 @@ pub fn document(flags: &Serve) -> Document {
         ("authorization_endpoint", &flags.upstream_authorize_endpoint),
         ("token_endpoint", &flags.upstream_token_endpoint),
     ] {
-        set(&mut service, name, said.clone().filter(|text| !text.is_empty()).map(Value::Text));
+        set(&mut service, name, value.clone().filter(|text| !text.is_empty()).map(Value::Text));
     }
     let scopes = flags.upstream_scopes.as_deref().unwrap_or("").split_whitespace();
     set(&mut service, "scopes", list("--upstream-scopes", scopes.map(str::to_owned)));
@@ -40,12 +40,12 @@ pub fn document(flags: &Serve) -> Document {
         "allow_token_passthrough",
         flags.allow_token_passthrough.then_some(Value::Switch(true)),
     );
-    for (name, said) in [
+    for (name, value) in [
         ("access_ttl", flags.access_ttl),
         ("refresh_ttl", flags.refresh_ttl),
         ("refresh_grace", flags.refresh_grace),
     ] {
-        set(&mut service, name, said.map(|seconds| Value::Text(seconds.to_string())));
+        set(&mut service, name, value.map(|seconds| Value::Text(seconds.to_string())));
     }
     set(
         &mut service,
@@ -63,14 +63,18 @@ pub fn document(flags: &Serve) -> Document {
 }
 
 fn top_level(flags: &Serve) -> Vec<Section> {
-    let at = Location::Flag("--config");
-    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], at.clone());
-    let mut top = Section::new("", &[], at.clone());
+    let location = Location::Flag("--config");
+    let section = |pattern: &'static str| Section::new(pattern, &[pattern.to_owned()], location.clone());
+    let mut top = Section::new("", &[], location.clone());
     set(&mut top, "public_url", flags.public_url.clone().map(Value::Text));
     if flags.host.is_some() || flags.port.is_some() {
         let host = flags.host.as_deref().unwrap_or("localhost");
-        let bare = host.trim_matches(['[', ']']);
-        let host = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        let bare_host = host.trim_matches(['[', ']']);
+        let host = if bare_host.contains(':') {
+            format!("[{bare_host}]")
+        } else {
+            bare_host.to_owned()
+        };
         let address = format!("{host}:{}", flags.port.unwrap_or(DEFAULT_PORT));
         let flag = if flags.host.is_some() { "--host" } else { "--port" };
         set(&mut top, "listen", list(flag, [address]));
@@ -89,10 +93,10 @@ fn top_level(flags: &Serve) -> Vec<Section> {
     set(&mut top, "insecure_http", flags.insecure_http.then_some(Value::Switch(true)));
     set(&mut top, "log", flags.log.clone().map(Value::Text));
     let mut tls = section("tls");
-    let own = flags.tls.map(|tls| match tls {
+    let self_signed = flags.tls.map(|tls| match tls {
         Tls::SelfSigned => Value::Switch(true),
     });
-    set(&mut tls, "self_signed", own);
+    set(&mut tls, "self_signed", self_signed);
     set(&mut tls, "cert", flags.tls_cert.as_deref().map(text).map(Value::Text));
     set(&mut tls, "key", flags.tls_key.as_deref().map(text).map(Value::Text));
     let mut cors = section("cors");
@@ -122,12 +126,12 @@ pub fn storage_sections(flags: &StorageFlags) -> [Section; 2] {
 /// Refuses flags that set keys of the configuration file, because two sources of one value mislead.
 /// `--data-dir`, `--log` and `--username` are allowed beside the file.
 pub fn check_conflicts(flags: &Serve) -> Result<(), ConfigError> {
-    let mut bare = Serve {
+    let mut conflicting_flags = Serve {
         log: None,
         ..flags.clone()
     };
-    bare.kept.data_dir = None;
-    refused_beside(&flags.kept, document(&bare).sections)
+    conflicting_flags.kept.data_dir = None;
+    refused_beside(&flags.kept, document(&conflicting_flags).sections)
 }
 
 /// The same check for the commands that open only the store and the keys.
@@ -135,14 +139,14 @@ pub fn check_storage_conflicts(flags: &StorageFlags) -> Result<(), ConfigError> 
     refused_beside(flags, storage_sections(flags))
 }
 
-fn refused_beside(flags: &StorageFlags, said: impl IntoIterator<Item = Section>) -> Result<(), ConfigError> {
+fn refused_beside(flags: &StorageFlags, sections: impl IntoIterator<Item = Section>) -> Result<(), ConfigError> {
     let file = flags.config.as_deref().unwrap_or(Path::new("")).display();
-    for section in said {
-        if let Some((name, at)) = section.first_unread() {
-            let flag = at.label();
+    for section in sections {
+        if let Some((name, location)) = section.first_unread() {
+            let flag = location.label();
             let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
             let table = lookup::to_header(section.pattern);
-            return Err(at.wrong(
+            return Err(location.wrong(
                 format!("it cannot be given beside --config {file}, nor can MCP_GATEWAY_{variable}"),
                 format!("put `{name}` into the file, at {table}, and unset the variable"),
             ));
@@ -158,11 +162,11 @@ fn set(section: &mut Section, name: &str, value: Option<Value>) {
 }
 
 fn list(flag: &'static str, texts: impl IntoIterator<Item = String>) -> Option<Value> {
-    let said = |value| Spanned {
+    let to_spanned = |value| Spanned {
         value,
         at: Location::Flag(flag),
     };
-    let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).map(said).collect();
+    let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).map(to_spanned).collect();
     (!texts.is_empty()).then_some(Value::List(texts))
 }
 

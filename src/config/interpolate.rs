@@ -3,33 +3,33 @@
 /// Expands the variables. The error says what is wrong and what to write; it shows no value.
 pub fn interpolate(text: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(text.len());
-    let mut left = text;
-    while let Some(at) = left.find('$') {
-        expanded.push_str(&left[..at]);
-        let rest = &left[at + 1..];
+    let mut remaining = text;
+    while let Some(index) = remaining.find('$') {
+        expanded.push_str(&remaining[..index]);
+        let rest = &remaining[index + 1..];
         if let Some(rest) = rest.strip_prefix('$') {
             expanded.push('$');
-            left = rest;
-        } else if let Some(inner) = rest.strip_prefix('{') {
-            let end = inner.find('}').ok_or_else(|| {
+            remaining = rest;
+        } else if let Some(expression) = rest.strip_prefix('{') {
+            let end = expression.find('}').ok_or_else(|| {
                 let instead = "close it with `}`, or write `$$` for a dollar";
                 ("`${` is not closed".to_owned(), instead.to_owned())
             })?;
-            expanded.push_str(&value(&inner[..end], variable)?);
-            left = &inner[end + 1..];
+            expanded.push_str(&value(&expression[..end], variable)?);
+            remaining = &expression[end + 1..];
         } else {
             expanded.push('$');
-            left = rest;
+            remaining = rest;
         }
     }
-    expanded.push_str(left);
+    expanded.push_str(remaining);
     Ok(expanded)
 }
 
-fn value(inner: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
-    let (name, default) = match inner.split_once(":-") {
+fn value(expression: &str, variable: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, (String, String)> {
+    let (name, default) = match expression.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
-        None => (inner, None),
+        None => (expression, None),
     };
     let is_name =
         !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_unset_or_malformed_variable_is_named_in_the_error() {
-        for (text, names) in [
+        for (text, expected) in [
             ("${NONE}", "NONE"),
             ("${", "not closed"),
             ("${}", "variable"),
@@ -93,7 +93,7 @@ mod tests {
             ("${A B}", "variable"),
         ] {
             let (what, instead) = with_home(text).unwrap_err();
-            assert!(what.contains(names) && !instead.is_empty(), "{text}: {what}");
+            assert!(what.contains(expected) && !instead.is_empty(), "{text}: {what}");
         }
     }
 }

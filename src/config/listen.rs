@@ -29,8 +29,8 @@ pub enum TlsSource {
 
 /// Reads `[tls]`.
 pub fn certificate(tls: &Section) -> Result<TlsSource, ConfigError> {
-    let own = tls.is_on(&keys::tls::SELF_SIGNED)?;
-    match (own, tls.get(&keys::tls::CERT)?, tls.get(&keys::tls::KEY)?) {
+    let is_self_signed = tls.is_on(&keys::tls::SELF_SIGNED)?;
+    match (is_self_signed, tls.get(&keys::tls::CERT)?, tls.get(&keys::tls::KEY)?) {
         (true, None, None) => Ok(TlsSource::SelfSigned),
         (true, _, _) => {
             let what = format!(
@@ -57,16 +57,16 @@ pub fn certificate(tls: &Section) -> Result<TlsSource, ConfigError> {
 
 /// Reads the public URLs and listen addresses. Refuses plain http beyond loopback by default.
 pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls, Vec<SocketAddr>), ConfigError> {
-    let said = top.get(&keys::top::LISTEN)?;
-    let listen = listen_addresses(&said)?;
+    let listen_texts = top.get(&keys::top::LISTEN)?;
+    let listen = listen_addresses(&listen_texts)?;
     let has_tls = *certificate != TlsSource::None;
-    let insecure = top.is_on(&keys::top::INSECURE_HTTP)?;
+    let allows_http = top.is_on(&keys::top::INSECURE_HTTP)?;
     let proxies = proxies(top)?;
-    let public = public_url(top)?;
+    let public_url = public_url(top)?;
     // A trusted proxy does TLS in front of the gateway.
-    let is_proxied = !proxies.is_empty() && public.as_ref().is_some_and(|public| public.url().scheme() == "https");
-    let open = listen.iter().find(|address| !address.ip().is_loopback());
-    if let Some(open) = open.filter(|_| !has_tls && !is_proxied && !insecure) {
+    let is_proxied = !proxies.is_empty() && public_url.as_ref().is_some_and(|public_url| public_url.url().scheme() == "https");
+    let exposed = listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(exposed) = exposed.filter(|_| !has_tls && !is_proxied && !allows_http) {
         let instead = format!(
             "use {} or {}; behind a proxy that does TLS, name it with {} and give an https {}, or say {}",
             if_flags(top, "--tls self-signed", "[tls] self_signed = true"),
@@ -75,28 +75,28 @@ pub fn public_urls(top: &Section, certificate: &TlsSource) -> Result<(PublicUrls
             top.key_label(&keys::top::PUBLIC_URL),
             if_flags(top, "--insecure-http", "`insecure_http = true`"),
         );
-        let what = format!("'{open}' is reachable from other machines, and there is no TLS: tokens would travel in clear");
+        let what = format!("'{exposed}' is reachable from other machines, and there is no TLS: tokens would travel in clear");
         return Err(top.location(&keys::top::LISTEN).wrong(what, instead));
     }
-    let public = public.map_or_else(|| default_url(top, &said, &listen, has_tls), Ok)?;
-    if !public.is_secure_or_loopback() && !insecure {
+    let public_url = public_url.map_or_else(|| default_url(top, &listen_texts, &listen, has_tls), Ok)?;
+    if !public_url.is_secure_or_loopback() && !allows_http {
         return Err(top.location(&keys::top::PUBLIC_URL).wrong(
-            format!("'{public}' is neither https nor loopback; MCP clients refuse it"),
+            format!("'{public_url}' is neither https nor loopback; MCP clients refuse it"),
             "use an https address, or http://localhost for this machine",
         ));
     }
     let hosts = top.get(&keys::top::ALLOWED_HOSTS)?.iter().map(host).collect::<Result<_, _>>()?;
-    Ok((PublicUrls::new(public, hosts).with_trusted_proxies(proxies), listen))
+    Ok((PublicUrls::new(public_url, hosts).with_trusted_proxies(proxies), listen))
 }
 
 /// Parses the addresses of `listen`; both loopbacks if there are none.
-pub fn listen_addresses(said: &[Spanned<String>]) -> Result<Vec<SocketAddr>, ConfigError> {
-    if said.is_empty() {
+pub fn listen_addresses(texts: &[Spanned<String>]) -> Result<Vec<SocketAddr>, ConfigError> {
+    if texts.is_empty() {
         return Ok(loopback_addresses(DEFAULT_PORT));
     }
     let mut listen = Vec::new();
-    for one in said {
-        listen.extend(addresses(one)?);
+    for text in texts {
+        listen.extend(addresses(text)?);
     }
     Ok(listen)
 }
@@ -114,52 +114,52 @@ pub fn loopback_addresses(port: u16) -> Vec<SocketAddr> {
 }
 
 /// `IP:port`, or `localhost:port` for both loopbacks (Node uses either). A flag takes any name.
-fn addresses(said: &Spanned<String>) -> Result<Vec<SocketAddr>, ConfigError> {
-    let (host, port) = said.value.rsplit_once(':').unwrap_or((&said.value, ""));
-    let bare = host.trim_matches(['[', ']']);
-    let found = match (bare, bare.parse::<IpAddr>(), port.parse::<u16>(), &said.at) {
+fn addresses(text: &Spanned<String>) -> Result<Vec<SocketAddr>, ConfigError> {
+    let (host, port) = text.value.rsplit_once(':').unwrap_or((&text.value, ""));
+    let bare_host = host.trim_matches(['[', ']']);
+    let addresses = match (bare_host, bare_host.parse::<IpAddr>(), port.parse::<u16>(), &text.at) {
         ("localhost", _, Ok(port), _) => loopback_addresses(port),
         (_, Ok(ip), Ok(port), _) if ip.is_ipv4() || host.starts_with('[') => vec![SocketAddr::new(ip, port)],
-        (_, Err(_), Ok(port), Location::Flag(_)) => (bare, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default(),
+        (_, Err(_), Ok(port), Location::Flag(_)) => (bare_host, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default(),
         _ => Vec::new(),
     };
-    if !found.is_empty() {
-        return Ok(found);
+    if !addresses.is_empty() {
+        return Ok(addresses);
     }
-    Err(match &said.at {
-        Location::Flag(_) => said.wrong(
-            format!("'{bare}' is neither an address nor a name of this machine"),
+    Err(match &text.at {
+        Location::Flag(_) => text.wrong(
+            format!("'{bare_host}' is neither an address nor a name of this machine"),
             "use localhost, an IP address of this machine, or 0.0.0.0",
         ),
-        Location::Line { .. } => said.wrong(
-            format!("'{}' is not an address with a port", said.value),
+        Location::Line { .. } => text.wrong(
+            format!("'{}' is not an address with a port", text.value),
             "write it like 127.0.0.1:8002, [::1]:8002, 0.0.0.0:8002 or localhost:8002",
         ),
     })
 }
 
 fn public_url(top: &Section) -> Result<Option<ExactUrl>, ConfigError> {
-    let Some(said) = top.get(&keys::top::PUBLIC_URL)? else {
+    let Some(url) = top.get(&keys::top::PUBLIC_URL)? else {
         return Ok(None);
     };
-    if said.value.url().query().is_some() {
-        return Err(said.wrong(
-            format!("'{}' has a query", said.value),
+    if url.value.url().query().is_some() {
+        return Err(url.wrong(
+            format!("'{}' has a query", url.value),
             "write it like https://mcp.example.com or https://example.com/gateway",
         ));
     }
-    Ok(Some(said.value))
+    Ok(Some(url.value))
 }
 
-fn default_url(top: &Section, said: &[Spanned<String>], listen: &[SocketAddr], has_tls: bool) -> Result<ExactUrl, ConfigError> {
+fn default_url(top: &Section, texts: &[Spanned<String>], listen: &[SocketAddr], has_tls: bool) -> Result<ExactUrl, ConfigError> {
     let scheme = if has_tls { "https" } else { "http" };
     let port = listen.first().map_or(DEFAULT_PORT, SocketAddr::port);
-    let host = match said {
+    let host = match texts {
         // A host name stays a name.
-        [one] => one.value.rsplit_once(':').map_or("localhost", |(host, _)| host),
+        [text] => text.value.rsplit_once(':').map_or("localhost", |(host, _)| host),
         _ => "localhost",
     };
-    let nobody_knows = || {
+    let unknown_address_error = || {
         let what = format!(
             "with {} nobody knows under which address clients reach us",
             listen.first().map_or_else(String::new, ToString::to_string)
@@ -172,37 +172,41 @@ fn default_url(top: &Section, said: &[Spanned<String>], listen: &[SocketAddr], h
         top.location(&keys::top::PUBLIC_URL)
             .wrong(what, format!("give it, for instance {instead}"))
     };
-    let is_clear = match listen {
-        [one] => !one.ip().is_unspecified(),
-        several => said.len() == 1 || several.iter().all(|address| address.ip().is_loopback()),
+    let is_unambiguous = match listen {
+        [address] => !address.ip().is_unspecified(),
+        addresses => texts.len() == 1 || addresses.iter().all(|address| address.ip().is_loopback()),
     };
-    if !is_clear || listen.iter().any(|address| address.ip().is_unspecified()) {
-        return Err(nobody_knows());
+    if !is_unambiguous || listen.iter().any(|address| address.ip().is_unspecified()) {
+        return Err(unknown_address_error());
     }
-    ExactUrl::parse(&format!("{scheme}://{host}:{port}")).map_err(|_| nobody_knows())
+    ExactUrl::parse(&format!("{scheme}://{host}:{port}")).map_err(|_| unknown_address_error())
 }
 
 fn proxies(top: &Section) -> Result<Vec<Cidr>, ConfigError> {
     let instead = || "write addresses or networks like 10.0.0.7,172.16.0.0/12,fd00::/8".to_owned();
-    let network = |said: &Spanned<String>| {
-        let network = said.read(|text| text.trim().parse::<Cidr>().map_err(|why| (format!("'{text}': {why}"), instead())))?;
+    let parse_network = |text: &Spanned<String>| {
+        let network = text.read(|text| {
+            text.trim()
+                .parse::<Cidr>()
+                .map_err(|error| (format!("'{text}': {error}"), instead()))
+        })?;
         if network.value.is_any() {
-            let what = format!("'{}' is everybody: then every caller says for itself who it is", said.value);
-            return Err(said.wrong(what, instead()));
+            let what = format!("'{}' is everybody: then every caller says for itself who it is", text.value);
+            return Err(text.wrong(what, instead()));
         }
         Ok(network.value)
     };
-    top.get(&keys::top::TRUSTED_PROXIES)?.iter().map(network).collect()
+    top.get(&keys::top::TRUSTED_PROXIES)?.iter().map(parse_network).collect()
 }
 
-fn host(said: &Spanned<String>) -> Result<String, ConfigError> {
-    let text = said.value.trim().to_ascii_lowercase();
+fn host(spanned: &Spanned<String>) -> Result<String, ConfigError> {
+    let text = spanned.value.trim().to_ascii_lowercase();
     let is_host =
         ExactUrl::parse(&format!("http://{text}")).is_ok_and(|address| address.url().path() == "/" && address.url().query().is_none());
     if is_host && !text.ends_with('/') {
         return Ok(text);
     }
-    Err(said.wrong(
+    Err(spanned.wrong(
         format!("'{text}' is not a host"),
         "write it like mcp.example.com or mcp.example.com:8443",
     ))

@@ -42,16 +42,20 @@ pub fn find(table: &str, name: &str) -> Option<&'static KeyInfo> {
 
 /// Finds what a path of table names leads to.
 pub fn find_target(path: &[String]) -> PathTarget {
-    let mut inner = false;
+    let mut has_inner_tables = false;
     for table in TABLES {
         let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
-        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
-        if fits && segments.len() == path.len() {
+        let matches = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
+        if matches && segments.len() == path.len() {
             return PathTarget::Keys(table);
         }
-        inner |= fits && segments.len() > path.len();
+        has_inner_tables |= matches && segments.len() > path.len();
     }
-    if inner { PathTarget::Tables } else { PathTarget::Nothing }
+    if has_inner_tables {
+        PathTarget::Tables
+    } else {
+        PathTarget::Nothing
+    }
 }
 
 /// A table's header as it stands in a file.
@@ -64,47 +68,47 @@ pub fn to_header(table: &str) -> String {
 
 /// A suggestion for the unknown key `name` in the table at `path`.
 pub fn suggest(path: &[String], pattern: Option<&str>, name: &str) -> String {
-    let mut known: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
-    known.extend(tables_below(path));
-    let near = |known: &[String]| {
-        let scored = known
+    let mut candidates: Vec<String> = pattern.into_iter().flat_map(of).flat_map(spellings).collect();
+    candidates.extend(tables_below(path));
+    let closest = |candidates: &[String]| {
+        let scored = candidates
             .iter()
-            .map(|other| (strsim::jaro_winkler(name, other), other.clone()))
+            .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate.clone()))
             .filter(|(score, _)| *score > 0.85);
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+        scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
     };
     let elsewhere: Vec<String> = ALL
         .iter()
         .filter(|key| Some(key.table) != pattern && spellings(key).iter().any(|spelling| spelling == name))
         .map(|key| to_header(key.table))
         .collect();
-    match (near(&known), elsewhere.is_empty()) {
-        (Some(near), true) => format!("did you mean `{near}`?"),
-        (Some(near), false) => format!("did you mean `{near}`? `{name}` belongs in {}", elsewhere.join(" or ")),
+    match (closest(&candidates), elsewhere.is_empty()) {
+        (Some(closest), true) => format!("did you mean `{closest}`?"),
+        (Some(closest), false) => format!("did you mean `{closest}`? `{name}` belongs in {}", elsewhere.join(" or ")),
         (None, false) => format!("`{name}` belongs in {}", elsewhere.join(" or ")),
-        (None, true) if known.is_empty() => "take it out".to_owned(),
-        (None, true) => format!("take it out; here may be: {}", known.join(", ")),
+        (None, true) if candidates.is_empty() => "take it out".to_owned(),
+        (None, true) => format!("take it out; here may be: {}", candidates.join(", ")),
     }
 }
 
 /// A key's name, and `<key>_file` for a secret.
 fn spellings(key: &KeyInfo) -> Vec<String> {
-    let twin = (key.kind == ValueType::Secret).then(|| format!("{}_file", key.name));
-    std::iter::once(key.name.to_owned()).chain(twin).collect()
+    let file_spelling = (key.kind == ValueType::Secret).then(|| format!("{}_file", key.name));
+    std::iter::once(key.name.to_owned()).chain(file_spelling).collect()
 }
 
 fn tables_below(path: &[String]) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for table in TABLES {
         let segments: Vec<&str> = table.split('.').filter(|segment| !segment.is_empty()).collect();
-        let fits = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
-        if let Some(next) = segments.get(path.len()).filter(|next| fits && **next != "*")
-            && !found.iter().any(|known| known == next)
+        let matches = path.iter().zip(&segments).all(|(name, segment)| *segment == "*" || name == segment);
+        if let Some(next) = segments.get(path.len()).filter(|next| matches && **next != "*")
+            && !names.iter().any(|name| name == next)
         {
-            found.push((*next).to_owned());
+            names.push((*next).to_owned());
         }
     }
-    found
+    names
 }
 
 #[cfg(test)]

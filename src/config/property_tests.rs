@@ -27,7 +27,7 @@ fn text(GeneratedTable { table, lines }: &GeneratedTable) -> String {
 #[expect(clippy::too_many_lines, reason = "one arm for each type")]
 fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
     let quoted = |words: &'static [&'static str]| select(words).prop_map(|word| format!("\"{word}\""));
-    let suits: BoxedStrategy<String> = match key.kind {
+    let typical: BoxedStrategy<String> = match key.kind {
         ValueType::Switch => select(&["true", "false"][..]).prop_map(str::to_owned).boxed(),
         ValueType::Seconds(..) => select(&["0", "60", "3600", "\"2h\"", "\"40d\"", "-1", "\"soon\""][..])
             .prop_map(str::to_owned)
@@ -45,7 +45,7 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
         ])
         .boxed(),
         ValueType::Texts | ValueType::Files => {
-            let some = &[
+            let samples = &[
                 "a",
                 "b c",
                 "127.0.0.1:1",
@@ -58,7 +58,7 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
                 "a@b.c",
                 "${NONE}",
             ][..];
-            proptest::collection::vec(select(some), 0..3)
+            proptest::collection::vec(select(samples), 0..3)
                 .prop_map(|texts| format!("{texts:?}"))
                 .boxed()
         }
@@ -92,8 +92,8 @@ fn value(key: &'static KeyInfo) -> BoxedStrategy<String> {
         ])
         .boxed(),
     };
-    let other = &["1", "true", "\"x\"", "[]", "{}", "1.5", "1979-05-27", "[1]", "[[\"a\"]]"][..];
-    prop_oneof![9 => suits, 1 => select(other).prop_map(str::to_owned)].boxed()
+    let atypical = &["1", "true", "\"x\"", "[]", "{}", "1.5", "1979-05-27", "[1]", "[[\"a\"]]"][..];
+    prop_oneof![9 => typical, 1 => select(atypical).prop_map(str::to_owned)].boxed()
 }
 
 fn quoted_raw(values: &'static [&'static str]) -> BoxedStrategy<String> {
@@ -114,21 +114,21 @@ fn line(pattern: &'static str) -> impl Strategy<Value = (String, String)> {
 
 fn table(
     pattern: &'static str,
-    at: &'static str,
-    always: &'static [(&'static str, &'static str)],
-    most: usize,
+    path: &'static str,
+    required: &'static [(&'static str, &'static str)],
+    max_lines: usize,
 ) -> impl Strategy<Value = GeneratedTable> {
-    proptest::collection::vec(line(pattern), 0..most).prop_map(move |said| {
+    proptest::collection::vec(line(pattern), 0..max_lines).prop_map(move |generated| {
         let mut lines: Vec<(String, String)> = Vec::new();
-        let always = always.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        for (key, value) in said.into_iter().chain(always) {
+        let required = required.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        for (key, value) in generated.into_iter().chain(required) {
             // TOML forbids duplicate keys.
-            if !lines.iter().any(|(known, _)| *known == key) {
+            if !lines.iter().any(|(name, _)| *name == key) {
                 lines.push((key, value));
             }
         }
         GeneratedTable {
-            table: at.to_owned(),
+            table: path.to_owned(),
             lines,
         }
     })
@@ -137,8 +137,8 @@ fn table(
 fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
     const URL: &[(&str, &str)] = &[("url", "\"https://a.example/mcp\"")];
     const IDP: &[(&str, &str)] = &[("client_id", "\"a\""), ("issuer", "\"https://a.example\"")];
-    let maybe = |pattern, at, always, most| proptest::option::weighted(0.4, table(pattern, at, always, most)).boxed();
-    let around = (
+    let maybe = |pattern, path, required, max_lines| proptest::option::weighted(0.4, table(pattern, path, required, max_lines)).boxed();
+    let single_tables = (
         table("", "", &[], 3),
         maybe("keys", "keys", &[], 2),
         maybe("tls", "tls", &[], 3),
@@ -146,45 +146,45 @@ fn file() -> impl Strategy<Value = Vec<GeneratedTable>> {
         maybe("login.password", "login.password", &[], 2),
         maybe("cors", "cors", &[], 2),
     );
-    let named = (
+    let named_tables = (
         maybe("idp.*", "idp.corp", IDP, 3),
         maybe("clients.*", "clients.bot", &[("redirect_uris", "[\"https://a.example/\"]")], 2),
         table("services.*", "services.one", URL, 4),
         maybe("services.*", "services.other", URL, 5),
     );
-    (around, named).prop_map(|((top, a, b, c, d, e), (f, g, one, h))| {
-        let some = [a, b, c, d, e, f, g, h].into_iter().flatten();
-        [top].into_iter().chain(some).chain([one]).collect()
+    (single_tables, named_tables).prop_map(|((top, a, b, c, d, e), (f, g, service, h))| {
+        let tables = [a, b, c, d, e, f, g, h].into_iter().flatten();
+        [top].into_iter().chain(tables).chain([service]).collect()
     })
 }
 
 /// Invariants of every accepted configuration.
-fn runs(checked: &Validated) {
-    let names: Vec<&str> = checked.config.services.iter().map(|service| service.name.as_str()).collect();
+fn runs(validated: &Validated) {
+    let names: Vec<&str> = validated.config.services.iter().map(|service| service.name.as_str()).collect();
     assert!(!names.is_empty() && names.iter().all(|name| service::is_name(name)));
-    assert!(checked.config.services.iter().filter(|service| service.is_default).count() <= 1);
-    assert!(!checked.start.listen.is_empty());
-    for service in &checked.config.services {
+    assert!(validated.config.services.iter().filter(|service| service.is_default).count() <= 1);
+    assert!(!validated.start.listen.is_empty());
+    for service in &validated.config.services {
         if let Login::Idp(name) = &service.login {
-            assert!(checked.config.idps.iter().any(|idp| idp.name == *name));
+            assert!(validated.config.idps.iter().any(|idp| idp.name == *name));
         }
         let ttl = service.ttl;
         assert!(ttl.access >= 10 && ttl.refresh >= 10 && ttl.absolute >= 10);
     }
-    assert_eq!(checked.check_features().is_ok(), checked.missing_features.is_empty());
+    assert_eq!(validated.check_features().is_ok(), validated.missing_features.is_empty());
 }
 
 /// The message must name a key of the file with its line, or a known key that is missing there.
-fn names_the_key(wrong: &ConfigError, text: &str) {
-    let Location::Line { line, key, .. } = &wrong.at else {
-        panic!("{wrong}")
+fn names_the_key(error: &ConfigError, text: &str) {
+    let Location::Line { line, key, .. } = &error.at else {
+        panic!("{error}")
     };
     let name = key.rsplit('.').next().unwrap();
-    let said = text.lines().nth(line - 1).unwrap_or_default();
+    let line_text = text.lines().nth(line - 1).unwrap_or_default();
     let is_known = ALL.iter().any(|key| key.name == name);
-    assert!(!name.is_empty() && (said.contains(name) || is_known), "{wrong}\nin\n{text}");
-    assert!(!wrong.what.is_empty() && !wrong.instead.is_empty(), "{wrong}");
-    assert!(!wrong.to_string().contains("from the variable"), "a secret is shown: {wrong}");
+    assert!(!name.is_empty() && (line_text.contains(name) || is_known), "{error}\nin\n{text}");
+    assert!(!error.what.is_empty() && !error.instead.is_empty(), "{error}");
+    assert!(!error.to_string().contains("from the variable"), "a secret is shown: {error}");
 }
 
 proptest! {
@@ -194,15 +194,15 @@ proptest! {
     fn every_config_file_is_valid_or_refused_with_its_key(file in file()) {
         let text = file.iter().map(text).collect::<String>();
         match written(&text) {
-            Ok(checked) => runs(&checked),
-            Err(wrong) => names_the_key(&wrong, &text),
+            Ok(validated) => runs(&validated),
+            Err(error) => names_the_key(&error, &text),
         }
     }
 
     #[test]
     fn any_text_is_parsed_or_refused_with_a_line(text in ".{0,200}") {
-        if let Err(wrong) = written(&text) {
-            let in_the_file = matches!(wrong.at, Location::Line { .. });
+        if let Err(error) = written(&text) {
+            let in_the_file = matches!(error.at, Location::Line { .. });
             prop_assert!(in_the_file);
         }
     }

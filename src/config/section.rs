@@ -45,11 +45,11 @@ pub struct Section {
 
 impl Section {
     /// A section without values.
-    pub fn new(pattern: &'static str, path: &[String], at: Location) -> Self {
+    pub fn new(pattern: &'static str, path: &[String], location: Location) -> Self {
         Self {
             pattern,
             path: path.to_vec(),
-            at,
+            at: location,
             entries: Vec::new(),
         }
     }
@@ -60,11 +60,11 @@ impl Section {
     }
 
     /// Sets a key.
-    pub fn set(&mut self, key: &'static KeyInfo, value: Value, at: Location) {
+    pub fn set(&mut self, key: &'static KeyInfo, value: Value, location: Location) {
         self.entries.push(Entry {
             key,
             value,
-            at,
+            at: location,
             asked: Cell::new(false),
         });
     }
@@ -77,15 +77,15 @@ impl Section {
 
     /// The first key that is set and that no getter read. It has no effect, so callers refuse it.
     pub fn first_unread(&self) -> Option<(&'static str, &Location)> {
-        let mut left = self.entries.iter().filter(|entry| !entry.asked.get());
-        left.next().map(|entry| (entry.key.name, &entry.at))
+        let mut unread = self.entries.iter().filter(|entry| !entry.asked.get());
+        unread.next().map(|entry| (entry.key.name, &entry.at))
     }
 
     /// Where a key is set; otherwise the flag for it, or the line where its table begins.
     pub fn location(&self, key: impl Into<&'static KeyInfo>) -> Location {
         let key = key.into();
-        let set = self.entries.iter().find(|entry| entry.key == key);
-        match (set, &self.at) {
+        let set_entry = self.entries.iter().find(|entry| entry.key == key);
+        match (set_entry, &self.at) {
             (Some(entry), _) => entry.at.clone(),
             (None, Location::Flag(_)) if key.flag.is_empty() => self.at.clone(),
             (None, Location::Flag(_)) => Location::Flag(key.flag),
@@ -137,9 +137,9 @@ impl Section {
 
     fn entry(&self, key: &'static KeyInfo) -> Option<&Entry> {
         debug_assert_eq!(key.table, self.pattern, "`{}` belongs to another table", key.name);
-        let found = self.entries.iter().find(|entry| entry.key == key)?;
-        found.asked.set(true);
-        Some(found)
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        entry.asked.set(true);
+        Some(entry)
     }
 
     /// A text. An empty one is an error.
@@ -160,19 +160,23 @@ impl Section {
     /// An http or https URL.
     fn url(&self, key: &'static KeyInfo) -> Result<Option<Spanned<ExactUrl>>, ConfigError> {
         let example = || "write it like https://mcp.example.com/mcp".to_owned();
-        let read = |said: Spanned<String>| {
-            said.read(|text| {
+        let parse = |spanned: Spanned<String>| {
+            spanned.read(|text| {
                 // Query, fragment and any URL with `@` may hold a secret: the message omits them.
-                let told = text.split(['?', '#']).next().unwrap_or("");
-                let shown = if text.contains('@') { "it".to_owned() } else { format!("'{told}'") };
-                let address = ExactUrl::parse(text).map_err(|why| (format!("{shown} {why}"), example()))?;
+                let without_query = text.split(['?', '#']).next().unwrap_or("");
+                let label = if text.contains('@') {
+                    "it".to_owned()
+                } else {
+                    format!("'{without_query}'")
+                };
+                let address = ExactUrl::parse(text).map_err(|error| (format!("{label} {error}"), example()))?;
                 match address.url().scheme() {
                     "http" | "https" if address.url().host().is_some() => Ok(address),
-                    _ => Err((format!("{shown} is not an http or https URL"), example())),
+                    _ => Err((format!("{label} is not an http or https URL"), example())),
                 }
             })
         };
-        self.text(key)?.map(read).transpose()
+        self.text(key)?.map(parse).transpose()
     }
 
     /// `true` or `false`; `None` if the key is absent.
@@ -183,12 +187,12 @@ impl Section {
             Value::Text(text) => text.trim().parse().ok(),
             Value::Number(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => None,
         };
-        let wrong = || {
+        let not_a_boolean = || {
             entry
                 .at
                 .wrong("it is neither `true` nor `false`", "write `true` or `false`, without quotes")
         };
-        let value = value.ok_or_else(wrong)?;
+        let value = value.ok_or_else(not_a_boolean)?;
         Ok(Some(Spanned {
             value,
             at: entry.at.clone(),
@@ -198,19 +202,19 @@ impl Section {
     /// A duration in seconds, within the range of the key in the table of keys.
     fn seconds(&self, key: &'static KeyInfo) -> Result<Option<u64>, ConfigError> {
         let Some(entry) = self.entry(key) else { return Ok(None) };
-        let ValueType::Seconds(least, most) = entry.key.kind else {
+        let ValueType::Seconds(min, max) = entry.key.kind else {
             return Ok(None);
         };
-        let (shown, value) = match &entry.value {
+        let (label, value) = match &entry.value {
             Value::Number(number) => (number.to_string(), u64::try_from(*number).ok()),
             Value::Text(text) => (format!("'{text}'"), duration(text.trim())),
             Value::Switch(_) | Value::List(_) | Value::Pairs(_) | Value::Sections(_) => ("it".to_owned(), None),
         };
-        let instead = format!("use {least} to {most} seconds, such as 3600 or \"1h\"");
+        let instead = format!("use {min} to {max} seconds, such as 3600 or \"1h\"");
         match value {
-            Some(value) if (least..=most).contains(&value) => Ok(Some(value)),
+            Some(value) if (min..=max).contains(&value) => Ok(Some(value)),
             Some(value) => Err(entry.at.wrong(format!("{value} seconds is out of range"), instead)),
-            None => Err(entry.at.wrong(format!("{shown} is no time in seconds"), instead)),
+            None => Err(entry.at.wrong(format!("{label} is no time in seconds"), instead)),
         }
     }
 
@@ -291,11 +295,11 @@ read! {
 
 /// One of the words that the key allows.
 fn known_word(text: &str, key: &KeyInfo) -> Result<&'static str, (String, String)> {
-    let (ValueType::Word(known) | ValueType::Words(known)) = key.kind else {
+    let (ValueType::Word(allowed) | ValueType::Words(allowed)) = key.kind else {
         return Err((format!("'{text}' is not known here"), String::new()));
     };
-    known.iter().find(|word| **word == text).copied().ok_or_else(|| {
-        let instead = format!("use one of: {}", known.join(", "));
+    allowed.iter().find(|word| **word == text).copied().ok_or_else(|| {
+        let instead = format!("use one of: {}", allowed.join(", "));
         (format!("'{text}' is not known here"), instead)
     })
 }

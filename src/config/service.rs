@@ -71,8 +71,8 @@ fn upstream_url(section: &Section) -> Result<ExactUrl, ConfigError> {
     Ok(url.value)
 }
 
-/// Reads a service, or fails at the wrong key. `alone`: it is the only service.
-pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Described, ConfigError> {
+/// Reads a service, or fails at the wrong key. `is_only_service`: the configuration has no other.
+pub fn service(section: &Section, idps: &[String], is_only_service: bool) -> Result<Described, ConfigError> {
     let name = section.name().to_owned();
     if !service::is_name(&name) {
         return Err(section.at.wrong(
@@ -81,18 +81,18 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
         ));
     }
     let url = upstream_url(section)?;
-    let (access, login, way) = choices::parse_choices(section, idps)?;
-    let upstream = upstream::upstream(section, way)?;
-    let tokens = token_mode(section, access, way)?;
+    let (access, login, upstream_kind) = choices::parse_choices(section, idps)?;
+    let upstream = upstream::upstream(section, upstream_kind)?;
+    let token_mode = token_mode(section, access, upstream_kind)?;
     let described = Described {
         service: Service {
             digest: ServiceDigest::of(&name),
             title: title(section)?,
-            is_default: section.get(&key::DEFAULT)?.map_or(alone, |said| said.value),
+            is_default: section.get(&key::DEFAULT)?.map_or(is_only_service, |spanned| spanned.value),
             mcp: url,
             access,
             upstream,
-            mode: tokens.to_token_mode(),
+            mode: token_mode.to_token_mode(),
             ttl: ttl(section, access)?,
             refresh_grace: only_oauth(access, || section.get(&key::REFRESH_GRACE))?
                 .flatten()
@@ -109,47 +109,47 @@ pub fn service(section: &Section, idps: &[String], alone: bool) -> Result<Descri
                 .iter()
                 .map(upstream::parse_forward_header)
                 .collect::<Result<_, _>>()?,
-            remember_consent: access == Access::OAuth && remember_consent(section, &login, way)?,
+            remember_consent: access == Access::OAuth && remember_consent(section, &login, upstream_kind)?,
             login,
             name,
         },
-        tokens,
+        tokens: token_mode,
     };
-    if let Some((_, at)) = section.first_unread().filter(|(name, _)| *name != key::UPSTREAM_CA.info.name) {
+    if let Some((_, location)) = section.first_unread().filter(|(name, _)| *name != key::UPSTREAM_CA.info.name) {
         let what = format!(
             "it has no effect with access = \"{}\" and upstream = \"{}\"",
             access_word(access),
-            way.as_str()
+            upstream_kind.as_str()
         );
-        return Err(at.wrong(what, "take it out"));
+        return Err(location.wrong(what, "take it out"));
     }
     Ok(described)
 }
 
 fn title(section: &Section) -> Result<Option<String>, ConfigError> {
-    let Some(said) = section.get(&key::TITLE)? else {
+    let Some(title) = section.get(&key::TITLE)? else {
         return Ok(None);
     };
-    if said.value.chars().count() > LONGEST_TITLE || said.value.chars().any(char::is_control) {
+    if title.value.chars().count() > LONGEST_TITLE || title.value.chars().any(char::is_control) {
         let what = format!("it is longer than {LONGEST_TITLE} characters, or has control characters in it");
-        return Err(said.wrong(what, "write a short name on one line"));
+        return Err(title.wrong(what, "write a short name on one line"));
     }
-    Ok(Some(said.value))
+    Ok(Some(title.value))
 }
 
 /// Refuses the key if no user is known, or if the page asks for a credential each time.
-fn remember_consent(section: &Section, login: &Login, way: UpstreamKind) -> Result<bool, ConfigError> {
+fn remember_consent(section: &Section, login: &Login, upstream_kind: UpstreamKind) -> Result<bool, ConfigError> {
     let remembers = section.is_on(&key::REMEMBER_CONSENT)?;
     if !remembers {
         return Ok(false);
     }
-    let place = section.location(&key::REMEMBER_CONSENT);
-    match (login, way) {
-        (Login::None, _) => Err(place.wrong(
+    let location = section.location(&key::REMEMBER_CONSENT);
+    match (login, upstream_kind) {
+        (Login::None, _) => Err(location.wrong(
             "with login = \"none\" nobody is known whose consent could be remembered",
             "take it out, or use login = \"password\" or \"idp:<name>\"",
         )),
-        (Login::Password | Login::Idp(_), UpstreamKind::Paste) => Err(place.wrong(
+        (Login::Password | Login::Idp(_), UpstreamKind::Paste) => Err(location.wrong(
             "with upstream = \"paste\" the page asks for the user's key each time",
             "take it out",
         )),
@@ -159,45 +159,47 @@ fn remember_consent(section: &Section, login: &Login, way: UpstreamKind) -> Resu
     }
 }
 
-fn token_mode(section: &Section, access: Access, way: UpstreamKind) -> Result<ConfiguredTokenMode, ConfigError> {
+fn token_mode(section: &Section, access: Access, upstream_kind: UpstreamKind) -> Result<ConfiguredTokenMode, ConfigError> {
     if access != Access::OAuth {
         return Ok(ConfiguredTokenMode::Sealed);
     }
-    let passthrough = section.is_on(&key::ALLOW_TOKEN_PASSTHROUGH)?;
-    let Some(said) = section.get(&key::TOKEN_MODE)? else {
+    let allows_passthrough = section.is_on(&key::ALLOW_TOKEN_PASSTHROUGH)?;
+    let Some(spanned) = section.get(&key::TOKEN_MODE)? else {
         return Ok(ConfiguredTokenMode::Sealed);
     };
-    let told = |what: &str| {
+    let passthrough_error = |what: &str| {
         let allow = match section.key_label(&key::ALLOW_TOKEN_PASSTHROUGH).as_str() {
             flag @ "--allow-token-passthrough" => flag.to_owned(),
             _ => "allow_token_passthrough = true".to_owned(),
         };
-        said.wrong(what, format!("use sealed, or add {allow} if you know why you need it"))
+        spanned.wrong(what, format!("use sealed, or add {allow} if you know why you need it"))
     };
-    let fits = |tokens, ways: &[UpstreamKind]| {
-        if ways.contains(&way) {
-            return Ok(tokens);
+    let check_kind = |mode, kinds: &[UpstreamKind]| {
+        if kinds.contains(&upstream_kind) {
+            return Ok(mode);
         }
-        let ways: Vec<String> = ways.iter().map(|way| format!("\"{}\"", way.as_str())).collect();
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", kind.as_str())).collect();
         let valid = format!(
             "token_mode = \"{}\" goes with upstream = {}; else use \"sealed\"",
-            said.value,
-            ways.join(" or ")
+            spanned.value,
+            kinds.join(" or ")
         );
         Err(choices::conflict_error(
             section,
-            (&key::UPSTREAM.info, way.as_str()),
-            (&key::TOKEN_MODE.info, said.value),
+            (&key::UPSTREAM.info, upstream_kind.as_str()),
+            (&key::TOKEN_MODE.info, spanned.value),
             &valid,
         ))
     };
-    match said.value {
-        "plain" if !passthrough => Err(told("plain lets the client read the upstream's token, which MCP forbids")),
-        "raw" if !passthrough => Err(told("raw gives the client the upstream's token, which MCP forbids")),
-        "plain" => fits(ConfiguredTokenMode::Plain, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
-        "raw" => fits(ConfiguredTokenMode::Raw, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
-        "reference" => fits(ConfiguredTokenMode::Reference, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
-        "jwt" => fits(
+    match spanned.value {
+        "plain" if !allows_passthrough => Err(passthrough_error(
+            "plain lets the client read the upstream's token, which MCP forbids",
+        )),
+        "raw" if !allows_passthrough => Err(passthrough_error("raw gives the client the upstream's token, which MCP forbids")),
+        "plain" => check_kind(ConfiguredTokenMode::Plain, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
+        "raw" => check_kind(ConfiguredTokenMode::Raw, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
+        "reference" => check_kind(ConfiguredTokenMode::Reference, &[UpstreamKind::OAuth, UpstreamKind::Paste]),
+        "jwt" => check_kind(
             ConfiguredTokenMode::Jwt,
             &[UpstreamKind::Identity, UpstreamKind::None, UpstreamKind::Static],
         ),
@@ -225,14 +227,14 @@ fn ttl(section: &Section, access: Access) -> Result<Ttl, ConfigError> {
 }
 
 fn scopes(section: &Section, key: &'static Key<kind::Texts>) -> Result<Scopes, ConfigError> {
-    let said = section.get(key)?;
-    let words = || said.iter().map(|said| said.value.as_str()).collect::<Vec<_>>().join(" ");
-    let bad = |said: &&Spanned<String>| Scopes::parse(&said.value).list() != [said.value.as_str()];
-    if let Some(bad) = said.iter().find(bad) {
-        return Err(bad.wrong(
-            format!("'{}' cannot be a scope", bad.value),
+    let texts = section.get(key)?;
+    let joined = || texts.iter().map(|text| text.value.as_str()).collect::<Vec<_>>().join(" ");
+    let invalid = |text: &&Spanned<String>| Scopes::parse(&text.value).list() != [text.value.as_str()];
+    if let Some(invalid) = texts.iter().find(invalid) {
+        return Err(invalid.wrong(
+            format!("'{}' cannot be a scope", invalid.value),
             "write each scope as a text of its own, without spaces or quotes in it",
         ));
     }
-    Ok(Scopes::parse(&words()))
+    Ok(Scopes::parse(&joined()))
 }

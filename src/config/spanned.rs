@@ -90,12 +90,12 @@ pub struct ConfigError {
 impl ConfigError {
     /// Replaces the values of these variables by their names: a wrong value may be a secret.
     #[must_use]
-    pub fn redact(self, hidden: &[(String, String)]) -> Self {
-        let mut hidden: Vec<_> = hidden.iter().filter(|(_, value)| value.len() >= 4).collect();
+    pub fn redact(self, variables: &[(String, String)]) -> Self {
+        let mut variables: Vec<_> = variables.iter().filter(|(_, value)| value.len() >= 4).collect();
         // Longer values first: one value may contain another.
-        hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        variables.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
         let hide = |text: String| {
-            hidden
+            variables
                 .iter()
                 .fold(text, |text, (name, value)| text.replace(value, &format!("${{{name}}}")))
         };

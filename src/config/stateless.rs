@@ -33,20 +33,20 @@ pub(super) fn check_stateless<'a>(
 
 fn service(section: &Section, described: &Described) -> Result<(), ConfigError> {
     let service = &described.service;
-    let no = |key: &'static KeyInfo, what: &str, valid: &str| {
+    let conflict = |key: &'static KeyInfo, what: &str, valid: &str| {
         let name = &service.name;
         let what = format!("of service '{name}', {what}, and with store = \"none\" nothing is kept");
         Err(section.location(key).wrong(what, valid))
     };
     if service.access == Access::Key {
-        return no(
+        return conflict(
             &key::ACCESS.info,
             "API keys are records that can be revoked",
             "use access = \"oauth\", or another store",
         );
     }
     if service.remember_consent {
-        return no(
+        return conflict(
             &key::REMEMBER_CONSENT.info,
             "a consent would have to be kept",
             "take it out, or use another store",
@@ -54,14 +54,14 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
     }
     match described.tokens {
         ConfiguredTokenMode::Reference => {
-            return no(
+            return conflict(
                 &key::TOKEN_MODE.info,
                 "a reference refers to a kept token",
                 "use token_mode = \"sealed\", or another store",
             );
         }
         ConfiguredTokenMode::Jwt => {
-            return no(
+            return conflict(
                 &key::TOKEN_MODE.info,
                 "the keys that sign would have to be kept",
                 "use token_mode = \"sealed\", or another store",
@@ -70,19 +70,19 @@ fn service(section: &Section, described: &Described) -> Result<(), ConfigError> 
         ConfiguredTokenMode::Sealed | ConfiguredTokenMode::Plain | ConfiguredTokenMode::Raw => {}
     }
     if service.needs_signing_keys() {
-        return no(
+        return conflict(
             &key::ASSERTION.info,
             "the keys that sign would have to be kept",
             "take it out, or use another store",
         );
     }
     match &service.upstream {
-        Upstream::OAuth(given) if given.client_id.is_none() => no(
+        Upstream::OAuth(config) if config.client_id.is_none() => conflict(
             &key::CLIENT_ID.info,
             "our registration at the upstream would have to be kept",
             "register the gateway there once and write its client_id, or use another store",
         ),
-        Upstream::Paste(_) => no(
+        Upstream::Paste(_) => conflict(
             &key::UPSTREAM.info,
             "what a user pastes would have to travel in an address",
             "use upstream = \"oauth\", \"static\", \"identity\" or \"none\", or another store",

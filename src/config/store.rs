@@ -50,8 +50,9 @@ pub struct StorageLocations {
     pub key_file: Location,
 }
 
-/// Reads `[store]`, or fails at the wrong key. `missing` receives a feature that this build lacks.
-pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
+/// Reads `[store]`, or fails at the wrong key. `missing_features` receives a feature that this build
+/// lacks.
+pub fn read(store: &Section, missing_features: &mut Vec<ConfigError>) -> Result<StoreConfig, ConfigError> {
     let Some(kind) = store.get(&keys::store::KIND)? else {
         return Ok(StoreConfig::Sqlite);
     };
@@ -59,11 +60,11 @@ pub fn read(store: &Section, missing: &mut Vec<ConfigError>) -> Result<StoreConf
         "memory" => Ok(StoreConfig::Memory),
         "sqlite" => Ok(StoreConfig::Sqlite),
         "redis" => {
-            missing.extend(features::check_store(&kind, cfg!(feature = "redis")));
+            missing_features.extend(features::check_store(&kind, cfg!(feature = "redis")));
             redis(store, &url_of(store)?).map(StoreConfig::Redis)
         }
         "vault" => {
-            missing.extend(features::check_store(&kind, cfg!(feature = "vault")));
+            missing_features.extend(features::check_store(&kind, cfg!(feature = "vault")));
             vault(store).map(StoreConfig::Vault)
         }
         _ => match store.get(&keys::store::URL)? {
@@ -93,10 +94,10 @@ fn url_of(store: &Section) -> Result<Secret, ConfigError> {
 
 fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
     let prefix = store.get(&keys::store::PREFIX)?;
-    let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |said| said.value.as_str());
+    let prefix = prefix.as_ref().map_or(REDIS_PREFIX, |prefix| prefix.value.as_str());
     // The error omits the URL, which may hold a password.
-    RedisConfig::parse(url.expose(), prefix, store.get(&keys::store::CA)?).map_err(|why| {
-        let (key, instead) = match why {
+    RedisConfig::parse(url.expose(), prefix, store.get(&keys::store::CA)?).map_err(|error| {
+        let (key, instead) = match error {
             RedisConfigError::Prefix => (&keys::store::PREFIX.info, "leave it out, or choose a short name"),
             RedisConfigError::CaWithoutTls => (&keys::store::CA.info, "or leave the CA out"),
             RedisConfigError::Scheme
@@ -108,33 +109,34 @@ fn redis(store: &Section, url: &Secret) -> Result<RedisConfig, ConfigError> {
             | RedisConfigError::Query
             | RedisConfigError::Fragment => (&keys::store::URL.info, "write it like rediss://user:password@redis.example:6379/0"),
         };
-        store.location(key).wrong(format!("it {why}"), instead)
+        store.location(key).wrong(format!("it {error}"), instead)
     })
 }
 
 fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
     let instead = "add it: url = \"https://vault.example:8200\"";
-    let said = store
+    let address = store
         .get(&keys::store::URL)?
         .ok_or_else(|| store.missing(&keys::store::URL, "kind = \"vault\" needs the server's address", instead))?;
     let is_http = |address: &ExactUrl| matches!(address.url().scheme(), "http" | "https") && address.url().host().is_some();
-    let url = ExactUrl::parse(said.expose()).ok().filter(is_http);
+    let url = ExactUrl::parse(address.expose()).ok().filter(is_http);
     let url = url.ok_or_else(|| {
         store
             .location(&keys::store::URL)
             .wrong("it is no http or https URL", "write it like https://vault.example:8200")
     })?;
-    let text = |key: &'static Key<kind::Text>, default: &str| Ok(store.get(key)?.map_or_else(|| default.to_owned(), |said| said.value));
-    let at = VaultConfig {
+    let text =
+        |key: &'static Key<kind::Text>, default: &str| Ok(store.get(key)?.map_or_else(|| default.to_owned(), |spanned| spanned.value));
+    let config = VaultConfig {
         url,
-        namespace: store.get(&keys::store::NAMESPACE)?.map(|said| said.value),
+        namespace: store.get(&keys::store::NAMESPACE)?.map(|spanned| spanned.value),
         mount: text(&keys::store::MOUNT, VAULT_MOUNT)?,
         prefix: text(&keys::store::PREFIX, REDIS_PREFIX)?,
         login: vault_login(store)?,
         ca: store.get(&keys::store::CA)?,
     };
-    at.validate().map_err(|why| {
-        let (key, instead) = match why {
+    config.validate().map_err(|error| {
+        let (key, instead) = match error {
             VaultConfigError::NotHttps => (&keys::store::URL.info, "begin it with https"),
             VaultConfigError::Query => (&keys::store::URL.info, "write it like https://vault.example:8200"),
             VaultConfigError::Mount => (&keys::store::MOUNT.info, "write it without / at its ends"),
@@ -144,7 +146,7 @@ fn vault(store: &Section) -> Result<VaultConfig, ConfigError> {
             VaultConfigError::CaWithoutTls => (&keys::store::CA.info, "or leave the CA out"),
             VaultConfigError::Token => (&keys::store::TOKEN.info, "look for a line break or a blank in it"),
         };
-        store.location(key).wrong(format!("it {why}"), instead)
+        store.location(key).wrong(format!("it {error}"), instead)
     })
 }
 
@@ -159,7 +161,7 @@ fn vault_login(store: &Section) -> Result<VaultLogin, ConfigError> {
         (None, Some(role)) => Ok(VaultLogin::AppRole {
             mount: store
                 .get(&keys::store::APPROLE_MOUNT)?
-                .map_or_else(|| VAULT_APPROLE.to_owned(), |said| said.value),
+                .map_or_else(|| VAULT_APPROLE.to_owned(), |spanned| spanned.value),
             role: role.value,
             secret: store.get(&keys::store::SECRET_ID)?,
         }),

@@ -19,8 +19,8 @@ use crate::config::validate::{self, Validated};
 pub(super) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b2dWRWJTmaaVRZvHX7CjvrQ9Yk";
 
 fn given(args: &str) -> Result<Validated, ConfigError> {
-    let words = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
-    let flags = Command::try_parse_from(words).unwrap().serve;
+    let args = std::iter::once("mcp-oauth-gateway").chain(args.split_whitespace());
+    let flags = Command::try_parse_from(args).unwrap().serve;
     validate::validate(
         from_flags::document(&flags),
         &Location::Flag("--upstream-rs"),
@@ -42,16 +42,20 @@ pub(super) fn written(text: &str) -> Result<Validated, ConfigError> {
         }),
         _ => Err("no such file".to_owned()),
     };
-    let outside = Environment {
+    let environment = Environment {
         variable: &variable,
         file: &contents,
     };
-    let at = Location::Line {
+    let location = Location::Line {
         file: "gateway.toml".into(),
         line: 1,
         key: String::new(),
     };
-    validate::validate(document::read("gateway.toml", text, outside)?, &at, Some(PathBuf::from("/data")))
+    validate::validate(
+        document::read("gateway.toml", text, environment)?,
+        &location,
+        Some(PathBuf::from("/data")),
+    )
 }
 
 fn refused(text: &str) -> String {
@@ -63,24 +67,24 @@ fn service(line: &str) -> String {
     format!("[services.one]\nurl = \"https://x.example/mcp\"\n{line}\n")
 }
 
-fn authorization(checked: &Validated) -> &crate::service::auth_server_config::AuthServerConfig {
-    let crate::service::Upstream::OAuth(config) = &checked.config.services[0].upstream else {
-        panic!("{:?}", checked.config.services[0].upstream)
+fn authorization(validated: &Validated) -> &crate::service::auth_server_config::AuthServerConfig {
+    let crate::service::Upstream::OAuth(config) = &validated.config.services[0].upstream else {
+        panic!("{:?}", validated.config.services[0].upstream)
     };
     config
 }
 
 #[test]
 fn the_upstream_url_alone_is_a_complete_configuration() {
-    for checked in [
+    for validated in [
         given("--upstream-rs https://api.githubcopilot.com/mcp/").unwrap(),
         written("services.github.url = \"https://api.githubcopilot.com/mcp/\"").unwrap(),
     ] {
-        assert_eq!(checked.start.urls.public_url(), "http://localhost:8002");
-        assert_eq!(checked.start.listen.len(), 2);
-        let service = &checked.config.services[0];
+        assert_eq!(validated.start.urls.public_url(), "http://localhost:8002");
+        assert_eq!(validated.start.listen.len(), 2);
+        let service = &validated.config.services[0];
         assert_eq!(service.mcp.as_str(), "https://api.githubcopilot.com/mcp/");
-        assert!(service.is_default && checked.has_password_login());
+        assert!(service.is_default && validated.has_password_login());
         assert_eq!(
             (service.ttl, service.refresh_grace),
             (crate::token::lifetime::Ttl::default(), 7_200)
@@ -91,10 +95,10 @@ fn the_upstream_url_alone_is_a_complete_configuration() {
 #[test]
 fn a_public_bind_with_trusted_proxies_needs_no_tls() {
     let proxied = "--upstream-rs https://x/ --host 0.0.0.0 --public-url https://a.example --trusted-proxies";
-    let site = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().start.urls;
-    let networks: Vec<String> = site.trusted_proxies.iter().map(ToString::to_string).collect();
+    let urls = given(&format!("{proxied} 10.0.0.7,fd00::/8")).unwrap().start.urls;
+    let networks: Vec<String> = urls.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.7/32", "fd00::/8"]);
-    assert_eq!(site.public_url(), "https://a.example");
+    assert_eq!(urls.public_url(), "https://a.example");
 }
 
 #[test]
@@ -128,10 +132,10 @@ fn each_invalid_flag_is_named_in_the_error() {
 #[test]
 fn flags_that_duplicate_config_file_keys_are_refused() {
     let flags = |args: &str| {
-        let words = ["mcp-oauth-gateway", "--config", "gateway.toml"]
+        let args = ["mcp-oauth-gateway", "--config", "gateway.toml"]
             .into_iter()
             .chain(args.split_whitespace());
-        Command::try_parse_from(words).unwrap().serve
+        Command::try_parse_from(args).unwrap().serve
     };
     for (args, key) in [
         ("--upstream-rs https://x/", "`url` into the file, at [services.<name>]"),
@@ -140,8 +144,8 @@ fn flags_that_duplicate_config_file_keys_are_refused() {
         ("--store memory", "`kind` into the file, at [store]"),
         ("--refresh-grace 5", "`refresh_grace`"),
     ] {
-        let wrong = from_flags::check_conflicts(&flags(args)).unwrap_err().to_string();
-        assert!(wrong.contains(key) && wrong.starts_with("--"), "{wrong}");
+        let error = from_flags::check_conflicts(&flags(args)).unwrap_err().to_string();
+        assert!(error.contains(key) && error.starts_with("--"), "{error}");
     }
     from_flags::check_conflicts(&flags("--log debug --data-dir /d --username bob")).unwrap();
 }
@@ -336,7 +340,7 @@ const AROUND: &[(&str, &str, &str)] = &[
 #[test]
 fn errors_outside_the_services_name_place_and_cause() {
     for (text, place, word) in AROUND {
-        let why = refused(&format!(
+        let error = refused(&format!(
             "{text}\n{}",
             if text.contains("service") || text.contains("x = [") {
                 ""
@@ -344,7 +348,7 @@ fn errors_outside_the_services_name_place_and_cause() {
                 "[services.one]\nurl = \"https://x.example/mcp\""
             }
         ));
-        assert!(why.contains(place) && why.contains(word), "{text}\n→ {why}");
+        assert!(error.contains(place) && error.contains(word), "{text}\n→ {error}");
     }
 }
 
@@ -440,12 +444,12 @@ const WITHIN: &[(&str, &str, &str)] = &[
 #[test]
 fn errors_within_a_service_name_key_and_cause() {
     for (line, key, word) in WITHIN {
-        let why = refused(&service(line));
+        let error = refused(&service(line));
         assert!(
-            why.contains(&format!("services.one.{key}: ")) && why.contains(word),
-            "{line}\n→ {why}"
+            error.contains(&format!("services.one.{key}: ")) && error.contains(word),
+            "{line}\n→ {error}"
         );
-        assert!(why.lines().count() == 2, "{why}");
+        assert!(error.lines().count() == 2, "{error}");
     }
 }
 
@@ -503,12 +507,12 @@ fn incompatible_choices_name_service_both_keys_and_valid_values() {
             "take `login` out",
         ),
     ] {
-        let why = refused(&service(line));
+        let error = refused(&service(line));
         assert!(
-            why.contains("'one'") && why.contains(&format!("{one} = ")) && why.contains(&format!("{other} = ")),
-            "{why}"
+            error.contains("'one'") && error.contains(&format!("{one} = ")) && error.contains(&format!("{other} = ")),
+            "{error}"
         );
-        assert!(why.contains("do not go together") && why.contains(valid), "{line}\n→ {why}");
+        assert!(error.contains("do not go together") && error.contains(valid), "{line}\n→ {error}");
     }
 }
 
@@ -528,8 +532,8 @@ fn all_other_combinations_of_choices_are_valid() {
         "access = \"public\"\nupstream = \"none\"",
         "access = \"public\"\nupstream = \"static\"\ncredential = \"x\"\nallow_public_credential = true",
     ] {
-        if let Err(why) = written(&service(line)) {
-            panic!("{line}\n→ {why}");
+        if let Err(error) = written(&service(line)) {
+            panic!("{line}\n→ {error}");
         }
     }
 }
@@ -543,10 +547,10 @@ fn services_need_distinct_valid_names_and_at_most_one_default() {
     assert!(refused(&two("default = true", "default = true")).contains("services.b.default: service 'a' is the default already"));
     assert!(refused(&two("", "").replace("services.b", "services.a")).contains("stands above already"));
     for name in ["Big", "mcp", "-x", "a_b", "login", "health"] {
-        let why = refused(&format!("[services.{name}]\nurl = \"https://a/\""));
+        let error = refused(&format!("[services.{name}]\nurl = \"https://a/\""));
         assert!(
-            why.contains(&format!("services.{name}: ")) && why.contains("small letters"),
-            "{why}"
+            error.contains(&format!("services.{name}: ")) && error.contains("small letters"),
+            "{error}"
         );
     }
 }
@@ -559,10 +563,10 @@ fn secrets_come_from_text_variable_or_file_and_are_never_printed() {
         ("client_secret = \"${NONE:-else}\"", "else"),
         ("client_secret_file = \"/run/secret\"", "from the file"),
     ] {
-        let checked = written(&service(&format!("client_id = \"x\"\n{line}"))).unwrap();
-        assert_eq!(authorization(&checked).client_secret.as_ref().unwrap().expose(), secret);
-        assert!(!format!("{checked:?}").contains(secret), "{checked:?}");
-        assert_eq!(checked.warnings.len(), usize::from(line.contains("_file")));
+        let validated = written(&service(&format!("client_id = \"x\"\n{line}"))).unwrap();
+        assert_eq!(authorization(&validated).client_secret.as_ref().unwrap().expose(), secret);
+        assert!(!format!("{validated:?}").contains(secret), "{validated:?}");
+        assert_eq!(validated.warnings.len(), usize::from(line.contains("_file")));
     }
 }
 
@@ -584,8 +588,8 @@ fn config_errors_never_contain_a_secret() {
         "authorization_server = \"https://x.example/ ?key=hunter2\"",
         "authorization_server = \"https://u:hunter2@x.example/\"",
     ] {
-        let why = refused(&service(line));
-        assert!(!why.contains("hunter2"), "{why}");
+        let error = refused(&service(line));
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }
 
@@ -594,7 +598,7 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
     let secret = "ab".repeat(32);
     let digest = crate::base::ids::Digest::new(&secret);
     let hash = "d2ba1f31b8b7c8bb8cd2a9d0ad6ce3cb66aad0b1a0c5bbf5b7a2a4ea3d1e0e6b";
-    let checked = written(&format!(
+    let validated = written(&format!(
         "session_ttl = 0\n[clients.one]\nredirect_uris = [\"https://a.example/\"]\nsecret = \"{secret}\"\n\
         [clients.two]\nredirect_uris = [\"https://a.example/\"]\nsecret_hash = \"{hash}\"\n\
         [clients.three]\nredirect_uris = [\"https://a.example/\"]\nname = \"Three\"\n\
@@ -603,26 +607,26 @@ fn client_provider_and_service_keys_reach_the_runtime_config() {
         [services.y]\nurl = \"https://a/\"\nremember_consent = true\n"
     ))
     .unwrap();
-    let client = |id: &str| checked.config.clients.iter().find(|client| client.id == id).unwrap();
+    let client = |id: &str| validated.config.clients.iter().find(|client| client.id == id).unwrap();
     assert_eq!(client("one").secret.as_ref(), Some(&digest));
     assert_eq!(client("two").secret, crate::base::ids::Digest::from_hex(hash));
     assert!(client("two").secret.is_some() && client("three").secret.is_none());
     assert_eq!((client("one").name.as_str(), client("three").name.as_str()), ("one", "Three"));
-    let idp = &checked.config.idps[0];
+    let idp = &validated.config.idps[0];
     assert_eq!((idp.groups_claim.as_str(), idp.allow_addresses.len()), ("roles", 1));
-    assert_eq!((checked.config.session_ttl, checked.missing_features.len()), (0, 0));
-    let services = &checked.config.services;
-    assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(paste) if paste.hint == "H"));
+    assert_eq!((validated.config.session_ttl, validated.missing_features.len()), (0, 0));
+    let services = &validated.config.services;
+    assert!(matches!(&services[0].upstream, crate::service::Upstream::Paste(settings) if settings.hint == "H"));
     assert_eq!(services[0].title.as_deref(), Some("T"));
     assert_eq!([&services[0], &services[1]].map(|service| service.remember_consent), [false, true]);
     let lenient = written(&format!("compat = [\"json-token\"]\n{}", service(""))).unwrap();
-    assert!(lenient.config.json_token && !checked.config.json_token);
+    assert!(lenient.config.json_token && !validated.config.json_token);
 }
 
 #[test]
 fn relative_paths_start_at_the_directory_of_the_config_file() {
     let read = |name: &str| {
-        let outside = Environment {
+        let environment = Environment {
             variable: &|_| None,
             file: &|_| Err("none".to_owned()),
         };
@@ -630,31 +634,31 @@ fn relative_paths_start_at_the_directory_of_the_config_file() {
             "data_dir = \"data\"\n[tls]\ncert = \"a.pem\"\nkey = \"/b.pem\"\n{}",
             service("upstream_ca = \"ca.pem\"")
         );
-        let at = Location::Line {
+        let location = Location::Line {
             file: name.into(),
             line: 1,
             key: String::new(),
         };
-        validate::validate(document::read(name, &text, outside).unwrap(), &at, None).unwrap()
+        validate::validate(document::read(name, &text, environment).unwrap(), &location, None).unwrap()
     };
-    let checked = read("/etc/gw/gateway.toml");
-    assert_eq!(checked.start.data_dir, Path::new("/etc/gw/data"));
-    assert_eq!(checked.start.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
+    let validated = read("/etc/gw/gateway.toml");
+    assert_eq!(validated.start.data_dir, Path::new("/etc/gw/data"));
+    assert_eq!(validated.start.upstream_ca, [Path::new("/etc/gw/ca.pem")]);
     let files = TlsSource::Files {
         cert: "/etc/gw/a.pem".into(),
         key: "/b.pem".into(),
     };
-    assert_eq!(checked.start.certificate, files);
+    assert_eq!(validated.start.certificate, files);
     assert_eq!(read("gateway.toml").start.data_dir, Path::new("data"));
 }
 
 #[test]
 fn numbers_and_booleans_may_come_from_variables() {
-    let checked = written(&service(
+    let validated = written(&service(
         "access_ttl = \"${NONE:-600}\"\nallow_token_passthrough = \"${NONE:-true}\"\ntoken_mode = \"plain\"",
     ))
     .unwrap();
-    assert_eq!(checked.config.services[0].ttl.access, 600);
+    assert_eq!(validated.config.services[0].ttl.access, 600);
 }
 
 const NOWHERE: Environment<'static> = Environment {
@@ -676,26 +680,26 @@ const EVERY: &[&str] = &[
 
 #[test]
 fn every_listed_config_key_is_accepted_and_read() {
-    let every = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
-    let every: Vec<String> = every.collect();
-    for text in &every {
-        let more = if text.contains("[services") {
+    let texts = EVERY.iter().map(|text| text.replace("HASH", HASH).replace("SHA", &"ab".repeat(32)));
+    let texts: Vec<String> = texts.collect();
+    for text in &texts {
+        let extra_service = if text.contains("[services") {
             ""
         } else {
             "[services.one]\nurl = \"https://x.example/mcp\"\n"
         };
         // Validation refuses a key that no getter reads.
-        if let Err(why) = written(&format!("{text}{more}")) {
-            panic!("{why}");
+        if let Err(error) = written(&format!("{text}{extra_service}")) {
+            panic!("{error}");
         }
     }
-    let says = |section: &Section, key: &'static KeyInfo| section.pattern == key.table && section.contains(key);
-    let spoken: Vec<_> = every.iter().map(|text| document::read("f", text, NOWHERE).unwrap()).collect();
+    let has_key = |section: &Section, key: &'static KeyInfo| section.pattern == key.table && section.contains(key);
+    let documents: Vec<_> = texts.iter().map(|text| document::read("f", text, NOWHERE).unwrap()).collect();
     for key in ALL {
-        let said = spoken.iter().flat_map(|spoken| &spoken.sections).any(|section| {
+        let is_set = documents.iter().flat_map(|document| &document.sections).any(|section| {
             let inner = lookup::of(section.pattern).flat_map(|key| section.tables(key));
-            says(section, key) || inner.into_iter().any(|section| says(section, key))
+            has_key(section, key) || inner.into_iter().any(|section| has_key(section, key))
         });
-        assert!(said, "no file of EVERY says {} of [{}]", key.name, key.table);
+        assert!(is_set, "no file of EVERY says {} of [{}]", key.name, key.table);
     }
 }

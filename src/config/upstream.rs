@@ -17,35 +17,35 @@ use crate::upstream::forward_rules;
 use crate::upstream::quirks;
 
 /// Reads the settings of this kind of upstream credential.
-pub fn upstream(service: &Section, way: UpstreamKind) -> Result<Upstream, ConfigError> {
-    match way {
+pub fn upstream(service: &Section, upstream_kind: UpstreamKind) -> Result<Upstream, ConfigError> {
+    match upstream_kind {
         UpstreamKind::OAuth => Ok(Upstream::OAuth(Box::new(authorization(service)?))),
         UpstreamKind::Paste => Ok(Upstream::Paste(PasteSettings {
             header: auth_header(service)?,
-            hint: service.get(&key::AUTH_HINT)?.map_or_else(String::new, |said| said.value),
+            hint: service.get(&key::AUTH_HINT)?.map_or_else(String::new, |hint| hint.value),
         })),
         UpstreamKind::Static => {
             let instead = "add credential_file = \"…\", or credential = \"${VARIABLE}\"";
             let missing = || service.missing(&key::CREDENTIAL, "upstream = \"static\" needs the service's key", instead);
             let credential = service.get(&key::CREDENTIAL)?.ok_or_else(missing)?;
-            let fixed = StaticCredential::new(&auth_header(service)?, &credential);
-            let wrong = |why: CredentialSyntaxError| {
+            let static_credential = StaticCredential::new(&auth_header(service)?, &credential);
+            let to_error = |error: CredentialSyntaxError| {
                 service
                     .location(&key::CREDENTIAL)
-                    .wrong(why.to_string(), "check the file or variable")
+                    .wrong(error.to_string(), "check the file or variable")
             };
-            Ok(Upstream::Static(fixed.map_err(wrong)?))
+            Ok(Upstream::Static(static_credential.map_err(to_error)?))
         }
         UpstreamKind::Identity => {
-            let words = service.get(&key::IDENTITY_HEADERS)?;
+            let fields = service.get(&key::IDENTITY_HEADERS)?;
             let default = (!service.contains(&key::IDENTITY_HEADERS)).then_some("id");
-            let headers = IdentityHeaders::parse(words.iter().map(|said| said.value).chain(default));
-            let wrong = |why: IdentityFieldsError| {
+            let headers = IdentityHeaders::parse(fields.iter().map(|field| field.value).chain(default));
+            let to_error = |error: IdentityFieldsError| {
                 service
                     .location(&key::IDENTITY_HEADERS)
-                    .wrong(why.to_string(), "write it like [\"id\", \"email\"]")
+                    .wrong(error.to_string(), "write it like [\"id\", \"email\"]")
             };
-            let headers = headers.map_err(wrong)?;
+            let headers = headers.map_err(to_error)?;
             Ok(Upstream::Identity(if service.is_on(&key::ASSERTION)? {
                 headers.with_assertion()
             } else {
@@ -68,50 +68,50 @@ pub fn kind(upstream: &Upstream) -> UpstreamKind {
 }
 
 fn authorization(service: &Section) -> Result<AuthServerConfig, ConfigError> {
-    let url = |key: &'static Key<kind::Url>| Ok(service.get(key)?.map(|said| said.value));
-    let given = AuthServerConfig {
+    let url = |key: &'static Key<kind::Url>| Ok(service.get(key)?.map(|spanned| spanned.value));
+    let config = AuthServerConfig {
         issuer: url(&key::AUTHORIZATION_SERVER)?,
-        client_id: service.get(&key::CLIENT_ID)?.map(|said| said.value),
+        client_id: service.get(&key::CLIENT_ID)?.map(|spanned| spanned.value),
         client_secret: service.get(&key::CLIENT_SECRET)?,
         authorization_endpoint: url(&key::AUTHORIZATION_ENDPOINT)?,
         token_endpoint: url(&key::TOKEN_ENDPOINT)?,
-        profile: service.get(&key::PROFILE)?.map(|said| profile(&said)).transpose()?,
+        profile: service.get(&key::PROFILE)?.map(|spanned| profile(&spanned)).transpose()?,
         extra_authorize: service.get(&key::EXTRA_AUTHORIZE)?,
         allow_addresses: addresses(service, &key::ALLOW_ADDRESSES)?,
     };
-    if let Some(name) = given.reserved_extra() {
+    if let Some(name) = config.reserved_extra() {
         let what = format!("the parameter '{name}' is the gateway's to say");
         return Err(service.location(&key::EXTRA_AUTHORIZE).wrong(what, "take it out"));
     }
-    if given.client_secret.is_some() && given.client_id.is_none() {
+    if config.client_secret.is_some() && config.client_id.is_none() {
         let instead = format!("add {}", service.key_label(&key::CLIENT_ID));
         return Err(service
             .location(&key::CLIENT_SECRET)
             .wrong("a client secret without a client id", instead));
     }
     let instead = "give both endpoints, or neither and let them be discovered";
-    let without = |key: &'static KeyInfo, other: &'static KeyInfo| {
+    let missing_endpoint = |key: &'static KeyInfo, other: &'static KeyInfo| {
         let what = format!("{} is given without it", service.key_label(other));
         Err(service.missing(key, &what, instead))
     };
-    match (&given.authorization_endpoint, &given.token_endpoint) {
-        (Some(_), None) => without(&key::TOKEN_ENDPOINT.info, &key::AUTHORIZATION_ENDPOINT.info),
-        (None, Some(_)) => without(&key::AUTHORIZATION_ENDPOINT.info, &key::TOKEN_ENDPOINT.info),
-        (Some(_), Some(_)) if given.client_id.is_none() => Err(service.missing(
+    match (&config.authorization_endpoint, &config.token_endpoint) {
+        (Some(_), None) => missing_endpoint(&key::TOKEN_ENDPOINT.info, &key::AUTHORIZATION_ENDPOINT.info),
+        (None, Some(_)) => missing_endpoint(&key::AUTHORIZATION_ENDPOINT.info, &key::TOKEN_ENDPOINT.info),
+        (Some(_), Some(_)) if config.client_id.is_none() => Err(service.missing(
             &key::CLIENT_ID,
             "with both endpoints given there is nowhere to register",
             "give the client id that the upstream knows us by",
         )),
-        (Some(_), Some(_)) | (None, None) => Ok(given),
+        (Some(_), Some(_)) | (None, None) => Ok(config),
     }
 }
 
-fn profile(said: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigError> {
-    quirks::by_name(&said.value).ok_or_else(|| {
-        let known: Vec<&str> = quirks::names().collect();
-        said.wrong(
-            format!("'{}' is no profile", said.value),
-            format!("use one of: {}", known.join(", ")),
+fn profile(name: &Spanned<String>) -> Result<&'static quirks::Profile, ConfigError> {
+    quirks::by_name(&name.value).ok_or_else(|| {
+        let names: Vec<&str> = quirks::names().collect();
+        name.wrong(
+            format!("'{}' is no profile", name.value),
+            format!("use one of: {}", names.join(", ")),
         )
     })
 }
@@ -121,10 +121,14 @@ pub fn addresses(section: &Section, key: &'static Key<kind::Texts>) -> Result<Ve
     section.get(key)?.iter().map(address).collect()
 }
 
-fn address(said: &Spanned<String>) -> Result<Cidr, ConfigError> {
+fn address(text: &Spanned<String>) -> Result<Cidr, ConfigError> {
     let instead = || "write addresses or networks like 10.0.0.7, 172.16.0.0/12 or fd00::/8".to_owned();
-    let read = said.read(|text| text.trim().parse::<Cidr>().map_err(|why| (format!("'{text}': {why}"), instead())))?;
-    Ok(read.value)
+    let cidr = text.read(|text| {
+        text.trim()
+            .parse::<Cidr>()
+            .map_err(|error| (format!("'{text}': {error}"), instead()))
+    })?;
+    Ok(cidr.value)
 }
 
 fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
@@ -134,28 +138,33 @@ fn auth_header(service: &Section) -> Result<AuthHeader, ConfigError> {
     let (name, value) = (header.get(&keys::auth_header::NAME)?, header.get(&keys::auth_header::VALUE)?);
     // A custom header holds only the credential, unless `value` says otherwise.
     let default = if name.is_some() { "{credential}" } else { "Bearer {credential}" };
-    let name_text = name.as_ref().map_or("Authorization", |said| said.value.as_str());
-    let template = value.as_ref().map_or(default, |said| said.value.as_str());
-    AuthHeader::parse(name_text, template).map_err(|why| {
-        let key = match &why {
+    let name_text = name.as_ref().map_or("Authorization", |spanned| spanned.value.as_str());
+    let template = value.as_ref().map_or(default, |spanned| spanned.value.as_str());
+    AuthHeader::parse(name_text, template).map_err(|error| {
+        let key = match &error {
             AuthHeaderError::Name(_) | AuthHeaderError::NotOurs(_) => &keys::auth_header::NAME.info,
             AuthHeaderError::Template(_) | AuthHeaderError::Characters(_) => &keys::auth_header::VALUE.info,
         };
         let instead = "write it like { name = \"X-Api-Key\", value = \"{credential}\" }";
-        header.location(key).wrong(why.to_string(), instead)
+        header.location(key).wrong(error.to_string(), instead)
     })
 }
 
 /// Parses a request header to forward. Refuses credential, identity and hop-by-hop headers.
-pub fn parse_forward_header(said: &Spanned<String>) -> Result<HeaderName, ConfigError> {
-    let name = said.value.parse::<HeaderName>();
-    let name = name.map_err(|_| said.wrong(format!("'{}' is not the name of a header", said.value), "write names like X-Tenant"))?;
+pub fn parse_forward_header(spanned: &Spanned<String>) -> Result<HeaderName, ConfigError> {
+    let name = spanned.value.parse::<HeaderName>();
+    let name = name.map_err(|_| {
+        spanned.wrong(
+            format!("'{}' is not the name of a header", spanned.value),
+            "write names like X-Tenant",
+        )
+    })?;
     if forward_rules::is_forbidden_request_header(name.as_str()) {
         let what = format!(
             "'{}' is never sent on: it is a credential, it vouches for somebody, or it belongs to one connection",
-            said.value
+            spanned.value
         );
-        return Err(said.wrong(what, "take it out"));
+        return Err(spanned.wrong(what, "take it out"));
     }
     Ok(name)
 }

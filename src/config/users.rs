@@ -63,15 +63,17 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
     let name = named(section, "an identity provider")?;
     let preset = section
         .get(&keys::idp::PRESET)?
-        .and_then(|said| idp::by_name(said.value))
+        .and_then(|spanned| idp::by_name(spanned.value))
         .unwrap_or(&idp::OIDC);
-    let issuer = section.get(&keys::idp::ISSUER)?.map(|said| said.value);
-    let client_id = section.get(&keys::idp::CLIENT_ID)?.map_or_else(String::new, |said| said.value);
+    let issuer = section.get(&keys::idp::ISSUER)?.map(|spanned| spanned.value);
+    let client_id = section
+        .get(&keys::idp::CLIENT_ID)?
+        .map_or_else(String::new, |spanned| spanned.value);
     let secret = section.get(&keys::idp::CLIENT_SECRET)?;
     let (allow, scopes) = (allow(section)?, plain(section.get(&keys::idp::SCOPES)?));
-    let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|why| {
-        let (key, instead) = match why {
-            IdpConfigError::Name => return section.at.wrong(why.to_string(), "choose another name"),
+    let mut idp = Idp::new(&name, preset, issuer, &client_id, secret).map_err(|error| {
+        let (key, instead) = match error {
+            IdpConfigError::Name => return section.at.wrong(error.to_string(), "choose another name"),
             IdpConfigError::IssuerMissing | IdpConfigError::Issuer => {
                 (&keys::idp::ISSUER.info, "for instance issuer = \"https://login.example.com\"")
             }
@@ -85,7 +87,7 @@ pub fn parse_provider(section: &Section) -> Result<Idp, ConfigError> {
                 "add client_secret_file = \"…\", or client_secret = \"${VARIABLE}\"",
             ),
         };
-        section.location(key).wrong(why.to_string(), instead)
+        section.location(key).wrong(error.to_string(), instead)
     })?;
     if !scopes.is_empty() {
         idp.scopes = scopes;
@@ -111,22 +113,22 @@ fn allow(section: &Section) -> Result<Option<AllowList>, ConfigError> {
         return Ok(None);
     };
     let emails = allow.get(&keys::allow::EMAILS)?;
-    if let Some(bad) = emails
+    if let Some(invalid) = emails
         .iter()
-        .find(|said| said.value.split('@').filter(|part| !part.is_empty()).count() != 2)
+        .find(|email| email.value.split('@').filter(|part| !part.is_empty()).count() != 2)
     {
-        return Err(bad.wrong(
-            format!("'{}' is not an e-mail address", bad.value),
+        return Err(invalid.wrong(
+            format!("'{}' is not an e-mail address", invalid.value),
             "write it like alice@example.com",
         ));
     }
     let domains = allow.get(&keys::allow::DOMAINS)?;
-    if let Some(bad) = domains
+    if let Some(invalid) = domains
         .iter()
-        .find(|said| said.value.contains(['@', '*', '/', ' ']) || said.value.starts_with('.'))
+        .find(|domain| domain.value.contains(['@', '*', '/', ' ']) || domain.value.starts_with('.'))
     {
-        return Err(bad.wrong(
-            format!("'{}' is not a domain", bad.value),
+        return Err(invalid.wrong(
+            format!("'{}' is not a domain", invalid.value),
             "write it like example.com; what is below it is not meant",
         ));
     }
@@ -157,16 +159,16 @@ pub fn parse_client(section: &Section) -> Result<ConfiguredClient, ConfigError> 
         let instead = "for instance redirect_uris = [\"http://127.0.0.1/callback\"]";
         return Err(section.missing(&keys::client::REDIRECT_URIS, "a client needs an address for its answers", instead));
     }
-    let read = |said: &Spanned<String>| {
+    let parse_uri = |text: &Spanned<String>| {
         let instead = || "use https, a loopback http address, or a scheme of an app's own".to_owned();
-        Ok(said
+        Ok(text
             .read(|text| RedirectUri::parse(text).map_err(|_| (format!("'{text}' cannot be a redirect URI"), instead())))?
             .value)
     };
     Ok(ConfiguredClient {
-        redirect_uris: uris.iter().map(read).collect::<Result<_, _>>()?,
+        redirect_uris: uris.iter().map(parse_uri).collect::<Result<_, _>>()?,
         secret: client_secret(section)?,
-        name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |said| said.value),
+        name: section.get(&keys::client::NAME)?.map_or_else(|| id.clone(), |name| name.value),
         id,
     })
 }
@@ -200,6 +202,6 @@ fn named(section: &Section, what: &str) -> Result<String, ConfigError> {
     Err(section.at.wrong(format!("'{name}' cannot be the name of {what}"), instead))
 }
 
-fn plain(said: Vec<Spanned<String>>) -> Vec<String> {
-    said.into_iter().map(|said| said.value).collect()
+fn plain(texts: Vec<Spanned<String>>) -> Vec<String> {
+    texts.into_iter().map(|text| text.value).collect()
 }

@@ -78,7 +78,7 @@ impl Validated {
     /// # Errors
     /// The first setting that needs a feature which this build lacks.
     pub fn check_features(&self) -> Result<(), ConfigError> {
-        self.missing_features.first().map_or(Ok(()), |missing| Err(missing.clone()))
+        self.missing_features.first().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Whether any service uses password login.
@@ -87,44 +87,49 @@ impl Validated {
     }
 }
 
-/// Checks the sections. `whole` is the file or the flags, `data_home` the default `data_dir`.
+/// Checks the sections. `source` is the file or the flags, and `default_data_dir` is the default of
+/// `data_dir`.
 /// # Errors
 /// The first key that is missing, wrong or without effect.
-pub fn validate(spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
-    let hidden = spoken.hidden.clone();
-    let mut checked = validate_document(spoken, whole, data_home).map_err(|wrong| wrong.redact(&hidden))?;
-    checked.missing_features = checked.missing_features.into_iter().map(|wrong| wrong.redact(&hidden)).collect();
-    Ok(checked)
+pub fn validate(document: Document, source: &Location, default_data_dir: Option<PathBuf>) -> Result<Validated, ConfigError> {
+    let variables = document.hidden.clone();
+    let mut validated = validate_document(document, source, default_data_dir).map_err(|error| error.redact(&variables))?;
+    validated.missing_features = validated
+        .missing_features
+        .into_iter()
+        .map(|error| error.redact(&variables))
+        .collect();
+    Ok(validated)
 }
 
-fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<PathBuf>) -> Result<Validated, ConfigError> {
-    let mut only = |pattern| spoken.only(pattern, whole);
+fn validate_document(mut document: Document, source: &Location, default_data_dir: Option<PathBuf>) -> Result<Validated, ConfigError> {
+    let mut only = |pattern| document.only(pattern, source);
     let (top, tls, store, keys) = (only(""), only("tls"), only("store"), only("keys"));
     let (login, cors) = (only("login.password"), only("cors"));
-    let mut unbuilt = Vec::new();
+    let mut missing_features = Vec::new();
     let certificate = listen::certificate(&tls)?;
     let (urls, listen) = listen::public_urls(&top, &certificate)?;
-    let kept = store::read(&store, &mut unbuilt)?;
-    let idps = spoken.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
-    let clients = spoken.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
-    let described = services(&spoken, &idps, whole, &mut unbuilt)?;
-    keys_can_be_revoked(&spoken, &described, &kept)?;
-    stateless::check_stateless(&kept, &tls, &certificate, spoken.each("services.*").zip(&described))?;
-    let (upstream_ca, upstream_ca_at) = upstream_ca(&spoken, whole)?;
-    let used: Vec<_> = described.iter().map(|one| one.service.login.clone()).collect();
-    let mut warnings = [spoken.warnings.clone(), unused_providers(&spoken, &used)].concat();
-    let data_dir = if kept.is_stateless() {
+    let store_config = store::read(&store, &mut missing_features)?;
+    let idps = document.each("idp.*").map(users::parse_provider).collect::<Result<Vec<_>, _>>()?;
+    let clients = document.each("clients.*").map(users::parse_client).collect::<Result<Vec<_>, _>>()?;
+    let services = services(&document, &idps, source, &mut missing_features)?;
+    keys_can_be_revoked(&document, &services, &store_config)?;
+    stateless::check_stateless(&store_config, &tls, &certificate, document.each("services.*").zip(&services))?;
+    let (upstream_ca, upstream_ca_location) = upstream_ca(&document, source)?;
+    let used_logins: Vec<_> = services.iter().map(|described| described.service.login.clone()).collect();
+    let mut warnings = [document.warnings.clone(), unused_providers(&document, &used_logins)].concat();
+    let data_dir = if store_config.is_stateless() {
         warnings.extend(unused_data_dir(&top)?);
         PathBuf::new()
     } else {
-        data_dir(&top, data_home)?
+        data_dir(&top, default_data_dir)?
     };
     let users = users::users(&login)?;
-    let token_modes = described.iter().map(|one| one.tokens).collect();
+    let token_modes = services.iter().map(|described| described.tokens).collect();
     let creates_user = users.is_none();
-    let checked = Validated {
+    let validated = Validated {
         config: Config {
-            services: described.into_iter().map(|one| one.service).collect(),
+            services: services.into_iter().map(|described| described.service).collect(),
             users: users.unwrap_or_default(),
             idps,
             clients,
@@ -136,8 +141,8 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
             certificate,
             data_dir,
             key_file: keys.get(&keys::key_ring::FILE)?,
-            store: kept,
-            log: top.get(&keys::top::LOG)?.map_or("info", |said| said.value).to_owned(),
+            store: store_config,
+            log: top.get(&keys::top::LOG)?.map_or("info", |spanned| spanned.value).to_owned(),
             upstream_ca,
         },
         locations: Locations {
@@ -148,16 +153,16 @@ fn validate_document(mut spoken: Document, whole: &Location, data_home: Option<P
             },
             listen: top.location(&keys::top::LISTEN),
             certificate: certificate_location(&tls),
-            upstream_ca: upstream_ca_at,
+            upstream_ca: upstream_ca_location,
         },
         creates_user,
         token_modes,
-        missing_features: unbuilt,
+        missing_features,
         warnings,
     };
-    let mut read = [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&spoken.sections);
-    read.try_for_each(check_unread)?;
-    Ok(checked)
+    let mut sections = [&top, &tls, &store, &keys, &login, &cors].into_iter().chain(&document.sections);
+    sections.try_for_each(check_unread)?;
+    Ok(validated)
 }
 
 /// A configuration without services, users, providers and clients.
@@ -183,40 +188,40 @@ fn certificate_location(tls: &Section) -> Location {
 }
 
 /// The files of further CAs, and where the last one is configured.
-fn upstream_ca(spoken: &Document, whole: &Location) -> Result<(Vec<PathBuf>, Location), ConfigError> {
-    let (mut all, mut at) = (Vec::new(), whole.clone());
-    for section in spoken.each("services.*") {
+fn upstream_ca(document: &Document, source: &Location) -> Result<(Vec<PathBuf>, Location), ConfigError> {
+    let (mut all_files, mut location) = (Vec::new(), source.clone());
+    for section in document.each("services.*") {
         let files = section.get(&keys::service::UPSTREAM_CA)?;
         if !files.is_empty() {
-            at = section.location(&keys::service::UPSTREAM_CA);
+            location = section.location(&keys::service::UPSTREAM_CA);
         }
-        all.extend(files);
+        all_files.extend(files);
     }
-    Ok((all, at))
+    Ok((all_files, location))
 }
 
-fn data_dir(top: &Section, data_home: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-    let dir = top.get(&keys::top::DATA_DIR)?.or(data_home);
+fn data_dir(top: &Section, default_data_dir: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let dir = top.get(&keys::top::DATA_DIR)?.or(default_data_dir);
     let what = "there is no home directory to keep data in";
     dir.ok_or_else(|| top.missing(&keys::top::DATA_DIR, what, "say where with --data-dir DIR"))
 }
 
 /// The warning for a data directory that a stateless gateway does not use.
 fn unused_data_dir(top: &Section) -> Result<Option<String>, ConfigError> {
-    let is_given = top.get(&keys::top::DATA_DIR)?.is_some();
-    let at = top.location(&keys::top::DATA_DIR);
-    Ok(is_given.then(|| format!("{at}: it has no effect with store = \"none\": nothing is kept")))
+    let is_set = top.get(&keys::top::DATA_DIR)?.is_some();
+    let location = top.location(&keys::top::DATA_DIR);
+    Ok(is_set.then(|| format!("{location}: it has no effect with store = \"none\": nothing is kept")))
 }
 
 /// No other process can add or revoke an API key in a store in memory.
-fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
-    let both = spoken.each("services.*").zip(described);
-    let mut taking = both.filter(|(_, one)| one.service.access == Access::Key);
-    match taking.next() {
-        Some((section, one)) if *store == StoreConfig::Memory => {
+fn keys_can_be_revoked(document: &Document, described: &[Described], store: &StoreConfig) -> Result<(), ConfigError> {
+    let pairs = document.each("services.*").zip(described);
+    let mut key_services = pairs.filter(|(_, described)| described.service.access == Access::Key);
+    match key_services.next() {
+        Some((section, described)) if *store == StoreConfig::Memory => {
             let what = format!(
                 "service '{}' takes API keys, which a store in memory cannot be told of",
-                one.service.name
+                described.service.name
             );
             Err(section
                 .location(&keys::service::ACCESS)
@@ -226,59 +231,65 @@ fn keys_can_be_revoked(spoken: &Document, described: &[Described], store: &Store
     }
 }
 
-fn unused_providers(spoken: &Document, used: &[Login]) -> Vec<String> {
-    let is_unused = |section: &&Section| !used.contains(&Login::Idp(section.name().to_owned()));
-    let told = |section: &Section| {
+fn unused_providers(document: &Document, used_logins: &[Login]) -> Vec<String> {
+    let is_unused = |section: &&Section| !used_logins.contains(&Login::Idp(section.name().to_owned()));
+    let to_warning = |section: &Section| {
         let name = section.name();
-        let wrong = section.at.wrong(
+        let error = section.at.wrong(
             "no service's users sign in there",
             format!("say login = \"idp:{name}\" at a service, or take [idp.{name}] out"),
         );
-        wrong.to_string()
+        error.to_string()
     };
-    spoken.each("idp.*").filter(is_unused).map(told).collect()
+    document.each("idp.*").filter(is_unused).map(to_warning).collect()
 }
 
 fn check_unread(section: &Section) -> Result<(), ConfigError> {
     match section.first_unread() {
-        Some((_, at)) => Err(at.wrong("it has no effect beside the rest", "take it out")),
+        Some((_, location)) => Err(location.wrong("it has no effect beside the rest", "take it out")),
         None => Ok(()),
     }
 }
 
-fn services(spoken: &Document, idps: &[Idp], whole: &Location, unbuilt: &mut Vec<ConfigError>) -> Result<Vec<Described>, ConfigError> {
+fn services(
+    document: &Document,
+    idps: &[Idp],
+    source: &Location,
+    missing_features: &mut Vec<ConfigError>,
+) -> Result<Vec<Described>, ConfigError> {
     let names: Vec<String> = idps.iter().map(|idp| idp.name.clone()).collect();
-    let sections: Vec<&Section> = spoken.each("services.*").collect();
-    let mut described: Vec<Described> = Vec::new();
+    let sections: Vec<&Section> = document.each("services.*").collect();
+    let mut services: Vec<Described> = Vec::new();
     for section in &sections {
-        let one = service::service(section, &names, sections.len() == 1)?;
-        unbuilt.extend(features::check_service(section, &one));
-        if one.service.is_default
-            && let Some(other) = described.iter().find(|other| other.service.is_default)
+        let described = service::service(section, &names, sections.len() == 1)?;
+        missing_features.extend(features::check_service(section, &described));
+        if described.service.is_default
+            && let Some(other) = services.iter().find(|other| other.service.is_default)
         {
             let what = format!("service '{}' is the default already", other.service.name);
             return Err(section
                 .location(&keys::service::DEFAULT)
                 .wrong(what, "only one service is also at /mcp: take one `default = true` out"));
         }
-        described.push(one);
+        services.push(described);
     }
     match sections.first() {
-        None => Err(whole.wrong(
+        None => Err(source.wrong(
             "there is no service",
             "describe one: [services.github] and below it url = \"https://api.githubcopilot.com/mcp/\"",
         )),
-        Some(_) => Ok(described),
+        Some(_) => Ok(services),
     }
 }
 
-fn origin(said: &Spanned<String>) -> Result<String, ConfigError> {
-    let is_origin = said.value == "*" || crate::base::url::ExactUrl::parse(&said.value).is_ok_and(|address| address.origin() == said.value);
+fn origin(spanned: &Spanned<String>) -> Result<String, ConfigError> {
+    let is_origin =
+        spanned.value == "*" || crate::base::url::ExactUrl::parse(&spanned.value).is_ok_and(|address| address.origin() == spanned.value);
     if is_origin {
-        return Ok(said.value.clone());
+        return Ok(spanned.value.clone());
     }
-    Err(said.wrong(
-        format!("'{}' is not an origin", said.value),
+    Err(spanned.wrong(
+        format!("'{}' is not an origin", spanned.value),
         "write it like https://app.example.com, without a path, or `*` for everyone",
     ))
 }

@@ -54,8 +54,8 @@ states!(ApiKeyRecord: Usable, Revoked);
 
 impl Usable {
     /// A new key.
-    pub fn new(about: ApiKeyInfo) -> Self {
-        Self { about }
+    pub fn new(info: ApiKeyInfo) -> Self {
+        Self { about: info }
     }
 
     /// The operator revokes the key.

@@ -212,9 +212,9 @@ pub struct CodeExchange {
 
 impl ClientAuthorize {
     /// Starts a flow. `form` is the digest of the cookie that binds its forms to this browser.
-    pub fn new(asked: AuthorizationRequest, form: Digest, now: UnixTime) -> Self {
+    pub fn new(request: AuthorizationRequest, form: Digest, now: UnixTime) -> Self {
         Self {
-            request: asked,
+            request,
             form,
             expires: now.plus_seconds(FLOW_TTL_SECONDS),
         }
@@ -245,13 +245,13 @@ impl ClientAuthorize {
         self.logged_in_as(&LoginMethod::Nobody, User::default(), next_form)
     }
 
-    fn logged_in_as(self, by: &LoginMethod, who: User, form: Digest) -> Result<(GatewayLogin, ()), RejectReason> {
-        if self.request.way.by != *by {
+    fn logged_in_as(self, method: &LoginMethod, user: User, form: Digest) -> Result<(GatewayLogin, ()), RejectReason> {
+        if self.request.way.by != *method {
             return Err(RejectReason::WrongStep);
         }
         let next = GatewayLogin {
             request: self.request,
-            who,
+            who: user,
             form,
             expires: self.expires,
         };
@@ -283,7 +283,12 @@ impl GatewayLogin {
     /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{ClientAuthorize, GatewayLogin, UpstreamRedirectParams}};
     /// fn on(state: GatewayLogin, to: UpstreamRedirectParams) { let _ = state.consented(None, to, UnixTime(0)); }
     /// ```
-    pub fn consented(self, form: Option<&str>, to: UpstreamRedirectParams, now: UnixTime) -> Result<(UpstreamRedirect, ()), RejectReason> {
+    pub fn consented(
+        self,
+        form: Option<&str>,
+        params: UpstreamRedirectParams,
+        now: UnixTime,
+    ) -> Result<(UpstreamRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
         if self.request.way.leg != UpstreamStep::Upstream {
             return Err(RejectReason::WrongStep);
@@ -294,7 +299,7 @@ impl GatewayLogin {
             verifier,
             issuer,
             iss_promised,
-        } = to;
+        } = params;
         let expires = now.plus_seconds(FLOW_TTL_SECONDS);
         Ok((
             UpstreamRedirect {
@@ -312,12 +317,12 @@ impl GatewayLogin {
     }
 
     /// Records the consent and issues the code; no upstream authorization server takes part.
-    /// `obtained` is the upstream credential that the user pasted, if the service requires one.
+    /// `tokens` is the upstream credential that the user pasted, if the service requires one.
     /// `code` is the digest of the code's secret half.
     pub fn granted(
         self,
         form: Option<&str>,
-        obtained: Option<ObtainedTokens>,
+        tokens: Option<ObtainedTokens>,
         code: Digest,
         now: UnixTime,
     ) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
@@ -325,15 +330,15 @@ impl GatewayLogin {
         if self.request.way.leg != UpstreamStep::Here {
             return Err(RejectReason::WrongStep);
         }
-        let back = self.request.return_address.clone();
+        let return_address = self.request.return_address.clone();
         let next = CodeIssued {
             asked: self.request,
             who: self.who,
             code,
-            obtained,
+            obtained: tokens,
             expires: now.plus_seconds(CODE_TTL_SECONDS),
         };
-        Ok((next, back))
+        Ok((next, return_address))
     }
 
     /// Closes the flow: the user denied.
@@ -353,8 +358,8 @@ impl UpstreamRedirect {
     /// # use mcp_oauth_gateway::{base::time::UnixTime, flow::authorize::{UpstreamCallbackParams, UpstreamRedirect}};
     /// fn twice(a: UpstreamRedirect, b: UpstreamRedirect, with: UpstreamCallbackParams<'_>) { let _ = (a.returned(with, UnixTime(0)), b.returned(with, UnixTime(0))); }
     /// ```
-    pub fn returned(self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), RejectReason> {
-        self.check_callback(brought, now)?;
+    pub fn returned(self, params: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(UpstreamCallback, CodeExchange), RejectReason> {
+        self.check_callback(params, now)?;
         let next = UpstreamCallback {
             request: self.request,
             who: self.who,
@@ -369,20 +374,20 @@ impl UpstreamRedirect {
     }
 
     /// Closes the flow: the upstream's callback had an error.
-    pub fn refused(self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
-        self.check_callback(brought, now)?;
+    pub fn refused(self, params: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
+        self.check_callback(params, now)?;
         Ok((Closed { expires: self.expires }, self.request.return_address))
     }
 
     /// Checks `state`, service, cookie and issuer, before anything else is read or shown.
-    pub(super) fn check_callback(&self, brought: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
+    pub(super) fn check_callback(&self, params: UpstreamCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
         check_not_expired(self.expires, now)?;
-        check_digest(&self.upstream_state, Some(brought.upstream_state), RejectReason::WrongUpstreamState)?;
-        if brought.service != self.request.service {
+        check_digest(&self.upstream_state, Some(params.upstream_state), RejectReason::WrongUpstreamState)?;
+        if params.service != self.request.service {
             return Err(RejectReason::WrongService);
         }
-        check_digest(&self.browser, brought.browser, RejectReason::WrongBrowser)?;
-        match brought.issuer {
+        check_digest(&self.browser, params.browser, RejectReason::WrongBrowser)?;
+        match params.issuer {
             None if self.iss_promised => Err(RejectReason::MissingIssuer),
             Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
             None | Some(_) => Ok(()),

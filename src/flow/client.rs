@@ -108,8 +108,8 @@ impl RegisteredClient {
         match (self.registration.auth_method, &self.secret, &credentials.secret) {
             // Some public clients send a secret that was never issued. It is ignored.
             (ClientAuthMethod::None, _, _) => {}
-            (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, Some(kept), Some(sent))
-                if kept.matches(sent.expose()) => {}
+            (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, Some(digest), Some(secret))
+                if digest.matches(secret.expose()) => {}
             (ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost, _, _) => return Err(RejectReason::ClientSecret),
         }
         Ok(Authenticated {
@@ -121,15 +121,15 @@ impl RegisteredClient {
     /// Returns the return address, if the requested redirect URI is registered.
     pub fn return_address(
         &self,
-        asked: Option<RedirectUri>,
+        redirect_uri: Option<RedirectUri>,
         client_state: Option<String>,
         issuer: &str,
     ) -> Result<ReturnAddress, RejectReason> {
-        let known = &self.registration.redirect_uris;
-        let uri = match asked {
-            Some(uri) if known.iter().any(|registered| registered.matches(&uri)) => uri,
+        let redirect_uris = &self.registration.redirect_uris;
+        let uri = match redirect_uri {
+            Some(uri) if redirect_uris.iter().any(|registered| registered.matches(&uri)) => uri,
             Some(_) => return Err(RejectReason::UnregisteredRedirect),
-            None if known.len() == 1 => known[0].clone(),
+            None if redirect_uris.len() == 1 => redirect_uris[0].clone(),
             None => return Err(RejectReason::RedirectNeeded),
         };
         Ok(ReturnAddress {
@@ -144,12 +144,14 @@ impl RegisteredClient {
         })
     }
 
-    /// The host of the client's metadata document, if it vouches for the client at `back`. It
-    /// vouches for its own host, and partly for programs on the user's machine: any local program
-    /// can pose as the client. Other web hosts get `None`.
-    pub fn verified_host(&self, back: &ReturnAddress) -> Option<&str> {
+    /// The host of the client's metadata document, if it vouches for the client at
+    /// `return_address`. It vouches for its own host, and partly for programs on the user's machine:
+    /// any local program can pose as the client. Other web hosts get `None`.
+    pub fn verified_host(&self, return_address: &ReturnAddress) -> Option<&str> {
         match &self.told_by {
-            MetadataSource::Document(document) => (back.is_client_host || back.uri.kind() != RedirectKind::Web).then(|| document.host()),
+            MetadataSource::Document(document) => {
+                (return_address.is_client_host || return_address.uri.kind() != RedirectKind::Web).then(|| document.host())
+            }
             MetadataSource::Registration | MetadataSource::Configuration => None,
         }
     }
@@ -162,13 +164,13 @@ impl RegisteredClient {
         }
     }
 
-    /// Whether a consent may be remembered when the response goes to `back`. That requires that no
-    /// other program can receive the response or pose as the client.
-    pub fn may_remember_consent(&self, back: &ReturnAddress) -> bool {
-        let is_https = back.uri.kind() == RedirectKind::Web;
+    /// Whether a consent may be remembered when the response goes to `return_address`. That
+    /// requires that no other program can receive the response or pose as the client.
+    pub fn may_remember_consent(&self, return_address: &ReturnAddress) -> bool {
+        let is_https = return_address.uri.kind() == RedirectKind::Web;
         match &self.told_by {
             MetadataSource::Registration => false,
-            MetadataSource::Document(_) => is_https && back.is_client_host,
+            MetadataSource::Document(_) => is_https && return_address.is_client_host,
             MetadataSource::Configuration => is_https && self.secret.is_some(),
         }
     }
@@ -206,8 +208,8 @@ impl ReturnAddress {
     }
 
     /// The redirect with an error.
-    pub fn with_error(&self, code: OAuthErrorCode, why: &str) -> String {
-        self.with(&[("error", code.as_str()), ("error_description", &description(why))])
+    pub fn with_error(&self, code: OAuthErrorCode, message: &str) -> String {
+        self.with(&[("error", code.as_str()), ("error_description", &description(message))])
     }
 
     /// Whether an error may be sent to this address by redirect before the user acts. It may go to
@@ -227,20 +229,20 @@ impl ReturnAddress {
         &self.issuer
     }
 
-    fn with(&self, answer: &[(&str, &str)]) -> String {
+    fn with(&self, params: &[(&str, &str)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(answer);
+        query.extend_pairs(params);
         if let Some(state) = &self.client_state {
             query.append_pair("state", state);
         }
         query.append_pair("iss", &self.issuer);
         let text = self.uri.as_str();
-        let joint = match text.split_once('?') {
+        let separator = match text.split_once('?') {
             None => "?",
             Some((_, "")) => "",
             Some(_) => "&",
         };
-        format!("{text}{joint}{}", query.finish())
+        format!("{text}{separator}{}", query.finish())
     }
 }
 
@@ -249,7 +251,7 @@ mod tests {
     use super::*;
 
     fn client(uris: &[&str], auth_method: ClientAuthMethod, secret: Option<&str>) -> RegisteredClient {
-        let redirect_uris = uris.iter().map(|u| RedirectUri::parse(u).unwrap()).collect();
+        let redirect_uris = uris.iter().map(|uri| RedirectUri::parse(uri).unwrap()).collect();
         RegisteredClient::new(
             "c".into(),
             ClientRegistration {
@@ -265,19 +267,19 @@ mod tests {
     #[test]
     fn the_redirect_keeps_an_existing_query_and_adds_state_and_issuer() {
         let client = client(&["https://a/cb?x=1"], ClientAuthMethod::None, None);
-        let back = client.return_address(None, Some("<s>".into()), "https://gw").unwrap();
+        let return_address = client.return_address(None, Some("<s>".into()), "https://gw").unwrap();
         assert_eq!(
-            back.with_code(&Secret::from("c")),
+            return_address.with_code(&Secret::from("c")),
             "https://a/cb?x=1&code=c&state=%3Cs%3E&iss=https%3A%2F%2Fgw"
         );
-        let back = client.return_address(None, None, "https://gw").unwrap();
-        assert!(!back.with_error(OAuthErrorCode::AccessDenied, "no").contains("state="));
+        let return_address = client.return_address(None, None, "https://gw").unwrap();
+        assert!(!return_address.with_error(OAuthErrorCode::AccessDenied, "no").contains("state="));
     }
 
     #[test]
     fn a_confidential_client_needs_its_own_secret() {
         let client = client(&["https://a/cb"], ClientAuthMethod::ClientSecretPost, Some("s"));
-        let says = |secret: Option<&str>| {
+        let authenticate = |secret: Option<&str>| {
             client
                 .authenticate(&ClientCredentials {
                     client_id: "c".into(),
@@ -286,32 +288,36 @@ mod tests {
                 })
                 .map(|_| ())
         };
-        assert_eq!(says(Some("s")), Ok(()));
-        assert_eq!(says(Some("x")), Err(RejectReason::ClientSecret));
-        assert_eq!(says(None), Err(RejectReason::ClientSecret));
+        assert_eq!(authenticate(Some("s")), Ok(()));
+        assert_eq!(authenticate(Some("x")), Err(RejectReason::ClientSecret));
+        assert_eq!(authenticate(None), Err(RejectReason::ClientSecret));
     }
 
     fn documented(redirects: &str) -> RegisteredClient {
         let url = ClientIdUrl::parse("https://app.example/c.json", false).unwrap();
         let body = format!(r#"{{"client_id":"https://app.example/c.json","client_name":"A","redirect_uris":{redirects}}}"#);
-        let read = crate::oauth::client_id_metadata::parse_document(&url, body.as_bytes()).unwrap();
-        RegisteredClient::from_metadata(url, read)
+        let registration = crate::oauth::client_id_metadata::parse_document(&url, body.as_bytes()).unwrap();
+        RegisteredClient::from_metadata(url, registration)
     }
 
     #[test]
     fn a_metadata_document_verifies_its_host_only_for_own_and_local_redirects() {
         let client = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
-        let back = |uri: &str| client.return_address(Some(RedirectUri::parse(uri).unwrap()), None, "i").unwrap();
+        let return_address = |uri: &str| client.return_address(Some(RedirectUri::parse(uri).unwrap()), None, "i").unwrap();
         for (uri, safe, host) in [
             ("https://app.example/cb", true, Some("app.example")),
             ("https://other.example/cb", false, None),
             ("http://127.0.0.1:4711/cb", true, Some("app.example")),
             ("app.example:/cb", false, Some("app.example")),
         ] {
-            let back = back(uri);
-            assert_eq!((back.is_safe_before_consent(), client.verified_host(&back)), (safe, host), "{uri}");
+            let return_address = return_address(uri);
+            assert_eq!(
+                (return_address.is_safe_before_consent(), client.verified_host(&return_address)),
+                (safe, host),
+                "{uri}"
+            );
         }
-        assert!(back("https://app.example/cb").is_client_host && !back("http://127.0.0.1:4711/cb").is_client_host);
+        assert!(return_address("https://app.example/cb").is_client_host && !return_address("http://127.0.0.1:4711/cb").is_client_host);
     }
 
     #[test]
@@ -327,10 +333,10 @@ mod tests {
     #[test]
     fn a_dynamically_registered_client_has_no_verified_host() {
         let client = client(&["https://a/cb"], ClientAuthMethod::None, None);
-        let back = client.return_address(None, None, "i").unwrap();
-        assert!(!back.is_safe_before_consent() && client.verified_host(&back).is_none());
-        let before = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
-        assert!(!serde_json::from_str::<ReturnAddress>(before).unwrap().is_client_host);
+        let return_address = client.return_address(None, None, "i").unwrap();
+        assert!(!return_address.is_safe_before_consent() && client.verified_host(&return_address).is_none());
+        let old_record = r#"{"uri":"https://a/cb","client_state":null,"issuer":"i"}"#;
+        assert!(!serde_json::from_str::<ReturnAddress>(old_record).unwrap().is_client_host);
     }
 
     #[test]
@@ -344,17 +350,17 @@ mod tests {
         };
         let (public, secret) = (ClientAuthMethod::None, ClientAuthMethod::ClientSecretBasic);
         let digest = || Some(Digest::new("s"));
-        let written = RegisteredClient::configured("bot".into(), registration(secret), digest());
-        let at = |client: &RegisteredClient, uri: &RedirectUri| {
-            let back = client.return_address(Some(uri.clone()), None, "i").unwrap();
+        let configured = RegisteredClient::configured("bot".into(), registration(secret), digest());
+        let properties = |client: &RegisteredClient, uri: &RedirectUri| {
+            let return_address = client.return_address(Some(uri.clone()), None, "i").unwrap();
             (
-                client.may_remember_consent(&back),
-                back.is_safe_before_consent(),
-                client.verified_host(&back).is_some(),
+                client.may_remember_consent(&return_address),
+                return_address.is_safe_before_consent(),
+                client.verified_host(&return_address).is_some(),
             )
         };
         assert_eq!(
-            uris.each_ref().map(|uri| at(&written, uri)),
+            uris.each_ref().map(|uri| properties(&configured, uri)),
             [(true, true, false), (false, true, false), (false, true, false)]
         );
         for other in [
@@ -362,12 +368,12 @@ mod tests {
             RegisteredClient::new("gwc_".into(), registration(public), None),
             RegisteredClient::new("gwc_".into(), registration(secret), digest()),
         ] {
-            assert!(uris.iter().all(|uri| !at(&other, uri).0), "{other:?}");
+            assert!(uris.iter().all(|uri| !properties(&other, uri).0), "{other:?}");
         }
         let document = documented(r#"["https://app.example/cb","https://other.example/cb","http://127.0.0.1/cb","app.example:/cb"]"#);
-        let known = document.registration().redirect_uris.clone();
-        let remembered: Vec<bool> = known.iter().map(|uri| at(&document, uri).0).collect();
-        assert_eq!(remembered, [true, false, false, false]);
+        let redirect_uris = document.registration().redirect_uris.clone();
+        let may_remember: Vec<bool> = redirect_uris.iter().map(|uri| properties(&document, uri).0).collect();
+        assert_eq!(may_remember, [true, false, false, false]);
     }
 
     #[test]

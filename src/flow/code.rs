@@ -77,7 +77,7 @@ pub struct CodeRedemption<'a> {
 impl UpstreamCallback {
     /// Issues the code after the exchange at the upstream. `code` is the digest of its secret half.
     pub fn exchanged(self, tokens: UpstreamTokens, code: Digest, now: UnixTime) -> Result<(CodeIssued, ReturnAddress), RejectReason> {
-        let back = self.request.return_address.clone();
+        let return_address = self.request.return_address.clone();
         Ok((
             CodeIssued {
                 asked: self.request,
@@ -89,7 +89,7 @@ impl UpstreamCallback {
                 }),
                 expires: now.plus_seconds(CODE_TTL_SECONDS),
             },
-            back,
+            return_address,
         ))
     }
 
@@ -102,7 +102,7 @@ impl UpstreamCallback {
 impl CodeIssued {
     /// Redeems the code. A failed check changes nothing.
     ///
-    /// The signature requires an authenticated client, and `with` has the PKCE verifier:
+    /// The signature requires an authenticated client, and `redemption` has the PKCE verifier:
     /// ```compile_fail
     /// # use mcp_oauth_gateway::{base::{ids::Id, time::UnixTime}, flow::{code::{CodeIssued, CodeRedemption}, client::Authenticated}};
     /// fn redeem(code: CodeIssued, by: &str, with: CodeRedemption<'_>) { let _ = code.redeemed(by, with, Id([0; 16]), UnixTime(0)); }
@@ -113,20 +113,23 @@ impl CodeIssued {
     /// ```
     pub fn redeemed(
         self,
-        by: &Authenticated,
-        with: CodeRedemption<'_>,
+        client: &Authenticated,
+        redemption: CodeRedemption<'_>,
         grant: Id,
         now: UnixTime,
     ) -> Result<(CodeSpent, RedeemedCode), RejectReason> {
         check_not_expired(self.expires, now)?;
-        if with.service != self.asked.service {
+        if redemption.service != self.asked.service {
             return Err(RejectReason::WrongService);
         }
-        check_redemption(&self.code, &self.asked.client_id, &self.asked.challenge, by, with)?;
-        if with.redirect_uri.is_some_and(|uri| uri != self.asked.return_address.uri().as_str()) {
+        check_redemption(&self.code, &self.asked.client_id, &self.asked.challenge, client, redemption)?;
+        if redemption
+            .redirect_uri
+            .is_some_and(|uri| uri != self.asked.return_address.uri().as_str())
+        {
             return Err(RejectReason::WrongRedirectUri);
         }
-        let spent = CodeSpent {
+        let spent_code = CodeSpent {
             client_id: self.asked.client_id.clone(),
             code: self.code,
             challenge: self.asked.challenge.clone(),
@@ -134,7 +137,7 @@ impl CodeIssued {
             expires: now.plus_seconds(SPENT_CODE_TTL_SECONDS),
         };
         Ok((
-            spent,
+            spent_code,
             RedeemedCode {
                 client_id: self.asked.client_id,
                 service: self.asked.service,
@@ -150,8 +153,8 @@ impl CodeIssued {
 impl CodeSpent {
     /// Returns the grant to end, which may not exist yet. With the right client and verifier, the
     /// code was stolen or the client is broken. A replay without them is refused.
-    pub fn replayed(&self, by: &Authenticated, with: CodeRedemption<'_>) -> Result<Id, RejectReason> {
-        check_redemption(&self.code, &self.client_id, &self.challenge, by, with)?;
+    pub fn replayed(&self, client: &Authenticated, redemption: CodeRedemption<'_>) -> Result<Id, RejectReason> {
+        check_redemption(&self.code, &self.client_id, &self.challenge, client, redemption)?;
         Ok(self.grant)
     }
 }
@@ -160,18 +163,18 @@ fn check_redemption(
     code: &Digest,
     client_id: &str,
     challenge: &CodeChallenge,
-    by: &Authenticated,
-    with: CodeRedemption<'_>,
+    client: &Authenticated,
+    redemption: CodeRedemption<'_>,
 ) -> Result<(), RejectReason> {
-    check_digest(code, Some(with.code), RejectReason::WrongCode)?;
-    if by.client_id() != client_id {
+    check_digest(code, Some(redemption.code), RejectReason::WrongCode)?;
+    if client.client_id() != client_id {
         return Err(RejectReason::WrongClient);
     }
-    check_verifier(challenge, with)
+    check_verifier(challenge, redemption)
 }
 
-pub(super) fn check_verifier(challenge: &CodeChallenge, with: CodeRedemption<'_>) -> Result<(), RejectReason> {
-    if with.verifier.is_some_and(|v| challenge.matches_verifier(v)) {
+pub(super) fn check_verifier(challenge: &CodeChallenge, redemption: CodeRedemption<'_>) -> Result<(), RejectReason> {
+    if redemption.verifier.is_some_and(|verifier| challenge.matches_verifier(verifier)) {
         Ok(())
     } else {
         Err(RejectReason::Verifier)

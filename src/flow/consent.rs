@@ -31,16 +31,16 @@ pub struct ConsentContext<'a> {
 }
 
 impl RememberConsent {
-    /// Decides for a client with the return address `back`. Without a login, it is always `Never`.
-    pub fn of(client: &RegisteredClient, back: &ReturnAddress, came: ConsentContext<'_>) -> Self {
-        let somebody = match came.by {
+    /// Decides for a client with this `return_address`. Without a login, it is always `Never`.
+    pub fn of(client: &RegisteredClient, return_address: &ReturnAddress, context: ConsentContext<'_>) -> Self {
+        let has_user = match context.by {
             LoginMethod::Password | LoginMethod::Provider(_) => true,
             LoginMethod::Nobody => false,
         };
-        if !(came.service_remembers && somebody && client.may_remember_consent(back)) {
+        if !(context.service_remembers && has_user && client.may_remember_consent(return_address)) {
             return Self::Never;
         }
-        if came.is_user_initiated && !came.prompt {
+        if context.is_user_initiated && !context.prompt {
             Self::Use
         } else {
             Self::Write
@@ -64,40 +64,43 @@ mod tests {
             may_refresh: true,
         };
         let client = RegisteredClient::configured("bot".into(), registration.clone(), Some(Digest::new("s")));
-        let back = client.return_address(None, None, "i").unwrap();
-        let good = ConsentContext {
+        let return_address = client.return_address(None, None, "i").unwrap();
+        let context = ConsentContext {
             service_remembers: true,
             by: &LoginMethod::Password,
             prompt: false,
             is_user_initiated: true,
         };
-        let corp = LoginMethod::Provider("corp".into());
-        let of = |came| RememberConsent::of(&client, &back, came);
-        assert_eq!(of(good), RememberConsent::Use);
-        assert_eq!(of(ConsentContext { by: &corp, ..good }), RememberConsent::Use);
-        assert_eq!(of(ConsentContext { prompt: true, ..good }), RememberConsent::Write);
+        let provider = LoginMethod::Provider("corp".into());
+        let decide = |context| RememberConsent::of(&client, &return_address, context);
+        assert_eq!(decide(context), RememberConsent::Use);
+        assert_eq!(decide(ConsentContext { by: &provider, ..context }), RememberConsent::Use);
+        assert_eq!(decide(ConsentContext { prompt: true, ..context }), RememberConsent::Write);
         assert_eq!(
-            of(ConsentContext {
+            decide(ConsentContext {
                 is_user_initiated: false,
-                ..good
+                ..context
             }),
             RememberConsent::Write
         );
         assert_eq!(
-            of(ConsentContext {
+            decide(ConsentContext {
                 service_remembers: false,
-                ..good
+                ..context
             }),
             RememberConsent::Never
         );
         assert_eq!(
-            of(ConsentContext {
+            decide(ConsentContext {
                 by: &LoginMethod::Nobody,
-                ..good
+                ..context
             }),
             RememberConsent::Never
         );
-        let itself = RegisteredClient::new("gwc_".into(), registration, Some(Digest::new("s")));
-        assert_eq!(RememberConsent::of(&itself, &back, good), RememberConsent::Never);
+        let self_registered = RegisteredClient::new("gwc_".into(), registration, Some(Digest::new("s")));
+        assert_eq!(
+            RememberConsent::of(&self_registered, &return_address, context),
+            RememberConsent::Never
+        );
     }
 }

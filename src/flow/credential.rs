@@ -114,15 +114,15 @@ impl Credential {
         }
     }
 
-    /// What the credential is worth to a request, if the upstream has `refused` that token. A pair that
+    /// What the credential is worth to a request, if the upstream refused `refused_token`. A pair that
     /// is no reference holds the upstream's refresh token itself, so nothing is renewed for it.
-    pub fn reference_status(&self, refused: Option<&UpstreamAccessToken>, now: UnixTime) -> ReferenceStatus<'_> {
-        let valid = self.valid_tokens(refused, now);
+    pub fn reference_status(&self, refused_token: Option<&UpstreamAccessToken>, now: UnixTime) -> ReferenceStatus<'_> {
+        let valid = self.valid_tokens(refused_token, now);
         if let Self::Reference { tokens, renewed_at } = self
             && let Some(refresh) = &tokens.refresh
         {
             let ends_within = |seconds| tokens.expires.is_some_and(|end| end <= now.plus_seconds(seconds));
-            let was_just_renewed = renewed_at.is_some_and(|at| now.seconds_since(at) < RENEW_PAUSE_SECONDS);
+            let was_just_renewed = renewed_at.is_some_and(|time| now.seconds_since(time) < RENEW_PAUSE_SECONDS);
             let is_renewal_useful = valid.is_none() || ends_within(RENEW_BEFORE_SECONDS);
             if ends_within(0) || (is_renewal_useful && !was_just_renewed) {
                 return ReferenceStatus::Renew(refresh.clone());
@@ -131,11 +131,11 @@ impl Credential {
         valid.map_or(ReferenceStatus::Expired, ReferenceStatus::Valid)
     }
 
-    /// The tokens, if they have neither ended nor been `refused` by the upstream.
-    pub fn valid_tokens(&self, refused: Option<&UpstreamAccessToken>, now: UnixTime) -> Option<&UpstreamTokens> {
+    /// The tokens, if they have not ended and are not the `refused_token`.
+    pub fn valid_tokens(&self, refused_token: Option<&UpstreamAccessToken>, now: UnixTime) -> Option<&UpstreamTokens> {
         let has_not_ended = |tokens: &&UpstreamTokens| tokens.expires.is_none_or(|end| end > now);
         let latest = self.latest().filter(has_not_ended)?;
-        (refused != Some(&latest.access)).then_some(latest)
+        (refused_token != Some(&latest.access)).then_some(latest)
     }
 }
 
@@ -151,11 +151,11 @@ mod tests {
     use crate::oauth::token_response::UpstreamRefreshToken;
     use crate::token::header::TokenMode;
 
-    fn tokens(access: &str, refresh: bool, ends: u64) -> UpstreamTokens {
+    fn tokens(access: &str, refresh: bool, expires: u64) -> UpstreamTokens {
         UpstreamTokens {
             access: UpstreamAccessToken::new(Secret::from(access)),
             refresh: refresh.then(|| UpstreamRefreshToken::new(Secret::from(format!("to renew {access}")))),
-            expires: Some(UnixTime(ends)),
+            expires: Some(UnixTime(expires)),
             refresh_expires: None,
             scope: None,
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn grant(mode: TokenMode, tokens: UpstreamTokens) -> GrantData {
-        let began = NewGrant {
+        let new_grant = NewGrant {
             client_id: "client".into(),
             service: "default".into(),
             who: User::with_name("alice"),
@@ -177,20 +177,20 @@ mod tests {
             issuer: Some("https://as".into()),
             tokens: Some(tokens),
         };
-        GrantData::new(began, rules(mode), UnixTime(0))
+        GrantData::new(new_grant, rules(mode), UnixTime(0))
     }
 
-    fn renewed(data: &mut GrantData, at: u64) {
+    fn renewed(data: &mut GrantData, time: u64) {
         let Credential::Reference { renewed_at, .. } = &mut data.credential else {
             panic!("the pairs refer to stored tokens")
         };
-        *renewed_at = Some(UnixTime(at));
+        *renewed_at = Some(UnixTime(time));
     }
 
-    fn is_renewed(data: &GrantData, refused: Option<&str>, now: u64) -> bool {
-        let refused = refused.map(|text| UpstreamAccessToken::new(Secret::from(text)));
+    fn is_renewed(data: &GrantData, refused_token: Option<&str>, now: u64) -> bool {
+        let refused_token = refused_token.map(|text| UpstreamAccessToken::new(Secret::from(text)));
         matches!(
-            data.credential.reference_status(refused.as_ref(), UnixTime(now)),
+            data.credential.reference_status(refused_token.as_ref(), UnixTime(now)),
             ReferenceStatus::Renew(_)
         )
     }
@@ -222,8 +222,11 @@ mod tests {
             grant(TokenMode::Reference, tokens("one", false, 1_000)),
             grant(TokenMode::Sealed, tokens("one", true, 1_000)),
         ] {
-            let is_expired = |refused: Option<&UpstreamAccessToken>, now| {
-                matches!(data.credential.reference_status(refused, UnixTime(now)), ReferenceStatus::Expired)
+            let is_expired = |refused_token: Option<&UpstreamAccessToken>, now| {
+                matches!(
+                    data.credential.reference_status(refused_token, UnixTime(now)),
+                    ReferenceStatus::Expired
+                )
             };
             assert!(!is_expired(None, 999) && is_expired(None, 1_000));
             assert!(is_expired(Some(&UpstreamAccessToken::new(Secret::from("one"))), 10));

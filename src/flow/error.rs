@@ -69,10 +69,10 @@ pub(super) fn check_not_expired(expires: UnixTime, now: UnixTime) -> Result<(), 
     if now < expires { Ok(()) } else { Err(RejectReason::Expired) }
 }
 
-pub(super) fn check_digest(kept: &Digest, brought: Option<&str>, otherwise: RejectReason) -> Result<(), RejectReason> {
-    if brought.is_some_and(|text| kept.matches(text)) {
+pub(super) fn check_digest(expected: &Digest, value: Option<&str>, error: RejectReason) -> Result<(), RejectReason> {
+    if value.is_some_and(|text| expected.matches(text)) {
         Ok(())
     } else {
-        Err(otherwise)
+        Err(error)
     }
 }

@@ -157,20 +157,21 @@ impl GrantRecord {
                 .into(),
                 RefreshStep::Ended(data),
             )),
-            Err(RefreshDenial::Refuse(why)) => Err(why),
+            Err(RefreshDenial::Refuse(reason)) => Err(reason),
         }
     }
 
-    /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or was `refused` there.
+    /// The gateway itself asks the upstream for a successor of what it keeps, which is near its end or is
+    /// the `refused_token`.
     /// The client's generation, and all that it holds, stays good. One attempt wins; others are told to wait.
     pub fn renewal_started(
         self,
-        refused: Option<&UpstreamAccessToken>,
+        refused_token: Option<&UpstreamAccessToken>,
         attempt: RefreshAttempt,
         now: UnixTime,
     ) -> Result<(Self, LeasedRefresh), RejectReason> {
         let data = self.take_data(attempt, now)?;
-        match data.credential.reference_status(refused, now) {
+        match data.credential.reference_status(refused_token, now) {
             ReferenceStatus::Renew(token) => {
                 let next = Refreshing {
                     data: data.clone(),
@@ -194,20 +195,25 @@ impl GrantRecord {
     fn take_data(self, attempt: RefreshAttempt, now: UnixTime) -> Result<GrantData, RejectReason> {
         match self {
             Self::Active(active) => Ok(active.data),
-            Self::Refreshing(running) => {
-                let dead = running.lease <= now || (attempt.is_exclusive && running.owner != attempt.owner);
-                if dead { Ok(running.data) } else { Err(RejectReason::Busy) }
+            Self::Refreshing(refreshing) => {
+                let is_abandoned = refreshing.lease <= now || (attempt.is_exclusive && refreshing.owner != attempt.owner);
+                if is_abandoned {
+                    Ok(refreshing.data)
+                } else {
+                    Err(RejectReason::Busy)
+                }
             }
             Self::Ended(_) => Err(RejectReason::Replayed),
         }
     }
 
-    /// The grant ends, whatever it was doing; also one that has ended already. `longest` is how long any access pair lives, in seconds.
-    pub fn ended(self, now: UnixTime, longest: u64) -> (Self, Option<GrantData>) {
+    /// The grant ends, whatever it was doing; also one that has ended already. `max_access_ttl` is
+    /// how long any access pair lives, in seconds.
+    pub fn ended(self, now: UnixTime, max_access_ttl: u64) -> (Self, Option<GrantData>) {
         match self {
             Self::Active(Active { data }) | Self::Refreshing(Refreshing { data, .. }) => (
                 Ended {
-                    expires: tombstone_expiry(&data, now, longest),
+                    expires: tombstone_expiry(&data, now, max_access_ttl),
                 }
                 .into(),
                 Some(data),
@@ -254,7 +260,7 @@ impl GrantRecord {
     /// Drops the upstream's latest answer when nobody can need it any more.
     #[must_use]
     pub fn pruned(mut self, rules: RefreshRules, now: UnixTime) -> Self {
-        if let Some(data) = self.data_mut().filter(|data| data.prune_at(rules).is_some_and(|at| at <= now)) {
+        if let Some(data) = self.data_mut().filter(|data| data.prune_at(rules).is_some_and(|time| time <= now)) {
             data.replace_credential(Credential::without_latest);
         }
         self
@@ -262,13 +268,17 @@ impl GrantRecord {
 
     /// The upstream said 401 to a token of `generation` that cannot be refreshed. A second time within five minutes,
     /// after it was re-issued, ends the grant: the client signs in again instead of going in circles.
-    pub fn upstream_401_seen(mut self, generation: u32, now: UnixTime, longest: u64) -> (Self, bool) {
+    pub fn upstream_401_seen(mut self, generation: u32, now: UnixTime, max_access_ttl: u64) -> (Self, bool) {
         let Some(data) = self.data_mut().filter(|data| !data.credential.is_refreshable()) else {
             return (self, false);
         };
         match data.refused {
-            Some((at, then)) if generation > then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self.ended(now, longest).0, true),
-            Some((at, then)) if generation <= then && now.seconds_since(at) <= REPEATED_401_SECONDS => (self, false),
+            Some((time, refused_generation)) if generation > refused_generation && now.seconds_since(time) <= REPEATED_401_SECONDS => {
+                (self.ended(now, max_access_ttl).0, true)
+            }
+            Some((time, refused_generation)) if generation <= refused_generation && now.seconds_since(time) <= REPEATED_401_SECONDS => {
+                (self, false)
+            }
             Some(_) | None => {
                 data.refused = Some((now, generation));
                 (self, false)
@@ -278,8 +288,8 @@ impl GrantRecord {
 }
 
 /// Not only the pairs that the record knows of: if the store was put back to an older one, younger pairs are out there.
-fn tombstone_expiry(data: &GrantData, now: UnixTime, longest: u64) -> UnixTime {
-    data.access_ends.max(now.plus_seconds(longest)).plus_seconds(300)
+fn tombstone_expiry(data: &GrantData, now: UnixTime, max_access_ttl: u64) -> UnixTime {
+    data.access_ends.max(now.plus_seconds(max_access_ttl)).plus_seconds(300)
 }
 
 impl Active {
@@ -314,11 +324,11 @@ impl Refreshing {
     }
 
     /// The upstream refused for good.
-    pub fn refused(self, attempt: Id, now: UnixTime, longest: u64) -> Result<(Ended, GrantData), RejectReason> {
+    pub fn refused(self, attempt: Id, now: UnixTime, max_access_ttl: u64) -> Result<(Ended, GrantData), RejectReason> {
         let data = self.owned_by(attempt)?;
         Ok((
             Ended {
-                expires: tombstone_expiry(&data, now, longest),
+                expires: tombstone_expiry(&data, now, max_access_ttl),
             },
             data,
         ))
@@ -345,10 +355,10 @@ impl Refreshing {
 
 impl Ended {
     /// A tombstone for a grant that is not there yet: a replayed code must not become one.
-    /// `longest` is the longest life of an access pair, in seconds.
-    pub fn without_grant(now: UnixTime, longest: u64) -> Self {
+    /// `max_access_ttl` is the longest life of an access pair, in seconds.
+    pub fn without_grant(now: UnixTime, max_access_ttl: u64) -> Self {
         Self {
-            expires: now.plus_seconds(longest).plus_seconds(300),
+            expires: now.plus_seconds(max_access_ttl).plus_seconds(300),
         }
     }
 }
@@ -421,10 +431,10 @@ mod tests {
             client_id: "client",
             payload: RefreshPayload::Access(tokens(None)),
         };
-        let (next, what) = record
+        let (next, step) = record
             .presented(&pair, attempt("one"), RULES, now)
-            .unwrap_or_else(|why| panic!("{why}"));
-        assert!(matches!(what, RefreshStep::Answer { .. }));
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(step, RefreshStep::Answer { .. }));
         next
     }
 
@@ -449,46 +459,49 @@ mod tests {
         };
         let (record, _) = grant(&tokens(Some("first")))
             .presented(&pair, attempt("one"), RULES, now)
-            .unwrap_or_else(|why| panic!("{why}"));
-        let GrantRecord::Refreshing(running) = record else {
+            .unwrap_or_else(|error| panic!("{error}"));
+        let GrantRecord::Refreshing(refreshing) = record else {
             panic!("the upstream is asked")
         };
-        let (active, _) = running.answered(attempt("one").id, tokens(Some("second")), RULES, now).unwrap();
-        let late = UnixTime(3_000);
-        let (record, what) = GrantRecord::from(active)
-            .presented(&pair, attempt("two"), RULES, late)
-            .unwrap_or_else(|why| panic!("{why}"));
-        assert!(matches!(what, RefreshStep::Answer { generation: 2, .. }));
-        let (ended, _) = record.ended(late, RULES.ttl.access);
-        assert!(ended.ended_until().unwrap() > late.plus_seconds(RULES.ttl.access));
+        let (active, _) = refreshing.answered(attempt("one").id, tokens(Some("second")), RULES, now).unwrap();
+        let later = UnixTime(3_000);
+        let (record, step) = GrantRecord::from(active)
+            .presented(&pair, attempt("two"), RULES, later)
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(step, RefreshStep::Answer { generation: 2, .. }));
+        let (ended, _) = record.ended(later, RULES.ttl.access);
+        assert!(ended.ended_until().unwrap() > later.plus_seconds(RULES.ttl.access));
     }
 
     #[test]
     fn a_tombstone_in_a_restored_store_outlives_pairs_it_never_saw() {
-        let longest = |now: u64| UnixTime(now + RULES.ttl.access);
+        let pair_expiry = |now: u64| UnixTime(now + RULES.ttl.access);
         // The store was put back to the first hour; a pair made just before that ends an hour from now.
-        let old = || grant(&tokens(Some("first")));
+        let restored = || grant(&tokens(Some("first")));
         let now = UnixTime(50_000);
-        let (ended, _) = old().ended(now, RULES.ttl.access);
-        assert!(ended.ended_until().unwrap() >= longest(now.0).plus_seconds(300));
-        let unknown = RefreshRequest {
+        let (ended, _) = restored().ended(now, RULES.ttl.access);
+        assert!(ended.ended_until().unwrap() >= pair_expiry(now.0).plus_seconds(300));
+        let unknown_pair = RefreshRequest {
             generation: 0,
             client_id: "client",
             payload: RefreshPayload::Refresh(UpstreamRefreshToken::new(Secret::from("older"))),
         };
-        let (ended, _) = old()
+        let (ended, _) = restored()
             .confirmed(1)
-            .presented(&unknown, attempt("one"), RULES, now)
-            .unwrap_or_else(|why| panic!("{why}"));
-        assert!(ended.ended_until().unwrap() >= longest(now.0).plus_seconds(300));
-        let pair = RefreshRequest { generation: 1, ..unknown };
-        let (asking, _) = old()
+            .presented(&unknown_pair, attempt("one"), RULES, now)
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(ended.ended_until().unwrap() >= pair_expiry(now.0).plus_seconds(300));
+        let pair = RefreshRequest {
+            generation: 1,
+            ..unknown_pair
+        };
+        let (record, _) = restored()
             .presented(&pair, attempt("one"), RULES, now)
-            .unwrap_or_else(|why| panic!("{why}"));
-        let GrantRecord::Refreshing(running) = asking else {
+            .unwrap_or_else(|error| panic!("{error}"));
+        let GrantRecord::Refreshing(refreshing) = record else {
             panic!("the upstream is asked")
         };
-        let (ended, _) = running.refused(attempt("one").id, now, RULES.ttl.access).unwrap();
-        assert!(GrantRecord::from(ended).ended_until().unwrap() >= longest(now.0).plus_seconds(300));
+        let (ended, _) = refreshing.refused(attempt("one").id, now, RULES.ttl.access).unwrap();
+        assert!(GrantRecord::from(ended).ended_until().unwrap() >= pair_expiry(now.0).plus_seconds(300));
     }
 }

@@ -65,18 +65,18 @@ pub struct NewGrant {
 impl GrantData {
     /// The first generation of a new grant. It stores the upstream's answer, so that the tokens can be
     /// revoked if the code is replayed.
-    pub fn new(new: NewGrant, rules: RefreshRules, now: UnixTime) -> Self {
+    pub fn new(grant: NewGrant, rules: RefreshRules, now: UnixTime) -> Self {
         Self {
-            client_id: new.client_id,
-            service: new.service,
-            who: new.who,
-            scopes: new.scopes,
-            issuer: new.issuer,
+            client_id: grant.client_id,
+            service: grant.service,
+            who: grant.who,
+            scopes: grant.scopes,
+            issuer: grant.issuer,
             granted_at: now,
             generation: 1,
             confirmed: false,
             superseded: Vec::new(),
-            credential: Credential::new(new.tokens),
+            credential: Credential::new(grant.tokens),
             access_ends: now,
             refused: None,
             refresh_ends: now,
@@ -108,9 +108,9 @@ impl GrantData {
     pub fn prune_at(&self, rules: RefreshRules) -> Option<UnixTime> {
         // The first generation supersedes none. In the first reuse window, a replayed code must still
         // revoke the upstream's tokens.
-        let newest = self.superseded.last().map_or(self.granted_at, |(_, at)| *at);
+        let last_superseded_at = self.superseded.last().map_or(self.granted_at, |(_, time)| *time);
         let is_confirmed_answer = self.latest().is_some() && self.confirmed && !self.credential.is_reference();
-        is_confirmed_answer.then(|| newest.plus_seconds(rules.reuse_window))
+        is_confirmed_answer.then(|| last_superseded_at.plus_seconds(rules.reuse_window))
     }
 
     /// When pairs that are issued now from the upstream's `tokens` end: access, refresh.
@@ -139,15 +139,15 @@ impl GrantData {
     /// The granted scopes when the upstream issues `tokens`: what it says with them is newer than what
     /// the grant began with (RFC 6749 §6).
     pub fn scopes_with(&self, tokens: Option<&UpstreamTokens>) -> Scopes {
-        let granted = tokens.and_then(|tokens| tokens.scope.as_deref());
-        granted.map_or_else(|| self.scopes.clone(), |granted| self.scopes.granted_to_client(granted))
+        let granted_scope = tokens.and_then(|tokens| tokens.scope.as_deref());
+        granted_scope.map_or_else(|| self.scopes.clone(), |granted_scope| self.scopes.granted_to_client(granted_scope))
     }
 
     /// Whether pairs of `tokens` refer to them.
     pub(super) fn needs_reference(&self, tokens: &UpstreamTokens, rules: RefreshRules) -> bool {
-        let texts = self.who.subject.len() + self.scopes_with(Some(tokens)).to_string().len();
-        let refresh = tokens.refresh.as_ref().map_or(0, |token| token.expose().len());
-        rules.needs_reference(texts, tokens.access.expose().len(), refresh)
+        let text_bytes = self.who.subject.len() + self.scopes_with(Some(tokens)).to_string().len();
+        let refresh_bytes = tokens.refresh.as_ref().map_or(0, |token| token.expose().len());
+        rules.needs_reference(text_bytes, tokens.access.expose().len(), refresh_bytes)
     }
 
     /// Decides whether pairs of the latest answer refer to it, and notes when they end.
@@ -257,9 +257,9 @@ impl From<GrantDataV1> for GrantData {
 
 impl From<GrantData> for GrantDataV1 {
     fn from(data: GrantData) -> Self {
-        let (refreshable, kept) = (data.credential.is_refreshable(), data.credential.is_reference());
-        let bare = matches!(data.credential, Credential::None);
-        let (latest, renewed) = match data.credential {
+        let (refreshable, is_reference) = (data.credential.is_refreshable(), data.credential.is_reference());
+        let has_no_credential = matches!(data.credential, Credential::None);
+        let (latest, renewed_at) = match data.credential {
             Credential::None => (None, None),
             Credential::AccessToken { latest } | Credential::RefreshToken { latest } => (latest, None),
             Credential::Reference { tokens, renewed_at } => (Some(tokens), renewed_at),
@@ -279,9 +279,9 @@ impl From<GrantData> for GrantDataV1 {
             refused: data.refused,
             refresh_ends: data.refresh_ends,
             refreshable,
-            bare,
-            kept,
-            renewed,
+            bare: has_no_credential,
+            kept: is_reference,
+            renewed: renewed_at,
         }
     }
 }
@@ -296,7 +296,7 @@ mod tests {
         let tokens = serde_json::json!({
             "access": "a", "refresh": "r", "expires": 9, "refresh_expires": null, "scope": null
         });
-        for (latest, refreshable, bare, kept, renewed, expected) in [
+        for (latest, refreshable, has_no_credential, is_reference, renewed_at, expected) in [
             (None, false, true, false, None, "None"),
             (None, false, false, false, None, "AccessToken"),
             (Some(&tokens), false, false, false, None, "AccessToken"),
@@ -308,12 +308,12 @@ mod tests {
             let stored = serde_json::json!({
                 "client_id": "c", "service": "s", "who": User::with_name("alice"), "scopes": Scopes::default(), "issuer": "i",
                 "granted": 1, "generation": 2, "proved": true, "superseded": [[1, 2]], "latest": latest, "access_ends": 3,
-                "refused": null, "refresh_ends": 4, "refreshable": refreshable, "bare": bare, "kept": kept, "renewed": renewed
+                "refused": null, "refresh_ends": 4, "refreshable": refreshable, "bare": has_no_credential, "kept": is_reference, "renewed": renewed_at
             });
             let data: GrantData = serde_json::from_value(stored.clone()).unwrap();
             assert!(format!("{:?}", data.credential).starts_with(expected), "{expected}");
-            let written = serde_json::to_value(&data).unwrap();
-            assert_eq!(written, stored, "{expected}");
+            let serialized = serde_json::to_value(&data).unwrap();
+            assert_eq!(serialized, stored, "{expected}");
         }
     }
 }

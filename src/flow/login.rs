@@ -82,7 +82,7 @@ pub struct LoginExchange {
 
 impl ClientAuthorize {
     /// Records that the browser goes to the identity provider of the service.
-    pub fn sent_to_idp(self, form: Option<&str>, to: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
+    pub fn sent_to_idp(self, form: Option<&str>, params: IdpRedirectParams, now: UnixTime) -> Result<(IdpRedirect, ()), RejectReason> {
         self.belongs_to(form, now)?;
         let IdpRedirectParams {
             provider,
@@ -92,7 +92,7 @@ impl ClientAuthorize {
             verifier,
             issuer,
             iss_promised,
-        } = to;
+        } = params;
         if self.request.way.by != LoginMethod::Provider(provider) {
             return Err(RejectReason::WrongStep);
         }
@@ -112,8 +112,8 @@ impl ClientAuthorize {
 
 impl IdpRedirect {
     /// Accepts the provider's code. The state is consumed, so a second callback fails.
-    pub fn returned(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
-        self.is_answered_by(brought, now)?;
+    pub fn returned(self, params: IdpCallbackParams<'_>, now: UnixTime) -> Result<(IdpCallback, LoginExchange), RejectReason> {
+        self.is_answered_by(params, now)?;
         let next = IdpCallback {
             asked: self.asked,
             expires: now.plus_seconds(LOGIN_EXCHANGE_SECONDS),
@@ -127,20 +127,20 @@ impl IdpRedirect {
     }
 
     /// Closes the flow: the provider's callback had an error.
-    pub fn refused(self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
-        self.is_answered_by(brought, now)?;
+    pub fn refused(self, params: IdpCallbackParams<'_>, now: UnixTime) -> Result<(Closed, ReturnAddress), RejectReason> {
+        self.is_answered_by(params, now)?;
         Ok((Closed { expires: self.expires }, self.asked.return_address))
     }
 
     /// Checks `state`, provider, cookie and issuer, before anything else is read or shown.
-    fn is_answered_by(&self, brought: IdpCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
+    fn is_answered_by(&self, params: IdpCallbackParams<'_>, now: UnixTime) -> Result<(), RejectReason> {
         check_not_expired(self.expires, now)?;
-        check_digest(&self.idp_state, Some(brought.idp_state), RejectReason::WrongUpstreamState)?;
-        if !self.asked.way.by.is_provider(brought.provider) {
+        check_digest(&self.idp_state, Some(params.idp_state), RejectReason::WrongUpstreamState)?;
+        if !self.asked.way.by.is_provider(params.provider) {
             return Err(RejectReason::WrongProvider);
         }
-        check_digest(&self.browser, brought.browser, RejectReason::WrongBrowser)?;
-        match brought.issuer {
+        check_digest(&self.browser, params.browser, RejectReason::WrongBrowser)?;
+        match params.issuer {
             None if self.iss_promised => Err(RejectReason::MissingIssuer),
             Some(issuer) if issuer != self.issuer => Err(RejectReason::WrongIssuer),
             None | Some(_) => Ok(()),

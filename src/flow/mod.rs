@@ -27,8 +27,12 @@ pub struct Transition {
     pub to: &'static str,
 }
 
-const fn transition(from: &'static str, by: &'static str, to: &'static str) -> Transition {
-    Transition { from, by, to }
+const fn transition(source: &'static str, event: &'static str, target: &'static str) -> Transition {
+    Transition {
+        from: source,
+        by: event,
+        to: target,
+    }
 }
 
 /// All transitions: of the authorization flow, of the grant, and of an API key.
@@ -75,9 +79,14 @@ pub const TRANSITIONS: [Transition; 37] = [
 /// The state machines as a Mermaid state diagram.
 pub fn mermaid() -> String {
     use std::fmt::Write as _;
-    let mut out = String::from("stateDiagram-v2\n");
-    for Transition { from, by, to } in TRANSITIONS {
-        let _ = writeln!(out, "    {from} --> {to}: {by}");
+    let mut diagram = String::from("stateDiagram-v2\n");
+    for Transition {
+        from: source,
+        by: event,
+        to: target,
+    } in TRANSITIONS
+    {
+        let _ = writeln!(diagram, "    {source} --> {target}: {event}");
     }
-    out
+    diagram
 }

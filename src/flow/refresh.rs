@@ -137,7 +137,7 @@ impl GrantData {
         let was_superseded_recently = self
             .superseded
             .iter()
-            .any(|(g, at)| *g == generation && now.seconds_since(*at) < rules.reuse_window);
+            .any(|(old_generation, time)| *old_generation == generation && now.seconds_since(*time) < rules.reuse_window);
         let is_successor_unconfirmed = generation + 1 == self.generation && !self.confirmed;
         was_superseded_recently || is_successor_unconfirmed
     }
@@ -145,10 +145,10 @@ impl GrantData {
 
 /// Whether an access token lives long enough for a new pair.
 fn has_enough_lifetime(tokens: &UpstreamTokens, now: UnixTime) -> bool {
-    let enough = now.plus_seconds(MIN_LIFETIME_SECONDS);
+    let min_expiry = now.plus_seconds(MIN_LIFETIME_SECONDS);
     tokens
         .expires
-        .is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > enough)
+        .is_none_or(|end| end.minus_seconds(lifetime::UPSTREAM_MARGIN_SECONDS) > min_expiry)
 }
 
 /// What a refresh pair of these tokens would hold.

@@ -31,9 +31,9 @@ impl Default for RefreshRules {
 
 impl RefreshRules {
     /// Whether pairs refer to stored tokens: because the service wants it, or because they would be too
-    /// long. All lengths are in bytes; `texts` is that of subject and scopes together, and `refresh` is
-    /// 0 without a refresh token.
-    pub(super) fn needs_reference(&self, texts: usize, access: usize, refresh: usize) -> bool {
+    /// long. All lengths are in bytes; `text_bytes` is that of subject and scopes together, and
+    /// `refresh_bytes` is 0 without a refresh token.
+    pub(super) fn needs_reference(&self, text_bytes: usize, access_bytes: usize, refresh_bytes: usize) -> bool {
         if self.is_client_side {
             return false;
         }
@@ -44,8 +44,8 @@ impl RefreshRules {
             #[cfg(feature = "raw")]
             TokenMode::Raw => false,
             TokenMode::Sealed | TokenMode::Plain => {
-                let length = |upstream: usize| pair::length(self.mode, texts, upstream);
-                length(access) > pair::MAX_HEADER_VALUE_BYTES || (refresh > 0 && length(refresh) > pair::MAX_PAIR_BYTES)
+                let length = |upstream_bytes: usize| pair::length(self.mode, text_bytes, upstream_bytes);
+                length(access_bytes) > pair::MAX_HEADER_VALUE_BYTES || (refresh_bytes > 0 && length(refresh_bytes) > pair::MAX_PAIR_BYTES)
             }
         }
     }

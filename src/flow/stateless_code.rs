@@ -74,11 +74,11 @@ impl UpstreamRedirect {
     /// ```
     pub fn returned_stateless(
         self,
-        brought: UpstreamCallbackParams<'_>,
+        params: UpstreamCallbackParams<'_>,
         code: Secret,
         now: UnixTime,
     ) -> Result<(StatelessCode, ReturnAddress), RejectReason> {
-        self.check_callback(brought, now)?;
+        self.check_callback(params, now)?;
         let upstream = SealedUpstreamCode {
             code,
             verifier: self.verifier,
@@ -89,20 +89,20 @@ impl UpstreamRedirect {
 }
 
 impl StatelessCode {
-    fn of(asked: AuthorizationRequest, who: User, upstream: Option<SealedUpstreamCode>, now: UnixTime) -> (Self, ReturnAddress) {
-        let back = asked.return_address;
+    fn of(request: AuthorizationRequest, user: User, upstream: Option<SealedUpstreamCode>, now: UnixTime) -> (Self, ReturnAddress) {
+        let return_address = request.return_address;
         let next = Self {
-            client: Digest::new(&asked.client_id),
-            redirect_uri: Digest::new(back.uri().as_str()),
-            challenge: asked.challenge,
-            scopes: asked.scopes,
-            service: asked.service,
-            way: asked.way,
-            who,
+            client: Digest::new(&request.client_id),
+            redirect_uri: Digest::new(return_address.uri().as_str()),
+            challenge: request.challenge,
+            scopes: request.scopes,
+            service: request.service,
+            way: request.way,
+            who: user,
             upstream,
             expires: now.plus_seconds(CODE_TTL_SECONDS),
         };
-        (next, back)
+        (next, return_address)
     }
 
     /// Redeems the code, as [`CodeIssued::redeemed`](crate::flow::code::CodeIssued::redeemed) does.
@@ -117,44 +117,44 @@ impl StatelessCode {
     /// ```
     pub fn redeemed(
         self,
-        by: &Authenticated,
-        with: CodeRedemption<'_>,
+        client: &Authenticated,
+        redemption: CodeRedemption<'_>,
         grant: Id,
         now: UnixTime,
     ) -> Result<(CodeSpent, (RedeemedCode, Option<PendingExchange>)), RejectReason> {
         check_not_expired(self.expires, now)?;
-        if with.service != self.service {
+        if redemption.service != self.service {
             return Err(RejectReason::WrongService);
         }
-        if !self.client.matches(by.client_id()) {
+        if !self.client.matches(client.client_id()) {
             return Err(RejectReason::WrongClient);
         }
-        check_verifier(&self.challenge, with)?;
-        if with.redirect_uri.is_some_and(|uri| !self.redirect_uri.matches(uri)) {
+        check_verifier(&self.challenge, redemption)?;
+        if redemption.redirect_uri.is_some_and(|uri| !self.redirect_uri.matches(uri)) {
             return Err(RejectReason::WrongRedirectUri);
         }
-        let spent = CodeSpent {
-            client_id: by.client_id().to_owned(),
-            code: Digest::new(with.code),
+        let spent_code = CodeSpent {
+            client_id: client.client_id().to_owned(),
+            code: Digest::new(redemption.code),
             challenge: self.challenge,
             grant,
             expires: now.plus_seconds(SPENT_CODE_TTL_SECONDS),
         };
-        let to_exchange = self.upstream.map(|upstream| PendingExchange {
+        let pending = self.upstream.map(|upstream| PendingExchange {
             code: upstream.code,
             exchange: CodeExchange {
                 verifier: upstream.verifier,
                 issuer: upstream.issuer,
             },
         });
-        let redeemed = RedeemedCode {
-            client_id: by.client_id().to_owned(),
+        let redeemed_code = RedeemedCode {
+            client_id: client.client_id().to_owned(),
             service: self.service,
             way: self.way,
             scopes: self.scopes,
             who: self.who,
             obtained: None,
         };
-        Ok((spent, (redeemed, to_exchange)))
+        Ok((spent_code, (redeemed_code, pending)))
     }
 }

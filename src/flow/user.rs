@@ -55,8 +55,8 @@ impl User {
     /// The name to show: the provider's e-mail address or name, otherwise the subject.
     pub fn display_name(&self) -> &str {
         let identity = self.identity.as_ref();
-        let known = identity.and_then(|identity| identity.email.as_deref().or(identity.name.as_deref()));
-        known.unwrap_or(&self.subject)
+        let display_name = identity.and_then(|identity| identity.email.as_deref().or(identity.name.as_deref()));
+        display_name.unwrap_or(&self.subject)
     }
 }
 

@@ -45,16 +45,16 @@ impl Activity {
         })))
     }
 
-    fn change(&self, by: impl FnOnce(&mut ActivityState)) {
-        by(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    fn change(&self, update: impl FnOnce(&mut ActivityState)) {
+        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Returns whether the connection was idle for `long`, or never had a request.
-    pub(super) fn idle(&self, long: Duration) -> IdleStatus {
-        let doing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (doing.running, doing.spoke) {
+    /// Returns whether the connection was idle for `timeout`, or never had a request.
+    pub(super) fn idle(&self, timeout: Duration) -> IdleStatus {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (state.running, state.spoke) {
             (0, false) => IdleStatus::NeverSpoke,
-            (0, true) if doing.since.elapsed() >= long => IdleStatus::TooLong,
+            (0, true) if state.since.elapsed() >= timeout => IdleStatus::TooLong,
             _ => IdleStatus::No,
         }
     }
@@ -65,18 +65,18 @@ pub(super) struct ActiveRequest(Arc<Activity>);
 
 impl ActiveRequest {
     pub(super) fn new(activity: &Arc<Activity>) -> Self {
-        activity.change(|doing| {
-            doing.running += 1;
-            doing.spoke = true;
+        activity.change(|state| {
+            state.running += 1;
+            state.spoke = true;
         });
         Self(Arc::clone(activity))
     }
 
-    /// Attaches the request to its response body, which ends early when `ends` is cancelled.
-    pub(super) fn with(self, reply: ResponseBody, ends: Option<CancellationToken>) -> TrackedBody {
+    /// Attaches the request to its response body, which ends early when `cancel` is cancelled.
+    pub(super) fn with(self, body: ResponseBody, cancel: Option<CancellationToken>) -> TrackedBody {
         TrackedBody {
-            reply,
-            ends: ends.map(|ends| Box::pin(ends.cancelled_owned())),
+            reply: body,
+            ends: cancel.map(|token| Box::pin(token.cancelled_owned())),
             ended: false,
             _busy: self,
         }
@@ -85,9 +85,9 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.change(|doing| {
-            doing.running -= 1;
-            doing.since = Instant::now();
+        self.0.change(|state| {
+            state.running -= 1;
+            state.since = Instant::now();
         });
     }
 }
@@ -107,8 +107,8 @@ impl Body for TrackedBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         // `ends` must not be polled again after it resolved.
-        if let Some(ends) = this.ends.as_mut()
-            && ends.as_mut().poll(context).is_ready()
+        if let Some(cancel) = this.ends.as_mut()
+            && cancel.as_mut().poll(context).is_ready()
         {
             (this.ends, this.ended) = (None, true);
         }

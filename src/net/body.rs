@@ -163,9 +163,9 @@ impl StreamBody {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(ends) = self.guard.as_mut().and_then(|guard| guard.cancel.as_mut())
+        if let Some(cancel) = self.guard.as_mut().and_then(|guard| guard.cancel.as_mut())
             && !self.ended
-            && ends.as_mut().poll(context).is_ready()
+            && cancel.as_mut().poll(context).is_ready()
         {
             self.ended = true;
         }
@@ -184,13 +184,14 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Adds one to `count` until dropped. When `ends` is cancelled, the body ends at once. A chunked or
-    /// HTTP/2 body ends cleanly; for a body with `Content-Length` the connection is closed.
-    pub fn new(count: &Arc<AtomicUsize>, ends: Option<CancellationToken>) -> Self {
+    /// Adds one to `count` until dropped. When `cancel` is cancelled, the body ends at once. A
+    /// chunked or HTTP/2 body ends cleanly; for a body with `Content-Length` the connection is
+    /// closed.
+    pub fn new(count: &Arc<AtomicUsize>, cancel: Option<CancellationToken>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self {
             count: Arc::clone(count),
-            cancel: ends.map(|ends| Box::pin(ends.cancelled_owned())),
+            cancel: cancel.map(|token| Box::pin(token.cancelled_owned())),
         }
     }
 }
@@ -203,23 +204,24 @@ impl Drop for StreamGuard {
 
 /// Whether the body is an event stream (`text/event-stream`).
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers
+    let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    kind.split(';')
+    content_type
+        .split(';')
         .next()
         .unwrap_or_default()
         .trim()
         .eq_ignore_ascii_case("text/event-stream")
 }
 
-/// Reads a whole body of at most `max` bytes, within the timeout `within`.
+/// Reads a whole body of at most `max` bytes, within `timeout`.
 ///
 /// # Errors
 /// [`BodyError::TooLarge`] as soon as the size is known (`Content-Length` is trusted),
 /// [`BodyError::TimedOut`] or [`BodyError::Broken`].
-pub async fn read_limited<B>(body: B, max: usize, within: Duration) -> Result<Bytes, BodyError>
+pub async fn read_limited<B>(body: B, max: usize, timeout: Duration) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -227,8 +229,8 @@ where
     if body.size_hint().lower() > max as u64 {
         return Err(BodyError::TooLarge { limit: max });
     }
-    match tokio::time::timeout(within, collect(body, max)).await {
-        Ok(read) => read,
+    match tokio::time::timeout(timeout, collect(body, max)).await {
+        Ok(result) => result,
         Err(_elapsed) => Err(BodyError::TimedOut),
     }
 }
@@ -268,12 +270,12 @@ fn one_frame(bytes: Bytes) -> Option<Result<Frame<Bytes>, BodyError>> {
     (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
 }
 
-fn longer(rest: &SizeHint, by: u64) -> SizeHint {
+fn longer(rest: &SizeHint, prefix_len: u64) -> SizeHint {
     let mut hint = SizeHint::new();
-    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(by)) {
+    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(prefix_len)) {
         hint.set_upper(upper);
     }
-    hint.set_lower(rest.lower().saturating_add(by));
+    hint.set_lower(rest.lower().saturating_add(prefix_len));
     hint
 }
 
@@ -307,31 +309,31 @@ mod tests {
     }
 
     fn frames(left: usize, hangs: bool) -> (Frames, Arc<AtomicUsize>) {
-        let given = Arc::new(AtomicUsize::new(0));
+        let count = Arc::new(AtomicUsize::new(0));
         (
             Frames {
                 left,
-                given: Arc::clone(&given),
+                given: Arc::clone(&count),
                 hangs,
             },
-            given,
+            count,
         )
     }
 
     #[tokio::test]
     async fn a_body_within_its_limit_is_read_whole() {
         let (body, _) = frames(3, false);
-        let read = read_limited(body, 30, SOON).await.expect("read");
-        assert_eq!(&read[..], b"012345678901234567890123456789");
+        let bytes = read_limited(body, 30, SOON).await.expect("read");
+        assert_eq!(&bytes[..], b"012345678901234567890123456789");
         assert_eq!(read_limited(RequestBody::Empty, 0, SOON).await.expect("read"), Bytes::new());
     }
 
     #[tokio::test]
     async fn reading_a_body_stops_at_the_limit() {
-        let (body, given) = frames(1_000_000, false);
+        let (body, count) = frames(1_000_000, false);
         let refused = read_limited(body, 25, SOON).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { limit: 25 })));
-        assert_eq!(given.load(Ordering::Relaxed), 3);
+        assert_eq!(count.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ impl AddressPolicy {
         let kinds: Vec<AddressKind> = resolve(host, 0)
             .await?
             .iter()
-            .map(|found| special_ip::address_kind(found.ip()))
+            .map(|address| special_ip::address_kind(address.ip()))
             .collect();
         Ok(AddressPolicy::AsUpstream {
             loopback: !kinds.is_empty() && kinds.iter().all(|kind| *kind == AddressKind::Loopback),
@@ -72,11 +72,11 @@ impl AddressPolicy {
     /// [`AddressRefused`] with the reason, for logs and for the operator.
     pub fn check(&self, host: &str, address: IpAddr, https: bool) -> Result<(), AddressRefused> {
         let kind = special_ip::address_kind(address);
-        let (ok, http_ok) = match self {
+        let (address_ok, http_ok) = match self {
             Self::Anything => (true, true),
             Self::Public { loopback } => {
-                let near = *loopback && kind == AddressKind::Loopback;
-                (kind == AddressKind::Global || near, near)
+                let is_local = *loopback && kind == AddressKind::Loopback;
+                (kind == AddressKind::Global || is_local, is_local)
             }
             Self::AsUpstream {
                 loopback,
@@ -84,13 +84,13 @@ impl AddressPolicy {
                 plain_http,
                 extra,
             } => {
-                let near = (*loopback && kind == AddressKind::Loopback)
+                let is_local = (*loopback && kind == AddressKind::Loopback)
                     || (*private && kind.is_private())
                     || extra.iter().any(|block| block.contains(address));
-                (kind == AddressKind::Global || (near && !kind.is_never_allowed()), *plain_http)
+                (kind == AddressKind::Global || (is_local && !kind.is_never_allowed()), *plain_http)
             }
         };
-        if !ok {
+        if !address_ok {
             return Err(AddressRefused::SpecialPurpose {
                 host: host.to_owned(),
                 address,
@@ -136,57 +136,57 @@ pub enum DialError {
     Unreachable(io::Error),
 }
 
-/// Resolves `host`, drops the addresses that `allowed` refuses, and connects to one of the others.
+/// Resolves `host`, drops the addresses that `policy` refuses, and connects to one of the others.
 /// Attempts start at most 250 ms apart; the first success wins. The caller sets the timeout.
 ///
 /// # Errors
 /// [`DialError`]. It is [`DialError::Refused`] only if every address was refused.
-pub async fn dial(host: &str, port: u16, https: bool, allowed: &AddressPolicy) -> Result<TcpStream, DialError> {
-    let found = resolve(host, port).await.map_err(DialError::Unresolved)?;
-    let mut good = Vec::with_capacity(found.len());
+pub async fn dial(host: &str, port: u16, https: bool, policy: &AddressPolicy) -> Result<TcpStream, DialError> {
+    let resolved = resolve(host, port).await.map_err(DialError::Unresolved)?;
+    let mut usable = Vec::with_capacity(resolved.len());
     let mut refused = None;
-    for address in found {
-        match allowed.check(host, address.ip(), https) {
-            Ok(()) => good.push(address),
+    for address in resolved {
+        match policy.check(host, address.ip(), https) {
+            Ok(()) => usable.push(address),
             Err(reason) => refused = refused.or(Some(reason)),
         }
     }
     match refused {
-        Some(reason) if good.is_empty() => Err(DialError::Refused(reason)),
-        _ => race(good).await.map_err(DialError::Unreachable),
+        Some(reason) if usable.is_empty() => Err(DialError::Refused(reason)),
+        _ => race(usable).await.map_err(DialError::Unreachable),
     }
 }
 
 /// Resolves `host` as written in a URL: a name, an IPv4 literal, or an IPv6 literal in brackets.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(literal) = bare.parse::<IpAddr>() {
+    let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(literal) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(literal, port)]);
     }
-    Ok(tokio::net::lookup_host((bare, port)).await?.take(MAX_ADDRESSES).collect())
+    Ok(tokio::net::lookup_host((name, port)).await?.take(MAX_ADDRESSES).collect())
 }
 
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
-    let mut trying = FuturesUnordered::new();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut remaining = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
-        match waiting.next() {
-            Some(address) => trying.push(TcpStream::connect(address)),
-            None if trying.is_empty() => return Err(last),
+        match remaining.next() {
+            Some(address) => attempts.push(TcpStream::connect(address)),
+            None if attempts.is_empty() => return Err(last_error),
             None => {}
         }
-        let finished = if waiting.len() == 0 {
-            trying.next().await
+        let result = if remaining.len() == 0 {
+            attempts.next().await
         } else {
-            tokio::time::timeout(NEXT_ADDRESS_DELAY, trying.next()).await.ok().flatten()
+            tokio::time::timeout(NEXT_ADDRESS_DELAY, attempts.next()).await.ok().flatten()
         };
-        match finished {
+        match result {
             Some(Ok(stream)) => {
                 prepare(&stream);
                 return Ok(stream);
             }
-            Some(Err(cause)) => last = cause,
+            Some(Err(cause)) => last_error = cause,
             None => {}
         }
     }
@@ -206,8 +206,8 @@ pub(super) fn prepare(stream: &TcpStream) {
 mod tests {
     use super::*;
 
-    fn judged(allowed: &AddressPolicy, text: &str) -> bool {
-        allowed.check("host", text.parse().expect(text), true).is_ok()
+    fn judged(policy: &AddressPolicy, text: &str) -> bool {
+        policy.check("host", text.parse().expect(text), true).is_ok()
     }
 
     fn upstream(loopback: bool, private: bool, extra: &[&str]) -> AddressPolicy {
@@ -258,19 +258,19 @@ mod tests {
     #[test]
     fn plain_http_is_refused_unless_the_address_policy_allows_it() {
         let global: IpAddr = "8.8.8.8".parse().expect("address");
-        let here: IpAddr = "127.0.0.1".parse().expect("address");
+        let loopback: IpAddr = "127.0.0.1".parse().expect("address");
         let not_https = Err(AddressRefused::NotHttps { host: "h".into() });
         let local = AddressPolicy::Public { loopback: true };
         assert_eq!(local.check("h", global, false), not_https);
-        assert_eq!(local.check("h", here, false), Ok(()));
-        assert_eq!(upstream(true, false, &[]).check("h", here, false), not_https);
+        assert_eq!(local.check("h", loopback, false), Ok(()));
+        assert_eq!(upstream(true, false, &[]).check("h", loopback, false), not_https);
         let plain = AddressPolicy::AsUpstream {
             loopback: true,
             private: false,
             plain_http: true,
             extra: Arc::new([]),
         };
-        assert_eq!(plain.check("h", here, false), Ok(()));
+        assert_eq!(plain.check("h", loopback, false), Ok(()));
         assert_eq!(AddressPolicy::Anything.check("h", global, false), Ok(()));
     }
 
@@ -289,35 +289,35 @@ mod tests {
     #[tokio::test]
     async fn the_next_address_is_tried_after_an_unreachable_one() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let good = listener.local_addr().expect("address");
-        let closed = {
-            let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-            gone.local_addr().expect("address")
+        let reachable = listener.local_addr().expect("address");
+        let unreachable = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+            listener.local_addr().expect("address")
         };
-        let stream = race(vec![closed, good]).await.expect("connected");
-        assert_eq!(stream.peer_addr().expect("peer"), good);
-        assert!(race(vec![closed]).await.is_err());
+        let stream = race(vec![unreachable, reachable]).await.expect("connected");
+        assert_eq!(stream.peer_addr().expect("peer"), reachable);
+        assert!(race(vec![unreachable]).await.is_err());
         assert!(race(vec![]).await.is_err());
     }
 
     #[tokio::test]
     async fn an_upstream_on_a_local_address_permits_addresses_of_that_kind() {
-        let here = AddressPolicy::for_upstream("127.0.0.1", true, Arc::new([]))
+        let loopback_policy = AddressPolicy::for_upstream("127.0.0.1", true, Arc::new([]))
             .await
             .expect("resolved");
         assert!(matches!(
-            here,
+            loopback_policy,
             AddressPolicy::AsUpstream {
                 loopback: true,
                 private: false,
                 ..
             }
         ));
-        let there = AddressPolicy::for_upstream("10.0.0.1", false, Arc::new([]))
+        let private_policy = AddressPolicy::for_upstream("10.0.0.1", false, Arc::new([]))
             .await
             .expect("resolved");
         assert!(matches!(
-            there,
+            private_policy,
             AddressPolicy::AsUpstream {
                 loopback: false,
                 private: true,

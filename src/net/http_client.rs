@@ -138,49 +138,49 @@ impl HttpClient {
         let key = target.key(policy);
         let mut request = request;
         loop {
-            let kept = self.pool.take(&key);
-            let is_kept = kept.is_some();
-            let line = match kept {
-                Some(line) => line,
+            let pooled = self.pool.take(&key);
+            let is_pooled = pooled.is_some();
+            let connection = match pooled {
+                Some(connection) => connection,
                 None => self.connect(&key, policy.connect).await?,
             };
-            target.apply_to(&mut request, matches!(line, PooledConn::Http2(_)));
-            let mut failed = match self.send_on(line, &key, request, policy.first_byte).await? {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
+            target.apply_to(&mut request, matches!(connection, PooledConn::Http2(_)));
+            let mut error = match self.send_on(connection, &key, request, policy.first_byte).await? {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
             };
-            match failed.take_message() {
-                Some(unsent) if is_kept => request = unsent,
+            match error.take_message() {
+                Some(unsent_request) if is_pooled => request = unsent_request,
                 Some(_) => {
-                    return Err(SendError::Connect(ConnectError::Closed(failed.into_error())));
+                    return Err(SendError::Connect(ConnectError::Closed(error.into_error())));
                 }
-                None => return Err(SendError::Broken(failed.into_error())),
+                None => return Err(SendError::Broken(error.into_error())),
             }
         }
     }
 
     async fn send_on(
         &self,
-        line: PooledConn,
+        connection: PooledConn,
         key: &PoolKey,
         request: Request<RequestBody>,
-        within: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, SendError> {
-        match line {
-            PooledConn::Http1(mut line) => {
-                let sent = with_timeout(within, line.try_send_request(request)).await?;
-                if sent.is_ok() {
-                    self.pool.return_conn(key.clone(), line);
+        match connection {
+            PooledConn::Http1(mut sender) => {
+                let result = with_timeout(timeout, sender.try_send_request(request)).await?;
+                if result.is_ok() {
+                    self.pool.return_conn(key.clone(), sender);
                 }
-                Ok(sent)
+                Ok(result)
             }
-            PooledConn::Http2(mut line) => with_timeout(within, line.try_send_request(request)).await,
+            PooledConn::Http2(mut sender) => with_timeout(timeout, sender.try_send_request(request)).await,
         }
     }
 
-    async fn connect(&self, key: &PoolKey, within: Duration) -> Result<PooledConn, SendError> {
-        match tokio::time::timeout(within, self.connect_now(key)).await {
-            Ok(connected) => connected,
+    async fn connect(&self, key: &PoolKey, timeout: Duration) -> Result<PooledConn, SendError> {
+        match tokio::time::timeout(timeout, self.connect_now(key)).await {
+            Ok(result) => result,
             Err(_elapsed) => Err(SendError::Connect(ConnectError::TimedOut)),
         }
     }
@@ -190,16 +190,16 @@ impl HttpClient {
         if !key.https {
             return handshake_http1(stream).await;
         }
-        let bare = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
+        let host = key.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(|_| SendError::Connect(ConnectError::NotHttp))?;
         let stream = tokio_rustls::TlsConnector::from(self.tls.config(key.http2))
             .connect(name, stream)
             .await
             .map_err(|cause| SendError::Connect(ConnectError::Tls(cause)))?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            let line = handshake_http2(stream).await?;
-            self.pool.share(key, &line);
-            return Ok(PooledConn::Http2(line));
+            let sender = handshake_http2(stream).await?;
+            self.pool.share(key, &sender);
+            return Ok(PooledConn::Http2(sender));
         }
         handshake_http1(stream).await
     }
@@ -215,16 +215,16 @@ async fn handshake_http1<I>(stream: I) -> Result<PooledConn, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (line, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
     drive(connection);
-    Ok(PooledConn::Http1(line))
+    Ok(PooledConn::Http1(sender))
 }
 
 async fn handshake_http2<I>(stream: I) -> Result<http2::SendRequest<RequestBody>, SendError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (line, connection) = http2::Builder::new(TokioExecutor::new())
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // Otherwise a shared connection that died silently would take requests for minutes.
         .keep_alive_interval(Duration::from_secs(20))
@@ -233,7 +233,7 @@ where
         .await
         .map_err(closed)?;
     drive(connection);
-    Ok(line)
+    Ok(sender)
 }
 
 fn closed(cause: hyper::Error) -> SendError {
@@ -249,10 +249,12 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     });
 }
 
-async fn with_timeout<T>(within: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, SendError> {
-    match within {
-        None => Ok(answer.await),
-        Some(within) => tokio::time::timeout(within, answer).await.map_err(|_elapsed| SendError::TimedOut),
+async fn with_timeout<T>(timeout: Option<Duration>, response: impl Future<Output = T>) -> Result<T, SendError> {
+    match timeout {
+        None => Ok(response.await),
+        Some(timeout) => tokio::time::timeout(timeout, response)
+            .await
+            .map_err(|_elapsed| SendError::TimedOut),
     }
 }
 
@@ -285,8 +287,8 @@ mod tests {
         }
     }
 
-    fn post(to: SocketAddr) -> Request<RequestBody> {
-        Request::post(format!("http://user@{to}/mcp?a=b"))
+    fn post(address: SocketAddr) -> Request<RequestBody> {
+        Request::post(format!("http://user@{address}/mcp?a=b"))
             .body(RequestBody::Full(Bytes::from_static(b"hi")))
             .expect("request")
     }
@@ -299,15 +301,15 @@ mod tests {
 
     /// Reads one request that `post` made.
     async fn request(stream: &mut TcpStream) -> String {
-        let mut read = Vec::new();
-        while !read.ends_with(b"\r\n\r\nhi") {
-            assert_ne!(stream.read_buf(&mut read).await.expect("read"), 0, "closed");
+        let mut received = Vec::new();
+        while !received.ends_with(b"\r\n\r\nhi") {
+            assert_ne!(stream.read_buf(&mut received).await.expect("read"), 0, "closed");
         }
-        String::from_utf8(read).expect("text")
+        String::from_utf8(received).expect("text")
     }
 
-    async fn whole(answer: Response<Incoming>) -> Bytes {
-        read_limited(answer.into_body(), 1000, SOON).await.expect("body")
+    async fn whole(response: Response<Incoming>) -> Bytes {
+        read_limited(response.into_body(), 1000, SOON).await.expect("body")
     }
 
     async fn settles(client: &HttpClient, idle: usize) {
@@ -332,10 +334,10 @@ mod tests {
             first
         });
         let client = client();
-        for kept in [0, 1] {
-            settles(&client, kept).await;
-            let answer = client.send(post(address), &policy()).await.expect("answer");
-            assert_eq!(whole(answer).await, "ok");
+        for idle in [0, 1] {
+            settles(&client, idle).await;
+            let response = client.send(post(address), &policy()).await.expect("answer");
+            assert_eq!(whole(response).await, "ok");
         }
         let head = upstream.await.expect("one connection");
         assert!(head.starts_with("POST /mcp?a=b HTTP/1.1\r\n"), "{head}");
@@ -361,22 +363,22 @@ mod tests {
             addresses: dial::AddressPolicy::Public { loopback: false },
             ..policy()
         };
-        let refused = client.send(post(address), &strict).await.expect_err("refused");
-        assert!(matches!(refused, SendError::Refused(_)) && refused.never_sent());
+        let error = client.send(post(address), &strict).await.expect_err("refused");
+        assert!(matches!(error, SendError::Refused(_)) && error.never_sent());
     }
 
     #[tokio::test]
     async fn a_closed_idle_connection_is_replaced_without_sending_twice() {
         let (listener, address) = listen().await;
-        let (heard, mut requests) = mpsc::unbounded_channel();
-        let (close, mut closing) = mpsc::unbounded_channel::<()>();
+        let (request_sender, mut requests) = mpsc::unbounded_channel();
+        let (close, mut close_signal) = mpsc::unbounded_channel::<()>();
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.expect("accept");
                 request(&mut stream).await;
-                heard.send(()).expect("heard");
+                request_sender.send(()).expect("heard");
                 stream.write_all(OK).await.expect("write");
-                closing.recv().await;
+                close_signal.recv().await;
             }
         });
         let client = client();
@@ -408,8 +410,8 @@ mod tests {
         let client = client();
         whole(client.send(post(address), &policy()).await.expect("answer")).await;
         settles(&client, 1).await;
-        let broken = client.send(post(address), &policy()).await.expect_err("broken");
-        assert!(matches!(broken, SendError::Broken(_)) && !broken.never_sent());
+        let error = client.send(post(address), &policy()).await.expect_err("broken");
+        assert!(matches!(error, SendError::Broken(_)) && !error.never_sent());
         assert!(upstream.await.expect("upstream"), "sent twice");
     }
 
@@ -419,12 +421,12 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
             request(&mut stream).await;
-            let answer = format!("HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.expect("write");
+            let response = format!("HTTP/1.1 307 x\r\nlocation: http://{address}/\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(response.as_bytes()).await.expect("write");
             let _ = stream.read_u8().await;
         });
-        let answer = client().send(post(address), &policy()).await.expect("answer");
-        assert_eq!(answer.status(), 307);
+        let response = client().send(post(address), &policy()).await.expect("answer");
+        assert_eq!(response.status(), 307);
     }
 
     #[tokio::test]
@@ -433,18 +435,18 @@ mod tests {
         let upstream = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
             request(&mut stream).await;
-            let start = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
-            stream.write_all(start).await.expect("write");
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            stream.write_all(head).await.expect("write");
             stream.read(&mut [0; 8]).await.unwrap_or(0)
         });
         let client = client();
-        let answer = client.send(post(address), &policy()).await.expect("answer");
-        let mut body = answer.into_body();
+        let response = client.send(post(address), &policy()).await.expect("answer");
+        let mut body = response.into_body();
         let frame = body.frame().await.expect("frame").expect("frame");
         assert_eq!(frame.into_data().expect("data"), "first");
         drop(body);
-        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
-        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+        let result = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(result.expect("within a second").expect("upstream"), 0);
         assert_eq!(client.pool.idle(), 0);
     }
 
@@ -456,25 +458,25 @@ mod tests {
             request(&mut stream).await;
             stream.read(&mut [0; 8]).await.unwrap_or(0)
         });
-        let hasty = RequestPolicy {
+        let short_timeout = RequestPolicy {
             first_byte: Some(Duration::from_millis(50)),
             ..policy()
         };
-        let late = client().send(post(address), &hasty).await.expect_err("late");
-        assert!(matches!(late, SendError::TimedOut) && !late.never_sent());
-        let ended = tokio::time::timeout(Duration::from_secs(1), upstream).await;
-        assert_eq!(ended.expect("within a second").expect("upstream"), 0);
+        let error = client().send(post(address), &short_timeout).await.expect_err("late");
+        assert!(matches!(error, SendError::TimedOut) && !error.never_sent());
+        let result = tokio::time::timeout(Duration::from_secs(1), upstream).await;
+        assert_eq!(result.expect("within a second").expect("upstream"), 0);
     }
 
     #[tokio::test]
     async fn a_failed_connect_reports_that_nothing_was_sent() {
         let (listener, address) = listen().await;
         drop(listener);
-        let gone = client().send(post(address), &policy()).await.expect_err("gone");
-        assert!(matches!(gone, SendError::Connect(ConnectError::Unreachable(_))));
-        assert!(gone.never_sent());
-        let odd = Request::get("/only/a/path").body(RequestBody::Empty).expect("request");
-        let odd = client().send(odd, &policy()).await.expect_err("no host");
-        assert!(matches!(odd, SendError::Connect(ConnectError::NotHttp)));
+        let error = client().send(post(address), &policy()).await.expect_err("gone");
+        assert!(matches!(error, SendError::Connect(ConnectError::Unreachable(_))));
+        assert!(error.never_sent());
+        let relative = Request::get("/only/a/path").body(RequestBody::Empty).expect("request");
+        let error = client().send(relative, &policy()).await.expect_err("no host");
+        assert!(matches!(error, SendError::Connect(ConnectError::NotHttp)));
     }
 }

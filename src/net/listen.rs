@@ -25,28 +25,32 @@ pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     if !reuse_port {
         return listen(addr, false);
     }
-    let alone = socket(addr)?;
-    alone.bind(&addr.into())?;
+    let exclusive = socket(addr)?;
+    exclusive.bind(&addr.into())?;
     // For port 0 the system chose a port, which is bound again.
-    let chosen = alone.local_addr()?.as_socket().unwrap_or(addr);
-    drop(alone);
-    listen(chosen, true)
+    let bound_addr = exclusive.local_addr()?.as_socket().unwrap_or(addr);
+    drop(exclusive);
+    listen(bound_addr, true)
 }
 
-/// Binds `addr` once for each of `lanes` workers. On Linux each worker has its own socket, and the
+/// Binds `addr` once per worker (`workers`). On Linux each worker has its own socket, and the
 /// kernel distributes the connections; elsewhere all workers share one socket.
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_workers(addr: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>> {
-    let own_sockets = cfg!(target_os = "linux") && lanes > 1;
+pub fn bind_workers(addr: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let own_sockets = cfg!(target_os = "linux") && workers > 1;
     let first = bind(addr, own_sockets)?;
-    let chosen = first.local_addr()?;
-    let mut all = vec![first];
-    while all.len() < lanes {
-        all.push(if own_sockets { listen(chosen, true)? } else { all[0].try_clone()? });
+    let bound_addr = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < workers {
+        listeners.push(if own_sockets {
+            listen(bound_addr, true)?
+        } else {
+            listeners[0].try_clone()?
+        });
     }
-    Ok(all)
+    Ok(listeners)
 }
 
 /// Whether this machine lacks the address, for instance `::1` where IPv6 is off. For callers that
@@ -88,19 +92,19 @@ mod tests {
 
     #[test]
     fn every_worker_has_a_listener_on_the_same_port() {
-        let lanes = bind_workers(any(), 3).expect("bound");
-        let ports: Vec<_> = lanes.iter().map(|lane| lane.local_addr().expect("address")).collect();
+        let listeners = bind_workers(any(), 3).expect("bound");
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("address")).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| *port == ports[0]) && ports[0].port() != 0);
     }
 
     #[test]
     fn a_port_in_use_is_detected_even_when_shared() {
-        for (theirs, ours) in [(true, true), (false, true), (true, false), (false, false)] {
-            let first = bind(any(), theirs).expect("bound");
-            let taken = bind(first.local_addr().expect("address"), ours);
-            let error = taken.expect_err("taken");
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{theirs} {ours}");
+        for (first_shared, second_shared) in [(true, true), (false, true), (true, false), (false, false)] {
+            let first = bind(any(), first_shared).expect("bound");
+            let second = bind(first.local_addr().expect("address"), second_shared);
+            let error = second.expect_err("taken");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{first_shared} {second_shared}");
             assert!(!is_missing_address(&error));
         }
     }

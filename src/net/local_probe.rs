@@ -35,40 +35,40 @@ pub fn first_line(addresses: &[SocketAddr], path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     match ask(connect(addresses)?, &request) {
         Ok(line) if line.starts_with("HTTP/") => return Ok(line),
-        Err(why) if is_timeout(&why) => return Err(why),
+        Err(error) if is_timeout(&error) => return Err(error),
         // A TLS server answers plain http with an alert, or closes the connection.
         Ok(_) | Err(_) => {}
     }
-    let mut line = connect(addresses)?;
+    let mut stream = connect(addresses)?;
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     let mut tls = ClientConnection::new(Arc::new(config()?), name).map_err(io::Error::other)?;
-    ask(rustls::Stream::new(&mut tls, &mut line), &request)
+    ask(rustls::Stream::new(&mut tls, &mut stream), &request)
 }
 
 fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut connected = addresses.iter().filter_map(|address| {
-        let line = TcpStream::connect_timeout(address, IO_TIMEOUT);
-        line.map_err(|why| failed = why).ok()
+    let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut streams = addresses.iter().filter_map(|address| {
+        let stream = TcpStream::connect_timeout(address, IO_TIMEOUT);
+        stream.map_err(|error| last_error = error).ok()
     });
-    let line = connected.next();
-    drop(connected);
-    let line = line.ok_or(failed)?;
-    line.set_read_timeout(Some(IO_TIMEOUT))?;
-    line.set_write_timeout(Some(IO_TIMEOUT))?;
-    Ok(line)
+    let stream = streams.next();
+    drop(streams);
+    let stream = stream.ok_or(last_error)?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    Ok(stream)
 }
 
-fn ask(mut line: impl Read + Write, request: &str) -> io::Result<String> {
-    line.write_all(request.as_bytes())?;
-    line.flush()?;
-    let mut first = Vec::new();
-    BufReader::new(line.take(256)).read_until(b'\n', &mut first)?;
-    Ok(String::from_utf8_lossy(&first).trim_end().to_owned())
+fn ask(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut bytes = Vec::new();
+    BufReader::new(stream.take(256)).read_until(b'\n', &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-fn is_timeout(why: &io::Error) -> bool {
-    matches!(why.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
 fn config() -> io::Result<ClientConfig> {

@@ -50,9 +50,13 @@ impl HostPool {
     }
 
     fn drop_old(&mut self, now: Instant) {
-        let fresh = |since: Instant| now.saturating_duration_since(since) < IDLE_TIMEOUT;
-        self.idle.retain(|(line, since)| fresh(*since) && line.is_ready());
-        if self.shared.as_ref().is_some_and(|(line, since)| !fresh(*since) || line.is_closed()) {
+        let is_fresh = |since: Instant| now.saturating_duration_since(since) < IDLE_TIMEOUT;
+        self.idle.retain(|(sender, since)| is_fresh(*since) && sender.is_ready());
+        if self
+            .shared
+            .as_ref()
+            .is_some_and(|(sender, since)| !is_fresh(*since) || sender.is_closed())
+        {
             self.shared = None;
         }
     }
@@ -76,57 +80,57 @@ impl Pool {
 
     /// Returns a connection that seems alive.
     pub(super) fn take(&self, key: &PoolKey) -> Option<PooledConn> {
-        let mut all = self.shelves();
-        let lines = all.by_key.get_mut(key)?;
-        lines.drop_old(now());
-        if let Some((line, since)) = &mut lines.shared {
+        let mut state = self.shelves();
+        let host_pool = state.by_key.get_mut(key)?;
+        host_pool.drop_old(now());
+        if let Some((sender, since)) = &mut host_pool.shared {
             *since = now();
-            return Some(PooledConn::Http2(line.clone()));
+            return Some(PooledConn::Http2(sender.clone()));
         }
-        lines.idle.pop().map(|(line, _)| PooledConn::Http1(line))
+        host_pool.idle.pop().map(|(sender, _)| PooledConn::Http1(sender))
     }
 
     /// Shares a new HTTP/2 connection, unless an open one is already shared.
-    pub(super) fn share(self: &Arc<Self>, key: &PoolKey, line: &http2::SendRequest<RequestBody>) {
-        self.put(key.clone(), |shelf| {
-            if shelf.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
-                shelf.shared = Some((line.clone(), now()));
+    pub(super) fn share(self: &Arc<Self>, key: &PoolKey, sender: &http2::SendRequest<RequestBody>) {
+        self.put(key.clone(), |host_pool| {
+            if host_pool.shared.as_ref().is_none_or(|(other, _)| other.is_closed()) {
+                host_pool.shared = Some((sender.clone(), now()));
             }
         });
     }
 
     /// Pools an HTTP/1.1 connection after the response to its request has been read to the end. If
     /// the response is dropped earlier, the connection closes and is not pooled.
-    pub(super) fn return_conn(self: &Arc<Self>, key: PoolKey, mut line: http1::SendRequest<RequestBody>) {
+    pub(super) fn return_conn(self: &Arc<Self>, key: PoolKey, mut sender: http1::SendRequest<RequestBody>) {
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
-            if line.ready().await.is_ok()
+            if sender.ready().await.is_ok()
                 && let Some(pool) = pool.upgrade()
             {
-                pool.put(key, |shelf| {
-                    if shelf.idle.len() < MAX_IDLE_PER_KEY {
-                        shelf.idle.push((line, now()));
+                pool.put(key, |host_pool| {
+                    if host_pool.idle.len() < MAX_IDLE_PER_KEY {
+                        host_pool.idle.push((sender, now()));
                     }
                 });
             }
         });
     }
 
-    fn put(self: &Arc<Self>, key: PoolKey, onto: impl FnOnce(&mut HostPool)) {
-        let mut shelves = self.shelves();
-        if shelves.by_key.len() >= MAX_KEYS && !shelves.by_key.contains_key(&key) {
+    fn put(self: &Arc<Self>, key: PoolKey, change: impl FnOnce(&mut HostPool)) {
+        let mut state = self.shelves();
+        if state.by_key.len() >= MAX_KEYS && !state.by_key.contains_key(&key) {
             return;
         }
-        onto(shelves.by_key.entry(key).or_default());
-        if !shelves.swept {
-            shelves.swept = true;
+        change(state.by_key.entry(key).or_default());
+        if !state.swept {
+            state.swept = true;
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.shelves().by_key.values().map(|shelf| shelf.idle.len()).sum()
+        self.shelves().by_key.values().map(|host_pool| host_pool.idle.len()).sum()
     }
 }
 
@@ -140,14 +144,14 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 3).await;
         let Some(pool) = pool.upgrade() else { return };
-        let moment = now();
-        let mut shelves = pool.shelves();
-        shelves.by_key.retain(|_, shelf| {
-            shelf.drop_old(moment);
-            !shelf.is_empty()
+        let now = now();
+        let mut state = pool.shelves();
+        state.by_key.retain(|_, host_pool| {
+            host_pool.drop_old(now);
+            !host_pool.is_empty()
         });
-        if shelves.by_key.is_empty() {
-            shelves.swept = false;
+        if state.by_key.is_empty() {
+            state.swept = false;
             return;
         }
     }

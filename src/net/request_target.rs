@@ -31,10 +31,14 @@ impl RequestTarget {
             _ => return None,
         };
         let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
-        let usual = if https { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(usual);
+        let default_port = if https { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(default_port);
         // Built from host and port, so that user info is not sent.
-        let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
+        let authority = if port == default_port {
+            host.clone()
+        } else {
+            format!("{host}:{port}")
+        };
         // `http::Uri` does not add the `/` before a query without a path.
         let path = match uri.path_and_query().map(PathAndQuery::as_str) {
             Some(path) if path.starts_with('/') => uri.path_and_query()?.clone(),

@@ -69,19 +69,19 @@ pub struct SelfSigned {
 /// # Errors
 /// If `dir` cannot be written, or a name is not valid in a certificate.
 pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError> {
-    let mut all: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
+    let mut all_names: Vec<String> = LOCAL.iter().map(|name| (*name).to_owned()).collect();
     for name in names {
         let bare = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if !all.contains(&bare) {
-            all.push(bare);
+        if !all_names.contains(&bare) {
+            all_names.push(bare);
         }
     }
     // Rejects invalid names. In a name constraint they would panic inside `rcgen`.
-    CertificateParams::new(all.as_slice())?;
+    CertificateParams::new(all_names.as_slice())?;
     let paths = Paths::within(dir);
-    let kept = paths.is_valid_for(&all) || (paths.renew(&all).is_ok() && paths.is_valid_for(&all));
-    if !kept {
-        paths.recreate(&all)?;
+    let is_reused = paths.is_valid_for(&all_names) || (paths.renew(&all_names).is_ok() && paths.is_valid_for(&all_names));
+    if !is_reused {
+        paths.recreate(&all_names)?;
     }
     let ca = read_certificates(&paths.ca)?;
     let first = ca.first().ok_or_else(|| TlsError::NoCertificate(paths.ca.clone()))?;
@@ -90,7 +90,7 @@ pub fn self_signed(dir: &Path, names: &[String]) -> Result<SelfSigned, TlsError>
         ca: paths.ca,
         certificate: paths.certificate,
         key: paths.key,
-        new_ca: !kept,
+        new_ca: !is_reused,
     })
 }
 
@@ -114,7 +114,7 @@ impl Paths {
     /// Whether a client that trusts the CA would accept the leaf for every name, 30 days from now.
     /// Uses the verifier that clients use, instead of parsing the certificate.
     fn is_valid_for(&self, names: &[String]) -> bool {
-        let checked = || -> Result<(), TlsError> {
+        let verify = || -> Result<(), TlsError> {
             let mut roots = RootCertStore::empty();
             for ca in read_certificates(&self.ca)? {
                 roots.add(ca)?;
@@ -124,14 +124,14 @@ impl Paths {
                 .build()
                 .map_err(|cause| rustls::Error::General(cause.to_string()))?;
             crate::net::tls::ServerTls::from_files(&self.certificate, &self.key)?;
-            let then = UnixTime::since_unix_epoch(since_epoch() + DAY * RENEW_DAYS);
+            let renewal_time = UnixTime::since_unix_epoch(since_epoch() + DAY * RENEW_DAYS);
             for name in names {
                 let name = ServerName::try_from(name.as_str()).map_err(|cause| rustls::Error::General(cause.to_string()))?;
-                verifier.verify_server_cert(&leaf[0], &[], &name, &[], then)?;
+                verifier.verify_server_cert(&leaf[0], &[], &name, &[], renewal_time)?;
             }
             Ok(())
         };
-        checked().is_ok()
+        verify().is_ok()
     }
 
     /// Creates a leaf under the existing CA.
@@ -170,7 +170,7 @@ fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
     params.distinguished_name.push(DnType::CommonName, "mcp-oauth-gateway local CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let permitted = |name: &String| match name.parse::<IpAddr>() {
+    let subtree = |name: &String| match name.parse::<IpAddr>() {
         Ok(address) => {
             let bits = if address.is_ipv4() { 32 } else { 128 };
             GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, bits))
@@ -178,7 +178,7 @@ fn ca_params(names: &[String]) -> Result<CertificateParams, TlsError> {
         Err(_) => GeneralSubtree::DnsName(name.clone()),
     };
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: names.iter().map(permitted).collect(),
+        permitted_subtrees: names.iter().map(subtree).collect(),
         excluded_subtrees: Vec::new(),
     });
     (params.not_before, params.not_after) = validity(CA_DAYS);
@@ -216,9 +216,9 @@ fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
 
 /// Writes a temporary file and renames it: a crash leaves the old file. Follows no symbolic link.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    let beside = path.with_extension("pem.new");
-    let written = || -> io::Result<()> {
-        match fs::remove_file(&beside) {
+    let temporary = path.with_extension("pem.new");
+    let write_and_rename = || -> io::Result<()> {
+        match fs::remove_file(&temporary) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
@@ -228,56 +228,56 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
         #[cfg(not(unix))]
         let _ = mode;
-        let mut file = options.open(&beside)?;
+        let mut file = options.open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&temporary, path)
     };
-    written().map_err(|cause| TlsError::Write(path.to_owned(), cause))
+    write_and_rename().map_err(|cause| TlsError::Write(path.to_owned(), cause))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|name| (*name).to_owned()).collect()
+    fn names(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]
     fn a_self_signed_certificate_is_created_once_and_reused() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &names(&["gate.example", "192.168.1.9"])).expect("made");
-        assert!(made.new_ca);
-        assert_eq!(made.fingerprint.len(), 95);
-        let leaf = fs::read(&made.certificate).expect("leaf");
-        let again = self_signed(dir.path(), &names(&["GATE.example", "[::1]"])).expect("kept");
+        let first = self_signed(dir.path(), &names(&["gate.example", "192.168.1.9"])).expect("made");
+        assert!(first.new_ca);
+        assert_eq!(first.fingerprint.len(), 95);
+        let leaf = fs::read(&first.certificate).expect("leaf");
+        let second = self_signed(dir.path(), &names(&["GATE.example", "[::1]"])).expect("kept");
         assert_eq!(
-            again,
+            second,
             SelfSigned {
                 new_ca: false,
-                ..made.clone()
+                ..first.clone()
             }
         );
-        assert_eq!(fs::read(&again.certificate).expect("leaf"), leaf);
+        assert_eq!(fs::read(&second.certificate).expect("leaf"), leaf);
     }
 
     #[test]
     fn a_missing_leaf_key_causes_reissue_by_the_same_ca() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &[]).expect("made");
-        fs::remove_file(&made.key).expect("remove");
-        let again = self_signed(dir.path(), &[]).expect("renewed");
-        assert_eq!(again, SelfSigned { new_ca: false, ..made });
+        let first = self_signed(dir.path(), &[]).expect("made");
+        fs::remove_file(&first.key).expect("remove");
+        let second = self_signed(dir.path(), &[]).expect("renewed");
+        assert_eq!(second, SelfSigned { new_ca: false, ..first });
     }
 
     #[test]
     fn a_name_outside_the_ca_constraints_creates_a_new_ca() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &[]).expect("made");
-        let more = self_signed(dir.path(), &names(&["other.example"])).expect("made");
-        assert!(more.new_ca);
-        assert_ne!(more.fingerprint, made.fingerprint);
+        let first = self_signed(dir.path(), &[]).expect("made");
+        let second = self_signed(dir.path(), &names(&["other.example"])).expect("made");
+        assert!(second.new_ca);
+        assert_ne!(second.fingerprint, first.fingerprint);
         assert!(Paths::within(dir.path()).is_valid_for(&names(&["other.example", "localhost"])));
         assert!(!Paths::within(dir.path()).is_valid_for(&names(&["third.example"])));
     }

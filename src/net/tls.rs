@@ -87,11 +87,11 @@ impl ClientTls {
     /// If a file of `extra` cannot be read, or contains no certificate or an unusable one.
     pub fn load(extra: &[PathBuf]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        let machine = rustls_native_certs::load_native_certs();
-        for error in &machine.errors {
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
             tracing::warn!(%error, "a root certificate of this machine is left out");
         }
-        roots.add_parsable_certificates(machine.certs);
+        roots.add_parsable_certificates(system.certs);
         for path in extra {
             for certificate in read_certificates(path)? {
                 roots.add(certificate)?;
@@ -160,12 +160,12 @@ impl ServerTls {
     /// # Errors
     /// If a file cannot be read or parsed, or the key does not belong to the certificate.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let seen = [stamp(certificate), stamp(key)];
+        let file_versions = [stamp(certificate), stamp(key)];
         Ok(Self {
             config: ArcSwap::from(server_config(certificate, key)?),
             certificate: certificate.to_owned(),
             key: key.to_owned(),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(file_versions),
         })
     }
 
@@ -176,13 +176,13 @@ impl ServerTls {
     /// As [`ServerTls::from_files`]. The old certificate stays in use, and the same two files are
     /// not tried again. Once a renewal has replaced both files, the next check succeeds.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let now = [stamp(&self.certificate), stamp(&self.key)];
+        let current = [stamp(&self.certificate), stamp(&self.key)];
         {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == now {
+            let mut last_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last_seen == current {
                 return Ok(false);
             }
-            *seen = now;
+            *last_seen = current;
         }
         self.config.store(server_config(&self.certificate, &self.key)?);
         Ok(true)
@@ -217,17 +217,17 @@ impl fmt::Debug for ServerTls {
 }
 
 fn stamp(path: &Path) -> FileVersion {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.modified().ok()?, found.len()))
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = read_certificates(certificate)?;
     let pem = Zeroizing::new(read(key)?);
-    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
+    let private_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
     let mut config = versions(ServerConfig::builder_with_provider(provider()))?
         .with_no_client_auth()
-        .with_single_cert(chain, private)?;
+        .with_single_cert(chain, private_key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -238,9 +238,15 @@ fn versions<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> Result<C
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path)?;
-    let none = || TlsError::NoCertificate(path.to_owned());
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| none())?;
-    if found.is_empty() { Err(none()) } else { Ok(found) }
+    let no_certificate = || TlsError::NoCertificate(path.to_owned());
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| no_certificate())?;
+    if certificates.is_empty() {
+        Err(no_certificate())
+    } else {
+        Ok(certificates)
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -282,12 +288,12 @@ mod tests {
     #[test]
     fn missing_or_invalid_tls_files_are_refused_with_a_reason() {
         let dir = tempfile::tempdir().expect("dir");
-        let made = self_signed(dir.path(), &[]).expect("made");
-        let nowhere = dir.path().join("nowhere.pem");
-        let missing = ServerTls::from_files(&nowhere, &made.key);
-        assert!(missing.expect_err("missing").to_string().contains("nowhere.pem"));
-        let swapped = ServerTls::from_files(&made.key, &made.certificate);
-        assert!(matches!(swapped, Err(TlsError::NoCertificate(_))));
-        assert!(matches!(ClientTls::load(&[made.key]), Err(TlsError::NoCertificate(_))));
+        let files = self_signed(dir.path(), &[]).expect("made");
+        let missing_path = dir.path().join("nowhere.pem");
+        let result = ServerTls::from_files(&missing_path, &files.key);
+        assert!(result.expect_err("missing").to_string().contains("nowhere.pem"));
+        let result = ServerTls::from_files(&files.key, &files.certificate);
+        assert!(matches!(result, Err(TlsError::NoCertificate(_))));
+        assert!(matches!(ClientTls::load(&[files.key]), Err(TlsError::NoCertificate(_))));
     }
 }

@@ -72,9 +72,9 @@ impl AccessToken {
         if !self.scope.is_empty() {
             claims["scope"] = json!(self.scope);
         }
-        if let Some(person) = &self.user {
-            claims[PRIVATE_CLAIM]["user"] = json!({ "id": person.id, "provider": person.provider });
-            for (name, value) in [("email", &person.email), ("name", &person.name), ("picture", &person.picture)] {
+        if let Some(user) = &self.user {
+            claims[PRIVATE_CLAIM]["user"] = json!({ "id": user.id, "provider": user.provider });
+            for (name, value) in [("email", &user.email), ("name", &user.name), ("picture", &user.picture)] {
                 if let Some(value) = value {
                     claims[name] = json!(value);
                 }
@@ -88,13 +88,13 @@ impl AccessToken {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let time = |name: &str| claims.get(name).and_then(Value::as_u64).map(UnixTime);
         let id = |value: &Value| Id::parse(value.as_str()?);
-        let ours = claims.get(PRIVATE_CLAIM)?;
-        let word = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).map(str::to_owned);
-        let person = match ours.get("user") {
+        let private_claim = claims.get(PRIVATE_CLAIM)?;
+        let member = |object: &Value, name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+        let user = match private_claim.get("user") {
             None => None,
             Some(user) => Some(UserClaims {
-                id: word(user, "id")?,
-                provider: word(user, "provider")?,
+                id: member(user, "id")?,
+                provider: member(user, "provider")?,
                 email: text("email"),
                 name: text("name"),
                 picture: text("picture"),
@@ -109,10 +109,10 @@ impl AccessToken {
             issued: time("iat")?,
             expires: time("exp")?,
             id: id(claims.get("jti")?)?,
-            grant: id(ours.get("grant")?)?,
-            generation: ours.get("generation")?.as_u64()?.try_into().ok()?,
-            service: word(ours, "service")?,
-            user: person,
+            grant: id(private_claim.get("grant")?)?,
+            generation: private_claim.get("generation")?.as_u64()?.try_into().ok()?,
+            service: member(private_claim, "service")?,
+            user,
         })
     }
 }
@@ -151,13 +151,13 @@ mod tests {
 
     #[test]
     fn access_token_claims_survive_a_round_trip() {
-        let bare = AccessToken {
+        let minimal = AccessToken {
             scope: String::new(),
             user: None,
             ..token()
         };
-        assert!(!members(bare.claims()).contains_key("scope"));
-        for token in [token(), bare] {
+        assert!(!members(minimal.claims()).contains_key("scope"));
+        for token in [token(), minimal] {
             assert_eq!(AccessToken::from_claims(&members(token.claims())), Some(token));
         }
     }
@@ -168,17 +168,17 @@ mod tests {
             let mut claims = members(token().claims());
             claims.remove(name);
             assert_eq!(AccessToken::from_claims(&claims), None, "{name}");
-            for other in [json!(null), json!(-1), json!(["https://gateway/mcp/calculator"]), json!({})] {
-                claims.insert(name.to_owned(), other.clone());
-                assert_eq!(AccessToken::from_claims(&claims), None, "{name} {other}");
+            for wrong in [json!(null), json!(-1), json!(["https://gateway/mcp/calculator"]), json!({})] {
+                claims.insert(name.to_owned(), wrong.clone());
+                assert_eq!(AccessToken::from_claims(&claims), None, "{name} {wrong}");
             }
         }
         for name in ["grant", "generation", "service", "user"] {
-            for other in [json!(null), json!(u64::MAX), json!("x"), json!({ "id": "4711" })] {
+            for wrong in [json!(null), json!(u64::MAX), json!("x"), json!({ "id": "4711" })] {
                 let mut claims = token().claims();
-                claims[PRIVATE_CLAIM][name] = other.clone();
-                let read = AccessToken::from_claims(&members(claims));
-                assert!(read.is_none() || (name == "service" && other == "x"), "{name} {other}");
+                claims[PRIVATE_CLAIM][name] = wrong.clone();
+                let parsed = AccessToken::from_claims(&members(claims));
+                assert!(parsed.is_none() || (name == "service" && wrong == "x"), "{name} {wrong}");
             }
         }
     }

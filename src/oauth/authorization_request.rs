@@ -82,22 +82,22 @@ pub fn client_state(form: &Form) -> Option<String> {
 impl RequestParams {
     /// Parses the other parameters. Fails if one is invalid or unsupported, or `state` is too long.
     pub fn parse(form: &Form) -> Result<Self, RequestParamsError> {
-        let one = |name| {
+        let single = |name| {
             form.single(name)
-                .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))
+                .map_err(|error| bad(OAuthErrorCode::InvalidRequest, error.to_string()))
         };
         refuse_request_objects(form)?;
         if form
             .single_or_empty("state")
-            .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))?
-            .is_some_and(|s| s.len() > MAX_STATE_BYTES)
+            .map_err(|error| bad(OAuthErrorCode::InvalidRequest, error.to_string()))?
+            .is_some_and(|state| state.len() > MAX_STATE_BYTES)
         {
             return Err(bad(
                 OAuthErrorCode::InvalidRequest,
                 format!("state is longer than {MAX_STATE_BYTES} bytes"),
             ));
         }
-        match one("response_type")? {
+        match single("response_type")? {
             Some("code") => {}
             Some(other) => {
                 return Err(bad(
@@ -107,19 +107,19 @@ impl RequestParams {
             }
             None => return Err(bad(OAuthErrorCode::InvalidRequest, "response_type is missing; use 'code'")),
         }
-        if let Some(mode) = one("response_mode")?.filter(|mode| *mode != "query") {
+        if let Some(mode) = single("response_mode")?.filter(|mode| *mode != "query") {
             return Err(bad(
                 OAuthErrorCode::InvalidRequest,
                 format!("response_mode '{mode}' is not supported; use 'query'"),
             ));
         }
-        let challenge = CodeChallenge::parse(one("code_challenge")?, one("code_challenge_method")?).map_err(|why| {
-            let text = match why {
+        let challenge = CodeChallenge::parse(single("code_challenge")?, single("code_challenge_method")?).map_err(|error| {
+            let reason = match error {
                 CodeChallengeError::Missing => "code challenge required: PKCE with code_challenge_method=S256",
                 CodeChallengeError::Method => "transform algorithm not supported: use code_challenge_method=S256",
                 CodeChallengeError::Malformed => "code_challenge must be 43 base64url characters",
             };
-            bad(OAuthErrorCode::InvalidRequest, text)
+            bad(OAuthErrorCode::InvalidRequest, reason)
         })?;
         // Some clients send `prompt` twice, so each value is checked.
         let prompts: Vec<&str> = form.values("prompt").flat_map(|value| value.split(' ')).collect();
@@ -129,7 +129,7 @@ impl RequestParams {
                 "prompt=none cannot be honoured: the user must be asked",
             ));
         }
-        let scopes = one("scope")?.map(Scopes::parse).unwrap_or_default();
+        let scopes = single("scope")?.map(Scopes::parse).unwrap_or_default();
         let resources = form.values("resource").map(str::to_owned).collect();
         Ok(Self {
             challenge,
@@ -153,8 +153,8 @@ fn refuse_request_objects(form: &Form) -> Result<(), RequestParamsError> {
     Ok(())
 }
 
-fn bad(code: OAuthErrorCode, why: impl Into<String>) -> RequestParamsError {
-    RequestParamsError { code, why: why.into() }
+fn bad(code: OAuthErrorCode, reason: impl Into<String>) -> RequestParamsError {
+    RequestParamsError { code, why: reason.into() }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub fn parse(header: Option<&str>) -> BearerHeader<'_> {
         return BearerHeader::Nothing;
     }
     let token = token.trim_matches(' ');
-    let formed = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
-    if formed {
+    let is_well_formed = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
+    if is_well_formed {
         BearerHeader::Bearer(token)
     } else {
         BearerHeader::Malformed
@@ -41,15 +41,15 @@ pub fn is_token_in_query(query: &str) -> bool {
 /// Builds one challenge. `Bearer` is first and every value quoted, because clients parse it with
 /// regular expressions. Without `resource_metadata` a client cannot find an authorization server.
 pub fn challenge(resource_metadata: Option<&str>, scope: &str, error: Option<(OAuthErrorCode, &str)>) -> String {
-    let mut said = Vec::new();
-    if let Some((code, why)) = error {
-        said.push(format!("error=\"{code}\", error_description=\"{}\"", description(why)));
+    let mut params = Vec::new();
+    if let Some((code, reason)) = error {
+        params.push(format!("error=\"{code}\", error_description=\"{}\"", description(reason)));
     }
     if !scope.is_empty() {
-        said.push(format!("scope=\"{scope}\""));
+        params.push(format!("scope=\"{scope}\""));
     }
-    said.extend(resource_metadata.map(|address| format!("resource_metadata=\"{address}\"")));
-    format!("Bearer {}", said.join(", "))
+    params.extend(resource_metadata.map(|url| format!("resource_metadata=\"{url}\"")));
+    format!("Bearer {}", params.join(", "))
 }
 
 #[cfg(test)]

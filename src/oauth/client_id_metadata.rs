@@ -30,8 +30,8 @@ pub enum ClientIdUrlError {
 
 /// Whether a client id is a URL. Client ids that the gateway issues never look like one.
 pub fn is_url(client_id: &str) -> bool {
-    let begins = |with: &str| client_id.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
-    begins("https:") || begins("http:")
+    let starts_with = |prefix: &str| client_id.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    starts_with("https:") || starts_with("http:")
 }
 
 impl ClientIdUrl {
@@ -94,8 +94,8 @@ pub enum ClientMetadataError {
 }
 
 impl From<RegistrationError> for ClientMetadataError {
-    fn from(bad: RegistrationError) -> Self {
-        Self::Registration(bad.why)
+    fn from(error: RegistrationError) -> Self {
+        Self::Registration(error.why)
     }
 }
 
@@ -113,21 +113,21 @@ pub fn parse_document(url: &ClientIdUrl, body: &[u8]) -> Result<ClientRegistrati
     }
     let name = text(&members, "client_name").ok_or(ClientMetadataError::Missing("client_name"))?;
     is_public(&members)?;
-    let refreshes = registration::grants(members.get("grant_types"))?;
+    let may_refresh = registration::grants(members.get("grant_types"))?;
     registration::responses(members.get("response_types"))?;
     Ok(ClientRegistration {
         name: Some(name.chars().take(MAX_NAME_CHARS).collect()),
         redirect_uris: registration::redirects(members.get("redirect_uris"))?,
         auth_method: ClientAuthMethod::None,
-        may_refresh: refreshes,
+        may_refresh,
     })
 }
 
 /// Accepts `none`, or a method without a shared secret if `none` is offered too. A missing method
 /// means `none`, unless the client publishes keys: then it wants to authenticate with them.
 fn is_public(members: &Map<String, Value>) -> Result<(), ClientMetadataError> {
-    let holds = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
-    if holds("client_secret") || holds("client_secret_expires_at") {
+    let has = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
+    if has("client_secret") || has("client_secret_expires_at") {
         return Err(ClientMetadataError::HoldsSecret);
     }
     let offers_none = members
@@ -136,12 +136,12 @@ fn is_public(members: &Map<String, Value>) -> Result<(), ClientMetadataError> {
         .is_some_and(|methods| methods.iter().any(|method| method.as_str() == Some("none")));
     match text(members, "token_endpoint_auth_method") {
         Some("none") => Ok(()),
-        Some(shared @ ("client_secret_basic" | "client_secret_post" | "client_secret_jwt")) => {
-            Err(ClientMetadataError::AuthMethod(shared.into()))
+        Some(method @ ("client_secret_basic" | "client_secret_post" | "client_secret_jwt")) => {
+            Err(ClientMetadataError::AuthMethod(method.into()))
         }
         Some(_) if offers_none => Ok(()),
-        Some(other) => Err(ClientMetadataError::AuthMethod(printable(other))),
-        None if offers_none || !(holds("jwks") || holds("jwks_uri")) => Ok(()),
+        Some(method) => Err(ClientMetadataError::AuthMethod(printable(method))),
+        None if offers_none || !(has("jwks") || has("jwks_uri")) => Ok(()),
         None => Err(ClientMetadataError::AuthMethod("private_key_jwt".into())),
     }
 }
@@ -166,13 +166,13 @@ mod tests {
 
     /// The usual document with `members` added or replaced. The value `absent` removes a member.
     fn document(members: &str) -> Result<ClientRegistration, ClientMetadataError> {
-        let mut whole: Map<String, Value> = serde_json::from_str(&format!(
+        let mut object: Map<String, Value> = serde_json::from_str(&format!(
             r#"{{"client_id":"{HERE}","client_name":"App","redirect_uris":["https://app.example/cb"]}}"#
         ))
         .unwrap();
-        whole.extend(serde_json::from_str::<Map<String, Value>>(members).unwrap());
-        whole.retain(|_, value| value != "absent");
-        parse_document(&url(HERE), &serde_json::to_vec(&whole).unwrap())
+        object.extend(serde_json::from_str::<Map<String, Value>>(members).unwrap());
+        object.retain(|_, value| value != "absent");
+        parse_document(&url(HERE), &serde_json::to_vec(&object).unwrap())
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_ambiguous_client_id_url_is_refused() {
-        for (text, why) in [
+        for (text, expected) in [
             ("https://app.example", ClientIdUrlError::NoPath),
             ("https://app.example/", ClientIdUrlError::NoPath),
             ("https://app.example?x=1", ClientIdUrlError::NoPath),
@@ -213,7 +213,7 @@ mod tests {
             ("https://app.example/./c", ClientIdUrlError::Text(UrlError::DotSegment)),
             ("https://app.example/%2e%2E/c", ClientIdUrlError::Text(UrlError::DotSegment)),
         ] {
-            assert_eq!(ClientIdUrl::parse(text, false), Err(why), "{text}");
+            assert_eq!(ClientIdUrl::parse(text, false), Err(expected), "{text}");
         }
     }
 
@@ -227,16 +227,16 @@ mod tests {
 
     #[test]
     fn only_an_https_redirect_can_share_the_host_of_its_client_id() {
-        let home = |redirect: &str| url(HERE).is_same_host_as(&RedirectUri::parse(redirect).unwrap());
-        assert!(home("https://app.example/cb") && home("https://APP.example/cb"));
-        for elsewhere in [
+        let is_same_host = |redirect: &str| url(HERE).is_same_host_as(&RedirectUri::parse(redirect).unwrap());
+        assert!(is_same_host("https://app.example/cb") && is_same_host("https://APP.example/cb"));
+        for other in [
             "https://app.example.evil/cb",
             "https://x.app.example/cb",
             "http://127.0.0.1/cb",
             "app.example:/cb",
             "x://app.example/cb",
         ] {
-            assert!(!home(elsewhere), "{elsewhere}");
+            assert!(!is_same_host(other), "{other}");
         }
         let local = ClientIdUrl::parse("https://localhost/c", true).unwrap();
         assert!(!local.is_same_host_as(&RedirectUri::parse("https://localhost/cb").unwrap()));
@@ -276,29 +276,36 @@ mod tests {
             r#"["javascript:alert(1)"]"#,
             r#"["https://a/#x"]"#,
         ] {
-            let read = document(&format!(r#"{{"redirect_uris":{redirects}}}"#));
-            assert!(matches!(read, Err(ClientMetadataError::Registration(_))), "{redirects}: {read:?}");
+            let result = document(&format!(r#"{{"redirect_uris":{redirects}}}"#));
+            assert!(
+                matches!(result, Err(ClientMetadataError::Registration(_))),
+                "{redirects}: {result:?}"
+            );
         }
     }
 
     #[test]
     fn unknown_grant_types_in_a_metadata_document_are_ignored() {
-        let read = document(r#"{"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"]}"#);
-        assert!(read.unwrap().may_refresh);
+        let result = document(r#"{"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"]}"#);
+        assert!(result.unwrap().may_refresh);
         assert!(document(r#"{"grant_types":["client_credentials"]}"#).is_err());
     }
 
     #[test]
     fn a_metadata_document_must_describe_a_public_client() {
-        for good in [
+        for valid in [
             r#"{"token_endpoint_auth_method":"none"}"#,
             r#"{"token_endpoint_auth_method":"none","jwks_uri":"https://app.example/jwks"}"#,
             r#"{"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["private_key_jwt","none"]}"#,
             r#"{"client_secret":null}"#,
         ] {
-            assert_eq!(document(good).map(|read| read.auth_method), Ok(ClientAuthMethod::None), "{good}");
+            assert_eq!(
+                document(valid).map(|client| client.auth_method),
+                Ok(ClientAuthMethod::None),
+                "{valid}"
+            );
         }
-        for bad in [
+        for invalid in [
             r#"{"token_endpoint_auth_method":"client_secret_basic"}"#,
             r#"{"token_endpoint_auth_method":"client_secret_post","token_endpoint_auth_methods_supported":["none"]}"#,
             r#"{"token_endpoint_auth_method":"private_key_jwt"}"#,
@@ -306,14 +313,14 @@ mod tests {
             r#"{"client_secret":"s"}"#,
             r#"{"client_secret_expires_at":0}"#,
         ] {
-            assert!(document(bad).is_err(), "{bad}");
+            assert!(document(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
     fn a_metadata_document_must_be_a_shallow_json_object() {
-        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-        for body in ["", "[]", "null", "\u{feff}{}", deep.as_str()] {
+        let nested = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        for body in ["", "[]", "null", "\u{feff}{}", nested.as_str()] {
             assert_eq!(parse_document(&url(HERE), body.as_bytes()), Err(ClientMetadataError::NotJson));
         }
     }

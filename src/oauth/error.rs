@@ -92,8 +92,8 @@ impl fmt::Display for OAuthErrorCode {
 
 /// Limits `text` to 300 bytes: printable ASCII without `"` and `\`, as in RFC 6749 §5.2.
 pub fn description(text: &str) -> String {
-    let fit = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
-    text.chars().take(300).map(fit).collect()
+    let sanitize = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
+    text.chars().take(300).map(sanitize).collect()
 }
 
 #[cfg(test)]

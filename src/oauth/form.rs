@@ -58,9 +58,9 @@ impl Form {
 
     /// The only value of `name`; fails if repeated. An empty one counts as absent (OAuth 2.1 §3.1).
     pub fn single(&self, name: &'static str) -> Result<Option<&str>, FormError> {
-        let mut found = self.0.iter().filter(|(n, _)| n == name);
-        let first = found.next();
-        if found.next().is_some() {
+        let mut matches = self.0.iter().filter(|(n, _)| n == name);
+        let first = matches.next();
+        if matches.next().is_some() {
             return Err(FormError::Repeated(name));
         }
         Ok(first.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()))
@@ -68,9 +68,9 @@ impl Form {
 
     /// The only value of `name`, even if it is empty: `state` must return byte for byte.
     pub fn single_or_empty(&self, name: &'static str) -> Result<Option<&str>, FormError> {
-        let mut found = self.0.iter().filter(|(n, _)| n == name);
-        let first = found.next();
-        if found.next().is_some() {
+        let mut matches = self.0.iter().filter(|(n, _)| n == name);
+        let first = matches.next();
+        if matches.next().is_some() {
             Err(FormError::Repeated(name))
         } else {
             Ok(first.map(|(_, value)| value.as_str()))
@@ -90,7 +90,7 @@ impl Form {
 struct Members(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Each;
         impl<'de> Visitor<'de> for Each {
             type Value = Members;
@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for Members {
                 Ok(Members(list))
             }
         }
-        from.deserialize_map(Each)
+        deserializer.deserialize_map(Each)
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
             (form.single("b"), form.single_or_empty("b"), form.single("c")),
             (Ok(None), Ok(Some("")), Ok(Some("x+y z")))
         );
-        for bad in [
+        for invalid in [
             "",
             "[]",
             "{",
@@ -147,11 +147,14 @@ mod tests {
             r#"{"a":null}"#,
             "\u{1}",
         ] {
-            assert_eq!(Form::from_json(bad.as_bytes()).err(), Some(FormError::NotJson), "{bad}");
+            assert_eq!(Form::from_json(invalid.as_bytes()).err(), Some(FormError::NotJson), "{invalid}");
         }
-        let many = |count| format!("{{{}}}", vec!["\"a\":\"b\""; count].join(","));
-        assert!(Form::from_json(many(MAX_PARAMS).as_bytes()).is_ok());
-        assert_eq!(Form::from_json(many(MAX_PARAMS + 1).as_bytes()).err(), Some(FormError::TooMany));
-        assert!(Form::from_json(many(MAX_PARAMS + 9).as_bytes()).is_err());
+        let repeat_member = |count| format!("{{{}}}", vec!["\"a\":\"b\""; count].join(","));
+        assert!(Form::from_json(repeat_member(MAX_PARAMS).as_bytes()).is_ok());
+        assert_eq!(
+            Form::from_json(repeat_member(MAX_PARAMS + 1).as_bytes()).err(),
+            Some(FormError::TooMany)
+        );
+        assert!(Form::from_json(repeat_member(MAX_PARAMS + 9).as_bytes()).is_err());
     }
 }

@@ -64,16 +64,16 @@ pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTok
         None | Some(_) => return Err(IdTokenError::AuthorizedParty),
     }
     let now = expected.now;
-    let ends = time(claims.get("exp")).ok_or(IdTokenError::Expired)?;
-    if ends.plus_seconds(LEEWAY) <= now {
+    let expires = time(claims.get("exp")).ok_or(IdTokenError::Expired)?;
+    if expires.plus_seconds(LEEWAY) <= now {
         return Err(IdTokenError::Expired);
     }
-    let issued = time(claims.get("iat")).ok_or(IdTokenError::NotYet)?;
-    let begins = match claims.get("nbf") {
-        None => issued,
+    let issued_at = time(claims.get("iat")).ok_or(IdTokenError::NotYet)?;
+    let not_before = match claims.get("nbf") {
+        None => issued_at,
         Some(value) => time(Some(value)).ok_or(IdTokenError::NotYet)?,
     };
-    if issued.max(begins) > now.plus_seconds(LEEWAY) {
+    if issued_at.max(not_before) > now.plus_seconds(LEEWAY) {
         return Err(IdTokenError::NotYet);
     }
     match text("nonce") {
@@ -85,8 +85,8 @@ pub fn check(claims: &Claims, expected: &ExpectedClaims<'_>) -> Result<(), IdTok
 /// Parses `aud`: a string, or a list of strings only. Anything else is an empty audience.
 fn audience(value: Option<&Value>) -> Vec<&str> {
     match value {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(all)) => all.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(list)) => list.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
         Some(_) | None => Vec::new(),
     }
 }
@@ -94,11 +94,11 @@ fn audience(value: Option<&Value>) -> Vec<&str> {
 /// Parses a NumericDate (RFC 7519 §2): seconds since the epoch. A fraction is cut off.
 fn time(value: Option<&Value>) -> Option<UnixTime> {
     let value = value?;
-    let whole = || {
+    let truncated = || {
         let text = value.as_f64()?.trunc().to_string();
         text.parse().ok()
     };
-    value.as_u64().or_else(whole).map(UnixTime)
+    value.as_u64().or_else(truncated).map(UnixTime)
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_valid_id_token_is_accepted_in_every_permitted_form() {
-        for fine in [
+        for changes in [
             json!({}),
             json!({"aud": ["us"]}),
             json!({"aud": ["us", "them"], "azp": "us"}),
@@ -142,13 +142,13 @@ mod tests {
             json!({"iat": NOW + 60, "nbf": NOW + 60}),
             json!({"exp": 1_000_300.75}),
         ] {
-            assert_eq!(judged(fine.clone()), Ok(()), "{fine}");
+            assert_eq!(judged(changes.clone()), Ok(()), "{changes}");
         }
     }
 
     #[test]
     fn an_id_token_with_a_wrong_claim_is_refused_with_its_reason() {
-        for (change, why) in [
+        for (changes, expected) in [
             (json!({"iss": "https://idp/"}), IdTokenError::Issuer),
             (json!({"iss": "https://IDP"}), IdTokenError::Issuer),
             (json!({"iss": null}), IdTokenError::Issuer),
@@ -175,7 +175,7 @@ mod tests {
             (json!({"nonce": null}), IdTokenError::Nonce),
             (json!({"nonce": ["n"]}), IdTokenError::Nonce),
         ] {
-            assert_eq!(judged(change.clone()), Err(why), "{change}");
+            assert_eq!(judged(changes.clone()), Err(expected), "{changes}");
         }
     }
 }

@@ -25,10 +25,13 @@ impl Jwk {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the JWT crate may know more keys")]
     pub fn parse(key: &Value) -> Option<Self> {
         let published::Jwk { common, algorithm } = published::Jwk::deserialize(key).ok()?;
-        if common.public_key_use.is_some_and(|it| it != PublicKeyUse::Signature) {
+        if common.public_key_use.is_some_and(|key_use| key_use != PublicKeyUse::Signature) {
             return None;
         }
-        if common.key_operations.is_some_and(|all| !all.contains(&KeyOperations::Verify)) {
+        if common
+            .key_operations
+            .is_some_and(|operations| !operations.contains(&KeyOperations::Verify))
+        {
             return None;
         }
         let (default, public) = match algorithm {
@@ -44,7 +47,7 @@ impl Jwk {
                 };
                 let (x, y) = (unpadded(&key.x), unpadded(&key.y));
                 // `jsonwebtoken` joins the coordinates without a check of their lengths.
-                if [x, y].iter().any(|number| number.len() != (size * 4).div_ceil(3)) {
+                if [x, y].iter().any(|coordinate| coordinate.len() != (size * 4).div_ceil(3)) {
                     return None;
                 }
                 (algorithm, DecodingKey::from_ec_components(x, y).ok()?)
@@ -56,7 +59,7 @@ impl Jwk {
         };
         let algorithm = match common.key_algorithm {
             None => default,
-            Some(name) => Algorithm::try_from(name).ok().filter(|named| fits(*named, default))?,
+            Some(name) => Algorithm::try_from(name).ok().filter(|algorithm| fits(*algorithm, default))?,
         };
         Some(Self {
             id: common.key_id,
@@ -66,11 +69,11 @@ impl Jwk {
     }
 
     /// A P-256 key of the gateway, from its id and uncompressed point; `None` if that is malformed.
-    pub fn es256(id: &str, uncompressed: &[u8]) -> Option<Self> {
-        (uncompressed.len() == 65 && uncompressed.starts_with(&[4])).then(|| Self {
+    pub fn es256(id: &str, point: &[u8]) -> Option<Self> {
+        (point.len() == 65 && point.starts_with(&[4])).then(|| Self {
             id: Some(id.to_owned()),
             algorithm: Algorithm::ES256,
-            public: DecodingKey::from_ec_der(uncompressed),
+            public: DecodingKey::from_ec_der(point),
         })
     }
 
@@ -94,8 +97,8 @@ impl Jwk {
 }
 
 /// RSA keys may have either padding and any digest length. Other types have one algorithm.
-fn fits(named: Algorithm, default: Algorithm) -> bool {
-    named == default || (default == Algorithm::RS256 && named.family() == default.family() && jws::is_known(named))
+fn fits(algorithm: Algorithm, default: Algorithm) -> bool {
+    algorithm == default || (default == Algorithm::RS256 && algorithm.family() == default.family() && jws::is_known(algorithm))
 }
 
 /// Removes padding, which some providers send. RFC 7515 §2 forbids it, and the crate refuses it.
@@ -133,13 +136,13 @@ impl KeySet {
     /// Finds the key with the token's `kid` and algorithm. A token without a `kid` gets the only
     /// key of its algorithm. Fails if no key fits, or more than one.
     pub fn find(&self, token: &UnverifiedJwt<'_>) -> Result<&Jwk, JwtError> {
-        let named = |key: &&Jwk| token.key_id.is_none() || key.id == token.key_id;
-        if !self.0.iter().any(|key| named(&key)) {
+        let has_key_id = |key: &&Jwk| token.key_id.is_none() || key.id == token.key_id;
+        if !self.0.iter().any(|key| has_key_id(&key)) {
             return Err(JwtError::UnknownKey);
         }
-        let mut fitting = self.0.iter().filter(named).filter(|key| key.algorithm == token.algorithm);
-        let key = fitting.next().ok_or(JwtError::Algorithm)?;
-        if fitting.next().is_some() {
+        let mut candidates = self.0.iter().filter(has_key_id).filter(|key| key.algorithm == token.algorithm);
+        let key = candidates.next().ok_or(JwtError::Algorithm)?;
+        if candidates.next().is_some() {
             return Err(JwtError::UnknownKey);
         }
         Ok(key)
@@ -171,10 +174,10 @@ mod tests {
         let key = Jwk::parse(&es256()).unwrap();
         let claims = UnverifiedJwt::parse(ES256.2).unwrap().verify(&key).unwrap();
         assert_eq!(claims["iss"], "joe");
-        let changed = ES256.2.replace("DtEh", "DtEi");
-        assert_eq!(UnverifiedJwt::parse(&changed).unwrap().verify(&key), Err(JwtError::Signature));
-        let other = Jwk::parse(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
-        assert_eq!(UnverifiedJwt::parse(ES256.2).unwrap().verify(&other), Err(JwtError::Algorithm));
+        let tampered = ES256.2.replace("DtEh", "DtEi");
+        assert_eq!(UnverifiedJwt::parse(&tampered).unwrap().verify(&key), Err(JwtError::Signature));
+        let rsa_key = Jwk::parse(&json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB" })).unwrap();
+        assert_eq!(UnverifiedJwt::parse(ES256.2).unwrap().verify(&rsa_key), Err(JwtError::Algorithm));
     }
 
     #[test]
@@ -186,8 +189,8 @@ mod tests {
             URL_SAFE_NO_PAD.decode(ES256.1).unwrap(),
         ]
         .concat();
-        let ours = Jwk::es256("one", &point).unwrap();
-        assert_eq!(ours.to_public_jwk(), key.to_public_jwk());
+        let gateway_key = Jwk::es256("one", &point).unwrap();
+        assert_eq!(gateway_key.to_public_jwk(), key.to_public_jwk());
         let mut expected = es256();
         (expected["use"], expected["alg"]) = (json!("sig"), json!("ES256"));
         assert_eq!(key.to_public_jwk(), Some(expected));
@@ -198,13 +201,13 @@ mod tests {
     fn the_example_signature_of_rfc_8037_is_verified() {
         let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
         let key = Jwk::parse(&key).unwrap();
-        let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let signing_input = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
         let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-        let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).unwrap_err();
+        let verify_error = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).unwrap_err();
         // The payload is a text and not claims, so a valid signature results in `Malformed`.
-        assert_eq!(judged(&format!("{signed}.{signature}")), JwtError::Malformed);
+        assert_eq!(verify_error(&format!("{signing_input}.{signature}")), JwtError::Malformed);
         assert_eq!(
-            judged(&format!("{signed}.{}", signature.replace("hgy", "hgz"))),
+            verify_error(&format!("{signing_input}.{}", signature.replace("hgy", "hgz"))),
             JwtError::Signature
         );
     }
@@ -212,8 +215,8 @@ mod tests {
     #[test]
     fn a_jwt_signature_has_only_one_accepted_encoding() {
         let key = Jwk::parse(&es256()).unwrap();
-        let judged = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).map(|_| ());
-        assert_eq!(judged(ES256.2), Ok(()));
+        let verify = |token: &str| UnverifiedJwt::parse(token).unwrap().verify(&key).map(|_| ());
+        assert_eq!(verify(ES256.2), Ok(()));
         // Unused bits of the last character, padding, extra bytes, standard base64, a line break.
         for other in [
             ES256.2.replace("NU1Q", "NU1R"),
@@ -223,7 +226,7 @@ mod tests {
             format!("{}\n", ES256.2),
         ] {
             assert_eq!(
-                judged(&other),
+                verify(&other),
                 Err(if other.ends_with("1QAA") {
                     JwtError::Signature
                 } else {
@@ -236,12 +239,15 @@ mod tests {
 
     #[test]
     fn elliptic_curve_coordinates_must_have_their_full_length() {
-        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(name).unwrap();
-        let all = [bytes(ES256.0), bytes(ES256.1)].concat();
-        for at in [0, 31, 33, 64] {
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let point = [decode(ES256.0), decode(ES256.1)].concat();
+        for middle in [0, 31, 33, 64] {
             let mut key = es256();
-            (key["x"], key["y"]) = (json!(URL_SAFE_NO_PAD.encode(&all[..at])), json!(URL_SAFE_NO_PAD.encode(&all[at..])));
-            assert!(Jwk::parse(&key).is_none(), "{at}");
+            (key["x"], key["y"]) = (
+                json!(URL_SAFE_NO_PAD.encode(&point[..middle])),
+                json!(URL_SAFE_NO_PAD.encode(&point[middle..])),
+            );
+            assert!(Jwk::parse(&key).is_none(), "{middle}");
         }
         let mut key = es256();
         key["x"] = json!(format!("{}=", ES256.0));
@@ -250,13 +256,13 @@ mod tests {
 
     #[test]
     fn a_jwk_that_cannot_verify_signatures_is_refused() {
-        let changed = |name: &str, value: Value| {
+        let parse_with = |name: &str, value: Value| {
             let mut key = es256();
             key[name] = value;
             Jwk::parse(&key)
         };
-        assert!(changed("use", json!("sig")).is_some());
-        assert!(changed("key_ops", json!(["verify"])).is_some());
+        assert!(parse_with("use", json!("sig")).is_some());
+        assert!(parse_with("key_ops", json!(["verify"])).is_some());
         for (name, value) in [
             ("use", json!("enc")),
             ("key_ops", json!(["sign"])),
@@ -268,24 +274,24 @@ mod tests {
             ("alg", json!("RS256")),
             ("alg", json!("ES384")),
         ] {
-            assert!(changed(name, value.clone()).is_none(), "{name} {value}");
+            assert!(parse_with(name, value.clone()).is_none(), "{name} {value}");
         }
     }
 
     #[test]
     fn the_jwk_and_not_the_token_decides_the_algorithm() {
         let rsa = |alg: &str| json!({ "kty": "RSA", "n": "AMMM", "e": "AQAB", "kid": "two", "alg": alg });
-        let set = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
-        let find = |set: &KeySet, header: Value| set.find(&UnverifiedJwt::parse(&token(&header)).unwrap()).map(Jwk::algorithm);
-        let both = set(json!([es256(), rsa("PS256")])).unwrap();
-        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "one"})), Ok(Algorithm::ES256));
-        assert_eq!(find(&both, json!({"alg": "ES256"})), Ok(Algorithm::ES256));
-        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "one"})), Err(JwtError::Algorithm));
-        assert_eq!(find(&both, json!({"alg": "RS256", "kid": "two"})), Err(JwtError::Algorithm));
-        assert_eq!(find(&both, json!({"alg": "ES256", "kid": "other"})), Err(JwtError::UnknownKey));
-        let twice = set(json!([es256(), es256()])).unwrap();
-        assert_eq!(find(&twice, json!({"alg": "ES256"})), Err(JwtError::UnknownKey));
-        assert_eq!(set(json!([rsa("HS256")])).unwrap_err(), KeySetError::NoneUsable);
+        let parse_set = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
+        let find = |key_set: &KeySet, header: Value| key_set.find(&UnverifiedJwt::parse(&token(&header)).unwrap()).map(Jwk::algorithm);
+        let two_keys = parse_set(json!([es256(), rsa("PS256")])).unwrap();
+        assert_eq!(find(&two_keys, json!({"alg": "ES256", "kid": "one"})), Ok(Algorithm::ES256));
+        assert_eq!(find(&two_keys, json!({"alg": "ES256"})), Ok(Algorithm::ES256));
+        assert_eq!(find(&two_keys, json!({"alg": "RS256", "kid": "one"})), Err(JwtError::Algorithm));
+        assert_eq!(find(&two_keys, json!({"alg": "RS256", "kid": "two"})), Err(JwtError::Algorithm));
+        assert_eq!(find(&two_keys, json!({"alg": "ES256", "kid": "other"})), Err(JwtError::UnknownKey));
+        let duplicate_keys = parse_set(json!([es256(), es256()])).unwrap();
+        assert_eq!(find(&duplicate_keys, json!({"alg": "ES256"})), Err(JwtError::UnknownKey));
+        assert_eq!(parse_set(json!([rsa("HS256")])).unwrap_err(), KeySetError::NoneUsable);
         assert_eq!(KeySet::parse(b"[]").unwrap_err(), KeySetError::NotKeys);
     }
 }

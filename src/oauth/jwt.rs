@@ -66,7 +66,7 @@ impl<'a> UnverifiedJwt<'a> {
             return Err(JwtError::TooLong);
         }
         strict(header)?;
-        let header = decode_header(token).map_err(|why| bad(&why))?;
+        let header = decode_header(token).map_err(|error| bad(&error))?;
         Ok(Self {
             algorithm: header.alg,
             key_id: header.kid,
@@ -80,7 +80,7 @@ impl<'a> UnverifiedJwt<'a> {
         if key.algorithm() != self.algorithm {
             return Err(JwtError::Algorithm);
         }
-        jws::verify_token(self.token, key.public(), key.algorithm()).map_err(|why| bad(&why))
+        jws::verify_token(self.token, key.public(), key.algorithm()).map_err(|error| bad(&error))
     }
 }
 
@@ -95,13 +95,16 @@ fn strict(header: &str) -> Result<(), JwtError> {
     if !["alg", "kid", "typ"].iter().all(is_text) {
         return Err(JwtError::Malformed);
     }
-    let named = members.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
-    named.filter(|named| jws::is_known(*named)).map(|_| ()).ok_or(JwtError::Algorithm)
+    let algorithm = members.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
+    algorithm
+        .filter(|algorithm| jws::is_known(*algorithm))
+        .map(|_| ())
+        .ok_or(JwtError::Algorithm)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the JWT crate has many errors")]
-fn bad(why: &Error) -> JwtError {
-    match why.kind() {
+fn bad(error: &Error) -> JwtError {
+    match error.kind() {
         ErrorKind::InvalidSignature => JwtError::Signature,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => JwtError::Algorithm,
         _ => JwtError::Malformed,
@@ -130,7 +133,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_malformed_jwt_is_refused_before_any_key_lookup() {
-        for (text, why) in [
+        for (text, expected) in [
             (String::new(), JwtError::Malformed),
             ("a.b".to_owned(), JwtError::Malformed),
             ("a.b.c.d".to_owned(), JwtError::Malformed),
@@ -148,7 +151,7 @@ pub(super) mod tests {
             (token(&json!({"alg": "RS256", "x": "y".repeat(3_000)})), JwtError::TooLong),
             ("a".repeat(MAX_JWT_BYTES + 1), JwtError::TooLong),
         ] {
-            assert_eq!(UnverifiedJwt::parse(&text).unwrap_err(), why, "{text:.80}");
+            assert_eq!(UnverifiedJwt::parse(&text).unwrap_err(), expected, "{text:.80}");
         }
     }
 
@@ -165,8 +168,8 @@ pub(super) mod tests {
         }
         assert_eq!(UnverifiedJwt::parse(&token(&json!({}))).unwrap_err(), JwtError::Algorithm);
         for name in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
-            let read = UnverifiedJwt::parse(&token(&json!({ "alg": name }))).unwrap().algorithm;
-            assert!(is_known(read) && format!("{read:?}") == name, "{name}");
+            let algorithm = UnverifiedJwt::parse(&token(&json!({ "alg": name }))).unwrap().algorithm;
+            assert!(is_known(algorithm) && format!("{algorithm:?}") == name, "{name}");
         }
     }
 }

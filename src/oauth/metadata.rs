@@ -95,12 +95,13 @@ pub fn is_resource_of(resource: &str, mcp: &ExactUrl) -> bool {
     if resource.as_str() == mcp.as_str() {
         return true;
     }
-    let (named, ours) = (resource.url(), mcp.url());
-    if named.host().is_none() || resource.origin() != mcp.origin() {
+    let (resource_url, mcp_url) = (resource.url(), mcp.url());
+    if resource_url.host().is_none() || resource.origin() != mcp.origin() {
         return false;
     }
-    let (named, ours) = (named.path().trim_end_matches('/'), ours.path().trim_end_matches('/'));
-    ours.strip_prefix(named)
+    let (resource_path, mcp_path) = (resource_url.path().trim_end_matches('/'), mcp_url.path().trim_end_matches('/'));
+    mcp_path
+        .strip_prefix(resource_path)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -142,12 +143,12 @@ impl AuthorizationServer {
     /// Parses the metadata of `issuer`. If that is https, no endpoint may be plain http.
     /// # Errors
     /// If the issuer is another one, S256 or a required member is missing, or a URL is unusable.
-    pub fn parse(body: &[u8], issuer: &ExactUrl, waived: MetadataWaivers) -> Result<Self, MetadataError> {
+    pub fn parse(body: &[u8], issuer: &ExactUrl, waivers: MetadataWaivers) -> Result<Self, MetadataError> {
         let document = object(body)?;
-        let found = text(&document, "issuer").ok_or(MetadataError::Missing("issuer"))?;
-        if !is_issuer(found, issuer, waived.root_slash) && !waived.issuers.contains(&found) {
+        let document_issuer = text(&document, "issuer").ok_or(MetadataError::Missing("issuer"))?;
+        if !is_issuer(document_issuer, issuer, waivers.root_slash) && !waivers.issuers.contains(&document_issuer) {
             return Err(MetadataError::OtherIssuer {
-                found: shown(found),
+                found: shown(document_issuer),
                 expected: issuer.as_str().to_owned(),
             });
         }
@@ -158,11 +159,11 @@ impl AuthorizationServer {
         };
         let is_true = |member| document.get(member) == Some(&Value::Bool(true));
         let methods = list(&document, "code_challenge_methods_supported");
-        if !waived.pkce && !methods.iter().any(|method| method == "S256") {
+        if !waivers.pkce && !methods.iter().any(|method| method == "S256") {
             return Err(MetadataError::NoS256);
         }
         Ok(Self {
-            issuer: found.to_owned(),
+            issuer: document_issuer.to_owned(),
             authorization_endpoint: endpoint("authorization_endpoint")?.ok_or(MetadataError::Missing("authorization_endpoint"))?,
             token_endpoint: endpoint("token_endpoint")?.ok_or(MetadataError::Missing("token_endpoint"))?,
             registration_endpoint: endpoint("registration_endpoint")?,
@@ -176,10 +177,10 @@ impl AuthorizationServer {
 }
 
 /// Compares byte for byte (RFC 8414 §3.3), unless the root slash is waived.
-fn is_issuer(found: &str, issuer: &ExactUrl, root_slash: bool) -> bool {
-    let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
+fn is_issuer(document_issuer: &str, issuer: &ExactUrl, root_slash: bool) -> bool {
+    let without_slash = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
     let is_root = issuer.url().path() == "/" && issuer.url().query().is_none();
-    found == issuer.as_str() || (root_slash && is_root && bare(found) == bare(issuer.as_str()))
+    document_issuer == issuer.as_str() || (root_slash && is_root && without_slash(document_issuer) == without_slash(issuer.as_str()))
 }
 
 /// URLs of the metadata of `mcp` (RFC 9728 §3.1), in order: with its path and query inserted as
@@ -188,10 +189,10 @@ pub fn protected_resource_urls(mcp: &ExactUrl) -> Vec<String> {
     const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
     let (origin, path) = (mcp.origin(), mcp.url().path());
     let query = mcp.url().query().map_or(String::new(), |query| format!("?{query}"));
-    let inserted = if path == "/" { "" } else { path };
+    let inserted_path = if path == "/" { "" } else { path };
     distinct([
-        format!("{origin}{WELL_KNOWN}{inserted}{query}"),
-        format!("{origin}{WELL_KNOWN}{}", inserted.trim_end_matches('/')),
+        format!("{origin}{WELL_KNOWN}{inserted_path}{query}"),
+        format!("{origin}{WELL_KNOWN}{}", inserted_path.trim_end_matches('/')),
         format!("{origin}{WELL_KNOWN}"),
     ])
 }
@@ -231,8 +232,8 @@ pub(super) fn text<'a>(document: &'a Map<String, Value>, member: &str) -> Option
 }
 
 fn list(document: &Map<String, Value>, member: &str) -> Vec<String> {
-    let members = document.get(member).and_then(Value::as_array);
-    let texts = members
+    let items = document.get(member).and_then(Value::as_array);
+    let texts = items
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
@@ -240,13 +241,13 @@ fn list(document: &Map<String, Value>, member: &str) -> Vec<String> {
     texts.take(MAX_LIST_ITEMS).map(str::to_owned).collect()
 }
 
-fn is_plain_http(address: &ExactUrl) -> bool {
-    address.url().scheme() == "http"
+fn is_plain_http(url: &ExactUrl) -> bool {
+    url.url().scheme() == "http"
 }
 
 /// Allows https, and http if `plain_http`; nothing else, as a browser or the gateway opens it.
 pub(super) fn secure(member: &'static str, url: &str, plain_http: bool) -> Result<ExactUrl, MetadataError> {
-    let address = ExactUrl::parse(url).map_err(|why| MetadataError::BadUrl(member, why))?;
+    let address = ExactUrl::parse(url).map_err(|error| MetadataError::BadUrl(member, error))?;
     let allowed = address.url().scheme() == "https" || (plain_http && is_plain_http(&address));
     if allowed && address.url().host().is_some() {
         Ok(address)
@@ -298,8 +299,8 @@ pub fn authorization_server(issuer: &str, endpoints: &ServerEndpoints<'_>) -> Va
     add(&mut document, "registration_endpoint", endpoints.register.map(Value::from));
     add(&mut document, "jwks_uri", endpoints.jwks.map(Value::from));
     add(&mut document, "scopes_supported", non_empty(endpoints.scopes));
-    let documents = endpoints.client_documents.then_some(Value::Bool(true));
-    add(&mut document, "client_id_metadata_document_supported", documents);
+    let client_documents = endpoints.client_documents.then_some(Value::Bool(true));
+    add(&mut document, "client_id_metadata_document_supported", client_documents);
     document
 }
 
@@ -334,7 +335,7 @@ mod tests {
         ExactUrl::parse(text).unwrap()
     }
 
-    fn server(issuer: &str, change: impl FnOnce(&mut Value), waived: MetadataWaivers) -> Result<AuthorizationServer, MetadataError> {
+    fn server(issuer: &str, change: impl FnOnce(&mut Value), waivers: MetadataWaivers) -> Result<AuthorizationServer, MetadataError> {
         let mut document = json!({
             "issuer": issuer,
             "authorization_endpoint": "https://as/authorize",
@@ -342,7 +343,7 @@ mod tests {
             "code_challenge_methods_supported": ["plain", "S256"],
         });
         change(&mut document);
-        AuthorizationServer::parse(document.to_string().as_bytes(), &at(issuer), waived)
+        AuthorizationServer::parse(document.to_string().as_bytes(), &at(issuer), waivers)
     }
 
     #[test]
@@ -383,7 +384,7 @@ mod tests {
     #[test]
     fn a_resource_must_be_the_mcp_url_or_its_parent() {
         let mcp = at("https://h/a/mcp/");
-        for good in [
+        for matching in [
             "https://h/a/mcp/",
             "https://h/a/mcp",
             "https://H:443/a/mcp",
@@ -391,9 +392,9 @@ mod tests {
             "https://h",
             "https://h/",
         ] {
-            assert!(is_resource_of(good, &mcp), "{good}");
+            assert!(is_resource_of(matching, &mcp), "{matching}");
         }
-        for bad in [
+        for other in [
             "http://h/a/mcp/",
             "https://h:8443/a/mcp/",
             "https://h.evil/a/mcp/",
@@ -404,7 +405,7 @@ mod tests {
             "urn:mcp",
             "",
         ] {
-            assert!(!is_resource_of(bad, &mcp), "{bad}");
+            assert!(!is_resource_of(other, &mcp), "{other}");
         }
         assert!(is_resource_of("https://h/mcp", &at("https://h/mcp?tenant=1")));
     }
@@ -412,69 +413,69 @@ mod tests {
     #[test]
     fn the_metadata_issuer_is_compared_byte_for_byte() {
         assert!(server("https://as/t", |_| (), MetadataWaivers::default()).is_ok());
-        for found in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
-            let read = server(
+        for other in ["https://as/t/", "https://AS/t", "https://as:443/t", "https://evil", ""] {
+            let result = server(
                 "https://as/t",
-                |document| document["issuer"] = found.into(),
+                |document| document["issuer"] = other.into(),
                 MetadataWaivers::default(),
             );
             assert!(
-                matches!(read, Err(MetadataError::OtherIssuer { .. } | MetadataError::Missing("issuer"))),
-                "{found}"
+                matches!(result, Err(MetadataError::OtherIssuer { .. } | MetadataError::Missing("issuer"))),
+                "{other}"
             );
         }
     }
 
     #[test]
     fn only_a_profile_waives_the_slash_of_a_root_issuer() {
-        let slash = |document: &mut Value| document["issuer"] = "https://as/".into();
+        let add_slash = |document: &mut Value| document["issuer"] = "https://as/".into();
         let root_slash = MetadataWaivers {
             root_slash: true,
             ..MetadataWaivers::default()
         };
-        assert!(server("https://as", slash, MetadataWaivers::default()).is_err());
-        assert_eq!(server("https://as", slash, root_slash).unwrap().issuer, "https://as/");
-        let path = server("https://as/t", |document| document["issuer"] = "https://as/t/".into(), root_slash);
-        assert!(path.is_err());
+        assert!(server("https://as", add_slash, MetadataWaivers::default()).is_err());
+        assert_eq!(server("https://as", add_slash, root_slash).unwrap().issuer, "https://as/");
+        let result = server("https://as/t", |document| document["issuer"] = "https://as/t/".into(), root_slash);
+        assert!(result.is_err());
     }
 
     #[test]
     fn another_issuer_is_accepted_only_if_a_profile_lists_it() {
-        let waived = MetadataWaivers {
+        let waivers = MetadataWaivers {
             issuers: &["https://behind"],
             ..MetadataWaivers::default()
         };
-        let read = |found: &str, waived| server("https://as/t", |document| document["issuer"] = found.into(), waived);
-        assert_eq!(read("https://behind", waived).unwrap().issuer, "https://behind");
-        assert!(read("https://behind", MetadataWaivers::default()).is_err());
+        let parse = |issuer: &str, waivers| server("https://as/t", |document| document["issuer"] = issuer.into(), waivers);
+        assert_eq!(parse("https://behind", waivers).unwrap().issuer, "https://behind");
+        assert!(parse("https://behind", MetadataWaivers::default()).is_err());
         for other in ["https://behind/", "https://behind.evil.example", "https://evil.example"] {
-            assert!(matches!(read(other, waived), Err(MetadataError::OtherIssuer { .. })), "{other}");
+            assert!(matches!(parse(other, waivers), Err(MetadataError::OtherIssuer { .. })), "{other}");
         }
-        assert!(read("https://as/t", waived).is_ok());
+        assert!(parse("https://as/t", waivers).is_ok());
     }
 
     #[test]
     fn an_authorization_server_without_s256_is_refused_unless_waived() {
-        let waived = MetadataWaivers {
+        let waivers = MetadataWaivers {
             pkce: true,
             ..MetadataWaivers::default()
         };
         for methods in [json!(null), json!([]), json!(["plain"]), json!("S256")] {
-            let read = |waived| {
+            let parse = |waivers| {
                 server(
                     "https://as",
                     |document| document["code_challenge_methods_supported"] = methods.clone(),
-                    waived,
+                    waivers,
                 )
             };
-            assert_eq!(read(MetadataWaivers::default()).unwrap_err(), MetadataError::NoS256, "{methods}");
-            assert!(read(waived).is_ok());
+            assert_eq!(parse(MetadataWaivers::default()).unwrap_err(), MetadataError::NoS256, "{methods}");
+            assert!(parse(waivers).is_ok());
         }
     }
 
     #[test]
     fn metadata_endpoints_must_be_https_unless_the_issuer_is_http() {
-        for bad in [
+        for invalid in [
             "http://127.0.0.1/token",
             "javascript:alert(1)",
             "file:///etc/passwd",
@@ -488,42 +489,48 @@ mod tests {
                 "revocation_endpoint",
                 "registration_endpoint",
             ] {
-                let read = server("https://as", |document| document[member] = bad.into(), MetadataWaivers::default());
+                let result = server(
+                    "https://as",
+                    |document| document[member] = invalid.into(),
+                    MetadataWaivers::default(),
+                );
                 assert!(
-                    matches!(read, Err(MetadataError::NotSecure(_) | MetadataError::BadUrl(..))),
-                    "{member} {bad}"
+                    matches!(result, Err(MetadataError::NotSecure(_) | MetadataError::BadUrl(..))),
+                    "{member} {invalid}"
                 );
             }
         }
-        let plain = |document: &mut Value| document["token_endpoint"] = "http://127.0.0.1:1/token".into();
-        assert!(server("http://127.0.0.1:1", plain, MetadataWaivers::default()).is_ok());
-        let script = |document: &mut Value| document["token_endpoint"] = "data:x".into();
-        assert!(server("http://127.0.0.1:1", script, MetadataWaivers::default()).is_err());
-        let empty = |document: &mut Value| document["revocation_endpoint"] = "".into();
+        let set_plain_http = |document: &mut Value| document["token_endpoint"] = "http://127.0.0.1:1/token".into();
+        assert!(server("http://127.0.0.1:1", set_plain_http, MetadataWaivers::default()).is_ok());
+        let set_data_url = |document: &mut Value| document["token_endpoint"] = "data:x".into();
+        assert!(server("http://127.0.0.1:1", set_data_url, MetadataWaivers::default()).is_err());
+        let set_empty = |document: &mut Value| document["revocation_endpoint"] = "".into();
         assert_eq!(
-            server("https://as", empty, MetadataWaivers::default()).unwrap().revocation_endpoint,
+            server("https://as", set_empty, MetadataWaivers::default())
+                .unwrap()
+                .revocation_endpoint,
             None
         );
     }
 
     #[test]
     fn resource_metadata_must_name_its_resource_and_authorization_servers() {
-        let read = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"));
-        let good = read(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
-        let good = good.unwrap();
+        let parse = |document: Value| ProtectedResource::parse(document.to_string().as_bytes(), &at("https://h/mcp"));
+        let resource = parse(json!({"resource": "https://h/mcp", "authorization_servers": ["https://as"], "scopes_supported": ["a", 7]}));
+        let resource = resource.unwrap();
         assert_eq!(
-            (good.resource.as_str(), good.scopes_supported),
+            (resource.resource.as_str(), resource.scopes_supported),
             ("https://h/mcp", vec!["a".to_owned()])
         );
         assert_eq!(
-            read(json!({"resource": "https://h/mcp"})).unwrap_err(),
+            parse(json!({"resource": "https://h/mcp"})).unwrap_err(),
             MetadataError::Missing("authorization_servers")
         );
-        assert_eq!(read(json!([])).unwrap_err(), MetadataError::NotJson);
-        let other = read(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
+        assert_eq!(parse(json!([])).unwrap_err(), MetadataError::NotJson);
+        let other = parse(json!({"resource": "https://evil/mcp", "authorization_servers": ["https://as"]}));
         assert!(matches!(other, Err(MetadataError::OtherResource { .. })));
-        let plain = read(json!({"resource": "https://h/mcp", "authorization_servers": ["http://as"]}));
-        assert_eq!(plain.unwrap_err(), MetadataError::NotSecure("authorization_servers"));
+        let plain_http = parse(json!({"resource": "https://h/mcp", "authorization_servers": ["http://as"]}));
+        assert_eq!(plain_http.unwrap_err(), MetadataError::NotSecure("authorization_servers"));
     }
 
     #[test]
@@ -538,8 +545,8 @@ mod tests {
             client_documents: true,
         };
         let document = authorization_server("https://g", &endpoints);
-        let read = AuthorizationServer::parse(document.to_string().as_bytes(), &at("https://g"), MetadataWaivers::default()).unwrap();
-        assert!(read.iss_promised && read.client_documents && read.registration_endpoint.is_none());
+        let server = AuthorizationServer::parse(document.to_string().as_bytes(), &at("https://g"), MetadataWaivers::default()).unwrap();
+        assert!(server.iss_promised && server.client_documents && server.registration_endpoint.is_none());
         assert!(document.get("scopes_supported").is_none() && document.get("jwks_uri").is_none());
         let scopes = ["a".to_owned(), "offline_access".to_owned()];
         let document = protected_resource("https://g/mcp", "https://g", &scopes, "files");

@@ -26,19 +26,19 @@ pub struct OpenIdConfiguration {
 impl OpenIdConfiguration {
     /// Parses the document of `issuer`, compared byte for byte. PKCE is sent even if not announced.
     pub fn parse(body: &[u8], issuer: &ExactUrl) -> Result<Self, MetadataError> {
-        let waived = MetadataWaivers {
+        let waivers = MetadataWaivers {
             pkce: true,
             root_slash: false,
             issuers: &[],
         };
-        let server = AuthorizationServer::parse(body, issuer, waived)?;
+        let server = AuthorizationServer::parse(body, issuer, waivers)?;
         let document = object(body)?;
         let plain_http = issuer.url().scheme() == "http";
-        let at = |member| text(&document, member).map(|url| secure(member, url, plain_http)).transpose();
+        let endpoint = |member| text(&document, member).map(|url| secure(member, url, plain_http)).transpose();
         Ok(Self {
             server,
-            jwks: at("jwks_uri")?.ok_or(MetadataError::Missing("jwks_uri"))?,
-            userinfo: at("userinfo_endpoint")?,
+            jwks: endpoint("jwks_uri")?.ok_or(MetadataError::Missing("jwks_uri"))?,
+            userinfo: endpoint("userinfo_endpoint")?,
         })
     }
 }
@@ -56,8 +56,8 @@ pub fn id_token(body: &[u8]) -> Option<Secret> {
         #[serde(default, with = "at_rest_option")]
         id_token: Option<Secret>,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    answer.id_token
+    let response: Answer = serde_json::from_slice(body).ok()?;
+    response.id_token
 }
 
 #[cfg(test)]
@@ -82,8 +82,11 @@ mod tests {
 
     #[test]
     fn an_openid_configuration_must_name_the_requested_issuer() {
-        let found = read("https://idp/tenant", &json!({})).unwrap();
-        assert_eq!((found.jwks.as_str(), found.userinfo), ("https://keys.example/jwks", None));
+        let configuration = read("https://idp/tenant", &json!({})).unwrap();
+        assert_eq!(
+            (configuration.jwks.as_str(), configuration.userinfo),
+            ("https://keys.example/jwks", None)
+        );
         for other in ["https://idp/tenant/", "https://idp", "https://IDP/tenant"] {
             assert!(matches!(read(other, &json!({})), Err(MetadataError::OtherIssuer { .. })), "{other}");
         }
@@ -91,8 +94,8 @@ mod tests {
             read("https://idp/tenant", &json!({"jwks_uri": ""})),
             Err(MetadataError::Missing("jwks_uri"))
         );
-        let plain = read("https://idp/tenant", &json!({"jwks_uri": "http://idp/jwks"}));
-        assert_eq!(plain, Err(MetadataError::NotSecure("jwks_uri")));
+        let plain_http = read("https://idp/tenant", &json!({"jwks_uri": "http://idp/jwks"}));
+        assert_eq!(plain_http, Err(MetadataError::NotSecure("jwks_uri")));
     }
 
     #[test]

@@ -43,11 +43,11 @@ impl CodeChallenge {
 
     /// Whether `verifier` is well formed (43–128 unreserved characters) and has this challenge.
     pub fn matches_verifier(&self, verifier: &str) -> bool {
-        let formed = (43..=128).contains(&verifier.len())
+        let is_well_formed = (43..=128).contains(&verifier.len())
             && verifier
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
-        formed && bool::from(self.0.as_bytes().ct_eq(s256(verifier).as_bytes()))
+        is_well_formed && bool::from(self.0.as_bytes().ct_eq(s256(verifier).as_bytes()))
     }
 
     /// The 43 characters.
@@ -73,9 +73,9 @@ mod tests {
 
     #[test]
     fn plain_absent_and_unknown_challenge_methods_are_refused() {
-        let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         for method in [None, Some("plain"), Some("s256"), Some("S512")] {
-            assert_eq!(CodeChallenge::parse(Some(good), method), Err(CodeChallengeError::Method));
+            assert_eq!(CodeChallenge::parse(Some(challenge), method), Err(CodeChallengeError::Method));
         }
         assert_eq!(CodeChallenge::parse(None, Some("S256")), Err(CodeChallengeError::Missing));
         assert_eq!(

@@ -72,13 +72,14 @@ impl RedirectUri {
         }
     }
 
-    /// Whether `asked` equals this URI byte for byte, except for a loopback port (RFC 8252 §7.3).
-    pub fn matches(&self, asked: &Self) -> bool {
-        if self.0 == asked.0 {
+    /// Whether `requested` equals this URI byte for byte, except for a loopback port (RFC 8252
+    /// §7.3).
+    pub fn matches(&self, requested: &Self) -> bool {
+        if self.0 == requested.0 {
             return true;
         }
-        let both = self.kind() == RedirectKind::Loopback && asked.kind() == RedirectKind::Loopback;
-        both && without_port(&self.0) == without_port(&asked.0)
+        let both_loopback = self.kind() == RedirectKind::Loopback && requested.kind() == RedirectKind::Loopback;
+        both_loopback && without_port(&self.0) == without_port(&requested.0)
     }
 
     /// The kind of this URI.
@@ -186,15 +187,15 @@ mod tests {
 
     #[test]
     fn a_loopback_redirect_matches_any_port_but_not_an_empty_one() {
-        for (registered, asked) in [
+        for (registered, requested) in [
             ("http://127.0.0.1/cb", "http://127.0.0.1:80/cb"),
             ("http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"),
             ("http://localhost?x=1", "http://localhost:80?x=1"),
             ("https://[::1]/cb", "https://[::1]:443/cb"),
         ] {
             assert!(
-                uri(registered).matches(&uri(asked)) && uri(asked).matches(&uri(registered)),
-                "{registered} {asked}"
+                uri(registered).matches(&uri(requested)) && uri(requested).matches(&uri(registered)),
+                "{registered} {requested}"
             );
         }
         for other in ["http://127.0.0.1/cb", "http://127.0.0.1:80/cb", "http://127.0.0.1:3334/cb"] {

@@ -79,14 +79,14 @@ impl ClientRegistration {
                 ));
             }
         };
-        let refreshes = grants(members.get("grant_types"))?;
+        let may_refresh = grants(members.get("grant_types"))?;
         responses(members.get("response_types"))?;
         let name = text("client_name").map(|name| name.chars().take(MAX_NAME_CHARS).collect());
         Ok(Self {
             name,
             redirect_uris: redirects(members.get("redirect_uris"))?,
             auth_method,
-            may_refresh: refreshes,
+            may_refresh,
         })
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn redirects(value: Option<&Value>) -> Result<Vec<RedirectUri>, Regis
             .as_str()
             .ok_or_else(|| redirect("redirect_uris has an entry that is not a string"))?;
         let uri = RedirectUri::parse(text)
-            .map_err(|why| redirect(format!("redirect URI '{}' {why}", text.chars().take(80).collect::<String>())))?;
+            .map_err(|error| redirect(format!("redirect URI '{}' {error}", text.chars().take(80).collect::<String>())))?;
         if !uris.contains(&uri) {
             uris.push(uri);
         }
@@ -118,11 +118,11 @@ pub(super) fn grants(value: Option<&Value>) -> Result<bool, RegistrationError> {
     let Some(list) = value.and_then(Value::as_array) else {
         return Ok(true);
     };
-    let named = |grant: &str| list.iter().any(|g| g.as_str() == Some(grant));
-    if !list.is_empty() && !named("authorization_code") {
+    let includes = |grant: &str| list.iter().any(|g| g.as_str() == Some(grant));
+    if !list.is_empty() && !includes("authorization_code") {
         return Err(metadata("grant_types must include authorization_code"));
     }
-    Ok(list.is_empty() || named("refresh_token"))
+    Ok(list.is_empty() || includes("refresh_token"))
 }
 
 pub(super) fn responses(value: Option<&Value>) -> Result<(), RegistrationError> {
@@ -136,17 +136,17 @@ pub(super) fn responses(value: Option<&Value>) -> Result<(), RegistrationError> 
     }
 }
 
-fn redirect(why: impl Into<String>) -> RegistrationError {
+fn redirect(reason: impl Into<String>) -> RegistrationError {
     RegistrationError {
         code: OAuthErrorCode::InvalidRedirectUri,
-        why: why.into(),
+        why: reason.into(),
     }
 }
 
-fn metadata(why: impl Into<String>) -> RegistrationError {
+fn metadata(reason: impl Into<String>) -> RegistrationError {
     RegistrationError {
         code: OAuthErrorCode::InvalidClientMetadata,
-        why: why.into(),
+        why: reason.into(),
     }
 }
 
@@ -157,18 +157,18 @@ mod tests {
     #[test]
     fn the_registration_request_of_cursor_is_accepted() {
         let body = r#"{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","logo_uri":null,"scope":""}"#;
-        let read = ClientRegistration::parse(body.as_bytes()).unwrap();
+        let registration = ClientRegistration::parse(body.as_bytes()).unwrap();
         assert_eq!(
-            (read.redirect_uris.len(), read.auth_method, read.may_refresh),
+            (registration.redirect_uris.len(), registration.auth_method, registration.may_refresh),
             (3, ClientAuthMethod::None, true)
         );
     }
 
     #[test]
     fn a_bad_redirect_uri_is_named_in_the_registration_error() {
-        let refused = ClientRegistration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
-        assert_eq!(refused.code, OAuthErrorCode::InvalidRedirectUri);
-        assert!(refused.why.contains("http://evil.com/cb"), "{}", refused.why);
+        let error = ClientRegistration::parse(br#"{"redirect_uris":["http://evil.com/cb"]}"#).unwrap_err();
+        assert_eq!(error.code, OAuthErrorCode::InvalidRedirectUri);
+        assert!(error.why.contains("http://evil.com/cb"), "{}", error.why);
         assert_eq!(
             ClientRegistration::parse(br"{}").unwrap_err().code,
             OAuthErrorCode::InvalidRedirectUri
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn unknown_grant_types_are_dropped_and_unusable_registrations_refused() {
-        let with =
+        let parse_with =
             |grants: &str| ClientRegistration::parse(format!(r#"{{"redirect_uris":["https://a/cb"],"grant_types":{grants}}}"#).as_bytes());
-        assert!(with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.may_refresh));
-        assert!(with(r#"["client_credentials"]"#).is_err());
-        assert!(with("null").is_ok_and(|r| r.may_refresh));
+        assert!(parse_with(r#"["authorization_code","urn:ietf:params:oauth:grant-type:device_code"]"#).is_ok_and(|r| !r.may_refresh));
+        assert!(parse_with(r#"["client_credentials"]"#).is_err());
+        assert!(parse_with("null").is_ok_and(|r| r.may_refresh));
     }
 }

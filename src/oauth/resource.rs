@@ -11,19 +11,22 @@ pub enum ResourceError {
     NotOurs,
 }
 
-/// Checks each `resource` of a request against the service's canonical URL and aliases (`ours`).
+/// Checks each `resource` of a request against `service_urls`: the service's canonical URL and its
+/// aliases.
 ///
 /// Accepts any case of scheme and host, a trailing slash, and the bare origin (clients of MCP
 /// 2025-03-26). Refuses all others. The gateway itself *emits* one form only.
-pub fn check<'a>(asked: impl Iterator<Item = &'a str>, ours: &[String]) -> Result<(), ResourceError> {
-    for text in asked {
+pub fn check<'a>(requested: impl Iterator<Item = &'a str>, service_urls: &[String]) -> Result<(), ResourceError> {
+    for text in requested {
         let url = Url::parse(text).map_err(|_| ResourceError::Malformed)?;
         if url.fragment().is_some() || url.cannot_be_a_base() || !url.username().is_empty() {
             return Err(ResourceError::Malformed);
         }
-        let asked = normal(&url);
-        let known = |name: &String| Url::parse(name).is_ok_and(|own| normal(&own) == asked || own.origin().ascii_serialization() == asked);
-        if !ours.iter().any(known) {
+        let normalized = normal(&url);
+        let is_match = |service_url: &String| {
+            Url::parse(service_url).is_ok_and(|url| normal(&url) == normalized || url.origin().ascii_serialization() == normalized)
+        };
+        if !service_urls.iter().any(is_match) {
             return Err(ResourceError::NotOurs);
         }
     }

@@ -50,37 +50,37 @@ pub struct TokenRequestError {
     pub why: String,
 }
 
-fn bad(code: OAuthErrorCode, why: impl Into<String>) -> TokenRequestError {
-    TokenRequestError { code, why: why.into() }
+fn bad(code: OAuthErrorCode, reason: impl Into<String>) -> TokenRequestError {
+    TokenRequestError { code, why: reason.into() }
 }
 
 fn one<'a>(form: &'a Form, name: &'static str) -> Result<Option<&'a str>, TokenRequestError> {
     form.single(name)
-        .map_err(|why| bad(OAuthErrorCode::InvalidRequest, why.to_string()))
+        .map_err(|error| bad(OAuthErrorCode::InvalidRequest, error.to_string()))
 }
 
 impl ClientCredentials {
     /// Parses `Authorization: Basic` or the form. Fails if both have credentials (OAuth 2.1 §2.4).
     pub fn parse(authorization: Option<&str>, form: &Form) -> Result<Self, TokenRequestError> {
-        let in_form = one(form, "client_id")?;
-        let secret = one(form, "client_secret")?;
+        let form_client_id = one(form, "client_id")?;
+        let form_secret = one(form, "client_secret")?;
         let Some(header) = authorization else {
-            let client_id = in_form.ok_or_else(|| bad(OAuthErrorCode::InvalidClient, "client_id is missing"))?;
+            let client_id = form_client_id.ok_or_else(|| bad(OAuthErrorCode::InvalidClient, "client_id is missing"))?;
             return Ok(Self {
                 client_id: client_id.to_owned(),
-                secret: secret.map(Secret::from),
+                secret: form_secret.map(Secret::from),
                 basic: false,
             });
         };
-        let (client_id, from_header) =
+        let (client_id, header_secret) =
             basic(header).ok_or_else(|| bad(OAuthErrorCode::InvalidClient, "the Authorization header is not well-formed Basic"))?;
-        if secret.is_some() {
+        if form_secret.is_some() {
             return Err(bad(
                 OAuthErrorCode::InvalidRequest,
                 "client credentials are in the header and in the form; use one",
             ));
         }
-        if in_form.is_some_and(|id| id != client_id) {
+        if form_client_id.is_some_and(|id| id != client_id) {
             return Err(bad(
                 OAuthErrorCode::InvalidRequest,
                 "client_id differs between the header and the form",
@@ -88,7 +88,7 @@ impl ClientCredentials {
         }
         Ok(Self {
             client_id,
-            secret: Some(from_header).filter(|s| !s.is_empty()),
+            secret: Some(header_secret).filter(|s| !s.is_empty()),
             basic: true,
         })
     }
@@ -102,12 +102,12 @@ fn basic(header: &str) -> Option<(String, Secret)> {
     }
     let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
-    let decoded = |part: &str| {
+    let decode = |part: &str| {
         url::form_urlencoded::parse(format!("v={}", part.replace('&', "%26").replace('=', "%3D")).as_bytes())
             .next()
             .map(|(_, v)| v.into_owned())
     };
-    Some((decoded(id)?, Secret::from(decoded(secret)?)))
+    Some((decode(id)?, Secret::from(decode(secret)?)))
 }
 
 impl TokenRequest {
@@ -161,8 +161,11 @@ mod tests {
     #[test]
     fn basic_credentials_are_form_decoded() {
         let header = format!("Basic {}", STANDARD.encode("a%20b:s%3A%2Bx"));
-        let who = ClientCredentials::parse(Some(&header), &form("")).unwrap();
-        assert_eq!((who.client_id.as_str(), who.secret.unwrap().expose()), ("a b", "s:+x"));
+        let credentials = ClientCredentials::parse(Some(&header), &form("")).unwrap();
+        assert_eq!(
+            (credentials.client_id.as_str(), credentials.secret.unwrap().expose()),
+            ("a b", "s:+x")
+        );
     }
 
     #[test]

@@ -61,13 +61,13 @@ pub mod access_at_rest {
     use crate::base::secret::at_rest;
 
     /// Writes the token. The surrounding record is sealed.
-    pub fn serialize<S: Serializer>(token: &UpstreamAccessToken, to: S) -> Result<S::Ok, S::Error> {
-        at_rest::serialize(&token.0, to)
+    pub fn serialize<S: Serializer>(token: &UpstreamAccessToken, serializer: S) -> Result<S::Ok, S::Error> {
+        at_rest::serialize(&token.0, serializer)
     }
 
     /// Reads the token.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UpstreamAccessToken, D::Error> {
-        at_rest::deserialize(from).map(UpstreamAccessToken)
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UpstreamAccessToken, D::Error> {
+        at_rest::deserialize(deserializer).map(UpstreamAccessToken)
     }
 }
 
@@ -80,13 +80,13 @@ pub mod refresh_at_rest {
     use crate::base::secret::at_rest_option;
 
     /// Writes the token, if there is one. The surrounding record is sealed.
-    pub fn serialize<S: Serializer>(token: &Option<UpstreamRefreshToken>, to: S) -> Result<S::Ok, S::Error> {
-        at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), to)
+    pub fn serialize<S: Serializer>(token: &Option<UpstreamRefreshToken>, serializer: S) -> Result<S::Ok, S::Error> {
+        at_rest_option::serialize(&token.as_ref().map(|token| token.0.clone()), serializer)
     }
 
     /// Reads the token, if there is one.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<UpstreamRefreshToken>, D::Error> {
-        at_rest_option::deserialize(from).map(|token| token.map(UpstreamRefreshToken))
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UpstreamRefreshToken>, D::Error> {
+        at_rest_option::deserialize(deserializer).map(|token| token.map(UpstreamRefreshToken))
     }
 }
 
@@ -203,26 +203,26 @@ struct TokenResponseFields {
     authed_user: Option<Box<TokenResponseFields>>,
 }
 
-/// Parses a token response. Lifetimes count from `asked`, the time at which the request was sent.
+/// Parses a token response. Lifetimes count from `sent_at`, the time of the request.
 /// # Errors
 /// If it has no usable tokens. [`TokenResponseError`] says whether the upstream refused.
 pub fn parse_token_response(
     status: u16,
     content_type: Option<&str>,
     body: &[u8],
-    asked: UnixTime,
+    sent_at: UnixTime,
 ) -> Result<UpstreamTokens, TokenResponseError> {
     if matches!(status, 429 | 503) {
         return Err(TokenResponseError::Temporary(format!("the token endpoint answered {status}")));
     }
-    let raw = read(body).map_err(|why| unreadable(status, content_type, why))?;
-    if let Some(refusal) = refusal_of(&raw) {
-        return Err(judged(status, refusal));
+    let fields = read(body).map_err(|reason| unreadable(status, content_type, reason))?;
+    if let Some(error) = refusal_of(&fields) {
+        return Err(judged(status, error));
     }
     if !(200..300).contains(&status) {
         return Err(unreadable(status, content_type, "no OAuth error code"));
     }
-    granted(raw, asked).map_err(|why| unreadable(status, content_type, why))
+    granted(fields, sent_at).map_err(|reason| unreadable(status, content_type, reason))
 }
 
 /// The OAuth error of a response that has no tokens (RFC 7009 §2.2.1, RFC 7591 §3.2.2).
@@ -230,22 +230,22 @@ pub fn parse_error_response(body: &[u8]) -> Option<OAuthErrorResponse> {
     refusal_of(&read(body).ok()?)
 }
 
-fn unreadable(status: u16, content_type: Option<&str>, why: &str) -> TokenResponseError {
-    let kind: String = content_type
+fn unreadable(status: u16, content_type: Option<&str>, reason: &str) -> TokenResponseError {
+    let media_type: String = content_type
         .unwrap_or("no content type")
         .chars()
         .filter(char::is_ascii_graphic)
         .take(60)
         .collect();
-    TokenResponseError::Unreadable(format!("the token endpoint answered {status} ({kind}): {why}"))
+    TokenResponseError::Unreadable(format!("the token endpoint answered {status} ({media_type}): {reason}"))
 }
 
-fn judged(status: u16, refusal: OAuthErrorResponse) -> TokenResponseError {
-    let certain = refusal.is_invalid_grant() || refusal.is_invalid_client();
-    if refusal.is_temporary() || (status >= 500 && !certain) {
-        return TokenResponseError::Temporary(format!("the token endpoint answered {status} with `{}`", refusal.code));
+fn judged(status: u16, error: OAuthErrorResponse) -> TokenResponseError {
+    let is_definite = error.is_invalid_grant() || error.is_invalid_client();
+    if error.is_temporary() || (status >= 500 && !is_definite) {
+        return TokenResponseError::Temporary(format!("the token endpoint answered {status} with `{}`", error.code));
     }
-    TokenResponseError::Refused(refusal)
+    TokenResponseError::Refused(error)
 }
 
 /// Tells JSON from forms by content: PHP labels JSON `text/html`, and GitHub's default is a form.
@@ -261,52 +261,52 @@ fn read(body: &[u8]) -> Result<TokenResponseFields, &'static str> {
 }
 
 fn read_form(text: &str) -> Result<TokenResponseFields, &'static str> {
-    let mut raw = TokenResponseFields::default();
+    let mut fields = TokenResponseFields::default();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        let slot = match &*name {
+        let field = match &*name {
             "access_token" => {
-                once(&mut raw.access_token, Secret::from(&*value))?;
+                once(&mut fields.access_token, Secret::from(&*value))?;
                 continue;
             }
             "refresh_token" => {
-                once(&mut raw.refresh_token, Secret::from(&*value))?;
+                once(&mut fields.refresh_token, Secret::from(&*value))?;
                 continue;
             }
             "token_type" => {
-                once(&mut raw.token_type, value.into_owned())?;
+                once(&mut fields.token_type, value.into_owned())?;
                 continue;
             }
-            "expires_in" => &mut raw.expires_in,
-            "refresh_expires_in" => &mut raw.refresh_expires_in,
-            "refresh_token_expires_in" => &mut raw.refresh_token_expires_in,
-            "scope" => &mut raw.scope,
-            "error" => &mut raw.error,
-            "error_description" => &mut raw.error_description,
+            "expires_in" => &mut fields.expires_in,
+            "refresh_expires_in" => &mut fields.refresh_expires_in,
+            "refresh_token_expires_in" => &mut fields.refresh_token_expires_in,
+            "scope" => &mut fields.scope,
+            "error" => &mut fields.error,
+            "error_description" => &mut fields.error_description,
             _ => continue,
         };
-        once(slot, Value::String(value.into_owned()))?;
+        once(field, Value::String(value.into_owned()))?;
     }
-    if raw.access_token.is_none() && raw.error.is_none() {
+    if fields.access_token.is_none() && fields.error.is_none() {
         return Err("neither JSON nor a form with `access_token` or `error`");
     }
-    Ok(raw)
+    Ok(fields)
 }
 
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
-    if slot.replace(value).is_some() {
+fn once<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    if field.replace(value).is_some() {
         Err("a form with a repeated parameter")
     } else {
         Ok(())
     }
 }
 
-fn refusal_of(raw: &TokenResponseFields) -> Option<OAuthErrorResponse> {
-    let code = raw.error.as_ref()?.as_str()?;
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    if code.is_empty() || code.len() > 64 || !code.bytes().all(fits) {
+fn refusal_of(fields: &TokenResponseFields) -> Option<OAuthErrorResponse> {
+    let code = fields.error.as_ref()?.as_str()?;
+    let is_code_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if code.is_empty() || code.len() > 64 || !code.bytes().all(is_code_byte) {
         return None;
     }
-    let description = raw.error_description.as_ref().and_then(Value::as_str).map(printable);
+    let description = fields.error_description.as_ref().and_then(Value::as_str).map(printable);
     Some(OAuthErrorResponse {
         code: code.to_owned(),
         description: description.filter(|text| !text.is_empty()),
@@ -315,54 +315,54 @@ fn refusal_of(raw: &TokenResponseFields) -> Option<OAuthErrorResponse> {
 
 /// Keeps the characters of `error_description` (RFC 6749 §5.2). Most others become `?`.
 fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
+    let sanitize = |c: char| match c {
         '\r' | '\n' | '\t' => ' ',
         '"' | '\\' => '\'',
         ' '..='~' => c,
         _ => '?',
     };
-    text.trim().chars().take(MAX_DESCRIPTION_CHARS).map(shown).collect()
+    text.trim().chars().take(MAX_DESCRIPTION_CHARS).map(sanitize).collect()
 }
 
-fn granted(raw: TokenResponseFields, asked: UnixTime) -> Result<UpstreamTokens, &'static str> {
-    if raw.error.as_ref().is_some_and(|error| error.as_str() != Some("")) {
+fn granted(fields: TokenResponseFields, sent_at: UnixTime) -> Result<UpstreamTokens, &'static str> {
+    if fields.error.as_ref().is_some_and(|error| error.as_str() != Some("")) {
         return Err("an error that is not an OAuth error code");
     }
-    let slack = raw.ok == Some(Value::Bool(true));
-    let raw = match raw.authed_user {
-        Some(user) if slack && raw.access_token.is_none() => *user,
-        Some(_) | None => raw,
+    let is_slack = fields.ok == Some(Value::Bool(true));
+    let fields = match fields.authed_user {
+        Some(user) if is_slack && fields.access_token.is_none() => *user,
+        Some(_) | None => fields,
     };
-    let access = raw.access_token.filter(|token| !token.is_empty()).ok_or("no `access_token`")?;
+    let access = fields.access_token.filter(|token| !token.is_empty()).ok_or("no `access_token`")?;
     if !access.expose().bytes().all(|b| b.is_ascii_graphic()) {
         return Err("an `access_token` that no header can carry");
     }
-    if !raw.token_type.is_none_or(|kind| is_bearer(&kind, slack)) {
+    if !fields.token_type.is_none_or(|token_type| is_bearer(&token_type, is_slack)) {
         return Err("a `token_type` other than `Bearer`");
     }
-    let refresh_life = seconds(raw.refresh_expires_in.as_ref()).or_else(|| seconds(raw.refresh_token_expires_in.as_ref()));
+    let refresh_lifetime = seconds(fields.refresh_expires_in.as_ref()).or_else(|| seconds(fields.refresh_token_expires_in.as_ref()));
     Ok(UpstreamTokens {
         access: UpstreamAccessToken(access),
-        refresh: raw.refresh_token.filter(|token| !token.is_empty()).map(UpstreamRefreshToken),
-        expires: seconds(raw.expires_in.as_ref()).map(|life| asked.plus_seconds(life)),
-        refresh_expires: refresh_life.map(|life| asked.plus_seconds(life)),
-        scope: scope(raw.scope.as_ref()),
+        refresh: fields.refresh_token.filter(|token| !token.is_empty()).map(UpstreamRefreshToken),
+        expires: seconds(fields.expires_in.as_ref()).map(|lifetime| sent_at.plus_seconds(lifetime)),
+        refresh_expires: refresh_lifetime.map(|lifetime| sent_at.plus_seconds(lifetime)),
+        scope: scope(fields.scope.as_ref()),
     })
 }
 
 /// Slack's `token_type` is the token's owner (`bot`, `user`). The token is still a bearer token.
-fn is_bearer(kind: &str, slack: bool) -> bool {
-    kind.eq_ignore_ascii_case("bearer") || (slack && matches!(kind, "bot" | "user"))
+fn is_bearer(token_type: &str, is_slack: bool) -> bool {
+    token_type.eq_ignore_ascii_case("bearer") || (is_slack && matches!(token_type, "bot" | "user"))
 }
 
 /// A lifetime in whole seconds; `None` if 0, negative or invalid. The upstream's 401 then decides.
 fn seconds(value: Option<&Value>) -> Option<u64> {
-    let life = match value? {
+    let lifetime = match value? {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    whole(life).filter(|life| *life > 0)
+    whole(lifetime).filter(|lifetime| *lifetime > 0)
 }
 
 #[expect(
@@ -370,8 +370,8 @@ fn seconds(value: Option<&Value>) -> Option<u64> {
     clippy::cast_sign_loss,
     reason = "the cast of a float saturates, and the range is checked first"
 )]
-fn whole(life: f64) -> Option<u64> {
-    (life.is_finite() && life >= 1.0).then(|| (life as u64).min(MAX_LIFETIME_SECONDS))
+fn whole(lifetime: f64) -> Option<u64> {
+    (lifetime.is_finite() && lifetime >= 1.0).then(|| (lifetime as u64).min(MAX_LIFETIME_SECONDS))
 }
 
 /// Joins scopes with spaces, from a list or from a text with spaces or commas. `None` if there are
@@ -382,10 +382,10 @@ fn scope(value: Option<&Value>) -> Option<String> {
         Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
     };
-    let scopes = texts.into_iter().flat_map(|text| text.split([' ', ',']));
-    let fits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-    let joined = scopes.filter(fits).collect::<Vec<_>>().join(" ");
-    (!joined.is_empty()).then_some(joined)
+    let tokens = texts.into_iter().flat_map(|text| text.split([' ', ',']));
+    let is_valid = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    let scope = tokens.filter(is_valid).collect::<Vec<_>>().join(" ");
+    (!scope.is_empty()).then_some(scope)
 }
 
 #[cfg(test)]
@@ -400,7 +400,7 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> OAuthErrorResponse {
         match parse_token_response(status, None, body.as_bytes(), SENT) {
-            Err(TokenResponseError::Refused(refusal)) => refusal,
+            Err(TokenResponseError::Refused(error)) => error,
             other => panic!("{body}: {other:?}"),
         }
     }
@@ -423,17 +423,17 @@ mod tests {
 
     #[test]
     fn invalid_lifetimes_are_ignored_and_long_ones_are_capped() {
-        for odd in ["0", "-5", "\"NaN\"", "\"inf\"", "\"soon\"", "null", "true", "[]", "0.4", "\"\""] {
-            let body = format!(r#"{{"access_token":"a","expires_in":{odd},"refresh_expires_in":{odd}}}"#);
-            assert_eq!((read_ok(&body).expires, read_ok(&body).refresh_expires), (None, None), "{odd}");
+        for invalid in ["0", "-5", "\"NaN\"", "\"inf\"", "\"soon\"", "null", "true", "[]", "0.4", "\"\""] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{invalid},"refresh_expires_in":{invalid}}}"#);
+            assert_eq!((read_ok(&body).expires, read_ok(&body).refresh_expires), (None, None), "{invalid}");
         }
         for long in ["99999999999999999999999", "\"1e300\"", "18446744073709551615"] {
             let body = format!(r#"{{"access_token":"a","expires_in":{long}}}"#);
             assert_eq!(read_ok(&body).expires, Some(SENT.plus_seconds(MAX_LIFETIME_SECONDS)), "{long}");
         }
-        for (text, life) in [("\"3600\"", 3_600), ("\" 60 \"", 60), ("59.9", 59), ("\"59.9\"", 59)] {
+        for (text, lifetime) in [("\"3600\"", 3_600), ("\" 60 \"", 60), ("59.9", 59), ("\"59.9\"", 59)] {
             let body = format!(r#"{{"access_token":"a","expires_in":{text}}}"#);
-            assert_eq!(read_ok(&body).expires, Some(SENT.plus_seconds(life)), "{text}");
+            assert_eq!(read_ok(&body).expires, Some(SENT.plus_seconds(lifetime)), "{text}");
         }
     }
 
@@ -444,8 +444,8 @@ mod tests {
         assert_eq!(tokens.access.expose(), "gho_abc");
         assert_eq!(tokens.scope.as_deref(), Some("repo read:user"));
         assert_eq!((tokens.refresh, tokens.expires), (None, None));
-        let json = parse_token_response(200, Some("text/html"), br#" {"access_token":"a"}"#, SENT).unwrap();
-        assert_eq!(json.access.expose(), "a");
+        let json_tokens = parse_token_response(200, Some("text/html"), br#" {"access_token":"a"}"#, SENT).unwrap();
+        assert_eq!(json_tokens.access.expose(), "a");
         assert!(is_unreadable(200, "access_token=a&access_token=b"));
     }
 
@@ -467,12 +467,12 @@ mod tests {
     #[test]
     fn an_oauth_error_is_a_refusal_in_any_status() {
         for status in [200, 400, 401, 403, 500] {
-            let refusal = refused(status, r#"{"error":"invalid_grant","error_description":"gone","access_token":"a"}"#);
-            assert!(refusal.is_invalid_grant());
-            assert_eq!(refusal.to_string(), "the upstream refused with `invalid_grant`: gone");
+            let error = refused(status, r#"{"error":"invalid_grant","error_description":"gone","access_token":"a"}"#);
+            assert!(error.is_invalid_grant());
+            assert_eq!(error.to_string(), "the upstream refused with `invalid_grant`: gone");
         }
-        let github = "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.";
-        assert!(refused(200, github).is_invalid_grant());
+        let github_body = "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.";
+        assert!(refused(200, github_body).is_invalid_grant());
         assert!(refused(200, r#"{"error":"incorrect_client_credentials"}"#).is_invalid_client());
         assert!(!refused(400, r#"{"error":"invalid_scope"}"#).is_invalid_grant());
     }
@@ -511,39 +511,39 @@ mod tests {
             (400, r#"{"error":"temporarily_unavailable"}"#),
             (200, r#"{"ok":false,"error":"ratelimited"}"#),
         ] {
-            let failure = parse_token_response(status, None, body.as_bytes(), SENT).unwrap_err();
-            assert!(matches!(failure, TokenResponseError::Temporary(_)), "{status} {body}: {failure}");
+            let error = parse_token_response(status, None, body.as_bytes(), SENT).unwrap_err();
+            assert!(matches!(error, TokenResponseError::Temporary(_)), "{status} {body}: {error}");
         }
     }
 
     #[test]
     fn slack_token_types_are_accepted_only_from_slack() {
-        let slack = r#"{"ok":true,"access_token":"xoxb-1","token_type":"bot","scope":"a,b","authed_user":{"id":"U1"}}"#;
-        assert_eq!(read_ok(slack).access.expose(), "xoxb-1");
-        let user = r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#;
-        assert_eq!(read_ok(user).access.expose(), "xoxp-1");
+        let bot_body = r#"{"ok":true,"access_token":"xoxb-1","token_type":"bot","scope":"a,b","authed_user":{"id":"U1"}}"#;
+        assert_eq!(read_ok(bot_body).access.expose(), "xoxb-1");
+        let user_body = r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#;
+        assert_eq!(read_ok(user_body).access.expose(), "xoxp-1");
         assert!(is_unreadable(200, r#"{"access_token":"a","token_type":"user"}"#));
         assert!(is_unreadable(200, r#"{"authed_user":{"access_token":"a"}}"#));
     }
 
     #[test]
     fn an_upstream_error_description_is_sanitized_and_shortened() {
-        let refusal = refused(400, r#"{"error":"invalid_grant","error_description":"a\r\nb \"c\" \u202e\u001b"}"#);
-        assert_eq!(refusal.description.as_deref(), Some("a  b 'c' ??"));
-        let long = format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(5_000));
-        assert_eq!(refused(400, &long).description.unwrap().len(), MAX_DESCRIPTION_CHARS);
+        let error = refused(400, r#"{"error":"invalid_grant","error_description":"a\r\nb \"c\" \u202e\u001b"}"#);
+        assert_eq!(error.description.as_deref(), Some("a  b 'c' ??"));
+        let long_body = format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(5_000));
+        assert_eq!(refused(400, &long_body).description.unwrap().len(), MAX_DESCRIPTION_CHARS);
     }
 
     #[test]
     fn upstream_tokens_survive_serialization_and_are_hidden_in_debug_output() {
         let tokens = read_ok(r#"{"access_token":"hidden1","refresh_token":"hidden2","expires_in":5}"#);
         assert!(!format!("{tokens:?}").contains("hidden"));
-        let kept = serde_json::to_string(&tokens).unwrap();
-        assert_eq!(serde_json::from_str::<UpstreamTokens>(&kept).unwrap(), tokens);
-        let once = read_ok(r#"{"access_token":"a"}"#);
+        let json = serde_json::to_string(&tokens).unwrap();
+        assert_eq!(serde_json::from_str::<UpstreamTokens>(&json).unwrap(), tokens);
+        let minimal = read_ok(r#"{"access_token":"a"}"#);
         assert_eq!(
-            serde_json::from_str::<UpstreamTokens>(&serde_json::to_string(&once).unwrap()).unwrap(),
-            once
+            serde_json::from_str::<UpstreamTokens>(&serde_json::to_string(&minimal).unwrap()).unwrap(),
+            minimal
         );
     }
 
@@ -559,19 +559,19 @@ mod tests {
     #[test]
     fn github_token_responses_are_read_as_json_and_form() {
         assert_eq!(recorded!("github/200-oauth-app.txt"), recorded!("github/200-oauth-app.json"));
-        let forever = recorded!("github/200-oauth-app.json").unwrap();
-        assert_eq!((forever.expires, forever.refresh.is_some()), (None, false));
-        assert_eq!(forever.scope.as_deref(), Some("repo read:user"));
+        let oauth_app = recorded!("github/200-oauth-app.json").unwrap();
+        assert_eq!((oauth_app.expires, oauth_app.refresh.is_some()), (None, false));
+        assert_eq!(oauth_app.scope.as_deref(), Some("repo read:user"));
         assert_eq!(recorded!("github/200-github-app.txt"), recorded!("github/200-github-app.json"));
-        let rotating = recorded!("github/200-github-app.json").unwrap();
-        assert_eq!(rotating.expires, Some(SENT.plus_seconds(28_800)));
-        assert_eq!(rotating.refresh_expires, Some(SENT.plus_seconds(15_897_600)));
-        assert_eq!(rotating.scope, None);
+        let github_app = recorded!("github/200-github-app.json").unwrap();
+        assert_eq!(github_app.expires, Some(SENT.plus_seconds(28_800)));
+        assert_eq!(github_app.refresh_expires, Some(SENT.plus_seconds(15_897_600)));
+        assert_eq!(github_app.scope, None);
     }
 
     #[test]
     fn recorded_error_responses_are_classified_correctly() {
-        for answer in [
+        for result in [
             recorded!("github/200-bad-code.txt"),
             recorded!("github/200-bad-refresh.json"),
             recorded!("keycloak/400-refresh.json"),
@@ -580,41 +580,41 @@ mod tests {
             recorded!("google/400-refresh.json"),
         ] {
             assert!(
-                matches!(answer, Err(TokenResponseError::Refused(ref refusal)) if refusal.is_invalid_grant()),
-                "{answer:?}"
+                matches!(result, Err(TokenResponseError::Refused(ref error)) if error.is_invalid_grant()),
+                "{result:?}"
             );
         }
-        let client = recorded!("github/200-bad-client.json");
+        let result = recorded!("github/200-bad-client.json");
         assert!(
-            matches!(client, Err(TokenResponseError::Refused(ref refusal)) if refusal.is_invalid_client()),
-            "{client:?}"
+            matches!(result, Err(TokenResponseError::Refused(ref error)) if error.is_invalid_client()),
+            "{result:?}"
         );
         assert!(matches!(
             recorded!("slack/200-internal.json"),
             Err(TokenResponseError::Temporary(_))
         ));
-        for answer in [
+        for result in [
             recorded!("github/200-wrong-endpoint.txt"),
             recorded!("firewall/403-nginx.html"),
             recorded!("firewall/403-challenge.html"),
             recorded!("firewall/403-api-gateway.json"),
         ] {
-            assert!(matches!(answer, Err(TokenResponseError::Unreadable(_))), "{answer:?}");
+            assert!(matches!(result, Err(TokenResponseError::Unreadable(_))), "{result:?}");
         }
     }
 
     #[test]
     fn recorded_token_responses_of_other_providers_are_read() {
-        let offline = recorded!("keycloak/200-offline.json").unwrap();
-        assert_eq!((offline.refresh_expires, offline.refresh.is_some()), (None, true));
+        let offline_tokens = recorded!("keycloak/200-offline.json").unwrap();
+        assert_eq!((offline_tokens.refresh_expires, offline_tokens.refresh.is_some()), (None, true));
         assert_eq!(
             recorded!("keycloak/200-online.json").unwrap().refresh_expires,
             Some(SENT.plus_seconds(1_800))
         );
         assert_eq!(recorded!("slack/200-bot.json").unwrap().access.expose(), "xoxb-made-up");
-        let user = recorded!("slack/200-user.json").unwrap();
+        let user_tokens = recorded!("slack/200-user.json").unwrap();
         assert_eq!(
-            (user.access.expose(), user.scope.as_deref()),
+            (user_tokens.access.expose(), user_tokens.scope.as_deref()),
             ("xoxp-made-up", Some("search:read channels:history"))
         );
         assert!(recorded!("entra/200-code.json").is_ok());

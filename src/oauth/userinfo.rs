@@ -28,16 +28,18 @@ pub struct UserInfo {
 }
 
 impl UserInfo {
-    /// Reads claims; `groups` is the name of the claim with groups. `None` without a usable `sub`.
-    pub fn from_claims(claims: &Claims, groups: &str) -> Option<Self> {
+    /// Reads claims; `groups_claim` names the claim with groups. `None` without a usable `sub`.
+    pub fn from_claims(claims: &Claims, groups_claim: &str) -> Option<Self> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let verified = claims.get("email_verified").is_some_and(|it| *it == true || *it == "true");
+        let email_verified = claims.get("email_verified").is_some_and(|value| *value == true || *value == "true");
         Some(Self {
             id: text("sub").filter(|id| is_id(id))?.to_owned(),
-            email: text("email").filter(|email| verified && is_plain_email(email)).map(str::to_owned),
+            email: text("email")
+                .filter(|email| email_verified && is_plain_email(email))
+                .map(str::to_owned),
             name: text("name").and_then(shown),
             avatar: text("picture").and_then(picture),
-            groups: listed(claims.get(groups)),
+            groups: listed(claims.get(groups_claim)),
         })
     }
 
@@ -58,15 +60,15 @@ impl UserInfo {
         })
     }
 
-    /// Fills gaps from `more`, which is from the same provider. `None` if that is another user.
+    /// Fills gaps from `other`, which is from the same provider. `None` if that is another user.
     #[must_use]
-    pub fn merge(self, more: Self) -> Option<Self> {
-        (self.id == more.id).then(|| Self {
+    pub fn merge(self, other: Self) -> Option<Self> {
+        (self.id == other.id).then(|| Self {
             id: self.id,
-            email: self.email.or(more.email),
-            name: self.name.or(more.name),
-            avatar: self.avatar.or(more.avatar),
-            groups: if self.groups.is_empty() { more.groups } else { self.groups },
+            email: self.email.or(other.email),
+            name: self.name.or(other.name),
+            avatar: self.avatar.or(other.avatar),
+            groups: if self.groups.is_empty() { other.groups } else { self.groups },
         })
     }
 }
@@ -80,15 +82,15 @@ pub fn is_plain_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
     };
-    let local_fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
-    let label_fits = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    (1..=64).contains(&local.len()) && local.bytes().all(local_fits) && domain.len() <= 253 && domain.split('.').all(label_fits)
+    let is_local_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+    let is_label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    (1..=64).contains(&local.len()) && local.bytes().all(is_local_byte) && domain.len() <= 253 && domain.split('.').all(is_label)
 }
 
 /// A display text without control characters; `None` if nothing is left.
 fn shown(text: &str) -> Option<String> {
-    let kept: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
-    (!kept.is_empty()).then_some(kept)
+    let cleaned: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
+    (!cleaned.is_empty()).then_some(cleaned)
 }
 
 fn picture(text: &str) -> Option<String> {
@@ -98,11 +100,11 @@ fn picture(text: &str) -> Option<String> {
 
 /// Parses a string or a list of strings.
 fn listed(value: Option<&Value>) -> Vec<String> {
-    let fits = |text: &&str| !text.is_empty() && text.chars().count() <= MAX_TEXT_CHARS;
+    let is_valid = |text: &&str| !text.is_empty() && text.chars().count() <= MAX_TEXT_CHARS;
     match value {
-        Some(Value::String(one)) => Some(one.as_str()).filter(fits).map(str::to_owned).into_iter().collect(),
-        Some(Value::Array(all)) => {
-            let texts = all.iter().filter_map(Value::as_str).filter(fits);
+        Some(Value::String(text)) => Some(text.as_str()).filter(is_valid).map(str::to_owned).into_iter().collect(),
+        Some(Value::Array(list)) => {
+            let texts = list.iter().filter_map(Value::as_str).filter(is_valid);
             texts.take(MAX_GROUPS).map(str::to_owned).collect()
         }
         Some(_) | None => Vec::new(),
@@ -128,7 +130,7 @@ mod tests {
         for verified in [json!(false), json!("false"), json!(1), json!(null), json!("TRUE"), json!([true])] {
             assert_eq!(email("a@b.c", verified.clone()), None, "{verified}");
         }
-        for odd in [
+        for invalid in [
             "",
             "a",
             "@b.c",
@@ -150,7 +152,7 @@ mod tests {
             "ä@example.com",
             "a@example.com\0",
         ] {
-            assert_eq!(email(odd, json!(true)), None, "{odd:?}");
+            assert_eq!(email(invalid, json!(true)), None, "{invalid:?}");
         }
     }
 
@@ -163,28 +165,31 @@ mod tests {
 
     #[test]
     fn userinfo_is_sanitized_and_merged_only_for_the_same_subject() {
-        let person = of(json!({
+        let user = of(json!({
             "sub": "1", "name": " Al\r\nice ", "picture": "javascript:alert(1)", "groups": ["a", 5, "", "b"]
         }));
-        let person = person.unwrap();
-        assert_eq!(person.name.as_deref(), Some("Alice"));
-        assert_eq!((person.avatar.as_deref(), person.groups.len()), (None, 2));
-        let other = of(json!({"sub": "2", "email": "a@b.c", "email_verified": true})).unwrap();
-        assert_eq!(person.clone().merge(other.clone()), None);
-        let same = UserInfo { id: "1".into(), ..other };
-        assert_eq!(person.merge(same).unwrap().email.as_deref(), Some("a@b.c"));
+        let user = user.unwrap();
+        assert_eq!(user.name.as_deref(), Some("Alice"));
+        assert_eq!((user.avatar.as_deref(), user.groups.len()), (None, 2));
+        let other_user = of(json!({"sub": "2", "email": "a@b.c", "email_verified": true})).unwrap();
+        assert_eq!(user.clone().merge(other_user.clone()), None);
+        let same_user = UserInfo {
+            id: "1".into(),
+            ..other_user
+        };
+        assert_eq!(user.merge(same_user).unwrap().email.as_deref(), Some("a@b.c"));
     }
 
     #[test]
     fn only_a_verified_primary_github_email_is_used() {
-        let user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
+        let github_user = json!({"id": 583_231, "login": "octocat", "name": null, "avatar_url": "https://avatars.example/1"});
         let emails = |verified: bool| json!([{"email": "other@x.y", "primary": false, "verified": true}, {"email": "cat@x.y", "primary": true, "verified": verified}]);
-        let cat = UserInfo::from_github(&user, &emails(true)).unwrap();
+        let user = UserInfo::from_github(&github_user, &emails(true)).unwrap();
         assert_eq!(
-            (cat.id.as_str(), cat.email.as_deref(), cat.name.as_deref()),
+            (user.id.as_str(), user.email.as_deref(), user.name.as_deref()),
             ("583231", Some("cat@x.y"), Some("octocat"))
         );
-        assert_eq!(UserInfo::from_github(&user, &emails(false)).unwrap().email, None);
+        assert_eq!(UserInfo::from_github(&github_user, &emails(false)).unwrap().email, None);
         assert_eq!(UserInfo::from_github(&json!({"id": "583231"}), &emails(true)), None);
     }
 }

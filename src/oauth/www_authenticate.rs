@@ -20,63 +20,67 @@ impl BearerChallenge {
     /// The valid scopes as a list; empty if there are none.
     pub fn scopes(&self) -> Vec<String> {
         let scopes = self.scope.as_deref().unwrap_or_default().split(' ');
-        let fits = |scope: &&str| !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-        scopes.filter(fits).map(str::to_owned).collect()
+        let is_valid = |scope: &&str| !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        scopes.filter(is_valid).map(str::to_owned).collect()
     }
 }
 
 /// A field may hold several challenges: each a scheme and parameters, all separated by commas.
 fn of_field(field: &str) -> Option<BearerChallenge> {
-    let mut found: Option<BearerChallenge> = None;
+    let mut bearer: Option<BearerChallenge> = None;
     let mut in_bearer = false;
     for part in parts(field) {
         let (scheme, parameter) = split_scheme(part);
         if let Some(scheme) = scheme {
-            if found.is_some() {
+            if bearer.is_some() {
                 break;
             }
             in_bearer = scheme.eq_ignore_ascii_case("bearer");
             if in_bearer {
-                found = Some(BearerChallenge::default());
+                bearer = Some(BearerChallenge::default());
             }
         }
-        if let (true, Some(challenge), Some((name, value))) = (in_bearer, found.as_mut(), parameter.split_once('=')) {
+        if let (true, Some(challenge), Some((name, value))) = (in_bearer, bearer.as_mut(), parameter.split_once('=')) {
             keep(challenge, name.trim(), unquoted(value.trim()));
         }
     }
-    found
+    bearer
 }
 
 /// Keeps the first value of a repeated parameter. RFC 6750 §3 forbids repetition.
 fn keep(challenge: &mut BearerChallenge, name: &str, value: String) {
-    let slot = match name.to_ascii_lowercase().as_str() {
+    let field = match name.to_ascii_lowercase().as_str() {
         "resource_metadata" => &mut challenge.resource_metadata,
         "scope" => &mut challenge.scope,
         "error" => &mut challenge.error,
         _ => return,
     };
-    if slot.is_none() {
-        *slot = Some(value);
+    if field.is_none() {
+        *field = Some(value);
     }
 }
 
 /// Splits at commas outside quotes.
 fn parts(field: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
-    let at_comma = move |c: char| {
+    let is_separator = move |c: char| {
         quoted ^= c == '"' && !escaped;
         escaped = c == '\\' && quoted && !escaped;
         c == ',' && !quoted
     };
-    field.split(at_comma).map(str::trim).filter(|part| !part.is_empty())
+    field.split(is_separator).map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// `Bearer realm="x"` is a scheme and a parameter, `Bearer` a scheme, `scope="a b"` a parameter.
 fn split_scheme(part: &str) -> (Option<&str>, &str) {
     let end = part.find([' ', '\t', '=', '"']).unwrap_or(part.len());
-    let (word, rest) = part.split_at(end);
+    let (scheme, rest) = part.split_at(end);
     let rest = rest.trim_start();
-    if rest.starts_with('=') { (None, part) } else { (Some(word), rest) }
+    if rest.starts_with('=') {
+        (None, part)
+    } else {
+        (Some(scheme), rest)
+    }
 }
 
 fn unquoted(value: &str) -> String {
@@ -89,7 +93,7 @@ fn unquoted(value: &str) -> String {
         match c {
             '"' => break,
             '\\' => out.extend(chars.next()),
-            plain => out.push(plain),
+            other => out.push(other),
         }
     }
     out

@@ -75,11 +75,11 @@ impl AuthHeader {
         if !forward_rules::may_carry_a_credential(&header) {
             return Err(AuthHeaderError::NotOurs(name.to_owned()));
         }
-        let bad = || AuthHeaderError::Template(template.to_owned());
-        let (before, after) = template.split_once(PLACEHOLDER).ok_or_else(bad)?;
+        let template_error = || AuthHeaderError::Template(template.to_owned());
+        let (before, after) = template.split_once(PLACEHOLDER).ok_or_else(template_error)?;
         // A stray brace is a typing error, and would be sent.
         if [before, after].iter().any(|part| part.contains(['{', '}'])) {
-            return Err(bad());
+            return Err(template_error());
         }
         if template.trim() != template || !is_header_safe(template) {
             return Err(AuthHeaderError::Characters(template.to_owned()));
@@ -97,14 +97,14 @@ impl AuthHeader {
     }
 
     /// Checks a pasted credential. Drops white space around it, and a scheme that the user copied.
-    pub fn parse_credential(&self, pasted: &str) -> Result<Secret, CredentialSyntaxError> {
-        let mut text = pasted.trim();
+    pub fn parse_credential(&self, input: &str) -> Result<Secret, CredentialSyntaxError> {
+        let mut text = input.trim();
         let scheme = self.before.trim();
         // If the template has no scheme, the user pastes one, so keep it.
-        let whole = self.name == AUTHORIZATION && scheme.is_empty();
-        for word in [scheme, "Bearer"] {
-            if !whole && !word.is_empty() {
-                text = without_scheme(text, word);
+        let keeps_scheme = self.name == AUTHORIZATION && scheme.is_empty();
+        for prefix in [scheme, "Bearer"] {
+            if !keeps_scheme && !prefix.is_empty() {
+                text = without_scheme(text, prefix);
             }
         }
         match text {
@@ -177,8 +177,8 @@ mod tests {
             "{{credential}}",
             "Bearer {credential} {x}",
         ] {
-            let why = AuthHeader::parse("Authorization", template).unwrap_err();
-            assert!(matches!(why, AuthHeaderError::Template(_)), "{template}: {why}");
+            let error = AuthHeader::parse("Authorization", template).unwrap_err();
+            assert!(matches!(error, AuthHeaderError::Template(_)), "{template}: {error}");
         }
         for template in [
             " {credential}",
@@ -186,8 +186,8 @@ mod tests {
             "Schlüssel {credential}",
             "a\t{credential}",
         ] {
-            let why = AuthHeader::parse("Authorization", template).unwrap_err();
-            assert!(matches!(why, AuthHeaderError::Characters(_)), "{template:?}: {why}");
+            let error = AuthHeader::parse("Authorization", template).unwrap_err();
+            assert!(matches!(error, AuthHeaderError::Characters(_)), "{template:?}: {error}");
         }
     }
 
@@ -218,8 +218,8 @@ mod tests {
             "MCP-Protocol-Version",
             "Last-Event-ID",
         ] {
-            let why = AuthHeader::parse(name, PLACEHOLDER).unwrap_err();
-            assert_eq!(why, AuthHeaderError::NotOurs(name.to_owned()));
+            let error = AuthHeader::parse(name, PLACEHOLDER).unwrap_err();
+            assert_eq!(error, AuthHeaderError::NotOurs(name.to_owned()));
         }
         for name in ["", "X Api Key", "X-Api-Key:", "x\r\ny"] {
             assert_eq!(AuthHeader::parse(name, PLACEHOLDER), Err(AuthHeaderError::Name(name.to_owned())));
@@ -243,9 +243,9 @@ mod tests {
 
     #[test]
     fn a_pasted_scheme_stays_if_the_template_has_none() {
-        let open = AuthHeader::parse("Authorization", "{credential}").unwrap();
-        assert_eq!(open.parse_credential("Bearer k1").unwrap().expose(), "Bearer k1");
-        assert_eq!(open.parse_credential("Basic YTpi").unwrap().expose(), "Basic YTpi");
+        let header = AuthHeader::parse("Authorization", "{credential}").unwrap();
+        assert_eq!(header.parse_credential("Bearer k1").unwrap().expose(), "Bearer k1");
+        assert_eq!(header.parse_credential("Basic YTpi").unwrap().expose(), "Basic YTpi");
     }
 
     #[test]

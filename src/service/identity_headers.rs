@@ -79,16 +79,16 @@ pub struct IdentityPayload {
 
 impl IdentityHeaders {
     /// Parses a list of fields. Fails if it is empty or has an unknown field.
-    pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, IdentityFieldsError> {
-        let mut chosen = [false; FIELDS.len()];
-        for word in words {
-            let place = FIELDS.iter().position(|(known, _)| *known == word);
-            chosen[place.ok_or_else(|| IdentityFieldsError::Unknown(word.to_owned()))?] = true;
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, IdentityFieldsError> {
+        let mut is_chosen = [false; FIELDS.len()];
+        for name in names {
+            let index = FIELDS.iter().position(|(field_name, _)| *field_name == name);
+            is_chosen[index.ok_or_else(|| IdentityFieldsError::Unknown(name.to_owned()))?] = true;
         }
         let fields: Vec<IdentityField> = FIELDS
             .iter()
-            .zip(chosen)
-            .filter(|(_, is)| *is)
+            .zip(is_chosen)
+            .filter(|(_, is_chosen)| *is_chosen)
             .map(|((_, field), _)| *field)
             .collect();
         if fields.is_empty() {
@@ -115,43 +115,43 @@ impl IdentityHeaders {
     }
 
     /// The payload of a pair: id, provider, and only those other fields that the backend receives.
-    pub fn to_payload(&self, known: &IdentityPayload) -> Secret {
-        let asserted = |field| self.has_assertion && matches!(field, IdentityField::Email | IdentityField::Name);
-        let keep = |field, value: &Option<String>| value.clone().filter(|_| asserted(field) || self.fields.contains(&field));
-        let told = IdentityPayload {
-            id: known.id.clone(),
-            provider: known.provider.clone(),
-            email: keep(IdentityField::Email, &known.email),
-            name: keep(IdentityField::Name, &known.name),
-            avatar: keep(IdentityField::Avatar, &known.avatar),
+    pub fn to_payload(&self, identity: &IdentityPayload) -> Secret {
+        let in_assertion = |field| self.has_assertion && matches!(field, IdentityField::Email | IdentityField::Name);
+        let included = |field, value: &Option<String>| value.clone().filter(|_| in_assertion(field) || self.fields.contains(&field));
+        let payload = IdentityPayload {
+            id: identity.id.clone(),
+            provider: identity.provider.clone(),
+            email: included(IdentityField::Email, &identity.email),
+            name: included(IdentityField::Name, &identity.name),
+            avatar: included(IdentityField::Avatar, &identity.avatar),
         };
-        Secret::from(serde_json::to_string(&told).unwrap_or_default())
+        Secret::from(serde_json::to_string(&payload).unwrap_or_default())
     }
 
     /// Parses the payload of a pair; `None` if it names no user.
-    pub fn from_payload(carried: &Secret) -> Option<IdentityPayload> {
-        serde_json::from_str(carried.expose())
+    pub fn from_payload(payload: &Secret) -> Option<IdentityPayload> {
+        serde_json::from_str(payload.expose())
             .ok()
-            .filter(|known: &IdentityPayload| !known.id.is_empty())
+            .filter(|identity: &IdentityPayload| !identity.id.is_empty())
     }
 
     /// The headers for the payload of a pair; `None` if it names no user.
-    pub fn headers(&self, carried: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        self.of(&Self::from_payload(carried)?)
+    pub fn headers(&self, payload: &Secret) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        self.of(&Self::from_payload(payload)?)
     }
 
     /// The headers for a user, without unknown fields; `None` if the id is empty.
-    pub fn of(&self, known: &IdentityPayload) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        if known.id.is_empty() {
+    pub fn of(&self, identity: &IdentityPayload) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        if identity.id.is_empty() {
             return None;
         }
         let header = |field: &IdentityField| {
             let (name, value) = match field {
-                IdentityField::Id => ("x-user-id", Some(known.id.as_str())),
-                IdentityField::Email => ("x-user-email", known.email.as_deref()),
-                IdentityField::Name => ("x-user-name", known.name.as_deref()),
-                IdentityField::Provider => ("x-user-provider", Some(known.provider.as_str())),
-                IdentityField::Avatar => ("x-user-avatar", known.avatar.as_deref()),
+                IdentityField::Id => ("x-user-id", Some(identity.id.as_str())),
+                IdentityField::Email => ("x-user-email", identity.email.as_deref()),
+                IdentityField::Name => ("x-user-name", identity.name.as_deref()),
+                IdentityField::Provider => ("x-user-provider", Some(identity.provider.as_str())),
+                IdentityField::Avatar => ("x-user-avatar", identity.avatar.as_deref()),
             };
             let value = HeaderValue::from_str(&encoded(value.filter(|text| !text.is_empty())?)).ok()?;
             Some((HeaderName::from_static(name), value))
@@ -166,9 +166,9 @@ fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(bytes.len());
     for (i, b) in bytes.iter().enumerate() {
         // A receiver can trim a space at an end, and fold several spaces into one.
-        let within = i > 0 && bytes[i - 1] != b' ' && i + 1 < bytes.len();
+        let is_inner = i > 0 && bytes[i - 1] != b' ' && i + 1 < bytes.len();
         match b {
-            b' ' if within => out.push(' '),
+            b' ' if is_inner => out.push(' '),
             b'!'..=b'~' if *b != b'%' => out.push(char::from(*b)),
             _ => {
                 let _ = fmt::Write::write_fmt(&mut out, format_args!("%{b:02X}"));
@@ -192,18 +192,18 @@ mod tests {
         }
     }
 
-    fn told(words: &[&str], known: &IdentityPayload) -> Vec<String> {
-        let chosen = IdentityHeaders::parse(words.iter().copied()).unwrap();
-        let headers = chosen.headers(&chosen.to_payload(known)).unwrap();
+    fn told(names: &[&str], identity: &IdentityPayload) -> Vec<String> {
+        let fields = IdentityHeaders::parse(names.iter().copied()).unwrap();
+        let headers = fields.headers(&fields.to_payload(identity)).unwrap();
         let text = |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
         headers.iter().map(text).collect()
     }
 
     #[test]
     fn only_the_chosen_identity_fields_reach_the_upstream() {
-        let all = ["avatar", "id", "email", "name", "provider"];
+        let all_names = ["avatar", "id", "email", "name", "provider"];
         assert_eq!(
-            told(&all, &known()),
+            told(&all_names, &known()),
             [
                 "x-user-id: 4711",
                 "x-user-email: zoe+mcp@example.com",
@@ -213,28 +213,28 @@ mod tests {
             ]
         );
         assert_eq!(told(&["id"], &known()), ["x-user-id: 4711"]);
-        let chosen = IdentityHeaders::parse(["id"]).unwrap();
-        let carried = chosen.to_payload(&known());
-        assert!(!carried.expose().contains("example") && !carried.expose().contains("Zo"));
+        let fields = IdentityHeaders::parse(["id"]).unwrap();
+        let payload = fields.to_payload(&known());
+        assert!(!payload.expose().contains("example") && !payload.expose().contains("Zo"));
     }
 
     #[test]
     fn an_assertion_extends_the_identity_payload_without_further_headers() {
-        let chosen = IdentityHeaders::parse(["id"]).unwrap().with_assertion();
-        let carried = chosen.to_payload(&known());
+        let fields = IdentityHeaders::parse(["id"]).unwrap().with_assertion();
+        let payload = fields.to_payload(&known());
         let expected = IdentityPayload { avatar: None, ..known() };
-        assert_eq!(IdentityHeaders::from_payload(&carried), Some(expected));
-        assert_eq!(chosen.headers(&carried).unwrap().len(), 1);
+        assert_eq!(IdentityHeaders::from_payload(&payload), Some(expected));
+        assert_eq!(fields.headers(&payload).unwrap().len(), 1);
     }
 
     #[test]
     fn a_missing_identity_field_sends_no_header() {
-        let bare = IdentityPayload {
+        let identity = IdentityPayload {
             name: Some(String::new()),
             email: None,
             ..known()
         };
-        assert_eq!(told(&["id", "email", "name"], &bare), ["x-user-id: 4711"]);
+        assert_eq!(told(&["id", "email", "name"], &identity), ["x-user-id: 4711"]);
     }
 
     /// A name with characters beyond ASCII once gave status 500.
@@ -273,9 +273,9 @@ mod tests {
 
     #[test]
     fn a_pair_without_a_valid_identity_yields_no_headers() {
-        let chosen = IdentityHeaders::parse(["id"]).unwrap();
+        let fields = IdentityHeaders::parse(["id"]).unwrap();
         for text in ["", "{}", "gho_token", "{\"id\":\"\",\"provider\":\"corp\"}"] {
-            assert_eq!(chosen.headers(&Secret::from(text)), None, "{text}");
+            assert_eq!(fields.headers(&Secret::from(text)), None, "{text}");
         }
     }
 

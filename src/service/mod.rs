@@ -153,8 +153,8 @@ impl UpstreamHeaders {
     pub fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
         match self {
             Self::Nothing => &[],
-            Self::One(one) => one,
-            Self::Many(many) => many,
+            Self::One(header) => header,
+            Self::Many(headers) => headers,
         }
     }
 }
@@ -193,7 +193,7 @@ impl Service {
 
     /// Whether the gateway signs JWTs or user assertions for this service.
     pub fn needs_signing_keys(&self) -> bool {
-        self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(chosen) if chosen.has_assertion())
+        self.mode == TokenMode::Jwt || matches!(&self.upstream, Upstream::Identity(identity) if identity.has_assertion())
     }
 
     /// The service's name in metadata.
@@ -226,24 +226,25 @@ impl Upstream {
 
     /// Whether a refresh pair with this payload can be refreshed here. A pair from before a change
     /// of `upstream` cannot: its new access pair would be refused, and the client would loop.
-    pub fn accepts_payload(&self, carried: PayloadKind) -> bool {
+    pub fn accepts_payload(&self, kind: PayloadKind) -> bool {
         match self {
-            Self::OAuth(_) => matches!(carried, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
-            Self::Paste(_) => matches!(carried, PayloadKind::Access | PayloadKind::Reference),
-            Self::Static(_) | Self::Identity(_) | Self::None => carried == PayloadKind::Nothing,
+            Self::OAuth(_) => matches!(kind, PayloadKind::Refresh | PayloadKind::Access | PayloadKind::Reference),
+            Self::Paste(_) => matches!(kind, PayloadKind::Access | PayloadKind::Reference),
+            Self::Static(_) | Self::Identity(_) | Self::None => kind == PayloadKind::Nothing,
         }
     }
 
     /// The upstream credential, made only from an opened pair's payload: the client's own token is
     /// not available and cannot be forwarded. `None` for a payload of another kind.
-    pub fn headers(&self, carried: PayloadKind, upstream: &Secret) -> Option<UpstreamHeaders> {
-        match (self, carried) {
-            (Self::OAuth(_), PayloadKind::Access) => Some(UpstreamHeaders::One([(AUTHORIZATION, bearer(upstream)?)])),
-            (Self::Paste(paste), PayloadKind::Access) => {
-                Some(UpstreamHeaders::One([(paste.header.name().clone(), paste.header.value(upstream)?)]))
-            }
-            (Self::Static(fixed), PayloadKind::Nothing) => Some(UpstreamHeaders::One([fixed.header()])),
-            (Self::Identity(chosen), PayloadKind::Identity) => Some(UpstreamHeaders::Many(chosen.headers(upstream)?)),
+    pub fn headers(&self, kind: PayloadKind, payload: &Secret) -> Option<UpstreamHeaders> {
+        match (self, kind) {
+            (Self::OAuth(_), PayloadKind::Access) => Some(UpstreamHeaders::One([(AUTHORIZATION, bearer(payload)?)])),
+            (Self::Paste(settings), PayloadKind::Access) => Some(UpstreamHeaders::One([(
+                settings.header.name().clone(),
+                settings.header.value(payload)?,
+            )])),
+            (Self::Static(credential), PayloadKind::Nothing) => Some(UpstreamHeaders::One([credential.header()])),
+            (Self::Identity(identity), PayloadKind::Identity) => Some(UpstreamHeaders::Many(identity.headers(payload)?)),
             (Self::None, PayloadKind::Nothing) => Some(UpstreamHeaders::Nothing),
             (Self::OAuth(_) | Self::Paste(_) | Self::Static(_) | Self::Identity(_) | Self::None, _) => None,
         }
@@ -270,54 +271,54 @@ mod tests {
 
     fn every_way() -> [(Upstream, PayloadKind, &'static str); 5] {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
-        let fixed = StaticCredential::new(&header, &Secret::from("fixed")).unwrap();
-        let paste = PasteSettings {
+        let credential = StaticCredential::new(&header, &Secret::from("fixed")).unwrap();
+        let settings = PasteSettings {
             header,
             hint: String::new(),
         };
-        let told = IdentityHeaders::parse(["id"]).unwrap();
+        let identity = IdentityHeaders::parse(["id"]).unwrap();
         [
             (
                 Upstream::OAuth(Box::default()),
                 PayloadKind::Access,
                 "authorization: Bearer carried",
             ),
-            (Upstream::Paste(paste), PayloadKind::Access, "x-api-key: carried"),
-            (Upstream::Static(fixed), PayloadKind::Nothing, "x-api-key: fixed"),
-            (Upstream::Identity(told), PayloadKind::Identity, "x-user-id: 4711"),
+            (Upstream::Paste(settings), PayloadKind::Access, "x-api-key: carried"),
+            (Upstream::Static(credential), PayloadKind::Nothing, "x-api-key: fixed"),
+            (Upstream::Identity(identity), PayloadKind::Identity, "x-user-id: 4711"),
             (Upstream::None, PayloadKind::Nothing, ""),
         ]
     }
 
     #[test]
     fn each_upstream_credential_kind_builds_headers_only_from_its_payload() {
-        for (upstream, needs, sent) in every_way() {
-            for carried in CARRIED {
-                let text = if carried == PayloadKind::Identity {
+        for (upstream, expected_kind, expected_headers) in every_way() {
+            for kind in CARRIED {
+                let text = if kind == PayloadKind::Identity {
                     r#"{"id":"4711","provider":"corp"}"#
                 } else {
                     "carried"
                 };
-                let ours = upstream.headers(carried, &Secret::from(text));
-                assert_eq!(ours.is_some(), carried == needs, "{upstream:?}, {carried:?}");
-                let Some(ours) = ours else { continue };
-                let lines = ours.as_slice().iter();
+                let headers = upstream.headers(kind, &Secret::from(text));
+                assert_eq!(headers.is_some(), kind == expected_kind, "{upstream:?}, {kind:?}");
+                let Some(headers) = headers else { continue };
+                let lines = headers.as_slice().iter();
                 let lines: Vec<String> = lines.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-                assert_eq!(lines.join(", "), sent);
+                assert_eq!(lines.join(", "), expected_headers);
             }
         }
     }
 
     #[test]
     fn a_refresh_pair_with_another_payload_kind_is_refused() {
-        let renewing = |upstream: &Upstream| CARRIED.map(|carried| upstream.accepts_payload(carried));
+        let accepted = |upstream: &Upstream| CARRIED.map(|kind| upstream.accepts_payload(kind));
         for (upstream, _, _) in every_way() {
             let expected = match &upstream {
                 Upstream::OAuth(_) => [true, true, false, false],
                 Upstream::Paste(_) => [true, false, false, false],
                 Upstream::Static(_) | Upstream::Identity(_) | Upstream::None => [false, false, false, true],
             };
-            assert_eq!(renewing(&upstream), expected, "{upstream:?}");
+            assert_eq!(accepted(&upstream), expected, "{upstream:?}");
         }
     }
 

@@ -64,27 +64,27 @@ impl LazyPasswordHash {
         }))
     }
 
-    /// The hash. The first caller computes it, with a permit of `hashing`; a caller that is dropped
+    /// The hash. The first caller computes it, with a permit of `permits`; a caller that is dropped
     /// meanwhile stops nothing. `None` on failure.
-    pub async fn get(&self, hashing: &Arc<Semaphore>) -> Option<&str> {
-        let making = || async {
-            let permit = Arc::clone(hashing).acquire_owned().await.ok()?;
+    pub async fn get(&self, permits: &Arc<Semaphore>) -> Option<&str> {
+        let compute = || async {
+            let permit = Arc::clone(permits).acquire_owned().await.ok()?;
             let (password, salt) = self.of().clone()?;
-            let hashed = tokio::task::spawn_blocking(move || {
+            let task = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 argon2id::hash(&password, &salt)
             });
-            let made = hashed
+            let hash = task
                 .await
                 .ok()?
-                .inspect_err(|why| tracing::error!(why, "the password cannot be hashed"));
-            let made = made.ok()?;
+                .inspect_err(|error| tracing::error!(why = error, "the password cannot be hashed"));
+            let hash = hash.ok()?;
             *self.of() = None;
-            Some(made)
+            Some(hash)
         };
         self.0
             .made
-            .get_or_try_init(|| async { making().await.ok_or(()) })
+            .get_or_try_init(|| async { compute().await.ok_or(()) })
             .await
             .ok()
             .map(String::as_str)
@@ -125,7 +125,7 @@ pub fn password_weakness(name: &str, password: &str) -> Option<&'static str> {
         "qwerty",
     ];
     let lower = password.to_ascii_lowercase();
-    if KNOWN.iter().any(|known| lower.starts_with(known)) {
+    if KNOWN.iter().any(|sample| lower.starts_with(sample)) {
         return Some("is a sample that everybody knows");
     }
     if password.chars().count() < 10 {
@@ -154,13 +154,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_configured_password_yields_the_same_hash_after_a_restart() {
-        let of = async |name: &str, password: &str| {
+        let hash_of = async |name: &str, password: &str| {
             let hash = LazyPasswordHash::from_fixed_password(name, Secret::from(password));
             hash.get(&Arc::new(Semaphore::new(1))).await.unwrap().to_owned()
         };
-        let first = of("alice", "correct-horse").await;
-        assert_eq!(of("alice", "correct-horse").await, first);
-        assert_ne!(of("alice", "correct-horse-2").await, first);
-        assert_ne!(of("bob", "correct-horse").await, first);
+        let first = hash_of("alice", "correct-horse").await;
+        assert_eq!(hash_of("alice", "correct-horse").await, first);
+        assert_ne!(hash_of("alice", "correct-horse-2").await, first);
+        assert_ne!(hash_of("bob", "correct-horse").await, first);
     }
 }

@@ -31,10 +31,10 @@ impl PublicUrls {
                 BaseUrl(format!("{}://{host}{}", url.scheme(), url.path().trim_end_matches('/'))),
             )
         };
-        let own = url.host_str().unwrap_or("");
-        let mut names = vec![(authority(own), BaseUrl(base.clone()))];
+        let own_host = url.host_str().unwrap_or("");
+        let mut names = vec![(authority(own_host), BaseUrl(base.clone()))];
         if let Some(port) = url.port_or_known_default() {
-            names.push((format!("{own}:{port}"), BaseUrl(base.clone())));
+            names.push((format!("{own_host}:{port}"), BaseUrl(base.clone())));
         }
         if public.is_loopback() {
             names.extend(["localhost", "127.0.0.1", "[::1]"].into_iter().map(|name| alias(authority(name))));
@@ -60,7 +60,7 @@ impl PublicUrls {
         self.names
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(host))
-            .map(|(_, called)| called)
+            .map(|(_, base_url)| base_url)
     }
 
     /// The configured base URL.
@@ -115,10 +115,10 @@ impl PublicUrls {
 
     /// Whether `text` is an issuer of this service under any of the gateway's names.
     pub fn is_issuer(&self, service: &Service, text: &str) -> bool {
-        let behind = |(_, called): &(String, BaseUrl)| text.strip_prefix(called.base());
-        self.names.iter().filter_map(behind).any(|behind| {
-            let named = behind.strip_prefix("/mcp/").is_some_and(|name| name == service.name);
-            named || (behind.is_empty() && service.is_default)
+        let path_after = |(_, base_url): &(String, BaseUrl)| text.strip_prefix(base_url.base());
+        self.names.iter().filter_map(path_after).any(|path| {
+            let is_named = path.strip_prefix("/mcp/").is_some_and(|name| name == service.name);
+            is_named || (path.is_empty() && service.is_default)
         })
     }
 
@@ -140,14 +140,14 @@ impl BaseUrl {
 
     /// Splits the base URL into origin and path prefix.
     pub fn parts(&self) -> (&str, &str) {
-        let after = self.0.find("://").map_or(0, |i| i + 3);
-        self.0[after..].find('/').map_or((&self.0, ""), |i| self.0.split_at(after + i))
+        let start = self.0.find("://").map_or(0, |i| i + 3);
+        self.0[start..].find('/').map_or((&self.0, ""), |i| self.0.split_at(start + i))
     }
 
     /// The base URL's `host[:port]`.
     pub fn authority(&self) -> &str {
-        let after = self.0.find("://").map_or(0, |i| i + 3);
-        self.0[after..].split('/').next().unwrap_or("")
+        let start = self.0.find("://").map_or(0, |i| i + 3);
+        self.0[start..].split('/').next().unwrap_or("")
     }
 }
 
@@ -161,23 +161,23 @@ mod tests {
 
     #[test]
     fn a_loopback_gateway_accepts_three_host_names_and_no_others() {
-        let site = site("http://localhost:8002");
-        assert_eq!(site.find_base("127.0.0.1:8002").unwrap().base(), "http://127.0.0.1:8002");
-        assert!(site.find_base("[::1]:8002").is_some() && site.find_base("LOCALHOST:8002").is_some());
+        let urls = site("http://localhost:8002");
+        assert_eq!(urls.find_base("127.0.0.1:8002").unwrap().base(), "http://127.0.0.1:8002");
+        assert!(urls.find_base("[::1]:8002").is_some() && urls.find_base("LOCALHOST:8002").is_some());
         assert!(
-            site.find_base("evil.com").is_none() && site.find_base("localhost").is_none() && site.find_base("127.0.0.2:8002").is_none()
+            urls.find_base("evil.com").is_none() && urls.find_base("localhost").is_none() && urls.find_base("127.0.0.2:8002").is_none()
         );
     }
 
     #[test]
     fn a_public_gateway_accepts_its_own_and_listed_host_names() {
-        let site = site("https://gw.example.com/base/");
-        assert!(site.find_base("gw.example.com").is_some() && site.find_base("gw.example.com:443").is_some());
-        assert!(site.find_base("localhost").is_none());
+        let urls = site("https://gw.example.com/base/");
+        assert!(urls.find_base("gw.example.com").is_some() && urls.find_base("gw.example.com:443").is_some());
+        assert!(urls.find_base("localhost").is_none());
         assert_eq!(
-            site.find_base("other.example.com").unwrap().base(),
+            urls.find_base("other.example.com").unwrap().base(),
             "https://other.example.com/base"
         );
-        assert_eq!(site.canonical().parts(), ("https://gw.example.com", "/base"));
+        assert_eq!(urls.canonical().parts(), ("https://gw.example.com", "/base"));
     }
 }

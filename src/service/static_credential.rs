@@ -37,10 +37,10 @@ mod tests {
     #[test]
     fn a_static_key_is_trimmed_and_hidden_in_debug_output() {
         let header = AuthHeader::parse("X-Api-Key", "{credential}").unwrap();
-        let fixed = StaticCredential::new(&header, &Secret::from("hunter2\n")).unwrap();
-        let (name, value) = fixed.header();
+        let credential = StaticCredential::new(&header, &Secret::from("hunter2\n")).unwrap();
+        let (name, value) = credential.header();
         assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-api-key", "hunter2"));
-        assert!(!format!("{fixed:?}").contains("hunter2"));
+        assert!(!format!("{credential:?}").contains("hunter2"));
     }
 
     #[test]

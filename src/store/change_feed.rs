@@ -63,15 +63,17 @@ impl ChangeReceiver {
             },
             Ok(ChangeEvent::External { key, value }) => self.opened(&key, &value, sealed_record::id).unwrap_or(Change::Gap),
             #[cfg(any(feature = "redis", feature = "vault"))]
-            Ok(ChangeEvent::SealedId { key, note }) => self.opened(&key, &note, sealed_record::open_sealed_id).unwrap_or(Change::Gap),
+            Ok(ChangeEvent::SealedId { key, note: sealed_id }) => {
+                self.opened(&key, &sealed_id, sealed_record::open_sealed_id).unwrap_or(Change::Gap)
+            }
             Ok(ChangeEvent::Gap) | Err(RecvError::Lagged(_)) => Change::Gap,
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
-    fn opened(&self, key: &str, sealed: &[u8], id: impl Fn(&KeyRing, &str, &str, &[u8]) -> Option<Id>) -> Option<Change> {
+    fn opened(&self, key: &str, sealed: &[u8], open_id: impl Fn(&KeyRing, &str, &str, &[u8]) -> Option<Id>) -> Option<Change> {
         let (space, _) = key.split_once('/')?;
-        let id = id(&self.keys.load(), space, key, sealed)?;
+        let id = open_id(&self.keys.load(), space, key, sealed)?;
         Some(Change::Put {
             space: space.to_owned(),
             handle: id.to_string(),
@@ -105,7 +107,7 @@ impl Default for ChangeFeed {
 
 impl ChangeFeed {
     /// Sends an event to all receivers. There may be none.
-    pub(super) fn publish(&self, news: ChangeEvent) {
-        self.0.send(news).ok();
+    pub(super) fn publish(&self, event: ChangeEvent) {
+        self.0.send(event).ok();
     }
 }

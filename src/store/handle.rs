@@ -29,9 +29,9 @@ impl<R> Handle<R> {
 
     /// Adds the text that [`Handle::client_side_record`] returned. No other text opens.
     #[must_use]
-    pub fn with_record(self, carried: &str) -> Self {
+    pub fn with_record(self, record: &str) -> Self {
         Self {
-            client_side_record: Some(carried.into()),
+            client_side_record: Some(record.into()),
             ..self
         }
     }
@@ -115,12 +115,12 @@ pub(super) fn storage_key<R: Record>(handle: &Handle<R>) -> String {
 
 const fn is_plain(space: &str) -> bool {
     let bytes = space.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        if !(bytes[at].is_ascii_lowercase() || bytes[at] == b'-' || bytes[at] == b'_') {
+    let mut index = 0;
+    while index < bytes.len() {
+        if !(bytes[index].is_ascii_lowercase() || bytes[index] == b'-' || bytes[index] == b'_') {
             return false;
         }
-        at += 1;
+        index += 1;
     }
     !bytes.is_empty()
 }

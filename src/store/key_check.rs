@@ -90,11 +90,11 @@ impl Store {
 
     /// Checks whether the store was filled under `ring`. Writes nothing.
     pub async fn check_keys_against(&self, ring: &KeyRing) -> Result<KeyStatus, KeyCheckError> {
-        let mark = key(KeyCheck::KIND, place());
-        let (mut filled, mut spaces): (Vec<String>, _) = (Vec::new(), Vec::new());
-        match self.backend.get(&mark).await? {
-            Some(row) if sealed_record::id(ring, KeyCheck::KIND, &mark, &row.value).is_some() => return Ok(KeyStatus::Match),
-            Some(row) => filled.extend(sealed_by(&row.value).map(keyring::name)),
+        let check_key = key(KeyCheck::KIND, place());
+        let (mut store_keys, mut spaces): (Vec<String>, _) = (Vec::new(), Vec::new());
+        match self.backend.get(&check_key).await? {
+            Some(row) if sealed_record::id(ring, KeyCheck::KIND, &check_key, &row.value).is_some() => return Ok(KeyStatus::Match),
+            Some(row) => store_keys.extend(sealed_by(&row.value).map(keyring::name)),
             None => spaces = self.backend.spaces().await?,
         }
         for space in spaces {
@@ -102,16 +102,19 @@ impl Store {
                 if sealed_record::id(ring, &space, &key, &row.value).is_some() {
                     return Ok(KeyStatus::Unchecked);
                 }
-                filled.extend(sealed_by(&row.value).map(keyring::name));
+                store_keys.extend(sealed_by(&row.value).map(keyring::name));
             }
         }
-        if filled.is_empty() {
+        if store_keys.is_empty() {
             return Ok(KeyStatus::Empty);
         }
-        filled.sort();
-        filled.dedup();
-        let brought = ring.list().map(|(name, ..)| name).collect();
-        Err(KeyCheckError::OtherKeys { filled, brought })
+        store_keys.sort();
+        store_keys.dedup();
+        let ring_keys = ring.list().map(|(name, ..)| name).collect();
+        Err(KeyCheckError::OtherKeys {
+            filled: store_keys,
+            brought: ring_keys,
+        })
     }
 
     /// Replaces the key ring, if the store was filled under the new one.
@@ -131,13 +134,13 @@ impl Store {
             // Any key may have sealed a record. A check under the oldest key causes a reseal.
             KeyStatus::Unchecked => Arc::new(self.keys.load().oldest()),
         };
-        let marking = Self {
+        let check_store = Self {
             keys: Arc::new(ArcSwap::new(ring)),
             ..self.clone()
         };
-        match marking.insert(place(), KeyCheck {}).await {
+        match check_store.insert(place(), KeyCheck {}).await {
             Ok(_) | Err(InsertError::AlreadyExists | InsertError::Store(StoreError::DoesNotOpen { .. })) => {}
-            Err(InsertError::Store(why)) => return Err(why.into()),
+            Err(InsertError::Store(error)) => return Err(error.into()),
         }
         self.check_keys().await.map(drop)
     }
@@ -149,9 +152,11 @@ impl Store {
 
     /// The newest settled key, unless all lasting records are sealed with it.
     pub async fn key_for_reseal(&self) -> Result<Option<KeyId>, StoreError> {
-        let mark = self.backend.get(&key(KeyCheck::KIND, place())).await?;
-        let settled = self.settled();
-        Ok(mark.filter(|row| sealed_by(&row.value) != Some(settled)).and(Some(settled)))
+        let check = self.backend.get(&key(KeyCheck::KIND, place())).await?;
+        let settled_key = self.settled();
+        Ok(check
+            .filter(|row| sealed_by(&row.value) != Some(settled_key))
+            .and(Some(settled_key)))
     }
 
     fn settled(&self) -> KeyId {
@@ -175,17 +180,21 @@ impl Store {
     pub async fn reseal_page<R: Record>(&self, cursor: Option<Cursor>) -> Result<Option<Cursor>, StoreError> {
         let page = self.backend.scan(R::KIND, cursor.map(|cursor| cursor.0), BATCH_SIZE).await?;
         let (ring, now) = (self.keys.load_full(), self.clock.now());
-        let sealing = Some(ring.sealing_key(now).id());
-        let old = page.rows.into_iter().filter(|(_, row)| sealed_by(&row.value) != sealing);
-        let anew = old.filter_map(|(key, row)| {
+        let sealing_key = Some(ring.sealing_key(now).id());
+        let outdated = page.rows.into_iter().filter(|(_, row)| sealed_by(&row.value) != sealing_key);
+        let writes = outdated.filter_map(|(key, row)| {
             let (id, value) = sealed_record::reseal(&ring, now, R::KIND, &key, &row.value)?;
             let (version, expires) = (Version::fresh(), row.expires);
-            let (act, space) = (WriteOp::Replace(row.version, Row { value, version, expires }), R::KIND.into());
-            let news = ChangeEvent::Put { space, id };
-            Some(self.backend.compare_and_set(Write { key, act, news }))
+            let (operation, space) = (WriteOp::Replace(row.version, Row { value, version, expires }), R::KIND.into());
+            let event = ChangeEvent::Put { space, id };
+            Some(self.backend.compare_and_set(Write {
+                key,
+                act: operation,
+                news: event,
+            }))
         });
-        for put in join_all(anew).await {
-            match put? {
+        for result in join_all(writes).await {
+            match result? {
                 // Another writer was faster, and sealed it with a current key.
                 WriteOutcome::Written | WriteOutcome::Stale => {}
                 WriteOutcome::Unknown => return Err(StoreError::Unavailable("a write was not answered".to_owned())),

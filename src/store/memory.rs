@@ -31,10 +31,10 @@ impl Memory {
         Self::default()
     }
 
-    /// Creates an empty backend. Above `most` rows it evicts those that expire soonest.
-    pub(super) fn bounded(most: usize) -> Self {
+    /// Creates an empty backend. Above `max_rows` rows it evicts those that expire soonest.
+    pub(super) fn bounded(max_rows: usize) -> Self {
         Self(Arc::new(Inner {
-            max_rows: Some(most),
+            max_rows: Some(max_rows),
             ..Inner::default()
         }))
     }
@@ -45,21 +45,21 @@ impl Memory {
 
     pub(super) fn put_if(&self, write: Write) -> WriteOutcome {
         #[cfg(test)]
-        if let Some(put) = self.0.fault.instead(|| self.put(write.clone())) {
-            return put;
+        if let Some(outcome) = self.0.fault.instead(|| self.put(write.clone())) {
+            return outcome;
         }
         self.put(write)
     }
 
     fn put(&self, write: Write) -> WriteOutcome {
-        let put = apply(self.0.rows.entry(write.key), write.act);
-        if put == WriteOutcome::Written {
+        let outcome = apply(self.0.rows.entry(write.key), write.act);
+        if outcome == WriteOutcome::Written {
             self.0.feed.publish(write.news);
-            if self.0.max_rows.is_some_and(|most| self.0.rows.len() > most) {
+            if self.0.max_rows.is_some_and(|max_rows| self.0.rows.len() > max_rows) {
                 self.evict_expiring();
             }
         }
-        put
+        outcome
     }
 
     /// Evicts a tenth of the most numerous kind, so that this pass over all rows is rare. Grants,
@@ -68,18 +68,18 @@ impl Memory {
         let mut kinds: HashMap<String, Vec<_>> = HashMap::new();
         for row in &self.0.rows {
             let kind = row.key().split('/').next().unwrap_or_default();
-            let of_the_kind = match kinds.get_mut(kind) {
-                Some(known) => known,
+            let entries = match kinds.get_mut(kind) {
+                Some(entries) => entries,
                 None => kinds.entry(kind.to_owned()).or_default(),
             };
-            of_the_kind.push((row.expires, row.key().clone()));
+            entries.push((row.expires, row.key().clone()));
         }
-        let mut all = kinds.into_values().max_by_key(Vec::len).unwrap_or_default();
-        let tenth = all.len() / 10;
+        let mut largest = kinds.into_values().max_by_key(Vec::len).unwrap_or_default();
+        let tenth = largest.len() / 10;
         if let Some(last) = tenth.checked_sub(1) {
-            all.select_nth_unstable(last);
+            largest.select_nth_unstable(last);
         }
-        for (_, key) in &all[..tenth] {
+        for (_, key) in &largest[..tenth] {
             self.0.rows.remove(key);
         }
     }
@@ -105,18 +105,18 @@ impl Memory {
 
     pub(super) fn spaces(&self) -> Vec<String> {
         let space = |key: &str| key.split_once('/').map(|(space, _)| space.to_owned());
-        let all: BTreeSet<_> = self.0.rows.iter().filter_map(|row| space(row.key())).collect();
-        all.into_iter().collect()
+        let spaces: BTreeSet<_> = self.0.rows.iter().filter_map(|row| space(row.key())).collect();
+        spaces.into_iter().collect()
     }
 
     pub(super) fn sweep(&self, now: UnixTime) -> usize {
-        let mut swept = 0;
+        let mut removed = 0;
         self.0.rows.retain(|_, row| {
             let keep = row.expires >= now;
-            swept += usize::from(!keep);
+            removed += usize::from(!keep);
             keep
         });
-        swept
+        removed
     }
 
     pub(super) fn feed(&self) -> &ChangeFeed {
@@ -124,16 +124,16 @@ impl Memory {
     }
 }
 
-fn apply(place: Entry<'_, String, Row>, act: WriteOp) -> WriteOutcome {
-    match (place, act) {
-        (Entry::Vacant(place), WriteOp::Insert(row)) => {
-            place.insert(row);
+fn apply(entry: Entry<'_, String, Row>, operation: WriteOp) -> WriteOutcome {
+    match (entry, operation) {
+        (Entry::Vacant(entry), WriteOp::Insert(row)) => {
+            entry.insert(row);
         }
-        (Entry::Occupied(mut there), WriteOp::Replace(seen, row)) if there.get().version == seen => {
-            there.insert(row);
+        (Entry::Occupied(mut entry), WriteOp::Replace(expected, row)) if entry.get().version == expected => {
+            entry.insert(row);
         }
-        (Entry::Occupied(there), WriteOp::Delete(seen)) if there.get().version == seen => {
-            there.remove();
+        (Entry::Occupied(entry), WriteOp::Delete(expected)) if entry.get().version == expected => {
+            entry.remove();
         }
         (Entry::Occupied(_), WriteOp::Insert(_) | WriteOp::Replace(..) | WriteOp::Delete(_))
         | (Entry::Vacant(_), WriteOp::Replace(..) | WriteOp::Delete(_)) => return WriteOutcome::Stale,
@@ -166,10 +166,10 @@ pub(super) mod faults {
     pub(super) struct Fault(Mutex<Vec<Lost>>);
 
     impl Fault {
-        pub(super) fn instead(&self, put: impl FnOnce() -> WriteOutcome) -> Option<WriteOutcome> {
-            let lost = self.0.lock().unwrap().pop()?;
-            match lost {
-                Lost::Answer => drop(put()),
+        pub(super) fn instead(&self, write: impl FnOnce() -> WriteOutcome) -> Option<WriteOutcome> {
+            let fault = self.0.lock().unwrap().pop()?;
+            match fault {
+                Lost::Answer => drop(write()),
                 Lost::Write => {}
             }
             Some(WriteOutcome::Unknown)
@@ -178,8 +178,8 @@ pub(super) mod faults {
 
     impl Memory {
         /// Sets the faults of the next writes. The last one of the list comes first.
-        pub(in crate::store) fn lose(&self, next: Vec<Lost>) {
-            *self.0.fault.0.lock().unwrap() = next;
+        pub(in crate::store) fn lose(&self, faults: Vec<Lost>) {
+            *self.0.fault.0.lock().unwrap() = faults;
         }
     }
 }

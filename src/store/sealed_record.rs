@@ -58,57 +58,70 @@ impl AssociatedData<'_> {
     }
 }
 
-/// Seals `record`, bound to `to`.
-pub(super) fn seal<R: Record>(ring: &KeyRing, now: UnixTime, to: AssociatedData<'_>, id: Id, record: &R) -> Result<Vec<u8>, StoreError> {
-    let mut plain = ZeroizingBuffer::default();
-    let written = Envelope {
+/// Seals `record`, bound to `associated_data`.
+pub(super) fn seal<R: Record>(
+    ring: &KeyRing,
+    now: UnixTime,
+    associated_data: AssociatedData<'_>,
+    id: Id,
+    record: &R,
+) -> Result<Vec<u8>, StoreError> {
+    let mut plaintext = ZeroizingBuffer::default();
+    let envelope = Envelope {
         v: R::VERSION,
         id,
         r: record,
     };
-    serde_json::to_writer(&mut plain, &written).map_err(|_| StoreError::Unreadable { space: R::KIND })?;
+    serde_json::to_writer(&mut plaintext, &envelope).map_err(|_| StoreError::Unreadable { space: R::KIND })?;
     Ok(seal::seal_message(
         ring.sealing_key(now),
         RECORD,
         random::salt_and_nonce(),
-        &to.bytes(R::KIND),
-        &plain.0,
+        &associated_data.bytes(R::KIND),
+        &plaintext.0,
     ))
 }
 
-/// Opens a record that [`seal`] bound to `to`.
-pub(super) fn open<R: Record>(ring: &KeyRing, to: AssociatedData<'_>, sealed: &[u8]) -> Result<(Id, R), StoreError> {
+/// Opens a record that [`seal`] bound to `associated_data`.
+pub(super) fn open<R: Record>(ring: &KeyRing, associated_data: AssociatedData<'_>, sealed: &[u8]) -> Result<(Id, R), StoreError> {
     let space = R::KIND;
-    let plain = seal::open_message(ring, RECORD, &to.bytes(space), sealed).map_err(|UnsealError| StoreError::DoesNotOpen { space })?;
-    let envelope: EnvelopeHeader = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;
+    let plaintext =
+        seal::open_message(ring, RECORD, &associated_data.bytes(space), sealed).map_err(|UnsealError| StoreError::DoesNotOpen { space })?;
+    let envelope: EnvelopeHeader = serde_json::from_slice(&plaintext).map_err(|_| StoreError::Unreadable { space })?;
     if envelope.v > R::VERSION {
         return Err(StoreError::NewerVersion {
             space,
             version: envelope.v,
         });
     }
-    if key(space, envelope.id) != to.key {
+    if key(space, envelope.id) != associated_data.key {
         return Err(StoreError::DoesNotOpen { space });
     }
-    let content: EnvelopeBody<R> = serde_json::from_slice(&plain).map_err(|_| StoreError::Unreadable { space })?;
-    Ok((envelope.id, content.r))
+    let body: EnvelopeBody<R> = serde_json::from_slice(&plaintext).map_err(|_| StoreError::Unreadable { space })?;
+    Ok((envelope.id, body.r))
 }
 
 /// The id of the record at `key`, of any kind and version. `None`: it does not open.
 pub(super) fn id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
-    let plain = seal::open_message(ring, RECORD, &associated_bytes(space, key), sealed).ok()?;
-    let envelope: EnvelopeHeader = serde_json::from_slice(&plain).ok()?;
+    let plaintext = seal::open_message(ring, RECORD, &associated_bytes(space, key), sealed).ok()?;
+    let envelope: EnvelopeHeader = serde_json::from_slice(&plaintext).ok()?;
     Some(envelope.id)
 }
 
 /// Reseals the record at `key`, of any kind and version, with the current key. Also returns its id.
 pub(super) fn reseal(ring: &KeyRing, now: UnixTime, space: &str, key: &str, sealed: &[u8]) -> Option<(Id, Vec<u8>)> {
-    let place = associated_bytes(space, key);
-    let plain = seal::open_message(ring, RECORD, &place, sealed).ok()?;
-    let envelope: EnvelopeHeader = serde_json::from_slice(&plain).ok()?;
+    let associated_data = associated_bytes(space, key);
+    let plaintext = seal::open_message(ring, RECORD, &associated_data, sealed).ok()?;
+    let envelope: EnvelopeHeader = serde_json::from_slice(&plaintext).ok()?;
     Some((
         envelope.id,
-        seal::seal_message(ring.sealing_key(now), RECORD, random::salt_and_nonce(), &place, &plain),
+        seal::seal_message(
+            ring.sealing_key(now),
+            RECORD,
+            random::salt_and_nonce(),
+            &associated_data,
+            &plaintext,
+        ),
     ))
 }
 
@@ -127,8 +140,8 @@ pub(super) fn seal_id(ring: &KeyRing, now: UnixTime, space: &str, key: &str, id:
 /// Opens the id that `seal_id` sealed for `key`.
 #[cfg(any(feature = "redis", feature = "vault"))]
 pub(super) fn open_sealed_id(ring: &KeyRing, space: &str, key: &str, sealed: &[u8]) -> Option<Id> {
-    let plain = seal::open_message(ring, NOTE, &associated_bytes(space, key), sealed).ok()?;
-    Some(Id(plain.as_slice().try_into().ok()?))
+    let plaintext = seal::open_message(ring, NOTE, &associated_bytes(space, key), sealed).ok()?;
+    Some(Id(plaintext.as_slice().try_into().ok()?))
 }
 
 /// The associated data of a record: a record that was copied to another key does not open there.

@@ -48,63 +48,79 @@ impl Sqlite {
     /// Opens [`FILE_NAME`] in `dir`. Creates a missing directory (mode 0700) and file (mode 0600).
     pub fn open(dir: &Path) -> Result<Self, SqliteOpenError> {
         let path = file::create(dir)?;
-        let in_path = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.clone(), why.to_string());
+        let sqlite_error = |error: rusqlite::Error| SqliteOpenError::Sqlite(path.clone(), error.to_string());
         let feed = ChangeFeed::default();
-        let (to_writer, orders) = RequestQueue::new();
-        let writer = Writer::new(file::open_writer(&path)?, feed.clone()).map_err(in_path)?;
-        let mut running = vec![spawned(&path, "store-writer", move || writer.run(&orders))?];
-        let (to_readers, questions) = RequestQueue::new();
-        let questions = Arc::new(Mutex::new(questions));
+        let (to_writer, write_requests) = RequestQueue::new();
+        let writer = Writer::new(file::open_writer(&path)?, feed.clone()).map_err(sqlite_error)?;
+        let mut threads = vec![spawned(&path, "store-writer", move || writer.run(&write_requests))?];
+        let (to_readers, read_requests) = RequestQueue::new();
+        let read_requests = Arc::new(Mutex::new(read_requests));
         for _ in 0..READERS {
-            let db = file::open_reader(&path).map_err(in_path)?;
-            let questions = questions.clone();
-            running.push(spawned(&path, "store-reader", move || reader::run(&db, &questions))?);
+            let db = file::open_reader(&path).map_err(sqlite_error)?;
+            let read_requests = read_requests.clone();
+            threads.push(spawned(&path, "store-reader", move || reader::run(&db, &read_requests))?);
         }
         Ok(Self(Arc::new(Threads {
             to_writer: Some(to_writer),
             to_readers: Some(to_readers),
             feed,
-            running,
+            running: threads,
         })))
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
-        let make = |answer: ResponseSender<Option<Row>>| ReadRequest::Get(key.to_owned(), answer);
-        self.0.readers()?.ask(make).await.map_err(unavailable)?
+        let build_request = |sender: ResponseSender<Option<Row>>| ReadRequest::Get(key.to_owned(), sender);
+        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
     }
 
     pub(super) async fn scan(&self, space: &str, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
-        let from = after.unwrap_or_else(|| format!("{space}/"));
+        let start = after.unwrap_or_else(|| format!("{space}/"));
         // '0' follows '/', so this is the first text after all keys of the kind.
-        let to = format!("{space}0");
-        let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
-        self.0.readers()?.ask(make).await.map_err(unavailable)?
+        let end = format!("{space}0");
+        let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan {
+            from: start,
+            to: end,
+            limit,
+            answer: sender,
+        };
+        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
     }
 
-    pub(super) async fn scan_ending(&self, space: &str, last: UnixTime, after: Option<String>, limit: usize) -> Result<Page, StoreError> {
+    pub(super) async fn scan_ending(
+        &self,
+        space: &str,
+        deadline: UnixTime,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let space = space.to_owned();
-        let make = |answer: ResponseSender<Page>| ReadRequest::Ending {
+        let build_request = |sender: ResponseSender<Page>| ReadRequest::Ending {
             space,
-            last,
+            last: deadline,
             after,
             limit,
-            answer,
+            answer: sender,
         };
-        self.0.readers()?.ask(make).await.map_err(unavailable)?
+        self.0.readers()?.ask(build_request).await.map_err(unavailable)?
     }
 
     /// One read for each kind: the first key after all keys of a kind belongs to the next kind.
     pub(super) async fn spaces(&self) -> Result<Vec<String>, StoreError> {
-        let mut found: Vec<String> = Vec::new();
+        let mut spaces: Vec<String> = Vec::new();
         loop {
-            let from = found.last().map_or_else(String::new, |space| format!("{space}0"));
+            let start = spaces.last().map_or_else(String::new, |space| format!("{space}0"));
             // '{' follows 'z', and no kind begins with a later character.
-            let (to, limit) = ("{".to_owned(), 1);
-            let make = |answer: ResponseSender<Page>| ReadRequest::Scan { from, to, limit, answer };
-            let page = self.0.readers()?.ask(make).await.map_err(unavailable)??;
+            let (end, limit) = ("{".to_owned(), 1);
+            let build_request = |sender: ResponseSender<Page>| ReadRequest::Scan {
+                from: start,
+                to: end,
+                limit,
+                answer: sender,
+            };
+            let page = self.0.readers()?.ask(build_request).await.map_err(unavailable)??;
             match page.rows.first().and_then(|(key, _)| key.split_once('/')) {
-                Some((space, _)) => found.push(space.to_owned()),
-                None => return Ok(found),
+                Some((space, _)) => spaces.push(space.to_owned()),
+                None => return Ok(spaces),
             }
         }
     }
@@ -115,7 +131,7 @@ impl Sqlite {
             Ok(Ok(_)) => Ok(WriteOutcome::Written),
             Ok(Err(error)) => Err(error),
             Err(QueueError::Lost) => Ok(WriteOutcome::Unknown),
-            Err(QueueError::NotAsked(why)) => Err(StoreError::Unavailable(why.to_owned())),
+            Err(QueueError::NotAsked(reason)) => Err(StoreError::Unavailable(reason.to_owned())),
         }
     }
 
@@ -155,7 +171,7 @@ impl Threads {
 
     async fn order(&self, job: Job) -> Result<Result<usize, StoreError>, QueueError> {
         let writer = self.to_writer.as_ref().ok_or(channel::ENDED)?;
-        writer.ask(|answer| writer::WriteRequest { job, answer }).await
+        writer.ask(|sender| writer::WriteRequest { job, answer: sender }).await
     }
 }
 
@@ -176,12 +192,12 @@ impl Drop for Threads {
 
 fn spawned(path: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SqliteOpenError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
-    thread.map_err(|why| SqliteOpenError::Io(path.to_owned(), why))
+    thread.map_err(|error| SqliteOpenError::Io(path.to_owned(), error))
 }
 
-fn unavailable(no_answer: QueueError) -> StoreError {
-    StoreError::Unavailable(match no_answer {
-        QueueError::NotAsked(why) => why.to_owned(),
+fn unavailable(error: QueueError) -> StoreError {
+    StoreError::Unavailable(match error {
+        QueueError::NotAsked(reason) => reason.to_owned(),
         QueueError::Lost => "no answer in time".to_owned(),
     })
 }

@@ -58,15 +58,15 @@ fn one_more(Tally(n): Tally) -> Result<(Tally, u32), ()> {
 #[tokio::test]
 async fn a_record_copied_to_another_storage_key_does_not_open() {
     let (store, _) = in_memory();
-    let from = store.insert(Id::random(), Tally(7)).await.unwrap();
-    let row = store.backend.get(&storage_key(&from)).await.unwrap().unwrap();
-    let other = Handle::<Tally>::new(Id::random());
-    store.put(&other, WriteOp::Insert(row.clone())).await.unwrap();
-    let twin = Handle::<Twin>::new(from.id());
-    store.put(&twin, WriteOp::Insert(row)).await.unwrap();
-    assert_eq!(store.read(&other).await, Err(StoreError::DoesNotOpen { space: "tally" }));
-    assert_eq!(store.read(&twin).await, Err(StoreError::DoesNotOpen { space: "twin" }));
-    assert_eq!(store.read(&from).await, Ok(Some(Tally(7))));
+    let handle = store.insert(Id::random(), Tally(7)).await.unwrap();
+    let row = store.backend.get(&storage_key(&handle)).await.unwrap().unwrap();
+    let other_handle = Handle::<Tally>::new(Id::random());
+    store.put(&other_handle, WriteOp::Insert(row.clone())).await.unwrap();
+    let twin_handle = Handle::<Twin>::new(handle.id());
+    store.put(&twin_handle, WriteOp::Insert(row)).await.unwrap();
+    assert_eq!(store.read(&other_handle).await, Err(StoreError::DoesNotOpen { space: "tally" }));
+    assert_eq!(store.read(&twin_handle).await, Err(StoreError::DoesNotOpen { space: "twin" }));
+    assert_eq!(store.read(&handle).await, Ok(Some(Tally(7))));
 }
 
 #[tokio::test]
@@ -86,8 +86,8 @@ async fn a_transition_that_never_arrives_is_reported_as_unavailable() {
     let (store, memory) = in_memory();
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     memory.lose(vec![Lost::Write; 3]);
-    let missed = store.update(&handle, one_more).await.unwrap_err();
-    assert!(matches!(missed, TransitionError::Store(StoreError::Unavailable(_))));
+    let error = store.update(&handle, one_more).await.unwrap_err();
+    assert!(matches!(error, TransitionError::Store(StoreError::Unavailable(_))));
     assert_eq!(store.read(&handle).await, Ok(Some(Tally(0))));
 }
 
@@ -98,8 +98,8 @@ async fn an_insert_with_a_lost_response_is_distinguished_from_a_foreign_one() {
     let handle = store.insert(Id::random(), Tally(0)).await.unwrap();
     assert_eq!(store.insert(handle.id(), Tally(1)).await, Err(InsertError::AlreadyExists));
     memory.lose(vec![Lost::Write; 3]);
-    let nowhere = store.insert(Id::random(), Tally(0)).await;
-    assert!(matches!(nowhere, Err(InsertError::Store(StoreError::Unavailable(_)))));
+    let result = store.insert(Id::random(), Tally(0)).await;
+    assert!(matches!(result, Err(InsertError::Store(StoreError::Unavailable(_)))));
 }
 
 #[tokio::test]
@@ -147,11 +147,11 @@ async fn an_opened_record_of_the_wrong_shape_is_an_error() {
         }
     }
     let (store, _) = in_memory();
-    let text = Handle::<Text>::new(Id::random());
-    let row = store.sealed(&text, &Text("seven".to_owned()), None).unwrap();
-    store.put(&text, WriteOp::Insert(row)).await.unwrap();
-    let read = store.read(&Handle::<Tally>::new(text.id())).await;
-    assert_eq!(read, Err(StoreError::Unreadable { space: "tally" }));
+    let handle = Handle::<Text>::new(Id::random());
+    let row = store.sealed(&handle, &Text("seven".to_owned()), None).unwrap();
+    store.put(&handle, WriteOp::Insert(row)).await.unwrap();
+    let result = store.read(&Handle::<Tally>::new(handle.id())).await;
+    assert_eq!(result, Err(StoreError::Unreadable { space: "tally" }));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_storage_key_does_not_reveal_the_record_id() {
 #[tokio::test]
 async fn a_full_memory_store_evicts_the_soonest_expiring_of_the_largest_kind() {
     let memory = Memory::bounded(100);
-    let put = |kind: &str, expires: u64| {
+    let insert = |kind: &str, expires: u64| {
         let key = format!("{kind}/{expires}");
         let (value, version) = (Vec::new(), Version::fresh());
         let row = Row {
@@ -172,26 +172,33 @@ async fn a_full_memory_store_evicts_the_soonest_expiring_of_the_largest_kind() {
             version,
             expires: UnixTime(expires),
         };
-        let (act, id) = (WriteOp::Insert(row), Id::random());
-        let news = ChangeEvent::Put { space: "".into(), id };
-        assert_eq!(memory.put_if(Write { key, act, news }), WriteOutcome::Written);
+        let (operation, id) = (WriteOp::Insert(row), Id::random());
+        let event = ChangeEvent::Put { space: "".into(), id };
+        assert_eq!(
+            memory.put_if(Write {
+                key,
+                act: operation,
+                news: event
+            }),
+            WriteOutcome::Written
+        );
     };
-    let there = |kind: &str| {
+    let stored_expiries = |kind: &str| {
         let rows = memory.scan(kind, None, 1_000).rows;
         rows.iter().map(|(_, row)| row.expires.0).collect::<std::collections::BTreeSet<_>>()
     };
     // Flows expire within minutes, grants within weeks.
-    (1..=20).for_each(|n| put("flow", n));
-    (1..=80).for_each(|n| put("grant", 1_000_000 + n));
-    assert_eq!((there("flow").len(), there("grant").len()), (20, 80));
-    (81..=400).for_each(|n| put("grant", 1_000_000 + n));
-    assert_eq!(there("flow"), (1..=20).collect(), "no journey is driven out by grants");
-    let grants = there("grant");
+    (1..=20).for_each(|n| insert("flow", n));
+    (1..=80).for_each(|n| insert("grant", 1_000_000 + n));
+    assert_eq!((stored_expiries("flow").len(), stored_expiries("grant").len()), (20, 80));
+    (81..=400).for_each(|n| insert("grant", 1_000_000 + n));
+    assert_eq!(stored_expiries("flow"), (1..=20).collect(), "no journey is driven out by grants");
+    let grants = stored_expiries("grant");
     assert!((70..=80).contains(&grants.len()), "{}", grants.len());
-    let last = 1_000_000 + 400;
+    let last_expiry = 1_000_000 + 400;
     assert_eq!(
         grants,
-        (last - grants.len() as u64 + 1..=last).collect(),
+        (last_expiry - grants.len() as u64 + 1..=last_expiry).collect(),
         "those that end last stay"
     );
 }

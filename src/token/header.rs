@@ -36,7 +36,7 @@ impl TokenMode {
             (_, TokenKind::Key) | (Self::Jwt, TokenKind::Refresh) => Self::Sealed,
             #[cfg(feature = "raw")]
             (Self::Raw, TokenKind::Refresh) => Self::Sealed,
-            (own, TokenKind::Access | TokenKind::Refresh) => own,
+            (mode, TokenKind::Access | TokenKind::Refresh) => mode,
         }
     }
 
@@ -126,7 +126,7 @@ const FIXED_LEN: usize = 4 + 4 + 16 + 4 + 8 + 16 + 8 + 8;
 
 impl PairHeader {
     /// Encodes the header.
-    pub(super) fn write(&self, key: KeyId, fresh: &[u8; 28]) -> Vec<u8> {
+    pub(super) fn write(&self, key: KeyId, random_bytes: &[u8; 28]) -> Vec<u8> {
         let mut out = Vec::with_capacity(BASE_LEN + self.subject.len() + self.scopes.len());
         let mode = match self.mode {
             TokenMode::Sealed => 1,
@@ -142,7 +142,7 @@ impl PairHeader {
             TokenKind::Refresh => 2,
             TokenKind::Key => 3,
         };
-        let carried = match self.carried {
+        let payload = match self.carried {
             PayloadKind::Access => 1,
             PayloadKind::Refresh => 2,
             PayloadKind::Nothing => 3,
@@ -150,7 +150,7 @@ impl PairHeader {
             PayloadKind::Reference => 5,
             PayloadKind::Grant => 6,
         };
-        out.extend_from_slice(&[VERSION, mode, kind, carried]);
+        out.extend_from_slice(&[VERSION, mode, kind, payload]);
         out.extend_from_slice(&key);
         out.extend_from_slice(&self.grant.0);
         out.extend_from_slice(&self.generation.to_be_bytes());
@@ -163,19 +163,19 @@ impl PairHeader {
             out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(bytes);
         }
-        out.extend_from_slice(fresh);
+        out.extend_from_slice(random_bytes);
         out
     }
 
     /// Decodes header, key id and random bytes. `None` if bytes are left over, missing or unknown.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, KeyId, [u8; 28])> {
         let mut rest = bytes;
-        let [version, mode, kind, carried] = take(&mut rest)?;
+        let [version, mode, kind, payload] = take(&mut rest)?;
         if version != VERSION {
             return None;
         }
         let key = take(&mut rest)?;
-        let half = Self {
+        let header = Self {
             mode: match mode {
                 1 => TokenMode::Sealed,
                 2 => TokenMode::Plain,
@@ -188,7 +188,7 @@ impl PairHeader {
                 3 => TokenKind::Key,
                 _ => return None,
             },
-            carried: match carried {
+            carried: match payload {
                 1 => PayloadKind::Access,
                 2 => PayloadKind::Refresh,
                 3 => PayloadKind::Nothing,
@@ -206,8 +206,8 @@ impl PairHeader {
             subject: text(&mut rest)?,
             scopes: text(&mut rest)?,
         };
-        let fresh = take(&mut rest)?;
-        rest.is_empty().then_some((half, key, fresh))
+        let random_bytes = take(&mut rest)?;
+        rest.is_empty().then_some((header, key, random_bytes))
     }
 }
 
@@ -224,7 +224,7 @@ fn text(rest: &mut &[u8]) -> Option<String> {
     String::from_utf8(head.to_vec()).ok()
 }
 
-/// The largest index up to `most` that is a character boundary of `text`.
-fn char_boundary_before(text: &str, most: usize) -> usize {
-    (0..=text.len().min(most)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+/// The largest index up to `max` that is a character boundary of `text`.
+fn char_boundary_before(text: &str, max: usize) -> usize {
+    (0..=text.len().min(max)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }

@@ -31,15 +31,15 @@ pub const DEFAULT_REUSE_WINDOW_SECONDS: u64 = 7_200;
 
 /// Expiry of an access pair: the earlier of `ttl` and the upstream's less the margin; at least 1 s.
 pub fn access_ends(now: UnixTime, ttl: u64, upstream: Option<UnixTime>) -> UnixTime {
-    let ours = now.plus_seconds(ttl.max(1));
-    let theirs = upstream.map_or(UnixTime::NEVER, |end| end.minus_seconds(UPSTREAM_MARGIN_SECONDS));
-    ours.min(theirs).max(now.plus_seconds(1))
+    let own_expiry = now.plus_seconds(ttl.max(1));
+    let upstream_expiry = upstream.map_or(UnixTime::NEVER, |expiry| expiry.minus_seconds(UPSTREAM_MARGIN_SECONDS));
+    own_expiry.min(upstream_expiry).max(now.plus_seconds(1))
 }
 
 /// Expiry of a refresh pair: the earliest of its own, the grant's and the upstream's.
-pub fn refresh_ends(now: UnixTime, ttl: Ttl, granted: UnixTime, upstream: Option<UnixTime>) -> UnixTime {
+pub fn refresh_ends(now: UnixTime, ttl: Ttl, granted_at: UnixTime, upstream: Option<UnixTime>) -> UnixTime {
     now.plus_seconds(ttl.refresh)
-        .min(granted.plus_seconds(ttl.absolute))
+        .min(granted_at.plus_seconds(ttl.absolute))
         .min(upstream.unwrap_or(UnixTime::NEVER))
 }
 
@@ -50,14 +50,14 @@ mod tests {
     #[test]
     fn an_access_pair_lives_as_long_as_the_shorter_half() {
         let now = UnixTime(1_000);
-        let ends = |ttl, upstream: Option<u64>| access_ends(now, ttl, upstream.map(UnixTime)).seconds_since(now);
-        assert_eq!(ends(3_600, None), 3_600);
-        assert_eq!(ends(3_600, Some(1_300)), 290);
-        assert_eq!(ends(60, Some(99_999)), 60);
-        assert_eq!(ends(3_600, Some(1_005)), 1);
-        assert_eq!(ends(3_600, Some(0)), 1);
-        assert_eq!(ends(0, None), 1);
-        assert_eq!(ends(u64::MAX, None), u64::MAX - 1_000);
+        let lifetime = |ttl, upstream: Option<u64>| access_ends(now, ttl, upstream.map(UnixTime)).seconds_since(now);
+        assert_eq!(lifetime(3_600, None), 3_600);
+        assert_eq!(lifetime(3_600, Some(1_300)), 290);
+        assert_eq!(lifetime(60, Some(99_999)), 60);
+        assert_eq!(lifetime(3_600, Some(1_005)), 1);
+        assert_eq!(lifetime(3_600, Some(0)), 1);
+        assert_eq!(lifetime(0, None), 1);
+        assert_eq!(lifetime(u64::MAX, None), u64::MAX - 1_000);
     }
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
             refresh: 30,
             absolute: 90,
         };
-        let ends = |now, upstream: Option<u64>| refresh_ends(UnixTime(now), ttl, UnixTime(0), upstream.map(UnixTime)).0;
-        assert_eq!((ends(0, None), ends(80, None), ends(0, Some(5))), (30, 90, 5));
+        let expiry = |now, upstream: Option<u64>| refresh_ends(UnixTime(now), ttl, UnixTime(0), upstream.map(UnixTime)).0;
+        assert_eq!((expiry(0, None), expiry(80, None), expiry(0, Some(5))), (30, 90, 5));
     }
 }

@@ -45,32 +45,39 @@ pub enum PairError {
 }
 
 /// Joins two halves and protects them.
-pub fn encode(ring: &KeyRing, now: UnixTime, half: &PairHeader, upstream: &Secret, fresh: SaltAndNonce) -> Secret {
+pub fn encode(ring: &KeyRing, now: UnixTime, header: &PairHeader, upstream: &Secret, salt_and_nonce: SaltAndNonce) -> Secret {
     let key = ring.sealing_key(now);
-    let fresh = seal::into_bytes(fresh);
-    let mut header = half.write(key.id(), &fresh);
-    let mut joined = Zeroizing::new(Vec::with_capacity(header.len() * 2 + upstream.expose().len() + 64));
-    if half.mode == TokenMode::Plain {
-        let mac = mac(key, half, &header, upstream.expose());
-        header.extend_from_slice(mac.as_ref());
-        joined.extend_from_slice(encode_header(half.kind, &header).as_bytes());
-        joined.push(b':');
-        joined.extend_from_slice(upstream.expose().as_bytes());
+    let salt_and_nonce = seal::into_bytes(salt_and_nonce);
+    let mut header_bytes = header.write(key.id(), &salt_and_nonce);
+    let mut pair = Zeroizing::new(Vec::with_capacity(header_bytes.len() * 2 + upstream.expose().len() + 64));
+    if header.mode == TokenMode::Plain {
+        let mac = mac(key, header, &header_bytes, upstream.expose());
+        header_bytes.extend_from_slice(mac.as_ref());
+        pair.extend_from_slice(encode_header(header.kind, &header_bytes).as_bytes());
+        pair.push(b':');
+        pair.extend_from_slice(upstream.expose().as_bytes());
     } else {
-        let front = encode_header(half.kind, &header);
-        let sealed = seal::seal(key, label(half), &fresh, front.as_bytes(), upstream.expose().as_bytes());
-        joined.extend_from_slice(front.as_bytes());
-        joined.push(b':');
-        joined.extend_from_slice(&sealed);
+        let gateway_half = encode_header(header.kind, &header_bytes);
+        let ciphertext = seal::seal(
+            key,
+            label(header),
+            &salt_and_nonce,
+            gateway_half.as_bytes(),
+            upstream.expose().as_bytes(),
+        );
+        pair.extend_from_slice(gateway_half.as_bytes());
+        pair.push(b':');
+        pair.extend_from_slice(&ciphertext);
     }
-    Secret::from(URL_SAFE_NO_PAD.encode(&*joined))
+    Secret::from(URL_SAFE_NO_PAD.encode(&*pair))
 }
 
-/// Length of a pair in bytes. `texts` counts subject and scopes, `upstream` the upstream half.
-pub fn length(mode: TokenMode, texts: usize, upstream: usize) -> usize {
-    let (in_header, beside) = if mode == TokenMode::Plain { (MAC, 0) } else { (0, TAG) };
-    let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
-    encoded(4 + encoded(header::BASE_LEN + texts + in_header) + 1 + upstream + beside)
+/// Length of a pair in bytes. `text_bytes` is the length of subject and scopes, `upstream_bytes`
+/// the length of the upstream half.
+pub fn length(mode: TokenMode, text_bytes: usize, upstream_bytes: usize) -> usize {
+    let (mac_bytes, tag_bytes) = if mode == TokenMode::Plain { (MAC, 0) } else { (0, TAG) };
+    let base64_len = |bytes: usize| (bytes * 4).div_ceil(3);
+    base64_len(4 + base64_len(header::BASE_LEN + text_bytes + mac_bytes) + 1 + upstream_bytes + tag_bytes)
 }
 
 /// Splits and opens a pair, with the key that its header names; no other is tried.
@@ -80,41 +87,43 @@ pub fn open(ring: &KeyRing, token: &str) -> Result<OpenedPair, PairError> {
     }
     let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(token).map_err(|_| PairError::Shape)?);
     let colon = bytes.iter().position(|b| *b == b':').ok_or(PairError::Shape)?;
-    let (front, rest) = bytes.split_at_mut(colon);
+    let (gateway_half, rest) = bytes.split_at_mut(colon);
     let upstream = &mut rest[1..];
-    let (kind, header) = decode_header(front)?;
-    match PairHeader::read(&header) {
-        Some((half, key, fresh)) if half.mode != TokenMode::Plain && half.kind == kind => {
-            let key = ring.opening_key(key).ok_or(PairError::UnknownKey)?;
-            let plain = seal::open(key, label(&half), &fresh, front, upstream).map_err(|_| PairError::DoesNotOpen)?;
-            let upstream = std::str::from_utf8(plain).map_err(|_| PairError::DoesNotOpen)?;
+    let (kind, header_bytes) = decode_header(gateway_half)?;
+    match PairHeader::read(&header_bytes) {
+        Some((header, key_id, salt_and_nonce)) if header.mode != TokenMode::Plain && header.kind == kind => {
+            let key = ring.opening_key(key_id).ok_or(PairError::UnknownKey)?;
+            let plaintext = seal::open(key, label(&header), &salt_and_nonce, gateway_half, upstream).map_err(|_| PairError::DoesNotOpen)?;
+            let upstream = std::str::from_utf8(plaintext).map_err(|_| PairError::DoesNotOpen)?;
             Ok(OpenedPair {
-                half,
+                half: header,
                 upstream: Secret::from(upstream),
             })
         }
-        _ => open_plain(ring, kind, &header, upstream),
+        _ => open_plain(ring, kind, &header_bytes, upstream),
     }
 }
 
-fn open_plain(ring: &KeyRing, kind: TokenKind, header: &[u8], upstream: &[u8]) -> Result<OpenedPair, PairError> {
-    let (header, tag) = header.split_at_checked(header.len().saturating_sub(MAC)).ok_or(PairError::Shape)?;
-    let (half, key, _) = PairHeader::read(header).ok_or(PairError::Shape)?;
-    if half.mode != TokenMode::Plain || half.kind != kind {
+fn open_plain(ring: &KeyRing, kind: TokenKind, header_bytes: &[u8], upstream: &[u8]) -> Result<OpenedPair, PairError> {
+    let (header_bytes, tag) = header_bytes
+        .split_at_checked(header_bytes.len().saturating_sub(MAC))
+        .ok_or(PairError::Shape)?;
+    let (header, key_id, _) = PairHeader::read(header_bytes).ok_or(PairError::Shape)?;
+    if header.mode != TokenMode::Plain || header.kind != kind {
         return Err(PairError::Shape);
     }
-    let key = ring.opening_key(key).ok_or(PairError::UnknownKey)?;
+    let key = ring.opening_key(key_id).ok_or(PairError::UnknownKey)?;
     let upstream = std::str::from_utf8(upstream).map_err(|_| PairError::Shape)?;
-    let signed = signed(header, upstream);
-    hmac::verify(&seal::hmac_key(key, label(&half)), &signed, tag).map_err(|_| PairError::DoesNotOpen)?;
+    let message = signed(header_bytes, upstream);
+    hmac::verify(&seal::hmac_key(key, label(&header)), &message, tag).map_err(|_| PairError::DoesNotOpen)?;
     Ok(OpenedPair {
-        half,
+        half: header,
         upstream: Secret::from(upstream),
     })
 }
 
-fn mac(key: &RingKey, half: &PairHeader, header: &[u8], upstream: &str) -> hmac::Tag {
-    hmac::sign(&seal::hmac_key(key, label(half)), &signed(header, upstream))
+fn mac(key: &RingKey, header: &PairHeader, header_bytes: &[u8], upstream: &str) -> hmac::Tag {
+    hmac::sign(&seal::hmac_key(key, label(header)), &signed(header_bytes, upstream))
 }
 
 /// Both parts with their lengths, so that no byte can move from one part to the other.
@@ -131,8 +140,8 @@ fn signed(header: &[u8], upstream: &str) -> Zeroizing<Vec<u8>> {
 const UNUSED_LABEL: &str = "no pair";
 
 /// One label for each mode and kind: a refresh half renamed to access does not open.
-fn label(half: &PairHeader) -> Label {
-    Label(match (half.mode, half.kind) {
+fn label(header: &PairHeader) -> Label {
+    Label(match (header.mode, header.kind) {
         (TokenMode::Sealed, TokenKind::Access) => "pair sealed access",
         (TokenMode::Sealed, TokenKind::Refresh) => "pair sealed refresh",
         (TokenMode::Sealed, TokenKind::Key) => "pair sealed key",
@@ -160,8 +169,8 @@ fn encode_header(kind: TokenKind, header: &[u8]) -> String {
     out
 }
 
-fn decode_header(front: &[u8]) -> Result<(TokenKind, Vec<u8>), PairError> {
-    let (kind, text) = match front.split_first_chunk::<4>() {
+fn decode_header(gateway_half: &[u8]) -> Result<(TokenKind, Vec<u8>), PairError> {
+    let (kind, text) = match gateway_half.split_first_chunk::<4>() {
         Some((b"gwa_", text)) => (TokenKind::Access, text),
         Some((b"gwr_", text)) => (TokenKind::Refresh, text),
         Some((b"gwk_", text)) => (TokenKind::Key, text),
@@ -204,14 +213,14 @@ mod tests {
         fn a_token_pair_survives_encoding_and_decoding(upstream in "\\PC{0,200}", subject in "\\PC{0,40}", scopes in "[a-z: ]{0,60}", mode in 0..3_usize, kind in 0..3_usize) {
             let ring = ring();
             let mode = [TokenMode::Sealed, TokenMode::Plain, TokenMode::Reference][mode];
-            let mut half = half(mode, [TokenKind::Access, TokenKind::Refresh, TokenKind::Key][kind]);
-            (half.subject, half.scopes) = (subject, scopes);
-            let texts = half.subject.len() + half.scopes.len();
-            let token = encode(&ring, UnixTime(0), &half, &Secret::from(upstream.as_str()), random::salt_and_nonce());
-            prop_assert_eq!(token.expose().len(), length(mode, texts, upstream.len()));
-            let opened = open(&ring, token.expose()).unwrap();
-            prop_assert_eq!(opened.half, half);
-            prop_assert_eq!(opened.upstream.expose(), upstream.as_str());
+            let mut header = half(mode, [TokenKind::Access, TokenKind::Refresh, TokenKind::Key][kind]);
+            (header.subject, header.scopes) = (subject, scopes);
+            let text_bytes = header.subject.len() + header.scopes.len();
+            let token = encode(&ring, UnixTime(0), &header, &Secret::from(upstream.as_str()), random::salt_and_nonce());
+            prop_assert_eq!(token.expose().len(), length(mode, text_bytes, upstream.len()));
+            let pair = open(&ring, token.expose()).unwrap();
+            prop_assert_eq!(pair.half, header);
+            prop_assert_eq!(pair.upstream.expose(), upstream.as_str());
         }
 
         #[test]
@@ -235,9 +244,12 @@ mod tests {
             );
             let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
             for bit in 0..bytes.len() * 8 {
-                let mut changed = bytes.clone();
-                changed[bit / 8] ^= 1 << (bit % 8);
-                assert!(open(&ring, &URL_SAFE_NO_PAD.encode(&changed)).is_err(), "bit {bit} of {mode:?}");
+                let mut changed_bytes = bytes.clone();
+                changed_bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(
+                    open(&ring, &URL_SAFE_NO_PAD.encode(&changed_bytes)).is_err(),
+                    "bit {bit} of {mode:?}"
+                );
             }
         }
     }
@@ -246,7 +258,7 @@ mod tests {
     fn a_pair_of_mismatched_halves_is_refused() {
         let ring = ring();
         for mode in [TokenMode::Sealed, TokenMode::Plain, TokenMode::Reference] {
-            let split = |upstream: &str| {
+            let halves = |upstream: &str| {
                 let token = encode(
                     &ring,
                     UnixTime(0),
@@ -258,8 +270,8 @@ mod tests {
                 let colon = bytes.iter().position(|b| *b == b':').unwrap();
                 (bytes[..colon].to_vec(), bytes[colon..].to_vec())
             };
-            let (a, b) = (split("one"), split("two"));
-            assert!(open(&ring, &URL_SAFE_NO_PAD.encode([a.0, b.1].concat())).is_err());
+            let (first, second) = (halves("one"), halves("two"));
+            assert!(open(&ring, &URL_SAFE_NO_PAD.encode([first.0, second.1].concat())).is_err());
         }
     }
 
@@ -293,9 +305,9 @@ mod tests {
             );
             let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
             for other in others {
-                let mut renamed = bytes.clone();
-                renamed[2] = *other;
-                assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(renamed)).unwrap_err(), PairError::Shape);
+                let mut renamed_pair = bytes.clone();
+                renamed_pair[2] = *other;
+                assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(renamed_pair)).unwrap_err(), PairError::Shape);
             }
         }
     }
@@ -314,8 +326,11 @@ mod tests {
         let colon = bytes.iter().position(|b| *b == b':').unwrap();
         let mut header = URL_SAFE_NO_PAD.decode(&bytes[4..colon]).unwrap();
         header[2] = 1;
-        let rewritten = [b"gwa_", URL_SAFE_NO_PAD.encode(header).as_bytes(), &bytes[colon..]].concat();
-        assert_eq!(open(&ring, &URL_SAFE_NO_PAD.encode(rewritten)).unwrap_err(), PairError::DoesNotOpen);
+        let rewritten_pair = [b"gwa_", URL_SAFE_NO_PAD.encode(header).as_bytes(), &bytes[colon..]].concat();
+        assert_eq!(
+            open(&ring, &URL_SAFE_NO_PAD.encode(rewritten_pair)).unwrap_err(),
+            PairError::DoesNotOpen
+        );
     }
 
     #[test]

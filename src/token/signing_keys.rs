@@ -54,12 +54,12 @@ impl Record for SigningRecord {
 impl SigningKeys {
     /// Starts with one key. It signs at once, because no verifier has cached an older key set.
     pub fn new(key: Secret, now: UnixTime) -> Self {
-        let kept = SigningKeyEntry {
+        let entry = SigningKeyEntry {
             key,
             made: now,
             signs_from: now,
         };
-        Self { keys: vec![kept] }
+        Self { keys: vec![entry] }
     }
 
     /// Whether a new key is due.
@@ -69,19 +69,19 @@ impl SigningKeys {
             .is_none_or(|newest| newest.made.plus_seconds(ROTATION_SECONDS) <= now)
     }
 
-    /// Adds a key, and drops those that are no longer needed. Fails if no key is due. `longest` is
-    /// the longest lifetime of a signed token, in seconds.
-    pub fn rotated(self, key: Secret, now: UnixTime, longest: u64) -> Result<Self, RotationNotDue> {
+    /// Adds a key, and drops those that are no longer needed. Fails if no key is due.
+    /// `max_lifetime` is the longest lifetime of a signed token, in seconds.
+    pub fn rotated(self, key: Secret, now: UnixTime, max_lifetime: u64) -> Result<Self, RotationNotDue> {
         if !self.is_rotation_due(now) {
             return Err(RotationNotDue);
         }
-        let needed = self.published_keys(now, longest).cloned();
-        let new = SigningKeyEntry {
+        let remaining_keys = self.published_keys(now, max_lifetime).cloned();
+        let new_key = SigningKeyEntry {
             key,
             made: now,
             signs_from: now.plus_seconds(PUBLISH_LEAD_SECONDS),
         };
-        let keys = needed.chain([new]).collect();
+        let keys = remaining_keys.chain([new_key]).collect();
         Ok(Self { keys })
     }
 
@@ -96,9 +96,9 @@ impl SigningKeys {
     }
 
     /// The keys to publish: all but those whose last signature expired more than an hour ago.
-    pub fn published_keys(&self, now: UnixTime, longest: u64) -> impl Iterator<Item = &SigningKeyEntry> {
-        let successor = |i: usize| self.keys.get(i + 1).map_or(UnixTime::NEVER, |next| next.signs_from);
-        let is_needed = move |i: &usize| successor(*i).plus_seconds(longest).plus_seconds(PUBLISH_LEAD_SECONDS) >= now;
+    pub fn published_keys(&self, now: UnixTime, max_lifetime: u64) -> impl Iterator<Item = &SigningKeyEntry> {
+        let successor = |i: usize| self.keys.get(i + 1).map_or(UnixTime::NEVER, |next_key| next_key.signs_from);
+        let is_needed = move |i: &usize| successor(*i).plus_seconds(max_lifetime).plus_seconds(PUBLISH_LEAD_SECONDS) >= now;
         (0..self.keys.len()).filter(is_needed).map(|i| &self.keys[i])
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     const TTL: u64 = 7_200;
 
     fn names(keys: &SigningKeys, now: u64) -> Vec<&str> {
-        keys.published_keys(UnixTime(now), TTL).map(|kept| kept.key.expose()).collect()
+        keys.published_keys(UnixTime(now), TTL).map(|entry| entry.key.expose()).collect()
     }
 
     fn signs(keys: &SigningKeys, now: u64) -> &str {
@@ -119,43 +119,51 @@ mod tests {
 
     #[test]
     fn signing_keys_are_published_before_use_and_until_their_last_token_expires() {
-        let begin = 1_000;
-        let first = SigningKeys::new(Secret::from("one"), UnixTime(begin));
-        let due = begin + ROTATION_SECONDS;
-        assert!(!first.is_rotation_due(UnixTime(due - 1)) && first.is_rotation_due(UnixTime(due)));
-        let early = first.clone().rotated(Secret::from("two"), UnixTime(due - 1), TTL);
-        assert_eq!(early, Err(RotationNotDue));
-        let both = first.rotated(Secret::from("two"), UnixTime(due), TTL).unwrap();
-        assert_eq!(both.clone().rotated(Secret::from("three"), UnixTime(due), TTL), Err(RotationNotDue));
-        assert_eq!(names(&both, due), ["one", "two"]);
+        let start = 1_000;
+        let one_key = SigningKeys::new(Secret::from("one"), UnixTime(start));
+        let due_at = start + ROTATION_SECONDS;
+        assert!(!one_key.is_rotation_due(UnixTime(due_at - 1)) && one_key.is_rotation_due(UnixTime(due_at)));
+        let early_rotation = one_key.clone().rotated(Secret::from("two"), UnixTime(due_at - 1), TTL);
+        assert_eq!(early_rotation, Err(RotationNotDue));
+        let two_keys = one_key.rotated(Secret::from("two"), UnixTime(due_at), TTL).unwrap();
+        assert_eq!(
+            two_keys.clone().rotated(Secret::from("three"), UnixTime(due_at), TTL),
+            Err(RotationNotDue)
+        );
+        assert_eq!(names(&two_keys, due_at), ["one", "two"]);
         assert_eq!(
             (
-                signs(&both, due + PUBLISH_LEAD_SECONDS - 1),
-                signs(&both, due + PUBLISH_LEAD_SECONDS)
+                signs(&two_keys, due_at + PUBLISH_LEAD_SECONDS - 1),
+                signs(&two_keys, due_at + PUBLISH_LEAD_SECONDS)
             ),
             ("one", "two")
         );
-        let gone = due + PUBLISH_LEAD_SECONDS + TTL + PUBLISH_LEAD_SECONDS;
-        assert_eq!(names(&both, gone), ["one", "two"]);
-        assert_eq!(names(&both, gone + 1), ["two"]);
-        let third = both.rotated(Secret::from("three"), UnixTime(due + ROTATION_SECONDS), TTL).unwrap();
-        assert_eq!(third.all().len(), 2);
-        assert_eq!(names(&third, due + ROTATION_SECONDS), ["two", "three"]);
+        let last_expiry = due_at + PUBLISH_LEAD_SECONDS + TTL + PUBLISH_LEAD_SECONDS;
+        assert_eq!(names(&two_keys, last_expiry), ["one", "two"]);
+        assert_eq!(names(&two_keys, last_expiry + 1), ["two"]);
+        let rotated_twice = two_keys
+            .rotated(Secret::from("three"), UnixTime(due_at + ROTATION_SECONDS), TTL)
+            .unwrap();
+        assert_eq!(rotated_twice.all().len(), 2);
+        assert_eq!(names(&rotated_twice, due_at + ROTATION_SECONDS), ["two", "three"]);
     }
 
     #[test]
     fn an_overdue_rotation_still_publishes_the_new_key_before_it_signs() {
-        let first = SigningKeys::new(Secret::from("one"), UnixTime(0));
-        let late = 10 * ROTATION_SECONDS;
-        let both = first.rotated(Secret::from("two"), UnixTime(late), TTL).unwrap();
-        assert_eq!((signs(&both, late), signs(&both, late + PUBLISH_LEAD_SECONDS)), ("one", "two"));
-        assert_eq!(names(&both, late), ["one", "two"]);
+        let one_key = SigningKeys::new(Secret::from("one"), UnixTime(0));
+        let overdue_at = 10 * ROTATION_SECONDS;
+        let two_keys = one_key.rotated(Secret::from("two"), UnixTime(overdue_at), TTL).unwrap();
+        assert_eq!(
+            (signs(&two_keys, overdue_at), signs(&two_keys, overdue_at + PUBLISH_LEAD_SECONDS)),
+            ("one", "two")
+        );
+        assert_eq!(names(&two_keys, overdue_at), ["one", "two"]);
     }
 
     #[test]
     fn a_signing_key_is_found_even_if_the_clock_goes_back() {
-        let first = SigningKeys::new(Secret::from("one"), UnixTime(5_000));
-        assert_eq!(signs(&first, 10), "one");
-        assert!(!first.is_rotation_due(UnixTime(10)));
+        let one_key = SigningKeys::new(Secret::from("one"), UnixTime(5_000));
+        assert_eq!(signs(&one_key, 10), "one");
+        assert!(!one_key.is_rotation_due(UnixTime(10)));
     }
 }

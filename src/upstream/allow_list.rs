@@ -31,17 +31,17 @@ impl AllowList {
     }
 
     /// Whether an entry matches this user. An empty list matches no user.
-    pub fn contains(&self, who: AllowListSubject<'_>) -> bool {
+    pub fn contains(&self, user: AllowListSubject<'_>) -> bool {
         let (emails, domains) = (&self.emails, &self.domains);
-        let by_email = who.email.is_some_and(|email| match email.split_once('@') {
+        let matches_email = user.email.is_some_and(|email| match email.split_once('@') {
             // The caller checked for exactly one `@`. Two never match, whatever the caller does.
             Some((_, domain)) if !domain.contains('@') => {
-                emails.iter().any(|known| known.eq_ignore_ascii_case(email))
-                    || domains.iter().any(|known| known.eq_ignore_ascii_case(domain))
+                emails.iter().any(|entry| entry.eq_ignore_ascii_case(email))
+                    || domains.iter().any(|entry| entry.eq_ignore_ascii_case(domain))
             }
             Some(_) | None => false,
         });
-        by_email || self.subjects.iter().any(|id| id == who.id) || self.groups.iter().any(|group| who.groups.contains(group))
+        matches_email || self.subjects.iter().any(|id| id == user.id) || self.groups.iter().any(|group| user.groups.contains(group))
     }
 }
 
@@ -85,12 +85,12 @@ mod tests {
 
     #[test]
     fn an_allow_list_contains_only_listed_emails_groups_and_subjects() {
-        let nobody = AllowListSubject {
+        let unlisted = AllowListSubject {
             id: "",
             email: None,
             groups: &[],
         };
-        assert!(!AllowList::default().contains(nobody) && AllowList::default().is_empty());
+        assert!(!AllowList::default().contains(unlisted) && AllowList::default().is_empty());
         let allow = AllowList {
             emails: list(&["alice@example.com"]),
             groups: list(&["admins"]),
@@ -99,11 +99,16 @@ mod tests {
         };
         assert!(by_email(&allow, "Alice@example.com") && !by_email(&allow, "bob@example.com"));
         let groups = list(&["users", "admins"]);
-        assert!(allow.contains(AllowListSubject { groups: &groups, ..nobody }) && !allow.contains(nobody));
+        assert!(
+            allow.contains(AllowListSubject {
+                groups: &groups,
+                ..unlisted
+            }) && !allow.contains(unlisted)
+        );
         assert!(!allow.contains(AllowListSubject {
             groups: &list(&["Admins"]),
-            ..nobody
+            ..unlisted
         }));
-        assert!(allow.contains(AllowListSubject { id: "42", ..nobody }) && !allow.contains(AllowListSubject { id: "4", ..nobody }));
+        assert!(allow.contains(AllowListSubject { id: "42", ..unlisted }) && !allow.contains(AllowListSubject { id: "4", ..unlisted }));
     }
 }

@@ -43,8 +43,8 @@ impl TokenEndpointAuth {
     /// invalidates the code of a refused attempt. An empty list means Basic (RFC 8414 §2), which
     /// every server must accept from a client with a secret (RFC 6749 §2.3.1).
     pub fn choose(listed: &[String], has_secret: bool) -> Self {
-        let lists = |method: Self| listed.iter().any(|name| name == method.name());
-        match (has_secret, lists(Self::Basic), lists(Self::Post)) {
+        let is_listed = |method: Self| listed.iter().any(|name| name == method.name());
+        match (has_secret, is_listed(Self::Basic), is_listed(Self::Post)) {
             (false, _, _) => Self::None,
             (true, false, true) => Self::Post,
             (true, _, _) => Self::Basic,

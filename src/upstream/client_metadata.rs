@@ -100,8 +100,8 @@ impl ClientMetadataFetchError {
     }
 }
 
-fn could_not(why: &str) -> String {
-    format!("the client's metadata document could not be fetched: {why}")
+fn could_not(reason: &str) -> String {
+    format!("the client's metadata document could not be fetched: {reason}")
 }
 
 #[derive(Clone)]
@@ -152,16 +152,16 @@ impl ClientMetadataCache {
         loop {
             // One caller fetches; the others wait. If it is cancelled, the next caller fetches.
             match self.seen.get_value_or_guard_async(key).await {
-                Ok(seen) if self.clock.now() < seen.until => return seen.is,
-                Ok(_old) => drop(self.seen.remove_if(key, |seen| seen.until <= self.clock.now())),
-                Err(turn) => {
-                    let seen = self.fetch_and_cache(client, url).await;
+                Ok(cached) if self.clock.now() < cached.until => return cached.is,
+                Ok(_old) => drop(self.seen.remove_if(key, |entry| entry.until <= self.clock.now())),
+                Err(guard) => {
+                    let cached = self.fetch_and_cache(client, url).await;
                     // Our own limit says nothing about the client: the next caller may try at once.
-                    if seen.is != Err(ClientMetadataFetchError::Busy) {
+                    if cached.is != Err(ClientMetadataFetchError::Busy) {
                         // An error means that the entry was evicted meanwhile.
-                        let _ = turn.insert(seen.clone());
+                        let _ = guard.insert(cached.clone());
                     }
-                    return seen.is;
+                    return cached.is;
                 }
             }
         }
@@ -183,41 +183,41 @@ impl ClientMetadataCache {
     }
 
     async fn fetch_and_cache(&self, client: &HttpClient, url: &ClientIdUrl) -> CachedFetch {
-        let found = match self.rate.check() {
+        let result = match self.rate.check() {
             Ok(()) => fetch(client, url, &self.addresses).await,
             Err(_) => Err(ClientMetadataFetchError::Busy),
         };
         let (now, key) = (self.clock.now(), url.address().as_str());
-        let why = match found {
-            Ok((read, fresh)) => {
-                let is = Arc::new(read);
+        let error = match result {
+            Ok((registration, ttl)) => {
+                let registration = Arc::new(registration);
                 self.good.insert(
                     key.to_owned(),
                     LastGood {
-                        is: Arc::clone(&is),
+                        is: Arc::clone(&registration),
                         at: now,
                     },
                 );
                 return CachedFetch {
-                    is: Ok(is),
-                    until: now.plus_seconds(fresh),
+                    is: Ok(registration),
+                    until: now.plus_seconds(ttl),
                 };
             }
-            Err(why) => why,
+            Err(error) => error,
         };
-        if why.is_gone() {
+        if error.is_gone() {
             self.good.remove(key);
         }
         if let Some(good) = self.last_good(url) {
-            tracing::warn!(client = key, %why, "what the client's document said before is used");
+            tracing::warn!(client = key, why = %error, "what the client's document said before is used");
             return CachedFetch {
                 is: Ok(good.is),
                 until: now.plus_seconds(MIN_TTL_SECONDS),
             };
         }
-        tracing::info!(client = key, %why, "no client document");
+        tracing::info!(client = key, why = %error, "no client document");
         CachedFetch {
-            is: Err(why),
+            is: Err(error),
             until: now.plus_seconds(FAILURE_TTL_SECONDS),
         }
     }
@@ -228,50 +228,51 @@ async fn fetch(
     url: &ClientIdUrl,
     addresses: &AddressPolicy,
 ) -> Result<(ClientRegistration, u64), ClientMetadataFetchError> {
-    let asked = async {
+    let exchange = async {
         let request = fetch::get(url.address())?;
         fetch::fetch_limited(client, request, addresses, FETCH_TIMEOUT, MAX_DOCUMENT_BYTES).await
     };
-    let answer = asked.await.map_err(|why| match why {
-        FetchError::NeverSent(why) => ClientMetadataFetchError::Unreachable(why),
-        FetchError::Unknown(why) => ClientMetadataFetchError::Broken(why),
+    let response = exchange.await.map_err(|error| match error {
+        FetchError::NeverSent(reason) => ClientMetadataFetchError::Unreachable(reason),
+        FetchError::Unknown(reason) => ClientMetadataFetchError::Broken(reason),
     })?;
-    if answer.status != StatusCode::OK {
-        return Err(ClientMetadataFetchError::Answered(answer.status.as_u16()));
+    if response.status != StatusCode::OK {
+        return Err(ClientMetadataFetchError::Answered(response.status.as_u16()));
     }
-    if !is_json(&answer) {
+    if !is_json(&response) {
         return Err(ClientMetadataFetchError::ContentType);
     }
-    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !answer.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+    let is_identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !response.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
         return Err(ClientMetadataFetchError::Encoded);
     }
-    let read = client_id_metadata::parse_document(url, &answer.body).map_err(ClientMetadataFetchError::Refused)?;
-    Ok((read, freshness_seconds(&answer.headers)))
+    let registration = client_id_metadata::parse_document(url, &response.body).map_err(ClientMetadataFetchError::Refused)?;
+    Ok((registration, freshness_seconds(&response.headers)))
 }
 
-fn is_json(answer: &FetchResponse) -> bool {
-    let kind = answer.content_type().unwrap_or("").split(';').next().unwrap_or("");
-    let kind = kind.trim().to_ascii_lowercase();
-    kind == "application/json" || kind.strip_prefix("application/").is_some_and(|rest| rest.ends_with("+json"))
+fn is_json(response: &FetchResponse) -> bool {
+    let media_type = response.content_type().unwrap_or("").split(';').next().unwrap_or("");
+    let media_type = media_type.trim().to_ascii_lowercase();
+    media_type == "application/json" || media_type.strip_prefix("application/").is_some_and(|rest| rest.ends_with("+json"))
 }
 
 /// The lifetime of a response in seconds (RFC 9111 §5.2.2), within our bounds. Subtracts `Age`
 /// (§5.1). Of several values the shortest counts (§4.2.1).
 fn freshness_seconds(headers: &HeaderMap) -> u64 {
-    let texts = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let mut said = None;
-    for directive in texts.flat_map(|text| text.split(',')) {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut max_age = None;
+    for directive in values.flat_map(|text| text.split(',')) {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         let seconds = match name.trim().to_ascii_lowercase().as_str() {
             "max-age" => seconds(value),
             "no-store" | "no-cache" => 0,
             _ => continue,
         };
-        said = Some(said.map_or(seconds, |before: u64| before.min(seconds)));
+        max_age = Some(max_age.map_or(seconds, |shortest: u64| shortest.min(seconds)));
     }
     let age = headers.get(AGE).and_then(|age| age.to_str().ok()).map_or(0, seconds);
-    said.map_or(DEFAULT_TTL_SECONDS, |said| said.saturating_sub(age))
+    max_age
+        .map_or(DEFAULT_TTL_SECONDS, |max_age| max_age.saturating_sub(age))
         .clamp(MIN_TTL_SECONDS, MAX_TTL_SECONDS)
 }
 

@@ -46,12 +46,12 @@ pub(super) fn initialize_request(mcp: &ExactUrl) -> Result<Request<RequestBody>,
 pub async fn probe(client: &HttpClient, mcp: &ExactUrl, (name, value): &CredentialHeader) -> ProbeResult {
     let mut request = match initialize_request(mcp) {
         Ok(request) => request,
-        Err(why) => return ProbeResult::NoResponse(why.to_string()),
+        Err(error) => return ProbeResult::NoResponse(error.to_string()),
     };
     request.headers_mut().insert(name.clone(), value.clone());
     match fetch::fetch_head(client, request, &AddressPolicy::Anything, PROBE_TIMEOUT).await {
         Ok((status, mut headers)) => judge(status, headers.remove(SESSION)),
-        Err(why) => ProbeResult::NoResponse(why.to_string()),
+        Err(error) => ProbeResult::NoResponse(error.to_string()),
     }
 }
 
@@ -61,8 +61,8 @@ pub async fn close(client: &HttpClient, mcp: &ExactUrl, (name, value): Credentia
     *request.method_mut() = http::Method::DELETE;
     request.headers_mut().insert(name, value);
     request.headers_mut().insert(SESSION, session);
-    if let Err(why) = fetch::fetch_head(client, request, &AddressPolicy::Anything, PROBE_TIMEOUT).await {
-        tracing::debug!(%why, "the session of a probe could not be closed");
+    if let Err(error) = fetch::fetch_head(client, request, &AddressPolicy::Anything, PROBE_TIMEOUT).await {
+        tracing::debug!(why = %error, "the session of a probe could not be closed");
     }
 }
 
@@ -83,15 +83,15 @@ mod tests {
 
     #[test]
     fn a_probed_key_is_refused_only_by_status_401_or_403() {
-        let judged = |status| judge(StatusCode::from_u16(status).unwrap(), None);
+        let verdict = |status| judge(StatusCode::from_u16(status).unwrap(), None);
         for status in [401, 403] {
-            assert_eq!(judged(status), ProbeResult::Refused);
+            assert_eq!(verdict(status), ProbeResult::Refused);
         }
         for status in [200, 202, 204, 400, 404, 405, 406, 415, 422] {
-            assert_eq!(judged(status), ProbeResult::Accepted(None), "{status}");
+            assert_eq!(verdict(status), ProbeResult::Accepted(None), "{status}");
         }
         for status in [301, 302, 307, 308, 408, 429, 500, 502, 503, 504] {
-            assert!(matches!(judged(status), ProbeResult::NoResponse(_)), "{status}");
+            assert!(matches!(verdict(status), ProbeResult::NoResponse(_)), "{status}");
         }
     }
 }

@@ -60,10 +60,10 @@ struct ServerHint {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(client: &'a HttpClient, wanted: &'a DiscoveryInput) -> Self {
+    pub(super) fn new(client: &'a HttpClient, input: &'a DiscoveryInput) -> Self {
         Self {
             client,
-            wanted,
+            wanted: input,
             until: Instant::now() + DISCOVERY_TIMEOUT,
             attempts: Vec::new(),
         }
@@ -73,20 +73,23 @@ impl<'a> Search<'a> {
         if let Some((authorize, token)) = &self.wanted.endpoints {
             return Ok(self.configured(authorize, token));
         }
-        let lead = match &self.wanted.issuer {
+        let hint = match &self.wanted.issuer {
             Some(issuer) => self.hint_from_config(issuer).await?,
             None => self.hint_from_server().await?,
         };
-        let (server, profile) = self.first_server(&lead).await?;
-        let said = lead.resource;
-        let supported = said.as_ref().map(|said| said.scopes_supported.clone()).unwrap_or_default();
+        let (server, profile) = self.first_server(&hint).await?;
+        let resource = hint.resource;
+        let supported = resource
+            .as_ref()
+            .map(|resource| resource.scopes_supported.clone())
+            .unwrap_or_default();
         Ok(DiscoveredServer {
             mcp: self.wanted.mcp.clone(),
-            resource: said.map_or_else(|| self.wanted.mcp.to_string(), |said| said.resource),
+            resource: resource.map_or_else(|| self.wanted.mcp.to_string(), |resource| resource.resource),
             server,
             profile,
-            scopes_known: if lead.scopes.is_empty() { supported } else { lead.scopes },
-            addresses: lead.endpoints,
+            scopes_known: if hint.scopes.is_empty() { supported } else { hint.scopes },
+            addresses: hint.endpoints,
             attempts: Vec::new(),
         })
     }
@@ -123,10 +126,10 @@ impl<'a> Search<'a> {
 
     async fn hint_from_server(&mut self) -> Result<ServerHint, DiscoveryFailure> {
         let challenge = self.probe().await?;
-        let told = self.allowed_addresses(&self.wanted.mcp).await?;
+        let addresses = self.allowed_addresses(&self.wanted.mcp).await?;
         let resource = self.resource(challenge.resource_metadata.as_deref()).await?;
         let (issuers, metadata) = match &resource {
-            Some(resource) => (resource.authorization_servers.clone(), told.clone()),
+            Some(resource) => (resource.authorization_servers.clone(), addresses.clone()),
             // MCP 2025-03-26 has no resource metadata: the issuer is the MCP server's origin. The
             // operator configured that server, so any address is allowed.
             None => (
@@ -137,7 +140,7 @@ impl<'a> Search<'a> {
         Ok(ServerHint {
             issuers,
             metadata,
-            endpoints: told,
+            endpoints: addresses,
             resource,
             scopes: challenge.scopes(),
         })
@@ -146,22 +149,22 @@ impl<'a> Search<'a> {
     /// Sends `initialize` without a token, as clients do. A 401 with a challenge is expected.
     async fn probe(&mut self) -> Result<BearerChallenge, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
-        let request = credential_probe::initialize_request(mcp).map_err(|why| unreachable(&why))?;
+        let request = credential_probe::initialize_request(mcp).map_err(|error| unreachable(&error))?;
         let url = mcp.to_string();
         match fetch::fetch_head(self.client, request, &AddressPolicy::Anything, self.time_left()).await {
-            Err(why @ FetchError::NeverSent(_)) => {
-                self.note_step(&url, why.to_string());
-                Err(unreachable(&why))
+            Err(error @ FetchError::NeverSent(_)) => {
+                self.note_step(&url, error.to_string());
+                Err(unreachable(&error))
             }
-            Err(why @ FetchError::Unknown(_)) => {
-                self.note_step(&url, why.to_string());
+            Err(error @ FetchError::Unknown(_)) => {
+                self.note_step(&url, error.to_string());
                 Ok(BearerChallenge::default())
             }
             Ok((status, headers)) => {
                 if let ResponseVerdict::Redirect { location } = forward_rules::classify(status, &headers) {
-                    let to = forward_rules::redirect_target(mcp, &location).map_or_else(|| "?".to_owned(), |to| to.to_string());
-                    self.note_step(&url, format!("{}, to {to}", status.as_u16()));
-                    return Err(DiscoveryFailure::Moved(to));
+                    let target = forward_rules::redirect_target(mcp, &location).map_or_else(|| "?".to_owned(), |target| target.to_string());
+                    self.note_step(&url, format!("{}, to {target}", status.as_u16()));
+                    return Err(DiscoveryFailure::Moved(target));
                 }
                 let challenge = forward_rules::challenge(&headers);
                 let kind = if challenge.is_some() {
@@ -177,14 +180,14 @@ impl<'a> Search<'a> {
 
     /// Fetches the resource metadata (RFC 9728 §3.1): from the challenge's URL, with the path
     /// inserted, at the root. The first metadata document decides.
-    async fn resource(&mut self, challenged: Option<&str>) -> Result<Option<ProtectedResource>, DiscoveryFailure> {
+    async fn resource(&mut self, challenge_url: Option<&str>) -> Result<Option<ProtectedResource>, DiscoveryFailure> {
         let mcp = &self.wanted.mcp;
-        let mut places = metadata::protected_resource_urls(mcp);
-        if let Some(url) = challenged {
+        let mut metadata_urls = metadata::protected_resource_urls(mcp);
+        if let Some(url) = challenge_url {
             // Never another origin: the upstream could direct our requests anywhere (SSRF).
             if ExactUrl::parse(url).is_ok_and(|address| address.origin() == mcp.origin()) {
-                places.retain(|place| place != url);
-                places.insert(0, url.to_owned());
+                metadata_urls.retain(|metadata_url| metadata_url != url);
+                metadata_urls.insert(0, url.to_owned());
             } else {
                 self.note_step(
                     &printable(url),
@@ -192,49 +195,49 @@ impl<'a> Search<'a> {
                 );
             }
         }
-        let mut failed = None;
-        for place in places {
-            match self.fetch(&place, &AddressPolicy::Anything).await {
-                FetchedDocument::Missing(why) => self.note_step(&place, why),
-                FetchedDocument::Failed(why) => {
-                    self.note_step(&place, why.clone());
-                    failed = failed.or(Some(DiscoveryFailure::Unreachable(format!("{place}: {why}"))));
+        let mut failure = None;
+        for metadata_url in metadata_urls {
+            match self.fetch(&metadata_url, &AddressPolicy::Anything).await {
+                FetchedDocument::Missing(reason) => self.note_step(&metadata_url, reason),
+                FetchedDocument::Failed(reason) => {
+                    self.note_step(&metadata_url, reason.clone());
+                    failure = failure.or(Some(DiscoveryFailure::Unreachable(format!("{metadata_url}: {reason}"))));
                 }
                 FetchedDocument::Body(body) => match ProtectedResource::parse(&body, mcp) {
                     Ok(resource) => {
-                        self.note_step(&place, "resource metadata".to_owned());
+                        self.note_step(&metadata_url, "resource metadata".to_owned());
                         return Ok(Some(resource));
                     }
-                    Err(why) => {
-                        self.note_step(&place, why.to_string());
-                        if !matches!(why, MetadataError::NotJson | MetadataError::Missing("resource")) {
-                            return Err(DiscoveryFailure::Document(why));
+                    Err(error) => {
+                        self.note_step(&metadata_url, error.to_string());
+                        if !matches!(error, MetadataError::NotJson | MetadataError::Missing("resource")) {
+                            return Err(DiscoveryFailure::Document(error));
                         }
                     }
                 },
             }
         }
-        failed.map_or(Ok(None), Err)
+        failure.map_or(Ok(None), Err)
     }
 
-    async fn first_server(&mut self, lead: &ServerHint) -> Result<(AuthorizationServer, &'static Profile), DiscoveryFailure> {
+    async fn first_server(&mut self, hint: &ServerHint) -> Result<(AuthorizationServer, &'static Profile), DiscoveryFailure> {
         let mut worst = DiscoveryFailure::NoMetadata;
-        for issuer in lead.issuers.iter().take(MAX_SERVERS) {
+        for issuer in hint.issuers.iter().take(MAX_SERVERS) {
             let profile = self.profile(issuer);
-            match self.server(issuer, &lead.metadata, profile).await {
+            match self.server(issuer, &hint.metadata, profile).await {
                 Ok(server) => return Ok((server, profile)),
-                Err(why) => worst = more_specific(worst, why),
+                Err(error) => worst = more_specific(worst, error),
             }
         }
         let profile = self.profile(&self.wanted.mcp);
         let known = profile.endpoints.as_ref().filter(|known| {
-            let named = lead.issuers.iter().any(|issuer| issuer.as_str() == known.issuer);
-            named || (lead.resource.is_none() && self.wanted.issuer.is_none())
+            let is_named = hint.issuers.iter().any(|issuer| issuer.as_str() == known.issuer);
+            is_named || (hint.resource.is_none() && self.wanted.issuer.is_none())
         });
         match known.and_then(known_server) {
             Some(server) => {
-                let told = format!("not found; using the endpoints that the profile `{}` knows", profile.name);
-                self.note_step(&server.issuer, told);
+                let outcome = format!("not found; using the endpoints that the profile `{}` knows", profile.name);
+                self.note_step(&server.issuer, outcome);
                 Ok((server, profile))
             }
             None => Err(worst),
@@ -246,29 +249,29 @@ impl<'a> Search<'a> {
     async fn server(
         &mut self,
         issuer: &ExactUrl,
-        allowed: &AddressPolicy,
+        addresses: &AddressPolicy,
         profile: &Profile,
     ) -> Result<AuthorizationServer, DiscoveryFailure> {
         let mut worst = DiscoveryFailure::NoMetadata;
-        let mut waived = profile.waived();
+        let mut waivers = profile.waived();
         // The origin as issuer is our own guess, and so is the missing final slash.
-        waived.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
-        for place in metadata::authorization_server_urls(issuer) {
-            match self.fetch(&place, allowed).await {
-                FetchedDocument::Missing(why) => self.note_step(&place, why),
-                FetchedDocument::Failed(why) => {
-                    self.note_step(&place, why.clone());
-                    worst = more_specific(worst, DiscoveryFailure::Unreachable(format!("{place}: {why}")));
+        waivers.root_slash |= issuer.as_str() == self.wanted.mcp.origin();
+        for metadata_url in metadata::authorization_server_urls(issuer) {
+            match self.fetch(&metadata_url, addresses).await {
+                FetchedDocument::Missing(reason) => self.note_step(&metadata_url, reason),
+                FetchedDocument::Failed(reason) => {
+                    self.note_step(&metadata_url, reason.clone());
+                    worst = more_specific(worst, DiscoveryFailure::Unreachable(format!("{metadata_url}: {reason}")));
                 }
-                FetchedDocument::Body(body) => match AuthorizationServer::parse(&body, issuer, waived) {
+                FetchedDocument::Body(body) => match AuthorizationServer::parse(&body, issuer, waivers) {
                     Ok(server) => {
-                        self.note_step(&place, "authorization server metadata".to_owned());
+                        self.note_step(&metadata_url, "authorization server metadata".to_owned());
                         return Ok(server);
                     }
-                    Err(why) => {
-                        self.note_step(&place, why.to_string());
-                        if why != MetadataError::NotJson {
-                            worst = more_specific(worst, DiscoveryFailure::Document(why));
+                    Err(error) => {
+                        self.note_step(&metadata_url, error.to_string());
+                        if error != MetadataError::NotJson {
+                            worst = more_specific(worst, DiscoveryFailure::Document(error));
                         }
                     }
                 },
@@ -277,19 +280,19 @@ impl<'a> Search<'a> {
         Err(worst)
     }
 
-    async fn fetch(&self, place: &str, allowed: &AddressPolicy) -> FetchedDocument {
-        let Ok(address) = ExactUrl::parse(place) else {
+    async fn fetch(&self, url: &str, addresses: &AddressPolicy) -> FetchedDocument {
+        let Ok(address) = ExactUrl::parse(url) else {
             return FetchedDocument::Missing("not a URL".to_owned());
         };
         let request = match fetch::get(&address) {
             Ok(request) => request,
-            Err(why) => return FetchedDocument::Missing(why.to_string()),
+            Err(error) => return FetchedDocument::Missing(error.to_string()),
         };
-        match fetch::fetch(self.client, request, allowed, self.time_left()).await {
-            Err(why) => FetchedDocument::Failed(why.to_string()),
-            Ok(answer) if answer.status == StatusCode::OK => FetchedDocument::Body(answer.body),
-            Ok(answer) => {
-                let status = answer.status.as_u16();
+        match fetch::fetch(self.client, request, addresses, self.time_left()).await {
+            Err(error) => FetchedDocument::Failed(error.to_string()),
+            Ok(response) if response.status == StatusCode::OK => FetchedDocument::Body(response.body),
+            Ok(response) => {
+                let status = response.status.as_u16();
                 if status == 429 || status >= 500 {
                     FetchedDocument::Failed(format!("status {status}"))
                 } else {
@@ -299,21 +302,21 @@ impl<'a> Search<'a> {
         }
     }
 
-    async fn allowed_addresses(&self, by: &ExactUrl) -> Result<AddressPolicy, DiscoveryFailure> {
-        let host = by.url().host_str().unwrap_or_default();
-        let plain_http = by.url().scheme() == "http";
-        let told = AddressPolicy::for_upstream(host, plain_http, self.wanted.allow_addresses.clone()).await;
-        told.map_err(|why| DiscoveryFailure::Unreachable(format!("{host} cannot be resolved: {why}")))
+    async fn allowed_addresses(&self, source: &ExactUrl) -> Result<AddressPolicy, DiscoveryFailure> {
+        let host = source.url().host_str().unwrap_or_default();
+        let plain_http = source.url().scheme() == "http";
+        let policy = AddressPolicy::for_upstream(host, plain_http, self.wanted.allow_addresses.clone()).await;
+        policy.map_err(|error| DiscoveryFailure::Unreachable(format!("{host} cannot be resolved: {error}")))
     }
 
     /// The configured profile, else that of the MCP server's host, else that of `other`'s host.
     fn profile(&self, other: &ExactUrl) -> &'static Profile {
         let by_host = |address: &ExactUrl| address.url().host_str().map_or(&quirks::STANDARD, quirks::for_host);
-        let of_mcp = || match by_host(&self.wanted.mcp) {
+        let host_profile = || match by_host(&self.wanted.mcp) {
             standard if *standard == quirks::STANDARD => by_host(other),
             special => special,
         };
-        self.wanted.profile.unwrap_or_else(of_mcp)
+        self.wanted.profile.unwrap_or_else(host_profile)
     }
 
     fn time_left(&self) -> Duration {
@@ -329,20 +332,20 @@ impl<'a> Search<'a> {
 }
 
 /// An unusable document says more than an unreachable URL, which says more than no metadata.
-fn more_specific(one: DiscoveryFailure, other: DiscoveryFailure) -> DiscoveryFailure {
+fn more_specific(first: DiscoveryFailure, second: DiscoveryFailure) -> DiscoveryFailure {
     let rank = |reason: &DiscoveryFailure| match reason {
         DiscoveryFailure::NoMetadata => 0,
         DiscoveryFailure::Unreachable(_) => 1,
         DiscoveryFailure::Document(_) => 2,
         DiscoveryFailure::Moved(_) => 3,
     };
-    if rank(&other) > rank(&one) { other } else { one }
+    if rank(&second) > rank(&first) { second } else { first }
 }
 
 fn known_server(known: &KnownEndpoints) -> Option<AuthorizationServer> {
-    let at = |url: &str| ExactUrl::parse(url).ok();
-    let mut server = minimal_server(known.issuer.to_owned(), at(known.authorize)?, at(known.token)?);
-    server.revocation_endpoint = known.revoke.and_then(at);
+    let parse = |url: &str| ExactUrl::parse(url).ok();
+    let mut server = minimal_server(known.issuer.to_owned(), parse(known.authorize)?, parse(known.token)?);
+    server.revocation_endpoint = known.revoke.and_then(parse);
     server.auth_methods = known.auth_methods.iter().map(|name| (*name).to_owned()).collect();
     Some(server)
 }
@@ -361,8 +364,8 @@ fn minimal_server(issuer: String, authorization_endpoint: ExactUrl, token_endpoi
     }
 }
 
-fn unreachable(why: &FetchError) -> DiscoveryFailure {
-    DiscoveryFailure::Unreachable(why.to_string())
+fn unreachable(error: &FetchError) -> DiscoveryFailure {
+    DiscoveryFailure::Unreachable(error.to_string())
 }
 
 /// Makes untrusted text safe for display: at most 200 characters, printable ASCII.

@@ -126,8 +126,8 @@ pub enum DiscoveryFailure {
 }
 
 /// What an operator can do about an unusable document.
-fn remedy(why: &MetadataError) -> &'static str {
-    if *why == MetadataError::NoS256 {
+fn remedy(error: &MetadataError) -> &'static str {
+    if *error == MetadataError::NoS256 {
         "if it does PKCE all the same, set `authorization_endpoint` and `token_endpoint` of the service"
     } else {
         "ask its operator, or set `authorization_server` to the right issuer"
@@ -137,15 +137,15 @@ fn remedy(why: &MetadataError) -> &'static str {
 /// Finds the authorization server of an upstream.
 /// # Errors
 /// [`DiscoveryError`] with the reason and all steps.
-pub async fn discover(client: &HttpClient, wanted: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
-    let mut search = Search::new(client, wanted);
+pub async fn discover(client: &HttpClient, input: &DiscoveryInput) -> Result<DiscoveredServer, DiscoveryError> {
+    let mut search = Search::new(client, input);
     match search.run().await {
-        Ok(found) => Ok(DiscoveredServer {
+        Ok(server) => Ok(DiscoveredServer {
             attempts: search.attempts,
-            ..found
+            ..server
         }),
         Err(reason) => Err(DiscoveryError {
-            mcp: wanted.mcp.without_query().to_owned(),
+            mcp: input.mcp.without_query().to_owned(),
             reason,
             attempts: search.attempts,
         }),
@@ -180,14 +180,14 @@ mod tests {
         )
     }
 
-    fn resource(seen: &Seen, path: &str, issuer: &str) -> Said {
-        let base = &seen.base;
+    fn resource(request: &Seen, path: &str, issuer: &str) -> Said {
+        let base = &request.base;
         let document = json!({"resource": format!("{base}{path}"), "authorization_servers": [issuer], "scopes_supported": ["all"]});
         test_support::json(200, &document)
     }
 
-    fn server(seen: &Seen, issuer: &str) -> Value {
-        let base = &seen.base;
+    fn server(request: &Seen, issuer: &str) -> Value {
+        let base = &request.base;
         json!({
             "issuer": issuer,
             "authorization_endpoint": format!("{base}/authorize"),
@@ -207,38 +207,38 @@ mod tests {
         }
     }
 
-    async fn discovered(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<DiscoveredServer, DiscoveryError>) {
-        let stub = test_support::serve(answer).await;
-        let found = discover(&test_support::client(), &wanted(&stub)).await;
-        (stub, found)
+    async fn discovered(respond: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> (Stub, Result<DiscoveredServer, DiscoveryError>) {
+        let stub = test_support::serve(respond).await;
+        let result = discover(&test_support::client(), &wanted(&stub)).await;
+        (stub, result)
     }
 
     fn lines(stub: &Stub) -> Vec<String> {
-        stub.seen().into_iter().map(|seen| seen.line).collect()
+        stub.seen().into_iter().map(|request| request.line).collect()
     }
 
     #[tokio::test]
     async fn discovery_follows_the_challenge_and_resource_metadata_to_the_authorization_server() {
-        let (stub, found) = discovered(|seen| match seen.line.as_str() {
-            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, seen.base)),
-            "GET /hidden/prm" => resource(seen, "/mcp", &format!("{}/as", seen.base)),
-            "GET /.well-known/oauth-authorization-server/as" => test_support::json(200, &server(seen, &format!("{}/as", seen.base))),
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            "POST /mcp" => challenge(&format!(r#"resource_metadata="{}/hidden/prm", scope="a b""#, request.base)),
+            "GET /hidden/prm" => resource(request, "/mcp", &format!("{}/as", request.base)),
+            "GET /.well-known/oauth-authorization-server/as" => test_support::json(200, &server(request, &format!("{}/as", request.base))),
             _ => nothing(),
         })
         .await;
-        let found = found.unwrap();
-        assert_eq!(found.server.issuer, format!("{}/as", stub.base));
-        assert_eq!(found.resource, format!("{}/mcp", stub.base));
-        assert_eq!(found.scopes_known, ["a", "b"]);
-        assert_eq!(found.attempts.len(), 3);
+        let discovery = result.unwrap();
+        assert_eq!(discovery.server.issuer, format!("{}/as", stub.base));
+        assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
+        assert_eq!(discovery.scopes_known, ["a", "b"]);
+        assert_eq!(discovery.attempts.len(), 3);
         assert_eq!(lines(&stub).len(), 3);
-        let target = found.target(&UpstreamClientCredentials {
+        let target = discovery.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
             secret: Some(Secret::from("s")),
             auth_method: None,
         });
         assert_eq!((target.auth_method, target.offline_access), (TokenEndpointAuth::Basic, true));
-        let named = matches!(
+        let is_upstream_policy = matches!(
             target.addresses,
             AddressPolicy::AsUpstream {
                 loopback: true,
@@ -246,96 +246,96 @@ mod tests {
                 ..
             }
         );
-        assert!(named, "{:?}", target.addresses);
+        assert!(is_upstream_policy, "{:?}", target.addresses);
     }
 
     #[tokio::test]
     async fn only_configured_private_blocks_are_allowed_for_discovered_endpoints() {
-        let answer = |seen: &Seen| match seen.line.as_str() {
-            ASM => test_support::json(200, &server(seen, &seen.base)),
+        let respond = |request: &Seen| match request.line.as_str() {
+            ASM => test_support::json(200, &server(request, &request.base)),
             _ => nothing(),
         };
-        let stub = test_support::serve(answer).await;
-        let allowing = |blocks: &[&str]| DiscoveryInput {
+        let stub = test_support::serve(respond).await;
+        let input = |blocks: &[&str]| DiscoveryInput {
             allow_addresses: blocks.iter().map(|block| block.parse().unwrap()).collect(),
             ..wanted(&stub)
         };
-        for (blocks, address, good) in [
+        for (blocks, address, expected) in [
             (&["10.20.0.0/16"][..], "10.20.0.1", true),
             (&["10.20.0.0/16"], "10.21.0.1", false),
             (&[], "10.20.0.1", false),
         ] {
-            let found = discover(&test_support::client(), &allowing(blocks)).await.unwrap();
-            let judged = found.addresses.check("as.example", address.parse().unwrap(), true);
-            assert_eq!(judged.is_ok(), good, "{blocks:?} {address}");
+            let discovery = discover(&test_support::client(), &input(blocks)).await.unwrap();
+            let verdict = discovery.addresses.check("as.example", address.parse().unwrap(), true);
+            assert_eq!(verdict.is_ok(), expected, "{blocks:?} {address}");
         }
     }
 
     #[tokio::test]
     async fn discovery_without_a_challenge_tries_well_known_urls_in_order() {
-        let (stub, found) = discovered(|seen| match seen.line.as_str() {
-            PRM => resource(seen, "", &seen.base),
-            "GET /.well-known/openid-configuration" => test_support::json(200, &server(seen, &seen.base)),
+        let (stub, result) = discovered(|request| match request.line.as_str() {
+            PRM => resource(request, "", &request.base),
+            "GET /.well-known/openid-configuration" => test_support::json(200, &server(request, &request.base)),
             _ => nothing(),
         })
         .await;
-        let found = found.unwrap();
+        let discovery = result.unwrap();
         assert_eq!(
-            (found.resource.as_str(), found.scopes_known.as_slice()),
+            (discovery.resource.as_str(), discovery.scopes_known.as_slice()),
             (stub.base.as_str(), &["all".to_owned()][..])
         );
-        let walked = [
+        let expected = [
             "POST /mcp",
             &format!("{PRM}/mcp"),
             PRM,
             ASM,
             "GET /.well-known/openid-configuration",
         ];
-        assert_eq!(lines(&stub), walked);
+        assert_eq!(lines(&stub), expected);
     }
 
     #[tokio::test]
     async fn a_server_without_resource_metadata_is_its_own_issuer() {
         for slash in ["", "/"] {
-            let (stub, found) = discovered(move |seen| match seen.line.as_str() {
-                ASM => test_support::json(200, &server(seen, &format!("{}{slash}", seen.base))),
+            let (stub, result) = discovered(move |request| match request.line.as_str() {
+                ASM => test_support::json(200, &server(request, &format!("{}{slash}", request.base))),
                 _ => nothing(),
             })
             .await;
-            let found = found.unwrap();
-            assert_eq!(found.server.issuer, format!("{}{slash}", stub.base));
-            assert_eq!(found.resource, format!("{}/mcp", stub.base));
+            let discovery = result.unwrap();
+            assert_eq!(discovery.server.issuer, format!("{}{slash}", stub.base));
+            assert_eq!(discovery.resource, format!("{}/mcp", stub.base));
         }
     }
 
     #[tokio::test]
     async fn resource_metadata_on_another_origin_is_not_fetched() {
-        let elsewhere = test_support::serve(|_| nothing()).await;
-        let url = format!("{}/prm", elsewhere.base);
-        let (_stub, found) = discovered(move |seen| match seen.line.as_str() {
+        let other_origin = test_support::serve(|_| nothing()).await;
+        let url = format!("{}/prm", other_origin.base);
+        let (_stub, result) = discovered(move |request| match request.line.as_str() {
             "POST /mcp" => challenge(&format!(r#"resource_metadata="{url}""#)),
             _ => nothing(),
         })
         .await;
-        let error = found.unwrap_err();
+        let error = result.unwrap_err();
         assert_eq!(error.reason, DiscoveryFailure::NoMetadata);
         assert!(
             error.attempts.iter().any(|attempt| attempt.outcome.contains("another origin")),
             "{:?}",
             error.attempts
         );
-        assert!(elsewhere.seen().is_empty());
+        assert!(other_origin.seen().is_empty());
     }
 
     #[tokio::test]
     async fn metadata_of_another_resource_ends_discovery_with_an_error() {
-        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
-            "GET /.well-known/oauth-protected-resource/mcp" => resource(seen, "/other", &seen.base),
-            ASM => test_support::json(200, &server(seen, &seen.base)),
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            "GET /.well-known/oauth-protected-resource/mcp" => resource(request, "/other", &request.base),
+            ASM => test_support::json(200, &server(request, &request.base)),
             _ => nothing(),
         })
         .await;
-        let error = found.unwrap_err();
+        let error = result.unwrap_err();
         assert!(
             matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherResource { .. })),
             "{error}"
@@ -344,13 +344,13 @@ mod tests {
 
     #[tokio::test]
     async fn metadata_of_another_issuer_is_not_used() {
-        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
-            PRM => resource(seen, "/mcp", &seen.base),
-            ASM => test_support::json(200, &server(seen, "https://evil.example")),
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
+            PRM => resource(request, "/mcp", &request.base),
+            ASM => test_support::json(200, &server(request, "https://evil.example")),
             _ => nothing(),
         })
         .await;
-        let error = found.unwrap_err();
+        let error = result.unwrap_err();
         assert!(
             matches!(error.reason, DiscoveryFailure::Document(MetadataError::OtherIssuer { .. })),
             "{error}"
@@ -359,61 +359,61 @@ mod tests {
 
     #[tokio::test]
     async fn discovery_refuses_a_server_without_s256_unless_waived() {
-        let answer = |seen: &Seen| match seen.line.as_str() {
+        let respond = |request: &Seen| match request.line.as_str() {
             ASM => {
-                let mut document = server(seen, &seen.base);
+                let mut document = server(request, &request.base);
                 document["code_challenge_methods_supported"] = json!(["plain"]);
                 test_support::json(200, &document)
             }
             _ => nothing(),
         };
-        let stub = test_support::serve(answer).await;
+        let stub = test_support::serve(respond).await;
         let error = discover(&test_support::client(), &wanted(&stub)).await.unwrap_err();
         assert_eq!(error.reason, DiscoveryFailure::Document(MetadataError::NoS256));
-        let waived = DiscoveryInput {
+        let input = DiscoveryInput {
             profile: Some(&quirks::ENTRA),
             ..wanted(&stub)
         };
-        assert!(discover(&test_support::client(), &waived).await.is_ok());
+        assert!(discover(&test_support::client(), &input).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_server_error_is_not_mistaken_for_missing_metadata() {
-        let (_stub, found) = discovered(|seen| match seen.line.as_str() {
+        let (_stub, result) = discovered(|request| match request.line.as_str() {
             "GET /.well-known/oauth-protected-resource/mcp" => (502, vec![], "<html>".to_owned()),
-            ASM => test_support::json(200, &server(seen, &seen.base)),
+            ASM => test_support::json(200, &server(request, &request.base)),
             _ => nothing(),
         })
         .await;
-        let error = found.unwrap_err();
+        let error = result.unwrap_err();
         assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)), "{error}");
     }
 
     #[tokio::test]
     async fn a_redirect_of_the_mcp_url_is_reported_and_not_followed() {
-        let (stub, found) = discovered(|seen| match seen.line.as_str() {
+        let (stub, result) = discovered(|request| match request.line.as_str() {
             "POST /mcp" => (307, vec![("location", "/mcp/".to_owned())], String::new()),
             _ => nothing(),
         })
         .await;
-        let error = found.unwrap_err();
+        let error = result.unwrap_err();
         assert_eq!(error.reason, DiscoveryFailure::Moved(format!("{}/mcp/", stub.base)));
         assert_eq!(lines(&stub), ["POST /mcp"]);
     }
 
     #[tokio::test]
     async fn a_configured_issuer_skips_resource_metadata_discovery() {
-        let stub = test_support::serve(|seen| match seen.line.as_str() {
-            "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(seen, &format!("{}/realm", seen.base))),
+        let stub = test_support::serve(|request| match request.line.as_str() {
+            "GET /realm/.well-known/openid-configuration" => test_support::json(200, &server(request, &format!("{}/realm", request.base))),
             _ => nothing(),
         });
         let stub = stub.await;
-        let told = DiscoveryInput {
+        let input = DiscoveryInput {
             issuer: Some(stub.at("/realm")),
             ..wanted(&stub)
         };
-        let found = discover(&test_support::client(), &told).await.unwrap();
-        assert_eq!(found.server.issuer, format!("{}/realm", stub.base));
+        let discovery = discover(&test_support::client(), &input).await.unwrap();
+        assert_eq!(discovery.server.issuer, format!("{}/realm", stub.base));
         assert!(
             lines(&stub)
                 .iter()
@@ -424,13 +424,13 @@ mod tests {
     #[tokio::test]
     async fn configured_endpoints_need_no_discovery_request() {
         let stub = test_support::serve(|_| nothing()).await;
-        let told = DiscoveryInput {
+        let input = DiscoveryInput {
             endpoints: Some((stub.at("/a"), stub.at("/t"))),
             ..wanted(&stub)
         };
-        let found = discover(&test_support::client(), &told).await.unwrap();
+        let discovery = discover(&test_support::client(), &input).await.unwrap();
         assert_eq!(
-            (found.server.issuer.as_str(), found.addresses),
+            (discovery.server.issuer.as_str(), discovery.addresses),
             (stub.base.as_str(), AddressPolicy::Anything)
         );
         assert!(stub.seen().is_empty());
@@ -443,9 +443,12 @@ mod tests {
             profile: Some(&quirks::GITHUB),
             ..wanted(&stub)
         };
-        let found = discover(&test_support::client(), &github).await.unwrap();
-        assert_eq!(found.server.token_endpoint.as_str(), "https://github.com/login/oauth/access_token");
-        let target = found.target(&UpstreamClientCredentials {
+        let discovery = discover(&test_support::client(), &github).await.unwrap();
+        assert_eq!(
+            discovery.server.token_endpoint.as_str(),
+            "https://github.com/login/oauth/access_token"
+        );
+        let target = discovery.target(&UpstreamClientCredentials {
             id: "c".to_owned(),
             secret: Some(Secret::from("s")),
             auth_method: None,
@@ -459,11 +462,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_unreachable_server_fails_discovery_with_its_url() {
-        let gone = DiscoveryInput {
+        let input = DiscoveryInput {
             mcp: ExactUrl::parse("http://127.0.0.1:1/mcp").unwrap(),
             ..wanted(&test_support::serve(|_| nothing()).await)
         };
-        let error = discover(&test_support::client(), &gone).await.unwrap_err();
+        let error = discover(&test_support::client(), &input).await.unwrap_err();
         assert!(matches!(error.reason, DiscoveryFailure::Unreachable(_)));
         assert!(
             error

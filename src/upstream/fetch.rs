@@ -69,7 +69,7 @@ impl FetchResponse {
     }
 }
 
-/// Sends one request and reads the whole response, within `within`. Returns a redirect as it is:
+/// Sends one request and reads the whole response, within `timeout`. Returns a redirect as it is:
 /// following it would send credentials elsewhere.
 /// # Errors
 /// [`FetchError`]: no connection, a forbidden address, a timeout, or a body over the limit.
@@ -77,26 +77,26 @@ pub async fn fetch(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<FetchResponse, FetchError> {
-    fetch_limited(client, request, addresses, within, MAX_RESPONSE_BYTES).await
+    fetch_limited(client, request, addresses, timeout, MAX_RESPONSE_BYTES).await
 }
 
-/// As [`fetch`], but reads at most `largest` bytes of the body.
+/// As [`fetch`], but reads at most `max_bytes` bytes of the body.
 /// # Errors
 /// As [`fetch`].
 pub async fn fetch_limited(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    within: Duration,
-    largest: usize,
+    timeout: Duration,
+    max_bytes: usize,
 ) -> Result<FetchResponse, FetchError> {
-    let until = Instant::now() + within;
-    let answer = sent(client, request, addresses, within).await?;
-    let (head, body) = answer.into_parts();
-    let left = until.saturating_duration_since(Instant::now());
-    let body = read_limited(body, largest, left)
+    let deadline = Instant::now() + timeout;
+    let response = sent(client, request, addresses, timeout).await?;
+    let (head, body) = response.into_parts();
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let body = read_limited(body, max_bytes, remaining)
         .await
         .map_err(|error| FetchError::Unknown(error.to_string()))?;
     Ok(FetchResponse {
@@ -113,10 +113,10 @@ pub async fn fetch_head(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<(StatusCode, HeaderMap), FetchError> {
-    let answer = sent(client, request, addresses, within).await?;
-    let (head, _body) = answer.into_parts();
+    let response = sent(client, request, addresses, timeout).await?;
+    let (head, _body) = response.into_parts();
     Ok((head.status, head.headers))
 }
 
@@ -124,21 +124,21 @@ async fn sent(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    within: Duration,
+    timeout: Duration,
 ) -> Result<Response<Incoming>, FetchError> {
-    let connect = CONNECT_TIMEOUT.min(within / 2);
+    let connect_timeout = CONNECT_TIMEOUT.min(timeout / 2);
     let policy = RequestPolicy {
         addresses: addresses.clone(),
-        connect,
-        first_byte: Some(within.saturating_sub(connect)),
+        connect: connect_timeout,
+        first_byte: Some(timeout.saturating_sub(connect_timeout)),
         http2: false,
     };
     client.send(request, &policy).await.map_err(|error| {
-        let why = error.to_string();
+        let reason = error.to_string();
         if error.never_sent() {
-            FetchError::NeverSent(why)
+            FetchError::NeverSent(reason)
         } else {
-            FetchError::Unknown(why)
+            FetchError::Unknown(reason)
         }
     })
 }
@@ -150,11 +150,11 @@ pub fn get(url: &ExactUrl) -> Result<Request<RequestBody>, FetchError> {
     finished(url, Request::get(url.as_str()), RequestBody::Empty)
 }
 
-/// A POST request with a body of type `kind` that accepts JSON.
+/// A POST request with a body of type `content_type` that accepts JSON.
 /// # Errors
 /// As [`get`].
-pub fn post(url: &ExactUrl, kind: &'static str, body: impl Into<Bytes>) -> Result<Request<RequestBody>, FetchError> {
-    let builder = Request::post(url.as_str()).header(CONTENT_TYPE, HeaderValue::from_static(kind));
+pub fn post(url: &ExactUrl, content_type: &'static str, body: impl Into<Bytes>) -> Result<Request<RequestBody>, FetchError> {
+    let builder = Request::post(url.as_str()).header(CONTENT_TYPE, HeaderValue::from_static(content_type));
     finished(url, builder, RequestBody::Full(body.into()))
 }
 

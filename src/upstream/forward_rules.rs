@@ -88,28 +88,28 @@ const FORBIDDEN_RESPONSE_HEADERS: [&str; 20] = [
 /// Tells nginx and similar proxies not to buffer events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The headers to forward: the allowed ones of the client, then `ours`, which replace the client's
+/// The headers to forward: the allowed ones of the client, then `own`, which replace the client's
 /// in every spelling. The service lists `extra`. The HTTP client sets `Host` and framing.
-pub fn request_headers(from: &HeaderMap, extra: &[HeaderName], ours: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-    let listed = connection_options(from);
-    let mut to = HeaderMap::with_capacity(from.len() + ours.len());
-    for (name, value) in from {
+pub fn request_headers(client_headers: &HeaderMap, extra: &[HeaderName], own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    let hop_headers = connection_options(client_headers);
+    let mut forwarded = HeaderMap::with_capacity(client_headers.len() + own.len());
+    for (name, value) in client_headers {
         let text = name.as_str();
-        let replaced = ours.iter().any(|(our, _)| same_field(our.as_str(), text));
-        if is_allowed(text, name, extra) && !replaced && !listed.iter().any(|option| option == text) {
-            to.append(name.clone(), value.clone());
+        let is_replaced = own.iter().any(|(other, _)| same_field(other.as_str(), text));
+        if is_allowed(text, name, extra) && !is_replaced && !hop_headers.iter().any(|option| option == text) {
+            forwarded.append(name.clone(), value.clone());
         }
     }
-    for (name, value) in ours {
-        to.insert(name.clone(), value.clone());
+    for (name, value) in own {
+        forwarded.insert(name.clone(), value.clone());
     }
-    to
+    forwarded
 }
 
 fn is_allowed(text: &str, name: &HeaderName, extra: &[HeaderName]) -> bool {
-    let is_mcps = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-    let known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcps();
-    known || (extra.contains(name) && !is_forbidden_request_header(text))
+    let is_mcp_header = || !text.contains('_') && ALLOWED_REQUEST_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    let is_known = ALLOWED_REQUEST_HEADERS.contains(&text) || is_mcp_header();
+    is_known || (extra.contains(name) && !is_forbidden_request_header(text))
 }
 
 /// Whether a request header never passes, even if the service lists it. `_` counts as `-`: many
@@ -119,8 +119,8 @@ pub fn is_forbidden_request_header(name: &str) -> bool {
     // The proxy checks MCP headers, above all the session. Another spelling would bypass that.
     let is_disguised = dashed != name && dashed.starts_with("mcp-");
     let name = dashed.as_str();
-    let vouches = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
-    is_disguised || vouches || FORBIDDEN_REQUEST_HEADERS.contains(&name) || HOP_BY_HOP.contains(&name)
+    let claims_identity = name.starts_with("x-user-") || name.starts_with("x-forwarded-");
+    is_disguised || claims_identity || FORBIDDEN_REQUEST_HEADERS.contains(&name) || HOP_BY_HOP.contains(&name)
 }
 
 /// Whether the operator may put a credential into this header. It must not frame the request,
@@ -128,13 +128,13 @@ pub fn is_forbidden_request_header(name: &str) -> bool {
 pub fn may_carry_a_credential(name: &HeaderName) -> bool {
     let text = name.as_str().replace('_', "-");
     let text = text.as_str();
-    let clients = ALLOWED_REQUEST_HEADERS.contains(&text) || text.starts_with("mcp-");
-    text == header::AUTHORIZATION.as_str() || !(clients || is_forbidden_request_header(text))
+    let is_client_header = ALLOWED_REQUEST_HEADERS.contains(&text) || text.starts_with("mcp-");
+    text == header::AUTHORIZATION.as_str() || !(is_client_header || is_forbidden_request_header(text))
 }
 
-fn same_field(one: &str, other: &str) -> bool {
+fn same_field(first: &str, second: &str) -> bool {
     let dashed = |b: u8| if b == b'_' { b'-' } else { b };
-    one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
+    first.len() == second.len() && first.bytes().map(dashed).eq(second.bytes().map(dashed))
 }
 
 /// The headers that `Connection` names. They end at this hop (RFC 9110 §7.6.1).
@@ -149,18 +149,18 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
 /// Turns an upstream's response headers into the gateway's. Removes what must not reach a client,
 /// and prevents a body from becoming a page of our origin.
 pub fn response_headers(headers: &mut HeaderMap) {
-    let listed = connection_options(headers);
-    let goes = |name: &str| {
+    let hop_headers = connection_options(headers);
+    let is_removed = |name: &str| {
         HOP_BY_HOP.contains(&name)
             || FORBIDDEN_RESPONSE_HEADERS.contains(&name)
             || name.starts_with("access-control-")
             // A proxy in front of the gateway would answer these with its own files.
             || (name.starts_with("x-accel-") && name != ACCEL_BUFFERING)
             || name.starts_with("x-reproxy-")
-            || (listed.iter().any(|option| option == name) && name != "content-type")
+            || (hop_headers.iter().any(|option| option == name) && name != "content-type")
     };
-    let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
-    for name in gone {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -169,12 +169,12 @@ pub fn response_headers(headers: &mut HeaderMap) {
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
     // A response to one user must not enter a shared cache, whatever the upstream says.
-    let shared = |value: &HeaderValue| {
+    let is_shared = |value: &HeaderValue| {
         value
             .to_str()
             .is_ok_and(|text| text.contains("public") || text.contains("s-maxage"))
     };
-    if headers.get_all(header::CACHE_CONTROL).iter().any(shared) {
+    if headers.get_all(header::CACHE_CONTROL).iter().any(is_shared) {
         headers.remove(header::CACHE_CONTROL);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
@@ -196,12 +196,12 @@ pub fn bearer(token: &UpstreamAccessToken) -> Option<HeaderValue> {
 /// # Errors
 /// If the result is not a valid URI, for example because it is too long.
 pub fn target_uri(mcp: &ExactUrl, query: Option<&str>) -> Result<Uri, InvalidUri> {
-    let joined = |base: &str| match query.filter(|query| !query.is_empty()) {
+    let with_query = |base: &str| match query.filter(|query| !query.is_empty()) {
         None => base.to_owned(),
         Some(query) => format!("{base}{}{query}", if base.contains('?') { '&' } else { '?' }),
     };
     // A URL may have characters that a URI may not; its parsed form has them encoded.
-    joined(mcp.as_str()).parse().or_else(|_| joined(mcp.url().as_str()).parse())
+    with_query(mcp.as_str()).parse().or_else(|_| with_query(mcp.url().as_str()).parse())
 }
 
 /// What the head of a response means for the gateway.
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn only_listed_request_headers_pass_with_the_upstream_credential() {
-        let from = map(&[
+        let client_headers = map(&[
             ("authorization", "Bearer client"),
             ("content-type", "application/json"),
             ("accept", "a"),
@@ -307,8 +307,8 @@ mod tests {
             ("sec-fetch-site", "cross-site"),
             ("x-api-key", "k"),
         ]);
-        let to = request_headers(&from, &[], &ours());
-        let passing = [
+        let forwarded = request_headers(&client_headers, &[], &ours());
+        let expected = [
             "accept",
             "authorization",
             "content-type",
@@ -317,10 +317,10 @@ mod tests {
             "mcp-session-id",
             "x-mcp-toolsets",
         ];
-        assert_eq!(names(&to), passing);
-        assert_eq!(to["authorization"], "Bearer upstream");
-        assert!(to["authorization"].is_sensitive());
-        assert_eq!(to.get_all("accept").iter().count(), 2);
+        assert_eq!(names(&forwarded), expected);
+        assert_eq!(forwarded["authorization"], "Bearer upstream");
+        assert!(forwarded["authorization"].is_sensitive());
+        assert_eq!(forwarded.get_all("accept").iter().count(), 2);
     }
 
     #[test]
@@ -337,51 +337,60 @@ mod tests {
             "connection",
             "host",
         ];
-        let from = map(&fields.map(|name| (name, "v")));
+        let client_headers = map(&fields.map(|name| (name, "v")));
         let extra = fields.map(HeaderName::from_static);
-        assert_eq!(names(&request_headers(&from, &extra, &[])), ["x-tenant"]);
+        assert_eq!(names(&request_headers(&client_headers, &extra, &[])), ["x-tenant"]);
     }
 
     #[test]
     fn the_connection_header_removes_client_headers_but_not_gateway_headers() {
-        let from = map(&[
+        let client_headers = map(&[
             ("connection", "keep-alive, Authorization, x-tenant"),
             ("connection", "MCP-Session-Id,x-api-key"),
             ("mcp-session-id", "s"),
             ("x-tenant", "t"),
             ("accept", "a"),
         ]);
-        let ours = [
+        let own = [
             ours()[0].clone(),
             (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k")),
         ];
-        let to = request_headers(&from, &[HeaderName::from_static("x-tenant")], &ours);
-        assert_eq!(names(&to), ["accept", "authorization", "x-api-key"]);
+        let forwarded = request_headers(&client_headers, &[HeaderName::from_static("x-tenant")], &own);
+        assert_eq!(names(&forwarded), ["accept", "authorization", "x-api-key"]);
     }
 
     #[test]
     fn mcp_headers_pass_only_in_their_exact_spelling() {
-        let odd = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
-        let from = map(&odd.map(|name| (name, "somebody else's")));
-        assert_eq!(names(&request_headers(&from, &odd.map(HeaderName::from_static), &[])), [""; 0]);
-        assert!(odd.into_iter().all(is_forbidden_request_header) && !is_forbidden_request_header("mcp-session-id"));
-        let listed = [HeaderName::from_static("x-mcp_tenant")];
-        let from = map(&[("x-mcp_tenant", "t"), ("x-mcp_other", "o"), ("mcp-session-id", "s")]);
-        assert_eq!(names(&request_headers(&from, &listed, &[])), ["mcp-session-id", "x-mcp_tenant"]);
+        let spellings = ["mcp-session_id", "mcp_session-id", "mcp_session_id"];
+        let client_headers = map(&spellings.map(|name| (name, "somebody else's")));
+        assert_eq!(
+            names(&request_headers(&client_headers, &spellings.map(HeaderName::from_static), &[])),
+            [""; 0]
+        );
+        assert!(spellings.into_iter().all(is_forbidden_request_header) && !is_forbidden_request_header("mcp-session-id"));
+        let extra = [HeaderName::from_static("x-mcp_tenant")];
+        let client_headers = map(&[("x-mcp_tenant", "t"), ("x-mcp_other", "o"), ("mcp-session-id", "s")]);
+        assert_eq!(
+            names(&request_headers(&client_headers, &extra, &[])),
+            ["mcp-session-id", "x-mcp_tenant"]
+        );
     }
 
     #[test]
     fn the_upstream_credential_replaces_client_headers_in_every_spelling() {
-        let from = map(&[("x-api-key", "theirs"), ("x_api_key", "theirs"), ("x-api_key", "theirs")]);
+        let client_headers = map(&[("x-api-key", "theirs"), ("x_api_key", "theirs"), ("x-api_key", "theirs")]);
         let extra = ["x-api-key", "x_api_key", "x-api_key"].map(HeaderName::from_static);
-        let ours = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"))];
-        let to = request_headers(&from, &extra, &ours);
-        assert_eq!((names(&to), to["x-api-key"].to_str().unwrap()), (vec!["x-api-key"], "ours"));
+        let own = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"))];
+        let forwarded = request_headers(&client_headers, &extra, &own);
+        assert_eq!(
+            (names(&forwarded), forwarded["x-api-key"].to_str().unwrap()),
+            (vec!["x-api-key"], "ours")
+        );
     }
 
     #[test]
     fn upstream_responses_cannot_set_headers_for_the_gateways_origin() {
-        let gone = [
+        let removed = [
             "set-cookie",
             "access-control-allow-origin",
             "access-control-expose-headers",
@@ -401,8 +410,8 @@ mod tests {
             "upgrade",
             "x-hop",
         ];
-        let mut answer = map(&gone.map(|name| (name, "x-hop, content-type")));
-        answer.extend(map(&[
+        let mut headers = map(&removed.map(|name| (name, "x-hop, content-type")));
+        headers.extend(map(&[
             ("content-type", "text/html"),
             ("content-encoding", "gzip"),
             ("mcp-session-id", "s"),
@@ -411,8 +420,8 @@ mod tests {
             ("x-content-type-options", "whatever"),
             ("cache-control", "max-age=5"),
         ]));
-        response_headers(&mut answer);
-        let left = [
+        response_headers(&mut headers);
+        let expected = [
             "cache-control",
             "content-encoding",
             "content-security-policy",
@@ -421,28 +430,28 @@ mod tests {
             "retry-after",
             "x-content-type-options",
         ];
-        assert_eq!(names(&answer), left);
-        assert_eq!(answer["content-security-policy"], "sandbox; default-src 'none'");
-        assert_eq!(answer["x-content-type-options"], "nosniff");
-        assert_eq!(answer["cache-control"], "max-age=5");
+        assert_eq!(names(&headers), expected);
+        assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["cache-control"], "max-age=5");
     }
 
     #[test]
     fn event_streams_are_not_buffered_and_responses_not_publicly_cached() {
-        for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
-            let mut answer = map(&[("content-type", kind)]);
-            response_headers(&mut answer);
+        for content_type in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+            let mut headers = map(&[("content-type", content_type)]);
+            response_headers(&mut headers);
             assert_eq!(
                 (
-                    answer["x-accel-buffering"].to_str().unwrap(),
-                    answer["cache-control"].to_str().unwrap()
+                    headers["x-accel-buffering"].to_str().unwrap(),
+                    headers["cache-control"].to_str().unwrap()
                 ),
                 ("no", "no-store")
             );
         }
-        let mut said = map(&[("content-type", "text/event-stream"), ("x-accel-buffering", "yes")]);
-        response_headers(&mut said);
-        assert_eq!(said["x-accel-buffering"], "yes");
+        let mut unbuffered = map(&[("content-type", "text/event-stream"), ("x-accel-buffering", "yes")]);
+        response_headers(&mut unbuffered);
+        assert_eq!(unbuffered["x-accel-buffering"], "yes");
         let mut json = map(&[("content-type", "application/json")]);
         response_headers(&mut json);
         assert!(!json.contains_key("x-accel-buffering"));
@@ -458,7 +467,7 @@ mod tests {
 
     #[test]
     fn the_configured_upstream_url_is_preserved_byte_for_byte() {
-        for (url, query, uri) in [
+        for (url, query, expected) in [
             ("https://h/mcp/", None, "https://h/mcp/"),
             ("https://h/mcp", Some("a=1&b=%2F"), "https://h/mcp?a=1&b=%2F"),
             ("https://h/mcp?t=1", Some("a=1"), "https://h/mcp?t=1&a=1"),
@@ -466,8 +475,8 @@ mod tests {
             ("https://h/a%2fb//c", None, "https://h/a%2fb//c"),
             ("https://h/a<b", None, "https://h/a%3Cb"),
         ] {
-            let made = target_uri(&ExactUrl::parse(url).unwrap(), query).unwrap();
-            assert_eq!(made.to_string(), uri, "{url}");
+            let target = target_uri(&ExactUrl::parse(url).unwrap(), query).unwrap();
+            assert_eq!(target.to_string(), expected, "{url}");
         }
     }
 
@@ -482,17 +491,17 @@ mod tests {
         let plain = map(&[("www-authenticate", "Bearer")]);
         assert_eq!(classify(StatusCode::FORBIDDEN, &plain), ResponseVerdict::Pass);
         assert_eq!(classify(StatusCode::UNAUTHORIZED, &HeaderMap::new()), ResponseVerdict::Unauthorized);
-        let moved = map(&[("location", "/mcp/")]);
+        let redirect = map(&[("location", "/mcp/")]);
         for status in [301, 302, 303, 307, 308] {
             let location = "/mcp/".to_owned();
             assert_eq!(
-                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                classify(StatusCode::from_u16(status).unwrap(), &redirect),
                 ResponseVerdict::Redirect { location }
             );
         }
         for status in [200, 201, 202, 304, 400, 404, 405, 429, 500, 503] {
             assert_eq!(
-                classify(StatusCode::from_u16(status).unwrap(), &moved),
+                classify(StatusCode::from_u16(status).unwrap(), &redirect),
                 ResponseVerdict::Pass,
                 "{status}"
             );
@@ -502,10 +511,10 @@ mod tests {
     #[test]
     fn a_redirect_yields_the_url_to_configure_without_its_query() {
         let mcp = ExactUrl::parse("https://h/mcp").unwrap();
-        let to = |location| redirect_target(&mcp, location).map(|to| to.to_string());
-        assert_eq!(to("/mcp/").as_deref(), Some("https://h/mcp/"));
-        assert_eq!(to("https://other/mcp").as_deref(), Some("https://other/mcp"));
-        assert_eq!(to("https://u:p@other/"), None);
-        assert_eq!(to("/mcp/?key=k#x").as_deref(), Some("https://h/mcp/"));
+        let target = |location| redirect_target(&mcp, location).map(|url| url.to_string());
+        assert_eq!(target("/mcp/").as_deref(), Some("https://h/mcp/"));
+        assert_eq!(target("https://other/mcp").as_deref(), Some("https://other/mcp"));
+        assert_eq!(target("https://u:p@other/"), None);
+        assert_eq!(target("/mcp/?key=k#x").as_deref(), Some("https://h/mcp/"));
     }
 }

@@ -186,16 +186,16 @@ impl Idp {
         client_id: &str,
         client_secret: Option<Secret>,
     ) -> Result<Self, IdpConfigError> {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         // Backends get these names for password users and API keys. No provider may look like them.
-        let is_ours = ["password", "key"].contains(&name);
-        if is_ours || !(1..=63).contains(&name.len()) || !name.bytes().all(fits) || name.starts_with('-') {
+        let is_reserved = ["password", "key"].contains(&name);
+        if is_reserved || !(1..=63).contains(&name.len()) || !name.bytes().all(is_valid) || name.starts_with('-') {
             return Err(IdpConfigError::Name);
         }
         let issuer = match (preset.issuer, issuer) {
             (Some(known), None) => ExactUrl::parse(known).map_err(|_| IdpConfigError::Issuer)?,
             (Some(_), Some(_)) => return Err(IdpConfigError::IssuerGiven),
-            (None, Some(given)) => given,
+            (None, Some(issuer)) => issuer,
             (None, None) => return Err(IdpConfigError::IssuerMissing),
         };
         let url = issuer.url();
@@ -234,29 +234,29 @@ impl Idp {
     }
 
     /// Whether this user may sign in. An empty allow list admits all, unless the preset is public.
-    pub fn is_allowed(&self, who: AllowListSubject<'_>) -> bool {
-        self.allow.contains(who) || (self.allow.is_empty() && !self.preset.is_public)
+    pub fn is_allowed(&self, user: AllowListSubject<'_>) -> bool {
+        self.allow.contains(user) || (self.allow.is_empty() && !self.preset.is_public)
     }
 
     /// Whether the discovered endpoints and keys of `other` are valid for this provider too.
     pub fn has_same_endpoints(&self, other: &Self) -> bool {
-        let place = |idp: &Self| {
-            let who = (idp.client_id.clone(), idp.client_secret.clone());
-            let how = (idp.plain.clone(), idp.extra_authorize.clone(), idp.allow_addresses.clone());
-            (idp.preset.name, idp.issuer.clone(), who, how)
+        let endpoint_settings = |idp: &Self| {
+            let credentials = (idp.client_id.clone(), idp.client_secret.clone());
+            let overrides = (idp.plain.clone(), idp.extra_authorize.clone(), idp.allow_addresses.clone());
+            (idp.preset.name, idp.issuer.clone(), credentials, overrides)
         };
-        place(self) == place(other)
+        endpoint_settings(self) == endpoint_settings(other)
     }
 }
 
 impl UserApi {
     fn of(known: &PresetUserApi) -> Option<Self> {
-        let at = |text| ExactUrl::parse(text).ok();
+        let parse = |text| ExactUrl::parse(text).ok();
         Some(Self {
-            authorize: at(known.authorize)?,
-            token: at(known.token)?,
-            user: at(known.user)?,
-            emails: at(known.emails)?,
+            authorize: parse(known.authorize)?,
+            token: parse(known.token)?,
+            user: parse(known.user)?,
+            emails: parse(known.emails)?,
         })
     }
 }
@@ -287,16 +287,16 @@ mod tests {
 
     #[test]
     fn an_empty_allow_list_admits_users_only_at_a_private_provider() {
-        let anybody = AllowListSubject {
+        let user = AllowListSubject {
             id: "1",
             email: Some("a@gmail.com"),
             groups: &[],
         };
-        assert!(!made(&GOOGLE, None).unwrap().is_allowed(anybody) && !made(&GITHUB, None).unwrap().is_allowed(anybody));
-        let mut own = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
-        assert!(own.is_allowed(anybody));
-        own.allow.domains.push("example.com".into());
-        assert!(!own.is_allowed(anybody));
+        assert!(!made(&GOOGLE, None).unwrap().is_allowed(user) && !made(&GITHUB, None).unwrap().is_allowed(user));
+        let mut idp = made(&OIDC, Some(at("https://login.example.com"))).unwrap();
+        assert!(idp.is_allowed(user));
+        idp.allow.domains.push("example.com".into());
+        assert!(!idp.is_allowed(user));
     }
 
     #[test]
@@ -306,18 +306,18 @@ mod tests {
             made(&GOOGLE, Some(at("https://accounts.google.com"))),
             Err(IdpConfigError::IssuerGiven)
         );
-        for odd in [
+        for invalid in [
             "http://login.example.com",
             "https://login.example.com/?a=b",
             "ftp://login.example.com",
         ] {
-            assert_eq!(made(&OIDC, Some(at(odd))), Err(IdpConfigError::Issuer), "{odd}");
+            assert_eq!(made(&OIDC, Some(at(invalid))), Err(IdpConfigError::Issuer), "{invalid}");
         }
-        for odd in ["", "Corp", "a:b", "-a", "a/b", "password", "key"] {
+        for invalid in ["", "Corp", "a:b", "-a", "a/b", "password", "key"] {
             assert_eq!(
-                Idp::new(odd, &OIDC, Some(at("https://h")), "us", None),
+                Idp::new(invalid, &OIDC, Some(at("https://h")), "us", None),
                 Err(IdpConfigError::Name),
-                "{odd}"
+                "{invalid}"
             );
         }
         assert_eq!(Idp::new("a", &OIDC, Some(at("https://h")), "", None), Err(IdpConfigError::ClientId));

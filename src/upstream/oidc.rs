@@ -75,8 +75,8 @@ pub enum IdpError {
 }
 
 impl From<FetchError> for IdpError {
-    fn from(why: FetchError) -> Self {
-        Self::Down(why.to_string())
+    fn from(error: FetchError) -> Self {
+        Self::Down(error.to_string())
     }
 }
 
@@ -87,17 +87,17 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
     if let Some(plain) = &idp.plain {
         return Ok(from_config(idp, plain));
     }
-    let place = openid_configuration::configuration_url(&idp.issuer);
-    let place = ExactUrl::parse(&place).map_err(|why| IdpError::Down(format!("{place} {why}")))?;
+    let url = openid_configuration::configuration_url(&idp.issuer);
+    let url = ExactUrl::parse(&url).map_err(|error| IdpError::Down(format!("{url} {error}")))?;
     // The operator named the issuer: any address is allowed. The document's endpoints are limited.
-    let body = fetched(client, get(&place)?, &AddressPolicy::Anything).await?;
-    let found = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|why| IdpError::Down(format!("{place}: {why}")))?;
+    let body = fetched(client, get(&url)?, &AddressPolicy::Anything).await?;
+    let configuration = OpenIdConfiguration::parse(&body, &idp.issuer).map_err(|error| IdpError::Down(format!("{url}: {error}")))?;
     let host = idp.issuer.url().host_str().unwrap_or_default();
     let plain_http = idp.issuer.url().scheme() == "http";
     let addresses = AddressPolicy::for_upstream(host, plain_http, idp.allow_addresses.as_slice().into())
         .await
-        .map_err(|why| IdpError::Down(format!("{host} cannot be resolved: {why}")))?;
-    let server = found.server;
+        .map_err(|error| IdpError::Down(format!("{host} cannot be resolved: {error}")))?;
+    let server = configuration.server;
     let auth_method = TokenEndpointAuth::choose(&server.auth_methods, idp.client_secret.is_some());
     let target = AuthServer {
         iss_promised: server.iss_promised,
@@ -107,11 +107,14 @@ pub async fn discover(client: &HttpClient, idp: &Idp) -> Result<Provider, IdpErr
         addresses,
         ..target(idp)
     };
-    let speaks = IdentitySource::OpenId {
-        jwks: found.jwks,
-        userinfo: found.userinfo,
+    let identity_source = IdentitySource::OpenId {
+        jwks: configuration.jwks,
+        userinfo: configuration.userinfo,
     };
-    Ok(Provider { target, speaks })
+    Ok(Provider {
+        target,
+        speaks: identity_source,
+    })
 }
 
 fn from_config(idp: &Idp, plain: &UserApi) -> Provider {
@@ -167,8 +170,8 @@ pub struct IdpCode<'a> {
 
 impl Provider {
     /// The login URL (OpenID Connect Core, section 3.1.2.1). The nonce is URL-safe, like `state`.
-    pub fn authorize_url(&self, asking: &AuthorizeUrlParams<'_>, nonce: &Secret) -> String {
-        let url = authorize_url(&self.target, asking);
+    pub fn authorize_url(&self, params: &AuthorizeUrlParams<'_>, nonce: &Secret) -> String {
+        let url = authorize_url(&self.target, params);
         match self.speaks {
             IdentitySource::OpenId { .. } => format!("{url}&nonce={}", nonce.expose()),
             IdentitySource::Plain { .. } => url,
@@ -180,14 +183,15 @@ impl Provider {
     /// If the provider refuses the code, does not respond, or responds with no tokens.
     pub async fn redeem(&self, client: &HttpClient, code: IdpCode<'_>, now: UnixTime) -> Result<IdpTokens, IdpError> {
         let request = code_request(&self.target, code.code, code.verifier, code.redirect_uri)?;
-        let answer = fetch(client, request, &self.target.addresses, REQUEST_TIMEOUT).await?;
-        let tokens = parse_token_response(answer.status.as_u16(), answer.content_type(), &answer.body, now).map_err(|why| match why {
-            TokenResponseError::Refused(_) => IdpError::Refused(why.to_string()),
-            TokenResponseError::Temporary(_) | TokenResponseError::Unreadable(_) => IdpError::Down(why.to_string()),
-        })?;
+        let response = fetch(client, request, &self.target.addresses, REQUEST_TIMEOUT).await?;
+        let tokens =
+            parse_token_response(response.status.as_u16(), response.content_type(), &response.body, now).map_err(|error| match error {
+                TokenResponseError::Refused(_) => IdpError::Refused(error.to_string()),
+                TokenResponseError::Temporary(_) | TokenResponseError::Unreadable(_) => IdpError::Down(error.to_string()),
+            })?;
         Ok(IdpTokens {
             access: tokens.access,
-            id_token: openid_configuration::id_token(&answer.body),
+            id_token: openid_configuration::id_token(&response.body),
         })
     }
 
@@ -196,7 +200,7 @@ impl Provider {
     /// If the keys cannot be fetched or parsed.
     pub async fn fetch_keys(&self, client: &HttpClient, jwks: &ExactUrl) -> Result<KeySet, IdpError> {
         let body = fetched(client, get(jwks)?, &self.target.addresses).await?;
-        KeySet::parse(&body).map_err(|why| IdpError::Down(format!("{jwks}: {why}")))
+        KeySet::parse(&body).map_err(|error| IdpError::Down(format!("{jwks}: {error}")))
     }
 
     /// Calls the userinfo endpoint (OpenID Connect Core, section 5.3).
@@ -205,13 +209,13 @@ impl Provider {
     pub async fn userinfo(
         &self,
         client: &HttpClient,
-        at: &ExactUrl,
+        endpoint: &ExactUrl,
         access: &UpstreamAccessToken,
         groups: &str,
     ) -> Result<UserInfo, IdpError> {
-        let said = self.get_json(client, at, access).await?;
-        let person = said.as_object().and_then(|claims| UserInfo::from_claims(claims, groups));
-        person.ok_or_else(|| IdpError::Refused(format!("{at} names no user")))
+        let document = self.get_json(client, endpoint, access).await?;
+        let user = document.as_object().and_then(|claims| UserInfo::from_claims(claims, groups));
+        user.ok_or_else(|| IdpError::Refused(format!("{endpoint} names no user")))
     }
 
     /// Calls GitHub's two endpoints for the user and the e-mail addresses.
@@ -231,23 +235,23 @@ impl Provider {
         UserInfo::from_github(&user, &emails).ok_or_else(|| IdpError::Refused("the user endpoint names no user".to_owned()))
     }
 
-    async fn get_json(&self, client: &HttpClient, at: &ExactUrl, access: &UpstreamAccessToken) -> Result<Value, IdpError> {
-        let mut request = get(at)?;
+    async fn get_json(&self, client: &HttpClient, endpoint: &ExactUrl, access: &UpstreamAccessToken) -> Result<Value, IdpError> {
+        let mut request = get(endpoint)?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", access.expose()))
             .map_err(|_| IdpError::Refused("the provider's token fits no header".to_owned()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         let body = fetched(client, request, &self.target.addresses).await?;
-        serde_json::from_slice(&body).map_err(|_| IdpError::Refused(format!("{at} does not answer in JSON")))
+        serde_json::from_slice(&body).map_err(|_| IdpError::Refused(format!("{endpoint} does not answer in JSON")))
     }
 }
 
 async fn fetched(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<bytes::Bytes, IdpError> {
-    let place = request.uri().to_string();
+    let url = request.uri().to_string();
     let FetchResponse { status, body, .. } = fetch(client, request, addresses, REQUEST_TIMEOUT).await?;
     match status {
         StatusCode::OK => Ok(body),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IdpError::Refused(format!("{place} answered {}", status.as_u16()))),
-        _ => Err(IdpError::Down(format!("{place} answered {}", status.as_u16()))),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IdpError::Refused(format!("{url} answered {}", status.as_u16()))),
+        _ => Err(IdpError::Down(format!("{url} answered {}", status.as_u16()))),
     }
 }

@@ -246,14 +246,16 @@ static ALL: [&Profile; 14] = [
 /// The profile of the upstream at `host`, or [`STANDARD`].
 pub fn for_host(host: &str) -> &'static Profile {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let known = |name: &&str| {
+    let matches_host = |name: &&str| {
         if name.starts_with('.') {
             host.ends_with(name)
         } else {
             host == **name
         }
     };
-    ALL.into_iter().find(|profile| profile.hosts.iter().any(known)).unwrap_or(&STANDARD)
+    ALL.into_iter()
+        .find(|profile| profile.hosts.iter().any(matches_host))
+        .unwrap_or(&STANDARD)
 }
 
 /// The profile with this name in the configuration.
@@ -333,9 +335,11 @@ mod tests {
     #[test]
     fn no_profile_overrides_a_reserved_authorization_parameter() {
         for profile in ALL {
-            let says = profile.extra_authorize.iter().map(|(name, _)| *name);
+            let parameters = profile.extra_authorize.iter().map(|(name, _)| *name);
             assert_eq!(
-                says.filter(|name| crate::upstream::token_endpoint::is_reserved_param(name)).count(),
+                parameters
+                    .filter(|name| crate::upstream::token_endpoint::is_reserved_param(name))
+                    .count(),
                 0,
                 "{}",
                 profile.name

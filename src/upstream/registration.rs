@@ -91,9 +91,12 @@ pub struct OwnClientMetadata<'a> {
 
 /// The method to register with: a secret if the server supports one, as the gateway can protect it.
 fn method_at(server: &AuthorizationServer) -> TokenEndpointAuth {
-    let lists = |method: TokenEndpointAuth| server.auth_methods.iter().any(|name| name == method.name());
+    let is_listed = |method: TokenEndpointAuth| server.auth_methods.iter().any(|name| name == method.name());
     let order = [TokenEndpointAuth::Basic, TokenEndpointAuth::Post, TokenEndpointAuth::None];
-    order.into_iter().find(|method| lists(*method)).unwrap_or(TokenEndpointAuth::Basic)
+    order
+        .into_iter()
+        .find(|method| is_listed(*method))
+        .unwrap_or(TokenEndpointAuth::Basic)
 }
 
 /// The client metadata that the gateway sends (RFC 7591 §2).
@@ -123,7 +126,7 @@ pub fn request(
 ) -> Result<Request<RequestBody>, UpstreamRegistrationError> {
     let endpoint = server.registration_endpoint.as_ref().ok_or(UpstreamRegistrationError::NotOffered)?;
     let body = metadata(application, method_at(server)).to_string();
-    post(endpoint, "application/json", body).map_err(|why| UpstreamRegistrationError::NoAnswer(why.to_string()))
+    post(endpoint, "application/json", body).map_err(|error| UpstreamRegistrationError::NoAnswer(error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -152,23 +155,23 @@ pub fn read(
         429 | 500..=599 => return Err(UpstreamRegistrationError::NoAnswer(format!("status {status}"))),
         _ => return Err(UpstreamRegistrationError::Closed(status)),
     }
-    let unusable = |why: &str| UpstreamRegistrationError::NoAnswer(why.to_owned());
-    let answered: RegistrationResponse = serde_json::from_slice(body).map_err(|_| unusable("no JSON with a `client_id`"))?;
-    let secret = answered.client_secret.filter(|secret| !secret.is_empty());
-    let auth_method = match answered.token_endpoint_auth_method.as_deref() {
+    let unusable = |reason: &str| UpstreamRegistrationError::NoAnswer(reason.to_owned());
+    let response: RegistrationResponse = serde_json::from_slice(body).map_err(|_| unusable("no JSON with a `client_id`"))?;
+    let secret = response.client_secret.filter(|secret| !secret.is_empty());
+    let auth_method = match response.token_endpoint_auth_method.as_deref() {
         Some(name) => TokenEndpointAuth::parse(name).ok_or_else(|| unusable("a `token_endpoint_auth_method` that we do not have"))?,
         None if secret.is_some() => method_with_secret(method_at(server)),
         None => TokenEndpointAuth::None,
     };
-    if answered.client_id.is_empty() || (auth_method != TokenEndpointAuth::None && secret.is_none()) {
+    if response.client_id.is_empty() || (auth_method != TokenEndpointAuth::None && secret.is_none()) {
         return Err(unusable(
             "no `client_id`, or no `client_secret` for its `token_endpoint_auth_method`",
         ));
     }
     Ok(UpstreamRegistration {
         issuer: server.issuer.clone(),
-        client_id: answered.client_id,
-        expires: secret.as_ref().and(expiry(answered.client_secret_expires_at.as_ref())),
+        client_id: response.client_id,
+        expires: secret.as_ref().and(expiry(response.client_secret_expires_at.as_ref())),
         // Some servers send a secret with the method `none`, which does not use it.
         client_secret: secret.filter(|_| auth_method != TokenEndpointAuth::None),
         auth_method,
@@ -177,20 +180,20 @@ pub fn read(
 }
 
 /// An omitted method means Basic (RFC 7591 §2), unless the gateway asked for `client_secret_post`.
-fn method_with_secret(asked: TokenEndpointAuth) -> TokenEndpointAuth {
-    match asked {
+fn method_with_secret(requested: TokenEndpointAuth) -> TokenEndpointAuth {
+    match requested {
         TokenEndpointAuth::Post => TokenEndpointAuth::Post,
         TokenEndpointAuth::None | TokenEndpointAuth::Basic => TokenEndpointAuth::Basic,
     }
 }
 
 fn expiry(value: Option<&Value>) -> Option<UnixTime> {
-    let at = match value? {
+    let seconds = match value? {
         Value::Number(number) => number.as_u64()?,
         Value::String(text) => text.parse().ok()?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    (at > 0).then_some(UnixTime(at))
+    (seconds > 0).then_some(UnixTime(seconds))
 }
 
 /// Registers the gateway, once, while a user waits. A retry could leave an unused registration.
@@ -203,9 +206,9 @@ pub async fn register(
     addresses: &AddressPolicy,
 ) -> Result<UpstreamRegistration, UpstreamRegistrationError> {
     let request = request(server, application)?;
-    let no_answer = |why: FetchError| UpstreamRegistrationError::NoAnswer(why.to_string());
-    let answer = fetch(client, request, addresses, REGISTRATION_TIMEOUT).await.map_err(no_answer)?;
-    read(answer.status.as_u16(), &answer.body, server, application)
+    let no_answer = |error: FetchError| UpstreamRegistrationError::NoAnswer(error.to_string());
+    let response = fetch(client, request, addresses, REGISTRATION_TIMEOUT).await.map_err(no_answer)?;
+    read(response.status.as_u16(), &response.body, server, application)
 }
 
 #[cfg(test)]
@@ -242,20 +245,20 @@ mod tests {
 
     #[test]
     fn registration_requests_a_secret_wherever_the_server_supports_one() {
-        for (methods, chosen) in [
+        for (methods, expected) in [
             (&[][..], TokenEndpointAuth::Basic),
             (&["none", "client_secret_basic"], TokenEndpointAuth::Basic),
             (&["none", "client_secret_post"], TokenEndpointAuth::Post),
             (&["none"], TokenEndpointAuth::None),
             (&["private_key_jwt", "none"], TokenEndpointAuth::None),
         ] {
-            assert_eq!(method_at(&server(methods)), chosen, "{methods:?}");
+            assert_eq!(method_at(&server(methods)), expected, "{methods:?}");
         }
     }
 
     #[test]
     fn a_loopback_callback_registers_a_native_client_and_others_web() {
-        for (callback, kind) in [
+        for (callback, application_type) in [
             ("http://localhost:8002/upstream/callback", "native"),
             ("https://g/upstream/callback", "web"),
         ] {
@@ -265,11 +268,11 @@ mod tests {
                 redirect_uri: &at(callback),
                 scopes: &scopes,
             };
-            let sent = metadata(&application, TokenEndpointAuth::None);
-            assert_eq!(sent["application_type"], kind);
-            assert_eq!(sent["redirect_uris"], json!([callback]));
-            assert_eq!(sent["scope"], "a b");
-            assert_eq!(sent["token_endpoint_auth_method"], "none");
+            let document = metadata(&application, TokenEndpointAuth::None);
+            assert_eq!(document["application_type"], application_type);
+            assert_eq!(document["redirect_uris"], json!([callback]));
+            assert_eq!(document["scope"], "a b");
+            assert_eq!(document["token_endpoint_auth_method"], "none");
         }
         let application = OwnClientMetadata {
             name: "gateway",
@@ -283,25 +286,31 @@ mod tests {
     fn a_registration_response_is_accepted_with_status_200_or_201() {
         for status in [200, 201] {
             let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": 0});
-            let read = read_of(&[], status, &body).unwrap();
-            assert_eq!((read.auth_method, read.expires), (TokenEndpointAuth::Basic, None));
-            assert!(read.is_valid(UnixTime::NEVER.minus_seconds(1)));
+            let registration = read_of(&[], status, &body).unwrap();
+            assert_eq!((registration.auth_method, registration.expires), (TokenEndpointAuth::Basic, None));
+            assert!(registration.is_valid(UnixTime::NEVER.minus_seconds(1)));
         }
         let body = json!({"client_id": "c", "client_secret": "s", "client_secret_expires_at": "100", "token_endpoint_auth_method": "client_secret_post"});
-        let read = read_of(&[], 201, &body).unwrap();
-        assert_eq!((read.auth_method, read.expires), (TokenEndpointAuth::Post, Some(UnixTime(100))));
-        assert!(read.is_valid(UnixTime(99)) && !read.is_valid(UnixTime(100)));
+        let registration = read_of(&[], 201, &body).unwrap();
+        assert_eq!(
+            (registration.auth_method, registration.expires),
+            (TokenEndpointAuth::Post, Some(UnixTime(100)))
+        );
+        assert!(registration.is_valid(UnixTime(99)) && !registration.is_valid(UnixTime(100)));
     }
 
     #[test]
     fn the_authentication_method_of_the_registration_response_is_used() {
-        let public = read_of(&[], 201, &json!({"client_id": "c"})).unwrap();
-        assert_eq!((public.auth_method, public.client_secret), (TokenEndpointAuth::None, None));
-        let none = json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none"});
-        assert_eq!(read_of(&[], 201, &none).unwrap().client_secret, None);
-        let silent = json!({"client_id": "c", "client_secret": "s"});
+        let public_client = read_of(&[], 201, &json!({"client_id": "c"})).unwrap();
         assert_eq!(
-            read_of(&["client_secret_post"], 201, &silent).unwrap().auth_method,
+            (public_client.auth_method, public_client.client_secret),
+            (TokenEndpointAuth::None, None)
+        );
+        let method_none = json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none"});
+        assert_eq!(read_of(&[], 201, &method_none).unwrap().client_secret, None);
+        let without_method = json!({"client_id": "c", "client_secret": "s"});
+        assert_eq!(
+            read_of(&["client_secret_post"], 201, &without_method).unwrap().auth_method,
             TokenEndpointAuth::Post
         );
         for unusable in [
@@ -327,33 +336,33 @@ mod tests {
             Err(UpstreamRegistrationError::Closed(403))
         );
         assert!(matches!(read_of(&[], 503, &json!({})), Err(UpstreamRegistrationError::NoAnswer(_))));
-        let mut nowhere = server(&[]);
-        nowhere.registration_endpoint = None;
+        let mut closed_server = server(&[]);
+        closed_server.registration_endpoint = None;
         let application = OwnClientMetadata {
             name: "gateway",
             redirect_uri: &at("https://g/cb"),
             scopes: &[],
         };
         assert!(matches!(
-            request(&nowhere, &application),
+            request(&closed_server, &application),
             Err(UpstreamRegistrationError::NotOffered)
         ));
     }
 
     #[test]
     fn an_upstream_registration_survives_serialization_and_hides_its_secret() {
-        let read = read_of(&[], 201, &json!({"client_id": "c", "client_secret": "hidden"})).unwrap();
-        assert!(!format!("{read:?}").contains("hidden"));
-        let kept = serde_json::to_string(&read).unwrap();
-        assert_eq!(serde_json::from_str::<UpstreamRegistration>(&kept).unwrap(), read);
-        assert_eq!(read.credentials().auth_method, Some(TokenEndpointAuth::Basic));
+        let registration = read_of(&[], 201, &json!({"client_id": "c", "client_secret": "hidden"})).unwrap();
+        assert!(!format!("{registration:?}").contains("hidden"));
+        let serialized = serde_json::to_string(&registration).unwrap();
+        assert_eq!(serde_json::from_str::<UpstreamRegistration>(&serialized).unwrap(), registration);
+        assert_eq!(registration.credentials().auth_method, Some(TokenEndpointAuth::Basic));
     }
 
     #[tokio::test]
     async fn registration_posts_json_and_uses_the_returned_credentials() {
-        let stub = test_support::serve(|seen| {
-            let sent: Value = serde_json::from_str(&seen.body).unwrap();
-            let method = sent["token_endpoint_auth_method"].clone();
+        let stub = test_support::serve(|request| {
+            let document: Value = serde_json::from_str(&request.body).unwrap();
+            let method = document["token_endpoint_auth_method"].clone();
             test_support::json(
                 201,
                 &json!({"client_id": "c", "client_secret": "s", "token_endpoint_auth_method": method}),
@@ -367,19 +376,19 @@ mod tests {
             redirect_uri: &at("http://127.0.0.1:8002/cb"),
             scopes: &[],
         };
-        let registered = register(&test_support::client(), &server, &application, &AddressPolicy::Anything)
+        let registration = register(&test_support::client(), &server, &application, &AddressPolicy::Anything)
             .await
             .unwrap();
         assert_eq!(
-            (registered.client_id.as_str(), registered.auth_method),
+            (registration.client_id.as_str(), registration.auth_method),
             ("c", TokenEndpointAuth::Post)
         );
         assert_eq!(
-            (registered.issuer.as_str(), registered.redirect_uri.as_str()),
+            (registration.issuer.as_str(), registration.redirect_uri.as_str()),
             ("https://as", "http://127.0.0.1:8002/cb")
         );
-        let seen = stub.seen();
-        assert_eq!(seen[0].line, "POST /register");
-        assert_eq!(seen[0].headers["content-type"], "application/json");
+        let requests = stub.seen();
+        assert_eq!(requests[0].line, "POST /register");
+        assert_eq!(requests[0].headers["content-type"], "application/json");
     }
 }

@@ -53,40 +53,40 @@ pub(super) fn json(status: u16, body: &impl ToString) -> Said {
     (status, vec![("content-type", "application/json".to_owned())], body.to_string())
 }
 
-pub(super) async fn serve(answer: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> Stub {
+pub(super) async fn serve(respond: impl Fn(&Seen) -> Said + Send + Sync + 'static) -> Stub {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::new(Mutex::new(Vec::new()));
     let stub = Stub {
         base: base.clone(),
-        seen: seen.clone(),
+        seen: requests.clone(),
     };
-    let answer = Arc::new(answer);
+    let respond = Arc::new(respond);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (answer, seen, base) = (answer.clone(), seen.clone(), base.clone());
+            let (respond, requests, base) = (respond.clone(), requests.clone(), base.clone());
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (answer, seen, base) = (answer.clone(), seen.clone(), base.clone());
+                let (respond, requests, base) = (respond.clone(), requests.clone(), base.clone());
                 async move {
                     let (head, body) = request.into_parts();
                     let body = body.collect().await?.to_bytes();
-                    let (status, fields, said) = {
-                        let mut all = seen.lock().unwrap();
-                        let now = Seen {
+                    let (status, headers, text) = {
+                        let mut received = requests.lock().unwrap();
+                        let request = Seen {
                             line: format!("{} {}", head.method, head.uri),
                             headers: head.headers,
                             body: String::from_utf8(body.to_vec()).unwrap(),
                             base,
-                            before: all.len(),
+                            before: received.len(),
                         };
-                        all.push(now.clone());
-                        answer(&now)
+                        received.push(request.clone());
+                        respond(&request)
                     };
                     let mut response = Response::builder().status(status);
-                    for (name, value) in fields {
+                    for (name, value) in headers {
                         response = response.header(name, value);
                     }
-                    Ok::<_, hyper::Error>(response.body(Full::new(Bytes::from(said))).unwrap())
+                    Ok::<_, hyper::Error>(response.body(Full::new(Bytes::from(text))).unwrap())
                 }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);

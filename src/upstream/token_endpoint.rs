@@ -57,27 +57,28 @@ pub struct AuthorizeUrlParams<'a> {
 /// The URL of the upstream's login. It keeps the endpoint's own query (RFC 6749 §3.1), but repeats
 /// no parameter: some servers refuse or misread a second `prompt` or `client_id`. Priority: the
 /// gateway's parameters, then those of the operator, the endpoint and the profile.
-pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> String {
+pub fn authorize_url(target: &AuthServer, params: &AuthorizeUrlParams<'_>) -> String {
     let profile = target.profile;
-    let mut ours: Vec<(&str, String)> = vec![
+    let mut own_params: Vec<(&str, String)> = vec![
         ("response_type", "code".to_owned()),
         ("client_id", target.client_id.clone()),
-        ("redirect_uri", asking.redirect_uri.to_owned()),
-        ("state", asking.state.to_owned()),
-        ("code_challenge", asking.challenge.to_owned()),
+        ("redirect_uri", params.redirect_uri.to_owned()),
+        ("state", params.state.to_owned()),
+        ("code_challenge", params.challenge.to_owned()),
         ("code_challenge_method", "S256".to_owned()),
     ];
-    let scope = scope_to_ask(target, asking.scopes);
+    let scope = scope_to_ask(target, params.scopes);
     if !scope.is_empty() {
-        ours.push((profile.scope_parameter, scope));
+        own_params.push((profile.scope_parameter, scope));
     }
     if profile.send_resource {
-        ours.push(("resource", target.resource.clone()));
+        own_params.push(("resource", target.resource.clone()));
     }
     let mut extra: Vec<(&str, &str)> = Vec::new();
     for (name, value) in &target.extra_authorize {
-        let said = is_reserved_param(name) || ours.iter().any(|(our, _)| our == name) || extra.iter().any(|(other, _)| other == name);
-        if !said {
+        let is_set =
+            is_reserved_param(name) || own_params.iter().any(|(own, _)| own == name) || extra.iter().any(|(other, _)| other == name);
+        if !is_set {
             extra.push((name, value));
         }
     }
@@ -86,16 +87,20 @@ pub fn authorize_url(target: &AuthServer, asking: &AuthorizeUrlParams<'_>) -> St
         .as_str()
         .split_once('?')
         .unwrap_or((target.authorization_endpoint.as_str(), ""));
-    let says = |part: &str, name: &str| form_urlencoded::parse(part.as_bytes()).any(|(said, _)| said == name);
-    let said_better = |part: &str| ours.iter().any(|(our, _)| says(part, our)) || extra.iter().any(|(name, _)| says(part, name));
-    let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !said_better(part)).collect();
+    let has_param = |part: &str, name: &str| form_urlencoded::parse(part.as_bytes()).any(|(key, _)| key == name);
+    let is_overridden =
+        |part: &str| own_params.iter().any(|(own, _)| has_param(part, own)) || extra.iter().any(|(name, _)| has_param(part, name));
+    let endpoint_params: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !is_overridden(part)).collect();
     for (name, value) in profile.extra_authorize {
-        if !kept.iter().any(|part| says(part, name)) && !extra.iter().any(|(other, _)| other == name) {
+        if !endpoint_params.iter().any(|part| has_param(part, name)) && !extra.iter().any(|(other, _)| other == name) {
             extra.push((name, value));
         }
     }
-    let added = Serializer::new(String::new()).extend_pairs(&ours).extend_pairs(&extra).finish();
-    let parts: Vec<&str> = kept.iter().copied().chain([added.as_str()]).collect();
+    let added_query = Serializer::new(String::new())
+        .extend_pairs(&own_params)
+        .extend_pairs(&extra)
+        .finish();
+    let parts: Vec<&str> = endpoint_params.iter().copied().chain([added_query.as_str()]).collect();
     format!("{base}?{}", parts.join("&"))
 }
 
@@ -122,20 +127,20 @@ pub fn is_reserved_param(name: &str) -> bool {
 fn scope_to_ask(target: &AuthServer, scopes: &[String]) -> String {
     const OFFLINE: &str = "offline_access";
     let profile = target.profile;
-    let mut asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
-    let wanted = match profile.offline_access {
+    let mut requested: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let add_offline = match profile.offline_access {
         // Never the only scope: the server's default scopes would not apply, and it would refuse.
-        OfflineAccess::IfListed => target.offline_access && !asked.is_empty(),
+        OfflineAccess::IfListed => target.offline_access && !requested.is_empty(),
         OfflineAccess::Always => true,
         OfflineAccess::Never => {
-            asked.retain(|scope| *scope != OFFLINE);
+            requested.retain(|scope| *scope != OFFLINE);
             false
         }
     };
-    if wanted && !asked.contains(&OFFLINE) {
-        asked.push(OFFLINE);
+    if add_offline && !requested.contains(&OFFLINE) {
+        requested.push(OFFLINE);
     }
-    asked.join(profile.scope_separator)
+    requested.join(profile.scope_separator)
 }
 
 /// The request that exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5, RFC 8707 §2.2).
@@ -269,43 +274,43 @@ pub enum TokenEndpointError {
 impl From<FetchError> for TokenEndpointError {
     fn from(failure: FetchError) -> Self {
         match failure {
-            FetchError::NeverSent(why) => Self::NeverSent(why),
-            FetchError::Unknown(why) => Self::Unknown(why),
+            FetchError::NeverSent(reason) => Self::NeverSent(reason),
+            FetchError::Unknown(reason) => Self::Unknown(reason),
         }
     }
 }
 
-/// Sends one token request, once. `asked` is the current time; token lifetimes count from it.
+/// Sends one token request, once. `now` is the current time; token lifetimes count from it.
 /// # Errors
 /// [`TokenEndpointError`], which says whether the request may have been processed.
 pub async fn send(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    asked: UnixTime,
+    now: UnixTime,
 ) -> Result<UpstreamTokens, TokenEndpointError> {
-    send_within(client, request, addresses, asked, ATTEMPT_TIMEOUT).await
+    send_within(client, request, addresses, now, ATTEMPT_TIMEOUT).await
 }
 
 async fn send_within(
     client: &HttpClient,
     request: Request<RequestBody>,
     addresses: &AddressPolicy,
-    asked: UnixTime,
-    within: Duration,
+    now: UnixTime,
+    timeout: Duration,
 ) -> Result<UpstreamTokens, TokenEndpointError> {
-    let answer = fetch(client, request, addresses, within).await?;
-    throttled(&answer)?;
-    parse_token_response(answer.status.as_u16(), answer.content_type(), &answer.body, asked).map_err(|failure| match failure {
+    let response = fetch(client, request, addresses, timeout).await?;
+    throttled(&response)?;
+    parse_token_response(response.status.as_u16(), response.content_type(), &response.body, now).map_err(|failure| match failure {
         TokenResponseError::Refused(refusal) => TokenEndpointError::Refused(refusal),
-        TokenResponseError::Temporary(why) | TokenResponseError::Unreadable(why) => TokenEndpointError::Unknown(why),
+        TokenResponseError::Temporary(reason) | TokenResponseError::Unreadable(reason) => TokenEndpointError::Unknown(reason),
     })
 }
 
-fn throttled(answer: &FetchResponse) -> Result<(), TokenEndpointError> {
-    match answer.status.as_u16() {
+fn throttled(response: &FetchResponse) -> Result<(), TokenEndpointError> {
+    match response.status.as_u16() {
         429 | 503 => Err(TokenEndpointError::Throttled {
-            retry_after: answer.retry_after(),
+            retry_after: response.retry_after(),
         }),
         _ => Ok(()),
     }
@@ -324,22 +329,22 @@ pub async fn send_with_retry<B>(
 where
     B: Fn() -> Result<Request<RequestBody>, FetchError>,
 {
-    let until = Instant::now() + TOTAL_TIMEOUT;
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
     let mut attempt = 1;
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let failure = match send_within(client, build()?, addresses, clock.now(), left).await {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let failure = match send_within(client, build()?, addresses, clock.now(), remaining).await {
             Ok(tokens) => return Ok(tokens),
             Err(failure) => failure,
         };
-        let wait = if attempt < MAX_ATTEMPTS {
+        let delay = if attempt < MAX_ATTEMPTS {
             wait_after(&failure, attempt)
         } else {
             None
         };
-        match wait {
+        match delay {
             // Without time left, an attempt would only turn "not sent" into "unknown".
-            Some(wait) if Instant::now() + wait + Duration::from_secs(5) < until => tokio::time::sleep(wait).await,
+            Some(delay) if Instant::now() + delay + Duration::from_secs(5) < deadline => tokio::time::sleep(delay).await,
             Some(_) | None => return Err(failure),
         }
         attempt += 1;
@@ -363,13 +368,13 @@ fn wait_after(failure: &TokenEndpointError, attempt: u32) -> Option<Duration> {
 /// # Errors
 /// [`TokenEndpointError`], as for a token request.
 pub async fn revoke(client: &HttpClient, request: Request<RequestBody>, addresses: &AddressPolicy) -> Result<(), TokenEndpointError> {
-    let answer = fetch(client, request, addresses, Duration::from_secs(15)).await?;
-    throttled(&answer)?;
-    if answer.status.is_success() {
+    let response = fetch(client, request, addresses, Duration::from_secs(15)).await?;
+    throttled(&response)?;
+    if response.status.is_success() {
         return Ok(());
     }
-    let unknown = || TokenEndpointError::Unknown(format!("the revocation endpoint answered {}", answer.status.as_u16()));
-    Err(parse_error_response(&answer.body).map_or_else(unknown, TokenEndpointError::Refused))
+    let unknown = || TokenEndpointError::Unknown(format!("the revocation endpoint answered {}", response.status.as_u16()));
+    Err(parse_error_response(&response.body).map_or_else(unknown, TokenEndpointError::Refused))
 }
 
 #[cfg(test)]
@@ -419,20 +424,20 @@ mod tests {
     fn all<'a>(pairs: &'a [(String, String)], name: &str) -> Vec<&'a str> {
         pairs
             .iter()
-            .filter(|(found, _)| found == name)
+            .filter(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
             .collect()
     }
 
     fn asked(target: &AuthServer, scopes: &[&str]) -> Vec<(String, String)> {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let asking = AuthorizeUrlParams {
+        let params = AuthorizeUrlParams {
             state: "st",
             challenge: "ch",
             redirect_uri: "http://localhost:8002/upstream/callback",
             scopes: &scopes,
         };
-        let url = authorize_url(target, &asking);
+        let url = authorize_url(target, &params);
         pairs(url.split_once('?').unwrap().1)
     }
 
@@ -443,7 +448,7 @@ mod tests {
 
     #[test]
     fn the_authorize_url_has_exactly_the_required_parameters() {
-        let asked = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a", "b"]);
+        let query = asked(&target(&quirks::STANDARD, TokenEndpointAuth::None), &["a", "b"]);
         for (name, value) in [
             ("response_type", "code"),
             ("client_id", "id:1"),
@@ -454,32 +459,32 @@ mod tests {
             ("scope", "a b"),
             ("resource", "https://h/mcp"),
         ] {
-            assert_eq!(all(&asked, name), [value], "{name}");
+            assert_eq!(all(&query, name), [value], "{name}");
         }
-        assert_eq!(asked.len(), 8);
+        assert_eq!(query.len(), 8);
     }
 
     #[test]
     fn the_authorize_url_preserves_the_endpoint_query_without_duplicates() {
         let mut target = target(&quirks::GOOGLE, TokenEndpointAuth::None);
         target.authorization_endpoint = at("https://as/authorize?audience=a%2Fb&prompt=login&client%5Fid=evil&state=x&");
-        let asking = AuthorizeUrlParams {
+        let params = AuthorizeUrlParams {
             state: "st",
             challenge: "ch",
             redirect_uri: "https://g/cb",
             scopes: &[],
         };
-        let url = authorize_url(&target, &asking);
+        let url = authorize_url(&target, &params);
         assert!(
             url.starts_with("https://as/authorize?audience=a%2Fb&prompt=login&response_type=code&client_id=id%3A1&"),
             "{url}"
         );
-        let asked = pairs(url.split_once('?').unwrap().1);
-        assert_eq!(all(&asked, "prompt"), ["login"]);
-        assert_eq!(all(&asked, "client_id"), ["id:1"]);
-        assert_eq!(all(&asked, "state"), ["st"]);
-        assert_eq!(all(&asked, "access_type"), ["offline"]);
-        assert_eq!(all(&asked, "scope"), [""; 0]);
+        let query = pairs(url.split_once('?').unwrap().1);
+        assert_eq!(all(&query, "prompt"), ["login"]);
+        assert_eq!(all(&query, "client_id"), ["id:1"]);
+        assert_eq!(all(&query, "state"), ["st"]);
+        assert_eq!(all(&query, "access_type"), ["offline"]);
+        assert_eq!(all(&query, "scope"), [""; 0]);
     }
 
     #[test]
@@ -513,7 +518,7 @@ mod tests {
         let mut auth0 = target(&quirks::AUTH0, TokenEndpointAuth::None);
         auth0.authorization_endpoint = at("https://as/authorize?audience=wrong&ui=1");
         assert_eq!(all(&asked(&auth0, &["a"]), "audience"), ["wrong"]);
-        let before = asked(&auth0, &["a"]);
+        let default_query = asked(&auth0, &["a"]);
         auth0.extra_authorize = [
             ("audience", "https://api.example.com/?a=b&c"),
             ("audience", "twice"),
@@ -530,13 +535,13 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-        let asked_now = asked(&auth0, &["a"]);
-        for (name, value) in before.iter().filter(|(name, _)| name != "audience") {
-            assert_eq!(all(&asked_now, name), [value.as_str()], "{name}");
+        let query = asked(&auth0, &["a"]);
+        for (name, value) in default_query.iter().filter(|(name, _)| name != "audience") {
+            assert_eq!(all(&query, name), [value.as_str()], "{name}");
         }
-        assert_eq!(all(&asked_now, "audience"), ["https://api.example.com/?a=b&c"]);
-        for dropped in ["resource", "request_uri", "response_mode"] {
-            assert_eq!(all(&asked_now, dropped), [""; 0], "{dropped}");
+        assert_eq!(all(&query, "audience"), ["https://api.example.com/?a=b&c"]);
+        for reserved in ["resource", "request_uri", "response_mode"] {
+            assert_eq!(all(&query, reserved), [""; 0], "{reserved}");
         }
         let mut slack = target(&quirks::SLACK, TokenEndpointAuth::None);
         slack.extra_authorize = vec![("user_scope".to_owned(), "admin".to_owned())];
@@ -598,30 +603,30 @@ mod tests {
         assert!(basic.headers()["authorization"].is_sensitive());
         assert_eq!(basic.headers()["accept"], "application/json");
         assert!(basic.headers()["user-agent"].to_str().unwrap().starts_with("mcp-oauth-gateway/"));
-        let sent = form(basic).await;
-        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec![], vec![]));
-        assert_eq!(all(&sent, "code_verifier"), ["v"]);
-        assert_eq!(all(&sent, "resource"), ["https://h/mcp"]);
+        let fields = form(basic).await;
+        assert_eq!((all(&fields, "client_id"), all(&fields, "client_secret")), (vec![], vec![]));
+        assert_eq!(all(&fields, "code_verifier"), ["v"]);
+        assert_eq!(all(&fields, "resource"), ["https://h/mcp"]);
 
         let post = code(TokenEndpointAuth::Post);
         assert!(!post.headers().contains_key("authorization"));
-        let sent = form(post).await;
+        let fields = form(post).await;
         assert_eq!(
-            (all(&sent, "client_id"), all(&sent, "client_secret")),
+            (all(&fields, "client_id"), all(&fields, "client_secret")),
             (vec!["id:1"], vec!["s+cret %/&"])
         );
 
         let none = code(TokenEndpointAuth::None);
         assert!(!none.headers().contains_key("authorization"));
-        let sent = form(none).await;
-        assert_eq!((all(&sent, "client_id"), all(&sent, "client_secret")), (vec!["id:1"], vec![]));
+        let fields = form(none).await;
+        assert_eq!((all(&fields, "client_id"), all(&fields, "client_secret")), (vec!["id:1"], vec![]));
     }
 
     #[tokio::test]
     async fn a_refresh_repeats_the_scope_only_if_the_profile_requires_it() {
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
-        let sent = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
-        let standard = form(sent(&quirks::STANDARD)).await;
+        let request = |profile| refresh_request(&target(profile, TokenEndpointAuth::None), &refresh, Some("a b")).unwrap();
+        let standard = form(request(&quirks::STANDARD)).await;
         assert_eq!(
             (all(&standard, "scope"), all(&standard, "resource")),
             (vec![], vec!["https://h/mcp"])
@@ -630,7 +635,7 @@ mod tests {
             (all(&standard, "grant_type"), all(&standard, "refresh_token")),
             (vec!["refresh_token"], vec!["r"])
         );
-        let entra = form(sent(&quirks::ENTRA)).await;
+        let entra = form(request(&quirks::ENTRA)).await;
         assert_eq!((all(&entra, "scope"), all(&entra, "resource")), (vec!["a b"], vec![]));
     }
 
@@ -638,9 +643,9 @@ mod tests {
     async fn a_token_is_revoked_only_if_a_revocation_endpoint_exists() {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         let access = UpstreamAccessToken::new(Secret::from("a"));
-        let sent = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
+        let fields = form(revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap()).await;
         assert_eq!(
-            (all(&sent, "token"), all(&sent, "token_type_hint")),
+            (all(&fields, "token"), all(&fields, "token_type_hint")),
             (vec!["a"], vec!["access_token"])
         );
         target.revocation_endpoint = None;
@@ -666,7 +671,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_token_request_is_sent_again() {
-        let stub = test_support::serve(|seen| match seen.before {
+        let stub = test_support::serve(|request| match request.before {
             0 => (429, vec![("retry-after", "0".to_owned())], "<html>".to_owned()),
             1 => (503, vec![], String::new()),
             _ => test_support::json(200, &json!({"access_token": "a", "expires_in": 60})),
@@ -716,28 +721,28 @@ mod tests {
     async fn a_lost_connection_leaves_the_outcome_unknown_only_after_sending() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/token", listener.local_addr().unwrap());
-        let cutting = tokio::spawn(async move {
+        let server_task = tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let read = socket.read(&mut [0; 1024]).await.unwrap();
-            assert!(read > 0);
+            let received = socket.read(&mut [0; 1024]).await.unwrap();
+            assert!(received > 0);
         });
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.token_endpoint = at(&base);
         let refresh = UpstreamRefreshToken::new(Secret::from("r"));
-        let once = || refresh_request(&target, &refresh, None).unwrap();
+        let build = || refresh_request(&target, &refresh, None).unwrap();
         let client = test_support::client();
-        let cut = send(&client, once(), &target.addresses, UnixTime(0)).await;
-        assert!(matches!(cut, Err(TokenEndpointError::Unknown(_))), "{cut:?}");
-        cutting.await.unwrap();
-        let gone = send(&client, once(), &target.addresses, UnixTime(0)).await;
-        assert!(matches!(gone, Err(TokenEndpointError::NeverSent(_))), "{gone:?}");
-        let refused = send(&client, once(), &AddressPolicy::Public { loopback: false }, UnixTime(0)).await;
+        let interrupted = send(&client, build(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(interrupted, Err(TokenEndpointError::Unknown(_))), "{interrupted:?}");
+        server_task.await.unwrap();
+        let unreachable = send(&client, build(), &target.addresses, UnixTime(0)).await;
+        assert!(matches!(unreachable, Err(TokenEndpointError::NeverSent(_))), "{unreachable:?}");
+        let refused = send(&client, build(), &AddressPolicy::Public { loopback: false }, UnixTime(0)).await;
         assert!(matches!(refused, Err(TokenEndpointError::NeverSent(_))), "{refused:?}");
     }
 
     #[tokio::test]
     async fn revoking_an_upstream_token_reports_the_outcome() {
-        let stub = test_support::serve(|seen| match seen.before {
+        let stub = test_support::serve(|request| match request.before {
             0 => (200, vec![], String::new()),
             1 => test_support::json(400, &json!({"error": "unsupported_token_type"})),
             _ => (404, vec![], "<html>".to_owned()),
@@ -746,15 +751,15 @@ mod tests {
         let mut target = target(&quirks::STANDARD, TokenEndpointAuth::None);
         target.revocation_endpoint = Some(stub.at("/revoke"));
         let access = UpstreamAccessToken::new(Secret::from("a"));
-        let again = || revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap();
+        let build = || revoke_request(&target, TokenToRevoke::Access(&access)).unwrap().unwrap();
         let client = test_support::client();
-        assert_eq!(revoke(&client, again(), &target.addresses).await, Ok(()));
+        assert_eq!(revoke(&client, build(), &target.addresses).await, Ok(()));
         assert!(matches!(
-            revoke(&client, again(), &target.addresses).await,
+            revoke(&client, build(), &target.addresses).await,
             Err(TokenEndpointError::Refused(_))
         ));
         assert!(matches!(
-            revoke(&client, again(), &target.addresses).await,
+            revoke(&client, build(), &target.addresses).await,
             Err(TokenEndpointError::Unknown(_))
         ));
     }

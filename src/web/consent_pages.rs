@@ -15,63 +15,63 @@ use crate::web::paste;
 use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
-/// The consent page. `not_taken` says why the last pasted credential was refused.
+/// The consent page. `credential_error` says why the last pasted credential was refused.
 pub fn page(
     request: &BrowserRequest<'_>,
     flow: PageFlow<'_>,
-    wanted: &Wanted,
-    who: &User,
-    not_taken: Option<CredentialError>,
+    auth_request: &Wanted,
+    user: &User,
+    credential_error: Option<CredentialError>,
 ) -> HttpResponse {
-    let Some(running) = request.config.find(&wanted.service) else {
+    let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
-    let (status, problem) = paste::credential_problem(not_taken, running.service.host());
-    let shown = wanted.return_address.uri().display_host();
+    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let (status, problem) = paste::credential_problem(credential_error, active.service.host());
+    let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
     let view = ConsentPage {
         base: prefix,
         action: &format!("{prefix}/consent/{}", flow.path),
-        client: client_view(wanted, &shown),
+        client: client_view(auth_request, &redirect_host),
         service: &title,
-        upstream_host: after,
-        scopes: &wanted.scopes.list(),
-        user: who.display_name(),
+        upstream_host,
+        scopes: &auth_request.scopes.list(),
+        user: user.display_name(),
         token: &form_token(flow.form, flow.path),
-        loopback_only: wanted.is_loopback_only,
-        has_upstream_login: !after.is_empty(),
-        key: Pasted::of(&running.service).map(|wanted| paste::credential_field(wanted, problem.as_deref())),
+        loopback_only: auth_request.is_loopback_only,
+        has_upstream_login: !upstream_host.is_empty(),
+        key: Pasted::of(&active.service).map(|prompt| paste::credential_field(prompt, problem.as_deref())),
     };
     reply::page(status, pages::consent(&view))
 }
 
 /// The response to a consent, given now or remembered.
-pub fn consent_response(request: &BrowserRequest<'_>, flow: PageFlow<'_>, onward: ConsentOutcome) -> HttpResponse {
+pub fn consent_response(request: &BrowserRequest<'_>, flow: PageFlow<'_>, outcome: ConsentOutcome) -> HttpResponse {
     let app = request.app;
-    match onward {
-        ConsentOutcome::ClientRedirect(home) => return_to_client(app, &home),
-        ConsentOutcome::AskAgain(wanted, who, why) => page(request, flow, &wanted, &who, Some(why)),
-        ConsentOutcome::Upstream(onward) => {
-            let host = host_of(&onward.location);
-            let mut answer = continue_page(app, &onward.location, &host, false);
+    match outcome {
+        ConsentOutcome::ClientRedirect(redirect) => return_to_client(app, &redirect),
+        ConsentOutcome::AskAgain(auth_request, user, error) => page(request, flow, &auth_request, &user, Some(error)),
+        ConsentOutcome::Upstream(redirect) => {
+            let host = host_of(&redirect.location);
+            let mut response = continue_page(app, &redirect.location, &host, false);
             // Set only after consent: a callback in a browser that did not consent fails.
             cookie::set(
                 app.urls(),
-                answer.headers_mut(),
+                response.headers_mut(),
                 CookieName::Upstream(flow.path),
-                onward.callback_cookie.expose(),
+                redirect.callback_cookie.expose(),
             );
-            flow_cookie::refresh(app, &mut answer, &onward.flow, flow.form);
-            answer
+            flow_cookie::refresh(app, &mut response, &redirect.flow, flow.form);
+            response
         }
     }
 }
 
 /// Sends the browser back to the client after consent, without a login at the upstream.
-fn return_to_client(app: &App, home: &ClientRedirect) -> HttpResponse {
-    let closing = home.back.uri().kind() == RedirectKind::App;
-    let mut answer = continue_page(app, &home.location, &home.back.uri().display_host(), closing);
-    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
-    answer
+fn return_to_client(app: &App, redirect: &ClientRedirect) -> HttpResponse {
+    let closing = redirect.back.uri().kind() == RedirectKind::App;
+    let mut response = continue_page(app, &redirect.location, &redirect.back.uri().display_host(), closing);
+    cookie::clear(app.urls(), response.headers_mut(), CookieName::Form(&redirect.flow.to_string()));
+    response
 }

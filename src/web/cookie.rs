@@ -37,21 +37,21 @@ fn prefix(site: &PublicUrls) -> String {
 }
 
 fn named(site: &PublicUrls, name: CookieName<'_>) -> String {
-    let front = prefix(site);
+    let prefix = prefix(site);
     match name {
-        CookieName::Form(flow) => format!("{front}f-{}", flow.get(..8).unwrap_or(flow)),
-        CookieName::Provider(flow) => format!("{front}i-{}", flow.get(..8).unwrap_or(flow)),
-        CookieName::Upstream(flow) => format!("{front}u-{}", flow.get(..8).unwrap_or(flow)),
-        CookieName::Session => format!("{front}s"),
+        CookieName::Form(flow) => format!("{prefix}f-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Provider(flow) => format!("{prefix}i-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Upstream(flow) => format!("{prefix}u-{}", flow.get(..8).unwrap_or(flow)),
+        CookieName::Session => format!("{prefix}s"),
     }
 }
 
 /// The value of a cookie; `None` if the request has it twice.
 pub fn value<'a>(site: &PublicUrls, headers: &'a HeaderMap, name: CookieName<'_>) -> Option<&'a str> {
-    let wanted = named(site, name);
-    let mut found = pairs(headers).filter(|(name, _)| *name == wanted).map(|(_, value)| value);
-    let first = found.next();
-    if found.next().is_some() { None } else { first }
+    let full_name = named(site, name);
+    let mut values = pairs(headers).filter(|(name, _)| *name == full_name).map(|(_, value)| value);
+    let first = values.next();
+    if values.next().is_some() { None } else { first }
 }
 
 /// Sets a cookie of a flow.
@@ -61,13 +61,13 @@ pub fn set(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>, val
 
 /// Sets the cookie of a login session, with the session's lifetime.
 pub fn begin_session(site: &PublicUrls, headers: &mut HeaderMap, session: &LoginSession) {
-    let age = i64::try_from(session.ttl).unwrap_or(i64::MAX);
+    let max_age = i64::try_from(session.ttl).unwrap_or(i64::MAX);
     append(
         site,
         headers,
         named(site, CookieName::Session),
         session.cookie.expose().to_owned(),
-        age,
+        max_age,
     );
 }
 
@@ -77,38 +77,38 @@ pub fn clear(site: &PublicUrls, headers: &mut HeaderMap, name: CookieName<'_>) {
 }
 
 /// Removes cookies of the oldest flows if there are too many. Browsers send the oldest first.
-pub fn prune_flows(site: &PublicUrls, request: &HeaderMap, reply: &mut HeaderMap) {
-    let front = prefix(site);
+pub fn prune_flows(site: &PublicUrls, request: &HeaderMap, response: &mut HeaderMap) {
+    let prefix = prefix(site);
     for kind in ["f-", "i-", "u-"] {
-        let start = format!("{front}{kind}");
-        let there: Vec<(&str, &str)> = pairs(request).filter(|(name, _)| name.starts_with(&start)).collect();
-        let mut bytes: usize = there.iter().map(|(_, value)| value.len()).sum();
-        for (i, (name, value)) in there.iter().enumerate() {
-            if there.len() - i < MAX_FLOWS && bytes <= MAX_FLOW_BYTES {
+        let start = format!("{prefix}{kind}");
+        let flow_cookies: Vec<(&str, &str)> = pairs(request).filter(|(name, _)| name.starts_with(&start)).collect();
+        let mut bytes: usize = flow_cookies.iter().map(|(_, value)| value.len()).sum();
+        for (i, (name, value)) in flow_cookies.iter().enumerate() {
+            if flow_cookies.len() - i < MAX_FLOWS && bytes <= MAX_FLOW_BYTES {
                 break;
             }
             bytes -= value.len();
-            append(site, reply, (*name).to_owned(), String::new(), 0);
+            append(site, response, (*name).to_owned(), String::new(), 0);
         }
     }
 }
 
 fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    texts
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    values
         .flat_map(|text| text.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
 }
 
-fn append(site: &PublicUrls, headers: &mut HeaderMap, name: String, value: String, age: i64) {
-    let made = Cookie::build((name, value))
+fn append(site: &PublicUrls, headers: &mut HeaderMap, name: String, value: String, max_age: i64) {
+    let cookie = Cookie::build((name, value))
         .path("/")
         .http_only(true)
         .same_site(SameSite::Lax)
         .secure(site.is_https())
-        .max_age(cookie::time::Duration::seconds(age))
+        .max_age(cookie::time::Duration::seconds(max_age))
         .build();
-    if let Ok(value) = HeaderValue::from_str(&made.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
         headers.append(SET_COOKIE, value);
     }
 }
@@ -152,20 +152,23 @@ mod tests {
     #[test]
     fn the_oldest_flow_cookies_are_dropped_beyond_count_or_size_limits() {
         let site = site("http://localhost:1");
-        let dropped = |count: usize, length: usize| {
-            let (mut request, mut reply) = (HeaderMap::new(), HeaderMap::new());
-            let all: Vec<String> = (0..count).map(|n| format!("gw1-f-{n:08}={}", "v".repeat(length))).collect();
-            request.insert(COOKIE, HeaderValue::from_str(&all.join("; ")).unwrap());
-            prune_flows(&site, &request, &mut reply);
-            let names = reply
+        let removed_cookies = |count: usize, length: usize| {
+            let (mut request, mut response) = (HeaderMap::new(), HeaderMap::new());
+            let flow_cookies: Vec<String> = (0..count).map(|n| format!("gw1-f-{n:08}={}", "v".repeat(length))).collect();
+            request.insert(COOKIE, HeaderValue::from_str(&flow_cookies.join("; ")).unwrap());
+            prune_flows(&site, &request, &mut response);
+            let names = response
                 .get_all(SET_COOKIE)
                 .iter()
                 .map(|value| value.to_str().unwrap()[6..14].parse::<usize>().unwrap());
             names.collect::<Vec<_>>()
         };
-        assert_eq!((dropped(7, 43), dropped(8, 43), dropped(10, 43)), (vec![], vec![0], vec![0, 1, 2]));
         assert_eq!(
-            (dropped(2, 2_000), dropped(3, 2_000), dropped(2, 3_584)),
+            (removed_cookies(7, 43), removed_cookies(8, 43), removed_cookies(10, 43)),
+            (vec![], vec![0], vec![0, 1, 2])
+        );
+        assert_eq!(
+            (removed_cookies(2, 2_000), removed_cookies(3, 2_000), removed_cookies(2, 3_584)),
             (vec![], vec![0], vec![0])
         );
     }

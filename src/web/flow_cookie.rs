@@ -24,21 +24,21 @@ pub(super) fn read(request: &BrowserRequest<'_>, flow: FlowHandle) -> (FlowHandl
         None => (flow, None),
         Some(value) => match value.split_once('.') {
             None => (flow, Some(value.to_owned())),
-            Some((key, carried)) => (flow.with_record(carried), Some(key.to_owned())),
+            Some((key, record)) => (flow.with_record(record), Some(key.to_owned())),
         },
     }
 }
 
 /// Sets the cookie to a new form key and the flow's current client-side record.
-pub(super) fn set(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: &Secret) {
-    let carried = flow.client_side_record().map(|carried| format!(".{carried}")).unwrap_or_default();
-    let value = format!("{}{carried}", key.expose());
-    cookie::set(app.urls(), answer.headers_mut(), CookieName::Form(&flow.to_string()), &value);
+pub(super) fn set(app: &App, response: &mut HttpResponse, flow: &FlowHandle, key: &Secret) {
+    let record = flow.client_side_record().map(|record| format!(".{record}")).unwrap_or_default();
+    let value = format!("{}{record}", key.expose());
+    cookie::set(app.urls(), response.headers_mut(), CookieName::Form(&flow.to_string()), &value);
 }
 
 /// Sends the current client-side record, if there is one, with the same form key.
-pub(super) fn refresh(app: &App, answer: &mut HttpResponse, flow: &FlowHandle, key: Option<&str>) {
+pub(super) fn refresh(app: &App, response: &mut HttpResponse, flow: &FlowHandle, key: Option<&str>) {
     if flow.client_side_record().is_some() {
-        set(app, answer, flow, &Secret::from(key.unwrap_or_default()));
+        set(app, response, flow, &Secret::from(key.unwrap_or_default()));
     }
 }

@@ -33,7 +33,7 @@ use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
 /// `GET /authorize`: starts a flow, and sends the browser to its first page.
-pub async fn authorize(request: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) -> HttpResponse {
+pub async fn authorize(request: &BrowserRequest<'_>, endpoint: ServiceEndpoint<'_>) -> HttpResponse {
     let app = request.app;
     let site = app.urls();
     if !app.authorize.allow_flow(request.source) {
@@ -44,20 +44,20 @@ pub async fn authorize(request: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) ->
     if *request.base_url != site.canonical() {
         let host = request.base_url.authority();
         let canonical = site.canonical();
-        let there = ServiceEndpoint {
+        let canonical_url = ServiceEndpoint {
             base_url: &canonical,
-            ..at
+            ..endpoint
         }
         .endpoint("/authorize");
-        return reply::see_other(&format!("{there}?{}&called={host}", request.query));
+        return reply::see_other(&format!("{canonical_url}?{}&called={host}", request.query));
     }
-    let called = Form::parse(request.query.as_bytes()).ok();
-    let called = called
+    let query = Form::parse(request.query.as_bytes()).ok();
+    let base_url = query
         .as_ref()
         .and_then(|form| form.single("called").ok().flatten())
         .and_then(|host| site.find_base(host))
         .unwrap_or(request.base_url);
-    let visitor = BrowserContext {
+    let browser = BrowserContext {
         session: cookie::value(site, request.headers, CookieName::Session),
         source: request.source,
         is_user_initiated: guard::is_user_initiated(request.headers),
@@ -66,26 +66,26 @@ pub async fn authorize(request: &BrowserRequest<'_>, at: ServiceEndpoint<'_>) ->
         .authorize
         .authorize(
             request.http,
-            ServiceEndpoint { base_url: called, ..at },
+            ServiceEndpoint { base_url, ..endpoint },
             request.query.as_bytes(),
-            visitor,
+            browser,
         )
         .await
     {
-        Ok(begun) => {
-            let step = if begun.signed_in { "consent" } else { "login" };
-            let mut answer = reply::see_other(&format!("{}/{step}/{}", request.base_url.base(), begun.flow));
-            cookie::prune_flows(site, request.headers, answer.headers_mut());
-            flow_cookie::set(app, &mut answer, &begun.flow, &begun.form);
-            answer
+        Ok(started) => {
+            let step = if started.signed_in { "consent" } else { "login" };
+            let mut response = reply::see_other(&format!("{}/{step}/{}", request.base_url.base(), started.flow));
+            cookie::prune_flows(site, request.headers, response.headers_mut());
+            flow_cookie::set(app, &mut response, &started.flow, &started.form);
+            response
         }
-        Err(AuthorizeError::Page(why)) => error_page(app, &why, None),
-        Err(AuthorizeError::Answer(back, why)) => {
-            let location = back.with_error(why.code(), &why.public_message());
-            if back.is_safe_before_consent() {
+        Err(AuthorizeError::Page(rejection)) => error_page(app, &rejection, None),
+        Err(AuthorizeError::Answer(return_address, rejection)) => {
+            let location = return_address.with_error(rejection.code(), &rejection.public_message());
+            if return_address.is_safe_before_consent() {
                 reply::see_other(&location)
             } else {
-                error_page(app, &why, Some((&back, &location)))
+                error_page(app, &rejection, Some((&return_address, &location)))
             }
         }
     }
@@ -110,14 +110,14 @@ pub async fn show(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     };
     // Boxed: this rare call would otherwise enlarge the future of every request.
     match Box::pin(app.authorize.try_remembered(request.http, approval)).await {
-        Ok(Some(onward)) => return consent_pages::consent_response(request, page_flow, onward),
+        Ok(Some(outcome)) => return consent_pages::consent_response(request, page_flow, outcome),
         Ok(None) => {}
-        Err(why) => return error_page(app, &why, None),
+        Err(rejection) => return error_page(app, &rejection, None),
     }
     match app.authorize.page(&handle, form.as_deref()).await {
-        Ok(FlowPage::SignIn(wanted)) => sign_in_page(request, page_flow, &wanted, None, ""),
-        Ok(FlowPage::ToProvider(wanted, shown)) => idp_pages::page(request, page_flow, &wanted, &shown),
-        Ok(FlowPage::Consent(wanted, who)) => consent_pages::page(request, page_flow, &wanted, &who, None),
+        Ok(FlowPage::SignIn(auth_request)) => sign_in_page(request, page_flow, &auth_request, None, ""),
+        Ok(FlowPage::ToProvider(auth_request, provider)) => idp_pages::page(request, page_flow, &auth_request, &provider),
+        Ok(FlowPage::Consent(auth_request, user)) => consent_pages::page(request, page_flow, &auth_request, &user, None),
         Ok(FlowPage::MovedOn) => {
             let view = pages::ClosedPage {
                 base: app.urls().prefix(),
@@ -125,22 +125,22 @@ pub async fn show(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
             };
             reply::page(StatusCode::OK, pages::closed(&view))
         }
-        Err(why) => error_page(app, &why, None),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// `POST /login/{flow}`: the password, the button to the identity provider, or a denial.
 pub async fn sign_in(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let app = request.app;
-    let (handle, posted, form) = match parse_post(request, flow) {
-        Ok(all) => all,
-        Err(why) => return error_page(app, &why, None),
+    let (handle, submitted, form) = match parse_post(request, flow) {
+        Ok(parts) => parts,
+        Err(rejection) => return error_page(app, &rejection, None),
     };
     let page_flow = PageFlow {
         path: flow,
         form: form.as_deref(),
     };
-    let field = |name| posted.single(name).ok().flatten().unwrap_or("");
+    let field = |name| submitted.single(name).ok().flatten().unwrap_or("");
     if field("decision") == "deny" {
         return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
@@ -157,70 +157,70 @@ pub async fn sign_in(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     };
     match app.authorize.sign_in(login).await {
         Ok(LoginOutcome::Yes { flow, form, session }) => {
-            let mut answer = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
-            flow_cookie::set(app, &mut answer, &flow, &form);
+            let mut response = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
+            flow_cookie::set(app, &mut response, &flow, &form);
             if let Some(session) = session {
-                cookie::begin_session(app.urls(), answer.headers_mut(), &session);
+                cookie::begin_session(app.urls(), response.headers_mut(), &session);
             }
-            answer
+            response
         }
-        Ok(LoginOutcome::No(wanted, tried)) => sign_in_page(request, page_flow, &wanted, Some(tried), name),
-        Err(why) => error_page(app, &why, None),
+        Ok(LoginOutcome::No(auth_request, check)) => sign_in_page(request, page_flow, &auth_request, Some(check), name),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// `POST /consent/{flow}`: the user's decision, and a pasted credential if the service needs one.
 pub async fn submit_consent(request: &BrowserRequest<'_>, flow: &str) -> HttpResponse {
     let app = request.app;
-    let (handle, posted, form) = match parse_post(request, flow) {
-        Ok(all) => all,
-        Err(why) => return error_page(app, &why, None),
+    let (handle, submitted, form) = match parse_post(request, flow) {
+        Ok(parts) => parts,
+        Err(rejection) => return error_page(app, &rejection, None),
     };
     let page_flow = PageFlow {
         path: flow,
         form: form.as_deref(),
     };
-    if posted.single("decision").ok().flatten() != Some("approve") {
+    if submitted.single("decision").ok().flatten() != Some("approve") {
         return denied(app, flow, app.authorize.deny(&handle, form.as_deref()).await);
     }
     let approval = ConsentForm {
         flow: &handle,
         form: form.as_deref(),
-        pasted: Secret::from(posted.single("credential").ok().flatten().unwrap_or("")),
+        pasted: Secret::from(submitted.single("credential").ok().flatten().unwrap_or("")),
         source: request.source,
     };
     match Box::pin(app.authorize.approve(request.http, approval)).await {
-        Ok(onward) => consent_pages::consent_response(request, page_flow, onward),
-        Err(why) => error_page(app, &why, None),
+        Ok(outcome) => consent_pages::consent_response(request, page_flow, outcome),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// `GET /upstream/callback`: the upstream's code, or its error.
-pub async fn callback(request: &BrowserRequest<'_>, running: &Arc<ActiveService>) -> HttpResponse {
+pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveService>) -> HttpResponse {
     let app = request.app;
     let site = app.urls();
-    let brings = |flow: FlowHandle| {
+    let read_cookies = |flow: FlowHandle| {
         let browser = cookie::value(site, request.headers, CookieName::Upstream(&flow.to_string())).map(str::to_owned);
         (flow_cookie::read(request, flow).0, browser)
     };
-    match app.authorize.callback(running, request.query.as_bytes(), brings).await {
-        Ok(home) => {
-            let mut answer = client_redirect(app, &home.back, &home.location);
-            cookie::clear(site, answer.headers_mut(), CookieName::Upstream(&home.flow.to_string()));
-            cookie::clear(site, answer.headers_mut(), CookieName::Form(&home.flow.to_string()));
-            answer
+    match app.authorize.callback(active, request.query.as_bytes(), read_cookies).await {
+        Ok(redirect) => {
+            let mut response = client_redirect(app, &redirect.back, &redirect.location);
+            cookie::clear(site, response.headers_mut(), CookieName::Upstream(&redirect.flow.to_string()));
+            cookie::clear(site, response.headers_mut(), CookieName::Form(&redirect.flow.to_string()));
+            response
         }
-        Err(why) => error_page(app, &why, None),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// The page at the gateway's root.
-pub fn home(app: &App, live: &RuntimeConfig) -> HttpResponse {
-    let what = match live.default_service() {
-        Some(running) => format!(
+pub fn home(app: &App, config: &RuntimeConfig) -> HttpResponse {
+    let what = match config.default_service() {
+        Some(active) => format!(
             "This is an MCP OAuth gateway in front of {}. Give {} to your MCP client.",
-            running.service.host(),
-            app.urls().mcp_endpoint(&running.service)
+            active.service.host(),
+            app.urls().mcp_endpoint(&active.service)
         ),
         None => "This is an MCP OAuth gateway. Whoever runs it can tell you the address for your MCP client.".to_owned(),
     };
@@ -250,66 +250,66 @@ pub(super) const GONE: Rejection = Rejection::Unknown("this sign-in has ended or
 /// The posted form, if its hidden field matches the cookie (double submit).
 fn parse_post(request: &BrowserRequest<'_>, flow: &str) -> Result<(FlowHandle, Form, Option<String>), Rejection> {
     let handle = FlowHandle::parse(flow).ok_or(GONE)?;
-    let posted = Form::parse(&request.body)?;
+    let submitted = Form::parse(&request.body)?;
     let (handle, form) = flow_cookie::read(request, handle);
-    let matches = posted
+    let matches = submitted
         .single("form")?
-        .is_some_and(|sent| Secret::from(sent) == Secret::from(form_token(form.as_deref(), flow)));
+        .is_some_and(|token| Secret::from(token) == Secret::from(form_token(form.as_deref(), flow)));
     if form.is_none() || !matches {
         return Err(Rejection::ForgedForm(
             "this form belongs to another browser or window, or your browser blocks cookies",
         ));
     }
-    Ok((handle, posted, form))
+    Ok((handle, submitted, form))
 }
 
 pub(super) fn form_token(form: Option<&str>, flow: &str) -> String {
     URL_SAFE_NO_PAD.encode(Digest::new(&format!("form {} {flow}", form.unwrap_or(""))).truncated())
 }
 
-pub(super) fn client_view<'a>(wanted: &'a Wanted, shown: &'a str) -> ClientView<'a> {
-    let place = wanted.return_address.uri().kind();
+pub(super) fn client_view<'a>(auth_request: &'a Wanted, redirect_host: &'a str) -> ClientView<'a> {
+    let kind = auth_request.return_address.uri().kind();
     ClientView {
-        name: wanted.client_name.as_deref(),
-        verified_host: wanted.verified_host.as_deref(),
-        configured: wanted.configured,
-        redirect_host: shown,
-        redirect_uri: wanted.return_address.uri().as_str(),
-        is_app_scheme: place == RedirectKind::App,
-        loopback: place == RedirectKind::Loopback,
+        name: auth_request.client_name.as_deref(),
+        verified_host: auth_request.verified_host.as_deref(),
+        configured: auth_request.configured,
+        redirect_host,
+        redirect_uri: auth_request.return_address.uri().as_str(),
+        is_app_scheme: kind == RedirectKind::App,
+        loopback: kind == RedirectKind::Loopback,
     }
 }
 
 fn sign_in_page(
     request: &BrowserRequest<'_>,
     flow: PageFlow<'_>,
-    wanted: &Wanted,
-    tried: Option<PasswordCheck>,
+    auth_request: &Wanted,
+    check: Option<PasswordCheck>,
     username: &str,
 ) -> HttpResponse {
-    let Some(running) = request.config.find(&wanted.service) else {
+    let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
-    let (problem, wait_seconds) = match tried {
+    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let (problem, wait_seconds) = match check {
         None | Some(PasswordCheck::Right) => (None, None),
         Some(PasswordCheck::Wrong) => (Some("User name or password is wrong."), None),
         Some(PasswordCheck::Wait { seconds }) => (Some("Too many wrong tries."), Some(seconds)),
     };
-    let shown = wanted.return_address.uri().display_host();
+    let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
     let view = LoginPage {
         base: prefix,
         action: &format!("{prefix}/login/{}", flow.path),
-        client: client_view(wanted, &shown),
+        client: client_view(auth_request, &redirect_host),
         service: &title,
-        upstream_host: after,
+        upstream_host,
         problem,
         username,
         token: &form_token(flow.form, flow.path),
         wait_seconds,
     };
-    let status = match tried {
+    let status = match check {
         None | Some(PasswordCheck::Right) => StatusCode::OK,
         Some(PasswordCheck::Wrong) => StatusCode::UNAUTHORIZED,
         Some(PasswordCheck::Wait { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -317,22 +317,22 @@ fn sign_in_page(
     reply::page(status, pages::sign_in(&view))
 }
 
-fn denied(app: &App, flow: &str, back: Result<ReturnAddress, Rejection>) -> HttpResponse {
-    match back {
-        Ok(back) => {
-            let location = back.with_error(OAuthErrorCode::AccessDenied, "the user said no");
-            let mut answer = continue_page(app, &location, &back.uri().display_host(), true);
-            cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(flow));
-            answer
+fn denied(app: &App, flow: &str, return_address: Result<ReturnAddress, Rejection>) -> HttpResponse {
+    match return_address {
+        Ok(return_address) => {
+            let location = return_address.with_error(OAuthErrorCode::AccessDenied, "the user said no");
+            let mut response = continue_page(app, &location, &return_address.uri().display_host(), true);
+            cookie::clear(app.urls(), response.headers_mut(), CookieName::Form(flow));
+            response
         }
-        Err(why) => error_page(app, &why, None),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// Sends the browser to the client. For an app's scheme, a page says the window can be closed.
-pub(super) fn client_redirect(app: &App, back: &ReturnAddress, location: &str) -> HttpResponse {
-    match back.uri().kind() {
-        RedirectKind::App => continue_page(app, location, &back.uri().display_host(), true),
+pub(super) fn client_redirect(app: &App, return_address: &ReturnAddress, location: &str) -> HttpResponse {
+    match return_address.uri().kind() {
+        RedirectKind::App => continue_page(app, location, &return_address.uri().display_host(), true),
         RedirectKind::Web | RedirectKind::Loopback => reply::see_other(location),
     }
 }
@@ -351,26 +351,28 @@ pub(super) fn continue_page(app: &App, href: &str, host: &str, closing: bool) ->
 pub(super) fn host_of(location: &str) -> String {
     crate::base::url::ExactUrl::parse(location)
         .ok()
-        .and_then(|a| a.url().host_str().map(str::to_owned))
+        .and_then(|url| url.url().host_str().map(str::to_owned))
         .unwrap_or_default()
 }
 
 /// The error page: what happened, why, what to do, and the reference in the log.
-pub(super) fn error_page(app: &App, why: &Rejection, back: Option<(&ReturnAddress, &str)>) -> HttpResponse {
+pub(super) fn error_page(app: &App, rejection: &Rejection, return_link: Option<(&ReturnAddress, &str)>) -> HttpResponse {
     let reference = reply::reference();
-    tracing::warn!(reference, error = why.code().as_str(), reason = ?why.to_string(), "a page said no");
-    let retry_after = why.retry_after();
-    let passes = retry_after.is_some();
-    let status = if passes {
+    tracing::warn!(reference, error = rejection.code().as_str(), reason = ?rejection.to_string(), "a page said no");
+    let retry_after = rejection.retry_after();
+    let is_temporary = retry_after.is_some();
+    let status = if is_temporary {
         StatusCode::SERVICE_UNAVAILABLE
-    } else if why.code() == OAuthErrorCode::AccessDenied {
+    } else if rejection.code() == OAuthErrorCode::AccessDenied {
         StatusCode::FORBIDDEN
     } else {
         StatusCode::BAD_REQUEST
     };
-    let outside = why.public_message();
-    let shown = back.map(|(back, _)| back.uri().display_host()).unwrap_or_default();
-    let todo = if passes {
+    let public_message = rejection.public_message();
+    let redirect_host = return_link
+        .map(|(return_address, _)| return_address.uri().display_host())
+        .unwrap_or_default();
+    let todo = if is_temporary {
         "Wait a moment, then start again in your client."
     } else {
         "Close this page and start again in your client."
@@ -379,12 +381,12 @@ pub(super) fn error_page(app: &App, why: &Rejection, back: Option<(&ReturnAddres
         base: app.urls().prefix(),
         title: "This did not work",
         what: "The sign-in could not go on.",
-        why: &outside,
+        why: &public_message,
         todo,
         reference: &reference,
-        back: back.map(|(_, location)| ReturnLink {
+        back: return_link.map(|(_, location)| ReturnLink {
             href: location,
-            host: &shown,
+            host: &redirect_host,
         }),
     };
     let page = reply::page(status, pages::error(&view));

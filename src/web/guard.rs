@@ -31,12 +31,12 @@ pub enum Origin {
 }
 
 /// Parses `Origin`.
-pub fn origin(called: &BaseUrl, headers: &HeaderMap) -> Origin {
+pub fn origin(base_url: &BaseUrl, headers: &HeaderMap) -> Origin {
     let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
     let Ok(text) = value.to_str() else {
         return Origin::Other("null".into());
     };
-    if own_origin(called) == text {
+    if own_origin(base_url) == text {
         Origin::Own
     } else {
         Origin::Other(text.to_owned())
@@ -44,20 +44,26 @@ pub fn origin(called: &BaseUrl, headers: &HeaderMap) -> Origin {
 }
 
 /// Whether a page of this gateway posted the form. Any other post is a forgery (CSRF).
-pub fn is_own_post(called: &BaseUrl, headers: &HeaderMap) -> bool {
-    let site_ok = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
-    site_ok && origin(called, headers) == Origin::Own
+pub fn is_own_post(base_url: &BaseUrl, headers: &HeaderMap) -> bool {
+    let site_allowed = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    site_allowed && origin(base_url, headers) == Origin::Own
 }
 
 /// Whether the `Sec-Fetch-*` headers show that the user navigated here, and not a page of another
 /// site. All current browsers send these headers. Prefetches and frames do not count.
 pub fn is_user_initiated(headers: &HeaderMap) -> bool {
-    let only = |name: &str| {
-        let mut all = headers.get_all(name).iter();
-        all.next().filter(|_| all.next().is_none()).and_then(|value| value.to_str().ok())
+    let single_value = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        values
+            .next()
+            .filter(|_| values.next().is_none())
+            .and_then(|value| value.to_str().ok())
     };
-    let near = only("sec-fetch-site").is_some_and(|site| ["none", "same-origin", "same-site"].contains(&site));
-    near && only("sec-fetch-mode") == Some("navigate") && only("sec-fetch-dest") == Some("document") && !headers.contains_key("sec-purpose")
+    let site_allowed = single_value("sec-fetch-site").is_some_and(|site| ["none", "same-origin", "same-site"].contains(&site));
+    site_allowed
+        && single_value("sec-fetch-mode") == Some("navigate")
+        && single_value("sec-fetch-dest") == Some("document")
+        && !headers.contains_key("sec-purpose")
 }
 
 /// The pages that may read a response (`Access-Control-Allow-Origin`), always without credentials.
@@ -77,16 +83,16 @@ pub fn mcp_cors_policy(site: &PublicUrls, allowed: &[String], origin: &Origin) -
     let Origin::Other(text) = origin else {
         return Some(CorsPolicy::Own);
     };
-    let everyone = if allowed.is_empty() {
+    let allows_all = if allowed.is_empty() {
         !site.is_loopback()
     } else {
         allowed.iter().any(|allowed| allowed == "*")
     };
-    if everyone {
+    if allows_all {
         return Some(CorsPolicy::Everyone);
     }
-    let listed = allowed.contains(text) || (allowed.is_empty() && is_loopback(text));
-    listed.then(|| CorsPolicy::Only(text.clone()))
+    let is_allowed = allowed.contains(text) || (allowed.is_empty() && is_loopback(text));
+    is_allowed.then(|| CorsPolicy::Only(text.clone()))
 }
 
 /// Whether a page sent the request without access to the response, for an image for example. Such
@@ -106,7 +112,7 @@ pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
     if !is_trusted(peer) {
         return peer;
     }
-    let told = |name: HeaderName, split: fn(&str) -> Vec<&str>, hop: fn(&str) -> Option<IpAddr>| {
+    let forwarded_address = |name: HeaderName, split: fn(&str) -> Vec<&str>, hop: fn(&str) -> Option<IpAddr>| {
         let mut lines = headers.get_all(name).iter().peekable();
         lines.peek()?;
         let mut hops = lines.flat_map(|line| split(line.to_str().unwrap_or("?"))).map(hop).rev();
@@ -121,8 +127,8 @@ pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
         });
         Some(caller.err().unwrap_or(last))
     };
-    let plain = told(HeaderName::from_static("x-forwarded-for"), |line| line.split(',').collect(), node);
-    match (plain, told(FORWARDED, |line| split_unquoted(line, ','), forwarded_for)) {
+    let plain = forwarded_address(HeaderName::from_static("x-forwarded-for"), |line| line.split(',').collect(), node);
+    match (plain, forwarded_address(FORWARDED, |line| split_unquoted(line, ','), forwarded_for)) {
         (Some(one), Some(other)) if one == other => one,
         (Some(_), Some(_)) | (None, None) => peer,
         (Some(one), None) | (None, Some(one)) => one,
@@ -132,26 +138,26 @@ pub fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
 /// `for=` of one element of `Forwarded` (RFC 7239 §4); `None` if it is hidden or unknown.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = split_unquoted(element, ';').into_iter().filter_map(|pair| pair.split_once('='));
-    let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
-    let (_, value) = named.next()?;
-    if named.next().is_some() {
+    let mut for_pairs = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    let (_, value) = for_pairs.next()?;
+    if for_pairs.next().is_some() {
         return None;
     }
     let value = value.trim();
     node(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
 }
 
-fn split_unquoted(text: &str, at: char) -> Vec<&str> {
+fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(|c| {
-        let bare = !quoted;
+        let is_unquoted = !quoted;
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ => {}
         }
-        bare && c == at
+        is_unquoted && c == separator
     })
     .collect()
 }
@@ -174,8 +180,8 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn own_origin(called: &BaseUrl) -> &str {
-    called.parts().0
+fn own_origin(base_url: &BaseUrl) -> &str {
+    base_url.parts().0
 }
 
 fn is_loopback(origin: &str) -> bool {
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_navigation_is_user_initiated_only_with_the_expected_fetch_metadata() {
-        let came = |lines: &[(&'static str, &'static str)]| {
+        let is_initiated = |lines: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in lines {
                 headers.append(*name, value.parse().unwrap());
@@ -201,20 +207,24 @@ mod tests {
             is_user_initiated(&headers)
         };
         let rest = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-        let from = |site: &'static str| came(&[&[("sec-fetch-site", site)], &rest[..]].concat());
+        let from = |site: &'static str| is_initiated(&[&[("sec-fetch-site", site)], &rest[..]].concat());
         assert!(from("none") && from("same-origin") && from("same-site"));
-        assert!(!from("cross-site") && !from("") && !from("None") && !came(&rest));
+        assert!(!from("cross-site") && !from("") && !from("None") && !is_initiated(&rest));
         let none = ("sec-fetch-site", "none");
-        assert!(!came(&[none, none, rest[0], rest[1]]) && !came(&[none]) && !came(&[none, rest[0], ("sec-fetch-dest", "iframe")]));
-        assert!(!came(&[none, rest[0], rest[1], ("sec-purpose", "prefetch")]));
+        assert!(
+            !is_initiated(&[none, none, rest[0], rest[1]])
+                && !is_initiated(&[none])
+                && !is_initiated(&[none, rest[0], ("sec-fetch-dest", "iframe")])
+        );
+        assert!(!is_initiated(&[none, rest[0], rest[1], ("sec-purpose", "prefetch")]));
     }
 
     #[test]
     fn a_request_with_a_foreign_host_is_refused() {
         let site = local();
-        let ask = |host: &str| match_host(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
-        assert!(ask("localhost:8002").is_some() && ask("127.0.0.1:8002").is_some());
-        assert!(ask("evil.example:8002").is_none() && ask("localhost:8002.evil.example").is_none() && ask("").is_none());
+        let find_host = |host: &str| match_host(&site, &Request::builder().uri("/mcp").header(HOST, host).body(()).unwrap());
+        assert!(find_host("localhost:8002").is_some() && find_host("127.0.0.1:8002").is_some());
+        assert!(find_host("evil.example:8002").is_none() && find_host("localhost:8002.evil.example").is_none() && find_host("").is_none());
         let two = Request::builder()
             .uri("http://localhost:8002/mcp")
             .header(HOST, "evil.example")
@@ -225,17 +235,17 @@ mod tests {
 
     #[test]
     fn a_local_gateway_accepts_mcp_calls_only_from_local_origins() {
-        let may = |text: &str| mcp_cors_policy(&local(), &[], &Origin::Other(text.into()));
-        for near in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
-            assert_eq!(may(near), Some(CorsPolicy::Only(near.into())));
+        let policy = |text: &str| mcp_cors_policy(&local(), &[], &Origin::Other(text.into()));
+        for allowed in ["http://localhost:6274", "http://127.0.0.1:1", "http://[::1]:9"] {
+            assert_eq!(policy(allowed), Some(CorsPolicy::Only(allowed.into())));
         }
-        for far in [
+        for foreign in [
             "https://evil.example",
             "null",
             "http://localhost.evil.example",
             "http://localhost@evil.example",
         ] {
-            assert_eq!(may(far), None, "{far}");
+            assert_eq!(policy(foreign), None, "{foreign}");
         }
     }
 
@@ -243,15 +253,15 @@ mod tests {
     fn only_configured_origins_are_allowed_and_compared_exactly() {
         let public = PublicUrls::new(ExactUrl::parse("https://gw.example").unwrap(), vec![]);
         let other = |text: &str| Origin::Other(text.into());
-        let listed = ["https://app.example".to_owned()];
+        let allowed = ["https://app.example".to_owned()];
         assert_eq!(
             mcp_cors_policy(&public, &[], &other("https://app.example")),
             Some(CorsPolicy::Everyone)
         );
         for site in [&public, &local()] {
-            let may = |text: &str| mcp_cors_policy(site, &listed, &other(text));
-            assert_eq!(may("https://app.example"), Some(CorsPolicy::Only("https://app.example".into())));
-            for far in [
+            let policy = |text: &str| mcp_cors_policy(site, &allowed, &other(text));
+            assert_eq!(policy("https://app.example"), Some(CorsPolicy::Only("https://app.example".into())));
+            for foreign in [
                 "https://app.example.evil",
                 "http://app.example",
                 "https://app.example:444",
@@ -259,10 +269,10 @@ mod tests {
                 "http://localhost:1",
                 "https://APP.example",
             ] {
-                assert_eq!(may(far), None, "{far}");
+                assert_eq!(policy(foreign), None, "{foreign}");
             }
             assert_eq!(mcp_cors_policy(site, &["*".into()], &other("null")), Some(CorsPolicy::Everyone));
-            assert_eq!(mcp_cors_policy(site, &listed, &Origin::Own), Some(CorsPolicy::Own));
+            assert_eq!(mcp_cors_policy(site, &allowed, &Origin::Own), Some(CorsPolicy::Own));
         }
     }
 
@@ -273,11 +283,11 @@ mod tests {
     /// The source of a request from `peer`, with 10.0.0.0/8 and fd00::/8 as trusted proxies.
     fn from(peer: &str, headers: &[(&'static str, &str)]) -> IpAddr {
         let trusted: Vec<Cidr> = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into();
-        let mut map = HeaderMap::new();
+        let mut header_map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
+            header_map.append(*name, value.parse().unwrap());
         }
-        source(ip(peer), &map, &trusted)
+        source(ip(peer), &header_map, &trusted)
     }
 
     #[test]
@@ -370,7 +380,7 @@ mod tests {
         headers.insert("x-forwarded-for", "198.51.100.7".parse().unwrap());
         headers.insert("forwarded", "for=203.0.113.9".parse().unwrap());
         let source = source([127, 0, 0, 1].into(), &headers, &trusted);
-        let passed = (0..7_000).filter(|_| limits.allow(source, &trusted)).count();
-        assert!((6_000..6_900).contains(&passed), "{passed}");
+        let allowed = (0..7_000).filter(|_| limits.allow(source, &trusted)).count();
+        assert!((6_000..6_900).contains(&allowed), "{allowed}");
     }
 }

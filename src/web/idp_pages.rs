@@ -18,20 +18,20 @@ use crate::web::reply::{self, HttpResponse};
 use crate::web::request::BrowserRequest;
 
 /// The page with the button "Continue with …".
-pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, wanted: &Wanted, provider: &str) -> HttpResponse {
-    let Some(running) = request.config.find(&wanted.service) else {
+pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, auth_request: &Wanted, provider: &str) -> HttpResponse {
+    let Some(active) = request.config.find(&auth_request.service) else {
         return error_page(request.app, &GONE, None);
     };
-    let (title, after) = (running.service.display_name(), running.service.upstream_login_host());
-    let shown = wanted.return_address.uri().display_host();
+    let (title, upstream_host) = (active.service.display_name(), active.service.upstream_login_host());
+    let redirect_host = auth_request.return_address.uri().display_host();
     let prefix = request.app.urls().prefix();
     let view = ProviderPage {
         base: prefix,
         action: &format!("{prefix}/login/{}", flow.path),
-        client: client_view(wanted, &shown),
+        client: client_view(auth_request, &redirect_host),
         service: &title,
         provider,
-        upstream_host: after,
+        upstream_host,
         token: &form_token(flow.form, flow.path),
     };
     reply::page(StatusCode::OK, pages::to_provider(&view))
@@ -41,81 +41,81 @@ pub fn page(request: &BrowserRequest<'_>, flow: PageFlow<'_>, wanted: &Wanted, p
 pub async fn start(request: &BrowserRequest<'_>, flow: PageFlow<'_>, handle: &FlowHandle) -> HttpResponse {
     let app = request.app;
     match app.authorize.redirect_to_idp(request.http, handle, flow.form, request.source).await {
-        Ok(onward) => {
-            let mut answer = continue_page(app, &onward.location, &host_of(&onward.location), false);
+        Ok(redirect) => {
+            let mut response = continue_page(app, &redirect.location, &host_of(&redirect.location), false);
             // Set only now: a callback in a browser that was not sent to the provider fails.
             cookie::set(
                 app.urls(),
-                answer.headers_mut(),
+                response.headers_mut(),
                 CookieName::Provider(flow.path),
-                onward.callback_cookie.expose(),
+                redirect.callback_cookie.expose(),
             );
-            flow_cookie::refresh(app, &mut answer, &onward.flow, flow.form);
-            answer
+            flow_cookie::refresh(app, &mut response, &redirect.flow, flow.form);
+            response
         }
-        Err(why) => error_page(app, &why, None),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// `GET /login/callback/{idp}`: the provider's code, or its error.
-pub async fn callback(request: &BrowserRequest<'_>, running: &Arc<ActiveIdp>) -> HttpResponse {
+pub async fn callback(request: &BrowserRequest<'_>, active: &Arc<ActiveIdp>) -> HttpResponse {
     let app = request.app;
     let site = app.urls();
-    let brings = |flow: FlowHandle| {
+    let read_cookies = |flow: FlowHandle| {
         let browser = cookie::value(site, request.headers, CookieName::Provider(&flow.to_string())).map(str::to_owned);
         (flow_cookie::read(request, flow).0, browser)
     };
-    match app.authorize.idp_callback(running, request.query.as_bytes(), brings).await {
+    match app.authorize.idp_callback(active, request.query.as_bytes(), read_cookies).await {
         Ok(IdpOutcome::SignedIn(flow, form)) => {
-            let mut answer = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
-            cookie::clear(site, answer.headers_mut(), CookieName::Provider(&flow.to_string()));
-            flow_cookie::set(app, &mut answer, &flow, &form);
-            answer
+            let mut response = reply::see_other(&format!("{}/consent/{flow}", request.base_url.base()));
+            cookie::clear(site, response.headers_mut(), CookieName::Provider(&flow.to_string()));
+            flow_cookie::set(app, &mut response, &flow, &form);
+            response
         }
-        Ok(IdpOutcome::Failed(home)) => {
-            let answer = if home.back.is_safe_before_consent() {
-                client_redirect(app, &home.back, &home.location)
+        Ok(IdpOutcome::Failed(redirect)) => {
+            let response = if redirect.back.is_safe_before_consent() {
+                client_redirect(app, &redirect.back, &redirect.location)
             } else {
                 let what = "The sign-in at the identity provider did not succeed.";
                 let todo = "Go back to the app and try again. If it fails again, ask whoever runs this gateway.";
-                end_page(app, &home, what, "", todo)
+                end_page(app, &redirect, what, "", todo)
             };
-            clear_flow_cookies(app, answer, &home.flow)
+            clear_flow_cookies(app, response, &redirect.flow)
         }
-        Ok(IdpOutcome::NotAdmitted(home, DeniedUser { who, provider })) => {
-            let what = format!("{provider} says that you are {who}. This user may not use this gateway.");
-            let why = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
+        Ok(IdpOutcome::NotAdmitted(redirect, DeniedUser { who: user, provider })) => {
+            let what = format!("{provider} says that you are {user}. This user may not use this gateway.");
+            let reason = "The sign-in itself worked, but whoever runs this gateway has not let this user in.";
             let todo = "Ask whoever runs this gateway to let you in, or start again in your client and sign in as somebody else.";
-            let answer = end_page(app, &home, &what, why, todo);
-            clear_flow_cookies(app, answer, &home.flow)
+            let response = end_page(app, &redirect, &what, reason, todo);
+            clear_flow_cookies(app, response, &redirect.flow)
         }
-        Err(why) => error_page(app, &why, None),
+        Err(rejection) => error_page(app, &rejection, None),
     }
 }
 
 /// Ends the flow on a page with a link back: before consent the browser is not redirected.
-fn end_page(app: &App, home: &ClientRedirect, what: &str, why: &str, todo: &str) -> HttpResponse {
+fn end_page(app: &App, redirect: &ClientRedirect, what: &str, reason: &str, todo: &str) -> HttpResponse {
     let reference = reply::reference();
     tracing::warn!(reference, "a sign-in at an identity provider ended on a page");
-    let shown = home.back.uri().display_host();
+    let redirect_host = redirect.back.uri().display_host();
     let view = ErrorPage {
         base: app.urls().prefix(),
         title: "You are not signed in",
         what,
-        why,
+        why: reason,
         todo,
         reference: &reference,
         back: Some(ReturnLink {
-            href: &home.location,
-            host: &shown,
+            href: &redirect.location,
+            host: &redirect_host,
         }),
     };
     reply::page(StatusCode::FORBIDDEN, pages::error(&view))
 }
 
-fn clear_flow_cookies(app: &App, mut answer: HttpResponse, flow: &FlowHandle) -> HttpResponse {
+fn clear_flow_cookies(app: &App, mut response: HttpResponse, flow: &FlowHandle) -> HttpResponse {
     let flow = flow.to_string();
-    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Provider(&flow));
-    cookie::clear(app.urls(), answer.headers_mut(), CookieName::Form(&flow));
-    answer
+    cookie::clear(app.urls(), response.headers_mut(), CookieName::Provider(&flow));
+    cookie::clear(app.urls(), response.headers_mut(), CookieName::Form(&flow));
+    response
 }

@@ -253,38 +253,38 @@ fn render(page: &impl Template) -> String {
 
 /// Spells out characters that hide or reorder text, and shortens a long name.
 pub fn escape_hidden(text: &str) -> String {
-    let mut shown = String::new();
-    let (mut length, mut cut) = (0, 0);
+    let mut output = String::new();
+    let (mut length, mut end) = (0, 0);
     for c in text.chars() {
         if length < MAX_NAME_CHARS {
-            cut = shown.len();
+            end = output.len();
         }
-        let before = shown.len();
-        spell(c, &mut shown);
-        length += shown[before..].chars().count();
+        let start = output.len();
+        spell(c, &mut output);
+        length += output[start..].chars().count();
         if length > MAX_NAME_CHARS {
-            shown.truncate(cut);
-            shown.push('…');
-            return shown;
+            output.truncate(end);
+            output.push('…');
+            return output;
         }
     }
-    shown
+    output
 }
 
 /// Like [`escape_hidden`], but never shortened: only the end of a host or URL may differ.
 pub fn visible_whole(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    text.chars().for_each(|c| spell(c, &mut shown));
-    shown
+    let mut output = String::with_capacity(text.len());
+    text.chars().for_each(|c| spell(c, &mut output));
+    output
 }
 
-fn spell(c: char, shown: &mut String) {
+fn spell(c: char, output: &mut String) {
     if is_hidden_char(c) {
-        write!(shown, "[U+{:04X}]", u32::from(c)).expect("writing to a string does not fail");
+        write!(output, "[U+{:04X}]", u32::from(c)).expect("writing to a string does not fail");
     } else if c.is_whitespace() {
-        shown.push(' '); // wide spaces would hide the rest of a name; HTML folds plain ones
+        output.push(' '); // wide spaces would hide the rest of a name; HTML folds plain ones
     } else {
-        shown.push(c);
+        output.push(c);
     }
 }
 
@@ -312,8 +312,12 @@ fn safe_href(href: &str) -> &str {
     };
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    let runs = ["javascript", "data", "vbscript", "blob", "file", "filesystem", "view-source"];
-    if is_scheme && !runs.iter().any(|bad| scheme.eq_ignore_ascii_case(bad)) {
+    let unsafe_schemes = ["javascript", "data", "vbscript", "blob", "file", "filesystem", "view-source"];
+    if is_scheme
+        && !unsafe_schemes
+            .iter()
+            .any(|unsafe_scheme| scheme.eq_ignore_ascii_case(unsafe_scheme))
+    {
         href
     } else {
         NOWHERE
@@ -466,10 +470,10 @@ mod tests {
 
     #[test]
     fn hostile_text_adds_no_element_to_any_page() {
-        let calm: Vec<String> = every_page("calm");
+        let harmless: Vec<String> = every_page("calm");
         for text in HOSTILE {
-            for (page, calm) in every_page(text).iter().zip(&calm) {
-                assert_eq!(elements(page), elements(calm), "{text:?}\n{page}");
+            for (page, harmless) in every_page(text).iter().zip(&harmless) {
+                assert_eq!(elements(page), elements(harmless), "{text:?}\n{page}");
             }
         }
     }
@@ -477,10 +481,10 @@ mod tests {
     #[test]
     fn hostile_text_adds_no_attribute_to_any_page() {
         let quotes = |page: &str| page.matches('"').count();
-        let calm: Vec<String> = every_page("calm");
+        let harmless: Vec<String> = every_page("calm");
         for text in HOSTILE {
-            for (page, calm) in every_page(text).iter().zip(&calm) {
-                assert_eq!(quotes(page), quotes(calm), "{text:?}\n{page}");
+            for (page, harmless) in every_page(text).iter().zip(&harmless) {
+                assert_eq!(quotes(page), quotes(harmless), "{text:?}\n{page}");
                 assert!(!page.contains('\''), "an attribute in single quotes is easily left: {page}");
             }
         }
@@ -537,7 +541,7 @@ mod tests {
     fn no_page_holds_a_raw_control_or_bidi_character() {
         for page in ["a\u{202e}b", "a\0b", "a\u{2066}b\u{7}"].into_iter().flat_map(|text| {
             let scopes = [text.to_owned()];
-            let named = client(text);
+            let client_view = client(text);
             [
                 sign_in(&LoginPage {
                     action: "/a",
@@ -547,7 +551,7 @@ mod tests {
                 consent(&ConsentPage {
                     action: "/a",
                     token: "t",
-                    client: named,
+                    client: client_view,
                     ..consent_view(text, &scopes)
                 }),
                 error(&error_view(text)),
@@ -575,16 +579,16 @@ mod tests {
 
     #[test]
     fn only_safe_url_schemes_become_links() {
-        for good in [
+        for allowed in [
             "https://a.example/cb?code=1&state=2",
             "http://127.0.0.1:1/",
             "cursor://cb?x",
             "com.example.app:/cb",
             "/gw/consent?flow=1",
         ] {
-            assert_eq!(safe_href(good), good);
+            assert_eq!(safe_href(allowed), allowed);
         }
-        for bad in [
+        for rejected in [
             "javascript:alert(1)",
             "JavaScript:alert(1)",
             "java\tscript:alert(1)",
@@ -600,17 +604,27 @@ mod tests {
             "",
             "'javascript:x",
         ] {
-            assert_eq!(safe_href(bad), "about:blank", "{bad:?}");
+            assert_eq!(safe_href(rejected), "about:blank", "{rejected:?}");
             assert!(
                 !continue_to(&ContinuePage {
-                    href: bad,
+                    href: rejected,
                     ..continue_view("host")
                 })
                 .to_lowercase()
                 .contains("script:")
             );
-            let back = Some(ReturnLink { href: bad, host: "host" });
-            assert!(!error(&ErrorPage { back, ..error_view("x") }).to_lowercase().contains("script:"));
+            let return_link = Some(ReturnLink {
+                href: rejected,
+                host: "host",
+            });
+            assert!(
+                !error(&ErrorPage {
+                    back: return_link,
+                    ..error_view("x")
+                })
+                .to_lowercase()
+                .contains("script:")
+            );
         }
     }
 
@@ -713,14 +727,14 @@ mod tests {
             configured: false,
             ..client("Claude")
         };
-        let said = |client| {
+        let render_page = |client| {
             sign_in(&LoginPage {
                 client,
                 ..sign_in_view("x")
             })
         };
-        assert!(said(verified).contains("<strong>Verified:</strong> <bdi>claude.ai</bdi>"));
-        for here in [
+        assert!(render_page(verified).contains("<strong>Verified:</strong> <bdi>claude.ai</bdi>"));
+        for local_client in [
             ClientView {
                 loopback: true,
                 ..verified
@@ -730,7 +744,7 @@ mod tests {
                 ..verified
             },
         ] {
-            let page = said(here);
+            let page = render_page(local_client);
             assert!(page.contains("Partly verified:") && !page.contains(">Verified:"), "{page}");
         }
     }
@@ -747,7 +761,7 @@ mod tests {
 
     #[test]
     fn the_key_field_names_host_and_header_and_stays_empty() {
-        let asking = |problem, readable| {
+        let render_page = |problem, readable| {
             let key = CredentialField {
                 host: "legacy.example",
                 header: "x-api-key",
@@ -761,7 +775,7 @@ mod tests {
                 ..consent_view("x", &[])
             })
         };
-        let page = asking(None, false);
+        let page = render_page(None, false);
         for part in [
             "<label for=\"credential\">Your key for <bdi>legacy.example</bdi></label>",
             "type=\"password\" autocomplete=\"off\"",
@@ -776,7 +790,7 @@ mod tests {
         assert!(!page.contains("role=\"alert\""));
         let field = page.split("<input").find(|tag| tag.contains("name=\"credential\"")).unwrap();
         assert!(!field.split('>').next().unwrap().contains("value="), "{field}");
-        let page = asking(Some("it does not take this key"), true);
+        let page = render_page(Some("it does not take this key"), true);
         assert!(page.contains("<title>Problem:") && page.contains("role=\"alert\"") && page.contains("The app can read it."));
     }
 

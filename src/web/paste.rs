@@ -6,19 +6,19 @@ use crate::app::authorize::consent_form::{CredentialError, Prompt};
 use crate::web::pages::CredentialField;
 
 /// The field that asks for this credential.
-pub(super) fn credential_field<'a>(wanted: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
+pub(super) fn credential_field<'a>(prompt: Prompt<'a>, problem: Option<&'a str>) -> CredentialField<'a> {
     CredentialField {
-        host: wanted.host,
-        header: wanted.header,
-        hint: wanted.hint,
-        readable: wanted.readable,
+        host: prompt.host,
+        header: prompt.header,
+        hint: prompt.hint,
+        readable: prompt.readable,
         problem,
     }
 }
 
 /// The status and the message for a refused credential. The message never contains the credential.
-pub(super) fn credential_problem(why: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
-    let (status, text) = match why {
+pub(super) fn credential_problem(error: Option<CredentialError>, host: &str) -> (StatusCode, Option<String>) {
+    let (status, text) = match error {
         None => return (StatusCode::OK, None),
         Some(CredentialError::Empty) => (StatusCode::BAD_REQUEST, "Paste your key first.".to_owned()),
         Some(CredentialError::TooLong) => (StatusCode::BAD_REQUEST, "That is too long for a key.".to_owned()),

@@ -136,43 +136,43 @@ impl RouteTable {
     /// Never: the paths are constants that do not overlap.
     pub fn new(prefix: &str) -> Self {
         let mut table = Router::new();
-        let mut put = |path: &str, to| table.insert(path, to).expect("the paths do not overlap");
+        let mut add = |path: &str, target| table.insert(path, target).expect("the paths do not overlap");
         for path in ["/mcp", "/mcp/", "/mcp/{service}", "/mcp/{service}/"] {
-            put(path, Path::Mcp);
+            add(path, Path::Mcp);
         }
         for path in ["/{alias}/mcp", "/{alias}/mcp/"] {
-            put(path, Path::Mcp);
+            add(path, Path::Mcp);
         }
         for path in ["", "/mcp", "/mcp/", "/mcp/{service}", "/mcp/{service}/", "/{alias}/mcp"] {
-            put(&format!("/.well-known/oauth-protected-resource{path}"), Path::ProtectedResource);
+            add(&format!("/.well-known/oauth-protected-resource{path}"), Path::ProtectedResource);
         }
         for document in ["oauth-authorization-server", "openid-configuration"] {
             for path in ["", "/mcp/{service}"] {
-                put(&format!("/.well-known/{document}{path}"), Path::AuthorizationServer);
+                add(&format!("/.well-known/{document}{path}"), Path::AuthorizationServer);
             }
         }
         // OpenID Connect Discovery, section 4: the well-known part follows the issuer.
-        put("/mcp/{service}/.well-known/openid-configuration", Path::AuthorizationServer);
+        add("/mcp/{service}/.well-known/openid-configuration", Path::AuthorizationServer);
         for base in ["", "/oauth"] {
-            for behind in ["", "/mcp/{service}"] {
-                put(&format!("{base}/authorize{behind}"), Path::Authorize);
-                put(&format!("{base}/token{behind}"), Path::Token);
-                put(&format!("{base}/register{behind}"), Path::Register);
-                put(&format!("{base}/revoke{behind}"), Path::Revoke);
+            for suffix in ["", "/mcp/{service}"] {
+                add(&format!("{base}/authorize{suffix}"), Path::Authorize);
+                add(&format!("{base}/token{suffix}"), Path::Token);
+                add(&format!("{base}/register{suffix}"), Path::Register);
+                add(&format!("{base}/revoke{suffix}"), Path::Revoke);
             }
         }
-        put("/upstream/callback", Path::UpstreamCallback);
-        put("/upstream/callback/{service}", Path::UpstreamCallback);
-        put("/login/{flow}", Path::Login);
-        put("/login/callback/{idp}", Path::LoginCallback);
-        put("/consent/{flow}", Path::Consent);
-        put("/services", Path::Services);
-        put("/services/{service}", Path::Services);
-        put("/.well-known/jwks.json", Path::Keys);
-        put("/health/live", Path::Live);
-        put("/health/ready", Path::Ready);
-        put("/assets/style.css", Path::Style);
-        put("/", Path::Home);
+        add("/upstream/callback", Path::UpstreamCallback);
+        add("/upstream/callback/{service}", Path::UpstreamCallback);
+        add("/login/{flow}", Path::Login);
+        add("/login/callback/{idp}", Path::LoginCallback);
+        add("/consent/{flow}", Path::Consent);
+        add("/services", Path::Services);
+        add("/services/{service}", Path::Services);
+        add("/.well-known/jwks.json", Path::Keys);
+        add("/health/live", Path::Live);
+        add("/health/ready", Path::Ready);
+        add("/assets/style.css", Path::Style);
+        add("/", Path::Home);
         Self {
             table,
             prefix: prefix.to_owned(),
@@ -182,40 +182,40 @@ impl RouteTable {
     /// Finds the route. The path is not decoded or normalised. Fails if path or method is unknown.
     pub fn find(&self, method: &Method, path: &str) -> Result<Route, RouteError> {
         let path = self.strip_prefix(path).ok_or(RouteError::NotFound)?;
-        let found = self.table.at(&path).map_err(|_| RouteError::NotFound)?;
-        let flow = || found.params.get("flow").unwrap_or("").to_owned();
-        let of = || match (found.params.get("service"), found.params.get("alias")) {
+        let matched = self.table.at(&path).map_err(|_| RouteError::NotFound)?;
+        let flow = || matched.params.get("flow").unwrap_or("").to_owned();
+        let service = || match (matched.params.get("service"), matched.params.get("alias")) {
             (Some(name), _) => ServiceRef::Named(name.to_owned()),
             (None, Some(name)) => ServiceRef::Alias(name.to_owned()),
             (None, None) => ServiceRef::Default,
         };
         if !["service", "alias"]
             .into_iter()
-            .filter_map(|key| found.params.get(key))
+            .filter_map(|key| matched.params.get(key))
             .all(is_service_name)
         {
             return Err(RouteError::NotFound);
         }
         let document = |document| (Route::Endpoint(Endpoint::Document(document)), "GET, HEAD, OPTIONS");
-        let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, of())), "POST, OPTIONS");
+        let oauth = |endpoint| (Route::Endpoint(Endpoint::OAuth(endpoint, service())), "POST, OPTIONS");
         let browser = |endpoint, allowed| (Route::Endpoint(Endpoint::Browser(endpoint)), allowed);
-        let (route, allowed) = match *found.value {
-            Path::Mcp => (Route::Endpoint(Endpoint::Mcp(of())), "GET, POST, DELETE, OPTIONS"),
-            Path::ProtectedResource => document(Document::ProtectedResource(of())),
-            Path::AuthorizationServer => document(Document::AuthorizationServer(of())),
-            Path::Services => document(Document::Services(found.params.get("service").map(str::to_owned))),
+        let (route, allowed) = match *matched.value {
+            Path::Mcp => (Route::Endpoint(Endpoint::Mcp(service())), "GET, POST, DELETE, OPTIONS"),
+            Path::ProtectedResource => document(Document::ProtectedResource(service())),
+            Path::AuthorizationServer => document(Document::AuthorizationServer(service())),
+            Path::Services => document(Document::Services(matched.params.get("service").map(str::to_owned))),
             Path::Keys => document(Document::Keys),
             Path::Token => oauth(OAuthEndpoint::Token),
             Path::Register => oauth(OAuthEndpoint::Register),
             Path::Revoke => oauth(OAuthEndpoint::Revoke),
-            Path::Authorize => browser(BrowserEndpoint::Authorize(of()), "GET"),
+            Path::Authorize => browser(BrowserEndpoint::Authorize(service()), "GET"),
             Path::Login => browser(BrowserEndpoint::Login(flow()), "GET, POST"),
             Path::LoginCallback => {
-                let idp = found.params.get("idp").unwrap_or("").to_owned();
+                let idp = matched.params.get("idp").unwrap_or("").to_owned();
                 browser(BrowserEndpoint::LoginCallback(idp), "GET")
             }
             Path::Consent => browser(BrowserEndpoint::Consent(flow()), "GET, POST"),
-            Path::UpstreamCallback => browser(BrowserEndpoint::UpstreamCallback(of()), "GET"),
+            Path::UpstreamCallback => browser(BrowserEndpoint::UpstreamCallback(service()), "GET"),
             Path::Live => (Route::Health(HealthCheck::Live), "GET, HEAD"),
             Path::Ready => (Route::Health(HealthCheck::Ready), "GET, HEAD"),
             Path::Style => (Route::Endpoint(Endpoint::Style), "GET, HEAD"),
@@ -235,12 +235,12 @@ impl RouteTable {
             return Some(Cow::Borrowed(path));
         }
         if let Some(rest) = path.strip_prefix("/.well-known/") {
-            let (document, behind) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let behind = behind.strip_prefix(self.prefix.as_str())?;
-            if !(behind.is_empty() || behind.starts_with('/')) {
+            let (document, suffix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let suffix = suffix.strip_prefix(self.prefix.as_str())?;
+            if !(suffix.is_empty() || suffix.starts_with('/')) {
                 return None;
             }
-            return Some(Cow::Owned(format!("/.well-known/{document}{behind}")));
+            return Some(Cow::Owned(format!("/.well-known/{document}{suffix}")));
         }
         let rest = path.strip_prefix(self.prefix.as_str())?;
         match rest.as_bytes().first() {

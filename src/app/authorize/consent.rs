@@ -34,18 +34,18 @@ impl Authorize {
     /// If the flow is not at consent, the configuration changed, or the upstream or the store does not
     /// answer.
     pub async fn approve(&self, http: &HttpClient, form: ConsentForm<'_>) -> Result<ConsentOutcome, Rejection> {
-        let FlowPage::Consent(request, who) = self.page(form.flow, form.form).await? else {
+        let FlowPage::Consent(request, user) = self.page(form.flow, form.form).await? else {
             return Err(FLOW_NOT_FOUND);
         };
         let active = self.core.active_service(&request.service).ok_or(FLOW_NOT_FOUND)?;
-        let at = AtConsent {
+        let context = AtConsent {
             active: &active,
             request: request.clone(),
-            who: who.clone(),
+            who: user.clone(),
         };
-        let outcome = self.continue_flow(http, at, form).await?;
+        let outcome = self.continue_flow(http, context, form).await?;
         match outcome {
-            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => self.remember_consent(&request, &who, &active).await,
+            ConsentOutcome::Upstream(_) | ConsentOutcome::ClientRedirect(_) => self.remember_consent(&request, &user, &active).await,
             ConsentOutcome::AskAgain(..) => {}
         }
         Ok(outcome)
@@ -54,76 +54,71 @@ impl Authorize {
     pub(super) async fn continue_flow(
         &self,
         http: &HttpClient,
-        at: AtConsent<'_>,
+        context: AtConsent<'_>,
         form: ConsentForm<'_>,
     ) -> Result<ConsentOutcome, Rejection> {
-        user_policy::check_flow(&self.core.config(), &at.active.service, &at.request.way, &at.who)?;
-        let obtained = match at.active.service.upstream.after_consent() {
+        user_policy::check_flow(&self.core.config(), &context.active.service, &context.request.way, &context.who)?;
+        let tokens = match context.active.service.upstream.after_consent() {
             AfterConsent::Upstream => {
-                let redirect = self.redirect_to_upstream(http, &at, &form).await?;
+                let redirect = self.redirect_to_upstream(http, &context, &form).await?;
                 return Ok(ConsentOutcome::Upstream(redirect));
             }
-            AfterConsent::Form(paste) => match self.verify_user_credential(http, &at.active.service, paste, &form).await {
-                Ok(obtained) => Some(obtained),
-                Err(error) => return Ok(ConsentOutcome::AskAgain(at.request, at.who, error)),
+            AfterConsent::Form(paste) => match self.verify_user_credential(http, &context.active.service, paste, &form).await {
+                Ok(tokens) => Some(tokens),
+                Err(error) => return Ok(ConsentOutcome::AskAgain(context.request, context.who, error)),
             },
             AfterConsent::Nowhere => None,
         };
-        let redirect = self.issue_code(form.flow, form.form, obtained).await?;
+        let redirect = self.issue_code(form.flow, form.form, tokens).await?;
         Ok(ConsentOutcome::ClientRedirect(redirect))
     }
 
     async fn redirect_to_upstream(
         &self,
         http: &HttpClient,
-        at: &AtConsent<'_>,
+        context: &AtConsent<'_>,
         form: &ConsentForm<'_>,
     ) -> Result<LoginRedirect, Rejection> {
-        let server = self.discovery.auth_server(http, at.active).await?;
+        let server = self.discovery.auth_server(http, context.active).await?;
         let (now, browser, state, verifier) = (self.core.clock.now(), random::token(), random::token(), random::token());
         let step = |s: GatewayLogin| {
-            let to = UpstreamRedirectParams {
+            let redirect_params = UpstreamRedirectParams {
                 browser: Digest::new(browser.expose()),
                 upstream_state: Digest::new(state.expose()),
                 verifier: verifier.clone(),
                 issuer: server.issuer.clone(),
                 iss_promised: server.iss_promised,
             };
-            s.consented(form.form, to, now)
+            s.consented(form.form, redirect_params, now)
         };
-        let moved = self.core.store.transition(form.flow, step).await.map_err(flow_error)?;
+        let transition = self.core.store.transition(form.flow, step).await.map_err(flow_error)?;
         self.pending_flows.remove(form.flow.id());
         tracing::info!(
-            service = at.request.service,
-            user = at.who.subject,
-            client = at.request.client_name.as_deref().unwrap_or(""),
+            service = context.request.service,
+            user = context.who.subject,
+            client = context.request.client_name.as_deref().unwrap_or(""),
             "consent given"
         );
-        let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
+        let state = Secret::from(format!("{}.{}", transition.handle, state.expose()));
         let challenge = CodeChallenge::of(&verifier);
         let params = AuthorizeUrlParams {
             state: state.expose(),
             challenge: challenge.as_str(),
-            redirect_uri: &self.core.urls.upstream_callback(&at.active.service),
-            scopes: &at.request.scopes.list(),
+            redirect_uri: &self.core.urls.upstream_callback(&context.active.service),
+            scopes: &context.request.scopes.list(),
         };
         let location = token_endpoint::authorize_url(&server, &params);
-        self.grants.persistence().check_size(&moved.handle)?;
+        self.grants.persistence().check_size(&transition.handle)?;
         Ok(LoginRedirect {
             location,
             callback_cookie: browser,
-            flow: moved.handle,
+            flow: transition.handle,
         })
     }
 
     /// Issues the code at once: no authorization server of an upstream is asked.
-    async fn issue_code(
-        &self,
-        flow: &FlowHandle,
-        form: Option<&str>,
-        obtained: Option<ObtainedTokens>,
-    ) -> Result<ClientRedirect, Rejection> {
-        let redirect = self.grants.persistence().issue_code(&self.core, flow, form, obtained).await?;
+    async fn issue_code(&self, flow: &FlowHandle, form: Option<&str>, tokens: Option<ObtainedTokens>) -> Result<ClientRedirect, Rejection> {
+        let redirect = self.grants.persistence().issue_code(&self.core, flow, form, tokens).await?;
         self.pending_flows.remove(flow.id());
         Ok(redirect)
     }
@@ -136,8 +131,8 @@ impl Authorize {
         // First, so that a denied flow never leaves a consent behind.
         self.forget_consent(flow, form).await?;
         let now = self.core.clock.now();
-        let back = match self.core.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
-            Ok(moved) => moved.effect,
+        let return_address = match self.core.store.transition(flow, |s: GatewayLogin| s.denied(form, now)).await {
+            Ok(transition) => transition.effect,
             Err(TransitionError::WrongState) => {
                 let step = |s: ClientAuthorize| s.denied(form, now);
                 self.core.store.transition(flow, step).await.map_err(flow_error)?.effect
@@ -145,6 +140,6 @@ impl Authorize {
             Err(error) => return Err(flow_error(error)),
         };
         self.pending_flows.remove(flow.id());
-        Ok(back)
+        Ok(return_address)
     }
 }

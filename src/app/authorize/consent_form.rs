@@ -66,8 +66,8 @@ impl<'a> Prompt<'a> {
 }
 
 impl From<CredentialSyntaxError> for CredentialError {
-    fn from(why: CredentialSyntaxError) -> Self {
-        match why {
+    fn from(error: CredentialSyntaxError) -> Self {
+        match error {
             CredentialSyntaxError::Empty => Self::Empty,
             CredentialSyntaxError::TooLong => Self::TooLong,
             CredentialSyntaxError::Characters => Self::Characters,

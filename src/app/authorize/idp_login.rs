@@ -48,7 +48,7 @@ impl Authorize {
         let now = self.core.clock.now();
         let (browser, state, nonce, verifier) = (random::token(), random::token(), random::token(), random::token());
         let step = |s: ClientAuthorize| {
-            let to = IdpRedirectParams {
+            let redirect_params = IdpRedirectParams {
                 provider: name.clone(),
                 browser: Digest::new(browser.expose()),
                 idp_state: Digest::new(state.expose()),
@@ -57,14 +57,14 @@ impl Authorize {
                 issuer: provider.target.issuer.clone(),
                 iss_promised: provider.target.iss_promised,
             };
-            s.sent_to_idp(form, to, now)
+            s.sent_to_idp(form, redirect_params, now)
         };
-        let moved = self.core.store.transition(flow, step).await.map_err(flow_error)?;
+        let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         // The flow still waits for a login, and its time starts anew.
         if let Some(evicted) = self.pending_flows.restart(flow.id(), source, now) {
             self.evict(evicted).await;
         }
-        let state = Secret::from(format!("{}.{}", moved.handle, state.expose()));
+        let state = Secret::from(format!("{}.{}", transition.handle, state.expose()));
         let challenge = CodeChallenge::of(&verifier);
         let params = AuthorizeUrlParams {
             state: state.expose(),
@@ -73,11 +73,11 @@ impl Authorize {
             scopes: &active.idp.scopes,
         };
         let location = provider.authorize_url(&params, &nonce);
-        self.grants.persistence().check_size(&moved.handle)?;
+        self.grants.persistence().check_size(&transition.handle)?;
         Ok(LoginRedirect {
             location,
             callback_cookie: browser,
-            flow: moved.handle,
+            flow: transition.handle,
         })
     }
 
@@ -104,22 +104,27 @@ impl Authorize {
         let now = self.core.clock.now();
         let code = match params.result {
             Some(CallbackResult::Error(error)) => {
-                let moved = self.core.store.transition(&flow, |s: IdpRedirect| s.refused(callback, now)).await;
-                let back = moved.map_err(flow_error)?.effect;
+                let transition = self.core.store.transition(&flow, |s: IdpRedirect| s.refused(callback, now)).await;
+                let return_address = transition.map_err(flow_error)?.effect;
                 self.pending_flows.remove(flow.id());
                 tracing::warn!(idp = active.idp.name, error = %error.escape_debug(), "the identity provider refused to sign in");
                 let (code, description) = idp_error(error);
-                return Ok(IdpOutcome::Failed(ClientRedirect::with_error(flow, back, code, description)));
+                return Ok(IdpOutcome::Failed(ClientRedirect::with_error(
+                    flow,
+                    return_address,
+                    code,
+                    description,
+                )));
             }
             Some(CallbackResult::Code(code)) => Secret::from(code),
             None => return Err(Rejection::Unknown("the identity provider sent neither a code nor an error")),
         };
-        let moved = self.core.store.transition(&flow, |s: IdpRedirect| s.returned(callback, now)).await;
-        let moved = moved.map_err(flow_error)?;
+        let transition = self.core.store.transition(&flow, |s: IdpRedirect| s.returned(callback, now)).await;
+        let transition = transition.map_err(flow_error)?;
         self.pending_flows.remove(flow.id());
         // Detached: a browser that goes away does not waste the provider's code.
         let (this, active) = (Arc::clone(self), Arc::clone(active));
-        let work = async move { this.finish_login(&active, flow, moved, &code).await };
+        let work = async move { this.finish_login(&active, flow, transition, &code).await };
         self.core
             .tasks
             .spawn(work)
@@ -131,11 +136,11 @@ impl Authorize {
         &self,
         active: &ActiveIdp,
         flow: FlowHandle,
-        moved: Transitioned<IdpCallback, LoginExchange>,
+        transition: Transitioned<IdpCallback, LoginExchange>,
         code: &Secret,
     ) -> Result<IdpOutcome, Rejection> {
         let name = &active.idp.name;
-        let identity = match self.discovery.fetch_identity(active, code, &moved.effect).await {
+        let identity = match self.discovery.fetch_identity(active, code, &transition.effect).await {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(idp = name, %error, "a sign-in at the identity provider failed");
@@ -145,57 +150,57 @@ impl Authorize {
                 };
                 let description = "the sign-in at the identity provider failed; try again";
                 return self
-                    .login_failed(&moved.handle, flow, code, description)
+                    .login_failed(&transition.handle, flow, code, description)
                     .await
                     .map(IdpOutcome::Failed);
             }
         };
-        let who = User::identified(identity.clone());
+        let user = User::identified(identity.clone());
         // The allow list of now, which may differ from the one when the browser left.
         let config = self.core.config();
         if !config
             .idp(name)
-            .is_some_and(|now| now.idp.is_allowed(allow_list_subject(&identity)))
+            .is_some_and(|current| current.idp.is_allowed(allow_list_subject(&identity)))
         {
             tracing::warn!(
                 idp = name,
-                user = who.subject,
+                user = user.subject,
                 email = identity.email.as_deref().unwrap_or(""),
                 "a user is not allowed to sign in"
             );
             let description = "this user may not use the gateway";
             let redirect = self
-                .login_failed(&moved.handle, flow, OAuthErrorCode::AccessDenied, description)
+                .login_failed(&transition.handle, flow, OAuthErrorCode::AccessDenied, description)
                 .await?;
             let denied = DeniedUser {
-                who: who.display_name().to_owned(),
+                who: user.display_name().to_owned(),
                 provider: active.idp.display_name().to_owned(),
             };
             return Ok(IdpOutcome::NotAdmitted(redirect, denied));
         }
         let (now, form) = (self.core.clock.now(), random::token());
         let step = |s: IdpCallback| s.identified(identity.clone(), Digest::new(form.expose()), now);
-        let moved = self.core.store.transition(&moved.handle, step).await.map_err(flow_error)?;
-        self.grants.persistence().check_size(&moved.handle)?;
-        tracing::info!(idp = name, user = who.subject, "signed in");
-        Ok(IdpOutcome::SignedIn(moved.handle, form))
+        let transition = self.core.store.transition(&transition.handle, step).await.map_err(flow_error)?;
+        self.grants.persistence().check_size(&transition.handle)?;
+        tracing::info!(idp = name, user = user.subject, "signed in");
+        Ok(IdpOutcome::SignedIn(transition.handle, form))
     }
 
     async fn login_failed(
         &self,
-        at: &FlowHandle,
+        handle: &FlowHandle,
         flow: FlowHandle,
         code: OAuthErrorCode,
         description: &str,
     ) -> Result<ClientRedirect, Rejection> {
-        let back = self
+        let return_address = self
             .core
             .store
-            .transition(at, IdpCallback::failed)
+            .transition(handle, IdpCallback::failed)
             .await
             .map_err(flow_error)?
             .effect;
-        Ok(ClientRedirect::with_error(flow, back, code, description))
+        Ok(ClientRedirect::with_error(flow, return_address, code, description))
     }
 }
 

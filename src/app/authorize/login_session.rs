@@ -28,16 +28,16 @@ impl Authorize {
         if ttl == 0 {
             return None;
         }
-        let bound = self.passwords.hash_of(&config.configured.users, subject).await.unwrap_or_default();
-        let plain = format!("{} {subject}", now.plus_seconds(ttl).0);
-        let sealed = seal::seal_message(
+        let password_hash = self.passwords.hash_of(&config.configured.users, subject).await.unwrap_or_default();
+        let plaintext = format!("{} {subject}", now.plus_seconds(ttl).0);
+        let message = seal::seal_message(
             self.core.keys.load().sealing_key(now),
             LABEL,
             random::salt_and_nonce(),
-            bound.as_bytes(),
-            plain.as_bytes(),
+            password_hash.as_bytes(),
+            plaintext.as_bytes(),
         );
-        let cookie = Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(sealed)));
+        let cookie = Secret::from(format!("{}.{}", URL_SAFE_NO_PAD.encode(subject), URL_SAFE_NO_PAD.encode(message)));
         Some(LoginSession { cookie, ttl })
     }
 
@@ -47,12 +47,12 @@ impl Authorize {
         let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
         let message = URL_SAFE_NO_PAD.decode(message).ok()?;
         let (config, now) = (self.core.config(), self.core.clock.now());
-        let bound = self.passwords.hash_of(&config.configured.users, &name).await?;
-        let plain = seal::open_message(&self.core.keys.load(), LABEL, bound.as_bytes(), &message).ok()?;
-        let (until, subject) = std::str::from_utf8(&plain).ok()?.split_once(' ')?;
-        let until = UnixTime(until.parse().ok()?);
+        let password_hash = self.passwords.hash_of(&config.configured.users, &name).await?;
+        let plaintext = seal::open_message(&self.core.keys.load(), LABEL, password_hash.as_bytes(), &message).ok()?;
+        let (expires, subject) = std::str::from_utf8(&plaintext).ok()?.split_once(' ')?;
+        let expires = UnixTime(expires.parse().ok()?);
         // After a reload with a shorter lifetime, an older session ends as a new one would.
-        let lives = until > now && until <= now.plus_seconds(config.configured.session_ttl);
-        (lives && subject == name).then_some(name)
+        let is_valid = expires > now && expires <= now.plus_seconds(config.configured.session_ttl);
+        (is_valid && subject == name).then_some(name)
     }
 }

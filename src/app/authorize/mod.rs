@@ -67,14 +67,14 @@ impl Authorize {
     /// many callers do not run ahead of it.
     async fn evict(self: &Arc<Self>, flow: Id) {
         let this = Arc::clone(self);
-        let detached = self.core.tasks.spawn(async move {
+        let task = self.core.tasks.spawn(async move {
             match this.core.store.remove_if(&Handle::new(flow), FlowRecord::is_unauthenticated).await {
                 Ok(true) => tracing::debug!("too many flows wait for a login: the oldest one of the busiest source was removed"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "a flow that waits for a login could not be removed"),
             }
         });
-        let _ = detached.await;
+        let _ = task.await;
     }
 
     /// Forgets flows that have expired, and sources that have been quiet.

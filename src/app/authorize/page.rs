@@ -17,8 +17,8 @@ impl Authorize {
         match self.core.store.read(flow).await?.ok_or(FLOW_NOT_FOUND)? {
             FlowRecord::ClientAuthorize(s) => self.login_page(s.belongs_to(form, now).map_err(Rejection::Flow)?.clone()),
             FlowRecord::GatewayLogin(s) => {
-                let (request, who) = s.belongs_to(form, now).map_err(Rejection::Flow)?;
-                Ok(FlowPage::Consent(request.clone(), who.clone()))
+                let (request, user) = s.belongs_to(form, now).map_err(Rejection::Flow)?;
+                Ok(FlowPage::Consent(request.clone(), user.clone()))
             }
             FlowRecord::IdpRedirect(_)
             | FlowRecord::IdpCallback(_)

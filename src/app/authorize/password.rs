@@ -76,8 +76,8 @@ impl PasswordChecker {
             };
         }
         // Counted before the check, so that concurrent attempts count too.
-        for (key, free) in &keys {
-            self.note_attempt(key.clone(), *free, now);
+        for (key, free_attempts) in &keys {
+            self.note_attempt(key.clone(), *free_attempts, now);
         }
         let user = users.iter().find(|user| user.name == name);
         // Any hash costs the same. A match counts only for a known user.
@@ -105,17 +105,17 @@ impl PasswordChecker {
         PasswordCheck::Wrong
     }
 
-    /// The first `free` attempts add no waiting time. Then it doubles: 2, 4, 8, up to 60 seconds.
-    fn note_attempt(&self, key: String, free: u32, now: UnixTime) {
+    /// The first `free_attempts` attempts add no waiting time. Then it doubles: 2, 4, 8, up to 60 seconds.
+    fn note_attempt(&self, key: String, free_attempts: u32, now: UnixTime) {
         let count = self
             .wrong
             .get(&key)
             .filter(|(_, until)| now.seconds_since(*until) < 900)
             .map_or(1, |(count, _)| count + 1);
-        let wait = if count <= free {
+        let wait = if count <= free_attempts {
             0
         } else {
-            (1_u64 << (count - free).min(6)).min(60)
+            (1_u64 << (count - free_attempts).min(6)).min(60)
         };
         self.wrong.insert(key, (count, now.plus_seconds(wait)));
     }
@@ -129,10 +129,10 @@ mod tests {
     #[tokio::test]
     async fn wrong_passwords_delay_the_next_attempt_and_never_lock_the_account() {
         let hash = password_user::hash(&Secret::from("correct-horse")).unwrap();
-        let hand = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
+        let time = Arc::new(std::sync::atomic::AtomicU64::new(1_000));
         let (users, passwords) = (
             alice(LazyPasswordHash::from_hash(hash)),
-            PasswordChecker::new(Clock::Fixed(hand.clone())),
+            PasswordChecker::new(Clock::Fixed(time.clone())),
         );
         for _ in 0..4 {
             assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
             passwords.check(&users, "here", "alice", Secret::from("correct-horse")).await,
             PasswordCheck::Wait { .. }
         ));
-        hand.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
+        time.fetch_add(120, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(
             passwords.check(&users, "here", "alice", Secret::from("correct-horse")).await,
             PasswordCheck::Right
@@ -165,21 +165,24 @@ mod tests {
     /// A hash that is not computed yet lets no one in, and it is computed once for all callers.
     #[tokio::test]
     async fn a_lazy_password_hash_is_computed_once_and_matches_only_its_password() {
-        let right = || Secret::from("correct-horse");
+        let password = || Secret::from("correct-horse");
         for hash in [
-            LazyPasswordHash::from_new_password(right()),
-            LazyPasswordHash::from_fixed_password("alice", right()),
+            LazyPasswordHash::from_new_password(password()),
+            LazyPasswordHash::from_fixed_password("alice", password()),
         ] {
             let (users, passwords) = (alice(hash), PasswordChecker::new(Clock::System));
             // The first caller is dropped while it computes the hash for the others.
-            let (gone, unknown, wrong) = tokio::join!(
-                tokio::time::timeout(Duration::ZERO, passwords.check(&users, "a", "alice", right())),
-                passwords.check(&users, "b", "mallory", right()),
+            let (cancelled, unknown, wrong) = tokio::join!(
+                tokio::time::timeout(Duration::ZERO, passwords.check(&users, "a", "alice", password())),
+                passwords.check(&users, "b", "mallory", password()),
                 passwords.check(&users, "c", "alice", Secret::from("")),
             );
-            assert_eq!((unknown, wrong, gone.is_err()), (PasswordCheck::Wrong, PasswordCheck::Wrong, true));
+            assert_eq!(
+                (unknown, wrong, cancelled.is_err()),
+                (PasswordCheck::Wrong, PasswordCheck::Wrong, true)
+            );
             let first = passwords.hash_of(&users, "alice").await.unwrap().to_owned();
-            assert_eq!(passwords.check(&users, "d", "alice", right()).await, PasswordCheck::Right);
+            assert_eq!(passwords.check(&users, "d", "alice", password()).await, PasswordCheck::Right);
             assert_eq!(passwords.hash_of(&users, "alice").await.unwrap(), first);
             assert!(first.starts_with("$argon2id$") && !users[0].hash.holds_password());
             assert_eq!(passwords.hash_of(&users, "mallory").await, None);
@@ -194,27 +197,27 @@ mod tests {
             .max_blocking_threads(1)
             .build()
             .unwrap();
-        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
         let (users, passwords) = (
             alice(LazyPasswordHash::from_hash(String::new())),
             PasswordChecker::new(Clock::System),
         );
-        let places = passwords.hashing.available_permits();
+        let permits = passwords.hashing.available_permits();
         runtime.block_on(async {
-            let busy = tokio::task::spawn_blocking(move || wait.recv());
-            for place in 0..places * 3 {
-                let (source, password) = (place.to_string(), Secret::from("wrong"));
-                let mut try_it = Box::pin(passwords.check(&users, &source, "alice", password));
-                let begun = std::future::poll_fn(|waker| std::task::Poll::Ready(try_it.as_mut().poll(waker))).await;
-                assert!(begun.is_pending());
-                drop(try_it);
-                let free = places.saturating_sub(place + 1);
-                assert_eq!(passwords.hashing.available_permits(), free, "after {place} that went away");
+            let blocking_task = tokio::task::spawn_blocking(move || blocked.recv());
+            for index in 0..permits * 3 {
+                let (source, password) = (index.to_string(), Secret::from("wrong"));
+                let mut check = Box::pin(passwords.check(&users, &source, "alice", password));
+                let poll = std::future::poll_fn(|waker| std::task::Poll::Ready(check.as_mut().poll(waker))).await;
+                assert!(poll.is_pending());
+                drop(check);
+                let available = permits.saturating_sub(index + 1);
+                assert_eq!(passwords.hashing.available_permits(), available, "after {index} that went away");
             }
-            go.send(()).unwrap();
-            busy.await.unwrap().unwrap();
+            unblock.send(()).unwrap();
+            blocking_task.await.unwrap().unwrap();
             // The permits are free when the work is done, and not before.
-            let all = u32::try_from(places).unwrap();
+            let all = u32::try_from(permits).unwrap();
             drop(passwords.hashing.acquire_many(all).await.unwrap());
         });
     }

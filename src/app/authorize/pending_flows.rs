@@ -39,10 +39,10 @@ struct PendingEntry {
 }
 
 impl PendingFlows {
-    /// An empty table for at most `most` flows.
-    pub fn new(most: usize) -> Self {
+    /// An empty table for at most `max` flows.
+    pub fn new(max: usize) -> Self {
         Self {
-            most,
+            most: max,
             book: Mutex::default(),
         }
     }
@@ -50,10 +50,10 @@ impl PendingFlows {
     /// Adds a flow from the address `source`. Returns the flow to evict if the table was full.
     #[must_use]
     pub fn insert(&self, flow: Id, source: IpAddr, now: UnixTime) -> Option<Id> {
-        self.with(|book| {
-            book.enter(flow, special_ip::rate_limit_key(source), now);
-            let evicted = (book.places.len() > self.most).then(|| book.oldest_of_busiest()).flatten()?;
-            book.leave(evicted);
+        self.with(|index| {
+            index.enter(flow, special_ip::rate_limit_key(source), now);
+            let evicted = (index.places.len() > self.most).then(|| index.oldest_of_busiest()).flatten()?;
+            index.leave(evicted);
             Some(evicted)
         })
     }
@@ -67,31 +67,43 @@ impl PendingFlows {
 
     /// Removes a flow: the user logged in or denied, or the flow could not be stored.
     pub fn remove(&self, flow: Id) {
-        self.with(|book| book.leave(flow));
+        self.with(|index| index.leave(flow));
     }
 
     /// Removes expired flows.
     pub fn sweep(&self, now: UnixTime) {
-        self.with(|book| {
-            let over = |place: &PendingEntry| place.began.plus_seconds(FLOW_TTL_SECONDS) <= now;
-            let expired: Vec<Id> = book.places.iter().filter(|(_, place)| over(place)).map(|(flow, _)| *flow).collect();
+        self.with(|index| {
+            let is_expired = |entry: &PendingEntry| entry.began.plus_seconds(FLOW_TTL_SECONDS) <= now;
+            let expired: Vec<Id> = index
+                .places
+                .iter()
+                .filter(|(_, entry)| is_expired(entry))
+                .map(|(flow, _)| *flow)
+                .collect();
             for flow in expired {
-                book.leave(flow);
+                index.leave(flow);
             }
         });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut PendingIndex) -> T) -> T {
+    fn with<T>(&self, operation: impl FnOnce(&mut PendingIndex) -> T) -> T {
         // After a panic the counts may be wrong. That is better than refusing every login.
-        act(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+        operation(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl PendingIndex {
-    fn enter(&mut self, flow: Id, source: IpAddr, began: UnixTime) {
+    fn enter(&mut self, flow: Id, source: IpAddr, now: UnixTime) {
         self.came += 1;
         let number = self.came;
-        self.places.insert(flow, PendingEntry { source, number, began });
+        self.places.insert(
+            flow,
+            PendingEntry {
+                source,
+                number,
+                began: now,
+            },
+        );
         self.change(source, |flows| {
             flows.insert(number, flow);
         });
@@ -140,90 +152,90 @@ mod tests {
     }
 
     /// Starts `count` flows from `source`. Returns them, and the flows evicted meanwhile, in order.
-    fn flood(waiting: &PendingFlows, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
+    fn flood(pending: &PendingFlows, source: &str, count: usize) -> (Vec<Id>, Vec<Id>) {
         let ids: Vec<Id> = (0..count).map(|_| Id::random()).collect();
-        let evicted = ids.iter().filter_map(|id| waiting.insert(*id, ip(source), NOW)).collect();
+        let evicted = ids.iter().filter_map(|id| pending.insert(*id, ip(source), NOW)).collect();
         (ids, evicted)
     }
 
-    fn is_empty(waiting: &PendingFlows) -> bool {
-        waiting.with(|book| book.places.is_empty() && book.sources.is_empty() && book.busy.is_empty())
+    fn is_empty(pending: &PendingFlows) -> bool {
+        pending.with(|index| index.places.is_empty() && index.sources.is_empty() && index.busy.is_empty())
     }
 
     #[test]
     fn the_oldest_flow_of_the_busiest_source_is_evicted() {
-        let waiting = PendingFlows::new(5);
-        let (_, nobody) = flood(&waiting, "192.0.2.1", 2);
-        assert!(nobody.is_empty());
-        let (ids, evicted) = flood(&waiting, "192.0.2.2", 20);
+        let pending = PendingFlows::new(5);
+        let (_, none) = flood(&pending, "192.0.2.1", 2);
+        assert!(none.is_empty());
+        let (ids, evicted) = flood(&pending, "192.0.2.2", 20);
         assert_eq!(evicted, ids[..17], "its own, oldest first");
-        let (_, evicted) = flood(&waiting, "192.0.2.3", 1);
+        let (_, evicted) = flood(&pending, "192.0.2.3", 1);
         assert_eq!(evicted, ids[17..18], "a newcomer does not pay for the flood");
     }
 
     #[test]
     fn the_oldest_flow_is_evicted_among_equally_busy_sources() {
-        let waiting = PendingFlows::new(3);
-        let first: Vec<Id> = (1..=3).flat_map(|n| flood(&waiting, &format!("192.0.2.{n}"), 1).0).collect();
-        let evicted: Vec<Id> = (4..=6).flat_map(|n| flood(&waiting, &format!("198.51.100.{n}"), 1).1).collect();
+        let pending = PendingFlows::new(3);
+        let first: Vec<Id> = (1..=3).flat_map(|n| flood(&pending, &format!("192.0.2.{n}"), 1).0).collect();
+        let evicted: Vec<Id> = (4..=6).flat_map(|n| flood(&pending, &format!("198.51.100.{n}"), 1).1).collect();
         assert_eq!(evicted, first);
     }
 
     #[test]
     fn a_removed_flow_is_not_counted_and_not_evicted() {
-        let waiting = PendingFlows::new(2);
-        let (ids, _) = flood(&waiting, "192.0.2.1", 2);
+        let pending = PendingFlows::new(2);
+        let (ids, _) = flood(&pending, "192.0.2.1", 2);
         for id in &ids {
-            waiting.remove(*id);
+            pending.remove(*id);
         }
-        waiting.remove(ids[0]);
-        assert!(is_empty(&waiting));
-        let (more, evicted) = flood(&waiting, "192.0.2.1", 3);
-        assert_eq!(evicted, more[..1]);
+        pending.remove(ids[0]);
+        assert!(is_empty(&pending));
+        let (newer, evicted) = flood(&pending, "192.0.2.1", 3);
+        assert_eq!(evicted, newer[..1]);
     }
 
     #[test]
     fn all_addresses_of_one_ipv6_64_prefix_count_as_one_source() {
-        let waiting = PendingFlows::new(3);
-        let (mine, _) = flood(&waiting, "2001:db8:1:2::1", 1);
-        let many: Vec<Id> = (1..=9)
-            .filter_map(|n| flood(&waiting, &format!("2001:db8:7:7:{n}::1"), 1).1.pop())
+        let pending = PendingFlows::new(3);
+        let (own, _) = flood(&pending, "2001:db8:1:2::1", 1);
+        let evicted: Vec<Id> = (1..=9)
+            .filter_map(|n| flood(&pending, &format!("2001:db8:7:7:{n}::1"), 1).1.pop())
             .collect();
-        assert_eq!(many.len(), 7);
-        assert!(!many.contains(&mine[0]));
+        assert_eq!(evicted.len(), 7);
+        assert!(!evicted.contains(&own[0]));
     }
 
     #[test]
     fn a_sweep_removes_only_expired_pending_flows() {
-        let waiting = PendingFlows::new(2);
+        let pending = PendingFlows::new(2);
         let (old, new) = (Id::random(), Id::random());
-        assert_eq!(waiting.insert(old, ip("192.0.2.1"), NOW), None);
-        assert_eq!(waiting.insert(new, ip("192.0.2.1"), NOW.plus_seconds(1)), None);
-        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS));
-        assert_eq!(waiting.insert(Id::random(), ip("192.0.2.1"), NOW), None, "the old one made room");
-        waiting.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS + 1));
-        assert!(is_empty(&waiting));
+        assert_eq!(pending.insert(old, ip("192.0.2.1"), NOW), None);
+        assert_eq!(pending.insert(new, ip("192.0.2.1"), NOW.plus_seconds(1)), None);
+        pending.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS));
+        assert_eq!(pending.insert(Id::random(), ip("192.0.2.1"), NOW), None, "the old one made room");
+        pending.sweep(NOW.plus_seconds(FLOW_TTL_SECONDS + 1));
+        assert!(is_empty(&pending));
     }
 
     #[test]
     fn the_pending_flow_table_never_exceeds_its_limit() {
-        let waiting = PendingFlows::new(50);
-        let mut alive = Vec::new();
+        let pending = PendingFlows::new(50);
+        let mut remaining = Vec::new();
         for n in 0..2_000_u32 {
             let id = Id::random();
             let [a, b, ..] = id.0;
-            let gone = waiting.insert(id, IpAddr::from([192, 0, 2, a % 7]), NOW);
-            alive.push(id);
-            alive.retain(|id| Some(*id) != gone);
+            let evicted = pending.insert(id, IpAddr::from([192, 0, 2, a % 7]), NOW);
+            remaining.push(id);
+            remaining.retain(|id| Some(*id) != evicted);
             if b % 3 == 0 {
-                let left = alive.swap_remove(n as usize % alive.len());
-                waiting.remove(left);
+                let removed = remaining.swap_remove(n as usize % remaining.len());
+                pending.remove(removed);
             }
-            assert!(alive.len() <= 50);
-            waiting.with(|book| {
-                assert_eq!(book.places.len(), alive.len());
-                assert_eq!(book.busy.iter().map(|(count, _, _)| count).sum::<usize>(), alive.len());
-                assert_eq!(book.busy.len(), book.sources.len());
+            assert!(remaining.len() <= 50);
+            pending.with(|index| {
+                assert_eq!(index.places.len(), remaining.len());
+                assert_eq!(index.busy.iter().map(|(count, _, _)| count).sum::<usize>(), remaining.len());
+                assert_eq!(index.busy.len(), index.sources.len());
             });
         }
     }

@@ -44,23 +44,23 @@ impl Authorize {
         let FlowPage::SignIn(request) = self.page(flow, form).await? else {
             return Err(FLOW_NOT_FOUND);
         };
-        let counted_as = special_ip::rate_limit_key(source).to_string();
+        let rate_key = special_ip::rate_limit_key(source).to_string();
         let config = self.core.config();
-        match self.passwords.check(&config.configured.users, &counted_as, name, password).await {
+        match self.passwords.check(&config.configured.users, &rate_key, name, password).await {
             PasswordCheck::Right => {}
             result @ (PasswordCheck::Wrong | PasswordCheck::Wait { .. }) => {
                 tracing::info!(%source, "sign-in refused");
                 return Ok(LoginOutcome::No(request, result));
             }
         }
-        let (now, next) = (self.core.clock.now(), random::token());
-        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(next.expose()), name.to_owned(), now);
-        let moved = self.core.store.transition(flow, step).await.map_err(flow_error)?;
+        let (now, new_form) = (self.core.clock.now(), random::token());
+        let step = |s: ClientAuthorize| s.signed_in(form, Digest::new(new_form.expose()), name.to_owned(), now);
+        let transition = self.core.store.transition(flow, step).await.map_err(flow_error)?;
         self.pending_flows.remove(flow.id());
         tracing::info!(user = name, "signed in");
         Ok(LoginOutcome::Yes {
-            flow: moved.handle,
-            form: next,
+            flow: transition.handle,
+            form: new_form,
             session: self.create_session(name).await,
         })
     }

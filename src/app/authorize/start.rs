@@ -69,18 +69,18 @@ impl Authorize {
             .await
             .and_then(|client| client.ok_or(UNKNOWN_CLIENT))
             .map_err(AuthorizeError::Page)?;
-        let back = client
+        let return_address = client
             .return_address(params.redirect_uri, client_state(&form), &endpoint.issuer())
             .map_err(|reason| AuthorizeError::Page(Rejection::Flow(reason)))?;
         // The upstream names its scopes. If it does not answer now, approving reports that.
         self.discovery.discover_if_due(http, endpoint.service).await;
         let context = ReturnContext {
-            back: back.clone(),
+            back: return_address.clone(),
             is_user_initiated: browser.is_user_initiated,
         };
         let request = self
             .validate_request(endpoint, &form, &client, context)
-            .map_err(|rejection| AuthorizeError::Answer(back.clone(), rejection))?;
+            .map_err(|rejection| AuthorizeError::Answer(return_address.clone(), rejection))?;
         let by_password = request.way.by == LoginMethod::Password;
         let user = match browser.session.filter(|_| by_password) {
             Some(cookie) => self.session_user(cookie).await,
@@ -88,7 +88,7 @@ impl Authorize {
         };
         self.start_flow(request, user, browser.source)
             .await
-            .map_err(|rejection| AuthorizeError::Answer(back, rejection))
+            .map_err(|rejection| AuthorizeError::Answer(return_address, rejection))
     }
 
     fn validate_request(
@@ -98,13 +98,16 @@ impl Authorize {
         client: &RegisteredClient,
         context: ReturnContext,
     ) -> Result<AuthorizationRequest, Rejection> {
-        let ReturnContext { back, is_user_initiated } = context;
+        let ReturnContext {
+            back: return_address,
+            is_user_initiated,
+        } = context;
         let params = RequestParams::parse(form).map_err(Rejection::Authorize)?;
         self.grants.persistence().check_state(client_state(form).as_deref())?;
         endpoint.check_resources(&self.core.urls, params.resources.iter().map(String::as_str))?;
         let (active, service) = (endpoint.service, &endpoint.service.service);
-        let wanted = params.scopes.intersection(&active.scopes_askable());
-        let scopes = if wanted.is_empty() { active.scopes_offered() } else { wanted };
+        let requested = params.scopes.intersection(&active.scopes_askable());
+        let scopes = if requested.is_empty() { active.scopes_offered() } else { requested };
         let snapshot = service_snapshot(service);
         let consent = ConsentContext {
             service_remembers: service.remember_consent,
@@ -113,13 +116,13 @@ impl Authorize {
             is_user_initiated,
         };
         Ok(AuthorizationRequest {
-            remember: RememberConsent::of(client, &back, consent),
+            remember: RememberConsent::of(client, &return_address, consent),
             client_id: client.client_id().to_owned(),
             client_name: client.registration().name.clone(),
-            verified_host: client.verified_host(&back).map(str::to_owned),
+            verified_host: client.verified_host(&return_address).map(str::to_owned),
             configured: client.is_configured(),
             is_loopback_only: client.is_loopback_only(),
-            return_address: back,
+            return_address,
             challenge: params.challenge,
             scopes,
             service: service.name.clone(),
@@ -135,20 +138,20 @@ impl Authorize {
     ) -> Result<StartedFlow, Rejection> {
         let (now, form, id) = (self.core.clock.now(), random::token(), Id::random());
         let (digest, needs_login) = (Digest::new(form.expose()), request.way.by != LoginMethod::Nobody);
-        let first = ClientAuthorize::new(request, digest.clone(), now);
+        let record = ClientAuthorize::new(request, digest.clone(), now);
         // Counted before it is stored: a caller that hangs up in between leaves no record that is not
         // counted.
         if let Some(evicted) = self.pending_flows.insert(id, source, now) {
             self.evict(evicted).await;
         }
-        let flow = self.core.store.insert(id, first).await.map_err(|error| {
+        let flow = self.core.store.insert(id, record).await.map_err(|error| {
             self.pending_flows.remove(id);
             insert_error(error)
         })?;
-        if let Err(too_long) = self.grants.persistence().check_initial_size(&flow) {
+        if let Err(rejection) = self.grants.persistence().check_initial_size(&flow) {
             self.pending_flows.remove(id);
             self.core.store.remove(&flow).await?;
-            return Err(too_long);
+            return Err(rejection);
         }
         if user.is_none() && needs_login {
             return Ok(StartedFlow {
@@ -161,13 +164,13 @@ impl Authorize {
             Some(user) => s.signed_in(Some(form.expose()), digest.clone(), user.clone(), now),
             None => s.login_skipped(Some(form.expose()), digest.clone(), now),
         };
-        let moved = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
+        let transition = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
         // Without a login, the flow counts as pending until consent.
         if user.is_some() {
             self.pending_flows.remove(id);
         }
         Ok(StartedFlow {
-            flow: moved.handle,
+            flow: transition.handle,
             form,
             signed_in: true,
         })
@@ -175,14 +178,14 @@ impl Authorize {
 }
 
 fn redirect_params_error(error: RedirectParamsError) -> Rejection {
-    let why = match error {
+    let reason = match error {
         RedirectParamsError::Form(error) => return error.into(),
         RedirectParamsError::ClientIdMissing => "client_id is missing".to_owned(),
         RedirectParamsError::Redirect(error) => format!("redirect_uri {error}"),
     };
     Rejection::Authorize(RequestParamsError {
         code: OAuthErrorCode::InvalidRequest,
-        why,
+        why: reason,
     })
 }
 

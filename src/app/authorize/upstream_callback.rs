@@ -53,14 +53,14 @@ impl Authorize {
     ) -> Result<ClientRedirect, Rejection> {
         let now = self.core.clock.now();
         let step = |s: UpstreamRedirect| s.refused(callback, now);
-        let moved = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
+        let transition = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
         let (code, description) = match error {
             "access_denied" => (OAuthErrorCode::AccessDenied, "access was refused at the upstream"),
             "temporarily_unavailable" => (OAuthErrorCode::TemporarilyUnavailable, "the upstream is temporarily unavailable"),
             _ => (OAuthErrorCode::ServerError, "the upstream refused the request"),
         };
         tracing::warn!(error = %error.escape_debug(), "the upstream refused to authorize");
-        Ok(ClientRedirect::with_error(flow, moved.effect, code, description))
+        Ok(ClientRedirect::with_error(flow, transition.effect, code, description))
     }
 
     async fn handle_upstream_code(
@@ -70,14 +70,14 @@ impl Authorize {
         callback: UpstreamCallbackParams<'_>,
         code: &str,
     ) -> Result<ClientRedirect, Rejection> {
-        let accepted = self.grants.persistence().accept_upstream_code(&self.core, &flow, callback, code);
-        let moved = match accepted.await? {
-            AcceptedCode::Exchange(moved) => moved,
+        let acceptance = self.grants.persistence().accept_upstream_code(&self.core, &flow, callback, code);
+        let transition = match acceptance.await? {
+            AcceptedCode::Exchange(transition) => transition,
             AcceptedCode::Issued(redirect) => return Ok(redirect),
         };
         // Detached: a browser that goes away does not waste the upstream's code.
         let (this, active, code) = (Arc::clone(self), Arc::clone(active), Secret::from(code));
-        let work = async move { this.finish_exchange(&active, flow, moved, &code).await };
+        let work = async move { this.finish_exchange(&active, flow, transition, &code).await };
         self.core
             .tasks
             .spawn(work)
@@ -89,22 +89,22 @@ impl Authorize {
         &self,
         active: &ActiveService,
         flow: FlowHandle,
-        moved: Transitioned<UpstreamCallback, CodeExchange>,
+        transition: Transitioned<UpstreamCallback, CodeExchange>,
         code: &Secret,
     ) -> Result<ClientRedirect, Rejection> {
-        match self.discovery.exchange_code(active, code, &moved.effect).await {
-            Ok(tokens) => self.issue_code_after_exchange(moved.handle, tokens).await,
+        match self.discovery.exchange_code(active, code, &transition.effect).await {
+            Ok(tokens) => self.issue_code_after_exchange(transition.handle, tokens).await,
             Err(error) => {
                 tracing::warn!(%error, "the upstream's code could not be exchanged");
-                let failed = self.core.store.transition(&moved.handle, UpstreamCallback::failed).await;
-                let back = failed.map_err(flow_error)?.effect;
+                let closed = self.core.store.transition(&transition.handle, UpstreamCallback::failed).await;
+                let return_address = closed.map_err(flow_error)?.effect;
                 let code = if matches!(error, Rejection::UpstreamDown { .. }) {
                     OAuthErrorCode::TemporarilyUnavailable
                 } else {
                     OAuthErrorCode::ServerError
                 };
                 let description = "the upstream did not give a token; try again";
-                Ok(ClientRedirect::with_error(flow, back, code, description))
+                Ok(ClientRedirect::with_error(flow, return_address, code, description))
             }
         }
     }
@@ -112,8 +112,8 @@ impl Authorize {
     async fn issue_code_after_exchange(&self, flow: FlowHandle, tokens: UpstreamTokens) -> Result<ClientRedirect, Rejection> {
         let (now, secret) = (self.core.clock.now(), random::token());
         let step = |s: UpstreamCallback| s.exchanged(tokens.clone(), Digest::new(secret.expose()), now);
-        let moved = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
-        let code = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-        Ok(ClientRedirect::with_code(flow, moved.effect, &code))
+        let transition = self.core.store.transition(&flow, step).await.map_err(flow_error)?;
+        let code = Secret::from(format!("{}.{}", transition.handle, secret.expose()));
+        Ok(ClientRedirect::with_code(flow, transition.effect, &code))
     }
 }

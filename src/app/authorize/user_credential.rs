@@ -53,8 +53,8 @@ impl Authorize {
                 tracing::info!(service = service.name, source = %form.source, "the upstream refused a pasted key");
                 Err(CredentialError::Refused)
             }
-            ProbeResult::NoResponse(why) => {
-                tracing::warn!(service = service.name, why, "a pasted key could not be tried");
+            ProbeResult::NoResponse(reason) => {
+                tracing::warn!(service = service.name, why = reason, "a pasted key could not be tried");
                 Err(CredentialError::NoResponse)
             }
         }

@@ -70,9 +70,9 @@ impl Discovery {
         let request = || token_endpoint::refresh_request(&server, token, Some(scope.as_str()).filter(|s| !s.is_empty()));
         match token_endpoint::send_with_retry(http, &self.core.clock, &server.addresses, request).await {
             Ok(tokens) => {
-                let read = Stopwatch::start();
+                let stopwatch = Stopwatch::start();
                 active.discovery.clear_unknown_client();
-                Ok((tokens, read))
+                Ok((tokens, stopwatch))
             }
             Err(error) => Err(self.map_token_error(active, &server, error).await),
         }
@@ -87,10 +87,16 @@ impl Discovery {
                 if refusal.code == "invalid_client" {
                     self.note_unknown_client(active, server).await;
                 }
-                let why = format!("it refused us with '{}'", refusal.code);
-                Rejection::UpstreamDown { why, retry_after: 30 }
+                let reason = format!("it refused us with '{}'", refusal.code);
+                Rejection::UpstreamDown {
+                    why: reason,
+                    retry_after: 30,
+                }
             }
-            TokenEndpointError::NeverSent(why) | TokenEndpointError::Unknown(why) => Rejection::UpstreamDown { why, retry_after: 5 },
+            TokenEndpointError::NeverSent(reason) | TokenEndpointError::Unknown(reason) => Rejection::UpstreamDown {
+                why: reason,
+                retry_after: 5,
+            },
             TokenEndpointError::Throttled { retry_after } => Rejection::UpstreamDown {
                 why: "it is throttling".into(),
                 retry_after: retry_after.unwrap_or(10),

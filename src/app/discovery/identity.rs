@@ -106,9 +106,9 @@ impl Discovery {
         let (http, idp) = (self.core.tasks.http(), &login.active.idp);
         let userinfo = login.provider.userinfo(http, endpoint, &login.tokens.access, &idp.groups_claim);
         match userinfo.await {
-            Ok(more) => {
-                let other = || IdpError::Refused("the user endpoint speaks of another user than the ID token".to_owned());
-                user.merge(more).ok_or_else(other)
+            Ok(additional) => {
+                let mismatch = || IdpError::Refused("the user endpoint speaks of another user than the ID token".to_owned());
+                user.merge(additional).ok_or_else(mismatch)
             }
             Err(error) => {
                 tracing::warn!(idp = idp.name, %error, "the user endpoint did not answer");

@@ -76,18 +76,21 @@ impl Discovery {
         };
         match self.core.store.upsert(&handle, step).await {
             Ok(_) => Ok(()),
-            Err(UpsertError::Rejected(was)) => Err(issuer_changed_error(&was, issuer)),
+            Err(UpsertError::Rejected(old_issuer)) => Err(issuer_changed_error(&old_issuer, issuer)),
             Err(UpsertError::Store(error)) => Err(error.into()),
         }
     }
 }
 
-fn issuer_changed_error(was: &str, now: &str) -> Rejection {
-    let (was, now) = (was.escape_debug(), now.escape_debug());
-    let why = format!(
-        "the upstream now names {now} as its authorization server, and the client secret belongs to {was}; \
-         if that is right, say --upstream-as {now}"
+fn issuer_changed_error(old_issuer: &str, new_issuer: &str) -> Rejection {
+    let (old_issuer, new_issuer) = (old_issuer.escape_debug(), new_issuer.escape_debug());
+    let message = format!(
+        "the upstream now names {new_issuer} as its authorization server, and the client secret belongs to {old_issuer}; \
+         if that is right, say --upstream-as {new_issuer}"
     );
-    tracing::error!(why, "the client secret is not sent");
-    Rejection::UpstreamDown { why, retry_after: 30 }
+    tracing::error!(why = message, "the client secret is not sent");
+    Rejection::UpstreamDown {
+        why: message,
+        retry_after: 30,
+    }
 }

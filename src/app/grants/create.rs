@@ -23,32 +23,34 @@ impl Grants {
         grant: Id,
         active: &ActiveService,
         context: TokenRequestContext<'_>,
-        redeemed: RedeemedCode,
+        redeemed_code: RedeemedCode,
     ) -> Result<Value, Rejection> {
         let RedeemedCode {
             client_id,
             service,
             way,
             scopes,
-            who,
-            obtained,
-        } = redeemed;
-        let allowed = user_policy::check_flow(&self.core.config(), &active.service, &way, &who);
-        let (issuer, tokens) = obtained.map_or((None, None), |obtained| (obtained.issuer, Some(obtained.tokens)));
+            who: user,
+            obtained: obtained_tokens,
+        } = redeemed_code;
+        let policy_result = user_policy::check_flow(&self.core.config(), &active.service, &way, &user);
+        let (issuer, tokens) = obtained_tokens.map_or((None, None), |obtained_tokens| {
+            (obtained_tokens.issuer, Some(obtained_tokens.tokens))
+        });
         let granted_scope = tokens.as_ref().and_then(|tokens| tokens.scope.as_deref());
-        let new = NewGrant {
+        let new_grant = NewGrant {
             client_id,
             service,
-            who,
+            who: user,
             scopes: match granted_scope {
-                Some(granted) => scopes.granted_to_client(granted),
+                Some(scope) => scopes.granted_to_client(scope),
                 None => scopes,
             },
             issuer,
             tokens: tokens.clone(),
         };
-        let data = GrantData::new(new, self.persistence.refresh_rules(active), self.core.clock.now());
-        if let Err(rejection) = allowed {
+        let data = GrantData::new(new_grant, self.persistence.refresh_rules(active), self.core.clock.now());
+        if let Err(rejection) = policy_result {
             self.discovery.revoke_detached(&data, None);
             return Err(rejection);
         }

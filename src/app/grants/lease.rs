@@ -75,13 +75,13 @@ impl LeaseWait {
     /// # Errors
     /// If the time is up.
     pub async fn while_running(&self, locks: &RefreshLocks, grant: Id) -> Result<bool, LeaseTimeout> {
-        let mut has_run = false;
-        while let Some(running) = locks.running(grant) {
-            has_run = true;
+        let mut has_waited = false;
+        while let Some(notify) = locks.running(grant) {
+            has_waited = true;
             self.check()?;
-            let _ = tokio::time::timeout(LOCAL_WAIT, running.notified()).await;
+            let _ = tokio::time::timeout(LOCAL_WAIT, notify.notified()).await;
         }
-        Ok(has_run)
+        Ok(has_waited)
     }
 
     /// Waits a moment for a refresh in another process.

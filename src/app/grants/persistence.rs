@@ -99,7 +99,7 @@ impl Persistence {
         }
     }
 
-    /// Issues the code after consent, where the browser need not visit an upstream. `obtained` is what
+    /// Issues the code after consent, where the browser need not visit an upstream. `tokens` is what
     /// the user gave on the consent page.
     ///
     /// # Errors
@@ -110,24 +110,22 @@ impl Persistence {
         core: &Core,
         flow: &FlowHandle,
         form: Option<&str>,
-        obtained: Option<ObtainedTokens>,
+        tokens: Option<ObtainedTokens>,
     ) -> Result<ClientRedirect, Rejection> {
         let now = core.clock.now();
         match self {
             Self::Stored => {
                 let secret = random::token();
-                let step = |s: GatewayLogin| s.granted(form, obtained.clone(), Digest::new(secret.expose()), now);
-                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
-                let issued = Secret::from(format!("{}.{}", moved.handle, secret.expose()));
-                Ok(ClientRedirect::with_code(flow.clone(), moved.effect, &issued))
+                let step = |s: GatewayLogin| s.granted(form, tokens.clone(), Digest::new(secret.expose()), now);
+                let transition = core.store.transition(flow, step).await.map_err(flow_error)?;
+                let auth_code = Secret::from(format!("{}.{}", transition.handle, secret.expose()));
+                Ok(ClientRedirect::with_code(flow.clone(), transition.effect, &auth_code))
             }
-            Self::ClientSide if obtained.is_some() => {
-                Err(Rejection::Unknown("this gateway keeps nothing, so it can take no key of a user"))
-            }
+            Self::ClientSide if tokens.is_some() => Err(Rejection::Unknown("this gateway keeps nothing, so it can take no key of a user")),
             Self::ClientSide => {
                 let step = |s: GatewayLogin| s.granted_stateless(form, now);
-                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
-                Ok(stateless_redirect(flow.clone(), moved))
+                let transition = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(stateless_redirect(flow.clone(), transition))
             }
         }
     }
@@ -147,14 +145,14 @@ impl Persistence {
         match self {
             Self::Stored => {
                 let step = |s: UpstreamRedirect| s.returned(callback, now);
-                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
-                Ok(AcceptedCode::Exchange(moved))
+                let transition = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(AcceptedCode::Exchange(transition))
             }
             Self::ClientSide => {
                 let upstream_code = Secret::from(upstream_code);
                 let step = |s: UpstreamRedirect| s.returned_stateless(callback, upstream_code.clone(), now);
-                let moved = core.store.transition(flow, step).await.map_err(flow_error)?;
-                Ok(AcceptedCode::Issued(stateless_redirect(flow.clone(), moved)))
+                let transition = core.store.transition(flow, step).await.map_err(flow_error)?;
+                Ok(AcceptedCode::Issued(stateless_redirect(flow.clone(), transition)))
             }
         }
     }
@@ -191,10 +189,10 @@ impl Persistence {
         match self {
             Self::Stored => {
                 let step = |s: CodeIssued| s.redeemed(client, redemption, grant, now);
-                let moved = core.store.transition(flow, step).await?;
+                let transition = core.store.transition(flow, step).await?;
                 Ok(SpentCode {
                     grant,
-                    redeemed: moved.effect,
+                    redeemed: transition.effect,
                     pending: None,
                 })
             }
@@ -216,8 +214,8 @@ impl Persistence {
     /// # Errors
     /// If the store fails.
     pub(super) async fn insert_grant(self, core: &Core, grant: Id, data: GrantData) -> Result<InsertedGrant, StoreError> {
-        let inserted = core.store.insert(grant, Active::new(data)).await;
-        Ok(match (inserted, self) {
+        let result = core.store.insert(grant, Active::new(data)).await;
+        Ok(match (result, self) {
             (Ok(handle), _) if size_limits::fits_refresh_pair(&handle) => InsertedGrant::Created(handle),
             (Ok(_), _) => InsertedGrant::Rejected(Rejection::Unknown(
                 "the upstream's tokens are too long for a gateway that keeps nothing; whoever runs it must choose another store",
@@ -287,13 +285,13 @@ impl Persistence {
 }
 
 /// Back to the client, with the flow's record as the code.
-fn stateless_redirect(flow: FlowHandle, moved: Transitioned<StatelessCode, ReturnAddress>) -> ClientRedirect {
-    let record = moved.handle.client_side_record().unwrap_or_default();
-    let code = Secret::from(format!("{}.{record}", moved.handle));
+fn stateless_redirect(flow: FlowHandle, transition: Transitioned<StatelessCode, ReturnAddress>) -> ClientRedirect {
+    let record = transition.handle.client_side_record().unwrap_or_default();
+    let code = Secret::from(format!("{}.{record}", transition.handle));
     if size_limits::fits_redirect(code.expose()) {
-        ClientRedirect::with_code(flow, moved.effect, &code)
+        ClientRedirect::with_code(flow, transition.effect, &code)
     } else {
         let description = "the upstream's code is too long for this gateway";
-        ClientRedirect::with_error(flow, moved.effect, OAuthErrorCode::ServerError, description)
+        ClientRedirect::with_error(flow, transition.effect, OAuthErrorCode::ServerError, description)
     }
 }

@@ -23,7 +23,7 @@ impl From<LeaseTimeout> for UpstreamTokenError {
 }
 
 impl Grants {
-    /// A valid upstream token of this grant, newer than the one that the upstream `refused`.
+    /// A valid upstream token of this grant, newer than `refused_token`.
     ///
     /// # Errors
     /// If the grant has ended, or no token can be had now.
@@ -31,11 +31,11 @@ impl Grants {
         self: &Arc<Self>,
         active: &Arc<ActiveService>,
         grant: Id,
-        refused: Option<&UpstreamAccessToken>,
+        refused_token: Option<&UpstreamAccessToken>,
     ) -> Result<Arc<CachedToken>, UpstreamTokenError> {
-        let (this, active, refused) = (Arc::clone(self), Arc::clone(active), refused.cloned());
+        let (this, active, refused_token) = (Arc::clone(self), Arc::clone(active), refused_token.cloned());
         // Detached: if the client gives up, what the upstream rotated is not lost.
-        let work = async move { this.renew_once(&active, grant, refused.as_ref()).await };
+        let work = async move { this.renew_once(&active, grant, refused_token.as_ref()).await };
         match tokio::time::timeout(MAX_WAIT, self.core.tasks.spawn(work)).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(UpstreamTokenError::TryLater),
@@ -47,12 +47,12 @@ impl Grants {
         self: &Arc<Self>,
         active: &Arc<ActiveService>,
         grant: Id,
-        refused: Option<&UpstreamAccessToken>,
+        refused_token: Option<&UpstreamAccessToken>,
     ) {
-        let (this, active, refused) = (Arc::clone(self), Arc::clone(active), refused.cloned());
+        let (this, active, refused_token) = (Arc::clone(self), Arc::clone(active), refused_token.cloned());
         self.core.tasks.spawn(async move {
             // A failure is logged where it arises, and the next request tries again.
-            let _ = this.renew_once(&active, grant, refused.as_ref()).await;
+            let _ = this.renew_once(&active, grant, refused_token.as_ref()).await;
         });
     }
 
@@ -60,7 +60,7 @@ impl Grants {
         &self,
         active: &ActiveService,
         grant: Id,
-        refused: Option<&UpstreamAccessToken>,
+        refused_token: Option<&UpstreamAccessToken>,
     ) -> Result<Arc<CachedToken>, UpstreamTokenError> {
         let handle = Handle::<GrantRecord>::new(grant);
         let wait = LeaseWait::start();
@@ -71,18 +71,18 @@ impl Grants {
             has_waited |= wait.while_running(&self.locks, grant).await?;
             let (record, now) = (self.core.store.read(&handle).await?, self.core.clock.now());
             let data = record.as_ref().and_then(GrantRecord::data).ok_or(UpstreamTokenError::GrantEnded)?;
-            match data.credential().reference_status(refused, now) {
+            match data.credential().reference_status(refused_token, now) {
                 ReferenceStatus::Valid(tokens) => return Ok(CachedToken::new(tokens)),
                 ReferenceStatus::Expired => return Err(UpstreamTokenError::GrantEnded),
                 ReferenceStatus::Renew(_) if has_waited => {
-                    let tokens = data.credential().valid_tokens(refused, now);
+                    let tokens = data.credential().valid_tokens(refused_token, now);
                     return tokens.map(CachedToken::new).ok_or(UpstreamTokenError::TryLater);
                 }
                 // Before the lease is taken, so that discovery does not use up the lease.
                 ReferenceStatus::Renew(_) => drop(self.discovery.auth_server(self.core.tasks.http(), active).await),
             }
             let (attempt, now) = (self.new_attempt(), self.core.clock.now());
-            let step = |r: GrantRecord| r.renewal_started(refused, attempt, now);
+            let step = |r: GrantRecord| r.renewal_started(refused_token, attempt, now);
             match self.core.store.update(&handle, step).await {
                 Ok((handle, refresh)) => {
                     let refreshed = self.refresh_upstream(active, &handle, refresh).await;

@@ -27,7 +27,7 @@ impl Grants {
             }
             let active = record.data().and_then(|data| config.find(&data.service));
             let rules = active.map_or_else(RefreshRules::default, |active| self.persistence.refresh_rules(active));
-            if record.data().and_then(|data| data.prune_at(rules)).is_some_and(|at| at <= now) {
+            if record.data().and_then(|data| data.prune_at(rules)).is_some_and(|time| time <= now) {
                 let step = |r: GrantRecord| Ok::<_, Infallible>((r.pruned(rules, now), ()));
                 // The next pass tries again.
                 let _ = self.core.store.update(&grant, step).await;

@@ -121,13 +121,13 @@ impl Grants {
     /// grant ends.
     async fn check_user(&self, service: &Service, grant: &Handle<GrantRecord>) -> Result<(), Rejection> {
         let record = self.core.store.read(grant).await?;
-        let Some(who) = record.as_ref().and_then(GrantRecord::data).map(|data| &data.who) else {
+        let Some(user) = record.as_ref().and_then(GrantRecord::data).map(|data| &data.who) else {
             return Ok(());
         };
-        let Err(why) = user_policy::check_user(&self.core.config(), service, who) else {
+        let Err(reason) = user_policy::check_user(&self.core.config(), service, user) else {
             return Ok(());
         };
-        tracing::warn!(grant = %grant.id(), user = who.subject, why, "a user may no longer use the service; the grant is ended");
+        tracing::warn!(grant = %grant.id(), user = user.subject, why = reason, "a user may no longer use the service; the grant is ended");
         if let Some(data) = self.end(grant).await? {
             self.discovery.revoke_detached(&data, None);
         }
@@ -135,11 +135,11 @@ impl Grants {
     }
 
     fn open_refresh_pair(&self, service: &Service, client: &Authenticated, token: &Secret) -> Result<OpenedPair, Rejection> {
-        let refused = Rejection::WrongContext("this is not a refresh token of this gateway");
-        let opened = pair::open(&self.core.keys.load(), token.expose()).map_err(|_| refused.clone())?;
-        let header = &opened.half;
+        let wrong_context = Rejection::WrongContext("this is not a refresh token of this gateway");
+        let pair = pair::open(&self.core.keys.load(), token.expose()).map_err(|_| wrong_context.clone())?;
+        let header = &pair.half;
         if header.kind != TokenKind::Refresh || header.service != service.digest {
-            return Err(refused);
+            return Err(wrong_context);
         }
         if header.client != client.client_digest() {
             return Err(Rejection::Grant(RejectReason::WrongClient));
@@ -150,7 +150,7 @@ impl Grants {
         if header.carried != PayloadKind::Grant && !service.upstream.accepts_payload(header.carried) {
             return Err(Rejection::Unknown("this service is unlocked in another way now; sign in again"));
         }
-        Ok(opened)
+        Ok(pair)
     }
 
     fn refresh_request<'a>(
@@ -224,11 +224,11 @@ impl Grants {
     ) -> Result<Refreshed, Rejection> {
         let _lock = self.locks.lock(grant.id());
         match self.discovery.refresh_tokens(active, &refresh.token, &refresh.data).await {
-            Ok((mut tokens, read)) => {
+            Ok((mut tokens, stopwatch)) => {
                 // RFC 6749 §6: without a new refresh token, the old one stays valid.
                 tokens.refresh = tokens.refresh.or_else(|| Some(refresh.token.clone()));
                 let (grant, data) = self.commit_tokens(active, grant, &refresh, &tokens).await?;
-                tracing::debug!(grant = %grant.id(), committed_after_us = read.micros(), "the upstream's answer is committed");
+                tracing::debug!(grant = %grant.id(), committed_after_us = stopwatch.micros(), "the upstream's answer is committed");
                 Ok(Refreshed { grant, data, tokens })
             }
             Err(error @ Rejection::UpstreamRefused(_)) => {
@@ -266,9 +266,9 @@ impl Grants {
             let (rules, now) = (self.persistence.refresh_rules(active), self.core.clock.now());
             let step = |s: Refreshing| s.answered(refresh.attempt, tokens.clone(), rules, now);
             match self.core.store.transition(grant, step).await {
-                Ok(moved) => {
+                Ok(transition) => {
                     self.token_cache.remove(grant.id());
-                    return Ok((moved.handle, moved.effect));
+                    return Ok((transition.handle, transition.effect));
                 }
                 Err(TransitionError::Store(error)) => {
                     tracing::error!(%error, "the upstream's answer is held in memory until the store is back");

@@ -38,13 +38,13 @@ pub(super) fn check_state(state: Option<&str>) -> Result<(), Rejection> {
 /// # Errors
 /// If it does not. The error says by how many bytes.
 pub(super) fn check_initial_size(flow: &FlowHandle) -> Result<(), Rejection> {
-    let needed = cookie_length(flow) + GROWTH_RESERVE_BYTES;
-    if needed <= MAX_COOKIE_BYTES {
+    let length = cookie_length(flow) + GROWTH_RESERVE_BYTES;
+    if length <= MAX_COOKIE_BYTES {
         return Ok(());
     }
     Err(too_long(format!(
         "client_id, redirect_uri, state and scope are too long together for this gateway, by {} bytes",
-        needed - MAX_COOKIE_BYTES
+        length - MAX_COOKIE_BYTES
     )))
 }
 
@@ -92,9 +92,9 @@ fn cookie_length(flow: &FlowHandle) -> usize {
     flow.client_side_record().map_or(0, |record| record.len() + FORM_KEY_BYTES)
 }
 
-fn too_long(why: String) -> Rejection {
+fn too_long(message: String) -> Rejection {
     Rejection::Authorize(RequestParamsError {
         code: OAuthErrorCode::InvalidRequest,
-        why,
+        why: message,
     })
 }

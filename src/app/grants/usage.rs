@@ -39,7 +39,10 @@ impl UnconfirmedGenerations {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let is_first = self.generation.remove_if(&grant, |_, sent| *sent <= generation).is_some();
+        let is_first = self
+            .generation
+            .remove_if(&grant, |_, unconfirmed| *unconfirmed <= generation)
+            .is_some();
         if is_first {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -62,7 +65,7 @@ impl Recent401s {
     /// Notes a 401. Returns whether it is the first one of this generation in a minute.
     pub fn note_once(&self, grant: Id, generation: u32, now: UnixTime) -> bool {
         let key = (grant, generation);
-        if self.0.get(&key).is_some_and(|at| now.seconds_since(at) < SUPPRESS_SECONDS) {
+        if self.0.get(&key).is_some_and(|time| now.seconds_since(time) < SUPPRESS_SECONDS) {
             return false;
         }
         self.0.insert(key, now);
@@ -76,20 +79,20 @@ mod tests {
 
     #[test]
     fn a_401_is_noted_once_a_minute_for_each_generation() {
-        let (notes, grant, now) = (Recent401s::default(), Id::random(), UnixTime(1_000));
-        let count = |generation, now| (0..100).filter(|_| notes.note_once(grant, generation, now)).count();
+        let (recent_401s, grant, now) = (Recent401s::default(), Id::random(), UnixTime(1_000));
+        let count = |generation, now| (0..100).filter(|_| recent_401s.note_once(grant, generation, now)).count();
         assert_eq!(
             (count(1, now), count(1, now.plus_seconds(59)), count(1, now.plus_seconds(60))),
             (1, 0, 1)
         );
         assert_eq!(count(2, now), 1);
-        assert!(notes.note_once(Id::random(), 1, now));
+        assert!(recent_401s.note_once(Id::random(), 1, now));
     }
 
     #[test]
     fn recorded_upstream_401s_take_bounded_memory() {
-        let notes = Recent401s::default();
-        assert!((0..5 * MAX_RECENT_401S).all(|_| notes.note_once(Id::random(), 1, UnixTime(1_000))));
-        assert!(notes.0.len() <= MAX_RECENT_401S);
+        let recent_401s = Recent401s::default();
+        assert!((0..5 * MAX_RECENT_401S).all(|_| recent_401s.note_once(Id::random(), 1, UnixTime(1_000))));
+        assert!(recent_401s.0.len() <= MAX_RECENT_401S);
     }
 }

@@ -40,7 +40,7 @@ impl From<OpenError> for ProxyError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::NotReady => Self::NotReady,
-            OpenError::Invalid(why) => Self::BadToken(why),
+            OpenError::Invalid(reason) => Self::BadToken(reason),
         }
     }
 }

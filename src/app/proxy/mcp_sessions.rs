@@ -54,33 +54,33 @@ impl Default for McpSessions {
 impl McpSessions {
     /// Whether a request may be forwarded: it has no session id, or one that this user got.
     pub fn check(&self, owner: SessionOwner<'_>, request: &HeaderMap, now: UnixTime) -> bool {
-        let mut named = request.get_all(SESSION_HEADER).iter();
-        let Some(first) = named.next() else { return true };
+        let mut values = request.get_all(SESSION_HEADER).iter();
+        let Some(first) = values.next() else { return true };
         // With two ids, the upstream's choice is unknown.
-        let (Ok(id), None) = (first.to_str(), named.next()) else {
+        let (Ok(id), None) = (first.to_str(), values.next()) else {
             return false;
         };
         let key = key(owner, id);
-        let known = self.0.get(&key);
-        if known.is_some_and(|used| now.seconds_since(used) >= TOUCH_INTERVAL_SECONDS) {
+        let last_used = self.0.get(&key);
+        if last_used.is_some_and(|used| now.seconds_since(used) >= TOUCH_INTERVAL_SECONDS) {
             self.0.insert(key, now);
         }
-        known.is_some()
+        last_used.is_some()
     }
 
     /// Records a new or an ended session from a response. `request` is what it responds to.
     pub fn note(&self, owner: SessionOwner<'_>, request: SessionRequest<'_>, response: &Response<impl Sized>, now: UnixTime) {
-        let SessionRequest { method, id: named } = request;
+        let SessionRequest { method, id: requested_id } = request;
         let (status, headers) = (response.status(), response.headers());
         if !status.is_success() {
             return;
         }
-        if let Some(id) = named.filter(|_| method == Method::DELETE) {
+        if let Some(id) = requested_id.filter(|_| method == Method::DELETE) {
             self.0.remove(&key(owner, id));
             return;
         }
-        let given = headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
-        if let Some(id) = given.filter(|id| named != Some(*id)) {
+        let new_id = headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
+        if let Some(id) = new_id.filter(|id| requested_id != Some(*id)) {
             self.0.insert(key(owner, id), now);
         }
     }
@@ -131,18 +131,18 @@ mod tests {
         response
     }
 
-    fn given(sessions: &McpSessions, to: SessionOwner<'_>, id: &'static str) {
-        sessions.note(to, request(&Method::POST, None), &response(StatusCode::OK, &[id]), NOW);
+    fn given(sessions: &McpSessions, owner: SessionOwner<'_>, id: &'static str) {
+        sessions.note(owner, request(&Method::POST, None), &response(StatusCode::OK, &[id]), NOW);
     }
 
     #[test]
     fn an_mcp_session_id_is_accepted_only_from_its_user_and_service() {
         let sessions = McpSessions::default();
         given(&sessions, owner("a", "alice"), "s1");
-        let admits = |who, id| sessions.check(who, &naming(&[id]), NOW);
-        assert!(admits(owner("a", "alice"), "s1"));
-        assert!(!admits(owner("a", "bob"), "s1") && !admits(owner("b", "alice"), "s1"));
-        assert!(!admits(owner("a", "alice"), "s2"), "an id that nobody was given");
+        let is_accepted = |owner, id| sessions.check(owner, &naming(&[id]), NOW);
+        assert!(is_accepted(owner("a", "alice"), "s1"));
+        assert!(!is_accepted(owner("a", "bob"), "s1") && !is_accepted(owner("b", "alice"), "s1"));
+        assert!(!is_accepted(owner("a", "alice"), "s2"), "an id that nobody was given");
         assert!(sessions.check(owner("a", "bob"), &naming(&[]), NOW), "a request without a session");
     }
 
@@ -167,10 +167,10 @@ mod tests {
         let sessions = McpSessions::default();
         let alice = owner("a", "alice");
         given(&sessions, alice, "s1");
-        let ended = |status| sessions.note(alice, request(&Method::DELETE, Some("s1")), &response(status, &["s1"]), NOW);
-        ended(StatusCode::METHOD_NOT_ALLOWED);
+        let delete = |status| sessions.note(alice, request(&Method::DELETE, Some("s1")), &response(status, &["s1"]), NOW);
+        delete(StatusCode::METHOD_NOT_ALLOWED);
         assert!(sessions.check(alice, &naming(&["s1"]), NOW));
-        ended(StatusCode::NO_CONTENT);
+        delete(StatusCode::NO_CONTENT);
         assert!(!sessions.check(alice, &naming(&["s1"]), NOW));
     }
 

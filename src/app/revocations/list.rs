@@ -28,7 +28,7 @@ impl RevocationList {
     pub fn add(&self, id: Id, until: UnixTime) {
         self.until
             .entry(id)
-            .and_modify(|known| *known = (*known).max(until))
+            .and_modify(|current| *current = (*current).max(until))
             .or_insert(until);
     }
 

@@ -29,11 +29,11 @@ impl SigningKeys {
     /// The keys, once they are read. If they are missing or due for rotation, this starts to load or
     /// rotate them in the background.
     pub(in crate::app) fn keys_or_rotate(self: &Arc<Self>) -> Option<Arc<LoadedKeys>> {
-        let loaded = self.state.loaded();
-        if loaded.as_ref().is_none_or(|keys| keys.is_rotation_due(self.core.clock.now())) {
+        let keys = self.state.loaded();
+        if keys.as_ref().is_none_or(|keys| keys.is_rotation_due(self.core.clock.now())) {
             self.load_or_rotate_in_background();
         }
-        loaded
+        keys
     }
 
     /// The public keys (RFC 7517) with which others verify tokens of this gateway; `None` if no
@@ -73,8 +73,8 @@ impl SigningKeys {
                 Err(InsertError::Store(error)) => return Err(error),
             },
             Some(SigningRecord::SigningKeys(keys)) if keys.is_rotation_due(now) => {
-                let new = signing_key::generate();
-                let step = |keys: record::SigningKeys| keys.rotated(new.clone(), now, max_access_ttl).map(|keys| (keys, ()));
+                let new_key = signing_key::generate();
+                let step = |keys: record::SigningKeys| keys.rotated(new_key.clone(), now, max_access_ttl).map(|keys| (keys, ()));
                 match store.transition(&handle, step).await {
                     Ok(_) => tracing::info!("signing key rotated: it is published now and signs in an hour"),
                     Err(TransitionError::Rejected(RotationNotDue) | TransitionError::NotFound | TransitionError::WrongState) => {}
@@ -86,8 +86,8 @@ impl SigningKeys {
         let Some(SigningRecord::SigningKeys(keys)) = store.read(&handle).await? else {
             return Ok(());
         };
-        if let Some(loaded) = LoadedKeys::new(keys) {
-            self.state.replace(loaded);
+        if let Some(loaded_keys) = LoadedKeys::new(keys) {
+            self.state.replace(loaded_keys);
         } else {
             tracing::error!("the stored signing keys are not keys");
         }

@@ -53,8 +53,8 @@ impl LoadedKeys {
     pub(super) fn new(keys: record::SigningKeys) -> Option<Self> {
         let parsed = keys.all().iter().map(|entry| {
             let key = SigningKey::parse(&entry.key).ok()?;
-            let public = Jwk::es256(&key.id().to_string(), key.public_point())?;
-            Some((key, public))
+            let jwk = Jwk::es256(&key.id().to_string(), key.public_point())?;
+            Some((key, jwk))
         });
         let parsed = parsed.collect::<Option<_>>()?;
         Some(Self { keys, parsed })
@@ -75,7 +75,7 @@ impl LoadedKeys {
     /// The key with this `kid` (RFC 7515 §4.1.4). A token without a `kid` is not from this gateway.
     pub(in crate::app) fn find(&self, key_id: Option<&str>) -> Option<&Jwk> {
         let id = Id::parse(key_id?)?;
-        self.parsed.iter().find(|(key, _)| key.id() == id).map(|(_, public)| public)
+        self.parsed.iter().find(|(key, _)| key.id() == id).map(|(_, jwk)| jwk)
     }
 
     /// The public keys (RFC 7517 §5) that verify tokens of the last `max_access_ttl` seconds, or
@@ -85,7 +85,7 @@ impl LoadedKeys {
         let entries = self.keys.all().iter().zip(&self.parsed);
         let keys: Vec<Value> = entries
             .filter(|(entry, _)| published.contains(entry))
-            .filter_map(|(_, (_, public))| public.to_public_jwk())
+            .filter_map(|(_, (_, jwk))| jwk.to_public_jwk())
             .collect();
         json!({ "keys": keys })
     }

@@ -34,25 +34,25 @@ impl TokenEndpoint {
         active: &ActiveService,
         issuer: &str,
         client: &Authenticated,
-        presented: PresentedCode<'_>,
+        presented_code: PresentedCode<'_>,
     ) -> Result<Value, Rejection> {
         let persistence = self.grants.persistence();
-        let (flow, secret) = presented.code.expose().split_once('.').ok_or(CODE_NOT_FOUND)?;
+        let (flow, secret) = presented_code.code.expose().split_once('.').ok_or(CODE_NOT_FOUND)?;
         let flow = persistence.flow_of_code(FlowHandle::parse(flow).ok_or(CODE_NOT_FOUND)?, secret);
         let redemption = CodeRedemption {
             service: &active.service.name,
             code: secret,
-            redirect_uri: presented.redirect_uri,
-            verifier: presented.verifier.map(Secret::expose),
+            redirect_uri: presented_code.redirect_uri,
+            verifier: presented_code.verifier.map(Secret::expose),
         };
         let context = TokenRequestContext {
             issuer,
             refreshes: client.may_refresh(),
         };
         match persistence.redeem(&self.core, &flow, client, redemption).await {
-            Ok(spent) => {
-                let redeemed = self.exchange_pending(active, spent.redeemed, spent.pending).await?;
-                self.grants.create(spent.grant, active, context, redeemed).await
+            Ok(spent_code) => {
+                let redeemed_code = self.exchange_pending(active, spent_code.redeemed, spent_code.pending).await?;
+                self.grants.create(spent_code.grant, active, context, redeemed_code).await
             }
             Err(TransitionError::WrongState) => Err(self.end_replayed(&flow, client, redemption).await),
             Err(TransitionError::NotFound) => Err(CODE_NOT_FOUND),
@@ -66,34 +66,34 @@ impl TokenEndpoint {
     async fn exchange_pending(
         &self,
         active: &ActiveService,
-        redeemed: RedeemedCode,
+        redeemed_code: RedeemedCode,
         pending: Option<PendingExchange>,
     ) -> Result<RedeemedCode, Rejection> {
         let Some(PendingExchange { code, exchange }) = pending else {
-            return Ok(redeemed);
+            return Ok(redeemed_code);
         };
         // First, so that a user who may not use the service spends no upstream code.
-        user_policy::check_flow(&self.core.config(), &active.service, &redeemed.way, &redeemed.who)?;
-        let exchanged = self.discovery.exchange_code(active, &code, &exchange).await;
-        let tokens = exchanged.inspect_err(|error| tracing::warn!(%error, "the upstream's code could not be exchanged"))?;
+        user_policy::check_flow(&self.core.config(), &active.service, &redeemed_code.way, &redeemed_code.who)?;
+        let result = self.discovery.exchange_code(active, &code, &exchange).await;
+        let tokens = result.inspect_err(|error| tracing::warn!(%error, "the upstream's code could not be exchanged"))?;
         Ok(RedeemedCode {
             obtained: Some(ObtainedTokens {
                 issuer: Some(exchange.issuer),
                 tokens,
             }),
-            ..redeemed
+            ..redeemed_code
         })
     }
 
     /// Ends the grant of a code that was redeemed before (RFC 6749 §4.1.2), if client and proof key are
     /// those of the first time. Returns the reason to refuse.
     async fn end_replayed(&self, flow: &FlowHandle, client: &Authenticated, redemption: CodeRedemption<'_>) -> Rejection {
-        let spent = match self.core.store.read(flow).await {
-            Ok(Some(FlowRecord::CodeSpent(spent))) => spent,
+        let spent_code = match self.core.store.read(flow).await {
+            Ok(Some(FlowRecord::CodeSpent(spent_code))) => spent_code,
             Ok(_) => return CODE_NOT_FOUND,
             Err(error) => return error.into(),
         };
-        let grant = match CodeSpent::replayed(&spent, client, redemption) {
+        let grant = match CodeSpent::replayed(&spent_code, client, redemption) {
             Ok(grant) => grant,
             Err(reason) => return Rejection::Grant(reason),
         };

@@ -52,8 +52,8 @@ impl TokenEndpoint {
 
     /// The pair of a token that this client may revoke. An API key is the operator's to revoke.
     fn open_revocable(&self, active: &ActiveService, client: &Authenticated, token: &Secret) -> Option<OpenedPair> {
-        let opened = pair::open(&self.core.keys.load(), token.expose()).ok();
-        let pair = opened.or_else(|| self.tokens.open_jwt(&active.service, token.expose()).ok())?;
+        let pair = pair::open(&self.core.keys.load(), token.expose()).ok();
+        let pair = pair.or_else(|| self.tokens.open_jwt(&active.service, token.expose()).ok())?;
         let header = &pair.half;
         let is_own = header.client == client.client_digest() && header.service == active.service.digest;
         (header.kind != TokenKind::Key && is_own).then_some(pair)

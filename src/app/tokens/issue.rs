@@ -169,12 +169,12 @@ fn payloads<'a>(upstream: &Upstream, grant: CurrentGrant<'a>) -> (Payload<'a>, P
     (access_payload(upstream, &data.who, tokens), refresh_payload)
 }
 
-fn access_payload<'a>(upstream: &Upstream, who: &User, tokens: Option<&'a UpstreamTokens>) -> Payload<'a> {
+fn access_payload<'a>(upstream: &Upstream, user: &User, tokens: Option<&'a UpstreamTokens>) -> Payload<'a> {
     match (upstream, tokens) {
         (_, Some(tokens)) => access_token_payload(tokens),
         (Upstream::Identity(headers), None) => Payload {
             kind: PayloadKind::Identity,
-            text: Cow::Owned(headers.to_payload(&identity_payload(who)).expose().to_owned()),
+            text: Cow::Owned(headers.to_payload(&identity_payload(user)).expose().to_owned()),
             ends: UnixTime::NEVER,
         },
         (Upstream::OAuth(_) | Upstream::Paste(_) | Upstream::Static(_) | Upstream::None, None) => EMPTY_PAYLOAD,
@@ -212,8 +212,8 @@ fn access_token_payload(tokens: &UpstreamTokens) -> Payload<'_> {
 }
 
 /// What a backend learns of a user. A user with a password of this gateway has no id but the name.
-fn identity_payload(who: &User) -> IdentityPayload {
-    match &who.identity {
+fn identity_payload(user: &User) -> IdentityPayload {
+    match &user.identity {
         Some(identity) => IdentityPayload {
             id: identity.id.clone(),
             provider: identity.provider.clone(),
@@ -222,7 +222,7 @@ fn identity_payload(who: &User) -> IdentityPayload {
             avatar: identity.avatar.clone(),
         },
         None => IdentityPayload {
-            id: who.subject.clone(),
+            id: user.subject.clone(),
             provider: PASSWORD_PROVIDER.to_owned(),
             ..IdentityPayload::default()
         },

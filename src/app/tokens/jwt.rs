@@ -44,8 +44,8 @@ impl Tokens {
             user: IdentityHeaders::from_payload(payload).map(|identity| user_claims(&identity)),
         };
         let keys = self.signing_keys.keys_or_rotate()?;
-        let signed = keys.sign(access_token::JWT_TYPE, &token.claims(), now)?;
-        Some(Secret::from(signed))
+        let jwt = keys.sign(access_token::JWT_TYPE, &token.claims(), now)?;
+        Some(Secret::from(jwt))
     }
 
     /// Verifies a JWT of this service and returns its content as a pair. The caller checks the
@@ -55,14 +55,14 @@ impl Tokens {
     /// # Errors
     /// The text says what is wrong. It contains no part of the token.
     pub(in crate::app) fn open_jwt(&self, service: &Service, token: &str) -> Result<OpenedPair, &'static str> {
-        let parsed = UnverifiedJwt::parse(token).map_err(|_| NOT_OUR_TOKEN)?;
-        if parsed.kind.as_deref() != Some(access_token::JWT_TYPE) {
+        let jwt = UnverifiedJwt::parse(token).map_err(|_| NOT_OUR_TOKEN)?;
+        if jwt.kind.as_deref() != Some(access_token::JWT_TYPE) {
             return Err("this is not an access token");
         }
         let keys = self.signing_keys.keys_or_rotate().ok_or(NOT_OUR_TOKEN)?;
-        let key = keys.find(parsed.key_id.as_deref());
+        let key = keys.find(jwt.key_id.as_deref());
         let key = key.ok_or("the token was signed with a key that is not known here, or no longer")?;
-        let claims = parsed.verify(key).map_err(|why| match why {
+        let claims = jwt.verify(key).map_err(|error| match error {
             JwtError::Signature => "the token was changed",
             JwtError::TooLong | JwtError::Malformed | JwtError::Critical | JwtError::Algorithm | JwtError::UnknownKey => NOT_OUR_TOKEN,
         })?;
@@ -70,10 +70,10 @@ impl Tokens {
         if token.audience != self.core.urls.service_url(service) || !self.core.urls.is_issuer(service, &token.issuer) {
             return Err(WRONG_SERVICE);
         }
-        let (carried, upstream) = match &token.user {
-            Some(person) => (
+        let (payload_kind, upstream) = match &token.user {
+            Some(user) => (
                 PayloadKind::Identity,
-                serde_json::to_string(&identity_payload(person)).unwrap_or_default(),
+                serde_json::to_string(&identity_payload(user)).unwrap_or_default(),
             ),
             None => (PayloadKind::Nothing, String::new()),
         };
@@ -81,7 +81,7 @@ impl Tokens {
             half: PairHeader {
                 mode: TokenMode::Jwt,
                 kind: TokenKind::Access,
-                carried,
+                carried: payload_kind,
                 grant: token.grant,
                 generation: token.generation,
                 service: ServiceDigest::of(&token.service),
@@ -96,12 +96,12 @@ impl Tokens {
     }
 }
 
-fn identity_payload(person: &UserClaims) -> IdentityPayload {
+fn identity_payload(claims: &UserClaims) -> IdentityPayload {
     IdentityPayload {
-        id: person.id.clone(),
-        provider: person.provider.clone(),
-        email: person.email.clone(),
-        name: person.name.clone(),
-        avatar: person.picture.clone(),
+        id: claims.id.clone(),
+        provider: claims.provider.clone(),
+        email: claims.email.clone(),
+        name: claims.name.clone(),
+        avatar: claims.picture.clone(),
     }
 }

@@ -45,58 +45,60 @@ impl Redis {
     ///
     /// # Errors
     /// Redis is unreachable or may evict records, or the CA file cannot be read.
-    pub fn open(at: RedisConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, RedisOpenError> {
-        let dial = Connector::new(at).map_err(RedisOpenError::Ca)?;
+    pub fn open(config: RedisConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, RedisOpenError> {
+        let connector = Connector::new(config).map_err(RedisOpenError::Ca)?;
         let feed = ChangeFeed::default();
-        let (until, ends) = oneshot::channel();
-        let (opened, wait) = mpsc::channel();
-        let begin = {
+        let (shutdown_sender, shutdown_receiver) = oneshot::channel();
+        let (result_sender, result_receiver) = mpsc::channel();
+        let run_backend = {
             let feed = feed.clone();
             move || {
                 let runtime = match Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => runtime,
-                    Err(why) => return drop(opened.send(Err(RedisOpenError::Unreachable(why.to_string())))),
+                    Err(error) => return drop(result_sender.send(Err(RedisOpenError::Unreachable(error.to_string())))),
                 };
                 runtime.block_on(async {
                     let shared = Shared {
-                        link: Connection::begin(dial),
+                        link: Connection::begin(connector),
                         keys,
                         clock,
                         listings: ScanCache::default(),
                     };
-                    let begun = startup_check::check_server(&shared).await;
-                    let begun = match begun {
+                    let result = startup_check::check_server(&shared).await;
+                    let result = match result {
                         Ok(()) => change_feed::begin(&shared.link, feed).await.map_err(RedisOpenError::from),
-                        Err(why) => Err(why),
+                        Err(error) => Err(error),
                     };
-                    let begun = begun.map(|()| (Arc::new(shared), Handle::current()));
-                    let is_open = begun.is_ok();
-                    if opened.send(begun).is_ok() && is_open {
-                        drop(ends.await);
+                    let result = result.map(|()| (Arc::new(shared), Handle::current()));
+                    let is_open = result.is_ok();
+                    if result_sender.send(result).is_ok() && is_open {
+                        drop(shutdown_receiver.await);
                     }
                 });
                 runtime.shutdown_background();
             }
         };
-        let failed = |why: String| RedisOpenError::Unreachable(why);
+        let unreachable_error = |reason: String| RedisOpenError::Unreachable(reason);
         thread::Builder::new()
             .name("store-redis".to_owned())
-            .spawn(begin)
-            .map_err(|why| failed(why.to_string()))?;
-        let (shared, runtime) = wait.recv().map_err(|_| failed("its thread ended".to_owned()))??;
+            .spawn(run_backend)
+            .map_err(|error| unreachable_error(error.to_string()))?;
+        let (shared, runtime) = result_receiver
+            .recv()
+            .map_err(|_| unreachable_error("its thread ended".to_owned()))??;
         Ok(Self(Arc::new(Inner {
             shared,
             feed,
             runtime,
-            _until: until,
+            _until: shutdown_sender,
         })))
     }
 
     pub(in crate::store) async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let key = key.to_owned();
         self.run(async move |shared| {
-            let found = shared.link.read(&row::get(shared.prefix(), &key)).await.map_err(unavailable)?;
-            Ok(row::read(&found))
+            let reply = shared.link.read(&row::get(shared.prefix(), &key)).await.map_err(unavailable)?;
+            Ok(row::read(&reply))
         })
         .await
     }
@@ -108,7 +110,7 @@ impl Redis {
     pub(in crate::store) async fn scan(
         &self,
         space: &str,
-        last: Option<UnixTime>,
+        deadline: Option<UnixTime>,
         after: Option<String>,
         limit: usize,
     ) -> Result<Page, StoreError> {
@@ -116,7 +118,15 @@ impl Redis {
         self.run(async move |shared| {
             let page = shared
                 .listings
-                .page(&shared.link, ScannedRecords { space: &space, last }, after.as_deref(), limit)
+                .page(
+                    &shared.link,
+                    ScannedRecords {
+                        space: &space,
+                        last: deadline,
+                    },
+                    after.as_deref(),
+                    limit,
+                )
                 .await;
             page.map_err(unavailable)
         })
@@ -131,8 +141,8 @@ impl Redis {
     /// Writes a key, because a Redis that is full or read-only still answers reads.
     pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
         self.run(async move |shared| {
-            let done = shared.link.read(&row::touch(shared.prefix())).await;
-            done.map(drop).map_err(unavailable)
+            let result = shared.link.read(&row::touch(shared.prefix())).await;
+            result.map(drop).map_err(unavailable)
         })
         .await
     }
@@ -142,13 +152,13 @@ impl Redis {
     }
 
     /// Runs an operation on the backend's thread, to its end, even if the caller stops waiting.
-    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
+    async fn run<T, F>(&self, operation: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let done = self.0.runtime.spawn(verb(Arc::clone(&self.0.shared))).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".to_owned())))
+        let result = self.0.runtime.spawn(operation(Arc::clone(&self.0.shared))).await;
+        result.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".to_owned())))
     }
 }
 
@@ -162,12 +172,12 @@ impl Shared {
             return Err(StoreError::Unavailable("this write has no news".to_owned()));
         };
         let now = self.clock.now();
-        let note = sealed_record::seal_id(&self.keys.load(), now, space, &write.key, *id);
-        let news = change_feed::Message {
+        let sealed_id = sealed_record::seal_id(&self.keys.load(), now, space, &write.key, *id);
+        let message = change_feed::Message {
             channel: change_feed::channel(&self.link.dial.at),
-            message: change_feed::message(&write.key, &note),
+            message: change_feed::message(&write.key, &sealed_id),
         };
-        match row::put(&self.link, write, &news, now).await {
+        match row::put(&self.link, write, &message, now).await {
             Ok(row::RowWrite::Written) => Ok(WriteOutcome::Written),
             // The cluster client retries by itself, so the first attempt may have deleted the row.
             Ok(row::RowWrite::Gone) if self.link.dial.at.is_cluster() && matches!(write.act, WriteOp::Delete(_)) => {
@@ -175,7 +185,7 @@ impl Shared {
             }
             Ok(row::RowWrite::Stale | row::RowWrite::Gone) => Ok(WriteOutcome::Stale),
             Err(CommandError::Lost(_) | CommandError::Late) => Ok(WriteOutcome::Unknown),
-            Err(why @ (CommandError::NotAsked(_) | CommandError::Refused(..))) => Err(unavailable(why)),
+            Err(error @ (CommandError::NotAsked(_) | CommandError::Refused(..))) => Err(unavailable(error)),
         }
     }
 }
@@ -187,6 +197,6 @@ impl fmt::Debug for Redis {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
-fn unavailable(why: CommandError) -> StoreError {
-    StoreError::Unavailable(format!("Redis: {why}"))
+fn unavailable(error: CommandError) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {error}"))
 }

@@ -25,13 +25,13 @@ pub(super) struct Message {
 }
 
 /// The channel of a database. Redis channels span all databases, so the name has the number.
-pub(super) fn channel(at: &RedisConfig) -> String {
-    format!("{}:news:{}", at.prefix, at.db)
+pub(super) fn channel(config: &RedisConfig) -> String {
+    format!("{}:news:{}", config.prefix, config.db)
 }
 
 /// The key, a zero byte and the sealed id. A key has no zero byte.
-pub(super) fn message(key: &str, note: &[u8]) -> Vec<u8> {
-    [key.as_bytes(), &[0], note].concat()
+pub(super) fn message(key: &str, sealed_id: &[u8]) -> Vec<u8> {
+    [key.as_bytes(), &[0], sealed_id].concat()
 }
 
 fn read(message: &[u8]) -> Option<ChangeEvent> {
@@ -46,14 +46,14 @@ fn read(message: &[u8]) -> Option<ChangeEvent> {
 pub(super) async fn begin(link: &Connection, feed: ChangeFeed) -> Result<(), CommandError> {
     // Publish once first: a missing permission then fails the start.
     link.execute(&heartbeat(link)).await?;
-    let first = subscribe(link, 0).await?;
-    tokio::spawn(listen(link.clone(), feed, first));
+    let pubsub = subscribe(link, 0).await?;
+    tokio::spawn(listen(link.clone(), feed, pubsub));
     let link = link.clone();
     tokio::spawn(async move {
-        let mut tick = interval(HEARTBEAT_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticker = interval(HEARTBEAT_INTERVAL);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            ticker.tick().await;
             // A failure is ignored: subscribers notice the silence and reconnect.
             drop(link.execute(&heartbeat(&link)).await);
         }
@@ -61,38 +61,38 @@ pub(super) async fn begin(link: &Connection, feed: ChangeFeed) -> Result<(), Com
     Ok(())
 }
 
-async fn listen(link: Connection, feed: ChangeFeed, first: PubSub) {
-    let mut ear = Some(first);
-    let mut turn = 0;
+async fn listen(link: Connection, feed: ChangeFeed, pubsub: PubSub) {
+    let mut subscription = Some(pubsub);
+    let mut attempt = 0;
     loop {
-        if let Some(listener) = ear.take() {
-            let mut messages = listener.into_on_message();
+        if let Some(pubsub) = subscription.take() {
+            let mut messages = pubsub.into_on_message();
             while let Ok(Some(message)) = timeout(SILENCE_TIMEOUT, messages.next()).await {
-                if let Some(news) = read(message.get_payload_bytes()) {
-                    feed.publish(news);
+                if let Some(event) = read(message.get_payload_bytes()) {
+                    feed.publish(event);
                 }
             }
             tracing::warn!("what other instances write is not heard any more; listening anew");
         }
-        turn += 1;
+        attempt += 1;
         tokio::time::sleep(RESUBSCRIBE_DELAY).await;
-        match subscribe(&link, turn).await {
-            Ok(listener) => {
-                ear = Some(listener);
+        match subscribe(&link, attempt).await {
+            Ok(pubsub) => {
+                subscription = Some(pubsub);
                 // Publish after subscribing: `Gap` makes readers scan for missed changes.
                 feed.publish(ChangeEvent::Gap);
             }
-            Err(why) => tracing::debug!(%why, "not listening yet"),
+            Err(error) => tracing::debug!(why = %error, "not listening yet"),
         }
     }
 }
 
-async fn subscribe(link: &Connection, turn: usize) -> Result<PubSub, CommandError> {
-    let mut listener = link.dial.listener(turn).await?;
-    let subscribed = timeout(SILENCE_TIMEOUT, listener.subscribe(channel(&link.dial.at))).await;
-    match subscribed {
-        Ok(Ok(())) => Ok(listener),
-        Ok(Err(why)) => Err(CommandError::of(&why)),
+async fn subscribe(link: &Connection, attempt: usize) -> Result<PubSub, CommandError> {
+    let mut pubsub = link.dial.listener(attempt).await?;
+    let result = timeout(SILENCE_TIMEOUT, pubsub.subscribe(channel(&link.dial.at))).await;
+    match result {
+        Ok(Ok(())) => Ok(pubsub),
+        Ok(Err(error)) => Err(CommandError::of(&error)),
         Err(_) => Err(CommandError::Late),
     }
 }

@@ -107,7 +107,7 @@ impl RedisConfig {
             None => (RedisLogin::default(), rest),
         };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (place, tls, db) = match scheme {
+        let (topology, tls, db) = match scheme {
             "redis" | "rediss" => (one(hosts)?, scheme == "rediss", path),
             "redis+unix" => (RedisTopology::Socket(PathBuf::from(decoded(&format!("/{path}"))?)), false, ""),
             "redis-cluster" | "rediss-cluster" => (RedisTopology::Cluster(nodes(hosts, REDIS)?), scheme == "rediss-cluster", path),
@@ -116,27 +116,27 @@ impl RedisConfig {
                 if group.is_empty() {
                     return Err(RedisConfigError::NoGroup);
                 }
-                let place = RedisTopology::Sentinel(nodes(hosts, SENTINEL)?, decoded(group)?, RedisLogin::default());
-                (place, scheme == "rediss-sentinel", db)
+                let topology = RedisTopology::Sentinel(nodes(hosts, SENTINEL)?, decoded(group)?, RedisLogin::default());
+                (topology, scheme == "rediss-sentinel", db)
             }
             _ => return Err(RedisConfigError::Scheme),
         };
         if ca.is_some() && !tls {
             return Err(RedisConfigError::CaWithoutTls);
         }
-        let mut at = Self {
-            place,
+        let mut config = Self {
+            place: topology,
             tls,
             login,
             db: database(db)?,
             prefix: prefix.to_owned(),
             ca,
         };
-        at.parse_query(query)?;
-        if at.db != 0 && matches!(at.place, RedisTopology::Cluster(_)) {
+        config.parse_query(query)?;
+        if config.db != 0 && matches!(config.place, RedisTopology::Cluster(_)) {
             return Err(RedisConfigError::Database);
         }
-        Ok(at)
+        Ok(config)
     }
 
     #[cfg(feature = "redis")]
@@ -159,12 +159,12 @@ impl RedisConfig {
 
 impl fmt::Display for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listed = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let join_nodes = |nodes: &[Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match &self.place {
             RedisTopology::One(node) => write!(f, "{node}"),
             RedisTopology::Socket(path) => write!(f, "{}", path.display()),
-            RedisTopology::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", listed(nodes)),
-            RedisTopology::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
+            RedisTopology::Sentinel(nodes, group, _) => write!(f, "{group} of the sentinels {}", join_nodes(nodes)),
+            RedisTopology::Cluster(nodes) => write!(f, "the cluster of {}", join_nodes(nodes)),
         }
     }
 }
@@ -239,17 +239,20 @@ mod tests {
 
     #[test]
     fn every_form_of_redis_url_is_parsed() {
-        let one = read("rediss://gate:p%40ss@redis.example:7000/3").unwrap();
-        assert_eq!((one.to_string().as_str(), one.tls, one.db), ("redis.example:7000", true, 3));
-        assert_eq!(one.login.user.as_deref(), Some("gate"));
-        assert_eq!(one.login.password, Some(Secret::from("p@ss")));
-        let bare = read("redis://:secret@[::1]").unwrap();
-        assert_eq!((bare.to_string().as_str(), bare.login.user), ("[::1]:6379", None));
+        let single = read("rediss://gate:p%40ss@redis.example:7000/3").unwrap();
+        assert_eq!(
+            (single.to_string().as_str(), single.tls, single.db),
+            ("redis.example:7000", true, 3)
+        );
+        assert_eq!(single.login.user.as_deref(), Some("gate"));
+        assert_eq!(single.login.password, Some(Secret::from("p@ss")));
+        let without_user = read("redis://:secret@[::1]").unwrap();
+        assert_eq!((without_user.to_string().as_str(), without_user.login.user), ("[::1]:6379", None));
         let socket = read("redis+unix:///run/redis.sock?db=2").unwrap();
         assert_eq!((socket.to_string().as_str(), socket.db), ("/run/redis.sock", 2));
-        let watched = read("redis-sentinel://a,b:1/group/4?sentinel_password=x").unwrap();
+        let sentinel = read("redis-sentinel://a,b:1/group/4?sentinel_password=x").unwrap();
         assert_eq!(
-            (watched.to_string().as_str(), watched.db),
+            (sentinel.to_string().as_str(), sentinel.db),
             ("group of the sentinels a:26379,b:1", 4)
         );
         let cluster = read("rediss-cluster://u:p@a:7001,b:7002").unwrap();
@@ -258,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_invalid_redis_url_is_refused_with_its_reason() {
-        for (url, why) in [
+        for (url, expected) in [
             ("localhost:6379", RedisConfigError::Scheme),
             ("http://localhost", RedisConfigError::Scheme),
             ("redis://", RedisConfigError::Host),
@@ -272,7 +275,7 @@ mod tests {
             ("redis://a?protocol=resp3", RedisConfigError::Query),
             ("redis://:pass#word@a", RedisConfigError::Fragment),
         ] {
-            assert_eq!(read(url).unwrap_err(), why, "{url}");
+            assert_eq!(read(url).unwrap_err(), expected, "{url}");
         }
         for prefix in ["", "{tag}", "a*", &"x".repeat(65)] {
             assert_eq!(RedisConfig::parse("redis://a", prefix, None).unwrap_err(), RedisConfigError::Prefix);
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn redis_config_text_never_shows_a_password() {
-        let at = read("redis-sentinel://u:canary-1@a/group?sentinel_password=canary-2").unwrap();
-        assert!(!format!("{at} {at:?}").contains("canary"));
+        let config = read("redis-sentinel://u:canary-1@a/group?sentinel_password=canary-2").unwrap();
+        assert!(!format!("{config} {config:?}").contains("canary"));
     }
 }

@@ -28,10 +28,11 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Reads the CA file.
-    pub(super) fn new(at: RedisConfig) -> Result<Self, String> {
-        let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|why| format!("{} cannot be read: {why}", path.display()));
-        let roots = at.ca.as_ref().map(read).transpose()?;
-        Ok(Self { at, roots })
+    pub(super) fn new(config: RedisConfig) -> Result<Self, String> {
+        let read_file =
+            |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
+        let roots = config.ca.as_ref().map(read_file).transpose()?;
+        Ok(Self { at: config, roots })
     }
 
     /// Opens a connection for commands.
@@ -61,14 +62,14 @@ impl Connector {
         }
     }
 
-    /// Opens a connection for a subscription. In a cluster any node will do: `turn` selects one.
-    pub(super) async fn listener(&self, turn: usize) -> Result<PubSub, CommandError> {
+    /// Opens a connection for a subscription. In a cluster any node will do: `attempt` selects one.
+    pub(super) async fn listener(&self, attempt: usize) -> Result<PubSub, CommandError> {
         let client = match &self.at.place {
             RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => self.master().await?,
-            RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[turn % nodes.len()]), &self.at.login, 0)?,
+            RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[attempt % nodes.len()]), &self.at.login, 0)?,
         };
-        let listener = timeout(CONNECT_TIMEOUT, client.get_async_pubsub()).await;
-        listener.map_err(|_| timeout_error())?.map_err(|e| connect_error(&e))
+        let pubsub = timeout(CONNECT_TIMEOUT, client.get_async_pubsub()).await;
+        pubsub.map_err(|_| timeout_error())?.map_err(|e| connect_error(&e))
     }
 
     async fn master(&self) -> Result<Client, CommandError> {
@@ -76,14 +77,14 @@ impl Connector {
             RedisTopology::One(node) => self.client(self.address(node), &self.at.login, self.at.db),
             RedisTopology::Socket(path) => self.client(ConnectionAddr::Unix(path.clone()), &self.at.login, self.at.db),
             RedisTopology::Sentinel(nodes, group, login) => {
-                let mut why = CommandError::NotAsked("no sentinel".to_owned());
+                let mut last_error = CommandError::NotAsked("no sentinel".to_owned());
                 for node in nodes {
                     match self.master_of(node, group, login).await {
                         Ok(client) => return Ok(client),
-                        Err(failed) => why = failed,
+                        Err(error) => last_error = error,
                     }
                 }
-                Err(why)
+                Err(last_error)
             }
             // Unused: `connect` and `listener` handle a cluster themselves.
             RedisTopology::Cluster(nodes) => self.client(self.address(&nodes[0]), &self.at.login, 0),
@@ -92,11 +93,11 @@ impl Connector {
 
     /// Asks a sentinel for the master. It may be outdated, so the server must confirm its role.
     async fn master_of(&self, sentinel: &Node, group: &str, login: &RedisLogin) -> Result<Client, CommandError> {
-        let mut asked = one(&self.client(self.address(sentinel), login, 0)?, SENTINEL_TIMEOUT).await?;
+        let mut connection = one(&self.client(self.address(sentinel), login, 0)?, SENTINEL_TIMEOUT).await?;
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("get-master-addr-by-name").arg(group);
-        let named: Option<(String, u16)> = cmd.query_async(&mut asked).await.map_err(|e| connect_error(&e))?;
-        let (host, port) = named.ok_or_else(|| CommandError::NotAsked(format!("the sentinel {sentinel} watches no {group}")))?;
+        let master_address: Option<(String, u16)> = cmd.query_async(&mut connection).await.map_err(|e| connect_error(&e))?;
+        let (host, port) = master_address.ok_or_else(|| CommandError::NotAsked(format!("the sentinel {sentinel} watches no {group}")))?;
         let client = self.client(self.address(&Node { host, port }), &self.at.login, self.at.db)?;
         let role = redis::cmd("ROLE")
             .query_async::<redis::Value>(&mut one(&client, SENTINEL_TIMEOUT).await?)
@@ -159,9 +160,9 @@ impl Connector {
     }
 }
 
-async fn one(client: &Client, within: Duration) -> Result<MultiplexedConnection, CommandError> {
+async fn one(client: &Client, max_wait: Duration) -> Result<MultiplexedConnection, CommandError> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(within))
+        .set_connection_timeout(Some(max_wait))
         .set_response_timeout(Some(SCAN_TIMEOUT));
     client
         .get_multiplexed_async_connection_with_config(&config)
@@ -174,9 +175,9 @@ fn connect_error(error: &redis::RedisError) -> CommandError {
     match CommandError::of(error) {
         // A socket error's text is shown: refused, no such host, certificate. It has no password.
         CommandError::Lost(_) if error.is_io_error() => CommandError::NotAsked(error.to_string()),
-        CommandError::Lost(why) | CommandError::NotAsked(why) => CommandError::NotAsked(why),
+        CommandError::Lost(reason) | CommandError::NotAsked(reason) => CommandError::NotAsked(reason),
         CommandError::Late => timeout_error(),
-        CommandError::Refused(word, detail) => CommandError::NotAsked(format!("it says {word} {detail}")),
+        CommandError::Refused(code, detail) => CommandError::NotAsked(format!("it says {code} {detail}")),
     }
 }
 

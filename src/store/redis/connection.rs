@@ -82,17 +82,21 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Starts to connect, on the current runtime.
-    pub(super) fn begin(dial: Connector) -> Self {
-        let dial = Arc::new(dial);
-        let (tell, state) = watch::channel(ConnectionState::Dialling);
-        let (broken, breaks) = mpsc::channel(16);
-        tokio::spawn(reconnect_loop(Arc::clone(&dial), tell, breaks));
-        Self { state, broken, dial }
+    pub(super) fn begin(connector: Connector) -> Self {
+        let connector = Arc::new(connector);
+        let (state_sender, state) = watch::channel(ConnectionState::Dialling);
+        let (broken_sender, broken_receiver) = mpsc::channel(16);
+        tokio::spawn(reconnect_loop(Arc::clone(&connector), state_sender, broken_receiver));
+        Self {
+            state,
+            broken: broken_sender,
+            dial: connector,
+        }
     }
 
     /// Sends a command to the node that has its key.
     pub(super) async fn execute(&self, cmd: &Cmd) -> Result<Value, CommandError> {
-        self.sent(cmd, &CommandTarget::WhoHasTheKey, None).await.map_err(|(why, _)| why)
+        self.sent(cmd, &CommandTarget::WhoHasTheKey, None).await.map_err(|(error, _)| error)
     }
 
     /// Like [`Connection::execute`], for repeatable commands. Retries once if a connection is lost.
@@ -101,23 +105,23 @@ impl Connection {
     }
 
     /// Like [`Connection::read`], with a given target.
-    pub(super) async fn read_from(&self, cmd: &Cmd, to: &CommandTarget) -> Result<Value, CommandError> {
-        let answer = match self.sent(cmd, to, None).await {
-            Err((CommandError::Lost(_), line)) => self.sent(cmd, to, line).await,
-            answer => answer,
+    pub(super) async fn read_from(&self, cmd: &Cmd, target: &CommandTarget) -> Result<Value, CommandError> {
+        let result = match self.sent(cmd, target, None).await {
+            Err((CommandError::Lost(_), number)) => self.sent(cmd, target, number).await,
+            result => result,
         };
-        answer.map_err(|(why, _)| why)
+        result.map_err(|(error, _)| error)
     }
 
-    /// Sends a command, but not on the failed connection `dead`, which may still be recorded as up.
-    /// An error includes the number of the connection that was used.
-    async fn sent(&self, cmd: &Cmd, to: &CommandTarget, dead: Option<u64>) -> Result<Value, (CommandError, Option<u64>)> {
-        let (number, mut conn) = match self.wait_for_state(to.patience(), dead).await {
+    /// Sends a command, but not on the failed connection `excluded`, which may still be recorded as
+    /// up. An error includes the number of the connection that was used.
+    async fn sent(&self, cmd: &Cmd, target: &CommandTarget, excluded: Option<u64>) -> Result<Value, (CommandError, Option<u64>)> {
+        let (number, mut conn) = match self.wait_for_state(target.patience(), excluded).await {
             ConnectionState::Up(number, conn) => (number, conn),
-            ConnectionState::Down(why) => return Err((CommandError::NotAsked(why), None)),
+            ConnectionState::Down(reason) => return Err((CommandError::NotAsked(reason), None)),
             ConnectionState::Dialling => return Err((CommandError::NotAsked("no connection in time".to_owned()), None)),
         };
-        let failed = match timeout(to.patience(), conn.send(cmd, to)).await {
+        let error = match timeout(target.patience(), conn.send(cmd, target)).await {
             Ok(Ok(value)) => match value.extract_error() {
                 Ok(value) => return Ok(value),
                 Err(error) => CommandError::of(&error),
@@ -125,35 +129,35 @@ impl Connection {
             Ok(Err(error)) => CommandError::of(&error),
             Err(_) => CommandError::Late,
         };
-        if failed.is_connection_error() {
+        if error.is_connection_error() {
             // A full channel means that the failure is already reported.
             let _ = self.broken.try_send(number);
         }
-        Err((failed, Some(number)))
+        Err((error, Some(number)))
     }
 
-    /// Waits at most `patience` until connecting fails or a connection other than `dead` is up.
-    async fn wait_for_state(&self, patience: Duration, dead: Option<u64>) -> ConnectionState {
+    /// Waits at most `max_wait` until connecting fails or a connection other than `excluded` is up.
+    async fn wait_for_state(&self, max_wait: Duration, excluded: Option<u64>) -> ConnectionState {
         let mut state = self.state.clone();
-        let known = state.wait_for(|state| match state {
-            ConnectionState::Up(number, _) => Some(*number) != dead,
+        let settled = state.wait_for(|state| match state {
+            ConnectionState::Up(number, _) => Some(*number) != excluded,
             ConnectionState::Down(_) => true,
             ConnectionState::Dialling => false,
         });
-        drop(timeout(patience, async { known.await.is_ok() }).await);
+        drop(timeout(max_wait, async { settled.await.is_ok() }).await);
         self.state.borrow().clone()
     }
 }
 
 impl RawConnection {
-    async fn send(&mut self, cmd: &Cmd, to: &CommandTarget) -> Result<Value, RedisError> {
-        match (self, to) {
+    async fn send(&mut self, cmd: &Cmd, target: &CommandTarget) -> Result<Value, RedisError> {
+        match (self, target) {
             (Self::One(conn), _) => conn.req_packed_command(cmd).await,
             (Self::Cluster(conn), CommandTarget::WhoHasTheKey | CommandTarget::WhoHasTheKeys) => conn.req_packed_command(cmd).await,
             (Self::Cluster(conn), CommandTarget::Master(Node { host, port })) => {
                 let (host, port) = (host.clone(), *port);
-                let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-                conn.route_command(cmd.clone(), to).await
+                let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+                conn.route_command(cmd.clone(), route).await
             }
         }
     }
@@ -163,10 +167,10 @@ impl CommandError {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.code() {
             // Only these codes keep the detail: in others it can repeat the command's arguments.
-            Some(word @ ("NOPERM" | "OOM" | "MISCONF" | "READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")) => {
-                Self::Refused(word.to_owned(), error.detail().unwrap_or_default().to_owned())
+            Some(code @ ("NOPERM" | "OOM" | "MISCONF" | "READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS")) => {
+                Self::Refused(code.to_owned(), error.detail().unwrap_or_default().to_owned())
             }
-            Some(word) => Self::Refused(word.to_owned(), String::new()),
+            Some(code) => Self::Refused(code.to_owned(), String::new()),
             None if error.is_timeout() => Self::Late,
             None => Self::Lost(error.category().to_owned()),
         }
@@ -177,45 +181,45 @@ impl CommandError {
         match self {
             Self::NotAsked(_) => false,
             Self::Lost(_) | Self::Late => true,
-            Self::Refused(word, _) => matches!(word.as_str(), "READONLY" | "MASTERDOWN" | "LOADING" | "NOAUTH"),
+            Self::Refused(code, _) => matches!(code.as_str(), "READONLY" | "MASTERDOWN" | "LOADING" | "NOAUTH"),
         }
     }
 
     /// Whether the ACL forbids the command, or Redis does not know it.
     pub(super) fn is_permission_error(&self) -> bool {
-        matches!(self, Self::Refused(word, _) if word == "NOPERM" || word == "ERR")
+        matches!(self, Self::Refused(code, _) if code == "NOPERM" || code == "ERR")
     }
 }
 
 /// Connects, waits until the connection is reported as broken, and connects again.
-async fn reconnect_loop(dial: Arc<Connector>, tell: watch::Sender<ConnectionState>, mut breaks: mpsc::Receiver<u64>) {
+async fn reconnect_loop(connector: Arc<Connector>, state_sender: watch::Sender<ConnectionState>, mut broken_receiver: mpsc::Receiver<u64>) {
     let mut number = 0;
     let mut pause = RECONNECT_DELAYS.0;
-    let mut said = String::new();
+    let mut last_reason = String::new();
     loop {
-        match dial.connect().await {
+        match connector.connect().await {
             Ok(conn) => {
                 number += 1;
                 pause = RECONNECT_DELAYS.0;
-                if !std::mem::take(&mut said).is_empty() {
-                    tracing::info!(redis = %dial.at, "connected to Redis again");
+                if !std::mem::take(&mut last_reason).is_empty() {
+                    tracing::info!(redis = %connector.at, "connected to Redis again");
                 }
-                tell.send_replace(ConnectionState::Up(number, conn));
-                while breaks.recv().await.is_some_and(|broken| broken != number) {}
-                if breaks.is_closed() {
+                state_sender.send_replace(ConnectionState::Up(number, conn));
+                while broken_receiver.recv().await.is_some_and(|broken_number| broken_number != number) {}
+                if broken_receiver.is_closed() {
                     return;
                 }
-                tracing::warn!(redis = %dial.at, "the connection to Redis is lost; connecting again");
-                tell.send_replace(ConnectionState::Dialling);
+                tracing::warn!(redis = %connector.at, "the connection to Redis is lost; connecting again");
+                state_sender.send_replace(ConnectionState::Dialling);
                 tokio::time::sleep(RECONNECT_DELAYS.0).await;
             }
-            Err(why) => {
-                let why = why.to_string();
-                if said != why {
-                    tracing::warn!(redis = %dial.at, why, "no connection to Redis; trying again and again");
-                    said.clone_from(&why);
+            Err(error) => {
+                let reason = error.to_string();
+                if last_reason != reason {
+                    tracing::warn!(redis = %connector.at, why = reason, "no connection to Redis; trying again and again");
+                    last_reason.clone_from(&reason);
                 }
-                tell.send_replace(ConnectionState::Down(why));
+                state_sender.send_replace(ConnectionState::Down(reason));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RECONNECT_DELAYS.1);
             }

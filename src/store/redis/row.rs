@@ -74,26 +74,26 @@ pub(super) fn read(reply: &Value) -> Option<Row> {
 
 /// Writes or deletes a row by compare-and-set, and publishes the change event.
 #[expect(clippy::wildcard_enum_match_arm, reason = "Redis has many kinds of values")]
-pub(super) async fn put(link: &Connection, write: &Write, news: &Message, now: UnixTime) -> Result<RowWrite, CommandError> {
-    let (seen, row) = match &write.act {
+pub(super) async fn put(link: &Connection, write: &Write, message: &Message, now: UnixTime) -> Result<RowWrite, CommandError> {
+    let (expected, row) = match &write.act {
         WriteOp::Insert(row) => (&[][..], Some(row)),
-        WriteOp::Replace(seen, row) => (&seen.0[..], Some(row)),
-        WriteOp::Delete(seen) => (&seen.0[..], None),
+        WriteOp::Replace(expected, row) => (&expected.0[..], Some(row)),
+        WriteOp::Delete(expected) => (&expected.0[..], None),
     };
     let key = name(&link.dial.at.prefix, &write.key);
     let value = row.map(encode_row).unwrap_or_default();
-    let life = row.map_or(0, |row| ttl_millis(row.expires, now));
-    let call = |how: &str, script: &str| {
-        let mut cmd = redis::cmd(how);
-        cmd.arg(script).arg(1).arg(&key).arg(seen).arg(&value[..]).arg(life);
-        cmd.arg(&news.channel).arg(&news.message[..]);
+    let ttl = row.map_or(0, |row| ttl_millis(row.expires, now));
+    let build_command = |command: &str, script: &str| {
+        let mut cmd = redis::cmd(command);
+        cmd.arg(script).arg(1).arg(&key).arg(expected).arg(&value[..]).arg(ttl);
+        cmd.arg(&message.channel).arg(&message.message[..]);
         cmd
     };
-    let answer = match link.execute(&call("EVALSHA", Script::new(PUT_SCRIPT).get_hash())).await {
-        Err(CommandError::Refused(word, _)) if word == "NOSCRIPT" => link.execute(&call("EVAL", PUT_SCRIPT)).await,
-        answer => answer,
+    let reply = match link.execute(&build_command("EVALSHA", Script::new(PUT_SCRIPT).get_hash())).await {
+        Err(CommandError::Refused(code, _)) if code == "NOSCRIPT" => link.execute(&build_command("EVAL", PUT_SCRIPT)).await,
+        reply => reply,
     };
-    match answer? {
+    match reply? {
         Value::Int(1) => Ok(RowWrite::Written),
         Value::Int(0) => Ok(RowWrite::Stale),
         Value::Int(2) => Ok(RowWrite::Gone),
@@ -126,8 +126,11 @@ mod tests {
             version: Version::fresh(),
             expires: UnixTime(1234),
         };
-        let again = read(&Value::BulkString(encode_row(&row))).unwrap();
-        assert_eq!((again.value, again.version, again.expires), (row.value, row.version, row.expires));
+        let decoded = read(&Value::BulkString(encode_row(&row))).unwrap();
+        assert_eq!(
+            (decoded.value, decoded.version, decoded.expires),
+            (row.value, row.version, row.expires)
+        );
         assert!(read(&Value::BulkString(vec![0; 23])).is_none());
         assert!(read(&Value::Nil).is_none());
     }

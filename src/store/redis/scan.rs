@@ -51,7 +51,7 @@ pub(super) struct ScannedRecords<'a> {
 pub(super) struct ScanCache(Mutex<HashMap<String, Arc<[Id]>>>);
 
 impl ScanCache {
-    /// Returns a page of a scan, ordered by id. `last` limits it to records that expire by then.
+    /// Returns a page of a scan, ordered by id, limited to records that expire by `deadline`.
     pub(super) async fn page(
         &self,
         link: &Connection,
@@ -59,20 +59,20 @@ impl ScanCache {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, CommandError> {
-        let ScannedRecords { space, last } = records;
+        let ScannedRecords { space, last: deadline } = records;
         let after = after.and_then(|key| hash(space, key));
-        let scan = last.map_or_else(|| space.to_owned(), |last| format!("{space} until {}", last.0));
+        let scan = deadline.map_or_else(|| space.to_owned(), |deadline| format!("{space} until {}", deadline.0));
         let listing = if let Some(listing) = after.and_then(|_| self.known(&scan)) {
             listing
         } else {
-            let listing: Arc<[Id]> = list_ids(link, space, last).await?.into();
+            let listing: Arc<[Id]> = list_ids(link, space, deadline).await?.into();
             self.keep(&scan, Some(Arc::clone(&listing)));
             listing
         };
-        let from = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
-        let to = listing.len().min(from + limit);
-        let keys: Vec<String> = listing[from..to].iter().map(|id| format!("{space}/{id}")).collect();
-        let next = if to < listing.len() { keys.last().cloned() } else { None };
+        let start = after.map_or(0, |after| listing.partition_point(|id| *id <= after));
+        let end = listing.len().min(start + limit);
+        let keys: Vec<String> = listing[start..end].iter().map(|id| format!("{space}/{id}")).collect();
+        let next = if end < listing.len() { keys.last().cloned() } else { None };
         if next.is_none() {
             self.keep(&scan, None);
         }
@@ -85,16 +85,16 @@ impl ScanCache {
     }
 
     fn keep(&self, scan: &str, listing: Option<Arc<[Id]>>) {
-        let Ok(mut all) = self.0.lock() else { return };
+        let Ok(mut listings) = self.0.lock() else { return };
         match listing {
             Some(listing) => {
                 // Keep only a kind's latest scan by expiry: an older one may be abandoned.
                 if let Some((kind, _)) = scan.split_once(" until ") {
-                    all.retain(|known, _| !known.starts_with(&format!("{kind} until ")));
+                    listings.retain(|cached_scan, _| !cached_scan.starts_with(&format!("{kind} until ")));
                 }
-                all.insert(scan.to_owned(), listing);
+                listings.insert(scan.to_owned(), listing);
             }
-            None => drop(all.remove(scan)),
+            None => drop(listings.remove(scan)),
         }
     }
 }
@@ -107,42 +107,42 @@ async fn rows(link: &Connection, keys: Vec<String>) -> Result<Vec<(String, Row)>
     for key in &keys {
         cmd.arg(row::name(&link.dial.at.prefix, key));
     }
-    let Value::Array(found) = link.read_from(&cmd, &CommandTarget::WhoHasTheKeys).await? else {
+    let Value::Array(values) = link.read_from(&cmd, &CommandTarget::WhoHasTheKeys).await? else {
         return Err(CommandError::Lost("an answer that makes no sense".to_owned()));
     };
-    let rows = keys.into_iter().zip(found);
+    let rows = keys.into_iter().zip(values);
     Ok(rows.filter_map(|(key, value)| row::read(&value).map(|row| (key, row))).collect())
 }
 
 /// Lists all ids of a kind, each once. A cluster is scanned twice: a key that moves to another
 /// master during the first pass is found by the second.
-async fn list_ids(link: &Connection, space: &str, last: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
-    let front = row::name(&link.dial.at.prefix, &format!("{space}/"));
-    let mut all = Vec::new();
+async fn list_ids(link: &Connection, space: &str, deadline: Option<UnixTime>) -> Result<Vec<Id>, CommandError> {
+    let prefix = row::name(&link.dial.at.prefix, &format!("{space}/"));
+    let mut ids = Vec::new();
     for _ in 0..if link.dial.at.is_cluster() { 2 } else { 1 } {
-        for master in scan_targets(link).await? {
-            let keep = |hash: &str| all.extend(Id::parse(hash));
-            names(link, &master, &front, last, keep).await?;
+        for target in scan_targets(link).await? {
+            let add_id = |hash: &str| ids.extend(Id::parse(hash));
+            names(link, &target, &prefix, deadline, add_id).await?;
         }
-        all.sort_unstable();
-        all.dedup();
+        ids.sort_unstable();
+        ids.dedup();
     }
-    Ok(all)
+    Ok(ids)
 }
 
 /// Returns the kinds that have a record, sorted.
 pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, CommandError> {
-    let front = row::name(&link.dial.at.prefix, "");
-    let mut all = BTreeSet::new();
-    for master in scan_targets(link).await? {
-        let keep = |name: &str| {
-            if let Some((space, _)) = name.split_once('/').filter(|(space, _)| !all.contains(*space)) {
-                all.insert(space.to_owned());
+    let prefix = row::name(&link.dial.at.prefix, "");
+    let mut spaces = BTreeSet::new();
+    for target in scan_targets(link).await? {
+        let add_space = |name: &str| {
+            if let Some((space, _)) = name.split_once('/').filter(|(space, _)| !spaces.contains(*space)) {
+                spaces.insert(space.to_owned());
             }
         };
-        names(link, &master, &front, None, keep).await?;
+        names(link, &target, &prefix, None, add_space).await?;
     }
-    Ok(all.into_iter().collect())
+    Ok(spaces.into_iter().collect())
 }
 
 /// The nodes that together have all keys.
@@ -153,39 +153,39 @@ async fn scan_targets(link: &Connection) -> Result<Vec<CommandTarget>, CommandEr
     }
 }
 
-/// Calls `keep` with each name, without its prefix `front`, some twice. `last` limits the expiry.
+/// Calls `visit` with each name, without `prefix`, some twice. `deadline` limits the expiry.
 async fn names(
     link: &Connection,
-    master: &CommandTarget,
-    front: &str,
-    last: Option<UnixTime>,
-    mut keep: impl FnMut(&str),
+    target: &CommandTarget,
+    prefix: &str,
+    deadline: Option<UnixTime>,
+    mut visit: impl FnMut(&str),
 ) -> Result<(), CommandError> {
-    let (mut cursor, pattern) = (0_u64, format!("{front}*"));
+    let (mut cursor, pattern) = (0_u64, format!("{prefix}*"));
     loop {
-        let cmd = if let Some(last) = last {
+        let cmd = if let Some(deadline) = deadline {
             let mut cmd = redis::cmd("EVAL");
             cmd.arg(SCAN_ENDING_SCRIPT)
                 .arg(0)
                 .arg(cursor)
                 .arg(&pattern)
                 .arg(SCAN_COUNT)
-                .arg(last.0);
+                .arg(deadline.0);
             cmd
         } else {
             let mut cmd = redis::cmd("SCAN");
             cmd.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
             cmd
         };
-        let answer = link.read_from(&cmd, master).await?;
-        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(answer).map_err(|_| unexpected_reply())?;
-        let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(front));
-        names.for_each(&mut keep);
+        let reply = link.read_from(&cmd, target).await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value(reply).map_err(|_| unexpected_reply())?;
+        let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(prefix));
+        names.for_each(&mut visit);
         cursor = next;
         if cursor == 0 {
             return Ok(());
         }
-        if last.is_none() {
+        if deadline.is_none() {
             tokio::time::sleep(SCAN_PAUSE).await;
         }
     }

@@ -22,8 +22,8 @@ pub enum RedisOpenError {
 }
 
 impl From<CommandError> for RedisOpenError {
-    fn from(why: CommandError) -> Self {
-        Self::Unreachable(why.to_string())
+    fn from(error: CommandError) -> Self {
+        Self::Unreachable(error.to_string())
     }
 }
 
@@ -35,47 +35,50 @@ pub(super) async fn check_server(shared: &Shared) -> Result<(), RedisOpenError> 
     match link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await {
         // DNS can take longer than a command's timeout. Try once more.
         Err(CommandError::NotAsked(_)) => drop(link.read_from(&ping, &CommandTarget::WhoHasTheKeys).await?),
-        done => drop(done?),
+        result => drop(result?),
     }
-    let masters = match &link.dial.at.place {
+    let targets = match &link.dial.at.place {
         RedisTopology::One(_) | RedisTopology::Socket(_) | RedisTopology::Sentinel(..) => vec![CommandTarget::WhoHasTheKey],
         RedisTopology::Cluster(_) => scan::masters(link).await?.into_iter().map(CommandTarget::Master).collect(),
     };
-    for master in &masters {
-        match policy(link, master).await? {
+    for target in &targets {
+        match policy(link, target).await? {
             Some(policy) if policy != "noeviction" => return Err(RedisOpenError::Evicts(policy)),
             Some(_) => {}
             None => tracing::warn!("this Redis does not tell its maxmemory-policy; it must be noeviction, or sign-ins are lost"),
         }
-        if info(link, master, "persistence", "aof_enabled").await?.is_some_and(|is| is == "0") {
+        if info(link, target, "persistence", "aof_enabled")
+            .await?
+            .is_some_and(|value| value == "0")
+        {
             tracing::warn!("this Redis has no append-only file (appendonly yes): what was written last is lost when it ends");
         }
     }
     Ok(())
 }
 
-async fn policy(link: &Connection, master: &CommandTarget) -> Result<Option<String>, CommandError> {
+async fn policy(link: &Connection, target: &CommandTarget) -> Result<Option<String>, CommandError> {
     let mut cmd = redis::cmd("CONFIG");
     cmd.arg("GET").arg("maxmemory-policy");
-    match link.read_from(&cmd, master).await {
-        Ok(answer) => {
-            let pair: Vec<String> = from_redis_value(answer).unwrap_or_default();
-            Ok(pair.into_iter().nth(1))
+    match link.read_from(&cmd, target).await {
+        Ok(reply) => {
+            let values: Vec<String> = from_redis_value(reply).unwrap_or_default();
+            Ok(values.into_iter().nth(1))
         }
-        Err(why) if why.is_permission_error() => info(link, master, "memory", "maxmemory_policy").await,
-        Err(why) => Err(why),
+        Err(error) if error.is_permission_error() => info(link, target, "memory", "maxmemory_policy").await,
+        Err(error) => Err(error),
     }
 }
 
 /// Returns one field of `INFO`, or `None` if it is absent or the ACL forbids the command.
-async fn info(link: &Connection, master: &CommandTarget, section: &str, name: &str) -> Result<Option<String>, CommandError> {
+async fn info(link: &Connection, target: &CommandTarget, section: &str, name: &str) -> Result<Option<String>, CommandError> {
     let mut cmd = redis::cmd("INFO");
     cmd.arg(section);
-    let text: String = match link.read_from(&cmd, master).await {
-        Ok(answer) => from_redis_value(answer).unwrap_or_default(),
-        Err(why) if why.is_permission_error() => return Ok(None),
-        Err(why) => return Err(why),
+    let text: String = match link.read_from(&cmd, target).await {
+        Ok(reply) => from_redis_value(reply).unwrap_or_default(),
+        Err(error) if error.is_permission_error() => return Ok(None),
+        Err(error) => return Err(error),
     };
-    let of = |line: &str| line.trim().strip_prefix(name)?.strip_prefix(':').map(str::to_owned);
-    Ok(text.lines().find_map(of))
+    let value_of = |line: &str| line.trim().strip_prefix(name)?.strip_prefix(':').map(str::to_owned);
+    Ok(text.lines().find_map(value_of))
 }

@@ -33,19 +33,27 @@ pub(super) const ENDED: QueueError = QueueError::NotAsked("it is closed");
 
 impl<M> RequestQueue<M> {
     pub(super) fn new() -> (Self, Receiver<QueuedRequest<M>>) {
-        let (to, from) = mpsc::channel();
-        let room = Arc::new(Semaphore::new(QUEUE_CAPACITY));
-        (Self { to, room }, from)
+        let (sender, receiver) = mpsc::channel();
+        let semaphore = Arc::new(Semaphore::new(QUEUE_CAPACITY));
+        (
+            Self {
+                to: sender,
+                room: semaphore,
+            },
+            receiver,
+        )
     }
 
-    /// Sends the request that `make` builds around the answer channel, and waits for the answer.
-    pub(super) async fn ask<A>(&self, make: impl FnOnce(oneshot::Sender<A>) -> M) -> Result<A, QueueError> {
-        let room = timeout(QUEUE_TIMEOUT, self.room.clone().acquire_owned()).await;
-        let room = room.map_err(|_| QueueError::NotAsked("too many wait for it"))?.map_err(|_| ENDED)?;
-        let (answer, answered) = oneshot::channel();
-        self.to.send((make(answer), room)).map_err(|_| ENDED)?;
-        match timeout(QUEUE_TIMEOUT, answered).await {
-            Ok(Ok(answer)) => Ok(answer),
+    /// Sends the request that `build` makes around the answer channel, and waits for the answer.
+    pub(super) async fn ask<A>(&self, build: impl FnOnce(oneshot::Sender<A>) -> M) -> Result<A, QueueError> {
+        let permit = timeout(QUEUE_TIMEOUT, self.room.clone().acquire_owned()).await;
+        let permit = permit
+            .map_err(|_| QueueError::NotAsked("too many wait for it"))?
+            .map_err(|_| ENDED)?;
+        let (sender, receiver) = oneshot::channel();
+        self.to.send((build(sender), permit)).map_err(|_| ENDED)?;
+        match timeout(QUEUE_TIMEOUT, receiver).await {
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) | Err(_) => Err(QueueError::Lost),
         }
     }

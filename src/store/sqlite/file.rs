@@ -33,28 +33,28 @@ const SCHEMA_SQL: &str = "
 /// Creates what is missing of `dir` and the file, private to this user. Returns the path.
 pub(super) fn create(dir: &Path) -> Result<PathBuf, SqliteOpenError> {
     let path = dir.join(FILE_NAME);
-    make_directory(dir).map_err(|why| SqliteOpenError::Io(dir.to_owned(), why))?;
-    make_private(&path).map_err(|why| SqliteOpenError::Io(path.clone(), why))?;
-    sync_directory(dir).map_err(|why| SqliteOpenError::Io(dir.to_owned(), why))?;
+    make_directory(dir).map_err(|error| SqliteOpenError::Io(dir.to_owned(), error))?;
+    make_private(&path).map_err(|error| SqliteOpenError::Io(path.clone(), error))?;
+    sync_directory(dir).map_err(|error| SqliteOpenError::Io(dir.to_owned(), error))?;
     Ok(path)
 }
 
 /// Opens the connection that writes. Creates the schema in a new file.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, SqliteOpenError> {
-    let refused = |why: rusqlite::Error| SqliteOpenError::Sqlite(path.to_owned(), why.to_string());
+    let sqlite_error = |error: rusqlite::Error| SqliteOpenError::Sqlite(path.to_owned(), error.to_string());
     let (mut db, mode) = retry_busy(|| {
         let db = opened(path)?;
         let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         Ok((db, mode))
     })
-    .map_err(refused)?;
+    .map_err(sqlite_error)?;
     if mode != "wal" {
-        let why = format!("it takes no write-ahead log, only {mode}");
-        return Err(SqliteOpenError::Sqlite(path.to_owned(), why));
+        let reason = format!("it takes no write-ahead log, only {mode}");
+        return Err(SqliteOpenError::Sqlite(path.to_owned(), reason));
     }
-    let found = retry_busy(|| create_schema(&mut db)).map_err(refused)?;
-    if found != SCHEMA_VERSION {
-        return Err(SqliteOpenError::OtherSchema(path.to_owned(), found));
+    let version = retry_busy(|| create_schema(&mut db)).map_err(sqlite_error)?;
+    if version != SCHEMA_VERSION {
+        return Err(SqliteOpenError::OtherSchema(path.to_owned(), version));
     }
     Ok(db)
 }
@@ -74,8 +74,8 @@ fn retry_busy<T>(mut step: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Res
     let pause = Duration::from_millis(20);
     for _ in 0..BUSY_TIMEOUT.as_millis() / pause.as_millis() {
         match step() {
-            Err(why) if why.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => std::thread::sleep(pause),
-            done => return done,
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => std::thread::sleep(pause),
+            result => return result,
         }
     }
     step()
@@ -93,9 +93,9 @@ fn opened(path: &Path) -> rusqlite::Result<Connection> {
 /// Creates the schema in an empty file. Returns the schema version of the file.
 fn create_schema(db: &mut Connection) -> rusqlite::Result<i64> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found != 0 {
-        return Ok(found);
+    let version = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != 0 {
+        return Ok(version);
     }
     tx.execute_batch(SCHEMA_SQL)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -120,11 +120,11 @@ fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    for beside in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
-        name.push(beside);
+        name.push(suffix);
         match fs::set_permissions(&name, fs::Permissions::from_mode(0o600)) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }

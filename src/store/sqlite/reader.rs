@@ -32,31 +32,36 @@ pub(super) enum ReadRequest {
 }
 
 /// Answers requests until the queue is closed. The readers take turns at one queue.
-pub(super) fn run(db: &Connection, questions: &Mutex<Receiver<QueuedRequest<ReadRequest>>>) {
+pub(super) fn run(db: &Connection, requests: &Mutex<Receiver<QueuedRequest<ReadRequest>>>) {
     loop {
-        let next = questions.lock().expect("nothing panics while it takes a message").recv();
-        let Ok((question, _room)) = next else { return };
-        match question {
-            ReadRequest::Get(key, answer) => {
-                if !answer.is_closed() {
-                    answer.send(get(db, &key).map_err(|e| failed(&e))).ok();
+        let next = requests.lock().expect("nothing panics while it takes a message").recv();
+        let Ok((request, _permit)) = next else { return };
+        match request {
+            ReadRequest::Get(key, sender) => {
+                if !sender.is_closed() {
+                    sender.send(get(db, &key).map_err(|e| failed(&e))).ok();
                 }
             }
-            ReadRequest::Scan { from, to, limit, answer } => {
-                if !answer.is_closed() {
-                    answer.send(scan(db, &from, &to, limit).map_err(|e| failed(&e))).ok();
+            ReadRequest::Scan {
+                from: start,
+                to: end,
+                limit,
+                answer: sender,
+            } => {
+                if !sender.is_closed() {
+                    sender.send(scan(db, &start, &end, limit).map_err(|e| failed(&e))).ok();
                 }
             }
             ReadRequest::Ending {
                 space,
-                last,
+                last: deadline,
                 after,
                 limit,
-                answer,
+                answer: sender,
             } => {
-                if !answer.is_closed() {
-                    let page = ending(db, &space, last, after.as_deref(), limit);
-                    answer.send(page.map_err(|e| failed(&e))).ok();
+                if !sender.is_closed() {
+                    let page = ending(db, &space, deadline, after.as_deref(), limit);
+                    sender.send(page.map_err(|e| failed(&e))).ok();
                 }
             }
         }
@@ -68,10 +73,10 @@ fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<Row>> {
     Ok(select.query_row([key], row).optional()?.map(|(_, row)| row))
 }
 
-fn scan(db: &Connection, from: &str, to: &str, limit: usize) -> rusqlite::Result<Page> {
+fn scan(db: &Connection, start: &str, end: &str, limit: usize) -> rusqlite::Result<Page> {
     let mut select =
         db.prepare_cached("SELECT key, value, version, expires FROM record WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3")?;
-    let rows = select.query_map((from, to, i64::try_from(limit).unwrap_or(i64::MAX)), row)?;
+    let rows = select.query_map((start, end, i64::try_from(limit).unwrap_or(i64::MAX)), row)?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| key.clone());
     Ok(Page { rows, next })
@@ -79,32 +84,39 @@ fn scan(db: &Connection, from: &str, to: &str, limit: usize) -> rusqlite::Result
 
 /// Reads rows in the order of the expiry index. The cursor is the expiry and the rowid of the last
 /// row. Rows that expire this early are of few kinds, so rows of other kinds are skipped.
-fn ending(db: &Connection, space: &str, last: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
+fn ending(db: &Connection, space: &str, deadline: UnixTime, after: Option<&str>, limit: usize) -> rusqlite::Result<Page> {
     let after = after.and_then(|text| text.split_once('/'));
-    let (since, place): (i64, i64) = after
-        .and_then(|(since, place)| Some((since.parse().ok()?, place.parse().ok()?)))
+    let (expires, rowid): (i64, i64) = after
+        .and_then(|(expires, rowid)| Some((expires.parse().ok()?, rowid.parse().ok()?)))
         .unwrap_or((0, 0));
     let mut select = db.prepare_cached(
         "SELECT key, value, version, expires, rowid FROM record INDEXED BY record_expires
          WHERE (expires, rowid) > (?1, ?2) AND expires <= ?3 AND key > ?4 AND key < ?5 ORDER BY expires, rowid LIMIT ?6",
     )?;
-    let (from, to) = (format!("{space}/"), format!("{space}0"));
-    let bounds = (since, place, seconds(last), from, to, i64::try_from(limit).unwrap_or(i64::MAX));
+    let (start, end) = (format!("{space}/"), format!("{space}0"));
+    let bounds = (
+        expires,
+        rowid,
+        seconds(deadline),
+        start,
+        end,
+        i64::try_from(limit).unwrap_or(i64::MAX),
+    );
     let mut next = None;
-    let rows = select.query_map(bounds, |found| {
-        next = Some(format!("{}/{}", found.get::<_, i64>(3)?, found.get::<_, i64>(4)?));
-        row(found)
+    let rows = select.query_map(bounds, |sql_row| {
+        next = Some(format!("{}/{}", sql_row.get::<_, i64>(3)?, sql_row.get::<_, i64>(4)?));
+        row(sql_row)
     })?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let next = next.filter(|_| rows.len() == limit);
     Ok(Page { rows, next })
 }
 
-fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, Row)> {
-    let found = Row {
-        value: row.get(1)?,
-        version: Version(row.get(2)?),
-        expires: UnixTime(row.get::<_, i64>(3)?.unsigned_abs()),
+fn row(sql_row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, Row)> {
+    let record = Row {
+        value: sql_row.get(1)?,
+        version: Version(sql_row.get(2)?),
+        expires: UnixTime(sql_row.get::<_, i64>(3)?.unsigned_abs()),
     };
-    Ok((row.get(0)?, found))
+    Ok((sql_row.get(0)?, record))
 }

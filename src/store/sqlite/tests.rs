@@ -19,30 +19,30 @@ fn insert(key: &str, size: usize) -> Job {
         version: Version::fresh(),
         expires: UnixTime(1),
     };
-    let news = ChangeEvent::Put {
+    let event = ChangeEvent::Put {
         space: "test".into(),
         id: Id::random(),
     };
     Job::Put(Write {
         key: key.to_owned(),
         act: WriteOp::Insert(row),
-        news,
+        news: event,
     })
 }
 
 /// Executes the jobs in one transaction and returns the answers.
 fn batch(writer: &mut Writer, jobs: Vec<Job>) -> Vec<Result<usize, StoreError>> {
-    let room = Arc::new(Semaphore::new(jobs.len()));
-    let (orders, answers): (Vec<_>, Vec<_>) = jobs
+    let semaphore = Arc::new(Semaphore::new(jobs.len()));
+    let (requests, receivers): (Vec<_>, Vec<_>) = jobs
         .into_iter()
         .map(|job| {
-            let (answer, answered) = oneshot::channel();
-            let room = room.clone().try_acquire_owned().unwrap();
-            ((WriteRequest { job, answer }, room), answered)
+            let (sender, receiver) = oneshot::channel();
+            let permit = semaphore.clone().try_acquire_owned().unwrap();
+            ((WriteRequest { job, answer: sender }, permit), receiver)
         })
         .unzip();
-    writer.batch(orders);
-    answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    writer.batch(requests);
+    receivers.into_iter().map(|mut receiver| receiver.try_recv().unwrap()).collect()
 }
 
 fn writer(dir: &Path) -> Writer {
@@ -65,14 +65,14 @@ fn a_full_disk_fails_the_batch_and_leaves_the_file_intact() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     assert_eq!(batch(&mut writer, vec![insert("test/a", 10)]), [Ok(1)]);
-    let set = |writer: &Writer, pages: i64| writer.db().pragma_update(None, "max_page_count", pages).unwrap();
-    set(&writer, 10);
-    let refused = batch(&mut writer, vec![insert("test/b", 10), insert("test/c", 100_000)]);
-    let full = StoreError::Unavailable("database or disk is full".to_owned());
-    assert_eq!(refused, [Err(full.clone()), Err(full)]);
+    let set_max_pages = |writer: &Writer, pages: i64| writer.db().pragma_update(None, "max_page_count", pages).unwrap();
+    set_max_pages(&writer, 10);
+    let results = batch(&mut writer, vec![insert("test/b", 10), insert("test/c", 100_000)]);
+    let disk_full = StoreError::Unavailable("database or disk is full".to_owned());
+    assert_eq!(results, [Err(disk_full.clone()), Err(disk_full)]);
     assert_eq!(rows(writer.db()), 1, "all or none");
     assert!(is_whole(writer.db()));
-    set(&writer, 1_000_000);
+    set_max_pages(&writer, 1_000_000);
     assert_eq!(batch(&mut writer, vec![insert("test/b", 10), insert("test/b", 10)]), [Ok(1), Ok(0)]);
 }
 
@@ -81,9 +81,9 @@ fn writing_a_read_only_database_fails_as_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.db().pragma_update(None, "query_only", true).unwrap();
-    let refused = batch(&mut writer, vec![insert("test/a", 10)]);
-    let readonly = "attempt to write a readonly database".to_owned();
-    assert_eq!(refused, [Err(StoreError::Unavailable(readonly))]);
+    let results = batch(&mut writer, vec![insert("test/a", 10)]);
+    let message = "attempt to write a readonly database".to_owned();
+    assert_eq!(results, [Err(StoreError::Unavailable(message))]);
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn a_database_locked_by_another_process_is_unavailable_until_unlocked() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.db().busy_timeout(Duration::from_millis(5)).unwrap();
-    let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = batch(&mut writer, vec![insert("test/a", 10), Job::Ping]);
+    let other_connection = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    other_connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let results = batch(&mut writer, vec![insert("test/a", 10), Job::Ping]);
     let locked = StoreError::Unavailable("database is locked".to_owned());
-    assert_eq!(refused, [Err(locked.clone()), Err(locked)]);
-    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(results, [Err(locked.clone()), Err(locked)]);
+    other_connection.execute_batch("COMMIT").unwrap();
     assert_eq!(batch(&mut writer, vec![insert("test/a", 10), Job::Ping]), [Ok(1), Ok(0)]);
 }
 
@@ -104,21 +104,21 @@ fn a_database_locked_by_another_process_is_unavailable_until_unlocked() {
 async fn a_cancelled_queued_write_is_not_executed() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(dir.path()).unwrap();
-    let other = Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other_connection = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    other_connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The writer waits for the lock with the first request. The second is queued, then cancelled.
-    let soon = Duration::from_millis(300);
-    let first = tokio::spawn({
+    let delay = Duration::from_millis(300);
+    let first_ping = tokio::spawn({
         let sqlite = sqlite.clone();
         async move { sqlite.ping().await }
     });
-    tokio::time::sleep(soon).await;
+    tokio::time::sleep(delay).await;
     let Job::Put(write) = insert("test/a", 10) else { unreachable!() };
-    assert!(tokio::time::timeout(soon, sqlite.put_if(write)).await.is_err());
-    other.execute_batch("COMMIT").unwrap();
-    first.await.unwrap().unwrap();
+    assert!(tokio::time::timeout(delay, sqlite.put_if(write)).await.is_err());
+    other_connection.execute_batch("COMMIT").unwrap();
+    first_ping.await.unwrap().unwrap();
     sqlite.ping().await.unwrap();
-    assert_eq!(rows(&other), 0);
+    assert_eq!(rows(&other_connection), 0);
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn a_newer_database_schema_is_refused_and_left_unchanged() {
     drop(Sqlite::open(dir.path()).unwrap());
     let db = Connection::open(&path).unwrap();
     db.pragma_update(None, "user_version", 2).unwrap();
-    let refused = Sqlite::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, SqliteOpenError::OtherSchema(_, 2)), "{refused}");
+    let error = Sqlite::open(dir.path()).unwrap_err();
+    assert!(matches!(error, SqliteOpenError::OtherSchema(_, 2)), "{error}");
     assert_eq!(rows(&db), 0);
 }
 
@@ -139,8 +139,8 @@ fn a_file_that_is_no_database_is_refused_and_left_unchanged() {
     let path = dir.path().join(FILE_NAME);
     let text = "not a database at all, but long enough to be taken for one".repeat(100);
     std::fs::write(&path, &text).unwrap();
-    let refused = Sqlite::open(dir.path()).unwrap_err();
-    assert!(refused.to_string().ends_with("file is not a database"), "{refused}");
+    let error = Sqlite::open(dir.path()).unwrap_err();
+    assert!(error.to_string().ends_with("file is not a database"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
@@ -149,9 +149,9 @@ fn a_new_database_file_can_be_opened_concurrently() {
     for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
-            let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| Sqlite::open(dir.path()).map(drop))).collect();
-            for opened in opening {
-                opened.join().unwrap().unwrap();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Sqlite::open(dir.path()).map(drop))).collect();
+            for thread in threads {
+                thread.join().unwrap().unwrap();
             }
         });
     }

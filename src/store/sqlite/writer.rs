@@ -47,20 +47,25 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(db: Connection, feed: ChangeFeed) -> rusqlite::Result<Self> {
-        let told = counter(&db)?;
+        let seq = counter(&db)?;
         let failed = false;
-        Ok(Self { db, feed, told, failed })
+        Ok(Self {
+            db,
+            feed,
+            told: seq,
+            failed,
+        })
     }
 
     /// Executes jobs until the queue is closed.
-    pub(super) fn run(mut self, orders: &Receiver<QueuedRequest<WriteRequest>>) {
+    pub(super) fn run(mut self, requests: &Receiver<QueuedRequest<WriteRequest>>) {
         loop {
-            match orders.recv_timeout(POLL_INTERVAL) {
+            match requests.recv_timeout(POLL_INTERVAL) {
                 Ok(first) => {
                     // Cancelled requests are skipped: an abandoned write must not be done late.
-                    let waiting = iter::once(first).chain(orders.try_iter()).take(BATCH);
-                    let waiting = waiting.filter(|(order, _)| !order.answer.is_closed());
-                    self.batch(waiting.collect());
+                    let pending = iter::once(first).chain(requests.try_iter()).take(BATCH);
+                    let pending = pending.filter(|(request, _)| !request.answer.is_closed());
+                    self.batch(pending.collect());
                 }
                 // After an error the next poll reports the same writes.
                 Err(RecvTimeoutError::Timeout) => drop(self.poll_external_writes()),
@@ -69,59 +74,59 @@ impl Writer {
         }
     }
 
-    pub(super) fn batch(&mut self, orders: Vec<QueuedRequest<WriteRequest>>) {
-        let written = self.written(&orders);
-        self.failed = written.is_err();
-        match written {
-            Ok(done) => {
-                for ((order, _room), rows) in orders.into_iter().zip(done) {
-                    if let (Job::Put(write), 1..) = (order.job, rows) {
+    pub(super) fn batch(&mut self, requests: Vec<QueuedRequest<WriteRequest>>) {
+        let result = self.written(&requests);
+        self.failed = result.is_err();
+        match result {
+            Ok(row_counts) => {
+                for ((request, _permit), rows) in requests.into_iter().zip(row_counts) {
+                    if let (Job::Put(write), 1..) = (request.job, rows) {
                         self.feed.publish(write.news);
                     }
-                    order.answer.send(Ok(rows)).ok();
+                    request.answer.send(Ok(rows)).ok();
                 }
             }
             Err(error) => {
-                for (order, _room) in orders {
-                    order.answer.send(Err(failed(&error))).ok();
+                for (request, _permit) in requests {
+                    request.answer.send(Err(failed(&error))).ok();
                 }
             }
         }
     }
 
-    /// Executes all of `orders` or none. Returns how many rows each one changed.
-    fn written(&mut self, orders: &[QueuedRequest<WriteRequest>]) -> rusqlite::Result<Vec<usize>> {
+    /// Executes all of `requests` or none. Returns how many rows each one changed.
+    fn written(&mut self, requests: &[QueuedRequest<WriteRequest>]) -> rusqlite::Result<Vec<usize>> {
         if !self.db.is_autocommit() {
             // The rollback of an earlier transaction failed.
             self.db.execute_batch("ROLLBACK")?;
         }
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let before = counter(&tx)?;
-        let foreign = foreign(&tx, self.told, before)?;
-        let mut seq = before;
-        let is_try = |job: &Job| matches!(job, Job::Sweep(_)) || (self.failed && matches!(job, Job::Ping));
-        if orders.iter().any(|(order, _)| is_try(&order.job)) {
+        let seq_before = counter(&tx)?;
+        let external = foreign(&tx, self.told, seq_before)?;
+        let mut seq = seq_before;
+        let must_write = |job: &Job| matches!(job, Job::Sweep(_)) || (self.failed && matches!(job, Job::Ping));
+        if requests.iter().any(|(request, _)| must_write(&request.job)) {
             try_to_write(&tx)?;
         }
-        let done = orders.iter().map(|(order, _)| act(&tx, &order.job, &mut seq));
-        let done = done.collect::<rusqlite::Result<Vec<_>>>()?;
-        if seq != before {
+        let row_counts = requests.iter().map(|(request, _)| act(&tx, &request.job, &mut seq));
+        let row_counts = row_counts.collect::<rusqlite::Result<Vec<_>>>()?;
+        if seq != seq_before {
             tx.prepare_cached("UPDATE counter SET seq = ?1")?.execute([seq])?;
         }
         tx.commit()?;
         self.told = seq;
-        self.publish(foreign);
-        Ok(done)
+        self.publish(external);
+        Ok(row_counts)
     }
 
     /// Publishes what other processes wrote.
     fn poll_external_writes(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
-        let now = counter(&tx)?;
-        let foreign = foreign(&tx, self.told, now)?;
+        let seq = counter(&tx)?;
+        let external = foreign(&tx, self.told, seq)?;
         tx.finish()?;
-        self.told = now;
-        self.publish(foreign);
+        self.told = seq;
+        self.publish(external);
         Ok(())
     }
 
@@ -130,9 +135,9 @@ impl Writer {
         &self.db
     }
 
-    fn publish(&self, all: Vec<ChangeEvent>) {
-        for news in all {
-            self.feed.publish(news);
+    fn publish(&self, events: Vec<ChangeEvent>) {
+        for event in events {
+            self.feed.publish(event);
         }
     }
 }
@@ -147,25 +152,25 @@ fn act(tx: &Transaction<'_>, job: &Job, seq: &mut i64) -> rusqlite::Result<usize
     Ok(changed)
 }
 
-fn put(tx: &Transaction<'_>, Write { key, act, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
-    match act {
+fn put(tx: &Transaction<'_>, Write { key, act: operation, .. }: &Write, seq: i64) -> rusqlite::Result<usize> {
+    match operation {
         WriteOp::Insert(row) => tx
             .prepare_cached("INSERT INTO record (key, value, version, expires, seq) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
             .execute((key, &row.value, row.version.0, seconds(row.expires), seq)),
-        WriteOp::Replace(seen, row) => tx
+        WriteOp::Replace(expected, row) => tx
             .prepare_cached("UPDATE record SET value = ?2, version = ?3, expires = ?4, seq = ?5 WHERE key = ?1 AND version = ?6")?
-            .execute((key, &row.value, row.version.0, seconds(row.expires), seq, seen.0)),
-        WriteOp::Delete(seen) => tx
+            .execute((key, &row.value, row.version.0, seconds(row.expires), seq, expected.0)),
+        WriteOp::Delete(expected) => tx
             .prepare_cached("DELETE FROM record WHERE key = ?1 AND version = ?2")?
-            .execute((key, seen.0)),
+            .execute((key, expected.0)),
     }
 }
 
 /// Writes a page without a change. Every sweep does this, to notice a full disk within a minute.
 fn try_to_write(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     // SQLite skips a write that changes nothing.
-    for change in ["UPDATE counter SET seq = seq + 1", "UPDATE counter SET seq = seq - 1"] {
-        tx.prepare_cached(change)?.execute([])?;
+    for statement in ["UPDATE counter SET seq = seq + 1", "UPDATE counter SET seq = seq - 1"] {
+        tx.prepare_cached(statement)?.execute([])?;
     }
     Ok(())
 }
@@ -180,10 +185,10 @@ fn counter(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("SELECT seq FROM counter")?.query_row([], |row| row.get(0))
 }
 
-/// The change events of the writes after `told`. If there are fewer rows than writes, rows were
+/// The change events of the writes after `last_seq`. If there are fewer rows than writes, rows were
 /// written twice or removed, and it is unknown which. The result is then a gap.
-fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<ChangeEvent>> {
-    let writes = now - told;
+fn foreign(tx: &Transaction<'_>, last_seq: i64, seq: i64) -> rusqlite::Result<Vec<ChangeEvent>> {
+    let writes = seq - last_seq;
     if writes == 0 {
         return Ok(Vec::new());
     }
@@ -191,13 +196,13 @@ fn foreign(tx: &Transaction<'_>, told: i64, now: i64) -> rusqlite::Result<Vec<Ch
         return Ok(vec![ChangeEvent::Gap]);
     }
     let mut select = tx.prepare_cached("SELECT key, value FROM record WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")?;
-    let rows = select.query_map((told, now), |row| {
+    let rows = select.query_map((last_seq, seq), |row| {
         Ok(ChangeEvent::External {
             key: row.get(0)?,
             value: row.get(1)?,
         })
     })?;
-    let news = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let complete = i64::try_from(news.len()) == Ok(writes);
-    Ok(if complete { news } else { vec![ChangeEvent::Gap] })
+    let events = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_complete = i64::try_from(events.len()) == Ok(writes);
+    Ok(if is_complete { events } else { vec![ChangeEvent::Gap] })
 }

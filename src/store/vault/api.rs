@@ -96,8 +96,8 @@ impl ApiResponse {
         if self.status == 204 && self.body.is_empty() {
             return Ok(());
         }
-        let said: Map<String, Value> = self.read()?;
-        if said.contains_key("request_id") || said.contains_key("warnings") {
+        let response: Map<String, Value> = self.read()?;
+        if response.contains_key("request_id") || response.contains_key("warnings") {
             Ok(())
         } else {
             Err(ApiError::unexpected_response())
@@ -118,49 +118,49 @@ pub(super) struct VaultApi {
 
 impl VaultApi {
     /// Reads the CA file.
-    pub(super) fn new(at: &VaultConfig) -> Result<Self, String> {
-        let tls = match &at.ca {
+    pub(super) fn new(config: &VaultConfig) -> Result<Self, String> {
+        let tls = match &config.ca {
             Some(ca) => ClientTls::only(ca),
             None => ClientTls::load(&[]),
         };
-        let namespace = at.namespace.as_deref().map(HeaderValue::from_str).transpose();
+        let namespace = config.namespace.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
-            client: HttpClient::new(tls.map_err(|why| why.to_string())?),
-            base: format!("{}/v1/", at.url.as_str().trim_end_matches('/')),
-            namespace: namespace.map_err(|why| why.to_string())?,
+            client: HttpClient::new(tls.map_err(|error| error.to_string())?),
+            base: format!("{}/v1/", config.url.as_str().trim_end_matches('/')),
+            namespace: namespace.map_err(|error| error.to_string())?,
         })
     }
 
     /// Sends a request. Statuses 2xx and 404 are responses; all others are errors.
-    pub(super) async fn send(&self, ask: &ApiRequest<'_>, token: Option<&Secret>) -> Result<ApiResponse, ApiError> {
-        let unsendable = |_| ApiError::NotAsked("a path or token that cannot be sent".to_owned());
+    pub(super) async fn send(&self, api_request: &ApiRequest<'_>, token: Option<&Secret>) -> Result<ApiResponse, ApiError> {
+        let unsendable_error = |_| ApiError::NotAsked("a path or token that cannot be sent".to_owned());
         let mut request = Request::builder()
-            .method(ask.method)
-            .uri(format!("{}{}", self.base, ask.path))
+            .method(api_request.method)
+            .uri(format!("{}{}", self.base, api_request.path))
             .header("x-vault-request", "true")
             .header("content-type", "application/json");
         if let Some(namespace) = &self.namespace {
             request = request.header("x-vault-namespace", namespace);
         }
         if let Some(token) = token {
-            let mut value = HeaderValue::from_str(token.expose()).map_err(|why| unsendable(why.into()))?;
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|error| unsendable_error(error.into()))?;
             value.set_sensitive(true);
             request = request.header("x-vault-token", value);
         }
-        let body = ask
+        let body = api_request
             .body
             .map_or(RequestBody::Empty, |body| RequestBody::Full(body.to_string().into()));
-        let request = request.body(body).map_err(unsendable)?;
+        let request = request.body(body).map_err(unsendable_error)?;
         let policy = RequestPolicy {
             addresses: AddressPolicy::Anything,
             connect: CONNECT_TIMEOUT,
-            first_byte: Some(ask.within),
+            first_byte: Some(api_request.within),
             http2: false,
         };
-        let answer = self.client.send(request, &policy).await.map_err(|why| failed(&why))?;
-        let status = answer.status().as_u16();
-        let body = read_limited(answer.into_body(), MAX_RESPONSE_BYTES, ask.within).await;
-        let body = body.map_err(|why| ApiError::Lost(why.to_string()))?;
+        let response = self.client.send(request, &policy).await.map_err(|error| failed(&error))?;
+        let status = response.status().as_u16();
+        let body = read_limited(response.into_body(), MAX_RESPONSE_BYTES, api_request.within).await;
+        let body = body.map_err(|error| ApiError::Lost(error.to_string()))?;
         match status {
             200..=299 | 404 => Ok(ApiResponse { status, body }),
             300..=399 => Err(ApiError::Refused(
@@ -173,18 +173,18 @@ impl VaultApi {
     }
 }
 
-fn failed(why: &SendError) -> ApiError {
-    match why {
-        SendError::Connect(ConnectError::Tls(_)) => ApiError::Untrusted(why.to_string()),
-        SendError::Refused(_) | SendError::Connect(_) => ApiError::NotAsked(why.to_string()),
-        SendError::TimedOut | SendError::Broken(_) => ApiError::Lost(why.to_string()),
+fn failed(error: &SendError) -> ApiError {
+    match error {
+        SendError::Connect(ConnectError::Tls(_)) => ApiError::Untrusted(error.to_string()),
+        SendError::Refused(_) | SendError::Connect(_) => ApiError::NotAsked(error.to_string()),
+        SendError::TimedOut | SendError::Broken(_) => ApiError::Lost(error.to_string()),
     }
 }
 
 /// The error for a refusal: `Lost` if the text is not Vault's, since a proxy may have sent it on.
 fn no(status: u16, body: &[u8]) -> ApiError {
     match said(body) {
-        Some(said) => ApiError::Refused(status, said),
+        Some(reasons) => ApiError::Refused(status, reasons),
         None => ApiError::Lost(format!("it says {status}, but not as Vault does: something else answers there")),
     }
 }
@@ -200,8 +200,8 @@ fn said(body: &[u8]) -> Option<String> {
     if lists.iter().all(Option::is_none) && !body["error"].is_string() {
         return None;
     }
-    let all = lists.into_iter().flatten().flatten().chain([&body["error"]]);
-    let all: Vec<_> = all.filter_map(Value::as_str).collect();
+    let reasons = lists.into_iter().flatten().flatten().chain([&body["error"]]);
+    let reasons: Vec<_> = reasons.filter_map(Value::as_str).collect();
     let one_line = |c: char| if c.is_control() { ' ' } else { c };
-    Some(all.join("; ").chars().map(one_line).take(MAX_ERROR_CHARS).collect())
+    Some(reasons.join("; ").chars().map(one_line).take(MAX_ERROR_CHARS).collect())
 }

@@ -48,23 +48,23 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultOpenError`] says why this Vault cannot be used.
-    pub fn open(at: VaultConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
-        let failed = |why: String| VaultOpenError::Unreachable(why);
+    pub fn open(config: VaultConfig, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
+        let unreachable_error = |reason: String| VaultOpenError::Unreachable(reason);
         // Before the runtime is built: on an error, no runtime is dropped inside another one.
-        let link = Arc::new(Connection::new(at).map_err(VaultOpenError::Ca)?);
+        let link = Arc::new(Connection::new(config).map_err(VaultOpenError::Ca)?);
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("store-vault").enable_all().build();
-        let runtime = runtime.map_err(|why| failed(why.to_string()))?;
-        let (opened, wait) = mpsc::channel();
+        let runtime = runtime.map_err(|error| unreachable_error(error.to_string()))?;
+        let (result_sender, result_receiver) = mpsc::channel();
         // Not `block_on`: the caller may itself be on a runtime.
         runtime.spawn(async move {
-            drop(opened.send(Shared::begin(link, keys, clock).await));
+            drop(result_sender.send(Shared::begin(link, keys, clock).await));
         });
-        let shared = match wait.recv().map_err(|_| failed("its thread ended".to_owned())) {
+        let shared = match result_receiver.recv().map_err(|_| unreachable_error("its thread ended".to_owned())) {
             Ok(Ok(shared)) => Arc::new(shared),
-            Ok(Err(why)) | Err(why) => {
+            Ok(Err(error)) | Err(error) => {
                 runtime.shutdown_background();
-                return Err(why);
+                return Err(error);
             }
         };
         let runtime = Some(runtime);
@@ -103,8 +103,8 @@ impl Vault {
     /// Removes expired records, which Vault never does by itself. One call handles all that is due.
     pub(in crate::store) async fn sweep(&self) -> Result<(), StoreError> {
         self.run(async move |shared| {
-            let ended = sweep::sweep(&shared).await?;
-            tracing::debug!(ended, "records in Vault have ended");
+            let count = sweep::sweep(&shared).await?;
+            tracing::debug!(ended = count, "records in Vault have ended");
             Ok(())
         })
         .await
@@ -115,15 +115,18 @@ impl Vault {
     }
 
     /// Runs an operation on the backend's thread, to its end, even if the caller stops waiting.
-    async fn run<T, F>(&self, verb: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
+    async fn run<T, F>(&self, operation: impl FnOnce(Arc<Shared>) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ApiError>> + Send + 'static,
     {
-        let closed = || StoreError::Unavailable("it is closed".to_owned());
-        let runtime = self.0.runtime.as_ref().ok_or_else(closed)?;
-        let done = runtime.spawn(verb(Arc::clone(&self.0.shared))).await.map_err(|_| closed())?;
-        done.map_err(|why| StoreError::Unavailable(format!("Vault: {why}")))
+        let closed_error = || StoreError::Unavailable("it is closed".to_owned());
+        let runtime = self.0.runtime.as_ref().ok_or_else(closed_error)?;
+        let result = runtime
+            .spawn(operation(Arc::clone(&self.0.shared)))
+            .await
+            .map_err(|_| closed_error())?;
+        result.map_err(|error| StoreError::Unavailable(format!("Vault: {error}")))
     }
 }
 
@@ -140,9 +143,9 @@ impl Shared {
     async fn begin(link: Arc<Connection>, keys: SharedKeyRing, clock: Clock) -> Result<Self, VaultOpenError> {
         startup_check::checked(&link).await?;
         let feed = ChangeFeed::default();
-        let teller = change_feed::begin(&link, clock.clone(), feed.clone()).await;
+        let publisher = change_feed::begin(&link, clock.clone(), feed.clone()).await;
         Ok(Self {
-            teller: teller.map_err(|why| startup_check::refused(&link, &why))?,
+            teller: publisher.map_err(|error| startup_check::refused(&link, &error))?,
             link,
             keys,
             clock,
@@ -156,7 +159,7 @@ impl Shared {
         let ChangeEvent::Put { space, id } = &write.news else {
             return Err(ApiError::NotAsked("this write has no news".to_owned()));
         };
-        let note = sealed_record::seal_id(&self.keys.load(), self.clock.now(), space, &write.key, *id);
+        let sealed_id = sealed_record::seal_id(&self.keys.load(), self.clock.now(), space, &write.key, *id);
         match self.compare_and_write(&write).await {
             Ok(RowWrite::Written) => {
                 if matches!(write.act, WriteOp::Insert(_)) {
@@ -171,20 +174,20 @@ impl Shared {
                     });
                 }
                 self.feed.publish(write.news);
-                self.teller.publish(write.key, note).await;
+                self.teller.publish(write.key, sealed_id).await;
                 Ok(WriteOutcome::Written)
             }
             Ok(RowWrite::Stale) => Ok(WriteOutcome::Stale),
-            Err(WriteError::Not(why)) => Err(why),
+            Err(WriteError::Not(error)) => Err(error),
             Err(WriteError::Perhaps) => {
                 // Publish now as well: the process may end before the repetitions.
-                self.teller.publish(write.key.clone(), note.clone()).await;
+                self.teller.publish(write.key.clone(), sealed_id.clone()).await;
                 // If Vault executes it, then soon. Repeat the event so that caches look again.
                 tokio::spawn(async move {
                     for _ in 0..3 {
                         pause().await;
                         self.feed.publish(write.news.clone());
-                        self.teller.publish(write.key.clone(), note.clone()).await;
+                        self.teller.publish(write.key.clone(), sealed_id.clone()).await;
                         tokio::time::sleep(crate::store::vault::api::REQUEST_TIMEOUT).await;
                     }
                 });
@@ -196,7 +199,7 @@ impl Shared {
     /// Compares the version in the stored row, then lets Vault compare its write count (`cas`).
     async fn compare_and_write(&self, write: &Write) -> Result<RowWrite, WriteError> {
         let (key, now) = (write.key.as_str(), self.clock.now());
-        let (count, new) = match &write.act {
+        let (count, value) = match &write.act {
             WriteOp::Insert(row) => match self.written(key, 0, NewValue::Row(row)).await? {
                 RowWrite::Written => return Ok(RowWrite::Written),
                 RowWrite::Stale => match row::find(&self.link, key).await.map_err(WriteError::Not)? {
@@ -204,34 +207,34 @@ impl Shared {
                     StoredValue::Nothing | StoredValue::Row(..) | StoredValue::Deleting(_) => return Ok(RowWrite::Stale),
                 },
             },
-            WriteOp::Replace(seen, row) => match self.there(key, seen).await? {
+            WriteOp::Replace(expected, row) => match self.there(key, expected).await? {
                 Some(count) => (count, NewValue::Row(row)),
                 None => return Ok(RowWrite::Stale),
             },
-            WriteOp::Delete(seen) => match self.there(key, seen).await? {
+            WriteOp::Delete(expected) => match self.there(key, expected).await? {
                 Some(count) => (count, NewValue::Tombstone(now)),
                 None => return Ok(RowWrite::Stale),
             },
         };
-        self.written(key, count, new).await
+        self.written(key, count, value).await
     }
 
-    async fn there(&self, key: &str, seen: &crate::store::backend::Version) -> Result<Option<u64>, WriteError> {
+    async fn there(&self, key: &str, expected: &crate::store::backend::Version) -> Result<Option<u64>, WriteError> {
         match row::find(&self.link, key).await.map_err(WriteError::Not)? {
-            StoredValue::Row(count, row) if row.version == *seen => Ok(Some(count)),
+            StoredValue::Row(count, row) if row.version == *expected => Ok(Some(count)),
             StoredValue::Nothing | StoredValue::Row(..) | StoredValue::Tombstone(..) | StoredValue::Deleting(_) => Ok(None),
         }
     }
 
-    async fn written(&self, key: &str, count: u64, new: NewValue<'_>) -> Result<RowWrite, WriteError> {
-        match row::write(&self.link, key, count, new).await {
+    async fn written(&self, key: &str, count: u64, value: NewValue<'_>) -> Result<RowWrite, WriteError> {
+        match row::write(&self.link, key, count, value).await {
             Ok(RowWrite::Written) => {
-                self.due.lock().await.insert(key.to_owned(), sweep::next_sweep_at(new));
+                self.due.lock().await.insert(key.to_owned(), sweep::next_sweep_at(value));
                 Ok(RowWrite::Written)
             }
             Ok(RowWrite::Stale) => Ok(RowWrite::Stale),
             Err(ApiError::Lost(_)) => Err(WriteError::Perhaps),
-            Err(why @ (ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Refused(..))) => Err(WriteError::Not(why)),
+            Err(error @ (ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Refused(..))) => Err(WriteError::Not(error)),
         }
     }
 }

@@ -61,151 +61,159 @@ pub(super) struct Publisher(mpsc::UnboundedSender<Message>);
 
 impl Publisher {
     /// Waits until others can read the entry, or for a timeout. Attempts continue after it.
-    pub(super) async fn publish(&self, key: String, note: Vec<u8>) {
-        let (done, is_done) = oneshot::channel();
-        if self.0.send(Message { key, note, done }).is_ok() {
+    pub(super) async fn publish(&self, key: String, sealed_id: Vec<u8>) {
+        let (sender, receiver) = oneshot::channel();
+        if self
+            .0
+            .send(Message {
+                key,
+                note: sealed_id,
+                done: sender,
+            })
+            .is_ok()
+        {
             // A timeout is no failure: it does not affect the record.
-            drop(timeout(REQUEST_TIMEOUT, is_done).await);
+            drop(timeout(REQUEST_TIMEOUT, receiver).await);
         }
     }
 }
 
 /// Reads all journals' counts, then starts a reader and a writer on the current runtime.
 pub(super) async fn begin(link: &Arc<Connection>, clock: Clock, feed: ChangeFeed) -> Result<Publisher, ApiError> {
-    let own = Id::random().to_string();
-    let mut seen = HashMap::new();
+    let own_name = Id::random().to_string();
+    let mut seen_counts = HashMap::new();
     // A journal that cannot be read now is read from its beginning later.
-    for (name, journal) in journals(link, &own).await?.0 {
-        seen.insert(name, journal.count);
+    for (name, journal) in journals(link, &own_name).await?.0 {
+        seen_counts.insert(name, journal.count);
     }
-    let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(append_loop(Arc::clone(link), clock, own.clone(), told));
-    tokio::spawn(listen(Arc::clone(link), feed, own, seen));
-    Ok(Publisher(tell))
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(append_loop(Arc::clone(link), clock, own_name.clone(), receiver));
+    tokio::spawn(listen(Arc::clone(link), feed, own_name, seen_counts));
+    Ok(Publisher(sender))
 }
 
-async fn listen(link: Arc<Connection>, feed: ChangeFeed, own: String, mut seen: HashMap<String, u64>) {
-    let mut tick = interval(POLL_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last, mut is_deaf) = (Stopwatch::start(), false);
+async fn listen(link: Arc<Connection>, feed: ChangeFeed, own_name: String, mut seen_counts: HashMap<String, u64>) {
+    let mut ticker = interval(POLL_INTERVAL);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut last_complete, mut was_failing) = (Stopwatch::start(), false);
     loop {
-        tick.tick().await;
-        let (all, failed) = match journals(&link, &own).await {
-            Ok((all, failed)) => (Some(all), failed),
-            Err(why) => (None, Some(why)),
+        ticker.tick().await;
+        let (others, error) = match journals(&link, &own_name).await {
+            Ok((others, error)) => (Some(others), error),
+            Err(error) => (None, Some(error)),
         };
-        match &failed {
-            Some(why) if !is_deaf => tracing::warn!(%why, "what other instances write, such as revocations, is not heard"),
-            None if is_deaf => tracing::info!("what other instances write is heard again"),
+        match &error {
+            Some(error) if !was_failing => tracing::warn!(why = %error, "what other instances write, such as revocations, is not heard"),
+            None if was_failing => tracing::info!("what other instances write is heard again"),
             Some(_) | None => {}
         }
-        is_deaf = failed.is_some();
-        let Some(all) = all else { continue };
+        was_failing = error.is_some();
+        let Some(others) = others else { continue };
         // A journal that stays unreadable for this long counts as missed.
-        let was_blind = last.micros() > FULL_RESCAN_MICROS;
-        if was_blind {
+        let is_overdue = last_complete.micros() > FULL_RESCAN_MICROS;
+        if is_overdue {
             feed.publish(ChangeEvent::Gap);
         }
-        if was_blind || failed.is_none() {
-            last = Stopwatch::start();
+        if is_overdue || error.is_none() {
+            last_complete = Stopwatch::start();
         }
-        for (name, journal) in all {
-            let before = seen.insert(name, journal.count).unwrap_or(0);
-            for news in new(&journal, before) {
-                feed.publish(news);
+        for (name, journal) in others {
+            let previous_count = seen_counts.insert(name, journal.count).unwrap_or(0);
+            for event in new(&journal, previous_count) {
+                feed.publish(event);
             }
         }
     }
 }
 
-/// Returns the events that were added to a journal since its count was `before`.
-fn new(journal: &Journal, before: u64) -> Vec<ChangeEvent> {
-    if journal.count < before {
+/// Returns the events that were added to a journal since its count was `previous_count`.
+fn new(journal: &Journal, previous_count: u64) -> Vec<ChangeEvent> {
+    if journal.count < previous_count {
         // An older journal was restored, and perhaps older records with it.
         return vec![ChangeEvent::Gap];
     }
-    let (there, added) = (journal.notes.len(), journal.count - before);
-    let added = usize::try_from(added).unwrap_or(usize::MAX);
-    let mut news = Vec::new();
-    if added > there {
-        news.push(ChangeEvent::Gap);
+    let (stored_count, added_count) = (journal.notes.len(), journal.count - previous_count);
+    let added_count = usize::try_from(added_count).unwrap_or(usize::MAX);
+    let mut events = Vec::new();
+    if added_count > stored_count {
+        events.push(ChangeEvent::Gap);
     }
-    let read = |line: &String| {
-        let (key, note) = line.split_once(' ')?;
-        let (key, note) = (key.to_owned(), STANDARD.decode(note).ok()?);
-        Some(ChangeEvent::SealedId { key, note })
+    let parse = |line: &String| {
+        let (key, sealed_id) = line.split_once(' ')?;
+        let (key, sealed_id) = (key.to_owned(), STANDARD.decode(sealed_id).ok()?);
+        Some(ChangeEvent::SealedId { key, note: sealed_id })
     };
-    news.extend(
-        journal.notes[there - added.min(there)..]
+    events.extend(
+        journal.notes[stored_count - added_count.min(stored_count)..]
             .iter()
-            .map(|line| read(line).unwrap_or(ChangeEvent::Gap)),
+            .map(|line| parse(line).unwrap_or(ChangeEvent::Gap)),
     );
-    news
+    events
 }
 
 /// Reads the other journals. Also returns the first error, which does not stop the other reads.
-pub(super) async fn journals(link: &Connection, own: &str) -> Result<(Vec<(String, Journal)>, Option<ApiError>), ApiError> {
+pub(super) async fn journals(link: &Connection, own_name: &str) -> Result<(Vec<(String, Journal)>, Option<ApiError>), ApiError> {
     let names = names(link, &format!("{JOURNAL_PATH}/")).await?;
-    let others = names.into_iter().filter(|name| name != own && is_plain(name));
-    let mut reads = stream::iter(others)
+    let other_names = names.into_iter().filter(|name| name != own_name && is_plain(name));
+    let mut reads = stream::iter(other_names)
         .map(|name| async move {
-            let found = row::read(link, &format!("{JOURNAL_PATH}/{name}")).await;
-            (name, found)
+            let result = row::read(link, &format!("{JOURNAL_PATH}/{name}")).await;
+            (name, result)
         })
         .buffered(CONCURRENT_READS);
-    let (mut all, mut failed) = (Vec::new(), None);
-    while let Some((name, found)) = reads.next().await {
-        match found.map(|found| serde_json::from_value(found?.1).ok()) {
+    let (mut others, mut first_error) = (Vec::new(), None);
+    while let Some((name, result)) = reads.next().await {
+        match result.map(|stored| serde_json::from_value(stored?.1).ok()) {
             // Skips a journal that is being removed, and data that is no journal.
-            Ok(journal) => all.extend(journal.map(|journal| (name, journal))),
-            Err(why) => failed = failed.or(Some(why)),
+            Ok(journal) => others.extend(journal.map(|journal| (name, journal))),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    Ok((all, failed))
+    Ok((others, first_error))
 }
 
 /// Writes all waiting entries at once to the journal of this process, its only writer.
-async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told: mpsc::UnboundedReceiver<Message>) {
-    let key = format!("{JOURNAL_PATH}/{own}");
-    let mut notes: VecDeque<(Stopwatch, String)> = VecDeque::new();
+async fn append_loop(link: Arc<Connection>, clock: Clock, own_name: String, mut receiver: mpsc::UnboundedReceiver<Message>) {
+    let key = format!("{JOURNAL_PATH}/{own_name}");
+    let mut entries: VecDeque<(Stopwatch, String)> = VecDeque::new();
     let (mut count, mut writes) = (0_u64, 0_u64);
     loop {
-        let mut next = match timeout(HEARTBEAT_INTERVAL, told.recv()).await {
-            Ok(Some(one)) => Some(one),
+        let mut next = match timeout(HEARTBEAT_INTERVAL, receiver.recv()).await {
+            Ok(Some(message)) => Some(message),
             Ok(None) => return,
             // Without a journal there is nothing to keep alive.
             Err(_) if writes == 0 => continue,
             Err(_) => None,
         };
         // Without Vault, memory holds bounded entries and the callers that still wait.
-        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut confirmations: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
-            while let Some(one) = next.take().or_else(|| told.try_recv().ok()) {
-                let text = format!("{} {}", one.key, STANDARD.encode(&one.note));
-                notes.push_back((Stopwatch::start(), text));
+            while let Some(message) = next.take().or_else(|| receiver.try_recv().ok()) {
+                let text = format!("{} {}", message.key, STANDARD.encode(&message.note));
+                entries.push_back((Stopwatch::start(), text));
                 count += 1;
-                waiting.push(one.done);
+                confirmations.push(message.done);
             }
-            while notes.len() > MAX_ENTRIES || notes.front().is_some_and(|(since, _)| since.micros() > RETENTION_MICROS) {
-                notes.pop_front();
+            while entries.len() > MAX_ENTRIES || entries.front().is_some_and(|(added, _)| added.micros() > RETENTION_MICROS) {
+                entries.pop_front();
             }
-            waiting.retain(|done| !done.is_closed());
+            confirmations.retain(|confirmation| !confirmation.is_closed());
             let journal = Journal {
                 at: clock.now().0.to_string(),
                 count,
-                notes: notes.iter().map(|(_, text)| text.clone()).collect(),
+                notes: entries.iter().map(|(_, text)| text.clone()).collect(),
             };
             match row::put(&link, &key, writes, &json!(journal)).await {
                 Ok(RowWrite::Written) => break,
                 // The response to an own write was lost, or the journal was removed.
                 Ok(RowWrite::Stale) => {}
-                Err(why) => {
-                    tracing::debug!(%why, "others are not told yet what was written");
+                Err(error) => {
+                    tracing::debug!(why = %error, "others are not told yet what was written");
                     pause().await;
                 }
             }
             match row::read(&link, &key).await {
-                Ok(found) => writes = found.map_or(0, |(writes, _)| writes),
+                Ok(stored) => writes = stored.map_or(0, |(writes, _)| writes),
                 Err(_) => pause().await,
             }
         }
@@ -213,9 +221,9 @@ async fn append_loop(link: Arc<Connection>, clock: Clock, own: String, mut told:
             tracing::debug!("a journal keeps older versions");
         }
         writes += 1;
-        for done in waiting {
+        for confirmation in confirmations {
             // The caller may have stopped waiting.
-            let _ = done.send(());
+            let _ = confirmation.send(());
         }
     }
 }
@@ -232,26 +240,26 @@ mod tests {
         }
     }
 
-    fn told(journal: &Journal, before: u64) -> Vec<String> {
-        let name = |news: ChangeEvent| match news {
+    fn told(journal: &Journal, previous_count: u64) -> Vec<String> {
+        let name = |event: ChangeEvent| match event {
             ChangeEvent::SealedId { key, .. } => key,
             ChangeEvent::Gap => "gap".to_owned(),
             ChangeEvent::Put { .. } | ChangeEvent::External { .. } => unreachable!(),
         };
-        new(journal, before).into_iter().map(name).collect()
+        new(journal, previous_count).into_iter().map(name).collect()
     }
 
     #[test]
     fn a_journal_reports_new_entries_once_and_missed_ones_as_gap() {
-        let three = journal(3, &["a/1 ", "a/2 ", "a/3 "]);
-        assert_eq!(told(&three, 0), ["a/1", "a/2", "a/3"]);
-        assert_eq!(told(&three, 2), ["a/3"]);
-        assert!(told(&three, 3).is_empty());
+        let complete = journal(3, &["a/1 ", "a/2 ", "a/3 "]);
+        assert_eq!(told(&complete, 0), ["a/1", "a/2", "a/3"]);
+        assert_eq!(told(&complete, 2), ["a/3"]);
+        assert!(told(&complete, 3).is_empty());
         let pruned = journal(7, &["a/7 "]);
         assert_eq!(told(&pruned, 6), ["a/7"]);
         assert_eq!(told(&pruned, 3), ["gap", "a/7"]);
         assert_eq!(told(&journal(7, &[]), 6), ["gap"]);
         assert_eq!(told(&journal(1, &["nonsense"]), 0), ["gap"]);
-        assert_eq!(told(&three, 5), ["gap"], "an older one was put back");
+        assert_eq!(told(&complete, 5), ["gap"], "an older one was put back");
     }
 }

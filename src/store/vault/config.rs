@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn invalid_vault_settings_are_refused_and_the_token_is_never_shown() {
-        for (url, mount, prefix, why) in [
+        for (url, mount, prefix, expected) in [
             ("http://vault.example:8200", "kv", "p", VaultConfigError::NotHttps),
             ("https://vault.example?x=1", "kv", "p", VaultConfigError::Query),
             ("https://vault.example", "kv/", "p", VaultConfigError::Mount),
@@ -148,9 +148,9 @@ mod tests {
             ("https://vault.example", "kv", "a/b", VaultConfigError::Prefix),
             ("https://vault.example", "kv", "", VaultConfigError::Prefix),
         ] {
-            assert_eq!(at(url, mount, prefix).unwrap_err(), why, "{url}");
+            assert_eq!(at(url, mount, prefix).unwrap_err(), expected, "{url}");
         }
-        let good = at("http://127.0.0.1:8200", "team/kv", "mcp-gateway").unwrap();
-        assert!(!format!("{good} {good:?}").contains("canary"));
+        let config = at("http://127.0.0.1:8200", "team/kv", "mcp-gateway").unwrap();
+        assert!(!format!("{config} {config:?}").contains("canary"));
     }
 }

@@ -26,10 +26,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Sends nothing yet.
-    pub(super) fn new(at: VaultConfig) -> Result<Self, String> {
+    pub(super) fn new(config: VaultConfig) -> Result<Self, String> {
         Ok(Self {
-            calls: VaultApi::new(&at)?,
-            at,
+            calls: VaultApi::new(&config)?,
+            at: config,
             token: Mutex::default(),
             turn: Turn::default(),
             is_new: Notify::new(),
@@ -45,7 +45,7 @@ impl Connection {
             loop {
                 let wait = pause
                     .take()
-                    .unwrap_or_else(|| link.token().map_or(RENEW_RETRY_DELAY, |held| held.lease.wait()));
+                    .unwrap_or_else(|| link.token().map_or(RENEW_RETRY_DELAY, |token| token.lease.wait()));
                 // A notification means a new token: compute the wait again.
                 if timeout(wait.min(UNKNOWN_TTL_RECHECK), link.is_new.notified()).await.is_err() {
                     pause = link.renew_or_login().await;
@@ -57,38 +57,38 @@ impl Connection {
 
     /// Sends a request. A 403 may mean an expired token: then it logs in again and retries once. If
     /// the policy lacks a right it does not, because each login leaves a token in Vault.
-    pub(super) async fn execute(&self, ask: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
-        let held = match self.token() {
-            Some(held) => held,
+    pub(super) async fn execute(&self, request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+        let current = match self.token() {
+            Some(current) => current,
             None => self.token_after(None).await?,
         };
-        let answer = self.calls.send(ask, Some(&held.token)).await;
-        let Err(ApiError::Refused(403, said)) = answer else {
-            return answer;
+        let response = self.calls.send(request, Some(&current.token)).await;
+        let Err(ApiError::Refused(403, reason)) = response else {
+            return response;
         };
-        let is_newest = self.token().is_some_and(|now| now.number == held.number);
-        if is_newest && !matches!(self.look_up(&held.token).await, Err(ApiError::Refused(403, _))) {
-            return Err(ApiError::Refused(403, said));
+        let is_newest = self.token().is_some_and(|newest| newest.number == current.number);
+        if is_newest && !matches!(self.look_up(&current.token).await, Err(ApiError::Refused(403, _))) {
+            return Err(ApiError::Refused(403, reason));
         }
-        let instead = match self.token_after(Some(held.number)).await {
-            Ok(next) if next.number != held.number => return self.calls.send(ask, Some(&next.token)).await,
+        let outcome = match self.token_after(Some(current.number)).await {
+            Ok(next) if next.number != current.number => return self.calls.send(request, Some(&next.token)).await,
             Ok(_) => "the token has ended".to_owned(),
-            Err(why) => format!("signing in again failed: {why}"),
+            Err(error) => format!("signing in again failed: {error}"),
         };
-        Err(ApiError::Refused(403, format!("{said}; {instead}")))
+        Err(ApiError::Refused(403, format!("{reason}; {outcome}")))
     }
 
     /// Like [`Connection::execute`], for requests that can be repeated. Retries once after a loss.
-    pub(super) async fn read(&self, path: &str, within: Duration) -> Result<ApiResponse, ApiError> {
-        let ask = ApiRequest {
+    pub(super) async fn read(&self, path: &str, max_wait: Duration) -> Result<ApiResponse, ApiError> {
+        let request = ApiRequest {
             method: "GET",
             path,
             body: None,
-            within,
+            within: max_wait,
         };
-        match self.execute(&ask).await {
-            Err(ApiError::Lost(_)) => self.execute(&ask).await,
-            answer => answer,
+        match self.execute(&request).await {
+            Err(ApiError::Lost(_)) => self.execute(&request).await,
+            result => result,
         }
     }
 
@@ -96,31 +96,31 @@ impl Connection {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_token(&self, held: LoginToken) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    pub(super) fn set_token(&self, token: LoginToken) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         self.is_new.notify_waiters();
     }
 
-    /// Returns a token other than number `not`, or the same one if no other is available now.
-    pub(super) async fn token_after(&self, not: Option<u64>) -> Result<LoginToken, ApiError> {
-        let mut last = self.turn.lock().await;
-        if let Some(held) = self.token() {
-            let is_fresh = last.is_some_and(|last| last.micros() < LOGIN_PAUSE_MICROS);
-            let is_given = matches!(self.at.login, VaultLogin::Token(_));
-            if Some(held.number) != not || is_fresh || is_given {
-                return Ok(held);
+    /// Returns a token other than number `excluded`, or the same one if no other is available now.
+    pub(super) async fn token_after(&self, excluded: Option<u64>) -> Result<LoginToken, ApiError> {
+        let mut last_login = self.turn.lock().await;
+        if let Some(current) = self.token() {
+            let is_fresh = last_login.is_some_and(|last_login| last_login.micros() < LOGIN_PAUSE_MICROS);
+            let is_static = matches!(self.at.login, VaultLogin::Token(_));
+            if Some(current.number) != excluded || is_fresh || is_static {
+                return Ok(current);
             }
         }
-        *last = Some(Stopwatch::start());
+        *last_login = Some(Stopwatch::start());
         let (token, lease) = self.login().await?;
-        let held = LoginToken {
-            number: self.token().map_or(1, |held| held.number + 1),
+        let new_token = LoginToken {
+            number: self.token().map_or(1, |current| current.number + 1),
             token,
             lease,
             first: lease.seconds,
         };
-        self.set_token(held.clone());
-        Ok(held)
+        self.set_token(new_token.clone());
+        Ok(new_token)
     }
 }
 

@@ -80,13 +80,13 @@ impl Connection {
         if let Some(secret) = secret {
             body["secret_id"] = secret.expose().into();
         }
-        let ask = ApiRequest {
+        let request = ApiRequest {
             method: "POST",
             path: &format!("auth/{mount}/login"),
             body: Some(&body),
             within: REQUEST_TIMEOUT,
         };
-        let LoggedIn { auth } = self.calls.send(&ask, None).await?.require_found()?.read()?;
+        let LoggedIn { auth } = self.calls.send(&request, None).await?.require_found()?.read()?;
         let (seconds, renewable) = (auth.lease_duration, auth.renewable);
         Ok((auth.client_token, TokenLifetime { seconds, renewable }))
     }
@@ -102,56 +102,58 @@ impl Connection {
     }
 
     pub(super) async fn look_up(&self, token: &Secret) -> Result<TokenLifetime, ApiError> {
-        let ask = ApiRequest {
+        let request = ApiRequest {
             method: "GET",
             path: "auth/token/lookup-self",
             body: None,
             within: REQUEST_TIMEOUT,
         };
-        let LookedUp { data } = self.calls.send(&ask, Some(token)).await?.require_found()?.read()?;
+        let LookedUp { data } = self.calls.send(&request, Some(token)).await?.require_found()?.read()?;
         let (seconds, renewable) = (data.ttl, data.renewable);
         Ok(TokenLifetime { seconds, renewable })
     }
 
     /// Renews the token or logs in again. If neither works, returns when to try again.
     pub(super) async fn renew_or_login(&self) -> Option<Duration> {
-        let held = self.token().filter(|held| held.lease.seconds > 0)?;
-        let (why, again) = match self.renewed(&held).await {
-            Ok(lease) if lease.seconds >= held.first / 4 => {
-                self.set_token(LoginToken { lease, ..held });
+        let current = self.token().filter(|current| current.lease.seconds > 0)?;
+        let (reason, retry_delay) = match self.renewed(&current).await {
+            Ok(lease) if lease.seconds >= current.first / 4 => {
+                self.set_token(LoginToken { lease, ..current });
                 return None;
             }
             Ok(lease) => {
                 // 0 would mean unlimited.
                 let seconds = lease.seconds.max(1);
                 let lease = TokenLifetime { seconds, ..lease };
-                self.set_token(LoginToken { lease, ..held.clone() });
+                self.set_token(LoginToken { lease, ..current.clone() });
                 (
                     "it has almost reached its greatest age".to_owned(),
                     lease.wait().max(RENEW_RETRY_DELAY),
                 )
             }
-            Err(why) => (why.to_string(), RENEW_RETRY_DELAY.min(held.lease.wait())),
+            Err(error) => (error.to_string(), RENEW_RETRY_DELAY.min(current.lease.wait())),
         };
         if let VaultLogin::Token(token) = &self.at.login {
-            return Some(self.warn_expiring(&held, token, &why, again).await);
+            return Some(self.warn_expiring(&current, token, &reason, retry_delay).await);
         }
-        match self.token_after(Some(held.number)).await {
-            Ok(next) if next.number != held.number => return None,
-            Ok(_) => tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again"),
-            Err(login) => tracing::warn!(why, %login, "the token for Vault is not renewed, nor is there another; that is tried again"),
+        match self.token_after(Some(current.number)).await {
+            Ok(next) if next.number != current.number => return None,
+            Ok(_) => tracing::warn!(why = reason, "the token for Vault is not renewed; that is tried again and again"),
+            Err(error) => {
+                tracing::warn!(why = reason, login = %error, "the token for Vault is not renewed, nor is there another; that is tried again");
+            }
         }
-        Some(again)
+        Some(retry_delay)
     }
 
     /// Logs that a given token is not renewed, more often near its end. Returns the next wait.
-    async fn warn_expiring(&self, held: &LoginToken, token: &Secret, why: &str, again: Duration) -> Duration {
+    async fn warn_expiring(&self, current: &LoginToken, token: &Secret, reason: &str, retry_delay: Duration) -> Duration {
         match self.look_up(token).await {
             Ok(lease) if lease.seconds > 0 => {
-                self.set_token(LoginToken { lease, ..held.clone() });
+                self.set_token(LoginToken { lease, ..current.clone() });
                 let seconds = lease.seconds;
                 tracing::warn!(
-                    why,
+                    why = reason,
                     seconds,
                     "the token for Vault ends in so many seconds: give another one (token or token_file at [store]) and start again"
                 );
@@ -162,23 +164,23 @@ impl Connection {
                 EXPIRED_WARNING_INTERVAL
             }
             Ok(_) | Err(_) => {
-                tracing::warn!(why, "the token for Vault is not renewed; that is tried again and again");
-                again
+                tracing::warn!(why = reason, "the token for Vault is not renewed; that is tried again and again");
+                retry_delay
             }
         }
     }
 
-    async fn renewed(&self, held: &LoginToken) -> Result<TokenLifetime, ApiError> {
-        if !held.lease.renewable {
+    async fn renewed(&self, current: &LoginToken) -> Result<TokenLifetime, ApiError> {
+        if !current.lease.renewable {
             return Err(ApiError::NotAsked("it cannot be renewed".to_owned()));
         }
-        let ask = ApiRequest {
+        let request = ApiRequest {
             method: "POST",
             path: "auth/token/renew-self",
             body: Some(&json!({})),
             within: REQUEST_TIMEOUT,
         };
-        let Renewed { auth } = self.calls.send(&ask, Some(&held.token)).await?.require_found()?.read()?;
+        let Renewed { auth } = self.calls.send(&request, Some(&current.token)).await?.require_found()?.read()?;
         let (seconds, renewable) = (auth.lease_duration, auth.renewable);
         Ok(TokenLifetime { seconds, renewable })
     }

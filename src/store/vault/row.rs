@@ -101,17 +101,21 @@ pub(super) async fn find(link: &Connection, key: &str) -> Result<StoredValue, Ap
     if data.is_null() {
         return Ok(StoredValue::Tombstone(count, None));
     }
-    let foreign = || ApiError::Refused(200, format!("and what lies at {} is none of our records", path(link, "data", key)));
-    let time = |text: &str| text.parse().map(UnixTime).map_err(|_| foreign());
-    match serde_json::from_value(data).map_err(|_| foreign())? {
-        StoredJson::Tombstone { at } => Ok(StoredValue::Tombstone(count, Some(time(&at)?))),
-        StoredJson::Deleting { at } => Ok(StoredValue::Deleting(time(&at)?)),
-        StoredJson::Row { write, ends, sealed } => {
-            let write = STANDARD.decode(write).ok().and_then(|write| write.try_into().ok());
+    let foreign_error = || ApiError::Refused(200, format!("and what lies at {} is none of our records", path(link, "data", key)));
+    let parse_time = |text: &str| text.parse().map(UnixTime).map_err(|_| foreign_error());
+    match serde_json::from_value(data).map_err(|_| foreign_error())? {
+        StoredJson::Tombstone { at: time } => Ok(StoredValue::Tombstone(count, Some(parse_time(&time)?))),
+        StoredJson::Deleting { at: time } => Ok(StoredValue::Deleting(parse_time(&time)?)),
+        StoredJson::Row {
+            write: version,
+            ends: expiry,
+            sealed: value,
+        } => {
+            let version = STANDARD.decode(version).ok().and_then(|bytes| bytes.try_into().ok());
             let row = Row {
-                version: Version(write.ok_or_else(foreign)?),
-                value: STANDARD.decode(sealed).map_err(|_| foreign())?,
-                expires: time(&ends)?,
+                version: Version(version.ok_or_else(foreign_error)?),
+                value: STANDARD.decode(value).map_err(|_| foreign_error())?,
+                expires: parse_time(&expiry)?,
             };
             Ok(StoredValue::Row(count, row))
         }
@@ -120,62 +124,62 @@ pub(super) async fn find(link: &Connection, key: &str) -> Result<StoredValue, Ap
 
 /// Returns the write count and the data, which is `null` if the last version was deleted.
 pub(super) async fn read(link: &Connection, key: &str) -> Result<Option<(u64, Value)>, ApiError> {
-    let answer = link.read(&path(link, "data", key), REQUEST_TIMEOUT).await?;
-    if answer.is_confirmed_absent()? {
+    let response = link.read(&path(link, "data", key), REQUEST_TIMEOUT).await?;
+    if response.is_confirmed_absent()? {
         // The 404 has a count for a deleted version, and none for an absent path.
-        let count = answer
+        let count = response
             .read::<Read>()
             .ok()
-            .and_then(|read| read.data)
+            .and_then(|body| body.data)
             .map(|data| data.metadata.version);
         return Ok(count.map(|count| (count, Value::Null)));
     }
-    let read: Read = answer.read()?;
-    let found = read.data.ok_or_else(ApiError::unexpected_response)?;
-    Ok(Some((found.metadata.version, found.data)))
+    let body: Read = response.read()?;
+    let versioned = body.data.ok_or_else(ApiError::unexpected_response)?;
+    Ok(Some((versioned.metadata.version, versioned.data)))
 }
 
 /// Writes if the path was written `count` times so far.
-pub(super) async fn write(link: &Connection, key: &str, count: u64, new: NewValue<'_>) -> Result<RowWrite, ApiError> {
-    let data = match new {
+pub(super) async fn write(link: &Connection, key: &str, count: u64, value: NewValue<'_>) -> Result<RowWrite, ApiError> {
+    let data = match value {
         NewValue::Row(row) => StoredJson::Row {
             write: STANDARD.encode(row.version.0),
             ends: row.expires.0.to_string(),
             sealed: STANDARD.encode(&row.value),
         },
-        NewValue::Tombstone(at) => StoredJson::Tombstone { at: at.0.to_string() },
-        NewValue::Deleting(at) => StoredJson::Deleting { at: at.0.to_string() },
+        NewValue::Tombstone(time) => StoredJson::Tombstone { at: time.0.to_string() },
+        NewValue::Deleting(time) => StoredJson::Deleting { at: time.0.to_string() },
     };
     put(link, key, count, &json!(data)).await
 }
 
 /// Like [`write`], for any data.
 pub(super) async fn put(link: &Connection, key: &str, count: u64, data: &Value) -> Result<RowWrite, ApiError> {
-    let written = put_telling(link, key, count, data).await?;
-    Ok(written.map_or(RowWrite::Stale, |_| RowWrite::Written))
+    let result = put_telling(link, key, count, data).await?;
+    Ok(result.map_or(RowWrite::Stale, |_| RowWrite::Written))
 }
 
 /// Like [`put`], but returns Vault's deletion time (empty: never), or `None` if `count` is stale.
 pub(super) async fn put_telling(link: &Connection, key: &str, count: u64, data: &Value) -> Result<Option<String>, ApiError> {
     let body = json!({ "options": { "cas": count }, "data": data });
     let path = path(link, "data", key);
-    let ask = ApiRequest {
+    let request = ApiRequest {
         method: "POST",
         path: &path,
         body: Some(&body),
         within: REQUEST_TIMEOUT,
     };
-    match link.execute(&ask).await.and_then(ApiResponse::require_found) {
-        Ok(answer) => match answer.read::<WriteResponse>() {
+    match link.execute(&request).await.and_then(ApiResponse::require_found) {
+        Ok(response) => match response.read::<WriteResponse>() {
             Ok(written) if written.data.version == count + 1 => Ok(Some(written.data.deletion_time)),
             // A proxy in front of Vault may answer success to everything.
             Ok(_) | Err(_) => Err(ApiError::unexpected_response()),
         },
-        Err(ApiError::Refused(400, said)) if said.contains(MISMATCH) => Ok(None),
-        Err(why @ ApiError::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(why),
+        Err(ApiError::Refused(400, reason)) if reason.contains(MISMATCH) => Ok(None),
+        Err(error @ ApiError::Refused(400 | 403 | 404 | 405 | 412 | 413 | 429, _)) => Err(error),
         // A standby or a proxy also sends such a status if it does not know the outcome.
-        Err(ApiError::Refused(status, said)) => Err(ApiError::Lost(format!("it says {status} {said}"))),
-        Err(why) => Err(why),
+        Err(ApiError::Refused(status, reason)) => Err(ApiError::Lost(format!("it says {status} {reason}"))),
+        Err(error) => Err(error),
     }
 }
 
@@ -192,12 +196,11 @@ pub(super) async fn erase(link: &Connection, key: &str) -> Result<(), ApiError> 
 
 async fn meta(link: &Connection, method: &'static str, key: &str, body: Option<&Value>) -> Result<(), ApiError> {
     let path = path(link, "metadata", key);
-    let within = REQUEST_TIMEOUT;
-    let ask = ApiRequest {
+    let request = ApiRequest {
         method,
         path: &path,
         body,
-        within,
+        within: REQUEST_TIMEOUT,
     };
-    link.execute(&ask).await?.require_found()?.check_written()
+    link.execute(&request).await?.require_found()?.check_written()
 }

@@ -32,21 +32,21 @@ struct Keys {
 impl ScanCache {
     /// Returns a page of a scan, ordered by name.
     pub(super) async fn page(&self, link: &Connection, space: &str, after: Option<&str>, limit: usize) -> Result<Page, ApiError> {
-        let known = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
-        let listing: Arc<[String]> = match known {
+        let cached = after.and_then(|_| self.0.lock().ok()?.get(space).cloned());
+        let listing: Arc<[String]> = match cached {
             Some(listing) => listing,
             None => keys(link, space).await?.into(),
         };
-        let from = after.map_or(0, |after| listing.partition_point(|key| key.as_str() <= after));
-        let to = listing.len().min(from + limit);
-        let next = (to < listing.len()).then(|| listing[to - 1].clone());
-        if let Ok(mut all) = self.0.lock() {
+        let start = after.map_or(0, |after| listing.partition_point(|key| key.as_str() <= after));
+        let end = listing.len().min(start + limit);
+        let next = (end < listing.len()).then(|| listing[end - 1].clone());
+        if let Ok(mut listings) = self.0.lock() {
             match &next {
-                Some(_) => drop(all.insert(space.to_owned(), Arc::clone(&listing))),
-                None => drop(all.remove(space)),
+                Some(_) => drop(listings.insert(space.to_owned(), Arc::clone(&listing))),
+                None => drop(listings.remove(space)),
             }
         }
-        let reads = stream::iter(listing[from..to].to_vec()).map(|key| async move { row(link, key).await });
+        let reads = stream::iter(listing[start..end].to_vec()).map(|key| async move { row(link, key).await });
         let rows: Vec<Option<(String, Row)>> = reads.buffered(CONCURRENT_READS).try_collect().await?;
         Ok(Page {
             rows: rows.into_iter().flatten().collect(),
@@ -82,17 +82,17 @@ pub(super) fn is_plain(name: &str) -> bool {
 /// Returns the kinds that have a record, sorted.
 pub(super) async fn spaces(link: &Connection) -> Result<Vec<String>, ApiError> {
     let kind = |name: &String| name.strip_suffix('/').filter(|name| is_plain(name)).map(str::to_owned);
-    let mut all: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
-    all.sort_unstable();
-    Ok(all)
+    let mut spaces: Vec<_> = names(link, "").await?.iter().filter_map(kind).collect();
+    spaces.sort_unstable();
+    Ok(spaces)
 }
 
 /// Lists the names below a path of the gateway. An absent path has none.
-pub(super) async fn names(link: &Connection, under: &str) -> Result<Vec<String>, ApiError> {
-    let path = format!("{}?list=true", row::path(link, "metadata", under));
-    let answer = link.read(&path, LIST_TIMEOUT).await?;
-    if answer.is_confirmed_absent()? {
+pub(super) async fn names(link: &Connection, parent: &str) -> Result<Vec<String>, ApiError> {
+    let path = format!("{}?list=true", row::path(link, "metadata", parent));
+    let response = link.read(&path, LIST_TIMEOUT).await?;
+    if response.is_confirmed_absent()? {
         return Ok(Vec::new());
     }
-    Ok(answer.read::<Listed>()?.data.keys)
+    Ok(response.read::<Listed>()?.data.keys)
 }

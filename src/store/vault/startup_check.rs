@@ -85,22 +85,22 @@ struct Options {
 
 /// Rejects a Vault that cannot keep records.
 pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError> {
-    link.begin().await.map_err(|why| match why {
+    link.begin().await.map_err(|error| match error {
         ApiError::Refused(300..=399 | 429 | 503, _) | ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) => {
-            refused(link, &why)
+            refused(link, &error)
         }
-        ApiError::Refused(..) => VaultOpenError::Login(why.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
+        ApiError::Refused(..) => VaultOpenError::Login(error.to_string(), matches!(link.at.login, VaultLogin::AppRole { .. })),
     })?;
-    let mount = mounted(link).await.map_err(|why| refused(link, &why))?;
+    let mount = mounted(link).await.map_err(|error| refused(link, &error))?;
     let version = mount.options.and_then(|options| options.version);
     if mount.kind != "kv" || version.as_deref() != Some("2") {
-        let what = match (mount.kind.as_str(), version) {
+        let kind = match (mount.kind.as_str(), version) {
             ("kv" | "generic", version) => format!("KV version {}", version.as_deref().unwrap_or("1")),
-            (other, _) => format!("of the type {other}"),
+            (kind_name, _) => format!("of the type {kind_name}"),
         };
-        return Err(VaultOpenError::NotKv2(link.at.mount.clone(), what));
+        return Err(VaultOpenError::NotKv2(link.at.mount.clone(), kind));
     }
-    match check_permissions(link).await.map_err(|why| refused(link, &why))? {
+    match check_permissions(link).await.map_err(|error| refused(link, &error))? {
         Some(_) => Err(VaultOpenError::Deletes(link.at.mount.clone())),
         None => Ok(()),
     }
@@ -108,52 +108,52 @@ pub(super) async fn checked(link: &Arc<Connection>) -> Result<(), VaultOpenError
 
 /// Tries everything that the policy must permit. Returns when Vault would delete a write, if ever.
 async fn check_permissions(link: &Connection) -> Result<Option<String>, ApiError> {
-    let here = json!({ "is": "here" });
+    let trial_value = json!({ "is": "here" });
     let (data, metadata) = (row::path(link, "data", TRIAL_PATH), row::path(link, "metadata", TRIAL_PATH));
     // A stale write is fine (another test runs or was interrupted): permissions are checked first.
-    let first = row::put_telling(link, TRIAL_PATH, 0, &here)
+    let first_deletion = row::put_telling(link, TRIAL_PATH, 0, &trial_value)
         .await
         .map_err(name_missing_capability("create", &data))?;
-    let there = row::read(link, TRIAL_PATH).await.map_err(name_missing_capability("read", &data))?;
-    let count = there.map_or(0, |(count, _)| count);
-    let second = row::put_telling(link, TRIAL_PATH, count, &here)
+    let stored = row::read(link, TRIAL_PATH).await.map_err(name_missing_capability("read", &data))?;
+    let count = stored.map_or(0, |(count, _)| count);
+    let second_deletion = row::put_telling(link, TRIAL_PATH, count, &trial_value)
         .await
         .map_err(name_missing_capability("update", &data))?;
     row::limit_versions(link, TRIAL_PATH)
         .await
         .map_err(name_missing_capability("update", &metadata))?;
-    let under = row::path(link, "metadata", "");
-    scan::names(link, "").await.map_err(name_missing_capability("list", &under))?;
+    let list_path = row::path(link, "metadata", "");
+    scan::names(link, "").await.map_err(name_missing_capability("list", &list_path))?;
     row::erase(link, TRIAL_PATH)
         .await
         .map_err(name_missing_capability("delete", &metadata))?;
     // This path stays.
-    row::put(link, PING_PATH, 0, &here).await?;
+    row::put(link, PING_PATH, 0, &trial_value).await?;
     row::limit_versions(link, PING_PATH).await?;
-    Ok(first.or(second).filter(|time| !time.is_empty()))
+    Ok(first_deletion.or(second_deletion).filter(|time| !time.is_empty()))
 }
 
 /// Adds the missing capability to a 403.
 fn name_missing_capability(capability: &str, path: &str) -> impl FnOnce(ApiError) -> ApiError {
-    let what = format!("to {capability} {path}");
-    move |why| match why {
-        ApiError::Refused(403, said) => ApiError::Refused(403, format!("{what}: {said}")),
-        ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) | ApiError::Refused(..) => why,
+    let action = format!("to {capability} {path}");
+    move |error| match error {
+        ApiError::Refused(403, reason) => ApiError::Refused(403, format!("{action}: {reason}")),
+        ApiError::NotAsked(_) | ApiError::Untrusted(_) | ApiError::Lost(_) | ApiError::Refused(..) => error,
     }
 }
 
 /// Maps an error to one that the operator can act on.
-pub(super) fn refused(link: &Connection, why: &ApiError) -> VaultOpenError {
-    match why {
-        ApiError::Refused(403, _) => VaultOpenError::Forbidden(why.to_string(), policy(&link.at)),
-        ApiError::Untrusted(_) => VaultOpenError::Untrusted(why.to_string(), link.at.ca.is_some()),
-        ApiError::NotAsked(_) | ApiError::Lost(_) | ApiError::Refused(..) => VaultOpenError::Unreachable(why.to_string()),
+pub(super) fn refused(link: &Connection, error: &ApiError) -> VaultOpenError {
+    match error {
+        ApiError::Refused(403, _) => VaultOpenError::Forbidden(error.to_string(), policy(&link.at)),
+        ApiError::Untrusted(_) => VaultOpenError::Untrusted(error.to_string(), link.at.ca.is_some()),
+        ApiError::NotAsked(_) | ApiError::Lost(_) | ApiError::Refused(..) => VaultOpenError::Unreachable(error.to_string()),
     }
 }
 
 /// The policy that the token needs.
-fn policy(at: &VaultConfig) -> String {
-    let VaultConfig { mount, prefix, .. } = at;
+fn policy(config: &VaultConfig) -> String {
+    let VaultConfig { mount, prefix, .. } = config;
     format!(
         "path \"{mount}/data/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\"] }}\npath \"{mount}/metadata/{prefix}/*\" {{ capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }}"
     )
@@ -162,27 +162,27 @@ fn policy(at: &VaultConfig) -> String {
 /// Reads the mount's type. Any token with rights there may do so; the fallback needs more rights.
 async fn mounted(link: &Connection) -> Result<Mount, ApiError> {
     let mount = &link.at.mount;
-    let said: Result<Value, ApiError> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), REQUEST_TIMEOUT).await {
-        Ok(answer) if !answer.is_absent() => answer.read(),
+    let result: Result<Value, ApiError> = match link.read(&format!("sys/internal/ui/mounts/{mount}"), REQUEST_TIMEOUT).await {
+        Ok(response) if !response.is_absent() => response.read(),
         Ok(_) => Err(ApiError::Refused(
             403,
             format!("of {mount}: there is no such mount, or it is not for us"),
         )),
-        Err(why) => Err(why),
+        Err(error) => Err(error),
     };
-    if let Ok(found) = said.as_ref().map(|said| &said["data"])
-        && let Ok(found) = Mount::deserialize(found)
+    if let Ok(data) = result.as_ref().map(|body| &body["data"])
+        && let Ok(parsed) = Mount::deserialize(data)
     {
-        return Ok(found);
+        return Ok(parsed);
     }
-    let all: Value = match link.read("sys/mounts", REQUEST_TIMEOUT).await {
-        Ok(answer) if !answer.is_absent() => answer.read()?,
+    let mounts: Value = match link.read("sys/mounts", REQUEST_TIMEOUT).await {
+        Ok(response) if !response.is_absent() => response.read()?,
         // The first error is closer to the cause.
-        Ok(_) | Err(_) => return Err(said.err().unwrap_or_else(ApiError::unexpected_response)),
+        Ok(_) | Err(_) => return Err(result.err().unwrap_or_else(ApiError::unexpected_response)),
     };
     let name = format!("{mount}/");
-    let found = all["data"].get(&name).or_else(|| all.get(&name));
-    found
-        .and_then(|found| Mount::deserialize(found).ok())
+    let entry = mounts["data"].get(&name).or_else(|| mounts.get(&name));
+    entry
+        .and_then(|entry| Mount::deserialize(entry).ok())
         .ok_or_else(|| ApiError::Refused(404, format!("there is no mount {mount}")))
 }

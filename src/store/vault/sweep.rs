@@ -22,82 +22,82 @@ const TOMBSTONE_SECONDS: u64 = 3_600;
 const DELETE_DEADLINE_SECONDS: u64 = 600;
 
 /// When the sweep checks a path again after this was written.
-pub(super) fn next_sweep_at(new: NewValue<'_>) -> UnixTime {
-    match new {
+pub(super) fn next_sweep_at(value: NewValue<'_>) -> UnixTime {
+    match value {
         NewValue::Row(row) => row.expires.plus_seconds(TOMBSTONE_SECONDS),
-        NewValue::Tombstone(at) => at.plus_seconds(TOMBSTONE_SECONDS),
-        NewValue::Deleting(at) => at.plus_seconds(DELETE_DEADLINE_SECONDS),
+        NewValue::Tombstone(time) => time.plus_seconds(TOMBSTONE_SECONDS),
+        NewValue::Deleting(time) => time.plus_seconds(DELETE_DEADLINE_SECONDS),
     }
 }
 
 /// Checks each path that is due or was never seen. Returns how many records became tombstones.
 pub(super) async fn sweep(shared: &Shared) -> Result<usize, ApiError> {
-    let (mut ended, mut failed) = (0, None);
+    let (mut count, mut first_error) = (0, None);
     for space in scan::spaces(&shared.link).await? {
         let keys = match scan::keys(&shared.link, &space).await {
             Ok(keys) => keys,
-            Err(why) => {
-                failed = failed.or(Some(why));
+            Err(error) => {
+                first_error = first_error.or(Some(error));
                 continue;
             }
         };
-        let looked = {
+        let due_keys = {
             let (mut due, now) = (shared.due.lock().await, shared.clock.now());
-            let of_the_kind = |key: &str| key.split_once('/').is_some_and(|(of, _)| of == space);
-            due.retain(|key, _| !of_the_kind(key) || keys.binary_search(key).is_ok());
+            let is_of_space = |key: &str| key.split_once('/').is_some_and(|(kind, _)| kind == space);
+            due.retain(|key, _| !is_of_space(key) || keys.binary_search(key).is_ok());
             let is_due = |key: &String| due.get(key).is_none_or(|due| *due < now);
             keys.into_iter().filter(is_due).collect::<Vec<_>>()
         };
-        let mut looks = stream::iter(looked)
+        let mut sweeps = stream::iter(due_keys)
             .map(|key| async move { sweep_one(shared, &key).await })
             .buffer_unordered(CONCURRENT_READS);
-        while let Some(is_ended) = looks.next().await {
-            match is_ended {
-                Ok(is_ended) => ended += usize::from(is_ended),
+        while let Some(is_tombstone) = sweeps.next().await {
+            match is_tombstone {
+                Ok(is_tombstone) => count += usize::from(is_tombstone),
                 // One path that is foreign or cannot be removed must not stop the sweep.
-                Err(why) => failed = failed.or(Some(why)),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
     }
-    failed = failed.or(remove_dead_journals(shared).await.err());
-    failed.map_or(Ok(ended), Err)
+    first_error = first_error.or(remove_dead_journals(shared).await.err());
+    first_error.map_or(Ok(count), Err)
 }
 
 /// Takes the next step for a path if it is due. Returns whether a record became a tombstone.
 async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
     // Read the clock again: the sweep may have begun long ago, and others rely on this time.
     let now = shared.clock.now();
-    let (count, next, when) = match row::find(&shared.link, key).await? {
+    let (count, next_value, due_at) = match row::find(&shared.link, key).await? {
         StoredValue::Row(count, row) => (count, NewValue::Tombstone(now), next_sweep_at(NewValue::Row(&row))),
-        StoredValue::Tombstone(count, Some(at)) => (count, NewValue::Deleting(now), next_sweep_at(NewValue::Tombstone(at))),
+        StoredValue::Tombstone(count, Some(time)) => (count, NewValue::Deleting(now), next_sweep_at(NewValue::Tombstone(time))),
         // Deleted by hand at an unknown time: counts from when a sweep first sees it.
         StoredValue::Tombstone(count, None) => {
-            let seen = shared.due.lock().await.get(key).copied();
+            let known_due = shared.due.lock().await.get(key).copied();
             (
                 count,
                 NewValue::Deleting(now),
-                seen.unwrap_or_else(|| next_sweep_at(NewValue::Tombstone(now))),
+                known_due.unwrap_or_else(|| next_sweep_at(NewValue::Tombstone(now))),
             )
         }
-        StoredValue::Deleting(at) => {
-            if next_sweep_at(NewValue::Deleting(at)) < now {
+        StoredValue::Deleting(time) => {
+            if next_sweep_at(NewValue::Deleting(time)) < now {
                 row::erase(&shared.link, key).await?;
             }
             return Ok(false);
         }
         StoredValue::Nothing => return Ok(false),
     };
-    if when >= now {
-        shared.due.lock().await.insert(key.to_owned(), when);
+    if due_at >= now {
+        shared.due.lock().await.insert(key.to_owned(), due_at);
         return Ok(false);
     }
-    if row::write(&shared.link, key, count, next).await? == RowWrite::Stale {
+    if row::write(&shared.link, key, count, next_value).await? == RowWrite::Stale {
         // Another process changed the path; the next sweep handles it.
         shared.due.lock().await.remove(key);
         return Ok(false);
     }
-    shared.due.lock().await.insert(key.to_owned(), next_sweep_at(next));
-    match next {
+    shared.due.lock().await.insert(key.to_owned(), next_sweep_at(next_value));
+    match next_value {
         NewValue::Deleting(_) => {
             // Later, another process may have erased and rewritten the path: leave it alone.
             if shared.clock.now().seconds_since(now) < DELETE_DEADLINE_SECONDS / 2 {
@@ -111,13 +111,13 @@ async fn sweep_one(shared: &Shared, key: &str) -> Result<bool, ApiError> {
 
 /// Erases journals not written for 8 hours. No other process reuses the name of a journal.
 async fn remove_dead_journals(shared: &Shared) -> Result<(), ApiError> {
-    let (journals, mut failed) = change_feed::journals(&shared.link, "").await?;
+    let (journals, mut first_error) = change_feed::journals(&shared.link, "").await?;
     for (name, journal) in journals {
-        let at = journal.at.parse().map_or(UnixTime(0), UnixTime);
-        if shared.clock.now().seconds_since(at) > change_feed::DEAD_JOURNAL_SECONDS {
-            let erased = row::erase(&shared.link, &format!("{}/{name}", change_feed::JOURNAL_PATH)).await;
-            failed = failed.or(erased.err());
+        let written_at = journal.at.parse().map_or(UnixTime(0), UnixTime);
+        if shared.clock.now().seconds_since(written_at) > change_feed::DEAD_JOURNAL_SECONDS {
+            let result = row::erase(&shared.link, &format!("{}/{name}", change_feed::JOURNAL_PATH)).await;
+            first_error = first_error.or(result.err());
         }
     }
-    failed.map_or(Ok(()), Err)
+    first_error.map_or(Ok(()), Err)
 }

@@ -20,16 +20,16 @@ struct Host {
 }
 
 impl Host {
-    async fn answering(answer: impl Fn(&str, SocketAddr) -> (&'static str, String, String) + Send + Sync + 'static) -> Self {
-        let answer: Arc<Answering> = Arc::new(answer);
+    async fn answering(respond: impl Fn(&str, SocketAddr) -> (&'static str, String, String) + Send + Sync + 'static) -> Self {
+        let respond: Arc<Answering> = Arc::new(respond);
         Self::serving(move |mut stream, path, address| {
-            let (status, head, body) = answer(&path, address);
+            let (status, head, body) = respond(&path, address);
             async move {
-                let text = format!(
+                let response = format!(
                     "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{head}\r\n{body}",
                     body.len()
                 );
-                let _ = stream.write_all(text.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             }
         })
         .await
@@ -38,8 +38,8 @@ impl Host {
     async fn serving<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream, String, SocketAddr) -> F + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let request_count = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&request_count);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut head = Vec::new();
@@ -49,7 +49,10 @@ impl Host {
                 tokio::spawn(serve(stream, path, address));
             }
         });
-        Self { address, asked }
+        Self {
+            address,
+            asked: request_count,
+        }
     }
 
     /// A host with one fixed response.
@@ -83,19 +86,19 @@ fn client() -> HttpClient {
 
 /// The cache of a gateway on loopback. The test moves its clock.
 fn documents() -> (ClientMetadataCache, Arc<AtomicU64>) {
-    let hand = Arc::new(AtomicU64::new(1_000_000));
-    let mut documents = ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand)));
-    let plenty = NonZeroU32::new(1_000_000).unwrap();
-    documents.rate = RateLimiter::direct(Quota::per_second(plenty));
-    (documents, hand)
+    let clock_seconds = Arc::new(AtomicU64::new(1_000_000));
+    let mut documents = ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&clock_seconds)));
+    let unlimited = NonZeroU32::new(1_000_000).unwrap();
+    documents.rate = RateLimiter::direct(Quota::per_second(unlimited));
+    (documents, clock_seconds)
 }
 
 async fn once(host: &Host) -> Result<Arc<ClientRegistration>, ClientMetadataFetchError> {
     documents().0.get_fresh(&client(), &host.url("/c")).await
 }
 
-fn redirect(read: Result<Arc<ClientRegistration>, ClientMetadataFetchError>) -> String {
-    read.unwrap().redirect_uris[0].as_str().to_owned()
+fn redirect(result: Result<Arc<ClientRegistration>, ClientMetadataFetchError>) -> String {
+    result.unwrap().redirect_uris[0].as_str().to_owned()
 }
 
 #[tokio::test]
@@ -105,14 +108,14 @@ async fn a_metadata_document_is_cached_for_its_max_age() {
         ("200 OK", head, good(host, path, "https://a.example/cb"))
     })
     .await;
-    let ((documents, hand), client) = (documents(), client());
-    for (later, asked) in [(0, 1), (599, 1), (1, 2)] {
-        hand.fetch_add(later, Ordering::SeqCst);
+    let ((documents, clock_seconds), client) = (documents(), client());
+    for (elapsed, expected_requests) in [(0, 1), (599, 1), (1, 2)] {
+        clock_seconds.fetch_add(elapsed, Ordering::SeqCst);
         assert_eq!(
             redirect(documents.get_fresh(&client, &host.url("/c")).await),
             "https://a.example/cb"
         );
-        assert_eq!(host.asked(), asked);
+        assert_eq!(host.asked(), expected_requests);
     }
     // A URL with another query is another client.
     documents.get_fresh(&client, &host.url("/c?v=2")).await.unwrap();
@@ -136,11 +139,11 @@ async fn concurrent_requests_for_a_document_share_one_fetch() {
 
 #[tokio::test]
 async fn a_waiting_request_takes_over_a_cancelled_fetch() {
-    let slow = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let host = Host::serving(move |mut stream, path, host| {
-        let first = slow.fetch_add(1, Ordering::SeqCst) == 0;
+        let is_first = request_count.fetch_add(1, Ordering::SeqCst) == 0;
         async move {
-            if first {
+            if is_first {
                 tokio::time::sleep(Duration::from_secs(60)).await;
             }
             let body = good(host, &path, "https://a.example/cb");
@@ -150,25 +153,25 @@ async fn a_waiting_request_takes_over_a_cancelled_fetch() {
     })
     .await;
     let ((documents, _), client, url) = (documents(), client(), host.url("/c"));
-    let gone = tokio::time::timeout(Duration::from_millis(200), documents.get_fresh(&client, &url));
-    let (gone, stays) = tokio::join!(gone, documents.get_fresh(&client, &url));
-    assert!(gone.is_err() && stays.is_ok());
+    let cancelled = tokio::time::timeout(Duration::from_millis(200), documents.get_fresh(&client, &url));
+    let (cancelled, waiting) = tokio::join!(cancelled, documents.get_fresh(&client, &url));
+    assert!(cancelled.is_err() && waiting.is_ok());
 }
 
 #[tokio::test]
 async fn a_changed_metadata_document_takes_effect_after_its_lifetime() {
-    let turn = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
-        let turn = turn.fetch_add(1, Ordering::SeqCst);
-        let other = ["https://a.example/cb", "https://b.example/cb"][turn.min(1)];
-        ("200 OK", JSON.to_owned(), good(host, path, other))
+        let index = request_count.fetch_add(1, Ordering::SeqCst);
+        let redirect_uri = ["https://a.example/cb", "https://b.example/cb"][index.min(1)];
+        ("200 OK", JSON.to_owned(), good(host, path, redirect_uri))
     })
     .await;
-    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    let ((documents, clock_seconds), client, url) = (documents(), client(), host.url("/c"));
     assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://a.example/cb");
-    hand.fetch_add(DEFAULT_TTL_SECONDS - 1, Ordering::SeqCst);
+    clock_seconds.fetch_add(DEFAULT_TTL_SECONDS - 1, Ordering::SeqCst);
     assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://a.example/cb");
-    hand.fetch_add(1, Ordering::SeqCst);
+    clock_seconds.fetch_add(1, Ordering::SeqCst);
     // The token endpoint uses the last good document; a new flow checks for a newer one.
     assert_eq!(redirect(documents.get_cached(&client, &url).await), "https://a.example/cb");
     assert_eq!(redirect(documents.get_fresh(&client, &url).await), "https://b.example/cb");
@@ -177,9 +180,9 @@ async fn a_changed_metadata_document_takes_effect_after_its_lifetime() {
 
 #[tokio::test]
 async fn an_invalid_new_document_invalidates_the_cached_good_one() {
-    let turn = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
-        let path = if turn.fetch_add(1, Ordering::SeqCst) == 0 {
+        let path = if request_count.fetch_add(1, Ordering::SeqCst) == 0 {
             path
         } else {
             "/somebody-else"
@@ -187,9 +190,9 @@ async fn an_invalid_new_document_invalidates_the_cached_good_one() {
         ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
     })
     .await;
-    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    let ((documents, clock_seconds), client, url) = (documents(), client(), host.url("/c"));
     documents.get_fresh(&client, &url).await.unwrap();
-    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
+    clock_seconds.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
     for _ in 0..2 {
         let refused = documents.get_fresh(&client, &url).await;
         assert!(
@@ -202,9 +205,9 @@ async fn an_invalid_new_document_invalidates_the_cached_good_one() {
 
 #[tokio::test]
 async fn a_good_document_stays_usable_for_a_week_when_fetches_fail() {
-    let turn = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let host = Host::answering(move |path, host| {
-        if turn.fetch_add(1, Ordering::SeqCst) == 0 {
+        if request_count.fetch_add(1, Ordering::SeqCst) == 0 {
             ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))
         } else {
             (
@@ -215,14 +218,14 @@ async fn a_good_document_stays_usable_for_a_week_when_fetches_fail() {
         }
     })
     .await;
-    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
+    let ((documents, clock_seconds), client, url) = (documents(), client(), host.url("/c"));
     documents.get_fresh(&client, &url).await.unwrap();
-    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
+    clock_seconds.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
     for _ in 0..3 {
         assert!(documents.get_fresh(&client, &url).await.is_ok());
     }
     assert_eq!(host.asked(), 2, "a host that refuses is not asked for each journey");
-    hand.fetch_add(STALE_TTL_SECONDS, Ordering::SeqCst);
+    clock_seconds.fetch_add(STALE_TTL_SECONDS, Ordering::SeqCst);
     assert_eq!(
         documents.get_fresh(&client, &url).await,
         Err(ClientMetadataFetchError::Answered(403))
@@ -236,13 +239,13 @@ async fn a_good_document_stays_usable_for_a_week_when_fetches_fail() {
 #[tokio::test]
 async fn a_failed_document_fetch_is_cached_only_for_seconds() {
     let host = Host::saying("404 Not Found", "", String::new()).await;
-    let ((documents, hand), client, url) = (documents(), client(), host.url("/c"));
-    for (later, asked) in [(0, 1), (FAILURE_TTL_SECONDS - 1, 1), (1, 2)] {
-        hand.fetch_add(later, Ordering::SeqCst);
-        let failed = documents.get_fresh(&client, &url).await.unwrap_err();
-        assert_eq!((failed.is_temporary(), host.asked()), (true, asked));
+    let ((documents, clock_seconds), client, url) = (documents(), client(), host.url("/c"));
+    for (elapsed, expected_requests) in [(0, 1), (FAILURE_TTL_SECONDS - 1, 1), (1, 2)] {
+        clock_seconds.fetch_add(elapsed, Ordering::SeqCst);
+        let error = documents.get_fresh(&client, &url).await.unwrap_err();
+        assert_eq!((error.is_temporary(), host.asked()), (true, expected_requests));
         assert_eq!(
-            failed.public_message(),
+            error.public_message(),
             "the client's metadata document could not be fetched: answered 404"
         );
     }
@@ -251,16 +254,16 @@ async fn a_failed_document_fetch_is_cached_only_for_seconds() {
 #[tokio::test]
 async fn a_document_with_another_client_id_is_refused() {
     let host = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/other", "https://a.example/cb"))).await;
-    let refused = once(&host).await.unwrap_err();
-    assert!(matches!(refused, ClientMetadataFetchError::Refused(ClientMetadataError::OtherClient(_))) && !refused.is_temporary());
+    let error = once(&host).await.unwrap_err();
+    assert!(matches!(error, ClientMetadataFetchError::Refused(ClientMetadataError::OtherClient(_))) && !error.is_temporary());
 }
 
 #[tokio::test]
 async fn metadata_document_redirects_are_not_followed() {
     let target = Host::answering(|_, host| ("200 OK", JSON.to_owned(), good(host, "/c", "https://a.example/cb"))).await;
-    let to = target.address;
+    let target_address = target.address;
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
-        let host = Host::answering(move |_, _| (status, format!("location: http://{to}/c\r\n"), String::new())).await;
+        let host = Host::answering(move |_, _| (status, format!("location: http://{target_address}/c\r\n"), String::new())).await;
         assert!(matches!(once(&host).await, Err(ClientMetadataFetchError::Answered(300..=399))));
     }
     assert_eq!(target.asked(), 0);
@@ -268,7 +271,7 @@ async fn metadata_document_redirects_are_not_followed() {
 
 #[tokio::test]
 async fn only_uncompressed_json_metadata_documents_are_accepted() {
-    for (head, why) in [
+    for (head, expected) in [
         ("", ClientMetadataFetchError::ContentType),
         ("content-type: text/html\r\n", ClientMetadataFetchError::ContentType),
         ("content-type: application/jsonp\r\n", ClientMetadataFetchError::ContentType),
@@ -283,7 +286,7 @@ async fn only_uncompressed_json_metadata_documents_are_accepted() {
         ),
     ] {
         let host = Host::answering(move |path, host| ("200 OK", head.to_owned(), good(host, path, "https://a.example/cb"))).await;
-        assert_eq!(once(&host).await, Err(why), "{head}");
+        assert_eq!(once(&host).await, Err(expected), "{head}");
     }
     for head in [
         "content-type: Application/JSON; charset=utf-8\r\n",
@@ -296,15 +299,15 @@ async fn only_uncompressed_json_metadata_documents_are_accepted() {
 
 #[tokio::test]
 async fn an_oversized_metadata_document_is_not_read() {
-    let promised = Host::serving(|mut stream, _, _| async move {
+    let announced = Host::serving(|mut stream, _, _| async move {
         let _ = stream
             .write_all(format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 1000000000\r\n\r\n{{").as_bytes())
             .await;
         tokio::time::sleep(Duration::from_secs(30)).await;
     })
     .await;
-    let sent = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&sent);
+    let sent_bytes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent_bytes);
     let streamed = Host::serving(move |mut stream, _, _| {
         let count = Arc::clone(&count);
         async move {
@@ -318,17 +321,17 @@ async fn an_oversized_metadata_document_is_not_read() {
         }
     })
     .await;
-    for host in [promised, streamed] {
-        let began = tokio::time::Instant::now();
-        let refused = once(&host).await.unwrap_err();
+    for host in [announced, streamed] {
+        let start = tokio::time::Instant::now();
+        let error = once(&host).await.unwrap_err();
         assert!(
-            matches!(&refused, ClientMetadataFetchError::Broken(why) if why.contains("10240")),
-            "{refused:?}"
+            matches!(&error, ClientMetadataFetchError::Broken(reason) if reason.contains("10240")),
+            "{error:?}"
         );
-        assert!(began.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(2));
     }
     // The host can have sent only what the socket buffers hold.
-    assert!(sent.load(Ordering::SeqCst) < 50_000_000);
+    assert!(sent_bytes.load(Ordering::SeqCst) < 50_000_000);
 }
 
 #[tokio::test]
@@ -342,9 +345,9 @@ async fn a_slowly_sent_metadata_document_hits_the_timeout() {
         }
     })
     .await;
-    let began = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     assert!(matches!(once(&host).await, Err(ClientMetadataFetchError::Broken(_))));
-    assert!(began.elapsed() >= FETCH_TIMEOUT && began.elapsed() < FETCH_TIMEOUT * 2);
+    assert!(start.elapsed() >= FETCH_TIMEOUT && start.elapsed() < FETCH_TIMEOUT * 2);
 }
 
 #[tokio::test]
@@ -380,13 +383,13 @@ async fn special_addresses_are_never_dialled_for_a_metadata_document() {
         (true, "[fe80::1]".to_owned()),
     ] {
         let documents = ClientMetadataCache::new(loopback, Clock::System);
-        let refused = documents.get_fresh(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
+        let error = documents.get_fresh(&client, &url(&format!("https://{name}/c"))).await.unwrap_err();
         assert!(
-            matches!(&refused, ClientMetadataFetchError::Unreachable(why) if why.starts_with("may not be dialled")),
-            "{name}: {refused:?}"
+            matches!(&error, ClientMetadataFetchError::Unreachable(reason) if reason.starts_with("may not be dialled")),
+            "{name}: {error:?}"
         );
         // The client that chose a name must not learn its address in our network.
-        assert!(!refused.public_message().contains("address") && refused.public_message().ends_with("could not be reached"));
+        assert!(!error.public_message().contains("address") && error.public_message().ends_with("could not be reached"));
     }
     assert_eq!(host.asked(), 0);
 }
@@ -402,10 +405,10 @@ async fn failed_fetches_evict_no_good_document_from_the_bounded_cache() {
     })
     .await;
     let ((documents, _), client) = (documents(), client());
-    let ask = async |path: String| documents.get_fresh(&client, &host.url(&path)).await.is_ok();
-    assert!(ask("/good/first".to_owned()).await);
+    let is_fetched = async |path: String| documents.get_fresh(&client, &host.url(&path)).await.is_ok();
+    assert!(is_fetched("/good/first".to_owned()).await);
     for i in 0..3_000 {
-        assert!(!ask(format!("/nobody/{i}")).await);
+        assert!(!is_fetched(format!("/nobody/{i}")).await);
     }
     assert!(documents.seen.len() <= MAX_DOCUMENTS);
     assert!(
@@ -413,7 +416,7 @@ async fn failed_fetches_evict_no_good_document_from_the_bounded_cache() {
         "a flood of nobodies pushes nobody out"
     );
     for i in 0..2_000 {
-        assert!(ask(format!("/good/{i}")).await);
+        assert!(is_fetched(format!("/good/{i}")).await);
     }
     assert!(documents.seen.len() <= MAX_DOCUMENTS && documents.good.len() <= MAX_DOCUMENTS);
 }
@@ -421,28 +424,28 @@ async fn failed_fetches_evict_no_good_document_from_the_bounded_cache() {
 #[tokio::test]
 async fn a_flood_of_new_clients_is_limited_and_known_ones_are_not() {
     let host = Host::answering(|path, host| ("200 OK", JSON.to_owned(), good(host, path, "https://a.example/cb"))).await;
-    let hand = Arc::new(AtomicU64::new(1_000_000));
-    let (documents, client) = (ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&hand))), client());
+    let clock_seconds = Arc::new(AtomicU64::new(1_000_000));
+    let (documents, client) = (ClientMetadataCache::new(true, Clock::Fixed(Arc::clone(&clock_seconds))), client());
     documents.get_fresh(&client, &host.url("/known")).await.unwrap();
-    let (mut busy, began) = (0, tokio::time::Instant::now());
+    let (mut busy, start) = (0, tokio::time::Instant::now());
     for i in 0..500 {
         if documents.get_fresh(&client, &host.url(&format!("/{i}"))).await == Err(ClientMetadataFetchError::Busy) {
             busy += 1;
         }
     }
-    let allowed = 50 + 10 * (usize::try_from(began.elapsed().as_secs()).unwrap() + 1);
+    let allowed = 50 + 10 * (usize::try_from(start.elapsed().as_secs()).unwrap() + 1);
     assert!(
         host.asked() <= allowed && busy >= 500 - allowed,
         "{} asked, {busy} busy",
         host.asked()
     );
-    hand.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
+    clock_seconds.fetch_add(DEFAULT_TTL_SECONDS, Ordering::SeqCst);
     documents.get_fresh(&client, &host.url("/known")).await.unwrap();
 }
 
 #[test]
 fn max_age_is_honoured_within_bounds() {
-    let of = |control: &[&'static str], age: Option<&'static str>| {
+    let freshness = |control: &[&'static str], age: Option<&'static str>| {
         let mut headers = HeaderMap::new();
         for text in control {
             headers.append(CACHE_CONTROL, HeaderValue::from_static(text));
@@ -452,7 +455,7 @@ fn max_age_is_honoured_within_bounds() {
         }
         freshness_seconds(&headers)
     };
-    for (control, age, seconds) in [
+    for (control, age, expected) in [
         (&[][..], None, DEFAULT_TTL_SECONDS),
         (&["public"], None, DEFAULT_TTL_SECONDS),
         (&["max-age=600"], None, 600),
@@ -471,6 +474,6 @@ fn max_age_is_honoured_within_bounds() {
         (&["max-age=99999999999999999999999999"], None, MAX_TTL_SECONDS),
         (&["x-max-age=7000", "s-maxage=9"], None, DEFAULT_TTL_SECONDS),
     ] {
-        assert_eq!(of(control, age), seconds, "{control:?} {age:?}");
+        assert_eq!(freshness(control, age), expected, "{control:?} {age:?}");
     }
 }
